@@ -1,0 +1,1 @@
+"""What lies in `dumps/`: names, streams, statements, manifests. Knows nothing of a server."""

@@ -1,0 +1,67 @@
+"""The error tree: one sentence and one exit code for everything that a user can cause."""
+
+from invoke.exceptions import Exit
+
+
+class TaskError(Exit):  # type: ignore[misc]
+    """An expected failure, shown as one line without a traceback.
+
+    :param message: What happened, in what state the database and the files are, what to do next.
+        It never holds a password: what is put in has been scrubbed where it was made.
+    """
+
+    exit_code = 5
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code=self.exit_code)
+
+    def __str__(self) -> str:
+        return str(self.message)
+
+
+class BadInputError(TaskError):
+    """A value, URL or dump was refused before anything was touched."""
+
+    exit_code = 2
+
+
+class MissingProgramError(TaskError):
+    """A program is missing, or its version does not fit."""
+
+    exit_code = 3
+
+
+class ServerError(TaskError):
+    """The server cannot be reached, or another session stands in the way."""
+
+    exit_code = 4
+
+
+class WorkError(TaskError):
+    """The work failed and was undone; the message says in what state things are."""
+
+    exit_code = 5
+
+
+class DifferenceError(TaskError):
+    """The work was done, but verification found a difference."""
+
+    exit_code = 6
+
+
+class GuardError(TaskError):
+    """The guard said no; nothing was touched."""
+
+    exit_code = 7
+
+
+class InterruptedBySignalError(TaskError):
+    """A signal ended the work; everything was cleaned up first.
+
+    :param signum: The signal's number; the exit code is 128 more.
+    :param message: What state things are in.
+    """
+
+    def __init__(self, signum: int, message: str) -> None:
+        self.exit_code = 128 + signum
+        super().__init__(message)

@@ -1,0 +1,1 @@
+"""The server: targets, clients, sessions, the loading transaction, what a database holds."""

@@ -1,0 +1,1 @@
+"""Prisma: the project's own command line, and its migrations."""

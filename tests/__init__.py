@@ -1,0 +1,1 @@
+"""Tests: pure ones in milliseconds, the others on real PostgreSQL servers."""
