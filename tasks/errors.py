@@ -3,7 +3,7 @@
 from invoke.exceptions import Exit
 
 
-class TaskError(Exit):  # type: ignore[misc]
+class TaskError(Exit):
     """An expected failure, shown as one line without a traceback.
 
     :param message: What happened, in what state the database and the files are, what to do next.

@@ -1,0 +1,389 @@
+"""Splits a plain dump into statements and COPY data as it streams.
+
+The rules are psql's own (`src/fe_utils/psqlscan.l`): quotes, dollar quotes, nested comments,
+parentheses, and `BEGIN … END` inside `CREATE FUNCTION`. It is no line filter: a function body, a
+literal, a row or a name may hold any line that looks like SQL of a dump. The events' texts, put one
+behind the other, are the input, byte for byte. Where a split is wrong all the same, the server sees
+a broken statement and refuses it: a restore then rolls back.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+# The server refuses larger messages (MaxAllocSize), so no dump holds a larger statement.
+STATEMENT_LIMIT = 1 << 30
+# A comment longer than this is handed on in pieces, as trivia.
+COMMENT_LIMIT = 1 << 16
+END_OF_DATA = b"\\.\n"
+
+_IDENTIFIER = rb"[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*"
+_TOKEN = re.compile(
+    rb"""(?P<word>%s)|(?P<dollar>\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$)|--|/\*|['"();\\]"""
+    % _IDENTIFIER
+)
+# What might still grow into another token when the next bytes come.
+_UNSETTLED = re.compile(rb"[A-Za-z0-9_$/\-\x80-\xff]")
+_BLANK = re.compile(rb"[ \t\n\r\f\v]+")
+_GAP = re.compile(rb"[ \t\n\r\f\v]*")
+_LINE_END = re.compile(rb"[\n\r]")
+_BLOCK = re.compile(rb"/\*|\*/")
+_ESCAPED = re.compile(rb"[\\']")
+_NAME = rb'(?:"(?:[^"]|"")+"|%s)' % _IDENTIFIER
+_COPY = re.compile(
+    rb"COPY\s+(?P<table>%(n)s(?:\s*\.\s*%(n)s)?)\s*(?P<columns>\(\s*%(n)s(?:\s*,\s*%(n)s)*\s*\))?\s+FROM\s+STDIN\s*;\Z"
+    % {b"n": _NAME},
+    re.IGNORECASE,
+)
+_COPY_STDIN = re.compile(rb"COPY\b.*\bFROM\s+STDIN\b", re.IGNORECASE | re.DOTALL)
+_STRINGS = re.compile(rb"SET\s+standard_conforming_strings\s*(?:=|TO)\s*'?(on|off)'?\s*;\Z", re.IGNORECASE)
+
+
+class LexError(ValueError):
+    """The text is not a whole plain dump; the message says where and why, without its content."""
+
+
+class CutError(LexError):
+    """The text ends too early."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trivia:
+    """White space, or a comment, between statements."""
+
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """A whole line comment between statements, with its line's end."""
+
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One top-level statement, from its first token to its semicolon.
+
+    :ivar copies: The table, as written, whose rows follow; empty for anything but `COPY … FROM stdin`.
+    """
+
+    text: bytes
+    copies: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class MetaCommand:
+    """A backslash command between statements, with its line's end."""
+
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CopyData:
+    """A piece of COPY data; rows may be cut anywhere between two pieces.
+
+    :ivar text: The bytes; each row ends in a newline.
+    """
+
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CopyEnd:
+    """The line of a backslash and a dot that ends COPY data."""
+
+    text: bytes = END_OF_DATA
+
+
+Event = Trivia | Comment | Statement | MetaCommand | CopyData | CopyEnd
+
+
+def lex(chunks: Iterable[bytes]) -> Iterator[Event]:
+    """Split a plain dump into events.
+
+    :param chunks: The dump's bytes in pieces of any size; the cuts change nothing but where
+        `CopyData` and long `Trivia` are cut.
+    :return: Events whose texts concatenate to the input. Memory: one chunk, and one statement.
+    :raises CutError: The input ends inside a statement, a comment or COPY data.
+    :raises LexError: The input isn't what pg_dump writes.
+    """
+    return _Lexer(chunks).events()
+
+
+class _Lexer:
+    """One pass. `_buffer[_start:_at]` is scanned and not handed on; older pieces of it are `_parts`."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._buffer = b""
+        self._start = 0
+        self._at = 0
+        self._done = False
+        self._parts: list[bytes] = []
+        self._held = 0
+        self._standard_strings = True
+
+    def events(self) -> Iterator[Event]:
+        while self._ahead(1):
+            blank = _BLANK.match(self._buffer, self._at)
+            if blank is not None:
+                self._at = blank.end()
+                yield Trivia(self._taken())
+                continue
+            ahead = self._ahead(2)
+            if ahead == b"--":
+                yield from self._line_comment()
+            elif ahead == b"/*":
+                yield from self._block_comment()
+            elif ahead[:1] == b"\\":
+                self._line("a backslash command")
+                yield MetaCommand(self._taken())
+            else:
+                yield from self._statement_and_rows()
+
+    # Reading on
+
+    def _more(self) -> bool:
+        """Put the next chunk behind what is not scanned yet; False at the end of the input."""
+        for chunk in self._chunks:
+            if chunk:
+                self._hold()
+                self._buffer = self._buffer[self._at :] + chunk if self._at < len(self._buffer) else chunk
+                self._start = self._at = 0
+                return True
+        self._done = True
+        return False
+
+    def _ahead(self, count: int) -> bytes:
+        while len(self._buffer) - self._at < count and self._more():
+            pass
+        return self._buffer[self._at : self._at + count]
+
+    def _hold(self) -> None:
+        if self._at > self._start:
+            self._parts.append(self._buffer[self._start : self._at])
+            self._held += self._at - self._start
+            self._start = self._at
+            if self._held > STATEMENT_LIMIT:
+                raise LexError("a statement is longer than PostgreSQL can take (1 GiB)")
+
+    def _taken(self) -> bytes:
+        """Hand on all that was scanned."""
+        if not self._parts:
+            text = self._buffer[self._start : self._at]
+            self._start = self._at
+            return text
+        self._hold()
+        text = b"".join(self._parts)
+        self._parts.clear()
+        self._held = 0
+        return text
+
+    # Comments and backslash commands
+
+    def _line(self, what: str) -> None:
+        """Scan to the end of the line, newline included; the last line may lack one."""
+        while (found := self._buffer.find(b"\n", self._at)) < 0:
+            if len(self._buffer) - self._at > COMMENT_LIMIT:
+                raise LexError(f"{what} is longer than {COMMENT_LIMIT:,} bytes")
+            if not self._more():
+                found = len(self._buffer) - 1
+                break
+        self._at = found + 1
+
+    def _line_comment(self) -> Iterator[Event]:
+        whole = True
+        while (found := _LINE_END.search(self._buffer, self._at)) is None:
+            if len(self._buffer) - self._at > COMMENT_LIMIT:
+                whole = False
+                self._at = len(self._buffer)
+                yield Trivia(self._taken())
+            if not self._more():
+                break
+        self._at = found.end() if found else len(self._buffer)
+        text = self._taken()
+        if text:
+            yield Comment(text) if whole else Trivia(text)
+
+    def _block_comment(self) -> Iterator[Event]:
+        self._at += 2
+        for _ in self._inside_block():
+            yield Trivia(self._taken())
+        yield Trivia(self._taken())
+
+    def _inside_block(self) -> Iterator[None]:
+        """Scan to the end of a nested comment; yields whenever there is a piece to hand on."""
+        depth = 1
+        while depth:
+            found = _BLOCK.search(self._buffer, self._at)
+            if found is not None:
+                depth += 1 if found.group() == b"/*" else -1
+                self._at = found.end()
+                continue
+            # The last byte may be the first half of an opening or a closing.
+            self._at = max(self._at, len(self._buffer) - 1)
+            if self._at > self._start:
+                yield
+            if not self._more():
+                raise CutError("it ends inside a comment")
+
+    # Statements
+
+    def _statement_and_rows(self) -> Iterator[Event]:
+        text = self._statement()
+        if text[:3].upper() == b"SET" and (strings := _STRINGS.match(text)):
+            self._standard_strings = strings.group(1).lower() == b"on"
+        if text[:4].upper() != b"COPY":
+            yield Statement(text)
+            return
+        copy = _COPY.match(text)
+        if copy is None:
+            if _COPY_STDIN.match(text):
+                raise LexError("a COPY … FROM stdin is written in a way that pg_dump does not use")
+            yield Statement(text)
+            return
+        yield Statement(text, copy["table"])
+        self._line("the line of a COPY statement")
+        rest = self._taken()
+        if rest.strip() or not rest.endswith(b"\n"):
+            raise CutError("it ends behind a COPY statement, or its rows don't begin on the next line")
+        yield Trivia(rest)
+        yield from self._rows()
+
+    def _rows(self) -> Iterator[Event]:
+        if self._ahead(3) != END_OF_DATA:
+            ending = b"\n" + END_OF_DATA
+            while (found := self._buffer.find(ending, self._at)) < 0:
+                kept = next((k for k in (3, 2, 1) if self._buffer.endswith(ending[:k])), 0)
+                self._at = max(len(self._buffer) - kept, self._at)
+                if self._at > self._start:
+                    yield CopyData(self._taken())
+                if not self._more():
+                    raise CutError("it ends inside the rows of a table")
+            self._at = found + 1
+            yield CopyData(self._taken())
+        self._at += len(END_OF_DATA)
+        yield CopyEnd(self._taken())
+
+    def _statement(self) -> bytes:
+        """Scan one statement to its semicolon."""
+        parens = 0
+        blocks = _Blocks()
+        while True:
+            found = self._token()
+            token, word = found.group(), found["word"]
+            self._at = found.end()
+            if word is not None:
+                blocks.see(word, parens)
+                if token in {b"e", b"E"} and self._buffer[self._at : self._at + 1] == b"'":
+                    self._at += 1
+                    self._inside_escaped()
+            elif token == b"(":
+                parens += 1
+            elif token == b")":
+                parens = max(0, parens - 1)
+            elif token == b";":
+                if parens == 0 and blocks.depth == 0:
+                    return self._taken()
+            elif token == b"\\":
+                raise LexError("there is a backslash command inside a statement")
+            else:
+                self._inside(token)
+
+    def _token(self) -> re.Match[bytes]:
+        """Find the next token that matters and that the next bytes can't change."""
+        while True:
+            found = _TOKEN.search(self._buffer, self._at)
+            if found is not None and (found.end() < len(self._buffer) or self._done):
+                return found
+            # What ends the buffer may be the beginning of a token: a word, a dollar quote, `-` or `/`.
+            end = found.start() if found is not None else len(self._buffer)
+            while end > self._at and _UNSETTLED.match(self._buffer, end - 1):
+                end -= 1
+            self._at = end
+            if not self._more() and found is None:
+                raise CutError("it ends inside a statement")
+
+    def _inside(self, token: bytes) -> None:
+        """Scan to the end of what the token opened."""
+        if token == b"'" and not self._standard_strings:
+            self._inside_escaped()
+        elif token == b"--":
+            while (found := _LINE_END.search(self._buffer, self._at)) is None:
+                self._at = len(self._buffer)
+                if not self._more():
+                    raise CutError("it ends inside a statement")
+            self._at = found.end()
+        elif token == b"/*":
+            for _ in self._inside_block():
+                pass
+        else:
+            self._until(token)
+
+    def _until(self, ending: bytes) -> None:
+        """Scan behind the next `ending`. A doubled quote closes and opens again: the same thing."""
+        while (found := self._buffer.find(ending, self._at)) < 0:
+            self._at = max(self._at, len(self._buffer) - len(ending) + 1)
+            if not self._more():
+                raise CutError("it ends inside a quoted text")
+        self._at = found + len(ending)
+
+    def _inside_escaped(self) -> None:
+        """Scan an E'…' string, with its doubled quotes and its continuations on further lines."""
+        while True:
+            found = _ESCAPED.search(self._buffer, self._at)
+            if found is None:
+                self._at = len(self._buffer)
+                if not self._more():
+                    raise CutError("it ends inside a quoted text")
+            elif found.group() == b"\\":
+                self._at = found.start()
+                self._ahead(2)
+                self._at = min(self._at + 2, len(self._buffer))
+            else:
+                self._at = found.start()
+                if not self._continues():
+                    self._at += 1
+                    return
+
+    def _continues(self) -> bool:
+        """Tell whether the quote here is doubled, or the string goes on behind a line's end."""
+        while True:
+            gap = _GAP.match(self._buffer, self._at + 1)
+            end = gap.end() if gap is not None else self._at + 1
+            if end < len(self._buffer) or not self._more():
+                break
+        blank = self._buffer[self._at + 1 : end]
+        if self._buffer[end : end + 1] != b"'" or (blank and not _LINE_END.search(blank)):
+            return False
+        self._at = end + 1
+        return True
+
+
+class _Blocks:
+    """Counts `BEGIN … END` in a CREATE FUNCTION or PROCEDURE as psql does: by its first words."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.count = 0
+        self._first = b""
+
+    def see(self, word: bytes, parens: int) -> None:
+        """Take note of a word and of how many parentheses are open around it."""
+        self.count += 1
+        lower = word.lower()
+        if self.count <= 4:  # noqa: PLR2004 - CREATE OR REPLACE FUNCTION
+            initials = {b"create": b"c", b"function": b"f", b"procedure": b"f", b"or": b"o", b"replace": b"r"}
+            self._first += initials.get(lower, b"-")
+        if parens or not self._first.startswith((b"cf", b"corf")):
+            return
+        if lower == b"begin" or (lower == b"case" and self.depth):
+            self.depth += 1
+        elif lower == b"end" and self.depth:
+            self.depth -= 1

@@ -1,0 +1,183 @@
+"""The manifest: what a dump held at the instant of its snapshot, beside it as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from ..errors import BadInputError
+from .codec import Compression, Sums
+from .names import manifest_path
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+FORMAT = 1
+# Far beyond any real one; a file that large under a manifest's name is something else.
+SIZE_LIMIT = 1 << 28
+
+
+@dataclass(frozen=True, order=True)
+class TableRows:
+    """How many rows of a table stand in a dump."""
+
+    schema: str
+    name: str
+    rows: int
+
+
+@dataclass(frozen=True, order=True)
+class SequenceValue:
+    """A sequence as the dump's own `setval` leaves it."""
+
+    schema: str
+    name: str
+    value: int
+    is_called: bool
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a dump does when it is restored, read from its statements.
+
+    :ivar schemas: The schemas that it fills.
+    :ivar relations: How many relations it creates (tables, indexes, sequences, views).
+    :ivar large_objects: How many large objects it creates.
+    :ivar extensions: The extensions that it creates.
+    :ivar roles: The roles that own or are granted something in it; without them it loads all the same.
+    :ivar needed_roles: The roles without which it can't be loaded (policies, user mappings).
+    :ivar creates_tables: False for a dump of rows alone.
+    """
+
+    schemas: tuple[str, ...] = ()
+    relations: int = 0
+    large_objects: int = 0
+    extensions: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    needed_roles: tuple[str, ...] = ()
+    creates_tables: bool = True
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that we say of a dump. Fields as in `docs/manifest.md`."""
+
+    created: str
+    note: str
+    git: Mapping[str, Any] | None
+    source: Mapping[str, Any]
+    pg_dump: Mapping[str, Any]
+    file_name: str
+    compression: Compression
+    file: Sums
+    content: Sums
+    tables: tuple[TableRows, ...]
+    excluded_data: tuple[str, ...]
+    sequences: tuple[SequenceValue, ...]
+    outline: Outline
+    seconds: float
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """All rows of all tables."""
+        return sum(table.rows for table in self.tables)
+
+    def to_json(self) -> bytes:
+        """Write it as people and programs read it: UTF-8, indented, keys in our order."""
+        document = {
+            "format": FORMAT,
+            "created": self.created,
+            "note": self.note,
+            "git": self.git,
+            "source": self.source,
+            "pg_dump": self.pg_dump,
+            "file": {
+                "name": self.file_name,
+                "bytes": self.file.size,
+                "sha256": self.file.sha256,
+                "compression": self.compression.value,
+            },
+            "content": {"bytes": self.content.size, "sha256": self.content.sha256},
+            "tables": [vars(each) for each in self.tables],
+            "excluded_data": self.excluded_data,
+            "sequences": [vars(each) for each in self.sequences],
+            "outline": vars(self.outline),
+            "facts": self.facts,
+            "seconds": self.seconds,
+            **self.extra,
+        }
+        # Names of a SQL_ASCII database may be no Unicode: escaped, they survive.
+        return (json.dumps(document, indent=1, ensure_ascii=True) + "\n").encode("ascii")
+
+
+def from_json(text: bytes) -> Manifest:
+    """Read a manifest; keys that we don't know are kept.
+
+    :raises ValueError: It is no manifest, or of a newer format.
+    """
+    document = json.loads(text)
+    if not isinstance(document, dict) or not isinstance(document.get("format"), int):
+        raise ValueError("it is not a manifest of invoke-postgres")
+    if document["format"] > FORMAT:
+        raise ValueError(f"its format {document['format']} is newer than this version knows ({FORMAT})")
+    try:
+        return _from_document(document)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"it lacks or misspells {error}") from None
+
+
+def _from_document(document: dict[str, Any]) -> Manifest:
+    rest = dict(document)
+    rest.pop("format")
+    file, content, outline = rest.pop("file"), rest.pop("content"), rest.pop("outline")
+    return Manifest(
+        created=str(rest.pop("created")),
+        note=str(rest.pop("note")),
+        git=rest.pop("git"),
+        source=dict(rest.pop("source")),
+        pg_dump=dict(rest.pop("pg_dump")),
+        file_name=str(file["name"]),
+        compression=Compression(file["compression"]),
+        file=Sums(int(file["bytes"]), str(file["sha256"])),
+        content=Sums(int(content["bytes"]), str(content["sha256"])),
+        tables=tuple(TableRows(**each) for each in rest.pop("tables")),
+        excluded_data=tuple(rest.pop("excluded_data")),
+        sequences=tuple(SequenceValue(**each) for each in rest.pop("sequences")),
+        outline=_outline(outline),
+        seconds=float(rest.pop("seconds")),
+        facts=dict(rest.pop("facts", {})),
+        extra=rest,
+    )
+
+
+def _outline(document: dict[str, Any]) -> Outline:
+    names = {each.name for each in fields(Outline)}
+    known: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in document.items()
+        if key in names
+    }
+    return Outline(**known)
+
+
+def read(dump: Path) -> Manifest | None:
+    """Read the manifest of a dump; None where it has none.
+
+    :raises BadInputError: There is one that can't be read.
+    """
+    path = manifest_path(dump)
+    try:
+        if path.stat().st_size > SIZE_LIMIT:
+            raise ValueError("it is far too large")
+        return from_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise BadInputError(
+            f"The manifest {path.name} can't be used: {error}. The dump is untouched; move the manifest away "
+            f"to treat the dump as one without."
+        ) from None

@@ -1,0 +1,104 @@
+"""Names of dumps: the time in them, the newest, and what a person's `--file=` means."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ..errors import BadInputError
+from .codec import Compression
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PART_SUFFIX = ".part"
+MANIFEST_SUFFIX = ".manifest.json"
+_DUMP = re.compile(r"db_dump_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-\d{3}Z)\.sql(?:\.gz|\.zst)?\Z")
+_TIME = "%Y-%m-%dT%H-%M-%S-%f"
+
+
+def dump_stem(when: datetime) -> str:
+    """Name a dump by its time, to the millisecond, in UTC: `db_dump_2025-12-21T10-30-45-123Z`."""
+    return f"db_dump_{when.astimezone(UTC).strftime(_TIME)[:-3]}Z"
+
+
+def time_of(name: str) -> datetime | None:
+    """Read the time in a dump's name; None where the name is not one of ours."""
+    found = _DUMP.match(name)
+    if found is None:
+        return None
+    try:
+        return datetime.strptime(found[1][:-1] + "000", _TIME).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def stem(path: Path) -> str:
+    """Take `.sql`, `.sql.gz` or `.sql.zst` off a dump's name; other suffixes stay."""
+    compression = Compression.of_name(path.name)
+    return path.name.removesuffix(compression.suffix) if compression else path.name
+
+
+def manifest_path(path: Path) -> Path:
+    """Tell where the manifest of a dump lies: beside it, named by its stem."""
+    return path.with_name(stem(path) + MANIFEST_SUFFIX)
+
+
+def dumps_in(folder: Path) -> list[Path]:
+    """List the dumps of a folder, newest first: first those with a time in their name, by that time.
+
+    Dumps named by hand follow, by name. Part files and manifests are no dumps.
+    """
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if _is_dump(path)]
+    timed = [(time, path) for path in found if (time := time_of(path.name)) is not None]
+    named = sorted(path for path in found if time_of(path.name) is None)
+    return [path for _, path in sorted(timed, reverse=True)] + named
+
+
+def _is_dump(path: Path) -> bool:
+    name = path.name
+    if name.endswith((PART_SUFFIX, MANIFEST_SUFFIX)) or name.startswith("."):
+        return False
+    return path.is_file() and (Compression.of_name(name) is not None or name.endswith((".dump", ".pgdump")))
+
+
+def find(value: str, dumps: Path, cwd: Path) -> Path:
+    """Find the dump that a person means.
+
+    :param value: A path as typed, a path below `dumps`, or a bare file name.
+    :raises BadInputError: There is no such file.
+    """
+    if not value.strip() or "\0" in value:
+        raise BadInputError("--file= names no file.")
+    for candidate in (cwd / value, dumps / value):
+        if candidate.exists():
+            if candidate.is_dir():
+                raise BadInputError(
+                    f"{value} is a folder, not a dump. A directory-format dump can be turned into a file "
+                    f"first: pg_restore --file=dump.sql {value}"
+                )
+            if not candidate.is_file():
+                raise BadInputError(f"{value} is not an ordinary file.")
+            return candidate
+    raise BadInputError(f"There is no dump {value!r}, neither here nor in {dumps}. `inv db.list` shows them.")
+
+
+def place(value: str, dumps: Path, cwd: Path) -> Path:
+    """Tell where a new dump goes that a person named.
+
+    :param value: A bare file name goes into `dumps`; anything with a folder in it is taken as typed.
+    :raises BadInputError: It has no suffix of ours, its folder is missing, or it exists already.
+    """
+    if Compression.of_name(value) is None or "\0" in value:
+        raise BadInputError(f"A dump's name ends in .sql, .sql.gz or .sql.zst; {value!r} does not.")
+    path = cwd / value if "/" in value else dumps / value
+    if path.parent != dumps and not path.parent.is_dir():
+        raise BadInputError(f"The folder of {value!r} does not exist.")
+    if path.exists() or path.is_symlink():
+        raise BadInputError(
+            f"{value} exists already, and a dump never overwrites a file. Choose another name."
+        )
+    return path

@@ -1,0 +1,136 @@
+"""Write beside, then rename: a file under its final name is whole, or it isn't there.
+
+A part file is created with O_EXCL and mode 0600, locked with flock for as long as its writer lives,
+made durable with fsync, and given its final name by a rename that never replaces another file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+from .names import PART_SUFFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+GITIGNORE = "*\n"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file that is being written.
+
+    :ivar path: Where it lies until it is published.
+    :ivar file: Open for writing, unbuffered.
+    """
+
+    path: Path
+    file: IO[bytes]
+
+    def publish(self, final: Path) -> None:
+        """Make it durable and give it its final name.
+
+        :raises FileExistsError: There is a file of that name; nothing was changed.
+        :raises OSError: It can't be made durable; it still has its part name.
+        """
+        os.fsync(self.file.fileno())
+        rename_new(self.path, final)
+        sync_folder(final.parent)
+
+
+@contextlib.contextmanager
+def part_file(path: Path) -> Iterator[Part]:
+    """Open a part file; whatever happens, none is left behind.
+
+    :param path: Its name, which ends in `.part`.
+    :raises FileExistsError: Somebody else writes it.
+    :raises OSError: The folder can't be written to.
+    """
+    descriptor = _create(path)
+    try:
+        with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123 - a descriptor
+            yield Part(path, file)
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _create(path: Path) -> int:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        # The umask may have taken bits away, and nobody sweeps a locked file.
+        os.fchmod(descriptor, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(descriptor), path.stat()):
+            raise FileExistsError(path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def rename_new(source: Path, final: Path) -> None:
+    """Rename without ever replacing a file.
+
+    :raises FileExistsError: `final` exists.
+    """
+    try:
+        os.link(source, final)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A file system without hard links: look, then rename; our own names are reserved anyway.
+        if final.exists():
+            raise FileExistsError(final) from None
+        source.rename(final)
+    else:
+        source.unlink()
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a small file of ours whole, over an older one of the same name."""
+    with part_file(path.with_name(f".{path.name}.{os.getpid()}{PART_SUFFIX}")) as part:
+        part.file.write(content)
+        os.fsync(part.file.fileno())
+        part.path.rename(path)
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable; a file system that can't is left alone."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the folder of the dumps where it is missing: 0700, and hidden from git.
+
+    :raises OSError: It can't be made.
+    """
+    if not folder.exists():
+        folder.mkdir(parents=True, mode=0o700)
+        folder.chmod(0o700)
+    ignore = folder / ".gitignore"
+    if not ignore.exists():
+        with contextlib.suppress(FileExistsError), ignore.open("x") as file:
+            file.write(GITIGNORE)
+
+
+def sweep(folder: Path) -> list[Path]:
+    """Remove the part files of writers that are gone, and return what was removed."""
+    removed = []
+    for path in folder.glob(f"*{PART_SUFFIX}"):
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+            removed.append(path)
+    return removed

@@ -1,0 +1,325 @@
+"""Tells what a statement of a dump does, from its first words, as far as a restore must know."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_TOKEN = re.compile(
+    rb"""(?P<blank>\s+|--[^\r\n]*|/\*.*?\*/)
+        |(?P<word>[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*)
+        |(?P<quoted>"(?:[^"]|"")*")
+        |(?P<string>'(?:[^']|'')*')
+        |(?P<sign>.)""",
+    re.DOTALL | re.VERBOSE,
+)
+_FIRST = re.compile(rb"[A-Za-z]+")
+_SETVAL = re.compile(
+    rb"SELECT\s+(?:pg_catalog\.)?setval\(\s*E?'(?P<name>(?:[^']|'')*)'(?:::regclass)?\s*,"
+    rb"\s*(?P<value>-?\d+)\s*(?:,\s*(?P<called>true|false))?\s*\)\s*;\Z",
+    re.IGNORECASE,
+)
+_INSERT = re.compile(
+    rb'INSERT\s+INTO\s+((?:"(?:[^"]|"")+"|[^\s".(]+)(?:\.(?:"(?:[^"]|"")+"|[^\s".(]+))?)', re.IGNORECASE
+)
+_LARGE_OBJECT = re.compile(rb"SELECT\s+(?:pg_catalog\.)?(lo_[a-z_]+|lowrite)\s*\(", re.IGNORECASE)
+_QUALIFIED = re.compile(rb'("(?:[^"]|"")+"|[^".]+)(?:\.("(?:[^"]|"")+"|[^".]+))?\Z')
+
+TRANSACTION_WORDS = frozenset(
+    {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE", "PREPARE TRANSACTION"}
+)
+# What stands between CREATE and the kind of the object.
+_MODIFIERS = frozenset(
+    {"OR", "REPLACE", "UNLOGGED", "MATERIALIZED", "RECURSIVE", "DEFAULT", "TRUSTED", "PROCEDURAL"}
+)
+# Kinds whose objects lie in a schema under a name of their own.
+_IN_SCHEMA = frozenset(
+    {"TABLE", "FOREIGN TABLE", "VIEW", "SEQUENCE", "TYPE", "DOMAIN", "FUNCTION", "PROCEDURE", "AGGREGATE"}
+    | {"COLLATION", "CONVERSION", "STATISTICS", "OPERATOR", "OPERATOR CLASS", "OPERATOR FAMILY"}
+    | {"TEXT SEARCH CONFIGURATION", "TEXT SEARCH DICTIONARY", "TEXT SEARCH PARSER", "TEXT SEARCH TEMPLATE"}
+)
+_TWO_WORDS = frozenset({"FOREIGN", "OPERATOR", "TEXT", "EVENT", "USER", "UNIQUE", "ACCESS", "CONSTRAINT"})
+_NO_ROLES = frozenset({"public", "current_user", "session_user", "current_role"})
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What a statement does.
+
+    :ivar verb: `CREATE TABLE`, `SET`, `OWNER`, `GRANT`, `DEFAULT PRIVILEGES`, `SETVAL`, `LARGE OBJECT`,
+        `TRANSACTION`, `COMMENT ON EXTENSION`, …; else its first word.
+    :ivar schema: The schema of what it does it to; empty where it has none.
+    :ivar name: The name of what it does it to.
+    :ivar roles: The roles that it names.
+    """
+
+    verb: str
+    schema: str = ""
+    name: str = ""
+    roles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SetVal:
+    """A sequence's value, as `setval` sets it."""
+
+    schema: str
+    name: str
+    value: int
+    is_called: bool
+
+
+def decode(raw: bytes) -> str:
+    """Decode a name; bytes that are no UTF-8 survive as surrogates."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def unquote(raw: bytes) -> str:
+    """Turn an identifier, as written, into the name that the catalogue holds."""
+    if raw.startswith(b'"'):
+        return decode(raw[1:-1].replace(b'""', b'"'))
+    return decode(raw.lower() if raw.isascii() else raw)
+
+
+def qualified(raw: bytes) -> tuple[str, str]:
+    """Split `schema.name`, as written; the schema is empty where there is none."""
+    found = _QUALIFIED.match(raw.strip())
+    if found is None:
+        return "", decode(raw)
+    first, second = found[1].strip(), found[2]
+    return ("", unquote(first)) if second is None else (unquote(first), unquote(second.strip()))
+
+
+def setval(text: bytes) -> SetVal | None:
+    """Read a `SELECT pg_catalog.setval(…);`; None where it is something else."""
+    found = _SETVAL.match(text)
+    if found is None:
+        return None
+    schema, name = qualified(found["name"].replace(b"''", b"'"))
+    called = (found["called"] or b"true").lower() == b"true"
+    return SetVal(schema, name, int(found["value"]), called)
+
+
+def classify(text: bytes) -> Action:
+    """Tell what a statement does.
+
+    :param text: A statement as the lexer gives it: from its first token to its semicolon.
+    """
+    found = _FIRST.match(text)
+    if found is None:
+        return Action("")
+    first = found.group().upper().decode()
+    if first == "COPY":
+        return Action(first)
+    if first == "INSERT":
+        into = _INSERT.match(text)
+        return Action(first, *qualified(into[1])) if into else Action(first)
+    if first == "SELECT":
+        return _select(text)
+    if first in {"BEGIN", "COMMIT", "END", "START", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE"}:
+        return Action("TRANSACTION", name=first)
+    reader = _READERS.get(first)
+    return reader(_Words(text)) if reader else Action(first)
+
+
+def _select(text: bytes) -> Action:
+    if _SETVAL.match(text):
+        return Action("SETVAL")
+    found = _LARGE_OBJECT.match(text)
+    if found is not None or text.startswith(
+        b"SELECT CASE WHEN EXISTS(SELECT 1 FROM pg_catalog.pg_largeobject"
+    ):
+        return Action("LARGE OBJECT", name=decode(found[1].lower()) if found is not None else "lo_unlink")
+    return Action("SELECT")
+
+
+class _Words:
+    """The tokens of a statement, blanks and comments left out; words in upper case."""
+
+    def __init__(self, text: bytes) -> None:
+        self._tokens = self._scan(text)
+        self._ahead: list[tuple[str, bytes]] = []
+
+    @staticmethod
+    def _scan(text: bytes) -> Iterator[tuple[str, bytes]]:
+        for found in _TOKEN.finditer(text):
+            if found.lastgroup != "blank":
+                yield str(found.lastgroup), found.group()
+
+    def peek(self) -> tuple[str, bytes]:
+        if not self._ahead:
+            self._ahead.append(next(self._tokens, ("end", b"")))
+        return self._ahead[0]
+
+    def take(self) -> tuple[str, bytes]:
+        token = self.peek()
+        self._ahead.clear()
+        return token
+
+    def word(self) -> str:
+        """Take the next token; its upper-case text where it is a word, else nothing."""
+        kind, text = self.take()
+        return text.upper().decode("latin-1") if kind == "word" else ""
+
+    def skip(self, *words: str) -> bool:
+        """Take the next token if it is one of these words."""
+        kind, text = self.peek()
+        if kind == "word" and text.upper().decode("latin-1") in words:
+            self.take()
+            return True
+        return False
+
+    def name(self) -> str:
+        """Take an identifier, or a role that is written as a string."""
+        kind, _ = self.peek()
+        if kind in {"word", "quoted"}:
+            return unquote(self.take()[1])
+        if kind == "string":
+            return decode(self.take()[1][1:-1].replace(b"''", b"'"))
+        return ""
+
+    def names(self) -> tuple[str, str]:
+        """Take `schema.name`; the name may be an operator's signs."""
+        first = self.name()
+        if self.peek()[1] != b".":
+            return "", first
+        self.take()
+        second = self.name()
+        while not second and self.peek()[0] == "sign" and self.peek()[1] not in b"(;":
+            second += decode(self.take()[1])
+        return first, second
+
+    def roles(self) -> tuple[str, ...]:
+        """Take a list of roles; those that every server has are left out."""
+        found = []
+        while True:
+            self.skip("GROUP")
+            role = self.name()
+            if role and role not in _NO_ROLES:
+                found.append(role)
+            if self.peek()[1] != b",":
+                return tuple(found)
+            self.take()
+
+    def seek(self, *words: str) -> bool:
+        """Take tokens up to and including one of these words outside parentheses; False if there is none."""
+        depth = 0
+        while self.peek()[0] != "end":
+            kind, text = self.peek()
+            if kind == "sign":
+                depth += {b"(": 1, b")": -1}.get(text, 0)
+            if depth == 0 and self.skip(*words):
+                return True
+            self.take()
+        return False
+
+
+def _set(words: _Words) -> Action:
+    words.take()
+    words.skip("LOCAL")
+    if words.skip("SESSION") and words.skip("AUTHORIZATION"):
+        return Action("SET SESSION AUTHORIZATION", roles=tuple(r for r in words.roles() if r != "default"))
+    if words.skip("TRANSACTION", "CONSTRAINTS", "CHARACTERISTICS"):
+        return Action("TRANSACTION", name="SET")
+    first, second = words.names()
+    return Action("SET", name=f"{first}.{second}" if first else second)
+
+
+def _reset(words: _Words) -> Action:
+    words.take()
+    if words.skip("SESSION") and words.skip("AUTHORIZATION"):
+        return Action("SET SESSION AUTHORIZATION")
+    return Action("RESET", name=words.name())
+
+
+def _prepare(words: _Words) -> Action:
+    words.take()
+    return Action("TRANSACTION", name="PREPARE") if words.skip("TRANSACTION") else Action("PREPARE")
+
+
+def _create(words: _Words) -> Action:
+    words.take()
+    while words.skip(*_MODIFIERS):
+        pass
+    kind = words.word()
+    if kind == "TEXT":
+        kind = f"TEXT {words.word()} {words.word()}"
+    elif kind in _TWO_WORDS and words.skip(
+        "TABLE", "CLASS", "FAMILY", "TRIGGER", "MAPPING", "INDEX", "METHOD"
+    ):
+        kind = {"OPERATOR": "OPERATOR CLASS", "FOREIGN": "FOREIGN TABLE", "UNIQUE": "INDEX"}.get(kind, kind)
+    if words.skip("IF") and words.skip("NOT"):
+        words.skip("EXISTS")
+    if kind == "POLICY":
+        name = words.name()
+        return Action("CREATE POLICY", name=name, roles=words.roles() if words.seek("TO", "USING") else ())
+    if kind == "USER":
+        return Action("CREATE USER MAPPING", roles=words.roles() if words.skip("FOR") else ())
+    if kind == "SCHEMA":
+        name = words.name() if words.peek()[1].upper() != b"AUTHORIZATION" else ""
+        return Action("CREATE SCHEMA", name, name, words.roles() if words.skip("AUTHORIZATION") else ())
+    if kind in _IN_SCHEMA:
+        return Action(f"CREATE {kind}", *words.names())
+    return Action(f"CREATE {kind}", name=words.name())
+
+
+def _drop(words: _Words) -> Action:
+    words.take()
+    kind = words.word()
+    if words.skip("IF"):
+        words.skip("EXISTS")
+    if kind in {"SCHEMA", "EXTENSION", "DATABASE"}:
+        return Action(f"DROP {kind}", name=words.name())
+    return Action("DROP")
+
+
+def _alter(words: _Words) -> Action:
+    words.take()
+    kind = words.word()
+    if kind == "DEFAULT":
+        roles = words.roles() if words.seek("ROLE", "USER") else ()
+        return Action("DEFAULT PRIVILEGES", roles=roles + (words.roles() if words.seek("TO", "FROM") else ()))
+    if kind == "DATABASE":
+        return Action("ALTER DATABASE", name=words.name())
+    while words.seek("OWNER", "ADD"):
+        if words.skip("TO"):
+            return Action("OWNER", roles=words.roles())
+        if words.skip("GENERATED"):
+            return Action("ALTER", name="IDENTITY")
+        if words.skip("CONSTRAINT"):
+            words.name()
+            return Action(
+                "ALTER", name="INDEX" if words.skip("PRIMARY", "UNIQUE", "EXCLUDE") else "CONSTRAINT"
+            )
+    return Action("ALTER")
+
+
+def _grant(words: _Words) -> Action:
+    words.take()
+    return Action("GRANT", roles=words.roles() if words.seek("TO", "FROM") else ())
+
+
+def _comment(words: _Words) -> Action:
+    words.take()
+    words.skip("ON")
+    kind = words.word()
+    return Action(
+        f"COMMENT ON {kind}", name=words.name() if kind in {"EXTENSION", "SCHEMA", "DATABASE"} else ""
+    )
+
+
+_READERS = {
+    "SET": _set,
+    "RESET": _reset,
+    "PREPARE": _prepare,
+    "CREATE": _create,
+    "DROP": _drop,
+    "ALTER": _alter,
+    "GRANT": _grant,
+    "REVOKE": _grant,
+    "COMMENT": _comment,
+}

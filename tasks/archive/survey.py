@@ -1,0 +1,193 @@
+"""Reads a dump's events as they pass and tells what the dump holds, and whether a restore may take it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .lexer import Comment, CopyData, CopyEnd, LexError, MetaCommand, Statement
+from .manifest import Outline, SequenceValue, TableRows
+from .statements import Action, classify, qualified, setval
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from .lexer import Event
+
+TRAILER = b"-- PostgreSQL database dump complete"
+_SERVER = re.compile(rb"-- Dumped from database version (\S.*)")
+_CLIENT = re.compile(rb"-- Dumped by pg_dump version (\S.*)")
+_META = re.compile(rb"\\(\S+)")
+_INNOCENT = frozenset({b"restrict", b"unrestrict"})
+# Text in these encodings may hold the byte of a backslash or a quote inside a character.
+UNSAFE_ENCODINGS = frozenset({"SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "GB18030", "JOHAB", "UHC"})
+_ENCODING = re.compile(rb"SET\s+client_encoding\s*(?:=|TO)\s*'?([A-Za-z0-9_]+)", re.IGNORECASE)
+_RELATIONS = frozenset(
+    {"CREATE TABLE", "CREATE FOREIGN TABLE", "CREATE VIEW", "CREATE SEQUENCE", "CREATE INDEX"}
+)
+_OPTIONAL_ROLES = frozenset({"OWNER", "GRANT", "DEFAULT PRIVILEGES", "SET SESSION AUTHORIZATION"})
+_NEEDED_ROLES = frozenset({"CREATE POLICY", "CREATE USER MAPPING", "CREATE SCHEMA"})
+
+
+class RefusedError(LexError):
+    """The dump holds something that can't run inside one transaction of ours."""
+
+
+@dataclass
+class Survey:
+    """What has been seen of a dump so far.
+
+    :ivar rows: Rows per table, as (schema, name), of all COPY data so far.
+    :ivar complete: The trailer was seen as a comment of the top level.
+    :ivar server: Version of the server that was dumped, and `client` of the pg_dump, as the header says.
+    """
+
+    rows: dict[tuple[str, str], int] = field(default_factory=dict)
+    sequences: dict[tuple[str, str], SequenceValue] = field(default_factory=dict)
+    complete: bool = False
+    server: str = ""
+    client: str = ""
+    current: tuple[str, str] | None = None
+    total_rows: int = 0
+    _created: set[tuple[str, str]] = field(default_factory=set)
+    _schemas: dict[str, None] = field(default_factory=dict)
+    _extensions: dict[str, None] = field(default_factory=dict)
+    _roles: dict[str, None] = field(default_factory=dict)
+    _needed: dict[str, None] = field(default_factory=dict)
+    _relations: int = 0
+    _large_objects: int = 0
+    _inside_large_objects: bool = False
+    _inserts: int = 0
+    _any: bool = False
+
+    def watch(self, events: Iterable[Event]) -> Iterator[tuple[Event, Action | None]]:
+        """Hand events on, each statement with what it does, and take note of them.
+
+        :raises RefusedError: Transaction control, a backslash command or an encoding that we refuse.
+        """
+        for event in events:
+            action = None
+            if isinstance(event, CopyData):
+                count = event.text.count(b"\n")
+                self.total_rows += count
+                if self.current is not None:
+                    self.rows[self.current] += count
+            elif isinstance(event, Statement):
+                action = classify(event.text)
+                self._statement(event, action)
+            elif isinstance(event, CopyEnd):
+                self.current = None
+            elif isinstance(event, Comment):
+                self._comment(event.text)
+            elif isinstance(event, MetaCommand):
+                refuse_meta(event.text)
+            yield event, action
+
+    def outline(self) -> Outline:
+        """Sum up what a restore of this dump does."""
+        return Outline(
+            schemas=tuple(name for name in self._schemas if name),
+            relations=self._relations,
+            large_objects=self._large_objects,
+            extensions=tuple(self._extensions),
+            roles=tuple(self._roles),
+            needed_roles=tuple(self._needed),
+            creates_tables=bool(self._created or self._extensions or not (self.rows or self._inserts)),
+        )
+
+    def tables(self) -> tuple[TableRows, ...]:
+        """Rows per table, sorted."""
+        return tuple(sorted(TableRows(*key, rows) for key, rows in self.rows.items()))
+
+    def _comment(self, text: bytes) -> None:
+        line = text.rstrip()
+        if line == TRAILER:
+            self.complete = True
+        elif not self._any and (found := _SERVER.match(line)):
+            self.server = found[1].decode(errors="replace")
+        elif not self._any and (found := _CLIENT.match(line)):
+            self.client = found[1].decode(errors="replace")
+
+    def _statement(self, event: Statement, action: Action) -> None:
+        self._any = True
+        verb = action.verb
+        self._transaction(action)
+        if event.copies:
+            self.current = qualified(event.copies)
+            self.rows.setdefault(self.current, 0)
+            self._schemas.setdefault(self.current[0])
+        elif verb == "INSERT":
+            self._schemas.setdefault(action.schema)
+            self._inserts += 1
+        elif verb == "SETVAL":
+            value = setval(event.text)
+            if value is not None:
+                key = (value.schema, value.name)
+                self.sequences[key] = SequenceValue(*key, value.value, value.is_called)
+        elif verb == "SET":
+            _refuse_encoding(event.text)
+        elif verb == "LARGE OBJECT":
+            self._large_objects += action.name == "lo_create"
+        elif verb in {"CREATE DATABASE", "DROP DATABASE", "ALTER DATABASE"}:
+            raise RefusedError(
+                f"it holds {verb} (it was made with --create); dump it without -C, or with inv db.dump"
+            )
+        else:
+            self._object(action)
+
+    def _object(self, action: Action) -> None:
+        verb = action.verb
+        if verb.startswith("CREATE ") and action.schema:
+            self._schemas.setdefault(action.schema)
+        if verb in _RELATIONS or (verb == "ALTER" and action.name in {"INDEX", "IDENTITY"}):
+            self._relations += 1
+        if verb == "CREATE TABLE":
+            self._created.add((action.schema, action.name))
+        elif verb == "CREATE EXTENSION":
+            self._extensions.setdefault(action.name)
+        if verb in _OPTIONAL_ROLES:
+            self._roles.update(dict.fromkeys(action.roles))
+        elif verb in _NEEDED_ROLES:
+            self._needed.update(dict.fromkeys(action.roles))
+
+    def _transaction(self, action: Action) -> None:
+        """Let only the BEGIN and COMMIT pass that pg_dump writes around large objects."""
+        if self._inside_large_objects:
+            if action.verb == "TRANSACTION" and action.name == "COMMIT":
+                self._inside_large_objects = False
+            elif action.verb != "LARGE OBJECT":
+                raise RefusedError("it holds BEGIN at top level, around something else than large objects")
+        elif action.verb == "TRANSACTION":
+            if action.name != "BEGIN":
+                raise RefusedError(
+                    f"it holds {action.name} at top level, which would end or change the restore's "
+                    f"one transaction; dump it without -1, or with inv db.dump"
+                )
+            self._inside_large_objects = True
+
+
+def refuse_meta(text: bytes) -> None:
+    r"""Let only `\restrict` and `\unrestrict` pass.
+
+    :raises RefusedError: It is any other backslash command; its arguments are not repeated.
+    """
+    found = _META.match(text)
+    name = found[1] if found else b""
+    if name in _INNOCENT:
+        return
+    if name in {b"connect", b"c"}:
+        raise RefusedError(
+            r"it holds \connect (it was made with --create, or by pg_dumpall); dump one database without -C"
+        )
+    raise RefusedError(
+        f"it holds the psql command \\{name[:20].decode(errors='replace')}, which pg_dump does not write"
+    )
+
+
+def _refuse_encoding(text: bytes) -> None:
+    found = _ENCODING.match(text)
+    if found and found[1].decode(errors="replace").upper() in UNSAFE_ENCODINGS:
+        raise RefusedError(
+            f"it is encoded in {found[1].decode()}, which can't be split safely; dump it with --encoding=UTF8"
+        )

@@ -1,0 +1,110 @@
+"""What a database holds, in pg_dump's own selection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from .session import Connection
+
+# One statement counts that many tables: round trips are what thousands of tables cost.
+BATCH = 200
+
+# Ordinary tables, partitions and inheriting tables each by themselves; of an extension's own tables those
+# that it registered, with its condition (pg_extension.extconfig), since pg_dump writes just these rows.
+_TABLES = """
+SELECT c.oid, n.nspname, c.relname, coalesce(x.condition, ''), greatest(c.reltuples, 0)::int8, c.relfilenode
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_catalog.pg_depend d
+         ON d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+  LEFT JOIN LATERAL (
+         SELECT e.extcondition[position] AS condition
+           FROM pg_catalog.pg_extension e, generate_subscripts(e.extconfig, 1) AS position
+          WHERE e.extconfig[position] = c.oid) x ON true
+ WHERE c.relkind = 'r' AND c.relpersistence <> 't'
+   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+   AND (d.objid IS NULL OR x.condition IS NOT NULL)
+ ORDER BY n.nspname, c.relname
+"""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose rows a dump holds.
+
+    :ivar condition: `WHERE …` of the rows that a dump takes of an extension's table; else empty.
+    :ivar estimate: Rows as the planner believes.
+    :ivar filenode: Its file as the snapshot sees it.
+    """
+
+    oid: int
+    schema: str
+    name: str
+    condition: str
+    estimate: int
+    filenode: int
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Schema and name."""
+        return self.schema, self.name
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        """The name as SQL."""
+        return sql.Identifier(self.schema, self.name)
+
+
+def tables(connection: Connection) -> list[Table]:
+    """List the tables whose rows a dump of this database holds, as the session's snapshot sees them."""
+    return [Table(*row) for row in connection.execute(_TABLES)]
+
+
+def lock(connection: Connection, locked: Sequence[Table]) -> None:
+    """Take ACCESS SHARE on tables, in the open transaction, under its `lock_timeout`."""
+    for batch in _batches(locked):
+        names = sql.SQL(", ").join(sql.SQL("ONLY {}").format(table.identifier) for table in batch)
+        connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(names))
+
+
+def rewritten(connection: Connection, locked: Iterable[Table]) -> list[Table]:
+    """Find tables that were truncated or rewritten since the snapshot was taken.
+
+    In an older snapshot such a table shows no rows, to us and to pg_dump alike (PostgreSQL manual, 13.6
+    Caveats), so that counts agree on nothing. The catalogue's row, read by the snapshot, and
+    `pg_relation_filenode`, which knows the present, then name different files.
+    """
+    by_oid = {table.oid: table for table in locked}
+    rows = connection.execute(
+        "SELECT oid FROM unnest(%s::oid[], %s::oid[]) AS t(oid, filenode)"
+        " WHERE pg_relation_filenode(oid) IS DISTINCT FROM filenode",
+        [list(by_oid), [table.filenode for table in by_oid.values()]],
+    )
+    return [by_oid[oid] for (oid,) in rows]
+
+
+def count(connection: Connection, counted: Sequence[Table]) -> Iterator[tuple[Table, int]]:
+    """Count rows, each table for itself and not its children."""
+    for batch in _batches(counted):
+        parts: list[Any] = [
+            sql.SQL("SELECT {}::int, count(*) FROM ONLY {} {}").format(
+                sql.Literal(position),
+                table.identifier,
+                # The extension's own text, which pg_dump puts behind its COPY just so.
+                sql.SQL(table.condition),  # pyright: ignore[reportArgumentType]
+            )
+            for position, table in enumerate(batch)
+        ]
+        for position, rows in connection.execute(sql.SQL(" UNION ALL ").join(parts)):
+            yield batch[position], rows
+
+
+def _batches(items: Sequence[Table]) -> Iterator[Sequence[Table]]:
+    for start in range(0, len(items), BATCH):
+        yield items[start : start + BATCH]

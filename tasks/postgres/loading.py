@@ -1,0 +1,260 @@
+"""The one transaction that a restore is: what is sent, what is left out, and how it proves itself."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..archive.statements import Action, qualified
+from ..errors import WorkError
+from . import counting
+from .wire import StatementError, Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..archive.lexer import Statement
+    from .session import Connection, ServerFacts
+
+_SET_WORDS = frozenset({"time", "names", "schema", "xml", "seed"})
+# Ours are set for the whole session; the header of a dump would reset them.
+OUR_SETTINGS = frozenset(
+    {"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"}
+    | {"idle_session_timeout"}
+)
+_DATA_VERBS = frozenset({"COPY", "INSERT", "SETVAL", "LARGE OBJECT", "SET", "RESET", "SELECT", "TRANSACTION"})
+_ACL_VERBS = frozenset({"GRANT", "DEFAULT PRIVILEGES"})
+_INSERTED = re.compile(r"INSERT \d+ (\d+)")
+_DENIED = "42501"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a restore leaves out.
+
+    :ivar owners: Set the owners that the dump names; `privileges` the grants.
+    :ivar settable: The roles that exist here and that we may make owners.
+    :ivar roles: The roles that exist here.
+    :ivar parameters: The names of the server's settings.
+    """
+
+    owners: bool
+    privileges: bool
+    roles: frozenset[str]
+    settable: frozenset[str]
+    parameters: frozenset[str]
+
+
+@dataclass
+class Loader:
+    """Sends a dump's statements and rows, in the transaction that the caller opened.
+
+    :ivar left_out: What was left out, counted by reason.
+    :ivar rows: Rows that went in, by (schema, name).
+    """
+
+    connection: Connection
+    server: ServerFacts
+    rules: Rules
+    schemas: set[str]
+    left_out: Counter[str] = field(default_factory=Counter)
+    rows: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.wire = Wire(self.connection)
+        self._created: set[tuple[str, str]] = set()
+        self._before: dict[tuple[str, str], int] = {}
+        self._conditions: dict[tuple[str, str], str] = {}
+        self._unchecked: set[tuple[str, str]] = set()
+        self._open: tuple[str, str] | None = None
+
+    def statement(self, event: Statement, action: Action) -> bool:
+        """Send one statement, or leave it out; a COPY is left open for its rows.
+
+        :return: Whether it was sent.
+        :raises WorkError: The server refused it, or the rows before it are not all there.
+        """
+        if self._unchecked and action.verb not in _DATA_VERBS:
+            self.check_rows()
+        reason = self._omission(action)
+        if reason:
+            self.left_out[reason] += 1
+            return False
+        if event.copies:
+            self._begin_copy(event)
+        elif action.verb == "INSERT":
+            self._insert(event.text, (action.schema, action.name))
+        elif action.verb in _ACL_VERBS | {"OWNER"} and not self.server.superuser:
+            self._try(event.text, action)
+        else:
+            self.wire.run(event.text)
+        self._remember(event.text, action)
+        return True
+
+    def data(self, piece: bytes) -> None:
+        """Send a piece of the open COPY's rows."""
+        self.wire.data(piece)
+
+    def end_of_data(self, rows: int) -> None:
+        """End the open COPY.
+
+        :param rows: How many rows the dump holds for it.
+        :raises WorkError: The server took another number of rows.
+        """
+        assert self._open is not None  # noqa: S101 - the lexer ends only what it began
+        taken = self.wire.end_of_data()
+        if taken != rows:
+            raise WorkError(f"{_shown(self._open)} took {taken:,} rows where the dump holds {rows:,}")
+        self.rows[self._open] += rows
+        self._unchecked.add(self._open)
+        self._open = None
+
+    def check_rows(self) -> None:
+        """Count every table that rows went into, and compare.
+
+        Called as soon as the data is in: before indexes, constraints and policies.
+
+        :raises WorkError: A table holds another number of rows than went in.
+        """
+        expected = {key: self.rows[key] + self._before.get(key, 0) for key in self._unchecked}
+        wrong = counting.compare(self.wire, expected, self._conditions)
+        self._unchecked.clear()
+        for key, (want, have) in wrong.items():
+            raise WorkError(f"{_shown(key)} holds {have:,} rows where {want:,} were expected")
+
+    def _omission(self, action: Action) -> str:  # noqa: PLR0911 - a table of cases
+        """Tell why a statement is left out; empty where it is sent."""
+        verb, name = action.verb, action.name
+        if verb == "SET" and name in OUR_SETTINGS:
+            return "settings of timeouts (the restore has its own)"
+        if verb == "SET" and "." not in name and name not in self.rules.parameters | _SET_WORDS:
+            return f"SET {name}, which this server does not know"
+        if verb == "TRANSACTION":
+            return "BEGIN and COMMIT around large objects"
+        if verb in {"DROP EXTENSION", "DROP SCHEMA"}:
+            return f"{verb} (it stays)"
+        if verb == "CREATE SCHEMA" and name in self.schemas:
+            return "CREATE SCHEMA of a schema that stays"
+        if verb in {"COMMENT ON EXTENSION", "COMMENT ON SCHEMA", "COMMENT ON DATABASE"} and not self._ours(
+            action
+        ):
+            return f"{verb} that is not ours"
+        if verb == "OWNER":
+            return self._owner_omission(action)
+        if verb in _ACL_VERBS:
+            return self._acl_omission(action)
+        if verb == "SET SESSION AUTHORIZATION" and not self._may_become(action):
+            return "SET SESSION AUTHORIZATION (objects stay ours)"
+        return ""
+
+    def _owner_omission(self, action: Action) -> str:
+        if not self.rules.owners:
+            return "owners (--no-owner)"
+        missing = [role for role in action.roles if role not in self.rules.settable]
+        return f"owner {missing[0]}, missing here or not ours to set" if missing else ""
+
+    def _acl_omission(self, action: Action) -> str:
+        if not self.rules.privileges:
+            return "grants (--no-acl)"
+        missing = [role for role in action.roles if role not in self.rules.roles]
+        return f"grants for {missing[0]}, missing here" if missing else ""
+
+    def _may_become(self, action: Action) -> bool:
+        allowed = self.server.superuser and self.rules.owners and self.rules.privileges
+        return allowed and all(role in self.rules.roles for role in action.roles)
+
+    def _ours(self, action: Action) -> bool:
+        """Whether a comment on an extension, schema or database is ours to make."""
+        if self.server.superuser:
+            return True
+        catalogue, column, owner = {
+            "COMMENT ON EXTENSION": (b"pg_extension", b"extname", b"extowner"),
+            "COMMENT ON SCHEMA": (b"pg_namespace", b"nspname", b"nspowner"),
+            "COMMENT ON DATABASE": (b"pg_database", b"datname", b"datdba"),
+        }[action.verb]
+        rows = self.wire.ask(
+            b"SELECT pg_catalog.pg_has_role(%s, 'USAGE') FROM pg_catalog.%s WHERE %s = %s"
+            % (owner, catalogue, column, counting.literal(action.name))
+        )
+        return rows == [[b"t"]]
+
+    def _begin_copy(self, event: Statement) -> None:
+        key = qualified(event.copies)
+        if key not in self._created:
+            self._meet(key)
+            self.wire.copy(event.text)
+        else:
+            # Rows of a table that this transaction made need no later rewrite to be seen by all.
+            self.wire.copy(event.text.rstrip()[:-1] + b" WITH (FREEZE);")
+        self._open = key
+
+    def _insert(self, text: bytes, key: tuple[str, str]) -> None:
+        if key not in self._created:
+            self._meet(key)
+        found = _INSERTED.match(self.wire.run(text))
+        self.rows[key] += int(found[1]) if found else 0
+        self._unchecked.add(key)
+
+    def _meet(self, key: tuple[str, str]) -> None:
+        """Look at a table that was here before, the first time that rows go into it."""
+        if key in self._before:
+            return
+        condition = counting.extension_condition(self.wire, key)
+        if condition is not None:
+            # The dump holds the rows that people added to an extension's own table: all of them.
+            self._conditions[key] = condition
+            self.wire.run(b"DELETE FROM ONLY %s %s" % (counting.quoted(key), condition.encode()))
+            self._before[key] = 0
+        else:
+            self._before[key] = counting.rows(self.wire, key)
+
+    def _remember(self, text: bytes, action: Action) -> None:
+        if action.verb == "CREATE TABLE" and b"PARTITION BY" not in text:
+            self._created.add((action.schema, action.name))
+        elif action.verb == "CREATE SCHEMA":
+            self.schemas.add(action.name)
+
+    def _try(self, text: bytes, action: Action) -> None:
+        """Send what a plain owner may be refused, so that a refusal does not end the transaction."""
+        self.wire.run(b"SAVEPOINT invoke_postgres")
+        try:
+            self.wire.run(text)
+        except StatementError as error:
+            if error.sqlstate != _DENIED:
+                raise
+            self.wire.run(b"ROLLBACK TO SAVEPOINT invoke_postgres")
+            self.left_out[f"{'owners' if action.verb == 'OWNER' else 'grants'} that are not ours to set"] += 1
+        self.wire.run(b"RELEASE SAVEPOINT invoke_postgres")
+
+
+def rules(connection: Connection, *, owners: bool, privileges: bool) -> Rules:
+    """Ask the server what a restore has to leave out."""
+    roles = connection.execute(
+        "SELECT rolname, pg_catalog.pg_has_role(oid, 'MEMBER') FROM pg_catalog.pg_roles"
+    ).fetchall()
+    parameters = connection.execute("SELECT name FROM pg_catalog.pg_settings").fetchall()
+    return Rules(
+        owners=owners,
+        privileges=privileges,
+        roles=frozenset(str(name) for name, _ in roles),
+        settable=frozenset(str(name) for name, member in roles if member),
+        parameters=frozenset(str(name).lower() for (name,) in parameters),
+    )
+
+
+def check_sequences(wire: Wire, expected: Mapping[tuple[str, str], tuple[int, bool]]) -> None:
+    """Compare every sequence with the dump's own `setval`.
+
+    :raises WorkError: One differs.
+    """
+    for key, found in counting.sequences(wire, list(expected)).items():
+        if found != expected[key]:
+            raise WorkError(
+                f"sequence {_shown(key)} stands at {found[0]} where {expected[key][0]} was expected"
+            )
+
+
+def _shown(key: tuple[str, str]) -> str:
+    return ".".join(part for part in key if part)

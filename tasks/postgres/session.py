@@ -1,0 +1,198 @@
+"""Connections of ours: how they are opened, what they set, and the snapshot that a dump exports."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, LiteralString
+
+import psycopg
+from psycopg import errors as pg
+from psycopg.rows import TupleRow, tuple_row
+
+from ..errors import BadInputError, ServerError, TaskError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .target import Target
+
+Connection = psycopg.Connection[TupleRow]
+APPLICATION = "invoke-postgres"
+# Below, what a restore relies on is missing: pg_current_xact_id, DROP … of routines by identity.
+OLDEST_MAJOR = 13
+# A role may carry timeouts that would end a snapshot's holder or a load half-way.
+TIMEOUTS = (
+    "statement_timeout",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "transaction_timeout",
+)
+
+
+@dataclass(frozen=True)
+class ServerFacts:
+    """What a server says of itself.
+
+    :ivar version: As it prints it, `17.6`; `major` its first number.
+    :ivar system_identifier: The cluster's own number; None where the role may not ask.
+    :ivar database: The database that the session is in, and `user` its role.
+    """
+
+    version: str
+    major: int
+    database: str
+    user: str
+    superuser: bool
+    system_identifier: str | None
+    in_recovery: bool
+    encoding: str
+
+
+@contextlib.contextmanager
+def connected(target: Target, *, lock_timeout: int = 0) -> Iterator[Connection]:
+    """Open a session of ours, and close it on the way out, which ends its work at the server.
+
+    :param lock_timeout: Milliseconds to wait for a lock; 0 waits for ever.
+    :raises ServerError: The server can't be reached or refuses us; no secret is in the message.
+    """
+    connection = connect(target, lock_timeout=lock_timeout)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def connect(target: Target, *, lock_timeout: int = 0) -> Connection:
+    """Open a session; the caller closes it. For parameters and errors see :func:`connected`."""
+    settings: dict[str, Any] = {"application_name": APPLICATION, "connect_timeout": "15"}
+    try:
+        connection = psycopg.Connection.connect(
+            **{**settings, **target.connect_kwargs(), "client_encoding": "UTF8"},
+            autocommit=True,
+            prepare_threshold=None,
+            row_factory=tuple_row,
+        )
+    except (psycopg.OperationalError, psycopg.ProgrammingError, UnicodeError) as error:
+        raise ServerError(
+            f"{target.label} can't be reached: {target.scrub(_sentence(error))}. Nothing was touched."
+        ) from None
+    try:
+        _prepare(connection, lock_timeout)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _sentence(error: Exception) -> str:
+    """Put libpq's several lines, one for each address it tried, into one sentence."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "; ".join(dict.fromkeys(lines)).rstrip(".")
+
+
+def _prepare(connection: Connection, lock_timeout: int) -> None:
+    with translated("Setting up the session failed"):
+        connection.execute(
+            "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name = ANY(%s)",
+            [list(TIMEOUTS)],
+        )
+        connection.execute("SELECT pg_catalog.set_config('lock_timeout', %s, false)", [f"{lock_timeout}ms"])
+        connection.execute("SELECT pg_catalog.set_config('search_path', '', false)")
+
+
+@contextlib.contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn what the server refuses into one of our sentences.
+
+    :param what: The beginning of the sentence, without a period.
+    :raises ServerError: The connection was lost, or a lock was not free in time.
+    :raises TaskError: Any other refusal of the server.
+    """
+    try:
+        yield
+    except pg.LockNotAvailable:
+        raise ServerError(f"{what}: another session holds a lock that was not free in time.") from None
+    except psycopg.Error as error:
+        kind = (
+            ServerError if error.sqlstate is None or error.sqlstate.startswith(("08", "57P")) else TaskError
+        )
+        raise kind(f"{what}: {_sentence(error)}.") from None
+
+
+def server_facts(connection: Connection) -> ServerFacts:
+    """Ask a server what it is.
+
+    :raises BadInputError: It is too old for us.
+    """
+    major = connection.info.server_version // 10000
+    if major < OLDEST_MAJOR:
+        raise BadInputError(
+            f"The server is PostgreSQL {major}; {OLDEST_MAJOR} or newer is needed. Nothing was touched."
+        )
+    row = one(
+        connection,
+        "SELECT current_setting('server_version'), current_database(), current_user::text,"
+        " (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), pg_is_in_recovery(),"
+        " current_setting('server_encoding')",
+    )
+    return ServerFacts(
+        version=str(row[0]).split()[0],
+        major=major,
+        database=str(row[1]),
+        user=str(row[2]),
+        superuser=bool(row[3]),
+        system_identifier=_system_identifier(connection),
+        in_recovery=bool(row[4]),
+        encoding=str(row[5]),
+    )
+
+
+def _system_identifier(connection: Connection) -> str | None:
+    allowed = one(connection, "SELECT has_function_privilege('pg_catalog.pg_control_system()', 'execute')")[0]
+    if not allowed:
+        return None
+    return str(one(connection, "SELECT system_identifier::text FROM pg_catalog.pg_control_system()")[0])
+
+
+def one(connection: Connection, query: LiteralString, parameters: list[Any] | None = None) -> TupleRow:
+    """Ask for exactly one row."""
+    row = connection.execute(query, parameters).fetchone()
+    assert row is not None, query  # noqa: S101 - such a query always gives a row
+    return row
+
+
+@contextlib.contextmanager
+def exported_snapshot(connection: Connection) -> Iterator[str]:
+    """Hold a snapshot open and give its name, for pg_dump's `--snapshot`.
+
+    Nothing but the catalogue is read, so no table is locked yet: a table that we read before pg_dump has
+    locked it, a migration that waits for us and pg_dump that waits for the migration would hang for ever.
+
+    :raises ServerError: It can't be exported, as behind a transaction pooler.
+    """
+    with translated("The snapshot could not be exported"):
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        connection.execute("SET LOCAL row_security = off")
+        name = str(one(connection, "SELECT pg_export_snapshot()")[0])
+    try:
+        yield name
+    finally:
+        with contextlib.suppress(psycopg.Error):
+            connection.execute("ROLLBACK")
+
+
+def in_the_way(connection: Connection) -> str:
+    """Name the sessions that hold strong locks on this database's tables, for a message; may be empty."""
+    rows = connection.execute(
+        "SELECT DISTINCT a.pid, a.usename, a.application_name, a.state,"
+        "       date_trunc('second', now() - coalesce(a.xact_start, a.query_start))::text"
+        "  FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)"
+        " WHERE l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())"
+        "   AND l.locktype = 'relation' AND l.granted AND l.relation >= 16384 AND a.pid <> pg_backend_pid()"
+        "   AND a.application_name <> 'pg_dump' ORDER BY 1 LIMIT 3"
+    ).fetchall()
+    return "; ".join(
+        f"pid {pid}, user {user}, application {application or 'unnamed'}, {state or 'unknown'} for {age}"
+        for pid, user, application, state, age in rows
+    )

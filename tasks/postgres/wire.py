@@ -1,0 +1,145 @@
+"""One connection, statement by statement, in bytes: what a restore sends, and how it waits.
+
+Each statement goes by the extended protocol, which takes exactly one (PostgreSQL manual, 55.2.3): text that
+was split wrongly is refused, never run as several. Nothing here blocks inside libpq, so that a signal is
+seen at once, and data is flushed as it goes, so that libpq's buffer stays small.
+"""
+
+from __future__ import annotations
+
+import select
+from typing import TYPE_CHECKING, TypeVar
+
+import psycopg
+from psycopg import pq
+
+from ..errors import ServerError, WorkError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from psycopg.abc import Buffer
+    from psycopg.pq.abc import PGresult
+
+    from .session import Connection
+
+Result = TypeVar("Result")
+_FINE = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY})
+
+
+class StatementError(WorkError):
+    """The server refused a statement.
+
+    :ivar sqlstate: The error's code.
+    """
+
+    def __init__(self, message: str, sqlstate: str) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+
+
+class LostError(ServerError):
+    """The connection was lost."""
+
+
+class Wire:
+    """Sends statements and COPY data over a session of ours.
+
+    :param connection: Idle and in autocommit; psycopg's own calls may be used between these.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._pgconn = connection.pgconn
+        self._poll = select.poll()
+        self._pgconn.nonblocking = 1
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open and not failed."""
+        return self._pgconn.transaction_status == pq.TransactionStatus.INTRANS
+
+    def run(self, statement: bytes) -> str:
+        """Run one statement and return its command tag, such as `INSERT 0 3`.
+
+        :raises StatementError: The server refused it.
+        :raises LostError: The connection was lost.
+        """
+        result = self._send(statement)
+        if result.status not in _FINE:
+            raise WorkError(
+                "a statement asked to send or fetch COPY data, which a dump never does; rolled back"
+            )
+        return (result.command_status or b"").decode()
+
+    def ask(self, query: bytes) -> list[list[bytes | None]]:
+        """Run a query and return its rows as text."""
+        result = self._send(query)
+        return [
+            [result.get_value(row, column) for column in range(result.nfields)]
+            for row in range(result.ntuples)
+        ]
+
+    def copy(self, statement: bytes) -> None:
+        """Begin a COPY … FROM stdin."""
+        if self._send(statement).status != pq.ExecStatus.COPY_IN:
+            raise WorkError("the server did not take a COPY as one; rolled back")
+
+    def data(self, piece: Buffer) -> None:
+        """Send a piece of COPY data."""
+        self._try(lambda: self._pgconn.put_copy_data(piece))
+        self._flush()
+
+    def end_of_data(self) -> int:
+        """End the COPY and return how many rows the server took."""
+        self._try(self._pgconn.put_copy_end)
+        tag = self._result().command_status or b""
+        return int(tag.rpartition(b" ")[2] or 0)
+
+    def _send(self, statement: bytes) -> PGresult:
+        self._try(lambda: self._pgconn.send_query_params(statement, []))
+        return self._result()
+
+    def _result(self) -> PGresult:
+        """Wait for the result of what was sent; the last one is taken unless a COPY begins."""
+        self._flush()
+        last: PGresult | None = None
+        while True:
+            while self._pgconn.is_busy():
+                self._wait(select.POLLIN)
+                self._try(self._pgconn.consume_input)
+            result = self._pgconn.get_result()
+            if result is None:
+                break
+            last = result
+            if result.status == pq.ExecStatus.COPY_IN:
+                break
+        if last is None:
+            raise LostError("the connection was lost")
+        if last.status == pq.ExecStatus.FATAL_ERROR:
+            raise self._error(last)
+        return last
+
+    def _flush(self) -> None:
+        while self._try(self._pgconn.flush):
+            if self._wait(select.POLLIN | select.POLLOUT) & select.POLLIN:
+                self._try(self._pgconn.consume_input)
+
+    def _wait(self, events: int) -> int:
+        self._poll.register(self._pgconn.socket, events)
+        found = self._poll.poll()
+        return found[0][1] if found else 0
+
+    def _try(self, call: Callable[[], Result]) -> Result:
+        try:
+            return call()
+        except psycopg.Error:
+            raise LostError("the connection was lost") from None
+
+    def _error(self, result: PGresult) -> Exception:
+        field = result.error_field
+        sqlstate = (field(pq.DiagnosticField.SQLSTATE) or b"").decode()
+        parts = [field(pq.DiagnosticField.MESSAGE_PRIMARY), field(pq.DiagnosticField.MESSAGE_DETAIL)]
+        message = ". ".join(part.decode(errors="replace").rstrip(".") for part in parts if part)
+        if not sqlstate or sqlstate.startswith(("08", "57P")):
+            return LostError(message or "the connection was lost")
+        return StatementError(message, sqlstate)

@@ -1,0 +1,214 @@
+"""The only place that starts programs, reads the environment or handles signals."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Self
+
+from .errors import MissingProgramError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+    from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Long enough for pg_dump to tell the server that it goes.
+STOP_SECONDS = 5.0
+PIPE_BYTES = 1 << 20
+STDERR_LINES = 200
+
+
+class Interruption(KeyboardInterrupt):
+    """A signal that asks us to end, raised where the main thread happens to be.
+
+    It is a `KeyboardInterrupt`, so psycopg cancels the running query before handing it on.
+
+    :ivar signum: The signal's number.
+    :ivar state: What state things are in, once someone on the way up knows.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+        self.state = ""
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Turn the first SIGINT, SIGTERM or SIGHUP into an :class:`Interruption`; ignore the rest.
+
+    The rest is ignored so that cleaning up, which is short and bounded, is not itself interrupted.
+    Outside the main thread, where Python allows no handlers, nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(signum: int, _frame: FrameType | None) -> None:
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        raise Interruption(signum)
+
+    # A signal that our parent had ignored (nohup) stays ignored.
+    before = {each: signal.getsignal(each) for each in SIGNALS}
+    handled = [each for each in SIGNALS if before[each] is not signal.SIG_IGN]
+    for each in handled:
+        signal.signal(each, handle)
+    try:
+        yield
+    finally:
+        for each in SIGNALS:
+            signal.signal(each, before[each])
+
+
+@contextlib.contextmanager
+def detached_stdout() -> Iterator[None]:
+    """End quietly when the reader of our output has gone (`inv db.list | head`)."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from None
+
+
+def environment() -> Mapping[str, str]:
+    """Return a copy of the environment as it is now."""
+    return dict(os.environ)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a short program left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(argv: Sequence[str | Path], *, cwd: Path | None = None, timeout: float = 30.0) -> Finished:
+    """Run a short program to its end and return what it said.
+
+    :param timeout: Seconds after which it is killed.
+    :raises MissingProgramError: It does not exist, can't be executed or took too long.
+    """
+    try:
+        done = subprocess.run(
+            [str(part) for part in argv],
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise MissingProgramError(f"{argv[0]} could not be run: {error}.") from None
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+class Child:
+    """A program whose standard output we read as a stream of bytes, in a process group of its own.
+
+    Used as a context manager: leaving it with an exception stops the program (SIGTERM, then
+    SIGKILL) and reaps it. Its standard error is drained all the while, so that it never blocks.
+
+    :param argv: Program and arguments; no secret may stand in them.
+    :param extra: Variables added to the environment; secrets travel here.
+    :param on_line: Called from another thread with each line of standard error.
+    :raises MissingProgramError: The program can't be started.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str | Path],
+        *,
+        extra: Mapping[str, str] | None = None,
+        on_line: Callable[[str], None] | None = None,
+    ) -> None:
+        self.argv = [str(part) for part in argv]
+        self._said: deque[str] = deque(maxlen=STDERR_LINES)
+        self._on_line = on_line
+        try:
+            self._popen = subprocess.Popen(
+                self.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={**os.environ, **(extra or {})},
+                bufsize=0,
+                process_group=0,
+            )
+        except OSError as error:
+            raise MissingProgramError(f"{self.argv[0]} could not be started: {error.strerror}.") from None
+        _widen(self.stdout)
+        self._drain = threading.Thread(target=self._read_stderr, daemon=True)
+        self._drain.start()
+
+    @property
+    def stdout(self) -> IO[bytes]:
+        """The raw, unbuffered standard output."""
+        assert self._popen.stdout is not None  # noqa: S101 - it was asked for above
+        return self._popen.stdout
+
+    @property
+    def pid(self) -> int:
+        """The program's process id, which is its group's too."""
+        return self._popen.pid
+
+    @property
+    def said(self) -> str:
+        """The last lines of its standard error."""
+        return "\n".join(self._said)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.stop()
+        self.wait()
+
+    def wait(self) -> int:
+        """Wait for its end and return its exit status; negative when a signal ended it."""
+        code = self._popen.wait()
+        self._drain.join()
+        for stream in (self._popen.stdout, self._popen.stderr):
+            if stream is not None:
+                stream.close()
+        return code
+
+    def stop(self) -> None:
+        """End it now: SIGTERM to its group, and SIGKILL if it is still there after 5 seconds."""
+        for signum in (signal.SIGTERM, signal.SIGKILL):
+            if self._popen.poll() is not None:
+                return
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._popen.pid, signum)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._popen.wait(STOP_SECONDS)
+
+    def _read_stderr(self) -> None:
+        assert self._popen.stderr is not None  # noqa: S101 - it was asked for above
+        for raw in io.BufferedReader(self._popen.stderr):  # type: ignore[type-var]
+            line = raw.decode(errors="replace").rstrip("\n")
+            self._said.append(line)
+            if self._on_line is not None:
+                self._on_line(line)
+
+
+def _widen(pipe: IO[bytes]) -> None:
+    """Ask Linux for a larger pipe buffer; anywhere else the default one serves."""
+    with contextlib.suppress(OSError, AttributeError):
+        fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
