@@ -6,7 +6,12 @@
 
 from invoke.collection import Collection
 
-database = Collection("db")
+from . import db
+from .defaults import DEFAULTS
+
+database = Collection("db", db.url, db.dump, db.gzip, db.gunzip, db.list_, db.reset, db.restore, db.verify)
+# On the collection itself, so that it holds in another project's namespace too.
+database.configure({"db": DEFAULTS})
 ns = Collection(database)
 
 __all__ = ["database", "ns"]

@@ -112,8 +112,9 @@ def _setting(name: str, source: str, text: str) -> str | None:
     if ours != prismas:
         raise BadInputError(
             f"{source} sets {name} in a way that Prisma and python-dotenv read differently (a backtick, a # "
-            f'without quotes, a backslash, a colon for =). Write it on one line as {name}="…", with %23 for a #, '
-            "%60 for a backtick and %5C for a backslash in the URL. Nothing was contacted."
+            "without quotes, a backslash, a colon for =). Write it on one line, in double quotes: "
+            f'{name}="…", with %23 for a #, %60 for a backtick and %5C for a backslash in the URL. '
+            "Nothing was contacted."
         )
     return ours
 
@@ -139,9 +140,7 @@ def _expand(
 ) -> str:
     """Put in what `${NAME}` stands for: the environment first, then the files read so far, in order."""
     if depth > _DEPTH:
-        raise BadInputError(
-            f"{name} in {texts[-1][0]} refers to itself through ${{…}}. Nothing was contacted."
-        )
+        raise BadInputError(f"{name} in {texts[-1][0]} refers to itself through ${{…}}. Nothing was contacted.")
 
     def value_of(match: re.Match[str]) -> str:
         found = environ.get(match[1])

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections import deque
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from .errors import MissingProgramError
 
@@ -88,6 +88,15 @@ def environment() -> Mapping[str, str]:
 
 
 @dataclass(frozen=True)
+class Account:
+    """A user of this machine whom a program runs as; only root can give one."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True)
 class Finished:
     """What a short program left behind."""
 
@@ -96,9 +105,20 @@ class Finished:
     stderr: str
 
 
-def run(argv: Sequence[str | Path], *, cwd: Path | None = None, timeout: float = 30.0) -> Finished:
+def run(
+    argv: Sequence[str | Path],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    extra: Mapping[str, str] | None = None,
+    account: Account | None = None,
+    timeout: float = 30.0,
+) -> Finished:
     """Run a short program to its end and return what it said.
 
+    :param env: Its environment; ours unless given.
+    :param extra: Variables added to the environment; secrets travel here.
+    :param account: Whom it runs as; ourselves unless given.
     :param timeout: Seconds after which it is killed.
     :raises MissingProgramError: It does not exist, can't be executed or took too long.
     """
@@ -106,16 +126,68 @@ def run(argv: Sequence[str | Path], *, cwd: Path | None = None, timeout: float =
         done = subprocess.run(
             [str(part) for part in argv],
             cwd=cwd,
+            env={**(os.environ if env is None else env), **(extra or {})},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             errors="replace",
             timeout=timeout,
             check=False,
+            **_as(account),
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise MissingProgramError(f"{argv[0]} could not be run: {error}.") from None
     return Finished(done.returncode, done.stdout, done.stderr)
+
+
+class Leashed:
+    """A program in a session of its own whose standard input ends when we are gone, however we went.
+
+    Only we hold the pipe's other end, and the system closes it even after a kill -9. No signal of our
+    terminal reaches the program. Its output goes nowhere.
+
+    :param env: Its environment.
+    :param account: Whom it runs as; ourselves unless given.
+    :raises MissingProgramError: The program can't be started.
+    """
+
+    def __init__(self, argv: Sequence[str | Path], *, env: Mapping[str, str], account: Account | None) -> None:
+        try:
+            self._popen = subprocess.Popen(
+                [str(part) for part in argv],
+                cwd="/",
+                env=dict(env),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                **_as(account),
+            )
+        except OSError as error:
+            raise MissingProgramError(f"{argv[0]} could not be started: {error.strerror}.") from None
+
+    @property
+    def running(self) -> bool:
+        """Whether it is alive."""
+        return self._popen.poll() is None
+
+    def release(self, timeout: float) -> None:
+        """End its standard input and wait for its end.
+
+        :param timeout: Seconds after which it and its children are killed.
+        """
+        assert self._popen.stdin is not None  # noqa: S101 - it was asked for above
+        self._popen.stdin.close()
+        try:
+            self._popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._popen.pid, signal.SIGKILL)
+            self._popen.wait()
+
+
+def _as(account: Account | None) -> dict[str, Any]:
+    """Build the keywords for `subprocess` that start a program as somebody, in none of our own groups."""
+    return {} if account is None else {"user": account.uid, "group": account.gid, "extra_groups": []}
 
 
 class Child:

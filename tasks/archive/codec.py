@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from psycopg.abc import Buffer
+
 CHUNK = 1 << 20
 ARCHIVE_MAGIC = b"PGDMP"
 # Level 2 in two threads and level 3 with two workers: the best of a 401 MB dump on two cores.
@@ -29,7 +31,7 @@ GZIP_LEVEL = 2
 ZSTD_LEVEL = 3
 THREADS = 2
 # What a reader raises when its input is cut, damaged or followed by garbage.
-BROKEN = (EOFError, zlib.error, zstd.ZstdError, isal_zlib.error, OSError)
+BROKEN: tuple[type[Exception], ...] = (EOFError, zlib.error, zstd.ZstdError, isal_zlib.error, OSError)  # type: ignore[assignment]
 
 
 class Compression(enum.Enum):
@@ -65,6 +67,24 @@ class Sums:
     sha256: str
 
 
+class Adder:
+    """Adds up size and sha256 of what it is shown."""
+
+    def __init__(self) -> None:
+        self._sum = hashlib.sha256()
+        self.size = 0
+
+    def add(self, data: Buffer) -> None:
+        """Add a piece."""
+        self._sum.update(data)
+        self.size += memoryview(data).nbytes
+
+    @property
+    def sums(self) -> Sums:
+        """What was added so far."""
+        return Sums(self.size, self._sum.hexdigest())
+
+
 class Writable(Protocol):
     """Takes bytes."""
 
@@ -89,13 +109,17 @@ class Summing(io.RawIOBase):
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self._sum = hashlib.sha256()
-        self.size = 0
+        self._adder = Adder()
 
     @property
     def sums(self) -> Sums:
         """What has passed so far."""
-        return Sums(self.size, self._sum.hexdigest())
+        return self._adder.sums
+
+    @property
+    def size(self) -> int:
+        """Bytes that have passed so far."""
+        return self._adder.size
 
     def readable(self) -> bool:
         """Say yes: whether it is depends on the file underneath."""
@@ -108,8 +132,7 @@ class Summing(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         """Read into `buffer` and sum what came."""
         count = self._file.readinto(buffer)  # type: ignore[attr-defined]
-        self._sum.update(buffer[:count])
-        self.size += count
+        self._adder.add(buffer[:count])
         return int(count)
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
@@ -119,8 +142,7 @@ class Summing(io.RawIOBase):
         # A raw file may take less than it was given.
         while view:
             view = view[self._file.write(view) :]
-        self._sum.update(data)
-        self.size += total
+        self._adder.add(data)
         return total
 
 
@@ -166,8 +188,7 @@ class Reading:
     def __init__(self, path: Path) -> None:
         self.compression, _ = magic_of(path)
         self._path = path
-        self._content = hashlib.sha256()
-        self._size = 0
+        self._content = Adder()
         self._file: IO[bytes] | None = None
         self.raw: Summing
 
@@ -183,7 +204,7 @@ class Reading:
     @property
     def content(self) -> Sums:
         """Sums of the content that was handed on so far."""
-        return Sums(self._size, self._content.hexdigest())
+        return self._content.sums
 
     def chunks(self) -> Iterator[bytes]:
         """Hand on the content in pieces of about a megabyte.
@@ -193,15 +214,12 @@ class Reading:
         """
         with self._open() as stream:
             while chunk := stream.read(CHUNK):
-                self._content.update(chunk)
-                self._size += len(chunk)
+                self._content.add(chunk)
                 yield chunk
 
     def _open(self) -> contextlib.AbstractContextManager[Readable]:
         if self.compression is Compression.GZIP:
-            reader: contextlib.AbstractContextManager[Readable] = igzip_threaded.open(
-                self.raw, "rb", threads=1
-            )  # type: ignore[no-untyped-call]
+            reader: contextlib.AbstractContextManager[Readable] = igzip_threaded.open(self.raw, "rb", threads=1)  # type: ignore[no-untyped-call]
             return reader
         if self.compression is Compression.ZSTD:
             return zstd.ZstdFile(io.BufferedReader(self.raw, CHUNK), "rb")

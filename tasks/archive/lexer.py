@@ -1,7 +1,7 @@
 """Splits a plain dump into statements and COPY data as it streams.
 
 The rules are psql's own (`src/fe_utils/psqlscan.l`): quotes, dollar quotes, nested comments,
-parentheses, and `BEGIN … END` inside `CREATE FUNCTION`. It is no line filter: a function body, a
+parentheses, and `BEGIN ATOMIC … END` inside `CREATE FUNCTION`. It is no line filter: a function body, a
 literal, a row or a name may hold any line that looks like SQL of a dump. The events' texts, put one
 behind the other, are the input, byte for byte. Where a split is wrong all the same, the server sees
 a broken statement and refuses it: a restore then rolls back.
@@ -20,17 +20,18 @@ if TYPE_CHECKING:
 STATEMENT_LIMIT = 1 << 30
 # A comment longer than this is handed on in pieces, as trivia.
 COMMENT_LIMIT = 1 << 16
-END_OF_DATA = b"\\.\n"
+_END_OF_DATA = re.compile(rb"\n\\\.\r?\n")
+# The beginnings of it, longest first, that the next chunk may complete.
+_HALF_ENDS = (b"\n\\.\r", b"\n\\.", b"\n\\", b"\n")
 
 _IDENTIFIER = rb"[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*"
 _TOKEN = re.compile(
-    rb"""(?P<word>%s)|(?P<dollar>\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$)|--|/\*|['"();\\]"""
-    % _IDENTIFIER
+    rb"""(?P<word>%s)|(?P<dollar>\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$)|--|/\*|['"();\\]""" % _IDENTIFIER
 )
 # What might still grow into another token when the next bytes come.
 _UNSETTLED = re.compile(rb"[A-Za-z0-9_$/\-\x80-\xff]")
 _BLANK = re.compile(rb"[ \t\n\r\f\v]+")
-_GAP = re.compile(rb"[ \t\n\r\f\v]*")
+_GAP = re.compile(rb"((?:[ \t\n\r\f\v]|--[^\n\r]*)*)-?")
 _LINE_END = re.compile(rb"[\n\r]")
 _BLOCK = re.compile(rb"/\*|\*/")
 _ESCAPED = re.compile(rb"[\\']")
@@ -98,7 +99,7 @@ class CopyData:
 class CopyEnd:
     """The line of a backslash and a dot that ends COPY data."""
 
-    text: bytes = END_OF_DATA
+    text: bytes = b"\\.\n"
 
 
 Event = Trivia | Comment | Statement | MetaCommand | CopyData | CopyEnd
@@ -200,7 +201,7 @@ class _Lexer:
     def _line_comment(self) -> Iterator[Event]:
         whole = True
         while (found := _LINE_END.search(self._buffer, self._at)) is None:
-            if len(self._buffer) - self._at > COMMENT_LIMIT:
+            if len(self._buffer) - self._at >= COMMENT_LIMIT:
                 whole = False
                 self._at = len(self._buffer)
                 yield Trivia(self._taken())
@@ -209,7 +210,8 @@ class _Lexer:
         self._at = found.end() if found else len(self._buffer)
         text = self._taken()
         if text:
-            yield Comment(text) if whole else Trivia(text)
+            # However the input is cut: what was not handed on in pieces may be as long.
+            yield Comment(text) if whole and len(text) <= COMMENT_LIMIT else Trivia(text)
 
     def _block_comment(self) -> Iterator[Event]:
         self._at += 2
@@ -257,18 +259,17 @@ class _Lexer:
         yield from self._rows()
 
     def _rows(self) -> Iterator[Event]:
-        if self._ahead(3) != END_OF_DATA:
-            ending = b"\n" + END_OF_DATA
-            while (found := self._buffer.find(ending, self._at)) < 0:
-                kept = next((k for k in (3, 2, 1) if self._buffer.endswith(ending[:k])), 0)
+        if not self._ahead(4).startswith((b"\\.\n", b"\\.\r\n")):
+            while (found := _END_OF_DATA.search(self._buffer, self._at)) is None:
+                kept = next((len(half) for half in _HALF_ENDS if self._buffer.endswith(half)), 0)
                 self._at = max(len(self._buffer) - kept, self._at)
                 if self._at > self._start:
                     yield CopyData(self._taken())
                 if not self._more():
                     raise CutError("it ends inside the rows of a table")
-            self._at = found + 1
+            self._at = found.start() + 1
             yield CopyData(self._taken())
-        self._at += len(END_OF_DATA)
+        self._at = self._buffer.index(b"\n", self._at) + 1
         yield CopyEnd(self._taken())
 
     def _statement(self) -> bytes:
@@ -280,7 +281,7 @@ class _Lexer:
             token, word = found.group(), found["word"]
             self._at = found.end()
             if word is not None:
-                blocks.see(word, parens)
+                blocks.see(word, parens, self._before(found.start()))
                 if token in {b"e", b"E"} and self._buffer[self._at : self._at + 1] == b"'":
                     self._at += 1
                     self._inside_escaped()
@@ -295,6 +296,10 @@ class _Lexer:
                 raise LexError("there is a backslash command inside a statement")
             else:
                 self._inside(token)
+
+    def _before(self, at: int) -> bytes:
+        """Return the byte before a place of the statement."""
+        return self._buffer[at - 1 : at] or (self._parts[-1][-1:] if self._parts else b"")
 
     def _token(self) -> re.Match[bytes]:
         """Find the next token that matters and that the next bytes can't change."""
@@ -356,10 +361,10 @@ class _Lexer:
         """Tell whether the quote here is doubled, or the string goes on behind a line's end."""
         while True:
             gap = _GAP.match(self._buffer, self._at + 1)
-            end = gap.end() if gap is not None else self._at + 1
-            if end < len(self._buffer) or not self._more():
+            if gap is None or gap.end() < len(self._buffer) or not self._more():
                 break
-        blank = self._buffer[self._at + 1 : end]
+        blank = gap[1] if gap is not None else b""
+        end = self._at + 1 + len(blank)
         if self._buffer[end : end + 1] != b"'" or (blank and not _LINE_END.search(blank)):
             return False
         self._at = end + 1
@@ -367,15 +372,20 @@ class _Lexer:
 
 
 class _Blocks:
-    """Counts `BEGIN … END` in a CREATE FUNCTION or PROCEDURE as psql does: by its first words."""
+    """Counts `BEGIN ATOMIC … END` and CASE in a CREATE FUNCTION or PROCEDURE, which its first words tell.
+
+    psql takes any BEGIN there for a block's. But it is no reserved word, so pg_dump writes a column, type
+    or function of that name without quotes; CASE and END are, and it quotes them where they are names.
+    """
 
     def __init__(self) -> None:
         self.depth = 0
         self.count = 0
         self._first = b""
+        self._last = b""
 
-    def see(self, word: bytes, parens: int) -> None:
-        """Take note of a word and of how many parentheses are open around it."""
+    def see(self, word: bytes, parens: int, before: bytes) -> None:
+        """Take note of a word, of how many parentheses are open around it, and of the byte before it."""
         self.count += 1
         lower = word.lower()
         if self.count <= 4:  # noqa: PLR2004 - CREATE OR REPLACE FUNCTION
@@ -383,7 +393,9 @@ class _Blocks:
             self._first += initials.get(lower, b"-")
         if parens or not self._first.startswith((b"cf", b"corf")):
             return
-        if lower == b"begin" or (lower == b"case" and self.depth):
-            self.depth += 1
-        elif lower == b"end" and self.depth:
-            self.depth -= 1
+        begins = lower == b"atomic" and self._last == b"begin" and before != b"."
+        self._last = lower
+        if self.depth:
+            self.depth += {b"case": 1, b"end": -1}.get(lower, 0)
+        elif begins:
+            self.depth = 1

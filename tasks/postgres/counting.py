@@ -36,9 +36,7 @@ def rows(wire: Wire, key: Key) -> int:
     return _counts(wire, [(key, b"")])[key]
 
 
-def compare(
-    wire: Wire, expected: Mapping[Key, int], conditions: Mapping[Key, str]
-) -> dict[Key, tuple[int, int]]:
+def compare(wire: Wire, expected: Mapping[Key, int], conditions: Mapping[Key, str]) -> dict[Key, tuple[int, int]]:
     """Count tables and return those that hold another number of rows than expected, with both numbers.
 
     Rows that were loaded through a partitioned table lie in its partitions: the two are then counted as one.
@@ -49,6 +47,14 @@ def compare(
         expected[root] += sum(expected.pop(key) for key in below if key != root)
     found = _counts(wire, [(key, conditions.get(key, "").encode()) for key in expected])
     return {key: (want, found[key]) for key, want in expected.items() if found[key] != want}
+
+
+def exists(wire: Wire, key: Key, lookup: bytes) -> bool:
+    """Tell whether there is something of this name.
+
+    :param lookup: `to_regclass` or `to_regtype`.
+    """
+    return wire.ask(b"SELECT pg_catalog.%s(%s) IS NOT NULL" % (lookup, literal(_text(key)))) == [[b"t"]]
 
 
 def extension_condition(wire: Wire, key: Key) -> str | None:
@@ -64,9 +70,7 @@ def sequences(wire: Wire, keys: Sequence[Key]) -> dict[Key, tuple[int, bool]]:
     """Read where sequences stand: their last value, and whether it was used."""
     found = {}
     for batch in _batches(keys):
-        parts = [
-            b"SELECT %d, last_value, is_called FROM %s" % (at, quoted(key)) for at, key in enumerate(batch)
-        ]
+        parts = [b"SELECT %d, last_value, is_called FROM %s" % (at, quoted(key)) for at, key in enumerate(batch)]
         for at, value, called in wire.ask(b" UNION ALL ".join(parts)):
             found[batch[int(at or 0)]] = (int(value or 0), called == b"t")
     return found
@@ -77,8 +81,7 @@ def _counts(wire: Wire, keys: Sequence[tuple[Key, bytes]]) -> dict[Key, int]:
     whole = set(_partitioned(wire, [key for key, _ in keys]))
     for batch in _batches(keys):
         parts = [
-            b"SELECT %d, count(*) FROM %s%s %s"
-            % (at, b"" if key in whole else b"ONLY ", quoted(key), condition)
+            b"SELECT %d, count(*) FROM %s%s %s" % (at, b"" if key in whole else b"ONLY ", quoted(key), condition)
             for at, (key, condition) in enumerate(batch)
         ]
         for at, count in wire.ask(b" UNION ALL ".join(parts)):

@@ -34,6 +34,17 @@ SELECT c.oid, n.nspname, c.relname, coalesce(x.condition, ''), greatest(c.reltup
 """
 
 
+_SEQUENCES = """
+SELECT n.nspname, c.relname
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind = 'S' AND c.relpersistence <> 't'
+   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+   AND CASE WHEN c.relkind = 'S' THEN pg_catalog.has_sequence_privilege(c.oid, 'SELECT') END
+ ORDER BY 1, 2
+"""
+
+
 @dataclass(frozen=True)
 class Table:
     """A table whose rows a dump holds.
@@ -103,6 +114,25 @@ def count(connection: Connection, counted: Sequence[Table]) -> Iterator[tuple[Ta
         ]
         for position, rows in connection.execute(sql.SQL(" UNION ALL ").join(parts)):
             yield batch[position], rows
+
+
+def sequences(connection: Connection) -> dict[tuple[str, str], tuple[int, bool]]:
+    """Read where the sequences of people stand: the last value, and whether it was used.
+
+    `pg_sequence_last_value` tells NULL for one that was never used, so each sequence is asked itself.
+    """
+    names = connection.execute(_SEQUENCES).fetchall()
+    found = {}
+    for start in range(0, len(names), BATCH):
+        batch = names[start : start + BATCH]
+        parts = [
+            sql.SQL("SELECT {}::int, last_value, is_called FROM {}").format(sql.Literal(at), sql.Identifier(*name))
+            for at, name in enumerate(batch)
+        ]
+        for at, value, called in connection.execute(sql.SQL(" UNION ALL ").join(parts)):
+            schema, name = batch[at]
+            found[str(schema), str(name)] = (int(value), bool(called))
+    return found
 
 
 def _batches(items: Sequence[Table]) -> Iterator[Sequence[Table]]:

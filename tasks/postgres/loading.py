@@ -7,13 +7,15 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from psycopg import sql
+
 from ..archive.statements import Action, qualified
 from ..errors import WorkError
-from . import counting
+from . import counting, privileges
 from .wire import StatementError, Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ..archive.lexer import Statement
     from .session import Connection, ServerFacts
@@ -25,8 +27,9 @@ OUR_SETTINGS = frozenset(
     | {"idle_session_timeout"}
 )
 _DATA_VERBS = frozenset({"COPY", "INSERT", "SETVAL", "LARGE OBJECT", "SET", "RESET", "SELECT", "TRANSACTION"})
-_ACL_VERBS = frozenset({"GRANT", "DEFAULT PRIVILEGES"})
+_ACL_VERBS = frozenset({"GRANT", "GRANT ON SCHEMA", "DEFAULT PRIVILEGES"})
 _INSERTED = re.compile(r"INSERT \d+ (\d+)")
+_PLACEHOLDER = re.compile(rb"\bAS\s+SELECT(\s+NULL::|\s*;)")
 _DENIED = "42501"
 
 
@@ -51,6 +54,8 @@ class Rules:
 class Loader:
     """Sends a dump's statements and rows, in the transaction that the caller opened.
 
+    :ivar schemas: Those that exist; they stay.
+    :ivar set_aside: Statements that bring the target's own default privileges back.
     :ivar left_out: What was left out, counted by reason.
     :ivar rows: Rows that went in, by (schema, name).
     """
@@ -59,16 +64,21 @@ class Loader:
     server: ServerFacts
     rules: Rules
     schemas: set[str]
+    set_aside: list[bytes] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     rows: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.wire = Wire(self.connection)
         self._created: set[tuple[str, str]] = set()
+        self._views: set[tuple[str, str]] = set()
         self._before: dict[tuple[str, str], int] = {}
         self._conditions: dict[tuple[str, str], str] = {}
         self._unchecked: set[tuple[str, str]] = set()
         self._open: tuple[str, str] | None = None
+        self._schema_grants: dict[str, list[tuple[bytes, Action]]] = {}
+        self._stay = frozenset(self.schemas)
+        self._somebody_else = False
 
     def statement(self, event: Statement, action: Action) -> bool:
         """Send one statement, or leave it out; a COPY is left open for its rows.
@@ -78,7 +88,7 @@ class Loader:
         """
         if self._unchecked and action.verb not in _DATA_VERBS:
             self.check_rows()
-        reason = self._omission(action)
+        reason = self._omission(action) or self._absent(event.text, action)
         if reason:
             self.left_out[reason] += 1
             return False
@@ -86,10 +96,11 @@ class Loader:
             self._begin_copy(event)
         elif action.verb == "INSERT":
             self._insert(event.text, (action.schema, action.name))
-        elif action.verb in _ACL_VERBS | {"OWNER"} and not self.server.superuser:
-            self._try(event.text, action)
+        elif action.verb == "GRANT ON SCHEMA" and action.name in self._stay and not self._somebody_else:
+            self._schema_grants.setdefault(action.name, []).append((event.text, action))
         else:
-            self.wire.run(event.text)
+            self._bring_back(before=action)
+            self._run(event.text, action)
         self._remember(event.text, action)
         return True
 
@@ -110,6 +121,23 @@ class Loader:
         self.rows[self._open] += rows
         self._unchecked.add(self._open)
         self._open = None
+
+    def finish(self) -> None:
+        """Do what waits for the end: grants on schemas that stay, and default privileges.
+
+        Grants that change nothing are undone, as they would change the order in which the next dump shows them.
+        """
+        self.check_rows()
+        self._bring_back()
+        for schema, statements in self._schema_grants.items():
+            before = privileges.of_schema(self.wire, schema)
+            self.wire.run(b"SAVEPOINT invoke_postgres_schema")
+            for text, action in statements:
+                self._run(text, action)
+            if privileges.of_schema(self.wire, schema) == before:
+                self.wire.run(b"ROLLBACK TO SAVEPOINT invoke_postgres_schema")
+            self.wire.run(b"RELEASE SAVEPOINT invoke_postgres_schema")
+        self._schema_grants.clear()
 
     def check_rows(self) -> None:
         """Count every table that rows went into, and compare.
@@ -137,9 +165,7 @@ class Loader:
             return f"{verb} (it stays)"
         if verb == "CREATE SCHEMA" and name in self.schemas:
             return "CREATE SCHEMA of a schema that stays"
-        if verb in {"COMMENT ON EXTENSION", "COMMENT ON SCHEMA", "COMMENT ON DATABASE"} and not self._ours(
-            action
-        ):
+        if verb in {"COMMENT ON EXTENSION", "COMMENT ON SCHEMA", "COMMENT ON DATABASE"} and not self._ours(action):
             return f"{verb} that is not ours"
         if verb == "OWNER":
             return self._owner_omission(action)
@@ -148,6 +174,19 @@ class Loader:
         if verb == "SET SESSION AUTHORIZATION" and not self._may_become(action):
             return "SET SESSION AUTHORIZATION (objects stay ours)"
         return ""
+
+    def _absent(self, text: bytes, action: Action) -> str:
+        """Leave out what `pg_dump --clean` writes without IF EXISTS to take away what isn't here.
+
+        That is a placeholder for a view, put in its place to free what it depends on (the real CREATE OR REPLACE
+        VIEW of a view with circular dependencies always follows a CREATE VIEW), and a domain's constraint.
+        """
+        key = (action.schema, action.name)
+        if action.verb == "DROP DOMAIN CONSTRAINT":
+            return "" if counting.exists(self.wire, key, b"to_regtype") else "DROP of what is not here"
+        if action.verb != "REPLACE VIEW" or key in self._views or not _PLACEHOLDER.search(text):
+            return ""
+        return "" if counting.exists(self.wire, key, b"to_regclass") else "DROP of what is not here"
 
     def _owner_omission(self, action: Action) -> str:
         if not self.rules.owners:
@@ -213,8 +252,25 @@ class Loader:
     def _remember(self, text: bytes, action: Action) -> None:
         if action.verb == "CREATE TABLE" and b"PARTITION BY" not in text:
             self._created.add((action.schema, action.name))
+        elif action.verb == "SET SESSION AUTHORIZATION":
+            self._somebody_else = bool(action.roles)
+        elif action.verb == "CREATE VIEW":
+            self._views.add((action.schema, action.name))
         elif action.verb == "CREATE SCHEMA":
             self.schemas.add(action.name)
+
+    def _bring_back(self, before: Action | None = None) -> None:
+        """Give the target its default privileges back, before the dump's own are added to them."""
+        if before is None or before.verb == "DEFAULT PRIVILEGES":
+            for statement in self.set_aside:
+                self.wire.run(statement)
+            self.set_aside.clear()
+
+    def _run(self, text: bytes, action: Action) -> None:
+        if action.verb in _ACL_VERBS | {"OWNER"} and not self.server.superuser:
+            self._try(text, action)
+        else:
+            self.wire.run(text)
 
     def _try(self, text: bytes, action: Action) -> None:
         """Send what a plain owner may be refused, so that a refusal does not end the transaction."""
@@ -244,6 +300,13 @@ def rules(connection: Connection, *, owners: bool, privileges: bool) -> Rules:
     )
 
 
+def analyze(connection: Connection, keys: Sequence[tuple[str, str]]) -> None:
+    """Give the planner statistics of tables that were filled."""
+    if keys:
+        names = sql.SQL(", ").join(sql.Identifier(*(part for part in key if part)) for key in keys)
+        connection.execute(sql.SQL("ANALYZE {}").format(names))
+
+
 def check_sequences(wire: Wire, expected: Mapping[tuple[str, str], tuple[int, bool]]) -> None:
     """Compare every sequence with the dump's own `setval`.
 
@@ -251,9 +314,7 @@ def check_sequences(wire: Wire, expected: Mapping[tuple[str, str], tuple[int, bo
     """
     for key, found in counting.sequences(wire, list(expected)).items():
         if found != expected[key]:
-            raise WorkError(
-                f"sequence {_shown(key)} stands at {found[0]} where {expected[key][0]} was expected"
-            )
+            raise WorkError(f"sequence {_shown(key)} stands at {found[0]} where {expected[key][0]} was expected")
 
 
 def _shown(key: tuple[str, str]) -> str:

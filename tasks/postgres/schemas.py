@@ -60,8 +60,7 @@ WITH RECURSIVE member(classid, objid) AS (
     SELECT * FROM lying EXCEPT SELECT * FROM member
 )"""
 _LYING = " UNION ALL ".join(
-    f"SELECT 'pg_catalog.{name}'::regclass::oid, c.oid FROM pg_catalog.{name} c"
-    f" WHERE c.{column} = ANY(%(schemas)s)"
+    f"SELECT 'pg_catalog.{name}'::regclass::oid, c.oid FROM pg_catalog.{name} c WHERE c.{column} = ANY(%(schemas)s)"
     for name, column in _NAMESPACED
 )
 _PARTS = " UNION ALL ".join(
@@ -78,7 +77,7 @@ SELECT DISTINCT o.type, o.identity, (pg_identify_object(d.refclassid, d.refobjid
   LEFT JOIN whole s ON (d.classid, d.objid) = (s.classid, s.objid)
   LEFT JOIN pg_catalog.pg_class t ON d.classid = 'pg_catalog.pg_class'::regclass AND t.oid = d.objid,
        pg_identify_object(d.classid, d.objid, d.objsubid) o
- WHERE s.objid IS NULL AND d.deptype <> 'e'
+ WHERE s.objid IS NULL AND d.deptype NOT IN ('e', 'i')
    AND (t.oid IS NULL OR t.relnamespace <> 'pg_toast'::regnamespace)
  ORDER BY 1, 2, 3
 """
@@ -103,13 +102,15 @@ _KINDS = (
     ("TEXT SEARCH TEMPLATE", "pg_ts_template", "true"),
 )
 _SINGLY = frozenset({"OPERATOR CLASS", "OPERATOR FAMILY"})
-# What goes with its owner (array types, identity sequences, inner types of ranges) is not dropped by name.
+# What goes with its owner (array types, identity sequences, inner types of ranges) is not dropped by name. A
+# partitioned table depends on its own key columns in that way, too.
 _DROPPABLE = f"""{_MEMBERS.format(lying=_LYING)}
 SELECT (pg_identify_object(i.classid, i.objid, 0)).identity
   FROM inside i JOIN pg_catalog.{{catalogue}} c ON c.oid = i.objid
  WHERE i.classid = 'pg_catalog.{{catalogue}}'::regclass AND {{condition}}
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                    WHERE (d.classid, d.objid) = (i.classid, i.objid) AND d.deptype = 'i')
+                    WHERE (d.classid, d.objid) = (i.classid, i.objid) AND d.deptype = 'i'
+                      AND (d.refclassid, d.refobjid) <> (d.classid, d.objid))
  ORDER BY 1
 """
 _SHOWN = 3
@@ -132,9 +133,7 @@ class Content:
 
 def existing(connection: Connection, names: Collection[str]) -> dict[str, int]:
     """Tell which of these schemas exist, with their oids."""
-    rows = connection.execute(
-        "SELECT nspname, oid FROM pg_catalog.pg_namespace WHERE nspname = ANY(%s)", [list(names)]
-    )
+    rows = connection.execute("SELECT nspname, oid FROM pg_catalog.pg_namespace WHERE nspname = ANY(%s)", [list(names)])
     return {str(name): int(oid) for name, oid in rows}
 
 
@@ -179,9 +178,7 @@ def refuse_dependents(connection: Connection, names: Collection[str], recreated:
     allowed = set(recreated)
     rows = connection.execute(_OUTSIDE, {"schemas": oids}).fetchall()
     found = [
-        (f"{kind} {identity}", reference)
-        for kind, identity, reference in rows
-        if not _allowed(kind, identity, allowed)
+        (f"{kind} {identity}", reference) for kind, identity, reference in rows if not _allowed(kind, identity, allowed)
     ]
     if not found:
         return
@@ -194,10 +191,10 @@ def refuse_dependents(connection: Connection, names: Collection[str], recreated:
 
 
 def _allowed(kind: str, identity: str, allowed: set[str]) -> bool:
-    name = f"{kind} {identity}"
     if kind == "publication relation":
-        name = f"publication {identity.rpartition(' in publication ')[2]}"
-    return name in allowed
+        kind, identity = "publication", identity.rpartition(" in publication ")[2]
+    unquoted = identity.replace('"', "")
+    return f"{kind} {unquoted}" in allowed
 
 
 def empty(connection: Connection, names: Collection[str], recreated: Iterable[str] = ()) -> None:
@@ -219,11 +216,7 @@ def empty(connection: Connection, names: Collection[str], recreated: Iterable[st
         found = _identities(connection, catalogue, condition, oids)
         for batch in [[each] for each in found] if kind in _SINGLY else [found] if found else []:
             _run(connection, f"DROP {kind} IF EXISTS", batch, " CASCADE")
-    left = [
-        name
-        for _, catalogue, condition in _KINDS
-        for name in _identities(connection, catalogue, condition, oids)
-    ]
+    left = [name for _, catalogue, condition in _KINDS for name in _identities(connection, catalogue, condition, oids)]
     if left:
         raise WorkError(f"{left[0]} could not be dropped; nothing was changed.")
 

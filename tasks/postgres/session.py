@@ -114,9 +114,7 @@ def translated(what: str) -> Iterator[None]:
     except pg.LockNotAvailable:
         raise ServerError(f"{what}: another session holds a lock that was not free in time.") from None
     except psycopg.Error as error:
-        kind = (
-            ServerError if error.sqlstate is None or error.sqlstate.startswith(("08", "57P")) else TaskError
-        )
+        kind = ServerError if error.sqlstate is None or error.sqlstate.startswith(("08", "57P")) else TaskError
         raise kind(f"{what}: {_sentence(error)}.") from None
 
 

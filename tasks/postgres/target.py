@@ -54,9 +54,7 @@ _BUNDLES = (
     "/etc/ssl/cert.pem",
 )
 
-_ENCODE = (
-    "in a user's name or password write %40 for @, %3A for :, %2F for /, %3F for ?, %23 for #, %25 for %"
-)
+_ENCODE = "in a user's name or password write %40 for @, %3A for :, %2F for /, %3F for ?, %23 for #, %25 for %"
 
 _DIRECT = (
     "give the direct postgresql:// URL in another variable and name it, as in --url-env=DIRECT_URL "
@@ -348,7 +346,6 @@ class _Draft:
                     "verified; remove one of the two"
                 )
             if self._mode not in _VERIFYING:
-                self.kept.pop("sslmode", None)
                 self.added["sslmode"] = "verify-full"
             why = f"sslmode={self._mode} for libpq"
             if self._mode == "verify-full" and not self._has_roots:
@@ -401,9 +398,7 @@ def _body(url: str) -> str:
             raise _refused(sentence)
     scheme, found, body = url.partition("://")
     if not found or scheme not in ("postgresql", "postgres"):
-        raise _refused(
-            "is no PostgreSQL URL: it must begin with postgresql:// or postgres://, in small letters"
-        )
+        raise _refused("is no PostgreSQL URL: it must begin with postgresql:// or postgres://, in small letters")
     for pattern, sentence in _AMBIGUOUS:
         if re.search(pattern, body):
             raise _refused(f"holds {sentence}")

@@ -66,18 +66,13 @@ class Wire:
         """
         result = self._send(statement)
         if result.status not in _FINE:
-            raise WorkError(
-                "a statement asked to send or fetch COPY data, which a dump never does; rolled back"
-            )
+            raise WorkError("a statement asked to send or fetch COPY data, which a dump never does; rolled back")
         return (result.command_status or b"").decode()
 
     def ask(self, query: bytes) -> list[list[bytes | None]]:
         """Run a query and return its rows as text."""
         result = self._send(query)
-        return [
-            [result.get_value(row, column) for column in range(result.nfields)]
-            for row in range(result.ntuples)
-        ]
+        return [[result.get_value(row, column) for column in range(result.nfields)] for row in range(result.ntuples)]
 
     def copy(self, statement: bytes) -> None:
         """Begin a COPY … FROM stdin."""
@@ -135,11 +130,26 @@ class Wire:
         except psycopg.Error:
             raise LostError("the connection was lost") from None
 
-    def _error(self, result: PGresult) -> Exception:
-        field = result.error_field
-        sqlstate = (field(pq.DiagnosticField.SQLSTATE) or b"").decode()
-        parts = [field(pq.DiagnosticField.MESSAGE_PRIMARY), field(pq.DiagnosticField.MESSAGE_DETAIL)]
-        message = ". ".join(part.decode(errors="replace").rstrip(".") for part in parts if part)
-        if not sqlstate or sqlstate.startswith(("08", "57P")):
-            return LostError(message or "the connection was lost")
-        return StatementError(message, sqlstate)
+    def _error(self, result: PGresult) -> StatementError | LostError:
+        def field(code: pq.DiagnosticField) -> str:
+            return (result.error_field(code) or b"").decode(errors="replace")
+
+        return _refusal(
+            field(pq.DiagnosticField.SQLSTATE),
+            field(pq.DiagnosticField.MESSAGE_PRIMARY),
+            field(pq.DiagnosticField.MESSAGE_DETAIL),
+        )
+
+
+def as_refusal(error: psycopg.Error) -> StatementError | LostError:
+    """Turn an error of psycopg's own calls into one of ours."""
+    diagnosis = error.diag
+    message = diagnosis.message_primary or str(error).strip()
+    return _refusal(error.sqlstate or "", message, diagnosis.message_detail or "")
+
+
+def _refusal(sqlstate: str, message: str, detail: str) -> StatementError | LostError:
+    text = ". ".join(part.rstrip(".") for part in (message, detail) if part)
+    if not sqlstate or sqlstate.startswith(("08", "57P")):
+        return LostError(text or "the connection was lost")
+    return StatementError(text, sqlstate)

@@ -1,0 +1,15 @@
+// Runs the real CLI with the wasm build of the real schema engine, which ships inside the
+// npm package, so nothing native has to be fetched.
+//
+// With a config file Prisma reads no .env: whoever starts the CLI passes DATABASE_URL.
+import { defineConfig } from 'prisma/config'
+
+import { createMigrationAdapter } from './migration-adapter.mjs'
+
+export default defineConfig({
+  schema: 'prisma/schema.prisma',
+  migrations: { path: 'prisma/migrations' },
+  engine: 'js',
+  experimental: { adapter: true },
+  adapter: () => createMigrationAdapter(process.env.DATABASE_URL ?? ''),
+})

@@ -1,0 +1,346 @@
+"""What a person sees: steps, progress, warnings, the countdown, tables; and JSON for programs.
+
+Results go to standard output; everything on the way goes to standard error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    from .flows.compressing import Converted
+    from .flows.dumping import Dumped
+    from .flows.listing import Listed
+    from .flows.report import Report
+    from .flows.resetting import Plan as ResetPlan
+    from .flows.restoring import Plan as RestorePlan
+    from .flows.restoring import Restored
+    from .flows.verifying import Verified
+    from .postgres.schemas import Content
+    from .settings import Output, Settings
+
+WAIT_SECONDS = 3
+# Without a terminal a line of progress is a line of a log.
+LOG_SECONDS = 10.0
+SCREEN_SECONDS = 0.1
+_SHOWN_NAMES = 8
+
+
+def _console(*, stderr: bool) -> Console:
+    from rich.console import Console
+
+    # No markup and no highlighting: names of files and tables are shown as they are.
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+class Reporter:
+    """Shows what a flow says; see :class:`tasks.flows.report.Report`."""
+
+    def __init__(self, output: Output, progress: Progress | None, console: Console) -> None:
+        self._output = output.value
+        self._progress = progress
+        self._console = console
+        self._bar: TaskID | None = None
+        self._next = 0.0 if progress else time.monotonic() + LOG_SECONDS
+
+    def step(self, text: str) -> None:
+        """Show a finished step."""
+        if self._output != "quiet":
+            self._console.print(text)
+
+    def detail(self, text: str) -> None:
+        """Show a line for who wants to see everything."""
+        if self._output == "verbose":
+            self._console.print(text, style="dim")
+
+    def warn(self, text: str) -> None:
+        """Show a line that nobody should miss, however quiet."""
+        self._console.print(f"Warning: {text}", style="yellow")
+
+    def progress(self, what: str, done: int, total: int, unit: str) -> None:
+        """Show how far the work is: a bar in a terminal, now and then a line elsewhere."""
+        now = time.monotonic()
+        if now < self._next or self._output == "quiet":
+            return
+        self._next = now + (SCREEN_SECONDS if self._progress else LOG_SECONDS)
+        if self._progress is None:
+            self._console.print(f"  {what}{_share(done, total, unit)}")
+            return
+        if self._bar is None:
+            self._bar = self._progress.add_task("")
+        self._progress.update(
+            self._bar,
+            description=what[:60],
+            completed=min(done, total) if total else done,
+            total=total or None,
+            amount=_share(done, total, unit),
+        )
+
+
+def _share(done: int, total: int, unit: str) -> str:
+    if not unit:
+        return ""
+    amount = f"{done / 1e6:,.1f} MB" if unit == "bytes" else f"{done:,} {unit}"
+    return f": {amount}" + (f", {min(100, 100 * done // total)} %" if total else "")
+
+
+@contextlib.contextmanager
+def reporting(settings: Settings) -> Iterator[Report]:
+    """Give a flow something to report to; in a terminal its progress is a bar that goes when it is done."""
+    console = _console(stderr=True)
+    if not console.is_terminal or settings.output.value == "quiet":
+        yield Reporter(settings.output, None, console)
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = [
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[amount]}", markup=False),
+        TimeElapsedColumn(),
+    ]
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield Reporter(settings.output, progress, console)
+
+
+def confirm(lines: Sequence[str], *, yes: bool, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Show what is about to be destroyed, and leave three seconds to press Ctrl-C.
+
+    :param yes: Show it, and don't wait.
+    """
+    console = _console(stderr=True)
+    for line in lines:
+        console.print(line, style="yellow")
+    if yes:
+        return
+    console.print(f"Press Ctrl-C to stop it. Beginning in {WAIT_SECONDS} seconds …", style="yellow")
+    for _ in range(WAIT_SECONDS):
+        sleep(1)
+
+
+def restore_warning(plan: RestorePlan) -> list[str]:
+    """Say what a clean restore takes away, what it leaves, and what it costs."""
+    dump = plan.dump
+    price = (
+        "The application stands still on these tables until the end. Meanwhile the disk holds the old rows, the new "
+        f"ones and their log: about {_size(3 * dump.content.size)} more for now."
+    )
+    return [
+        f"{plan.target.label}: restoring {dump.path.name} ({dump.rows:,} rows).",
+        *_goes(plan.emptied, plan.stays, plan.goes),
+        price,
+    ]
+
+
+def reset_warning(plan: ResetPlan) -> list[str]:
+    """Say what a reset takes away and what it leaves."""
+    return [f"{plan.target.label}: emptying schemas.", *_goes(plan.emptied, plan.stays, plan.goes)]
+
+
+def _goes(emptied: Sequence[str], stays: Sequence[str], goes: Content) -> list[str]:
+    what = f"{goes.tables:,} tables, {goes.rows:,} rows, {_size(goes.bytes)}"
+    others = f", and {_names(stays)}" if stays else ""
+    return [
+        f"  Goes: all in {_names(emptied) or 'nothing'}: {what}.",
+        f"  Stays: the schemas themselves with owner and grants, extensions, publications{others}.",
+    ]
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
+    return ", ".join(repr(name) if not name.isidentifier() else name for name in names[:_SHOWN_NAMES]) + more
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:  # noqa: PLR2004 - SI
+            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
+def print_line(text: str) -> None:
+    """Print one line of a result."""
+    _console(stderr=False).print(text)
+
+
+def print_json(document: object) -> None:
+    """Print a result for programs."""
+    sys.stdout.write(json.dumps(document, indent=1, default=str) + "\n")
+
+
+def _table(*columns: str, right: Sequence[str] = ()) -> Any:
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(box=SIMPLE, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return table
+
+
+def _show(table: Any) -> None:
+    console = _console(stderr=False)
+    console.print(table, soft_wrap=False)
+
+
+def show_url(settings: Settings) -> None:
+    """Show the connection as libpq gets it, and what became of each parameter."""
+    found, target = settings.url(), settings.target()
+    print_line(f"{settings.url_env} from {found.source}")
+    print_line(f"libpq gets: {target.masked}")
+    print_line(f"That is {target.label}, schema {target.schema or 'public'}.")
+    if target.pooled:
+        print_line("This looks like a connection pool. Dumps and restores want the direct URL: --url-env=DIRECT_URL")
+    if target.changes:
+        table = _table("parameter", "was", "why")
+        for change in target.changes:
+            table.add_row(change.parameter, change.action, change.reason)
+        _show(table)
+
+
+def show_dumped(dumped: Dumped) -> None:
+    """Show a dump that was made."""
+    manifest = dumped.manifest
+    without = f"; without the rows of {_names(manifest.excluded_data)}" if manifest.excluded_data else ""
+    print_line(
+        f"{dumped.path}: {_size(manifest.file.size)}, {manifest.rows:,} rows in {len(manifest.tables):,} tables, "
+        f"{manifest.seconds:.1f} s{without}"
+    )
+
+
+def show_converted(converted: Converted) -> None:
+    """Show what became of a dump that was compressed or expanded."""
+    if not converted.changed:
+        print_line(f"{converted.path}: left as it is.")
+    else:
+        print_line(f"{converted.path}: {_size(converted.before)} → {_size(converted.after)}")
+
+
+def show_restored(restored: Restored) -> None:
+    """Show a restore that was committed, and what it left out."""
+    plan = restored.plan
+    print_line(
+        f"{plan.dump.path.name} is restored into {plan.target.label}: {restored.rows:,} rows in {restored.tables:,} "
+        f"tables, verified and committed in {restored.seconds:.1f} s"
+    )
+    for reason, count in sorted(restored.left_out.items()):
+        print_line(f"  left out: {count} of {reason}")
+    if plan.dump.manifest is None:
+        print_line("  not provable: no manifest, so only the dump's own end and row counts vouch for its content")
+
+
+def show_listing(listed: Sequence[Listed], *, as_json: bool) -> None:
+    """Show the dumps, newest first."""
+    if as_json:
+        print_json([asdict(each) for each in listed])
+        return
+    if not listed:
+        print_line("No dumps yet. `inv db.dump` makes one.")
+        return
+    table = _table("dump", "when (UTC)", "size", "rows", "server", "whole", "note", right=("size", "rows"))
+    for each in listed:
+        table.add_row(
+            each.path.name,
+            f"{each.when:%Y-%m-%d %H:%M:%S}",
+            _size(each.size),
+            "" if each.rows is None else f"{each.rows:,}",
+            each.server,
+            each.whole,
+            each.note,
+        )
+    _show(table)
+
+
+def show_verified(verified: Verified, *, as_json: bool) -> None:
+    """Show the comparison."""
+    if as_json:
+        print_json(verified_document(verified))
+        return
+    expected = verified.expected
+    if expected is None:
+        print_line(f"{verified.target.label}: no restore is remembered for it, so nothing is compared (see --file=).")
+    else:
+        since = f", migrated {expected.migrated}" if expected.migrated else ""
+        when = f", restored {expected.restored}{since}" if expected.restored else ""
+        print_line(f"{verified.target.label} beside {expected.source}{when}")
+    table = _table("table", "expected", "found", "", right=("expected", "found"))
+    for line in verified.lines:
+        if line.kind == "table":
+            table.add_row(line.name, _number(line.expected), _number(line.found), _mark(line, verified))
+    _show(table)
+    for line in verified.differences:
+        if line.kind == "sequence":
+            print_line(f"Sequence {line.name} stands at {_number(line.found)}, expected {_number(line.expected)}")
+    _show_health(verified)
+    if expected is not None:
+        count = len(verified.differences)
+        print_line("Everything agrees." if not count else f"{count} difference{'s' if count > 1 else ''} found.")
+
+
+def _mark(line: Any, verified: Verified) -> str:
+    if not line.same:
+        return "differs"
+    if verified.expected is None:
+        return ""
+    if line.expected is None:
+        return "not in the dump"
+    return f"{line.since:,} in the dump" if line.since is not None and line.since != line.expected else "same"
+
+
+def _number(value: int | None) -> str:
+    return "missing" if value is None else f"{value:,}"
+
+
+def _show_health(verified: Verified) -> None:
+    health = verified.health
+    print_line(
+        f"{health.foreign_keys:,} foreign keys"
+        + (f", not validated: {_names(health.unvalidated)}" if health.unvalidated else "")
+        + f"; {health.indexes:,} indexes"
+        + (f", invalid: {_names(health.invalid)}" if health.invalid else "")
+    )
+    if health.migrations is None:
+        print_line("No migration history (_prisma_migrations) here.")
+        return
+    table = _table("migration", "state", "finished", "rolled back")
+    for each in health.migrations:
+        table.add_row(each.name, each.state, _time(each.finished), _time(each.rolled_back))
+    _show(table)
+
+
+def _time(when: Any) -> str:
+    return "" if when is None else f"{when:%Y-%m-%d %H:%M:%S}"
+
+
+def verified_document(verified: Verified) -> dict[str, Any]:
+    """The comparison as JSON."""
+    expected = verified.expected
+    return {
+        "database": verified.target.label,
+        "dump": expected.source if expected else None,
+        "restored": expected.restored if expected else None,
+        "migrated": expected.migrated if expected else None,
+        "same": None if expected is None else not verified.differences,
+        "tables": [
+            {"name": line.name, "expected": line.expected, "found": line.found, "same": line.same}
+            for line in verified.lines
+            if line.kind == "table"
+        ],
+        "sequences": [
+            {"name": line.name, "expected": line.expected, "found": line.found}
+            for line in verified.differences
+            if line.kind == "sequence"
+        ],
+        "health": asdict(verified.health),
+    }

@@ -1,0 +1,214 @@
+"""The tasks under `db`: flags in, one flow called, its result shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from invoke.tasks import Task
+from invoke.tasks import task as invoke_task
+
+from . import console, process
+from .errors import BadInputError, DifferenceError, InterruptedBySignalError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from invoke.context import Context
+
+    from .archive.codec import Compression
+
+    Decorator = Callable[[Callable[..., None]], Task[Any]]
+
+
+class RepeatableTask(Task):  # type: ignore[type-arg]
+    """A task that runs each time it stands on the command line, and ends in a sentence when a signal comes.
+
+    Invoke runs equal tasks once, so no task of ours equals another.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    __hash__ = Task.__hash__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the body with signals handled."""
+        try:
+            with process.detached_stdout(), process.interruptible():
+                return super().__call__(*args, **kwargs)
+        except process.Interruption as interruption:
+            raise InterruptedBySignalError(
+                interruption.signum, f"Interrupted ({interruption}). {interruption.state or 'Nothing was touched.'}"
+            ) from None
+
+
+def task(*, help: Mapping[str, str], iterable: Sequence[str] = (), name: str | None = None) -> Decorator:  # noqa: A002
+    """Make a task of ours; the parameters are Invoke's own.
+
+    Automatic short flags would take `-h`, `-f` and others from Invoke itself.
+    """
+    made: Decorator = invoke_task(
+        klass=RepeatableTask, auto_shortflags=False, help=dict(help), iterable=list(iterable), name=name
+    )
+    return made
+
+
+_URL_ENV = "name of the environment variable that holds the URL, instead of DATABASE_URL"
+_FILE = "the dump: a path, or a name in the dumps folder; the newest by default"
+_YES = "do not wait three seconds before beginning"
+_JSON = "print JSON, for programs"
+
+
+@task(help={"url_env": _URL_ENV})
+def url(ctx: Context, url_env: str = "") -> None:
+    """Show the connection as libpq gets it, with the password masked."""
+    from . import settings
+
+    console.show_url(settings.load(ctx, url_env=url_env))
+
+
+@task(
+    iterable=["exclude_data"],
+    help={
+        "gzip": "compress with gzip (.sql.gz)",
+        "zstd": "compress with zstd (.sql.zst)",
+        "file": "where to, instead of a name made of the time",
+        "note": "a note for the manifest, shown by db.list",
+        "exclude_data": "leave out the rows of tables of this pattern (repeats); their definitions stay",
+        "url_env": _URL_ENV,
+    },
+)
+def dump(
+    ctx: Context,
+    gzip: bool = False,
+    zstd: bool = False,
+    file: str = "",
+    note: str = "",
+    exclude_data: list[str] | None = None,
+    url_env: str = "",
+) -> None:
+    """Dump the whole database into one file, with a manifest beside it."""
+    from . import settings
+    from .flows import dumping
+
+    loaded = settings.load(ctx, url_env=url_env)
+    request = dumping.Request(_compression(gzip=gzip, zstd=zstd), file, note, tuple(exclude_data or ()))
+    with console.reporting(loaded) as report:
+        dumped = dumping.dump(loaded, request, report)
+    if dumped is not None:
+        console.show_dumped(dumped)
+
+
+@task(help={"file": _FILE})
+def gzip(ctx: Context, file: str = "") -> None:
+    """Compress a dump in place, and keep its manifest true."""
+    from .archive.codec import Compression
+
+    _convert(ctx, file, Compression.GZIP)
+
+
+@task(help={"file": _FILE})
+def gunzip(ctx: Context, file: str = "") -> None:
+    """Expand a dump in place, and keep its manifest true."""
+    from .archive.codec import Compression
+
+    _convert(ctx, file, Compression.NONE)
+
+
+@task(name="list", help={"json": _JSON})
+def list_(ctx: Context, json: bool = False) -> None:
+    """List the dumps: when, size, rows, server, note, and whether each is whole."""
+    from . import settings
+    from .flows import listing
+
+    console.show_listing(listing.listing(settings.load(ctx)), as_json=json)
+
+
+@task(
+    iterable=["schema"],
+    help={
+        "schema": "schema to empty (repeats); the URL's schema= by default, else public",
+        "yes": _YES,
+        "url_env": _URL_ENV,
+    },
+)
+def reset(ctx: Context, schema: list[str] | None = None, yes: bool = False, url_env: str = "") -> None:
+    """Empty schemas, keeping their owner, grants, default privileges, comment and extensions."""
+    from . import settings
+    from .flows import resetting
+
+    loaded = settings.load(ctx, url_env=url_env)
+    plan = resetting.plan(loaded, schema or [])
+    console.confirm(console.reset_warning(plan), yes=yes or loaded.dry)
+    if not loaded.dry:
+        resetting.reset(plan)
+        console.print_line(f"{plan.target.label}: {', '.join(plan.emptied)} emptied.")
+
+
+@task(
+    help={
+        "file": _FILE,
+        "clean": "empty the schemas that the dump fills first, so that they hold exactly what the dump holds",
+        "yes": _YES,
+        "no_owner": "leave out the dump's owners: everything is yours",
+        "no_acl": "leave out the dump's grants",
+        "strict": "refuse a dump whose owners or grants name roles that are missing here",
+        "url_env": _URL_ENV,
+    }
+)
+def restore(
+    ctx: Context,
+    file: str = "",
+    clean: bool = False,
+    yes: bool = False,
+    no_owner: bool = False,
+    no_acl: bool = False,
+    strict: bool = False,
+    url_env: str = "",
+) -> None:
+    """Restore a dump in one transaction, verified before it is committed."""
+    from . import settings
+    from .flows import restoring
+
+    loaded = settings.load(ctx, url_env=url_env)
+    request = restoring.Request(file, clean=clean, owners=not no_owner, privileges=not no_acl, strict=strict)
+    with console.reporting(loaded) as report:
+        plan = restoring.plan(loaded, request, report)
+    if clean or loaded.dry:
+        console.confirm(console.restore_warning(plan), yes=yes or loaded.dry)
+    if not loaded.dry:
+        with console.reporting(loaded) as report:
+            restored = restoring.restore(plan, report)
+        console.show_restored(restored)
+
+
+@task(help={"file": "compare with this dump instead of the one last restored", "json": _JSON, "url_env": _URL_ENV})
+def verify(ctx: Context, file: str = "", json: bool = False, url_env: str = "") -> None:
+    """Compare row counts and sequences with the dump; show keys, indexes and the migration history."""
+    from . import settings
+    from .flows import verifying
+
+    loaded = settings.load(ctx, url_env=url_env)
+    with console.reporting(loaded) as report:
+        verified = verifying.verify(loaded, file, report)
+    console.show_verified(verified, as_json=json)
+    if verified.differences:
+        raise DifferenceError(f"{verified.target.label} differs from {verified.differences_with}.")
+
+
+def _compression(*, gzip: bool, zstd: bool) -> Compression | None:
+    from .archive.codec import Compression
+
+    if gzip and zstd:
+        raise BadInputError("--gzip and --zstd do not go together. Nothing was touched.")
+    return Compression.GZIP if gzip else Compression.ZSTD if zstd else None
+
+
+def _convert(ctx: Context, file: str, wanted: Compression) -> None:
+    from . import settings
+    from .flows import compressing
+
+    loaded = settings.load(ctx)
+    with console.reporting(loaded) as report:
+        converted = compressing.convert(loaded, file, wanted, report)
+    console.show_converted(converted)

@@ -1,0 +1,14 @@
+"""The configuration's defaults, apart so that loading the tasks loads nothing else."""
+
+# Texts all of them: Invoke casts `INVOKE_DB_*` by the default's type, and a bad number would be a traceback.
+DEFAULTS = {
+    "dumps_dir": "dumps",
+    "url_env": "DATABASE_URL",
+    "bin_dir": "",
+    "prisma_dir": "",
+    "compress": "none",
+    "backup": "3",
+    "lock_timeout": "10s",
+    "protected": "",
+    "output": "normal",
+}

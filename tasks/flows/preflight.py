@@ -1,0 +1,124 @@
+"""What a restore needs of the server, asked before anything is touched."""
+
+from __future__ import annotations
+
+import fnmatch
+from typing import TYPE_CHECKING
+
+from ..errors import BadInputError, GuardError
+from ..postgres.session import one
+
+if TYPE_CHECKING:
+    from ..postgres.schemas import Content
+    from ..postgres.session import Connection, ServerFacts
+    from ..postgres.target import Target
+    from ..settings import Settings
+    from .dumpfile import DumpFile
+    from .report import Report
+
+# The lock table takes somewhat more than it promises (PostgreSQL manual, 19.12), and we count generously.
+_LOCK_SLACK = 1.1
+
+
+def refuse_protected(settings: Settings, target: Target) -> None:
+    """Refuse what the configuration protects.
+
+    :raises GuardError: `db.protected` names the host or the database.
+    """
+    for pattern in settings.protected:
+        if any(fnmatch.fnmatchcase(value, pattern) for value in (target.host, target.database) if value):
+            raise GuardError(
+                f"{target.label} is protected (db.protected has {pattern!r}). Nothing was touched; check the URL."
+            )
+
+
+def check(
+    connection: Connection,
+    server: ServerFacts,
+    dump: DumpFile,
+    goes: Content,
+    *,
+    clean: bool,
+    strict: bool,
+    report: Report,
+) -> None:
+    """Ask for all that would make the restore fail half-way.
+
+    :raises BadInputError: Something is missing; says what. Nothing was touched.
+    """
+    if server.in_recovery:
+        raise BadInputError("The server is a standby, which can't be written to. Use the primary's URL.")
+    if clean and not dump.outline.creates_tables:
+        raise BadInputError(
+            f"{dump.path.name} holds rows but creates no table (it was made with --data-only), so --clean would "
+            f"leave nothing to put them in. Nothing was touched; restore it without --clean."
+        )
+    if clean and not dump.outline.schemas:
+        report.warn("The dump fills no schema, so --clean empties nothing.")
+    _extensions(connection, server, dump)
+    _roles(connection, dump, strict=strict)
+    _locks(connection, dump, goes)
+    _version(server, dump, report)
+
+
+def _extensions(connection: Connection, server: ServerFacts, dump: DumpFile) -> None:
+    rows = connection.execute(
+        "SELECT name, installed_version IS NOT NULL,"
+        " coalesce((SELECT bool_or(v.trusted) FROM pg_catalog.pg_available_extension_versions v"
+        "            WHERE v.name = a.name), false)"
+        " FROM pg_catalog.pg_available_extensions a WHERE name = ANY(%s)",
+        [list(dump.outline.extensions)],
+    ).fetchall()
+    known = {str(name): (installed, trusted) for name, installed, trusted in rows}
+    for name in dump.outline.extensions:
+        if name not in known:
+            raise BadInputError(
+                f"The dump needs the extension {name}, which is not installed on this server's machine. Nothing was "
+                f"touched."
+            )
+        installed, trusted = known[name]
+        if not installed and not trusted and not server.superuser:
+            raise BadInputError(
+                f"The dump needs the extension {name}, which only a superuser may create: let one run CREATE "
+                f"EXTENSION {name} in {server.database} first. Nothing was touched."
+            )
+
+
+def _roles(connection: Connection, dump: DumpFile, *, strict: bool) -> None:
+    wanted = [*dump.outline.needed_roles, *(dump.outline.roles if strict else ())]
+    rows = connection.execute("SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY(%s)", [wanted])
+    missing = sorted(set(wanted) - {str(name) for (name,) in rows})
+    if not missing:
+        return
+    why = "policies or mappings of the dump name" if missing[0] in dump.outline.needed_roles else "the dump names"
+    raise BadInputError(
+        f"There is no role {', '.join(missing)} here, and {why} it. Create it (CREATE ROLE … NOLOGIN is enough)"
+        f"{' or leave --strict away' if why == 'the dump names' else ''}. Nothing was touched."
+    )
+
+
+def _locks(connection: Connection, dump: DumpFile, goes: Content) -> None:
+    """One transaction locks every relation that goes or comes; the server's table of locks is fixed at its start."""
+    row = one(
+        connection,
+        "SELECT current_setting('max_locks_per_transaction')::int,"
+        " current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int",
+    )
+    per_transaction, sessions = int(row[0]), int(row[1])
+    room = per_transaction * sessions
+    needed = goes.relations + dump.outline.relations + dump.outline.large_objects
+    if needed > room * _LOCK_SLACK:
+        value = -(-needed // sessions) + per_transaction // 4
+        raise BadInputError(
+            f"One transaction would need about {needed:,} locks, and the server has room for {room:,}. "
+            f"Set max_locks_per_transaction to {value} or more and restart the server. Nothing was touched."
+        )
+
+
+def _version(server: ServerFacts, dump: DumpFile, report: Report) -> None:
+    major = dump.server.split(".")[0]
+    if major.isdigit() and int(major) > server.major:
+        report.warn(
+            f"The dump comes from PostgreSQL {dump.server}, the server is {server.version}: what this one does not "
+            f"know makes the restore roll back."
+        )

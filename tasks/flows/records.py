@@ -1,0 +1,65 @@
+"""What was last restored into a database, remembered beside the dumps."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from ..archive import publish
+from ..archive.manifest import SequenceValue, TableRows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..postgres.session import ServerFacts
+    from ..postgres.target import Target
+
+
+@dataclass(frozen=True)
+class Record:
+    """One restore.
+
+    :ivar database: The database, as people read it.
+    :ivar file: The dump's path, as it was.
+    :ivar restored: When, in UTC.
+    :ivar migrated: When our own migration ran afterwards; empty if none did.
+    :ivar tables: Rows per table after the restore, or after the migration; `dumped` in the dump.
+    """
+
+    database: str
+    file: str
+    restored: str
+    tables: tuple[TableRows, ...]
+    sequences: tuple[SequenceValue, ...]
+    migrated: str = ""
+    dumped: tuple[TableRows, ...] = ()
+
+
+def place(dumps: Path, target: Target, server: ServerFacts) -> Path:
+    """Tell where the record of a database lies: by what the server says of itself, where it may be asked."""
+    where = server.system_identifier or f"{target.host}:{target.port}"
+    digest = hashlib.sha256(f"{where}/{server.database}".encode()).hexdigest()[:16]
+    return dumps / f".restored-{digest}.json"
+
+
+def write(path: Path, record: Record) -> None:
+    """Remember a restore.
+
+    :raises OSError: It can't be written.
+    """
+    publish.prepare_folder(path.parent)
+    publish.replace(path, (json.dumps(asdict(record), indent=1) + "\n").encode())
+
+
+def read(path: Path) -> Record | None:
+    """Read what was remembered; None where nothing usable is."""
+    try:
+        document = json.loads(path.read_bytes())
+        for name in ("tables", "dumped"):
+            document[name] = tuple(TableRows(**each) for each in document[name])
+        document["sequences"] = tuple(SequenceValue(**each) for each in document["sequences"])
+        return Record(**document)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None

@@ -1,0 +1,46 @@
+"""What a flow says while it works; `console` shows it, tests collect it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Report(Protocol):
+    """Takes what a flow says. Every method returns at once, and none gets a secret."""
+
+    def step(self, text: str) -> None:
+        """Take one line for a finished step."""
+        ...
+
+    def detail(self, text: str) -> None:
+        """Take a line for who wants to see everything."""
+        ...
+
+    def warn(self, text: str) -> None:
+        """Take a line that nobody should miss."""
+        ...
+
+    def progress(self, what: str, done: int, total: int, unit: str) -> None:
+        """Take how far the work is; called often.
+
+        :param what: The phase, and the table or index in work.
+        :param total: What `done` will be at the end; 0 where nobody knows.
+        :param unit: `rows` or `bytes`.
+        """
+        ...
+
+
+class Silence:
+    """Says nothing."""
+
+    def step(self, text: str) -> None:
+        """Say nothing."""
+
+    def detail(self, text: str) -> None:
+        """Say nothing."""
+
+    def warn(self, text: str) -> None:
+        """Say nothing."""
+
+    def progress(self, what: str, done: int, total: int, unit: str) -> None:
+        """Say nothing."""

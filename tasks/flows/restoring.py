@@ -1,0 +1,283 @@
+"""Restore: look, confirm, act in one transaction, prove, commit."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from .. import process
+from ..archive.lexer import CopyData, CopyEnd, LexError, Statement, lex
+from ..archive.manifest import TableRows
+from ..archive.survey import Survey
+from ..errors import ServerError, TaskError, WorkError
+from ..postgres import committing, loading, privileges, schemas
+from ..postgres.session import connected, in_the_way, one, server_facts, translated
+from ..postgres.wire import LostError, StatementError, as_refusal
+from . import dumpfile, preflight, records
+
+if TYPE_CHECKING:
+    from ..archive.statements import Action
+    from ..postgres.session import Connection, ServerFacts
+    from ..postgres.target import Target
+    from ..settings import Settings
+    from .dumpfile import DumpFile, Source
+    from .report import Report
+
+# Prisma's migration lock (schema-engine, `pg_advisory_lock(72707369)`).
+PRISMA_LOCK = 72707369
+_DUPLICATE = frozenset({"42P06", "42P07", "42710", "42723", "42701", "23505"})
+_DEPENDENT = "2BP01"
+_OUT_OF_LOCKS = "53200"
+_NO_LOCK = "55P03"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asked for."""
+
+    file: str = ""
+    clean: bool = False
+    owners: bool = True
+    privileges: bool = True
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a restore will do.
+
+    :ivar emptied: The schemas that exist and will be emptied; `stays` the others.
+    :ivar goes: What lies in them now.
+    """
+
+    settings: Settings
+    request: Request
+    target: Target
+    server: ServerFacts
+    dump: DumpFile
+    emptied: tuple[str, ...]
+    stays: tuple[str, ...]
+    goes: schemas.Content
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A restore that was committed.
+
+    :ivar left_out: What was left out, counted by reason.
+    """
+
+    plan: Plan
+    tables: int
+    rows: int
+    seconds: float
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def plan(settings: Settings, request: Request, report: Report) -> Plan:
+    """Look at everything that a restore needs, and touch nothing.
+
+    :raises TaskError: It would not work; nothing was touched.
+    """
+    target = settings.target()
+    preflight.refuse_protected(settings, target)
+    path = dumpfile.choose(settings, request.file, report)
+    with connected(target, lock_timeout=settings.lock_timeout) as connection:
+        server = server_facts(connection)
+    dump = dumpfile.prove(settings, path, report)
+    with (
+        connected(target, lock_timeout=settings.lock_timeout) as connection,
+        translated("Looking at the database failed"),
+    ):
+        emptied = tuple(schemas.existing(connection, dump.outline.schemas)) if request.clean else ()
+        goes = schemas.content(connection, emptied)
+        preflight.check(connection, server, dump, goes, clean=request.clean, strict=request.strict, report=report)
+        if request.clean:
+            schemas.refuse_dependents(connection, emptied, dump.outline.globals)
+        stays = tuple(schemas.others(connection, emptied))
+    return Plan(settings, request, target, server, dump, emptied, stays, goes)
+
+
+def restore(plan: Plan, report: Report) -> Restored:
+    """Load the dump in one transaction and commit it once it has proven itself.
+
+    :raises TaskError: It was rolled back, and the database is as it was; or, where the message says so,
+        nobody could be asked whether it was committed.
+    """
+    began = time.monotonic()
+    work = _Work(plan, report)
+    try:
+        survey, loader = work.run()
+    except process.Interruption as interruption:
+        state = f"The restore was rolled back; {plan.target.label} is as it was."
+        interruption.state = interruption.state or state
+        raise
+    _analyze(plan, loader, report)
+    tables = tuple(sorted(TableRows(*key, rows) for key, rows in loader.rows.items()))
+    _remember(plan, tables, survey, report)
+    return Restored(plan, len(tables), sum(each.rows for each in tables), time.monotonic() - began, loader.left_out)
+
+
+@dataclass
+class _Work:
+    """The one transaction."""
+
+    plan: Plan
+    report: Report
+    doing: str = "beginning"
+
+    def run(self) -> tuple[Survey, loading.Loader]:
+        plan = self.plan
+        with connected(plan.target, lock_timeout=plan.settings.lock_timeout) as connection:
+            try:
+                xid = self._begin(connection)
+                loader = self._loader(connection)
+                survey = self._load(loader)
+                self._prove(survey, loader, xid)
+            except Exception as error:  # noqa: BLE001 - each is explained and raised
+                _abandon(connection)
+                raise self._explained(error) from None
+            except process.Interruption:
+                _abandon(connection)
+                raise
+            self.doing = "committing"
+            self.report.progress(self.doing, 0, 0, "")
+            committing.commit(loader.wire, xid, plan.target)
+        return survey, loader
+
+    def _begin(self, connection: Connection) -> str:
+        with translated("The transaction could not be begun"):
+            connection.execute("BEGIN")
+            xid = str(one(connection, "SELECT pg_current_xact_id()::text")[0])
+            if not one(connection, "SELECT pg_try_advisory_xact_lock(%s)", [PRISMA_LOCK])[0]:
+                raise ServerError(
+                    "A Prisma migration is running on this database (it holds Prisma's advisory lock). "
+                    "Nothing was touched; wait for it, then run again."
+                )
+        if self.plan.request.clean:
+            self.doing = "emptying the schemas"
+            self.report.progress(self.doing, 0, 0, "")
+            schemas.empty(connection, self.plan.dump.outline.schemas, self.plan.dump.outline.globals)
+        return xid
+
+    def _loader(self, connection: Connection) -> loading.Loader:
+        request = self.plan.request
+        with translated("Looking at the database failed"):
+            names = connection.execute("SELECT nspname FROM pg_catalog.pg_namespace").fetchall()
+            set_aside = privileges.set_aside(connection, self.plan.dump.outline.schemas)
+        return loading.Loader(
+            connection,
+            self.plan.server,
+            loading.rules(connection, owners=request.owners, privileges=request.privileges),
+            {str(name) for (name,) in names},
+            set_aside,
+        )
+
+    def _load(self, loader: loading.Loader) -> Survey:
+        survey = Survey()
+        with self.plan.dump.open() as source:
+            for event, action in survey.watch(lex(source.chunks())):
+                if isinstance(event, CopyData):
+                    loader.data(event.text)
+                    self._progress(source)
+                elif isinstance(event, Statement) and action is not None:
+                    self._say(survey, action, source)
+                    loader.statement(event, action)
+                elif isinstance(event, CopyEnd):
+                    loader.end_of_data(survey.block)
+            if source.content != self.plan.dump.content or not survey.complete:
+                raise WorkError("the dump's content is not what it was when it was checked")
+        return survey
+
+    def _prove(self, survey: Survey, loader: loading.Loader, xid: str) -> None:
+        self.doing = "verifying"
+        self.report.progress(self.doing, 0, 0, "")
+        loader.finish()
+        loading.check_sequences(
+            loader.wire, {key: (each.value, each.is_called) for key, each in survey.sequences.items()}
+        )
+        manifest = self.plan.dump.manifest
+        if manifest is not None and survey.tables() != tuple(sorted(manifest.tables)):
+            raise WorkError("the rows that went in are not those of the manifest")
+        if not dumpfile.unchanged(self.plan.dump):
+            raise WorkError("the dump's file was changed while it was restored")
+        now = loader.wire.ask(b"SELECT pg_catalog.pg_current_xact_id_if_assigned()::text")
+        if not loader.wire.in_transaction or now != [[xid.encode()]]:
+            raise WorkError("the transaction is no longer the one that the restore began")
+
+    def _say(self, survey: Survey, action: Action, source: Source) -> None:
+        table = ".".join(survey.current) if survey.current else ""
+        name = ".".join(part for part in (action.schema, action.name) if part)
+        self.doing = f"loading {table}" if action.verb == "COPY" else f"{action.verb} {name}".strip()
+        self._progress(source)
+
+    def _progress(self, source: Source) -> None:
+        self.report.progress(self.doing, source.position, self.plan.dump.size if source.position else 0, "bytes")
+
+    def _explained(self, error: Exception) -> Exception:
+        """Say of an error in what state it leaves the database, and what to do."""
+        state = f"The restore was rolled back; {self.plan.target.label} is as it was."
+        if isinstance(error, StatementError):
+            return self._refused(error, state)
+        if isinstance(error, LostError):
+            return ServerError(f"While {self.doing}: {self.plan.target.scrub(str(error))}. {state}")
+        if isinstance(error, LexError):
+            return WorkError(f"While {self.doing}: the dump can't be read on, {error}. {state}")
+        if isinstance(error, WorkError):
+            return WorkError(f"While {self.doing}: {error}. {state}")
+        if isinstance(error, psycopg.Error):
+            return self._explained(as_refusal(error))
+        return error
+
+    def _refused(self, error: StatementError, state: str) -> TaskError:
+        if error.sqlstate == _NO_LOCK:
+            return ServerError(f"While {self.doing}: {self._blocked()}. {state}")
+        hint = ""
+        if error.sqlstate in _DUPLICATE | {_DEPENDENT} and not self.plan.request.clean:
+            hint = " The database holds other objects than the dump: --clean empties the dump's schemas first."
+        elif error.sqlstate == _OUT_OF_LOCKS:
+            hint = " One transaction locks every relation: raise max_locks_per_transaction and restart the server."
+        return WorkError(f"While {self.doing}: {error}. {state}{hint}")
+
+    def _blocked(self) -> str:
+        with contextlib.suppress(TaskError), connected(self.plan.target) as other:
+            found = in_the_way(other)
+            return f"another session holds a lock that was not free in time ({found or 'it has gone since'})"
+        return "another session holds a lock that was not free in time"
+
+
+def _abandon(connection: Connection) -> None:
+    """End what the server still does for us; closing the connection then rolls back."""
+    with contextlib.suppress(psycopg.Error):
+        connection.cancel_safe(timeout=5)
+
+
+def _analyze(plan: Plan, loader: loading.Loader, report: Report) -> None:
+    """Give the planner statistics; a failure does no harm and is only said."""
+    report.progress("analyzing", 0, 0, "")
+    try:
+        with connected(plan.target, lock_timeout=plan.settings.lock_timeout) as connection:
+            loading.analyze(connection, list(loader.rows))
+    except (TaskError, psycopg.Error) as error:
+        report.warn(f"The restore is committed, but ANALYZE failed: {plan.target.scrub(str(error))}")
+
+
+def _remember(plan: Plan, tables: tuple[TableRows, ...], survey: Survey, report: Report) -> None:
+    record = records.Record(
+        database=plan.target.label,
+        file=str(plan.dump.path.resolve()),
+        restored=datetime.now(UTC).isoformat(timespec="seconds"),
+        tables=tables,
+        sequences=tuple(sorted(survey.sequences.values())),
+        dumped=tables,
+    )
+    try:
+        records.write(records.place(plan.settings.dumps, plan.target, plan.server), record)
+    except OSError as error:
+        report.warn(f"The restore is committed, but could not be remembered: {error.strerror}. Verify with --file=.")

@@ -1,0 +1,143 @@
+"""Configuration, environment and `.env`, cast once into a frozen :class:`Settings`."""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import process
+from .archive.codec import Compression
+from .defaults import DEFAULTS
+from .environment import FoundUrl, read_url
+from .errors import BadInputError
+from .postgres.target import Target, sanitize
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from invoke.context import Context
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min)?\Z")
+_MILLISECONDS = {"ms": 1, "s": 1000, "min": 60_000, None: 1000}
+# PostgreSQL holds a timeout in 32 bits of milliseconds.
+_LONGEST = 2**31 - 1
+
+
+class Output(enum.Enum):
+    """How much is said."""
+
+    QUIET = "quiet"
+    NORMAL = "normal"
+    VERBOSE = "verbose"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a command works with.
+
+    :ivar root: The folder of the `tasks.py` that Invoke loaded; every relative path in the configuration
+        starts there, and `cwd` is where the person stands.
+    :ivar lock_timeout: Milliseconds; 0 waits for ever.
+    :ivar backup: How many safety dumps are kept.
+    :ivar dry: Show what would be done, and do nothing.
+    """
+
+    root: Path
+    cwd: Path
+    environ: Mapping[str, str]
+    dumps: Path
+    url_env: str
+    bin_dir: Path | None
+    prisma_dir: Path
+    compress: Compression
+    backup: int
+    lock_timeout: int
+    protected: tuple[str, ...]
+    output: Output
+    dry: bool
+
+    def url(self) -> FoundUrl:
+        """Find the URL.
+
+        :raises BadInputError: There is none, or it can't be read without doubt.
+        """
+        return read_url(self.url_env, self.root, self.environ)
+
+    def target(self) -> Target:
+        """Find the URL and translate it.
+
+        :raises BadInputError: As `url` and `sanitize` do. Nothing was contacted.
+        """
+        return sanitize(self.url().value, prisma_dir=self.root / "prisma")
+
+
+def load(ctx: Context, *, url_env: str = "") -> Settings:
+    """Read the settings for one task.
+
+    :param ctx: The task's context.
+    :param url_env: The task's `--url-env`; it goes before the configuration.
+    :raises BadInputError: A value can't be used; says which, and what it may be.
+    """
+    root = Path(getattr(ctx.config, "_project_prefix", None) or Path.cwd()).resolve()
+    values = {name: ctx.config.db.get(name, default) for name, default in DEFAULTS.items()}
+    return Settings(
+        root=root,
+        cwd=Path.cwd(),
+        environ=process.environment(),
+        dumps=root / _text("dumps_dir", values, required=True),
+        url_env=url_env or _text("url_env", values, required=True),
+        bin_dir=root / _text("bin_dir", values) if _text("bin_dir", values) else None,
+        prisma_dir=root / _text("prisma_dir", values),
+        compress=Compression(_choice("compress", values, [each.value for each in Compression])),
+        backup=_whole("backup", values),
+        lock_timeout=_milliseconds("lock_timeout", values),
+        protected=_list("protected", values),
+        output=Output(_choice("output", values, [each.value for each in Output])),
+        dry=bool(ctx.config.run.dry),
+    )
+
+
+def _text(name: str, values: Mapping[str, Any], *, required: bool = False) -> str:
+    value = str(values[name] if values[name] is not None else "").strip()
+    if required and not value:
+        raise _refused(name, values, "must not be empty")
+    return value
+
+
+def _choice(name: str, values: Mapping[str, Any], allowed: list[str]) -> str:
+    value = _text(name, values).lower() or DEFAULTS[name]
+    if value not in allowed:
+        raise _refused(name, values, f"must be one of {', '.join(allowed)}")
+    return value
+
+
+def _whole(name: str, values: Mapping[str, Any]) -> int:
+    value = _text(name, values)
+    if not value.isascii() or not value.isdigit():
+        raise _refused(name, values, "must be a whole number, 0 or more")
+    return int(value)
+
+
+def _milliseconds(name: str, values: Mapping[str, Any]) -> int:
+    found = _DURATION.match(_text(name, values))
+    if found is None:
+        raise _refused(name, values, "must be a duration such as 10s, 500ms or 2min")
+    duration = round(float(found[1]) * _MILLISECONDS[found[2]])
+    if duration > _LONGEST:
+        raise _refused(name, values, "is longer than PostgreSQL can wait (24 days)")
+    return duration
+
+
+def _list(name: str, values: Mapping[str, Any]) -> tuple[str, ...]:
+    value = values[name]
+    parts = value if isinstance(value, list | tuple) else str(value or "").split(",")
+    return tuple(text for part in parts if (text := str(part).strip()))
+
+
+def _refused(name: str, values: Mapping[str, Any], rule: str) -> BadInputError:
+    return BadInputError(
+        f"The setting db.{name} (INVOKE_DB_{name.upper()}) {rule}; it is {values[name]!r}. Nothing was touched."
+    )

@@ -1,0 +1,123 @@
+"""Fixtures: servers of five majors, databases on them, and a project in which `inv` runs."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import everything as everything_sql
+from tests.servers import DEFAULT_MAJOR, MAJORS, OWNER, SUPERUSER, Fleet, Server, ServerSetupError
+from tests.support import Database, Databases, Project
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marks that choose the servers of a test."""
+    config.addinivalue_line("markers", "all_majors: run on every major of PostgreSQL, not on one only")
+    config.addinivalue_line("markers", "majors(*majors): run on these majors of PostgreSQL")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that needs a server on the majors that its marks name."""
+    if "server" in metafunc.fixturenames:
+        majors = _majors_of(metafunc.definition)
+        ids = [f"pg{major}" for major in majors]
+        metafunc.parametrize("server", majors, ids=ids, indirect=True, scope="session")
+
+
+def _majors_of(item: pytest.Item) -> tuple[int, ...]:
+    if item.get_closest_marker("all_majors"):
+        return MAJORS
+    chosen = item.get_closest_marker("majors")
+    return chosen.args if chosen else (DEFAULT_MAJOR,)
+
+
+def _wanted(session: pytest.Session) -> set[int]:
+    calls: list[Any] = [getattr(item, "callspec", None) for item in session.items]
+    return {call.params["server"] for call in calls if call and "server" in call.params}
+
+
+@pytest.fixture(scope="session")
+def server_of(request: pytest.FixtureRequest) -> Iterator[Callable[[int], Server]]:
+    """Return the running server of a major; each starts when it is first needed, once per process."""
+    capture: Any = request.config.pluginmanager.getplugin("capturemanager")
+
+    def announce(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            # Not to stdout, over which a worker of pytest-xdist talks with its master.
+            print(f"\n{line}", file=sys.stderr, flush=True)  # noqa: T201
+
+    fleet = Fleet(_wanted(request.session), announce=announce)
+
+    def start(major: int) -> Server:
+        try:
+            return fleet(major)
+        except ServerSetupError as error:
+            reason = str(error)
+        if hasattr(request.config, "workerinput"):
+            # pytest-xdist takes the exit of a worker for a crash, and hides the sentence.
+            pytest.fail(reason, pytrace=False)
+        pytest.exit(reason, returncode=3)
+
+    try:
+        yield start
+    finally:
+        fleet.close()
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest, server_of: Callable[[int], Server]) -> Server:
+    """Return the server of this run of the test: the default major's, or one of those that its marks name."""
+    return server_of(request.param)
+
+
+@pytest.fixture
+def new_database(server: Server) -> Iterator[Databases]:
+    """Return what makes databases on the server; all are dropped after the test."""
+    with Databases(server) as databases:
+        yield databases
+
+
+@pytest.fixture
+def database(new_database: Databases) -> Database:
+    """Return a new, empty database."""
+    return new_database()
+
+
+@pytest.fixture(scope="session")
+def template_of() -> Callable[[Server, bool], Database]:
+    """Return the database with everything in it, built once per server, which tests get clones of."""
+    built: dict[tuple[int, bool], Database] = {}
+
+    def template(server: Server, superuser: bool) -> Database:
+        key = server.major, superuser
+        if key not in built:
+            built[key] = everything_sql.build(server, superuser=superuser)
+        return built[key]
+
+    return template
+
+
+@pytest.fixture
+def everything(new_database: Databases, server: Server, template_of: Callable[[Server, bool], Database]) -> Database:
+    """Return a clone of the database with everything in it that a superuser can make."""
+    return new_database(owner=SUPERUSER, template=template_of(server, True))
+
+
+@pytest.fixture
+def owner_everything(
+    new_database: Databases, server: Server, template_of: Callable[[Server, bool], Database]
+) -> Database:
+    """Return a database of a plain owner, with everything in it that such a role can make."""
+    return new_database(owner=OWNER, template=template_of(server, False))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """Return a project of a person, in which `inv` loads our tasks."""
+    project = Project.create(tmp_path / "project")
+    try:
+        yield project
+    finally:
+        project.close()

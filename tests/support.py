@@ -1,0 +1,333 @@
+"""What tests hold in their hands: databases on a real server, and a project folder in which `inv` runs."""
+
+import contextlib
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self
+
+import psycopg
+from psycopg import sql
+
+from tests.servers import PASSWORD, SUPERUSER, Server
+
+REPOSITORY: Final = Path(__file__).resolve().parent.parent
+
+Row = tuple[Any, ...]
+Connection = psycopg.Connection[Row]
+
+
+@dataclass(frozen=True)
+class Database:
+    """One database on a test server."""
+
+    server: Server
+    name: str
+
+    @property
+    def url(self) -> str:
+        """The URL as `.env` would hold it: TCP, superuser, password."""
+        return self.url_as(SUPERUSER)
+
+    def url_as(self, role: str, password: str = PASSWORD) -> str:
+        """Return the URL for another role."""
+        return self.server.url(self.name, role, password)
+
+    def connect(self, role: str = SUPERUSER, **keywords: Any) -> Connection:
+        """Open a connection over TCP, in autocommit unless told otherwise.
+
+        :param keywords: As for `psycopg.connect`.
+        """
+        return psycopg.connect(self.url_as(role), **{"autocommit": True, **keywords})
+
+    def execute(self, query: str, role: str = SUPERUSER) -> list[Row]:
+        """Run one or several statements, `%` as it stands.
+
+        Several run in one transaction, unless they hold transaction control of their own.
+
+        :return: The rows of the last statement that gave any.
+        """
+        rows: list[Row] = []
+        with self.connect(role) as connection, connection.cursor() as cursor:
+            cursor.execute(query.encode())
+            more: bool | None = True
+            while more:
+                if cursor.description is not None:
+                    rows = cursor.fetchall()
+                more = cursor.nextset()
+        return rows
+
+    def scalar(self, query: str, role: str = SUPERUSER) -> Any:
+        """Return the one value of a query's one row."""
+        ((value,),) = self.execute(query, role)
+        return value
+
+    def psql(self, source: str | bytes | Path, *options: str, role: str = SUPERUSER) -> str:
+        """Load SQL through psql of the server's own major, ending at the first error.
+
+        :param source: The SQL, or the path of a file.
+        :return: What psql printed.
+        :raises AssertionError: psql failed; its stderr is in the message.
+        """
+        argv = [*self._client("psql", role), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", *options]
+        if isinstance(source, Path):
+            return _checked([*argv, f"--file={source}"]).decode()
+        return _checked(argv, source.encode() if isinstance(source, str) else source).decode()
+
+    def dump_text(
+        self,
+        *options: str,
+        schemas: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        role: str = SUPERUSER,
+    ) -> bytes:
+        """Dump in plain text with pg_dump of the server's own major.
+
+        :param schemas: Dump these only (the names, not patterns).
+        :param exclude: Dump all schemas but these.
+        :return: The dump without its `restrict` and `unrestrict` lines, whose key is random.
+        :raises AssertionError: pg_dump failed; its stderr is in the message.
+        """
+        chosen = [f"--schema={_exactly(name)}" for name in schemas]
+        left_out = [f"--exclude-schema={_exactly(name)}" for name in exclude]
+        return without_restrict(_checked([*self._client("pg_dump", role), *options, *chosen, *left_out]))
+
+    def _client(self, program: str, role: str) -> list[str]:
+        return [str(self.server.bin_dir / program), f"--dbname={self.server.conninfo(self.name, role)}"]
+
+
+def without_restrict(dump: bytes) -> bytes:
+    """Take the lines `restrict KEY` and `unrestrict KEY` that pg_dump itself writes out of a dump.
+
+    The key is random; a line of a row or of a function's body has another one, or none, and stays.
+    """
+    found = re.search(rb"^\\restrict ([0-9A-Za-z]{32,})$", dump, re.MULTILINE)
+    if found is None:
+        return dump
+    return re.sub(rb"^\\(un)?restrict " + found[1] + rb"\n", b"", dump, flags=re.MULTILINE)
+
+
+def _exactly(name: str) -> str:
+    # Options of pg_dump take patterns; within double quotes nothing has a meaning.
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _checked(argv: Sequence[str], stdin: bytes | None = None) -> bytes:
+    environment = {"PATH": os.defpath, "LC_ALL": "C"}
+    result = subprocess.run(argv, input=stdin or b"", env=environment, capture_output=True, check=False)
+    assert result.returncode == 0, f"{Path(argv[0]).name}: {result.stderr.decode(errors='replace')}"
+    return result.stdout
+
+
+class Databases:
+    """Makes databases with random names, and drops them all at the end of its `with` block.
+
+    :param server: Where, unless a call names another server.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._made: list[Database] = []
+
+    def __call__(
+        self,
+        *,
+        owner: str = SUPERUSER,
+        template: "Database | str | None" = None,
+        encoding: str | None = None,
+        server: Server | None = None,
+        name: str | None = None,
+    ) -> Database:
+        """Make a database.
+
+        :param template: Whose clone it is; nobody may be connected to it.
+        :param encoding: As `LATIN1`; then from `template0`.
+        :param name: A name instead of a random one.
+        """
+        server = server or self._server
+        database = Database(server, name or f"test_{secrets.token_hex(6)}")
+        source = template.name if isinstance(template, Database) else template
+        if encoding is not None:
+            source = source or "template0"
+        query = sql.SQL("CREATE DATABASE {} OWNER {}").format(
+            sql.Identifier(database.name), sql.Identifier(owner)
+        )
+        if source is not None:
+            query += sql.SQL(" TEMPLATE {}").format(sql.Identifier(source))
+        if encoding is not None:
+            query += sql.SQL(" ENCODING {}").format(sql.Literal(encoding))
+        with server.connect() as connection:
+            connection.execute(query)
+        self._made.append(database)
+        return database
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._made:
+            drop(self._made.pop())
+
+
+def drop(database: Database) -> None:
+    """Drop a database whatever its state: connections end, subscriptions go; a stopped server starts."""
+    server = database.server
+    if not server.running:
+        server.start()
+    with server.connect() as connection:
+        subscriptions = connection.execute(
+            "SELECT subname FROM pg_subscription JOIN pg_database d ON d.oid = subdbid WHERE datname = %s",
+            [database.name],
+        ).fetchall()
+    for (name,) in subscriptions:
+        _drop_subscription(database, name)
+    with server.connect() as connection:
+        statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database.name))
+        connection.execute(statement)
+
+
+def _drop_subscription(database: Database, name: str) -> None:
+    # With its slot it would want to reach the publisher, and could not go in a transaction.
+    steps = ("ALTER SUBSCRIPTION {} DISABLE", "ALTER SUBSCRIPTION {} SET (slot_name = NONE)")
+    with database.server.connect(database.name) as connection:
+        for step in (*steps, "DROP SUBSCRIPTION {}"):
+            connection.execute(sql.SQL(step).format(sql.Identifier(name)))
+
+
+_TASKS_PY: Final = """\
+import sys
+
+sys.path.insert(0, {repository!r})
+sys.modules.pop("tasks", None)
+
+from tasks import ns
+
+__all__ = ["ns"]
+"""
+
+
+@dataclass
+class Project:
+    """A person's project: a folder with a `tasks.py`, in which `inv` runs as it would at their desk.
+
+    :param root: The folder. Its parent is `HOME`, and nothing of the real environment but `PATH` comes in.
+    :param env: What every command gets in its environment on top of that.
+    """
+
+    root: Path
+    env: dict[str, str] = field(default_factory=dict)
+    _started: list[subprocess.Popen[str]] = field(default_factory=list, repr=False)
+
+    @classmethod
+    def create(cls, root: Path) -> "Project":
+        """Lay out the folder."""
+        project = cls(root)
+        project.dumps.mkdir(parents=True)
+        project.write("tasks.py", _TASKS_PY.format(repository=str(REPOSITORY)))
+        return project
+
+    @property
+    def dumps(self) -> Path:
+        """The folder `dumps/`."""
+        return self.root / "dumps"
+
+    def use(self, database: Database, role: str = SUPERUSER) -> "Project":
+        """Let `DATABASE_URL` name a database, and the programs be those of its server's major."""
+        self.env["DATABASE_URL"] = database.url_as(role)
+        self.env["INVOKE_DB_BIN_DIR"] = str(database.server.bin_dir)
+        return self
+
+    def write(self, path: str, text: str) -> Path:
+        """Write a file of the project (`.env`, `prisma/schema.prisma`)."""
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        return file
+
+    def inv(
+        self,
+        *args: str,
+        env: Mapping[str, str | None] | None = None,
+        umask: int = -1,
+        stdin: str | None = None,
+        timeout: float = 120,
+        cwd: Path | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `inv` with these words and wait for it.
+
+        :param env: Variables on top of the project's; None takes one away.
+        :param umask: The child's, where it is not to be ours.
+        :param stdin: What it reads; nothing by default, and no terminal.
+        """
+        return subprocess.run(
+            self._argv(args),
+            cwd=cwd or self.root,
+            env=self._environment(env),
+            umask=umask,
+            input=stdin or "",
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def popen(self, *args: str, env: Mapping[str, str | None] | None = None) -> subprocess.Popen[str]:
+        """Start `inv` in a process group of its own, for tests that send signals.
+
+        It is killed with its group when the test ends, if it still runs.
+        """
+        process = subprocess.Popen(
+            self._argv(args),
+            cwd=self.root,
+            env=self._environment(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self._started.append(process)
+        return process
+
+    def close(self) -> None:
+        """End what `popen` started."""
+        while self._started:
+            process = self._started.pop()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(timeout=30)
+            for pipe in (process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
+
+    def _argv(self, args: Sequence[str]) -> list[str]:
+        return [sys.executable, "-m", "invoke", *args]
+
+    def _environment(self, extra: Mapping[str, str | None] | None) -> dict[str, str]:
+        base = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(self.root.parent),
+            "LC_ALL": "C.UTF-8",
+            "PYTHONPATH": str(REPOSITORY),
+            **self.env,
+            **(extra or {}),
+        }
+        return {name: value for name, value in base.items() if value is not None}
+
+
+@contextlib.contextmanager
+def blocking(database: Database, query: str, role: str = SUPERUSER) -> Iterator[Connection]:
+    """Hold a transaction open in another session, for tests of locks.
+
+    :param query: What the session did, such as `LOCK TABLE t IN ACCESS SHARE MODE`.
+    """
+    with database.connect(role, autocommit=False) as connection:
+        connection.execute(query.encode())
+        yield connection
+        connection.rollback()
