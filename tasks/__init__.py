@@ -1,17 +1,24 @@
 """Dumps and restores that can be trusted, for Prisma applications on PostgreSQL.
 
 :data:`ns` is a whole root namespace, for a `tasks.py` without tasks of its own;
-:data:`database` is the `db` collection alone, for `ns.add_collection(database)`.
+:data:`database` is the `db` collection alone, for `ns.add_collection(database)`; :data:`server` the `pg` one.
 """
 
 from invoke.collection import Collection
 
-from . import db
+from . import db, demo, pg
 from .defaults import DEFAULTS
 
-database = Collection("db", db.url, db.dump, db.gzip, db.gunzip, db.list_, db.reset, db.restore, db.verify)
-# On the collection itself, so that it holds in another project's namespace too.
-database.configure({"db": DEFAULTS})
-ns = Collection(database)
+database = Collection(
+    "db", db.url, db.dump, db.gzip, db.gunzip, db.list_, db.reset, db.restore, db.verify, db.migrate, db.generate
+)
+server = Collection("pg", pg.start, pg.stop)
+ns = Collection(database, server)
+# On each collection itself, so that it holds in another project's namespace too.
+for each in (database, server, ns):
+    each.configure({"db": DEFAULTS})
+# The example application lies in the repository, not in the wheel.
+if demo.JOURNAL.is_dir():
+    ns.add_task(demo.demo)
 
-__all__ = ["database", "ns"]
+__all__ = ["database", "ns", "server"]

@@ -33,6 +33,7 @@ WAIT_SECONDS = 3
 # Without a terminal a line of progress is a line of a log.
 LOG_SECONDS = 10.0
 SCREEN_SECONDS = 0.1
+WIDTH = 200
 _SHOWN_NAMES = 8
 
 
@@ -40,7 +41,11 @@ def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
     # No markup and no highlighting: names of files and tables are shown as they are.
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    console = Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    if not console.is_terminal:
+        # A file or a pipe has no width: tables are then as wide as they need.
+        console.width = WIDTH
+    return console
 
 
 class Reporter:

@@ -196,6 +196,28 @@ def verify(ctx: Context, file: str = "", json: bool = False, url_env: str = "") 
         raise DifferenceError(f"{verified.target.label} differs from {verified.differences_with}.")
 
 
+@task(help={"url_env": _URL_ENV})
+def migrate(ctx: Context, url_env: str = "") -> None:
+    """Apply the pending migrations: `prisma migrate deploy` with the project's own Prisma."""
+    from . import settings
+    from .flows import migrating
+
+    loaded = settings.load(ctx, url_env=url_env)
+    with console.reporting(loaded) as report:
+        migrating.migrate(loaded, report)
+
+
+@task(help={"url_env": _URL_ENV})
+def generate(ctx: Context, url_env: str = "") -> None:
+    """Generate the client: `prisma generate` with the project's own Prisma."""
+    from . import settings
+    from .flows import migrating
+
+    loaded = settings.load(ctx, url_env=url_env)
+    with console.reporting(loaded) as report:
+        migrating.generate(loaded, report)
+
+
 def _compression(*, gzip: bool, zstd: bool) -> Compression | None:
     from .archive.codec import Compression
 

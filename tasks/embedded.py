@@ -120,7 +120,7 @@ def find_programs(environ: Mapping[str, str], bin_dir: Path | None = None, *, ma
     found: list[Programs] = []
     broken = ""
     for folder in [bin_dir] if bin_dir else _folders(environ):
-        if all((folder / name).is_file() for name in NAMES):
+        if all(shutil.which(name, path=str(folder)) for name in NAMES):
             programs = _asked(folder)
             if isinstance(programs, Programs):
                 found.append(programs)

@@ -185,6 +185,31 @@ class Leashed:
             self._popen.wait()
 
 
+def attached(argv: Sequence[str | Path], *, cwd: Path, extra: Mapping[str, str]) -> int:
+    """Run a program that speaks to the person itself, on our own terminal, and return its exit status.
+
+    A signal that ends us is handed on to it (Ctrl-C reaches it by itself), and it is waited for, so that it can
+    finish what must not be cut.
+
+    :param extra: Variables added to the environment; secrets travel here.
+    :raises MissingProgramError: It can't be started.
+    :raises Interruption: A signal came; the program has ended by now.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        popen = subprocess.Popen([str(part) for part in argv], cwd=cwd, env={**os.environ, **extra})
+    except OSError as error:
+        raise MissingProgramError(f"{argv[0]} could not be started: {error.strerror}.") from None
+    try:
+        return popen.wait()
+    except Interruption as interruption:
+        if not (interruption.signum == signal.SIGINT and sys.stdin.isatty()):
+            popen.send_signal(interruption.signum)
+        popen.wait()
+        raise
+
+
 def _as(account: Account | None) -> dict[str, Any]:
     """Build the keywords for `subprocess` that start a program as somebody, in none of our own groups."""
     return {} if account is None else {"user": account.uid, "group": account.gid, "extra_groups": []}

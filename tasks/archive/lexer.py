@@ -29,10 +29,16 @@ _TOKEN = re.compile(
     rb"""(?P<word>%s)|(?P<dollar>\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$)|--|/\*|['"();\\]""" % _IDENTIFIER
 )
 # What might still grow into another token when the next bytes come.
-_UNSETTLED = re.compile(rb"[A-Za-z0-9_$/\-\x80-\xff]")
+_UNSETTLED = b"$/-_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" + bytes(range(0x80, 0x100))
+# No name and no number is nearly as long; a run of such bytes is scanned again with each chunk.
+_WORD_LIMIT = 1 << 20
 _BLANK = re.compile(rb"[ \t\n\r\f\v]+")
-_GAP = re.compile(rb"((?:[ \t\n\r\f\v]|--[^\n\r]*)*)-?")
+_GAP = re.compile(rb"((?:[ \t\n\r\f\v]+|--[^\n\r]*)*)-?")
 _LINE_END = re.compile(rb"[\n\r]")
+# CREATE FUNCTION and CREATE OR REPLACE PROCEDURE by their initials, as psql tells them.
+_INITIALS = {b"create": b"c", b"function": b"f", b"procedure": b"f", b"or": b"o", b"replace": b"r"}
+_FUNCTIONS = frozenset({b"cf", b"corf"})
+_LIKELY = _FUNCTIONS | {b"c", b"co", b"cor"}
 _BLOCK = re.compile(rb"/\*|\*/")
 _ESCAPED = re.compile(rb"[\\']")
 _NAME = rb'(?:"(?:[^"]|"")+"|%s)' % _IDENTIFIER
@@ -281,7 +287,8 @@ class _Lexer:
             token, word = found.group(), found["word"]
             self._at = found.end()
             if word is not None:
-                blocks.see(word, parens, self._before(found.start()))
+                if blocks.likely:
+                    blocks.see(word, parens, self._before(found.start()))
                 if token in {b"e", b"E"} and self._buffer[self._at : self._at + 1] == b"'":
                     self._at += 1
                     self._inside_escaped()
@@ -309,9 +316,9 @@ class _Lexer:
                 return found
             # What ends the buffer may be the beginning of a token: a word, a dollar quote, `-` or `/`.
             end = found.start() if found is not None else len(self._buffer)
-            while end > self._at and _UNSETTLED.match(self._buffer, end - 1):
-                end -= 1
-            self._at = end
+            self._at += len(self._buffer[self._at : end].rstrip(_UNSETTLED))
+            if len(self._buffer) - self._at > _WORD_LIMIT:
+                raise LexError("a word outside quotes is longer than any name or number")
             if not self._more() and found is None:
                 raise CutError("it ends inside a statement")
 
@@ -380,18 +387,18 @@ class _Blocks:
 
     def __init__(self) -> None:
         self.depth = 0
-        self.count = 0
+        self.likely = True
         self._first = b""
         self._last = b""
 
     def see(self, word: bytes, parens: int, before: bytes) -> None:
         """Take note of a word, of how many parentheses are open around it, and of the byte before it."""
-        self.count += 1
         lower = word.lower()
-        if self.count <= 4:  # noqa: PLR2004 - CREATE OR REPLACE FUNCTION
-            initials = {b"create": b"c", b"function": b"f", b"procedure": b"f", b"or": b"o", b"replace": b"r"}
-            self._first += initials.get(lower, b"-")
-        if parens or not self._first.startswith((b"cf", b"corf")):
+        if self._first not in _FUNCTIONS:
+            self._first += _INITIALS.get(lower, b"-")
+            self.likely = self._first in _LIKELY
+            return
+        if parens:
             return
         begins = lower == b"atomic" and self._last == b"begin" and before != b"."
         self._last = lower

@@ -121,14 +121,17 @@ def from_json(text: bytes) -> Manifest:
 
     :raises ValueError: It is no manifest, or of a newer format.
     """
-    document = json.loads(text)
+    try:
+        document = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is not a manifest of invoke-postgres") from None
     if not isinstance(document, dict) or not isinstance(document.get("format"), int):
         raise ValueError("it is not a manifest of invoke-postgres")
     if document["format"] > FORMAT:
         raise ValueError(f"its format {document['format']} is newer than this version knows ({FORMAT})")
     try:
         return _from_document(document)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"it lacks or misspells {error}") from None
 
 
@@ -146,9 +149,14 @@ def _from_document(document: dict[str, Any]) -> Manifest:
         compression=Compression(file["compression"]),
         file=Sums(int(file["bytes"]), str(file["sha256"])),
         content=Sums(int(content["bytes"]), str(content["sha256"])),
-        tables=tuple(TableRows(**each) for each in rest.pop("tables")),
+        tables=tuple(
+            TableRows(str(each["schema"]), str(each["name"]), int(each["rows"])) for each in rest.pop("tables")
+        ),
         excluded_data=tuple(rest.pop("excluded_data")),
-        sequences=tuple(SequenceValue(**each) for each in rest.pop("sequences")),
+        sequences=tuple(
+            SequenceValue(str(each["schema"]), str(each["name"]), int(each["value"]), bool(each["is_called"]))
+            for each in rest.pop("sequences")
+        ),
         outline=_outline(outline),
         seconds=float(rest.pop("seconds")),
         facts=dict(rest.pop("facts", {})),

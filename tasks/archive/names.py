@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import stat
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ from ..errors import BadInputError
 from .codec import Compression
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 PART_SUFFIX = ".part"
@@ -74,16 +77,28 @@ def find(value: str, dumps: Path, cwd: Path) -> Path:
     if not value.strip() or "\0" in value:
         raise BadInputError("--file= names no file.")
     for candidate in (cwd / value, dumps / value):
-        if candidate.exists():
-            if candidate.is_dir():
-                raise BadInputError(
-                    f"{value} is a folder, not a dump. A directory-format dump can be turned into a file "
-                    f"first: pg_restore --file=dump.sql {value}"
-                )
-            if not candidate.is_file():
-                raise BadInputError(f"{value} is not an ordinary file.")
-            return candidate
+        with _judged(value):
+            mode = candidate.stat().st_mode if candidate.exists() else None
+        if mode is None:
+            continue
+        if stat.S_ISDIR(mode):
+            raise BadInputError(
+                f"{value} is a folder, not a dump. A directory-format dump can be turned into a file "
+                f"first: pg_restore --file=dump.sql {value}"
+            )
+        if not stat.S_ISREG(mode):
+            raise BadInputError(f"{value} is not an ordinary file.")
+        return candidate
     raise BadInputError(f"There is no dump {value!r}, neither here nor in {dumps}. `inv db.list` shows them.")
+
+
+@contextlib.contextmanager
+def _judged(value: str) -> Iterator[None]:
+    """Put what the file system says of a name (too long, not ours to look at) into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise BadInputError(f"--file={value} can't be used: {error.strerror}. Nothing was touched.") from None
 
 
 def place(value: str, dumps: Path, cwd: Path) -> Path:
@@ -95,9 +110,14 @@ def place(value: str, dumps: Path, cwd: Path) -> Path:
     if Compression.of_name(value) is None or "\0" in value:
         raise BadInputError(f"A dump's name ends in .sql, .sql.gz or .sql.zst; {value!r} does not.")
     path = cwd / value if "/" in value else dumps / value
-    if path.parent != dumps and not path.parent.is_dir():
+    if path.name.startswith("."):
+        raise BadInputError(f"{value!r} would be a hidden file, which `inv db.list` does not show.")
+    with _judged(value):
+        missing = path.parent != dumps and not path.parent.is_dir()
+        others = siblings(path)
+    if missing:
         raise BadInputError(f"The folder of {value!r} does not exist.")
-    for other in siblings(path):
+    for other in others:
         raise BadInputError(f"{other.name} exists already, and a dump never overwrites one. Choose another name.")
     return path
 

@@ -53,25 +53,42 @@ def part_file(path: Path) -> Iterator[Part]:
     """
     descriptor = _create(path)
     try:
-        with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123 - a descriptor
+        with open(descriptor, "wb", buffering=0, closefd=False) as file:  # noqa: PTH123 - a descriptor
             yield Part(path, file)
     finally:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
+        _discard(descriptor, path)
 
 
 def _create(path: Path) -> int:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        # The umask may have taken bits away, and nobody sweeps a locked file.
-        os.fchmod(descriptor, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not os.path.samestat(os.fstat(descriptor), path.stat()):
-            raise FileExistsError(path)
-    except OSError:
+    while True:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            # The umask may have taken bits away, and nobody sweeps a locked file.
+            os.fchmod(descriptor, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is_at(descriptor, path):
+                return descriptor
+        except BaseException:
+            _discard(descriptor, path)
+            raise
+        # Somebody swept it before it was locked.
         os.close(descriptor)
-        raise
-    return descriptor
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether the open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _discard(descriptor: int, path: Path) -> None:
+    """Remove an open file unless the name is another one's by now, and close it."""
+    with contextlib.suppress(OSError):
+        if _is_at(descriptor, path):
+            path.unlink()
+    os.close(descriptor)
 
 
 def rename_new(source: Path, final: Path) -> None:
@@ -85,7 +102,7 @@ def rename_new(source: Path, final: Path) -> None:
         raise
     except OSError:
         # A file system without hard links: look, then rename; our own names are reserved anyway.
-        if final.exists():
+        if os.path.lexists(final):
             raise FileExistsError(final) from None
         source.rename(final)
     else:
@@ -117,7 +134,7 @@ def prepare_folder(folder: Path) -> None:
     :raises OSError: It can't be made.
     """
     if not folder.exists():
-        folder.mkdir(parents=True, mode=0o700)
+        folder.mkdir(parents=True, mode=0o700, exist_ok=True)
         folder.chmod(0o700)
     ignore = folder / ".gitignore"
     if not ignore.exists():
@@ -131,6 +148,7 @@ def sweep(folder: Path) -> list[Path]:
     for path in folder.glob(f"*{PART_SUFFIX}"):
         with contextlib.suppress(OSError), path.open("rb") as file:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
-            removed.append(path)
+            if _is_at(file.fileno(), path):
+                path.unlink()
+                removed.append(path)
     return removed

@@ -27,7 +27,7 @@ _INSERT = re.compile(
     rb'INSERT\s+INTO\s+((?:"(?:[^"]|"")+"|[^\s".(]+)(?:\.(?:"(?:[^"]|"")+"|[^\s".(]+))?)', re.IGNORECASE
 )
 _LARGE_OBJECT = re.compile(rb"SELECT\s+(?:pg_catalog\.)?(lo_[a-z_]+|lowrite)\s*\(", re.IGNORECASE)
-_QUALIFIED = re.compile(rb'("(?:[^"]|"")+"|[^".]+)(?:\.("(?:[^"]|"")+"|[^".]+))?\Z')
+_QUALIFIED = re.compile(rb'("(?:[^"]|"")+"|[^".]+)(?:\s*\.\s*("(?:[^"]|"")+"|[^".]+))?\Z')
 
 TRANSACTION_WORDS = frozenset(
     {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE", "PREPARE TRANSACTION"}
@@ -80,7 +80,8 @@ def unquote(raw: bytes) -> str:
     """Turn an identifier, as written, into the name that the catalogue holds."""
     if raw.startswith(b'"'):
         return decode(raw[1:-1].replace(b'""', b'"'))
-    return decode(raw.lower() if raw.isascii() else raw)
+    # As the server does, it lowers ASCII only.
+    return decode(raw.lower())
 
 
 def qualified(raw: bytes) -> tuple[str, str]:

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 TRAILER = b"-- PostgreSQL database dump complete"
 _SERVER = re.compile(rb"-- Dumped from database version (\S.*)")
 _CLIENT = re.compile(rb"-- Dumped by pg_dump version (\S.*)")
-_META = re.compile(rb"\\(\S+)")
-_INNOCENT = frozenset({b"restrict", b"unrestrict"})
+_META = re.compile(rb"\\(\S*)")
+# Nothing may follow the key: psql would run another command behind it.
+_INNOCENT = re.compile(rb"\\(?:un)?restrict[ \t]+[A-Za-z0-9]+\s*\Z")
 # Text in these encodings may hold the byte of a backslash or a quote inside a character.
 UNSAFE_ENCODINGS = frozenset({"SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "GB18030", "JOHAB", "UHC"})
 _ENCODING = re.compile(rb"SET\s+client_encoding\s*(?:=|TO)\s*'?([A-Za-z0-9_]+)", re.IGNORECASE)
@@ -127,6 +128,8 @@ class Survey:
 
     def _statement(self, event: Statement, action: Action) -> None:
         self._any = True
+        # What stands behind a trailer is another dump, which needs one of its own.
+        self.complete = False
         verb = action.verb
         self._transaction(action)
         if event.copies:
@@ -191,10 +194,10 @@ def refuse_meta(text: bytes) -> None:
 
     :raises RefusedError: It is any other backslash command; its arguments are not repeated.
     """
+    if _INNOCENT.match(text):
+        return
     found = _META.match(text)
     name = found[1] if found else b""
-    if name in _INNOCENT:
-        return
     if name in {b"connect", b"c"}:
         raise RefusedError(
             r"it holds \connect (it was made with --create, or by pg_dumpall); dump one database without -C"

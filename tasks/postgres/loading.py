@@ -30,7 +30,9 @@ _DATA_VERBS = frozenset({"COPY", "INSERT", "SETVAL", "LARGE OBJECT", "SET", "RES
 _ACL_VERBS = frozenset({"GRANT", "GRANT ON SCHEMA", "DEFAULT PRIVILEGES"})
 _INSERTED = re.compile(r"INSERT \d+ (\d+)")
 _PLACEHOLDER = re.compile(rb"\bAS\s+SELECT(\s+NULL::|\s*;)")
+_CREATE_TRANSFORM = re.compile(rb"\ACREATE\s+TRANSFORM\b")
 _DENIED = "42501"
+_NEEDED = "2BP01"
 
 
 @dataclass(frozen=True)
@@ -268,20 +270,29 @@ class Loader:
 
     def _run(self, text: bytes, action: Action) -> None:
         if action.verb in _ACL_VERBS | {"OWNER"} and not self.server.superuser:
-            self._try(text, action)
+            self._try(text, _DENIED, f"{'owners' if action.verb == 'OWNER' else 'grants'} that are not ours to set")
+        elif text.startswith(b"DROP TRANSFORM"):
+            # Up to 17 every function of the language that has an argument of the type depends on it, those of
+            # extensions too, although none uses it.
+            self._try(text, _NEEDED, "DROP TRANSFORM (it is replaced)")
+        elif action.verb == "CREATE TRANSFORM":
+            self.wire.run(_CREATE_TRANSFORM.sub(rb"CREATE OR REPLACE TRANSFORM", text))
         else:
             self.wire.run(text)
 
-    def _try(self, text: bytes, action: Action) -> None:
-        """Send what a plain owner may be refused, so that a refusal does not end the transaction."""
+    def _try(self, text: bytes, sqlstate: str, reason: str) -> None:
+        """Send what may be refused, so that a refusal does not end the transaction.
+
+        :param sqlstate: The refusal that leaves the statement out, for this reason.
+        """
         self.wire.run(b"SAVEPOINT invoke_postgres")
         try:
             self.wire.run(text)
         except StatementError as error:
-            if error.sqlstate != _DENIED:
+            if error.sqlstate != sqlstate:
                 raise
             self.wire.run(b"ROLLBACK TO SAVEPOINT invoke_postgres")
-            self.left_out[f"{'owners' if action.verb == 'OWNER' else 'grants'} that are not ours to set"] += 1
+            self.left_out[reason] += 1
         self.wire.run(b"RELEASE SAVEPOINT invoke_postgres")
 
 

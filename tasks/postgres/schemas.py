@@ -120,7 +120,7 @@ _SHOWN = 3
 class Content:
     """What emptying schemas takes away.
 
-    :ivar tables: How many tables, and `rows` that the planner believes to be in them.
+    :ivar tables: How many tables, and `rows` that the statistics believe to be in them.
     :ivar relations: Every relation that is locked on the way: tables, indexes, sequences, views, TOAST.
     :ivar bytes: Size on disk.
     """
@@ -152,7 +152,7 @@ def content(connection: Connection, names: Collection[str]) -> Content:
     row = connection.execute(
         """
         SELECT count(*) FILTER (WHERE relkind IN ('r', 'p')),
-               coalesce(sum(reltuples) FILTER (WHERE relkind = 'r' AND reltuples > 0), 0)::int8,
+               coalesce(sum(greatest(reltuples, pg_stat_get_live_tuples(c.oid))) FILTER (WHERE relkind = 'r'), 0)::int8,
                count(*) FILTER (WHERE relkind IN ('r', 'p', 'i', 'I', 'S', 'v', 'm', 'f', 't'))
                  + 2 * count(*) FILTER (WHERE reltoastrelid <> 0),
                coalesce(sum(pg_table_size(c.oid)) FILTER (WHERE relkind IN ('r', 'm', 'i')), 0)::int8
