@@ -158,7 +158,7 @@ def compressor(sink: Summing, compression: Compression) -> Iterator[Writable]:
         yield sink
     elif compression is Compression.GZIP:
         with igzip_threaded.open(sink, "wb", compresslevel=GZIP_LEVEL, threads=THREADS) as stream:  # type: ignore[no-untyped-call]
-            yield stream
+            yield cast("Writable", stream)
     else:
         options: dict[int, int] = {
             zstd.CompressionParameter.compression_level: ZSTD_LEVEL,

@@ -176,7 +176,7 @@ def refuse_dependents(connection: Connection, names: Collection[str], recreated:
     """
     oids = list(existing(connection, names).values())
     allowed = set(recreated)
-    rows = connection.execute(_OUTSIDE, {"schemas": oids}).fetchall()
+    rows = connection.execute(_OUTSIDE.encode(), {"schemas": oids}).fetchall()
     found = [
         (f"{kind} {identity}", reference) for kind, identity, reference in rows if not _allowed(kind, identity, allowed)
     ]
@@ -218,12 +218,12 @@ def empty(connection: Connection, names: Collection[str], recreated: Iterable[st
             _run(connection, f"DROP {kind} IF EXISTS", batch, " CASCADE")
     left = [name for _, catalogue, condition in _KINDS for name in _identities(connection, catalogue, condition, oids)]
     if left:
-        raise WorkError(f"{left[0]} could not be dropped; nothing was changed.")
+        raise WorkError(f"{left[0]} could not be dropped")
 
 
 def _identities(connection: Connection, catalogue: str, condition: str, oids: list[int]) -> list[str]:
     query = _DROPPABLE.format(catalogue=catalogue, condition=condition)
-    return [str(name) for (name,) in connection.execute(query, {"schemas": oids})]
+    return [str(name) for (name,) in connection.execute(query.encode(), {"schemas": oids})]
 
 
 def _run(connection: Connection, before: str, identities: Collection[str], after: str) -> None:
