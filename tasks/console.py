@@ -103,7 +103,7 @@ def _share(done: int, total: int, unit: str) -> str:
 def reporting(settings: Settings) -> Iterator[Report]:
     """Give a flow something to report to; in a terminal its progress is a bar that goes when it is done."""
     console = _console(stderr=True)
-    if not console.is_terminal or settings.output.value == "quiet":
+    if not console.is_interactive or settings.output.value == "quiet":
         yield Reporter(settings.output, None, console)
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -282,7 +282,8 @@ def show_verified(verified: Verified, *, as_json: bool) -> None:
     table = _table("table", "expected", "found", "", right=("expected", "found"))
     for line in verified.lines:
         if line.kind == "table":
-            table.add_row(line.name, _number(line.expected), _number(line.found), _mark(line, verified))
+            style = None if line.same else "bold red"
+            table.add_row(line.name, _number(line.expected), _number(line.found), _mark(line, verified), style=style)
     _show(table)
     for line in verified.differences:
         if line.kind == "sequence":
