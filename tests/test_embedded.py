@@ -347,7 +347,7 @@ def test_the_environment_has_no_say(programs: Programs, monkeypatch: pytest.Monk
     with embedded.throw_away(programs) as running:
         monkeypatch.delenv("PGCLIENTENCODING")
         rows = ask(running.url, "SELECT current_setting('client_encoding'), current_setting('TimeZone')")
-        rows += ask(running.url, "COPY (SELECT 1) TO PROGRAM 'test -z \"$SECRET\"'")
+        rows += ask(running.url, "COPY (SELECT 1) TO PROGRAM 'cat >/dev/null; test -z \"$SECRET\"'")
 
     assert rows == [("UTF8", "UTC")]
 
@@ -426,7 +426,7 @@ def test_data_stay_and_so_does_the_url(folder: Path, programs: Programs) -> None
     ask(first.url, "CREATE TABLE kept AS SELECT 42 AS answer")
 
     assert embedded.stop(folder)
-    assert not alive(first.pid)
+    assert soon(lambda: not alive(first.pid))
     second = embedded.start(folder, programs)
 
     assert second.url == first.url
@@ -534,6 +534,19 @@ def test_an_innocent_process_with_the_old_number_is_left_alone(folder: Path, pro
         assert again.started
         assert innocent.poll() is None
         innocent.kill()
+
+
+def test_another_projects_server_with_the_old_number_is_left_alone(folder: Path, programs: Programs) -> None:
+    """The number in the lock may by now be that of another PostgreSQL, whose own data are safe from us."""
+    running = embedded.start(folder, programs)
+    lock = (folder / "data" / "postmaster.pid").read_text()
+    embedded.stop(folder)
+    with embedded.throw_away(programs) as other:
+        (folder / "data" / "postmaster.pid").write_text(lock.replace(str(running.pid), str(other.pid), 1))
+
+        assert embedded.find_running(folder) is None
+        assert not embedded.stop(folder)
+        assert ask(other.url, "SELECT 1") == [(1,)]
 
 
 def test_data_of_another_major_are_not_touched(folder: Path, programs: Programs) -> None:
