@@ -157,8 +157,17 @@ def compressor(sink: Summing, compression: Compression) -> Iterator[Writable]:
     if compression is Compression.NONE:
         yield sink
     elif compression is Compression.GZIP:
-        with igzip_threaded.open(sink, "wb", compresslevel=GZIP_LEVEL, threads=THREADS) as stream:  # type: ignore[no-untyped-call]
+        stream = igzip_threaded.open(sink, "wb", compresslevel=GZIP_LEVEL, threads=THREADS)  # type: ignore[no-untyped-call]
+        try:
             yield cast("Writable", stream)
+            stream.close()
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                stream.close()
+            # Every call raises the one error of its thread, and so makes it its own context: a circle, in which
+            # whoever follows it (contextlib.ExitStack) goes round for ever.
+            error.__context__ = None
+            raise
     else:
         options: dict[int, int] = {
             zstd.CompressionParameter.compression_level: ZSTD_LEVEL,

@@ -197,11 +197,11 @@ class _Lexer:
     def _line(self, what: str) -> None:
         """Scan to the end of the line, newline included; the last line may lack one."""
         while (found := self._buffer.find(b"\n", self._at)) < 0:
-            if len(self._buffer) - self._at > COMMENT_LIMIT:
-                raise LexError(f"{what} is longer than {COMMENT_LIMIT:,} bytes")
-            if not self._more():
+            if len(self._buffer) - self._at > COMMENT_LIMIT or not self._more():
                 found = len(self._buffer) - 1
                 break
+        if found - self._at >= COMMENT_LIMIT:
+            raise LexError(f"{what} is longer than {COMMENT_LIMIT:,} bytes")
         self._at = found + 1
 
     def _line_comment(self) -> Iterator[Event]:

@@ -53,7 +53,7 @@ def part_file(path: Path) -> Iterator[Part]:
     """
     descriptor = _create(path)
     try:
-        with open(descriptor, "wb", buffering=0, closefd=False) as file:  # noqa: PTH123 - a descriptor
+        with open(descriptor, "wb", buffering=0, closefd=False) as file:
             yield Part(path, file)
     finally:
         _discard(descriptor, path)
@@ -146,6 +146,9 @@ def sweep(folder: Path) -> list[Path]:
     """Remove the part files of writers that are gone, and return what was removed."""
     removed = []
     for path in folder.glob(f"*{PART_SUFFIX}"):
+        # Opening a pipe would wait for its other end.
+        if not path.is_file():
+            continue
         with contextlib.suppress(OSError), path.open("rb") as file:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(file.fileno(), path):

@@ -186,8 +186,9 @@ class _Words:
             return "", first
         self.take()
         second = self.name()
-        while not second and self.peek()[0] == "sign" and self.peek()[1] not in b"(;":
-            second += decode(self.take()[1])
+        if not second:
+            while self.peek()[0] == "sign" and self.peek()[1] not in b"(;":
+                second += decode(self.take()[1])
         return first, second
 
     def roles(self) -> tuple[str, ...]:

@@ -1,0 +1,346 @@
+"""psql as a judge of the lexer: what psql sends as one query is one statement, and nothing else is.
+
+psql runs against a server of ours that understands nothing: it writes down each query and all COPY data, and
+says that it was done. So psql's own splitting is seen exactly, query by query, of any text whatever, and on
+`--echo-queries` too. PostgreSQL itself judges as well: it takes one statement at a time, and what came of
+them must dump as the original does.
+"""
+
+import re
+import socket
+import struct
+import subprocess
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from psycopg import pq
+
+from tasks.archive.lexer import CopyData, CopyEnd, Event, MetaCommand, Statement, lex
+from tests.everything import BEYOND_PSQL
+from tests.servers import OWNER, Server
+from tests.support import Database, Databases
+from tests.test_lexer import DUMP, ONE_STATEMENT, STRINGS, dumps, joined
+
+COPY: Final = re.compile(rb"COPY\b.*\bFROM stdin\s*;?\s*\Z", re.IGNORECASE | re.DOTALL)
+
+# A query, or a COPY with its data.
+Query = tuple[bytes, bytes]
+
+
+@dataclass
+class Recorder:
+    """Plays a PostgreSQL server to one psql and writes down what it is asked (manual, 55.2)."""
+
+    queries: list[Query] = field(default_factory=list)
+
+    def serve(self, listener: socket.socket) -> None:
+        """Answer one connection until it ends."""
+        connection, _ = listener.accept()
+        with connection, connection.makefile("rwb") as stream:
+            (length,) = struct.unpack("!I", stream.read(4))
+            stream.read(length - 4)
+            parameters = {"server_version": "17.0", "client_encoding": "UTF8", "standard_conforming_strings": "on"}
+            hello = [_message(b"R", struct.pack("!I", 0)), *(_parameter(*each) for each in parameters.items())]
+            stream.write(b"".join(hello) + _READY)
+            stream.flush()
+            for kind, body in _messages(stream.read):
+                if kind == b"Q":
+                    self._query(stream.write, body.removesuffix(b"\0"))
+                elif kind == b"d":
+                    query, data = self.queries[-1]
+                    self.queries[-1] = query, data + body
+                    continue
+                elif kind == b"c":
+                    stream.write(_message(b"C", b"COPY 0\0") + _READY)
+                else:
+                    assert kind == b"X", kind
+                stream.flush()
+
+    def _query(self, write: Callable[[bytes], object], query: bytes) -> None:
+        self.queries.append((query, b""))
+        if COPY.match(query):
+            write(_message(b"G", struct.pack("!BH", 0, 0)))
+            return
+        if setting := re.search(rb"SET standard_conforming_strings\b.*\b(on|off)\b", query, re.IGNORECASE):
+            write(_parameter("standard_conforming_strings", setting[1].decode().lower()))
+        write(_message(b"C", b"DONE\0") + _READY)
+
+
+def _message(kind: bytes, body: bytes) -> bytes:
+    return kind + struct.pack("!I", len(body) + 4) + body
+
+
+def _parameter(name: str, value: str) -> bytes:
+    return _message(b"S", f"{name}\0{value}\0".encode())
+
+
+_READY: Final = _message(b"Z", b"I")
+
+
+def _messages(read: Callable[[int], bytes]) -> Iterator[tuple[bytes, bytes]]:
+    while header := read(5):
+        kind, length = struct.unpack("!cI", header)
+        yield kind, read(length - 4)
+
+
+@contextmanager
+def listening() -> Iterator[tuple[Recorder, int]]:
+    """Run a recorder on a port of its own."""
+    recorder = Recorder()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=recorder.serve, args=(listener,), daemon=True)
+        thread.start()
+        yield recorder, listener.getsockname()[1]
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+
+
+def asked_by_psql(text: bytes, bin_dir: Path) -> tuple[list[Query], bytes]:
+    """Let psql load a text.
+
+    :return: What psql sent, and what it printed of it.
+    """
+    with listening() as (recorder, port):
+        conninfo = f"host=127.0.0.1 port={port} user=u dbname=d sslmode=disable gssencmode=disable"
+        result = subprocess.run(
+            [bin_dir / "psql", "--no-psqlrc", "--quiet", "--echo-queries", "--file=-", f"--dbname={conninfo}"],
+            input=text,
+            env={"PGCLIENTENCODING": "UTF8", "LC_ALL": "C"},
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+    assert result.returncode == 0, result.stderr
+    return recorder.queries, result.stdout
+
+
+def told_by_us(events: Iterable[Event]) -> list[Query]:
+    """Tell the same of the lexer's events."""
+    queries: list[Query] = []
+    for event in events:
+        if isinstance(event, Statement):
+            queries.append((event.text, b""))
+        elif isinstance(event, CopyData):
+            query, data = queries[-1]
+            queries[-1] = query, data + event.text
+    return queries
+
+
+def bared(queries: Iterable[Query]) -> list[Query]:
+    """Leave out what psql itself leaves out of a query or not, by its version: on both sides alike.
+
+    Of queries these are empty lines and, up to 14, line comments; those of our texts begin with `--~`. Of
+    rows it is the line that ends them.
+    """
+    return [(_flat(query), re.sub(rb"^\\\.\n\Z", b"", data, flags=re.MULTILINE)) for query, data in queries]
+
+
+def _flat(query: bytes) -> bytes:
+    return re.sub(rb"\s+", b" ", re.sub(rb"--~[^\n\r]*[\n\r]?", b"\n", query))
+
+
+def disagreement(text: bytes, bin_dir: Path, split: Callable[[bytes], list[Query]]) -> str:
+    """Say where psql and a splitter differ first; nothing where they agree."""
+    theirs, echoed = asked_by_psql(text, bin_dir)
+    ours, theirs = bared(split(text)), bared(theirs)
+    for number, (our, their) in enumerate(zip(ours, theirs, strict=False)):
+        if our != their:
+            return f"query {number}: {our!r}, but psql has {their!r}"
+    if len(ours) != len(theirs):
+        return f"{len(ours)} queries, but psql has {len(theirs)}"
+    printed = b"".join(query + b" " for query, _ in theirs)
+    return "" if _flat(echoed) == _flat(printed) else "what psql echoes"
+
+
+def by_the_lexer(text: bytes) -> list[Query]:
+    """Split as we do, from chunks of an odd size."""
+    return told_by_us(lex(text[at : at + 4099] for at in range(0, len(text), 4099)))
+
+
+@pytest.mark.all_majors
+@pytest.mark.parametrize("options", [(), ("--clean", "--if-exists"), ("--inserts",), ("--verbose",)], ids=str)
+def test_psql_splits_the_dump_of_everything_as_we_do(everything: Database, options: tuple[str, ...]) -> None:
+    """Every query that psql sends for a dump of the everything-database is one statement of ours, rows too."""
+    text = everything.dump_text(*options)
+
+    assert disagreement(text, everything.server.bin_dir, by_the_lexer) == ""
+    assert joined(lex([text])) == text
+
+
+def test_psql_splits_an_owners_dump_as_we_do(owner_everything: Database) -> None:
+    """The same for what a plain owner dumps, in the schemas that they choose."""
+    text = owner_everything.dump_text("--create", "--column-inserts", "--rows-per-insert=7", role=OWNER)
+    text = text.replace(b"\\connect", b"-- connect")
+
+    assert disagreement(text, owner_everything.server.bin_dir, by_the_lexer) == ""
+
+
+# Where psql and the server differ: psql waits for one more END behind a name `begin`, and forgets at a line's
+# end that an E string may go on in the next. And psql reads lines as C strings, without NUL.
+_OTHERWISE = ("begin as", "E string goes on", "NUL")
+FOR_PSQL: Final[Mapping[str, bytes]] = {
+    name: text for name, text in ONE_STATEMENT.items() if not name.startswith(_OTHERWISE)
+}
+
+
+@pytest.mark.all_majors
+def test_psql_splits_every_construct_as_we_do(server: Server) -> None:
+    """The table of constructs holds what psql holds; one text of them all, so that no split hides."""
+    text = b"\n".join(part for each in FOR_PSQL.values() for part in (each, b"SELECT 'next';")) + b"\n"
+    text = re.sub(rb"--(?!~)(?=[^\n\r]*[\n\r])", b"--~", text)
+
+    assert len(FOR_PSQL) > 60
+    assert disagreement(text, server.bin_dir, by_the_lexer) == ""
+
+
+@pytest.mark.parametrize("text", [DUMP, *(text for text, _ in STRINGS.values())], ids=["dump", *STRINGS])
+def test_psql_splits_small_dumps_as_we_do(server: Server, text: bytes) -> None:
+    """So it does a dump with a function's body, a rule and rows, and strings in which backslashes escape."""
+    assert disagreement(text, server.bin_dir, by_the_lexer) == ""
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(events=dumps)
+def test_psql_splits_any_dump_as_we_do(server: Server, events: list[Event]) -> None:
+    """Dumps that hypothesis puts together out of odd pieces."""
+    assert disagreement(joined(events), server.bin_dir, by_the_lexer) == ""
+
+
+def by_lines(text: bytes) -> list[Query]:
+    """Split wrongly: where a line ends in a semicolon."""
+    return [(line + b";", b"") for line in text.split(b";\n")[:-1]]
+
+
+def deaf(pattern: bytes) -> Callable[[bytes], list[Query]]:
+    """Return a lexer that does not see what the pattern matches: it is masked before, and put back behind."""
+
+    def split(text: bytes) -> list[Query]:
+        masked = re.sub(pattern, lambda found: b"_" * len(found[0]), text)
+        at, queries = 0, []
+        for event in lex([masked]):
+            begin, at = at, at + len(event.text)
+            if isinstance(event, Statement):
+                queries.append((text[begin:at], b""))
+            elif isinstance(event, CopyData):
+                queries[-1] = queries[-1][0], text[begin:at]
+        return queries
+
+    return split
+
+
+def without_data(text: bytes) -> list[Query]:
+    """Split rightly, but lose the last row of each table."""
+    return [(query, data[:-1].rpartition(b"\n")[0]) for query, data in by_the_lexer(text)]
+
+
+def one_too_few(text: bytes) -> list[Query]:
+    """Split rightly, but lose the last statement."""
+    return by_the_lexer(text)[:-1]
+
+
+WRONG: Final[Mapping[str, Callable[[bytes], list[Query]]]] = {
+    "lines": by_lines,
+    "BEGIN ATOMIC": deaf(rb"ATOMIC"),
+    "CASE": deaf(rb"\bCASE\b"),
+    "parentheses": deaf(rb"(?<=DO )\("),
+    "rows lost": without_data,
+    "statement lost": one_too_few,
+}
+
+
+@pytest.mark.parametrize("split", WRONG.values(), ids=WRONG.keys())
+def test_the_judge_notices_when_a_splitter_is_wrong(server: Server, split: Callable[[bytes], list[Query]]) -> None:
+    """A splitter that lacks one rule, or loses something, is found out by a dump that holds it."""
+    assert disagreement(DUMP, server.bin_dir, by_the_lexer) == ""
+    assert disagreement(DUMP, server.bin_dir, split) != ""
+
+
+def replay(text: bytes, database: Database) -> None:
+    """Load a dump as a restore does: by the extended protocol, one statement at a time."""
+    with database.connect() as connection:
+        server = connection.pgconn
+        for event in lex([text]):
+            if isinstance(event, Statement):
+                result = server.exec_params(event.text, [])
+                expected = {pq.ExecStatus.COPY_IN} if event.copies else _DONE
+                assert result.status in expected, (event.text[:300], result.error_message)
+            elif isinstance(event, CopyData):
+                server.put_copy_data(event.text)
+            elif isinstance(event, CopyEnd):
+                server.put_copy_end()
+                while done := server.get_result():
+                    assert done.status == pq.ExecStatus.COMMAND_OK, done.error_message
+            else:
+                assert not isinstance(event, MetaCommand)
+
+
+_DONE: Final = {pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK}
+
+
+@pytest.mark.all_majors
+def test_postgresql_takes_each_statement_as_one(everything: Database, new_database: Databases) -> None:
+    """The server refuses text that holds two statements or half of one; the copy dumps as the original."""
+    text = everything.dump_text()
+    copy = new_database()
+
+    replay(text, copy)
+
+    assert copy.dump_text() == text
+
+
+@pytest.mark.all_majors
+def test_a_dump_that_psql_splits_wrongly_is_split_rightly(database: Database, new_database: Databases) -> None:
+    """A column named `begin` in a function's body, which psql takes for a block, begins none."""
+    database.execute(BEYOND_PSQL)
+    text = database.dump_text()
+    copy = new_database()
+
+    replay(text, copy)
+
+    assert copy.dump_text() == text
+    assert disagreement(text, database.server.bin_dir, by_the_lexer) != ""
+
+
+@pytest.mark.all_majors
+def test_objects_named_begin_are_split_rightly(database: Database, new_database: Databases) -> None:
+    """Functions, types and schemas named `begin` and `atomic` are written without quotes."""
+    database.execute(
+        """
+        CREATE SCHEMA begin;
+        CREATE TYPE begin.atomic AS (begin integer, "end" integer);
+        CREATE FUNCTION begin.begin(begin integer) RETURNS begin.atomic LANGUAGE sql AS 'SELECT 1, 2; ';
+        CREATE FUNCTION begin.atomic() RETURNS begin.atomic BEGIN ATOMIC SELECT 1; SELECT 1, 2; END;
+        CREATE PROCEDURE begin.procedure(INOUT begin integer) BEGIN ATOMIC SELECT begin; SELECT CASE begin
+            WHEN 1 THEN 2 END; END;
+        CREATE TABLE begin.begin (begin begin.atomic);
+        """
+    )
+    text = database.dump_text()
+    copy = new_database()
+
+    replay(text, copy)
+
+    assert copy.dump_text() == text
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.text("\\.\n\r\t;'-/*é\u2028\x01", max_size=8), max_size=6))
+def test_values_that_look_like_an_end_come_back(database: Database, rows: list[str]) -> None:
+    """Whatever stands in a value, pg_dump's rows of it are the rows that we see, and load again."""
+    with database.connect() as connection:
+        connection.execute("DROP TABLE IF EXISTS t; CREATE TABLE t (v text)")
+        connection.cursor().executemany("INSERT INTO t VALUES (%s)", [[row] for row in rows])
+    text = database.dump_text("--clean")
+
+    data = b"".join(event.text for event in lex([text]) if isinstance(event, CopyData))
+    replay(text, database)
+
+    assert data.count(b"\n") == len(rows)
+    assert database.execute("SELECT v FROM t") == [(row,) for row in rows]

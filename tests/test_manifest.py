@@ -1,0 +1,159 @@
+"""The manifest: what was written is read again, and what is none is said to be none."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.archive.codec import Compression, Sums
+from tasks.archive.manifest import FORMAT, Manifest, Outline, SequenceValue, TableRows, from_json, read
+from tasks.errors import BadInputError
+
+MANIFEST = Manifest(
+    created="2025-12-21T10:30:45.123Z",
+    note='before the "billing" migration\nünïcödé 🐘',
+    git={"commit": "a" * 40, "dirty": True},
+    source={"host": "localhost", "port": 5432, "database": "shop", "server_version": "17.6"},
+    pg_dump={"version": "17.6", "options": ["--clean", "--if-exists"]},
+    file_name="db_dump_2025-12-21T10-30-45-123Z.sql.gz",
+    compression=Compression.GZIP,
+    file=Sums(1234, "b" * 64),
+    content=Sums(98765432109876, "c" * 64),
+    tables=(TableRows("public", "User", 20), TableRows("two\nlines", 'a "b".c', 0)),
+    excluded_data=("public.log",),
+    sequences=(SequenceValue("public", "s", -9223372036854775808, is_called=False),),
+    outline=Outline(schemas=("public",), relations=3, roles=("owner",), creates_tables=False),
+    seconds=1.25,
+    facts={"indexes": 4},
+)
+
+
+def changed(**keys: Any) -> bytes:
+    """Write the manifest with some keys of the document changed; `...` takes one away."""
+    document = {**json.loads(MANIFEST.to_json()), **keys}
+    return json.dumps({key: value for key, value in document.items() if value is not ...}).encode()
+
+
+def test_a_manifest_comes_back_as_it_was_written() -> None:
+    """All that it says survives the file."""
+    assert from_json(MANIFEST.to_json()) == MANIFEST
+    assert MANIFEST.rows == 20
+
+
+def test_a_manifest_is_for_people_too() -> None:
+    """ASCII, indented, one line's end at its end; the format first."""
+    text = MANIFEST.to_json().decode("ascii")
+
+    assert text.startswith('{\n "format": 1,\n "created": "2025-12-21T10:30:45.123Z",')
+    assert text.endswith("\n}\n")
+
+
+_text = st.text(st.characters(), max_size=10)
+
+
+@given(
+    note=_text,
+    tables=st.lists(st.builds(TableRows, _text, _text, st.integers(0, 1 << 62)), max_size=4).map(tuple),
+    roles=st.lists(_text, max_size=3).map(tuple),
+    extra=st.dictionaries(_text.map(lambda key: "x" + key), st.integers() | _text | st.none(), max_size=3),
+)
+def test_any_manifest_comes_back(
+    note: str, tables: tuple[TableRows, ...], roles: tuple[str, ...], extra: dict[str, object]
+) -> None:
+    """Odd names, surrogates among them, and keys that we don't know."""
+    manifest = replace(MANIFEST, note=note, tables=tables, outline=Outline(roles=roles), extra=extra)
+
+    assert from_json(manifest.to_json()) == manifest
+
+
+def test_names_that_are_no_unicode_survive() -> None:
+    """Bytes of a SQL_ASCII database's names stand in Python as surrogates, and come back."""
+    name = b"caf\xe9".decode("utf-8", "surrogateescape")
+    manifest = replace(MANIFEST, tables=(TableRows(name, name, 1),))
+
+    again = from_json(manifest.to_json())
+
+    assert again.tables[0].name.encode("utf-8", "surrogateescape") == b"caf\xe9"
+
+
+def test_keys_that_we_do_not_know_are_kept() -> None:
+    """A manifest of a later version of the same format keeps what it says when we write it again."""
+    text = changed(checksums={"public.User": 42}, facts={"new": [1]}, outline={"schemas": ["a"], "new": 1})
+
+    manifest = from_json(text)
+
+    assert manifest.extra == {"checksums": {"public.User": 42}}
+    assert manifest.facts == {"new": [1]}
+    assert manifest.outline == Outline(schemas=("a",))
+    assert from_json(manifest.to_json()) == manifest
+
+
+def test_a_manifest_without_facts_is_whole() -> None:
+    """Facts came later."""
+    assert from_json(changed(facts=...)).facts == {}
+
+
+REFUSED: dict[str, tuple[bytes, str | None]] = {
+    "empty": (b"", "Expecting value"),
+    "cut": (MANIFEST.to_json()[:-10], "Expecting|Unterminated|delimiter"),
+    "not JSON": (b"\x1f\x8b\x08", None),
+    "another encoding": ("{}".encode("utf-16"), "not a manifest"),
+    "a list": (b"[]", "not a manifest"),
+    "a number": (b"1", "not a manifest"),
+    "no format": (b"{}", "not a manifest"),
+    "deep": (b"[" * 100_000, "not a manifest"),
+    "format of another kind": (changed(format="1"), "not a manifest"),
+    "newer format": (changed(format=FORMAT + 1), "newer"),
+    "no file": (changed(file=...), "file"),
+    "file without its sum": (changed(file={"name": "x", "bytes": 1, "compression": "none"}), "sha256"),
+    "no content": (changed(content=None), None),
+    "no tables": (changed(tables=...), "tables"),
+    "table without rows": (changed(tables=[{"schema": "a", "name": "b"}]), "rows"),
+    "rows of another kind": (changed(tables=[{"schema": "a", "name": "b", "rows": None}]), None),
+    "rows without end": (changed(tables=[{"schema": "a", "name": "b", "rows": float("inf")}]), None),
+    "a table that is none": (changed(tables=["a"]), None),
+    "sequence without a value": (changed(sequences=[{"schema": "a", "name": "b", "is_called": True}]), "value"),
+    "outline of another kind": (changed(outline=[]), None),
+    "source of another kind": (changed(source=None), None),
+    "unknown compression": (
+        changed(file={"name": "x", "bytes": 1, "sha256": "x", "compression": "lz4"}),
+        "lz4",
+    ),
+    "size of another kind": (changed(content={"bytes": "many", "sha256": "x"}), None),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_is_no_manifest_is_an_error(tmp_path: Path, text: bytes, said: str | None) -> None:
+    """Cut, foreign, newer or misspelled: an error, which for a person is a sentence that names the file."""
+    (tmp_path / "a.manifest.json").write_bytes(text)
+
+    with pytest.raises(ValueError, match=said):
+        from_json(text)
+    with pytest.raises(BadInputError, match=r"manifest a\.manifest\.json can't be used"):
+        read(tmp_path / "a.sql")
+
+
+@pytest.mark.parametrize("name", ["a.sql", "a.sql.gz", "a.sql.zst"])
+def test_the_manifest_is_found_beside_its_dump(tmp_path: Path, name: str) -> None:
+    """By the dump's stem, whether it is compressed or not; a dump may have none."""
+    assert read(tmp_path / name) is None
+
+    (tmp_path / "a.manifest.json").write_bytes(MANIFEST.to_json())
+
+    assert read(tmp_path / name) == MANIFEST
+
+
+def test_a_manifest_that_can_not_be_read_is_said(tmp_path: Path) -> None:
+    """A folder of that name, or a file far too large, is refused before it is read."""
+    (tmp_path / "a.manifest.json").mkdir()
+    with (tmp_path / "b.manifest.json").open("wb") as file:
+        file.truncate(1 << 40)
+
+    for name in ("a.sql", "b.sql"):
+        with pytest.raises(BadInputError, match="can't be used"):
+            read(tmp_path / name)
