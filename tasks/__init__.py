@@ -9,9 +9,9 @@ from invoke.collection import Collection
 from . import db, demo, pg
 from .defaults import DEFAULTS
 
-database = Collection(
-    "db", db.url, db.dump, db.gzip, db.gunzip, db.list_, db.reset, db.restore, db.verify, db.migrate, db.generate
-)
+_DUMPS = (db.url, db.dump, db.gzip, db.gunzip, db.list_, db.inspect)
+_RESTORES = (db.reset, db.restore, db.rehearse, db.verify, db.migrate, db.generate)
+database = Collection("db", *_DUMPS, *_RESTORES)
 server = Collection("pg", pg.start, pg.stop)
 ns = Collection(database, server)
 # On each collection itself, so that it holds in another project's namespace too.

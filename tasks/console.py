@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from .flows.compressing import Converted
     from .flows.dumping import Dumped
+    from .flows.inspecting import Inspected
     from .flows.listing import Listed
+    from .flows.rehearsing import Rehearsed
     from .flows.report import Report
     from .flows.resetting import Plan as ResetPlan
     from .flows.restoring import Plan as RestorePlan
@@ -40,6 +42,9 @@ _SHOWN_NAMES = 8
 def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
+    # A terminal that knows few letters gets the code of the others; it is no reason to fail.
+    with contextlib.suppress(AttributeError, ValueError):
+        (sys.stderr if stderr else sys.stdout).reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     # No markup and no highlighting: names of files and tables are shown as they are.
     console = Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)
     if not console.is_terminal:
@@ -227,7 +232,8 @@ def show_dumped(dumped: Dumped) -> None:
 def show_converted(converted: Converted) -> None:
     """Show what became of a dump that was compressed or expanded."""
     if not converted.changed:
-        print_line(f"{converted.path}: left as it is.")
+        compressed = "already compressed" if converted.path.name.endswith((".gz", ".zst")) else "not compressed"
+        print_line(f"{converted.path} is {compressed}, and stays as it is.")
     else:
         print_line(f"{converted.path}: {_size(converted.before)} → {_size(converted.after)}")
 
@@ -253,7 +259,8 @@ def show_listing(listed: Sequence[Listed], *, as_json: bool) -> None:
     if not listed:
         print_line("No dumps yet. `inv db.dump` makes one.")
         return
-    table = _table("dump", "when (UTC)", "size", "rows", "server", "whole", "note", right=("size", "rows"))
+    columns = ("dump", "when (UTC)", "size", "rows", "server", "whole", "rehearsed", "note")
+    table = _table(*columns, right=("size", "rows"))
     for each in listed:
         table.add_row(
             each.path.name,
@@ -262,6 +269,7 @@ def show_listing(listed: Sequence[Listed], *, as_json: bool) -> None:
             "" if each.rows is None else f"{each.rows:,}",
             each.server,
             each.whole,
+            each.rehearsed[:19].replace("T", " "),
             each.note,
         )
     _show(table)
@@ -280,28 +288,40 @@ def show_verified(verified: Verified, *, as_json: bool) -> None:
         when = f", restored {expected.restored}{since}" if expected.restored else ""
         print_line(f"{verified.target.label} beside {expected.source}{when}")
     table = _table("table", "expected", "found", "", right=("expected", "found"))
-    for line in verified.lines:
-        if line.kind == "table":
-            style = None if line.same else "bold red"
-            table.add_row(line.name, _number(line.expected), _number(line.found), _mark(line, verified), style=style)
+    for row in _tables(verified):
+        style = None if row["same"] else "bold red"
+        table.add_row(row["name"], _number(row["expected"]), _number(row["found"]), row["mark"], style=style)
     _show(table)
-    for line in verified.differences:
-        if line.kind == "sequence":
-            print_line(f"Sequence {line.name} stands at {_number(line.found)}, expected {_number(line.expected)}")
+    for line in verified.lines:
+        if line.kind != "table":
+            print_line(f"{line.kind} {line.name}: expected {line.expected}, found {line.found}")
     _show_health(verified)
+    for ill in verified.ills:
+        print_line(f"Wrong in itself: {ill.what}. Mend it: {ill.remedy}")
     if expected is not None:
         count = len(verified.differences)
         print_line("Everything agrees." if not count else f"{count} difference{'s' if count > 1 else ''} found.")
 
 
-def _mark(line: Any, verified: Verified) -> str:
-    if not line.same:
-        return "differs"
-    if verified.expected is None:
-        return ""
-    if line.expected is None:
-        return "not in the dump"
-    return f"{line.since:,} in the dump" if line.since is not None and line.since != line.expected else "same"
+def _tables(verified: Verified) -> list[dict[str, Any]]:
+    """Every table beside what it should be, as rows to show."""
+    expected, found = verified.expected, verified.found.rows
+    wanted = expected.state.rows if expected else {}
+    dumped = (expected.dumped if expected else None) or {}
+    rows = []
+    for key in sorted(wanted.keys() | found.keys()):
+        want, have = wanted.get(key), found.get(key)
+        same = want is None or want == have
+        if not same:
+            mark = "differs"
+        elif expected is None:
+            mark = ""
+        elif want is None:
+            mark = "not in the dump"
+        else:
+            mark = f"{dumped[key]:,} in the dump" if dumped.get(key, want) != want else "same"
+        rows.append({"name": ".".join(key), "expected": want, "found": have, "same": same, "mark": mark})
+    return rows
 
 
 def _number(value: int | None) -> str:
@@ -338,15 +358,60 @@ def verified_document(verified: Verified) -> dict[str, Any]:
         "restored": expected.restored if expected else None,
         "migrated": expected.migrated if expected else None,
         "same": None if expected is None else not verified.differences,
-        "tables": [
-            {"name": line.name, "expected": line.expected, "found": line.found, "same": line.same}
-            for line in verified.lines
-            if line.kind == "table"
-        ],
-        "sequences": [
-            {"name": line.name, "expected": line.expected, "found": line.found}
-            for line in verified.differences
-            if line.kind == "sequence"
-        ],
+        "tables": [{key: row[key] for key in ("name", "expected", "found", "same")} for row in _tables(verified)],
+        "differences": [asdict(line) for line in verified.differences],
+        "told": [asdict(line) for line in verified.lines if not line.fatal],
+        "wrong": [asdict(ill) for ill in verified.ills],
         "health": asdict(verified.health),
     }
+
+
+def show_rehearsed(rehearsed: Rehearsed) -> None:
+    """Show a rehearsal that went well."""
+    for name in rehearsed.swept:
+        print_line(f"Removed {name}, which a killed rehearsal had left.")
+    restored = rehearsed.restored
+    print_line(
+        f"{rehearsed.path.name} restores: {restored.rows:,} rows in {restored.tables:,} tables, verified, in "
+        f"{restored.seconds:.1f} s"
+        + (f"; migrated in {rehearsed.migrated:.1f} s" if rehearsed.migrated is not None else "")
+        + f"; {rehearsed.seconds:.1f} s in all. The scratch database is removed."
+    )
+
+
+def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
+    """Show what a dump holds."""
+    rows = sum(each.rows for each in inspected.tables)
+    manifest = inspected.manifest
+    if as_json:
+        document = {**asdict(inspected), "path": str(inspected.path), "rows": rows}
+        document["manifest"] = json.loads(manifest.to_json()) if manifest else None
+        print_json(document)
+        return
+    print_line(f"{inspected.path}: {_size(inspected.size)}, {_size(inspected.content)} as text, {rows:,} rows")
+    print_line(f"PostgreSQL {inspected.server or 'unknown'}, dumped by pg_dump {inspected.client or 'unknown'}")
+    if manifest is None:
+        print_line("No manifest of ours: this is what its text says.")
+    else:
+        source, git = manifest.source, ""
+        if manifest.git:
+            git = f", commit {manifest.git['commit'][:12]}" + (" and changes" if manifest.git["dirty"] else "")
+        print_line(f"Made {manifest.created} of {source.get('database')} at {source.get('host')}{git}")
+        if manifest.note:
+            print_line(f"Note: {manifest.note}")
+    outline = inspected.outline
+    print_line(
+        f"Fills {_names(outline.schemas) or 'no schema'}; {outline.relations:,} relations, "
+        f"{outline.large_objects:,} large objects; extensions: {_names(outline.extensions) or 'none'}"
+    )
+    table = _table("table", "rows", right=("rows",))
+    for each in inspected.tables:
+        table.add_row(f"{each.schema}.{each.name}", f"{each.rows:,}")
+    _show(table)
+    if inspected.history is None:
+        print_line("No migration history (_prisma_migrations) in it.")
+        return
+    table = _table("migration", "state", "finished")
+    for past in inspected.history:
+        table.add_row(past.name, past.state, past.finished)
+    _show(table)

@@ -74,6 +74,7 @@ def url(ctx: Context, url_env: str = "") -> None:
         "zstd": "compress with zstd (.sql.zst)",
         "file": "where to, instead of a name made of the time",
         "note": "a note for the manifest, shown by db.list",
+        "checksums": "add a checksum of every table's content, computed by the server in the same snapshot",
         "exclude_data": "leave out the rows of tables of this pattern (repeats); their definitions stay",
         "url_env": _URL_ENV,
     },
@@ -85,6 +86,7 @@ def dump(
     file: str = "",
     note: str = "",
     exclude_data: list[str] | None = None,
+    checksums: bool = False,
     url_env: str = "",
 ) -> None:
     """Dump the whole database into one file, with a manifest beside it."""
@@ -92,7 +94,7 @@ def dump(
     from .flows import dumping
 
     loaded = settings.load(ctx, url_env=url_env)
-    request = dumping.Request(_compression(gzip=gzip, zstd=zstd), file, note, tuple(exclude_data or ()))
+    request = dumping.Request(_compression(gzip=gzip, zstd=zstd), file, note, tuple(exclude_data or ()), checksums)
     with console.reporting(loaded) as report:
         dumped = dumping.dump(loaded, request, report)
     if dumped is not None:
@@ -152,6 +154,7 @@ def reset(ctx: Context, schema: list[str] | None = None, yes: bool = False, url_
         "yes": _YES,
         "no_owner": "leave out the dump's owners: everything is yours",
         "no_acl": "leave out the dump's grants",
+        "checksums": "compare the content of every table, too (of dumps made with --checksums)",
         "strict": "refuse a dump whose owners or grants name roles that are missing here",
         "url_env": _URL_ENV,
     }
@@ -164,6 +167,7 @@ def restore(
     no_owner: bool = False,
     no_acl: bool = False,
     strict: bool = False,
+    checksums: bool = False,
     url_env: str = "",
 ) -> None:
     """Restore a dump in one transaction, verified before it is committed."""
@@ -171,7 +175,7 @@ def restore(
     from .flows import restoring
 
     loaded = settings.load(ctx, url_env=url_env)
-    request = restoring.Request(file, clean=clean, owners=not no_owner, privileges=not no_acl, strict=strict)
+    request = restoring.Request(file, clean, not no_owner, not no_acl, strict=strict, checksums=checksums)
     with console.reporting(loaded) as report:
         plan = restoring.plan(loaded, request, report)
     if clean or loaded.dry:
@@ -182,18 +186,59 @@ def restore(
         console.show_restored(restored)
 
 
-@task(help={"file": "compare with this dump instead of the one last restored", "json": _JSON, "url_env": _URL_ENV})
-def verify(ctx: Context, file: str = "", json: bool = False, url_env: str = "") -> None:
-    """Compare row counts and sequences with the dump; show keys, indexes and the migration history."""
+@task(
+    help={
+        "file": "compare with this dump instead of the one last restored",
+        "against_url_env": "compare with another live database, whose URL this variable holds",
+        "checksums": "compare the content of every table, too (of dumps made with --checksums)",
+        "json": _JSON,
+        "url_env": _URL_ENV,
+    }
+)
+def verify(
+    ctx: Context,
+    file: str = "",
+    against_url_env: str = "",
+    checksums: bool = False,
+    json: bool = False,
+    url_env: str = "",
+) -> None:
+    """Compare rows, sequences and every object with the dump; show the history and what is wrong in itself."""
     from . import settings
     from .flows import verifying
 
     loaded = settings.load(ctx, url_env=url_env)
+    request = verifying.Request(file, against_url_env, checksums)
     with console.reporting(loaded) as report:
-        verified = verifying.verify(loaded, file, report)
+        verified = verifying.verify(loaded, request, report)
     console.show_verified(verified, as_json=json)
-    if verified.differences:
-        raise DifferenceError(f"{verified.target.label} differs from {verified.differences_with}.")
+    if verified.expected and verified.differences:
+        raise DifferenceError(f"{verified.target.label} differs from {verified.expected.source}.")
+
+
+@task(help={"file": _FILE, "url_env": _URL_ENV})
+def rehearse(ctx: Context, file: str = "", url_env: str = "") -> None:
+    """Restore a dump into a scratch database beside the real one, verify and migrate it, and remove it."""
+    from . import settings
+    from .flows import rehearsing
+
+    loaded = settings.load(ctx, url_env=url_env)
+    with console.reporting(loaded) as report:
+        rehearsed = rehearsing.rehearse(loaded, file, report)
+    if rehearsed is not None:
+        console.show_rehearsed(rehearsed)
+
+
+@task(help={"file": _FILE, "json": _JSON})
+def inspect(ctx: Context, file: str = "", json: bool = False) -> None:
+    """Show what a dump holds: tables, rows, sizes, migrations, versions, note."""
+    from . import settings
+    from .flows import inspecting
+
+    loaded = settings.load(ctx)
+    with console.reporting(loaded) as report:
+        inspected = inspecting.inspect(loaded, file, report)
+    console.show_inspected(inspected, as_json=json)
 
 
 @task(help={"url_env": _URL_ENV})

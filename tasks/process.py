@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import io
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -259,6 +260,10 @@ class Child:
         assert self._popen.stdout is not None  # noqa: S101 - it was asked for above
         return self._popen.stdout
 
+    def readable(self, seconds: float) -> bool:
+        """Wait until its standard output has something, or has ended; False after that many seconds without."""
+        return bool(select.select([self.stdout], [], [], seconds)[0])
+
     @property
     def pid(self) -> int:
         """The program's process id, which is its group's too."""
@@ -286,23 +291,26 @@ class Child:
                 stream.close()
         return code
 
-    def stop(self) -> None:
-        """End it now: SIGTERM to its group, and SIGKILL if it is still there after 5 seconds."""
+    def stop(self, *, patience: float = STOP_SECONDS) -> None:
+        """End it now: SIGTERM to its group, and SIGKILL if it is still there after some seconds."""
         for signum in (signal.SIGTERM, signal.SIGKILL):
             if self._popen.poll() is not None:
                 return
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._popen.pid, signum)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._popen.wait(STOP_SECONDS)
+                self._popen.wait(patience)
 
     def _read_stderr(self) -> None:
         assert self._popen.stderr is not None  # noqa: S101 - it was asked for above
-        for raw in io.BufferedReader(self._popen.stderr):  # type: ignore[type-var]
-            line = raw.decode(errors="replace").rstrip("\n")
-            self._said.append(line)
-            if self._on_line is not None:
-                self._on_line(line)
+        with io.BufferedReader(self._popen.stderr) as lines:  # type: ignore[type-var]
+            for raw in lines:
+                line = raw.decode(errors="replace").rstrip("\n")
+                self._said.append(line)
+                if self._on_line is not None:
+                    # Whoever shows the lines may fail (its reader has gone); the program must not block for that.
+                    with contextlib.suppress(Exception, SystemExit):
+                        self._on_line(line)
 
 
 def _widen(pipe: IO[bytes]) -> None:

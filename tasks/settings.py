@@ -59,19 +59,21 @@ class Settings:
     output: Output
     dry: bool
 
-    def url(self) -> FoundUrl:
+    def url(self, name: str = "") -> FoundUrl:
         """Find the URL.
 
+        :param name: Another variable's name than the one that is set.
         :raises BadInputError: There is none, or it can't be read without doubt.
         """
-        return read_url(self.url_env, self.root, self.environ)
+        return read_url(name or self.url_env, self.root, self.environ)
 
-    def target(self) -> Target:
+    def target(self, name: str = "") -> Target:
         """Find the URL and translate it.
 
+        :param name: Another variable's name than the one that is set.
         :raises BadInputError: As `url` and `sanitize` do. Nothing was contacted.
         """
-        return sanitize(self.url().value, prisma_dir=self.root / "prisma")
+        return sanitize(self.url(name).value, prisma_dir=self.root / "prisma")
 
 
 def load(ctx: Context, *, url_env: str = "") -> Settings:
@@ -87,10 +89,10 @@ def load(ctx: Context, *, url_env: str = "") -> Settings:
         root=root,
         cwd=Path.cwd(),
         environ=process.environment(),
-        dumps=root / _text("dumps_dir", values, required=True),
+        dumps=root / _path("dumps_dir", values, required=True),
         url_env=url_env or _text("url_env", values, required=True),
-        bin_dir=root / _text("bin_dir", values) if _text("bin_dir", values) else None,
-        prisma_dir=root / _text("prisma_dir", values),
+        bin_dir=root / _path("bin_dir", values) if _text("bin_dir", values) else None,
+        prisma_dir=root / _path("prisma_dir", values),
         compress=Compression(_choice("compress", values, [each.value for each in Compression])),
         backup=_whole("backup", values),
         lock_timeout=_milliseconds("lock_timeout", values),
@@ -101,10 +103,21 @@ def load(ctx: Context, *, url_env: str = "") -> Settings:
 
 
 def _text(name: str, values: Mapping[str, Any], *, required: bool = False) -> str:
-    value = str(values[name] if values[name] is not None else "").strip()
+    given = values[name]
+    if isinstance(given, bool) or not isinstance(given, str | int | float | None):
+        raise _refused(name, values, "must be a text or a number")
+    value = str("" if given is None else given).strip()
     if required and not value:
         raise _refused(name, values, "must not be empty")
     return value
+
+
+def _path(name: str, values: Mapping[str, Any], *, required: bool = False) -> Path:
+    """No shell expands a `~` in a file of configuration."""
+    try:
+        return Path(_text(name, values, required=required)).expanduser()
+    except RuntimeError as error:
+        raise _refused(name, values, f"can't be used ({error})") from None
 
 
 def _choice(name: str, values: Mapping[str, Any], allowed: list[str]) -> str:

@@ -51,12 +51,19 @@ def convert(settings: Settings, file: str, wanted: Compression, report: Report) 
     if head.startswith(ARCHIVE_MAGIC):
         raise BadInputError(f"{source.name} is an archive, which holds its own compression. Nothing was changed.")
     final = source.with_name(names.stem(source) + wanted.suffix)
+    if final == source:
+        raise BadInputError(
+            f"{source.name} is not what its name says: its content is {compression.value or 'none'}. Rename it first. "
+            f"Nothing was changed."
+        )
     if final.exists():
         raise BadInputError(f"{final.name} exists already, so {source.name} was left as it is. Remove one of them.")
     if settings.dry:
         report.step(f"would write {final.name} and remove {source.name}")
         return Converted(source, before, before, changed=False)
-    publish.sweep(source.parent)
+    if source.parent == settings.dumps:
+        # In any other folder a part file may be somebody else's, as a browser's.
+        publish.sweep(source.parent)
     after = _rewrite(source, final, wanted, report)
     return Converted(final, before, after, changed=True)
 
@@ -85,10 +92,18 @@ def _rewrite(source: Path, final: Path, wanted: Compression, report: Report) -> 
         ) from None
     except OSError as error:
         raise disk_error(error, final) from None
-    if manifest is not None:
-        changed = replace(manifest, file_name=final.name, compression=wanted, file=sink.sums)
-        publish.replace(names.manifest_path(final), changed.to_json())
-    source.unlink()
+    try:
+        if manifest is not None:
+            changed = replace(manifest, file_name=final.name, compression=wanted, file=sink.sums)
+            publish.replace(names.manifest_path(final), changed.to_json())
+        source.unlink()
+    except BaseException as error:
+        if source.exists():
+            # Its manifest is still the old one, or true of its content.
+            final.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise disk_error(error, final) from None
+        raise
     publish.sync_folder(final.parent)
     return sink.size
 

@@ -100,13 +100,37 @@ class Source:
 
     def _restored(self) -> Iterator[bytes]:
         assert self._restorer is not None  # noqa: S101 - else there is a reading
-        argv = [str(self._restorer.path), "--file=-", "--clean", "--if-exists", str(self._path)]
+        program = str(self._restorer.path)
+        # Else its key is another one each time, and so is the sum of the text.
+        known = "--restrict-key" in process.run([program, "--help"]).stdout
+        key = ["--restrict-key=none"] if known else []
+        argv = [program, "--file=-", "--clean", "--if-exists", *key, str(self._path)]
         child = self._stack.enter_context(process.Child(argv))
         while chunk := child.stdout.read(CHUNK):
             self._adder.add(chunk)
             yield chunk
         if child.wait() != 0:
             raise LexError(f"pg_restore can't read it to its end ({child.said.strip()[-300:]})")
+
+
+def source(settings: Settings, path: Path) -> Source:
+    """Open a dump that was not proven, to look into it.
+
+    :raises BadInputError: It is no dump, by its first bytes.
+    """
+    try:
+        compression, head = magic_of(path)
+    except OSError as error:
+        raise BadInputError(f"{path.name} can't be read: {error.strerror}. Nothing was touched.") from None
+    _refuse_strange(path, compression, head)
+    return Source(path, _restorer(settings, head))
+
+
+def _restorer(settings: Settings, head: bytes) -> Client | None:
+    """Find the pg_restore that an archive needs; None for a plain dump."""
+    if not head.startswith(ARCHIVE_MAGIC):
+        return None
+    return clients.newest("pg_restore", bin_dir=settings.bin_dir, environ=settings.environ)
 
 
 def choose(settings: Settings, file: str, report: Report) -> Path:
@@ -151,14 +175,16 @@ def prove(settings: Settings, path: Path, report: Report) -> DumpFile:
     :raises BadInputError: It is not whole, or it is no dump. Nothing was touched.
     """
     try:
-        compression, head = magic_of(path)
-        before = _signature(path)
+        return _proven(settings, path, report)
     except OSError as error:
         raise BadInputError(f"{path.name} can't be read: {error.strerror}. Nothing was touched.") from None
+
+
+def _proven(settings: Settings, path: Path, report: Report) -> DumpFile:
+    compression, head = magic_of(path)
+    before = _signature(path)
     _refuse_strange(path, compression, head)
-    restorer = None
-    if head.startswith(ARCHIVE_MAGIC):
-        restorer = clients.newest("pg_restore", bin_dir=settings.bin_dir, environ=settings.environ)
+    restorer = _restorer(settings, head)
     manifest = manifests.read(path) if restorer is None else None
     if manifest is not None and manifest.file.size == before[2] and _sum(path, report) == manifest.file:
         outline, content, server = (
@@ -226,4 +252,7 @@ def _signature(path: Path) -> tuple[int, int, int, int]:
 
 def unchanged(dump: DumpFile) -> bool:
     """Tell whether the file is still the one that was proven."""
-    return _signature(dump.path) == dump.signature
+    try:
+        return _signature(dump.path) == dump.signature
+    except OSError:
+        return False

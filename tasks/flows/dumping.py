@@ -6,7 +6,7 @@ import contextlib
 import errno
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Self
 
@@ -14,27 +14,39 @@ import psycopg
 
 from .. import process
 from ..archive import names, publish
-from ..archive.codec import CHUNK, Adder, Compression, Summing, compressor
+from ..archive.codec import CHUNK, Adder, Compression, Summing, Sums, compressor
 from ..archive.lexer import LexError, lex
 from ..archive.manifest import Manifest
 from ..archive.survey import Survey
 from ..errors import BadInputError, MissingProgramError, ServerError, TaskError, WorkError
-from ..postgres import clients, facts
-from ..postgres.session import connected, exported_snapshot, in_the_way, server_facts, translated
+from ..postgres import clients, facts, health, state
+from ..postgres.session import connected, exported_snapshot, in_the_way, one, server_facts, translated
+from . import comparing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from ..archive.codec import Sums, Writable
+    from ..archive.codec import Writable
     from ..postgres.clients import Client
     from ..postgres.session import Connection, ServerFacts
     from ..postgres.target import Target
     from ..settings import Settings
     from .report import Report
 
+# What was seen, sums of file and content, tables whose rows were left out, and the facts for the manifest.
+Streamed = tuple[Survey, Sums, Sums, tuple[str, ...], dict[str, object]]
 # Two dumps of one millisecond take the next free one.
 _TRIES = 1000
+# Whether a pg_dump that this session's owner began after it has been waiting for a lock for that many milliseconds.
+_WAITS = """
+SELECT EXISTS (
+  SELECT FROM pg_catalog.pg_stat_activity ours, pg_catalog.pg_stat_activity pg_dump
+   WHERE ours.pid = %s AND pg_dump.datid = ours.datid AND pg_dump.usesysid = ours.usesysid
+     AND pg_dump.client_addr IS NOT DISTINCT FROM ours.client_addr AND pg_dump.backend_start >= ours.backend_start
+     AND pg_dump.application_name = 'pg_dump' AND pg_dump.wait_event_type = 'Lock'
+     AND pg_dump.query_start <= clock_timestamp() - %s * interval '1 millisecond')
+"""
 # Tables that are rewritten again and again are a sentence, not an endless loop.
 _ATTEMPTS = 3
 
@@ -46,12 +58,14 @@ class Request:
     :ivar compression: None where no flag says; then the file's name or the configuration does.
     :ivar file: A path or a bare name; empty for a name made of the time.
     :ivar exclude_data: pg_dump's patterns of tables whose rows are left out.
+    :ivar checksums: Sum the content of every table at the server, too.
     """
 
     compression: Compression | None = None
     file: str = ""
     note: str = ""
     exclude_data: tuple[str, ...] = ()
+    checksums: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,10 +90,14 @@ def dump(
     """
     target = settings.target()
     place = _place(settings, request)
-    publish_folder(settings.dumps)
+    if not settings.dry:
+        publish_folder(settings.dumps)
     if target.pooled:
         report.warn("The URL looks like a connection pool's. If this fails, use the direct URL: --url-env=DIRECT_URL")
-    with connected(target, lock_timeout=settings.lock_timeout) as connection:
+    with (
+        connected(target, lock_timeout=settings.lock_timeout) as connection,
+        translated("The server failed us, and no dump was written"),
+    ):
         server = server_facts(connection)
         client = clients.find("pg_dump", server.major, bin_dir=settings.bin_dir, environ=settings.environ)
         work = _Work(settings, request, report, target, server, client, connection)
@@ -87,8 +105,9 @@ def dump(
         if settings.dry:
             report.step(f"would dump {target.label} with pg_dump {client.version}")
             return None
-        with _reserved(settings, place, now()) as (part, final):
-            return work.dump(part, final, now())
+        when = now()
+        with _reserved(settings, place, when) as (part, final):
+            return work.dump(part, final, when)
 
 
 def publish_folder(folder: Path) -> None:
@@ -133,7 +152,10 @@ def _reserved(settings: Settings, place: _Place, when: datetime) -> Iterator[tup
                 part = stack.enter_context(publish.part_file(reserved))
             except FileExistsError:
                 if place.path:
-                    raise WorkError(f"Another dump is being written to {final.name}; nothing was touched.") from None
+                    raise WorkError(
+                        f"{reserved} is there: another dump is being written to {final.name}, or was killed. Wait for "
+                        f"it, or remove that file if none runs. Nothing was touched."
+                    ) from None
                 continue
             except OSError as error:
                 raise WorkError(f"{reserved} can't be written: {error.strerror}. Nothing was touched.") from None
@@ -157,23 +179,25 @@ class _Work:
     def check_patterns(self) -> None:
         """Let pg_dump itself judge the patterns of --exclude-data: each must match a table."""
         for pattern in self.request.exclude_data:
-            argv = [self.client.path, f"--dbname={self.target.conninfo()}", "--no-password", "--schema-only"]
-            done = process.run(
-                [*(str(each) for each in argv), "--strict-names", f"--table={pattern}"],
-                extra=self.target.child_environment(),
-                timeout=600,
-            )
-            if done.returncode:
+            argv = [*self._connect(), "--schema-only", *self._lock_wait(), "--strict-names", f"--table={pattern}"]
+            with process.Child(argv, extra=self.target.child_environment()) as child:
+                self._await_output(child)
+                while child.stdout.read(CHUNK):
+                    self._await_output(child)
+                code = child.wait()
+            if code and _timed_out(child.said):
+                raise self._waited()
+            if code:
                 raise BadInputError(
                     f"--exclude-data={pattern} matches no table, so its rows would not be left out: "
-                    f"{self.target.scrub(_last_line(done.stderr))}. Nothing was written."
+                    f"{self.target.scrub(_last_line(child.said))}. Nothing was written."
                 )
 
     def dump(self, part: publish.Part, final: Path, when: datetime) -> Dumped:
         """Run pg_dump into the part file, compare, and publish."""
         began = time.monotonic()
         try:
-            survey, file, content, excluded = self._attempts(part, final)
+            survey, file, content, excluded, found = self._attempts(part, final)
             manifest = Manifest(
                 created=when.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
                 note=self.request.note,
@@ -188,17 +212,21 @@ class _Work:
                 excluded_data=excluded,
                 sequences=tuple(sorted(survey.sequences.values())),
                 outline=survey.outline(),
+                facts=found,
                 seconds=round(time.monotonic() - began, 3),
             )
             _publish(part, final, manifest)
         except process.Interruption as interruption:
-            interruption.state = "No dump was written; the database was only read."
+            if final.exists():
+                interruption.state = f"{final} was written just before, and is whole."
+            else:
+                interruption.state = "No dump was written; the database was only read."
             raise
         except OSError as error:
             raise disk_error(error, final) from None
         return Dumped(final, manifest)
 
-    def _attempts(self, part: publish.Part, final: Path) -> tuple[Survey, Sums, Sums, tuple[str, ...]]:
+    def _attempts(self, part: publish.Part, final: Path) -> Streamed:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return self._stream(part, final)
@@ -210,59 +238,103 @@ class _Work:
                 part.file.truncate()
         raise AssertionError
 
-    def _stream(self, part: publish.Part, final: Path) -> tuple[Survey, Sums, Sums, tuple[str, ...]]:
+    def _stream(self, part: publish.Part, final: Path) -> Streamed:
         """Let pg_dump's output pass the lexer and the compressor while the server counts."""
         survey, sink, content = Survey(), Summing(part.file), Adder()
         compression = Compression.of_name(final.name) or Compression.NONE
         with contextlib.ExitStack() as stack:
             snapshot = stack.enter_context(exported_snapshot(self.connection))
             tables = facts.tables(self.connection)
-            counting = stack.enter_context(Counting(self.connection, tables))
+            summed = [table.key for table in tables] if self.request.checksums else []
+            counting = stack.enter_context(Counting(self.connection, tables, summed, self.target.schema or "public"))
             child = stack.enter_context(self._pg_dump(snapshot))
             out = stack.enter_context(compressor(sink, compression))
             estimate = sum(table.estimate for table in tables)
             try:
-                for _ in _pump(child, survey, counting, out, content):
+                for _ in survey.watch(lex(self._chunks(child, counting, out, content))):
                     self._progress(survey, estimate, content)
             except LexError as error:
+                if child.stdout.read(1):
+                    # It goes on writing, and would wait for ever for somebody to read.
+                    child.stop()
+                    raise _not_whole(str(error)) from None
                 raise self._failure(child, counting, str(error)) from None
             if child.wait() != 0 or not survey.complete:
                 raise self._failure(child, counting, "pg_dump's output has no end")
-            excluded = self._compare(survey, tables, counting.result())
-        return survey, sink.sums, content.sums, excluded
+            found, history = counting.result()
+            excluded = self._compare(survey, tables, found.rows)
+        kept = {key: total for key, total in found.checksums.items() if key in survey.rows}
+        document = {**comparing.to_facts(replace(found, checksums=kept)), "history": history}
+        return survey, sink.sums, content.sums, excluded, document
 
-    def _pg_dump(self, snapshot: str) -> process.Child:
+    def _chunks(self, child: process.Child, counting: Counting, out: Writable, content: Adder) -> Iterator[bytes]:
+        """Move pg_dump's output into the file and on to the lexer."""
+        self._await_output(child)
+        while chunk := child.stdout.read(CHUNK):
+            counting.begin()
+            if counting.failed:
+                counting.result()
+            content.add(chunk)
+            out.write(chunk)
+            yield chunk
+            self._await_output(child)
+
+    def _await_output(self, child: process.Child) -> None:
+        """Wait until pg_dump says something, but no longer than allowed for a lock.
+
+        Its own limit is for tables alone: a view or a sequence that a migration has locked would hold it,
+        and us, for ever.
+        """
+        allowed = self.settings.lock_timeout
+        while allowed and not child.readable(allowed / 1000):
+            with contextlib.suppress(TaskError), connected(self.target) as other, translated("Looking for locks"):
+                waits = one(other, _WAITS, [self.connection.info.backend_pid, allowed])[0]
+                if waits:
+                    break
+        else:
+            return
+        raise self._waited()
+
+    def _waited(self) -> ServerError:
+        return ServerError(f"pg_dump waited too long for a lock{self._blockers()}. No dump was written.")
+
+    def _connect(self) -> list[str]:
         # What the snapshot's connection reached is what pg_dump must reach, with several hosts too.
         info = self.connection.info
-        reached = {"host": info.host, "port": str(info.port)}
+        reached = {"host": info.host, "port": str(info.port), "application_name": "pg_dump"}
         if info.hostaddr and not info.host.startswith("/"):
             reached["hostaddr"] = info.hostaddr
-        argv = [str(self.client.path), f"--dbname={self.target.conninfo(**reached)}", "--no-password"]
+        return [str(self.client.path), f"--dbname={self.target.conninfo(**reached)}", "--no-password"]
+
+    def _pg_dump(self, snapshot: str) -> process.Child:
         return process.Child(
-            [*argv, f"--snapshot={snapshot}", *self._options()],
+            [*self._connect(), f"--snapshot={snapshot}", *self._options()],
             extra=self.target.child_environment(),
             on_line=lambda line: self.report.detail(self.target.scrub(line)),
         )
 
     def _options(self) -> list[str]:
         """Build pg_dump's options, without those that say which server."""
-        wait = self.settings.lock_timeout
         return [
             "--clean",
             "--if-exists",
-            *([f"--lock-wait-timeout={wait}"] if wait else []),
+            *self._lock_wait(),
             *(["--no-unlogged-table-data"] if self.server.in_recovery else []),
             *([] if self.server.encoding == "SQL_ASCII" else ["--encoding=UTF8"]),
             *(["--verbose"] if self.settings.output.value == "verbose" else []),
             *(f"--exclude-table-data={pattern}" for pattern in self.request.exclude_data),
         ]
 
+    def _lock_wait(self) -> list[str]:
+        wait = self.settings.lock_timeout
+        return [f"--lock-wait-timeout={wait}"] if wait else []
+
     def _progress(self, survey: Survey, estimate: int, content: Adder) -> None:
         table = ".".join(survey.current) if survey.current else "definitions"
         self.report.progress(f"dumping {table}, {content.size / 1e6:,.0f} MB", survey.total_rows, estimate, "rows")
 
     def _compare(
-        self, survey: Survey, tables: Sequence[facts.Table], counted: dict[tuple[str, str], int]
+        self, survey: Survey, tables: Sequence[facts.Table], counted: Mapping[tuple[str, str], int]
     ) -> tuple[str, ...]:
         """Compare pg_dump's rows with the server's; return the tables whose rows were left out."""
         known = {table.key for table in tables}
@@ -279,18 +351,26 @@ class _Work:
                     f"{'.'.join(key)} has {counted[key]:,} rows at the server and {rows:,} in pg_dump's "
                     f"output, in one snapshot. No dump was written; run it again."
                 )
+        if self.request.exclude_data and not absent:
+            self.report.warn(
+                "--exclude-data left out no rows: its patterns match no table that holds any itself. Of a partitioned "
+                "table, name the partitions."
+            )
         return tuple(".".join(key) for key in absent)
 
     def _failure(self, child: process.Child, counting: Counting, otherwise: str) -> TaskError:
         """Tell what went wrong, whoever noticed it first."""
         if counting.failed:
             counting.result()
+        elif counting.ident is None:
+            # pg_dump came to no output, perhaps since what the snapshot shows is gone.
+            counting.look()
         code = child.wait()
         said = self.target.scrub(child.said)
-        if "timeout" in said and "LOCK TABLE" in said:
-            return ServerError(f"pg_dump waited too long for a lock{self._blockers()}. No dump was written.")
+        if _timed_out(said):
+            return self._waited()
         if code == 0:
-            return WorkError(f"pg_dump's output is not whole: {otherwise}. No dump was written.")
+            return _not_whole(otherwise)
         what = _last_error(said) or f"exit status {code}"
         return WorkError(f"pg_dump failed: {what}. No dump was written; the database was only read.")
 
@@ -319,13 +399,24 @@ class Counting(threading.Thread):
     """Locks and counts the tables in the snapshot's session while pg_dump writes.
 
     A context manager; :meth:`begin` starts it, once pg_dump holds its own locks.
+
+    :param summed: The tables whose content is summed, too.
+    :param schema: Where Prisma keeps its history.
     """
 
-    def __init__(self, connection: Connection, tables: Sequence[facts.Table]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        tables: Sequence[facts.Table],
+        summed: Sequence[tuple[str, str]] = (),
+        schema: str = "public",
+    ) -> None:
         super().__init__(daemon=True)
         self._connection = connection
         self._tables = tables
-        self._counted: dict[tuple[str, str], int] = {}
+        self._summed = frozenset(summed)
+        self._schema = schema
+        self._found: tuple[state.State, list[dict[str, str]] | None] | None = None
         self._error: BaseException | None = None
 
     def __enter__(self) -> Self:
@@ -347,8 +438,8 @@ class Counting(threading.Thread):
         if self.ident is None:
             self.start()
 
-    def result(self) -> dict[tuple[str, str], int]:
-        """Wait for the counts.
+    def result(self) -> tuple[state.State, list[dict[str, str]] | None]:
+        """Wait for what the snapshot holds, and for the migration history.
 
         :raises TaskError: A table could not be locked or read, or was rewritten meanwhile.
         """
@@ -358,35 +449,29 @@ class Counting(threading.Thread):
             self.join(0.2)
         if self._error is not None:
             raise self._error
-        return self._counted
+        assert self._found is not None  # noqa: S101 - it has ended, and not with an error
+        return self._found
+
+    def look(self) -> None:
+        """Look whether the tables are still those of the snapshot.
+
+        :raises MovedError: One is not.
+        """
+        moved = facts.rewritten(self._connection, self._tables)
+        if moved:
+            name = ".".join(moved[0].key)
+            raise MovedError(f"{name} was changed (truncated, rewritten, renamed or dropped) while the dump began.")
 
     def run(self) -> None:
         """Lock, look whether the tables are still the snapshot's, count."""
         try:
             with translated("Counting the rows at the server failed, no dump was written"):
                 facts.lock(self._connection, self._tables)
-                moved = facts.rewritten(self._connection, self._tables)
-                if moved:
-                    name = ".".join(moved[0].key)
-                    raise MovedError(f"{name} was truncated or rewritten while the dump began.")
-                self._counted = {table.key: rows for table, rows in facts.count(self._connection, self._tables)}
+                self.look()
+                history = health.history(self._connection, self._schema)
+                self._found = state.of_tables(self._connection, self._tables, self._summed), history
         except BaseException as error:  # noqa: BLE001 - handed to the main thread
             self._error = error
-
-
-def _pump(child: process.Child, survey: Survey, counting: Counting, out: Writable, content: Adder) -> Iterator[object]:
-    """Move pg_dump's output into the file, past the lexer, event by event."""
-
-    def chunks() -> Iterator[bytes]:
-        while chunk := child.stdout.read(CHUNK):
-            counting.begin()
-            if counting.failed:
-                counting.result()
-            content.add(chunk)
-            out.write(chunk)
-            yield chunk
-
-    return survey.watch(lex(chunks()))
 
 
 def _publish(part: publish.Part, final: Path, manifest: Manifest) -> None:
@@ -395,10 +480,10 @@ def _publish(part: publish.Part, final: Path, manifest: Manifest) -> None:
     if not names.siblings(final):
         # Left behind by a dump that somebody removed.
         beside.unlink(missing_ok=True)
-    with publish.part_file(beside.with_name(beside.name + names.PART_SUFFIX)) as paper:
-        paper.file.write(manifest.to_json())
-        paper.publish(beside)
     try:
+        with publish.part_file(beside.with_name(beside.name + names.PART_SUFFIX)) as paper:
+            paper.file.write(manifest.to_json())
+            paper.publish(beside)
         part.publish(final)
     except BaseException:
         if not final.exists():
@@ -421,6 +506,15 @@ def disk_error(error: OSError, path: Path) -> WorkError:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return WorkError(f"The disk of {path.parent} is full. No file was left behind; free some space and run again.")
     return WorkError(f"{path} could not be written: {error.strerror or error}. No file was left behind.")
+
+
+def _not_whole(why: str) -> WorkError:
+    return WorkError(f"pg_dump's output is not whole: {why}. No dump was written.")
+
+
+def _timed_out(said: str) -> bool:
+    """Tell whether pg_dump gave up waiting for a table."""
+    return "timeout" in said and "LOCK TABLE" in said
 
 
 def _last_error(said: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ class Listed:
     :ivar rows: None without a manifest, and so `server`.
     :ivar whole: `yes` (size as in the manifest), `unknown` (no manifest, or another form of the file than
         it describes: reading it will tell), or why it is not.
+    :ivar rehearsed: When it was last rehearsed, by its manifest; empty if never.
     """
 
     path: Path
@@ -35,11 +37,17 @@ class Listed:
     server: str
     note: str
     whole: str
+    rehearsed: str = ""
 
 
 def listing(settings: Settings) -> list[Listed]:
     """List the dumps of the folder, newest first."""
-    return [_listed(path) for path in names.dumps_in(settings.dumps)]
+    found = []
+    for path in names.dumps_in(settings.dumps):
+        # Somebody may remove one meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            found.append(_listed(path))
+    return found
 
 
 def _listed(path: Path) -> Listed:
@@ -52,12 +60,16 @@ def _listed(path: Path) -> Listed:
     when = names.time_of(path.name) or datetime.fromtimestamp(status.st_mtime, UTC)
     if manifest is None:
         return Listed(path, when, status.st_size, None, "", "", doubt or "unknown")
+    # In a manifest that somebody edited may stand anything.
+    with contextlib.suppress(ValueError, OverflowError):
+        when = datetime.fromisoformat(manifest.created).astimezone(UTC)
     return Listed(
         path,
-        datetime.fromisoformat(manifest.created),
+        when,
         status.st_size,
         manifest.rows,
         str(manifest.source.get("server_version", "")),
         manifest.note,
         doubt or ("yes" if manifest.file_name == path.name else "unknown"),
+        str(manifest.extra.get("rehearsed", "")),
     )

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from .. import process
 from ..archive.manifest import SequenceValue, TableRows
 from ..errors import TaskError, WorkError
-from ..postgres import facts
+from ..postgres import state
 from ..postgres.session import connected, server_facts, translated
 from ..prisma import cli
-from . import records
+from . import comparing, records
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -26,7 +26,7 @@ def migrate(settings: Settings, report: Report) -> None:
     :raises WorkError: Prisma failed; its own words stand above.
     """
     target = settings.target()
-    if not _run(settings, report, "migrate", "deploy"):
+    if not deploy(settings, report, settings.url().value):
         return
     try:
         _remember(settings)
@@ -40,14 +40,23 @@ def generate(settings: Settings, report: Report) -> None:
     :raises MissingProgramError: Node or Prisma is missing.
     :raises WorkError: Prisma failed; its own words stand above.
     """
-    _run(settings, report, "generate")
+    _run(settings, report, settings.url().value, "generate")
 
 
-def _run(settings: Settings, report: Report, *arguments: str) -> bool:
-    """Run Prisma and tell whether it ran (in a dry run it does not)."""
+def deploy(settings: Settings, report: Report, url: str) -> bool:
+    """Run `prisma migrate deploy` on a database.
+
+    :param url: As Prisma reads it.
+    :return: Whether it ran; in a dry run it does not.
+    :raises TaskError: As `migrate` does.
+    """
+    return _run(settings, report, url, "migrate", "deploy")
+
+
+def _run(settings: Settings, report: Report, url: str, *arguments: str) -> bool:
     prisma = cli.find(settings.prisma_dir, settings.environ)
     # Prisma's own parameters (schema=, connection_limit= …) are in it; libpq's translation is not for Prisma.
-    extra = {"DATABASE_URL": settings.url().value}
+    extra = {"DATABASE_URL": url}
     words = " ".join(arguments)
     if settings.dry:
         report.step(f"would run prisma {words} (Prisma {prisma.version or 'of unknown version'})")
@@ -78,11 +87,11 @@ def _remember(settings: Settings) -> None:
         record = records.read(place)
         if record is None:
             return
-        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        connection.execute("SET LOCAL row_security = off")
-        counted = facts.count(connection, facts.tables(connection))
-        tables = tuple(sorted(TableRows(*table.key, rows) for table, rows in counted))
-        sequences = tuple(SequenceValue(*key, *value) for key, value in facts.sequences(connection).items())
-        connection.execute("ROLLBACK")
+        with state.snapshot(connection):
+            found = state.read(connection)
+    tables = tuple(sorted(TableRows(*key, rows) for key, rows in found.rows.items()))
+    sequences = tuple(sorted(SequenceValue(*key, *value) for key, value in found.sequences.items()))
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    records.write(place, replace(record, migrated=now, tables=tables, sequences=sequences))
+    records.write(
+        place, replace(record, migrated=now, tables=tables, sequences=sequences, facts=comparing.to_facts(found))
+    )

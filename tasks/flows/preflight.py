@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from typing import TYPE_CHECKING
 
-from ..errors import BadInputError, GuardError
+from ..errors import BadInputError, GuardError, ServerError
 from ..postgres.session import one
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .dumpfile import DumpFile
     from .report import Report
 
+# Prisma's migration lock (schema-engine, `pg_advisory_lock(72707369)`).
+PRISMA_LOCK = 72707369
 # The lock table takes somewhat more than it promises (PostgreSQL manual, 19.12), and we count generously.
 _LOCK_SLACK = 1.1
 
@@ -30,6 +32,18 @@ def refuse_protected(settings: Settings, target: Target) -> None:
             raise GuardError(
                 f"{target.label} is protected (db.protected has {pattern!r}). Nothing was touched; check the URL."
             )
+
+
+def lock_out_migrations(connection: Connection) -> None:
+    """Take Prisma's own lock until the open transaction ends: a deploy then waits.
+
+    :raises ServerError: A migration holds it. Nothing was touched.
+    """
+    if not one(connection, "SELECT pg_try_advisory_xact_lock(%s)", [PRISMA_LOCK])[0]:
+        raise ServerError(
+            "A Prisma migration is running on this database (it holds Prisma's advisory lock). "
+            "Nothing was touched; wait for it, then run again."
+        )
 
 
 def check(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from ..archive import publish
 from ..archive.manifest import SequenceValue, TableRows
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from ..postgres.session import ServerFacts
@@ -26,6 +27,8 @@ class Record:
     :ivar restored: When, in UTC.
     :ivar migrated: When our own migration ran afterwards; empty if none did.
     :ivar tables: Rows per table after the restore, or after the migration; `dumped` in the dump.
+    :ivar facts: Objects and checksums, as in a manifest.
+    :ivar schemas: The schemas that were emptied first, which so hold nothing else.
     """
 
     database: str
@@ -35,6 +38,8 @@ class Record:
     sequences: tuple[SequenceValue, ...]
     migrated: str = ""
     dumped: tuple[TableRows, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    schemas: tuple[str, ...] = ()
 
 
 def place(dumps: Path, target: Target, server: ServerFacts) -> Path:
@@ -60,6 +65,7 @@ def read(path: Path) -> Record | None:
         for name in ("tables", "dumped"):
             document[name] = tuple(TableRows(**each) for each in document[name])
         document["sequences"] = tuple(SequenceValue(**each) for each in document["sequences"])
+        document["schemas"] = tuple(document["schemas"])
         return Record(**document)
     except (OSError, ValueError, TypeError, KeyError):
         return None

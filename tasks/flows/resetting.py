@@ -9,15 +9,15 @@ import psycopg
 
 from .. import process
 from ..errors import BadInputError, ServerError, WorkError
-from ..postgres import schemas
-from ..postgres.session import connected, in_the_way, server_facts, translated
-from ..postgres.wire import as_refusal
+from ..postgres import committing, schemas
+from ..postgres.session import connected, in_the_way, one, server_facts, translated
+from ..postgres.wire import LostError, Wire, as_refusal
 from . import preflight
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..postgres.session import ServerFacts
+    from ..postgres.session import Connection, ServerFacts
     from ..postgres.target import Target
     from ..settings import Settings
 
@@ -68,19 +68,38 @@ def reset(plan: Plan) -> None:
 
     :raises TaskError: Nothing was changed.
     """
-    state = f"Nothing was changed; {plan.target.label} is as it was."
+    label = plan.target.label
+    sentences = committing.Sentences(
+        done=f"The schemas were already emptied: {label} has nothing in them any more.",
+        undone=f"Nothing was changed; {label} is as it was.",
+        unknown=f"{label} can't be asked what became of it: the schemas are either empty or as they were.",
+    )
+    xid = ""
     try:
         with connected(plan.target, lock_timeout=plan.settings.lock_timeout) as connection:
-            try:
-                with connection.transaction():
-                    schemas.empty(connection, plan.emptied)
-            except psycopg.errors.LockNotAvailable:
-                blockers = in_the_way(connection) or "it has gone since"
-                raise ServerError(
-                    f"Another session holds a lock that was not free in time ({blockers}). {state}"
-                ) from None
-            except psycopg.Error as error:
-                raise WorkError(f"The schemas could not be emptied: {as_refusal(error)}. {state}") from None
+            xid = _empty(connection, plan, sentences.undone)
+            committing.commit(Wire(connection), xid, plan.target, sentences)
     except process.Interruption as interruption:
-        interruption.state = state
+        interruption.state = committing.outcome(xid, plan.target, sentences) if xid else sentences.undone
         raise
+
+
+def _empty(connection: Connection, plan: Plan, state: str) -> str:
+    """Empty the schemas in a transaction, and return its id; it is left open."""
+    try:
+        connection.execute("BEGIN")
+        xid = str(one(connection, "SELECT pg_current_xact_id()::text")[0])
+        preflight.lock_out_migrations(connection)
+        schemas.empty(connection, plan.emptied)
+    except psycopg.errors.LockNotAvailable:
+        connection.execute("ROLLBACK")
+        blockers = in_the_way(connection) or "it has gone since"
+        raise ServerError(f"Another session holds a lock that was not free in time ({blockers}). {state}") from None
+    except psycopg.Error as error:
+        refusal = as_refusal(error)
+        kind = ServerError if isinstance(refusal, LostError) else WorkError
+        message = plan.target.scrub(str(refusal)).rstrip(".")
+        raise kind(f"The schemas could not be emptied: {message}. {state}") from None
+    except WorkError as error:
+        raise WorkError(f"The schemas could not be emptied: {error}. {state}") from None
+    return xid

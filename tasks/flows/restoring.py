@@ -16,21 +16,20 @@ from ..archive.lexer import CopyData, CopyEnd, LexError, Statement, lex
 from ..archive.manifest import TableRows
 from ..archive.survey import Survey
 from ..errors import ServerError, TaskError, WorkError
-from ..postgres import committing, loading, privileges, schemas
+from ..postgres import committing, loading, privileges, schemas, state
 from ..postgres.session import connected, in_the_way, one, server_facts, translated
 from ..postgres.wire import LostError, StatementError, as_refusal
-from . import dumpfile, preflight, records
+from . import comparing, dumpfile, preflight, records
 
 if TYPE_CHECKING:
     from ..archive.statements import Action
     from ..postgres.session import Connection, ServerFacts
+    from ..postgres.state import State
     from ..postgres.target import Target
     from ..settings import Settings
     from .dumpfile import DumpFile, Source
     from .report import Report
 
-# Prisma's migration lock (schema-engine, `pg_advisory_lock(72707369)`).
-PRISMA_LOCK = 72707369
 _DUPLICATE = frozenset({"42P06", "42P07", "42710", "42723", "42701", "23505"})
 _DEPENDENT = "2BP01"
 _OUT_OF_LOCKS = "53200"
@@ -39,13 +38,17 @@ _NO_LOCK = "55P03"
 
 @dataclass(frozen=True)
 class Request:
-    """What a person asked for."""
+    """What a person asked for.
+
+    :ivar checksums: Compare the content of every table with the checksums in the manifest.
+    """
 
     file: str = ""
     clean: bool = False
     owners: bool = True
     privileges: bool = True
     strict: bool = False
+    checksums: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,13 +83,15 @@ class Restored:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-def plan(settings: Settings, request: Request, report: Report) -> Plan:
+def plan(settings: Settings, request: Request, report: Report, *, target: Target | None = None) -> Plan:
     """Look at everything that a restore needs, and touch nothing.
 
+    :param target: Where to; the configured database unless given.
     :raises TaskError: It would not work; nothing was touched.
     """
-    target = settings.target()
-    preflight.refuse_protected(settings, target)
+    if target is None:
+        target = settings.target()
+        preflight.refuse_protected(settings, target)
     path = dumpfile.choose(settings, request.file, report)
     with connected(target, lock_timeout=settings.lock_timeout) as connection:
         server = server_facts(connection)
@@ -104,9 +109,10 @@ def plan(settings: Settings, request: Request, report: Report) -> Plan:
     return Plan(settings, request, target, server, dump, emptied, stays, goes)
 
 
-def restore(plan: Plan, report: Report) -> Restored:
+def restore(plan: Plan, report: Report, *, remember: bool = True) -> Restored:
     """Load the dump in one transaction and commit it once it has proven itself.
 
+    :param remember: Remember it, for verify.
     :raises TaskError: It was rolled back, and the database is as it was; or, where the message says so,
         nobody could be asked whether it was committed.
     """
@@ -114,13 +120,13 @@ def restore(plan: Plan, report: Report) -> Restored:
     work = _Work(plan, report)
     try:
         survey, loader = work.run()
+        tables = tuple(sorted(TableRows(*key, rows) for key, rows in loader.rows.items()))
+        if remember:
+            _remember(plan, tables, survey, work.proven, report)
+        _analyze(plan, loader, report)
     except process.Interruption as interruption:
-        state = f"The restore was rolled back; {plan.target.label} is as it was."
-        interruption.state = interruption.state or state
+        interruption.state = work.state()
         raise
-    _analyze(plan, loader, report)
-    tables = tuple(sorted(TableRows(*key, rows) for key, rows in loader.rows.items()))
-    _remember(plan, tables, survey, report)
     return Restored(plan, len(tables), sum(each.rows for each in tables), time.monotonic() - began, loader.left_out)
 
 
@@ -131,6 +137,25 @@ class _Work:
     plan: Plan
     report: Report
     doing: str = "beginning"
+    committed_as: str = ""
+    proven: State | None = None
+
+    @property
+    def sentences(self) -> committing.Sentences:
+        """What may be said of the database at the end."""
+        label = self.plan.target.label
+        return committing.Sentences(
+            done=f"The restore was already committed: {label} holds the dump.",
+            undone=f"The restore was rolled back; {label} is as it was.",
+            unknown=f"{label} can't be asked whether the restore was committed: it holds either all of the dump or "
+            f"what it held before. Look with `inv db.verify --file=` of this dump.",
+        )
+
+    def state(self) -> str:
+        """Tell in what state the database is, asking it where the commit may have begun."""
+        if not self.committed_as:
+            return self.sentences.undone
+        return committing.outcome(self.committed_as, self.plan.target, self.sentences)
 
     def run(self) -> tuple[Survey, loading.Loader]:
         plan = self.plan
@@ -140,6 +165,7 @@ class _Work:
                 loader = self._loader(connection)
                 survey = self._load(loader)
                 self._prove(survey, loader, xid)
+                self._compare(connection)
             except Exception as error:  # noqa: BLE001 - each is explained and raised
                 _abandon(connection)
                 raise self._explained(error) from None
@@ -148,18 +174,15 @@ class _Work:
                 raise
             self.doing = "committing"
             self.report.progress(self.doing, 0, 0, "")
-            committing.commit(loader.wire, xid, plan.target)
+            self.committed_as = xid
+            committing.commit(loader.wire, xid, plan.target, self.sentences)
         return survey, loader
 
     def _begin(self, connection: Connection) -> str:
         with translated("The transaction could not be begun"):
             connection.execute("BEGIN")
             xid = str(one(connection, "SELECT pg_current_xact_id()::text")[0])
-            if not one(connection, "SELECT pg_try_advisory_xact_lock(%s)", [PRISMA_LOCK])[0]:
-                raise ServerError(
-                    "A Prisma migration is running on this database (it holds Prisma's advisory lock). "
-                    "Nothing was touched; wait for it, then run again."
-                )
+            preflight.lock_out_migrations(connection)
         if self.plan.request.clean:
             self.doing = "emptying the schemas"
             self.report.progress(self.doing, 0, 0, "")
@@ -174,7 +197,7 @@ class _Work:
         return loading.Loader(
             connection,
             self.plan.server,
-            loading.rules(connection, owners=request.owners, privileges=request.privileges),
+            loading.rules(connection, owners=request.owners, privileges=request.privileges, strict=request.strict),
             {str(name) for (name,) in names},
             set_aside,
         )
@@ -211,6 +234,31 @@ class _Work:
         if not loader.wire.in_transaction or now != [[xid.encode()]]:
             raise WorkError("the transaction is no longer the one that the restore began")
 
+    def _compare(self, connection: Connection) -> None:
+        """Compare every object, and the content where it is asked for, with the manifest's facts.
+
+        :raises WorkError: Something is missing or different, or, with --clean, more than the dump holds.
+        """
+        manifest, request = self.plan.dump.manifest, self.plan.request
+        # Names in the dump's own encoding until here; psycopg decodes by the session's.
+        connection.execute("SET client_encoding = 'UTF8'")
+        if manifest is None or "objects" not in manifest.facts:
+            if request.checksums:
+                raise WorkError("the dump has no checksums to compare with (it was made without --checksums)")
+            return
+        expected = comparing.of_manifest(manifest)
+        if request.checksums and not expected.checksums:
+            raise WorkError("the dump has no checksums to compare with (it was made without --checksums)")
+        self.doing = "comparing"
+        self.report.progress(self.doing, 0, 0, "")
+        self.proven = state.of_objects(connection, list(expected.checksums) if request.checksums else [])
+        schemas_filled = self.plan.dump.outline.schemas if request.clean else ()
+        lines = comparing.objects_and_content(expected, self.proven, schemas_filled)
+        for line in lines:
+            if line.fatal:
+                raise WorkError(f"{line}" + (f", and {len(lines) - 1} more" if len(lines) > 1 else ""))
+            self.report.warn(str(line))
+
     def _say(self, survey: Survey, action: Action, source: Source) -> None:
         table = ".".join(survey.current) if survey.current else ""
         name = ".".join(part for part in (action.schema, action.name) if part)
@@ -222,28 +270,34 @@ class _Work:
 
     def _explained(self, error: Exception) -> Exception:
         """Say of an error in what state it leaves the database, and what to do."""
-        state = f"The restore was rolled back; {self.plan.target.label} is as it was."
+        state = self.sentences.undone
+        if isinstance(error, psycopg.Error):
+            error = as_refusal(error)
         if isinstance(error, StatementError):
             return self._refused(error, state)
-        if isinstance(error, LostError):
-            return ServerError(f"While {self.doing}: {self.plan.target.scrub(str(error))}. {state}")
-        if isinstance(error, LexError):
-            return WorkError(f"While {self.doing}: the dump can't be read on, {error}. {state}")
-        if isinstance(error, WorkError):
-            return WorkError(f"While {self.doing}: {error}. {state}")
-        if isinstance(error, psycopg.Error):
-            return self._explained(as_refusal(error))
-        return error
+        kind = ServerError if isinstance(error, LostError) else WorkError
+        what = {
+            LexError: f"the dump can't be read on, {error}",
+            OSError: f"{self.plan.dump.path.name} can't be read, {getattr(error, 'strerror', '')}",
+            WorkError: str(error),
+            LostError: self.plan.target.scrub(str(error)),
+        }
+        found = next((text for each, text in what.items() if isinstance(error, each)), "")
+        return kind(f"While {self.doing}: {found.rstrip('.')}. {state}") if found else error
 
     def _refused(self, error: StatementError, state: str) -> TaskError:
         if error.sqlstate == _NO_LOCK:
             return ServerError(f"While {self.doing}: {self._blocked()}. {state}")
         hint = ""
-        if error.sqlstate in _DUPLICATE | {_DEPENDENT} and not self.plan.request.clean:
+        if self._clean_would_help(error):
             hint = " The database holds other objects than the dump: --clean empties the dump's schemas first."
         elif error.sqlstate == _OUT_OF_LOCKS:
             hint = " One transaction locks every relation: raise max_locks_per_transaction and restart the server."
         return WorkError(f"While {self.doing}: {error}. {state}{hint}")
+
+    def _clean_would_help(self, error: StatementError) -> bool:
+        conflict = error.sqlstate in _DUPLICATE | {_DEPENDENT}
+        return conflict and not self.plan.request.clean and self.plan.dump.outline.creates_tables
 
     def _blocked(self) -> str:
         with contextlib.suppress(TaskError), connected(self.plan.target) as other:
@@ -268,7 +322,10 @@ def _analyze(plan: Plan, loader: loading.Loader, report: Report) -> None:
         report.warn(f"The restore is committed, but ANALYZE failed: {plan.target.scrub(str(error))}")
 
 
-def _remember(plan: Plan, tables: tuple[TableRows, ...], survey: Survey, report: Report) -> None:
+def _remember(plan: Plan, tables: tuple[TableRows, ...], survey: Survey, proven: State | None, report: Report) -> None:
+    facts = comparing.to_facts(proven) if proven is not None else {}
+    if plan.dump.manifest is not None and "checksums" in plan.dump.manifest.facts:
+        facts = {**facts, "checksums": plan.dump.manifest.facts["checksums"]}
     record = records.Record(
         database=plan.target.label,
         file=str(plan.dump.path.resolve()),
@@ -276,6 +333,8 @@ def _remember(plan: Plan, tables: tuple[TableRows, ...], survey: Survey, report:
         tables=tables,
         sequences=tuple(sorted(survey.sequences.values())),
         dumped=tables,
+        facts=facts,
+        schemas=plan.dump.outline.schemas if plan.request.clean else (),
     )
     try:
         records.write(records.place(plan.settings.dumps, plan.target, plan.server), record)

@@ -1,4 +1,4 @@
-"""Verify: what the database holds now, beside what the dump held."""
+"""Verify: what the database holds now, beside what a dump held, or beside another database."""
 
 from __future__ import annotations
 
@@ -9,90 +9,127 @@ from typing import TYPE_CHECKING
 from ..archive.lexer import LexError, lex
 from ..archive.survey import Survey
 from ..errors import BadInputError
-from ..postgres import facts, health
+from ..postgres import facts, health, ills, state
 from ..postgres.session import connected, server_facts, translated
-from . import dumpfile, records
+from . import comparing, dumpfile, records
 
 if TYPE_CHECKING:
-    from ..archive.manifest import SequenceValue, TableRows
+    from collections.abc import Collection
+
     from ..postgres.health import Health
+    from ..postgres.ills import Ill
     from ..postgres.session import ServerFacts
+    from ..postgres.state import Key, State
     from ..postgres.target import Target
     from ..settings import Settings
+    from .comparing import Line
     from .report import Report
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asked for.
+
+    :ivar file: A dump to compare with; empty for the one last restored.
+    :ivar against: The variable that holds another database's URL; empty for none.
+    :ivar checksums: Compare the content of every table, too.
+    """
+
+    file: str = ""
+    against: str = ""
+    checksums: bool = False
 
 
 @dataclass(frozen=True)
 class Expected:
     """What the database should hold.
 
-    :ivar source: The dump's file name.
-    :ivar tables: Rows per table; `dumped` those of the dump itself, where a migration of ours came after it.
+    :ivar source: The dump's file name, or the other database.
+    :ivar restored: When; `migrated` when a migration of ours came after it.
+    :ivar dumped: Rows in the dump itself, where a migration of ours came after it.
+    :ivar schemas: The schemas that should hold nothing else.
     """
 
     source: str
-    restored: str
-    migrated: str
-    tables: tuple[TableRows, ...]
-    sequences: tuple[SequenceValue, ...]
-    dumped: tuple[TableRows, ...]
-
-
-@dataclass(frozen=True)
-class Line:
-    """One table, or one sequence, beside what it should be; None where it is missing."""
-
-    kind: str
-    name: str
-    expected: int | None
-    found: int | None
-    since: int | None = None
-
-    @property
-    def same(self) -> bool:
-        """Whether it is as it should be; what nobody expected is no difference."""
-        return self.expected is None or self.expected == self.found
+    state: State
+    restored: str = ""
+    migrated: str = ""
+    dumped: dict[Key, int] | None = None
+    schemas: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Verified:
-    """The whole comparison."""
+    """The whole comparison.
+
+    :ivar lines: What does not agree, the differences first.
+    :ivar ills: What is wrong in itself, whatever the dump says.
+    """
 
     target: Target
     server: ServerFacts
     expected: Expected | None
+    found: State
     lines: tuple[Line, ...]
     health: Health
+    ills: tuple[Ill, ...]
 
     @property
     def differences(self) -> list[Line]:
-        """The lines that differ."""
-        return [line for line in self.lines if not line.same]
-
-    @property
-    def differences_with(self) -> str:
-        """What it was compared with, for a sentence."""
-        return self.expected.source if self.expected else "nothing"
+        """The lines that are differences."""
+        return [line for line in self.lines if line.fatal]
 
 
-def verify(settings: Settings, file: str, report: Report) -> Verified:
-    """Compare the database with a dump: the named one, else the one last restored into it.
+def verify(settings: Settings, request: Request, report: Report) -> Verified:
+    """Compare the database with a dump or with another database, each in one snapshot.
 
-    :raises TaskError: The dump or the database can't be read. Nothing is ever changed.
+    :raises TaskError: The dump or a database can't be read. Nothing is ever changed.
     """
     target = settings.target()
     with connected(target, lock_timeout=settings.lock_timeout) as connection, translated("Reading the database failed"):
         server = server_facts(connection)
-        expected = _of_file(settings, file, report) if file else _of_record(settings, target, server)
-        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        connection.execute("SET LOCAL row_security = off")
+        expected = _expected(settings, request, target, server, report)
+        summed: Collection[Key] = ()
+        if request.checksums and expected is not None:
+            summed = expected.state.checksums
+            if not summed and expected.state.rows:
+                raise BadInputError(
+                    f"{expected.source} has no checksums to compare with: it was made without --checksums. Nothing was "
+                    f"compared."
+                )
         report.progress("counting", 0, 0, "")
-        tables = facts.tables(connection)
-        counted = {table.key: rows for table, rows in facts.count(connection, tables)}
-        sequences = facts.sequences(connection)
-        found = health.read(connection, target.schema or "public")
-        connection.execute("ROLLBACK")
-    return Verified(target, server, expected, _lines(expected, counted, sequences), found)
+        with state.snapshot(connection):
+            found = state.read(connection, summed=summed)
+            shown = health.read(connection, target.schema or "public")
+            wrong = tuple(ills.read(connection, target.schema or "public", found.sequences))
+    lines = comparing.compare(expected.state, found, schemas=expected.schemas) if expected else []
+    return Verified(target, server, expected, found, tuple(lines), shown, wrong)
+
+
+def _expected(
+    settings: Settings, request: Request, target: Target, server: ServerFacts, report: Report
+) -> Expected | None:
+    if request.file and request.against:
+        raise BadInputError("--file and --against-url-env do not go together. Nothing was compared.")
+    if request.against:
+        return _of_database(settings, request, report)
+    return _of_file(settings, request.file, report) if request.file else _of_record(settings, target, server)
+
+
+def _of_database(settings: Settings, request: Request, report: Report) -> Expected:
+    other = settings.target(request.against)
+    report.progress(f"reading {other.label}", 0, 0, "")
+    with (
+        connected(other, lock_timeout=settings.lock_timeout) as connection,
+        translated(f"Reading {other.label} failed"),
+        state.snapshot(connection),
+    ):
+        summed = [table.key for table in facts.tables(connection)] if request.checksums else []
+        found = state.read(connection, summed=summed)
+    names = {key[0] for key in found.rows} | {
+        comparing.schema_of(name) for each in found.objects.values() for name in each
+    }
+    return Expected(other.label, found, schemas=tuple(names))
 
 
 def _of_record(settings: Settings, target: Target, server: ServerFacts) -> Expected | None:
@@ -100,7 +137,12 @@ def _of_record(settings: Settings, target: Target, server: ServerFacts) -> Expec
     if record is None:
         return None
     return Expected(
-        Path(record.file).name, record.restored, record.migrated, record.tables, record.sequences, record.dumped
+        Path(record.file).name,
+        comparing.from_parts(record.tables, record.sequences, record.facts),
+        record.restored,
+        record.migrated,
+        {(each.schema, each.name): each.rows for each in record.dumped},
+        record.schemas,
     )
 
 
@@ -108,33 +150,12 @@ def _of_file(settings: Settings, file: str, report: Report) -> Expected:
     path = dumpfile.choose(settings, file, report)
     dump = dumpfile.prove(settings, path, report)
     if dump.manifest is not None:
-        tables, sequences = dump.manifest.tables, dump.manifest.sequences
-    else:
-        survey = Survey()
-        try:
-            with dump.open() as source:
-                for _ in survey.watch(lex(source.chunks())):
-                    report.progress("reading the dump", source.position, dump.size, "bytes")
-        except LexError as error:
-            raise BadInputError(f"{path.name} can't be read: {error}.") from None
-        tables, sequences = survey.tables(), tuple(sorted(survey.sequences.values()))
-    return Expected(path.name, "", "", tables, sequences, tables)
-
-
-def _lines(
-    expected: Expected | None,
-    counted: dict[tuple[str, str], int],
-    sequences: dict[tuple[str, str], tuple[int, bool]],
-) -> tuple[Line, ...]:
-    wanted = {(each.schema, each.name): each.rows for each in expected.tables} if expected else {}
-    dumped = {(each.schema, each.name): each.rows for each in expected.dumped} if expected else {}
-    lines = [
-        Line("table", ".".join(key), wanted.get(key), counted.get(key), dumped.get(key))
-        for key in sorted(wanted.keys() | counted.keys())
-    ]
-    for each in expected.sequences if expected else ():
-        value = sequences.get((each.schema, each.name))
-        if value != (each.value, each.is_called):
-            found = None if value is None else value[0]
-            lines.append(Line("sequence", f"{each.schema}.{each.name}", each.value, found))
-    return tuple(lines)
+        return Expected(path.name, comparing.of_manifest(dump.manifest))
+    survey = Survey()
+    try:
+        with dump.open() as source:
+            for _ in survey.watch(lex(source.chunks())):
+                report.progress("reading the dump", source.position, dump.size, "bytes")
+    except LexError as error:
+        raise BadInputError(f"{path.name} can't be read: {error}.") from None
+    return Expected(path.name, comparing.from_parts(survey.tables(), tuple(survey.sequences.values()), {}))

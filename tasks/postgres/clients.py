@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -107,10 +108,12 @@ def _clients(name: str, bin_dir: Path | None, environ: Mapping[str, str]) -> Ite
         if path is None or (real := Path(path).resolve()).name == "pg_wrapper" or real in seen:
             continue
         seen.add(real)
-        done = process.run([path, "--version"])
-        version = _VERSION.search(done.stdout)
-        if done.returncode == 0 and version is not None:
-            yield Client(int(version[1]), int(version[2] or 0), Path(path))
+        # One that does not run must not hide another one that does.
+        with contextlib.suppress(MissingProgramError):
+            done = process.run([path, "--version"])
+            version = _VERSION.search(done.stdout)
+            if done.returncode == 0 and version is not None:
+                yield Client(int(version[1]), int(version[2] or 0), Path(path))
 
 
 def _folders(environ: Mapping[str, str]) -> Iterator[Path]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import psycopg
 
 from .. import process
 from ..errors import ServerError, TaskError, WorkError
@@ -19,8 +22,22 @@ _PATIENCE = 10.0
 _PAUSE = 0.25
 
 
-def commit(wire: Wire, xid: str, target: Target) -> None:
+@dataclass(frozen=True)
+class Sentences:
+    """How a kind of work speaks of its commit, each with its period.
+
+    :ivar done: It was committed; `undone` it was rolled back; `unknown` nobody can be asked.
+    """
+
+    done: str
+    undone: str
+    unknown: str
+
+
+def commit(wire: Wire, xid: str, target: Target, sentences: Sentences) -> None:
     """Commit, and find out what became of it if nobody says.
+
+    An interruption cancels a commit that can still be cancelled; the caller then asks :func:`outcome`.
 
     :param xid: The transaction's id, for `pg_xact_status`.
     :raises WorkError: It was rolled back.
@@ -29,41 +46,28 @@ def commit(wire: Wire, xid: str, target: Target) -> None:
     try:
         tag = wire.run(b"COMMIT")
     except StatementError as error:
-        raise WorkError(f"The commit was refused: {error}. {target.label} is as it was.") from None
+        raise WorkError(f"The commit was refused: {error}. {sentences.undone}") from None
     except LostError as error:
-        _settle(xid, target, target.scrub(str(error)))
-    except process.Interruption as interruption:
-        interruption.state = _after_interruption(xid, target)
+        _settle(xid, target, target.scrub(str(error)), sentences)
+    except process.Interruption:
+        wire.cancel()
         raise
     else:
         if tag != "COMMIT":
-            raise WorkError(f"The server rolled back instead of committing; {target.label} is as it was.")
+            raise WorkError(f"The server rolled back instead of committing. {sentences.undone}")
 
 
-def _settle(xid: str, target: Target, why: str) -> None:
+def outcome(xid: str, target: Target, sentences: Sentences) -> str:
+    """Ask the server what became of a commit, and choose the sentence that is true."""
+    status = _status(xid, target)
+    return {"committed": sentences.done, "aborted": sentences.undone}.get(status, sentences.unknown)
+
+
+def _settle(xid: str, target: Target, why: str, sentences: Sentences) -> None:
     """Return if it was committed after all."""
-    status = _status(xid, target)
-    if status == "aborted":
-        raise ServerError(
-            f"The connection was lost in the commit ({why}), which was rolled back; {target.label} is as it was."
-        )
-    if status != "committed":
-        raise ServerError(
-            f"The connection was lost in the commit ({why}), and {target.label} can't be asked what became of it: it "
-            f"holds either all of the dump or what it held before. Look with `inv db.verify --file=` of this dump."
-        )
-
-
-def _after_interruption(xid: str, target: Target) -> str:
-    status = _status(xid, target)
-    if status == "committed":
-        return "The restore was already committed: the database holds the dump."
-    if status == "aborted":
-        return f"The restore was rolled back; {target.label} is as it was."
-    return (
-        f"The signal came in the commit, and {target.label} can't be asked what became of it: it holds either all of "
-        f"the dump or what it held before. Look with `inv db.verify --file=` of this dump."
-    )
+    found = outcome(xid, target, sentences)
+    if found != sentences.done:
+        raise ServerError(f"The connection was lost in the commit ({why.rstrip('.')}). {found}")
 
 
 def _status(xid: str, target: Target) -> str:
@@ -73,7 +77,10 @@ def _status(xid: str, target: Target) -> str:
         try:
             with connected(target) as other:
                 status = one(other, "SELECT pg_xact_status(%s::text::xid8)", [xid])[0]
-        except TaskError:
+        except psycopg.errors.InvalidParameterValue:
+            # A server that crashed before anything of the transaction was on disk does not know its id any more.
+            status = "aborted"
+        except (TaskError, psycopg.Error):
             status = None
         if status in {"committed", "aborted"}:
             return str(status)

@@ -32,7 +32,7 @@ def literal(text: str) -> bytes:
 
 
 def rows(wire: Wire, key: Key) -> int:
-    """Count one table, without its children but with its partitions."""
+    """Count one table, without its children but with its partitions, foreign ones aside."""
     return _counts(wire, [(key, b"")])[key]
 
 
@@ -43,7 +43,7 @@ def compare(wire: Wire, expected: Mapping[Key, int], conditions: Mapping[Key, st
     """
     expected = dict(expected)
     for root in _partitioned(wire, [key for key, count in expected.items() if count]):
-        below = [key for key in _partitions(wire, root) if key in expected]
+        below = [key for key in _partitions(wire, root, b"p', 'r") if key in expected]
         expected[root] += sum(expected.pop(key) for key in below if key != root)
     found = _counts(wire, [(key, conditions.get(key, "").encode()) for key in expected])
     return {key: (want, found[key]) for key, want in expected.items() if found[key] != want}
@@ -77,15 +77,18 @@ def sequences(wire: Wire, keys: Sequence[Key]) -> dict[Key, tuple[int, bool]]:
 
 
 def _counts(wire: Wire, keys: Sequence[tuple[Key, bytes]]) -> dict[Key, int]:
-    found = {}
-    whole = set(_partitioned(wire, [key for key, _ in keys]))
-    for batch in _batches(keys):
+    found = dict.fromkeys((key for key, _ in keys), 0)
+    whole = set(_partitioned(wire, list(found)))
+    # Whose count it is, what is counted, and under which condition.
+    counted = [(key, key, condition) for key, condition in keys if key not in whole]
+    counted += [(key, each, b"") for key in found if key in whole for each in _partitions(wire, key, b"r")]
+    for batch in _batches(counted):
         parts = [
-            b"SELECT %d, count(*) FROM %s%s %s" % (at, b"" if key in whole else b"ONLY ", quoted(key), condition)
-            for at, (key, condition) in enumerate(batch)
+            b"SELECT %d, count(*) FROM ONLY %s %s" % (at, quoted(table), condition)
+            for at, (_, table, condition) in enumerate(batch)
         ]
         for at, count in wire.ask(b" UNION ALL ".join(parts)):
-            found[batch[int(at or 0)][0]] = int(count or 0)
+            found[batch[int(at or 0)][0]] += int(count or 0)
     return found
 
 
@@ -101,11 +104,12 @@ def _partitioned(wire: Wire, keys: Sequence[Key]) -> list[Key]:
     return found
 
 
-def _partitions(wire: Wire, root: Key) -> list[Key]:
+def _partitions(wire: Wire, root: Key, kinds: bytes) -> list[Key]:
     found = wire.ask(
         b"SELECT n.nspname, c.relname FROM pg_catalog.pg_partition_tree(%s) t"
         b" JOIN pg_catalog.pg_class c ON c.oid = t.relid"
-        b" JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace" % literal(_text(root))
+        b" JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('%s')"
+        % (literal(_text(root)), kinds)
     )
     return [(_decoded(schema), _decoded(name)) for schema, name in found]
 

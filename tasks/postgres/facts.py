@@ -85,17 +85,24 @@ def lock(connection: Connection, locked: Sequence[Table]) -> None:
 
 
 def rewritten(connection: Connection, locked: Iterable[Table]) -> list[Table]:
-    """Find tables that were truncated or rewritten since the snapshot was taken.
+    """Find tables that were truncated, rewritten, renamed or replaced since the snapshot was taken.
 
     In an older snapshot such a table shows no rows, to us and to pg_dump alike (PostgreSQL manual, 13.6
     Caveats), so that counts agree on nothing. The catalogue's row, read by the snapshot, and
-    `pg_relation_filenode`, which knows the present, then name different files.
+    `pg_relation_filenode`, which knows the present, then name different files. And where two tables have
+    swapped their names, one's rows would be dumped under the other's definition.
     """
     by_oid = {table.oid: table for table in locked}
     rows = connection.execute(
-        "SELECT oid FROM unnest(%s::oid[], %s::oid[]) AS t(oid, filenode)"
-        " WHERE pg_relation_filenode(oid) IS DISTINCT FROM filenode",
-        [list(by_oid), [table.filenode for table in by_oid.values()]],
+        "SELECT oid FROM unnest(%s::oid[], %s::oid[], %s::text[], %s::text[]) AS t(oid, filenode, schema, name)"
+        " WHERE pg_relation_filenode(oid) IS DISTINCT FROM filenode"
+        "    OR to_regclass(format('%%I.%%I', schema, name)) IS DISTINCT FROM oid",
+        [
+            list(by_oid),
+            [table.filenode for table in by_oid.values()],
+            [table.schema for table in by_oid.values()],
+            [table.name for table in by_oid.values()],
+        ],
     )
     return [by_oid[oid] for (oid,) in rows]
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from .session import Connection
 
+TABLE = "_prisma_migrations"
 _SHOWN = 10
 _OURS = """
    AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
@@ -79,19 +80,36 @@ def read(connection: Connection, schema: str) -> Health:
     )
 
 
-def _migrations(connection: Connection, schema: str) -> tuple[Migration, ...] | None:
-    table = sql.Identifier(schema, "_prisma_migrations")
-    exists = connection.execute(
-        "SELECT count(*) = 4 FROM pg_catalog.pg_attribute WHERE attrelid = pg_catalog.to_regclass(%s) AND attname IN"
-        " ('migration_name', 'started_at', 'finished_at', 'rolled_back_at') AND NOT attisdropped",
-        [table.as_string()],
+def history(connection: Connection, schema: str) -> list[dict[str, str]] | None:
+    """Read the whole migration history, as a manifest holds it; None without `_prisma_migrations`."""
+    if not _has_history(connection, schema):
+        return None
+    rows = connection.execute(
+        sql.SQL(
+            "SELECT migration_name, coalesce(finished_at::text, ''), coalesce(rolled_back_at::text, ''), checksum"
+            " FROM {} ORDER BY started_at, migration_name"
+        ).format(sql.Identifier(schema, TABLE))
+    )
+    keys = ("name", "finished", "rolled_back", "checksum")
+    return [dict(zip(keys, (str(value) for value in row), strict=True)) for row in rows]
+
+
+def _has_history(connection: Connection, schema: str) -> bool:
+    row = connection.execute(
+        "SELECT count(*) = 5 FROM pg_catalog.pg_attribute WHERE attrelid = pg_catalog.to_regclass(%s) AND attname IN"
+        " ('migration_name', 'started_at', 'finished_at', 'rolled_back_at', 'checksum') AND NOT attisdropped",
+        [sql.Identifier(schema, TABLE).as_string()],
     ).fetchone()
-    if exists is None or not exists[0]:
+    return row is not None and bool(row[0])
+
+
+def _migrations(connection: Connection, schema: str) -> tuple[Migration, ...] | None:
+    if not _has_history(connection, schema):
         return None
     rows = connection.execute(
         sql.SQL(
             "SELECT migration_name, finished_at, rolled_back_at FROM {}"
             " ORDER BY started_at DESC, migration_name LIMIT {}"
-        ).format(table, _SHOWN)
+        ).format(sql.Identifier(schema, TABLE), _SHOWN)
     )
     return tuple(Migration(str(name), finished, rolled_back) for name, finished, rolled_back in rows)

@@ -31,8 +31,18 @@ _ACL_VERBS = frozenset({"GRANT", "GRANT ON SCHEMA", "DEFAULT PRIVILEGES"})
 _INSERTED = re.compile(r"INSERT \d+ (\d+)")
 _PLACEHOLDER = re.compile(rb"\bAS\s+SELECT(\s+NULL::|\s*;)")
 _CREATE_TRANSFORM = re.compile(rb"\ACREATE\s+TRANSFORM\b")
-_DENIED = "42501"
-_NEEDED = "2BP01"
+# What `pg_dump --clean` without --if-exists writes to take something away.
+_TAKES_AWAY = re.compile(
+    rb"""(?:DROP\s
+        |ALTER\s(?:FOREIGN\s)?TABLE\s.*\sDROP\s(?:CONSTRAINT|DEFAULT|IDENTITY)\b
+        |SELECT\s+pg_catalog\.lo_unlink\()""",
+    re.DOTALL | re.VERBOSE,
+)
+_IF_EXISTS = re.compile(rb"\sIF\sEXISTS\s")
+_DENIED = frozenset({"42501"})
+_NEEDED = frozenset({"2BP01"})
+# Undefined table, column, function, object, schema.
+_ABSENT = frozenset({"42P01", "42703", "42883", "42704", "3F000"})
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,7 @@ class Rules:
     """What a restore leaves out.
 
     :ivar owners: Set the owners that the dump names; `privileges` the grants.
+    :ivar strict: Fail where an owner or a grant can't be set.
     :ivar settable: The roles that exist here and that we may make owners.
     :ivar roles: The roles that exist here.
     :ivar parameters: The names of the server's settings.
@@ -47,6 +58,7 @@ class Rules:
 
     owners: bool
     privileges: bool
+    strict: bool
     roles: frozenset[str]
     settable: frozenset[str]
     parameters: frozenset[str]
@@ -73,6 +85,7 @@ class Loader:
     def __post_init__(self) -> None:
         self.wire = Wire(self.connection)
         self._created: set[tuple[str, str]] = set()
+        self._parted: set[tuple[str, str]] = set()
         self._views: set[tuple[str, str]] = set()
         self._before: dict[tuple[str, str], int] = {}
         self._conditions: dict[tuple[str, str], str] = {}
@@ -102,6 +115,9 @@ class Loader:
             self._schema_grants.setdefault(action.name, []).append((event.text, action))
         else:
             self._bring_back(before=action)
+            if action.verb == "SET SESSION AUTHORIZATION" and action.roles:
+                # Somebody else may need the schema's grants to reach what they grant on.
+                self._grant_on_schemas()
             self._run(event.text, action)
         self._remember(event.text, action)
         return True
@@ -125,12 +141,16 @@ class Loader:
         self._open = None
 
     def finish(self) -> None:
-        """Do what waits for the end: grants on schemas that stay, and default privileges.
+        """Do what waits for the end: grants on schemas that stay, and default privileges."""
+        self.check_rows()
+        self._bring_back()
+        self._grant_on_schemas()
+
+    def _grant_on_schemas(self) -> None:
+        """Set what the dump grants on schemas that stay.
 
         Grants that change nothing are undone, as they would change the order in which the next dump shows them.
         """
-        self.check_rows()
-        self._bring_back()
         for schema, statements in self._schema_grants.items():
             before = privileges.of_schema(self.wire, schema)
             self.wire.run(b"SAVEPOINT invoke_postgres_schema")
@@ -194,13 +214,18 @@ class Loader:
         if not self.rules.owners:
             return "owners (--no-owner)"
         missing = [role for role in action.roles if role not in self.rules.settable]
-        return f"owner {missing[0]}, missing here or not ours to set" if missing else ""
+        return self._forgiven(f"owner {missing[0]}, missing here or not ours to set") if missing else ""
 
     def _acl_omission(self, action: Action) -> str:
         if not self.rules.privileges:
             return "grants (--no-acl)"
         missing = [role for role in action.roles if role not in self.rules.roles]
-        return f"grants for {missing[0]}, missing here" if missing else ""
+        return self._forgiven(f"grants for {missing[0]}, missing here") if missing else ""
+
+    def _forgiven(self, reason: str) -> str:
+        if self.rules.strict:
+            raise WorkError(f"{reason}, and --strict was asked for")
+        return reason
 
     def _may_become(self, action: Action) -> bool:
         allowed = self.server.superuser and self.rules.owners and self.rules.privileges
@@ -242,6 +267,9 @@ class Loader:
         """Look at a table that was here before, the first time that rows go into it."""
         if key in self._before:
             return
+        if key in self._parted:
+            self._before[key] = 0
+            return
         condition = counting.extension_condition(self.wire, key)
         if condition is not None:
             # The dump holds the rows that people added to an extension's own table: all of them.
@@ -252,8 +280,9 @@ class Loader:
             self._before[key] = counting.rows(self.wire, key)
 
     def _remember(self, text: bytes, action: Action) -> None:
-        if action.verb == "CREATE TABLE" and b"PARTITION BY" not in text:
-            self._created.add((action.schema, action.name))
+        if action.verb == "CREATE TABLE":
+            created = self._parted if b"PARTITION BY" in text else self._created
+            created.add((action.schema, action.name))
         elif action.verb == "SET SESSION AUTHORIZATION":
             self._somebody_else = bool(action.roles)
         elif action.verb == "CREATE VIEW":
@@ -270,7 +299,10 @@ class Loader:
 
     def _run(self, text: bytes, action: Action) -> None:
         if action.verb in _ACL_VERBS | {"OWNER"} and not self.server.superuser:
-            self._try(text, _DENIED, f"{'owners' if action.verb == 'OWNER' else 'grants'} that are not ours to set")
+            reason = f"{'owners' if action.verb == 'OWNER' else 'grants'} that are not ours to set"
+            self._try(text, frozenset() if self.rules.strict else _DENIED, reason)
+        elif _TAKES_AWAY.match(text) and not _IF_EXISTS.search(text):
+            self._try(text, _ABSENT, "DROP of what is not here")
         elif text.startswith(b"DROP TRANSFORM"):
             # Up to 17 every function of the language that has an argument of the type depends on it, those of
             # extensions too, although none uses it.
@@ -280,23 +312,23 @@ class Loader:
         else:
             self.wire.run(text)
 
-    def _try(self, text: bytes, sqlstate: str, reason: str) -> None:
+    def _try(self, text: bytes, forgiven: frozenset[str], reason: str) -> None:
         """Send what may be refused, so that a refusal does not end the transaction.
 
-        :param sqlstate: The refusal that leaves the statement out, for this reason.
+        :param forgiven: The refusals that leave the statement out, for this reason.
         """
         self.wire.run(b"SAVEPOINT invoke_postgres")
         try:
             self.wire.run(text)
         except StatementError as error:
-            if error.sqlstate != sqlstate:
+            if error.sqlstate not in forgiven:
                 raise
             self.wire.run(b"ROLLBACK TO SAVEPOINT invoke_postgres")
             self.left_out[reason] += 1
         self.wire.run(b"RELEASE SAVEPOINT invoke_postgres")
 
 
-def rules(connection: Connection, *, owners: bool, privileges: bool) -> Rules:
+def rules(connection: Connection, *, owners: bool, privileges: bool, strict: bool = False) -> Rules:
     """Ask the server what a restore has to leave out."""
     roles = connection.execute(
         "SELECT rolname, pg_catalog.pg_has_role(oid, 'MEMBER') FROM pg_catalog.pg_roles"
@@ -305,6 +337,7 @@ def rules(connection: Connection, *, owners: bool, privileges: bool) -> Rules:
     return Rules(
         owners=owners,
         privileges=privileges,
+        strict=strict,
         roles=frozenset(str(name) for name, _ in roles),
         settable=frozenset(str(name) for name, member in roles if member),
         parameters=frozenset(str(name).lower() for (name,) in parameters),

@@ -124,3 +124,16 @@ def refused(what: str) -> BadInputError:
 def twice(name: str) -> BadInputError:
     """Make the error of a parameter that has two values."""
     return refused(f"gives {printable(name)} twice, with different values: leave one out")
+
+
+def with_database(url: str, name: str) -> str:
+    """Give a URL, as a person wrote it, another database, and change nothing else.
+
+    :param name: Letters, digits and underscores.
+    :raises BadInputError: It names its database otherwise than behind the host.
+    """
+    scheme, _, rest = url.partition("://")
+    found = re.fullmatch(r"([^/?]*)/([^?]*)(\?.*)?", rest, re.DOTALL)
+    if found is None or not found[2] or "dbname" in parameters((found[3] or "?")[1:]):
+        raise refused("does not name its database behind the host, as in host:5432/shop")
+    return f"{scheme}://{found[1]}/{name}{found[3] or ''}"

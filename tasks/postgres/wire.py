@@ -7,6 +7,7 @@ seen at once, and data is flushed as it goes, so that libpq's buffer stays small
 
 from __future__ import annotations
 
+import contextlib
 import select
 from typing import TYPE_CHECKING, TypeVar
 
@@ -49,6 +50,7 @@ class Wire:
     """
 
     def __init__(self, connection: Connection) -> None:
+        self._connection = connection
         self._pgconn = connection.pgconn
         self._poll = select.poll()
         self._pgconn.nonblocking = 1
@@ -66,7 +68,7 @@ class Wire:
         """
         result = self._send(statement)
         if result.status not in _FINE:
-            raise WorkError("a statement asked to send or fetch COPY data, which a dump never does; rolled back")
+            raise WorkError("a statement asked to send or fetch COPY data, which a dump never does")
         return (result.command_status or b"").decode()
 
     def ask(self, query: bytes) -> list[list[bytes | None]]:
@@ -77,7 +79,7 @@ class Wire:
     def copy(self, statement: bytes) -> None:
         """Begin a COPY … FROM stdin."""
         if self._send(statement).status != pq.ExecStatus.COPY_IN:
-            raise WorkError("the server did not take a COPY as one; rolled back")
+            raise WorkError("the server did not take a COPY as one")
 
     def data(self, piece: Buffer) -> None:
         """Send a piece of COPY data."""
@@ -90,22 +92,35 @@ class Wire:
         tag = self._result().command_status or b""
         return int(tag.rpartition(b" ")[2] or 0)
 
+    def cancel(self) -> None:
+        """Ask the server to stop what it does for us; it may come too late."""
+        with contextlib.suppress(psycopg.Error):
+            self._connection.cancel_safe(timeout=5)
+
     def _send(self, statement: bytes) -> PGresult:
         self._try(lambda: self._pgconn.send_query_params(statement, []))
         return self._result()
 
     def _result(self) -> PGresult:
-        """Wait for the result of what was sent; the last one is taken unless a COPY begins."""
+        """Wait for the result of what was sent: the first error, else the last one, unless a COPY begins.
+
+        Behind the server's own last words libpq puts an error of its own, that the connection was lost.
+        """
         self._flush()
         last: PGresult | None = None
         while True:
             while self._pgconn.is_busy():
                 self._wait(select.POLLIN)
-                self._try(self._pgconn.consume_input)
+                try:
+                    self._pgconn.consume_input()
+                except psycopg.Error:
+                    # What the server said last is still to be had.
+                    break
             result = self._pgconn.get_result()
             if result is None:
                 break
-            last = result
+            if last is None or last.status != pq.ExecStatus.FATAL_ERROR:
+                last = result
             if result.status == pq.ExecStatus.COPY_IN:
                 break
         if last is None:
@@ -120,7 +135,7 @@ class Wire:
                 self._try(self._pgconn.consume_input)
 
     def _wait(self, events: int) -> int:
-        self._poll.register(self._pgconn.socket, events)
+        self._poll.register(self._try(lambda: self._pgconn.socket), events)
         found = self._poll.poll()
         return found[0][1] if found else 0
 

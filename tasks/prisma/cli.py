@@ -36,6 +36,11 @@ class Prisma:
     version: str
 
 
+def installed(root: Path) -> bool:
+    """Tell whether a project has a Prisma of its own."""
+    return (root / "node_modules" / ".bin" / "prisma").exists()
+
+
 def find(root: Path, environ: Mapping[str, str]) -> Prisma:
     """Find the Prisma that the project has installed for itself; another one would be another version.
 
@@ -46,13 +51,12 @@ def find(root: Path, environ: Mapping[str, str]) -> Prisma:
         raise MissingProgramError(
             "Node.js is not on PATH, and Prisma needs it. Install Node.js 20 or newer. Nothing was touched."
         )
-    program = root / "node_modules" / ".bin" / "prisma"
-    if not program.exists():
+    if not installed(root):
         raise MissingProgramError(
             f"There is no Prisma in {root} (node_modules/.bin/prisma is missing). Install the project's packages there "
             f"with `{_install(root)}`, or name the folder that has it in INVOKE_DB_PRISMA_DIR. Nothing was touched."
         )
-    return Prisma(program, root, _version(root))
+    return Prisma(root / "node_modules" / ".bin" / "prisma", root, _version(root))
 
 
 def _install(root: Path) -> str:

@@ -1,0 +1,132 @@
+"""Two states of a database side by side, and what of it is a difference."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..archive.statements import qualified
+from ..postgres import objects
+from ..postgres.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+    from ..archive.manifest import Manifest, SequenceValue, TableRows
+
+_FIRST_NAME = re.compile(r'("(?:[^"]|"")+"|[^".(]+)\.')
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing beside what it should be.
+
+    :ivar kind: `table`, `sequence`, `content`, `extension`, or the kind of an object.
+    :ivar expected: As people read it, and so `found`; `missing` where there is none.
+    :ivar fatal: Whether it is a difference; else it is only told.
+    """
+
+    kind: str
+    name: str
+    expected: str
+    found: str
+    fatal: bool
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}: expected {self.expected}, found {self.found}"
+
+
+def compare(expected: State, found: State, *, schemas: Collection[str] = ()) -> list[Line]:
+    """Compare what a database should hold with what it holds.
+
+    :param schemas: The schemas that should hold nothing else; an extra object elsewhere is not even told.
+    :return: The lines that do not agree, the fatal ones first.
+    """
+    return [
+        *_rows(expected, found),
+        *_sequences(expected, found),
+        *objects_and_content(expected, found, schemas),
+    ]
+
+
+def objects_and_content(expected: State, found: State, schemas: Collection[str]) -> list[Line]:
+    """Compare all but rows and sequences, which a restore proves in its own way; the fatal lines first."""
+    lines = [*_checksums(expected, found), *_objects(expected, found, schemas), *_extensions(expected, found)]
+    return sorted(lines, key=lambda line: not line.fatal)
+
+
+def _rows(expected: State, found: State) -> Iterator[Line]:
+    for key, want in expected.rows.items():
+        have = found.rows.get(key)
+        if have != want:
+            yield Line("table", ".".join(key), f"{want:,} rows", "missing" if have is None else f"{have:,} rows", True)
+
+
+def _sequences(expected: State, found: State) -> Iterator[Line]:
+    for key, want in expected.sequences.items():
+        have = found.sequences.get(key)
+        if have != want:
+            yield Line("sequence", ".".join(key), _value(want), "missing" if have is None else _value(have), True)
+
+
+def _value(value: tuple[int, bool]) -> str:
+    return f"{value[0]:,}" + ("" if value[1] else " (not used yet)")
+
+
+def _checksums(expected: State, found: State) -> Iterator[Line]:
+    for key, want in expected.checksums.items():
+        have = found.checksums.get(key)
+        if have is not None and have != want:
+            yield Line("content", ".".join(key), f"checksum {want}", f"checksum {have}", True)
+
+
+def _objects(expected: State, found: State, schemas: Collection[str]) -> Iterator[Line]:
+    same_major = expected.major == found.major
+    for each in objects.compare(expected.objects, found.objects, same_major=same_major):
+        if each.what == "extra":
+            if schema_of(each.name) in schemas:
+                yield Line(each.kind, each.name, "nothing", "one that is not in the dump", True)
+        else:
+            what = "missing" if each.what == "missing" else "another definition"
+            yield Line(each.kind, each.name, "as in the dump", what, True)
+
+
+def schema_of(identity: str) -> str:
+    """Tell the schema of an object by its identity as SQL writes it; empty where it has none."""
+    found = _FIRST_NAME.match(identity)
+    return qualified(found[1].encode("utf-8", "surrogateescape"))[1] if found else ""
+
+
+def _extensions(expected: State, found: State) -> Iterator[Line]:
+    for name, version in expected.extensions.items():
+        have = found.extensions.get(name)
+        if have != version:
+            yield Line("extension", name, version, have or "missing", False)
+
+
+def of_manifest(manifest: Manifest) -> State:
+    """Read the state that a manifest describes."""
+    return from_parts(manifest.tables, manifest.sequences, manifest.facts)
+
+
+def from_parts(tables: Iterable[TableRows], sequences: Iterable[SequenceValue], facts: Mapping[str, Any]) -> State:
+    """Put a state together from what a manifest or a record of a restore holds."""
+    return State(
+        major=int(facts.get("major", 0)),
+        rows={(each.schema, each.name): each.rows for each in tables},
+        sequences={(each.schema, each.name): (each.value, each.is_called) for each in sequences},
+        objects=objects.from_document(facts.get("objects", {})),
+        extensions=dict(facts.get("extensions", {})),
+        checksums={(schema, name): total for schema, name, total in facts.get("checksums", [])},
+    )
+
+
+def to_facts(state: State) -> Mapping[str, Any]:
+    """Write what a manifest holds of a state beside tables and sequences."""
+    return {
+        "major": state.major,
+        "objects": objects.to_document(state.objects),
+        "extensions": dict(state.extensions),
+        "checksums": [[*key, total] for key, total in sorted(state.checksums.items())],
+    }

@@ -1,0 +1,83 @@
+"""Inspect: what a dump holds, from its manifest, or by reading a foreign one to its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..archive import manifest as manifests
+from ..archive.history import History, Past
+from ..archive.lexer import LexError, lex
+from ..archive.survey import Survey
+from ..errors import BadInputError
+from . import dumpfile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..archive.manifest import Manifest, Outline, TableRows
+    from ..settings import Settings
+    from .report import Report
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What a dump holds.
+
+    :ivar manifest: None for a foreign dump, which was read instead.
+    :ivar size: Bytes of the file, and `content` of the plain text.
+    :ivar server: Version of the server that was dumped; `client` that of pg_dump.
+    :ivar history: The migrations that its `_prisma_migrations` holds; None where it has none.
+    """
+
+    path: Path
+    manifest: Manifest | None
+    size: int
+    content: int
+    server: str
+    client: str
+    outline: Outline
+    tables: tuple[TableRows, ...]
+    history: tuple[Past, ...] | None
+
+
+def inspect(settings: Settings, file: str, report: Report) -> Inspected:
+    """Tell what a dump holds.
+
+    :raises BadInputError: It can't be read, or is no whole dump.
+    """
+    path = dumpfile.choose(settings, file, report)
+    manifest = manifests.read(path)
+    size = path.stat().st_size
+    if manifest is not None and manifest.file.size == size:
+        past = manifest.facts.get("history")
+        return Inspected(
+            path,
+            manifest,
+            size,
+            manifest.content.size,
+            str(manifest.source.get("server_version", "")),
+            str(manifest.pg_dump.get("version", "")),
+            manifest.outline,
+            manifest.tables,
+            None if past is None else tuple(Past(**each) for each in past),
+        )
+    return _read(settings, path, manifest, report)
+
+
+def _read(settings: Settings, path: Path, manifest: Manifest | None, report: Report) -> Inspected:
+    survey, history = Survey(), History()
+    size = path.stat().st_size
+    try:
+        with dumpfile.source(settings, path) as source:
+            for event, _ in survey.watch(lex(source.chunks())):
+                history.see(event, survey.current)
+                report.progress("reading the dump", source.position, size, "bytes")
+            content = source.content.size
+    except LexError as error:
+        raise BadInputError(f"{path.name} can't be read to its end: {error}.") from None
+    if not survey.complete:
+        raise BadInputError(f"{path.name} is not a whole dump: pg_dump's last line is missing.")
+    return Inspected(
+        path, manifest, size, content, survey.server, survey.client, survey.outline(), survey.tables(), history.past()
+    )

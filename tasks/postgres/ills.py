@@ -1,0 +1,130 @@
+"""What is wrong with a database in itself, whatever a dump says, each with the command that mends it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from . import health
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from .session import Connection
+    from .state import Key
+
+_OURS = """
+   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relpersistence <> 't'
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                    WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+"""
+# A sequence feeds a column that it belongs to (serial, identity) or whose default asks it.
+_FEEDS = f"""
+SELECT DISTINCT sn.nspname, s.relname, n.nspname, c.relname, a.attname, q.seqincrement
+  FROM pg_catalog.pg_sequence q
+  JOIN pg_catalog.pg_class s ON s.oid = q.seqrelid
+  JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace
+  JOIN LATERAL (
+       SELECT d.refobjid AS relid, d.refobjsubid AS attnum FROM pg_catalog.pg_depend d
+        WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = s.oid AND d.deptype IN ('a', 'i')
+          AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjsubid > 0
+       UNION
+       SELECT f.adrelid, f.adnum FROM pg_catalog.pg_depend d
+         JOIN pg_catalog.pg_attrdef f ON f.oid = d.objid
+        WHERE d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.refclassid = 'pg_catalog.pg_class'::regclass
+          AND d.refobjid = s.oid) x ON true
+  JOIN pg_catalog.pg_class c ON c.oid = x.relid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_catalog.pg_attribute a ON a.attrelid = x.relid AND a.attnum = x.attnum
+ WHERE c.relkind IN ('r', 'p') AND q.seqincrement > 0 AND NOT q.seqcycle
+   AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) {_OURS}
+ ORDER BY 1, 2, 3, 4, 5
+"""
+
+
+@dataclass(frozen=True)
+class Ill:
+    """Something wrong.
+
+    :ivar what: A sentence part, with its name; `remedy` the command that mends it.
+    """
+
+    what: str
+    remedy: str
+
+
+def read(connection: Connection, schema: str, sequences: Mapping[Key, tuple[int, bool]]) -> Iterator[Ill]:
+    """Look for what is wrong, in the snapshot that is open.
+
+    :param schema: Where Prisma keeps its history.
+    :param sequences: Where the sequences stand.
+    """
+    yield from _invalid_indexes(connection)
+    yield from _unvalidated(connection)
+    yield from _behind(connection, sequences)
+    yield from _migrations(connection, schema)
+    yield from _without_statistics(connection)
+
+
+def _invalid_indexes(connection: Connection) -> Iterator[Ill]:
+    rows = connection.execute(
+        "SELECT pg_catalog.format('%I.%I', n.nspname, i.relname) FROM pg_catalog.pg_index x"
+        " JOIN pg_catalog.pg_class c ON c.oid = x.indrelid JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid"
+        " JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace"
+        f" WHERE NOT x.indisvalid AND i.relkind = 'i' {_OURS} ORDER BY 1"
+    )
+    for (name,) in rows:
+        yield Ill(f"index {name} is invalid", f"REINDEX INDEX CONCURRENTLY {name};")
+
+
+def _unvalidated(connection: Connection) -> Iterator[Ill]:
+    rows = connection.execute(
+        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.quote_ident(k.conname)"
+        " FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid"
+        " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+        f" WHERE NOT k.convalidated AND k.contype IN ('c', 'f') AND k.conparentid = 0 {_OURS} ORDER BY 1, 2"
+    )
+    for table, name in rows:
+        yield Ill(
+            f"constraint {name} of {table} was never checked (NOT VALID)",
+            f"ALTER TABLE {table} VALIDATE CONSTRAINT {name};",
+        )
+
+
+def _behind(connection: Connection, sequences: Mapping[Key, tuple[int, bool]]) -> Iterator[Ill]:
+    for schema, name, table_schema, table, column, _ in connection.execute(_FEEDS).fetchall():
+        if (schema, name) not in sequences:
+            continue
+        last, called = sequences[schema, name]
+        row = connection.execute(
+            sql.SQL("SELECT max({}) FROM {}").format(sql.Identifier(column), sql.Identifier(table_schema, table))
+        ).fetchone()
+        largest = row[0] if row else None
+        if largest is not None and (last < largest or (last == largest and not called)):
+            sequence = sql.Identifier(schema, name).as_string()
+            yield Ill(
+                f"sequence {sequence} stands at {last}, behind {table}.{column}, whose largest value is {largest}",
+                f"SELECT setval({sql.Literal(sequence).as_string()}, {largest});",
+            )
+
+
+def _migrations(connection: Connection, schema: str) -> Iterator[Ill]:
+    for each in health.history(connection, schema) or []:
+        if not each["finished"] and not each["rolled_back"]:
+            yield Ill(
+                f"migration {each['name']} failed or has not finished",
+                f"prisma migrate resolve --rolled-back {each['name']}   (or --applied, once its work is done by hand)",
+            )
+
+
+def _without_statistics(connection: Connection) -> Iterator[Ill]:
+    rows = connection.execute(
+        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c"
+        " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+        f" WHERE c.relkind = 'r' AND c.reltuples < 0 AND c.relfilenode <> 0 AND pg_relation_size(c.oid) > 0 {_OURS}"
+        " ORDER BY 1"
+    )
+    for (name,) in rows:
+        yield Ill(f"table {name} has no statistics", f"ANALYZE {name};")

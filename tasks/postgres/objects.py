@@ -1,0 +1,283 @@
+"""Every object of a database, in pg_dump's own selection, as something that two databases can be compared by.
+
+Each object has two digests. `stable` is made of what the catalogue holds and is the same on PostgreSQL 14 to 18
+for the same object. `text` adds what the server writes itself (bodies of views, rules and SQL-standard
+functions); it changes from major to major, so it is compared only between servers of one major.
+
+Not selected, as in a dump: what belongs to an extension, constraints and triggers that come from a parent or
+are internal, and NOT NULL, which 18 lists among the constraints and which the columns' digest holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from .session import Connection
+
+# What deparsed expressions and values depend on; the same in every session that reads facts.
+PINNED = {
+    "search_path": "",
+    "quote_all_identifiers": "off",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "xmlbinary": "base64",
+    "lc_monetary": "C",
+    "standard_conforming_strings": "on",
+}
+_DIGEST_BYTES = 12
+
+_PEOPLES = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+_NOT_OF_EXTENSION = """NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+    WHERE d.classid = '{catalogue}'::regclass AND d.objid = {oid} AND d.deptype = 'e')"""
+
+
+def _own(catalogue: str, oid: str) -> str:
+    return f"{_PEOPLES} AND " + _NOT_OF_EXTENSION.format(catalogue=f"pg_catalog.{catalogue}", oid=oid)
+
+
+_RELATION = _own("pg_class", "c.oid")
+
+# Each query gives: name, what is stable, what only one major writes (or NULL).
+_QUERIES: dict[str, str] = {
+    "schema": f"""
+        SELECT quote_ident(n.nspname), '', NULL FROM pg_catalog.pg_namespace n
+         WHERE {_own("pg_namespace", "n.oid")}""",
+    "table": f"""
+        SELECT c.oid::regclass::text,
+               concat_ws('|', c.relkind, c.relpersistence, c.relrowsecurity, c.relforcerowsecurity, c.relreplident,
+                   (SELECT string_agg(concat_ws(' ', quote_ident(a.attname), format_type(a.atttypid, a.atttypmod),
+                               a.attnotnull, a.attidentity, a.attgenerated,
+                               pg_get_expr(f.adbin, f.adrelid),
+                               CASE WHEN a.attcollation <> t.typcollation THEN a.attcollation::regcollation END),
+                               ', ' ORDER BY a.attname COLLATE "C")
+                      FROM pg_catalog.pg_attribute a
+                      JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+                      LEFT JOIN pg_catalog.pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
+                     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+                   (SELECT string_agg(i.inhparent::regclass::text, ', ' ORDER BY i.inhseqno)
+                      FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid),
+                   pg_get_expr(c.relpartbound, c.oid),
+                   CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END),
+               NULL
+          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't' AND {_RELATION}""",
+    "view": f"""
+        SELECT c.oid::regclass::text,
+               concat_ws('|', c.relkind, array_to_string(c.reloptions, ','), c.relispopulated,
+                   (SELECT string_agg(concat_ws(' ', quote_ident(a.attname), format_type(a.atttypid, a.atttypmod)),
+                               ', ' ORDER BY a.attnum)
+                      FROM pg_catalog.pg_attribute a
+                     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)),
+               pg_get_viewdef(c.oid)
+          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.relkind IN ('v', 'm') AND c.relpersistence <> 't' AND {_RELATION}""",
+    "index": f"""
+        SELECT i.indexrelid::regclass::text,
+               concat_ws('|', pg_get_indexdef(i.indexrelid), i.indisvalid, i.indisclustered, i.indisreplident), NULL
+          FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
+          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' AND {_RELATION}
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhrelid = i.indexrelid)""",
+    "constraint": f"""
+        SELECT concat_ws('.', k.conrelid::regclass::text, quote_ident(k.conname)),
+               concat_ws('|', pg_get_constraintdef(k.oid), k.convalidated), NULL
+          FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
+          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE k.contype IN ('c', 'f', 'p', 'u', 'x') AND k.conparentid = 0 AND k.conislocal
+           AND c.relpersistence <> 't' AND {_RELATION}""",
+    "sequence": f"""
+        SELECT c.oid::regclass::text,
+               concat_ws('|', format_type(s.seqtypid, NULL), s.seqstart, s.seqincrement, s.seqmax, s.seqmin, s.seqcache,
+                   s.seqcycle,
+                   (SELECT concat_ws(' ', d.deptype, d.refobjid::regclass, quote_ident(a.attname))
+                      FROM pg_catalog.pg_depend d
+                      JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+                     WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype IN ('a', 'i')
+                       AND d.refclassid = 'pg_catalog.pg_class'::regclass)),
+               NULL
+          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+          JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid
+         WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND {_RELATION}""",
+    "trigger": f"""
+        SELECT concat_ws('.', g.tgrelid::regclass::text, quote_ident(g.tgname)),
+               concat_ws('|', g.tgenabled, pg_get_triggerdef(g.oid)), NULL
+          FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid
+          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE NOT g.tgisinternal AND g.tgparentid = 0 AND {_RELATION}""",
+    "policy": f"""
+        SELECT concat_ws('.', p.polrelid::regclass::text, quote_ident(p.polname)),
+               concat_ws('|', p.polcmd, p.polpermissive,
+                   (SELECT string_agg(r.rolname, ',' ORDER BY r.rolname COLLATE "C") FROM pg_catalog.pg_roles r
+                     WHERE r.oid = ANY(p.polroles)),
+                   pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)),
+               NULL
+          FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid
+          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {_RELATION}""",
+    "rule": f"""
+        SELECT concat_ws('.', w.ev_class::regclass::text, quote_ident(w.rulename)),
+               concat_ws('|', w.ev_type, w.is_instead, w.ev_enabled), pg_get_ruledef(w.oid)
+          FROM pg_catalog.pg_rewrite w JOIN pg_catalog.pg_class c ON c.oid = w.ev_class
+          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE w.rulename <> '_RETURN' AND {_RELATION}""",
+    "function": f"""
+        SELECT p.oid::regprocedure::text,
+               concat_ws('|', p.prokind, l.lanname, p.provolatile, p.proisstrict, p.prosecdef, p.proleakproof,
+                   p.proparallel, pg_get_function_arguments(p.oid), pg_get_function_result(p.oid),
+                   array_to_string(p.proconfig, ','), CASE WHEN p.prosqlbody IS NULL THEN p.prosrc END, p.probin),
+               pg_get_function_sqlbody(p.oid)
+          FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+          JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+         WHERE {_own("pg_proc", "p.oid")}
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'i')""",
+    "type": f"""
+        SELECT t.oid::regtype::text,
+               concat_ws('|', t.typtype,
+                   (SELECT string_agg(e.enumlabel, ',' ORDER BY e.enumsortorder) FROM pg_catalog.pg_enum e
+                     WHERE e.enumtypid = t.oid),
+                   CASE WHEN t.typtype = 'd' THEN concat_ws(' ', format_type(t.typbasetype, t.typtypmod), t.typnotnull,
+                       t.typdefault,
+                       (SELECT string_agg(concat_ws(' ', quote_ident(k.conname), pg_get_constraintdef(k.oid),
+                                   k.convalidated), ',' ORDER BY k.conname COLLATE "C")
+                          FROM pg_catalog.pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c')) END,
+                   (SELECT string_agg(concat_ws(' ', quote_ident(a.attname), format_type(a.atttypid, a.atttypmod)), ','
+                               ORDER BY a.attnum)
+                      FROM pg_catalog.pg_attribute a
+                     WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped),
+                   (SELECT format_type(r.rngsubtype, NULL) FROM pg_catalog.pg_range r WHERE r.rngtypid = t.oid)),
+               NULL
+          FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+          LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
+         WHERE (c.oid IS NULL OR c.relkind = 'c') AND {_own("pg_type", "t.oid")}
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                WHERE d.classid = 'pg_catalog.pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'i')""",
+    "operator": f"""
+        SELECT o.oid::regoperator::text, concat_ws('|', o.oprcode, o.oprcom::regoperator, o.oprnegate::regoperator,
+                   o.oprcanmerge, o.oprcanhash), NULL
+          FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
+         WHERE {_own("pg_operator", "o.oid")}""",
+    "statistics": f"""
+        SELECT format('%I.%I', n.nspname, s.stxname), '', pg_get_statisticsobjdef(s.oid)
+          FROM pg_catalog.pg_statistic_ext s JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace
+         WHERE {_own("pg_statistic_ext", "s.oid")}""",
+    "collation": f"""
+        SELECT format('%I.%I', n.nspname, l.collname), concat_ws('|', l.collprovider, l.collisdeterministic), NULL
+          FROM pg_catalog.pg_collation l JOIN pg_catalog.pg_namespace n ON n.oid = l.collnamespace
+         WHERE {_own("pg_collation", "l.oid")}""",
+    "event trigger": """
+        SELECT quote_ident(e.evtname), concat_ws('|', e.evtevent, e.evtenabled, e.evtfoid::regproc,
+                   array_to_string(e.evttags, ',')), NULL
+          FROM pg_catalog.pg_event_trigger e""",
+    "publication": """
+        SELECT quote_ident(p.pubname), concat_ws('|', p.puballtables, p.pubinsert, p.pubupdate, p.pubdelete,
+                   p.pubtruncate, (SELECT string_agg(r.prrelid::regclass::text, ',' ORDER BY r.prrelid::regclass::text)
+                                     FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = p.oid)), NULL
+          FROM pg_catalog.pg_publication p""",
+}
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What an object is, in short.
+
+    :ivar stable: The same on every major; `text` on one major alone, None where nothing is to add.
+    """
+
+    stable: str
+    text: str | None = None
+
+
+Objects = dict[str, dict[str, Digest]]
+
+
+def pin(connection: Connection) -> None:
+    """Set what deparsed expressions and values depend on, for the rest of the session."""
+    connection.execute(
+        "SELECT pg_catalog.set_config(s.name, v.setting, false) FROM unnest(%s::text[], %s::text[]) AS v(name, setting)"
+        " JOIN pg_catalog.pg_settings s ON lower(s.name) = lower(v.name)",
+        [list(PINNED), list(PINNED.values())],
+    )
+
+
+def read(connection: Connection) -> Objects:
+    """Read the digests of all objects; the session must be pinned."""
+    return {kind: dict(_read(connection, query)) for kind, query in _QUERIES.items()}
+
+
+def _read(connection: Connection, query: str) -> Iterator[tuple[str, Digest]]:
+    for name, stable, text in connection.execute(query.encode()):
+        yield str(name), Digest(_digest(str(stable)), None if text is None else _digest(str(text)))
+
+
+def extensions(connection: Connection) -> dict[str, str]:
+    """Read the extensions and their versions; they are reported, never compared."""
+    rows = connection.execute("SELECT extname, extversion FROM pg_catalog.pg_extension ORDER BY 1")
+    return {str(name): str(version) for name, version in rows}
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=_DIGEST_BYTES).hexdigest()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An object that is not what it should be.
+
+    :ivar what: `missing`, `different` or `extra`.
+    """
+
+    kind: str
+    name: str
+    what: str
+
+
+def compare(expected: Objects, found: Objects, *, same_major: bool) -> list[Difference]:
+    """Compare two databases' objects.
+
+    :param same_major: Compare what only one major writes, too.
+    """
+    differences = []
+    for kind in _QUERIES:
+        # A manifest of another version of ours may know other kinds: only what both know is compared.
+        if kind not in expected or kind not in found:
+            continue
+        wanted, have = expected[kind], found[kind]
+        for name in sorted(wanted.keys() | have.keys()):
+            if name not in have:
+                differences.append(Difference(kind, name, "missing"))
+            elif name not in wanted:
+                differences.append(Difference(kind, name, "extra"))
+            elif not _same(wanted[name], have[name], same_major=same_major):
+                differences.append(Difference(kind, name, "different"))
+    return differences
+
+
+def _same(one: Digest, other: Digest, *, same_major: bool) -> bool:
+    return one.stable == other.stable and (not same_major or one.text == other.text)
+
+
+def to_document(objects: Objects) -> dict[str, Any]:
+    """Write digests as they stand in a manifest."""
+    return {
+        kind: {name: each.stable if each.text is None else [each.stable, each.text] for name, each in found.items()}
+        for kind, found in objects.items()
+    }
+
+
+def from_document(document: Mapping[str, Any]) -> Objects:
+    """Read them back."""
+    return {
+        str(kind): {
+            str(name): Digest(value) if isinstance(value, str) else Digest(str(value[0]), str(value[1]))
+            for name, value in found.items()
+        }
+        for kind, found in document.items()
+    }
