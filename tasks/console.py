@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -87,7 +87,7 @@ class Reporter:
             self._console.print(f"  {what}{_share(done, total, unit)}")
             return
         if self._bar is None:
-            self._bar = self._progress.add_task("")
+            self._bar = self._progress.add_task("", amount="")
         self._progress.update(
             self._bar,
             description=what[:60],
@@ -130,7 +130,7 @@ def confirm(lines: Sequence[str], *, yes: bool, sleep: Callable[[float], None] =
     """
     console = _console(stderr=True)
     for line in lines:
-        console.print(line, style="yellow")
+        console.print(_safe(line), style="yellow")
     if yes:
         return
     console.print(f"Press Ctrl-C to stop it. Beginning in {WAIT_SECONDS} seconds …", style="yellow")
@@ -138,18 +138,31 @@ def confirm(lines: Sequence[str], *, yes: bool, sleep: Callable[[float], None] =
         sleep(1)
 
 
+def confirm_restore(plan: RestorePlan, *, yes: bool) -> None:
+    """Say what a restore will do, where it destroys or is only tried, and wait where it destroys."""
+    dry = plan.settings.dry
+    if plan.request.clean or dry:
+        confirm(restore_warning(plan), yes=yes or dry)
+
+
 def restore_warning(plan: RestorePlan) -> list[str]:
-    """Say what a clean restore takes away, what it leaves, and what it costs."""
-    dump = plan.dump
+    """Say what a restore takes away, what it leaves, and what it costs."""
+    dump, manifest = plan.dump, plan.dump.manifest
+    lines = [f"{plan.target.label}: restoring {dump.path.name} ({dump.rows:,} rows)."]
+    if manifest is not None:
+        note = f": {manifest.note}" if manifest.note else ""
+        lines.append(
+            f"  Made {manifest.created} of {manifest.source.get('database')} at {manifest.source.get('host')}{note}"
+        )
+        if manifest.excluded_data:
+            lines.append(f"  It lacks the rows of {_names(manifest.excluded_data)}: these tables will be empty.")
+    if not plan.request.clean:
+        return [*lines, "  Objects that the dump holds are replaced, all others stay."]
     price = (
         "The application stands still on these tables until the end. Meanwhile the disk holds the old rows, the new "
         f"ones and their log: about {_size(3 * dump.content.size)} more for now."
     )
-    return [
-        f"{plan.target.label}: restoring {dump.path.name} ({dump.rows:,} rows).",
-        *_goes(plan.emptied, plan.stays, plan.goes),
-        price,
-    ]
+    return [*lines, *_goes(plan.emptied, plan.stays, plan.goes), price]
 
 
 def reset_warning(plan: ResetPlan) -> list[str]:
@@ -181,7 +194,14 @@ def _size(count: float) -> str:
 
 def print_line(text: str) -> None:
     """Print one line of a result."""
-    _console(stderr=False).print(text)
+    _console(stderr=False).print(_safe(text))
+
+
+def _safe(text: str) -> str:
+    """Keep a name or a note from writing to the terminal anything but its letters."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode-escape").decode() for char in text
+    )
 
 
 def print_json(document: object) -> None:
@@ -189,13 +209,15 @@ def print_json(document: object) -> None:
     sys.stdout.write(json.dumps(document, indent=1, default=str) + "\n")
 
 
-def _table(*columns: str, right: Sequence[str] = ()) -> Any:
+def _table(*columns: str, right: Sequence[str] = (), fixed: str = "") -> Any:
     from rich.box import SIMPLE
     from rich.table import Table
 
     table = Table(box=SIMPLE, pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        # A name that is to be typed or copied stays in one piece.
+        justify: Literal["left", "right"] = "right" if column in right else "left"
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=column == fixed)
     return table
 
 
@@ -219,9 +241,12 @@ def show_url(settings: Settings) -> None:
         _show(table)
 
 
-def show_dumped(dumped: Dumped) -> None:
-    """Show a dump that was made."""
+def show_dumped(dumped: Dumped, output: Output) -> None:
+    """Show a dump that was made; of a quiet one its path alone."""
     manifest = dumped.manifest
+    if output.value == "quiet":
+        print_line(str(dumped.path))
+        return
     without = f"; without the rows of {_names(manifest.excluded_data)}" if manifest.excluded_data else ""
     print_line(
         f"{dumped.path}: {_size(manifest.file.size)}, {manifest.rows:,} rows in {len(manifest.tables):,} tables, "
@@ -239,14 +264,16 @@ def show_converted(converted: Converted) -> None:
 
 
 def show_restored(restored: Restored) -> None:
-    """Show a restore that was committed, and what it left out."""
+    """Show a restore that was committed, and what it left out; nothing where it is to be quiet."""
     plan = restored.plan
+    if plan.settings.output.value == "quiet":
+        return
     print_line(
         f"{plan.dump.path.name} is restored into {plan.target.label}: {restored.rows:,} rows in {restored.tables:,} "
         f"tables, verified and committed in {restored.seconds:.1f} s"
     )
     for reason, count in sorted(restored.left_out.items()):
-        print_line(f"  left out: {count} of {reason}")
+        print_line(f"  left out: {reason} ({count})")
     if plan.dump.manifest is None:
         print_line("  not provable: no manifest, so only the dump's own end and row counts vouch for its content")
 
@@ -254,25 +281,41 @@ def show_restored(restored: Restored) -> None:
 def show_listing(listed: Sequence[Listed], *, as_json: bool) -> None:
     """Show the dumps, newest first."""
     if as_json:
-        print_json([asdict(each) for each in listed])
+        print_json([_listed_document(each) for each in listed])
         return
     if not listed:
         print_line("No dumps yet. `inv db.dump` makes one.")
         return
     columns = ("dump", "when (UTC)", "size", "rows", "server", "whole", "rehearsed", "note")
-    table = _table(*columns, right=("size", "rows"))
+    table = _table(*columns, right=("size", "rows"), fixed="dump")
     for each in listed:
+        whole = each.whole if each.whole in {"yes", "unknown"} else "no"
+        rows = "" if each.rows is None else f"{each.rows:,}"
         table.add_row(
-            each.path.name,
+            _safe(each.path.name),
             f"{each.when:%Y-%m-%d %H:%M:%S}",
             _size(each.size),
-            "" if each.rows is None else f"{each.rows:,}",
+            rows,
             each.server,
-            each.whole,
-            each.rehearsed[:19].replace("T", " "),
-            each.note,
+            whole,
+            each.rehearsed[:10],
+            _safe(each.note),
         )
     _show(table)
+    for each in listed:
+        if each.whole not in {"yes", "unknown"}:
+            print_line(f"{each.path.name} is not whole: {each.whole}")
+
+
+def _listed_document(each: Listed) -> dict[str, Any]:
+    known = each.whole in {"yes", "unknown"}
+    return {
+        **asdict(each),
+        "path": str(each.path),
+        "when": each.when.isoformat(),
+        "whole": {"yes": True, "unknown": None}.get(each.whole, False),
+        "why": None if known else each.whole,
+    }
 
 
 def show_verified(verified: Verified, *, as_json: bool) -> None:
@@ -287,10 +330,11 @@ def show_verified(verified: Verified, *, as_json: bool) -> None:
         since = f", migrated {expected.migrated}" if expected.migrated else ""
         when = f", restored {expected.restored}{since}" if expected.restored else ""
         print_line(f"{verified.target.label} beside {expected.source}{when}")
-    table = _table("table", "expected", "found", "", right=("expected", "found"))
+    table = _table("table", "expected", "found", "", right=("expected", "found"), fixed="table")
     for row in _tables(verified):
         style = None if row["same"] else "bold red"
-        table.add_row(row["name"], _number(row["expected"]), _number(row["found"]), row["mark"], style=style)
+        expected_rows = _number(row["expected"], "-")
+        table.add_row(_safe(row["name"]), expected_rows, _number(row["found"]), row["mark"], style=style)
     _show(table)
     for line in verified.lines:
         if line.kind != "table":
@@ -317,15 +361,15 @@ def _tables(verified: Verified) -> list[dict[str, Any]]:
         elif expected is None:
             mark = ""
         elif want is None:
-            mark = "not in the dump"
+            mark = "rows left out" if ".".join(key) in expected.excluded else "not in the dump"
         else:
             mark = f"{dumped[key]:,} in the dump" if dumped.get(key, want) != want else "same"
         rows.append({"name": ".".join(key), "expected": want, "found": have, "same": same, "mark": mark})
     return rows
 
 
-def _number(value: int | None) -> str:
-    return "missing" if value is None else f"{value:,}"
+def _number(value: int | None, absent: str = "missing") -> str:
+    return absent if value is None else f"{value:,}"
 
 
 def _show_health(verified: Verified) -> None:
@@ -339,7 +383,7 @@ def _show_health(verified: Verified) -> None:
     if health.migrations is None:
         print_line("No migration history (_prisma_migrations) here.")
         return
-    table = _table("migration", "state", "finished", "rolled back")
+    table = _table("migration", "state", "finished", "rolled back", fixed="migration")
     for each in health.migrations:
         table.add_row(each.name, each.state, _time(each.finished), _time(each.rolled_back))
     _show(table)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from invoke.context import Context
 
     from .archive.codec import Compression
+    from .settings import Settings
 
     Decorator = Callable[[Callable[..., None]], Task[Any]]
 
@@ -54,17 +55,15 @@ def task(*, help: Mapping[str, str], iterable: Sequence[str] = (), name: str | N
 
 
 _URL_ENV = "name of the environment variable that holds the URL, instead of DATABASE_URL"
-_FILE = "the dump: a path, or a name in the dumps folder; the newest by default"
+_FILE = "the dump: a path, or a name in the dumps folder; by default the newest by the time in its name"
 _YES = "do not wait three seconds before beginning"
 _JSON = "print JSON, for programs"
 
 
 @task(help={"url_env": _URL_ENV})
-def url(ctx: Context, url_env: str = "") -> None:
+def url(ctx: Context, url_env: str | None = None) -> None:
     """Show the connection as libpq gets it, with the password masked."""
-    from . import settings
-
-    console.show_url(settings.load(ctx, url_env=url_env))
+    console.show_url(_load(ctx, url_env))
 
 
 @task(
@@ -83,26 +82,27 @@ def dump(
     ctx: Context,
     gzip: bool = False,
     zstd: bool = False,
-    file: str = "",
+    file: str | None = None,
     note: str = "",
     exclude_data: list[str] | None = None,
     checksums: bool = False,
-    url_env: str = "",
+    url_env: str | None = None,
 ) -> None:
     """Dump the whole database into one file, with a manifest beside it."""
-    from . import settings
     from .flows import dumping
 
-    loaded = settings.load(ctx, url_env=url_env)
-    request = dumping.Request(_compression(gzip=gzip, zstd=zstd), file, note, tuple(exclude_data or ()), checksums)
+    loaded = _load(ctx, url_env)
+    request = dumping.Request(
+        _compression(gzip=gzip, zstd=zstd), _given("--file", file), note, tuple(exclude_data or ()), checksums
+    )
     with console.reporting(loaded) as report:
         dumped = dumping.dump(loaded, request, report)
     if dumped is not None:
-        console.show_dumped(dumped)
+        console.show_dumped(dumped, loaded.output)
 
 
 @task(help={"file": _FILE})
-def gzip(ctx: Context, file: str = "") -> None:
+def gzip(ctx: Context, file: str | None = None) -> None:
     """Compress a dump in place, and keep its manifest true."""
     from .archive.codec import Compression
 
@@ -110,7 +110,7 @@ def gzip(ctx: Context, file: str = "") -> None:
 
 
 @task(help={"file": _FILE})
-def gunzip(ctx: Context, file: str = "") -> None:
+def gunzip(ctx: Context, file: str | None = None) -> None:
     """Expand a dump in place, and keep its manifest true."""
     from .archive.codec import Compression
 
@@ -120,10 +120,9 @@ def gunzip(ctx: Context, file: str = "") -> None:
 @task(name="list", help={"json": _JSON})
 def list_(ctx: Context, json: bool = False) -> None:
     """List the dumps: when, size, rows, server, note, and whether each is whole."""
-    from . import settings
     from .flows import listing
 
-    console.show_listing(listing.listing(settings.load(ctx)), as_json=json)
+    console.show_listing(listing.listing(_load(ctx)), as_json=json)
 
 
 @task(
@@ -134,12 +133,11 @@ def list_(ctx: Context, json: bool = False) -> None:
         "url_env": _URL_ENV,
     },
 )
-def reset(ctx: Context, schema: list[str] | None = None, yes: bool = False, url_env: str = "") -> None:
+def reset(ctx: Context, schema: list[str] | None = None, yes: bool = False, url_env: str | None = None) -> None:
     """Empty schemas, keeping their owner, grants, default privileges, comment and extensions."""
-    from . import settings
     from .flows import resetting
 
-    loaded = settings.load(ctx, url_env=url_env)
+    loaded = _load(ctx, url_env)
     plan = resetting.plan(loaded, schema or [])
     console.confirm(console.reset_warning(plan), yes=yes or loaded.dry)
     if not loaded.dry:
@@ -161,25 +159,25 @@ def reset(ctx: Context, schema: list[str] | None = None, yes: bool = False, url_
 )
 def restore(
     ctx: Context,
-    file: str = "",
+    file: str | None = None,
     clean: bool = False,
     yes: bool = False,
     no_owner: bool = False,
     no_acl: bool = False,
     strict: bool = False,
     checksums: bool = False,
-    url_env: str = "",
+    url_env: str | None = None,
 ) -> None:
     """Restore a dump in one transaction, verified before it is committed."""
-    from . import settings
     from .flows import restoring
 
-    loaded = settings.load(ctx, url_env=url_env)
-    request = restoring.Request(file, clean, not no_owner, not no_acl, strict=strict, checksums=checksums)
+    loaded = _load(ctx, url_env)
+    request = restoring.Request(
+        _given("--file", file), clean, not no_owner, not no_acl, strict=strict, checksums=checksums
+    )
     with console.reporting(loaded) as report:
         plan = restoring.plan(loaded, request, report)
-    if clean or loaded.dry:
-        console.confirm(console.restore_warning(plan), yes=yes or loaded.dry)
+    console.confirm_restore(plan, yes=yes)
     if not loaded.dry:
         with console.reporting(loaded) as report:
             restored = restoring.restore(plan, report)
@@ -197,18 +195,17 @@ def restore(
 )
 def verify(
     ctx: Context,
-    file: str = "",
-    against_url_env: str = "",
+    file: str | None = None,
+    against_url_env: str | None = None,
     checksums: bool = False,
     json: bool = False,
-    url_env: str = "",
+    url_env: str | None = None,
 ) -> None:
     """Compare rows, sequences and every object with the dump; show the history and what is wrong in itself."""
-    from . import settings
     from .flows import verifying
 
-    loaded = settings.load(ctx, url_env=url_env)
-    request = verifying.Request(file, against_url_env, checksums)
+    loaded = _load(ctx, url_env)
+    request = verifying.Request(_given("--file", file), _given("--against-url-env", against_url_env), checksums)
     with console.reporting(loaded) as report:
         verified = verifying.verify(loaded, request, report)
     console.show_verified(verified, as_json=json)
@@ -217,50 +214,59 @@ def verify(
 
 
 @task(help={"file": _FILE, "url_env": _URL_ENV})
-def rehearse(ctx: Context, file: str = "", url_env: str = "") -> None:
+def rehearse(ctx: Context, file: str | None = None, url_env: str | None = None) -> None:
     """Restore a dump into a scratch database beside the real one, verify and migrate it, and remove it."""
-    from . import settings
     from .flows import rehearsing
 
-    loaded = settings.load(ctx, url_env=url_env)
+    loaded = _load(ctx, url_env)
     with console.reporting(loaded) as report:
-        rehearsed = rehearsing.rehearse(loaded, file, report)
+        rehearsed = rehearsing.rehearse(loaded, _given("--file", file), report)
     if rehearsed is not None:
         console.show_rehearsed(rehearsed)
 
 
 @task(help={"file": _FILE, "json": _JSON})
-def inspect(ctx: Context, file: str = "", json: bool = False) -> None:
+def inspect(ctx: Context, file: str | None = None, json: bool = False) -> None:
     """Show what a dump holds: tables, rows, sizes, migrations, versions, note."""
-    from . import settings
     from .flows import inspecting
 
-    loaded = settings.load(ctx)
+    loaded = _load(ctx)
     with console.reporting(loaded) as report:
-        inspected = inspecting.inspect(loaded, file, report)
+        inspected = inspecting.inspect(loaded, _given("--file", file), report)
     console.show_inspected(inspected, as_json=json)
 
 
 @task(help={"url_env": _URL_ENV})
-def migrate(ctx: Context, url_env: str = "") -> None:
+def migrate(ctx: Context, url_env: str | None = None) -> None:
     """Apply the pending migrations: `prisma migrate deploy` with the project's own Prisma."""
-    from . import settings
     from .flows import migrating
 
-    loaded = settings.load(ctx, url_env=url_env)
+    loaded = _load(ctx, url_env)
     with console.reporting(loaded) as report:
         migrating.migrate(loaded, report)
 
 
 @task(help={"url_env": _URL_ENV})
-def generate(ctx: Context, url_env: str = "") -> None:
+def generate(ctx: Context, url_env: str | None = None) -> None:
     """Generate the client: `prisma generate` with the project's own Prisma."""
-    from . import settings
     from .flows import migrating
 
-    loaded = settings.load(ctx, url_env=url_env)
+    loaded = _load(ctx, url_env)
     with console.reporting(loaded) as report:
         migrating.generate(loaded, report)
+
+
+def _load(ctx: Context, url_env: str | None = None) -> Settings:
+    from . import settings
+
+    return settings.load(ctx, url_env=_given("--url-env", url_env))
+
+
+def _given(flag: str, value: str | None) -> str:
+    """Take a flag's value; an empty one is most likely a shell's variable that is not set, and no default."""
+    if value is not None and not value.strip():
+        raise BadInputError(f"{flag}= is empty; leave it out, or name something. Nothing was touched.")
+    return value or ""
 
 
 def _compression(*, gzip: bool, zstd: bool) -> Compression | None:
@@ -271,11 +277,11 @@ def _compression(*, gzip: bool, zstd: bool) -> Compression | None:
     return Compression.GZIP if gzip else Compression.ZSTD if zstd else None
 
 
-def _convert(ctx: Context, file: str, wanted: Compression) -> None:
-    from . import settings
+def _convert(ctx: Context, file: str | None, wanted: Compression) -> None:
     from .flows import compressing
 
-    loaded = settings.load(ctx)
+    loaded = _load(ctx)
     with console.reporting(loaded) as report:
-        converted = compressing.convert(loaded, file, wanted, report)
-    console.show_converted(converted)
+        converted = compressing.convert(loaded, _given("--file", file), wanted, report)
+    if not loaded.dry and loaded.output.value != "quiet":
+        console.show_converted(converted)

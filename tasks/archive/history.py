@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from .lexer import Event
 
 TABLE = "_prisma_migrations"
+_KNOWN = frozenset({"migration_name", "started_at", "finished_at", "rolled_back_at", "checksum"})
 # A history is some kilobytes; a table of that name with more is something else.
 _LIMIT = 1 << 24
 _COLUMNS = re.compile(rb"\(([^)]*)\)\s+FROM\s+stdin", re.IGNORECASE)
-_ESCAPES = {b"\\n": b"\n", b"\\t": b"\t", b"\\r": b"\r", b"\\\\": b"\\"}
-_ESCAPE = re.compile(rb"\\[ntr\\]")
+# All that COPY writes so (PostgreSQL manual, COPY, Text Format).
+_ESCAPES = {rb"\b": b"\b", rb"\f": b"\f", rb"\n": b"\n", rb"\r": b"\r", rb"\t": b"\t", rb"\v": b"\v", rb"\\": b"\\"}
+_ESCAPE = re.compile(rb"\\[bfnrtv\\]")
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,14 @@ class Past:
 
 
 class History:
-    """Collects the history from a dump's events."""
+    """Collects the history from a dump's events.
+
+    Where several schemas have one, it is that of `public`, else the first.
+    """
 
     def __init__(self) -> None:
-        self._columns: list[str] | None = None
-        self._rows = b""
-        self._inside = False
+        self._found: dict[str, _Table] = {}
+        self._inside: _Table | None = None
 
     def see(self, event: Event, table: tuple[str, str] | None) -> None:
         """Take note of an event.
@@ -55,24 +59,44 @@ class History:
         :param table: The table whose rows pass, as the survey says.
         """
         if isinstance(event, Statement) and event.copies:
-            self._inside = table is not None and table[1] == TABLE
-            found = _COLUMNS.search(event.text) if self._inside else None
-            if found is not None:
-                self._columns = [unquote(name.strip()) for name in found[1].split(b",")]
-        elif isinstance(event, CopyData) and self._inside and len(self._rows) < _LIMIT:
-            self._rows += event.text
+            self._inside = None
+            found = _COLUMNS.search(event.text) if table is not None and table[1] == TABLE else None
+            columns = [unquote(name.strip()) for name in found[1].split(b",")] if found else []
+            # Another table may bear that name.
+            if table is not None and _KNOWN.issubset(columns):
+                self._inside = self._found[table[0]] = _Table(columns)
+        elif isinstance(event, CopyData) and self._inside is not None and len(self._inside.rows) < _LIMIT:
+            self._inside.rows += event.text
 
     def past(self) -> tuple[Past, ...] | None:
-        """Give the migrations by their names; None if the dump has no such table."""
-        if self._columns is None:
+        """Give the migrations as they were begun; None if the dump has no such table."""
+        table = self._found.get("public") or next(iter(self._found.values()), None)
+        if table is None:
             return None
-        rows = [dict(zip(self._columns, line.split(b"\t"), strict=False)) for line in self._rows.splitlines()]
-        return tuple(sorted((_past(row) for row in rows), key=lambda each: each.name))
+        rows = [dict(zip(table.columns, line.split(b"\t"), strict=False)) for line in table.rows.split(b"\n") if line]
+        rows.sort(key=lambda row: (_value(row, "started_at"), _value(row, "migration_name")))
+        return tuple(_past(row) for row in rows)
+
+
+def from_document(document: object) -> tuple[Past, ...] | None:
+    """Read the history that a manifest holds; None where it holds none, or something else than we write."""
+    if not isinstance(document, list):
+        return None
+    keys = ("name", "finished", "rolled_back", "checksum")
+    return tuple(Past(*(str(each.get(key, "")) for key in keys)) for each in document if isinstance(each, dict))
+
+
+@dataclass
+class _Table:
+    columns: list[str]
+    rows: bytes = b""
 
 
 def _past(row: dict[str, bytes]) -> Past:
-    def value(column: str) -> str:
-        raw = row.get(column, b"\\N")
-        return "" if raw == b"\\N" else decode(_ESCAPE.sub(lambda found: _ESCAPES[found.group()], raw))
+    columns = ("migration_name", "finished_at", "rolled_back_at", "checksum")
+    return Past(*(_value(row, column) for column in columns))
 
-    return Past(value("migration_name"), value("finished_at"), value("rolled_back_at"), value("checksum"))
+
+def _value(row: dict[str, bytes], column: str) -> str:
+    raw = row.get(column, b"\\N")
+    return "" if raw == b"\\N" else decode(_ESCAPE.sub(lambda found: _ESCAPES[found.group()], raw))

@@ -53,9 +53,13 @@ def dumps_in(folder: Path) -> list[Path]:
 
     Dumps named by hand follow, by name. Part files and manifests are no dumps.
     """
-    if not folder.is_dir():
-        return []
-    found = [path for path in folder.iterdir() if _is_dump(path)]
+    try:
+        if not folder.is_dir():
+            return []
+        paths = list(folder.iterdir())
+    except OSError as error:
+        raise BadInputError(f"The folder {folder} can't be read: {error.strerror}. Nothing was touched.") from None
+    found = [path for path in paths if _is_dump(path)]
     timed = [(time, path) for path in found if (time := time_of(path.name)) is not None]
     named = sorted(path for path in found if time_of(path.name) is None)
     return [path for _, path in sorted(timed, reverse=True)] + named
@@ -89,6 +93,9 @@ def find(value: str, dumps: Path, cwd: Path) -> Path:
         if not stat.S_ISREG(mode):
             raise BadInputError(f"{value} is not an ordinary file.")
         return candidate
+    for candidate in (cwd / value, dumps / value):
+        for other in siblings(candidate):
+            raise BadInputError(f"There is no dump {value!r}, but there is {other.name}. Nothing was touched.")
     raise BadInputError(f"There is no dump {value!r}, neither here nor in {dumps}. `inv db.list` shows them.")
 
 

@@ -100,6 +100,11 @@ class Survey:
                 refuse_meta(event.text)
             yield event, action
 
+    @property
+    def created(self) -> bool:
+        """Whether a table was created."""
+        return bool(self._created)
+
     def outline(self) -> Outline:
         """Sum up what a restore of this dump does."""
         return Outline(

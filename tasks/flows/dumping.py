@@ -20,7 +20,7 @@ from ..archive.manifest import Manifest
 from ..archive.survey import Survey
 from ..errors import BadInputError, MissingProgramError, ServerError, TaskError, WorkError
 from ..postgres import clients, facts, health, state
-from ..postgres.session import connected, exported_snapshot, in_the_way, one, server_facts, translated
+from ..postgres.session import blocked, connected, exported_snapshot, one, server_facts, translated
 from . import comparing
 
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ def dump(
         work = _Work(settings, request, report, target, server, client, connection)
         work.check_patterns()
         if settings.dry:
-            report.step(f"would dump {target.label} with pg_dump {client.version}")
+            where = place.path or settings.dumps / f"{names.dump_stem(now())}{place.compression.suffix}"
+            report.step(f"would dump {target.label} with pg_dump {client.version} into {where}")
             return None
         when = now()
         with _reserved(settings, place, when) as (part, final):
@@ -180,18 +181,29 @@ class _Work:
         """Let pg_dump itself judge the patterns of --exclude-data: each must match a table."""
         for pattern in self.request.exclude_data:
             argv = [*self._connect(), "--schema-only", *self._lock_wait(), "--strict-names", f"--table={pattern}"]
+            survey = Survey()
             with process.Child(argv, extra=self.target.child_environment()) as child:
-                self._await_output(child)
+                with contextlib.suppress(LexError):
+                    for _ in survey.watch(lex(self._read(child))):
+                        pass
                 while child.stdout.read(CHUNK):
-                    self._await_output(child)
+                    pass
                 code = child.wait()
             if code and _timed_out(child.said):
                 raise self._waited()
-            if code:
+            # A pattern may match tables of PostgreSQL's own alone, which no dump holds.
+            if code or not survey.created:
                 raise BadInputError(
-                    f"--exclude-data={pattern} matches no table, so its rows would not be left out: "
-                    f"{self.target.scrub(_last_line(child.said))}. Nothing was written."
+                    f"--exclude-data={pattern} matches no table, so no rows would be left out. pg_dump reads a pattern "
+                    f"as psql does: capitals want double quotes, as in --exclude-data='\"AuditLog\"'. Nothing was "
+                    f"written."
                 )
+
+    def _read(self, child: process.Child) -> Iterator[bytes]:
+        self._await_output(child)
+        while chunk := child.stdout.read(CHUNK):
+            yield chunk
+            self._await_output(child)
 
     def dump(self, part: publish.Part, final: Path, when: datetime) -> Dumped:
         """Run pg_dump into the part file, compare, and publish."""
@@ -246,7 +258,7 @@ class _Work:
             snapshot = stack.enter_context(exported_snapshot(self.connection))
             tables = facts.tables(self.connection)
             summed = [table.key for table in tables] if self.request.checksums else []
-            counting = stack.enter_context(Counting(self.connection, tables, summed, self.target.schema or "public"))
+            counting = stack.enter_context(Counting(self.connection, tables, summed, self.target))
             child = stack.enter_context(self._pg_dump(snapshot))
             out = stack.enter_context(compressor(sink, compression))
             estimate = sum(table.estimate for table in tables)
@@ -263,6 +275,7 @@ class _Work:
                 raise self._failure(child, counting, "pg_dump's output has no end")
             found, history = counting.result()
             excluded = self._compare(survey, tables, found.rows)
+            self._warn_of_keys(survey, tables)
         kept = {key: total for key, total in found.checksums.items() if key in survey.rows}
         document = {**comparing.to_facts(replace(found, checksums=kept)), "history": history}
         return survey, sink.sums, content.sums, excluded, document
@@ -296,7 +309,7 @@ class _Work:
         raise self._waited()
 
     def _waited(self) -> ServerError:
-        return ServerError(f"pg_dump waited too long for a lock{self._blockers()}. No dump was written.")
+        return ServerError(f"pg_dump gave up: {blocked(self.target)}. No dump was written.")
 
     def _connect(self) -> list[str]:
         # What the snapshot's connection reached is what pg_dump must reach, with several hosts too.
@@ -358,6 +371,16 @@ class _Work:
             )
         return tuple(".".join(key) for key in absent)
 
+    def _warn_of_keys(self, survey: Survey, tables: Sequence[facts.Table]) -> None:
+        """Say which foreign keys will refuse this dump, as the rows that they refer to are left out of it."""
+        left_out = [table.oid for table in tables if table.key not in survey.rows]
+        filled = [table.oid for table in tables if survey.rows.get(table.key)]
+        for name, table, referenced in facts.keys_into(self.connection, left_out, filled):
+            self.report.warn(
+                f"Foreign key {name} of {table} refers to {referenced}, whose rows are left out: this dump can't be "
+                f"restored while {table} refers to them. Leave out its rows, too."
+            )
+
     def _failure(self, child: process.Child, counting: Counting, otherwise: str) -> TaskError:
         """Tell what went wrong, whoever noticed it first."""
         if counting.failed:
@@ -373,12 +396,6 @@ class _Work:
             return _not_whole(otherwise)
         what = _last_error(said) or f"exit status {code}"
         return WorkError(f"pg_dump failed: {what}. No dump was written; the database was only read.")
-
-    def _blockers(self) -> str:
-        with contextlib.suppress(TaskError), connected(self.target) as other:
-            found = in_the_way(other)
-            return f" that another session holds ({found})" if found else ""
-        return ""
 
     def _source(self) -> dict[str, object]:
         info = self.connection.info
@@ -401,7 +418,7 @@ class Counting(threading.Thread):
     A context manager; :meth:`begin` starts it, once pg_dump holds its own locks.
 
     :param summed: The tables whose content is summed, too.
-    :param schema: Where Prisma keeps its history.
+    :param target: Says where Prisma keeps its history, and where to ask who holds a lock.
     """
 
     def __init__(
@@ -409,13 +426,13 @@ class Counting(threading.Thread):
         connection: Connection,
         tables: Sequence[facts.Table],
         summed: Sequence[tuple[str, str]] = (),
-        schema: str = "public",
+        target: Target | None = None,
     ) -> None:
         super().__init__(daemon=True)
         self._connection = connection
         self._tables = tables
         self._summed = frozenset(summed)
-        self._schema = schema
+        self._target = target
         self._found: tuple[state.State, list[dict[str, str]] | None] | None = None
         self._error: BaseException | None = None
 
@@ -465,10 +482,10 @@ class Counting(threading.Thread):
     def run(self) -> None:
         """Lock, look whether the tables are still the snapshot's, count."""
         try:
-            with translated("Counting the rows at the server failed, no dump was written"):
+            with translated("Counting the rows at the server failed, no dump was written", self._target):
                 facts.lock(self._connection, self._tables)
                 self.look()
-                history = health.history(self._connection, self._schema)
+                history = health.history(self._connection, (self._target.schema if self._target else None) or "public")
                 self._found = state.of_tables(self._connection, self._tables, self._summed), history
         except BaseException as error:  # noqa: BLE001 - handed to the main thread
             self._error = error

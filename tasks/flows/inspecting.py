@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..archive import manifest as manifests
-from ..archive.history import History, Past
+from ..archive.history import History, Past, from_document
 from ..archive.lexer import LexError, lex
 from ..archive.survey import Survey
 from ..errors import BadInputError
@@ -50,7 +50,6 @@ def inspect(settings: Settings, file: str, report: Report) -> Inspected:
     manifest = manifests.read(path)
     size = path.stat().st_size
     if manifest is not None and manifest.file.size == size:
-        past = manifest.facts.get("history")
         return Inspected(
             path,
             manifest,
@@ -60,7 +59,7 @@ def inspect(settings: Settings, file: str, report: Report) -> Inspected:
             str(manifest.pg_dump.get("version", "")),
             manifest.outline,
             manifest.tables,
-            None if past is None else tuple(Past(**each) for each in past),
+            from_document(manifest.facts.get("history")),
         )
     return _read(settings, path, manifest, report)
 
@@ -73,11 +72,21 @@ def _read(settings: Settings, path: Path, manifest: Manifest | None, report: Rep
             for event, _ in survey.watch(lex(source.chunks())):
                 history.see(event, survey.current)
                 report.progress("reading the dump", source.position, size, "bytes")
-            content = source.content.size
+            content = source.content
     except LexError as error:
         raise BadInputError(f"{path.name} can't be read to its end: {error}.") from None
     if not survey.complete:
         raise BadInputError(f"{path.name} is not a whole dump: pg_dump's last line is missing.")
+    if manifest is not None and content != manifest.content:
+        raise BadInputError(f"{path.name} is not what its manifest describes: it was damaged or changed since.")
     return Inspected(
-        path, manifest, size, content, survey.server, survey.client, survey.outline(), survey.tables(), history.past()
+        path,
+        manifest,
+        size,
+        content.size,
+        survey.server,
+        survey.client,
+        survey.outline(),
+        survey.tables(),
+        history.past(),
     )

@@ -29,6 +29,7 @@ class Record:
     :ivar tables: Rows per table after the restore, or after the migration; `dumped` in the dump.
     :ivar facts: Objects and checksums, as in a manifest.
     :ivar schemas: The schemas that were emptied first, which so hold nothing else.
+    :ivar excluded: Tables whose rows the dump leaves out.
     """
 
     database: str
@@ -40,6 +41,7 @@ class Record:
     dumped: tuple[TableRows, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     schemas: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
 
 
 def place(dumps: Path, target: Target, server: ServerFacts) -> Path:
@@ -65,7 +67,8 @@ def read(path: Path) -> Record | None:
         for name in ("tables", "dumped"):
             document[name] = tuple(TableRows(**each) for each in document[name])
         document["sequences"] = tuple(SequenceValue(**each) for each in document["sequences"])
-        document["schemas"] = tuple(document["schemas"])
+        for name in ("schemas", "excluded"):
+            document[name] = tuple(document.get(name, ()))
         return Record(**document)
     except (OSError, ValueError, TypeError, KeyError):
         return None

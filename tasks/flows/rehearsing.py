@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import secrets
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from dotenv import dotenv_values
+
 from .. import process
 from ..archive import manifest as manifests
 from ..archive import names, publish
-from ..errors import BadInputError
+from ..errors import BadInputError, TaskError, WorkError
 from ..postgres import scratch
 from ..postgres.url import with_database
 from ..prisma import cli
-from . import dumpfile, migrating, restoring
+from . import dumpfile, restoring
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from ..postgres.target import Target
+    from ..prisma.cli import Prisma
     from ..settings import Settings
     from .report import Report
     from .restoring import Restored
+
+_POSTGRES = re.compile(r"\s*(prisma\+)?postgres(ql)?:", re.IGNORECASE)
+_STATUS_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -43,10 +54,11 @@ def rehearse(settings: Settings, file: str, report: Report) -> Rehearsed | None:
     """Restore, verify and migrate a dump in a scratch database, which is removed whatever happens.
 
     :return: None in a dry run.
-    :raises TaskError: The dump would not restore or migrate; the real database is never touched.
+    :raises TaskError: The dump would not restore or migrate; the real database is only asked about itself.
     """
     target = settings.target()
     path = dumpfile.choose(settings, file, report)
+    prisma = _prisma(settings, report)
     if settings.dry:
         report.step(f"would rehearse {path.name} in a scratch database beside {target.label}")
         return None
@@ -54,10 +66,12 @@ def rehearse(settings: Settings, file: str, report: Report) -> Rehearsed | None:
     began = time.monotonic()
     try:
         with scratch.database(target) as there:
-            request = restoring.Request(file=str(path))
-            plan = restoring.plan(settings, request, report, target=there)
-            restored = restoring.restore(plan, report, remember=False)
-            migrated = _migrate(settings, there.database, report)
+            if prisma is not None:
+                _refuse_elsewhere(settings, prisma, there)
+            with _only_there(target):
+                plan = restoring.plan(settings, restoring.Request(file=str(path)), report, target=there)
+                restored = restoring.restore(plan, report, remember=False)
+                migrated = None if prisma is None else _migrate(settings, prisma, there.database)
     except process.Interruption as interruption:
         interruption.state = f"The scratch database is removed; {target.label} was not touched."
         raise
@@ -65,13 +79,77 @@ def rehearse(settings: Settings, file: str, report: Report) -> Rehearsed | None:
     return Rehearsed(path, restored, time.monotonic() - began, migrated, swept)
 
 
-def _migrate(settings: Settings, database: str, report: Report) -> float | None:
+@contextlib.contextmanager
+def _only_there(target: Target) -> Iterator[None]:
+    """Let whoever reads an error know which database it is not about."""
+    try:
+        yield
+    except TaskError as error:
+        raise type(error)(f"{error} That was in a scratch database; {target.label} was not touched.") from None
+
+
+def _prisma(settings: Settings, report: Report) -> Prisma | None:
+    """Find what migrates, and whether its URL can be led to another database, before anything long begins.
+
+    :return: None where the project has no Prisma of its own.
+    """
     if not cli.installed(settings.prisma_dir):
         report.step("This project has no Prisma of its own, so nothing is migrated.")
         return None
+    with_database(settings.url().value, scratch.PREFIX)
+    return cli.find(settings.prisma_dir, settings.environ)
+
+
+def _migrate(settings: Settings, prisma: Prisma, database: str) -> float:
     began = time.monotonic()
-    migrating.deploy(settings, report, with_database(settings.url().value, database))
+    extra = _environment(settings, database)
+    code = process.attached([prisma.program, "migrate", "deploy"], cwd=prisma.root, extra=extra)
+    if code != 0:
+        raise WorkError(
+            f"The dump restores, but prisma migrate deploy ended on it with exit status {code}; its own words stand "
+            f"above."
+        )
     return time.monotonic() - began
+
+
+def _environment(settings: Settings, database: str) -> dict[str, str]:
+    """Lead every variable to the scratch database that Prisma might take for the database's URL.
+
+    A schema may name another one than `DATABASE_URL`, and a second one as its `directUrl`, which migrations use.
+    What stands in the environment goes before any `.env`.
+    """
+    found: dict[str, str | None] = {}
+    for folder in {settings.root, settings.prisma_dir}:
+        for path in (*folder.glob(".env*"), *folder.glob("prisma/.env*")):
+            with contextlib.suppress(OSError, ValueError):
+                found |= dotenv_values(path, interpolate=False)
+    found |= settings.environ
+    url = with_database(settings.url().value, database)
+    names = {name for name, value in found.items() if value is not None and _POSTGRES.match(value)}
+    return {**dict.fromkeys((*names, settings.url_env, "DATABASE_URL"), url), "PGDATABASE": database}
+
+
+def _refuse_elsewhere(settings: Settings, prisma: Prisma, there: Target) -> None:
+    """Let Prisma prove that the scratch database is the one that it would migrate, by what it reads there.
+
+    What it prints of its connection is the schema's URL, which it does not use with a driver adapter.
+
+    :raises BadInputError: It is another: a URL is written into its schema or configuration.
+    """
+    sign = f"0_{secrets.token_hex(8)}"
+    with scratch.history(there, sign):
+        said = process.run(
+            [prisma.program, "migrate", "status"],
+            cwd=prisma.root,
+            extra=_environment(settings, there.database),
+            timeout=_STATUS_SECONDS,
+        )
+    words = f"{said.stdout}\n{said.stderr}"
+    if sign not in words:
+        raise BadInputError(
+            f"Prisma does not read the scratch database, so it might migrate another: let its schema and its "
+            f"configuration take the URL from DATABASE_URL. Nothing was touched. It says: {words.strip()[-500:]}"
+        )
 
 
 def _mark(path: Path, report: Report) -> None:

@@ -45,12 +45,12 @@ def plan(settings: Settings, names: Sequence[str]) -> Plan:
     wanted = tuple(dict.fromkeys(names)) or (target.schema or "public",)
     with (
         connected(target, lock_timeout=settings.lock_timeout) as connection,
-        translated("Looking at the database failed"),
+        translated("Looking at the database failed, nothing was touched", target),
     ):
         server = server_facts(connection)
         missing = [name for name in wanted if name not in schemas.existing(connection, wanted)]
         if missing or any(name.startswith("pg_") or name == "information_schema" for name in wanted):
-            name = missing[0] if missing else "a schema of PostgreSQL's own"
+            name = missing[0] if missing else "PostgreSQL's own schema"
             raise BadInputError(f"{name} can't be emptied: {target.label} has no such schema. Nothing was touched.")
         schemas.refuse_dependents(connection, wanted)
         return Plan(

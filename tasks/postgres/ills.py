@@ -20,9 +20,9 @@ _OURS = """
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
                     WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
 """
-# A sequence feeds a column that it belongs to (serial, identity) or whose default asks it.
+# A sequence feeds a column that it belongs to (serial, identity) or whose default is its next value and no more.
 _FEEDS = f"""
-SELECT DISTINCT sn.nspname, s.relname, n.nspname, c.relname, a.attname, q.seqincrement
+SELECT DISTINCT sn.nspname, s.relname, n.nspname, c.relname, a.attname, q.seqmax
   FROM pg_catalog.pg_sequence q
   JOIN pg_catalog.pg_class s ON s.oid = q.seqrelid
   JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace
@@ -34,7 +34,10 @@ SELECT DISTINCT sn.nspname, s.relname, n.nspname, c.relname, a.attname, q.seqinc
        SELECT f.adrelid, f.adnum FROM pg_catalog.pg_depend d
          JOIN pg_catalog.pg_attrdef f ON f.oid = d.objid
         WHERE d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.refclassid = 'pg_catalog.pg_class'::regclass
-          AND d.refobjid = s.oid) x ON true
+          AND d.refobjid = s.oid
+          AND pg_get_expr(f.adbin, f.adrelid)
+              ~ '^[(]*nextval[(]''([^'']|'''')*''::regclass[)]+(::(bigint|integer|smallint))?$'
+       ) x ON true
   JOIN pg_catalog.pg_class c ON c.oid = x.relid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_catalog.pg_attribute a ON a.attrelid = x.relid AND a.attnum = x.attnum
@@ -70,13 +73,15 @@ def read(connection: Connection, schema: str, sequences: Mapping[Key, tuple[int,
 
 def _invalid_indexes(connection: Connection) -> Iterator[Ill]:
     rows = connection.execute(
-        "SELECT pg_catalog.format('%I.%I', n.nspname, i.relname) FROM pg_catalog.pg_index x"
+        "SELECT pg_catalog.format('%I.%I', n.nspname, i.relname), i.relname ~ '_cc(new|old)[0-9]*$'"
+        " FROM pg_catalog.pg_index x"
         " JOIN pg_catalog.pg_class c ON c.oid = x.indrelid JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid"
         " JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace"
         f" WHERE NOT x.indisvalid AND i.relkind = 'i' {_OURS} ORDER BY 1"
     )
-    for (name,) in rows:
-        yield Ill(f"index {name} is invalid", f"REINDEX INDEX CONCURRENTLY {name};")
+    for name, left_over in rows:
+        # What a REINDEX that failed has left behind is to go (PostgreSQL manual, REINDEX, Rebuilding Concurrently).
+        yield Ill(f"index {name} is invalid", f"{'DROP' if left_over else 'REINDEX'} INDEX CONCURRENTLY {name};")
 
 
 def _unvalidated(connection: Connection) -> Iterator[Ill]:
@@ -84,7 +89,9 @@ def _unvalidated(connection: Connection) -> Iterator[Ill]:
         "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.quote_ident(k.conname)"
         " FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid"
         " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-        f" WHERE NOT k.convalidated AND k.contype IN ('c', 'f') AND k.conparentid = 0 {_OURS} ORDER BY 1, 2"
+        # NOT NULL is one since 18, and a constraint that is not enforced, also new there, can't be validated.
+        " WHERE NOT k.convalidated AND k.contype IN ('c', 'f', 'n') AND k.conparentid = 0"
+        f" AND coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true) {_OURS} ORDER BY 1, 2"
     )
     for table, name in rows:
         yield Ill(
@@ -94,19 +101,23 @@ def _unvalidated(connection: Connection) -> Iterator[Ill]:
 
 
 def _behind(connection: Connection, sequences: Mapping[Key, tuple[int, bool]]) -> Iterator[Ill]:
-    for schema, name, table_schema, table, column, _ in connection.execute(_FEEDS).fetchall():
-        if (schema, name) not in sequences:
-            continue
-        last, called = sequences[schema, name]
+    """Compare each sequence with the largest value that it may still reach of all columns that it feeds."""
+    largest: dict[Key, tuple[int, str]] = {}
+    for schema, name, table_schema, table, column, most in connection.execute(_FEEDS).fetchall():
         row = connection.execute(
-            sql.SQL("SELECT max({}) FROM {}").format(sql.Identifier(column), sql.Identifier(table_schema, table))
+            sql.SQL("SELECT max({0}) FROM {1} WHERE {0} <= {2}").format(
+                sql.Identifier(column), sql.Identifier(table_schema, table), most
+            )
         ).fetchone()
-        largest = row[0] if row else None
-        if largest is not None and (last < largest or (last == largest and not called)):
-            sequence = sql.Identifier(schema, name).as_string()
+        if row is not None and row[0] is not None and row[0] > largest.get((schema, name), (row[0] - 1, ""))[0]:
+            largest[schema, name] = row[0], f"{table}.{column}"
+    for key, (value, where) in largest.items():
+        last, called = sequences.get(key, (value, True))
+        if last < value or (last == value and not called):
+            sequence = sql.Identifier(*key).as_string()
             yield Ill(
-                f"sequence {sequence} stands at {last}, behind {table}.{column}, whose largest value is {largest}",
-                f"SELECT setval({sql.Literal(sequence).as_string()}, {largest});",
+                f"sequence {sequence} stands at {last}, behind {where}, whose largest value is {value}",
+                f"SELECT setval({sql.Literal(sequence).as_string()}, {value});",
             )
 
 
@@ -120,10 +131,13 @@ def _migrations(connection: Connection, schema: str) -> Iterator[Ill]:
 
 
 def _without_statistics(connection: Connection) -> Iterator[Ill]:
+    # An index that is built counts a table's rows (reltuples), but only ANALYZE looks at its values; it finds none
+    # where it counted no rows.
     rows = connection.execute(
         "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c"
         " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-        f" WHERE c.relkind = 'r' AND c.reltuples < 0 AND c.relfilenode <> 0 AND pg_relation_size(c.oid) > 0 {_OURS}"
+        " WHERE c.relkind = 'r' AND c.reltuples <> 0 AND c.relnatts > 0 AND pg_relation_size(c.oid) > 0"
+        f" AND (n.nspname, c.relname) NOT IN (SELECT s.schemaname, s.tablename FROM pg_catalog.pg_stats s) {_OURS}"
         " ORDER BY 1"
     )
     for (name,) in rows:

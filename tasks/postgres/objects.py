@@ -56,7 +56,8 @@ _QUERIES: dict[str, str] = {
                    (SELECT string_agg(concat_ws(' ', quote_ident(a.attname), format_type(a.atttypid, a.atttypmod),
                                a.attnotnull, a.attidentity, a.attgenerated,
                                pg_get_expr(f.adbin, f.adrelid),
-                               CASE WHEN a.attcollation <> t.typcollation THEN a.attcollation::regcollation END),
+                               CASE WHEN a.attcollation <> t.typcollation THEN a.attcollation::regcollation END,
+                               a.attfdwoptions),
                                ', ' ORDER BY a.attname COLLATE "C")
                       FROM pg_catalog.pg_attribute a
                       JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
@@ -65,16 +66,21 @@ _QUERIES: dict[str, str] = {
                    (SELECT string_agg(i.inhparent::regclass::text, ', ' ORDER BY i.inhseqno)
                       FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid),
                    pg_get_expr(c.relpartbound, c.oid),
-                   CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END),
+                   CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END,
+                   'OF ' || nullif(c.reloftype, 0)::regtype,
+                   (SELECT concat_ws(' ', 'SERVER', quote_ident(s.srvname), x.ftoptions)
+                      FROM pg_catalog.pg_foreign_table x JOIN pg_catalog.pg_foreign_server s ON s.oid = x.ftserver
+                     WHERE x.ftrelid = c.oid)),
                NULL
           FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
          WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't' AND {_RELATION}""",
     "view": f"""
         SELECT c.oid::regclass::text,
                concat_ws('|', c.relkind, array_to_string(c.reloptions, ','), c.relispopulated,
-                   (SELECT string_agg(concat_ws(' ', quote_ident(a.attname), format_type(a.atttypid, a.atttypmod)),
-                               ', ' ORDER BY a.attnum)
+                   (SELECT string_agg(concat_ws(' ', quote_ident(a.attname), format_type(a.atttypid, a.atttypmod),
+                               pg_get_expr(f.adbin, f.adrelid)), ', ' ORDER BY a.attnum)
                       FROM pg_catalog.pg_attribute a
+                      LEFT JOIN pg_catalog.pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
                      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)),
                pg_get_viewdef(c.oid)
           FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -111,7 +117,10 @@ _QUERIES: dict[str, str] = {
                concat_ws('|', g.tgenabled, pg_get_triggerdef(g.oid)), NULL
           FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid
           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-         WHERE NOT g.tgisinternal AND g.tgparentid = 0 AND {_RELATION}""",
+          LEFT JOIN pg_catalog.pg_trigger u ON u.oid = g.tgparentid
+          LEFT JOIN pg_catalog.pg_constraint k ON k.oid = g.tgconstraint
+         WHERE {_RELATION} AND (NOT g.tgisinternal AND g.tgparentid = 0
+                OR g.tgenabled <> u.tgenabled AND k.contype IS DISTINCT FROM 'f')""",
     "policy": f"""
         SELECT concat_ws('.', p.polrelid::regclass::text, quote_ident(p.polname)),
                concat_ws('|', p.polcmd, p.polpermissive,
@@ -131,7 +140,13 @@ _QUERIES: dict[str, str] = {
         SELECT p.oid::regprocedure::text,
                concat_ws('|', p.prokind, l.lanname, p.provolatile, p.proisstrict, p.prosecdef, p.proleakproof,
                    p.proparallel, pg_get_function_arguments(p.oid), pg_get_function_result(p.oid),
-                   array_to_string(p.proconfig, ','), CASE WHEN p.prosqlbody IS NULL THEN p.prosrc END, p.probin),
+                   array_to_string(p.proconfig, ','), CASE WHEN p.prosqlbody IS NULL THEN p.prosrc END, p.probin,
+                   (SELECT concat_ws(' ', g.aggkind, g.aggnumdirectargs, g.aggtransfn, g.aggfinalfn, g.aggfinalextra,
+                               g.aggfinalmodify, g.aggcombinefn, g.aggserialfn, g.aggdeserialfn,
+                               g.aggtranstype::regtype, g.aggmtransfn, g.aggminvtransfn, g.aggmfinalfn,
+                               g.aggmtranstype::regtype, g.aggsortop::regoperator, 'INIT ' || g.agginitval,
+                               'MINIT ' || g.aggminitval)
+                      FROM pg_catalog.pg_aggregate g WHERE g.aggfnoid = p.oid)),
                pg_get_function_sqlbody(p.oid)
           FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
           JOIN pg_catalog.pg_language l ON l.oid = p.prolang
@@ -144,7 +159,7 @@ _QUERIES: dict[str, str] = {
                    (SELECT string_agg(e.enumlabel, ',' ORDER BY e.enumsortorder) FROM pg_catalog.pg_enum e
                      WHERE e.enumtypid = t.oid),
                    CASE WHEN t.typtype = 'd' THEN concat_ws(' ', format_type(t.typbasetype, t.typtypmod), t.typnotnull,
-                       t.typdefault,
+                       t.typdefault, nullif(t.typcollation, 0)::regcollation,
                        (SELECT string_agg(concat_ws(' ', quote_ident(k.conname), pg_get_constraintdef(k.oid),
                                    k.convalidated), ',' ORDER BY k.conname COLLATE "C")
                           FROM pg_catalog.pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c')) END,
@@ -152,7 +167,10 @@ _QUERIES: dict[str, str] = {
                                ORDER BY a.attnum)
                       FROM pg_catalog.pg_attribute a
                      WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped),
-                   (SELECT format_type(r.rngsubtype, NULL) FROM pg_catalog.pg_range r WHERE r.rngtypid = t.oid)),
+                   (SELECT concat_ws(' ', format_type(r.rngsubtype, NULL), nullif(r.rngcollation, 0)::regcollation,
+                               r.rngcanonical, r.rngsubdiff) FROM pg_catalog.pg_range r WHERE r.rngtypid = t.oid),
+                   CASE WHEN t.typtype = 'b' THEN concat_ws(' ', t.typinput, t.typoutput, t.typlen, t.typbyval,
+                       t.typalign, t.typcategory, t.typdelim, t.typdefault) END),
                NULL
           FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
           LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
@@ -161,7 +179,7 @@ _QUERIES: dict[str, str] = {
                 WHERE d.classid = 'pg_catalog.pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'i')""",
     "operator": f"""
         SELECT o.oid::regoperator::text, concat_ws('|', o.oprcode, o.oprcom::regoperator, o.oprnegate::regoperator,
-                   o.oprcanmerge, o.oprcanhash), NULL
+                   o.oprcanmerge, o.oprcanhash, o.oprrest, o.oprjoin), NULL
           FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
          WHERE {_own("pg_operator", "o.oid")}""",
     "statistics": f"""
@@ -169,17 +187,37 @@ _QUERIES: dict[str, str] = {
           FROM pg_catalog.pg_statistic_ext s JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace
          WHERE {_own("pg_statistic_ext", "s.oid")}""",
     "collation": f"""
-        SELECT format('%I.%I', n.nspname, l.collname), concat_ws('|', l.collprovider, l.collisdeterministic), NULL
+        SELECT format('%I.%I', n.nspname, l.collname), concat_ws('|', l.collprovider, l.collisdeterministic),
+               to_jsonb(l) - ARRAY['oid', 'collname', 'collnamespace', 'collowner', 'collversion']
           FROM pg_catalog.pg_collation l JOIN pg_catalog.pg_namespace n ON n.oid = l.collnamespace
          WHERE {_own("pg_collation", "l.oid")}""",
-    "event trigger": """
+    "event trigger": f"""
         SELECT quote_ident(e.evtname), concat_ws('|', e.evtevent, e.evtenabled, e.evtfoid::regproc,
                    array_to_string(e.evttags, ',')), NULL
-          FROM pg_catalog.pg_event_trigger e""",
+          FROM pg_catalog.pg_event_trigger e
+         WHERE {_NOT_OF_EXTENSION.format(catalogue="pg_catalog.pg_event_trigger", oid="e.oid")}""",
     "publication": """
         SELECT quote_ident(p.pubname), concat_ws('|', p.puballtables, p.pubinsert, p.pubupdate, p.pubdelete,
-                   p.pubtruncate, (SELECT string_agg(r.prrelid::regclass::text, ',' ORDER BY r.prrelid::regclass::text)
-                                     FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = p.oid)), NULL
+                   p.pubtruncate, p.pubviaroot,
+                   (SELECT string_agg(concat_ws(' ', r.prrelid::regclass,
+                               (SELECT array_agg(a.attname ORDER BY a.attname COLLATE "C")
+                                  FROM pg_catalog.pg_attribute a
+                                 WHERE a.attrelid = r.prrelid AND to_jsonb(r) -> 'prattrs' @> to_jsonb(a.attnum)),
+                               CASE WHEN to_jsonb(r) ->> 'prqual' IS NOT NULL THEN
+                                   (SELECT to_jsonb(v) ->> 'rowfilter'
+                                      FROM pg_catalog.pg_publication_tables v
+                                      JOIN pg_catalog.pg_namespace n ON n.nspname = v.schemaname
+                                      JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = v.tablename
+                                     WHERE v.pubname = p.pubname AND c.oid = r.prrelid) END),
+                               ',' ORDER BY r.prrelid::regclass::text COLLATE "C")
+                      FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = p.oid),
+                   (SELECT string_agg(s.refobjid::regnamespace::text, ','
+                               ORDER BY s.refobjid::regnamespace::text COLLATE "C")
+                      FROM pg_catalog.pg_depend d
+                      JOIN pg_catalog.pg_depend s ON (s.classid, s.objid) = (d.classid, d.objid)
+                     WHERE d.classid = to_regclass('pg_catalog.pg_publication_namespace') AND d.refobjid = p.oid
+                       AND d.refclassid = 'pg_catalog.pg_publication'::regclass
+                       AND s.refclassid = 'pg_catalog.pg_namespace'::regclass)), NULL
           FROM pg_catalog.pg_publication p""",
 }
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from ..errors import BadInputError, TaskError
+from ..errors import BadInputError, TaskError, WorkError
 from .session import connected, one, translated
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def database(target: Target) -> Iterator[Target]:
     its advisory lock is held. The target's own database is only read.
 
     :raises BadInputError: The role may not create databases. Nothing was touched.
+    :raises WorkError: It could not be removed; says its name, and why.
     """
     name = PREFIX + secrets.token_hex(6)
     with connected(target) as connection:
@@ -55,8 +56,44 @@ def database(target: Target) -> Iterator[Target]:
                     keeper.execute("SELECT pg_advisory_lock(%s)", [LOCK])
                     keeper.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), _comment()))
                 yield inside(target, name)
-        finally:
+        except TaskError as error:
+            # What went wrong first is what people must read, even where the server has gone and can drop nothing.
+            _drop(target, name, first=error)
+            raise
+        except BaseException:
             _drop(target, name)
+            raise
+        _drop(target, name)
+
+
+@contextlib.contextmanager
+def history(there: Target, name: str) -> Iterator[None]:
+    """Let a scratch database have a history of one applied migration, for the length of a block.
+
+    Who can name that migration reads this database and no other.
+    """
+    schema = there.schema or "public"
+    table = sql.Identifier(schema, "_prisma_migrations")
+    with connected(there) as connection, translated("The scratch database could not be tried"):
+        made = not one(connection, "SELECT to_regnamespace(quote_ident(%s)) IS NOT NULL", [schema])[0]
+        if made:
+            connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+        connection.execute(
+            sql.SQL(
+                "CREATE TABLE {} (id varchar(36) PRIMARY KEY, checksum varchar(64) NOT NULL, finished_at timestamptz,"
+                " migration_name varchar(255) NOT NULL, logs text, rolled_back_at timestamptz,"
+                " started_at timestamptz NOT NULL DEFAULT now(), applied_steps_count integer NOT NULL DEFAULT 1)"
+            ).format(table)
+        )
+        connection.execute(
+            sql.SQL("INSERT INTO {} (id, checksum, finished_at, migration_name) VALUES ('1', '1', now(), {})").format(
+                table, name
+            )
+        )
+        yield
+        connection.execute(sql.SQL("DROP TABLE {}").format(table))
+        if made:
+            connection.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(schema)))
 
 
 def sweep(target: Target) -> list[str]:
@@ -86,24 +123,26 @@ def _refuse_without_right(connection: Connection) -> None:
 
 
 def _create(connection: Connection, name: str) -> sql.Composed:
-    major = connection.info.server_version // 10000
-    provider, locale = {True: ("datlocprovider", "daticulocale"), False: ("'c'", "NULL")}[major >= 15]  # noqa: PLR2004
-    if major >= 17:  # noqa: PLR2004
-        locale = "datlocale"
-    query = (
-        f"SELECT pg_encoding_to_char(encoding), datcollate, datctype, {provider}::text, {locale}"  # noqa: S608
-        " FROM pg_catalog.pg_database WHERE datname = current_database()"
+    # The row as JSON: providers came with 15, ICU's rules with 16, and 17 gave the locale another name.
+    row = one(
+        connection,
+        "SELECT pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, to_jsonb(d)"
+        " FROM pg_catalog.pg_database d WHERE d.datname = current_database()",
     )
-    row = connection.execute(query.encode()).fetchone()
-    assert row is not None  # noqa: S101 - we are in it
-    encoding, collate, ctype, kind, locale = row
+    encoding, collate, ctype, more = row
     text = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}").format(
         sql.Identifier(name), encoding, collate, ctype
     )
-    if kind == "i":
-        text += sql.SQL(" LOCALE_PROVIDER icu ICU_LOCALE {}").format(locale)
-    elif kind == "b":
-        text += sql.SQL(" LOCALE_PROVIDER builtin BUILTIN_LOCALE {}").format(locale)
+    locale = more.get("datlocale") or more.get("daticulocale")
+    # Also libc by name: template0 may have another provider than the database.
+    text += {
+        None: sql.SQL(""),
+        "c": sql.SQL(" LOCALE_PROVIDER libc"),
+        "i": sql.SQL(" LOCALE_PROVIDER icu ICU_LOCALE {}").format(locale),
+        "b": sql.SQL(" LOCALE_PROVIDER builtin BUILTIN_LOCALE {}").format(locale),
+    }[more.get("datlocprovider")]
+    if more.get("daticurules"):
+        text += sql.SQL(" ICU_RULES {}").format(more["daticurules"])
     return text
 
 
@@ -136,6 +175,27 @@ def _gone(connection: Connection, name: str) -> bool:
     return True
 
 
-def _drop(target: Target, name: str) -> None:
-    with connected(target) as connection, translated(f"The scratch database {name} could not be dropped"):
+def _drop(target: Target, name: str, *, first: TaskError | None = None) -> None:
+    """Drop it, whoever is in it.
+
+    :param first: What had gone wrong before, which the message then begins with.
+    :raises TaskError: It is still there; of the kind of the first error.
+    """
+    try:
+        try:
+            _force(target, name)
+        except KeyboardInterrupt:
+            # The first signal came just now, and the server has stopped dropping; further signals are ignored.
+            _force(target, name)
+            raise
+    except TaskError as error:
+        before, why = f"{first} " if first else "", str(error).removesuffix(" Nothing was touched.")
+        kind = type(first) if first else WorkError
+        raise kind(
+            f"{before}The scratch database {name} could not be removed: {why} The next rehearsal removes it."
+        ) from None
+
+
+def _force(target: Target, name: str) -> None:
+    with connected(target) as connection, translated("Dropping it failed"):
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))

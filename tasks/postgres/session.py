@@ -74,8 +74,9 @@ def connect(target: Target, *, lock_timeout: int = 0) -> Connection:
             row_factory=tuple_row,
         )
     except (psycopg.OperationalError, psycopg.ProgrammingError, UnicodeError) as error:
+        origin = f" ({target.origin})" if target.origin else ""
         raise ServerError(
-            f"{target.label} can't be reached: {target.scrub(_sentence(error))}. Nothing was touched."
+            f"No connection to {target.label}{origin}: {target.scrub(_sentence(error))}. Nothing was touched."
         ) from None
     try:
         _prepare(connection, lock_timeout)
@@ -88,7 +89,7 @@ def connect(target: Target, *, lock_timeout: int = 0) -> Connection:
 def _sentence(error: Exception) -> str:
     """Put libpq's several lines, one for each address it tried, into one sentence."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return "; ".join(dict.fromkeys(lines)).rstrip(".")
+    return "; ".join(dict.fromkeys(lines)).rstrip(".?")
 
 
 def _prepare(connection: Connection, lock_timeout: int) -> None:
@@ -102,17 +103,18 @@ def _prepare(connection: Connection, lock_timeout: int) -> None:
 
 
 @contextlib.contextmanager
-def translated(what: str) -> Iterator[None]:
+def translated(what: str, target: Target | None = None) -> Iterator[None]:
     """Turn what the server refuses into one of our sentences.
 
     :param what: The beginning of the sentence, without a period.
+    :param target: Where to ask who holds a lock that was not free in time.
     :raises ServerError: The connection was lost, or a lock was not free in time.
     :raises TaskError: Any other refusal of the server.
     """
     try:
         yield
     except pg.LockNotAvailable:
-        raise ServerError(f"{what}: another session holds a lock that was not free in time.") from None
+        raise ServerError(f"{what}: {blocked(target)}.") from None
     except psycopg.Error as error:
         kind = ServerError if error.sqlstate is None or error.sqlstate.startswith(("08", "57P")) else TaskError
         raise kind(f"{what}: {_sentence(error)}.") from None
@@ -178,6 +180,15 @@ def exported_snapshot(connection: Connection) -> Iterator[str]:
     finally:
         with contextlib.suppress(psycopg.Error):
             connection.execute("ROLLBACK")
+
+
+def blocked(target: Target | None) -> str:
+    """Say that a lock was not free in time, and who holds it, if somebody can be asked."""
+    found = ""
+    if target is not None:
+        with contextlib.suppress(TaskError, psycopg.Error), connected(target) as other:
+            found = in_the_way(other) or "it has gone since"
+    return f"another session holds a lock that was not free in time{f' ({found})' if found else ''}"
 
 
 def in_the_way(connection: Connection) -> str:

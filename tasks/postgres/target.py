@@ -55,6 +55,7 @@ class Target:
     :param changes: What libpq does not get as written.
     :param pooled: Whether the URL leads to a transaction pooler, through which dumps fail.
     :param written: The secrets as they stood in the URL, for `scrub`.
+    :param origin: Where the URL was found, as `DATABASE_URL from .env`, for messages.
     """
 
     keywords: Mapping[str, str]
@@ -63,6 +64,7 @@ class Target:
     changes: tuple[Change, ...] = ()
     pooled: bool = False
     written: tuple[str, ...] = field(default=(), repr=False)
+    origin: str = ""
 
     def conninfo(self, **overrides: str | int | None) -> str:
         """Give the connection string without any secret: safe in an argv.

@@ -1,0 +1,289 @@
+"""The list tells which dumps there are, and which of them are whole, without reading them."""
+
+import json
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from invoke.config import Config
+from invoke.context import Context
+
+from tasks.archive import names
+from tasks.archive.codec import Compression, Sums
+from tasks.archive.manifest import Manifest, Outline, TableRows
+from tasks.archive.publish import part_file
+from tasks.defaults import DEFAULTS
+from tasks.errors import BadInputError
+from tasks.flows.dumpfile import choose
+from tasks.flows.listing import listing
+from tasks.flows.report import Silence
+from tasks.settings import Settings, load
+from tests.support import Database, Project
+
+TIMES = [f"2025-12-21T12-00-00-{number:03}Z" for number in range(10)]
+SUM = "0" * 64
+
+
+@dataclass
+class Said(Silence):
+    """Keeps what a flow warns of."""
+
+    warnings: list[str] = field(default_factory=list)
+
+    def warn(self, text: str) -> None:
+        """Keep it."""
+        self.warnings.append(text)
+
+
+def settings_of(project: Project) -> Settings:
+    """Return what `inv` would work with in a project."""
+    config = Config(defaults={"db": DEFAULTS, "run": {"dry": False}}, lazy=True)
+    config.set_project_location(project.root)
+    return replace(load(Context(config)), cwd=project.root, environ={})
+
+
+def lay(
+    project: Project,
+    name: str,
+    *,
+    size: int = 100,
+    told: int | None = None,
+    file_name: str = "",
+    note: str = "",
+    created: str = "2025-12-21T12:00:00.000Z",
+    manifest: bool = True,
+) -> Path:
+    """Lay a dump of some size into the folder, with a manifest that tells one.
+
+    :param told: The size that the manifest tells; the true one by default.
+    :param file_name: The name that it tells; the true one by default.
+    """
+    path = project.dumps / name
+    path.write_bytes(b"x" * size)
+    if manifest:
+        document = Manifest(
+            created=created,
+            note=note,
+            git=None,
+            source={"server_version": "17.6"},
+            pg_dump={},
+            file_name=file_name or name,
+            compression=Compression.NONE,
+            file=Sums(size if told is None else told, SUM),
+            content=Sums(0, SUM),
+            tables=(TableRows("public", "a", 1000), TableRows("public", "b", 234)),
+            excluded_data=(),
+            sequences=(),
+            outline=Outline(),
+            seconds=1,
+        )
+        names.manifest_path(path).write_bytes(document.to_json())
+    return path
+
+
+def whole(project: Project) -> dict[str, str]:
+    """Tell of each dump whether it is whole."""
+    return {each.path.name: each.whole for each in listing(settings_of(project))}
+
+
+def test_dumps_are_listed_newest_first(project: Project) -> None:
+    """By the time in their names, whatever the file's own time; dumps named by hand come last."""
+    for name in ("named.sql", f"db_dump_{TIMES[1]}.sql.gz", f"db_dump_{TIMES[3]}.sql", f"db_dump_{TIMES[2]}.sql.zst"):
+        lay(project, name)
+
+    assert list(whole(project)) == [
+        f"db_dump_{TIMES[3]}.sql",
+        f"db_dump_{TIMES[2]}.sql.zst",
+        f"db_dump_{TIMES[1]}.sql.gz",
+        "named.sql",
+    ]
+
+
+def test_dump_is_whole_when_its_size_is_the_manifests(project: Project) -> None:
+    """With the name that the manifest tells."""
+    lay(project, "a.sql")
+
+    assert whole(project) == {"a.sql": "yes"}
+
+
+def test_dump_is_unknown_when_nothing_describes_it(project: Project) -> None:
+    """Without a manifest, or in another form than it describes, only reading it will tell."""
+    lay(project, "a.sql", manifest=False)
+    lay(project, "b.sql.gz", file_name="b.sql", told=7)
+
+    assert whole(project) == {"a.sql": "unknown", "b.sql.gz": "unknown"}
+
+
+@pytest.mark.parametrize(("size", "why"), [(0, "it is empty"), (99, "it has 99 bytes where its manifest says 100")])
+def test_dump_is_broken_when_its_size_is_wrong(size: int, why: str, project: Project) -> None:
+    """And it says why."""
+    lay(project, "a.sql", size=size, told=100)
+
+    assert whole(project) == {"a.sql": why}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 99}', '{"format": 1}', "\x00", '{"format": 1, "file": 3}'])
+def test_dump_is_doubted_when_its_manifest_is_broken(text: str, project: Project) -> None:
+    """It is listed all the same, and says that the manifest can't be used."""
+    lay(project, "a.sql", manifest=False)
+    project.write("dumps/a.manifest.json", text)
+
+    assert "a.manifest.json can't be used" in whole(project)["a.sql"]
+
+
+@pytest.mark.parametrize("created", ["yesterday", "", "9999-99-99", "0001-01-01T00:00:00+23:59"])
+def test_dump_is_listed_when_its_manifest_tells_a_strange_time(created: str, project: Project) -> None:
+    """The time in its name then serves."""
+    lay(project, f"db_dump_{TIMES[5]}.sql", created=created)
+
+    (listed,) = listing(settings_of(project))
+
+    assert listed.when == datetime(2025, 12, 21, 12, 0, 0, 5000, tzinfo=UTC)
+
+
+def test_time_is_told_in_utc(project: Project) -> None:
+    """Whatever the manifest's zone."""
+    lay(project, "a.sql", created="2025-12-21T14:30:00+02:00")
+
+    result = project.inv("db.list", "--json")
+
+    assert json.loads(result.stdout)[0]["when"] == "2025-12-21T12:30:00+00:00"
+
+
+def test_what_is_no_dump_is_not_listed(project: Project) -> None:
+    """Part files, manifests without their dump, hidden files, folders, and anything else."""
+    lay(project, "orphan.sql").unlink()
+    for name in ("a.part", "a.sql.gz.part", ".hidden.sql", ".gitignore", "notes.txt", "folder.sql/in it"):
+        project.write(f"dumps/{name}", "x")
+    (project.dumps / "dangling.sql").symlink_to("nowhere")
+
+    with part_file(project.dumps / f"db_dump_{TIMES[0]}.part"):
+        assert whole(project) == {}
+
+
+def test_archives_of_pg_dump_are_listed(project: Project) -> None:
+    """They can be restored, too."""
+    lay(project, "a.dump", manifest=False)
+
+    assert whole(project) == {"a.dump": "unknown"}
+
+
+def test_table_tells_all_of_each_dump(project: Project) -> None:
+    """Name, size, rows, server, whether whole, note; nothing is cut off in a pipe."""
+    note = "before the billing migration; " + "long " * 20
+    lay(project, f"db_dump_{TIMES[0]}.sql", size=12_345, note=note)
+
+    result = project.inv("db.list")
+
+    assert result.returncode == 0, result.stderr
+    said = " ".join(result.stdout.split())
+    assert f"db_dump_{TIMES[0]}.sql 2025-12-21 12:00:00 12.3 kB 1,234 17.6 yes before the billing" in said
+    assert result.stdout.count("long") == 20
+
+
+def test_markup_in_a_note_is_shown_as_it_is(project: Project) -> None:
+    """A note is text: brackets, colons and smileys stay what they are."""
+    lay(project, "a.sql", note="[red]x[/red] :smile: [/] \\[")
+
+    result = project.inv("db.list")
+
+    assert "[red]x[/red] :smile: [/] \\[" in result.stdout
+
+
+def test_json_tells_all_of_each_dump(project: Project) -> None:
+    """For programs."""
+    path = lay(project, f"db_dump_{TIMES[0]}.sql", note="ünïcödé")
+    lay(project, "b.sql", manifest=False)
+
+    result = project.inv("db.list", "--json")
+
+    first, second = json.loads(result.stdout)
+    expected = {
+        "path": str(path),
+        "when": "2025-12-21T12:00:00+00:00",
+        "size": 100,
+        "rows": 1234,
+        "server": "17.6",
+        "note": "ünïcödé",
+        "whole": True,
+        "why": None,
+    }
+    assert expected.items() <= first.items()
+    assert (second["rows"], second["whole"]) == (None, None)
+
+
+def test_broken_dump_says_why_it_is_no_dump(project: Project) -> None:
+    """In the table for people, and in JSON."""
+    lay(project, "a.sql", size=99, told=100)
+
+    table = project.inv("db.list").stdout
+    (document,) = json.loads(project.inv("db.list", "--json").stdout)
+
+    assert "a.sql is not whole: it has 99 bytes where its manifest says 100" in table
+    assert (document["whole"], document["why"]) == (False, "it has 99 bytes where its manifest says 100")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"), [((), "No dumps yet. `inv db.dump` makes one.\n"), (("--json",), "[]\n")]
+)
+def test_empty_list_is_said(flags: tuple[str, ...], expected: str, project: Project) -> None:
+    """Also where there is no folder; none is made."""
+    project.dumps.rmdir()
+
+    result = project.inv("db.list", *flags)
+
+    assert result.stdout == expected
+    assert not project.dumps.exists()
+
+
+def test_list_is_shown_where_the_terminal_knows_few_letters(project: Project) -> None:
+    """What it can't show is replaced, and no traceback comes."""
+    lay(project, "表.sql", note="🐘 — é")
+
+    result = project.inv("db.list", env={"PYTHONIOENCODING": "ascii"})
+
+    assert result.returncode == 0, result.stderr
+    assert ".sql" in result.stdout
+
+
+# Which one is the newest
+
+
+def test_newest_dump_is_chosen_when_it_is_not_known_to_be_broken(project: Project) -> None:
+    """Those known to be broken are passed over, each with a warning; unknown ones are not."""
+    lay(project, f"db_dump_{TIMES[0]}.sql")
+    unknown = lay(project, f"db_dump_{TIMES[1]}.sql", manifest=False)
+    lay(project, f"db_dump_{TIMES[2]}.sql", size=0)
+    lay(project, f"db_dump_{TIMES[3]}.sql", size=5, told=6)
+    lay(project, "named.sql")
+    project.write(f"dumps/db_dump_{TIMES[4]}.part", "half")
+    said = Said()
+
+    chosen = choose(settings_of(project), "", said)
+
+    assert chosen == unknown
+    assert said.warnings == [
+        f"db_dump_{TIMES[3]}.sql is passed over: it has 5 bytes where its manifest says 6",
+        f"db_dump_{TIMES[2]}.sql is passed over: it is empty",
+    ]
+
+
+def test_nothing_is_chosen_when_all_are_broken_or_named_by_hand(project: Project) -> None:
+    """A dump that somebody named is never meant by chance."""
+    lay(project, f"db_dump_{TIMES[0]}.sql", size=0)
+    lay(project, "named.sql")
+
+    with pytest.raises(BadInputError, match="There is no dump in"):
+        choose(settings_of(project), "", Silence())
+
+
+def test_dump_of_a_real_database_is_listed_as_whole(database: Database, project: Project) -> None:
+    """And as unknown, once it was compressed by hand."""
+    database.execute("CREATE TABLE t AS SELECT generate_series(1, 10) i")
+    project.use(database).inv("db.dump", "--note=first")
+
+    (listed,) = listing(settings_of(project))
+
+    assert (listed.rows, listed.note, listed.whole) == (10, "first", "yes")
+    assert listed.server == database.scalar("SHOW server_version")
