@@ -178,7 +178,9 @@ def test_table_tells_all_of_each_dump(project: Project) -> None:
 
     assert result.returncode == 0, result.stderr
     said = " ".join(result.stdout.split())
-    assert f"db_dump_{TIMES[0]}.sql 2025-12-21 12:00:00 12.3 kB 1,234 17.6 yes before the billing" in said
+    assert f"db_dump_{TIMES[0]}.sql" in said
+    for words in ("12.3 kB 1,234 17.6 yes", "before the billing migration; long long"):
+        assert words in said
     assert result.stdout.count("long") == 20
 
 
