@@ -1,0 +1,238 @@
+"""Verify tells whether a database still holds what its dump held."""
+
+import json
+import signal
+from typing import Any
+
+import pytest
+
+from tasks.flows import dumping, restoring
+from tasks.flows.report import Silence
+from tests.support import Database, Databases, Project, blocking
+from tests.test_restore import SHOP, pg_dump, settings_of, write
+
+
+@pytest.fixture
+def restored(new_database: Databases, project: Project) -> Database:
+    """Return a database into which a dump was restored; the project works with it."""
+    source, target = new_database(), new_database()
+    source.execute(SHOP)
+    dumping.dump(settings_of(project, source), dumping.Request(), Silence())
+    plan = restoring.plan(settings_of(project, target), restoring.Request(), Silence())
+    restoring.restore(plan, Silence())
+    project.use(target)
+    return target
+
+
+def verify_json(project: Project, *options: str) -> dict[str, Any]:
+    """Run `db.verify --json` and read what it prints."""
+    document: dict[str, Any] = json.loads(project.inv("db.verify", "--json", *options).stdout)
+    return document
+
+
+def test_verify_agrees_when_nothing_was_changed(restored: Database, project: Project) -> None:
+    """Exit 0; tables, keys and indexes are shown."""
+    result = project.inv("db.verify")
+
+    assert result.returncode == 0, result.stderr
+    assert "Everything agrees" in result.stdout
+    assert "app.item" in result.stdout
+    assert "1 foreign keys; 3 indexes" in result.stdout
+    assert restored.name in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("statement", "name"),
+    [
+        ("DELETE FROM app.item WHERE id = 7", "app.item"),
+        ("INSERT INTO public.\"User\" VALUES (999, 'x')", "public.User"),
+        ("TRUNCATE app.item", "app.item"),
+        ("SELECT setval('app.item_id_seq', 10)", "app.item_id_seq"),
+        ("SELECT setval('app.item_id_seq', 300, false)", "app.item_id_seq"),
+        ("DROP TABLE app.item CASCADE", "app.item"),
+        ("ALTER TABLE app.item RENAME TO items", "app.item"),
+    ],
+)
+def test_verify_ends_in_6_when_something_differs(
+    restored: Database, project: Project, statement: str, name: str
+) -> None:
+    """Rows, sequences and whole tables that differ are named."""
+    restored.execute(statement)
+
+    result = project.inv("db.verify")
+
+    assert result.returncode == 6
+    assert name in result.stdout
+    assert "differs from db_dump_" in result.stderr
+
+
+def test_verify_is_no_difference_when_a_table_came_later(restored: Database, project: Project) -> None:
+    """What the dump does not know is shown as such."""
+    restored.execute("CREATE TABLE app.later AS SELECT 1 AS n")
+
+    result = project.inv("db.verify")
+
+    assert result.returncode == 0
+    assert "not in the dump" in result.stdout
+
+
+def test_verify_prints_json_when_programs_ask(restored: Database, project: Project) -> None:
+    """--json holds both counts of each table, and the exit code stays."""
+    restored.execute("DELETE FROM app.item WHERE id = 7; SELECT setval('app.item_id_seq', 10)")
+
+    result = project.inv("db.verify", "--json")
+
+    document = json.loads(result.stdout)
+    assert result.returncode == 6
+    assert document["same"] is False
+    assert {"name": "app.item", "expected": 300, "found": 299, "same": False} in document["tables"]
+    assert {"name": "public.User", "expected": 120, "found": 120, "same": True} in document["tables"]
+    assert [each["name"] for each in document["differences"]] == ["app.item", "app.item_id_seq"]
+    assert document["health"]["foreign_keys"] == 1
+
+
+def test_verify_compares_with_a_file_when_one_is_named(restored: Database, project: Project) -> None:
+    """--file= takes the place of the record, with a manifest and without."""
+    foreign = write(project, "foreign.sql", pg_dump(restored))
+    restored.execute("DELETE FROM app.item WHERE id = 7")
+    ours = next(project.dumps.glob("db_dump_*.sql"))
+
+    with_manifest = verify_json(project, f"--file={ours.name}")
+    without = verify_json(project, f"--file={foreign.name}")
+
+    for document, name in ((with_manifest, ours.name), (without, foreign.name)):
+        assert document["dump"] == name
+        assert document["same"] is False
+        assert {"name": "app.item", "expected": 300, "found": 299, "same": False} in document["tables"]
+
+
+def test_verify_compares_nothing_when_no_restore_is_remembered(database: Database, project: Project) -> None:
+    """Counts and keys are shown all the same, and nothing differs."""
+    database.execute(SHOP)
+
+    result = project.use(database).inv("db.verify")
+    document = verify_json(project)
+
+    assert result.returncode == 0
+    assert "nothing is compared" in result.stdout
+    assert document["same"] is None
+    assert {"name": "app.item", "expected": None, "found": 300, "same": True} in document["tables"]
+
+
+def test_verify_refuses_when_the_named_dump_is_broken(restored: Database, project: Project) -> None:
+    """A dump that is cut proves nothing: exit 2."""
+    write(project, "foreign.sql", pg_dump(restored)[:-300])
+
+    result = project.inv("db.verify", "--file=foreign.sql")
+
+    assert result.returncode == 2
+    assert "not a whole dump" in result.stderr
+
+
+def test_verify_remembers_each_database_when_there_are_several(
+    restored: Database, new_database: Databases, project: Project
+) -> None:
+    """The record is that of the database, not of the folder."""
+    other = new_database()
+
+    assert project.use(other).inv("db.verify").stdout.count("nothing is compared") == 1
+    assert project.use(restored).inv("db.verify").stdout.count("Everything agrees") == 1
+
+
+def test_verify_remembers_the_last_good_restore_when_a_later_one_fails(restored: Database, project: Project) -> None:
+    """A restore that is rolled back, or interrupted, leaves the record as it is."""
+    record = next(project.dumps.glob(".restored-*.json")).read_bytes()
+    write(project, "foreign.sql", pg_dump(restored))
+
+    failed = project.inv("db.restore", "--file=foreign.sql")
+    with blocking(restored, "LOCK TABLE app.item IN ACCESS SHARE MODE"):
+        process = project.popen("db.restore", "--clean", "--yes", env={"INVOKE_DB_LOCK_TIMEOUT": "60s"})
+        wait_until_waiting(restored)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+
+    assert [failed.returncode, process.returncode] == [5, 130]
+    assert next(project.dumps.glob(".restored-*.json")).read_bytes() == record
+
+
+def wait_until_waiting(database: Database) -> None:
+    """Wait until a session of ours waits for a lock."""
+    query = (
+        "SELECT coalesce(bool_or(application_name = 'invoke-postgres' AND wait_event_type = 'Lock'), false)"
+        " FROM pg_stat_activity WHERE datname = current_database()"
+    )
+    for _ in range(3000):
+        if database.scalar(query):
+            return
+    raise AssertionError("nobody waits")
+
+
+# What is wrong in itself
+
+
+def test_verify_flags_keys_and_indexes_when_they_prove_nothing(database: Database, project: Project) -> None:
+    """A foreign key that was never checked and an index that can't be used are named."""
+    database.execute(SHOP)
+    database.execute(
+        'ALTER TABLE app.item DROP CONSTRAINT "item_ownerId_fkey",'
+        ' ADD CONSTRAINT unchecked FOREIGN KEY ("ownerId") REFERENCES public."User" (id) NOT VALID;'
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'public.\"User_email_key\"'::regclass"
+    )
+
+    result = project.use(database).inv("db.verify")
+
+    assert result.returncode == 0
+    assert "1 foreign keys, not validated: 'app.unchecked'" in result.stdout
+    assert "invalid: 'public.\"User_email_key\"'" in result.stdout
+
+
+MIGRATIONS = """
+CREATE SCHEMA app;
+CREATE TABLE app._prisma_migrations (
+    id varchar(36) PRIMARY KEY, checksum varchar(64) NOT NULL, finished_at timestamptz,
+    migration_name varchar(255) NOT NULL, logs text, rolled_back_at timestamptz,
+    started_at timestamptz DEFAULT now() NOT NULL, applied_steps_count integer DEFAULT 0 NOT NULL
+);
+INSERT INTO app._prisma_migrations
+    SELECT i, 'sum', CASE WHEN i NOT IN (11, 12) THEN timestamptz '2025-01-01' + i * interval '1 day' END,
+        'migration_' || lpad(i::text, 2, '0'), NULL, CASE WHEN i = 11 THEN timestamptz '2025-02-01' END,
+        timestamptz '2025-01-01' + i * interval '1 day'
+    FROM generate_series(1, 12) i;
+"""
+
+
+def test_verify_shows_the_last_ten_migrations_when_there_are_more(database: Database, project: Project) -> None:
+    """Newest first, each with its state; the URL's schema says where they lie."""
+    database.execute(MIGRATIONS)
+    project.use(database).env["DATABASE_URL"] += "?schema=app"
+
+    shown = project.inv("db.verify").stdout
+    migrations = verify_json(project)["health"]["migrations"]
+
+    assert [each["name"] for each in migrations] == [f"migration_{i:02}" for i in range(12, 2, -1)]
+    assert [bool(each["finished"]) for each in migrations[:3]] == [False, False, True]
+    assert [bool(each["rolled_back"]) for each in migrations[:3]] == [False, True, False]
+    lines = {line.split()[0]: line for line in shown.splitlines() if line.strip().startswith("migration_")}
+    assert "failed" in lines["migration_12"]
+    assert "rolled back" in lines["migration_11"]
+    assert "applied" in lines["migration_10"]
+    assert len(lines) == 10
+
+
+def test_verify_says_so_when_there_is_no_migration_history(database: Database, project: Project) -> None:
+    """A database without Prisma's table, or with another one of that name, has no history."""
+    database.execute("CREATE TABLE public._prisma_migrations (id integer)")
+
+    result = project.use(database).inv("db.verify")
+
+    assert result.returncode == 0
+    assert "No migration history" in result.stdout
+
+
+def test_verify_changes_nothing_when_it_runs(restored: Database, project: Project) -> None:
+    """It reads in a transaction that is read only."""
+    before = restored.dump_text()
+
+    project.inv("db.verify")
+
+    assert restored.dump_text() == before
