@@ -37,8 +37,12 @@ _GLOBALS = {
     "CREATE LANGUAGE": "language",
     "CREATE ACCESS": "access method",
     "CREATE CAST": "cast",
+    "CREATE TRANSFORM": "transform",
 }
 _CAST = re.compile(rb"CREATE\s+CAST\s+(\([^;]*?\))\s+WITH", re.IGNORECASE | re.DOTALL)
+_TRANSFORM = re.compile(
+    rb"CREATE\s+(?:OR\s+REPLACE\s+)?TRANSFORM\s+FOR\s+([^;(]*?)\s+LANGUAGE\s+(\S+)", re.IGNORECASE | re.DOTALL
+)
 _TOASTABLE = re.compile(rb"text|char|json|bytea|xml|numeric|tsvector|\[\]", re.IGNORECASE)
 
 
@@ -162,7 +166,7 @@ class Survey:
     def _object(self, action: Action, text: bytes) -> None:
         verb = action.verb
         if verb in _GLOBALS:
-            self._globals.setdefault(f"{_GLOBALS[verb]} {action.name or _cast(text)}")
+            self._globals.setdefault(f"{_GLOBALS[verb]} {_unnamed(text) or action.name}")
         if verb.startswith("CREATE ") and action.schema:
             self._schemas.setdefault(action.schema)
         if verb in _RELATIONS or (verb == "ALTER" and action.name in {"INDEX", "IDENTITY"}):
@@ -220,6 +224,10 @@ def _refuse_encoding(text: bytes) -> None:
         )
 
 
-def _cast(text: bytes) -> str:
-    found = _CAST.match(text)
-    return " ".join(found[1].decode(errors="replace").split()).replace('"', "") if found else ""
+def _unnamed(text: bytes) -> str:
+    """Identify a cast or a transform, which have no name, as the server does."""
+    found = _CAST.match(text) or _TRANSFORM.match(text)
+    if found is None:
+        return ""
+    parts = [" ".join(part.decode(errors="replace").split()).replace('"', "") for part in found.groups()]
+    return parts[0] if len(parts) == 1 else f"for {parts[0]} language {parts[1]}"

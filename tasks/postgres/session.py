@@ -100,6 +100,9 @@ def _prepare(connection: Connection, lock_timeout: int) -> None:
         )
         connection.execute("SELECT pg_catalog.set_config('lock_timeout', %s, false)", [f"{lock_timeout}ms"])
         connection.execute("SELECT pg_catalog.set_config('search_path', '', false)")
+        # Should we be killed, the server is to notice in the middle of a statement (14 and newer, not everywhere).
+        with contextlib.suppress(pg.InvalidParameterValue, pg.UndefinedObject):
+            connection.execute("SELECT pg_catalog.set_config('client_connection_check_interval', '5s', false)")
 
 
 @contextlib.contextmanager
