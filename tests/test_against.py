@@ -1,0 +1,146 @@
+"""Two live databases side by side, without any dump."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from tasks.flows import verifying
+from tasks.flows.report import Silence
+from tests.servers import OWNER, Server
+from tests.support import Database, Databases, Project
+from tests.test_restore import SHOP, settings_of
+
+OTHER = "--against-url-env=OTHER_URL"
+
+
+@pytest.fixture
+def pair(new_database: Databases, project: Project) -> tuple[Database, Database]:
+    """Return two databases that hold the same; the project works with the first, `OTHER_URL` names the second."""
+    one, other = new_database(), new_database()
+    for each in (one, other):
+        each.execute(SHOP)
+    project.use(one)
+    project.env["OTHER_URL"] = other.url
+    return one, other
+
+
+@pytest.mark.parametrize("options", [(), ("--checksums",)])
+def test_two_equal_databases_agree(options: tuple[str, ...], pair: tuple[Database, Database], project: Project) -> None:
+    """Exit 0, and the other one is named."""
+    result = project.inv("db.verify", OTHER, *options)
+
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"beside {pair[1].name} at 127.0.0.1" in result.stdout
+    assert "Everything agrees." in result.stdout
+    assert "app.item" in result.stdout
+
+
+DIFFERENT = {
+    "a row less": ("DELETE FROM app.item WHERE id = 7", "app.item"),
+    "a row more": ("INSERT INTO public.\"User\" VALUES (999, 'x')", "public.User"),
+    "a table less": ("DROP TABLE app.item CASCADE", "app.item"),
+    "a table more": ("CREATE TABLE app.later (id int)", "app.later"),
+    "an index less": ('DROP INDEX public."User_email_key"', 'public."User_email_key"'),
+    "another view": ("CREATE OR REPLACE VIEW app.tools AS SELECT * FROM app.item WHERE kind = 'fruit'", "app.tools"),
+    "a label more": ("ALTER TYPE app.kind ADD VALUE 'toy'", "app.kind"),
+    "a sequence further": ("SELECT nextval('app.item_id_seq')", "app.item_id_seq"),
+}
+
+
+def against(project: Project, one: Database, other: Database) -> verifying.Verified:
+    """Compare in this process."""
+    environ = {"DATABASE_URL": one.url, "OTHER_URL": other.url}
+    settings = settings_of(project, one, environ=environ)
+    return verifying.verify(settings, verifying.Request(against="OTHER_URL"), Silence())
+
+
+@pytest.mark.parametrize(("statement", "name"), DIFFERENT.values(), ids=DIFFERENT.keys())
+def test_a_difference_is_named_whichever_of_the_two_has_it(
+    statement: str, name: str, pair: tuple[Database, Database], project: Project
+) -> None:
+    """The comparison is the same from both sides."""
+    pair[0].execute(statement)
+
+    here, there = against(project, *pair), against(project, pair[1], pair[0])
+
+    for verified in (here, there):
+        assert name in [line.name for line in verified.differences]
+
+
+def test_a_difference_ends_in_6(pair: tuple[Database, Database], project: Project) -> None:
+    """For people and for programs, with the other one's name."""
+    pair[0].execute("DELETE FROM app.item WHERE id = 7")
+
+    result = project.inv("db.verify", OTHER, "--json")
+
+    assert result.returncode == 6
+    document = json.loads(result.stdout)
+    assert document["same"] is False
+    assert document["dump"] == f"{pair[1].name} at 127.0.0.1:{pair[1].server.port}"
+    assert {"name": "app.item", "expected": 300, "found": 299, "same": False} in document["tables"]
+    assert f"differs from {pair[1].name} at" in result.stderr
+
+
+def test_a_changed_value_is_seen_with_checksums_alone(pair: tuple[Database, Database], project: Project) -> None:
+    """As many rows as before: only the content tells."""
+    pair[0].execute("UPDATE app.item SET name = name || ' ' WHERE id = 7")
+
+    without = project.inv("db.verify", OTHER)
+    summed = project.inv("db.verify", OTHER, "--checksums")
+
+    assert [without.returncode, summed.returncode] == [0, 6]
+    assert "content app.item: expected checksum" in summed.stdout
+    assert "public.User: expected checksum" not in summed.stdout
+
+
+@pytest.mark.usefixtures("pair")
+def test_databases_of_two_majors_agree(project: Project, server_of: Callable[[int], Server]) -> None:
+    """What a newer server only writes differently is no difference, checksums included."""
+    with Databases(server_of(14)) as databases:
+        older = databases()
+        older.execute(SHOP)
+
+        result = project.inv("db.verify", OTHER, "--checksums", env={"OTHER_URL": older.url})
+
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_other_one_is_only_read(pair: tuple[Database, Database], project: Project) -> None:
+    """Both dump as the same text afterwards, and nothing is remembered."""
+    before = [each.dump_text() for each in pair]
+
+    project.inv("db.verify", OTHER, "--checksums")
+
+    assert [each.dump_text() for each in pair] == before
+    assert list(project.dumps.iterdir()) == []
+
+
+REFUSED = {
+    "unreachable": ("postgresql://postgres:topsecret@127.0.0.1:1/shop", (), 4, "shop at 127.0.0.1:1"),
+    "no such variable": (None, (), 2, "OTHER_URL is set neither in the environment nor in .env"),
+    "no URL": ("mysql://root@db/shop", (), 2, "is no PostgreSQL URL"),
+    "with a file": ("postgresql://127.0.0.1:1/shop", ("--file=x.sql",), 2, "do not go together"),
+}
+
+
+@pytest.mark.parametrize(("url", "options", "code", "said"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_can_not_be_compared_is_said(
+    url: str | None, options: tuple[str, ...], code: int, said: str, database: Database, project: Project
+) -> None:
+    """Each with its own code, and without any secret."""
+    result = project.use(database).inv("db.verify", OTHER, *options, env={"OTHER_URL": url})
+
+    assert result.returncode == code
+    assert said in result.stderr
+    assert "topsecret" not in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_table_that_the_role_can_not_read_is_said(pair: tuple[Database, Database], project: Project) -> None:
+    """Of the other database, too; which one it was stands in the sentence."""
+    result = project.inv("db.verify", OTHER, env={"OTHER_URL": pair[1].url_as(OWNER)})
+
+    assert result.returncode == 5
+    assert f"Reading {pair[1].name} at" in result.stderr
+    assert "permission denied" in result.stderr
