@@ -92,6 +92,11 @@ def _objects(expected: State, found: State, schemas: Collection[str]) -> Iterato
             yield Line(each.kind, each.name, "as in the dump", what, True)
 
 
+def schemas_of(state: State) -> set[str]:
+    """Name the schemas that a state's objects lie in; an empty name stands for those that lie in none."""
+    return {schema_of(name) for each in state.objects.values() for name in each}
+
+
 def schema_of(identity: str) -> str:
     """Tell the schema of an object by its identity as SQL writes it; empty where it has none."""
     found = _FIRST_NAME.match(identity)
