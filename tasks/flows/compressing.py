@@ -10,7 +10,7 @@ from ..archive import names, publish
 from ..archive.codec import ARCHIVE_MAGIC, BROKEN, Compression, Reading, Summing, Sums, compressor, magic_of
 from ..errors import BadInputError, WorkError
 from .dumpfile import choose
-from .dumping import disk_error
+from .placing import disk_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import threading
 import time
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Self
-
-import psycopg
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from .. import process
 from ..archive import names, publish
@@ -19,9 +15,10 @@ from ..archive.lexer import LexError, lex
 from ..archive.manifest import Manifest
 from ..archive.survey import Survey
 from ..errors import BadInputError, MissingProgramError, ServerError, TaskError, WorkError
-from ..postgres import clients, facts, health, state
+from ..postgres import clients, facts
 from ..postgres.session import blocked, connected, exported_snapshot, one, server_facts, translated
-from . import comparing
+from . import comparing, placing
+from .counting import Counting, MovedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,8 +33,6 @@ if TYPE_CHECKING:
 
 # What was seen, sums of file and content, tables whose rows were left out, and the facts for the manifest.
 Streamed = tuple[Survey, Sums, Sums, tuple[str, ...], dict[str, object]]
-# Two dumps of one millisecond take the next free one.
-_TRIES = 1000
 # Whether a pg_dump that this session's owner began after it has been waiting for a lock for that many milliseconds.
 _WAITS = """
 SELECT EXISTS (
@@ -89,9 +84,9 @@ def dump(
     :raises TaskError: No dump was made, and no file of it is left; the database is never changed.
     """
     target = settings.target()
-    place = _place(settings, request)
+    place = placing.place(settings, request.file, request.compression)
     if not settings.dry:
-        publish_folder(settings.dumps)
+        placing.prepare_folder(settings.dumps)
     if target.pooled:
         report.warn("The URL looks like a connection pool's. If this fails, use the direct URL: --url-env=DIRECT_URL")
     with (
@@ -107,62 +102,8 @@ def dump(
             report.step(f"would dump {target.label} with pg_dump {client.version} into {where}")
             return None
         when = now()
-        with _reserved(settings, place, when) as (part, final):
+        with placing.reserved(settings, place, when) as (part, final):
             return work.dump(part, final, when)
-
-
-def publish_folder(folder: Path) -> None:
-    """Make the folder of the dumps ready.
-
-    :raises WorkError: It can't be made or written to.
-    """
-    try:
-        publish.prepare_folder(folder)
-        publish.sweep(folder)
-    except OSError as error:
-        raise WorkError(f"The folder {folder} can't be used: {error.strerror}. Nothing was touched.") from None
-
-
-@dataclass(frozen=True)
-class _Place:
-    path: Path | None
-    compression: Compression
-
-
-def _place(settings: Settings, request: Request) -> _Place:
-    if not request.file:
-        return _Place(None, request.compression or settings.compress)
-    path = names.place(request.file, settings.dumps, settings.cwd)
-    named = Compression.of_name(path.name) or Compression.NONE
-    if request.compression not in {None, named}:
-        raise BadInputError(f"--file={request.file} and the compression that was asked for do not go together.")
-    return _Place(path, named)
-
-
-@contextlib.contextmanager
-def _reserved(settings: Settings, place: _Place, when: datetime) -> Iterator[tuple[publish.Part, Path]]:
-    """Open the part file under a name that is ours alone, and tell the final name."""
-    with contextlib.ExitStack() as stack:
-        for attempt in range(_TRIES):
-            stem = names.dump_stem(when + timedelta(milliseconds=attempt))
-            final = place.path or settings.dumps / (stem + place.compression.suffix)
-            reserved = final.with_name(names.stem(final) + names.PART_SUFFIX)
-            if not place.path and any(final.parent.glob(f"{stem}.*")):
-                continue
-            try:
-                part = stack.enter_context(publish.part_file(reserved))
-            except FileExistsError:
-                if place.path:
-                    raise WorkError(
-                        f"{reserved} is there: another dump is being written to {final.name}, or was killed. Wait for "
-                        f"it, or remove that file if none runs. Nothing was touched."
-                    ) from None
-                continue
-            except OSError as error:
-                raise WorkError(f"{reserved} can't be written: {error.strerror}. Nothing was touched.") from None
-            yield part, final
-            return
-        raise WorkError(f"No free name for a dump was found in {settings.dumps}.")
 
 
 @dataclass
@@ -227,7 +168,7 @@ class _Work:
                 facts=found,
                 seconds=round(time.monotonic() - began, 3),
             )
-            _publish(part, final, manifest)
+            placing.publish_both(part, final, manifest)
         except process.Interruption as interruption:
             if final.exists():
                 interruption.state = f"{final} was written just before, and is whole."
@@ -235,7 +176,7 @@ class _Work:
                 interruption.state = "No dump was written; the database was only read."
             raise
         except OSError as error:
-            raise disk_error(error, final) from None
+            raise placing.disk_error(error, final) from None
         return Dumped(final, manifest)
 
     def _attempts(self, part: publish.Part, final: Path) -> Streamed:
@@ -408,106 +349,6 @@ class _Work:
         }
 
 
-class MovedError(ServerError):
-    """A table was rewritten between the snapshot and the locks."""
-
-
-class Counting(threading.Thread):
-    """Locks and counts the tables in the snapshot's session while pg_dump writes.
-
-    A context manager; :meth:`begin` starts it, once pg_dump holds its own locks.
-
-    :param summed: The tables whose content is summed, too.
-    :param target: Says where Prisma keeps its history, and where to ask who holds a lock.
-    """
-
-    def __init__(
-        self,
-        connection: Connection,
-        tables: Sequence[facts.Table],
-        summed: Sequence[tuple[str, str]] = (),
-        target: Target | None = None,
-    ) -> None:
-        super().__init__(daemon=True)
-        self._connection = connection
-        self._tables = tables
-        self._summed = frozenset(summed)
-        self._target = target
-        self._found: tuple[state.State, list[dict[str, str]] | None] | None = None
-        self._error: BaseException | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.is_alive():
-            with contextlib.suppress(psycopg.Error):
-                self._connection.cancel_safe(timeout=5)
-            self.join(timeout=10)
-
-    @property
-    def failed(self) -> bool:
-        """Whether it has ended with an error."""
-        return self._error is not None
-
-    def begin(self) -> None:
-        """Start, the first time that this is called."""
-        if self.ident is None:
-            self.start()
-
-    def result(self) -> tuple[state.State, list[dict[str, str]] | None]:
-        """Wait for what the snapshot holds, and for the migration history.
-
-        :raises TaskError: A table could not be locked or read, or was rewritten meanwhile.
-        """
-        self.begin()
-        while self.is_alive():
-            # A wait without a limit would keep signals from being handled.
-            self.join(0.2)
-        if self._error is not None:
-            raise self._error
-        assert self._found is not None  # noqa: S101 - it has ended, and not with an error
-        return self._found
-
-    def look(self) -> None:
-        """Look whether the tables are still those of the snapshot.
-
-        :raises MovedError: One is not.
-        """
-        moved = facts.rewritten(self._connection, self._tables)
-        if moved:
-            name = ".".join(moved[0].key)
-            raise MovedError(f"{name} was changed (truncated, rewritten, renamed or dropped) while the dump began.")
-
-    def run(self) -> None:
-        """Lock, look whether the tables are still the snapshot's, count."""
-        try:
-            with translated("Counting the rows at the server failed, no dump was written", self._target):
-                facts.lock(self._connection, self._tables)
-                self.look()
-                history = health.history(self._connection, (self._target.schema if self._target else None) or "public")
-                self._found = state.of_tables(self._connection, self._tables, self._summed), history
-        except BaseException as error:  # noqa: BLE001 - handed to the main thread
-            self._error = error
-
-
-def _publish(part: publish.Part, final: Path, manifest: Manifest) -> None:
-    """Publish the manifest, then the dump: a dump of ours is never seen without its manifest."""
-    beside = names.manifest_path(final)
-    if not names.siblings(final):
-        # Left behind by a dump that somebody removed.
-        beside.unlink(missing_ok=True)
-    try:
-        with publish.part_file(beside.with_name(beside.name + names.PART_SUFFIX)) as paper:
-            paper.file.write(manifest.to_json())
-            paper.publish(beside)
-        part.publish(final)
-    except BaseException:
-        if not final.exists():
-            beside.unlink(missing_ok=True)
-        raise
-
-
 def git_state(root: Path) -> dict[str, object] | None:
     """Tell the commit of the project, and whether tracked files differ from it; None outside git."""
     with contextlib.suppress(MissingProgramError):
@@ -516,13 +357,6 @@ def git_state(root: Path) -> dict[str, object] | None:
             status = process.run(["git", "-C", root, "status", "--porcelain", "--untracked-files=no"])
             return {"commit": commit.stdout.strip(), "dirty": bool(status.stdout.strip())}
     return None
-
-
-def disk_error(error: OSError, path: Path) -> WorkError:
-    """Put an error of the file system into a sentence."""
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return WorkError(f"The disk of {path.parent} is full. No file was left behind; free some space and run again.")
-    return WorkError(f"{path} could not be written: {error.strerror or error}. No file was left behind.")
 
 
 def _not_whole(why: str) -> WorkError:
