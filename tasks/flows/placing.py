@@ -60,7 +60,8 @@ def place(settings: Settings, file: str, compression: Compression | None) -> Pla
     named = Compression.of_name(path.name) or Compression.NONE
     if compression not in {None, named}:
         raise BadInputError(
-            f"--file={file} and the compression that was asked for do not go together: the name's end says how a dump is compressed."
+            f"--file={file} and the compression that was asked for do not go together: the name's end says "
+            f"how a dump is compressed."
         )
     return Place(path, named)
 
