@@ -60,9 +60,7 @@ def build(server: Server, *, superuser: bool) -> Database:
     owner = SUPERUSER if superuser else OWNER
     database = Database(server, f"everything_of_{owner}")
     with server.connect() as connection:
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} OWNER {}").format(*map(sql.Identifier, (database.name, owner)))
-        )
+        connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(*map(sql.Identifier, (database.name, owner))))
     database.execute(text(server.major, superuser=superuser, setup=True))
     database.execute(text(server.major, superuser=superuser), role=owner)
     return database

@@ -265,9 +265,7 @@ class Server:
         """Return libpq's connection string over the socket, which asks for no password."""
         return make_conninfo(host=str(self.socket_dir), port=self.port, user=user, dbname=database)
 
-    def connect(
-        self, database: str = "postgres", user: str = SUPERUSER
-    ) -> psycopg.Connection[tuple[Any, ...]]:
+    def connect(self, database: str = "postgres", user: str = SUPERUSER) -> psycopg.Connection[tuple[Any, ...]]:
         """Open a connection in autocommit over the socket."""
         return psycopg.connect(self.conninfo(database, user), autocommit=True)
 

@@ -155,9 +155,7 @@ class Databases:
         source = template.name if isinstance(template, Database) else template
         if encoding is not None:
             source = source or "template0"
-        query = sql.SQL("CREATE DATABASE {} OWNER {}").format(
-            sql.Identifier(database.name), sql.Identifier(owner)
-        )
+        query = sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(database.name), sql.Identifier(owner))
         if source is not None:
             query += sql.SQL(" TEMPLATE {}").format(sql.Identifier(source))
         if encoding is not None:

@@ -34,8 +34,7 @@ def peak(project: Project, *arguments: str) -> float:
     return highest / 1024
 
 
-@pytest.mark.parametrize("content", BIG)
-@pytest.mark.parametrize("suffix", [".sql.gz", ".sql.zst"])
+@pytest.mark.parametrize(("content", "suffix"), [("rows", ".sql.gz"), ("rows", ".sql.zst"), ("value", ".sql.gz")])
 def test_memory_stays_flat(
     content: str, suffix: str, database: Database, new_database: Databases, project: Project
 ) -> None:
@@ -52,4 +51,3 @@ def test_memory_stays_flat(
     assert 10 < restoring < LIMIT_MB
     digest = "SELECT count(*), sum(hashtextextended(value, 0)), max(length(value)) FROM big"
     assert copy.execute(digest) == database.execute(digest)
-    print(f"{content}{suffix}: dump {dumping:.0f} MB, restore {restoring:.0f} MB")

@@ -215,7 +215,7 @@ def test_restore_leaves_out_transaction_timeout_when_the_server_does_not_know_it
         project, database, dump_of("SET lock_timeout = 0;", "SET transaction_timeout = 0;", "CREATE TABLE public.t ();")
     )
 
-    assert restored.left_out["settings of timeouts (the restore has its own)"] == 2
+    assert restored.left_out["settings of timeouts and messages (the restore has its own)"] == 2
     assert database.scalar("SELECT to_regclass('public.t') IS NOT NULL")
 
 

@@ -43,9 +43,7 @@ def test_database_is_gone_when_its_block_ends(server: Server) -> None:
 
 
 @pytest.mark.all_majors
-def test_everything_survives_psql_when_restored_elsewhere(
-    everything: Database, new_database: Databases
-) -> None:
+def test_everything_survives_psql_when_restored_elsewhere(everything: Database, new_database: Databases) -> None:
     """Nothing in the database with everything in it is lost by PostgreSQL's own tools."""
     dump = everything.dump_text()
     copy = new_database()
@@ -65,9 +63,7 @@ def test_owner_everything_belongs_to_its_owner_when_built(owner_everything: Data
 
 
 @pytest.mark.all_majors
-def test_psql_fails_when_a_function_body_names_a_column_begin(
-    database: Database, new_database: Databases
-) -> None:
+def test_psql_fails_when_a_function_body_names_a_column_begin(database: Database, new_database: Databases) -> None:
     """The dump that only a better splitter than psql's can load is what its name says."""
     database.execute(BEYOND_PSQL)
 

@@ -58,9 +58,7 @@ ACCEPTED = {
     "statement_cache_size": added("statement_cache_size=0", ("statement_cache_size", DROPPED)),
     "pgbouncer off": added("pgbouncer=false", ("pgbouncer", DROPPED)),
     "max_connection_lifetime": added("max_connection_lifetime=9", ("max_connection_lifetime", DROPPED)),
-    "max_idle_connection_lifetime": added(
-        "max_idle_connection_lifetime=9", ("max_idle_connection_lifetime", DROPPED)
-    ),
+    "max_idle_connection_lifetime": added("max_idle_connection_lifetime=9", ("max_idle_connection_lifetime", DROPPED)),
     "search_path": added("search_path=a,b", ("search_path", DROPPED)),
     "uselibpqcompat": added("uselibpqcompat=true", ("uselibpqcompat", DROPPED)),
     "api_key with padding": added("api_key=abc==", ("api_key", DROPPED)),
@@ -132,9 +130,7 @@ ACCEPTED = {
         sslmode="verify-full",
         sslrootcert="/ca.pem",
     ),
-    "sslcert alone": added(
-        "sslcert=..%2Fca.pem", ("sslcert", TRANSLATED), sslrootcert="/repo/prisma/../ca.pem"
-    ),
+    "sslcert alone": added("sslcert=..%2Fca.pem", ("sslcert", TRANSLATED), sslrootcert="/repo/prisma/../ca.pem"),
     "sslcert and sslkey are libpq's": added("sslcert=c.crt&sslkey=c.key", sslcert="c.crt", sslkey="c.key"),
     "sslcert beside sslrootcert is libpq's": added(
         "sslcert=c.crt&sslrootcert=ca.pem", sslcert="c.crt", sslrootcert="ca.pem"
@@ -310,9 +306,7 @@ def test_every_parameter_of_libpq_is_kept(keyword: str) -> None:
 
     got = clean(BASE.replace(f":{PASSWORD}", "") + query).connect_kwargs()
 
-    assert got.get("sslrootcert" if keyword == "sslcert" else keyword) == (
-        value if query else KEYWORDS[keyword]
-    )
+    assert got.get("sslrootcert" if keyword == "sslcert" else keyword) == (value if query else KEYWORDS[keyword])
 
 
 @pytest.mark.parametrize(
@@ -350,9 +344,7 @@ def test_any_text_round_trips(user: str, password: str, database: str) -> None:
         assert form not in everything_shown(target)
 
 
-@given(
-    password=passwords, flaw=st.sampled_from(["#", "/", "?", "@", " ", "%", "%00", "%ff", "\n", "@[", "/?="])
-)
+@given(password=passwords, flaw=st.sampled_from(["#", "/", "?", "@", " ", "%", "%00", "%ff", "\n", "@[", "/?="]))
 def test_no_refusal_shows_the_password(password: str, flaw: str) -> None:
     """Whatever breaks a URL, its message holds no part of the password, encoded or not."""
     raw = quote(password, safe="")

@@ -49,6 +49,7 @@ class Outline:
     :ivar roles: The roles that own or are granted something in it; without them it loads all the same.
     :ivar needed_roles: The roles without which it can't be loaded (policies, user mappings).
     :ivar globals: The objects without a schema that it creates, as `event trigger audit`, names unquoted.
+    :ivar unqualified: It names objects without their schema, so nobody knows which schemas it fills.
     :ivar creates_tables: False for a dump of rows alone.
     """
 
@@ -59,6 +60,7 @@ class Outline:
     roles: tuple[str, ...] = ()
     needed_roles: tuple[str, ...] = ()
     globals: tuple[str, ...] = ()
+    unqualified: bool = False
     creates_tables: bool = True
 
 

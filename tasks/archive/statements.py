@@ -41,6 +41,7 @@ _IN_SCHEMA = frozenset(
     | {"TEXT SEARCH CONFIGURATION", "TEXT SEARCH DICTIONARY", "TEXT SEARCH PARSER", "TEXT SEARCH TEMPLATE"}
 )
 _TWO_WORDS = frozenset({"FOREIGN", "OPERATOR", "TEXT", "EVENT", "USER", "UNIQUE", "ACCESS", "CONSTRAINT"})
+_SECOND_WORDS = ("TABLE", "DATA", "VIEW", "CLASS", "FAMILY", "TRIGGER", "OBJECT", "LANGUAGE", "METHOD")
 _NO_ROLES = frozenset({"public", "current_user", "session_user", "current_role"})
 
 
@@ -287,10 +288,12 @@ def _alter(words: _Words) -> Action:  # noqa: PLR0911 - a table of cases
         return Action("DEFAULT PRIVILEGES", roles=roles + (words.roles() if words.seek("TO", "FROM") else ()))
     if kind == "DATABASE":
         return Action("ALTER DATABASE", name=words.name())
-    if kind == "DOMAIN":
-        names = words.names()
-        if words.skip("DROP"):
-            return Action("DROP DOMAIN CONSTRAINT", *names)
+    _rest_of_kind(words, kind)
+    names = words.names()
+    if kind == "DOMAIN" and words.skip("DROP"):
+        return Action("DROP DOMAIN CONSTRAINT", *names)
+    if words.skip("RENAME"):
+        return Action("ALTER")
     while words.seek("OWNER", "ADD"):
         if words.skip("TO"):
             return Action("OWNER", roles=words.roles())
@@ -300,6 +303,18 @@ def _alter(words: _Words) -> Action:  # noqa: PLR0911 - a table of cases
             words.name()
             return Action("ALTER", name="INDEX" if words.skip("PRIMARY", "UNIQUE", "EXCLUDE") else "CONSTRAINT")
     return Action("ALTER")
+
+
+def _rest_of_kind(words: _Words, kind: str) -> None:
+    """Take what stands between the first word of a kind and the name."""
+    if kind == "TEXT":
+        words.take()
+        words.take()
+    elif kind in _TWO_WORDS | {"MATERIALIZED", "LARGE", "PROCEDURAL"} and words.skip(*_SECOND_WORDS):
+        words.skip("WRAPPER")
+    if words.skip("IF"):
+        words.skip("EXISTS")
+    words.skip("ONLY")
 
 
 def _grant(words: _Words) -> Action:

@@ -23,7 +23,11 @@ _META = re.compile(rb"\\(\S*)")
 _INNOCENT = re.compile(rb"\\(?:un)?restrict[ \t]+[A-Za-z0-9]+\s*\Z")
 # Text in these encodings may hold the byte of a backslash or a quote inside a character.
 UNSAFE_ENCODINGS = frozenset({"SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "GB18030", "JOHAB", "UHC"})
-_ENCODING = re.compile(rb"SET\s+client_encoding\s*(?:=|TO)\s*'?([A-Za-z0-9_]+)", re.IGNORECASE)
+_ENCODING = re.compile(
+    rb"(?:SET\s+client_encoding\s*(?:=|TO)|SET\s+NAMES|SELECT\s+(?:pg_catalog\.)?set_config\s*\(\s*'client_encoding'\s*,)"
+    rb"\s*'?([A-Za-z0-9_]+)",
+    re.IGNORECASE,
+)
 _RELATIONS = frozenset({"CREATE TABLE", "CREATE FOREIGN TABLE", "CREATE VIEW", "CREATE SEQUENCE", "CREATE INDEX"})
 _OPTIONAL_ROLES = frozenset({"OWNER", "GRANT", "GRANT ON SCHEMA", "DEFAULT PRIVILEGES", "SET SESSION AUTHORIZATION"})
 _NEEDED_ROLES = frozenset({"CREATE POLICY", "CREATE USER MAPPING", "CREATE SCHEMA"})
@@ -77,6 +81,7 @@ class Survey:
     _large_objects: int = 0
     _inside_large_objects: bool = False
     _inserts: int = 0
+    _unqualified: bool = False
     _globals: dict[str, None] = field(default_factory=dict)
     _any: bool = False
 
@@ -119,6 +124,7 @@ class Survey:
             roles=tuple(self._roles),
             needed_roles=tuple(self._needed),
             globals=tuple(self._globals),
+            unqualified=self._unqualified,
             creates_tables=bool(self._created or self._extensions or not (self.rows or self._inserts)),
         )
 
@@ -145,16 +151,16 @@ class Survey:
             self.current = qualified(event.copies)
             self.block = 0
             self.rows.setdefault(self.current, 0)
-            self._schemas.setdefault(self.current[0])
+            self._unqualified |= not self.current[0]
         elif verb == "INSERT":
-            self._schemas.setdefault(action.schema)
+            self._unqualified |= not action.schema
             self._inserts += 1
         elif verb == "SETVAL":
             value = setval(event.text)
             if value is not None:
                 key = (value.schema, value.name)
                 self.sequences[key] = SequenceValue(*key, value.value, value.is_called)
-        elif verb == "SET":
+        elif verb in {"SET", "SELECT"}:
             _refuse_encoding(event.text)
         elif verb == "LARGE OBJECT":
             self._large_objects += action.name == "lo_create"
@@ -169,6 +175,8 @@ class Survey:
             self._globals.setdefault(f"{_GLOBALS[verb]} {_unnamed(text) or action.name}")
         if verb.startswith("CREATE ") and action.schema:
             self._schemas.setdefault(action.schema)
+        elif verb in _RELATIONS and verb != "CREATE INDEX":
+            self._unqualified = True
         if verb in _RELATIONS or (verb == "ALTER" and action.name in {"INDEX", "IDENTITY"}):
             self._relations += 1
         if verb == "CREATE TABLE":

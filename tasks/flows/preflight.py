@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 PRISMA_LOCK = 72707369
 # The lock table takes somewhat more than it promises (PostgreSQL manual, 19.12), and we count generously.
 _LOCK_SLACK = 1.1
+# From this major on a superuser may turn them off (manual, 19.11).
+_EVENT_TRIGGERS_OFF = 17
 
 
 def refuse_protected(settings: Settings, target: Target) -> None:
@@ -46,6 +48,26 @@ def lock_out_migrations(connection: Connection) -> None:
         )
 
 
+def silence_event_triggers(connection: Connection, server: ServerFacts) -> None:
+    """Keep the target's event triggers from changing what is loaded, where that can be asked for."""
+    if server.superuser and server.major >= _EVENT_TRIGGERS_OFF:
+        connection.execute("SET LOCAL event_triggers = off")
+
+
+def warn_of_event_triggers(connection: Connection, server: ServerFacts, dump: DumpFile, report: Report) -> None:
+    """Name the event triggers that will run on every statement of the restore."""
+    if server.superuser and server.major >= _EVENT_TRIGGERS_OFF:
+        return
+    rows = connection.execute(
+        "SELECT e.evtname FROM pg_catalog.pg_event_trigger e WHERE e.evtenabled IN ('O', 'A') AND NOT EXISTS"
+        " (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_event_trigger'::regclass"
+        "   AND d.objid = e.oid AND d.deptype = 'e') ORDER BY 1"
+    ).fetchall()
+    names = [str(name) for (name,) in rows if f"event trigger {name}" not in dump.outline.globals]
+    if names:
+        report.warn(f"Event triggers of the database run during the restore, and may change it: {', '.join(names)}")
+
+
 def check(
     connection: Connection,
     server: ServerFacts,
@@ -66,6 +88,11 @@ def check(
         raise BadInputError(
             f"{dump.path.name} holds rows but creates no table (it was made with --data-only), so --clean would "
             f"leave nothing to put them in. Nothing was touched; restore it without --clean."
+        )
+    if clean and dump.outline.unqualified:
+        raise BadInputError(
+            f"{dump.path.name} names objects without their schema (as pg_dump before 10.3 did), so nobody can tell "
+            f"which schemas --clean has to empty. Nothing was touched. Restore it into an empty database, without it."
         )
     if clean and not dump.outline.schemas:
         report.warn("The dump fills no schema, so --clean empties nothing.")

@@ -87,7 +87,8 @@ def reset(plan: Plan) -> None:
 def _empty(connection: Connection, plan: Plan, state: str) -> str:
     """Empty the schemas in a transaction, and return its id; it is left open."""
     try:
-        connection.execute("BEGIN")
+        # Whatever the role or database has as its default: a fixed snapshot would not see what locks let in.
+        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
         xid = str(one(connection, "SELECT pg_current_xact_id()::text")[0])
         preflight.lock_out_migrations(connection)
         schemas.empty(connection, plan.emptied)

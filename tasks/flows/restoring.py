@@ -105,6 +105,7 @@ def plan(settings: Settings, request: Request, report: Report, *, target: Target
         preflight.check(connection, server, dump, goes, clean=request.clean, strict=request.strict, report=report)
         if request.clean:
             schemas.refuse_dependents(connection, emptied, dump.outline.globals)
+            preflight.warn_of_event_triggers(connection, server, dump, report)
         stays = tuple(schemas.others(connection, emptied))
     return Plan(settings, request, target, server, dump, emptied, stays, goes)
 
@@ -180,9 +181,11 @@ class _Work:
 
     def _begin(self, connection: Connection) -> str:
         with translated("The transaction could not be begun"):
-            connection.execute("BEGIN")
+            # Whatever the role or database has as its default: a fixed snapshot would not see what locks let in.
+            connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
             xid = str(one(connection, "SELECT pg_current_xact_id()::text")[0])
             preflight.lock_out_migrations(connection)
+            preflight.silence_event_triggers(connection, self.plan.server)
         if self.plan.request.clean:
             self.doing = "emptying the schemas"
             self.report.progress(self.doing, 0, 0, "")
@@ -200,6 +203,7 @@ class _Work:
             loading.rules(connection, owners=request.owners, privileges=request.privileges, strict=request.strict),
             {str(name) for (name,) in names},
             set_aside,
+            clean=request.clean,
         )
 
     def _load(self, loader: loading.Loader) -> Survey:
@@ -228,6 +232,14 @@ class _Work:
         manifest = self.plan.dump.manifest
         if manifest is not None and survey.tables() != tuple(sorted(manifest.tables)):
             raise WorkError("the rows that went in are not those of the manifest")
+        outline = self.plan.dump.outline
+        seen = survey.outline()
+        if (seen.schemas, seen.globals, seen.creates_tables) != (
+            outline.schemas,
+            outline.globals,
+            outline.creates_tables,
+        ):
+            raise WorkError("the dump holds other objects than the outline in its manifest says")
         if not dumpfile.unchanged(self.plan.dump):
             raise WorkError("the dump's file was changed while it was restored")
         now = loader.wire.ask(b"SELECT pg_catalog.pg_current_xact_id_if_assigned()::text")

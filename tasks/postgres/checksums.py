@@ -1,7 +1,8 @@
 """A checksum of a table's content, computed by the server: whatever the order of rows and columns.
 
 The sum of `hashtextextended` over each row's text, columns sorted by name, with everything pinned that the text
-depends on (:data:`tasks.postgres.objects.PINNED`). It was the same on PostgreSQL 14 to 18 over 30 types.
+depends on (:data:`tasks.postgres.objects.PINNED`). It is the same on PostgreSQL 14 to 18 over 48 types, and in
+databases of all encodings but those of East Asia.
 
 How strong it is: 64 bits a row, added up without overflow. Any change of one value, NULL for empty, columns
 swapped, a row lost or duplicated changes it, but for one case in 2⁶⁴. It is no defence against somebody who
@@ -34,8 +35,9 @@ def read(connection: Connection, tables: Sequence[Table]) -> Iterator[tuple[Tabl
     :return: Each table with its rows and its checksum, a decimal number as text.
     """
     columns = dict(_columns(connection, tables))
+    text = _in_utf8(connection.info.parameter_status("server_encoding") or "")
     for table in tables:
-        row = connection.execute(_query(table, columns.get(table.oid, []))).fetchone()
+        row = connection.execute(_query(table, columns.get(table.oid, []), text)).fetchone()
         assert row is not None  # noqa: S101 - an aggregate always gives a row
         yield table, int(row[0]), str(row[1])
 
@@ -45,13 +47,23 @@ def _columns(connection: Connection, tables: Iterable[Table]) -> Iterator[tuple[
         yield int(oid), [str(name) for name in names]
 
 
-def _query(table: Table, columns: Sequence[str]) -> sql.Composed:
+def _in_utf8(encoding: str) -> sql.SQL:
+    """Give the expression for a row's text in UTF-8, so that the sum is the same in a database of another encoding.
+
+    Where a byte is a character, a text can hold the bytes of another encoding; where several are, it can't.
+    """
+    if encoding in {"UTF8", "SQL_ASCII", "MULE_INTERNAL"} or encoding.startswith("EUC_"):
+        return sql.SQL("{row}::text")
+    return sql.SQL("convert_from(convert_to({row}::text, 'UTF8'), 'SQL_ASCII')")
+
+
+def _query(table: Table, columns: Sequence[str], text: sql.SQL) -> sql.Composed:
     row = sql.SQL("ROW({})").format(sql.SQL(", ").join(sql.Identifier("t", name) for name in columns))
     return sql.SQL(
-        'SELECT count(*), coalesce(sum(hashtextextended({row}::text COLLATE "C", 0)), 0)::text'
+        'SELECT count(*), coalesce(sum(hashtextextended({text} COLLATE "C", 0)), 0)::text'
         " FROM ONLY {table} AS t {condition}"
     ).format(
-        row=row,
+        text=text.format(row=row),
         table=table.identifier,
         # The extension's own text, which pg_dump puts behind its COPY just so.
         condition=sql.SQL(table.condition),  # pyright: ignore[reportArgumentType]

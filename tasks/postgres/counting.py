@@ -31,9 +31,9 @@ def literal(text: str) -> bytes:
     return b" E'%s'" % raw.replace(b"\\", b"\\\\") if b"\\" in raw else b"'%s'" % raw
 
 
-def rows(wire: Wire, key: Key) -> int:
+def rows(wire: Wire, key: Key, condition: str = "") -> int:
     """Count one table, without its children but with its partitions, foreign ones aside."""
-    return _counts(wire, [(key, b"")])[key]
+    return _counts(wire, [(key, condition.encode())])[key]
 
 
 def compare(wire: Wire, expected: Mapping[Key, int], conditions: Mapping[Key, str]) -> dict[Key, tuple[int, int]]:
@@ -64,6 +64,13 @@ def extension_condition(wire: Wire, key: Key) -> str | None:
         b" WHERE e.extconfig[p] = pg_catalog.to_regclass(%s)" % literal(_text(key))
     )
     return (found[0][0] or b"").decode() if found else None
+
+
+def writable(wire: Wire, key: Key) -> bool:
+    """Tell whether we may replace the rows of a table."""
+    name = literal(_text(key))
+    query = b"SELECT pg_catalog.has_table_privilege(%s, 'INSERT') AND pg_catalog.has_table_privilege(%s, 'DELETE')"
+    return wire.ask(query % (name, name)) == [[b"t"]]
 
 
 def sequences(wire: Wire, keys: Sequence[Key]) -> dict[Key, tuple[int, bool]]:

@@ -24,7 +24,7 @@ _SET_WORDS = frozenset({"time", "names", "schema", "xml", "seed"})
 # Ours are set for the whole session; the header of a dump would reset them.
 OUR_SETTINGS = frozenset(
     {"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"}
-    | {"idle_session_timeout"}
+    | {"idle_session_timeout", "client_min_messages"}
 )
 _DATA_VERBS = frozenset({"COPY", "INSERT", "SETVAL", "LARGE OBJECT", "SET", "RESET", "SELECT", "TRANSACTION"})
 _ACL_VERBS = frozenset({"GRANT", "GRANT ON SCHEMA", "DEFAULT PRIVILEGES"})
@@ -32,13 +32,18 @@ _INSERTED = re.compile(r"INSERT \d+ (\d+)")
 _PLACEHOLDER = re.compile(rb"\bAS\s+SELECT(\s+NULL::|\s*;)")
 _CREATE_TRANSFORM = re.compile(rb"\ACREATE\s+TRANSFORM\b")
 # What `pg_dump --clean` without --if-exists writes to take something away.
+_NAME = rb'(?:"(?:[^"]|"")+"|[^\s"();]+)'
 _TAKES_AWAY = re.compile(
     rb"""(?:DROP\s
-        |ALTER\s(?:FOREIGN\s)?TABLE\s.*\sDROP\s(?:CONSTRAINT|DEFAULT|IDENTITY)\b
-        |SELECT\s+pg_catalog\.lo_unlink\()""",
-    re.DOTALL | re.VERBOSE,
+        |ALTER\s(?:FOREIGN\s)?TABLE\s+(?:ONLY\s+)?%(n)s(?:\.%(n)s)?\s+(?:ALTER\s+(?:COLUMN\s+)?%(n)s\s+)?
+         DROP\s(?:CONSTRAINT|DEFAULT|IDENTITY)\b
+        |SELECT\s+pg_catalog\.lo_unlink\()"""
+    % {b"n": _NAME},
+    re.VERBOSE,
 )
 _IF_EXISTS = re.compile(rb"\sIF\sEXISTS\s")
+# "privilege not granted", "privilege not revoked"
+_NOTHING_DONE = frozenset({"01007", "01006"})
 _DENIED = frozenset({"42501"})
 _NEEDED = frozenset({"2BP01"})
 # Undefined table, column, function, object, schema.
@@ -79,16 +84,20 @@ class Loader:
     rules: Rules
     schemas: set[str]
     set_aside: list[bytes] = field(default_factory=list)
+    clean: bool = False
     left_out: Counter[str] = field(default_factory=Counter)
     rows: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.wire = Wire(self.connection)
+        self._warnings: list[str] = []
+        self.connection.add_notice_handler(lambda notice: self._warnings.append(notice.sqlstate or ""))
         self._created: set[tuple[str, str]] = set()
         self._parted: set[tuple[str, str]] = set()
         self._views: set[tuple[str, str]] = set()
         self._before: dict[tuple[str, str], int] = {}
         self._conditions: dict[tuple[str, str], str] = {}
+        self._closed: set[tuple[str, str]] = set()
         self._unchecked: set[tuple[str, str]] = set()
         self._open: tuple[str, str] | None = None
         self._schema_grants: dict[str, list[tuple[bytes, Action]]] = {}
@@ -124,7 +133,8 @@ class Loader:
 
     def data(self, piece: bytes) -> None:
         """Send a piece of the open COPY's rows."""
-        self.wire.data(piece)
+        if self._open not in self._closed:
+            self.wire.data(piece)
 
     def end_of_data(self, rows: int) -> None:
         """End the open COPY.
@@ -133,7 +143,12 @@ class Loader:
         :raises WorkError: The server took another number of rows.
         """
         assert self._open is not None  # noqa: S101 - the lexer ends only what it began
-        taken = self.wire.end_of_data()
+        taken = rows if self._open in self._closed else self.wire.end_of_data()
+        if rows and self._open in self._closed:
+            raise WorkError(
+                f"{_shown(self._open)} belongs to an extension, and {self.server.user} may not write the {rows:,} rows "
+                f"that the dump holds of it"
+            )
         if taken != rows:
             raise WorkError(f"{_shown(self._open)} took {taken:,} rows where the dump holds {rows:,}")
         self.rows[self._open] += rows
@@ -178,7 +193,7 @@ class Loader:
         """Tell why a statement is left out; empty where it is sent."""
         verb, name = action.verb, action.name
         if verb == "SET" and name in OUR_SETTINGS:
-            return "settings of timeouts (the restore has its own)"
+            return "settings of timeouts and messages (the restore has its own)"
         if verb == "SET" and "." not in name and name not in self.rules.parameters | _SET_WORDS:
             return f"SET {name}, which this server does not know"
         if verb == "TRANSACTION":
@@ -250,7 +265,8 @@ class Loader:
         key = qualified(event.copies)
         if key not in self._created:
             self._meet(key)
-            self.wire.copy(event.text)
+            if key not in self._closed:
+                self.wire.copy(event.text)
         else:
             # Rows of a table that this transaction made need no later rewrite to be seen by all.
             self.wire.copy(event.text.rstrip()[:-1] + b" WITH (FREEZE);")
@@ -271,13 +287,17 @@ class Loader:
             self._before[key] = 0
             return
         condition = counting.extension_condition(self.wire, key)
-        if condition is not None:
-            # The dump holds the rows that people added to an extension's own table: all of them.
-            self._conditions[key] = condition
-            self.wire.run(b"DELETE FROM ONLY %s %s" % (counting.quoted(key), condition.encode()))
-            self._before[key] = 0
-        else:
+        if condition is None:
             self._before[key] = counting.rows(self.wire, key)
+            return
+        # The dump holds the rows that people added to an extension's own table, under the extension's condition.
+        self._conditions[key] = condition
+        if not counting.writable(self.wire, key):
+            # Of a superuser's extension (PostGIS) a plain owner's dump mostly holds no rows, and needs no right.
+            self._closed.add(key)
+        elif self.clean:
+            self.wire.run(b"DELETE FROM ONLY %s %s" % (counting.quoted(key), condition.encode()))
+        self._before[key] = counting.rows(self.wire, key, condition)
 
     def _remember(self, text: bytes, action: Action) -> None:
         if action.verb == "CREATE TABLE":
@@ -318,8 +338,14 @@ class Loader:
         :param forgiven: The refusals that leave the statement out, for this reason.
         """
         self.wire.run(b"SAVEPOINT invoke_postgres")
+        self._warnings.clear()
         try:
             self.wire.run(text)
+            if _NOTHING_DONE.intersection(self._warnings):
+                # A GRANT or REVOKE without the right to it is but a warning, and nothing has changed.
+                if not forgiven:
+                    raise WorkError(f"{reason}, and --strict was asked for")
+                self.left_out[reason] += 1
         except StatementError as error:
             if error.sqlstate not in forgiven:
                 raise

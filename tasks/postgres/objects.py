@@ -247,12 +247,18 @@ def pin(connection: Connection) -> None:
 
 def read(connection: Connection) -> Objects:
     """Read the digests of all objects; the session must be pinned."""
-    return {kind: dict(_read(connection, query)) for kind, query in _QUERIES.items()}
+    # In SQL_ASCII a body may hold any bytes, which could not be sent as text.
+    encoding = "SQL_ASCII" if connection.info.parameter_status("server_encoding") == "SQL_ASCII" else "UTF8"
+    return {kind: dict(_read(connection, query, encoding)) for kind, query in _QUERIES.items()}
 
 
-def _read(connection: Connection, query: str) -> Iterator[tuple[str, Digest]]:
-    for name, stable, text in connection.execute(query.encode()):
-        yield str(name), Digest(_digest(str(stable)), None if text is None else _digest(str(text)))
+def _read(connection: Connection, query: str, encoding: str) -> Iterator[tuple[str, Digest]]:
+    in_bytes = (
+        f"SELECT name, convert_to(stable::text, '{encoding}'), convert_to(text::text, '{encoding}')"
+        f" FROM ({query}) AS q(name, stable, text)"
+    )
+    for name, stable, text in connection.execute(in_bytes.encode()):
+        yield str(name), Digest(_digest(bytes(stable)), None if text is None else _digest(bytes(text)))
 
 
 def extensions(connection: Connection) -> dict[str, str]:
@@ -261,8 +267,8 @@ def extensions(connection: Connection) -> dict[str, str]:
     return {str(name): str(version) for name, version in rows}
 
 
-def _digest(text: str) -> str:
-    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=_DIGEST_BYTES).hexdigest()
+def _digest(text: bytes) -> str:
+    return hashlib.blake2b(text, digest_size=_DIGEST_BYTES).hexdigest()
 
 
 @dataclass(frozen=True)

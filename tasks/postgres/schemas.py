@@ -77,8 +77,27 @@ SELECT DISTINCT o.type, o.identity, (pg_identify_object(d.refclassid, d.refobjid
   LEFT JOIN whole s ON (d.classid, d.objid) = (s.classid, s.objid)
   LEFT JOIN pg_catalog.pg_class t ON d.classid = 'pg_catalog.pg_class'::regclass AND t.oid = d.objid,
        pg_identify_object(d.classid, d.objid, d.objsubid) o
- WHERE s.objid IS NULL AND d.deptype NOT IN ('e', 'i')
+ WHERE s.objid IS NULL
+   AND (d.deptype NOT IN ('e', 'i') OR (d.deptype = 'i' AND d.classid = 'pg_catalog.pg_type'::regclass))
    AND (t.oid IS NULL OR t.relnamespace <> 'pg_toast'::regnamespace)
+ ORDER BY 1, 2, 3
+"""
+# What pg_depend does not tell: parents outside that would lose the rows of children inside, subscriptions that
+# fill tables inside, and publications that the dump brings back but that have members outside, too.
+_BESIDES = """
+SELECT 'table', i.inhparent::regclass::text, i.inhrelid::regclass::text
+  FROM pg_catalog.pg_inherits i
+  JOIN pg_catalog.pg_class p ON p.oid = i.inhparent JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+ WHERE c.relnamespace = ANY(%(schemas)s) AND NOT p.relnamespace = ANY(%(schemas)s) AND p.relkind IN ('r', 'p')
+ UNION ALL
+SELECT 'a subscription to', r.srrelid::regclass::text, r.srrelid::regclass::text
+  FROM pg_catalog.pg_subscription_rel r JOIN pg_catalog.pg_class c ON c.oid = r.srrelid
+ WHERE c.relnamespace = ANY(%(schemas)s)
+ UNION ALL
+SELECT 'table', r.prrelid::regclass || ' in publication ' || quote_ident(p.pubname), p.pubname::text
+  FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
+  JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
+ WHERE NOT c.relnamespace = ANY(%(schemas)s) AND 'publication ' || p.pubname = ANY(%(recreated)s)
  ORDER BY 1, 2, 3
 """
 # How each kind is dropped: several in one statement, or (operator classes and families) one by one.
@@ -177,6 +196,7 @@ def refuse_dependents(connection: Connection, names: Collection[str], recreated:
     oids = list(existing(connection, names).values())
     allowed = set(recreated)
     rows = connection.execute(_OUTSIDE.encode(), {"schemas": oids}).fetchall()
+    rows += connection.execute(_BESIDES.encode(), {"schemas": oids, "recreated": list(allowed)}).fetchall()
     found = [
         (f"{kind} {identity}", reference) for kind, identity, reference in rows if not _allowed(kind, identity, allowed)
     ]
@@ -200,7 +220,8 @@ def _allowed(kind: str, identity: str, allowed: set[str]) -> bool:
 def empty(connection: Connection, names: Collection[str], recreated: Iterable[str] = ()) -> None:
     """Drop every object of the schemas that no extension owns, in the open transaction.
 
-    The tables are locked first, so that nobody can make something that depends on them in between.
+    Tables and views are locked first, so that nobody can make something that depends on them in between; for the
+    rest, dependents are looked for again before each DROP.
 
     :raises BadInputError: Something outside depends on something inside.
     :raises WorkError: Something is left.
@@ -208,12 +229,15 @@ def empty(connection: Connection, names: Collection[str], recreated: Iterable[st
     oids = list(existing(connection, names).values())
     if not oids:
         return
-    locked = _identities(connection, "pg_class", "c.relkind IN ('r', 'p')", oids)
+    locked = _identities(connection, "pg_class", "c.relkind IN ('r', 'p', 'v')", oids)
     if locked:
         _run(connection, "LOCK TABLE", locked, " IN ACCESS EXCLUSIVE MODE")
     refuse_dependents(connection, names, recreated)
     for kind, catalogue, condition in _KINDS:
         found = _identities(connection, catalogue, condition, oids)
+        if found:
+            # A DROP may have waited for somebody, and types and functions can't be locked: look again each time.
+            refuse_dependents(connection, names, recreated)
         for batch in [[each] for each in found] if kind in _SINGLY else [found] if found else []:
             _run(connection, f"DROP {kind} IF EXISTS", batch, " CASCADE")
     left = [name for _, catalogue, condition in _KINDS for name in _identities(connection, catalogue, condition, oids)]

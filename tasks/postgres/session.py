@@ -30,6 +30,17 @@ TIMEOUTS = (
 )
 
 
+# What changes the meaning of a dump's text, or hides what the server has to say; pg_dump sets none of these.
+INPUT = {
+    "array_nulls": "on",
+    "transform_null_equals": "off",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "session_replication_role": "origin",
+    "client_min_messages": "warning",
+}
+
+
 @dataclass(frozen=True)
 class ServerFacts:
     """What a server says of itself.
@@ -100,6 +111,13 @@ def _prepare(connection: Connection, lock_timeout: int) -> None:
         )
         connection.execute("SELECT pg_catalog.set_config('lock_timeout', %s, false)", [f"{lock_timeout}ms"])
         connection.execute("SELECT pg_catalog.set_config('search_path', '', false)")
+        connection.execute(
+            "SELECT pg_catalog.set_config(s.name, v.setting, false)"
+            "  FROM unnest(%s::text[], %s::text[]) AS v(name, setting)"
+            "  JOIN pg_catalog.pg_settings s ON s.name = v.name WHERE s.context = 'user'"
+            "    OR (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)",
+            [list(INPUT), list(INPUT.values())],
+        )
         # Should we be killed, the server is to notice in the middle of a statement (14 and newer, not everywhere).
         with contextlib.suppress(pg.InvalidParameterValue, pg.UndefinedObject):
             connection.execute("SELECT pg_catalog.set_config('client_connection_check_interval', '5s', false)")
