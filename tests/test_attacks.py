@@ -146,6 +146,7 @@ def test_a_dump_without_schemas_is_refused_when_clean(database: Database, projec
 def test_a_grant_that_does_nothing_is_told(database: Database, new_database: Databases, project: Project) -> None:
     """The server only warns where a role may not revoke; the restore counts it, and --strict refuses."""
     database.execute("DROP ROLE IF EXISTS grp")
+    target = new_database(owner="owner")
     database.execute("CREATE ROLE grp")
     database.execute("GRANT grp TO owner WITH INHERIT FALSE, SET TRUE")
     try:
@@ -153,7 +154,6 @@ def test_a_grant_that_does_nothing_is_told(database: Database, new_database: Dat
         database.execute("CREATE FUNCTION public.f() RETURNS int LANGUAGE sql AS 'SELECT 1'")
         database.execute("ALTER FUNCTION public.f() OWNER TO grp; REVOKE ALL ON FUNCTION public.f() FROM PUBLIC")
         dump = dumped(project, database)
-        target = new_database(owner="owner")
         target.execute("GRANT CREATE ON SCHEMA public TO grp")
         project.use(target, role="owner")
 
@@ -164,6 +164,6 @@ def test_a_grant_that_does_nothing_is_told(database: Database, new_database: Dat
         assert "grants that are not ours to set" in told.stdout
         assert strict.returncode == 5
     finally:
-        for each in (database, *([target] if "target" in locals() else [])):
+        for each in (database, target):
             each.execute("DROP OWNED BY grp")
         database.execute("DROP ROLE grp")
