@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from psycopg import pq
 
@@ -209,7 +209,12 @@ def test_psql_splits_small_dumps_as_we_do(server: Server, text: bytes) -> None:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=dumps)
 def test_psql_splits_any_dump_as_we_do(server: Server, events: list[Event]) -> None:
-    """Dumps that hypothesis puts together out of odd pieces."""
+    """Dumps that hypothesis puts together out of odd pieces, but for what psql itself gets wrong."""
+    # psql takes a column called `begin` in a function's body for the beginning of another block.
+    for event in events:
+        words = re.findall(rb"\bbegin\b(?:\s+atomic\b)?", event.text.lower())
+        assume(not event.text.startswith(b"CREATE") or all(word.endswith(b"atomic") for word in words))
+
     assert disagreement(joined(events), server.bin_dir, by_the_lexer) == ""
 
 

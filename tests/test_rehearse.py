@@ -197,16 +197,26 @@ LOCALES = {
     "LATIN1": "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'",
     "another locale than the template's": "ENCODING 'UTF8' LC_COLLATE 'POSIX' LC_CTYPE 'POSIX'",
     "SQL_ASCII": "ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'",
-    "a provider of its own": "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' ENCODING 'UTF8'",
 }
+# A provider that came with 17.
+BUILTIN = "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' ENCODING 'UTF8'"
 
 
 @pytest.mark.majors(14, 17)
 @pytest.mark.parametrize("options", LOCALES.values(), ids=LOCALES.keys())
 def test_the_scratch_database_is_like_the_real_one(options: str, server: Server, project: Project) -> None:
     """Encoding, locale and provider are its own, not the server's defaults."""
-    if "PROVIDER" in options and server.major < 17:
-        pytest.skip("providers of this kind came with 17")
+    look_alike(options, server, project)
+
+
+@pytest.mark.majors(17)
+def test_the_scratch_database_has_the_builtin_provider_too(server: Server, project: Project) -> None:
+    """Where the real one has it."""
+    look_alike(BUILTIN, server, project)
+
+
+def look_alike(options: str, server: Server, project: Project) -> None:
+    """Make a database with these options, and compare a scratch database beside it."""
     real = Database(server, f"test_{secrets.token_hex(6)}")
     with server.connect() as connection:
         connection.execute(f"CREATE DATABASE {real.name} TEMPLATE template0 {options}".encode())
