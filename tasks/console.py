@@ -61,21 +61,22 @@ class Reporter:
         self._progress = progress
         self._console = console
         self._bar: TaskID | None = None
-        self._next = 0.0 if progress else time.monotonic() + LOG_SECONDS
+        self._began = time.monotonic()
+        self._next = 0.0 if progress else self._began + LOG_SECONDS
 
     def step(self, text: str) -> None:
         """Show a finished step."""
         if self._output != "quiet":
-            self._console.print(text)
+            self._console.print(_safe(text))
 
     def detail(self, text: str) -> None:
         """Show a line for who wants to see everything."""
         if self._output == "verbose":
-            self._console.print(text, style="dim")
+            self._console.print(_safe(text), style="dim")
 
     def warn(self, text: str) -> None:
         """Show a line that nobody should miss, however quiet."""
-        self._console.print(f"Warning: {text}", style="yellow")
+        self._console.print(_safe(f"Warning: {text}"), style="yellow")
 
     def progress(self, what: str, done: int, total: int, unit: str) -> None:
         """Show how far the work is: a bar in a terminal, now and then a line elsewhere."""
@@ -84,24 +85,27 @@ class Reporter:
             return
         self._next = now + (SCREEN_SECONDS if self._progress else LOG_SECONDS)
         if self._progress is None:
-            self._console.print(f"  {what}{_share(done, total, unit)}")
+            self._console.print(_safe(f"  {what}{_share(done, total, unit, now - self._began)}"))
             return
         if self._bar is None:
             self._bar = self._progress.add_task("", amount="")
         self._progress.update(
             self._bar,
-            description=what[:60],
+            description=_safe(what[:60]),
             completed=min(done, total) if total else done,
             total=total or None,
-            amount=_share(done, total, unit),
+            amount=_share(done, total, unit, now - self._began),
         )
 
 
-def _share(done: int, total: int, unit: str) -> str:
+def _share(done: int, total: int, unit: str, seconds: float) -> str:
+    """Say how much is done, of how much, and how fast."""
     if not unit:
         return ""
+    rate = done / seconds if seconds > 0 else 0.0
     amount = f"{done / 1e6:,.1f} MB" if unit == "bytes" else f"{done:,} {unit}"
-    return f": {amount}" + (f", {min(100, 100 * done // total)} %" if total else "")
+    speed = f"{rate / 1e6:,.1f} MB/s" if unit == "bytes" else f"{rate:,.0f} {unit}/s"
+    return f": {amount}" + (f", {min(100, 100 * done // total)} %" if total else "") + f", {speed}"
 
 
 @contextlib.contextmanager
