@@ -166,17 +166,31 @@ def restore_warning(plan: RestorePlan) -> list[str]:
         "The application stands still on these tables until the end. Meanwhile the disk holds the old rows, the new "
         f"ones and their log: about {_size(3 * dump.content.size)} more for now."
     )
-    return [*lines, *_goes(plan.emptied, plan.stays, plan.goes), price]
+    return [
+        *lines,
+        *_goes(plan.emptied, plan.stays, plan.goes, whole=plan.request.whole),
+        *_saves(plan.saves, plan.settings.backup),
+        price,
+    ]
 
 
 def reset_warning(plan: ResetPlan) -> list[str]:
     """Say what a reset takes away and what it leaves."""
-    return [f"{plan.target.label}: emptying schemas.", *_goes(plan.emptied, plan.stays, plan.goes)]
+    goes = _goes(plan.emptied, plan.stays, plan.goes)
+    return [f"{plan.target.label}: emptying schemas.", *goes, *_saves(plan.saves, plan.settings.backup)]
 
 
-def _goes(emptied: Sequence[str], stays: Sequence[str], goes: Content) -> list[str]:
+def _saves(saves: bool, kept: int) -> list[str]:
+    if not saves:
+        return []
+    return [f"  First all of it is dumped, for `inv db.undo` ({kept} safety dumps are kept; --no-backup makes none)."]
+
+
+def _goes(emptied: Sequence[str], stays: Sequence[str], goes: Content, *, whole: bool = False) -> list[str]:
     what = f"{goes.tables:,} tables, {goes.rows:,} rows, {_size(goes.bytes)}"
     others = f", and {_names(stays)}" if stays else ""
+    if whole:
+        return [f"  Goes: the whole database, which then is as it was: {_names(emptied)}: {what}."]
     return [
         f"  Goes: all in {_names(emptied) or 'nothing'}: {what}.",
         f"  Stays: the schemas themselves with owner and grants, extensions, publications{others}.",
@@ -276,10 +290,26 @@ def show_restored(restored: Restored) -> None:
         f"{plan.dump.path.name} is restored into {plan.target.label}: {restored.rows:,} rows in {restored.tables:,} "
         f"tables, verified and committed in {restored.seconds:.1f} s"
     )
+    _show_saved(restored.saved)
     for reason, count in sorted(restored.left_out.items()):
         print_line(f"  left out: {reason} ({count})")
     if plan.dump.manifest is None:
         print_line("  not provable: no manifest, so only the dump's own end and row counts vouch for its content")
+
+
+def show_reset(plan: ResetPlan, saved: Dumped | None) -> None:
+    """Show a reset that was committed."""
+    print_line(f"{plan.target.label}: {', '.join(plan.emptied)} emptied.")
+    _show_saved(saved)
+
+
+def _show_saved(saved: Dumped | None) -> None:
+    if saved is not None:
+        manifest = saved.manifest
+        print_line(
+            f"  what was there before is in {saved.path.parent.name}/{saved.path.name}: {_size(manifest.file.size)}, "
+            f"{manifest.rows:,} rows, {manifest.seconds:.1f} s; `inv db.undo` brings it back"
+        )
 
 
 def show_listing(listed: Sequence[Listed], *, as_json: bool) -> None:
@@ -296,7 +326,7 @@ def show_listing(listed: Sequence[Listed], *, as_json: bool) -> None:
         whole = each.whole if each.whole in {"yes", "unknown"} else "no"
         rows = "" if each.rows is None else f"{each.rows:,}"
         table.add_row(
-            _safe(each.path.name),
+            _safe(each.name),
             f"{each.when:%Y-%m-%d %H:%M:%S}",
             _size(each.size),
             rows,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from invoke.context import Context
 
     from .archive.codec import Compression
+    from .flows.restoring import Plan as RestorePlan
     from .settings import Settings
 
     Decorator = Callable[[Callable[..., None]], Task[Any]]
@@ -58,6 +59,7 @@ _URL_ENV = "name of the environment variable that holds the URL, instead of DATA
 _FILE = "the dump: a path, or a name in the dumps folder; by default the newest by the time in its name"
 _YES = "do not wait three seconds before beginning"
 _JSON = "print JSON, for programs"
+_NO_BACKUP = "make no safety dump of what is there now, so that nothing can bring it back"
 
 
 @task(help={"url_env": _URL_ENV})
@@ -130,19 +132,27 @@ def list_(ctx: Context, json: bool = False) -> None:
     help={
         "schema": "schema to empty (repeats); the URL's schema= by default, else public",
         "yes": _YES,
+        "no_backup": _NO_BACKUP,
         "url_env": _URL_ENV,
     },
 )
-def reset(ctx: Context, schema: list[str] | None = None, yes: bool = False, url_env: str | None = None) -> None:
+def reset(
+    ctx: Context,
+    schema: list[str] | None = None,
+    yes: bool = False,
+    no_backup: bool = False,
+    url_env: str | None = None,
+) -> None:
     """Empty schemas, keeping their owner, grants, default privileges, comment and extensions."""
     from .flows import resetting
 
     loaded = _load(ctx, url_env)
-    plan = resetting.plan(loaded, schema or [])
+    plan = resetting.plan(loaded, schema or [], backup=not no_backup and loaded.backup > 0)
     console.confirm(console.reset_warning(plan), yes=yes or loaded.dry)
     if not loaded.dry:
-        resetting.reset(plan)
-        console.print_line(f"{plan.target.label}: {', '.join(plan.emptied)} emptied.")
+        with console.reporting(loaded) as report:
+            saved = resetting.reset(plan, report)
+        console.show_reset(plan, saved)
 
 
 @task(
@@ -153,6 +163,7 @@ def reset(ctx: Context, schema: list[str] | None = None, yes: bool = False, url_
         "no_owner": "leave out the dump's owners: everything is yours",
         "no_acl": "leave out the dump's grants",
         "checksums": "compare the content of every table, too (of dumps made with --checksums)",
+        "no_backup": _NO_BACKUP,
         "strict": "refuse a dump whose owners or grants name roles that are missing here",
         "url_env": _URL_ENV,
     }
@@ -166,6 +177,7 @@ def restore(
     no_acl: bool = False,
     strict: bool = False,
     checksums: bool = False,
+    no_backup: bool = False,
     url_env: str | None = None,
 ) -> None:
     """Restore a dump in one transaction, verified before it is committed."""
@@ -173,15 +185,28 @@ def restore(
 
     loaded = _load(ctx, url_env)
     request = restoring.Request(
-        _given("--file", file), clean, not no_owner, not no_acl, strict=strict, checksums=checksums
+        _given("--file", file),
+        clean,
+        not no_owner,
+        not no_acl,
+        strict=strict,
+        checksums=checksums,
+        backup=not no_backup and loaded.backup > 0,
     )
     with console.reporting(loaded) as report:
         plan = restoring.plan(loaded, request, report)
-    console.confirm_restore(plan, yes=yes)
-    if not loaded.dry:
-        with console.reporting(loaded) as report:
-            restored = restoring.restore(plan, report)
-        console.show_restored(restored)
+    _carry_out(plan, yes=yes)
+
+
+@task(help={"yes": _YES, "no_backup": _NO_BACKUP, "url_env": _URL_ENV})
+def undo(ctx: Context, yes: bool = False, no_backup: bool = False, url_env: str | None = None) -> None:
+    """Bring back what the database held before the last clean restore, reset or undo."""
+    from .flows import undoing
+
+    loaded = _load(ctx, url_env)
+    with console.reporting(loaded) as report:
+        plan = undoing.plan(loaded, report, backup=not no_backup and loaded.backup > 0)
+    _carry_out(plan, yes=yes)
 
 
 @task(
@@ -254,6 +279,16 @@ def generate(ctx: Context, url_env: str | None = None) -> None:
     loaded = _load(ctx, url_env)
     with console.reporting(loaded) as report:
         migrating.generate(loaded, report)
+
+
+def _carry_out(plan: RestorePlan, *, yes: bool) -> None:
+    from .flows import restoring
+
+    console.confirm_restore(plan, yes=yes)
+    if not plan.settings.dry:
+        with console.reporting(plan.settings) as report:
+            restored = restoring.restore(plan, report)
+        console.show_restored(restored)
 
 
 def _load(ctx: Context, url_env: str | None = None) -> Settings:

@@ -10,6 +10,7 @@ import pytest
 
 from tasks.errors import BadInputError, TaskError
 from tasks.flows import resetting
+from tasks.flows.report import Silence
 from tasks.postgres import schemas
 from tests.servers import OWNER
 from tests.support import Connection, Database, Databases, Project, blocking
@@ -182,7 +183,7 @@ def test_emptying_is_refused_when_a_dependent_is_made_while_locks_are_awaited(
 
     def work() -> None:
         try:
-            resetting.reset(plan)
+            resetting.reset(plan, Silence())
         except TaskError as error:
             caught.append(error)
 
@@ -205,7 +206,7 @@ def test_emptying_takes_a_table_when_it_is_made_while_locks_are_awaited(inside: 
     plan = resetting.plan(settings_of(project, inside, lock_timeout=20_000), ["app"])
 
     with blocking(inside, "LOCK TABLE app.a IN ACCESS SHARE MODE") as other:
-        thread = threading.Thread(target=resetting.reset, args=[plan])
+        thread = threading.Thread(target=resetting.reset, args=[plan, Silence()])
         thread.start()
         wait_until_waiting(inside)
         inside.execute("CREATE TABLE app.later (id integer)")
@@ -272,4 +273,5 @@ def test_content_counts_what_would_go_when_extensions_lie_inside(database: Datab
     # The table, its key, its TOAST table and that one's index.
     assert (found.tables, found.rows, found.relations) == (1, 100, 4)
     assert found.bytes > 0
-    assert nothing == schemas.Content(0, 0, 0, 0)
+    assert found.filled
+    assert nothing == schemas.Content(0, 0, 0, 0, filled=False)

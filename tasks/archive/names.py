@@ -17,22 +17,25 @@ if TYPE_CHECKING:
 
 PART_SUFFIX = ".part"
 MANIFEST_SUFFIX = ".manifest.json"
-_DUMP = re.compile(r"db_dump_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-\d{3}Z)\.sql(?:\.gz|\.zst)?\Z")
+# Below the folder of the dumps, so that no safety dump is ever the newest.
+UNDO_FOLDER = "undo"
+DUMP, UNDO = "db_dump", "db_undo"
+_DUMP = re.compile(r"(db_dump|db_undo)_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-\d{3}Z)\.sql(?:\.gz|\.zst)?\Z")
 _TIME = "%Y-%m-%dT%H-%M-%S-%f"
 
 
-def dump_stem(when: datetime) -> str:
+def dump_stem(when: datetime, prefix: str = DUMP) -> str:
     """Name a dump by its time, to the millisecond, in UTC: `db_dump_2025-12-21T10-30-45-123Z`."""
-    return f"db_dump_{when.astimezone(UTC).strftime(_TIME)[:-3]}Z"
+    return f"{prefix}_{when.astimezone(UTC).strftime(_TIME)[:-3]}Z"
 
 
-def time_of(name: str) -> datetime | None:
+def time_of(name: str, prefix: str = DUMP) -> datetime | None:
     """Read the time in a dump's name; None where the name is not one of ours."""
     found = _DUMP.match(name)
-    if found is None:
+    if found is None or found[1] != prefix:
         return None
     try:
-        return datetime.strptime(found[1][:-1] + "000", _TIME).replace(tzinfo=UTC)
+        return datetime.strptime(found[2][:-1] + "000", _TIME).replace(tzinfo=UTC)
     except ValueError:
         return None
 
@@ -63,6 +66,12 @@ def dumps_in(folder: Path) -> list[Path]:
     timed = [(time, path) for path in found if (time := time_of(path.name)) is not None]
     named = sorted(path for path in found if time_of(path.name) is None)
     return [path for _, path in sorted(timed, reverse=True)] + named
+
+
+def safety_dumps_in(folder: Path) -> list[Path]:
+    """List the safety dumps below a folder of dumps, newest first."""
+    found = [path for path in dumps_in(folder / UNDO_FOLDER) if time_of(path.name, UNDO) is not None]
+    return sorted(found, key=lambda path: path.name, reverse=True)
 
 
 def _is_dump(path: Path) -> bool:

@@ -97,6 +97,11 @@ def schemas_of(state: State) -> set[str]:
     return {schema_of(name) for each in state.objects.values() for name in each}
 
 
+def schemas_in(state: State) -> set[str]:
+    """Name the schemas that a state has, whether anything lies in them or not."""
+    return {qualified(name.encode("utf-8", "surrogateescape"))[1] for name in state.objects.get("schema", {})}
+
+
 def schema_of(identity: str) -> str:
     """Tell the schema of an object by its identity as SQL writes it; empty where it has none."""
     found = _FIRST_NAME.match(identity)

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from .. import process
-from ..archive import names, publish
 from ..archive.codec import CHUNK, Adder, Compression, Summing, Sums, compressor
 from ..archive.lexer import LexError, lex
 from ..archive.manifest import Manifest
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from ..archive import publish
     from ..archive.codec import Writable
     from ..postgres.clients import Client
     from ..postgres.session import Connection, ServerFacts
@@ -54,6 +54,7 @@ class Request:
     :ivar file: A path or a bare name; empty for a name made of the time.
     :ivar exclude_data: pg_dump's patterns of tables whose rows are left out.
     :ivar checksums: Sum the content of every table at the server, too.
+    :ivar safety: It is a safety dump: it lies and is named apart from the others.
     """
 
     compression: Compression | None = None
@@ -61,6 +62,7 @@ class Request:
     note: str = ""
     exclude_data: tuple[str, ...] = ()
     checksums: bool = False
+    safety: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,12 @@ def dump(
     """
     target = settings.target()
     place = placing.place(settings, request.file, request.compression)
+    if request.safety:
+        place = placing.safety_place(settings)
     if not settings.dry:
         placing.prepare_folder(settings.dumps)
+        if request.safety:
+            placing.prepare_folder(place.folder)
     if target.pooled:
         report.warn("The URL looks like a connection pool's. If this fails, use the direct URL: --url-env=DIRECT_URL")
     with (
@@ -98,11 +104,10 @@ def dump(
         work = _Work(settings, request, report, target, server, client, connection)
         work.check_patterns()
         if settings.dry:
-            where = place.path or settings.dumps / f"{names.dump_stem(now())}{place.compression.suffix}"
-            report.step(f"would dump {target.label} with pg_dump {client.version} into {where}")
+            report.step(f"would dump {target.label} with pg_dump {client.version} into {place.name(now())}")
             return None
         when = now()
-        with placing.reserved(settings, place, when) as (part, final):
+        with placing.reserved(place, when) as (part, final):
             return work.dump(part, final, when)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ class Listed:
     :ivar whole: `yes` (size as in the manifest), `unknown` (no manifest, or another form of the file than
         it describes: reading it will tell), or why it is not.
     :ivar rehearsed: When it was last rehearsed, by its manifest; empty if never.
+    :ivar safety: Whether it is a safety dump, which is never the newest.
     """
 
     path: Path
@@ -38,15 +39,22 @@ class Listed:
     note: str
     whole: str
     rehearsed: str = ""
+    safety: bool = False
+
+    @property
+    def name(self) -> str:
+        """What `--file=` takes."""
+        return f"{self.path.parent.name}/{self.path.name}" if self.safety else self.path.name
 
 
 def listing(settings: Settings) -> list[Listed]:
-    """List the dumps of the folder, newest first."""
+    """List the dumps of the folder, newest first, and behind them the safety dumps."""
     found = []
-    for path in names.dumps_in(settings.dumps):
-        # Somebody may remove one meanwhile.
-        with contextlib.suppress(FileNotFoundError):
-            found.append(_listed(path))
+    for safety, paths in ((False, names.dumps_in(settings.dumps)), (True, names.safety_dumps_in(settings.dumps))):
+        for path in paths:
+            # Somebody may remove one meanwhile.
+            with contextlib.suppress(FileNotFoundError):
+                found.append(replace(_listed(path), safety=safety))
     return found
 
 
@@ -57,7 +65,9 @@ def _listed(path: Path) -> Listed:
         manifest = manifests.read(path)
     except BadInputError:
         manifest = None
-    when = names.time_of(path.name) or datetime.fromtimestamp(status.st_mtime, UTC)
+    when = (
+        names.time_of(path.name) or names.time_of(path.name, names.UNDO) or datetime.fromtimestamp(status.st_mtime, UTC)
+    )
     if manifest is None:
         return Listed(path, when, status.st_size, None, "", "", doubt or "unknown")
     # In a manifest that somebody edited may stand anything.

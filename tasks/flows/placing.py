@@ -40,11 +40,17 @@ def prepare_folder(folder: Path) -> None:
 class Place:
     """Where a dump goes.
 
-    :ivar path: None for a name made of the time.
+    :ivar path: None for a name made of the time, with that prefix, in the folder.
     """
 
     path: Path | None
     compression: Compression
+    folder: Path
+    prefix: str = names.DUMP
+
+    def name(self, when: datetime) -> Path:
+        """Tell the final name of a dump that begins at a time."""
+        return self.path or self.folder / (names.dump_stem(when, self.prefix) + self.compression.suffix)
 
 
 def place(settings: Settings, file: str, compression: Compression | None) -> Place:
@@ -55,7 +61,7 @@ def place(settings: Settings, file: str, compression: Compression | None) -> Pla
     :raises BadInputError: The name is taken or can't be used, or it and the flag do not agree.
     """
     if not file:
-        return Place(None, compression or settings.compress)
+        return Place(None, compression or settings.compress, settings.dumps)
     path = names.place(file, settings.dumps, settings.cwd)
     named = Compression.of_name(path.name) or Compression.NONE
     if compression not in {None, named}:
@@ -63,17 +69,22 @@ def place(settings: Settings, file: str, compression: Compression | None) -> Pla
             f"--file={file} and the compression that was asked for do not go together: the name's end says "
             f"how a dump is compressed."
         )
-    return Place(path, named)
+    return Place(path, named, path.parent)
+
+
+def safety_place(settings: Settings) -> Place:
+    """Tell where a safety dump goes."""
+    return Place(None, Compression.ZSTD, settings.dumps / names.UNDO_FOLDER, names.UNDO)
 
 
 @contextlib.contextmanager
-def reserved(settings: Settings, place: Place, when: datetime) -> Iterator[tuple[publish.Part, Path]]:
+def reserved(place: Place, when: datetime) -> Iterator[tuple[publish.Part, Path]]:
     """Open the part file under a name that is ours alone, and tell the final name."""
     with contextlib.ExitStack() as stack:
         for attempt in range(_TRIES):
-            stem = names.dump_stem(when + timedelta(milliseconds=attempt))
-            final = place.path or settings.dumps / (stem + place.compression.suffix)
-            reserved = final.with_name(names.stem(final) + names.PART_SUFFIX)
+            final = place.name(when + timedelta(milliseconds=attempt))
+            stem = names.stem(final)
+            reserved = final.with_name(stem + names.PART_SUFFIX)
             if not place.path and any(final.parent.glob(f"{stem}.*")):
                 continue
             try:
@@ -89,7 +100,7 @@ def reserved(settings: Settings, place: Place, when: datetime) -> Iterator[tuple
                 raise WorkError(f"{reserved} can't be written: {error.strerror}. Nothing was touched.") from None
             yield part, final
             return
-        raise WorkError(f"No free name for a dump was found in {settings.dumps}.")
+        raise WorkError(f"No free name for a dump was found in {place.folder}.")
 
 
 def publish_both(part: publish.Part, final: Path, manifest: Manifest) -> None:

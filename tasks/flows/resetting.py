@@ -12,7 +12,7 @@ from ..errors import BadInputError, ServerError, WorkError
 from ..postgres import committing, schemas
 from ..postgres.session import connected, in_the_way, one, server_facts, translated
 from ..postgres.wire import LostError, Wire, as_refusal
-from . import preflight
+from . import preflight, saving
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ..postgres.session import Connection, ServerFacts
     from ..postgres.target import Target
     from ..settings import Settings
+    from .dumping import Dumped
+    from .report import Report
+    from .saving import Safety
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,14 @@ class Plan:
     emptied: tuple[str, ...]
     stays: tuple[str, ...]
     goes: schemas.Content
+    saves: bool
 
 
-def plan(settings: Settings, names: Sequence[str]) -> Plan:
+def plan(settings: Settings, names: Sequence[str], *, backup: bool = True) -> Plan:
     """Look at what a reset would take away, and touch nothing.
 
     :param names: The schemas; without any, the URL's `schema=`, else `public`.
+    :param backup: Make a safety dump first, where there are rows.
     :raises BadInputError: A schema does not exist, or something outside depends on what is inside.
     """
     target = settings.target()
@@ -53,19 +58,18 @@ def plan(settings: Settings, names: Sequence[str]) -> Plan:
             name = missing[0] if missing else "PostgreSQL's own schema"
             raise BadInputError(f"{name} can't be emptied: {target.label} has no such schema. Nothing was touched.")
         schemas.refuse_dependents(connection, wanted)
-        return Plan(
-            settings,
-            target,
-            server,
-            wanted,
-            tuple(schemas.others(connection, wanted)),
-            schemas.content(connection, wanted),
-        )
+        goes = schemas.content(connection, wanted)
+        saves = backup and saving.wanted(connection, goes, large_objects=0)
+        stays = tuple(schemas.others(connection, wanted))
+    if saves:
+        saving.check(settings, server)
+    return Plan(settings, target, server, wanted, stays, goes, saves)
 
 
-def reset(plan: Plan) -> None:
+def reset(plan: Plan, report: Report) -> Dumped | None:
     """Empty the schemas in one transaction.
 
+    :return: The safety dump of what was in them; None where there were no rows, or none was to be made.
     :raises TaskError: Nothing was changed.
     """
     label = plan.target.label
@@ -75,22 +79,30 @@ def reset(plan: Plan) -> None:
         unknown=f"{label} can't be asked what became of it: the schemas are either empty or as they were.",
     )
     xid = ""
+    safety = saving.Safety(plan.settings, plan.server, f"resetting {', '.join(plan.emptied)}", plan.saves)
     try:
         with connected(plan.target, lock_timeout=plan.settings.lock_timeout) as connection:
-            xid = _empty(connection, plan, sentences.undone)
+            try:
+                xid = _empty(connection, plan, safety, report, sentences.undone)
+            except BaseException:
+                safety.discard()
+                raise
             committing.commit(Wire(connection), xid, plan.target, sentences)
     except process.Interruption as interruption:
         interruption.state = committing.outcome(xid, plan.target, sentences) if xid else sentences.undone
         raise
+    safety.keep()
+    return safety.dumped
 
 
-def _empty(connection: Connection, plan: Plan, state: str) -> str:
+def _empty(connection: Connection, plan: Plan, safety: Safety, report: Report, state: str) -> str:
     """Empty the schemas in a transaction, and return its id; it is left open."""
     try:
         # Whatever the role or database has as its default: a fixed snapshot would not see what locks let in.
         connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
         xid = str(one(connection, "SELECT pg_current_xact_id()::text")[0])
         preflight.lock_out_migrations(connection)
+        safety.make(connection, plan.emptied, report)
         schemas.empty(connection, plan.emptied)
     except psycopg.errors.LockNotAvailable:
         connection.execute("ROLLBACK")

@@ -16,10 +16,10 @@ from ..archive.lexer import CopyData, CopyEnd, LexError, Statement, lex
 from ..archive.manifest import TableRows
 from ..archive.survey import Survey
 from ..errors import ServerError, TaskError, WorkError
-from ..postgres import committing, loading, privileges, schemas, state
+from ..postgres import committing, loading, privileges, schemas, state, whole
 from ..postgres.session import blocked, connected, one, server_facts, translated
 from ..postgres.wire import LostError, StatementError, as_refusal
-from . import comparing, dumpfile, preflight, records
+from . import comparing, dumpfile, preflight, records, saving
 
 if TYPE_CHECKING:
     from ..archive.statements import Action
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from ..postgres.target import Target
     from ..settings import Settings
     from .dumpfile import DumpFile, Source
+    from .dumping import Dumped
     from .report import Report
+    from .saving import Safety
 
 _DUPLICATE = frozenset({"42P06", "42P07", "42710", "42723", "42701", "23505"})
 _DEPENDENT = "2BP01"
@@ -41,6 +43,8 @@ class Request:
     """What a person asked for.
 
     :ivar checksums: Compare the content of every table with the checksums in the manifest.
+    :ivar backup: Make a safety dump of what `clean` destroys.
+    :ivar whole: The dump holds the whole database, which is to hold nothing else afterwards.
     """
 
     file: str = ""
@@ -49,6 +53,8 @@ class Request:
     privileges: bool = True
     strict: bool = False
     checksums: bool = False
+    backup: bool = True
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ class Plan:
 
     :ivar emptied: The schemas that exist and will be emptied; `stays` the others.
     :ivar goes: What lies in them now.
+    :ivar saves: Whether a safety dump of it is made first.
     """
 
     settings: Settings
@@ -67,6 +74,12 @@ class Plan:
     emptied: tuple[str, ...]
     stays: tuple[str, ...]
     goes: schemas.Content
+    saves: bool
+
+    @property
+    def fills(self) -> tuple[str, ...]:
+        """The schemas that are to hold nothing but what the dump holds, where it is to be so."""
+        return self.emptied if self.request.whole else self.dump.outline.schemas
 
 
 @dataclass(frozen=True)
@@ -74,6 +87,7 @@ class Restored:
     """A restore that was committed.
 
     :ivar left_out: What was left out, counted by reason.
+    :ivar saved: The safety dump of what was there before.
     """
 
     plan: Plan
@@ -81,6 +95,7 @@ class Restored:
     rows: int
     seconds: float
     left_out: Counter[str] = field(default_factory=Counter)
+    saved: Dumped | None = None
 
 
 def plan(settings: Settings, request: Request, report: Report, *, target: Target | None = None) -> Plan:
@@ -100,14 +115,23 @@ def plan(settings: Settings, request: Request, report: Report, *, target: Target
         connected(target, lock_timeout=settings.lock_timeout) as connection,
         translated("Looking at the database failed, nothing was touched", target),
     ):
-        emptied = tuple(schemas.existing(connection, dump.outline.schemas)) if request.clean else ()
+        emptied: tuple[str, ...] = ()
+        if request.clean:
+            filled = whole.schemas(connection) if request.whole else dump.outline.schemas
+            there = schemas.existing(connection, filled)
+            emptied = tuple(name for name in filled if name in there)
         goes = schemas.content(connection, emptied)
         preflight.check(connection, server, dump, goes, clean=request.clean, strict=request.strict, report=report)
         if request.clean:
-            schemas.refuse_dependents(connection, emptied, dump.outline.globals)
+            recreated = whole.globals_(connection) if request.whole else dump.outline.globals
+            schemas.refuse_dependents(connection, emptied, recreated)
             preflight.warn_of_event_triggers(connection, server, dump, report)
         stays = tuple(schemas.others(connection, emptied))
-    return Plan(settings, request, target, server, dump, emptied, stays, goes)
+        saves = request.clean and request.backup
+        saves = saves and saving.wanted(connection, goes, large_objects=dump.outline.large_objects)
+    if saves:
+        saving.check(settings, server)
+    return Plan(settings, request, target, server, dump, emptied, stays, goes, saves)
 
 
 def restore(plan: Plan, report: Report, *, remember: bool = True) -> Restored:
@@ -118,23 +142,28 @@ def restore(plan: Plan, report: Report, *, remember: bool = True) -> Restored:
         nobody could be asked whether it was committed.
     """
     began = time.monotonic()
-    work = _Work(plan, report)
+    before = f"restoring {plan.dump.path.name}"
+    safety = saving.Safety(plan.settings, plan.server, before, plan.saves)
+    work = _Work(safety, plan, report)
     try:
         survey, loader = work.run()
         tables = tuple(sorted(TableRows(*key, rows) for key, rows in loader.rows.items()))
         if remember:
             _remember(plan, tables, survey, work.proven, report)
+        safety.keep()
         _analyze(plan, loader, report)
     except process.Interruption as interruption:
         interruption.state = work.state()
         raise
-    return Restored(plan, len(tables), sum(each.rows for each in tables), time.monotonic() - began, loader.left_out)
+    rows, seconds = sum(each.rows for each in tables), time.monotonic() - began
+    return Restored(plan, len(tables), rows, seconds, loader.left_out, safety.dumped)
 
 
 @dataclass
 class _Work:
     """The one transaction."""
 
+    safety: Safety
     plan: Plan
     report: Report
     doing: str = "beginning"
@@ -163,15 +192,18 @@ class _Work:
         with connected(plan.target, lock_timeout=plan.settings.lock_timeout) as connection:
             try:
                 xid = self._begin(connection)
+                self.doing = "making the safety dump"
+                self.safety.make(connection, self.plan.emptied, self.report)
+                self._empty(connection)
                 loader = self._loader(connection)
                 survey = self._load(loader)
                 self._prove(survey, loader, xid)
                 self._compare(connection)
             except Exception as error:  # noqa: BLE001 - each is explained and raised
-                _abandon(connection)
+                self._abandon(connection)
                 raise self._explained(error) from None
             except process.Interruption:
-                _abandon(connection)
+                self._abandon(connection)
                 raise
             self.doing = "committing"
             self.report.progress(self.doing, 0, 0, "")
@@ -186,17 +218,37 @@ class _Work:
             xid = str(one(connection, "SELECT pg_current_xact_id()::text")[0])
             preflight.lock_out_migrations(connection)
             preflight.silence_event_triggers(connection, self.plan.server)
-        if self.plan.request.clean:
-            self.doing = "emptying the schemas"
-            self.report.progress(self.doing, 0, 0, "")
-            schemas.empty(connection, self.plan.dump.outline.schemas, self.plan.dump.outline.globals)
         return xid
+
+    def _empty(self, connection: Connection) -> None:
+        if not self.plan.request.clean:
+            return
+        self.doing = "emptying the schemas"
+        self.report.progress(self.doing, 0, 0, "")
+        outline = self.plan.dump.outline
+        if not self.plan.request.whole:
+            schemas.empty(connection, outline.schemas, outline.globals)
+            return
+        manifest = self.plan.dump.manifest
+        assert manifest is not None  # noqa: S101 - what has none is no safety dump
+        kept = comparing.of_manifest(manifest)
+        whole.drop_before(connection, outline.globals)
+        schemas.empty(connection, self.plan.emptied, whole.globals_(connection))
+        whole.drop_after(connection, outline.globals, comparing.schemas_in(kept), kept.extensions)
+        whole.renew_schemas(connection)
+        privileges.clear_defaults(connection)
+
+    def _abandon(self, connection: Connection) -> None:
+        """End what the server still does for us; closing the connection then rolls back, and nothing was lost."""
+        with contextlib.suppress(psycopg.Error):
+            connection.cancel_safe(timeout=5)
+        self.safety.discard()
 
     def _loader(self, connection: Connection) -> loading.Loader:
         request = self.plan.request
         with translated("Looking at the database failed", self.plan.target):
             names = connection.execute("SELECT nspname FROM pg_catalog.pg_namespace").fetchall()
-            set_aside = privileges.set_aside(connection, self.plan.dump.outline.schemas)
+            set_aside = privileges.set_aside(connection, self.plan.fills)
         return loading.Loader(
             connection,
             self.plan.server,
@@ -264,7 +316,7 @@ class _Work:
         self.doing = "comparing"
         self.report.progress(self.doing, 0, 0, "")
         self.proven = state.of_objects(connection, list(expected.checksums) if request.checksums else [])
-        schemas_filled = self.plan.dump.outline.schemas if request.clean else ()
+        schemas_filled = (*self.plan.fills, *([""] if request.whole else [])) if request.clean else ()
         lines = comparing.objects_and_content(expected, self.proven, schemas_filled)
         for line in lines:
             if line.fatal:
@@ -283,6 +335,8 @@ class _Work:
     def _explained(self, error: Exception) -> Exception:
         """Say of an error in what state it leaves the database, and what to do."""
         state = self.sentences.undone
+        if isinstance(error, TaskError) and self.doing == "making the safety dump":
+            return error
         if isinstance(error, psycopg.Error):
             error = as_refusal(error)
         if isinstance(error, StatementError):
@@ -312,12 +366,6 @@ class _Work:
         return conflict and not self.plan.request.clean and self.plan.dump.outline.creates_tables
 
 
-def _abandon(connection: Connection) -> None:
-    """End what the server still does for us; closing the connection then rolls back."""
-    with contextlib.suppress(psycopg.Error):
-        connection.cancel_safe(timeout=5)
-
-
 def _analyze(plan: Plan, loader: loading.Loader, report: Report) -> None:
     """Give the planner statistics; a failure does no harm and is only said."""
     report.progress("analyzing", 0, 0, "")
@@ -340,7 +388,7 @@ def _remember(plan: Plan, tables: tuple[TableRows, ...], survey: Survey, proven:
         sequences=tuple(sorted(survey.sequences.values())),
         dumped=tables,
         facts=facts,
-        schemas=plan.dump.outline.schemas if plan.request.clean else (),
+        schemas=plan.fills if plan.request.clean else (),
         excluded=plan.dump.manifest.excluded_data if plan.dump.manifest else (),
     )
     try:

@@ -6,12 +6,12 @@ that the target keeps (`ALTER DEFAULT PRIVILEGES`) would give every new table mo
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
 from .counting import literal
-from .session import one
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 _KINDS = {"r": "TABLES", "S": "SEQUENCES", "f": "FUNCTIONS", "T": "TYPES", "n": "SCHEMAS", "L": "LARGE OBJECTS"}
 _SAVED = """
-SELECT d.oid, n.nspname, d.defaclobjtype::text, CASE WHEN a.grantee = 0 THEN NULL ELSE g.rolname END,
+SELECT o.rolname, n.nspname, d.defaclobjtype::text, CASE WHEN a.grantee = 0 THEN NULL ELSE g.rolname END,
        a.privilege_type, a.is_grantable
   FROM pg_catalog.pg_default_acl d
+  JOIN pg_catalog.pg_roles o ON o.oid = d.defaclrole
   LEFT JOIN pg_catalog.pg_namespace n ON n.oid = d.defaclnamespace
   LEFT JOIN LATERAL aclexplode(d.defaclacl) WITH ORDINALITY a ON true
   LEFT JOIN pg_catalog.pg_roles g ON g.oid = a.grantee
- WHERE d.defaclrole = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user)
-   AND (n.nspname IS NULL OR n.nspname = ANY(%s))
+ WHERE {which}
  ORDER BY d.oid, a.ordinality
 """
 # What everybody has by PostgreSQL's own defaults (manual, 5.8).
@@ -41,41 +41,61 @@ def set_aside(connection: Connection, schemas: Collection[str]) -> list[bytes]:
     :param schemas: The schemas that the dump fills; those without a schema are taken away, too.
     :return: The statements that bring them back, in their order.
     """
-    us = str(one(connection, "SELECT current_user::text")[0])
-    groups: dict[tuple[str | None, str], list[tuple[str | None, str | None, bool]]] = {}
-    for _, schema, kind, grantee, privilege, grantable in connection.execute(_SAVED, [list(schemas)]):
-        groups.setdefault((schema, str(kind)), []).append((grantee, privilege, bool(grantable)))
+    us = "o.rolname = current_user AND (n.nspname IS NULL OR n.nspname = ANY(%s))"
+    return [each.as_bytes(connection) for each in _take_away(connection, us, [list(schemas)])]
+
+
+def clear_defaults(connection: Connection) -> None:
+    """Take away the default privileges of all roles that we may speak for, in the open transaction."""
+    _take_away(connection, "pg_catalog.pg_has_role(o.oid, 'USAGE')", [])
+
+
+def _take_away(connection: Connection, which: str, values: list[Any]) -> list[sql.Composed]:
+    """Take default privileges away, and return what brings them back."""
+    groups: dict[_Group, list[tuple[str | None, str | None, bool]]] = {}
+    query: Any = _SAVED.format(which=which)
+    for role, schema, kind, grantee, privilege, grantable in connection.execute(query, values or None).fetchall():
+        groups.setdefault(_Group(role, schema, str(kind)), []).append((grantee, privilege, bool(grantable)))
     back = []
-    for (schema, kind), items in groups.items():
-        if kind not in _KINDS:
+    for group, items in groups.items():
+        if group.kind not in _KINDS:
             continue
-        grantees = list(dict.fromkeys(grantee for grantee, privilege, _ in items if privilege is not None))
-        for grantee in grantees:
-            connection.execute(_change(schema, kind, "REVOKE ALL", grantee))
-        if schema is None:
-            connection.execute(_change(None, kind, "GRANT ALL", us))
-            if kind in _HARD_WIRED:
-                connection.execute(_change(None, kind, f"GRANT {_HARD_WIRED[kind]}", None))
-            back += [_change(None, kind, "REVOKE ALL", each) for each in (us, None)]
+        for grantee in dict.fromkeys(grantee for grantee, privilege, _ in items if privilege is not None):
+            connection.execute(group.change("REVOKE ALL", grantee))
+        if group.schema is None:
+            connection.execute(group.change("GRANT ALL", group.role))
+            if group.kind in _HARD_WIRED:
+                connection.execute(group.change(f"GRANT {_HARD_WIRED[group.kind]}", None))
+            back += [group.change("REVOKE ALL", each) for each in (group.role, None)]
         back += [
-            _change(schema, kind, f"GRANT {privilege}", grantee, grantable=grantable)
+            group.change(f"GRANT {privilege}", grantee, grantable=grantable)
             for grantee, privilege, grantable in items
             if privilege is not None
         ]
-    return [statement.as_bytes(connection) for statement in back]
+    return back
 
 
-def _change(schema: str | None, kind: str, what: str, grantee: str | None, *, grantable: bool = False) -> sql.Composed:
-    text: Any = what
-    objects: Any = _KINDS[kind]
-    return sql.SQL("ALTER DEFAULT PRIVILEGES {where}{what} ON {objects} {way} {role}{option}").format(
-        where=sql.SQL("IN SCHEMA {} ").format(sql.Identifier(schema)) if schema is not None else sql.SQL(""),
-        what=sql.SQL(text),
-        objects=sql.SQL(objects),
-        way=sql.SQL("FROM" if what.startswith("REVOKE") else "TO"),
-        role=sql.SQL("PUBLIC") if grantee is None else sql.Identifier(grantee),
-        option=sql.SQL(" WITH GRANT OPTION" if grantable else ""),
-    )
+@dataclass(frozen=True)
+class _Group:
+    """Whose default privileges, where (everywhere if None), on what."""
+
+    role: str
+    schema: str | None
+    kind: str
+
+    def change(self, what: str, grantee: str | None, *, grantable: bool = False) -> sql.Composed:
+        text: Any = what
+        objects: Any = _KINDS[self.kind]
+        where = sql.SQL("") if self.schema is None else sql.SQL("IN SCHEMA {} ").format(sql.Identifier(self.schema))
+        return sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {us} {where}{what} ON {objects} {way} {role}{option}").format(
+            us=sql.Identifier(self.role),
+            where=where,
+            what=sql.SQL(text),
+            objects=sql.SQL(objects),
+            way=sql.SQL("FROM" if what.startswith("REVOKE") else "TO"),
+            role=sql.SQL("PUBLIC") if grantee is None else sql.Identifier(grantee),
+            option=sql.SQL(" WITH GRANT OPTION" if grantable else ""),
+        )
 
 
 def of_schema(wire: Wire, schema: str) -> list[list[bytes | None]]:

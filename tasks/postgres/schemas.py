@@ -142,12 +142,14 @@ class Content:
     :ivar tables: How many tables, and `rows` that the statistics believe to be in them.
     :ivar relations: Every relation that is locked on the way: tables, indexes, sequences, views, TOAST.
     :ivar bytes: Size on disk.
+    :ivar filled: Whether a table may hold rows: whether its file has a page, whatever the statistics believe.
     """
 
     tables: int
     rows: int
     relations: int
     bytes: int
+    filled: bool
 
 
 def existing(connection: Connection, names: Collection[str]) -> dict[str, int]:
@@ -174,7 +176,8 @@ def content(connection: Connection, names: Collection[str]) -> Content:
                coalesce(sum(greatest(reltuples, pg_stat_get_live_tuples(c.oid))) FILTER (WHERE relkind = 'r'), 0)::int8,
                count(*) FILTER (WHERE relkind IN ('r', 'p', 'i', 'I', 'S', 'v', 'm', 'f', 't'))
                  + 2 * count(*) FILTER (WHERE reltoastrelid <> 0),
-               coalesce(sum(pg_table_size(c.oid)) FILTER (WHERE relkind IN ('r', 'm', 'i')), 0)::int8
+               coalesce(sum(pg_table_size(c.oid)) FILTER (WHERE relkind IN ('r', 'm', 'i')), 0)::int8,
+               coalesce(bool_or(pg_relation_size(c.oid) > 0) FILTER (WHERE relkind = 'r'), false)
           FROM pg_catalog.pg_class c
           LEFT JOIN pg_catalog.pg_depend d
                  ON d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
@@ -183,7 +186,8 @@ def content(connection: Connection, names: Collection[str]) -> Content:
         [list(existing(connection, names).values())],
     ).fetchone()
     assert row is not None  # noqa: S101 - an aggregate always gives a row
-    return Content(*(int(value) for value in row))
+    tables, rows, relations, size, filled = row
+    return Content(int(tables), int(rows), int(relations), int(size), bool(filled))
 
 
 def refuse_dependents(connection: Connection, names: Collection[str], recreated: Iterable[str] = ()) -> None:
@@ -213,8 +217,17 @@ def refuse_dependents(connection: Connection, names: Collection[str], recreated:
 def _allowed(kind: str, identity: str, allowed: set[str]) -> bool:
     if kind == "publication relation":
         kind, identity = "publication", identity.rpartition(" in publication ")[2]
-    unquoted = identity.replace('"', "")
+    # Before 16 a transform's identity has a word more than SQL wants.
+    unquoted = identity.replace('"', "").replace(" on language ", " language ")
     return f"{kind} {unquoted}" in allowed
+
+
+def lock_out_writers(connection: Connection, names: Collection[str]) -> None:
+    """Let nobody but us write to the tables of the schemas until the open transaction ends; all may read."""
+    oids = list(existing(connection, names).values())
+    tables = _identities(connection, "pg_class", "c.relkind IN ('r', 'p')", oids)
+    if tables:
+        _lock(connection, tables, "SHARE")
 
 
 def empty(connection: Connection, names: Collection[str], recreated: Iterable[str] = ()) -> None:
@@ -231,7 +244,7 @@ def empty(connection: Connection, names: Collection[str], recreated: Iterable[st
         return
     locked = _identities(connection, "pg_class", "c.relkind IN ('r', 'p', 'v')", oids)
     if locked:
-        _run(connection, "LOCK TABLE", locked, " IN ACCESS EXCLUSIVE MODE")
+        _lock(connection, locked, "ACCESS EXCLUSIVE")
     refuse_dependents(connection, names, recreated)
     for kind, catalogue, condition in _KINDS:
         found = _identities(connection, catalogue, condition, oids)
@@ -243,6 +256,18 @@ def empty(connection: Connection, names: Collection[str], recreated: Iterable[st
     left = [name for _, catalogue, condition in _KINDS for name in _identities(connection, catalogue, condition, oids)]
     if left:
         raise WorkError(f"{left[0]} could not be dropped")
+
+
+def _lock(connection: Connection, tables: list[str], mode: str) -> None:
+    """Lock tables, also those that their owner has no right to write to: the right goes with them."""
+    rows = connection.execute(
+        "SELECT t FROM unnest(%s::text[]) t, pg_catalog.pg_class c WHERE c.oid = t::regclass"
+        " AND NOT has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE') AND pg_has_role(c.relowner, 'USAGE')",
+        [tables],
+    ).fetchall()
+    if rows:
+        _run(connection, "GRANT UPDATE ON", [name for (name,) in rows], " TO CURRENT_USER")
+    _run(connection, "LOCK TABLE", tables, f" IN {mode} MODE")
 
 
 def _identities(connection: Connection, catalogue: str, condition: str, oids: list[int]) -> list[str]:

@@ -1,0 +1,121 @@
+"""Safety dumps: what a database held before something of ours emptied it, so that `db.undo` can bring it back."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..archive import manifest as manifests
+from ..archive import names
+from ..errors import BadInputError, MissingProgramError, TaskError
+from ..postgres import clients, schemas
+from ..postgres.session import one
+from . import dumping
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+    from ..archive.manifest import Manifest
+    from ..postgres.schemas import Content
+    from ..postgres.session import Connection, ServerFacts
+    from ..settings import Settings
+    from .dumping import Dumped
+    from .report import Report
+
+WITHOUT = "--no-backup goes on without a safety dump."
+
+
+def wanted(connection: Connection, goes: Content, *, large_objects: int) -> bool:
+    """Tell whether a safety dump is worth making: whether there are rows that would be lost.
+
+    :param large_objects: How many the restored dump holds, which replace those of the same number.
+    """
+    if goes.filled or not large_objects:
+        return goes.filled
+    return bool(one(connection, "SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)")[0])
+
+
+def check(settings: Settings, server: ServerFacts) -> None:
+    """Look for the program that a safety dump needs, before anything long begins.
+
+    :raises MissingProgramError: It is missing.
+    """
+    try:
+        clients.find("pg_dump", server.major, bin_dir=settings.bin_dir, environ=settings.environ)
+    except MissingProgramError as error:
+        raise MissingProgramError(f"{error} The safety dump needs it: {WITHOUT}") from None
+
+
+@dataclass
+class Safety:
+    """The safety dump of one restore or reset.
+
+    :param before: What comes next, for the note in the manifest.
+    :param wanted: Whether one is to be made at all.
+    :ivar dumped: It, once it is made.
+    """
+
+    settings: Settings
+    server: ServerFacts
+    before: str
+    wanted: bool
+    dumped: Dumped | None = None
+
+    def make(self, connection: Connection, emptied: Collection[str], report: Report) -> None:
+        """Make it, where it is wanted, while nobody can write any more to what is about to be emptied.
+
+        :param connection: In the transaction that will empty the schemas.
+        :raises TaskError: It could not be made; nothing was touched.
+        """
+        if not self.wanted:
+            return
+        schemas.lock_out_writers(connection, emptied)
+        try:
+            self.dumped = dumping.dump(
+                self.settings, dumping.Request(note=f"before {self.before}", safety=True), report
+            )
+        except TaskError as error:
+            raise type(error)(f"No safety dump could be made: {error} Nothing was touched. {WITHOUT}") from None
+
+    def discard(self) -> None:
+        """Remove it: what it was made for came to nothing."""
+        if self.dumped is not None:
+            _remove(self.dumped.path)
+
+    def keep(self) -> None:
+        """Keep it, and as many older ones of this database as are wanted beside it."""
+        if self.dumped is not None:
+            source = self.dumped.manifest.source
+            found = of(self.settings, self.server, str(source["host"]), int(str(source["port"])))
+            for path in found[self.settings.backup :]:
+                _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a dump and its manifest; one that can't be removed does no harm."""
+    for each in (path, names.manifest_path(path)):
+        with contextlib.suppress(OSError):
+            each.unlink(missing_ok=True)
+
+
+def of(settings: Settings, server: ServerFacts, host: str, port: int) -> list[Path]:
+    """List the safety dumps of a database, newest first: by what the server says of itself, where it may be asked."""
+    found = []
+    for path in names.safety_dumps_in(settings.dumps):
+        with contextlib.suppress(BadInputError):
+            manifest = manifests.read(path)
+            if manifest is not None and _is_of(manifest, server, host, port):
+                found.append(path)
+    return found
+
+
+def _is_of(manifest: Manifest, server: ServerFacts, host: str, port: int) -> bool:
+    source = manifest.source
+    if source.get("database") != server.database:
+        return False
+    identifier = source.get("system_identifier")
+    if identifier and server.system_identifier:
+        return bool(identifier == server.system_identifier)
+    return (source.get("host"), source.get("port")) == (host, port)

@@ -1,0 +1,43 @@
+"""Undo: bring back what a database held before the last clean restore, reset or undo."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import BadInputError
+from ..postgres.session import connected, server_facts
+from . import preflight, restoring, saving
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..settings import Settings
+    from .report import Report
+
+
+def plan(settings: Settings, report: Report, *, backup: bool = True) -> restoring.Plan:
+    """Plan to make the whole database what its newest safety dump holds.
+
+    :param backup: Make a safety dump of what is there now, so that the undo can be undone.
+    :raises TaskError: There is none, or it would not work; nothing was touched.
+    """
+    target = settings.target()
+    preflight.refuse_protected(settings, target)
+    path = newest(settings)
+    if path is None:
+        raise BadInputError(
+            f"There is no safety dump of {target.label} in {settings.dumps}, so there is nothing to undo. Nothing was "
+            f"touched. `inv db.list` shows all dumps; `inv db.restore --clean --file=` takes any of them."
+        )
+    request = restoring.Request(file=str(path), clean=True, whole=True, backup=backup)
+    return restoring.plan(settings, request, report)
+
+
+def newest(settings: Settings) -> Path | None:
+    """Find the newest safety dump of the configured database; None where it has none.
+
+    :raises TaskError: The server can't be asked who it is.
+    """
+    with connected(settings.target(), lock_timeout=settings.lock_timeout) as connection:
+        found = saving.of(settings, server_facts(connection), connection.info.host, connection.info.port)
+    return found[0] if found else None
