@@ -10,7 +10,7 @@ from . import db, demo, pg
 from .defaults import DEFAULTS
 
 _DUMPS = (db.url, db.dump, db.gzip, db.gunzip, db.list_, db.inspect)
-_RESTORES = (db.reset, db.restore, db.undo, db.rehearse, db.verify, db.migrate, db.generate)
+_RESTORES = (db.reset, db.restore, db.undo, db.rehearse, db.verify, db.migrations, db.migrate, db.generate)
 database = Collection("db", *_DUMPS, *_RESTORES)
 server = Collection("pg", pg.start, pg.stop)
 ns = Collection(database, server)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from .flows.compressing import Converted
     from .flows.dumping import Dumped
+    from .flows.foresight import Histories
     from .flows.inspecting import Inspected
     from .flows.listing import Listed
     from .flows.rehearsing import Rehearsed
@@ -345,6 +346,7 @@ def _listed_document(each: Listed) -> dict[str, Any]:
     known = each.whole in {"yes", "unknown"}
     return {
         **asdict(each),
+        "name": each.name,
         "path": str(each.path),
         "when": each.when.isoformat(),
         "whole": {"yes": True, "unknown": None}.get(each.whole, False),
@@ -455,6 +457,38 @@ def show_rehearsed(rehearsed: Rehearsed) -> None:
         + (f"; migrated in {rehearsed.migrated:.1f} s" if rehearsed.migrated is not None else "")
         + f"; {rehearsed.seconds:.1f} s in all. The scratch database is removed."
     )
+
+
+def show_histories(histories: Histories, *, as_json: bool) -> None:
+    """Show every migration and its state in each place, and what a deploy would meet."""
+    dump = histories.dump
+    if as_json:
+        print_json(_histories_document(histories))
+        return
+    if not histories.compared:
+        print_line(f"There are no migrations, neither in {histories.application.folder} nor in the database.")
+    else:
+        places = ["database", *(["dump"] if dump is not None else [])]
+        table = _table("migration", "on disk", *places, fixed="migration")
+        for each in histories.compared:
+            states = [state or "" for state in each.states[: len(places)]]
+            table.add_row(_safe(each.name), "yes" if each.disk else "no", *states)
+        _show(table)
+    for finding in histories.findings:
+        print_line(f"{'`prisma migrate deploy` would refuse. ' if finding.fatal else ''}{finding}")
+
+
+def _histories_document(histories: Histories) -> dict[str, Any]:
+    return {
+        "database": histories.target.label,
+        "folder": str(histories.application.folder),
+        "dump": None if histories.dump is None else str(histories.dump),
+        "migrations": [
+            {"name": each.name, "disk": each.disk, "database": each.states[0], "dump": each.states[1]}
+            for each in histories.compared
+        ],
+        "findings": [asdict(finding) for finding in histories.findings],
+    }
 
 
 def show_inspected(inspected: Inspected, *, as_json: bool) -> None:

@@ -164,7 +164,8 @@ def reset(
         "no_acl": "leave out the dump's grants",
         "checksums": "compare the content of every table, too (of dumps made with --checksums)",
         "no_backup": _NO_BACKUP,
-        "strict": "refuse a dump whose owners or grants name roles that are missing here",
+        "migrate": "apply the pending migrations in the same step: if one fails, the database is again as it was",
+        "strict": "refuse a dump that names roles which are missing here, or after which no migration can be applied",
         "url_env": _URL_ENV,
     }
 )
@@ -178,10 +179,11 @@ def restore(
     strict: bool = False,
     checksums: bool = False,
     no_backup: bool = False,
+    migrate: bool = False,
     url_env: str | None = None,
 ) -> None:
     """Restore a dump in one transaction, verified before it is committed."""
-    from .flows import restoring
+    from .flows import migrating, restoring
 
     loaded = _load(ctx, url_env)
     request = restoring.Request(
@@ -191,10 +193,11 @@ def restore(
         not no_acl,
         strict=strict,
         checksums=checksums,
-        backup=not no_backup and loaded.backup > 0,
+        backup=not no_backup and (loaded.backup > 0 or migrate),
+        migrate=migrate,
     )
     with console.reporting(loaded) as report:
-        plan = restoring.plan(loaded, request, report)
+        plan = (migrating.plan_both if migrate else restoring.plan)(loaded, request, report)
     _carry_out(plan, yes=yes)
 
 
@@ -261,6 +264,17 @@ def inspect(ctx: Context, file: str | None = None, json: bool = False) -> None:
     console.show_inspected(inspected, as_json=json)
 
 
+@task(help={"file": "show the dump's own history, too", "json": _JSON, "url_env": _URL_ENV})
+def migrations(ctx: Context, file: str | None = None, json: bool = False, url_env: str | None = None) -> None:
+    """Show every migration's state on disk, in the database and, with --file, in a dump."""
+    from .flows import foresight
+
+    loaded = _load(ctx, url_env)
+    with console.reporting(loaded) as report:
+        histories = foresight.histories(loaded, _given("--file", file), report)
+    console.show_histories(histories, as_json=json)
+
+
 @task(help={"url_env": _URL_ENV})
 def migrate(ctx: Context, url_env: str | None = None) -> None:
     """Apply the pending migrations: `prisma migrate deploy` with the project's own Prisma."""
@@ -282,12 +296,13 @@ def generate(ctx: Context, url_env: str | None = None) -> None:
 
 
 def _carry_out(plan: RestorePlan, *, yes: bool) -> None:
-    from .flows import restoring
+    from .flows import migrating, restoring
 
     console.confirm_restore(plan, yes=yes)
     if not plan.settings.dry:
+        act = migrating.restore_and_migrate if plan.request.migrate else restoring.restore
         with console.reporting(plan.settings) as report:
-            restored = restoring.restore(plan, report)
+            restored = act(plan, report)
         console.show_restored(restored)
 
 

@@ -6,6 +6,7 @@ DEFAULTS = {
     "url_env": "DATABASE_URL",
     "bin_dir": "",
     "prisma_dir": "",
+    "migrate_command": "",
     "compress": "none",
     "backup": "3",
     "lock_timeout": "10s",

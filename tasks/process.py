@@ -54,22 +54,30 @@ def interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def handle(signum: int, _frame: FrameType | None) -> None:
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_IGN)
-        raise Interruption(signum)
-
     # A signal that our parent had ignored (nohup) stays ignored.
     before = {each: signal.getsignal(each) for each in SIGNALS}
-    handled = [each for each in SIGNALS if before[each] is not signal.SIG_IGN]
-    for each in handled:
-        signal.signal(each, handle)
+    _handled[:] = [each for each in SIGNALS if before[each] is not signal.SIG_IGN]
+    listen_again()
     try:
         yield
     finally:
         for each in SIGNALS:
             signal.signal(each, before[each])
+
+
+_handled: list[signal.Signals] = []
+
+
+def listen_again() -> None:
+    """Let a signal interrupt once more, where a first one has led to work that may take long."""
+    for each in _handled:
+        signal.signal(each, _interrupt)
+
+
+def _interrupt(signum: int, _frame: FrameType | None) -> None:
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    raise Interruption(signum)
 
 
 @contextlib.contextmanager

@@ -51,7 +51,8 @@ class Settings:
     dumps: Path
     url_env: str
     bin_dir: Path | None
-    prisma_dir: Path
+    prisma_dir: Path | None
+    migrate_command: str
     compress: Compression
     backup: int
     lock_timeout: int
@@ -95,7 +96,8 @@ def load(ctx: Context, *, url_env: str = "") -> Settings:
         dumps=root / _path("dumps_dir", values, required=True),
         url_env=url_env or _text("url_env", values, required=True),
         bin_dir=root / _path("bin_dir", values) if _text("bin_dir", values) else None,
-        prisma_dir=root / _path("prisma_dir", values),
+        prisma_dir=root / _path("prisma_dir", values) if _text("prisma_dir", values) else None,
+        migrate_command=_text("migrate_command", values),
         compress=Compression(_choice("compress", values, [each.value for each in Compression])),
         backup=_whole("backup", values),
         lock_timeout=_milliseconds("lock_timeout", values),

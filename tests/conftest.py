@@ -1,5 +1,6 @@
 """Fixtures: servers of five majors, databases on them, and a project in which `inv` runs."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,14 +9,31 @@ from typing import Any
 import pytest
 
 from tests import everything as everything_sql
+from tests.journal import installed, lay_out
 from tests.servers import DEFAULT_MAJOR, MAJORS, OWNER, SUPERUSER, Fleet, Server, ServerSetupError
 from tests.support import Database, Databases, Project
+
+# Set in CI, where every program that a test needs can be installed.
+COMPLETE = "TESTS_SKIP_NOTHING"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marks that choose the servers of a test."""
     config.addinivalue_line("markers", "all_majors: run on every major of PostgreSQL, not on one only")
     config.addinivalue_line("markers", "majors(*majors): run on these majors of PostgreSQL")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Where nothing may be left out, say that something was."""
+    if os.environ.get(COMPLETE) and terminalreporter.stats.get("skipped"):
+        terminalreporter.write_line(f"{COMPLETE} is set, and tests were skipped: that is a failure.", red=True)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Let a run fail that left a test out where nothing may be left out."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get(COMPLETE) and exitstatus == 0 and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -121,3 +139,16 @@ def project(tmp_path: Path) -> Iterator[Project]:
         yield project
     finally:
         project.close()
+
+
+@pytest.fixture(scope="session")
+def modules() -> Path:
+    """Return the example's `node_modules`, with the real Prisma."""
+    return installed()
+
+
+@pytest.fixture
+def journal(project: Project, modules: Path) -> Project:
+    """Return a project that is a copy of the example."""
+    lay_out(project, modules)
+    return project

@@ -124,7 +124,9 @@ def document() -> dict[str, Any]:
         "objects": {"table": {"public.a": digest}, "event trigger": {}, "view": {'"a b".c': [digest, digest]}},
         "extensions": {"citext": "1.6"},
         "checksums": [["public", "a", "-12345678901234567890123"]],
-        "history": [{"name": "1_init", "finished": "2025-01-01 00:00:00+00", "rolled_back": "", "checksum": "ab"}],
+        "history": [
+            {"name": "1_init", "finished": "2025-01-01 00:00:00+00", "rolled_back": "", "checksum": "ab", "steps": "1"}
+        ],
     }
     found["rehearsed"] = "2025-12-21T10:30:45+00:00"
     assert complaints(found) == []

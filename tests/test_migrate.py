@@ -6,45 +6,17 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
+from tests.journal import JOURNAL, migration
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.support import Database, Databases, Project
 
-JOURNAL = Path(__file__).resolve().parent.parent / "examples" / "journal"
 COUNT = "SELECT count(*) FROM _prisma_migrations WHERE finished_at IS NOT NULL"
 TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
-
-
-@pytest.fixture(scope="session")
-def modules() -> Path:
-    """The example's `node_modules`, installed once."""
-    if not (JOURNAL / "node_modules" / ".bin" / "prisma").exists():
-        subprocess.run(["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=JOURNAL, check=True)
-    return JOURNAL / "node_modules"
-
-
-@pytest.fixture
-def journal(project: Project, modules: Path) -> Project:
-    """A project that is a copy of the example."""
-    for name in ("package.json", "prisma.config.ts", "migration-adapter.mjs", "generate.sql"):
-        shutil.copy(JOURNAL / name, project.root)
-    shutil.copytree(JOURNAL / "prisma", project.root / "prisma")
-    (project.root / "node_modules").symlink_to(modules)
-    # Any file that exists keeps the CLI from looking for a native engine.
-    project.env["PRISMA_QUERY_ENGINE_LIBRARY"] = str(project.root / "package.json")
-    project.env["CHECKPOINT_DISABLE"] = "1"
-    return project
-
-
-def migration(project: Project, name: str, sql: str) -> None:
-    """Add a migration to the project."""
-    folder = project.root / "prisma" / "migrations" / name
-    folder.mkdir()
-    (folder / "migration.sql").write_text(sql, encoding="utf-8")
 
 
 def test_migrate_builds_an_empty_database_and_then_has_nothing_to_do(journal: Project, database: Database) -> None:

@@ -20,15 +20,14 @@ from tasks.errors import BadInputError, WorkError
 from tasks.flows import dumping
 from tasks.flows.report import Silence
 from tasks.postgres import scratch
+from tests.journal import JOURNAL, migration
 from tests.servers import OWNER, PASSWORD, SUPERUSER, Server
 from tests.support import Database, Databases, Project, blocking
-from tests.test_migrate import COUNT, JOURNAL, TABLES, journal, migration, modules
+from tests.test_migrate import COUNT, TABLES
 from tests.test_restore import SHOP, newest, pg_dump, settings_of, write
 
 if TYPE_CHECKING:
     import subprocess
-
-__all__ = ["journal", "modules"]
 
 TRAILER = b"--\n-- PostgreSQL database dump complete\n--\n"
 WRITES = "SELECT tup_inserted + tup_updated + tup_deleted FROM pg_stat_database WHERE datname = current_database()"

@@ -488,7 +488,7 @@ def test_clean_restore_shows_what_goes_and_stays_when_it_begins(shop: Database, 
     goes = re.search(r"Goes: .*", result.stderr)
     stays = re.search(r"Stays: .*", result.stderr)
     assert goes is not None
-    assert "public, app" in goes[0]
+    assert "app, public" in goes[0]
     assert "2 tables, 420 rows" in goes[0]
     assert stays is not None
     assert "stays_here" in stays[0]

@@ -32,7 +32,8 @@ def test_defaults_are_what_the_documentation_says(tmp_path: Path) -> None:
     assert settings.dumps == tmp_path / "dumps"
     assert settings.url_env == "DATABASE_URL"
     assert settings.bin_dir is None
-    assert settings.prisma_dir == tmp_path
+    assert settings.prisma_dir is None
+    assert settings.migrate_command == ""
     assert settings.compress is Compression.NONE
     assert settings.lock_timeout == 10_000
     assert settings.protected == ()

@@ -16,6 +16,7 @@ TABLE = "_prisma_migrations"
 _KNOWN = frozenset({"migration_name", "started_at", "finished_at", "rolled_back_at", "checksum"})
 # A history is some kilobytes; a table of that name with more is something else.
 _LIMIT = 1 << 24
+_INSERT = re.compile(rb'INSERT INTO (?:\S+\.)?"?_prisma_migrations\b')
 _COLUMNS = re.compile(rb"\(([^)]*)\)\s+FROM\s+stdin", re.IGNORECASE)
 # All that COPY writes so (PostgreSQL manual, COPY, Text Format).
 _ESCAPES = {rb"\b": b"\b", rb"\f": b"\f", rb"\n": b"\n", rb"\r": b"\r", rb"\t": b"\t", rb"\v": b"\v", rb"\\": b"\\"}
@@ -28,12 +29,14 @@ class Past:
 
     :ivar finished: When it was applied, as the database writes it; empty if it never was; so `rolled_back`.
     :ivar checksum: sha256 of the migration's file, as Prisma noted it.
+    :ivar steps: How many steps were applied, as a number in letters; empty where nobody knows.
     """
 
     name: str
     finished: str
     rolled_back: str
     checksum: str
+    steps: str = ""
 
     @property
     def state(self) -> str:
@@ -46,12 +49,13 @@ class Past:
 class History:
     """Collects the history from a dump's events.
 
-    Where several schemas have one, it is that of `public`, else the first.
+    :ivar hidden: Whether the dump writes it as INSERTs, which are not read.
     """
 
     def __init__(self) -> None:
         self._found: dict[str, _Table] = {}
         self._inside: _Table | None = None
+        self.hidden = False
 
     def see(self, event: Event, table: tuple[str, str] | None) -> None:
         """Take note of an event.
@@ -65,24 +69,29 @@ class History:
             # Another table may bear that name.
             if table is not None and _KNOWN.issubset(columns):
                 self._inside = self._found[table[0]] = _Table(columns)
+        elif isinstance(event, Statement):
+            self.hidden |= _INSERT.match(event.text) is not None
         elif isinstance(event, CopyData) and self._inside is not None and len(self._inside.rows) < _LIMIT:
             self._inside.rows += event.text
 
-    def past(self) -> tuple[Past, ...] | None:
-        """Give the migrations as they were begun; None if the dump has no such table."""
-        table = self._found.get("public") or next(iter(self._found.values()), None)
-        if table is None:
-            return None
-        rows = [dict(zip(table.columns, line.split(b"\t"), strict=False)) for line in table.rows.split(b"\n") if line]
-        rows.sort(key=lambda row: (_value(row, "started_at"), _value(row, "migration_name")))
-        return tuple(_past(row) for row in rows)
+    def past(self, schema: str = "public") -> tuple[Past, ...] | None:
+        """Give the migrations as they were begun; None if the dump has no such table.
+
+        :param schema: Whose history, where several schemas have one; else it is that of the first.
+        """
+        found = self.pasts()
+        return found.get(schema) or next(iter(found.values()), None)
+
+    def pasts(self) -> dict[str, tuple[Past, ...]]:
+        """Give the migrations by the schema that their history lies in."""
+        return {schema: _pasts(table) for schema, table in self._found.items()}
 
 
 def from_document(document: object) -> tuple[Past, ...] | None:
     """Read the history that a manifest holds; None where it holds none, or something else than we write."""
     if not isinstance(document, list):
         return None
-    keys = ("name", "finished", "rolled_back", "checksum")
+    keys = ("name", "finished", "rolled_back", "checksum", "steps")
     return tuple(Past(*(str(each.get(key, "")) for key in keys)) for each in document if isinstance(each, dict))
 
 
@@ -92,8 +101,14 @@ class _Table:
     rows: bytes = b""
 
 
+def _pasts(table: _Table) -> tuple[Past, ...]:
+    rows = [dict(zip(table.columns, line.split(b"\t"), strict=False)) for line in table.rows.split(b"\n") if line]
+    rows.sort(key=lambda row: (_value(row, "started_at"), _value(row, "migration_name")))
+    return tuple(_past(row) for row in rows)
+
+
 def _past(row: dict[str, bytes]) -> Past:
-    columns = ("migration_name", "finished_at", "rolled_back_at", "checksum")
+    columns = ("migration_name", "finished_at", "rolled_back_at", "checksum", "applied_steps_count")
     return Past(*(_value(row, column) for column in columns))
 
 

@@ -10,15 +10,17 @@ from .. import process
 from ..archive import manifest as manifests
 from ..archive import names
 from ..archive.codec import ARCHIVE_MAGIC, BROKEN, CHUNK, Adder, Compression, Reading, Sums, magic_of
+from ..archive.history import TABLE, History, from_document
 from ..archive.lexer import LexError, lex
 from ..archive.survey import Survey
 from ..errors import BadInputError
 from ..postgres import clients
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from ..archive.history import Past
     from ..archive.manifest import Manifest, Outline
     from ..postgres.clients import Client
     from ..settings import Settings
@@ -34,7 +36,7 @@ class DumpFile:
     :ivar manifest: None for a dump that we did not make.
     :ivar content: Sums of the plain text; a restore must see the same.
     :ivar signature: Tells whether the file was changed meanwhile.
-    :ivar survey: What a full pass saw; None where the manifest made one unnecessary.
+    :ivar histories: The migrations that it holds, by schema; None where they are written in a way that is not read.
     """
 
     path: Path
@@ -46,6 +48,7 @@ class DumpFile:
     restorer: Client | None
     signature: tuple[int, int, int, int]
     rows: int
+    histories: Mapping[str, tuple[Past, ...]] | None
 
     def open(self) -> Source:
         """Open the content once more."""
@@ -193,20 +196,31 @@ def _proven(settings: Settings, path: Path, report: Report) -> DumpFile:
             str(manifest.source.get("server_version", "")),
         )
         rows = manifest.rows
+        histories: Mapping[str, tuple[Past, ...]] | None = _histories(manifest)
     else:
-        survey, content = _survey(path, restorer, manifest, report)
+        survey, content, histories = _survey(path, restorer, manifest, report)
         outline, server, rows = survey.outline(), survey.server, survey.total_rows
     if _signature(path) != before:
         raise BadInputError(f"{path.name} was changed while it was read. Nothing was touched.")
-    return DumpFile(path, before[2], manifest, outline, content, server, restorer, before, rows)
+    return DumpFile(path, before[2], manifest, outline, content, server, restorer, before, rows, histories)
 
 
-def _survey(path: Path, restorer: Client | None, manifest: Manifest | None, report: Report) -> tuple[Survey, Sums]:
-    survey = Survey()
+def _histories(manifest: Manifest) -> dict[str, tuple[Past, ...]]:
+    """Read the history that a manifest holds, which is that of the schema of the URL that was dumped."""
+    past = from_document(manifest.facts.get("history"))
+    schemas = [each.schema for each in manifest.tables if each.name == TABLE]
+    return {} if past is None or not schemas else {"public" if "public" in schemas else schemas[0]: past}
+
+
+def _survey(
+    path: Path, restorer: Client | None, manifest: Manifest | None, report: Report
+) -> tuple[Survey, Sums, dict[str, tuple[Past, ...]] | None]:
+    survey, history = Survey(), History()
     size = path.stat().st_size
     try:
         with Source(path, restorer) as source:
-            for _ in survey.watch(lex(source.chunks())):
+            for event, _ in survey.watch(lex(source.chunks())):
+                history.see(event, survey.current)
                 report.progress("reading the dump", source.position, size, "bytes")
             content = source.content
     except LexError as error:
@@ -221,7 +235,7 @@ def _survey(path: Path, restorer: Client | None, manifest: Manifest | None, repo
             f"{path.name} is not what its manifest describes: it was damaged or changed since. Nothing was "
             f"touched. To restore it all the same, move {names.manifest_path(path).name} away."
         )
-    return survey, content
+    return survey, content, None if history.hidden else history.pasts()
 
 
 def _sum(path: Path, report: Report) -> Sums:

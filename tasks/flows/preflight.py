@@ -6,6 +6,7 @@ import fnmatch
 from typing import TYPE_CHECKING
 
 from ..errors import BadInputError, GuardError, ServerError
+from ..postgres import migrators
 from ..postgres.session import one
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from .dumpfile import DumpFile
     from .report import Report
 
-# Prisma's migration lock (schema-engine, `pg_advisory_lock(72707369)`).
-PRISMA_LOCK = 72707369
 # The lock table takes somewhat more than it promises (PostgreSQL manual, 19.12), and we count generously.
 _LOCK_SLACK = 1.1
 # From this major on a superuser may turn them off (manual, 19.11).
@@ -41,7 +40,7 @@ def lock_out_migrations(connection: Connection) -> None:
 
     :raises ServerError: A migration holds it. Nothing was touched.
     """
-    if not one(connection, "SELECT pg_try_advisory_xact_lock(%s)", [PRISMA_LOCK])[0]:
+    if not one(connection, "SELECT pg_try_advisory_xact_lock(%s)", [migrators.LOCK])[0]:
         raise ServerError(
             "A Prisma migration is running on this database (it holds Prisma's advisory lock). "
             "Nothing was touched; wait for it, then run again."

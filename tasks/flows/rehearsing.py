@@ -18,7 +18,7 @@ from ..archive import names, publish
 from ..errors import BadInputError, TaskError, WorkError
 from ..postgres import scratch
 from ..postgres.url import with_database
-from ..prisma import cli
+from ..prisma import cli, project
 from . import dumpfile, restoring
 
 if TYPE_CHECKING:
@@ -93,17 +93,22 @@ def _prisma(settings: Settings, report: Report) -> Prisma | None:
 
     :return: None where the project has no Prisma of its own.
     """
-    if not cli.installed(settings.prisma_dir):
+    home = project.home(settings.root, settings.prisma_dir)
+    if not cli.installed(home):
         report.step("This project has no Prisma of its own, so nothing is migrated.")
         return None
     with_database(settings.url().value, scratch.PREFIX)
-    return cli.find(settings.prisma_dir, settings.environ)
+    found = cli.find(home, settings.environ, settings.migrate_command)
+    if not found.knows_history:
+        report.warn("Nobody can prove where this project's command would migrate, so nothing is migrated.")
+        return None
+    return found
 
 
 def _migrate(settings: Settings, prisma: Prisma, database: str) -> float:
     began = time.monotonic()
-    extra = _environment(settings, database)
-    code = process.attached([prisma.program, "migrate", "deploy"], cwd=prisma.root, extra=extra)
+    extra = _environment(settings, prisma, database)
+    code = process.attached(list(prisma.deploy()), cwd=prisma.home, extra=extra)
     if code != 0:
         raise WorkError(
             f"The dump restores, but prisma migrate deploy ended on it with exit status {code}; its own words stand "
@@ -112,14 +117,14 @@ def _migrate(settings: Settings, prisma: Prisma, database: str) -> float:
     return time.monotonic() - began
 
 
-def _environment(settings: Settings, database: str) -> dict[str, str]:
+def _environment(settings: Settings, prisma: Prisma, database: str) -> dict[str, str]:
     """Lead every variable to the scratch database that Prisma might take for the database's URL.
 
     A schema may name another one than `DATABASE_URL`, and a second one as its `directUrl`, which migrations use.
     What stands in the environment goes before any `.env`.
     """
     found: dict[str, str | None] = {}
-    for folder in {settings.root, settings.prisma_dir}:
+    for folder in {settings.root, prisma.home}:
         for path in (*folder.glob(".env*"), *folder.glob("prisma/.env*")):
             with contextlib.suppress(OSError, ValueError):
                 found |= dotenv_values(path, interpolate=False)
@@ -139,9 +144,9 @@ def _refuse_elsewhere(settings: Settings, prisma: Prisma, there: Target) -> None
     sign = f"0_{secrets.token_hex(8)}"
     with scratch.history(there, sign):
         said = process.run(
-            [prisma.program, "migrate", "status"],
-            cwd=prisma.root,
-            extra=_environment(settings, there.database),
+            [*prisma.command, "migrate", "status"],
+            cwd=prisma.home,
+            extra=_environment(settings, prisma, there.database),
             timeout=_STATUS_SECONDS,
         )
     words = f"{said.stdout}\n{said.stderr}"

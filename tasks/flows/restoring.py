@@ -19,7 +19,7 @@ from ..errors import ServerError, TaskError, WorkError
 from ..postgres import committing, loading, privileges, schemas, state, whole
 from ..postgres.session import blocked, connected, one, server_facts, translated
 from ..postgres.wire import LostError, StatementError, as_refusal
-from . import comparing, dumpfile, preflight, records, saving
+from . import comparing, dumpfile, foresight, preflight, records, saving
 
 if TYPE_CHECKING:
     from ..archive.statements import Action
@@ -43,7 +43,9 @@ class Request:
     """What a person asked for.
 
     :ivar checksums: Compare the content of every table with the checksums in the manifest.
+    :ivar strict: Refuse a dump that names roles which are missing here, or after which no migration can be applied.
     :ivar backup: Make a safety dump of what `clean` destroys.
+    :ivar migrate: Migrations follow, and if they fail the safety dump is restored, so there is to be one always.
     :ivar whole: The dump holds the whole database, which is to hold nothing else afterwards.
     """
 
@@ -55,6 +57,7 @@ class Request:
     checksums: bool = False
     backup: bool = True
     whole: bool = False
+    migrate: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ def plan(settings: Settings, request: Request, report: Report, *, target: Target
     :param target: Where to; the configured database unless given.
     :raises TaskError: It would not work; nothing was touched.
     """
+    foreseen = target is None and not request.whole
     if target is None:
         target = settings.target()
         preflight.refuse_protected(settings, target)
@@ -127,8 +131,13 @@ def plan(settings: Settings, request: Request, report: Report, *, target: Target
             schemas.refuse_dependents(connection, emptied, recreated)
             preflight.warn_of_event_triggers(connection, server, dump, report)
         stays = tuple(schemas.others(connection, emptied))
+        if foreseen:
+            refuse = request.strict or request.migrate
+            foresight.before_restore(
+                settings, target, connection, dump, clean=request.clean, refuse=refuse, report=report
+            )
         saves = request.clean and request.backup
-        saves = saves and saving.wanted(connection, goes, large_objects=dump.outline.large_objects)
+        saves = (saves and saving.wanted(connection, goes, large_objects=dump.outline.large_objects)) or request.migrate
     if saves:
         saving.check(settings, server)
     return Plan(settings, request, target, server, dump, emptied, stays, goes, saves)

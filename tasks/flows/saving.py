@@ -82,18 +82,18 @@ class Safety:
     def discard(self) -> None:
         """Remove it: what it was made for came to nothing."""
         if self.dumped is not None:
-            _remove(self.dumped.path)
+            remove(self.dumped.path)
 
     def keep(self) -> None:
         """Keep it, and as many older ones of this database as are wanted beside it."""
         if self.dumped is not None:
             source = self.dumped.manifest.source
             found = of(self.settings, self.server, str(source["host"]), int(str(source["port"])))
-            for path in found[self.settings.backup :]:
-                _remove(path)
+            for path in found[max(self.settings.backup, 1) :]:
+                remove(path)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
     """Remove a dump and its manifest; one that can't be removed does no harm."""
     for each in (path, names.manifest_path(path)):
         with contextlib.suppress(OSError):

@@ -33,6 +33,21 @@ def plan(settings: Settings, report: Report, *, backup: bool = True) -> restorin
     return restoring.plan(settings, request, report)
 
 
+def bring_back(settings: Settings, path: Path, report: Report) -> None:
+    """Make the whole database what a safety dump holds, without another safety dump, and remove it then.
+
+    :raises TaskError: It could not be done; the database is as it was before this.
+    """
+    request = restoring.Request(file=str(path), clean=True, whole=True, backup=False)
+    restoring.restore(restoring.plan(settings, request, report), report)
+    forget(path)
+
+
+def forget(path: Path) -> None:
+    """Remove a safety dump that is of no use any more."""
+    saving.remove(path)
+
+
 def newest(settings: Settings) -> Path | None:
     """Find the newest safety dump of the configured database; None where it has none.
 

@@ -86,11 +86,12 @@ def history(connection: Connection, schema: str) -> list[dict[str, str]] | None:
         return None
     rows = connection.execute(
         sql.SQL(
-            "SELECT migration_name, coalesce(finished_at::text, ''), coalesce(rolled_back_at::text, ''), checksum"
-            " FROM {} ORDER BY started_at, migration_name"
+            "SELECT migration_name, coalesce(finished_at::text, ''), coalesce(rolled_back_at::text, ''), checksum,"
+            " coalesce(to_jsonb(m) ->> 'applied_steps_count', '')"
+            " FROM {} m ORDER BY started_at, migration_name"
         ).format(sql.Identifier(schema, TABLE))
     )
-    keys = ("name", "finished", "rolled_back", "checksum")
+    keys = ("name", "finished", "rolled_back", "checksum", "steps")
     return [dict(zip(keys, (str(value) for value in row), strict=True)) for row in rows]
 
 

@@ -1,0 +1,204 @@
+"""Foresight: what `prisma migrate deploy` will meet, said before anything is touched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .. import process
+from ..errors import BadInputError, MissingProgramError
+from ..postgres import health
+from ..postgres.session import connected, one, translated
+from ..prisma import cli, migrations, project
+from ..prisma.migrations import Row
+from . import dumpfile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from ..archive.history import Past
+    from ..postgres.session import Connection
+    from ..postgres.target import Target
+    from ..prisma.migrations import Compared, Finding, OnDisk
+    from ..settings import Settings
+    from .dumpfile import DumpFile
+    from .report import Report
+
+# What Prisma looks at: ordinary tables, partitions among them, but none of PostGIS's own.
+_FILLED = """
+SELECT EXISTS (
+  SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+   WHERE n.nspname = ANY(%s) AND c.relkind = 'r'
+     AND lower(c.relname) NOT IN ('_prisma_migrations', 'spatial_ref_sys', 'raster_columns', 'raster_overviews'))
+"""
+
+
+@dataclass(frozen=True)
+class Application:
+    """The project's Prisma application, as far as its migrations go.
+
+    :ivar folder: Where they lie; `disk` what is in it.
+    :ivar schema: Where its history lies; `schemas` all that its tables may lie in.
+    :ivar typed: What a person types for its Prisma.
+    """
+
+    folder: Path
+    disk: tuple[OnDisk, ...]
+    schema: str
+    schemas: tuple[str, ...]
+    typed: str
+
+
+@dataclass(frozen=True)
+class Histories:
+    """The migrations of disk, database and dump side by side.
+
+    :ivar dump: The dump's path; None where none was asked for.
+    :ivar findings: What a deploy on the database would meet now.
+    """
+
+    application: Application
+    target: Target
+    dump: Path | None
+    compared: tuple[Compared, ...]
+    findings: tuple[Finding, ...]
+
+
+def application(settings: Settings, target: Target) -> Application:
+    """Find the application and read its migrations.
+
+    :raises TaskError: Its folder or its configuration can't be read without doubt.
+    """
+    home = project.home(settings.root, settings.prisma_dir)
+    installed = major = None
+    typed = "npx prisma"
+    if cli.installed(home):
+        try:
+            found = cli.find(home, settings.environ)
+        except MissingProgramError:
+            # Without Node nothing can be run, but migrations can be read where they usually lie.
+            pass
+        else:
+            installed, major, typed = found.package, found.major, found.typed
+    folder = project.migrations_folder(home, installed, major, process.run, settings.url().value)
+    schema = target.schema or "public"
+    schemas = tuple(dict.fromkeys((schema, *project.listed_schemas(home))))
+    return Application(folder, migrations.on_disk(folder), schema, schemas, typed)
+
+
+def _looked_for(settings: Settings, target: Target, report: Report) -> Application | None:
+    """Find the application where there is one with migrations; its troubles are no reason to fail."""
+    try:
+        found = application(settings, target)
+    except BadInputError as error:
+        report.warn(f"The migrations of this project are not looked at: {error}")
+        return None
+    return found if found.disk else None
+
+
+def histories(settings: Settings, file: str, report: Report) -> Histories:
+    """Put disk, database and, where a file is named, a dump side by side.
+
+    :raises TaskError: One of them can't be read. Nothing is ever changed.
+    """
+    target = settings.target()
+    found = application(settings, target)
+    path = rows = None
+    if file:
+        path = dumpfile.choose(settings, file, report)
+        known = dumpfile.prove(settings, path, report).histories
+        if known is None:
+            raise BadInputError(f"{path.name} writes its migration history as INSERTs, which are not read.")
+        rows = _rows(known, found.schema) or ()
+    with (
+        connected(target, lock_timeout=settings.lock_timeout) as connection,
+        translated("Reading the migration history failed", target),
+    ):
+        there = of_database(connection, found.schema)
+        filled = _filled(connection, found)
+    findings = migrations.foresee(found.disk, there, filled=filled, prisma=found.typed)
+    compared = migrations.compare(found.disk, there or (), rows)
+    return Histories(found, target, path, compared, tuple(findings))
+
+
+def before_migrate(settings: Settings, target: Target, connection: Connection, report: Report) -> None:
+    """Say what a deploy on the database will meet."""
+    found = _looked_for(settings, target, report)
+    if found is None:
+        return
+    rows = of_database(connection, found.schema)
+    for finding in migrations.foresee(found.disk, rows, filled=_filled(connection, found), prisma=found.typed):
+        report.warn(f"Prisma will refuse this. {finding}" if finding.fatal else str(finding))
+
+
+def before_restore(
+    settings: Settings,
+    target: Target,
+    connection: Connection,
+    dump: DumpFile,
+    *,
+    clean: bool,
+    refuse: bool,
+    report: Report,
+) -> None:
+    """Say what a deploy would meet after a restore of this dump.
+
+    :param refuse: Refuse where something would stop it, instead of a warning.
+    :raises BadInputError: Something would; nothing was touched.
+    """
+    found = _looked_for(settings, target, report)
+    if found is None or dump.histories is None:
+        return
+    rows, filled = _afterwards(connection, found, dump, clean=clean)
+    findings = migrations.foresee(found.disk, rows, filled=filled, prisma=found.typed)
+    for finding in findings:
+        words = f"After this restore no migration could be applied. {finding}" if finding.fatal else str(finding)
+        if finding.fatal and refuse:
+            raise BadInputError(f"{words} Nothing was touched.")
+        report.warn(words)
+    waiting = migrations.pending(found.disk, rows)
+    if waiting and not any(finding.fatal for finding in findings):
+        report.step(f"Pending after this restore, for `inv db.migrate`: {migrations.names(waiting)}.")
+
+
+def _afterwards(
+    connection: Connection, found: Application, dump: DumpFile, *, clean: bool
+) -> tuple[list[Row] | None, bool]:
+    """Tell which history a restore of the dump leaves, and whether there will be tables beside it."""
+    ours = any(schema in dump.outline.schemas for schema in found.schemas)
+    rows = _rows(dump.histories or {}, found.schema)
+    if rows is not None:
+        return rows, True
+    there = of_database(connection, found.schema)
+    if clean and found.schema in dump.outline.schemas:
+        there = None
+    return there, (ours and dump.outline.creates_tables) or (not clean and _filled(connection, found))
+
+
+def _rows(known: Mapping[str, Iterable[Past]], schema: str) -> list[Row] | None:
+    if schema not in known:
+        return None
+    return [
+        Row(past.name, past.checksum, bool(past.finished), bool(past.rolled_back), _number(past.steps))
+        for past in known[schema]
+    ]
+
+
+def of_database(connection: Connection, schema: str) -> list[Row] | None:
+    """Read a database's history; None where it has none."""
+    rows = health.history(connection, schema)
+    if rows is None:
+        return None
+    return [
+        Row(row["name"], row["checksum"], bool(row["finished"]), bool(row["rolled_back"]), _number(row["steps"]))
+        for row in rows
+    ]
+
+
+def _number(letters: str) -> int | None:
+    return int(letters) if letters.isdigit() else None
+
+
+def _filled(connection: Connection, found: Application) -> bool:
+    return bool(one(connection, _FILLED, [list(found.schemas)])[0])
