@@ -143,15 +143,47 @@ def confirm(lines: Sequence[str], *, yes: bool, sleep: Callable[[float], None] =
         sleep(1)
 
 
-def confirm_restore(plan: RestorePlan, *, yes: bool) -> None:
-    """Say what a restore will do, where it destroys or is only tried, and wait where it destroys."""
+def confirm_restore(plan: RestorePlan, *, yes: bool, name: str) -> None:
+    """Say what a restore will do, where it destroys or is only tried; ask for the name where it is to be given; wait.
+
+    :param name: The value of `--confirm`.
+    """
     dry = plan.settings.dry
-    if plan.request.clean or dry:
-        confirm(restore_warning(plan), yes=yes or dry)
+    if plan.request.clean or plan.far or dry:
+        _confirm_all(plan, restore_warning(plan), yes=yes or not plan.request.clean, name=name)
+
+
+def confirm_reset(plan: ResetPlan, *, yes: bool, name: str) -> None:
+    """Say what a reset will do, ask for the name where it is to be given, and wait."""
+    _confirm_all(plan, reset_warning(plan), yes=yes, name=name)
+
+
+def _confirm_all(plan: RestorePlan | ResetPlan, lines: Sequence[str], *, yes: bool, name: str) -> None:
+    from .flows import guard
+
+    dry = plan.settings.dry
+    if plan.far:
+        lines = [*lines, f"  This is not a local database: {plan.far}."]
+    confirm(lines, yes=True)
+    if not dry:
+        asked = _asked(f"Type the name of the database to go on ({plan.place.database}): ", plan.far and not name)
+        guard.allow(plan.target.label, plan.place, plan.far, name, asked)
+    # Who has just typed the name has thought about it.
+    confirm([], yes=yes or dry or bool(plan.far and not name))
+
+
+def _asked(question: str, wanted: object) -> str | None:
+    """Ask a person; None where nobody is there, or nothing is to be asked."""
+    if not wanted or not sys.stdin.isatty():
+        return None
+    _console(stderr=True).print(question, style="yellow", end="")
+    return sys.stdin.readline()
 
 
 def restore_warning(plan: RestorePlan) -> list[str]:
     """Say what a restore takes away, what it leaves, and what it costs."""
+    from .flows import saving
+
     dump, manifest = plan.dump, plan.dump.manifest
     lines = [f"{plan.target.label}: restoring {dump.path.name} ({dump.rows:,} rows)."]
     if manifest is not None:
@@ -159,10 +191,13 @@ def restore_warning(plan: RestorePlan) -> list[str]:
         lines.append(
             f"  Made {manifest.created} of {manifest.source.get('database')} at {manifest.source.get('host')}{note}"
         )
+        if not saving.is_of(manifest, plan.server, plan.place.host, plan.place.port):
+            lines.append("  That is another database than the one that it goes into.")
         if manifest.excluded_data:
             lines.append(f"  It lacks the rows of {_names(manifest.excluded_data)}: these tables will be empty.")
     if not plan.request.clean:
-        return [*lines, "  Objects that the dump holds are replaced, all others stay."]
+        saves = _saves(plan.saves, plan.settings.backup)
+        return [*lines, "  Objects that the dump holds are replaced, all others stay.", *saves]
     price = (
         "The application stands still on these tables until the end. Meanwhile the disk holds the old rows, the new "
         f"ones and their log: about {_size(3 * dump.content.size)} more for now."

@@ -59,6 +59,8 @@ _URL_ENV = "name of the environment variable that holds the URL, instead of DATA
 _FILE = "the dump: a path, or a name in the dumps folder; by default the newest by the time in its name"
 _YES = "do not wait three seconds before beginning"
 _JSON = "print JSON, for programs"
+_CONFIRM = "the name of the database, where it is not local and may all the same be destroyed"
+_DISCONNECT = "end the other sessions of the database first, if the role may"
 _NO_BACKUP = "make no safety dump of what is there now, so that nothing can bring it back"
 
 
@@ -132,6 +134,8 @@ def list_(ctx: Context, json: bool = False) -> None:
     help={
         "schema": "schema to empty (repeats); the URL's schema= by default, else public",
         "yes": _YES,
+        "confirm": _CONFIRM,
+        "disconnect": _DISCONNECT,
         "no_backup": _NO_BACKUP,
         "url_env": _URL_ENV,
     },
@@ -140,6 +144,8 @@ def reset(
     ctx: Context,
     schema: list[str] | None = None,
     yes: bool = False,
+    confirm: str | None = None,
+    disconnect: bool = False,
     no_backup: bool = False,
     url_env: str | None = None,
 ) -> None:
@@ -147,8 +153,8 @@ def reset(
     from .flows import resetting
 
     loaded = _load(ctx, url_env)
-    plan = resetting.plan(loaded, schema or [], backup=not no_backup and loaded.backup > 0)
-    console.confirm(console.reset_warning(plan), yes=yes or loaded.dry)
+    plan = resetting.plan(loaded, schema or [], backup=not no_backup, disconnect=disconnect)
+    console.confirm_reset(plan, yes=yes, name=_given("--confirm", confirm))
     if not loaded.dry:
         with console.reporting(loaded) as report:
             saved = resetting.reset(plan, report)
@@ -160,6 +166,8 @@ def reset(
         "file": _FILE,
         "clean": "empty the schemas that the dump fills first, so that they hold exactly what the dump holds",
         "yes": _YES,
+        "confirm": _CONFIRM,
+        "disconnect": _DISCONNECT,
         "no_owner": "leave out the dump's owners: everything is yours",
         "no_acl": "leave out the dump's grants",
         "checksums": "compare the content of every table, too (of dumps made with --checksums)",
@@ -174,6 +182,8 @@ def restore(
     file: str | None = None,
     clean: bool = False,
     yes: bool = False,
+    confirm: str | None = None,
+    disconnect: bool = False,
     no_owner: bool = False,
     no_acl: bool = False,
     strict: bool = False,
@@ -186,30 +196,39 @@ def restore(
     from .flows import migrating, restoring
 
     loaded = _load(ctx, url_env)
+    choices = {"strict": strict, "checksums": checksums, "migrate": migrate, "disconnect": disconnect}
     request = restoring.Request(
-        _given("--file", file),
-        clean,
-        not no_owner,
-        not no_acl,
-        strict=strict,
-        checksums=checksums,
-        backup=not no_backup and (loaded.backup > 0 or migrate),
-        migrate=migrate,
+        _given("--file", file), clean, not no_owner, not no_acl, backup=not no_backup, **choices
     )
     with console.reporting(loaded) as report:
         plan = (migrating.plan_both if migrate else restoring.plan)(loaded, request, report)
-    _carry_out(plan, yes=yes)
+    _carry_out(plan, yes=yes, name=_given("--confirm", confirm))
 
 
-@task(help={"yes": _YES, "no_backup": _NO_BACKUP, "url_env": _URL_ENV})
-def undo(ctx: Context, yes: bool = False, no_backup: bool = False, url_env: str | None = None) -> None:
+@task(
+    help={
+        "yes": _YES,
+        "confirm": _CONFIRM,
+        "disconnect": _DISCONNECT,
+        "no_backup": _NO_BACKUP,
+        "url_env": _URL_ENV,
+    }
+)
+def undo(
+    ctx: Context,
+    yes: bool = False,
+    confirm: str | None = None,
+    disconnect: bool = False,
+    no_backup: bool = False,
+    url_env: str | None = None,
+) -> None:
     """Bring back what the database held before the last clean restore, reset or undo."""
     from .flows import undoing
 
     loaded = _load(ctx, url_env)
     with console.reporting(loaded) as report:
-        plan = undoing.plan(loaded, report, backup=not no_backup and loaded.backup > 0)
-    _carry_out(plan, yes=yes)
+        plan = undoing.plan(loaded, report, backup=not no_backup, disconnect=disconnect)
+    _carry_out(plan, yes=yes, name=_given("--confirm", confirm))
 
 
 @task(
@@ -295,10 +314,10 @@ def generate(ctx: Context, url_env: str | None = None) -> None:
         migrating.generate(loaded, report)
 
 
-def _carry_out(plan: RestorePlan, *, yes: bool) -> None:
+def _carry_out(plan: RestorePlan, *, yes: bool, name: str) -> None:
     from .flows import migrating, restoring
 
-    console.confirm_restore(plan, yes=yes)
+    console.confirm_restore(plan, yes=yes, name=name)
     if not plan.settings.dry:
         act = migrating.restore_and_migrate if plan.request.migrate else restoring.restore
         with console.reporting(plan.settings) as report:

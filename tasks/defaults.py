@@ -11,5 +11,6 @@ DEFAULTS = {
     "backup": "3",
     "lock_timeout": "10s",
     "protected": "",
+    "local": "",
     "output": "normal",
 }

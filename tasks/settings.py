@@ -57,6 +57,7 @@ class Settings:
     backup: int
     lock_timeout: int
     protected: tuple[str, ...]
+    local: tuple[str, ...]
     output: Output
     dry: bool
 
@@ -102,6 +103,7 @@ def load(ctx: Context, *, url_env: str = "") -> Settings:
         backup=_whole("backup", values),
         lock_timeout=_milliseconds("lock_timeout", values),
         protected=_list("protected", values),
+        local=_list("local", values),
         output=Output(_choice("output", values, [each.value for each in Output])),
         dry=bool(ctx.config.run.dry),
     )

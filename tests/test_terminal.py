@@ -16,10 +16,22 @@ if TYPE_CHECKING:
     from tests.support import Database, Project
 
 
-def at_a_terminal(project: Project, *arguments: str) -> tuple[int, str]:
-    """Run `inv` with a pseudo-terminal for its three streams; return its exit status and all it wrote."""
+def at_a_terminal(project: Project, *arguments: str, answers: dict[str, str] | None = None) -> tuple[int, str]:
+    """Run `inv` with a pseudo-terminal for its three streams; return its exit status and all it wrote.
+
+    :param answers: What is typed once something was asked.
+    """
+    waiting = dict(answers or {})
     ours, theirs = pty.openpty()
-    environment = {**os.environ, **project.env, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"}
+    path = os.pathsep.join(each for each in sys.path if each)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": path,
+        **project.env,
+        "TERM": "xterm-256color",
+        "COLUMNS": "100",
+        "LINES": "40",
+    }
     process = subprocess.Popen(
         [sys.executable, "-m", "invoke", *arguments],
         cwd=project.root,
@@ -40,6 +52,8 @@ def at_a_terminal(project: Project, *arguments: str) -> tuple[int, str]:
         if not piece:
             break
         said += piece
+        for question in [each for each in waiting if each.encode() in said]:
+            os.write(ours, f"{waiting.pop(question)}\n".encode())
     os.close(ours)
     return process.wait(), said.decode(errors="replace")
 
@@ -50,7 +64,6 @@ def test_commands_work_at_a_terminal(output: str, database: Database, project: P
     journal_like(database, 50_000)
     project.use(database)
     project.env["INVOKE_DB_OUTPUT"] = output
-    project.env["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
 
     for arguments in (["db.dump", "--gzip"], ["db.restore", "--clean", "--yes"], ["db.verify"], ["db.list"]):
         code, said = at_a_terminal(project, *arguments)
@@ -64,7 +77,6 @@ def test_a_bar_moves_while_a_dump_is_made(database: Database, project: Project) 
     """At a terminal the progress is drawn, with the table in work, and taken away at the end."""
     journal_like(database, 300_000)
     project.use(database)
-    project.env["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
 
     code, said = at_a_terminal(project, "db.dump")
 

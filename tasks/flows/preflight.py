@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import fnmatch
 from typing import TYPE_CHECKING
 
-from ..errors import BadInputError, GuardError, ServerError
+from ..errors import BadInputError, ServerError
 from ..postgres import migrators
 from ..postgres.session import one
 
 if TYPE_CHECKING:
     from ..postgres.schemas import Content
     from ..postgres.session import Connection, ServerFacts
-    from ..postgres.target import Target
-    from ..settings import Settings
     from .dumpfile import DumpFile
     from .report import Report
 
@@ -21,18 +18,6 @@ if TYPE_CHECKING:
 _LOCK_SLACK = 1.1
 # From this major on a superuser may turn them off (manual, 19.11).
 _EVENT_TRIGGERS_OFF = 17
-
-
-def refuse_protected(settings: Settings, target: Target) -> None:
-    """Refuse what the configuration protects.
-
-    :raises GuardError: `db.protected` names the host or the database.
-    """
-    for pattern in settings.protected:
-        if any(fnmatch.fnmatchcase(value, pattern) for value in (target.host, target.database) if value):
-            raise GuardError(
-                f"{target.label} is protected (db.protected has {pattern!r}). Nothing was touched; check the URL."
-            )
 
 
 def lock_out_migrations(connection: Connection) -> None:

@@ -9,10 +9,10 @@ import psycopg
 
 from .. import process
 from ..errors import BadInputError, ServerError, WorkError
-from ..postgres import committing, schemas
+from ..postgres import committing, schemas, sessions
 from ..postgres.session import connected, in_the_way, one, server_facts, translated
 from ..postgres.wire import LostError, Wire, as_refusal
-from . import preflight, saving
+from . import guard, preflight, saving
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,38 +32,44 @@ class Plan:
     settings: Settings
     target: Target
     server: ServerFacts
+    place: guard.Place
+    far: str
     emptied: tuple[str, ...]
     stays: tuple[str, ...]
     goes: schemas.Content
     saves: bool
+    disconnect: bool
 
 
-def plan(settings: Settings, names: Sequence[str], *, backup: bool = True) -> Plan:
+def plan(settings: Settings, names: Sequence[str], *, backup: bool = True, disconnect: bool = False) -> Plan:
     """Look at what a reset would take away, and touch nothing.
 
     :param names: The schemas; without any, the URL's `schema=`, else `public`.
     :param backup: Make a safety dump first, where there are rows.
+    :param disconnect: End the database's other sessions first.
     :raises BadInputError: A schema does not exist, or something outside depends on what is inside.
     """
     target = settings.target()
-    preflight.refuse_protected(settings, target)
+    guard.refuse_protected(settings, target)
     wanted = tuple(dict.fromkeys(names)) or (target.schema or "public",)
     with (
         connected(target, lock_timeout=settings.lock_timeout) as connection,
         translated("Looking at the database failed, nothing was touched", target),
     ):
         server = server_facts(connection)
+        place = guard.place(connection, server)
+        guard.refuse_protected(settings, target, place)
         missing = [name for name in wanted if name not in schemas.existing(connection, wanted)]
         if missing or any(name.startswith("pg_") or name == "information_schema" for name in wanted):
             name = missing[0] if missing else "PostgreSQL's own schema"
             raise BadInputError(f"{name} can't be emptied: {target.label} has no such schema. Nothing was touched.")
         schemas.refuse_dependents(connection, wanted)
-        goes = schemas.content(connection, wanted)
-        saves = backup and saving.wanted(connection, goes, large_objects=0)
+        goes = schemas.content(connection, wanted, locked=disconnect)
+        saves = backup and settings.backup > 0 and saving.wanted(connection, goes, large_objects=0)
         stays = tuple(schemas.others(connection, wanted))
     if saves:
         saving.check(settings, server)
-    return Plan(settings, target, server, wanted, stays, goes, saves)
+    return Plan(settings, target, server, place, guard.far(settings, place), wanted, stays, goes, saves, disconnect)
 
 
 def reset(plan: Plan, report: Report) -> Dumped | None:
@@ -98,6 +104,9 @@ def reset(plan: Plan, report: Report) -> Dumped | None:
 def _empty(connection: Connection, plan: Plan, safety: Safety, report: Report, state: str) -> str:
     """Empty the schemas in a transaction, and return its id; it is left open."""
     try:
+        if plan.disconnect:
+            ended = sessions.disconnect(connection)
+            report.step(f"{ended} other session{'' if ended == 1 else 's'} of {plan.target.label} ended.")
         # Whatever the role or database has as its default: a fixed snapshot would not see what locks let in.
         connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
         xid = str(one(connection, "SELECT pg_current_xact_id()::text")[0])

@@ -16,10 +16,10 @@ from ..archive.lexer import CopyData, CopyEnd, LexError, Statement, lex
 from ..archive.manifest import TableRows
 from ..archive.survey import Survey
 from ..errors import ServerError, TaskError, WorkError
-from ..postgres import committing, loading, privileges, schemas, state, whole
+from ..postgres import committing, loading, privileges, schemas, sessions, state, whole
 from ..postgres.session import blocked, connected, one, server_facts, translated
 from ..postgres.wire import LostError, StatementError, as_refusal
-from . import comparing, dumpfile, foresight, preflight, records, saving
+from . import comparing, dumpfile, foresight, guard, preflight, records, saving
 
 if TYPE_CHECKING:
     from ..archive.statements import Action
@@ -45,6 +45,7 @@ class Request:
     :ivar checksums: Compare the content of every table with the checksums in the manifest.
     :ivar strict: Refuse a dump that names roles which are missing here, or after which no migration can be applied.
     :ivar backup: Make a safety dump of what `clean` destroys.
+    :ivar disconnect: End the other sessions of the database first.
     :ivar migrate: Migrations follow, and if they fail the safety dump is restored, so there is to be one always.
     :ivar whole: The dump holds the whole database, which is to hold nothing else afterwards.
     """
@@ -58,13 +59,15 @@ class Request:
     backup: bool = True
     whole: bool = False
     migrate: bool = False
+    disconnect: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a restore will do.
 
-    :ivar emptied: The schemas that exist and will be emptied; `stays` the others.
+    :ivar place: Where the connection really leads, and `far` why that does not count as local, where anything is lost.
+    :ivar met: The schemas of the dump that exist already; `emptied` those that will be emptied; `stays` the others.
     :ivar goes: What lies in them now.
     :ivar saves: Whether a safety dump of it is made first.
     """
@@ -73,7 +76,10 @@ class Plan:
     request: Request
     target: Target
     server: ServerFacts
+    place: guard.Place
+    far: str
     dump: DumpFile
+    met: tuple[str, ...]
     emptied: tuple[str, ...]
     stays: tuple[str, ...]
     goes: schemas.Content
@@ -110,21 +116,22 @@ def plan(settings: Settings, request: Request, report: Report, *, target: Target
     foreseen = target is None and not request.whole
     if target is None:
         target = settings.target()
-        preflight.refuse_protected(settings, target)
+        guard.refuse_protected(settings, target)
     path = dumpfile.choose(settings, request.file, report)
     with connected(target, lock_timeout=settings.lock_timeout) as connection:
         server = server_facts(connection)
+        place = guard.place(connection, server)
+        guard.refuse_protected(settings, target, place)
     dump = dumpfile.prove(settings, path, report)
     with (
         connected(target, lock_timeout=settings.lock_timeout) as connection,
         translated("Looking at the database failed, nothing was touched", target),
     ):
-        emptied: tuple[str, ...] = ()
-        if request.clean:
-            filled = whole.schemas(connection) if request.whole else dump.outline.schemas
-            there = schemas.existing(connection, filled)
-            emptied = tuple(name for name in filled if name in there)
-        goes = schemas.content(connection, emptied)
+        filled = whole.schemas(connection) if request.whole else dump.outline.schemas
+        there = schemas.existing(connection, filled)
+        met = tuple(name for name in filled if name in there) if dump.outline.creates_tables else ()
+        emptied = met if request.clean else ()
+        goes = schemas.content(connection, emptied, locked=request.disconnect)
         preflight.check(connection, server, dump, goes, clean=request.clean, strict=request.strict, report=report)
         if request.clean:
             recreated = whole.globals_(connection) if request.whole else dump.outline.globals
@@ -136,11 +143,14 @@ def plan(settings: Settings, request: Request, report: Report, *, target: Target
             foresight.before_restore(
                 settings, target, connection, dump, clean=request.clean, refuse=refuse, report=report
             )
-        saves = request.clean and request.backup
-        saves = (saves and saving.wanted(connection, goes, large_objects=dump.outline.large_objects)) or request.migrate
+        # Without --clean, too, what bears the name of something in the dump is replaced.
+        replaced = goes if request.clean else schemas.content(connection, met, locked=request.disconnect)
+        loses = saving.wanted(connection, replaced, large_objects=dump.outline.large_objects)
+    saves = (loses and request.backup and settings.backup > 0) or request.migrate
     if saves:
         saving.check(settings, server)
-    return Plan(settings, request, target, server, dump, emptied, stays, goes, saves)
+    far = guard.far(settings, place) if loses or request.clean else ""
+    return Plan(settings, request, target, server, place, far, dump, met, emptied, stays, goes, saves)
 
 
 def restore(plan: Plan, report: Report, *, remember: bool = True) -> Restored:
@@ -200,9 +210,10 @@ class _Work:
         plan = self.plan
         with connected(plan.target, lock_timeout=plan.settings.lock_timeout) as connection:
             try:
+                self._disconnect(connection)
                 xid = self._begin(connection)
                 self.doing = "making the safety dump"
-                self.safety.make(connection, self.plan.emptied, self.report)
+                self.safety.make(connection, self.plan.met, self.report)
                 self._empty(connection)
                 loader = self._loader(connection)
                 survey = self._load(loader)
@@ -219,6 +230,11 @@ class _Work:
             self.committed_as = xid
             committing.commit(loader.wire, xid, plan.target, self.sentences)
         return survey, loader
+
+    def _disconnect(self, connection: Connection) -> None:
+        if self.plan.request.disconnect:
+            ended = sessions.disconnect(connection)
+            self.report.step(f"{ended} other session{'' if ended == 1 else 's'} of {self.plan.target.label} ended.")
 
     def _begin(self, connection: Connection) -> str:
         with translated("The transaction could not be begun"):

@@ -106,12 +106,13 @@ def of(settings: Settings, server: ServerFacts, host: str, port: int) -> list[Pa
     for path in names.safety_dumps_in(settings.dumps):
         with contextlib.suppress(BadInputError):
             manifest = manifests.read(path)
-            if manifest is not None and _is_of(manifest, server, host, port):
+            if manifest is not None and is_of(manifest, server, host, port):
                 found.append(path)
     return found
 
 
-def _is_of(manifest: Manifest, server: ServerFacts, host: str, port: int) -> bool:
+def is_of(manifest: Manifest, server: ServerFacts, host: str, port: int) -> bool:
+    """Tell whether a dump is of this database: by the cluster's number, where both know it, else by host and port."""
     source = manifest.source
     if source.get("database") != server.database:
         return False

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import BadInputError
 from ..postgres.session import connected, server_facts
-from . import preflight, restoring, saving
+from . import guard, restoring, saving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,21 +15,22 @@ if TYPE_CHECKING:
     from .report import Report
 
 
-def plan(settings: Settings, report: Report, *, backup: bool = True) -> restoring.Plan:
+def plan(settings: Settings, report: Report, *, backup: bool = True, disconnect: bool = False) -> restoring.Plan:
     """Plan to make the whole database what its newest safety dump holds.
 
     :param backup: Make a safety dump of what is there now, so that the undo can be undone.
+    :param disconnect: End the database's other sessions first.
     :raises TaskError: There is none, or it would not work; nothing was touched.
     """
     target = settings.target()
-    preflight.refuse_protected(settings, target)
+    guard.refuse_protected(settings, target)
     path = newest(settings)
     if path is None:
         raise BadInputError(
             f"There is no safety dump of {target.label} in {settings.dumps}, so there is nothing to undo. Nothing was "
             f"touched. `inv db.list` shows all dumps; `inv db.restore --clean --file=` takes any of them."
         )
-    request = restoring.Request(file=str(path), clean=True, whole=True, backup=backup)
+    request = restoring.Request(file=str(path), clean=True, whole=True, backup=backup, disconnect=disconnect)
     return restoring.plan(settings, request, report)
 
 
@@ -53,6 +54,10 @@ def newest(settings: Settings) -> Path | None:
 
     :raises TaskError: The server can't be asked who it is.
     """
-    with connected(settings.target(), lock_timeout=settings.lock_timeout) as connection:
-        found = saving.of(settings, server_facts(connection), connection.info.host, connection.info.port)
+    target = settings.target()
+    with connected(target, lock_timeout=settings.lock_timeout) as connection:
+        server = server_facts(connection)
+        place = guard.place(connection, server)
+        guard.refuse_protected(settings, target, place)
+        found = saving.of(settings, server, place.host, place.port)
     return found[0] if found else None

@@ -152,6 +152,20 @@ class Content:
     filled: bool
 
 
+_CONTENT = """
+SELECT count(*) FILTER (WHERE relkind IN ('r', 'p')),
+       coalesce(sum(greatest(reltuples, pg_stat_get_live_tuples(c.oid))) FILTER (WHERE relkind = 'r'), 0)::int8,
+       count(*) FILTER (WHERE relkind IN ('r', 'p', 'i', 'I', 'S', 'v', 'm', 'f', 't'))
+         + 2 * count(*) FILTER (WHERE reltoastrelid <> 0),
+       coalesce(sum({}) FILTER (WHERE relkind IN ('r', 'm', 'i')), 0)::int8,
+       coalesce(bool_or({}) FILTER (WHERE relkind = 'r'), false)
+  FROM pg_catalog.pg_class c
+  LEFT JOIN pg_catalog.pg_depend d
+         ON d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+ WHERE d.objid IS NULL AND relnamespace = ANY(%s)
+"""
+
+
 def existing(connection: Connection, names: Collection[str]) -> dict[str, int]:
     """Tell which of these schemas exist, with their oids."""
     rows = connection.execute("SELECT nspname, oid FROM pg_catalog.pg_namespace WHERE nspname = ANY(%s)", [list(names)])
@@ -168,23 +182,18 @@ def others(connection: Connection, names: Collection[str]) -> list[str]:
     return [str(name) for (name,) in rows]
 
 
-def content(connection: Connection, names: Collection[str]) -> Content:
-    """Measure what lies in schemas, without touching a table."""
-    row = connection.execute(
-        """
-        SELECT count(*) FILTER (WHERE relkind IN ('r', 'p')),
-               coalesce(sum(greatest(reltuples, pg_stat_get_live_tuples(c.oid))) FILTER (WHERE relkind = 'r'), 0)::int8,
-               count(*) FILTER (WHERE relkind IN ('r', 'p', 'i', 'I', 'S', 'v', 'm', 'f', 't'))
-                 + 2 * count(*) FILTER (WHERE reltoastrelid <> 0),
-               coalesce(sum(pg_table_size(c.oid)) FILTER (WHERE relkind IN ('r', 'm', 'i')), 0)::int8,
-               coalesce(bool_or(pg_relation_size(c.oid) > 0) FILTER (WHERE relkind = 'r'), false)
-          FROM pg_catalog.pg_class c
-          LEFT JOIN pg_catalog.pg_depend d
-                 ON d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
-         WHERE d.objid IS NULL AND relnamespace = ANY(%s)
-        """,
-        [list(existing(connection, names).values())],
-    ).fetchone()
+def content(connection: Connection, names: Collection[str], *, locked: bool = False) -> Content:
+    """Measure what lies in schemas, without touching a table.
+
+    :param locked: Others may hold locks that are not to be waited for: the catalogue's own estimate of sizes has to do,
+        and every table counts as filled.
+    """
+    if locked:
+        sizes = "c.relpages::int8 * current_setting('block_size')::int8", "true"
+    else:
+        sizes = "pg_table_size(c.oid)", "pg_relation_size(c.oid) > 0"
+    query: Any = _CONTENT.format(*sizes)
+    row = connection.execute(query, [list(existing(connection, names).values())]).fetchone()
     assert row is not None  # noqa: S101 - an aggregate always gives a row
     tables, rows, relations, size, filled = row
     return Content(int(tables), int(rows), int(relations), int(size), bool(filled))
