@@ -287,7 +287,10 @@ def show_url(settings: Settings) -> None:
     print_line(f"libpq gets: {target.masked}")
     print_line(f"That is {target.label}, schema {target.schema or 'public'}.")
     if target.pooled:
-        print_line("This looks like a connection pool. Dumps and restores want the direct URL: --url-env=DIRECT_URL")
+        advice = f"; {target.advice}" if target.advice else ""
+        print_line(
+            f"This looks like a connection pool. Dumps and restores want the direct URL: --url-env=DIRECT_URL{advice}."
+        )
     if target.changes:
         table = _table("parameter", "was", "why")
         for change in target.changes:

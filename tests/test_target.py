@@ -480,6 +480,12 @@ POOLED = {
     "Supabase dedicated": ("postgresql://db.abc.supabase.co:6543/postgres", True),
     "Supabase direct": ("postgresql://db.abc.supabase.co/postgres", False),
     "other pooler": ("postgresql://x.pooler.example.com/shop", True),
+    "PgBouncer's port": ("postgresql://db.example.com:6432/shop", True),
+    "RDS Proxy": ("postgresql://shop.proxy-abc.eu-west-1.rds.amazonaws.com/shop", True),
+    "RDS": ("postgresql://shop.abc.eu-west-1.rds.amazonaws.com/shop", False),
+    "DigitalOcean's pool": ("postgresql://shop-do-user-1.b.db.ondigitalocean.com:25061/shop", True),
+    "DigitalOcean": ("postgresql://shop-do-user-1.b.db.ondigitalocean.com:25060/shop", False),
+    "Azure's PgBouncer": ("postgresql://shop.postgres.database.azure.com:6432/shop", True),
     "Prisma Postgres": ("postgresql://pooled.db.prisma.io/postgres", True),
     "overridden": ("postgresql://x.pooler.example.com/shop?host=/run/postgresql", False),
 }
@@ -489,6 +495,26 @@ POOLED = {
 def test_pooled_tells_transaction_poolers(url: str, pooled: bool) -> None:
     """A URL that leads to a transaction pooler is marked, a session pooler is not."""
     assert clean(url).pooled is pooled
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Neon", "take `-pooler` out"),
+        ("Supabase transactions", "port 5432"),
+        ("RDS Proxy", "instead of RDS Proxy's"),
+        ("DigitalOcean's pool", "25060"),
+        ("Azure's PgBouncer", "5432"),
+        ("Prisma Postgres", "db.prisma.io"),
+        ("plain", ""),
+        ("flag", ""),
+    ],
+)
+def test_known_poolers_come_with_the_advice_that_fits(name: str, expected: str) -> None:
+    """Each provider has its own way to the direct connection."""
+    advice = clean(POOLED[name][0]).advice
+
+    assert (expected in advice) if expected else (advice == "")
 
 
 SCRUBBED = {

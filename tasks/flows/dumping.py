@@ -94,7 +94,10 @@ def dump(
         if request.safety:
             placing.prepare_folder(place.folder)
     if target.pooled:
-        report.warn("The URL looks like a connection pool's. If this fails, use the direct URL: --url-env=DIRECT_URL")
+        advice = f"; {target.advice}" if target.advice else ""
+        report.warn(
+            f"The URL looks like a connection pool's. If this fails, use the direct URL: --url-env=DIRECT_URL{advice}."
+        )
     with (
         connected(target, lock_timeout=settings.lock_timeout) as connection,
         translated("The server failed us, and no dump was written"),

@@ -40,7 +40,7 @@ class Application:
 
     :ivar folder: Where they lie; `disk` what is in it.
     :ivar schema: Where its history lies; `schemas` all that its tables may lie in.
-    :ivar typed: What a person types for its Prisma.
+    :ivar typed: What a person types for its Prisma, and `major` its version, where that is known.
     """
 
     folder: Path
@@ -48,6 +48,7 @@ class Application:
     schema: str
     schemas: tuple[str, ...]
     typed: str
+    major: int | None
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def application(settings: Settings, target: Target) -> Application:
     folder = project.migrations_folder(home, installed, major, process.run, settings.url().value)
     schema = target.schema or "public"
     schemas = tuple(dict.fromkeys((schema, *project.listed_schemas(home))))
-    return Application(folder, migrations.on_disk(folder), schema, schemas, typed)
+    return Application(folder, migrations.on_disk(folder), schema, schemas, typed, major)
 
 
 def _looked_for(settings: Settings, target: Target, report: Report) -> Application | None:
@@ -94,7 +95,8 @@ def _looked_for(settings: Settings, target: Target, report: Report) -> Applicati
     except BadInputError as error:
         report.warn(f"The migrations of this project are not looked at: {error}")
         return None
-    return found if found.disk else None
+    renamed = found.major is not None and found.major >= cli.RENAMED
+    return found if found.disk and not renamed else None
 
 
 def histories(settings: Settings, file: str, report: Report) -> Histories:

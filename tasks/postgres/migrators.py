@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 
 # Prisma's migration lock (schema-engine, `pg_advisory_lock(72707369)`).
 LOCK = 72707369
-# Sessions of ours that hold the lock, or run something, and began after a moment.
+# Sessions of our role and machine that hold the lock and began after a moment.
 _LEFT = """
 SELECT pg_catalog.pg_terminate_backend(a.pid)
   FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
  WHERE l.locktype = 'advisory' AND l.classid = 0 AND l.objid = %s AND l.granted
    AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-   AND a.usename = current_user AND a.pid <> pg_catalog.pg_backend_pid() AND a.backend_start >= %s::timestamptz
+   AND a.usename = current_user
+   AND a.client_addr IS NOT DISTINCT FROM (SELECT client_addr FROM pg_catalog.pg_stat_activity
+                                            WHERE pid = pg_catalog.pg_backend_pid())
+   AND a.pid <> pg_catalog.pg_backend_pid() AND a.backend_start >= %s::timestamptz
 """
 _PATIENCE = 10.0
 

@@ -20,6 +20,7 @@ from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
 from ..errors import BadInputError
+from . import poolers
 from .translation import Change, Draft
 from .url import body, judge, parameters, printable, split, twice
 
@@ -54,6 +55,7 @@ class Target:
     :param schema: Prisma's `?schema=`, None when the URL has none (Prisma then means `public`).
     :param changes: What libpq does not get as written.
     :param pooled: Whether the URL leads to a transaction pooler, through which dumps fail.
+    :param advice: What to use instead of it, where its provider is known.
     :param written: The secrets as they stood in the URL, for `scrub`.
     :param origin: Where the URL was found, as `DATABASE_URL from .env`, for messages.
     """
@@ -63,6 +65,7 @@ class Target:
     schema: str | None = None
     changes: tuple[Change, ...] = ()
     pooled: bool = False
+    advice: str = ""
     written: tuple[str, ...] = field(default=(), repr=False)
     origin: str = ""
 
@@ -193,12 +196,14 @@ def sanitize(url: str, *, prisma_dir: Path | None = None, roots: Callable[[], st
     draft = Draft(given)
     draft.translate(prisma_dir or Path("prisma"), roots)
     keywords = draft.fill_in({**judge(parts, draft.kept), **draft.added})
+    advice = next(filter(None, (poolers.advice(host, port) for host, port, _ in _endpoints(keywords))), "")
     return Target(
         keywords=MappingProxyType(keywords),
         secrets=MappingProxyType({name: unquote(raw) for name, raw in written.items() if raw}),
         schema=draft.schema,
         changes=tuple(draft.changes),
-        pooled=draft.pgbouncer or any(_pooled(*end) for end in _endpoints(keywords)),
+        pooled=draft.pgbouncer or bool(advice),
+        advice=advice,
         written=tuple(raw for raw in written.values() if raw),
     )
 
@@ -218,13 +223,6 @@ def _endpoint(host: str, port: str, address: str) -> str:
         return f"socket {host}" if port == "5432" else f"socket {host}, port {port}"
     name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return f"{name} ({address})" if address else name
-
-
-def _pooled(host: str, port: str, _address: str) -> bool:
-    """Tell a transaction pooler by its name; Supabase's on port 5432 is a session pooler, and fits."""
-    if ".supabase." in host:
-        return port == "6543"
-    return "-pooler." in host or ".pooler." in host or host.startswith("pooled.")
 
 
 def _forms(secrets: Iterable[str]) -> Iterator[str]:

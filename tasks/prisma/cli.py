@@ -38,7 +38,7 @@ _MANAGERS = (
     _NPM,
 )
 # `migrate deploy` was renamed in 8, which keeps its state in another table, too.
-_RENAMED = 8
+RENAMED = 8
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,13 @@ class Prisma:
     @property
     def knows_history(self) -> bool:
         """Whether it keeps its history in `_prisma_migrations`, and `migrate status` reads it."""
-        return not self.configured and (self.major is None or self.major < _RENAMED)
+        return not self.configured and (self.major is None or self.major < RENAMED)
 
     def deploy(self) -> tuple[str, ...]:
         """Build the command that applies pending migrations."""
         if self.configured:
             return self.configured
-        renamed = self.major is not None and self.major >= _RENAMED
+        renamed = self.major is not None and self.major >= RENAMED
         return (*self.command, *(("db", "migrate") if renamed else ("migrate", "deploy")))
 
 
