@@ -9,7 +9,7 @@ from invoke.collection import Collection
 from . import db, demo, pg
 from .defaults import DEFAULTS
 
-_DUMPS = (db.url, db.dump, db.gzip, db.gunzip, db.list_, db.inspect)
+_DUMPS = (db.doctor, db.url, db.dump, db.gzip, db.gunzip, db.list_, db.inspect)
 _RESTORES = (db.reset, db.restore, db.undo, db.rehearse, db.verify, db.migrations, db.migrate, db.generate)
 database = Collection("db", *_DUMPS, *_RESTORES)
 server = Collection("pg", pg.start, pg.stop)

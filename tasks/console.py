@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from .flows.compressing import Converted
     from .flows.dumping import Dumped
+    from .flows.examining import Examined
     from .flows.foresight import Histories
     from .flows.inspecting import Inspected
     from .flows.listing import Listed
@@ -495,6 +496,25 @@ def show_rehearsed(rehearsed: Rehearsed) -> None:
         + (f"; migrated in {rehearsed.migrated:.1f} s" if rehearsed.migrated is not None else "")
         + f"; {rehearsed.seconds:.1f} s in all. The scratch database is removed."
     )
+
+
+# Sign and style of each state of a check.
+_STATES = {"ok": ("✓", "green"), "note": ("!", "yellow"), "wrong": ("✗", "bold red"), "skipped": ("–", "dim")}  # noqa: RUF001
+
+
+def show_examined(examined: Examined, *, as_json: bool) -> None:
+    """Show what was looked at, a line each, and below it what helps."""
+    if as_json:
+        checks = [asdict(check) for check in examined.checks]
+        print_json({"database": examined.label or None, "healthy": not examined.wrong, "checks": checks})
+        return
+    console = _console(stderr=False)
+    width = max(len(check.name) for check in examined.checks)
+    for check in examined.checks:
+        sign, style = _STATES[check.state]
+        console.print(_safe(f"{sign} {check.name:{width}}  {check.what}"), style=style)
+        if check.remedy:
+            console.print(_safe(f"  {'':{width}}  → {check.remedy}"))
 
 
 def show_histories(histories: Histories, *, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
 from . import console, process
-from .errors import BadInputError, DifferenceError, InterruptedBySignalError
+from .errors import BadInputError, DifferenceError, InterruptedBySignalError, MissingProgramError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -270,6 +270,20 @@ def rehearse(ctx: Context, file: str | None = None, url_env: str | None = None) 
         rehearsed = rehearsing.rehearse(loaded, _given("--file", file), report)
     if rehearsed is not None:
         console.show_rehearsed(rehearsed)
+
+
+@task(help={"json": _JSON, "url_env": _URL_ENV})
+def doctor(ctx: Context, json: bool = False, url_env: str | None = None) -> None:
+    """Look at everything that dumps and restores rely on, and say what is wrong and what helps; change nothing."""
+    from .flows import examining
+
+    loaded = _load(ctx, url_env)
+    with console.reporting(loaded) as report:
+        examined = examining.examine(loaded, report)
+    console.show_examined(examined, as_json=json)
+    if examined.wrong:
+        names = ", ".join(check.name for check in examined.wrong)
+        raise MissingProgramError(f"{len(examined.wrong)} of {len(examined.checks)} checks went wrong: {names}.")
 
 
 @task(help={"file": _FILE, "json": _JSON})

@@ -155,3 +155,23 @@ def sweep(folder: Path) -> list[Path]:
                 path.unlink()
                 removed.append(path)
     return removed
+
+
+def parts(folder: Path) -> list[tuple[Path, bool]]:
+    """List the part files of a folder, each with whether its writer still lives; nothing is changed."""
+    found = []
+    for path in sorted(folder.glob(f"*{PART_SUFFIX}")):
+        # One that has gone meanwhile was published.
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_file():
+                found.append((path, _is_locked(path)))
+    return found
+
+
+def _is_locked(path: Path) -> bool:
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

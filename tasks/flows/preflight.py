@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import BadInputError, ServerError
@@ -122,21 +123,43 @@ def _roles(connection: Connection, dump: DumpFile, *, strict: bool) -> None:
     )
 
 
-def _locks(connection: Connection, dump: DumpFile, goes: Content) -> None:
-    """One transaction locks every relation that goes or comes; the server's table of locks is fixed at its start."""
+@dataclass(frozen=True)
+class Locks:
+    """The locks that one transaction needs, and the server's table of them, which is fixed at its start.
+
+    :ivar wanted: The `max_locks_per_transaction` that would suffice.
+    """
+
+    needed: int
+    room: int
+    wanted: int
+
+    @property
+    def suffice(self) -> bool:
+        """Whether they fit; the table takes somewhat more than it promises."""
+        return self.needed <= self.room * _LOCK_SLACK
+
+
+def locks(connection: Connection, needed: int) -> Locks:
+    """Ask how many locks the server has room for.
+
+    :param needed: How many relations go and come: one transaction locks each of them.
+    """
     row = one(
         connection,
         "SELECT current_setting('max_locks_per_transaction')::int,"
         " current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int",
     )
     per_transaction, sessions = int(row[0]), int(row[1])
-    room = per_transaction * sessions
-    needed = goes.relations + dump.outline.relations + dump.outline.large_objects
-    if needed > room * _LOCK_SLACK:
-        value = -(-needed // sessions) + per_transaction // 4
+    return Locks(needed, per_transaction * sessions, -(-needed // sessions) + per_transaction // 4)
+
+
+def _locks(connection: Connection, dump: DumpFile, goes: Content) -> None:
+    found = locks(connection, goes.relations + dump.outline.relations + dump.outline.large_objects)
+    if not found.suffice:
         raise BadInputError(
-            f"One transaction would need about {needed:,} locks, and the server has room for {room:,}. "
-            f"Set max_locks_per_transaction to {value} or more and restart the server. Nothing was touched."
+            f"One transaction would need about {found.needed:,} locks, and the server has room for {found.room:,}. "
+            f"Set max_locks_per_transaction to {found.wanted} or more and restart the server. Nothing was touched."
         )
 
 

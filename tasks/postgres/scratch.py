@@ -113,6 +113,17 @@ def sweep(target: Target) -> list[str]:
         ]
 
 
+def left(connection: Connection) -> list[tuple[str, bool]]:
+    """List the scratch databases that are there, each with whether somebody is in it; nothing is changed."""
+    rows = connection.execute(
+        "SELECT d.datname, EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid),"
+        "       shobj_description(d.oid, 'pg_database')"
+        "  FROM pg_catalog.pg_database d WHERE starts_with(d.datname, %s) ORDER BY 1",
+        [PREFIX],
+    ).fetchall()
+    return [(str(name), bool(used)) for name, used, comment in rows if _ours(comment)]
+
+
 def _refuse_without_right(connection: Connection) -> None:
     allowed = one(connection, "SELECT rolcreatedb OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user")[0]
     if not allowed:

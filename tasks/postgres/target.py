@@ -119,13 +119,22 @@ class Target:
         return self._known("user")
 
     @property
+    def sslmode(self) -> str:
+        """What is asked for of TLS; libpq's own default where nothing is."""
+        return self._known("sslmode") or "prefer"
+
+    @property
+    def endpoints(self) -> list[tuple[str, str, str]]:
+        """Host or socket folder, port and known address of each server that libpq tries, in its order."""
+        return _endpoints({name: self._known(name) for name in ("host", "hostaddr", "port")})
+
+    @property
     def label(self) -> str:
         """Name the database for people: `shop at db.example.com:5432`."""
         if "service" in self.keywords and "host" not in self.keywords:
             where = f"service {self.keywords['service']}"
         else:
-            known = {name: self._known(name) for name in ("host", "hostaddr", "port")}
-            where = ", ".join(_endpoint(*end) for end in _endpoints(known))
+            where = ", ".join(_endpoint(*end) for end in self.endpoints)
         return printable(f"{self.database or 'a database'} at {where}")
 
     @property

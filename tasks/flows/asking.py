@@ -1,0 +1,172 @@
+"""What the server is asked in an examination: rights, who is in the way, what was left, locks, clock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import GuardError
+from ..postgres import rights, schemas, scratch
+from ..postgres.session import one
+from . import guard, keeping, preflight, reaching
+from .checks import note, ok, skipped, some, wrong
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from ..archive.manifest import Manifest
+    from ..postgres.rights import Idle, Rights
+    from ..postgres.session import Connection, ServerFacts
+    from ..postgres.target import Target
+    from ..settings import Settings
+    from .checks import Check
+
+
+def server(facts: ServerFacts) -> Check:
+    """Say what the server is."""
+    what = f"PostgreSQL {facts.version}, encoding {facts.encoding}"
+    if facts.in_recovery:
+        return note("server", f"{what}; a standby, which can be dumped and nothing else", "Use the primary's URL.")
+    return ok("server", what)
+
+
+def allowed(connection: Connection, facts: ServerFacts, settings: Settings, target: Target) -> list[Check]:
+    """Look what the role lacks for a dump, for a clean restore and for a rehearsal."""
+    found = rights.read(connection)
+    place = guard.place(connection, facts)
+    return [
+        _to_dump(found, facts),
+        _to_restore(found, facts),
+        _guarded(settings, target, place),
+        _to_rehearse(found, facts),
+    ]
+
+
+def _guarded(settings: Settings, target: Target, place: guard.Place) -> Check:
+    name = "guard"
+    try:
+        guard.refuse_protected(settings, target, place)
+    except GuardError:
+        return note(name, "db.protected names this database: restores and resets are refused")
+    if reason := guard.far(settings, place):
+        return note(
+            name,
+            f"not local: {reason}; what destroys asks for the database's name",
+            f"If it is yours, as in a container, list its host or address in db.local: INVOKE_DB_LOCAL={place.server}.",
+        )
+    return ok(name, "the database is local")
+
+
+def _to_dump(found: Rights, facts: ServerFacts) -> Check:
+    name, user = "rights to dump", facts.user
+    if found.unread or found.unread_objects:
+        what = some(found.unread) or f"{found.unread_objects} large objects"
+        return wrong(
+            name,
+            f"a dump would fail: {user} may not read {what}",
+            f"Let a superuser run GRANT pg_read_all_data TO {user} (from PostgreSQL 14 on; large objects want GRANT "
+            f"SELECT ON LARGE OBJECT), or name the owner's URL with --url-env.",
+        )
+    if found.hidden:
+        return wrong(
+            name,
+            f"a dump would fail: row-level security hides rows of {some(found.hidden)} from {user}",
+            f"Let a superuser run ALTER ROLE {user} BYPASSRLS, or name the owner's URL with --url-env.",
+        )
+    return ok(name, f"{user} may read everything{' (superuser)' if facts.superuser else ''}")
+
+
+def _to_restore(found: Rights, facts: ServerFacts) -> Check:
+    name, user = "rights to restore", facts.user
+    if facts.in_recovery:
+        return skipped(name, "a standby can't be written to")
+    if found.closed or found.unowned:
+        lacks = [f"create in the schemas {some(found.closed)}"] if found.closed else []
+        lacks += [f"drop {some(found.unowned)}"] if found.unowned else []
+        return wrong(
+            name,
+            f"a restore with --clean would fail: {user} may not {', nor '.join(lacks)}",
+            "Name the owner's URL with --url-env; or let a superuser run GRANT CREATE ON SCHEMA and ALTER … OWNER TO.",
+        )
+    new = "" if found.creates_schemas else ", but make no new one"
+    return ok(name, f"{user} may empty and fill every schema{new}")
+
+
+def _to_rehearse(found: Rights, facts: ServerFacts) -> Check:
+    name, user = "rights to rehearse", facts.user
+    if found.creates_databases:
+        return ok(name, f"{user} may create databases")
+    remedy = f"For `inv db.rehearse`, let a superuser run ALTER ROLE {user} CREATEDB."
+    return note(name, f"{user} may not create databases", remedy)
+
+
+def rehearsals(connection: Connection) -> Check:
+    """Look for scratch databases; they are listed, and left alone."""
+    name, found = "scratch databases", scratch.left(connection)
+    if left := [each for each, used in found if not used]:
+        remedy = "The next `inv db.rehearse` removes them; or: " + " ".join(f"DROP DATABASE {each};" for each in left)
+        return wrong(name, f"killed rehearsals left {some(left)}", remedy)
+    if found:
+        return note(name, f"a rehearsal is at work in {some([each for each, _ in found])}")
+    return ok(name, "none is left")
+
+
+def sessions(connection: Connection, settings: Settings) -> Check:
+    """Look for others whose locks a restore would wait for."""
+    name, found = "other sessions", rights.present(connection)
+    patience = (settings.lock_timeout or reaching.LOCK_MILLISECONDS) / 1000
+    if found.prepared:
+        remedy = f"COMMIT PREPARED or ROLLBACK PREPARED '{found.prepared[0]}', whichever it should be."
+        return wrong(name, f"prepared transactions hold their locks: {some(found.prepared)}", remedy)
+    if stuck := [each for each in found.idle if each.seconds > patience]:
+        remedy = f"End its transaction, or the session: SELECT pg_terminate_backend({stuck[0].pid});"
+        return wrong(name, f"locks are held by who does nothing: {_idle(stuck)}", remedy)
+    if found.migrating:
+        pids = some([str(pid) for pid in found.migrating])
+        remedy = f"If none runs, end the session: SELECT pg_terminate_backend({found.migrating[0]});"
+        return note(name, f"a Prisma migration is running, or a restore (pid {pids} holds Prisma's lock)", remedy)
+    if found.ours:
+        pids = some([str(pid) for pid in found.ours])
+        remedy = f"If none runs, end the session: SELECT pg_terminate_backend({found.ours[0]});"
+        return note(name, f"another command of ours is connected (pid {pids})", remedy)
+    if found.idle:
+        return note(name, f"locks are held in an open transaction: {_idle(found.idle)}")
+    return ok(name, "none is in the way")
+
+
+def _idle(found: list[Idle] | tuple[Idle, ...]) -> str:
+    return some(
+        [
+            f"pid {each.pid}, user {each.user}, application {each.application or 'unnamed'}, for {each.seconds:,.0f} s"
+            for each in found
+        ]
+    )
+
+
+def locks(connection: Connection, manifest: Manifest | None) -> Check:
+    """Count the locks of a clean restore.
+
+    :param manifest: Of the dump that would be restored; without one, it is taken to be one of this database.
+    """
+    name = "locks"
+    filled = schemas.others(connection, ()) if manifest is None else list(manifest.outline.schemas)
+    goes = schemas.content(connection, filled).relations
+    comes = goes if manifest is None else manifest.outline.relations + manifest.outline.large_objects
+    found = preflight.locks(connection, goes + comes)
+    what = f"a restore with --clean takes about {found.needed:,}, and the server has room for {found.room:,}"
+    if found.suffice:
+        return ok(name, what)
+    return wrong(name, what, f"Set max_locks_per_transaction to {found.wanted} or more and restart the server.")
+
+
+def clock(connection: Connection, now: Callable[[], datetime]) -> Check:
+    """Compare this machine's clock with the server's."""
+    name, before = "clock", now()
+    there = one(connection, "SELECT extract(epoch FROM pg_catalog.clock_timestamp())::float8")[0]
+    # The server answered somewhere between.
+    here = before.timestamp() + (now() - before).total_seconds() / 2
+    apart = abs(here - float(there))
+    what = f"this machine's and the server's are {apart:,.0f} s apart"
+    if apart > keeping.SKEW.total_seconds():
+        return wrong(name, what, "Set the wrong one (NTP): the newest dump is found by the time in its name.")
+    return ok(name, what)

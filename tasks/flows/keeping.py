@@ -1,0 +1,184 @@
+"""The folder of the dumps: there, closed to others, ignored by git, with room in it; what is in it, and how old."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import process
+from ..archive import manifest as manifests
+from ..archive import names, publish
+from ..errors import MissingProgramError
+from . import listing
+from .checks import note, ok, size, skipped, some, wrong
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from ..settings import Settings
+    from .checks import Check
+    from .listing import Listed
+
+_OTHERS = 0o077
+# A dump is compressed, or leaves out the indexes: less than a quarter of the database is hardly ever enough.
+_TIGHT = 4
+_OLD = timedelta(days=7)
+# Clocks that are that far apart are a trouble of their own.
+SKEW = timedelta(seconds=60)
+_MAKE_ROOM = "Remove old dumps (`inv db.list` shows them), compress with --zstd, or name a larger disk in db.dumps_dir."
+
+
+def free_bytes(folder: Path) -> int:
+    """Tell how much an ordinary user may still write below a folder."""
+    return shutil.disk_usage(folder).free
+
+
+def folder(settings: Settings) -> Check:
+    """Look whether the folder is there, or can be made, and is closed to others."""
+    dumps = settings.dumps
+    if not dumps.is_dir():
+        return _to_be_made(dumps)
+    name = "folder"
+    if not os.access(dumps, os.R_OK | os.W_OK | os.X_OK):
+        return wrong(name, f"{dumps} can't be read and written to", _writable(dumps))
+    if not dumps.stat().st_mode & _OTHERS:
+        return ok(name, f"{dumps}, for you alone")
+    found = [*names.dumps_in(dumps), *names.safety_dumps_in(dumps)]
+    if opened := [path.name for path in found if path.stat().st_mode & _OTHERS]:
+        return wrong(name, f"{dumps} and dumps in it are open to others: {some(opened)}", f"chmod -R go-rwx {dumps}")
+    return note(name, f"{dumps} can be listed by others; the dumps in it are closed", f"chmod 700 {dumps}")
+
+
+def _to_be_made(dumps: Path) -> Check:
+    name, there = "folder", _there(dumps)
+    if not there.is_dir() or os.path.lexists(dumps):
+        inside = dumps if os.path.lexists(dumps) else there
+        return wrong(name, f"{inside} is no folder", "Move it away, or name another folder in db.dumps_dir.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        return wrong(name, f"{dumps} can't be made, as {there} can't be written to", _writable(there))
+    return ok(name, f"{dumps} is made by the first dump")
+
+
+def _writable(folder: Path) -> str:
+    return f"Make it yours (`chown` or `chmod u+rwx {folder}`), or name another folder in db.dumps_dir."
+
+
+def _there(path: Path) -> Path:
+    """Find the nearest thing above a path, or the path itself, that is there."""
+    return next(each for each in (path, *path.parents) if each.exists())
+
+
+def ignored(settings: Settings) -> Check:
+    """Look whether git would take the dumps along; it is asked, and changes nothing."""
+    name, dumps = "ignored by git", settings.dumps
+    there = next(each for each in (dumps, *dumps.parents) if each.is_dir())
+    try:
+        inside = _git(there, "rev-parse", "--is-inside-work-tree")
+        if inside.returncode == 0:
+            return _ignored(dumps, there)
+    except MissingProgramError:
+        return skipped(name, "there is no git on PATH")
+    said = inside.stderr.strip().partition("\n")[0]
+    if "not a git repository" in said:
+        return ok(name, "not in a git repository")
+    return skipped(name, f"git does not say ({said})")
+
+
+def _ignored(dumps: Path, there: Path) -> Check:
+    name = "ignored by git"
+    tracked = _git(there, "ls-files", "--", str(dumps)).stdout.splitlines()
+    if taken := [Path(each).name for each in tracked if not each.endswith(".gitignore")]:
+        remedy = f"git rm -r --cached {dumps}, and commit; what was pushed stays in the history of others."
+        return wrong(name, f"git keeps files of {dumps}: {some(taken)}", remedy)
+    if _git(there, "check-ignore", "--quiet", "--no-index", str(dumps / f"{names.DUMP}.sql")).returncode == 0:
+        return ok(name, f"git ignores {dumps}")
+    if not (dumps / ".gitignore").exists() and not names.dumps_in(dumps):
+        return ok(name, "the first dump hides the folder from git")
+    remedy = f"echo '*' > {dumps}/.gitignore"
+    return wrong(name, f"git does not ignore {dumps}: the next `git add .` takes the dumps", remedy)
+
+
+def _git(folder: Path, *words: str) -> process.Finished:
+    return process.run(["git", "-C", folder, *words], extra={"LC_ALL": "C"})
+
+
+def space(settings: Settings, database: int | None, free: Callable[[Path], int]) -> Check:
+    """Compare the free space with what a dump may take.
+
+    :param database: The database's size in bytes; None where nobody could ask.
+    """
+    name = "free space"
+    there = free(_there(settings.dumps))
+    if database is None:
+        return skipped(name, f"{size(there)}; how much a dump takes is not known without the server")
+    what = f"{size(there)}, and the database has {size(database)}, which a dump is hardly ever larger than"
+    if there >= database:
+        return ok(name, what)
+    return wrong(name, what, _MAKE_ROOM) if there < database // _TIGHT else note(name, what, _MAKE_ROOM)
+
+
+def leftovers(settings: Settings) -> Check:
+    """Look for what killed commands left, and say what the safety dumps take."""
+    name = "leftovers"
+    found = [settings.dumps, settings.dumps / names.UNDO_FOLDER]
+    parts = [each for place in found if place.is_dir() for each in publish.parts(place)]
+    orphans = [each for place in found if place.is_dir() for each in _orphans(place)]
+    safety = names.safety_dumps_in(settings.dumps)
+    kept = f"{len(safety)} safety dumps, {size(sum(path.stat().st_size for path in safety))}"
+    if left := [path for path, locked in parts if not locked] + orphans:
+        shown = " ".join(str(path) for path in left)
+        return wrong(name, f"killed commands left {some([path.name for path in left])}; {kept}", f"rm {shown}")
+    if running := [path.name for path, locked in parts if locked]:
+        return note(name, f"a dump is being written: {some(running)}; {kept}")
+    return ok(name, f"none; {kept}")
+
+
+def _orphans(folder: Path) -> list[Path]:
+    """Find manifests whose dump is not there, nor about to be published."""
+    found = {path.name for path in folder.iterdir()}
+    manifests_there = sorted(name for name in found if name.endswith(names.MANIFEST_SUFFIX))
+    others = found.difference(manifests_there)
+    stems = {name: name.removesuffix(names.MANIFEST_SUFFIX) for name in manifests_there}
+    return [
+        folder / name
+        for name, stem in stems.items()
+        if not any(other == stem or other.startswith(f"{stem}.") for other in others)
+    ]
+
+
+def newest(settings: Settings, now: datetime) -> tuple[Check, Listed | None]:
+    """Look at the newest dump: whether it is whole as far as its manifest tells, its age, whether it was rehearsed."""
+    name = "newest dump"
+    found = [each for each in listing.listing(settings) if not each.safety and names.time_of(each.path.name)]
+    if not found:
+        return note(name, "there is none", "`inv db.dump` makes one."), None
+    first = found[0]
+    rehearsed = f"rehearsed {first.rehearsed[:10]}" if first.rehearsed else "never rehearsed"
+    age = now - first.when
+    what = f"{first.name}, {_age(age)}, {size(first.size)}, {rehearsed}"
+    if first.whole not in ("yes", "unknown"):
+        good = next((each.name for each in found if each.whole in ("yes", "unknown")), "")
+        instead = f" Until then `inv db.restore` takes {good}." if good else ""
+        remedy = f"Make a new one with `inv db.dump`, and remove this one.{instead}"
+        return wrong(name, f"{first.name} is not whole: {first.whole}", remedy), first
+    if age < -SKEW:
+        remedy = "Set the clock that is wrong; until then no newer dump is found as the newest."
+        return wrong(name, f"{first.name} comes from the future, {_age(-age, '')} from now", remedy), first
+    if age > _OLD:
+        return note(name, what, "`inv db.dump` makes a new one."), first
+    return ok(name, f"{what}{'' if first.whole == 'yes' else '; no manifest says whether it is whole'}"), first
+
+
+def _age(age: timedelta, suffix: str = " old") -> str:
+    if age < timedelta(hours=1):
+        return f"{max(0, int(age.total_seconds() // 60))} min{suffix}"
+    return f"{age.days} days{suffix}" if age.days > 1 else f"{age.total_seconds() / 3600:.0f} hours{suffix}"
+
+
+def manifest_of(listed: Listed | None) -> manifests.Manifest | None:
+    """Read the manifest of a dump that was listed, where there is one."""
+    return None if listed is None else manifests.read(listed.path)

@@ -1,0 +1,161 @@
+"""What a role may do in a database, and who is in its way there. Nothing is read but the catalogue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, LiteralString
+
+from . import facts, migrators
+from .session import APPLICATION, one
+
+if TYPE_CHECKING:
+    from .session import Connection
+
+# Tables and sequences that pg_dump would read and this role may not.
+_UNREAD = """
+SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname)
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't'
+   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+   AND (c.oid = ANY(%(dumped)s) OR NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+         WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'))
+   AND NOT (pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+            AND CASE WHEN c.relkind = 'S' THEN pg_catalog.has_sequence_privilege(c.oid, 'SELECT')
+                     ELSE pg_catalog.has_table_privilege(c.oid, 'SELECT') END)
+ ORDER BY 1
+"""
+_HIDDEN = """
+SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname)
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.oid = ANY(%(dumped)s) AND pg_catalog.row_security_active(c.oid) ORDER BY 1
+"""
+_UNREAD_OBJECTS = """
+SELECT count(*) FROM pg_catalog.pg_largeobject_metadata m
+ WHERE NOT pg_catalog.pg_has_role(m.lomowner, 'USAGE') AND NOT EXISTS (
+       SELECT FROM pg_catalog.aclexplode(m.lomacl) a WHERE a.privilege_type = 'SELECT'
+          AND (a.grantee = 0 OR pg_catalog.pg_has_role(a.grantee, 'USAGE')))
+"""
+_CLOSED = """
+SELECT n.nspname FROM pg_catalog.pg_namespace n
+ WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+   AND NOT pg_catalog.has_schema_privilege(n.oid, 'CREATE') ORDER BY 1
+"""
+# The owner of a schema may drop what is in it, but a table is locked first.
+_UNOWNED = """
+SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND c.relpersistence <> 't'
+   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+         WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+   AND NOT pg_catalog.pg_has_role(c.relowner, 'USAGE')
+   AND NOT (pg_catalog.pg_has_role(n.nspowner, 'USAGE') AND (c.relkind NOT IN ('r', 'p', 'v')
+            OR pg_catalog.has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE')))
+ ORDER BY 1
+"""
+_IDLE = """
+SELECT DISTINCT a.pid, a.usename::text, a.application_name,
+       extract(epoch FROM pg_catalog.clock_timestamp() - a.state_change)::float8
+  FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
+ WHERE l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+   AND l.locktype = 'relation' AND l.granted AND l.relation >= 16384 AND a.pid <> pg_catalog.pg_backend_pid()
+   AND a.state LIKE 'idle in transaction%' ORDER BY 1
+"""
+_OURS = """
+SELECT a.pid FROM pg_catalog.pg_stat_activity a
+ WHERE a.datname = current_database() AND a.application_name = %s AND a.pid <> pg_catalog.pg_backend_pid() ORDER BY 1
+"""
+_PREPARED = "SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = current_database() ORDER BY prepared"
+_MIGRATING = """
+SELECT l.pid FROM pg_catalog.pg_locks l
+ WHERE l.locktype = 'advisory' AND l.classid = 0 AND l.objid = %s AND l.granted
+   AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) ORDER BY 1
+"""
+
+
+@dataclass(frozen=True)
+class Rights:
+    """What a role may do.
+
+    :ivar creates_databases: As a rehearsal wants it.
+    :ivar creates_schemas: In this database.
+    :ivar unread: Tables and sequences that it may not read, so that a dump fails.
+    :ivar unread_objects: How many large objects it may not read.
+    :ivar hidden: Tables of which row-level security hides rows from it, so that a dump refuses.
+    :ivar closed: Schemas in which it may create nothing.
+    :ivar unowned: Relations that it may not drop.
+    """
+
+    creates_databases: bool
+    creates_schemas: bool
+    unread: tuple[str, ...]
+    unread_objects: int
+    hidden: tuple[str, ...]
+    closed: tuple[str, ...]
+    unowned: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Idle:
+    """A session that sits in an open transaction and holds locks.
+
+    :ivar seconds: Since when it does nothing.
+    """
+
+    pid: int
+    user: str
+    application: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Present:
+    """Who else is in the database.
+
+    :ivar ours: The pids of sessions of invoke-postgres.
+    :ivar prepared: The names of prepared transactions, which hold their locks until somebody ends them.
+    :ivar migrating: The pids that hold Prisma's migration lock.
+    """
+
+    ours: tuple[int, ...]
+    idle: tuple[Idle, ...]
+    prepared: tuple[str, ...]
+    migrating: tuple[int, ...]
+
+
+def read(connection: Connection) -> Rights:
+    """Ask what the session's role may do."""
+    row = one(
+        connection,
+        "SELECT rolcreatedb OR rolsuper, pg_catalog.has_database_privilege(current_database(), 'CREATE')"
+        "  FROM pg_catalog.pg_roles WHERE rolname = current_user",
+    )
+    dumped = {"dumped": [table.oid for table in facts.tables(connection)]}
+    return Rights(
+        creates_databases=bool(row[0]),
+        creates_schemas=bool(row[1]),
+        unread=_names(connection, _UNREAD, dumped),
+        unread_objects=int(one(connection, _UNREAD_OBJECTS)[0]),
+        hidden=_names(connection, _HIDDEN, dumped),
+        closed=_names(connection, _CLOSED),
+        unowned=_names(connection, _UNOWNED),
+    )
+
+
+def present(connection: Connection) -> Present:
+    """Ask who else is there; a plain role sees little of the sessions of others."""
+    return Present(
+        ours=tuple(int(pid) for (pid,) in connection.execute(_OURS, [APPLICATION])),
+        idle=tuple(
+            Idle(int(pid), str(user), str(application), float(seconds))
+            for pid, user, application, seconds in connection.execute(_IDLE)
+        ),
+        prepared=_names(connection, _PREPARED),
+        migrating=tuple(int(pid) for (pid,) in connection.execute(_MIGRATING, [migrators.LOCK])),
+    )
+
+
+def _names(
+    connection: Connection, query: LiteralString, parameters: dict[str, list[int]] | None = None
+) -> tuple[str, ...]:
+    return tuple(str(name) for (name,) in connection.execute(query, parameters))
