@@ -10,7 +10,10 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import threading
+import time
+from array import array
 from collections import deque
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -27,6 +30,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOP_SECONDS = 5.0
 PIPE_BYTES = 1 << 20
 STDERR_LINES = 200
+NAP_SECONDS = 0.002
 
 
 class Interruption(KeyboardInterrupt):
@@ -259,6 +263,7 @@ class Child:
         except OSError as error:
             raise MissingProgramError(f"{self.argv[0]} could not be started: {error.strerror}.") from None
         _widen(self.stdout)
+        self._nap_below = PIPE_BYTES // 2
         self._drain = threading.Thread(target=self._read_stderr, daemon=True)
         self._drain.start()
 
@@ -267,6 +272,16 @@ class Child:
         """The raw, unbuffered standard output."""
         assert self._popen.stdout is not None  # noqa: S101 - it was asked for above
         return self._popen.stdout
+
+    def read(self, size: int) -> bytes:
+        """Read at most `size` bytes of its standard output, and none at its end.
+
+        A program that writes page by page would be woken, and wake us, for every page: where little has come we
+        leave it alone for a moment, in which it fills the pipe.
+        """
+        if _waiting(self.stdout) < self._nap_below:
+            time.sleep(NAP_SECONDS)
+        return self.stdout.read(size)
 
     def readable(self, seconds: float) -> bool:
         """Wait until its standard output has something, or has ended; False after that many seconds without."""
@@ -319,6 +334,13 @@ class Child:
                     # Whoever shows the lines may fail (its reader has gone); the program must not block for that.
                     with contextlib.suppress(Exception, SystemExit):
                         self._on_line(line)
+
+
+def _waiting(pipe: IO[bytes]) -> int:
+    """Tell how many bytes a pipe holds."""
+    count = array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return count[0]
 
 
 def _widen(pipe: IO[bytes]) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from .. import process
-from ..archive.codec import CHUNK, Adder, Compression, Summing, Sums, compressor
+from ..archive.codec import CHUNK, Compression, Summing, Sums, compressor
 from ..archive.lexer import LexError, lex
 from ..archive.manifest import Manifest
 from ..archive.survey import Survey
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..archive import publish
-    from ..archive.codec import Writable
+    from ..archive.codec import Packing
     from ..postgres.clients import Client
     from ..postgres.session import Connection, ServerFacts
     from ..postgres.target import Target
@@ -201,7 +201,7 @@ class _Work:
 
     def _stream(self, part: publish.Part, final: Path) -> Streamed:
         """Let pg_dump's output pass the lexer and the compressor while the server counts."""
-        survey, sink, content = Survey(), Summing(part.file), Adder()
+        survey, sink = Survey(), Summing(part.file)
         compression = Compression.of_name(final.name) or Compression.NONE
         with contextlib.ExitStack() as stack:
             snapshot = stack.enter_context(exported_snapshot(self.connection))
@@ -212,8 +212,8 @@ class _Work:
             out = stack.enter_context(compressor(sink, compression))
             estimate = sum(table.estimate for table in tables)
             try:
-                for _ in survey.watch(lex(self._chunks(child, counting, out, content))):
-                    self._progress(survey, estimate, content)
+                for _ in survey.watch(lex(self._chunks(child, counting, out))):
+                    self._progress(survey, estimate, out)
             except LexError as error:
                 if child.stdout.read(1):
                     # It goes on writing, and would wait for ever for somebody to read.
@@ -227,16 +227,15 @@ class _Work:
             self._warn_of_keys(survey, tables)
         kept = {key: total for key, total in found.checksums.items() if key in survey.rows}
         document = {**comparing.to_facts(replace(found, checksums=kept)), "history": history}
-        return survey, sink.sums, content.sums, excluded, document
+        return survey, sink.sums, out.content, excluded, document
 
-    def _chunks(self, child: process.Child, counting: Counting, out: Writable, content: Adder) -> Iterator[bytes]:
+    def _chunks(self, child: process.Child, counting: Counting, out: Packing) -> Iterator[bytes]:
         """Move pg_dump's output into the file and on to the lexer."""
         self._await_output(child)
-        while chunk := child.stdout.read(CHUNK):
+        while chunk := child.read(CHUNK):
             counting.begin()
             if counting.failed:
                 counting.result()
-            content.add(chunk)
             out.write(chunk)
             yield chunk
             self._await_output(child)
@@ -291,9 +290,9 @@ class _Work:
         wait = self.settings.lock_timeout
         return [f"--lock-wait-timeout={wait}"] if wait else []
 
-    def _progress(self, survey: Survey, estimate: int, content: Adder) -> None:
+    def _progress(self, survey: Survey, estimate: int, out: Packing) -> None:
         table = ".".join(survey.current) if survey.current else "definitions"
-        self.report.progress(f"dumping {table}, {content.size / 1e6:,.0f} MB", survey.total_rows, estimate, "rows")
+        self.report.progress(f"dumping {table}, {out.taken / 1e6:,.0f} MB", survey.total_rows, estimate, "rows")
 
     def _compare(
         self, survey: Survey, tables: Sequence[facts.Table], counted: Mapping[tuple[str, str], int]

@@ -350,8 +350,7 @@ class _Work:
 
     def _say(self, survey: Survey, action: Action, source: Source) -> None:
         table = ".".join(survey.current) if survey.current else ""
-        name = ".".join(part for part in (action.schema, action.name) if part)
-        self.doing = f"loading {table}" if action.verb == "COPY" else f"{action.verb} {name}".strip()
+        self.doing = f"loading {table}" if action.verb == "COPY" else loading.doing(action)
         self._progress(source)
 
     def _progress(self, source: Source) -> None:
@@ -377,14 +376,15 @@ class _Work:
         return kind(f"While {self.doing}: {found.rstrip('.')}. {state}") if found else error
 
     def _refused(self, error: StatementError, state: str) -> TaskError:
+        doing = error.doing or self.doing
         if error.sqlstate == _NO_LOCK:
-            return ServerError(f"While {self.doing}: {blocked(self.plan.target)}. {state}")
+            return ServerError(f"While {doing}: {blocked(self.plan.target)}. {state}")
         hint = ""
         if self._clean_would_help(error):
             hint = " The database holds other objects than the dump: --clean empties the dump's schemas first."
         elif error.sqlstate == _OUT_OF_LOCKS:
             hint = " One transaction locks every relation: raise max_locks_per_transaction and restart the server."
-        return WorkError(f"While {self.doing}: {error}. {state}{hint}")
+        return WorkError(f"While {doing}: {error}. {state}{hint}")
 
     def _clean_would_help(self, error: StatementError) -> bool:
         conflict = error.sqlstate in _DUPLICATE | {_DEPENDENT}

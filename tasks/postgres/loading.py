@@ -27,6 +27,8 @@ OUR_SETTINGS = frozenset(
     | {"idle_session_timeout", "client_min_messages"}
 )
 _DATA_VERBS = frozenset({"COPY", "INSERT", "SETVAL", "LARGE OBJECT", "SET", "RESET", "SELECT", "TRANSACTION"})
+# A COPY from or to the server itself may speak the protocol's other half; these are never queued.
+_ALONE = frozenset({"COPY", ""})
 _ACL_VERBS = frozenset({"GRANT", "GRANT ON SCHEMA", "DEFAULT PRIVILEGES"})
 _INSERTED = re.compile(r"INSERT \d+ (\d+)")
 _PLACEHOLDER = re.compile(rb"\bAS\s+SELECT(\s+NULL::|\s*;)")
@@ -183,6 +185,7 @@ class Loader:
 
         :raises WorkError: A table holds another number of rows than went in.
         """
+        self.wire.settle()
         expected = {key: self.rows[key] + self._before.get(key, 0) for key in self._unchecked}
         wrong = counting.compare(self.wire, expected, self._conditions)
         self._unchecked.clear()
@@ -275,8 +278,12 @@ class Loader:
     def _insert(self, text: bytes, key: tuple[str, str]) -> None:
         if key not in self._created:
             self._meet(key)
-        found = _INSERTED.match(self.wire.run(text))
-        self.rows[key] += int(found[1]) if found else 0
+
+        def inserted(tag: str) -> None:
+            found = _INSERTED.match(tag)
+            self.rows[key] += int(found[1]) if found else 0
+
+        self.wire.queue(text, f"INSERT {_shown(key)}", inserted)
         self._unchecked.add(key)
 
     def _meet(self, key: tuple[str, str]) -> None:
@@ -329,8 +336,10 @@ class Loader:
             self._try(text, _NEEDED, "DROP TRANSFORM (it is replaced)")
         elif action.verb == "CREATE TRANSFORM":
             self.wire.run(_CREATE_TRANSFORM.sub(rb"CREATE OR REPLACE TRANSFORM", text))
-        else:
+        elif action.verb in _ALONE:
             self.wire.run(text)
+        else:
+            self.wire.queue(text, doing(action))
 
     def _try(self, text: bytes, forgiven: frozenset[str], reason: str) -> None:
         """Send what may be refused, so that a refusal does not end the transaction.
@@ -352,6 +361,11 @@ class Loader:
             self.wire.run(b"ROLLBACK TO SAVEPOINT invoke_postgres")
             self.left_out[reason] += 1
         self.wire.run(b"RELEASE SAVEPOINT invoke_postgres")
+
+
+def doing(action: Action) -> str:
+    """Say what a statement does, for progress and errors."""
+    return f"{action.verb} {_shown((action.schema, action.name))}".strip()
 
 
 def rules(connection: Connection, *, owners: bool, privileges: bool, strict: bool = False) -> Rules:

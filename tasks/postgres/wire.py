@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import select
+from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from .session import Connection
 
 Result = TypeVar("Result")
+# How many statements, and how many bytes of them, may be on their way at once.
+WINDOW = 64
+WINDOW_BYTES = 1 << 20
 _FINE = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY})
 
 
@@ -32,11 +36,13 @@ class StatementError(WorkError):
     """The server refused a statement.
 
     :ivar sqlstate: The error's code.
+    :ivar doing: What the statement does, where it was one of several on their way.
     """
 
     def __init__(self, message: str, sqlstate: str) -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
+        self.doing = ""
 
 
 class LostError(ServerError):
@@ -54,11 +60,56 @@ class Wire:
         self._pgconn = connection.pgconn
         self._poll = select.poll()
         self._pgconn.nonblocking = 1
+        # What is on its way: what it does, and who wants its command tag.
+        self._pending: deque[tuple[str, Callable[[str], None] | None]] = deque()
+        self._pending_bytes = 0
 
     @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open and not failed."""
         return self._pgconn.transaction_status == pq.TransactionStatus.INTRANS
+
+    def queue(self, statement: bytes, doing: str, done: Callable[[str], None] | None = None) -> None:
+        """Send one statement and do not wait for it: further ones follow at once (libpq's pipeline mode).
+
+        Each is still a message of its own, and whatever else is asked of this wire waits for all of them first. An
+        error may thus be raised by a later call; what came behind it was refused, too.
+
+        :param doing: What it does, for the error.
+        :param done: Called with its command tag once it is through.
+        :raises StatementError: The server refused this statement or one before it.
+        :raises LostError: The connection was lost.
+        """
+        if not self._pending:
+            self._try(self._pgconn.enter_pipeline_mode)
+        self._try(lambda: self._pgconn.send_query_params(statement, []))
+        self._try(self._pgconn.pipeline_sync)
+        self._pending.append((doing, done))
+        self._pending_bytes += len(statement)
+        self._flush()
+        if self._pending_bytes > WINDOW_BYTES:
+            self.settle()
+        elif len(self._pending) >= WINDOW:
+            self.settle(WINDOW // 2)
+
+    def settle(self, most: int = 0) -> None:
+        """Wait until at most that many statements are on their way; for errors see :meth:`queue`."""
+        if not self._pending:
+            return
+        while len(self._pending) > most:
+            doing, done = self._pending[0]
+            try:
+                tag = _fine(self._result())
+            except StatementError as error:
+                error.doing = doing
+                raise
+            self._pending.popleft()
+            self._next_result()  # of the synchronization behind it
+            if done is not None:
+                done(tag)
+        if not self._pending:
+            self._pending_bytes = 0
+            self._try(self._pgconn.exit_pipeline_mode)
 
     def run(self, statement: bytes) -> str:
         """Run one statement and return its command tag, such as `INSERT 0 3`.
@@ -66,10 +117,7 @@ class Wire:
         :raises StatementError: The server refused it.
         :raises LostError: The connection was lost.
         """
-        result = self._send(statement)
-        if result.status not in _FINE:
-            raise WorkError("a statement asked to send or fetch COPY data, which a dump never does")
-        return (result.command_status or b"").decode()
+        return _fine(self._send(statement))
 
     def ask(self, query: bytes) -> list[list[bytes | None]]:
         """Run a query and return its rows as text."""
@@ -98,6 +146,7 @@ class Wire:
             self._connection.cancel_safe(timeout=5)
 
     def _send(self, statement: bytes) -> PGresult:
+        self.settle()
         self._try(lambda: self._pgconn.send_query_params(statement, []))
         return self._result()
 
@@ -108,17 +157,7 @@ class Wire:
         """
         self._flush()
         last: PGresult | None = None
-        while True:
-            while self._pgconn.is_busy():
-                self._wait(select.POLLIN)
-                try:
-                    self._pgconn.consume_input()
-                except psycopg.Error:
-                    # What the server said last is still to be had.
-                    break
-            result = self._pgconn.get_result()
-            if result is None:
-                break
+        while (result := self._next_result()) is not None:
             if last is None or last.status != pq.ExecStatus.FATAL_ERROR:
                 last = result
             if result.status == pq.ExecStatus.COPY_IN:
@@ -128,6 +167,16 @@ class Wire:
         if last.status == pq.ExecStatus.FATAL_ERROR:
             raise self._error(last)
         return last
+
+    def _next_result(self) -> PGresult | None:
+        while self._pgconn.is_busy():
+            self._wait(select.POLLIN)
+            try:
+                self._pgconn.consume_input()
+            except psycopg.Error:
+                # What the server said last is still to be had.
+                break
+        return self._pgconn.get_result()
 
     def _flush(self) -> None:
         while self._try(self._pgconn.flush):
@@ -154,6 +203,13 @@ class Wire:
             field(pq.DiagnosticField.MESSAGE_PRIMARY),
             field(pq.DiagnosticField.MESSAGE_DETAIL),
         )
+
+
+def _fine(result: PGresult) -> str:
+    """Return the command tag of a statement that went well."""
+    if result.status not in _FINE:
+        raise WorkError("a statement asked to send or fetch COPY data, which a dump never does")
+    return (result.command_status or b"").decode()
 
 
 def as_refusal(error: psycopg.Error) -> StatementError | LostError:
