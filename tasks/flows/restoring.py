@@ -36,6 +36,8 @@ _DUPLICATE = frozenset({"42P06", "42P07", "42710", "42723", "42701", "23505"})
 _DEPENDENT = "2BP01"
 _OUT_OF_LOCKS = "53200"
 _NO_LOCK = "55P03"
+# Sessions that gather statistics at once.
+_ANALYZING = 2
 
 
 @dataclass(frozen=True)
@@ -395,8 +397,10 @@ def _analyze(plan: Plan, loader: loading.Loader, report: Report) -> None:
     """Give the planner statistics; a failure does no harm and is only said."""
     report.progress("analyzing", 0, 0, "")
     try:
-        with connected(plan.target, lock_timeout=plan.settings.lock_timeout) as connection:
-            loading.analyze(connection, list(loader.rows))
+        with contextlib.ExitStack() as stack:
+            few = min(_ANALYZING, len(loader.rows))
+            opened = [connected(plan.target, lock_timeout=plan.settings.lock_timeout) for _ in range(few)]
+            loading.analyze([stack.enter_context(each) for each in opened], loader.rows)
     except (TaskError, psycopg.Error) as error:
         report.warn(f"The restore is committed, but ANALYZE failed: {plan.target.scrub(str(error))}")
 

@@ -7,8 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from psycopg import sql
-
+from .. import process
 from ..archive.statements import Action, qualified
 from ..errors import WorkError
 from . import counting, privileges
@@ -384,11 +383,24 @@ def rules(connection: Connection, *, owners: bool, privileges: bool, strict: boo
     )
 
 
-def analyze(connection: Connection, keys: Sequence[tuple[str, str]]) -> None:
-    """Give the planner statistics of tables that were filled."""
-    if keys:
-        names = sql.SQL(", ").join(sql.Identifier(*(part for part in key if part)) for key in keys)
-        connection.execute(sql.SQL("ANALYZE {}").format(names))
+def analyze(connections: Sequence[Connection], rows: Mapping[tuple[str, str], int]) -> None:
+    """Give the planner statistics of tables that were filled, in several sessions at once.
+
+    :param rows: How many rows each got: the largest come first, each where least is to be done.
+    """
+    wires = [Wire(connection) for connection in connections]
+    todo = dict.fromkeys(wires, 0)
+    try:
+        for key in sorted(rows, key=lambda each: (-rows[each], each)):
+            wire = min(todo, key=todo.__getitem__)
+            todo[wire] += rows[key] + 1
+            wire.queue(b"ANALYZE %s" % counting.quoted(key), f"ANALYZE {_shown(key)}")
+        for wire in wires:
+            wire.settle()
+    except process.Interruption:
+        for wire in wires:
+            wire.cancel()
+        raise
 
 
 def check_sequences(wire: Wire, expected: Mapping[tuple[str, str], tuple[int, bool]]) -> None:
