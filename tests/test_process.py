@@ -76,6 +76,21 @@ def test_output_comes_byte_for_byte() -> None:
     assert code == 3
 
 
+def test_read_gives_all_of_it_in_few_pieces() -> None:
+    """A program that writes page by page is read in larger pieces, to its end, and byte for byte."""
+    script = "import os; [os.write(1, bytes([at % 256]) * 4096) for at in range(4000)]; os.write(1, b'end')"
+    pieces: list[bytes] = []
+
+    with Child([sys.executable, "-c", script]) as child:
+        while piece := child.read(1 << 20):
+            pieces.append(piece)
+        code = child.wait()
+
+    assert code == 0
+    assert b"".join(pieces) == b"".join(bytes([at % 256]) * 4096 for at in range(4000)) + b"end"
+    assert len(pieces) < 1000
+
+
 def test_standard_error_never_blocks_the_program() -> None:
     """Megabytes of it are drained while nobody looks; the last lines are kept."""
     with shell(

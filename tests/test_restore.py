@@ -905,7 +905,8 @@ def test_restore_names_who_is_in_the_way_when_a_lock_is_not_free(shop: Database,
         began = time.monotonic()
         result = project.inv("db.restore", "--clean", "--yes", env={"INVOKE_DB_LOCK_TIMEOUT": "500ms"})
 
-    assert time.monotonic() - began < 5
+    # Half a second was allowed; the rest is for a busy machine. It would be for ever.
+    assert time.monotonic() - began < 60
     assert result.returncode == 4
     assert f"pid {pid}, user {SUPERUSER}, application the app" in result.stderr
     assert "is as it was" in result.stderr

@@ -1,0 +1,114 @@
+"""Statements on their way: their order, their errors and their limits, on a real server."""
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+from tasks.postgres.loading import analyze
+from tasks.postgres.session import connected
+from tasks.postgres.target import sanitize
+from tasks.postgres.wire import WINDOW, WINDOW_BYTES, LostError, StatementError, Wire
+from tests.support import Database
+
+
+@contextlib.contextmanager
+def opened(database: Database) -> Iterator[Wire]:
+    """Open a session of ours."""
+    with connected(sanitize(database.url)) as connection:
+        connection.execute("SET search_path = public")
+        yield Wire(connection)
+
+
+def test_queued_statements_run_in_order_and_give_their_tags_in_order(database: Database) -> None:
+    """However many are on their way, each runs behind the one before it, and tells what it did."""
+    tags: list[str] = []
+
+    with opened(database) as wire:
+        wire.queue(b"CREATE TABLE t (id int PRIMARY KEY)", "CREATE TABLE t", tags.append)
+        for count in range(1, 3 * WINDOW):
+            statement = b"INSERT INTO t SELECT (SELECT coalesce(max(id), 0) FROM t) + i FROM generate_series(1, %d) i"
+            wire.queue(statement % count, f"INSERT {count}", tags.append)
+        rows = wire.ask(b"SELECT count(*) FROM t")
+
+    assert tags == ["CREATE TABLE", *(f"INSERT 0 {count}" for count in range(1, 3 * WINDOW))]
+    assert rows == [[str(sum(range(1, 3 * WINDOW))).encode()]]
+
+
+def test_an_error_names_its_statement_and_nothing_behind_it_is_done(database: Database) -> None:
+    """In a transaction, what came behind a refused statement was refused, too, and its tags are never given."""
+    tags: list[str] = []
+
+    with opened(database) as wire:
+        wire.run(b"CREATE TABLE t (id int)")
+        wire.run(b"BEGIN")
+        wire.queue(b"INSERT INTO t VALUES (1)", "the first", tags.append)
+        wire.queue(b"INSERT INTO t VALUES ('x')", "the wrong one", tags.append)
+        wire.queue(b"INSERT INTO t VALUES (2)", "the one behind", tags.append)
+        with pytest.raises(StatementError) as caught:
+            wire.settle()
+
+    assert (caught.value.doing, caught.value.sqlstate) == ("the wrong one", "22P02")
+    assert tags == ["INSERT 0 1"]
+    assert database.scalar("SELECT count(*) FROM t") == 0
+
+
+def test_what_is_asked_or_copied_waits_for_what_is_queued(database: Database) -> None:
+    """A COPY and a query behind queued statements see what these did, and go on as ever."""
+    with opened(database) as wire:
+        wire.queue(b"CREATE TABLE t (id int)", "CREATE TABLE t")
+        wire.copy(b"COPY t FROM stdin")
+        wire.data(b"1\n2\n")
+        taken = wire.end_of_data()
+        wire.queue(b"INSERT INTO t VALUES (3)", "INSERT t")
+        found = wire.ask(b"SELECT sum(id) FROM t")
+
+    assert taken == 2
+    assert found == [[b"6"]]
+
+
+def test_statements_larger_than_the_window_pass(database: Database) -> None:
+    """Neither side waits for the other for ever where a statement, and its answer, fill every buffer between them."""
+    with opened(database) as wire:
+        for _ in range(4):
+            wire.queue(b"DO $$ BEGIN RAISE WARNING '%', repeat('x', 200000); END $$", "DO")
+            wire.queue(b"SELECT '%s'" % (b"y" * WINDOW_BYTES), "SELECT")
+        wire.settle()
+        assert wire.ask(b"SELECT 1") == [[b"1"]]
+
+
+def test_a_lost_connection_is_told_whatever_is_on_its_way(database: Database) -> None:
+    """A backend that is ended in the middle is a lost connection, not a hang."""
+    with opened(database) as wire:
+        (row,) = wire.ask(b"SELECT pg_backend_pid()")
+        wire.queue(b"SELECT pg_sleep(0.2)", "SELECT")
+        wire.queue(b"SELECT pg_terminate_backend(%s)" % (row[0] or b""), "SELECT")
+        wire.queue(b"SELECT 1", "SELECT")
+        with pytest.raises(LostError):
+            wire.settle()
+
+
+def test_a_statement_that_asks_for_rows_of_copy_is_refused(database: Database) -> None:
+    """A COPY that was queued as something else never feeds what follows to the server as rows."""
+    database.execute("CREATE TABLE t (a text)")
+
+    with opened(database) as wire:
+        wire.run(b"BEGIN")
+        with pytest.raises(Exception, match=r"(?i)copy|pipeline|lost"):  # noqa: PT012 - either may notice it
+            wire.queue(b"COPY t FROM stdin", "COPY")
+            wire.queue(b"INSERT INTO t VALUES ('later')", "INSERT")
+            wire.settle()
+
+    assert database.scalar("SELECT count(*) FROM t") == 0
+
+
+def test_analyze_in_two_sessions_reaches_every_table(database: Database) -> None:
+    """Each table gets its statistics once, whichever session's share it falls to."""
+    database.execute("".join(f"CREATE TABLE t{at} AS SELECT generate_series(1, {at + 1}) id; " for at in range(150)))
+    url = sanitize(database.url)
+
+    with connected(url) as one, connected(url) as other:
+        analyze([one, other], {("public", f"t{at}"): at + 1 for at in range(150)})
+
+    counted = "SELECT count(*) FROM pg_class WHERE relname ~ '^t[0-9]+$' AND reltuples > 0"
+    assert database.scalar(counted) == 150
