@@ -6,7 +6,7 @@
 
 from invoke.collection import Collection
 
-from . import db, demo, pg
+from . import bench, db, demo, pg
 from .defaults import DEFAULTS
 
 _DUMPS = (db.doctor, db.url, db.dump, db.gzip, db.gunzip, db.list_, db.inspect)
@@ -17,8 +17,10 @@ ns = Collection(database, server)
 # On each collection itself, so that it holds in another project's namespace too.
 for each in (database, server, ns):
     each.configure({"db": DEFAULTS})
-# The example application lies in the repository, not in the wheel.
+# The example application and the benchmarks lie in the repository, not in the wheel.
 if demo.JOURNAL.is_dir():
     ns.add_task(demo.demo)
+if bench.BENCHMARKS.is_dir():
+    ns.add_task(bench.bench)
 
 __all__ = ["database", "ns", "server"]

@@ -209,19 +209,23 @@ class Server:
     _watchdog: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @classmethod
-    def launch(cls, major: int, bin_dir: Path) -> "Server":
+    def launch(
+        cls, major: int, bin_dir: Path, *, where: Path | None = None, configuration: str = _CONFIGURATION
+    ) -> "Server":
         """Make a cluster and start it.
 
+        :param where: The folder below which it lies, instead of `clusters_dir()`.
+        :param configuration: What is added to `postgresql.conf`; `{socket_dir}` is filled in.
         :raises ServerSetupError: it does not start; its log's end is in the message.
         """
-        root = Path(tempfile.mkdtemp(prefix=f"pg{major}-", dir=clusters_dir()))
+        root = Path(tempfile.mkdtemp(prefix=f"pg{major}-", dir=where or clusters_dir()))
         account = server_account()
         if account.user is not None and account.group is not None:
             os.chown(root, account.user, account.group)
         server = cls(major, bin_dir, root, free_port())
         server._watchdog = server._popen("sh", "-c", _WATCHDOG, "sh", str(root), str(bin_dir))
         try:
-            server._initdb()
+            server._initdb(configuration)
             server._start_somewhere()
             with server.connect() as connection:
                 connection.execute(f"CREATE ROLE {OWNER} LOGIN PASSWORD '{PASSWORD}'".encode())
@@ -321,7 +325,7 @@ class Server:
                 extra_groups=account.extra_groups,
             )
 
-    def _initdb(self) -> None:
+    def _initdb(self, configuration: str) -> None:
         secret = self.root / "password"
         secret.write_text(PASSWORD + "\n", encoding="utf-8")
         # The folder above is closed to others; root wrote the file and another account reads it.
@@ -341,7 +345,7 @@ class Server:
         if process.returncode != 0:
             raise ServerSetupError(f"initdb {self.major} failed: {self.log.read_text(errors='replace')}")
         with (self.data_dir / "postgresql.conf").open("a") as file:
-            file.write(_CONFIGURATION.format(socket_dir=self.socket_dir))
+            file.write(configuration.format(socket_dir=self.socket_dir))
 
     def _start_somewhere(self) -> None:
         # Someone else may take the port between our look and the server's start.

@@ -1,0 +1,145 @@
+"""What is measured: every command as one would type it, ours and the others'."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+FILLED = "over a filled database"
+EMPTY = "into an empty database"
+CHEAP = 7
+
+
+@dataclass(frozen=True)
+class Case:
+    """One command on one database.
+
+    :ivar kind: `dump`, `restore`, `verify`, `gzip` or `list`: what it is compared within.
+    :ivar slug: Its name in the results, which `--only` looks at.
+    :ivar command: What is typed; for a shell, unless it is ours.
+    :ivar inputs: Files of :data:`INPUTS` that lie there before it starts.
+    :ivar target: For a restore: :data:`FILLED` or :data:`EMPTY`, the state of the database before it.
+    :ivar reference: The one that the others of its kind are compared with.
+    :ivar compresses: It is a pg_dump with compression, and counts as a peer of `db.dump --gzip`.
+    :ivar repeats: Times that it is measured in each round.
+    :ivar status: The exit status that it must have.
+    """
+
+    kind: str
+    slug: str
+    command: str
+    inputs: tuple[str, ...] = ()
+    target: str = ""
+    reference: bool = False
+    compresses: bool = False
+    repeats: int = 1
+    status: int = 0
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is one of ours, and so started without a shell."""
+        return self.command.startswith("inv ")
+
+    @property
+    def shown(self) -> str:
+        """The command, and for a restore what it meets."""
+        return f"{self.command} ({self.target})" if self.target else self.command
+
+
+# How the files come about that restores begin with; ours get their manifest beside them.
+INPUTS = {
+    "f.sql.gz": "pg_dump | gzip > f.sql.gz",
+    "f.dump": "pg_dump -Fc -f f.dump",
+    "f.dir": "pg_dump -Fd -j2 -Z zstd:1 -f f.dir",
+    "inserts.sql.gz": "pg_dump --inserts | gzip > inserts.sql.gz",
+    "ours.sql": "inv db.dump --file=dumps/ours.sql",
+    "ours.sql.gz": "inv db.dump --file=dumps/ours.sql.gz",
+    "ours.sql.zst": "inv db.dump --file=dumps/ours.sql.zst",
+}
+
+_CLEAN = "inv db.restore --clean --yes"
+_OURS_DUMP = Case("dump", "dump-ours-gzip", "inv db.dump --gzip", reference=True)
+_OURS_ZSTD = Case("dump", "dump-ours-zstd", "inv db.dump --zstd")
+_THEN_GZIP = Case("dump", "dump-then-gzip", "pg_dump > f.sql && gzip f.sql")
+_CUSTOM_Z1 = Case("dump", "dump-custom-z1", "pg_dump -Fc -Z1 -f f.dump", compresses=True)
+_DIRECTORY = Case("dump", "dump-directory", "pg_dump -Fd -j2 -Z zstd:1 -f f.dir", compresses=True)
+_DUMPS = (
+    _OURS_DUMP,
+    _OURS_ZSTD,
+    Case("dump", "dump-ours-plain", "inv db.dump"),
+    Case("dump", "dump-ours-checksums", "inv db.dump --gzip --checksums"),
+    Case("dump", "dump-discard", "pg_dump > /dev/null"),
+    Case("dump", "dump-plain", "pg_dump > f.sql"),
+    _THEN_GZIP,
+    Case("dump", "dump-pipe-gzip", "pg_dump | gzip > f.sql.gz", compresses=True),
+    Case("dump", "dump-plain-zstd", "pg_dump -Z zstd:1 -f f.sql.zst", compresses=True),
+    Case("dump", "dump-custom", "pg_dump -Fc -f f.dump", compresses=True),
+    _CUSTOM_Z1,
+    Case("dump", "dump-custom-zstd", "pg_dump -Fc -Z zstd:1 -f f.dump", compresses=True),
+    _DIRECTORY,
+    Case("dump", "dump-dbbackup", "python -m benchmarks.dbbackup default f.psql.bin"),
+    Case("dump", "dump-dbbackup-compress", "python -m benchmarks.dbbackup compress f.psql.gz"),
+)
+
+
+def _restore(slug: str, command: str, file: str, target: str = EMPTY) -> Case:
+    return Case("restore", slug, command, inputs=(file,), target=target)
+
+
+_OURS_RESTORE = replace(
+    _restore("restore-ours", f"{_CLEAN} --no-backup --file=ours.sql.gz", "ours.sql.gz", FILLED), reference=True
+)
+_OURS_EMPTY = _restore("restore-ours-empty", f"{_CLEAN} --no-backup --file=ours.sql.gz", "ours.sql.gz")
+_PIPE_PSQL = _restore("restore-pipe-psql", "gunzip -c f.sql.gz | psql -q", "f.sql.gz")
+_DIRECTORY_J2 = _restore("restore-directory-j2", "pg_restore -j2 -d target f.dir", "f.dir")
+_RESTORES = (
+    _OURS_RESTORE,
+    _OURS_EMPTY,
+    _restore("restore-ours-zstd", f"{_CLEAN} --no-backup --file=ours.sql.zst", "ours.sql.zst", FILLED),
+    _restore("restore-ours-backup", f"{_CLEAN} --file=ours.sql.gz", "ours.sql.gz", FILLED),
+    _restore("restore-gunzip-psql", "gunzip f.sql.gz && psql -q -f f.sql", "f.sql.gz"),
+    _PIPE_PSQL,
+    _restore("restore-pipe-psql-1", "gunzip -c f.sql.gz | psql -q -1", "f.sql.gz"),
+    _restore("restore-custom", "pg_restore -d target f.dump", "f.dump"),
+    _restore("restore-custom-j2", "pg_restore -j2 -d target f.dump", "f.dump"),
+    _DIRECTORY_J2,
+)
+_SHORT = (
+    *(_OURS_DUMP, _OURS_ZSTD, _THEN_GZIP, _CUSTOM_Z1, _DIRECTORY),
+    *(_OURS_RESTORE, _OURS_EMPTY, _PIPE_PSQL, _DIRECTORY_J2),
+)
+_INSERTS = (
+    replace(
+        _restore("restore-ours", f"{_CLEAN} --no-backup --file=inserts.sql.gz", "inserts.sql.gz"), reference=True
+    ),
+    _restore("restore-pipe-psql", "gunzip -c inserts.sql.gz | psql -q", "inserts.sql.gz"),
+    _restore("restore-pipe-psql-1", "gunzip -c inserts.sql.gz | psql -q -1", "inserts.sql.gz"),
+)
+_NOTHING = (
+    Case("dump", "dump-ours-plain", "inv db.dump", reference=True, repeats=CHEAP),
+    Case("dump", "dump-plain", "pg_dump > f.sql", repeats=CHEAP),
+    Case("list", "list-ours", "inv --list", reference=True, repeats=2 * CHEAP),
+    # Invoke itself says that there are no tasks, and ends with 1.
+    Case("list", "list-none", "inv --search-root=none --list", repeats=2 * CHEAP, status=1),
+)
+CASES: dict[str, tuple[Case, ...]] = {
+    "journal": (
+        *_DUMPS,
+        *_RESTORES,
+        Case("verify", "verify-ours", "inv db.verify --file=ours.sql.gz", inputs=("ours.sql.gz",), reference=True),
+        Case("gzip", "gzip-ours", "inv db.gzip --file=ours.sql", inputs=("ours.sql",), reference=True),
+    ),
+    "tenth": (_OURS_DUMP, _OURS_RESTORE),
+    "many": _SHORT,
+    "huge": _SHORT,
+    "wide": _SHORT,
+    "inserts": _INSERTS,
+    "empty": _NOTHING,
+}
+
+
+def chosen(database: str, only: tuple[str, ...]) -> tuple[Case, ...]:
+    """Choose the commands of a database.
+
+    :param only: Words, of which a command's slug must hold one; none for all.
+    """
+    return tuple(case for case in CASES[database] if not only or any(word in case.slug for word in only))

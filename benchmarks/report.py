@@ -1,0 +1,140 @@
+"""Writes docs/performance.md and its pictures from a result: `uv run python -m benchmarks.report RESULT`."""
+
+from __future__ import annotations
+
+import sys
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING
+
+from . import results
+from .figures import figures, targets
+from .showing import HEADINGS, KINDS, cells, met
+
+if TYPE_CHECKING:
+    from .figures import Figures
+    from .results import Result
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+# The text around the numbers, and what a run cannot know: edit it there, not in docs/.
+TEMPLATE = Path(__file__).resolve().parent / "performance.md"
+PICTURED = {"dump": "Dumping the journal, seconds", "restore": "Restoring the journal, seconds"}
+_DATABASES = {
+    "journal": "the example application, with all its types, indexes and foreign keys",
+    "tenth": "the same at a tenth of the rows",
+    "many": "many small tables",
+    "huge": "one huge table of narrow rows",
+    "wide": "large values: three in four incompressible bytes (64 KB), the rest text",
+    "inserts": "a dump of INSERT statements, restored",
+    "empty": "nothing in it: only the overhead shows",
+}
+_BAR, _GAP, _LABEL, _WIDTH = 18, 8, 470, 960
+
+
+def main(source: Path, folder: Path = DOCS) -> list[Path]:
+    """Write the document and its pictures, and return their paths.
+
+    :param source: A file of `benchmarks/results`.
+    :param folder: Where they go.
+    """
+    result = results.load(source)
+    written = []
+    for kind, title in PICTURED.items():
+        if found := figures(result, "journal", kind):
+            written.append(folder / picture(kind))
+            written[-1].write_text(bars(title, found), encoding="utf-8")
+    written.append(folder / "performance.md")
+    written[-1].write_text(document(result, source.name), encoding="utf-8")
+    return written
+
+
+def picture(kind: str) -> str:
+    """Name the file of a picture."""
+    return f"performance-{kind}.svg"
+
+
+def document(result: Result, name: str) -> str:
+    """Fill the template.
+
+    :param name: The result's file name.
+    """
+    pictures = [f"![{title}]({picture(kind)})" for kind, title in PICTURED.items() if figures(result, "journal", kind)]
+    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        command=result.command,
+        result=f"benchmarks/results/{name}",
+        made=result.made,
+        rounds=_times(result.rounds),
+        targets="\n".join(_targets(result)),
+        pictures="\n\n".join(pictures),
+        tables="\n".join(_tables(result)),
+        machine="\n".join(_pairs(("", ""), result.machine)),
+        settings="\n".join(_pairs(("setting", "value"), result.settings)),
+    )
+
+
+def bars(title: str, found: list[Figures]) -> str:
+    """Draw horizontal bars as SVG, ours in colour, the least and the most as a line."""
+    height = 44 + len(found) * (_BAR + _GAP)
+    scale = (_WIDTH - _LABEL - 90) / max(each.most for each in found)
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img">',
+        f"<title>{escape(title)}</title>",
+        f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
+        '<g font-family="ui-monospace, Menlo, Consolas, monospace" font-size="11" fill="#1f2328">',
+        f'<text x="12" y="22" font-family="sans-serif" font-size="14" font-weight="bold">{escape(title)}</text>',
+    ]
+    for number, each in enumerate(found):
+        y = 36 + number * (_BAR + _GAP)
+        end = _LABEL + each.median * scale
+        colour = "#1a7f37" if each.measured.ours else "#8c959f"
+        middle = y + _BAR / 2
+        lines += [
+            f'<text x="{_LABEL - 8}" y="{middle + 4:.0f}" text-anchor="end">{escape(_short(each.measured.shown))}</text>',
+            f'<rect x="{_LABEL}" y="{y}" width="{end - _LABEL:.1f}" height="{_BAR}" fill="{colour}"/>',
+            f'<path d="M{_LABEL + each.least * scale:.1f} {middle}H{_LABEL + each.most * scale:.1f}" stroke="#1f2328"/>',
+            f'<text x="{_LABEL + each.most * scale + 8:.1f}" y="{middle + 4:.0f}">{each.median:.1f}</text>',
+        ]
+    return "\n".join([*lines, "</g>", "</svg>", ""])
+
+
+def _short(shown: str) -> str:
+    # A label has room for 70 letters; what says nothing about the way goes.
+    return shown.replace(" --yes", "").replace(" --file=ours.sql", " …")[:70]
+
+
+def _targets(result: Result) -> list[str]:
+    lines = ["| what | at least, or at most | measured | |", "|---|---|---|---|"]
+    return lines + [f"| {each.what} | {each.wanted} | {each.measured} | {met(each.met)} |" for each in targets(result)]
+
+
+def _tables(result: Result) -> list[str]:
+    lines = []
+    for database, contents in result.databases.items():
+        of = f"{contents.tables:,} tables, {contents.rows:,} rows, {contents.bytes / 1e6:,.0f} MB at the server"
+        lines += [f"### {database}", "", f"{_DATABASES[database].capitalize()}; {of}.", ""]
+        for kind in KINDS:
+            if found := figures(result, database, kind):
+                lines += _table(kind, found)
+    return lines
+
+
+def _table(kind: str, found: list[Figures]) -> list[str]:
+    lines = [f"| {kind} | {' | '.join(HEADINGS)} |", f"|---|{'---:|' * len(HEADINGS)}"]
+    for each in found:
+        shown = f"`{each.measured.shown}`".replace("|", "\\|")
+        lines.append(f"| {f'**{shown}**' if each.measured.ours else shown} | {' | '.join(cells(each))} |")
+    return [*lines, ""]
+
+
+def _pairs(headings: tuple[str, str], pairs: dict[str, str]) -> list[str]:
+    return [f"| {' | '.join(headings)} |", "|---|---|", *(f"| {name} | {value} |" for name, value in pairs.items())]
+
+
+def _times(number: int) -> str:
+    return {1: "once", 2: "twice"}.get(number, f"{number} times")
+
+
+if __name__ == "__main__":
+    for path in main(Path(sys.argv[1])):
+        print(path.name)
