@@ -75,7 +75,8 @@ def measure(options: Options, *, say: Callable[[str], None]) -> results.Result:
         settings = machine.settings(server)
         say(f"PostgreSQL {described['PostgreSQL']} on {described['file system']}, {described['processor']}.")
         say(", ".join(f"{name} = {value}" for name, value in settings.items()))
-        built, measured = {}, []
+        built: dict[str, results.Contents] = {}
+        measured: list[results.Measured] = []
         for name in options.databases:
             if cases := commands.chosen(name, options.only):
                 one = _Database(server, folder, databases.build(server, name, options.scale), say)
@@ -138,8 +139,8 @@ class _Database:
         for number in range(rounds):
             first = number * len(cases) // rounds
             for case in cases[first:] + cases[:first]:
-                for _ in range(case.repeats):
-                    samples[case.slug].append(self._sample(case, number + 1))
+                for repeat in range(case.repeats):
+                    samples[case.slug].append(self._sample(case, number + 1, settle=repeat == 0))
                 last = samples[case.slug][-1].seconds
                 self.say(f"  round {number + 1} of {rounds}: {last:7.2f} s  {case.shown}")
         for case in cases:
@@ -181,15 +182,16 @@ class _Database:
             shutil.copytree(self._inputs / name, folder, dirs_exist_ok=True)
         return folder
 
-    def _sample(self, case: Case, number: int) -> results.Sample:
+    def _sample(self, case: Case, number: int, *, settle: bool) -> results.Sample:
         """Measure a command once, everything around it untimed."""
         folder = self._laid_out(case.inputs)
         if case.target:
             databases.create(self.server, TARGET, self.built.name if case.target == commands.FILLED else "template0")
-        # What came before is on disk, so that nobody pays for another's writes.
-        with self.server.connect() as connection:
-            connection.execute("CHECKPOINT")
-        os.sync()
+        if settle:
+            # What came before is on disk, so that nobody pays for another's writes.
+            with self.server.connect() as connection:
+                connection.execute("CHECKPOINT")
+            os.sync()
         before = self._wal()
         used = self._run(case.command, folder, TARGET if case.target else self.built.name, status=case.status)
         wal = self._wal() - before

@@ -108,9 +108,7 @@ _SHORT = (
     *(_OURS_RESTORE, _OURS_EMPTY, _PIPE_PSQL, _DIRECTORY_J2),
 )
 _INSERTS = (
-    replace(
-        _restore("restore-ours", f"{_CLEAN} --no-backup --file=inserts.sql.gz", "inserts.sql.gz"), reference=True
-    ),
+    replace(_restore("restore-ours", f"{_CLEAN} --no-backup --file=inserts.sql.gz", "inserts.sql.gz"), reference=True),
     _restore("restore-pipe-psql", "gunzip -c inserts.sql.gz | psql -q", "inserts.sql.gz"),
     _restore("restore-pipe-psql-1", "gunzip -c inserts.sql.gz | psql -q -1", "inserts.sql.gz"),
 )

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 JOURNAL = Path(__file__).resolve().parent.parent / "examples" / "journal"
 MANY = 2_000
-_COUNTED = "r", "p", "m"
 _OWN = "n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_%'"
 _SHAPE = f"""
 SELECT (SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
@@ -38,7 +37,8 @@ _WIDE = """
 CREATE TABLE attachment (id bigint PRIMARY KEY, name text NOT NULL, content bytea, body text);
 INSERT INTO attachment
 SELECT i, 'file ' || i,
-    CASE WHEN i % 4 > 0 THEN decode((SELECT string_agg(md5(i || ':' || k), '') FROM generate_series(1, 4096) AS k), 'hex') END,
+    CASE WHEN i % 4 > 0 THEN decode(
+        (SELECT string_agg(md5(i || ':' || k), '') FROM generate_series(1, 4096) AS k), 'hex') END,
     CASE WHEN i % 4 = 0 THEN repeat('Nothing of note happened on day ' || i || E'.\\n', 1600) END
 FROM generate_series(1::bigint, {}) AS i;
 """
@@ -112,15 +112,14 @@ def shape(server: Server, name: str) -> Shape:
     with server.connect(name) as connection:
         tables = connection.execute(
             f"SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-            f"WHERE {_OWN} AND c.relkind = ANY(%s) ORDER BY 1, 2".replace("\\_%'", "\\_%%'"),
-            [list(_COUNTED)],
+            f"WHERE {_OWN} AND c.relkind IN ('r', 'p', 'm') ORDER BY 1, 2".encode()
         ).fetchall()
         rows = {}
         for schema, table in tables:
             query = sql.SQL("SELECT count(*) FROM ONLY {}").format(sql.Identifier(schema, table))
             counted = connection.execute(query).fetchone()
             rows[f"{schema}.{table}"] = counted[0] if counted else -1
-        others = connection.execute(_SHAPE).fetchone()
+        others = connection.execute(_SHAPE.encode()).fetchone()
     return Shape(rows, *(others or (-1, -1, -1)))
 
 

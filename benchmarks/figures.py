@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 PARALLEL = ("restore-custom-j2", "restore-directory-j2")
 MEMORY = 120
+_DUMP = "`inv db.dump --gzip`"
+_CLEAN = "`inv db.restore --clean`"
 
 
 @dataclass(frozen=True)
@@ -88,19 +90,22 @@ def targets(result: Result) -> list[Target]:
     peers = _fastest([each for each in result.of("journal", "dump") if each.compresses])
     parallel = _fastest([each for each in result.of("journal", "restore") if each.slug in PARALLEL])
     psql = result.get("journal", "restore-gunzip-psql")
+    then_gzip = result.get("journal", "dump-then-gzip")
+    clean_psql = f"{_CLEAN} over a filled database, against `gunzip` then `psql` into an empty one"
+    clean_parallel = f"{_CLEAN} over a filled database, against the faster `pg_restore -j2` into an empty one"
     return [
-        _faster("`inv db.dump --gzip`, against `pg_dump` then `gzip`", 5, dump, result.get("journal", "dump-then-gzip")),
-        _faster("the same, against the fastest pg_dump with compression", 0.95, dump, peers),
-        _faster("`inv db.restore --clean` over a filled database, against `gunzip` then `psql` into an empty one", 1.3, clean, psql),
+        _faster(f"{_DUMP}, against `pg_dump` then `gzip`", 5, dump, then_gzip),
+        _faster(f"{_DUMP}, against the fastest pg_dump with compression", 0.95, dump, peers),
+        _faster(clean_psql, 1.3, clean, psql),
         _faster("the same, both into an empty one", 1.3, empty, psql),
-        _faster("`inv db.restore --clean` over a filled database, against the faster `pg_restore -j2` into an empty one", 0.95, clean, parallel),
+        _faster(clean_parallel, 0.95, clean, parallel),
         _faster("the same, both into an empty one", 0.95, empty, parallel),
         _verify(result, dump),
         _overhead(result),
         _list(result),
         _memory(result),
-        _cpu_per_row(result, "dump-ours-gzip", "`inv db.dump --gzip`"),
-        _cpu_per_row(result, "restore-ours", "`inv db.restore --clean`"),
+        _cpu_per_row(result, "dump-ours-gzip", _DUMP),
+        _cpu_per_row(result, "restore-ours", _CLEAN),
     ]
 
 
@@ -113,13 +118,14 @@ def _faster(what: str, times: float, ours: Measured | None, peer: Measured | Non
     if ours is None or peer is None:
         return _unmeasured(what, wanted)
     ratio = median(peer) / median(ours)
-    return Target(what, wanted, f"{ratio:.2f} ({median(ours):.2f} s; {median(peer):.2f} s, `{peer.shown}`)", ratio >= times)
+    measured = f"{ratio:.2f} ({median(ours):.2f} s; {median(peer):.2f} s, `{peer.shown}`)"
+    return Target(what, wanted, measured, ratio >= times)
 
 
 def _verify(result: Result, dump: Measured | None) -> Target:
     verify = result.get("journal", "verify-ours")
     rows = f"{result.databases['journal'].rows:,} rows" if "journal" in result.databases else "the journal"
-    what, wanted = f"`inv db.verify` of {rows}, against `inv db.dump --gzip`", "a tenth of the dump"
+    what, wanted = f"`inv db.verify` of {rows}, against {_DUMP}", "a tenth of the dump"
     if verify is None or dump is None:
         return _unmeasured(what, wanted)
     share = median(verify) / median(dump)

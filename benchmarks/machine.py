@@ -14,11 +14,28 @@ if TYPE_CHECKING:
     from tests.servers import Server
 
 LIBRARIES = ("invoke", "psycopg", "psycopg-binary", "isal", "backports.zstd", "rich")
-SETTINGS = """
-    fsync full_page_writes synchronous_commit data_checksums wal_level max_wal_size checkpoint_timeout wal_compression
-    shared_buffers work_mem maintenance_work_mem max_parallel_maintenance_workers max_parallel_workers
-    max_worker_processes io_method autovacuum jit max_connections max_locks_per_transaction server_encoding
-""".split()
+SETTINGS = [
+    "fsync",
+    "full_page_writes",
+    "synchronous_commit",
+    "data_checksums",
+    "wal_level",
+    "max_wal_size",
+    "checkpoint_timeout",
+    "wal_compression",
+    "shared_buffers",
+    "work_mem",
+    "maintenance_work_mem",
+    "max_parallel_maintenance_workers",
+    "max_parallel_workers",
+    "max_worker_processes",
+    "io_method",
+    "autovacuum",
+    "jit",
+    "max_connections",
+    "max_locks_per_transaction",
+    "server_encoding",
+]
 
 
 def describe(folder: Path, bin_dir: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from . import results
 from .figures import figures, targets
-from .showing import HEADINGS, KINDS, cells, met
+from .showing import HEADINGS, KINDS, cells, met, short
 
 if TYPE_CHECKING:
     from .figures import Figures
@@ -29,7 +29,9 @@ _DATABASES = {
     "inserts": "a dump of INSERT statements, restored",
     "empty": "nothing in it: only the overhead shows",
 }
-_BAR, _GAP, _LABEL, _WIDTH = 18, 8, 470, 960
+_BAR, _GAP, _LABEL, _WIDTH = 18, 8, 390, 960
+# Of 11 pixels, in the width of a label.
+_LETTERS = 56
 
 
 def main(source: Path, folder: Path = DOCS) -> list[Path]:
@@ -89,23 +91,22 @@ def bars(title: str, found: list[Figures]) -> str:
         end = _LABEL + each.median * scale
         colour = "#1a7f37" if each.measured.ours else "#8c959f"
         middle = y + _BAR / 2
+        least, most = (_LABEL + seconds * scale for seconds in (each.least, each.most))
+        label = escape(short(each.measured.shown, _LETTERS))
         lines += [
-            f'<text x="{_LABEL - 8}" y="{middle + 4:.0f}" text-anchor="end">{escape(_short(each.measured.shown))}</text>',
+            f'<text x="{_LABEL - 8}" y="{middle + 4:.0f}" text-anchor="end">{label}</text>',
             f'<rect x="{_LABEL}" y="{y}" width="{end - _LABEL:.1f}" height="{_BAR}" fill="{colour}"/>',
-            f'<path d="M{_LABEL + each.least * scale:.1f} {middle}H{_LABEL + each.most * scale:.1f}" stroke="#1f2328"/>',
-            f'<text x="{_LABEL + each.most * scale + 8:.1f}" y="{middle + 4:.0f}">{each.median:.1f}</text>',
+            f'<path d="M{least:.1f} {middle}H{most:.1f}" stroke="#1f2328"/>',
+            f'<text x="{most + 8:.1f}" y="{middle + 4:.0f}">{each.median:.1f}</text>',
         ]
     return "\n".join([*lines, "</g>", "</svg>", ""])
 
 
-def _short(shown: str) -> str:
-    # A label has room for 70 letters; what says nothing about the way goes.
-    return shown.replace(" --yes", "").replace(" --file=ours.sql", " …")[:70]
-
-
 def _targets(result: Result) -> list[str]:
     lines = ["| what | at least, or at most | measured | |", "|---|---|---|---|"]
-    return lines + [f"| {each.what} | {each.wanted} | {each.measured} | {met(each.met)} |" for each in targets(result)]
+    return lines + [
+        f"| {each.what} | {each.wanted} | {_escaped(each.measured)} | {met(each.met)} |" for each in targets(result)
+    ]
 
 
 def _tables(result: Result) -> list[str]:
@@ -122,9 +123,13 @@ def _tables(result: Result) -> list[str]:
 def _table(kind: str, found: list[Figures]) -> list[str]:
     lines = [f"| {kind} | {' | '.join(HEADINGS)} |", f"|---|{'---:|' * len(HEADINGS)}"]
     for each in found:
-        shown = f"`{each.measured.shown}`".replace("|", "\\|")
+        shown = _escaped(f"`{each.measured.shown}`")
         lines.append(f"| {f'**{shown}**' if each.measured.ours else shown} | {' | '.join(cells(each))} |")
     return [*lines, ""]
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|")
 
 
 def _pairs(headings: tuple[str, str], pairs: dict[str, str]) -> list[str]:

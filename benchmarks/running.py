@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import signal
 import subprocess
 import threading
 import time
@@ -88,7 +90,7 @@ def _started(
         yield process
     finally:
         if process.returncode is None:
-            os.killpg(process.pid, 15)
+            os.killpg(process.pid, signal.SIGTERM)
             process.wait()
 
 
@@ -139,8 +141,9 @@ class _Watch:
 
 def _memory(pid: int) -> tuple[str, int]:
     """Read a process's name and peak; the peak of one that has ended is 0."""
-    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
-    return status["Name"], int(status.get("VmHWM", "0 kB").split()[0]) * 1024
+    status = Path(f"/proc/{pid}/status").read_text()
+    peak = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+    return status.partition("\n")[0].removeprefix("Name:\t"), int(peak[1]) * 1024 if peak else 0
 
 
 def _own_cpu(pid: int) -> float:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import plotext
 from rich.console import Console
 from rich.table import Table
 
-from .figures import Figures, figures, targets
-from .results import Result
+from .figures import figures, targets
+
+if TYPE_CHECKING:
+    from .figures import Figures
+    from .results import Result
 
 KINDS = ("dump", "restore", "verify", "gzip", "list")
 HEADINGS = ("median s", "min to max", "of ours", "CPU s", "ours alone", "MB ours", "MB any", "MB WAL", "MB files")
+_BARS = 80
+_SHORTER = {
+    " --yes": "",
+    "--file=ours": "",
+    "python -m benchmarks.": "",
+    "(over a filled database)": "(filled)",
+    "(into an empty database)": "(empty)",
+}
 _MET = {True: "met", False: "not met", None: "?"}
 
 
@@ -25,7 +38,8 @@ def show(result: Result) -> None:
                 title = f"{database}: {kind} ({contents.rows:,} rows, {contents.bytes / 1e6:,.0f} MB)"
                 console.print(_table(title, found))
                 if database == "journal" and len(found) > 1:
-                    print(_bars(found, width=min(console.width, 120)))
+                    text = _bars(found)
+                    print(text if console.is_terminal else plotext.uncolorize(text))
     console.print(_targets(result))
 
 
@@ -50,6 +64,13 @@ def met(value: bool | None) -> str:
     return _MET[value]
 
 
+def short(shown: str, letters: int) -> str:
+    """Shorten a command for a label; what says nothing about the way goes."""
+    for said, shorter in _SHORTER.items():
+        shown = shown.replace(said, shorter)
+    return shown[:letters]
+
+
 def _table(title: str, found: list[Figures]) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("command")
@@ -60,11 +81,10 @@ def _table(title: str, found: list[Figures]) -> Table:
     return table
 
 
-def _bars(found: list[Figures], width: int) -> str:
+def _bars(found: list[Figures]) -> str:
     plotext.clear_figure()
-    plotext.simple_bar(
-        [each.measured.shown[:60] for each in found], [round(each.median, 2) for each in found], width=width
-    )
+    labels = [short(each.measured.shown, 46) for each in found]
+    plotext.simple_bar(labels, [round(each.median, 2) for each in found], width=_BARS)
     return str(plotext.build())
 
 
