@@ -17,10 +17,9 @@ ns = Collection(database, server)
 # On each collection itself, so that it holds in another project's namespace too.
 for each in (database, server, ns):
     each.configure({"db": DEFAULTS})
-# The example application and the benchmarks lie in the repository, not in the wheel.
+# The example application and the benchmark, which fills its database, lie in the repository, not in the wheel.
 if demo.JOURNAL.is_dir():
     ns.add_task(demo.demo)
-if bench.BENCHMARKS.is_dir():
     ns.add_task(bench.bench)
 
 __all__ = ["database", "ns", "server"]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .db import task
 
 if TYPE_CHECKING:
     from invoke.context import Context
-
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
 
 @task(
