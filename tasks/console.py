@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import textwrap
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,6 +40,9 @@ LOG_SECONDS = 10.0
 SCREEN_SECONDS = 0.1
 WIDTH = 200
 _SHOWN_NAMES = 8
+# Below this many columns a terminal breaks lines itself.
+_NARROW = 30
+_LEAST_NOTE = 12
 
 
 def _console(*, stderr: bool) -> Console:
@@ -55,6 +59,30 @@ def _console(*, stderr: bool) -> Console:
     return console
 
 
+def _say(console: Console, text: str, style: str | None = None, *, indent: int = 2) -> None:
+    """Print a line; a terminal's is broken between words, and goes on with an indent.
+
+    :param indent: On top of the line's own.
+    """
+    lines = _safe(text).split("\n")
+    if console.is_terminal and console.width > _NARROW:
+        deeper = [" " * (len(line) - len(line.lstrip()) + indent) for line in lines]
+        lines = [
+            textwrap.fill(
+                line,
+                console.width,
+                subsequent_indent=more,
+                expand_tabs=False,
+                replace_whitespace=False,
+                # A path or a name that is to be copied stays in one piece.
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            for line, more in zip(lines, deeper, strict=True)
+        ]
+    console.print("\n".join(lines), style=style)
+
+
 class Reporter:
     """Shows what a flow says; see :class:`tasks.flows.report.Report`."""
 
@@ -64,25 +92,33 @@ class Reporter:
         self._console = console
         self._bar: TaskID | None = None
         self._began = time.monotonic()
+        self._seen = (0, "")
         self._next = 0.0 if progress else self._began + LOG_SECONDS
 
     def step(self, text: str) -> None:
         """Show a finished step."""
         if self._output != "quiet":
-            self._console.print(_safe(text))
+            _say(self._console, text)
 
     def detail(self, text: str) -> None:
         """Show a line for who wants to see everything."""
         if self._output == "verbose":
-            self._console.print(_safe(text), style="dim")
+            _say(self._console, text, "dim")
 
     def warn(self, text: str) -> None:
         """Show a line that nobody should miss, however quiet."""
-        self._console.print(_safe(f"Warning: {text}"), style="yellow")
+        _say(self._console, f"Warning: {text}", "yellow")
 
     def progress(self, what: str, done: int, total: int, unit: str) -> None:
         """Show how far the work is: a bar in a terminal, now and then a line elsewhere."""
         now = time.monotonic()
+        if not what:
+            self._take_down()
+            return
+        # What is counted anew, or in another unit, has a speed of its own.
+        if done < self._seen[0] or unit != self._seen[1]:
+            self._began = now
+        self._seen = (done, unit)
         if now < self._next or self._output == "quiet":
             return
         self._next = now + (SCREEN_SECONDS if self._progress else LOG_SECONDS)
@@ -91,13 +127,19 @@ class Reporter:
             return
         if self._bar is None:
             self._bar = self._progress.add_task("", amount="")
+        self._progress.start()
         self._progress.update(
             self._bar,
-            description=_safe(what[:60]),
+            description=_safe(what),
             completed=min(done, total) if total else done,
             total=total or None,
-            amount=_share(done, total, unit, now - self._began),
+            amount=_share(done, total, unit, now - self._began).removeprefix(": "),
         )
+
+    def _take_down(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._next = 0.0
 
 
 def _share(done: int, total: int, unit: str, seconds: float) -> str:
@@ -117,16 +159,28 @@ def reporting(settings: Settings) -> Iterator[Report]:
     if not console.is_interactive or settings.output.value == "quiet":
         yield Reporter(settings.output, None, console)
         return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = [
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.fields[amount]}", markup=False),
-        TimeElapsedColumn(),
-    ]
-    with Progress(*columns, console=console, transient=True) as progress:
+    progress = _bars(console)
+    try:
         yield Reporter(settings.output, progress, console)
+    finally:
+        progress.stop()
+
+
+def _bars(console: Console) -> Progress:
+    """Make the bar: one line, however narrow the terminal is and however few letters it knows."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Column
+
+    # What is in work gives way to how much of it is done.
+    what = Column(no_wrap=True, overflow="crop", max_width=max(10, console.width - 62))
+    return Progress(
+        TextColumn("{task.description}", markup=False, table_column=what),
+        BarColumn(bar_width=max(5, min(40, console.width // 8))),
+        TextColumn("{task.fields[amount]}", markup=False, table_column=Column(no_wrap=True, overflow="crop")),
+        TimeElapsedColumn(table_column=Column(no_wrap=True, overflow="crop")),
+        console=console,
+        transient=True,
+    )
 
 
 def confirm(lines: Sequence[str], *, yes: bool, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -136,7 +190,7 @@ def confirm(lines: Sequence[str], *, yes: bool, sleep: Callable[[float], None] =
     """
     console = _console(stderr=True)
     for line in lines:
-        console.print(_safe(line), style="yellow")
+        _say(console, line, "yellow")
     if yes:
         return
     console.print(f"Press Ctrl-C to stop it. Beginning in {WAIT_SECONDS} seconds …", style="yellow")
@@ -249,7 +303,7 @@ def _size(count: float) -> str:
 
 def print_line(text: str) -> None:
     """Print one line of a result."""
-    _console(stderr=False).print(_safe(text))
+    _say(_console(stderr=False), text)
 
 
 def _safe(text: str) -> str:
@@ -361,24 +415,49 @@ def show_listing(listed: Sequence[Listed], *, as_json: bool) -> None:
         print_line("No dumps yet. `inv db.dump` makes one.")
         return
     columns = ("dump", "when (UTC)", "size", "rows", "server", "whole", "rehearsed", "note")
-    table = _table(*columns, right=("size", "rows"), fixed="dump")
-    for each in listed:
-        whole = each.whole if each.whole in {"yes", "unknown"} else "no"
-        rows = "" if each.rows is None else f"{each.rows:,}"
-        table.add_row(
-            _safe(each.name),
-            f"{each.when:%Y-%m-%d %H:%M:%S}",
-            _size(each.size),
-            rows,
-            each.server,
-            whole,
-            each.rehearsed[:10],
-            _safe(each.note),
-        )
-    _show(table)
+    rows = [_listed_row(each) for each in listed]
+    widths = [max(map(len, column)) + 3 for column in zip(columns, *rows, strict=True)]
+    # The note alone may be broken.
+    if _console(stderr=False).width < sum(widths[:-1]) + _LEAST_NOTE:
+        _show_below_each_other(rows)
+    else:
+        table = _table(*columns, right=("size", "rows"), fixed="dump")
+        for row in rows:
+            table.add_row(*row)
+        _show(table)
     for each in listed:
         if each.whole not in {"yes", "unknown"}:
             print_line(f"{each.path.name} is not whole: {each.whole}")
+
+
+def _listed_row(each: Listed) -> list[str]:
+    return [
+        _safe(each.name),
+        f"{each.when:%Y-%m-%d %H:%M:%S}",
+        _size(each.size),
+        "" if each.rows is None else f"{each.rows:,}",
+        each.server,
+        each.whole if each.whole in {"yes", "unknown"} else "no",
+        each.rehearsed[:10],
+        _safe(each.note),
+    ]
+
+
+def _show_below_each_other(rows: Sequence[Sequence[str]]) -> None:
+    """Show the dumps where a table of them has no room: a few lines for each."""
+    for name, when, size, count, server, whole, rehearsed, note in rows:
+        known = [
+            f"{when} UTC",
+            size,
+            count and f"{count} rows",
+            server and f"PostgreSQL {server}",
+            f"whole: {whole}",
+            rehearsed and f"rehearsed {rehearsed}",
+        ]
+        print_line(name)
+        print_line("  " + ", ".join(filter(None, known)))
+        if note:
+            print_line(f"  {note}")
 
 
 def _listed_document(each: Listed) -> dict[str, Any]:
@@ -458,9 +537,10 @@ def _show_health(verified: Verified) -> None:
     if health.migrations is None:
         print_line("No migration history (_prisma_migrations) here.")
         return
-    table = _table("migration", "state", "finished", "rolled back", fixed="migration")
+    undone = ["rolled back"] if any(each.rolled_back for each in health.migrations) else []
+    table = _table("migration", "state", "finished", *undone, fixed="migration")
     for each in health.migrations:
-        table.add_row(each.name, each.state, _time(each.finished), _time(each.rolled_back))
+        table.add_row(each.name, each.state, _time(each.finished), *[_time(each.rolled_back)] * len(undone))
     _show(table)
 
 
@@ -512,9 +592,9 @@ def show_examined(examined: Examined, *, as_json: bool) -> None:
     width = max(len(check.name) for check in examined.checks)
     for check in examined.checks:
         sign, style = _STATES[check.state]
-        console.print(_safe(f"{sign} {check.name:{width}}  {check.what}"), style=style)
+        _say(console, f"{sign} {check.name:{width}}  {check.what}", style, indent=width + 4)
         if check.remedy:
-            console.print(_safe(f"  {'':{width}}  → {check.remedy}"))
+            _say(console, f"  {'':{width}}  → {check.remedy}")
 
 
 def show_histories(histories: Histories, *, as_json: bool) -> None:
@@ -583,5 +663,5 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
         return
     table = _table("migration", "state", "finished")
     for past in inspected.history:
-        table.add_row(past.name, past.state, past.finished)
+        table.add_row(past.name, past.state, past.finished[:19])
     _show(table)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from rich.console import Console
 
+from tasks import console
+from tasks.settings import Output
 from tests.bulk import journal_like
 
 if TYPE_CHECKING:
     from tests.support import Database, Project
 
 
-def at_a_terminal(project: Project, *arguments: str, answers: dict[str, str] | None = None) -> tuple[int, str]:
+def at_a_terminal(
+    project: Project, *arguments: str, answers: dict[str, str] | None = None, columns: int = 100
+) -> tuple[int, str]:
     """Run `inv` with a pseudo-terminal for its three streams; return its exit status and all it wrote.
 
     :param answers: What is typed once something was asked.
@@ -29,7 +36,7 @@ def at_a_terminal(project: Project, *arguments: str, answers: dict[str, str] | N
         "PYTHONPATH": path,
         **project.env,
         "TERM": "xterm-256color",
-        "COLUMNS": "100",
+        "COLUMNS": str(columns),
         "LINES": "40",
     }
     process = subprocess.Popen(
@@ -83,6 +90,86 @@ def test_a_bar_moves_while_a_dump_is_made(database: Database, project: Project) 
     assert code == 0, said
     assert "dumping " in said
     assert "rows" in said
+
+
+def test_dumps_are_listed_one_below_the_other_when_the_terminal_is_narrow(database: Database, project: Project) -> None:
+    """Where the table has no room, no column is folded into a tower of letters."""
+    project.use(database)
+    assert project.inv("db.dump", "--note=before the billing migration").returncode == 0
+
+    code, said = at_a_terminal(project, "db.list", columns=80)
+
+    name, facts, note = said.splitlines()
+    assert code == 0
+    assert name.startswith("db_dump_")
+    assert facts.endswith("0 rows, PostgreSQL 17.11, whole: yes")
+    assert note == "  before the billing migration"
+
+
+def test_warning_is_broken_between_words_when_the_terminal_is_narrow(database: Database, project: Project) -> None:
+    """What is read before the countdown ends fits the lines, and a path stays in one piece."""
+    database.execute("CREATE TABLE t AS SELECT 1 AS i")
+    project.use(database)
+    assert project.inv("db.dump").returncode == 0
+
+    code, said = at_a_terminal(project, "db.restore", "--clean", "--yes", columns=60)
+
+    plain = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line).rpartition("\r")[2] for line in said.split("\r\n")]
+    assert code == 0, said
+    assert all(len(line) <= 60 for line in plain)
+    assert "  The application stands still" not in plain
+    assert any(line.startswith("    ") and "--no-backup" in line for line in plain)
+
+
+def test_no_bar_is_drawn_into_what_the_migration_says(database: Database, project: Project) -> None:
+    """While a program of the project's own has the terminal, we draw nothing there."""
+    database.execute("CREATE TABLE t AS SELECT 1 AS i")
+    project.use(database)
+    project.env["INVOKE_DB_MIGRATE_COMMAND"] = "sh migrate.sh"
+    project.write("migrate.sh", "echo begun; sleep 0.5; echo 'half way'; sleep 0.5; echo finished\n")
+    assert project.inv("db.dump").returncode == 0
+
+    code, said = at_a_terminal(project, "db.restore", "--clean", "--yes", "--migrate")
+
+    _, _, rest = said.partition("begun")
+    assert code == 0, said
+    assert rest.startswith("\r\nhalf way\r\nfinished\r\n")
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_bar_is_one_line(width: int, encoding: str) -> None:
+    """However long the name in work, however narrow the terminal, and however few its letters."""
+    written = io.TextIOWrapper(io.BytesIO(), encoding, errors="backslashreplace")
+    at = Console(file=written, width=width, force_terminal=True, color_system=None, soft_wrap=True)
+    bars = console._bars(at)
+    bars.add_task("CREATE INDEX " + "a_long_name_" * 9, total=9, completed=9, amount="123.4 MB, 100 %, 1,234.5 MB/s")
+
+    at.print(bars.get_renderable(), soft_wrap=False)
+
+    written.seek(0)
+    (line,) = written.read().splitlines()
+    assert len(line) <= width
+    assert "1,234.5 MB/s" in line
+    assert line.rstrip().endswith("0:00:00")
+
+
+def test_speed_is_that_of_the_phase() -> None:
+    """What is counted from its beginning again is as fast as it is, however long the work before it took."""
+    at = Console(file=io.StringIO(), width=200)
+    reporter = console.Reporter(Output.NORMAL, None, at)
+    reporter._began -= 1000
+    reporter.progress("reading", 900, 1000, "bytes")
+    reporter.progress("loading", 0, 1000, "bytes")
+    reporter._began -= 1
+    reporter._next = 0.0
+
+    reporter.progress("loading", 5_000_000, 10_000_000, "bytes")
+
+    assert isinstance(at.file, io.StringIO)
+    speed = re.search(r"50 %, ([0-9.]+) MB/s", at.file.getvalue())
+    assert speed is not None
+    assert 4 < float(speed[1]) <= 5
 
 
 def test_a_note_can_not_write_to_the_terminal(database: Database, project: Project) -> None:

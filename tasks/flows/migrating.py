@@ -179,6 +179,7 @@ def _run(settings: Settings, prisma: Prisma, report: Report, *argv: str) -> bool
     extra = {**_direct(settings, prisma), "DATABASE_URL": settings.url().value}
     target = settings.target()
     began = migrators.now(target)
+    report.progress("", 0, 0, "")
     try:
         code = process.attached(list(argv), cwd=prisma.home, extra=extra)
     except process.Interruption as interruption:

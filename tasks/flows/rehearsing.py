@@ -71,7 +71,7 @@ def rehearse(settings: Settings, file: str, report: Report) -> Rehearsed | None:
             with _only_there(target):
                 plan = restoring.plan(settings, restoring.Request(file=str(path)), report, target=there)
                 restored = restoring.restore(plan, report, remember=False)
-                migrated = None if prisma is None else _migrate(settings, prisma, there.database)
+                migrated = None if prisma is None else _migrate(settings, prisma, there.database, report)
     except process.Interruption as interruption:
         interruption.state = f"The scratch database is removed; {target.label} was not touched."
         raise
@@ -105,9 +105,10 @@ def _prisma(settings: Settings, report: Report) -> Prisma | None:
     return found
 
 
-def _migrate(settings: Settings, prisma: Prisma, database: str) -> float:
+def _migrate(settings: Settings, prisma: Prisma, database: str, report: Report) -> float:
     began = time.monotonic()
     extra = _environment(settings, prisma, database)
+    report.progress("", 0, 0, "")
     code = process.attached(list(prisma.deploy()), cwd=prisma.home, extra=extra)
     if code != 0:
         raise WorkError(

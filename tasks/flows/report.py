@@ -23,7 +23,8 @@ class Report(Protocol):
     def progress(self, what: str, done: int, total: int, unit: str) -> None:
         """Take how far the work is; called often.
 
-        :param what: The phase, and the table or index in work.
+        :param what: The phase, and the table or index in work; empty where something else is about to write to the
+            terminal, so that nothing may be drawn there until more is said.
         :param total: What `done` will be at the end; 0 where nobody knows.
         :param unit: `rows` or `bytes`.
         """
