@@ -148,9 +148,10 @@ NOT_FOUND = {
     "here itself": (".", "is a folder"),
     "a pipe": ("pipe.sql", "not an ordinary file"),
     "dangling link": ("dangling.sql", "There is no dump"),
-    "link to itself": ("loop.sql", "There is no dump"),
+    "link to itself": ("loop.sql", "Too many levels"),
     "below a file": ("file.sql/x.sql", "There is no dump"),
     "too long": ("x" * 5000 + ".sql", "too long"),
+    "too long once compressed": ("x" * 249 + ".sql", "too long"),
     "long in a folder": ("folder/" + "x" * 300 + ".sql", "too long"),
 }
 

@@ -91,7 +91,7 @@ def find(value: str, dumps: Path, cwd: Path) -> Path:
         raise BadInputError("--file= names no file.")
     for candidate in (cwd / value, dumps / value):
         with _judged(value):
-            mode = candidate.stat().st_mode if candidate.exists() else None
+            mode = _mode(candidate)
         if mode is None:
             continue
         if stat.S_ISDIR(mode):
@@ -103,7 +103,9 @@ def find(value: str, dumps: Path, cwd: Path) -> Path:
             raise BadInputError(f"{value} is not an ordinary file.")
         return candidate
     for candidate in (cwd / value, dumps / value):
-        for other in siblings(candidate):
+        with _judged(value):
+            others = siblings(candidate)
+        for other in others:
             raise BadInputError(f"There is no dump {value!r}, but there is {other.name}. Nothing was touched.")
     raise BadInputError(f"There is no dump {value!r}, neither here nor in {dumps}. `inv db.list` shows them.")
 
@@ -141,4 +143,15 @@ def place(value: str, dumps: Path, cwd: Path) -> Path:
 def siblings(path: Path) -> list[Path]:
     """List the dumps that share this one's stem, and so its manifest, the path itself included."""
     paths = (path.with_name(stem(path) + each.suffix) for each in Compression)
-    return [other for other in paths if other.exists() or other.is_symlink()]
+    return [other for other in paths if _mode(other, follow=False) is not None]
+
+
+def _mode(path: Path, *, follow: bool = True) -> int | None:
+    """Return what kind of file stands there, or None.
+
+    :raises OSError: Nobody can tell. (`Path.exists` says no to that from Python 3.14 on.)
+    """
+    try:
+        return path.stat(follow_symlinks=follow).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
