@@ -20,6 +20,9 @@ COMPLETE = "TESTS_SKIP_NOTHING"
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marks that choose the servers of a test."""
     config.addinivalue_line("markers", "all_majors: run on every major of PostgreSQL, not on one only")
+    config.addinivalue_line(
+        "markers", "root: goes another way where root runs it, or needs root; the gate runs it twice"
+    )
     config.addinivalue_line("markers", "majors(*majors): run on these majors of PostgreSQL")
 
 

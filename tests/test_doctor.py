@@ -651,6 +651,7 @@ def private_server(server: Server) -> Iterator[Server]:
         own.close()
 
 
+@pytest.mark.root
 def test_tls_is_compared_with_what_was_asked_for(private_server: Server, project: Project, tmp_path: Path) -> None:
     """The protocol, whether the certificate is verified, and a login that fails behind good TLS."""
     certificate = shutil.copy(private_server.data_dir / "server.crt", tmp_path)

@@ -320,6 +320,7 @@ def test_configured_compression_holds_when_no_flag_says(database: Database, proj
     assert paths[1].read_bytes().startswith(b"--\n")
 
 
+@pytest.mark.root
 def test_dump_is_for_its_owner_alone_when_the_umask_lets_everybody_in(database: Database, project: Project) -> None:
     """Under umask 000: files 0600, the folder 0700 and hidden from git."""
     project.dumps.rmdir()
@@ -570,6 +571,7 @@ def test_dumps_at_once_never_collide(database: Database, project: Project) -> No
     assert len(left_in(project.dumps)) == 16
 
 
+@pytest.mark.root
 def test_processes_at_once_never_collide(database: Database, project: Project) -> None:
     """Four commands side by side make four dumps, and no part file stays."""
     started = [project.use(database).popen("db.dump", "--gzip") for _ in range(4)]
@@ -1100,6 +1102,7 @@ def inv_on_a_disk(project: Project, options: str, *args: str) -> subprocess.Comp
     return result
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("flag", [(), ("--gzip",), ("--zstd",)], ids=["none", "gzip", "zstd"])
 def test_dump_fails_when_the_disk_is_full(flag: tuple[str, ...], database: Database, project: Project) -> None:
     """A sentence, and not a byte is left on the disk."""
@@ -1115,6 +1118,7 @@ def test_dump_fails_when_the_disk_is_full(flag: tuple[str, ...], database: Datab
     nothing_is_left(project, database)
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("flag", ["", "--gzip", "--zstd"])
 def test_dump_fails_when_a_file_may_not_grow(flag: str, database: Database, project: Project) -> None:
     """A limit on the size of files is the same: exit 5, a sentence, no traceback, nothing left."""
@@ -1131,6 +1135,7 @@ def test_dump_fails_when_a_file_may_not_grow(flag: str, database: Database, proj
     nothing_is_left(project, database)
 
 
+@pytest.mark.root
 def test_dump_fails_when_the_folder_is_read_only(database: Database, project: Project) -> None:
     """A sentence that names the folder, before anything is read."""
     result = inv_on_a_disk(project.use(database), "ro", "db.dump")

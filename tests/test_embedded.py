@@ -29,6 +29,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 ROOT = os.geteuid() == 0
 SECONDS = 10.0
 
+# For root another account runs the server.
+pytestmark = pytest.mark.root
 as_root = pytest.mark.skipif(not ROOT, reason="only root has somebody else to run the server")
 linux = pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads /proc")
 

@@ -268,6 +268,7 @@ def places(with_postgis: Server, project: Project) -> Iterator[Make]:
         yield make
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("installed", [False, True], ids=["extension comes", "extension is there"])
 def test_places_come_back_when_a_superuser_restores(places: Make, installed: bool) -> None:
     """Geometries, an index and a view of them, and a coordinate system of people's own."""
@@ -287,6 +288,7 @@ def test_places_come_back_when_a_superuser_restores(places: Make, installed: boo
         assert each.target.dump_text() == each.source.dump_text()
 
 
+@pytest.mark.root
 def test_places_come_back_when_a_plain_owner_restores(places: Make) -> None:
     """PostGIS is the superuser's, in both databases, as on managed servers."""
     each = places(OWNER, installed=True)
@@ -299,6 +301,7 @@ def test_places_come_back_when_a_plain_owner_restores(places: Make) -> None:
         assert each.target.scalar("SELECT count(*) FROM near", OWNER) == 4
 
 
+@pytest.mark.root
 def test_nothing_is_changed_when_a_plain_owner_may_not_write_the_extensions_table(places: Make) -> None:
     """A coordinate system of one's own lies in a superuser's table: refused, and rolled back as a whole."""
     each = places(OWNER, installed=True)

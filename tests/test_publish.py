@@ -18,6 +18,10 @@ import pytest
 from tasks.archive.publish import part_file, prepare_folder, rename_new, replace, sweep
 
 
+# Rights stop root less than others.
+pytestmark = pytest.mark.root
+
+
 @contextmanager
 def umask(mask: int) -> Iterator[None]:
     """Set the umask for a while."""

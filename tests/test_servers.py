@@ -7,6 +7,7 @@ from tests.servers import OWNER, Server
 from tests.support import Database, Databases
 
 
+@pytest.mark.root
 @pytest.mark.all_majors
 def test_server_answers_its_major_when_started(server: Server) -> None:
     """Each server is the major that was asked for, and TCP wants a password."""
@@ -18,6 +19,7 @@ def test_server_answers_its_major_when_started(server: Server) -> None:
         database.psql("SELECT 1", f"--dbname={database.url_as(OWNER, password='wrong')}")
 
 
+@pytest.mark.root
 def test_server_comes_back_when_killed(server: Server, database: Database) -> None:
     """What was committed is there after SIGKILL of the postmaster."""
     database.execute("CREATE TABLE t AS SELECT generate_series(1, 10) n")

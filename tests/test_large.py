@@ -1,0 +1,50 @@
+"""Two million rows come back, into an empty database and over one that holds other things, for both kinds of role.
+
+On one major; `TESTS_EVERY_MAJOR=1 uv run pytest tests/test_large.py` runs it on all five.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.bulk import journal_like
+from tests.servers import DEFAULT_MAJOR, MAJORS, OWNER, SUPERUSER
+from tests.test_restore import OTHERS
+
+if TYPE_CHECKING:
+    from tests.support import Database, Databases, Project
+
+ROWS = 2_000_000
+EXTENSIONS = "CREATE EXTENSION pg_trgm; CREATE EXTENSION citext SCHEMA public"
+
+
+def digest(database: Database, **choice: list[str]) -> str:
+    """Sum up what pg_dump says of a database: half a gigabyte is not kept to be compared."""
+    return hashlib.sha256(database.dump_text(**choice)).hexdigest()
+
+
+@pytest.mark.majors(*(MAJORS if os.environ.get("TESTS_EVERY_MAJOR") else (DEFAULT_MAJOR,)))
+def test_two_million_rows_come_back(new_database: Databases, project: Project) -> None:
+    """A plain owner with a superuser's extensions fills an empty database, and a superuser one that held others."""
+    source, empty, full = new_database(owner=OWNER), new_database(owner=OWNER), new_database(owner=OWNER)
+    for each in (source, empty, full):
+        each.execute(EXTENSIONS)
+    journal_like(source, ROWS - 1, role=OWNER)
+    source.execute("CREATE SCHEMA app; CREATE TABLE app.alone AS SELECT 1 AS n", role=OWNER)
+    full.execute(OTHERS, role=OWNER)
+    kept = full.dump_text(schemas=["kept"])
+    before = digest(source)
+
+    dumped = project.use(source, OWNER).inv("db.dump", "--gzip")
+    filled = project.use(empty, OWNER).inv("db.restore", "db.verify", timeout=600)
+    replaced = project.use(full, SUPERUSER).inv("db.restore", "--clean", "--yes", "--no-backup", timeout=600)
+
+    assert (dumped.returncode, filled.returncode, replaced.returncode) == (0, 0, 0), filled.stderr + replaced.stderr
+    assert f"{ROWS:,} rows in 4 tables" in dumped.stdout
+    assert digest(empty) == before
+    assert digest(full, exclude=["kept"]) == digest(source, exclude=["kept"])
+    assert full.dump_text(schemas=["kept"]) == kept
