@@ -17,7 +17,6 @@ import pytest
 
 from tasks.archive.publish import part_file, prepare_folder, rename_new, replace, sweep
 
-
 # Rights stop root less than others.
 pytestmark = pytest.mark.root
 
