@@ -39,7 +39,7 @@ def test_two_million_rows_come_back(new_database: Databases, project: Project) -
     kept = full.dump_text(schemas=["kept"])
     before = digest(source)
 
-    dumped = project.use(source, OWNER).inv("db.dump", "--gzip")
+    dumped = project.use(source, OWNER).inv("db.dump", "--gzip", timeout=600)
     filled = project.use(empty, OWNER).inv("db.restore", "db.verify", timeout=600)
     replaced = project.use(full, SUPERUSER).inv("db.restore", "--clean", "--yes", "--no-backup", timeout=600)
 

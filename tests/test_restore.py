@@ -160,15 +160,18 @@ def test_clean_restore_works_when_the_owner_is_no_superuser(
     owner_everything: Database, new_database: Databases, server: Server, project: Project
 ) -> None:
     """A plain owner with a superuser's extensions gets the same result, as on a managed server."""
-    target = new_database(owner=OWNER)
-    target.execute(everything_sql.text(server.major, superuser=False, setup=True))
+    empty, target = new_database(owner=OWNER), new_database(owner=OWNER)
+    for each in (empty, target):
+        each.execute(everything_sql.text(server.major, superuser=False, setup=True))
     target.execute(OTHERS, role=OWNER)
     kept = target.dump_text(schemas=["kept"])
     assert project.use(owner_everything, OWNER).inv("db.dump").returncode == 0
 
+    filled = project.use(empty, OWNER).inv("db.restore")
     result = project.use(target, OWNER).inv("db.restore", "--clean", "--yes")
 
-    assert result.returncode == 0, result.stderr
+    assert (filled.returncode, result.returncode) == (0, 0), filled.stderr + result.stderr
+    assert empty.dump_text() == owner_everything.dump_text()
     assert target.dump_text(exclude=["kept"]) == owner_everything.dump_text(exclude=["kept"])
     assert target.dump_text(schemas=["kept"]) == kept
 

@@ -87,7 +87,8 @@ def connect(target: Target, *, lock_timeout: int = 0) -> Connection:
     except (psycopg.OperationalError, psycopg.ProgrammingError, UnicodeError) as error:
         origin = f" ({target.origin})" if target.origin else ""
         raise ServerError(
-            f"No connection to {target.label}{origin}: {target.scrub(_sentence(error))}. Nothing was touched."
+            f"No connection to {target.label}{origin}: {target.scrub(_sentence(error))}. Nothing was touched. "
+            "`inv db.doctor` says what helps."
         ) from None
     try:
         _prepare(connection, lock_timeout)
