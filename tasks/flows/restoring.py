@@ -16,7 +16,7 @@ from ..archive.lexer import CopyData, CopyEnd, LexError, Statement, lex
 from ..archive.manifest import TableRows
 from ..archive.survey import Survey
 from ..errors import ServerError, TaskError, WorkError
-from ..postgres import committing, loading, privileges, schemas, sessions, state, whole
+from ..postgres import committing, loading, privileges, schemas, sessions, state, tuning, whole
 from ..postgres.session import blocked, connected, one, server_facts, translated
 from ..postgres.wire import LostError, StatementError, as_refusal
 from . import comparing, dumpfile, foresight, guard, preflight, records, saving
@@ -245,6 +245,7 @@ class _Work:
             xid = str(one(connection, "SELECT pg_current_xact_id()::text")[0])
             preflight.lock_out_migrations(connection)
             preflight.silence_event_triggers(connection, self.plan.server)
+            tuning.tune(connection)
         return xid
 
     def _empty(self, connection: Connection) -> None:
