@@ -123,6 +123,7 @@ def document() -> dict[str, Any]:
         "major": 17,
         "objects": {"table": {"public.a": digest}, "event trigger": {}, "view": {'"a b".c': [digest, digest]}},
         "extensions": {"citext": "1.6"},
+        "told": {"owner": {"public.a": digest}, "grants": {}, "settings": {"the database": digest}},
         "checksums": [["public", "a", "-12345678901234567890123"]],
         "history": [
             {"name": "1_init", "finished": "2025-01-01 00:00:00+00", "rolled_back": "", "checksum": "ab", "steps": "1"}

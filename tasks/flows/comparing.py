@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..archive.statements import qualified
-from ..postgres import objects
+from ..postgres import objects, told
 from ..postgres.state import State
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ..archive.manifest import Manifest, SequenceValue, TableRows
 
+_SHOWN = 3
 _FIRST_NAME = re.compile(r'("(?:[^"]|"")+"|[^".(]+)\.')
 
 
@@ -22,7 +23,8 @@ _FIRST_NAME = re.compile(r'("(?:[^"]|"")+"|[^".(]+)\.')
 class Line:
     """One thing beside what it should be.
 
-    :ivar kind: `table`, `sequence`, `content`, `extension`, or the kind of an object.
+    :ivar kind: `table`, `sequence`, `content`, `extension`, `server`, `owner`, `grants`, `settings`, or the kind of
+        an object.
     :ivar expected: As people read it, and so `found`; `missing` where there is none.
     :ivar fatal: Whether it is a difference; else it is only told.
     """
@@ -40,7 +42,8 @@ class Line:
 def compare(expected: State, found: State, *, schemas: Collection[str] = ()) -> list[Line]:
     """Compare what a database should hold with what it holds.
 
-    :param schemas: The schemas that should hold nothing else; an extra object elsewhere is not even told.
+    :param schemas: The schemas that should hold nothing else; an extra object beside the expected ones in another
+        schema is told.
     :return: The lines that do not agree, the fatal ones first.
     """
     return [
@@ -52,7 +55,12 @@ def compare(expected: State, found: State, *, schemas: Collection[str] = ()) -> 
 
 def objects_and_content(expected: State, found: State, schemas: Collection[str]) -> list[Line]:
     """Compare all but rows and sequences, which a restore proves in its own way; the fatal lines first."""
-    lines = [*_checksums(expected, found), *_objects(expected, found, schemas), *_extensions(expected, found)]
+    lines = [
+        *_checksums(expected, found),
+        *_objects(expected, found, schemas),
+        *_extensions(expected, found),
+        *_told(expected, found),
+    ]
     return sorted(lines, key=lambda line: not line.fatal)
 
 
@@ -82,14 +90,31 @@ def _checksums(expected: State, found: State) -> Iterator[Line]:
 
 
 def _objects(expected: State, found: State, schemas: Collection[str]) -> Iterator[Line]:
-    same_major = expected.major == found.major
+    same_major, filled, extra = expected.major == found.major, schemas_of(expected), dict[str, list[str]]()
     for each in objects.compare(expected.objects, found.objects, same_major=same_major):
-        if each.what == "extra":
-            if schema_of(each.name) in schemas:
-                yield Line(each.kind, each.name, "nothing", "one that is not in the dump", True)
+        if each.what == "extra" and schema_of(each.name) in schemas:
+            yield Line(each.kind, each.name, "nothing", "one that is not in the dump", True)
+        elif each.what == "extra":
+            if (schema := schema_of(each.name)) and schema in filled:
+                extra.setdefault(each.kind, []).append(each.name)
         else:
             what = "missing" if each.what == "missing" else "another definition"
             yield Line(each.kind, each.name, "as in the dump", what, True)
+    for kind, names in extra.items():
+        yield Line(kind, _some(names), "nothing", "not in the dump", False)
+
+
+def _told(expected: State, found: State) -> Iterator[Line]:
+    if expected.major and expected.major != found.major:
+        yield Line("server", "version", f"PostgreSQL {expected.major}", f"PostgreSQL {found.major}", False)
+    for kind, names in told.compare(expected.told, found.told, same_major=expected.major == found.major).items():
+        yield Line(kind, _some(names), "as it was then", "another one" if kind == "owner" else "other ones", False)
+
+
+def _some(names: list[str]) -> str:
+    """Name the first of what may be hundreds."""
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 def schemas_of(state: State) -> set[str]:
@@ -128,6 +153,7 @@ def from_parts(tables: Iterable[TableRows], sequences: Iterable[SequenceValue], 
         sequences={(each.schema, each.name): (each.value, each.is_called) for each in sequences},
         objects=objects.from_document(facts.get("objects", {})),
         extensions=dict(facts.get("extensions", {})),
+        told={kind: dict(found) for kind, found in facts.get("told", {}).items()},
         checksums={(schema, name): total for schema, name, total in facts.get("checksums", [])},
     )
 
@@ -138,5 +164,6 @@ def to_facts(state: State) -> Mapping[str, Any]:
         "major": state.major,
         "objects": objects.to_document(state.objects),
         "extensions": dict(state.extensions),
+        "told": state.told,
         "checksums": [[*key, total] for key, total in sorted(state.checksums.items())],
     }

@@ -16,7 +16,7 @@ from ..archive.survey import Survey
 from ..errors import BadInputError, MissingProgramError, ServerError, TaskError, WorkError
 from ..postgres import clients, facts
 from ..postgres.session import blocked, connected, exported_snapshot, one, server_facts, translated
-from . import comparing, placing
+from . import comparing, guard, placing
 from .counting import Counting, MovedError
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Request:
     :ivar exclude_data: pg_dump's patterns of tables whose rows are left out.
     :ivar checksums: Sum the content of every table at the server, too.
     :ivar safety: It is a safety dump: it lies and is named apart from the others.
+    :ivar place: Where the connection must lead; None for wherever the URL does.
     """
 
     compression: Compression | None = None
@@ -63,6 +64,7 @@ class Request:
     exclude_data: tuple[str, ...] = ()
     checksums: bool = False
     safety: bool = False
+    place: guard.Place | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,8 @@ def dump(
         translated("The server failed us, and no dump was written"),
     ):
         server = server_facts(connection)
+        if request.place is not None:
+            guard.refuse_another(connection, request.place)
         client = clients.find("pg_dump", server.major, bin_dir=settings.bin_dir, environ=settings.environ)
         work = _Work(settings, request, report, target, server, client, connection)
         work.check_patterns()

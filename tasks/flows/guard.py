@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ..archive import manifest as manifests
 from ..archive import names
 from ..errors import BadInputError, GuardError
-from ..postgres.session import one
+from ..postgres.session import one, server_facts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,6 +41,10 @@ class Place:
     database: str
     port: int
 
+    def __str__(self) -> str:
+        where = self.host if self.socket else f"{self.address or self.host} port {self.port}"
+        return f"{self.database} at {where}{f', cluster {self.identifier}' if self.identifier else ''}"
+
     @property
     def socket(self) -> bool:
         """Whether no network is in between."""
@@ -54,6 +58,19 @@ def place(connection: Connection, server: ServerFacts) -> Place:
     socket = info.host.startswith(("/", "@"))
     address = "" if socket else info.hostaddr
     return Place(info.host, address, str(found), server.system_identifier or "", server.database, info.port)
+
+
+def refuse_another(connection: Connection, judged: Place) -> None:
+    """Refuse where a connection leads elsewhere than the one that was judged: of several hosts, or through a proxy.
+
+    :raises GuardError: It does. Nothing was touched.
+    """
+    found = place(connection, server_facts(connection))
+    if found != judged:
+        raise GuardError(
+            f"The URL leads to more than one server: first to {judged}, then to {found}. Nothing was touched; name one "
+            f"host in it."
+        )
 
 
 def refuse_protected(settings: Settings, target: Target, found: Place | None = None) -> None:

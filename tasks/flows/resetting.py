@@ -78,14 +78,15 @@ def reset(plan: Plan, report: Report) -> Dumped | None:
     :return: The safety dump of what was in them; None where there were no rows, or none was to be made.
     :raises TaskError: Nothing was changed.
     """
-    label = plan.target.label
+    label, cluster = plan.target.label, plan.server.system_identifier
     sentences = committing.Sentences(
         done=f"The schemas were already emptied: {label} has nothing in them any more.",
         undone=f"Nothing was changed; {label} is as it was.",
         unknown=f"{label} can't be asked what became of it: the schemas are either empty or as they were.",
     )
     xid = ""
-    safety = saving.Safety(plan.settings, plan.server, f"resetting {', '.join(plan.emptied)}", plan.saves)
+    before = f"resetting {', '.join(plan.emptied)}"
+    safety = saving.Safety(plan.settings, plan.server, plan.place, before, plan.saves)
     try:
         with connected(plan.target, lock_timeout=plan.settings.lock_timeout) as connection:
             try:
@@ -93,9 +94,9 @@ def reset(plan: Plan, report: Report) -> Dumped | None:
             except BaseException:
                 safety.discard()
                 raise
-            committing.commit(Wire(connection), xid, plan.target, sentences)
+            committing.commit(Wire(connection), xid, plan.target, sentences, cluster)
     except process.Interruption as interruption:
-        interruption.state = committing.outcome(xid, plan.target, sentences) if xid else sentences.undone
+        interruption.state = committing.outcome(xid, plan.target, sentences, cluster) if xid else sentences.undone
         raise
     safety.keep()
     return safety.dumped
@@ -104,6 +105,7 @@ def reset(plan: Plan, report: Report) -> Dumped | None:
 def _empty(connection: Connection, plan: Plan, safety: Safety, report: Report, state: str) -> str:
     """Empty the schemas in a transaction, and return its id; it is left open."""
     try:
+        guard.refuse_another(connection, plan.place)
         if plan.disconnect:
             ended = sessions.disconnect(connection)
             report.step(f"{ended} other session{'' if ended == 1 else 's'} of {plan.target.label} ended.")

@@ -16,12 +16,14 @@ from ..archive.lexer import CopyData, CopyEnd, LexError, Statement, lex
 from ..archive.manifest import TableRows
 from ..archive.survey import Survey
 from ..errors import ServerError, TaskError, WorkError
-from ..postgres import committing, loading, privileges, schemas, sessions, state, tuning, whole
+from ..postgres import committing, loading, privileges, schemas, sessions, state, told, tuning, whole
 from ..postgres.session import blocked, connected, one, server_facts, translated
 from ..postgres.wire import LostError, StatementError, as_refusal
 from . import comparing, dumpfile, foresight, guard, preflight, records, saving
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..archive.statements import Action
     from ..postgres.session import Connection, ServerFacts
     from ..postgres.state import State
@@ -164,7 +166,7 @@ def restore(plan: Plan, report: Report, *, remember: bool = True) -> Restored:
     """
     began = time.monotonic()
     before = f"restoring {plan.dump.path.name}"
-    safety = saving.Safety(plan.settings, plan.server, before, plan.saves)
+    safety = saving.Safety(plan.settings, plan.server, plan.place, before, plan.saves)
     work = _Work(safety, plan, report)
     try:
         survey, loader = work.run()
@@ -206,12 +208,15 @@ class _Work:
         """Tell in what state the database is, asking it where the commit may have begun."""
         if not self.committed_as:
             return self.sentences.undone
-        return committing.outcome(self.committed_as, self.plan.target, self.sentences)
+        return committing.outcome(
+            self.committed_as, self.plan.target, self.sentences, self.plan.server.system_identifier
+        )
 
     def run(self) -> tuple[Survey, loading.Loader]:
         plan = self.plan
         with connected(plan.target, lock_timeout=plan.settings.lock_timeout) as connection:
             try:
+                guard.refuse_another(connection, plan.place)
                 self._disconnect(connection)
                 xid = self._begin(connection)
                 self.doing = "making the safety dump"
@@ -220,7 +225,7 @@ class _Work:
                 loader = self._loader(connection)
                 survey = self._load(loader)
                 self._prove(survey, loader, xid)
-                self._compare(connection)
+                self._compare(connection, loader.left_out)
             except Exception as error:  # noqa: BLE001 - each is explained and raised
                 self._abandon(connection)
                 raise self._explained(error) from None
@@ -230,7 +235,7 @@ class _Work:
             self.doing = "committing"
             self.report.progress(self.doing, 0, 0, "")
             self.committed_as = xid
-            committing.commit(loader.wire, xid, plan.target, self.sentences)
+            committing.commit(loader.wire, xid, plan.target, self.sentences, plan.server.system_identifier)
         return survey, loader
 
     def _disconnect(self, connection: Connection) -> None:
@@ -326,7 +331,7 @@ class _Work:
         if not loader.wire.in_transaction or now != [[xid.encode()]]:
             raise WorkError("the transaction is no longer the one that the restore began")
 
-    def _compare(self, connection: Connection) -> None:
+    def _compare(self, connection: Connection, left_out: Iterable[str]) -> None:
         """Compare every object, and the content where it is asked for, with the manifest's facts.
 
         :raises WorkError: Something is missing or different, or, with --clean, more than the dump holds.
@@ -348,8 +353,11 @@ class _Work:
         lines = comparing.objects_and_content(expected, self.proven, schemas_filled)
         for line in lines:
             if line.fatal:
-                raise WorkError(f"{line}" + (f", and {len(lines) - 1} more" if len(lines) > 1 else ""))
-            self.report.warn(str(line))
+                more = sum(each.fatal for each in lines) - 1
+                raise WorkError(f"{line}" + (f", and {more} more" if more else ""))
+            # Whose roles are missing here is told at the end, by role.
+            if not (line.kind in told.ROLES and any(reason.startswith(told.ROLES) for reason in left_out)):
+                self.report.warn(str(line))
 
     def _say(self, survey: Survey, action: Action, source: Source) -> None:
         table = ".".join(survey.current) if survey.current else ""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..postgres.session import Connection, ServerFacts
     from ..settings import Settings
     from .dumping import Dumped
+    from .guard import Place
     from .report import Report
 
 WITHOUT = "--no-backup goes on without a safety dump."
@@ -52,6 +53,7 @@ def check(settings: Settings, server: ServerFacts) -> None:
 class Safety:
     """The safety dump of one restore or reset.
 
+    :param place: Where the connection leads that will destroy what is saved here.
     :param before: What comes next, for the note in the manifest.
     :param wanted: Whether one is to be made at all.
     :ivar dumped: It, once it is made.
@@ -59,6 +61,7 @@ class Safety:
 
     settings: Settings
     server: ServerFacts
+    place: Place
     before: str
     wanted: bool
     dumped: Dumped | None = None
@@ -73,9 +76,8 @@ class Safety:
             return
         schemas.lock_out_writers(connection, emptied)
         try:
-            self.dumped = dumping.dump(
-                self.settings, dumping.Request(note=f"before {self.before}", safety=True), report
-            )
+            request = dumping.Request(note=f"before {self.before}", safety=True, place=self.place)
+            self.dumped = dumping.dump(self.settings, request, report)
         except TaskError as error:
             raise type(error)(f"No safety dump could be made: {error} Nothing was touched. {WITHOUT}") from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import BadInputError
+from ..errors import BadInputError, GuardError
 from ..postgres.session import connected, server_facts
 from . import guard, restoring, saving
 
@@ -31,7 +31,19 @@ def plan(settings: Settings, report: Report, *, backup: bool = True, disconnect:
             f"touched. `inv db.list` shows all dumps; `inv db.restore --clean --file=` takes any of them."
         )
     request = restoring.Request(file=str(path), clean=True, whole=True, backup=backup, disconnect=disconnect)
-    return restoring.plan(settings, request, report)
+    return _plan(settings, request, report)
+
+
+def _plan(settings: Settings, request: restoring.Request, report: Report) -> restoring.Plan:
+    """Plan it on the database that the safety dump is of, and no other."""
+    plan = restoring.plan(settings, request, report)
+    manifest, place = plan.dump.manifest, plan.place
+    if manifest is None or not saving.is_of(manifest, plan.server, place.host, place.port):
+        raise GuardError(
+            f"{plan.dump.path.name} is of another database than {place}, to which the URL leads now. Nothing was "
+            f"touched; name one host in it."
+        )
+    return plan
 
 
 def bring_back(settings: Settings, path: Path, report: Report) -> None:
@@ -40,7 +52,7 @@ def bring_back(settings: Settings, path: Path, report: Report) -> None:
     :raises TaskError: It could not be done; the database is as it was before this.
     """
     request = restoring.Request(file=str(path), clean=True, whole=True, backup=False)
-    restoring.restore(restoring.plan(settings, request, report), report)
+    restoring.restore(_plan(settings, request, report), report)
     forget(path)
 
 

@@ -10,7 +10,7 @@ import psycopg
 
 from .. import process
 from ..errors import ServerError, TaskError, WorkError
-from .session import connected, one
+from .session import connected, one, system_identifier
 from .wire import LostError, StatementError
 
 if TYPE_CHECKING:
@@ -34,12 +34,13 @@ class Sentences:
     unknown: str
 
 
-def commit(wire: Wire, xid: str, target: Target, sentences: Sentences) -> None:
+def commit(wire: Wire, xid: str, target: Target, sentences: Sentences, cluster: str | None) -> None:
     """Commit, and find out what became of it if nobody says.
 
     An interruption cancels a commit that can still be cancelled; the caller then asks :func:`outcome`.
 
     :param xid: The transaction's id, for `pg_xact_status`.
+    :param cluster: The cluster's number, where it is known: another one knows nothing of this transaction.
     :raises WorkError: It was rolled back.
     :raises ServerError: It was rolled back by a lost connection, or nobody can be asked.
     """
@@ -48,7 +49,7 @@ def commit(wire: Wire, xid: str, target: Target, sentences: Sentences) -> None:
     except StatementError as error:
         raise WorkError(f"The commit was refused: {error}. {sentences.undone}") from None
     except LostError as error:
-        _settle(xid, target, target.scrub(str(error)), sentences)
+        _settle(outcome(xid, target, sentences, cluster), target.scrub(str(error)), sentences)
     except process.Interruption:
         wire.cancel()
         raise
@@ -57,25 +58,31 @@ def commit(wire: Wire, xid: str, target: Target, sentences: Sentences) -> None:
             raise WorkError(f"The server rolled back instead of committing. {sentences.undone}")
 
 
-def outcome(xid: str, target: Target, sentences: Sentences) -> str:
-    """Ask the server what became of a commit, and choose the sentence that is true."""
-    status = _status(xid, target)
+def outcome(xid: str, target: Target, sentences: Sentences, cluster: str | None, *, patience: float = _PATIENCE) -> str:
+    """Ask the server what became of a commit, and choose the sentence that is true.
+
+    :param cluster: As for :func:`commit`.
+    :param patience: Seconds to wait for an answer.
+    """
+    status = _status(xid, target, cluster, patience)
     return {"committed": sentences.done, "aborted": sentences.undone}.get(status, sentences.unknown)
 
 
-def _settle(xid: str, target: Target, why: str, sentences: Sentences) -> None:
+def _settle(found: str, why: str, sentences: Sentences) -> None:
     """Return if it was committed after all."""
-    found = outcome(xid, target, sentences)
     if found != sentences.done:
         raise ServerError(f"The connection was lost in the commit ({why.rstrip('.')}). {found}")
 
 
-def _status(xid: str, target: Target) -> str:
+def _status(xid: str, target: Target, cluster: str | None, patience: float) -> str:
     """Ask a second session for `committed` or `aborted`; empty when there is no answer in time."""
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + patience
     while time.monotonic() < end:
         try:
             with connected(target) as other:
+                # Of several hosts another may answer now.
+                if cluster not in (None, system_identifier(other)):
+                    raise ServerError("another server")
                 status = one(other, "SELECT pg_xact_status(%s::text::xid8)", [xid])[0]
         except psycopg.errors.InvalidParameterValue:
             # A server that crashed before anything of the transaction was on disk does not know its id any more.

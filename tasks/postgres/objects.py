@@ -39,17 +39,18 @@ _NOT_OF_EXTENSION = """NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
     WHERE d.classid = '{catalogue}'::regclass AND d.objid = {oid} AND d.deptype = 'e')"""
 
 
-def _own(catalogue: str, oid: str) -> str:
+def own(catalogue: str, oid: str) -> str:
+    """Give the condition for what people made themselves: nothing of PostgreSQL's own, nor of an extension's."""
     return f"{_PEOPLES} AND " + _NOT_OF_EXTENSION.format(catalogue=f"pg_catalog.{catalogue}", oid=oid)
 
 
-_RELATION = _own("pg_class", "c.oid")
+_RELATION = own("pg_class", "c.oid")
 
 # Each query gives: name, what is stable, what only one major writes (or NULL).
 _QUERIES: dict[str, str] = {
     "schema": f"""
         SELECT quote_ident(n.nspname), '', NULL FROM pg_catalog.pg_namespace n
-         WHERE {_own("pg_namespace", "n.oid")}""",
+         WHERE {own("pg_namespace", "n.oid")}""",
     "table": f"""
         SELECT c.oid::regclass::text,
                concat_ws('|', c.relkind, c.relpersistence, c.relrowsecurity, c.relforcerowsecurity, c.relreplident,
@@ -150,7 +151,7 @@ _QUERIES: dict[str, str] = {
                pg_get_function_sqlbody(p.oid)
           FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
           JOIN pg_catalog.pg_language l ON l.oid = p.prolang
-         WHERE {_own("pg_proc", "p.oid")}
+         WHERE {own("pg_proc", "p.oid")}
            AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
                 WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'i')""",
     "type": f"""
@@ -174,23 +175,23 @@ _QUERIES: dict[str, str] = {
                NULL
           FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
           LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
-         WHERE (c.oid IS NULL OR c.relkind = 'c') AND {_own("pg_type", "t.oid")}
+         WHERE (c.oid IS NULL OR c.relkind = 'c') AND {own("pg_type", "t.oid")}
            AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
                 WHERE d.classid = 'pg_catalog.pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'i')""",
     "operator": f"""
         SELECT o.oid::regoperator::text, concat_ws('|', o.oprcode, o.oprcom::regoperator, o.oprnegate::regoperator,
                    o.oprcanmerge, o.oprcanhash, o.oprrest, o.oprjoin), NULL
           FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
-         WHERE {_own("pg_operator", "o.oid")}""",
+         WHERE {own("pg_operator", "o.oid")}""",
     "statistics": f"""
         SELECT format('%I.%I', n.nspname, s.stxname), '', pg_get_statisticsobjdef(s.oid)
           FROM pg_catalog.pg_statistic_ext s JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace
-         WHERE {_own("pg_statistic_ext", "s.oid")}""",
+         WHERE {own("pg_statistic_ext", "s.oid")}""",
     "collation": f"""
         SELECT format('%I.%I', n.nspname, l.collname), concat_ws('|', l.collprovider, l.collisdeterministic),
                to_jsonb(l) - ARRAY['oid', 'collname', 'collnamespace', 'collowner', 'collversion']
           FROM pg_catalog.pg_collation l JOIN pg_catalog.pg_namespace n ON n.oid = l.collnamespace
-         WHERE {_own("pg_collation", "l.oid")}""",
+         WHERE {own("pg_collation", "l.oid")}""",
     "event trigger": f"""
         SELECT quote_ident(e.evtname), concat_ws('|', e.evtevent, e.evtenabled, e.evtfoid::regproc,
                    array_to_string(e.evttags, ',')), NULL
@@ -245,11 +246,11 @@ def pin(connection: Connection) -> None:
     )
 
 
-def read(connection: Connection) -> Objects:
+def read(connection: Connection, queries: Mapping[str, str] = _QUERIES) -> Objects:
     """Read the digests of all objects; the session must be pinned."""
     # In SQL_ASCII a body may hold any bytes, which could not be sent as text.
     encoding = "SQL_ASCII" if connection.info.parameter_status("server_encoding") == "SQL_ASCII" else "UTF8"
-    return {kind: dict(_read(connection, query, encoding)) for kind, query in _QUERIES.items()}
+    return {kind: dict(_read(connection, query, encoding)) for kind, query in queries.items()}
 
 
 def _read(connection: Connection, query: str, encoding: str) -> Iterator[tuple[str, Digest]]:

@@ -164,13 +164,14 @@ def server_facts(connection: Connection) -> ServerFacts:
         database=str(row[1]),
         user=str(row[2]),
         superuser=bool(row[3]),
-        system_identifier=_system_identifier(connection),
+        system_identifier=system_identifier(connection),
         in_recovery=bool(row[4]),
         encoding=str(row[5]),
     )
 
 
-def _system_identifier(connection: Connection) -> str | None:
+def system_identifier(connection: Connection) -> str | None:
+    """Ask for the cluster's own number; None where the role may not."""
     allowed = one(connection, "SELECT has_function_privilege('pg_catalog.pg_control_system()', 'execute')")[0]
     if not allowed:
         return None

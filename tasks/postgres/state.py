@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from . import checksums as sums
-from . import facts, objects
+from . import facts, objects, told
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .facts import Table
     from .objects import Objects
     from .session import Connection
+    from .told import Told
 
 Key = tuple[str, str]
 
@@ -28,6 +29,7 @@ class State:
     :ivar major: The server's major version: some digests agree on one major only.
     :ivar rows: Rows per table, as (schema, name); `checksums` only of the tables that were summed.
     :ivar sequences: The last value of each, and whether it was used.
+    :ivar told: Owners, grants and settings, which may differ.
     """
 
     major: int
@@ -35,6 +37,7 @@ class State:
     sequences: Mapping[Key, tuple[int, bool]]
     objects: Objects = field(default_factory=dict)
     extensions: Mapping[str, str] = field(default_factory=dict)
+    told: Told = field(default_factory=dict)
     checksums: Mapping[Key, str] = field(default_factory=dict)
 
 
@@ -81,6 +84,7 @@ def _objects(connection: Connection) -> State:
         sequences={},
         objects=objects.read(connection),
         extensions=objects.extensions(connection),
+        told=told.read(connection),
     )
 
 

@@ -16,12 +16,11 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import quote, unquote
 
-from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
 from ..errors import BadInputError
 from . import poolers
-from .translation import Change, Draft
+from .translation import Change, Draft, default
 from .url import body, judge, parameters, printable, split, twice
 
 __all__ = ["MASK", "SECRETS", "Change", "Target", "sanitize", "system_roots"]
@@ -165,8 +164,7 @@ class Target:
         # A service file goes before both.
         if keyword in self.keywords or "service" in self.keywords:
             return self.keywords.get(keyword, "")
-        options = pq.Conninfo.get_defaults()
-        return next((o.val.decode() for o in options if o.keyword.decode() == keyword and o.val), "")
+        return default(keyword)
 
 
 def system_roots() -> str:

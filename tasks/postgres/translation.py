@@ -92,6 +92,11 @@ class Draft:
                 keywords["host"] = "localhost"
                 self._note("host", "translated", "none is given: Prisma means localhost, libpq asks PGHOST")
             keywords["port"] = keywords.get("port") or "5432"
+            if "hostaddr" not in keywords and default("hostaddr"):
+                keywords["hostaddr"] = ""
+                self._note(
+                    "PGHOSTADDR", "dropped", "it would lead libpq elsewhere than the URL's host, as Prisma reads it"
+                )
         if not all(_is_port(port) for port in keywords.get("port", "").split(",")):
             raise refused(f"gives a port that is no number from 1 to 65535; {ENCODE}")
         if keywords.get("dbname", "").startswith(("postgresql://", "postgres://")):
@@ -165,6 +170,12 @@ class Draft:
 
     def _note(self, parameter: str, action: str, reason: str) -> None:
         self.changes.append(Change(printable(parameter), action, reason))
+
+
+def default(keyword: str) -> str:
+    """What libpq would fill in, from `PG…` variables and from a service that PGSERVICE names."""
+    options = pq.Conninfo.get_defaults()
+    return next((o.val.decode() for o in options if o.keyword.decode() == keyword and o.val), "")
 
 
 def _is_port(port: str) -> bool:
