@@ -556,12 +556,13 @@ def test_a_running_dump_is_a_note_and_no_leftover(project: Project) -> None:
 
 
 def test_scratch_databases_are_listed_when_a_rehearsal_was_killed(shop: Database, project: Project) -> None:
-    """They are named and left alone; one that is in use is a note."""
+    """They are named and left alone, those too that had no mark yet; one that is in use is a note."""
     name = scratch.PREFIX + secrets.token_hex(6)
     other = Database(shop.server, name)
     with shop.server.connect() as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())
         try:
+            unmarked = look(project, shop)["scratch databases"]
             connection.execute(f'COMMENT ON DATABASE {name} IS \'{{"made by": "{scratch.MARK}"}}\''.encode())
             left = look(project, shop)["scratch databases"]
             with other.connect():
@@ -570,7 +571,8 @@ def test_scratch_databases_are_listed_when_a_rehearsal_was_killed(shop: Database
         finally:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
-    assert left.state == "wrong"
+    assert [unmarked.state, left.state] == ["wrong", "wrong"]
+    assert name in unmarked.what
     assert name in left.what
     assert f"DROP DATABASE {name};" in left.remedy
     assert used.state == "note"

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tasks.errors import GuardError
-from tasks.flows import guard, resetting, restoring, undoing
+from tasks.errors import GuardError, WorkError
+from tasks.flows import dumping, guard, resetting, restoring, undoing
 from tasks.flows.report import Silence
 from tasks.postgres import committing
 from tasks.postgres.session import connected, server_facts
@@ -134,6 +134,17 @@ def test_another_server_is_not_asked_what_became_of_a_commit(shop: Database, oth
     here = committing.outcome(xid, ours, sentences, cluster)
 
     assert (there, here) == ("unknown", "done")
+
+
+def test_a_dump_has_one_snapshot_or_is_none(shop: Database, other: Database, project: Project) -> None:
+    """pg_dump is led to another server than the snapshot's: an error that says so, and no file."""
+    with Forwarder(lambda number: (shop, other)[number % 2].server.port) as spread:
+        settings = through(settings_of(project, shop), spread.port)
+
+        with pytest.raises(WorkError, match=r"snapshot.*No dump was written.*use the direct URL"):
+            dumping.dump(settings, dumping.Request(), Silence())
+
+    assert [path.name for path in project.dumps.iterdir() if path.name.startswith("db_dump")] == []
 
 
 SPELLED = {

@@ -103,6 +103,7 @@ CREATE PUBLICATION all_of_it FOR ALL TABLES WITH (publish = 'insert');
 CREATE EVENT TRIGGER watch ON ddl_command_end EXECUTE FUNCTION shop.on_ddl();
 CREATE FOREIGN DATA WRAPPER none;
 CREATE SERVER far FOREIGN DATA WRAPPER none;
+SELECT lo_from_bytea(70001, 'a large object');
 CREATE FOREIGN TABLE shop.away (id integer OPTIONS (at 'here')) SERVER far OPTIONS (name 'away');
 """
 
@@ -353,6 +354,7 @@ FAULTS = {
         " COMMUTATOR = OPERATOR(shop.===))",
         "operator shop.===(shop.address,shop.address)",
     ),
+    "large object unlinked": Fault("SELECT lo_unlink(70001)", "large object 70001"),
     "trigger disabled": Fault("ALTER TABLE shop.people DISABLE TRIGGER noticed", "trigger shop.people.noticed"),
     "trigger disabled on one partition": Fault(
         "ALTER TABLE shop.events_a DISABLE TRIGGER in_parts", "trigger shop.events_a.in_parts"

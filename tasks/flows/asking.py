@@ -104,7 +104,8 @@ def rehearsals(connection: Connection) -> Check:
     """Look for scratch databases; they are listed, and left alone."""
     name, found = "scratch databases", scratch.left(connection)
     if left := [each for each, used in found if not used]:
-        remedy = "The next `inv db.rehearse` removes them; or: " + " ".join(f"DROP DATABASE {each};" for each in left)
+        drops = " ".join(f"DROP DATABASE {each};" for each in left)
+        remedy = f"The next `inv db.rehearse` removes those that bear its comment; or: {drops}"
         return wrong(name, f"killed rehearsals left {some(left)}", remedy)
     if found:
         return note(name, f"a rehearsal is at work in {some([each for each, _ in found])}")

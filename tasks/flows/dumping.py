@@ -347,7 +347,9 @@ class _Work:
         if code == 0:
             return _not_whole(otherwise)
         what = _last_error(said) or f"exit status {code}"
-        return WorkError(f"pg_dump failed: {what}. No dump was written; the database was only read.")
+        # A snapshot lives in one server alone.
+        hint = " A pooler or a proxy leads to several servers: use the direct URL." if "snapshot" in what else ""
+        return WorkError(f"pg_dump failed: {what}. No dump was written; the database was only read.{hint}")
 
     def _source(self) -> dict[str, object]:
         info = self.connection.info

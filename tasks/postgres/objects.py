@@ -192,6 +192,8 @@ _QUERIES: dict[str, str] = {
                to_jsonb(l) - ARRAY['oid', 'collname', 'collnamespace', 'collowner', 'collversion']
           FROM pg_catalog.pg_collation l JOIN pg_catalog.pg_namespace n ON n.oid = l.collnamespace
          WHERE {own("pg_collation", "l.oid")}""",
+    "large object": """
+        SELECT m.oid::text, '', NULL FROM pg_catalog.pg_largeobject_metadata m""",
     "event trigger": f"""
         SELECT quote_ident(e.evtname), concat_ws('|', e.evtevent, e.evtenabled, e.evtfoid::regproc,
                    array_to_string(e.evttags, ',')), NULL

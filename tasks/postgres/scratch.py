@@ -114,14 +114,17 @@ def sweep(target: Target) -> list[str]:
 
 
 def left(connection: Connection) -> list[tuple[str, bool]]:
-    """List the scratch databases that are there, each with whether somebody is in it; nothing is changed."""
+    """List the scratch databases that are there, each with whether somebody is in it; nothing is changed.
+
+    One without any comment is among them: a rehearsal was killed before it could mark it, and no sweep dares to.
+    """
     rows = connection.execute(
         "SELECT d.datname, EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid),"
         "       shobj_description(d.oid, 'pg_database')"
         "  FROM pg_catalog.pg_database d WHERE starts_with(d.datname, %s) ORDER BY 1",
         [PREFIX],
     ).fetchall()
-    return [(str(name), bool(used)) for name, used, comment in rows if _ours(comment)]
+    return [(str(name), bool(used)) for name, used, comment in rows if comment is None or _ours(comment)]
 
 
 def _refuse_without_right(connection: Connection) -> None:
