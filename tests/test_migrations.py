@@ -427,6 +427,33 @@ def test_an_interrupted_migration_brings_back_what_was_there(journal: Project, n
     assert target.dump_text() == before
 
 
+def test_a_signal_between_restore_and_migration_brings_back_what_was_there(
+    journal: Project, migrated: Database, new_database: Databases
+) -> None:
+    """The restore is committed, and its ANALYZE is still at work: without the migration, none of it stays."""
+    # It sleeps where a session of ours has no transaction of a restore: in ANALYZE alone.
+    migrated.execute(
+        "CREATE FUNCTION slow(n integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS $$BEGIN"
+        " IF current_setting('application_name') = 'invoke-postgres' AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks"
+        " WHERE locktype = 'advisory' AND pid = pg_backend_pid()) THEN PERFORM pg_catalog.pg_sleep(60); END IF;"
+        " RETURN n; END$$; CREATE TABLE analyzed AS SELECT 1 AS n; CREATE INDEX ON analyzed (slow(n))"
+    )
+    assert journal.inv("db.dump").returncode == 0
+    target = new_database()
+    target.execute("CREATE TABLE here (id integer); INSERT INTO here VALUES (1)")
+    before = target.dump_text()
+    journal.use(target)
+
+    process = journal.popen("db.restore", "--clean", "--migrate", "--yes")
+    wait_for(target, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'ANALYZE%' AND wait_event = 'PgSleep'")
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert "is again as it was before the restore" in stderr
+    assert target.dump_text() == before
+
+
 @pytest.mark.usefixtures("migrated")
 def test_bringing_back_can_be_interrupted_and_undo_goes_on(journal: Project, new_database: Databases) -> None:
     """A second Ctrl-C ends that, too; the message says what the database holds, and undo still works."""

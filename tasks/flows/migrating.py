@@ -96,7 +96,15 @@ def restore_and_migrate(plan: Plan, report: Report) -> Restored:
         could not be brought back.
     :raises Interruption: As above, for a signal.
     """
-    restored = restoring.restore(plan, report)
+    safety = restoring.safety_of(plan)
+    try:
+        restored = restoring.restore(plan, report, safety=safety)
+    except process.Interruption as interruption:
+        # It came between the commit and the migration.
+        if safety.committed and safety.dumped is not None:
+            process.listen_again()
+            interruption.state = _bring_back(plan, safety.dumped.path, report)
+        raise
     saved = restored.saved
     assert saved is not None  # noqa: S101 - the plan for this makes one always
     try:

@@ -157,16 +157,22 @@ def plan(settings: Settings, request: Request, report: Report, *, target: Target
     return Plan(settings, request, target, server, place, far, dump, met, emptied, stays, goes, saves)
 
 
-def restore(plan: Plan, report: Report, *, remember: bool = True) -> Restored:
+def safety_of(plan: Plan) -> Safety:
+    """Get ready for the safety dump of a restore; nothing is made yet."""
+    before = f"restoring {plan.dump.path.name}"
+    return saving.Safety(plan.settings, plan.server, plan.place, before, plan.saves)
+
+
+def restore(plan: Plan, report: Report, *, remember: bool = True, safety: Safety | None = None) -> Restored:
     """Load the dump in one transaction and commit it once it has proven itself.
 
     :param remember: Remember it, for verify.
+    :param safety: Of a caller who wants to know of its dump whatever happens.
     :raises TaskError: It was rolled back, and the database is as it was; or, where the message says so,
         nobody could be asked whether it was committed.
     """
     began = time.monotonic()
-    before = f"restoring {plan.dump.path.name}"
-    safety = saving.Safety(plan.settings, plan.server, plan.place, before, plan.saves)
+    safety = safety or safety_of(plan)
     work = _Work(safety, plan, report)
     try:
         survey, loader = work.run()
@@ -208,9 +214,11 @@ class _Work:
         """Tell in what state the database is, asking it where the commit may have begun."""
         if not self.committed_as:
             return self.sentences.undone
-        return committing.outcome(
+        said = committing.outcome(
             self.committed_as, self.plan.target, self.sentences, self.plan.server.system_identifier
         )
+        self.safety.committed = said == self.sentences.done
+        return said
 
     def run(self) -> tuple[Survey, loading.Loader]:
         plan = self.plan

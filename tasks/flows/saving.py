@@ -57,6 +57,7 @@ class Safety:
     :param before: What comes next, for the note in the manifest.
     :param wanted: Whether one is to be made at all.
     :ivar dumped: It, once it is made.
+    :ivar committed: Whether what it was made for is known to be done.
     """
 
     settings: Settings
@@ -65,6 +66,7 @@ class Safety:
     before: str
     wanted: bool
     dumped: Dumped | None = None
+    committed: bool = False
 
     def make(self, connection: Connection, emptied: Collection[str], report: Report) -> None:
         """Make it, where it is wanted, while nobody can write any more to what is about to be emptied.

@@ -21,68 +21,61 @@ Told = dict[str, dict[str, str]]
 ROLES = ("owner", "grants")
 """The kinds that depend on which roles there are."""
 
-_RELATIONS = f"""
-    SELECT c.oid::regclass::text AS name, c.relowner AS owner, c.relacl AS acl, '' AS usual
+KINDS = (*ROLES, "settings")
+
+# All in one query, as each look at the catalogue costs.
+_QUERY = f"""
+WITH found(name, owner, acl, usual, settings) AS MATERIALIZED (
+    SELECT c.oid::regclass::text, c.relowner, c.relacl, '', CASE WHEN c.relkind IN ('r', 'p') THEN c.reloptions END
       FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND c.relpersistence <> 't'
        AND {objects.own("pg_class", "c.oid")}
-"""
-_FUNCTIONS = f"""
-    SELECT p.oid::regprocedure::text, p.proowner, p.proacl, 'PUBLIC EXECUTE f'
+     UNION ALL
+    SELECT p.oid::regprocedure::text, p.proowner, p.proacl, 'PUBLIC EXECUTE f', NULL
       FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
      WHERE {objects.own("pg_proc", "p.oid")}
-"""
-_TYPES = f"""
-    SELECT t.oid::regtype::text, t.typowner, t.typacl, 'PUBLIC USAGE f'
+     UNION ALL
+    SELECT t.oid::regtype::text, t.typowner, t.typacl, 'PUBLIC USAGE f', NULL
       FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
       LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
      WHERE (c.oid IS NULL OR c.relkind = 'c') AND t.typelem = 0 AND {objects.own("pg_type", "t.oid")}
-"""
-_SCHEMAS = f"""
-    SELECT 'schema ' || quote_ident(n.nspname), n.nspowner, n.nspacl, ''
+     UNION ALL
+    SELECT 'schema ' || quote_ident(n.nspname), n.nspowner, n.nspacl, '', NULL
       FROM pg_catalog.pg_namespace n WHERE {objects.own("pg_namespace", "n.oid")}
-"""
-_COLUMNS = f"""
-    SELECT concat_ws('.', c.oid::regclass::text, quote_ident(a.attname)), c.relowner, a.attacl, ''
+     UNION ALL
+    SELECT concat_ws('.', c.oid::regclass::text, quote_ident(a.attname)), NULL, a.attacl, '', NULL
       FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
      WHERE a.attacl IS NOT NULL AND NOT a.attisdropped AND {objects.own("pg_class", "c.oid")}
+     UNION ALL
+    SELECT 'the database' || coalesce(' for ' || quote_ident(r.rolname), ''), NULL, NULL, '', s.setconfig
+      FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
+      LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole WHERE d.datname = current_database()
+), given AS (
+    SELECT f.name, f.usual, coalesce(
+               (SELECT string_agg(concat_ws(' ', coalesce(r.rolname, 'PUBLIC'), x.privilege_type, x.is_grantable), ','
+                           ORDER BY r.rolname COLLATE "C", x.privilege_type COLLATE "C")
+                  FROM aclexplode(f.acl) AS x LEFT JOIN pg_catalog.pg_roles r ON r.oid = x.grantee
+                 WHERE x.grantee IS DISTINCT FROM f.owner), '') AS grants
+      FROM found f WHERE f.acl IS NOT NULL
+)
+SELECT 'owner ' || name, pg_get_userbyid(owner)::text, NULL
+  FROM found WHERE owner IS NOT NULL AND name <> 'schema public'
+ UNION ALL
+SELECT 'grants ' || name, grants, NULL FROM given WHERE grants <> usual
+ UNION ALL
+SELECT 'settings ' || name, (SELECT string_agg(o, ',' ORDER BY o COLLATE "C") FROM unnest(settings) AS o), NULL
+  FROM found WHERE settings IS NOT NULL
 """
-
-_QUERIES = {
-    "owner": f"""
-        SELECT o.name, pg_get_userbyid(o.owner), NULL
-          FROM ({_RELATIONS} UNION ALL {_FUNCTIONS} UNION ALL {_TYPES} UNION ALL {_SCHEMAS}) AS o
-         WHERE o.name <> 'schema public'""",
-    "grants": f"""
-        SELECT o.name, o.given, NULL
-          FROM (SELECT a.name, a.usual, coalesce(
-                       (SELECT string_agg(
-                                   concat_ws(' ', coalesce(r.rolname, 'PUBLIC'), x.privilege_type, x.is_grantable), ','
-                                   ORDER BY r.rolname COLLATE "C", x.privilege_type COLLATE "C")
-                          FROM aclexplode(a.acl) AS x LEFT JOIN pg_catalog.pg_roles r ON r.oid = x.grantee
-                         WHERE x.grantee <> a.owner), '') AS given
-                  FROM ({_RELATIONS} UNION ALL {_FUNCTIONS} UNION ALL {_TYPES} UNION ALL {_SCHEMAS}
-                        UNION ALL {_COLUMNS}) AS a
-                 WHERE a.acl IS NOT NULL) AS o
-         WHERE o.given <> o.usual""",
-    "settings": f"""
-        SELECT c.oid::regclass::text,
-               (SELECT string_agg(o, ',' ORDER BY o COLLATE "C") FROM unnest(c.reloptions) AS o), NULL
-          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-         WHERE c.relkind IN ('r', 'p') AND c.reloptions IS NOT NULL AND {objects.own("pg_class", "c.oid")}
-         UNION ALL
-        SELECT 'the database' || coalesce(' for ' || quote_ident(r.rolname), ''),
-               (SELECT string_agg(o, ',' ORDER BY o COLLATE "C") FROM unnest(s.setconfig) AS o), NULL
-          FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
-          LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole WHERE d.datname = current_database()""",
-}
 
 
 def read(connection: Connection) -> Told:
     """Read all of it; the session must be pinned."""
-    found = objects.read(connection, _QUERIES)
-    return {kind: {name: each.stable for name, each in digests.items()} for kind, digests in found.items()}
+    found: Told = {kind: {} for kind in KINDS}
+    for named, digest in objects.read(connection, {"": _QUERY})[""].items():
+        kind, _, name = named.partition(" ")
+        found[kind][name] = digest.stable
+    return found
 
 
 def compare(
@@ -90,7 +83,7 @@ def compare(
 ) -> dict[str, list[str]]:
     """Name, per kind, what has another owner, other grants or other settings."""
     differing = {}
-    for kind in _QUERIES:
+    for kind in KINDS:
         # A manifest of another version of ours may not know it.
         if kind not in expected or kind not in found or (kind == "grants" and not same_major):
             continue
