@@ -64,7 +64,7 @@ def states(project: Project, *flags: str) -> dict[str, dict[str, Any]]:
     return {each["name"]: each for each in json.loads(result.stdout)["migrations"]}
 
 
-def wait_for(database: Database, query: str, seconds: float = 30) -> None:
+def wait_for(database: Database, query: str, seconds: float = 120) -> None:
     """Wait until a query gives something else than nothing."""
     deadline = time.monotonic() + seconds
     while not database.scalar(query):
