@@ -14,6 +14,7 @@ import pytest
 
 from tests.journal import JOURNAL, PENDING, add_pending, lay_out, migration
 from tests.support import Database, blocking
+from tests.test_prisma import install
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -680,3 +681,20 @@ def test_the_command_can_be_configured(journal: Project, database: Database) -> 
     assert result.stdout.split() == [str(journal.root), f"/{database.name}"]
     assert broken.returncode == 2
     assert "migrate_command" in broken.stderr
+
+
+def test_prisma_8_keeps_its_history_elsewhere(project: Project, database: Database) -> None:
+    """Its migrations are not ours to read: `db.migrations` says so, and a restore is silent about them."""
+    install(project.root, "8.0.0-rc.19")
+    project.write("prisma.config.ts", "import { defineConfig } from '@prisma/orm-postgres/config'\n")
+    database.execute("CREATE TABLE here (id integer)")
+    project.use(database)
+
+    shown = project.inv("db.migrations")
+    restored = project.inv("db.dump", "db.restore", "--clean", "--yes")
+
+    assert shown.returncode == 2
+    assert "Prisma 8 keeps its migrations in another form" in shown.stderr
+    assert "`npx prisma migration status` shows them" in shown.stderr
+    assert restored.returncode == 0
+    assert "migrations" not in restored.stderr

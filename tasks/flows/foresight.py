@@ -34,6 +34,10 @@ SELECT EXISTS (
 """
 
 
+class ElsewhereError(BadInputError):
+    """The migrations are of a Prisma that keeps them, and their history, in another form."""
+
+
 @dataclass(frozen=True)
 class Application:
     """The project's Prisma application, as far as its migrations go.
@@ -69,6 +73,7 @@ class Histories:
 def application(settings: Settings, target: Target) -> Application:
     """Find the application and read its migrations.
 
+    :raises ElsewhereError: Its Prisma is 8 or newer.
     :raises TaskError: Its folder or its configuration can't be read without doubt.
     """
     home = project.home(settings.root, settings.prisma_dir)
@@ -82,6 +87,11 @@ def application(settings: Settings, target: Target) -> Application:
             pass
         else:
             installed, major, typed = found.package, found.major, found.typed
+    if major is not None and major >= cli.RENAMED:
+        raise ElsewhereError(
+            f"Prisma {major} keeps its migrations in another form and their history in another table: `{typed} "
+            f"migration status` shows them. Nothing was touched."
+        )
     folder = project.migrations_folder(home, installed, major, process.run, settings.url().value)
     schema = target.schema or "public"
     schemas = tuple(dict.fromkeys((schema, *project.listed_schemas(home))))
@@ -92,11 +102,12 @@ def _looked_for(settings: Settings, target: Target, report: Report) -> Applicati
     """Find the application where there is one with migrations; its troubles are no reason to fail."""
     try:
         found = application(settings, target)
+    except ElsewhereError:
+        return None
     except BadInputError as error:
         report.warn(f"The migrations of this project are not looked at: {error}")
         return None
-    renamed = found.major is not None and found.major >= cli.RENAMED
-    return found if found.disk and not renamed else None
+    return found if found.disk else None
 
 
 def histories(settings: Settings, file: str, report: Report) -> Histories:
