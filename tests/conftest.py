@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests import everything as everything_sql
@@ -15,6 +16,10 @@ from tests.support import Database, Databases, Project
 
 # Set in CI, where every program that a test needs can be installed.
 COMPLETE = "TESTS_SKIP_NOTHING"
+
+# How long an example takes says something of the machine, and nothing of us.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -449,13 +449,15 @@ def test_label_names_the_database(url: str, label: str) -> None:
 
 
 def test_label_shows_what_the_environment_adds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PGHOST and PGPORT change nothing; PGHOSTADDR and PGUSER, which libpq obeys, are shown."""
+    """PGHOST, PGPORT and PGHOSTADDR lead nobody elsewhere than Prisma goes; PGUSER, which libpq obeys, is shown."""
     for name, value in {"PGHOST": "p", "PGPORT": "1", "PGHOSTADDR": "10.9.8.7", "PGUSER": "me"}.items():
         monkeypatch.setenv(name, value)
 
     target = clean("postgresql:///shop")
 
-    assert target.label == "shop at localhost:5432 (10.9.8.7)"
+    assert target.label == "shop at localhost:5432"
+    assert target.keywords["hostaddr"] == ""
+    assert ("PGHOSTADDR", "dropped") in [(change.parameter, change.action) for change in target.changes]
     assert (target.host, target.port, target.database, target.user) == ("localhost", "5432", "shop", "me")
 
 
