@@ -233,13 +233,13 @@ def test_other_sessions_can_be_ended(shop: Database, project: Project) -> None:
 
 
 def test_a_session_that_may_not_be_ended_is_named(new_database: Databases, project: Project) -> None:
-    """A plain owner may not end a superuser's session; nothing is touched."""
+    """A plain owner may not end a superuser's session: if it holds a lock, nothing is touched."""
     database = new_database(owner=OWNER)
     database.execute("CREATE TABLE t AS SELECT 1 AS one", OWNER)
     project.use(database, OWNER)
 
-    with blocking(database, "SELECT 1") as other:
-        result = project.inv("db.reset", "--yes", "--disconnect")
+    with blocking(database, "SELECT count(*) FROM t") as other:
+        result = project.inv("db.reset", "--yes", "--disconnect", env={"INVOKE_DB_LOCK_TIMEOUT": "500ms"})
         pid = other.info.backend_pid
 
     assert result.returncode == 4

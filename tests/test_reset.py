@@ -186,7 +186,7 @@ def test_reset_refuses_when_a_prisma_migration_runs(database: Database, project:
 
 
 def test_reset_changes_nothing_when_something_is_not_ours_to_drop(new_database: Databases, project: Project) -> None:
-    """A plain owner's reset that meets somebody else's table is rolled back: exit 5 and a sentence."""
+    """A plain owner's reset that meets somebody else's table is refused: exit 2 and a sentence."""
     database = new_database(owner=OWNER)
     database.execute(f"GRANT CREATE ON SCHEMA public TO {OWNER}; CREATE TABLE public.theirs (id integer)")
     database.execute(FILL, role=OWNER)
@@ -194,9 +194,9 @@ def test_reset_changes_nothing_when_something_is_not_ours_to_drop(new_database: 
 
     result = project.use(database, OWNER).inv("db.reset", "--yes")
 
-    assert result.returncode == 5
+    assert result.returncode == 2
     assert "theirs" in result.stderr
-    assert "Nothing was changed" in result.stderr
+    assert "Nothing was touched" in result.stderr
     assert database.dump_text() == before
 
 

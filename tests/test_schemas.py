@@ -259,7 +259,7 @@ def test_emptying_changes_nothing_when_a_table_belongs_to_somebody_else(new_data
 
 
 def test_content_counts_what_would_go_when_extensions_lie_inside(database: Database) -> None:
-    """Tables, estimated rows and relations are those of people, and no table is read for it."""
+    """Tables, estimated rows and locks are those of people, and no table is read for it."""
     database.execute(
         "CREATE EXTENSION citext SCHEMA public; CREATE TABLE public.t (id integer PRIMARY KEY, c text);"
         "INSERT INTO public.t SELECT i, 'x' FROM generate_series(1, 100) i; ANALYZE public.t;"
@@ -270,8 +270,8 @@ def test_content_counts_what_would_go_when_extensions_lie_inside(database: Datab
         found = schemas.content(connection, ["public", "missing"])
         nothing = schemas.content(connection, [])
 
-    # The table, its key, its TOAST table and that one's index.
-    assert (found.tables, found.rows, found.relations) == (1, 100, 4)
+    # The table, its row type and the array of it, its key twice, its TOAST table and that one's index.
+    assert (found.tables, found.rows, found.locks) == (1, 100, 7)
     assert found.bytes > 0
     assert found.filled
     assert nothing == schemas.Content(0, 0, 0, 0, filled=False)

@@ -44,10 +44,12 @@ class Outline:
 
     :ivar schemas: The schemas that it fills.
     :ivar relations: How many relations it creates (tables, indexes, sequences, views).
+    :ivar locks: How many locks their creation takes, and that of all else but large objects.
     :ivar large_objects: How many large objects it creates.
     :ivar extensions: The extensions that it creates.
     :ivar roles: The roles that own or are granted something in it; without them it loads all the same.
     :ivar needed_roles: The roles without which it can't be loaded (policies, user mappings).
+    :ivar tablespaces: Those that it puts something in; without them it loads into the default one.
     :ivar globals: The objects without a schema that it creates, as `event trigger audit`, names unquoted.
     :ivar unqualified: It names objects without their schema, so nobody knows which schemas it fills.
     :ivar creates_tables: False for a dump of rows alone.
@@ -55,13 +57,20 @@ class Outline:
 
     schemas: tuple[str, ...] = ()
     relations: int = 0
+    locks: int = 0
     large_objects: int = 0
     extensions: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
     needed_roles: tuple[str, ...] = ()
+    tablespaces: tuple[str, ...] = ()
     globals: tuple[str, ...] = ()
     unqualified: bool = False
     creates_tables: bool = True
+
+    @property
+    def takes(self) -> int:
+        """How many locks a restore of it takes; manifests of earlier versions count relations alone."""
+        return (self.locks or 3 * self.relations) + self.large_objects
 
 
 @dataclass(frozen=True)

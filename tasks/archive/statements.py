@@ -27,6 +27,9 @@ _INSERT = re.compile(
     rb'INSERT\s+INTO\s+((?:"(?:[^"]|"")+"|[^\s".(]+)(?:\.(?:"(?:[^"]|"")+"|[^\s".(]+))?)', re.IGNORECASE
 )
 _LARGE_OBJECT = re.compile(rb"SELECT\s+(?:pg_catalog\.)?(lo_[a-z_]+|lowrite)\s*\(", re.IGNORECASE)
+_DEFAULT_TABLESPACE = re.compile(
+    rb"""SET\s+default_tablespace\s*(?:=|TO)\s*('(?:[^']|'')*'|"(?:[^"]|"")*"|[^\s;]+)""", re.IGNORECASE
+)
 _QUALIFIED = re.compile(rb'("(?:[^"]|"")+"|[^".]+)(?:\s*\.\s*("(?:[^"]|"")+"|[^".]+))?\Z')
 
 TRANSACTION_WORDS = frozenset(
@@ -102,6 +105,15 @@ def setval(text: bytes) -> SetVal | None:
     schema, name = qualified(found["name"].replace(b"''", b"'"))
     called = (found["called"] or b"true").lower() == b"true"
     return SetVal(schema, name, int(found["value"]), called)
+
+
+def tablespace(text: bytes) -> str:
+    """Read the tablespace that a `SET default_tablespace = …;` names; empty for the database's own."""
+    found = _DEFAULT_TABLESPACE.match(text)
+    if found is None:
+        return ""
+    value = found[1]
+    return decode(value[1:-1].replace(b"''", b"'")) if value.startswith(b"'") else unquote(value)
 
 
 def classify(text: bytes) -> Action:

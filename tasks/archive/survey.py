@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .lexer import Comment, CopyData, CopyEnd, LexError, MetaCommand, Statement
 from .manifest import Outline, SequenceValue, TableRows
-from .statements import Action, classify, qualified, setval
+from .statements import Action, classify, qualified, setval, tablespace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,6 +29,7 @@ _ENCODING = re.compile(
     re.IGNORECASE,
 )
 _RELATIONS = frozenset({"CREATE TABLE", "CREATE FOREIGN TABLE", "CREATE VIEW", "CREATE SEQUENCE", "CREATE INDEX"})
+_WITH_ROW_TYPE = frozenset({"CREATE TABLE", "CREATE FOREIGN TABLE", "CREATE VIEW", "REPLACE VIEW"})
 _OPTIONAL_ROLES = frozenset({"OWNER", "GRANT", "GRANT ON SCHEMA", "DEFAULT PRIVILEGES", "SET SESSION AUTHORIZATION"})
 _NEEDED_ROLES = frozenset({"CREATE POLICY", "CREATE USER MAPPING", "CREATE SCHEMA"})
 
@@ -77,7 +78,9 @@ class Survey:
     _extensions: dict[str, None] = field(default_factory=dict)
     _roles: dict[str, None] = field(default_factory=dict)
     _needed: dict[str, None] = field(default_factory=dict)
+    _tablespaces: dict[str, None] = field(default_factory=dict)
     _relations: int = 0
+    _locks: int = 0
     _large_objects: int = 0
     _inside_large_objects: bool = False
     _inserts: int = 0
@@ -119,10 +122,12 @@ class Survey:
         return Outline(
             schemas=tuple(name for name in self._schemas if name),
             relations=self._relations,
+            locks=self._locks,
             large_objects=self._large_objects,
             extensions=tuple(self._extensions),
             roles=tuple(self._roles),
             needed_roles=tuple(self._needed),
+            tablespaces=tuple(self._tablespaces),
             globals=tuple(self._globals),
             unqualified=self._unqualified,
             creates_tables=bool(self._created or self._extensions or not (self.rows or self._inserts)),
@@ -162,6 +167,8 @@ class Survey:
                 self.sequences[key] = SequenceValue(*key, value.value, value.is_called)
         elif verb in {"SET", "SELECT"}:
             _refuse_encoding(event.text)
+            if action.name == "default_tablespace" and (space := tablespace(event.text)):
+                self._tablespaces.setdefault(space)
         elif verb == "LARGE OBJECT":
             self._large_objects += action.name == "lo_create"
         elif verb in {"CREATE DATABASE", "DROP DATABASE", "ALTER DATABASE"}:
@@ -179,9 +186,11 @@ class Survey:
             self._unqualified = True
         if verb in _RELATIONS or (verb == "ALTER" and action.name in {"INDEX", "IDENTITY"}):
             self._relations += 1
+        # A TOAST table and its index come with it.
+        toast = 2 if verb == "CREATE TABLE" and _TOASTABLE.search(text) else 0
+        self._relations += toast
+        self._locks += toast + _locks(action, text)
         if verb == "CREATE TABLE":
-            # A TOAST table and its index come with it.
-            self._relations += 2 if _TOASTABLE.search(text) else 0
             self._created.add((action.schema, action.name))
         elif verb == "CREATE EXTENSION":
             self._extensions.setdefault(action.name)
@@ -204,6 +213,17 @@ class Survey:
                     f"one transaction; dump it without -1, or with inv db.dump"
                 )
             self._inside_large_objects = True
+
+
+def _locks(action: Action, text: bytes) -> int:
+    """Tell how many locks a statement takes and keeps, but for TOAST (measured, as in docs/compatibility.md)."""
+    if text.startswith(b"CREATE MATERIALIZED"):
+        # Filling it makes another table, which takes its place.
+        return 6
+    if action.verb in _WITH_ROW_TYPE or (action.verb, action.name) == ("ALTER", "INDEX"):
+        # With its row type; a constraint with its index.
+        return 2
+    return int(action.verb.startswith("CREATE ") or action.name in {"CONSTRAINT", "IDENTITY"})
 
 
 def refuse_meta(text: bytes) -> None:

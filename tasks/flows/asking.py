@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import GuardError
-from ..postgres import rights, schemas, scratch
+from ..postgres import locks, rights, schemas, scratch
 from ..postgres.session import one
-from . import guard, keeping, preflight, reaching
+from . import guard, keeping, reaching
 from .checks import note, ok, skipped, some, wrong
 
 if TYPE_CHECKING:
@@ -144,20 +144,17 @@ def _idle(found: list[Idle] | tuple[Idle, ...]) -> str:
     )
 
 
-def locks(connection: Connection, manifest: Manifest | None) -> Check:
+def room_for_locks(connection: Connection, manifest: Manifest | None) -> Check:
     """Count the locks of a clean restore.
 
     :param manifest: Of the dump that would be restored; without one, it is taken to be one of this database.
     """
     name = "locks"
     filled = schemas.others(connection, ()) if manifest is None else list(manifest.outline.schemas)
-    goes = schemas.content(connection, filled).relations
-    comes = goes if manifest is None else manifest.outline.relations + manifest.outline.large_objects
-    found = preflight.locks(connection, goes + comes)
+    goes = schemas.content(connection, filled, locked=True).locks
+    found = locks.ask(connection, goes + (goes if manifest is None else manifest.outline.takes))
     what = f"a restore with --clean takes about {found.needed:,}, and the server has room for {found.room:,}"
-    if found.suffice:
-        return ok(name, what)
-    return wrong(name, what, f"Set max_locks_per_transaction to {found.wanted} or more and restart the server.")
+    return ok(name, what) if found.suffice else wrong(name, what, f"{found.remedy}.")
 
 
 def clock(connection: Connection, now: Callable[[], datetime]) -> Check:

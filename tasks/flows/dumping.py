@@ -14,7 +14,7 @@ from ..archive.lexer import LexError, lex
 from ..archive.manifest import Manifest
 from ..archive.survey import Survey
 from ..errors import BadInputError, MissingProgramError, ServerError, TaskError, WorkError
-from ..postgres import clients, facts
+from ..postgres import clients, facts, locks, schemas
 from ..postgres.session import blocked, connected, exported_snapshot, one, server_facts, translated
 from . import comparing, guard, placing
 from .counting import Counting, MovedError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from ..archive import publish
     from ..archive.codec import Packing
+    from ..archive.manifest import Outline
     from ..postgres.clients import Client
     from ..postgres.session import Connection, ServerFacts
     from ..postgres.target import Target
@@ -229,6 +230,7 @@ class _Work:
             found, history = counting.result()
             excluded = self._compare(survey, tables, found.rows)
             self._warn_of_keys(survey, tables)
+            self._warn_of_locks(survey.outline())
         kept = {key: total for key, total in found.checksums.items() if key in survey.rows}
         document = {**comparing.to_facts(replace(found, checksums=kept)), "history": history}
         return survey, sink.sums, out.content, excluded, document
@@ -261,7 +263,7 @@ class _Work:
         raise self._waited()
 
     def _waited(self) -> ServerError:
-        return ServerError(f"pg_dump gave up: {blocked(self.target)}. No dump was written.")
+        return ServerError(f"pg_dump gave up: {blocked(self.target, reading=True)}. No dump was written.")
 
     def _connect(self) -> list[str]:
         # What the snapshot's connection reached is what pg_dump must reach, with several hosts too.
@@ -331,6 +333,18 @@ class _Work:
             self.report.warn(
                 f"Foreign key {name} of {table} refers to {referenced}, whose rows are left out: this dump can't be "
                 f"restored while {table} refers to them. Leave out its rows, too."
+            )
+
+    def _warn_of_locks(self, outline: Outline) -> None:
+        """Say where this very server has too few locks to restore the dump; a safety dump has passed that already."""
+        if self.request.safety:
+            return
+        goes = schemas.content(self.connection, outline.schemas, locked=True).locks
+        found = locks.ask(self.connection, goes + outline.takes)
+        if not found.suffice:
+            self.report.warn(
+                f"This server could not restore the dump over what it holds now: that takes about {found.needed:,} "
+                f"locks in one transaction, and there is room for {found.room:,}. {found.remedy}, before you need it."
             )
 
     def _failure(self, child: process.Child, counting: Counting, otherwise: str) -> TaskError:

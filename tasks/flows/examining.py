@@ -104,7 +104,7 @@ class _Examination:
         self._ask("scratch databases", lambda there, *_: asking.rehearsals(there))
         self._ask("other sessions", lambda there, *_: asking.sessions(there, settings))
         self._look("newest dump", self._newest)
-        self._ask("locks", lambda there, *_: asking.locks(there, keeping.manifest_of(self.newest)))
+        self._ask("locks", lambda there, *_: asking.room_for_locks(there, keeping.manifest_of(self.newest)))
         self._ask("clock", lambda there, *_: asking.clock(there, self.now))
 
     def _ask(self, name: str, look: Callable[[Connection, ServerFacts, Target], Check | Sequence[Check]]) -> None:

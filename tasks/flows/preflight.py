@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
 from typing import TYPE_CHECKING
 
 from ..errors import BadInputError, ServerError
-from ..postgres import migrators
+from ..postgres import locks, migrators, rights, schemas, sessions
 from ..postgres.session import one
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
     from ..postgres.schemas import Content
     from ..postgres.session import Connection, ServerFacts
+    from ..postgres.target import Target
     from .dumpfile import DumpFile
     from .report import Report
 
-# The lock table takes somewhat more than it promises (PostgreSQL manual, 19.12), and we count generously.
-_LOCK_SLACK = 1.1
 # From this major on a superuser may turn them off (manual, 19.11).
 _EVENT_TRIGGERS_OFF = 17
+_SHOWN = 3
 
 
 def lock_out_migrations(connection: Connection) -> None:
@@ -27,10 +29,34 @@ def lock_out_migrations(connection: Connection) -> None:
     :raises ServerError: A migration holds it. Nothing was touched.
     """
     if not one(connection, "SELECT pg_try_advisory_xact_lock(%s)", [migrators.LOCK])[0]:
+        pids = ", ".join(str(pid) for pid in rights.present(connection).migrating)
         raise ServerError(
-            "A Prisma migration is running on this database (it holds Prisma's advisory lock). "
-            "Nothing was touched; wait for it, then run again."
+            f"A Prisma migration is running on this database (pid {pids or 'unknown'} holds Prisma's advisory lock). "
+            f"Nothing was touched; wait for it, then run again."
         )
+
+
+@contextlib.contextmanager
+def alone(connection: Connection, target: Target, report: Report, *, wanted: bool) -> Iterator[None]:
+    """End the other sessions of the database, and those that come back into our way as long as a block runs.
+
+    Those that the role may not end are named: they may be in the way.
+
+    :param wanted: Whether --disconnect was asked for; else nobody is ended.
+    :raises ServerError: One does not go. Nothing was touched.
+    """
+    if not wanted:
+        yield
+        return
+    ended = sessions.disconnect(connection)
+    report.step(f"{ended.count} other session{'' if ended.count == 1 else 's'} of {target.label} ended.")
+    if ended.left:
+        report.warn(
+            f"Only their own role, pg_signal_backend or a superuser may end these sessions, which stay: "
+            f"{'; '.join(ended.left[:_SHOWN])}{f'; and {len(ended.left) - _SHOWN} more' * (len(ended.left) > _SHOWN)}."
+        )
+    with sessions.making_way(target, connection.info.backend_pid):
+        yield
 
 
 def silence_event_triggers(connection: Connection, server: ServerFacts) -> None:
@@ -65,6 +91,7 @@ def check(
 ) -> None:
     """Ask for all that would make the restore fail half-way.
 
+    :param goes: What lies in the dump's schemas now.
     :raises BadInputError: Something is missing; says what. Nothing was touched.
     """
     if server.in_recovery:
@@ -81,10 +108,43 @@ def check(
         )
     if clean and not dump.outline.schemas:
         report.warn("The dump fills no schema, so --clean empties nothing.")
+    if not server.superuser and dump.outline.creates_tables:
+        _rights(connection, server, dump.outline.schemas, clean=clean)
     _extensions(connection, server, dump)
     _roles(connection, dump, strict=strict)
-    _locks(connection, dump, goes)
+    if strict:
+        _tablespaces(connection, dump)
+    _locks(connection, dump, goes, clean=clean)
     _version(server, dump, report)
+
+
+def _rights(connection: Connection, server: ServerFacts, filled: Collection[str], *, clean: bool) -> None:
+    there = schemas.existing(connection, filled)
+    lacks = ""
+    if closed := rights.closed(connection, there):
+        lacks = f"create anything in the schema {closed[0]}"
+    elif len(there) < len(filled) and not rights.may_create_schemas(connection):
+        lacks = f"create the schema {next(name for name in filled if name not in there)}"
+    if lacks:
+        raise BadInputError(
+            f"{server.user} may not {lacks}, which the dump fills. Nothing was touched. Name the owner's URL with "
+            f"--url-env; `inv db.doctor` says what else is missing."
+        )
+    if clean:
+        refuse_unowned(connection, server, there)
+
+
+def refuse_unowned(connection: Connection, server: ServerFacts, emptied: Collection[str]) -> None:
+    """Refuse to empty schemas that hold what the role may not drop.
+
+    :raises BadInputError: They do; names the first. Nothing was touched.
+    """
+    if not server.superuser and (found := rights.unowned(connection, emptied)):
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        raise BadInputError(
+            f"{server.user} may not drop {found[0]}{more}, as somebody else owns it. Nothing was touched. Name the "
+            f"owner's URL with --url-env; `inv db.doctor` says what else is missing."
+        )
 
 
 def _extensions(connection: Connection, server: ServerFacts, dump: DumpFile) -> None:
@@ -123,43 +183,33 @@ def _roles(connection: Connection, dump: DumpFile, *, strict: bool) -> None:
     )
 
 
-@dataclass(frozen=True)
-class Locks:
-    """The locks that one transaction needs, and the server's table of them, which is fixed at its start.
+def _tablespaces(connection: Connection, dump: DumpFile) -> None:
+    rows = connection.execute(
+        "SELECT spcname FROM pg_catalog.pg_tablespace WHERE pg_catalog.has_tablespace_privilege(oid, 'CREATE')"
+    ).fetchall()
+    if missing := sorted(set(dump.outline.tablespaces) - {str(name) for (name,) in rows}):
+        raise BadInputError(
+            f"There is no tablespace {', '.join(missing)} here that we may create in, and the dump names it. Create "
+            f"it, or leave --strict away. Nothing was touched."
+        )
 
-    :ivar wanted: The `max_locks_per_transaction` that would suffice.
+
+def _locks(connection: Connection, dump: DumpFile, goes: Content, *, clean: bool) -> None:
+    comes = dump.outline.takes
+    # Without --clean a dump takes away no more than what it brings.
+    room_for_locks(connection, comes + (goes.locks if clean else min(goes.locks, comes)))
+
+
+def room_for_locks(connection: Connection, needed: int) -> None:
+    """Refuse where one transaction would run out of locks.
+
+    :raises BadInputError: It would; says what to set. Nothing was touched.
     """
-
-    needed: int
-    room: int
-    wanted: int
-
-    @property
-    def suffice(self) -> bool:
-        """Whether they fit; the table takes somewhat more than it promises."""
-        return self.needed <= self.room * _LOCK_SLACK
-
-
-def locks(connection: Connection, needed: int) -> Locks:
-    """Ask how many locks the server has room for.
-
-    :param needed: How many relations go and come: one transaction locks each of them.
-    """
-    row = one(
-        connection,
-        "SELECT current_setting('max_locks_per_transaction')::int,"
-        " current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int",
-    )
-    per_transaction, sessions = int(row[0]), int(row[1])
-    return Locks(needed, per_transaction * sessions, -(-needed // sessions) + per_transaction // 4)
-
-
-def _locks(connection: Connection, dump: DumpFile, goes: Content) -> None:
-    found = locks(connection, goes.relations + dump.outline.relations + dump.outline.large_objects)
+    found = locks.ask(connection, needed)
     if not found.suffice:
         raise BadInputError(
             f"One transaction would need about {found.needed:,} locks, and the server has room for {found.room:,}. "
-            f"Set max_locks_per_transaction to {found.wanted} or more and restart the server. Nothing was touched."
+            f"{found.remedy}. Nothing was touched."
         )
 
 

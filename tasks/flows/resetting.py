@@ -9,7 +9,7 @@ import psycopg
 
 from .. import process
 from ..errors import BadInputError, ServerError, WorkError
-from ..postgres import committing, schemas, sessions
+from ..postgres import committing, schemas
 from ..postgres.session import connected, in_the_way, one, server_facts, translated
 from ..postgres.wire import LostError, Wire, as_refusal
 from . import guard, preflight, saving
@@ -65,6 +65,8 @@ def plan(settings: Settings, names: Sequence[str], *, backup: bool = True, disco
             raise BadInputError(f"{name} can't be emptied: {target.label} has no such schema. Nothing was touched.")
         schemas.refuse_dependents(connection, wanted)
         goes = schemas.content(connection, wanted, locked=disconnect)
+        preflight.room_for_locks(connection, goes.locks)
+        preflight.refuse_unowned(connection, server, wanted)
         saves = backup and settings.backup > 0 and saving.wanted(connection, goes, large_objects=0)
         stays = tuple(schemas.others(connection, wanted))
     if saves:
@@ -90,7 +92,9 @@ def reset(plan: Plan, report: Report) -> Dumped | None:
     try:
         with connected(plan.target, lock_timeout=plan.settings.lock_timeout) as connection:
             try:
-                xid = _empty(connection, plan, safety, report, sentences.undone)
+                guard.refuse_another(connection, plan.place)
+                with preflight.alone(connection, plan.target, report, wanted=plan.disconnect):
+                    xid = _empty(connection, plan, safety, report, sentences.undone)
             except BaseException:
                 safety.discard()
                 raise
@@ -105,10 +109,6 @@ def reset(plan: Plan, report: Report) -> Dumped | None:
 def _empty(connection: Connection, plan: Plan, safety: Safety, report: Report, state: str) -> str:
     """Empty the schemas in a transaction, and return its id; it is left open."""
     try:
-        guard.refuse_another(connection, plan.place)
-        if plan.disconnect:
-            ended = sessions.disconnect(connection)
-            report.step(f"{ended} other session{'' if ended == 1 else 's'} of {plan.target.label} ended.")
         # Whatever the role or database has as its default: a fixed snapshot would not see what locks let in.
         connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
         xid = str(one(connection, "SELECT pg_current_xact_id()::text")[0])
@@ -125,5 +125,7 @@ def _empty(connection: Connection, plan: Plan, safety: Safety, report: Report, s
         message = plan.target.scrub(str(refusal)).rstrip(".")
         raise kind(f"The schemas could not be emptied: {message}. {state}") from None
     except WorkError as error:
+        if safety.wanted and safety.dumped is None:
+            raise
         raise WorkError(f"The schemas could not be emptied: {error}. {state}") from None
     return xid

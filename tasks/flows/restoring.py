@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from ..archive.lexer import CopyData, CopyEnd, LexError, Statement, lex
 from ..archive.manifest import TableRows
 from ..archive.survey import Survey
 from ..errors import ServerError, TaskError, WorkError
-from ..postgres import committing, loading, privileges, schemas, sessions, state, told, tuning, whole
+from ..postgres import committing, loading, newer, privileges, rights, schemas, state, told, tuning, whole
 from ..postgres.session import blocked, connected, one, server_facts, translated
 from ..postgres.wire import LostError, StatementError, as_refusal
 from . import comparing, dumpfile, foresight, guard, preflight, records, saving
@@ -136,10 +136,14 @@ def plan(settings: Settings, request: Request, report: Report, *, target: Target
         met = tuple(name for name in filled if name in there) if dump.outline.creates_tables else ()
         emptied = met if request.clean else ()
         goes = schemas.content(connection, emptied, locked=request.disconnect)
-        preflight.check(connection, server, dump, goes, clean=request.clean, strict=request.strict, report=report)
+        if request.whole:
+            goes = replace(goes, locks=goes.locks + whole.large_objects(connection))
+        # Without --clean, too, what bears the name of something in the dump is replaced.
+        replaced = goes if request.clean else schemas.content(connection, met, locked=request.disconnect)
+        preflight.check(connection, server, dump, replaced, clean=request.clean, strict=request.strict, report=report)
         if request.clean:
             recreated = whole.globals_(connection) if request.whole else dump.outline.globals
-            schemas.refuse_dependents(connection, emptied, recreated)
+            schemas.refuse_dependents(connection, emptied, rights.replaceable(connection, server, recreated))
             preflight.warn_of_event_triggers(connection, server, dump, report)
         stays = tuple(schemas.others(connection, emptied))
         if foreseen:
@@ -147,8 +151,6 @@ def plan(settings: Settings, request: Request, report: Report, *, target: Target
             foresight.before_restore(
                 settings, target, connection, dump, clean=request.clean, refuse=refuse, report=report
             )
-        # Without --clean, too, what bears the name of something in the dump is replaced.
-        replaced = goes if request.clean else schemas.content(connection, met, locked=request.disconnect)
         loses = saving.wanted(connection, replaced, large_objects=dump.outline.large_objects)
     saves = (loses and request.backup and settings.backup > 0) or request.migrate
     if saves:
@@ -225,15 +227,15 @@ class _Work:
         with connected(plan.target, lock_timeout=plan.settings.lock_timeout) as connection:
             try:
                 guard.refuse_another(connection, plan.place)
-                self._disconnect(connection)
-                xid = self._begin(connection)
-                self.doing = "making the safety dump"
-                self.safety.make(connection, self.plan.met, self.report)
-                self._empty(connection)
-                loader = self._loader(connection)
-                survey = self._load(loader)
+                with preflight.alone(connection, plan.target, self.report, wanted=plan.request.disconnect):
+                    xid = self._begin(connection)
+                    self.doing = "making the safety dump"
+                    self.safety.make(connection, self.plan.met, self.report)
+                    self._empty(connection)
+                    loader = self._loader(connection)
+                    survey = self._load(loader)
                 self._prove(survey, loader, xid)
-                self._compare(connection, loader.left_out)
+                self._compare(connection, loader)
             except Exception as error:  # noqa: BLE001 - each is explained and raised
                 self._abandon(connection)
                 raise self._explained(error) from None
@@ -245,11 +247,6 @@ class _Work:
             self.committed_as = xid
             committing.commit(loader.wire, xid, plan.target, self.sentences, plan.server.system_identifier)
         return survey, loader
-
-    def _disconnect(self, connection: Connection) -> None:
-        if self.plan.request.disconnect:
-            ended = sessions.disconnect(connection)
-            self.report.step(f"{ended} other session{'' if ended == 1 else 's'} of {self.plan.target.label} ended.")
 
     def _begin(self, connection: Connection) -> str:
         with translated("The transaction could not be begun"):
@@ -268,13 +265,15 @@ class _Work:
         self.report.progress(self.doing, 0, 0, "")
         outline = self.plan.dump.outline
         if not self.plan.request.whole:
-            schemas.empty(connection, outline.schemas, outline.globals)
+            again = rights.replaceable(connection, self.plan.server, outline.globals)
+            schemas.empty(connection, outline.schemas, again)
             return
         manifest = self.plan.dump.manifest
         assert manifest is not None  # noqa: S101 - what has none is no safety dump
         kept = comparing.of_manifest(manifest)
         whole.drop_before(connection, outline.globals)
-        schemas.empty(connection, self.plan.emptied, whole.globals_(connection))
+        again = rights.replaceable(connection, self.plan.server, whole.globals_(connection))
+        schemas.empty(connection, self.plan.emptied, again)
         whole.drop_after(connection, outline.globals, comparing.schemas_in(kept), kept.extensions)
         whole.renew_schemas(connection)
         privileges.clear_defaults(connection)
@@ -339,7 +338,7 @@ class _Work:
         if not loader.wire.in_transaction or now != [[xid.encode()]]:
             raise WorkError("the transaction is no longer the one that the restore began")
 
-    def _compare(self, connection: Connection, left_out: Iterable[str]) -> None:
+    def _compare(self, connection: Connection, loader: loading.Loader) -> None:
         """Compare every object, and the content where it is asked for, with the manifest's facts.
 
         :raises WorkError: Something is missing or different, or, with --clean, more than the dump holds.
@@ -360,11 +359,11 @@ class _Work:
         schemas_filled = (*self.plan.fills, *([""] if request.whole else [])) if request.clean else ()
         lines = comparing.objects_and_content(expected, self.proven, schemas_filled)
         for line in lines:
-            if line.fatal:
+            if line.fatal and line.kind not in loader.spared:
                 more = sum(each.fatal for each in lines) - 1
                 raise WorkError(f"{line}" + (f", and {more} more" if more else ""))
             # Whose roles are missing here is told at the end, by role.
-            if not (line.kind in told.ROLES and any(reason.startswith(told.ROLES) for reason in left_out)):
+            if not (line.kind in told.ROLES and any(reason.startswith(told.ROLES) for reason in loader.left_out)):
                 self.report.warn(str(line))
 
     def _say(self, survey: Survey, action: Action, source: Source) -> None:
@@ -403,7 +402,8 @@ class _Work:
             hint = " The database holds other objects than the dump: --clean empties the dump's schemas first."
         elif error.sqlstate == _OUT_OF_LOCKS:
             hint = " One transaction locks every relation: raise max_locks_per_transaction and restart the server."
-        return WorkError(f"While {doing}: {error}. {state}{hint}")
+        why = newer.explain(error.statement, error.sqlstate, self.plan.dump.server, self.plan.server)
+        return WorkError(f"While {doing}: {error}.{why} {state}{hint}")
 
     def _clean_would_help(self, error: StatementError) -> bool:
         conflict = error.sqlstate in _DUPLICATE | {_DEPENDENT}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .. import process
-from ..archive.statements import Action, qualified
+from ..archive.statements import Action, qualified, tablespace
 from ..errors import WorkError
 from . import counting, privileges
 from .wire import StatementError, Wire
@@ -46,6 +46,12 @@ _IF_EXISTS = re.compile(rb"\sIF\sEXISTS\s")
 # "privilege not granted", "privilege not revoked"
 _NOTHING_DONE = frozenset({"01007", "01006"})
 _DENIED = frozenset({"42501"})
+# "security label provider … is not loaded", and that none is.
+_NO_PROVIDER = frozenset({"22023"})
+# Not ours, not there, there already.
+_ANOTHERS = _DENIED | {"42704", "42710"}
+_OF_NO_SCHEMA = re.compile(rb"(?:CREATE|ALTER|DROP|COMMENT\s+ON)\s+(PUBLICATION|EVENT\s+TRIGGER|SUBSCRIPTION)\b")
+_TABLESPACE = "default_tablespace"
 _NEEDED = frozenset({"2BP01"})
 # Undefined table, column, function, object, schema.
 _ABSENT = frozenset({"42P01", "42703", "42883", "42704", "3F000"})
@@ -60,6 +66,7 @@ class Rules:
     :ivar settable: The roles that exist here and that we may make owners.
     :ivar roles: The roles that exist here.
     :ivar parameters: The names of the server's settings.
+    :ivar tablespaces: Those that exist here and that we may create in.
     """
 
     owners: bool
@@ -68,6 +75,7 @@ class Rules:
     roles: frozenset[str]
     settable: frozenset[str]
     parameters: frozenset[str]
+    tablespaces: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -78,6 +86,7 @@ class Loader:
     :ivar set_aside: Statements that bring the target's own default privileges back.
     :ivar left_out: What was left out, counted by reason.
     :ivar rows: Rows that went in, by (schema, name).
+    :ivar spared: Kinds of objects of which something is not ours to replace, and was left out.
     """
 
     connection: Connection
@@ -104,6 +113,7 @@ class Loader:
         self._schema_grants: dict[str, list[tuple[bytes, Action]]] = {}
         self._stay = frozenset(self.schemas)
         self._somebody_else = False
+        self.spared: set[str] = set()
 
     def statement(self, event: Statement, action: Action) -> bool:
         """Send one statement, or leave it out; a COPY is left open for its rows.
@@ -113,9 +123,12 @@ class Loader:
         """
         if self._unchecked and action.verb not in _DATA_VERBS:
             self.check_rows()
-        reason = self._omission(action) or self._absent(event.text, action)
+        reason = self._omission(event.text, action) or self._absent(event.text, action)
         if reason:
             self.left_out[reason] += 1
+            if action.verb == "SET" and action.name == _TABLESPACE:
+                # Else the one before would hold on.
+                self.wire.run(b"SET default_tablespace = ''")
             return False
         if event.copies:
             self._begin_copy(event)
@@ -191,13 +204,19 @@ class Loader:
         for key, (want, have) in wrong.items():
             raise WorkError(f"{_shown(key)} holds {have:,} rows where {want:,} were expected")
 
-    def _omission(self, action: Action) -> str:  # noqa: PLR0911 - a table of cases
+    def _omission(self, text: bytes, action: Action) -> str:  # noqa: PLR0911 - a table of cases
         """Tell why a statement is left out; empty where it is sent."""
         verb, name = action.verb, action.name
+        if _kind_without_schema(text) == "subscription":
+            return "subscriptions (those that are here stay, and a copy would follow the same slot)"
         if verb == "SET" and name in OUR_SETTINGS:
             return "settings of timeouts and messages (the restore has its own)"
         if verb == "SET" and "." not in name and name not in self.rules.parameters | _SET_WORDS:
             return f"SET {name}, which this server does not know"
+        if verb == "SET" and name == _TABLESPACE and (space := tablespace(text)) not in self.rules.tablespaces | {""}:
+            return self._forgiven(
+                f"tablespace {space}, missing here or not ours to use (its objects lie in the default)"
+            )
         if verb == "TRANSACTION":
             return "BEGIN and COMMIT around large objects"
         if verb in {"DROP EXTENSION", "DROP SCHEMA"}:
@@ -324,9 +343,17 @@ class Loader:
             self.set_aside.clear()
 
     def _run(self, text: bytes, action: Action) -> None:
-        if action.verb in _ACL_VERBS | {"OWNER"} and not self.server.superuser:
+        kind = _kind_without_schema(text)
+        if kind and not self.server.superuser:
+            forgiven = frozenset() if self.rules.strict else _ANOTHERS
+            if not self._try(text, forgiven, f"{kind}s that are not ours to replace"):
+                self.spared.add(kind)
+        elif action.verb in _ACL_VERBS | {"OWNER"} and not self.server.superuser:
             reason = f"{'owners' if action.verb == 'OWNER' else 'grants'} that are not ours to set"
             self._try(text, frozenset() if self.rules.strict else _DENIED, reason)
+        elif action.verb == "SECURITY":
+            reason = "SECURITY LABEL of a provider that is not loaded here"
+            self._try(text, frozenset() if self.rules.strict else _NO_PROVIDER, reason)
         elif _TAKES_AWAY.match(text) and not _IF_EXISTS.search(text):
             self._try(text, _ABSENT, "DROP of what is not here")
         elif text.startswith(b"DROP TRANSFORM"):
@@ -340,11 +367,13 @@ class Loader:
         else:
             self.wire.queue(text, doing(action))
 
-    def _try(self, text: bytes, forgiven: frozenset[str], reason: str) -> None:
+    def _try(self, text: bytes, forgiven: frozenset[str], reason: str) -> bool:
         """Send what may be refused, so that a refusal does not end the transaction.
 
         :param forgiven: The refusals that leave the statement out, for this reason.
+        :return: Whether it was done.
         """
+        done = True
         self.wire.run(b"SAVEPOINT invoke_postgres")
         self._warnings.clear()
         try:
@@ -359,7 +388,15 @@ class Loader:
                 raise
             self.wire.run(b"ROLLBACK TO SAVEPOINT invoke_postgres")
             self.left_out[reason] += 1
+            done = False
         self.wire.run(b"RELEASE SAVEPOINT invoke_postgres")
+        return done
+
+
+def _kind_without_schema(text: bytes) -> str:
+    """Tell whether a statement is about a publication, an event trigger or a subscription."""
+    found = _OF_NO_SCHEMA.match(text)
+    return " ".join(found[1].decode().lower().split()) if found else ""
 
 
 def doing(action: Action) -> str:
@@ -373,6 +410,9 @@ def rules(connection: Connection, *, owners: bool, privileges: bool, strict: boo
         "SELECT rolname, pg_catalog.pg_has_role(oid, 'MEMBER') FROM pg_catalog.pg_roles"
     ).fetchall()
     parameters = connection.execute("SELECT name FROM pg_catalog.pg_settings").fetchall()
+    tablespaces = connection.execute(
+        "SELECT spcname FROM pg_catalog.pg_tablespace WHERE pg_catalog.has_tablespace_privilege(oid, 'CREATE')"
+    ).fetchall()
     return Rules(
         owners=owners,
         privileges=privileges,
@@ -380,6 +420,7 @@ def rules(connection: Connection, *, owners: bool, privileges: bool, strict: boo
         roles=frozenset(str(name) for name, _ in roles),
         settable=frozenset(str(name) for name, member in roles if member),
         parameters=frozenset(str(name).lower() for (name,) in parameters),
+        tablespaces=frozenset(str(name) for (name,) in tablespaces),
     )
 
 

@@ -9,7 +9,9 @@ from . import facts, migrators
 from .session import APPLICATION, one
 
 if TYPE_CHECKING:
-    from .session import Connection
+    from collections.abc import Collection, Iterable, Mapping
+
+    from .session import Connection, ServerFacts
 
 # Tables and sequences that pg_dump would read and this role may not.
 _UNREAD = """
@@ -42,12 +44,13 @@ SELECT n.nspname FROM pg_catalog.pg_namespace n
 """
 # The owner of a schema may drop what is in it, but a table is locked first.
 _UNOWNED = """
-SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)
+SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname)
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND c.relpersistence <> 't'
    AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
          WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+   AND (%(schemas)s::text[] IS NULL OR n.nspname = ANY(%(schemas)s))
    AND NOT pg_catalog.pg_has_role(c.relowner, 'USAGE')
    AND NOT (pg_catalog.pg_has_role(n.nspowner, 'USAGE') AND (c.relkind NOT IN ('r', 'p', 'v')
             OR pg_catalog.has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE')))
@@ -138,8 +141,37 @@ def read(connection: Connection) -> Rights:
         unread_objects=int(one(connection, _UNREAD_OBJECTS)[0]),
         hidden=_names(connection, _HIDDEN, dumped),
         closed=_names(connection, _CLOSED),
-        unowned=_names(connection, _UNOWNED),
+        unowned=unowned(connection),
     )
+
+
+def unowned(connection: Connection, schemas: Collection[str] | None = None) -> tuple[str, ...]:
+    """Name the relations that the role may not drop.
+
+    :param schemas: Look in these only.
+    """
+    return _names(connection, _UNOWNED, {"schemas": None if schemas is None else list(schemas)})
+
+
+def closed(connection: Connection, schemas: Collection[str]) -> tuple[str, ...]:
+    """Name those of some schemas in which the role may create nothing."""
+    return tuple(name for name in _names(connection, _CLOSED) if name in schemas)
+
+
+def replaceable(connection: Connection, server: ServerFacts, names: Iterable[str]) -> list[str]:
+    """Choose the objects without a schema (`publication news`) that the role could make again, once they are gone."""
+    if server.superuser:
+        return list(names)
+    others = _names(
+        connection, "SELECT pubname FROM pg_catalog.pg_publication WHERE NOT pg_has_role(pubowner, 'USAGE')"
+    )
+    theirs = {f"publication {name}" for name in others}
+    return [name for name in names if name not in theirs and not name.startswith("event trigger ")]
+
+
+def may_create_schemas(connection: Connection) -> bool:
+    """Tell whether the role may create schemas in this database."""
+    return bool(one(connection, "SELECT pg_catalog.has_database_privilege(current_database(), 'CREATE')")[0])
 
 
 def present(connection: Connection) -> Present:
@@ -156,6 +188,6 @@ def present(connection: Connection) -> Present:
 
 
 def _names(
-    connection: Connection, query: LiteralString, parameters: dict[str, list[int]] | None = None
+    connection: Connection, query: LiteralString, parameters: Mapping[str, object] | None = None
 ) -> tuple[str, ...]:
     return tuple(str(name) for (name,) in connection.execute(query, parameters))

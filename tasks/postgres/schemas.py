@@ -132,6 +132,12 @@ SELECT (pg_identify_object(i.classid, i.objid, 0)).identity
                       AND (d.refclassid, d.refobjid) <> (d.classid, d.objid))
  ORDER BY 1
 """
+_LOCKED = f"""{_MEMBERS.format(lying=_LYING)}, whole(classid, objid) AS (
+    SELECT * FROM inside UNION {_PARTS}
+)
+SELECT count(*) + 2 * count(*) FILTER (WHERE c.reltoastrelid <> 0)
+  FROM whole w LEFT JOIN pg_catalog.pg_class c ON w.classid = 'pg_catalog.pg_class'::regclass AND c.oid = w.objid
+"""
 _SHOWN = 3
 
 
@@ -140,14 +146,15 @@ class Content:
     """What emptying schemas takes away.
 
     :ivar tables: How many tables, and `rows` that the statistics believe to be in them.
-    :ivar relations: Every relation that is locked on the way: tables, indexes, sequences, views, TOAST.
+    :ivar locks: How many locks their removal takes: on every relation, TOAST among them, and on every type,
+        constraint, default, trigger, function and so on.
     :ivar bytes: Size on disk.
     :ivar filled: Whether a table may hold rows: whether its file has a page, whatever the statistics believe.
     """
 
     tables: int
     rows: int
-    relations: int
+    locks: int
     bytes: int
     filled: bool
 
@@ -155,8 +162,6 @@ class Content:
 _CONTENT = """
 SELECT count(*) FILTER (WHERE relkind IN ('r', 'p')),
        coalesce(sum(greatest(reltuples, pg_stat_get_live_tuples(c.oid))) FILTER (WHERE relkind = 'r'), 0)::int8,
-       count(*) FILTER (WHERE relkind IN ('r', 'p', 'i', 'I', 'S', 'v', 'm', 'f', 't'))
-         + 2 * count(*) FILTER (WHERE reltoastrelid <> 0),
        coalesce(sum({}) FILTER (WHERE relkind IN ('r', 'm', 'i')), 0)::int8,
        coalesce(bool_or({}) FILTER (WHERE relkind = 'r'), false)
   FROM pg_catalog.pg_class c
@@ -193,10 +198,12 @@ def content(connection: Connection, names: Collection[str], *, locked: bool = Fa
     else:
         sizes = "pg_table_size(c.oid)", "pg_relation_size(c.oid) > 0"
     query: Any = _CONTENT.format(*sizes)
-    row = connection.execute(query, [list(existing(connection, names).values())]).fetchone()
-    assert row is not None  # noqa: S101 - an aggregate always gives a row
-    tables, rows, relations, size, filled = row
-    return Content(int(tables), int(rows), int(relations), int(size), bool(filled))
+    oids = list(existing(connection, names).values())
+    row = connection.execute(query, [oids]).fetchone()
+    locks = connection.execute(_LOCKED.encode(), {"schemas": oids}).fetchone()
+    assert row is not None and locks is not None  # noqa: S101, PT018 - an aggregate always gives a row
+    tables, rows, size, filled = row
+    return Content(int(tables), int(rows), int(locks[0]), int(size), bool(filled))
 
 
 def refuse_dependents(connection: Connection, names: Collection[str], recreated: Iterable[str] = ()) -> None:

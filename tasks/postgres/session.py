@@ -205,26 +205,47 @@ def exported_snapshot(connection: Connection) -> Iterator[str]:
             connection.execute("ROLLBACK")
 
 
-def blocked(target: Target | None) -> str:
-    """Say that a lock was not free in time, and who holds it, if somebody can be asked."""
+def blocked(target: Target | None, *, reading: bool = False) -> str:
+    """Say that a lock was not free in time, and who holds it, if somebody can be asked.
+
+    :param reading: We only wanted to read, so that only the strongest locks were in the way.
+    """
     found = ""
     if target is not None:
         with contextlib.suppress(TaskError, psycopg.Error), connected(target) as other:
-            found = in_the_way(other) or "it has gone since"
+            found = in_the_way(other, reading=reading) or "it has gone since"
     return f"another session holds a lock that was not free in time{f' ({found})' if found else ''}"
 
 
-def in_the_way(connection: Connection) -> str:
-    """Name the sessions that hold strong locks on this database's tables, for a message; may be empty."""
-    rows = connection.execute(
-        "SELECT DISTINCT a.pid, a.usename, a.application_name, a.state,"
-        "       date_trunc('second', now() - coalesce(a.xact_start, a.query_start))::text"
-        "  FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)"
-        " WHERE l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())"
-        "   AND l.locktype = 'relation' AND l.granted AND l.relation >= 16384 AND a.pid <> pg_backend_pid()"
-        "   AND a.application_name <> 'pg_dump' ORDER BY 1 LIMIT 3"
-    ).fetchall()
-    return "; ".join(
-        f"pid {pid}, user {user}, application {application or 'unnamed'}, {state or 'unknown'} for {age}"
-        for pid, user, application, state, age in rows
-    )
+_HOLDERS = """
+SELECT l.pid, a.usename, a.application_name, a.state,
+       date_trunc('second', now() - coalesce(a.xact_start, a.query_start))::text,
+       min(l.relation::regclass::text) FILTER (WHERE l.relation >= 16384)
+  FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)
+ WHERE l.granted AND l.pid IS DISTINCT FROM pg_backend_pid() AND a.application_name IS DISTINCT FROM 'pg_dump'
+   AND (l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+        AND ((l.locktype = 'relation' AND l.relation >= 16384) OR l.locktype = 'object')
+        AND (l.mode = 'AccessExclusiveLock' OR NOT %(reading)s)
+     -- Who alters a function holds but its row in the catalogue, for which others wait as for a transaction.
+     OR NOT %(reading)s AND l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock'
+        AND a.datname = current_database())
+ GROUP BY 1, 2, 3, 4, 5 ORDER BY bool_or(l.mode = 'AccessExclusiveLock') DESC, 5 DESC NULLS LAST, 1 LIMIT 3
+"""
+
+
+def in_the_way(connection: Connection, *, reading: bool = False) -> str:
+    """Name the sessions that hold locks on what this database holds, the strongest first; may be empty."""
+    return "; ".join(_holder(connection, *row) for row in connection.execute(_HOLDERS, {"reading": reading}).fetchall())
+
+
+def _holder(
+    connection: Connection, pid: int | None, user: str, application: str, state: str | None, age: str, table: str | None
+) -> str:
+    held = f", holds {table}" if table else ""
+    if pid is None:
+        # A prepared transaction has no session, and stays until somebody ends it.
+        names = connection.execute("SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = current_database()")
+        return f"a prepared transaction ({', '.join(str(name) for (name,) in names)}){held}"
+    # What a session does, only its own role, pg_read_all_stats or a superuser is told.
+    since = f", {state} for {age}" if state else ""
+    return f"pid {pid}, user {user}, application {application or 'unnamed'}{since}{held}"

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import psycopg
 
 from ..errors import ServerError
+from .session import connected
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .session import Connection
+    from .target import Target
 
 _OTHERS = """
 SELECT a.pid, a.usename, a.application_name FROM pg_catalog.pg_stat_activity a
@@ -18,35 +25,76 @@ SELECT a.pid, a.usename, a.application_name FROM pg_catalog.pg_stat_activity a
    AND a.usesysid IS NOT NULL AND coalesce(a.backend_type, 'client backend') = 'client backend'
  ORDER BY 1
 """
+_END_BLOCKERS = """
+SELECT pg_catalog.pg_terminate_backend(blocker)
+  FROM (SELECT DISTINCT unnest(pg_catalog.pg_blocking_pids(%s)) AS blocker) each WHERE blocker > 0
+"""
 _PATIENCE = 10.0
+_EVERY = 0.05
 
 
-def disconnect(connection: Connection) -> int:
-    """End every other session of the database, and wait until they are gone.
+@dataclass(frozen=True)
+class Ended:
+    """What became of the other sessions of a database.
+
+    :ivar count: How many were ended.
+    :ivar left: Those that the role may not end, as people read them.
+    """
+
+    count: int
+    left: tuple[str, ...]
+
+
+def disconnect(connection: Connection) -> Ended:
+    """End every other session of the database that the role may end, and wait until they are gone.
 
     What they had not committed is rolled back. They may come back at once: this makes way, it keeps nobody out.
 
-    :return: How many there were.
-    :raises ServerError: One of them may not be ended, or does not go.
+    :raises ServerError: One of them does not go.
     """
-    ended = 0
+    ended: set[int] = set()
+    left: list[str] = []
     deadline = time.monotonic() + _PATIENCE
-    found = connection.execute(_OTHERS).fetchall()
-    mine = {pid for pid, _, _ in found}
-    for pid, user, application in found:
+    for pid, user, application in connection.execute(_OTHERS).fetchall():
         try:
-            row = connection.execute("SELECT pg_catalog.pg_terminate_backend(%s)", [pid]).fetchone()
+            connection.execute("SELECT pg_catalog.pg_terminate_backend(%s)", [pid])
+            ended.add(pid)
         except psycopg.errors.InsufficientPrivilege:
-            who = f"pid {pid}, user {user}, application {application or 'unnamed'}"
-            raise ServerError(
-                f"A session ({who}) can't be ended: only its role, pg_signal_backend or a superuser may do that. "
-                f"{ended} of {len(found)} other sessions were ended, and the database was not touched."
-            ) from None
-        ended += bool(row and row[0])
-    while left := [pid for pid, _, _ in connection.execute(_OTHERS).fetchall() if pid in mine]:
+            left.append(f"pid {pid}, user {user}, application {application or 'unnamed'}")
+    while still := [pid for pid, _, _ in connection.execute(_OTHERS).fetchall() if pid in ended]:
         if time.monotonic() > deadline:
             raise ServerError(
-                f"The session with pid {left[0]} was told to end, but is still there. Nothing was touched."
+                f"The session with pid {still[0]} was told to end, but is still there. Nothing was touched."
             )
         time.sleep(0.05)
-    return ended
+    return Ended(len(ended), tuple(left))
+
+
+@contextlib.contextmanager
+def making_way(target: Target, pid: int) -> Iterator[None]:
+    """End whoever one of our sessions waits for, where the role may, as long as a block runs.
+
+    Pools come back at once, and hold locks again before ours are asked for. While ours wait, newcomers stand behind
+    them: ending those in front is enough.
+
+    :param pid: Of the session that is not to wait.
+    """
+    over = threading.Event()
+    with connected(target) as other:
+        thread = threading.Thread(target=_end_blockers, args=(other, pid, over), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+def _end_blockers(other: Connection, pid: int, over: threading.Event) -> None:
+    while not over.wait(_EVERY):
+        with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
+            try:
+                other.execute(_END_BLOCKERS, [pid])
+            except psycopg.OperationalError:
+                # Then they are waited for, as without us.
+                return

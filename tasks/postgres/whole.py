@@ -96,6 +96,12 @@ def drop_after(
     connection.execute("SELECT count(pg_catalog.lo_unlink(oid)) FROM pg_catalog.pg_largeobject_metadata")
 
 
+def large_objects(connection: Connection) -> int:
+    """Count the large objects, each of which goes and takes a lock."""
+    row = connection.execute("SELECT count(*) FROM pg_catalog.pg_largeobject_metadata").fetchone()
+    return int(row[0]) if row else 0
+
+
 def renew_schemas(connection: Connection) -> None:
     """Let empty schemas be what `CREATE SCHEMA` and `initdb` make of them: a dump tells only what differs from that.
 

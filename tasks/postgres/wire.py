@@ -37,12 +37,14 @@ class StatementError(WorkError):
 
     :ivar sqlstate: The error's code.
     :ivar doing: What the statement does, where it was one of several on their way.
+    :ivar statement: Its text.
     """
 
     def __init__(self, message: str, sqlstate: str) -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
         self.doing = ""
+        self.statement = b""
 
 
 class LostError(ServerError):
@@ -61,7 +63,7 @@ class Wire:
         self._poll = select.poll()
         self._pgconn.nonblocking = 1
         # What is on its way: what it does, and who wants its command tag.
-        self._pending: deque[tuple[str, Callable[[str], None] | None]] = deque()
+        self._pending: deque[tuple[bytes, str, Callable[[str], None] | None]] = deque()
         self._pending_bytes = 0
 
     @property
@@ -84,7 +86,7 @@ class Wire:
             self._try(self._pgconn.enter_pipeline_mode)
         self._try(lambda: self._pgconn.send_query_params(statement, []))
         self._try(self._pgconn.pipeline_sync)
-        self._pending.append((doing, done))
+        self._pending.append((statement, doing, done))
         self._pending_bytes += len(statement)
         self._flush()
         if self._pending_bytes > WINDOW_BYTES:
@@ -97,11 +99,11 @@ class Wire:
         if not self._pending:
             return
         while len(self._pending) > most:
-            doing, done = self._pending[0]
+            statement, doing, done = self._pending[0]
             try:
                 tag = _fine(self._result())
             except StatementError as error:
-                error.doing = doing
+                error.doing, error.statement = doing, statement
                 raise
             self._pending.popleft()
             self._next_result()  # of the synchronization behind it
@@ -148,7 +150,11 @@ class Wire:
     def _send(self, statement: bytes) -> PGresult:
         self.settle()
         self._try(lambda: self._pgconn.send_query_params(statement, []))
-        return self._result()
+        try:
+            return self._result()
+        except StatementError as error:
+            error.statement = statement
+            raise
 
     def _result(self) -> PGresult:
         """Wait for the result of what was sent: the first error, else the last one, unless a COPY begins.

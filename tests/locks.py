@@ -1,0 +1,98 @@
+"""The lock preflight around its edge: what it says, and what becomes of a restore that does not ask it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from unittest import mock
+
+from tasks.errors import TaskError
+from tasks.flows import dumping, restoring
+from tasks.flows.report import Silence
+from tasks.postgres import locks
+from tests.support import Database, Databases, Project
+from tests.test_restore import settings_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tests.servers import Server
+
+# Enough for several in one transaction of the tests' own.
+_BATCH = 100
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Something of which there are many.
+
+    :ivar sql: Makes one, by its number.
+    """
+
+    title: str
+    sql: str
+
+
+SHAPES = {
+    "model": Shape(
+        "tables of a usual Prisma model",
+        "CREATE TABLE public.t{i} (id serial PRIMARY KEY, name text NOT NULL, parent integer REFERENCES public.t{i},"
+        " at timestamp(3) DEFAULT CURRENT_TIMESTAMP NOT NULL); CREATE UNIQUE INDEX t{i}_name ON public.t{i} (name)",
+    ),
+    "plain": Shape("tables with a key and a text", "CREATE TABLE public.t{i} (id integer PRIMARY KEY, t text)"),
+    "object": Shape("large objects", "SELECT lo_create(10000 + {i})"),
+}
+EDGE = {
+    "model": (460, 480, 500, 540),
+    "plain": (600, 800, 880, 900, 1000, 2000, 5000),
+    "object": (5_000, 11_500, 11_700, 13_500, 20_000),
+}
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What the preflight says of a restore, and what becomes of it."""
+
+    needed: int
+    room: int
+    said: str
+    was: str
+
+
+def fill(database: Database, shape: str, numbers: range) -> None:
+    """Make some of them, with few in each transaction."""
+    for start in range(numbers.start, numbers.stop, _BATCH):
+        some = range(start, min(start + _BATCH, numbers.stop))
+        database.execute(";".join(SHAPES[shape].sql.format(i=i) for i in some))
+
+
+def around(server: Server, project: Project, shape: str, counts: Sequence[int]) -> Iterator[tuple[int, Tried]]:
+    """Try a clean restore of so many things over themselves, whatever the preflight says."""
+    made = 0
+    with Databases(server) as databases:
+        database = databases()
+        for count in counts:
+            fill(database, shape, range(made, count))
+            made = count
+            yield count, _tried(project, database, f"{shape}{count}.sql")
+
+
+def _tried(project: Project, database: Database, name: str) -> Tried:
+    settings = settings_of(project, database)
+    dumping.dump(settings, dumping.Request(file=name), Silence())
+    asked: list[locks.Locks] = []
+    ask = locks.ask
+
+    def always(*arguments: object) -> locks.Locks:
+        asked.append(ask(*arguments))  # type: ignore[arg-type]
+        return locks.Locks(0, 1, 1)
+
+    with mock.patch.object(locks, "ask", always):
+        request = restoring.Request(name, clean=True, backup=False)
+        try:
+            restoring.restore(restoring.plan(settings, request, Silence()), Silence())
+            was = "restored"
+        except TaskError as error:
+            was = "out of locks, rolled back (5)" if "out of shared memory" in str(error) else str(error)
+    found = asked[0]
+    return Tried(found.needed, found.room, "goes on" if found.suffice else f"refused (2): {found.wanted}", was)
