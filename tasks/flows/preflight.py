@@ -196,8 +196,9 @@ def _tablespaces(connection: Connection, dump: DumpFile) -> None:
 
 def _locks(connection: Connection, dump: DumpFile, goes: Content, *, clean: bool) -> None:
     comes = dump.outline.takes
-    # Without --clean a dump takes away no more than what it brings.
-    room_for_locks(connection, comes + (goes.locks if clean else min(goes.locks, comes)))
+    # Without --clean a dump takes away no more than what it brings; an object takes up to three times the locks to go
+    # than to come (a domain, its array type and its constraint).
+    room_for_locks(connection, comes + (goes.locks if clean else min(goes.locks, 3 * comes)))
 
 
 def room_for_locks(connection: Connection, needed: int) -> None:
