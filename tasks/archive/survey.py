@@ -220,6 +220,9 @@ def _locks(action: Action, text: bytes) -> int:
     if text.startswith(b"CREATE MATERIALIZED"):
         # Filling it makes another table, which takes its place.
         return 6
+    if action.verb == "CREATE EXTENSION":
+        # Its script may alter all that an earlier one of its versions made.
+        return 100
     if action.verb in _WITH_ROW_TYPE or (action.verb, action.name) == ("ALTER", "INDEX"):
         # With its row type; a constraint with its index.
         return 2
