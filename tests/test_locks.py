@@ -63,14 +63,14 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 def test_locks_are_counted_as_the_server_holds_them(
     mode: str, everything: Database, new_database: Databases, project: Project, counted: dict[str, int]
 ) -> None:
-    """Of a database with every kind of object in it: never fewer than are held, and, extensions aside, not many more."""
+    """Of a database with every kind of object in it: never fewer than are held, extensions counted amply."""
     dumped = dumping.dump(settings_of(project, everything), dumping.Request(), Silence())
     assert dumped is not None
     target = everything if mode != "empty" else new_database()
 
     restore(project, target, dumped.path, clean=mode == "clean")
 
-    assert counted["held"] <= counted["expected"] <= counted["held"] * 3
+    assert counted["held"] <= counted["expected"] <= counted["held"] * 4
 
 
 @pytest.fixture
