@@ -22,8 +22,6 @@ from ..postgres.wire import LostError, StatementError, as_refusal
 from . import comparing, dumpfile, foresight, guard, preflight, records, saving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ..archive.statements import Action
     from ..postgres.session import Connection, ServerFacts
     from ..postgres.state import State
