@@ -642,6 +642,8 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
     print_line(f"PostgreSQL {inspected.server or 'unknown'}, dumped by pg_dump {inspected.client or 'unknown'}")
     if manifest is None:
         print_line("No manifest of ours: this is what its text says.")
+        if inspected.powers:
+            print_line(f"Beyond filling a database it holds {inspected.powers}.")
     else:
         source, git = manifest.source, ""
         if manifest.git:

@@ -70,5 +70,5 @@ def read(path: Path) -> Record | None:
         for name in ("schemas", "excluded"):
             document[name] = tuple(document.get(name, ()))
         return Record(**document)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
