@@ -136,8 +136,9 @@ HARMLESS = [
     "SELECT pg_catalog.setval('public.s', 7, true);",
     "SELECT pg_catalog.lo_create('123');",
     r"SELECT pg_catalog.lowrite(0, '\x2829');",
-    "SELECT CASE WHEN EXISTS(SELECT 1 FROM pg_catalog.pg_largeobject_metadata WHERE oid = '7')"
-    " THEN pg_catalog.lo_unlink('7') END;",
+    "SELECT CASE WHEN EXISTS(SELECT 1 FROM pg_catalog.pg_largeobject_metadata WHERE oid = '7') THEN "  # noqa: ISC004
+    "pg_catalog.lo_unlink('7') END;",
+    "SELECT pg_catalog.lo_unlink(oid) FROM pg_catalog.pg_largeobject_metadata WHERE oid = '7';",
     "SELECT * FROM pg_catalog.pg_restore_attribute_stats('relname', 't (x)', 'avg_width', '4'::integer);",
     "CREATE TABLE public.program (program text);",
     "CREATE FUNCTION public.f(language text) RETURNS TABLE(language text) LANGUAGE plpgsql AS $$ LANGUAGE c $$;",
