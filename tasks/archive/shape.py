@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 # A kind; a list of one shape, or of several for exactly as many items; a mapping from names to one shape,
 # `{Name: shape}`; an object of known keys, of which those that end in `?` may be missing and others may be more; or
 # a tuple of shapes, of which one is enough.
 Shape = Any
+# Bytes that are no UTF-8 stand as other surrogates, from U+DC80 on.
+_LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 # What PostgreSQL itself can count to.
 _LARGEST = 1 << 63
 
@@ -61,7 +64,7 @@ def _is(value: object, kind: object) -> bool:
     if kind is None:
         return value is None
     if kind is Name:
-        return isinstance(value, str) and "\0" not in value
+        return isinstance(value, str) and "\0" not in value and _LONE.search(value) is None
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool) and -_LARGEST <= value < _LARGEST
     if kind is float:
