@@ -11,14 +11,19 @@ import json
 import os
 import socket
 import stat
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tasks.archive.codec import zstd
 from tests.servers import PASSWORD, SUPERUSER, free_port
 from tests.support import Database, Databases, Project
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -6,18 +6,23 @@ import copy
 import gzip
 import hashlib
 import json
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tasks.archive.codec import zstd
 from tasks.errors import BadInputError, TaskError, WorkError
-from tasks.flows import inspecting, listing, restoring
+from tasks.flows import dumpfile, inspecting, listing, restoring
 from tasks.flows.report import Silence
 from tests.servers import OWNER
 from tests.test_restore import pg_dump, settings_of
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -196,13 +201,14 @@ COMMANDS = _OF_PSQL_18.split()
 
 def test_every_command_of_psql_is_refused(database: Database, project: Project) -> None:
     """All of psql 18's, at the beginning of a line and behind a statement; trusted, too."""
+    settings = settings_of(project, database)
     assert len(COMMANDS) > 80
     for command in COMMANDS:
         for line in (f"{command} touch x", f"SELECT 1 {command} x", f"  {command}"):
             path = foreign(project, line + "\n")
             with pytest.raises(BadInputError, match=r"backslash command|psql command|connect") as refused:
-                planned(project, database, path, trust=True)
-            assert "touch" not in str(refused.value)
+                dumpfile.prove(settings, path, Silence(), trust=True)
+            assert "touch x" not in str(refused.value)
 
 
 @pytest.mark.parametrize("text", [":'HOST'", ':"HOST"', ":HOST", ":{?HOST}", "`id`", ":'HOME'", ":DBNAME", ":VERSION"])
