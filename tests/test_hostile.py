@@ -368,15 +368,13 @@ def test_no_manifest_takes_us_down(database: Database, project: Project) -> None
     for place in places(document):
         for value in WRONG:
             manifest.write_text(json.dumps(changed(document, place, value)), encoding="ascii")
-            for use in (
-                lambda: listing.listing(settings),
-                lambda: inspecting.inspect(settings, path, Silence()),
-                lambda: restoring.plan(settings, restoring.Request(path, clean=True), Silence()),
-            ):
-                try:
-                    use()
-                except TaskError:
-                    met += 1
+            listing.listing(settings)
+            try:
+                inspecting.inspect(settings, path, Silence())
+                # What is understood as a manifest is carried on to the server.
+                restoring.plan(settings, restoring.Request(path, clean=True), Silence())
+            except TaskError:
+                met += 1
 
     assert met > 100
     assert sorted(project.root.parent.rglob("*")) == before
@@ -393,7 +391,7 @@ def test_gigantic_manifest_is_a_sentence(text: bytes, database: Database, projec
     (project.dumps / "foreign.manifest.json").write_bytes(text)
     project.use(database)
 
-    for words in (["db.list"], ["db.inspect", "--file=foreign.sql"], ["db.restore", "--file=foreign.sql"]):
+    for words in (["db.list"], ["db.restore", "--file=foreign.sql"]):
         code, memory, seconds, said = peak(project, *words)
         assert code == (0 if words == ["db.list"] else 2), said
         assert "Traceback" not in said
