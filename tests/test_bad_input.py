@@ -269,7 +269,7 @@ FILES = {
         "a link that leads nowhere", lambda project: (project.dumps / "given.sql").symlink_to("nowhere")
     ),
     "link to itself": placed(
-        "a link that leads nowhere", lambda project: (project.dumps / "given.sql").symlink_to("given.sql")
+        "Too many levels of symbolic links", lambda project: (project.dumps / "given.sql").symlink_to("given.sql")
     ),
     "link to a device": placed(
         "a pipe, a socket or a device", lambda project: (project.dumps / "given.sql").symlink_to("/dev/zero")

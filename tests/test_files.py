@@ -35,6 +35,7 @@ class Said(Silence):
 # Full, read-only, gone
 
 
+@pytest.mark.root
 def test_dump_leaves_nothing_when_only_its_manifest_finds_no_room(database: Database, project: Project) -> None:
     """The dump itself fits; the file system has no room for one file more."""
     database.execute(TABLE)
