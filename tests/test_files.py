@@ -95,7 +95,7 @@ def test_restore_leaves_the_database_when_the_folder_vanishes(database: Database
         "-dash.sql",
         "--file=x.sql",
         "ünï 🐘.sql.zst",
-        "x" * 230 + ".sql",
+        "x" * 200 + ".sql",
     ],
     ids=["blanks", "quotes", "newline", "dash", "flag", "letters", "long"],
 )
