@@ -237,7 +237,7 @@ def _asked(question: str, wanted: object) -> str | None:
 
 def restore_warning(plan: RestorePlan) -> list[str]:
     """Say what a restore takes away, what it leaves, and what it costs."""
-    from .flows import saving
+    from .flows import records
 
     dump, manifest = plan.dump, plan.dump.manifest
     lines = [f"{plan.target.label}: restoring {dump.path.name} ({dump.rows:,} rows)."]
@@ -246,7 +246,7 @@ def restore_warning(plan: RestorePlan) -> list[str]:
         lines.append(
             f"  Made {manifest.created} of {manifest.source.get('database')} at {manifest.source.get('host')}{note}"
         )
-        if not saving.is_of(manifest, plan.server, plan.place.host, plan.place.port):
+        if not records.is_of(manifest, plan.server, plan.place.host, plan.place.port):
             lines.append("  That is another database than the one that it goes into.")
         if manifest.excluded_data:
             lines.append(f"  It lacks the rows of {_names(manifest.excluded_data)}: these tables will be empty.")
@@ -642,6 +642,8 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
     print_line(f"PostgreSQL {inspected.server or 'unknown'}, dumped by pg_dump {inspected.client or 'unknown'}")
     if manifest is None:
         print_line("No manifest of ours: this is what its text says.")
+        if inspected.powers:
+            print_line(f"Beyond filling a database it holds {inspected.powers}.")
     else:
         source, git = manifest.source, ""
         if manifest.git:

@@ -58,6 +58,7 @@ def task(*, help: Mapping[str, str], iterable: Sequence[str] = (), name: str | N
 _URL_ENV = "name of the environment variable that holds the URL, instead of DATABASE_URL"
 _FILE = "the dump: a path, or a name in the dumps folder; by default the newest by the time in its name"
 _YES = "do not wait three seconds before beginning"
+_TRUST = "restore a dump without a manifest that also runs programs, reads files or changes roles, as a superuser may"
 _JSON = "print JSON, for programs"
 _CONFIRM = "the name of the database, where it is not local and may all the same be destroyed"
 _DISCONNECT = "end the other sessions of the database first, if the role may"
@@ -172,6 +173,7 @@ def reset(
         "no_acl": "leave out the dump's grants",
         "checksums": "compare the content of every table, too (of dumps made with --checksums)",
         "no_backup": _NO_BACKUP,
+        "trust": _TRUST,
         "migrate": "apply the pending migrations in the same step: if one fails, the database is again as it was",
         "strict": "refuse a dump that names roles which are missing here, or after which no migration can be applied",
         "url_env": _URL_ENV,
@@ -190,13 +192,14 @@ def restore(
     checksums: bool = False,
     no_backup: bool = False,
     migrate: bool = False,
+    trust: bool = False,
     url_env: str | None = None,
 ) -> None:
     """Restore a dump in one transaction, verified before it is committed."""
     from .flows import migrating, restoring
 
     loaded = _load(ctx, url_env)
-    choices = {"strict": strict, "checksums": checksums, "migrate": migrate, "disconnect": disconnect}
+    choices = {"strict": strict, "checksums": checksums, "migrate": migrate, "disconnect": disconnect, "trust": trust}
     request = restoring.Request(
         _given("--file", file), clean, not no_owner, not no_acl, backup=not no_backup, **choices
     )
@@ -260,14 +263,14 @@ def verify(
         raise DifferenceError(f"{verified.target.label} differs from {verified.expected.source}.")
 
 
-@task(help={"file": _FILE, "url_env": _URL_ENV})
-def rehearse(ctx: Context, file: str | None = None, url_env: str | None = None) -> None:
+@task(help={"file": _FILE, "trust": _TRUST, "url_env": _URL_ENV})
+def rehearse(ctx: Context, file: str | None = None, trust: bool = False, url_env: str | None = None) -> None:
     """Restore a dump into a scratch database beside the real one, verify and migrate it, and remove it."""
     from .flows import rehearsing
 
     loaded = _load(ctx, url_env)
     with console.reporting(loaded) as report:
-        rehearsed = rehearsing.rehearse(loaded, _given("--file", file), report)
+        rehearsed = rehearsing.rehearse(loaded, _given("--file", file), report, trust=trust)
     if rehearsed is not None:
         console.show_rehearsed(rehearsed)
 

@@ -3,6 +3,11 @@
 from invoke.exceptions import Exit
 
 
+def printable(text: str) -> str:
+    """Keep a name in a sentence from writing to the terminal anything but its letters."""
+    return "".join(char if char.isprintable() else char.encode("unicode-escape").decode() for char in text)
+
+
 class TaskError(Exit):
     """An expected failure, shown as one line without a traceback.
 
@@ -13,7 +18,7 @@ class TaskError(Exit):
     exit_code = 5
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, code=self.exit_code)
+        super().__init__(printable(message), code=self.exit_code)
 
     def __str__(self) -> str:
         return str(self.message)

@@ -122,7 +122,7 @@ def until_countdown(process: subprocess.Popen[str]) -> None:
 def test_signal_touches_nothing_when_it_comes_in_the_countdown(target: Database, project: Project) -> None:
     """Ctrl-C within the three seconds of --clean: 130, and no transaction was begun."""
     before = target.dump_text()
-    process = project.use(target).popen("db.restore", "--file=slow.sql", "--clean")
+    process = project.use(target).popen("db.restore", "--file=slow.sql", "--trust", "--clean")
     until_countdown(process)
 
     process.send_signal(signal.SIGINT)
@@ -142,7 +142,7 @@ def test_signal_rolls_back_when_it_comes_while_schemas_are_emptied(
     before = target.dump_text()
 
     with blocking(target, "LOCK TABLE public.old IN ACCESS SHARE MODE"):
-        process = project.use(target).popen("db.restore", "--file=slow.sql", "--clean", "--yes", env=PATIENT)
+        process = project.use(target).popen("db.restore", "--file=slow.sql", "--trust", "--clean", "--yes", env=PATIENT)
         wait_until(target, "relation", "LOCK TABLE")
         process.send_signal(signum)
         code, said = ended(process)
@@ -160,7 +160,7 @@ def test_signal_rolls_back_when_it_comes_while_the_dump_loads(
 ) -> None:
     """Between the rows and the indexes: the same."""
     before = target.dump_text()
-    process = project.use(target).popen("db.restore", "--file=slow.sql", "--clean", "--yes")
+    process = project.use(target).popen("db.restore", "--file=slow.sql", "--trust", "--clean", "--yes")
     wait_until(target, "PgSleep")
 
     process.send_signal(signum)
@@ -278,7 +278,7 @@ def test_database_is_as_it_was_when_inv_is_killed(target: Database, project: Pro
 def test_restore_is_rolled_back_when_its_backend_is_terminated(target: Database, project: Project) -> None:
     """pg_terminate_backend between two statements' rows: exit 4, and everything as it was."""
     before = target.dump_text()
-    process = project.use(target).popen("db.restore", "--file=slow.sql", "--clean", "--yes")
+    process = project.use(target).popen("db.restore", "--file=slow.sql", "--trust", "--clean", "--yes")
     pid = wait_until(target, "PgSleep")
 
     target.execute(f"SELECT pg_terminate_backend({pid})")
@@ -472,7 +472,7 @@ def test_database_is_as_it_was_when_the_server_is_killed_while_loading(doomed: D
     dump = b"CREATE TABLE public.new (id integer);\n" + SLEEP + END
     write(project, "slow.sql", dump.replace(b"CREATE", b"DROP TABLE app.filled;\nCREATE", 1))
     before = doomed.dump_text()
-    process = project.use(doomed).popen("db.restore", "--file=slow.sql")
+    process = project.use(doomed).popen("db.restore", "--file=slow.sql", "--trust")
     wait_until(doomed, "PgSleep")
 
     doomed.server.kill()
@@ -508,7 +508,7 @@ def test_restore_asks_the_server_when_it_came_back_from_a_kill_in_the_commit(
 def test_migrations_wait_when_a_restore_runs(target: Database, project: Project) -> None:
     """Prisma's own advisory lock is ours from the first statement to the last, and free afterwards."""
     write(project, "slow.sql", b"CREATE TABLE public.new ();\nSELECT pg_catalog.pg_sleep(1.5);\n" + END)
-    process = project.use(target).popen("db.restore", "--file=slow.sql")
+    process = project.use(target).popen("db.restore", "--file=slow.sql", "--trust")
     wait_until(target, "PgSleep")
 
     with target.connect() as other:

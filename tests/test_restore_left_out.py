@@ -26,7 +26,9 @@ def restore(
 ) -> restoring.Restored:
     """Restore the text of a dump, in this process."""
     path = write(project, "foreign.sql", dump)
-    plan = restoring.plan(settings_of(project, database, role), restoring.Request(str(path), **asked), Silence())
+    plan = restoring.plan(
+        settings_of(project, database, role), restoring.Request(str(path), trust=True, **asked), Silence()
+    )
     return restoring.restore(plan, Silence())
 
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.archive.statements import Action, SetVal, classify, qualified, setval, unquote
+from tasks.archive.statements import Action, SetVal, classify, qualified, setval
+from tasks.archive.words import unquote
 from tests.test_lexer import ONE_STATEMENT
 
 CLASSIFIED: dict[bytes, Action] = {

@@ -78,7 +78,6 @@ COMPLETE: dict[str, tuple[bytes, bool]] = {
     "blank": (b"\n", False),
     "trailer": (b"SELECT 1;\n" + TRAILER, True),
     "trailer and unrestrict": (b"\\restrict a\nSELECT 1;\n" + TRAILER + b"\n\\unrestrict a\n", True),
-    "trailer with Windows line ends": ((b"SELECT 1;\n" + TRAILER).replace(b"\n", b"\r\n"), True),
     "trailer, last line cut off": (b"-- PostgreSQL database dump complete", True),
     "of a cluster": (b"-- PostgreSQL database cluster dump complete\n", False),
     "in a block comment": (b"/*\n" + TRAILER + b"*/", False),
@@ -125,6 +124,9 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "restrict without a key": (b"\\restrict\n", r"\restrict"),
     "restrict and more": (b"\\restrict abc \\! secret\n", r"\restrict"),
     "restrict in another case": (b"\\RESTRICT abc\n", r"\RESTRICT"),
+    "trailer with Windows line ends": ((b"SELECT 1;\n" + TRAILER).replace(b"\n", b"\r\n"), "dos2unix"),
+    "encoding in disguise": (b"SET/**/client_encoding = 'SJIS';", "client_encoding"),
+    "encoding by its other name": (b'SET NAMES "secret";', "client_encoding"),
     "CREATE DATABASE": (b"CREATE DATABASE secret;", "CREATE DATABASE"),
     "DROP DATABASE": (b"DROP DATABASE secret;", "DROP DATABASE"),
     "ALTER DATABASE": (b"ALTER DATABASE secret SET x TO 'y';", "ALTER DATABASE"),
@@ -139,6 +141,12 @@ def test_what_breaks_the_one_transaction_is_refused(text: bytes, said: str) -> N
 
     assert said in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_windows_line_ends_are_refused_at_the_first_line() -> None:
+    """Whatever turned LF into CRLF did so in functions and literals, too."""
+    with pytest.raises(RefusedError, match="dos2unix"):
+        survey(b"--\r\n-- PostgreSQL database dump\r\n--\r\n")
 
 
 ALLOWED: dict[str, bytes] = {

@@ -256,9 +256,9 @@ def compressor(sink: Summing, compression: Compression) -> Iterator[Packing]:
 
 
 def magic_of(path: Path) -> tuple[Compression, bytes]:
-    """Tell by its first bytes how a file is compressed, and return these bytes (at most 16)."""
+    """Tell by its first bytes how a file is compressed, and return these bytes (at most 64)."""
     with path.open("rb") as file:
-        head = file.read(16)
+        head = file.read(64)
     return next((each for magic, each in _MAGIC.items() if head.startswith(magic)), Compression.NONE), head
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .lexer import CopyData, Statement
-from .statements import decode, unquote
+from .words import decode, unquote
 
 if TYPE_CHECKING:
     from .lexer import Event

@@ -160,6 +160,8 @@ class _Lexer:
         """Put the next chunk behind what is not scanned yet; False at the end of the input."""
         for chunk in self._chunks:
             if chunk:
+                if b"\0" in chunk:
+                    raise LexError("it holds a byte of zero, which no text of PostgreSQL's does")
                 self._hold()
                 self._buffer = self._buffer[self._at :] + chunk if self._at < len(self._buffer) else chunk
                 self._start = self._at = 0

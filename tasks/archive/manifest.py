@@ -9,14 +9,55 @@ from typing import TYPE_CHECKING, Any
 from ..errors import BadInputError
 from .codec import Compression, Sums
 from .names import manifest_path
+from .shape import Name, check
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
 FORMAT = 1
-# Far beyond any real one; a file that large under a manifest's name is something else.
-SIZE_LIMIT = 1 << 28
+# Far beyond any real one (some hundred bytes an object); what is larger is something else, and would fill the memory.
+SIZE_LIMIT = 1 << 26
+_SUMS = {"bytes": int, "sha256": str}
+_NAMES = [Name]
+# As in docs/manifest.schema.json, as far as the code relies on it. Keys with `?` came later.
+_SHAPE = {
+    "created": str,
+    "note": str,
+    "git": (None, {"commit": str, "dirty": bool}),
+    "source": {
+        "host?": str,
+        "port?": int,
+        "database?": Name,
+        "server_version?": str,
+        "system_identifier?": (None, Name),
+    },
+    "pg_dump": {"version?": str, "options?": [str]},
+    "file": {"name": str, "compression": str, **_SUMS},
+    "content": _SUMS,
+    "tables": [{"schema": Name, "name": Name, "rows": int}],
+    "excluded_data": _NAMES,
+    "sequences": [{"schema": Name, "name": Name, "value": int, "is_called": bool}],
+    "outline": {
+        "schemas?": _NAMES,
+        "relations?": int,
+        "large_objects?": int,
+        "extensions?": _NAMES,
+        "roles?": _NAMES,
+        "needed_roles?": _NAMES,
+        "globals?": _NAMES,
+        "unqualified?": bool,
+        "creates_tables?": bool,
+    },
+    "facts?": {
+        "major?": int,
+        "objects?": {Name: {Name: (str, [str, str])}},
+        "extensions?": {Name: str},
+        "checksums?": [[Name, Name, str]],
+        "history?": (None, [{Name: str}]),
+    },
+    "seconds": float,
+}
 
 
 @dataclass(frozen=True, order=True)
@@ -147,6 +188,7 @@ def from_json(text: bytes) -> Manifest:
 
 
 def _from_document(document: dict[str, Any]) -> Manifest:
+    check(document, _SHAPE)
     rest = dict(document)
     rest.pop("format")
     file, content, outline = rest.pop("file"), rest.pop("content"), rest.pop("outline")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import stat
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 PART_SUFFIX = ".part"
 MANIFEST_SUFFIX = ".manifest.json"
+# Of Linux, macOS and nearly every file system.
+LONGEST_NAME = 255
 # Below the folder of the dumps, so that no safety dump is ever the newest.
 UNDO_FOLDER = "undo"
 DUMP, UNDO = "db_dump", "db_undo"
@@ -92,6 +95,8 @@ def find(value: str, dumps: Path, cwd: Path) -> Path:
     for candidate in (cwd / value, dumps / value):
         with _judged(value):
             mode = _mode(candidate)
+            if mode is None and candidate.is_symlink():
+                raise BadInputError(f"{value} is a link that leads nowhere. Nothing was touched.")
         if mode is None:
             continue
         if stat.S_ISDIR(mode):
@@ -100,7 +105,10 @@ def find(value: str, dumps: Path, cwd: Path) -> Path:
                 f"first: pg_restore --file=dump.sql {value}"
             )
         if not stat.S_ISREG(mode):
-            raise BadInputError(f"{value} is not an ordinary file.")
+            raise BadInputError(
+                f"{value} is not an ordinary file but a pipe, a socket or a device, which can't be read twice. "
+                f"Nothing was touched; write it into a file first."
+            )
         return candidate
     for candidate in (cwd / value, dumps / value):
         with _judged(value):
@@ -130,6 +138,11 @@ def place(value: str, dumps: Path, cwd: Path) -> Path:
     path = cwd / value if "/" in value else dumps / value
     if path.name.startswith("."):
         raise BadInputError(f"{value!r} would be a hidden file, which `inv db.list` does not show.")
+    if len(os.fsencode(manifest_path(path).name + PART_SUFFIX)) > LONGEST_NAME:
+        raise BadInputError(
+            f"The name {value[:40]}… is too long: with {MANIFEST_SUFFIX}{PART_SUFFIX} in place of its end it may have "
+            f"{LONGEST_NAME} bytes. Nothing was written."
+        )
     with _judged(value):
         missing = path.parent != dumps and not path.parent.is_dir()
         others = siblings(path)

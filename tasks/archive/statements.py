@@ -4,19 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from .words import Words, decode, unquote
 
-_TOKEN = re.compile(
-    rb"""(?P<blank>\s+|--[^\r\n]*|/\*.*?\*/)
-        |(?P<word>[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*)
-        |(?P<quoted>"(?:[^"]|"")*")
-        |(?P<string>'(?:[^']|'')*')
-        |(?P<sign>.)""",
-    re.DOTALL | re.VERBOSE,
-)
 _FIRST = re.compile(rb"[A-Za-z]+")
 _SETVAL = re.compile(
     rb"SELECT\s+(?:pg_catalog\.)?setval\(\s*E?'(?P<name>(?:[^']|'')*)'(?:::regclass)?\s*,"
@@ -45,7 +35,6 @@ _IN_SCHEMA = frozenset(
 )
 _TWO_WORDS = frozenset({"FOREIGN", "OPERATOR", "TEXT", "EVENT", "USER", "UNIQUE", "ACCESS", "CONSTRAINT"})
 _SECOND_WORDS = ("TABLE", "DATA", "VIEW", "CLASS", "FAMILY", "TRIGGER", "OBJECT", "LANGUAGE", "METHOD")
-_NO_ROLES = frozenset({"public", "current_user", "session_user", "current_role"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +62,6 @@ class SetVal:
     name: str
     value: int
     is_called: bool
-
-
-def decode(raw: bytes) -> str:
-    """Decode a name; bytes that are no UTF-8 survive as surrogates."""
-    return raw.decode("utf-8", "surrogateescape")
-
-
-def unquote(raw: bytes) -> str:
-    """Turn an identifier, as written, into the name that the catalogue holds."""
-    if raw.startswith(b'"'):
-        return decode(raw[1:-1].replace(b'""', b'"'))
-    # As the server does, it lowers ASCII only.
-    return decode(raw.lower())
 
 
 def qualified(raw: bytes) -> tuple[str, str]:
@@ -135,7 +111,7 @@ def classify(text: bytes) -> Action:
     if first in {"BEGIN", "COMMIT", "END", "START", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE"}:
         return Action("TRANSACTION", name=first)
     reader = _READERS.get(first)
-    return reader(_Words(text)) if reader else Action(first)
+    return reader(Words(text)) if reader else Action(first)
 
 
 def _select(text: bytes) -> Action:
@@ -147,89 +123,7 @@ def _select(text: bytes) -> Action:
     return Action("SELECT")
 
 
-class _Words:
-    """The tokens of a statement, blanks and comments left out; words in upper case."""
-
-    def __init__(self, text: bytes) -> None:
-        self._tokens = self._scan(text)
-        self._ahead: list[tuple[str, bytes]] = []
-
-    @staticmethod
-    def _scan(text: bytes) -> Iterator[tuple[str, bytes]]:
-        for found in _TOKEN.finditer(text):
-            if found.lastgroup != "blank":
-                yield str(found.lastgroup), found.group()
-
-    def peek(self) -> tuple[str, bytes]:
-        if not self._ahead:
-            self._ahead.append(next(self._tokens, ("end", b"")))
-        return self._ahead[0]
-
-    def take(self) -> tuple[str, bytes]:
-        token = self.peek()
-        self._ahead.clear()
-        return token
-
-    def word(self) -> str:
-        """Take the next token; its upper-case text where it is a word, else nothing."""
-        kind, text = self.take()
-        return text.upper().decode("latin-1") if kind == "word" else ""
-
-    def skip(self, *words: str) -> bool:
-        """Take the next token if it is one of these words."""
-        kind, text = self.peek()
-        if kind == "word" and text.upper().decode("latin-1") in words:
-            self.take()
-            return True
-        return False
-
-    def name(self) -> str:
-        """Take an identifier, or a role that is written as a string."""
-        kind, _ = self.peek()
-        if kind in {"word", "quoted"}:
-            return unquote(self.take()[1])
-        if kind == "string":
-            return decode(self.take()[1][1:-1].replace(b"''", b"'"))
-        return ""
-
-    def names(self) -> tuple[str, str]:
-        """Take `schema.name`; the name may be an operator's signs."""
-        first = self.name()
-        if self.peek()[1] != b".":
-            return "", first
-        self.take()
-        second = self.name()
-        if not second:
-            while self.peek()[0] == "sign" and self.peek()[1] not in b"(;":
-                second += decode(self.take()[1])
-        return first, second
-
-    def roles(self) -> tuple[str, ...]:
-        """Take a list of roles; those that every server has are left out."""
-        found = []
-        while True:
-            self.skip("GROUP")
-            role = self.name()
-            if role and role not in _NO_ROLES:
-                found.append(role)
-            if self.peek()[1] != b",":
-                return tuple(found)
-            self.take()
-
-    def seek(self, *words: str) -> bool:
-        """Take tokens up to and including one of these words outside parentheses; False if there is none."""
-        depth = 0
-        while self.peek()[0] != "end":
-            kind, text = self.peek()
-            if kind == "sign":
-                depth += {b"(": 1, b")": -1}.get(text, 0)
-            if depth == 0 and self.skip(*words):
-                return True
-            self.take()
-        return False
-
-
-def _set(words: _Words) -> Action:
+def _set(words: Words) -> Action:
     words.take()
     words.skip("LOCAL")
     if words.skip("SESSION") and words.skip("AUTHORIZATION"):
@@ -240,19 +134,19 @@ def _set(words: _Words) -> Action:
     return Action("SET", name=f"{first}.{second}" if first else second)
 
 
-def _reset(words: _Words) -> Action:
+def _reset(words: Words) -> Action:
     words.take()
     if words.skip("SESSION") and words.skip("AUTHORIZATION"):
         return Action("SET SESSION AUTHORIZATION")
     return Action("RESET", name=words.name())
 
 
-def _prepare(words: _Words) -> Action:
+def _prepare(words: Words) -> Action:
     words.take()
     return Action("TRANSACTION", name="PREPARE") if words.skip("TRANSACTION") else Action("PREPARE")
 
 
-def _create(words: _Words) -> Action:
+def _create(words: Words) -> Action:
     words.take()
     replaces = words.skip("OR")
     while words.skip(*_MODIFIERS):
@@ -282,7 +176,7 @@ def _create(words: _Words) -> Action:
     return Action(f"CREATE {kind}", name=words.name())
 
 
-def _drop(words: _Words) -> Action:
+def _drop(words: Words) -> Action:
     words.take()
     kind = words.word()
     if words.skip("IF"):
@@ -292,7 +186,7 @@ def _drop(words: _Words) -> Action:
     return Action("DROP")
 
 
-def _alter(words: _Words) -> Action:  # noqa: PLR0911 - a table of cases
+def _alter(words: Words) -> Action:  # noqa: PLR0911 - a table of cases
     words.take()
     kind = words.word()
     if kind == "DEFAULT":
@@ -317,7 +211,7 @@ def _alter(words: _Words) -> Action:  # noqa: PLR0911 - a table of cases
     return Action("ALTER")
 
 
-def _rest_of_kind(words: _Words, kind: str) -> None:
+def _rest_of_kind(words: Words, kind: str) -> None:
     """Take what stands between the first word of a kind and the name."""
     if kind == "TEXT":
         words.take()
@@ -329,7 +223,7 @@ def _rest_of_kind(words: _Words, kind: str) -> None:
     words.skip("ONLY")
 
 
-def _grant(words: _Words) -> Action:
+def _grant(words: Words) -> Action:
     words.take()
     schema = ""
     if words.seek("ON") and words.skip("SCHEMA"):
@@ -338,7 +232,7 @@ def _grant(words: _Words) -> Action:
     return Action(verb, name=schema, roles=words.roles() if words.seek("TO", "FROM") else ())
 
 
-def _comment(words: _Words) -> Action:
+def _comment(words: Words) -> Action:
     words.take()
     words.skip("ON")
     kind = words.word()

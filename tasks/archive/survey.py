@@ -139,6 +139,11 @@ class Survey:
 
     def _comment(self, text: bytes) -> None:
         line = text.rstrip()
+        if text.endswith(b"\r") and (line == TRAILER or not self._any):
+            raise RefusedError(
+                "its lines end as Windows ends them (CRLF): what rewrote them changed texts inside, too; make it again "
+                "with pg_dump's own --file=, or turn it back with dos2unix"
+            )
         if line == TRAILER:
             self.complete = True
         elif not self._any and (found := _SERVER.match(line)):
@@ -166,7 +171,7 @@ class Survey:
                 key = (value.schema, value.name)
                 self.sequences[key] = SequenceValue(*key, value.value, value.is_called)
         elif verb in {"SET", "SELECT"}:
-            _refuse_encoding(event.text)
+            _refuse_encoding(event.text, action)
             if action.name == "default_tablespace" and (space := tablespace(event.text)):
                 self._tablespaces.setdefault(space)
         elif verb == "LARGE OBJECT":
@@ -247,8 +252,10 @@ def refuse_meta(text: bytes) -> None:
     )
 
 
-def _refuse_encoding(text: bytes) -> None:
+def _refuse_encoding(text: bytes, action: Action) -> None:
     found = _ENCODING.match(text)
+    if found is None and action.verb == "SET" and action.name.lower() in {"client_encoding", "names"}:
+        raise RefusedError("it sets client_encoding in a way that pg_dump does not")
     if found and found[1].decode(errors="replace").upper() in UNSAFE_ENCODINGS:
         raise RefusedError(
             f"it is encoded in {found[1].decode()}, which can't be split safely; dump it with --encoding=UTF8"

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from ..postgres.target import Target
 
 
+# Each worker of a parallel query takes every lock of its statement once more. With thousands of tables pg_dump and this
+# session fill most of the server's table of locks, and no single table is so large that it needs help.
+_PARALLEL_UP_TO = 1000
+
+
 class MovedError(ServerError):
     """A table was rewritten between the snapshot and the locks."""
 
@@ -95,6 +100,8 @@ class Counting(threading.Thread):
         try:
             with translated("Counting the rows at the server failed, no dump was written", self._target):
                 facts.lock(self._connection, self._tables)
+                if len(self._tables) > _PARALLEL_UP_TO:
+                    self._connection.execute("SET LOCAL max_parallel_workers_per_gather = 0")
                 self.look()
                 history = health.history(self._connection, (self._target.schema if self._target else None) or "public")
                 self._found = state.of_tables(self._connection, self._tables, self._summed), history

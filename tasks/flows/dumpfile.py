@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .. import process
 from ..archive import manifest as manifests
 from ..archive import names
-from ..archive.codec import ARCHIVE_MAGIC, BROKEN, CHUNK, Adder, Compression, Reading, Sums, magic_of
+from ..archive.codec import ARCHIVE_MAGIC, CHUNK, Adder, Compression, Sums, magic_of
 from ..archive.history import TABLE, History, from_document
 from ..archive.lexer import LexError, lex
+from ..archive.powers import Powers
+from ..archive.strange import strange
 from ..archive.survey import Survey
 from ..errors import BadInputError
 from ..postgres import clients
+from .source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from ..archive.history import Past
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     from ..settings import Settings
     from .report import Report
 
-_UTF16 = (b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")
+# gzip can make a text a thousand times smaller, zstd more; what people's data comes to is hardly ever a tenth of this.
+# Below the floor it does not matter.
+BOMB_RATIO = 200
+BOMB_FLOOR = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class DumpFile:
     :ivar manifest: None for a dump that we did not make.
     :ivar content: Sums of the plain text; a restore must see the same.
     :ivar signature: Tells whether the file was changed meanwhile.
+    :ivar powers: What it does beyond filling a database, with lines; empty where a manifest vouches for it.
     :ivar histories: The migrations that it holds, by schema; None where they are written in a way that is not read.
     """
 
@@ -48,72 +53,12 @@ class DumpFile:
     restorer: Client | None
     signature: tuple[int, int, int, int]
     rows: int
+    powers: str
     histories: Mapping[str, tuple[Past, ...]] | None
 
     def open(self) -> Source:
-        """Open the content once more."""
-        return Source(self.path, self.restorer)
-
-
-class Source:
-    """The plain text of a dump in chunks, whatever its format; a context manager.
-
-    :param restorer: The pg_restore that turns an archive into text; None for plain dumps.
-    """
-
-    def __init__(self, path: Path, restorer: Client | None) -> None:
-        self._path = path
-        self._restorer = restorer
-        self._stack = contextlib.ExitStack()
-        self._adder = Adder()
-        self._reading: Reading | None = None
-
-    def __enter__(self) -> Source:  # noqa: PYI034 - never subclassed
-        if self._restorer is None:
-            self._reading = self._stack.enter_context(Reading(self._path))
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        self._stack.__exit__(*details)  # type: ignore[arg-type]
-
-    @property
-    def position(self) -> int:
-        """Bytes of the file read so far; 0 for an archive, which pg_restore reads."""
-        return self._reading.raw.size if self._reading else 0
-
-    @property
-    def file(self) -> Sums | None:
-        """Sums of the file, once all was read; None for an archive."""
-        return self._reading.raw.sums if self._reading else None
-
-    @property
-    def content(self) -> Sums:
-        """Sums of the text that was handed on so far."""
-        return self._reading.content if self._reading else self._adder.sums
-
-    def chunks(self) -> Iterator[bytes]:
-        """Hand on the text.
-
-        :raises LexError: The file is cut or damaged, or pg_restore can't read it to its end.
-        """
-        try:
-            yield from self._reading.chunks() if self._reading else self._restored()
-        except BROKEN as error:
-            raise LexError(f"its file is cut or damaged ({error})") from None
-
-    def _restored(self) -> Iterator[bytes]:
-        assert self._restorer is not None  # noqa: S101 - else there is a reading
-        program = str(self._restorer.path)
-        # Else its key is another one each time, and so is the sum of the text.
-        known = "--restrict-key" in process.run([program, "--help"]).stdout
-        key = ["--restrict-key=none"] if known else []
-        argv = [program, "--file=-", "--clean", "--if-exists", *key, str(self._path)]
-        child = self._stack.enter_context(process.Child(argv))
-        while chunk := child.stdout.read(CHUNK):
-            self._adder.add(chunk)
-            yield chunk
-        if child.wait() != 0:
-            raise LexError(f"pg_restore can't read it to its end ({child.said.strip()[-300:]})")
+        """Open the content once more; it may not be longer than it was."""
+        return Source(self.path, self.restorer, self.content.size)
 
 
 def source(settings: Settings, path: Path) -> Source:
@@ -123,10 +68,11 @@ def source(settings: Settings, path: Path) -> Source:
     """
     try:
         compression, head = magic_of(path)
+        longest = _longest(path.stat().st_size, None, trust=False)
     except OSError as error:
         raise BadInputError(f"{path.name} can't be read: {error.strerror}. Nothing was touched.") from None
     _refuse_strange(path, compression, head)
-    return Source(path, _restorer(settings, head))
+    return Source(path, _restorer(settings, head), longest)
 
 
 def _restorer(settings: Settings, head: bytes) -> Client | None:
@@ -169,21 +115,22 @@ def known_doubt(path: Path) -> str:
     return f"it has {size:,} bytes where its manifest says {manifest.file.size:,}"
 
 
-def prove(settings: Settings, path: Path, report: Report) -> DumpFile:
+def prove(settings: Settings, path: Path, report: Report, *, trust: bool = False) -> DumpFile:
     """Prove that a dump is whole, reading all of it.
 
     With a manifest the file's sum proves it, or else the content's, for a file that was compressed or
     expanded by hand. Without one the whole text is split, up to pg_dump's trailer.
 
+    :param trust: Read a foreign one on however long it is.
     :raises BadInputError: It is not whole, or it is no dump. Nothing was touched.
     """
     try:
-        return _proven(settings, path, report)
+        return _proven(settings, path, report, trust=trust)
     except OSError as error:
         raise BadInputError(f"{path.name} can't be read: {error.strerror}. Nothing was touched.") from None
 
 
-def _proven(settings: Settings, path: Path, report: Report) -> DumpFile:
+def _proven(settings: Settings, path: Path, report: Report, *, trust: bool) -> DumpFile:
     compression, head = magic_of(path)
     before = _signature(path)
     _refuse_strange(path, compression, head)
@@ -195,14 +142,17 @@ def _proven(settings: Settings, path: Path, report: Report) -> DumpFile:
             manifest.content,
             str(manifest.source.get("server_version", "")),
         )
-        rows = manifest.rows
+        rows, powers = manifest.rows, ""
         histories: Mapping[str, tuple[Past, ...]] | None = _histories(manifest)
     else:
-        survey, content, histories = _survey(path, restorer, manifest, report)
+        survey, content, histories, found = _survey(
+            Source(path, restorer, _longest(before[2], manifest, trust=trust)), path, manifest, report
+        )
         outline, server, rows = survey.outline(), survey.server, survey.total_rows
+        powers = str(found) if manifest is None else ""
     if _signature(path) != before:
         raise BadInputError(f"{path.name} was changed while it was read. Nothing was touched.")
-    return DumpFile(path, before[2], manifest, outline, content, server, restorer, before, rows, histories)
+    return DumpFile(path, before[2], manifest, outline, content, server, restorer, before, rows, powers, histories)
 
 
 def _histories(manifest: Manifest) -> dict[str, tuple[Past, ...]]:
@@ -212,30 +162,45 @@ def _histories(manifest: Manifest) -> dict[str, tuple[Past, ...]]:
     return {} if past is None or not schemas else {"public" if "public" in schemas else schemas[0]: past}
 
 
+def _longest(size: int, manifest: Manifest | None, *, trust: bool) -> int:
+    """Tell how long a dump's text may be, so that nobody reads on for hours what some kilobytes expand to."""
+    if manifest is not None:
+        return manifest.content.size
+    return 0 if trust else max(BOMB_FLOOR, BOMB_RATIO * size)
+
+
 def _survey(
-    path: Path, restorer: Client | None, manifest: Manifest | None, report: Report
-) -> tuple[Survey, Sums, dict[str, tuple[Past, ...]] | None]:
-    survey, history = Survey(), History()
+    source: Source, path: Path, manifest: Manifest | None, report: Report
+) -> tuple[Survey, Sums, dict[str, tuple[Past, ...]] | None, Powers]:
+    survey, history, powers = Survey(), History(), Powers()
     size = path.stat().st_size
     try:
-        with Source(path, restorer) as source:
-            for event, _ in survey.watch(lex(source.chunks())):
+        with source:
+            for event, action in survey.watch(lex(source.chunks())):
                 history.see(event, survey.current)
+                powers.see(event, action)
                 report.progress("reading the dump", source.position, size, "bytes")
             content = source.content
     except LexError as error:
-        raise BadInputError(f"{path.name} can't be restored: {error}. Nothing was touched.") from None
+        if source.exceeded and manifest is not None:
+            raise _another(path) from None
+        more = " If that is right, db.restore takes it with --trust." if source.exceeded else ""
+        raise BadInputError(f"{path.name} can't be restored: {error}. Nothing was touched.{more}") from None
     if not survey.complete:
         raise BadInputError(
             f"{path.name} is not a whole dump: pg_dump's last line ('-- PostgreSQL database dump complete') is "
             f"missing, so it was cut or is something else. Nothing was touched."
         )
     if manifest is not None and content != manifest.content:
-        raise BadInputError(
-            f"{path.name} is not what its manifest describes: it was damaged or changed since. Nothing was "
-            f"touched. To restore it all the same, move {names.manifest_path(path).name} away."
-        )
-    return survey, content, None if history.hidden else history.pasts()
+        raise _another(path)
+    return survey, content, None if history.hidden else history.pasts(), powers
+
+
+def _another(path: Path) -> BadInputError:
+    return BadInputError(
+        f"{path.name} is not what its manifest describes: it was damaged or changed since. Nothing was touched. To "
+        f"restore it all the same, move {names.manifest_path(path).name} away."
+    )
 
 
 def _sum(path: Path, report: Report) -> Sums:
@@ -250,13 +215,8 @@ def _sum(path: Path, report: Report) -> Sums:
 def _refuse_strange(path: Path, compression: Compression, head: bytes) -> None:
     if not head:
         raise BadInputError(f"{path.name} is empty. Nothing was touched.")
-    if head.startswith(_UTF16):
-        raise BadInputError(
-            f"{path.name} is encoded as UTF-16, or begins with a byte order mark: an editor or PowerShell's '>' has "
-            f"rewritten it. Make the dump again with pg_dump's own --file=. Nothing was touched."
-        )
-    if compression is Compression.NONE and not head.startswith(ARCHIVE_MAGIC) and b"\0" in head:
-        raise BadInputError(f"{path.name} is not a dump: it holds binary data. Nothing was touched.")
+    if compression is Compression.NONE and not head.startswith(ARCHIVE_MAGIC) and (what := strange(head)):
+        raise BadInputError(f"{path.name} is {what}. Nothing was touched.")
 
 
 def _signature(path: Path) -> tuple[int, int, int, int]:

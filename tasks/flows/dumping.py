@@ -16,7 +16,7 @@ from ..archive.survey import Survey
 from ..errors import BadInputError, MissingProgramError, ServerError, TaskError, WorkError
 from ..postgres import clients, facts, locks, schemas
 from ..postgres.session import blocked, connected, exported_snapshot, one, server_facts, translated
-from . import comparing, guard, placing
+from . import comparing, guard, placing, room
 from .counting import Counting, MovedError
 
 if TYPE_CHECKING:
@@ -111,6 +111,8 @@ def dump(
         client = clients.find("pg_dump", server.major, bin_dir=settings.bin_dir, environ=settings.environ)
         work = _Work(settings, request, report, target, server, client, connection)
         work.check_patterns()
+        if not request.exclude_data:
+            room.check(settings, place, connection, server, report)
         if settings.dry:
             report.step(f"would dump {target.label} with pg_dump {client.version} into {place.name(now())}")
             return None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..archive import manifest as manifests
 from ..archive.history import History, Past, from_document
 from ..archive.lexer import LexError, lex
+from ..archive.powers import Powers
 from ..archive.survey import Survey
 from ..errors import BadInputError
 from . import dumpfile
@@ -27,6 +28,7 @@ class Inspected:
     :ivar manifest: None for a foreign dump, which was read instead.
     :ivar size: Bytes of the file, and `content` of the plain text.
     :ivar server: Version of the server that was dumped; `client` that of pg_dump.
+    :ivar powers: What a foreign one does beyond filling a database, with lines.
     :ivar history: The migrations that its `_prisma_migrations` holds; None where it has none.
     """
 
@@ -39,6 +41,7 @@ class Inspected:
     outline: Outline
     tables: tuple[TableRows, ...]
     history: tuple[Past, ...] | None
+    powers: str = ""
 
 
 def inspect(settings: Settings, file: str, report: Report) -> Inspected:
@@ -65,12 +68,13 @@ def inspect(settings: Settings, file: str, report: Report) -> Inspected:
 
 
 def _read(settings: Settings, path: Path, manifest: Manifest | None, report: Report) -> Inspected:
-    survey, history = Survey(), History()
+    survey, history, powers = Survey(), History(), Powers()
     size = path.stat().st_size
     try:
         with dumpfile.source(settings, path) as source:
-            for event, _ in survey.watch(lex(source.chunks())):
+            for event, action in survey.watch(lex(source.chunks())):
                 history.see(event, survey.current)
+                powers.see(event, action)
                 report.progress("reading the dump", source.position, size, "bytes")
             content = source.content
     except LexError as error:
@@ -89,4 +93,5 @@ def _read(settings: Settings, path: Path, manifest: Manifest | None, report: Rep
         survey.outline(),
         survey.tables(),
         history.past(),
+        str(powers) if manifest is None else "",
     )

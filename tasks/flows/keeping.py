@@ -29,7 +29,7 @@ _TIGHT = 4
 _OLD = timedelta(days=7)
 # Clocks that are that far apart are a trouble of their own.
 SKEW = timedelta(seconds=60)
-_MAKE_ROOM = "Remove old dumps (`inv db.list` shows them), compress with --zstd, or name a larger disk in db.dumps_dir."
+MAKE_ROOM = "Remove old dumps (`inv db.list` shows them), compress with --zstd, or name a larger disk in db.dumps_dir."
 
 
 def free_bytes(folder: Path) -> int:
@@ -54,7 +54,7 @@ def folder(settings: Settings) -> Check:
 
 
 def _to_be_made(dumps: Path) -> Check:
-    name, there = "folder", _there(dumps)
+    name, there = "folder", nearest(dumps)
     if not there.is_dir() or os.path.lexists(dumps):
         inside = dumps if os.path.lexists(dumps) else there
         return wrong(name, f"{inside} is no folder", "Move it away, or name another folder in db.dumps_dir.")
@@ -67,7 +67,7 @@ def _writable(folder: Path) -> str:
     return f"Make it yours (`chown` or `chmod u+rwx {folder}`), or name another folder in db.dumps_dir."
 
 
-def _there(path: Path) -> Path:
+def nearest(path: Path) -> Path:
     """Find the nearest thing above a path, or the path itself, that is there."""
     return next(each for each in (path, *path.parents) if each.exists())
 
@@ -112,13 +112,13 @@ def space(settings: Settings, database: int | None, free: Callable[[Path], int])
     :param database: The database's size in bytes; None where nobody could ask.
     """
     name = "free space"
-    there = free(_there(settings.dumps))
+    there = free(nearest(settings.dumps))
     if database is None:
         return skipped(name, f"{size(there)}; how much a dump takes is not known without the server")
     what = f"{size(there)}, and the database has {size(database)}, which a dump is hardly ever larger than"
     if there >= database:
         return ok(name, what)
-    return wrong(name, what, _MAKE_ROOM) if there < database // _TIGHT else note(name, what, _MAKE_ROOM)
+    return wrong(name, what, MAKE_ROOM) if there < database // _TIGHT else note(name, what, MAKE_ROOM)
 
 
 def leftovers(settings: Settings) -> Check:

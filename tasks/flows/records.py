@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from ..archive.manifest import Manifest
     from ..postgres.session import ServerFacts
     from ..postgres.target import Target
 
@@ -70,5 +71,16 @@ def read(path: Path) -> Record | None:
         for name in ("schemas", "excluded"):
             document[name] = tuple(document.get(name, ()))
         return Record(**document)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
+
+
+def is_of(manifest: Manifest, server: ServerFacts, host: str, port: int) -> bool:
+    """Tell whether a dump is of this database: by the cluster's number, where both know it, else by host and port."""
+    source = manifest.source
+    if source.get("database") != server.database:
+        return False
+    identifier = source.get("system_identifier")
+    if identifier and server.system_identifier:
+        return bool(identifier == server.system_identifier)
+    return (source.get("host"), source.get("port")) == (host, port)

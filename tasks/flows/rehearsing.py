@@ -50,9 +50,10 @@ class Rehearsed:
     swept: tuple[str, ...]
 
 
-def rehearse(settings: Settings, file: str, report: Report) -> Rehearsed | None:
+def rehearse(settings: Settings, file: str, report: Report, *, trust: bool = False) -> Rehearsed | None:
     """Restore, verify and migrate a dump in a scratch database, which is removed whatever happens.
 
+    :param trust: As for a restore: what a hostile dump does to the server's machine, it does from any database.
     :return: None in a dry run.
     :raises TaskError: The dump would not restore or migrate; the real database is only asked about itself.
     """
@@ -69,7 +70,7 @@ def rehearse(settings: Settings, file: str, report: Report) -> Rehearsed | None:
             if prisma is not None:
                 _refuse_elsewhere(settings, prisma, there)
             with _only_there(target):
-                plan = restoring.plan(settings, restoring.Request(file=str(path)), report, target=there)
+                plan = restoring.plan(settings, restoring.Request(file=str(path), trust=trust), report, target=there)
                 restored = restoring.restore(plan, report, remember=False)
                 migrated = None if prisma is None else _migrate(settings, prisma, there.database, report)
     except process.Interruption as interruption:

@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from ..postgres.state import State
     from ..postgres.target import Target
     from ..settings import Settings
-    from .dumpfile import DumpFile, Source
+    from .dumpfile import DumpFile
     from .dumping import Dumped
     from .report import Report
     from .saving import Safety
+    from .source import Source
 
 _DUPLICATE = frozenset({"42P06", "42P07", "42710", "42723", "42701", "23505"})
 _DEPENDENT = "2BP01"
@@ -49,6 +50,7 @@ class Request:
     :ivar backup: Make a safety dump of what `clean` destroys.
     :ivar disconnect: End the other sessions of the database first.
     :ivar migrate: Migrations follow, and if they fail the safety dump is restored, so there is to be one always.
+    :ivar trust: Let a dump without a manifest do all that the role may.
     :ivar whole: The dump holds the whole database, which is to hold nothing else afterwards.
     """
 
@@ -62,6 +64,7 @@ class Request:
     whole: bool = False
     migrate: bool = False
     disconnect: bool = False
+    trust: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,11 +127,12 @@ def plan(settings: Settings, request: Request, report: Report, *, target: Target
         server = server_facts(connection)
         place = guard.place(connection, server)
         guard.refuse_protected(settings, target, place)
-    dump = dumpfile.prove(settings, path, report)
+    dump = dumpfile.prove(settings, path, report, trust=request.trust)
     with (
         connected(target, lock_timeout=settings.lock_timeout) as connection,
         translated("Looking at the database failed, nothing was touched", target),
     ):
+        preflight.refuse_powers(connection, server, dump, trust=request.trust)
         filled = whole.schemas(connection) if request.whole else dump.outline.schemas
         there = schemas.existing(connection, filled)
         met = tuple(name for name in filled if name in there) if dump.outline.creates_tables else ()

@@ -11,13 +11,12 @@ from ..archive import names
 from ..errors import BadInputError, MissingProgramError, TaskError
 from ..postgres import clients, schemas
 from ..postgres.session import one
-from . import dumping
+from . import dumping, records
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
-    from ..archive.manifest import Manifest
     from ..postgres.schemas import Content
     from ..postgres.session import Connection, ServerFacts
     from ..settings import Settings
@@ -110,17 +109,6 @@ def of(settings: Settings, server: ServerFacts, host: str, port: int) -> list[Pa
     for path in names.safety_dumps_in(settings.dumps):
         with contextlib.suppress(BadInputError):
             manifest = manifests.read(path)
-            if manifest is not None and is_of(manifest, server, host, port):
+            if manifest is not None and records.is_of(manifest, server, host, port):
                 found.append(path)
     return found
-
-
-def is_of(manifest: Manifest, server: ServerFacts, host: str, port: int) -> bool:
-    """Tell whether a dump is of this database: by the cluster's number, where both know it, else by host and port."""
-    source = manifest.source
-    if source.get("database") != server.database:
-        return False
-    identifier = source.get("system_identifier")
-    if identifier and server.system_identifier:
-        return bool(identifier == server.system_identifier)
-    return (source.get("host"), source.get("port")) == (host, port)

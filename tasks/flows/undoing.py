@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import BadInputError, GuardError
 from ..postgres.session import connected, server_facts
-from . import guard, restoring, saving
+from . import guard, records, restoring, saving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +38,7 @@ def _plan(settings: Settings, request: restoring.Request, report: Report) -> res
     """Plan it on the database that the safety dump is of, and no other."""
     plan = restoring.plan(settings, request, report)
     manifest, place = plan.dump.manifest, plan.place
-    if manifest is None or not saving.is_of(manifest, plan.server, place.host, place.port):
+    if manifest is None or not records.is_of(manifest, plan.server, place.host, place.port):
         raise GuardError(
             f"{plan.dump.path.name} is of another database than {place}, to which the URL leads now. Nothing was "
             f"touched; name one host in it."

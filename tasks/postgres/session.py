@@ -137,6 +137,8 @@ def translated(what: str, target: Target | None = None) -> Iterator[None]:
         yield
     except pg.LockNotAvailable:
         raise ServerError(f"{what}: {blocked(target)}.") from None
+    except UnicodeEncodeError:
+        raise BadInputError(f"{what}: a name that is no Unicode can't be asked about.") from None
     except psycopg.Error as error:
         kind = ServerError if error.sqlstate is None or error.sqlstate.startswith(("08", "57P")) else TaskError
         raise kind(f"{what}: {_sentence(error)}.") from None

@@ -1,0 +1,419 @@
+"""A dump or a manifest that somebody made to do harm: what it may not do, and that it can't take us down."""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import hashlib
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tasks.errors import BadInputError, TaskError, WorkError
+from tasks.flows import dumpfile, inspecting, listing, restoring
+from tasks.flows.report import Silence
+from tests.servers import OWNER
+from tests.test_restore import pg_dump, settings_of
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support import Database, Project
+
+END = "--\n-- PostgreSQL database dump complete\n--\n"
+TABLE = "CREATE TABLE public.t (v text);\n"
+INTERNAL = "CREATE FUNCTION public.f(integer) RETURNS integer LANGUAGE internal IMMUTABLE AS 'int4abs';"
+
+
+def foreign(project: Project, statements: str, name: str = "foreign.sql") -> Path:
+    """Put a dump without a manifest into the folder of the dumps."""
+    return project.write(f"dumps/{name}", TABLE + statements + "\n" + END)
+
+
+def planned(project: Project, database: Database, path: Path, role: str = "postgres", **asked: Any) -> restoring.Plan:
+    """Plan a restore, as the task does."""
+    return restoring.plan(settings_of(project, database, role), restoring.Request(str(path), **asked), Silence())
+
+
+# What asks for --trust
+
+
+@pytest.mark.parametrize(
+    ("statement", "what"),
+    [
+        ("COPY/**/public.t FROM PROGRAM 'id';", "COPY … PROGRAM (line 2)"),
+        ("\n\nCOPY public.t FROM '/etc/passwd';", "COPY with a file of the server (line 4)"),
+        ("ALTER SYSTEM SET work_mem = '1GB';", "ALTER SYSTEM (line 2)"),
+        ("DO $$ BEGIN NULL; END $$;", "DO statement (line 2)"),
+        (INTERNAL, "CREATE FUNCTION in an untrusted language (line 2)"),
+        ("SET session_replication_role = 'replica';", "SET session_replication_role (line 2)"),
+        ("CREATE ROLE evil SUPERUSER;\nGRANT evil TO owner;", "CREATE ROLE (line 2), GRANT of a role (line 3)"),
+        ("CREATE SUBSCRIPTION s CONNECTION 'host=x' PUBLICATION p;", "CREATE SUBSCRIPTION (line 2)"),
+        ("SELECT pg_reload_conf();", "SELECT statement (line 2)"),
+    ],
+)
+def test_superuser_is_asked_for_trust(statement: str, what: str, database: Database, project: Project) -> None:
+    """Before anything is touched, and with the line where it stands."""
+    path = foreign(project, statement)
+
+    with pytest.raises(BadInputError) as refused:
+        planned(project, database, path, clean=True)
+
+    assert f"has no manifest of ours and holds {what}, which postgres may run" in str(refused.value)
+    assert "--trust" in str(refused.value)
+    assert planned(project, database, path, clean=True, trust=True).dump.powers == what
+
+
+def test_trust_lets_it_run_and_nothing_else_does(database: Database, project: Project) -> None:
+    """Exit 2 and an empty database without the flag; with it, the program of the server's machine has run."""
+    foreign(project, "COPY public.t FROM PROGRAM 'echo was here';")
+    before = database.dump_text()
+    project.use(database)
+
+    refused = project.inv("db.restore", "--clean", "--yes", "--file=foreign.sql")
+    untouched = database.dump_text()
+    trusted = project.inv("db.restore", "--clean", "--yes", "--trust", "--file=foreign.sql")
+
+    assert refused.returncode == 2
+    assert "Nothing was touched" in refused.stderr
+    assert "echo" not in refused.stderr
+    assert untouched == before
+    assert trusted.returncode == 0, trusted.stderr
+    assert database.scalar("SELECT v FROM t") == "was here"
+
+
+def test_ordinary_role_is_not_asked_as_the_server_refuses(database: Database, project: Project) -> None:
+    """What it may not do ends in a rollback."""
+    database.execute("GRANT CREATE ON SCHEMA public TO owner")
+    foreign(project, "COPY public.t FROM PROGRAM 'echo was here';")
+    before = database.dump_text()
+
+    result = project.use(database, OWNER).inv("db.restore", "--file=foreign.sql")
+
+    assert result.returncode == 5
+    assert "COPY to or from an external program" in result.stderr
+    assert database.dump_text() == before
+
+
+@pytest.mark.parametrize("right", ["GRANT pg_execute_server_program TO mighty", "ALTER ROLE mighty CREATEROLE"])
+def test_role_that_is_nearly_a_superuser_is_asked(right: str, database: Database, project: Project) -> None:
+    """Whoever may run programs, or make a role that may."""
+    path = foreign(project, "COPY public.t FROM PROGRAM 'id';")
+    database.execute("CREATE ROLE mighty LOGIN PASSWORD 'p'")
+    try:
+        database.execute(right)
+        url = database.url_as("mighty", "p")
+        settings = settings_of(project, database, environ={"DATABASE_URL": url})
+        with pytest.raises(BadInputError, match="which mighty may run"):
+            restoring.plan(settings, restoring.Request(str(path)), Silence())
+    finally:
+        database.execute("DROP ROLE mighty")
+
+
+def test_dump_of_ours_is_not_asked_about_and_one_whose_manifest_is_gone_is(
+    database: Database, project: Project
+) -> None:
+    """A manifest that holds vouches for it, compressed by hand as well; without one nobody does."""
+    database.execute(INTERNAL)
+    project.use(database)
+    assert project.inv("db.dump", "--file=ours.sql").returncode == 0
+    ours = project.dumps / "ours.sql"
+
+    packed = project.dumps / "ours.sql.gz"
+    packed.write_bytes(gzip.compress(ours.read_bytes()))
+    plans = [planned(project, database, path, clean=True) for path in (ours, packed)]
+    (project.dumps / "ours.manifest.json").unlink()
+
+    assert [plan.dump.powers for plan in plans] == ["", ""]
+    for path in (ours, packed):
+        with pytest.raises(BadInputError, match="untrusted language"):
+            planned(project, database, path, clean=True)
+
+
+def test_dump_that_its_manifest_does_not_describe_is_refused_even_when_trusted(
+    database: Database, project: Project
+) -> None:
+    """Somebody who adds a line to a dump of ours is found out."""
+    project.use(database)
+    assert project.inv("db.dump", "--file=ours.sql").returncode == 0
+    with (project.dumps / "ours.sql").open("a") as file:
+        file.write("COPY public.t FROM PROGRAM 'id';\n" + END)
+
+    with pytest.raises(BadInputError, match="not what its manifest describes"):
+        planned(project, database, project.dumps / "ours.sql", trust=True)
+
+
+def test_archive_is_judged_as_its_text_is(database: Database, project: Project) -> None:
+    """pg_dump's custom format hides nothing."""
+    database.execute(INTERNAL)
+    path = project.dumps / "foreign.dump"
+    path.write_bytes(pg_dump(database, "--format=custom"))
+
+    with pytest.raises(BadInputError, match="untrusted language"):
+        planned(project, database, path, clean=True)
+
+
+def test_rehearsal_asks_as_a_restore_does(database: Database, project: Project) -> None:
+    """A program that the scratch database runs, runs on the same machine."""
+    foreign(project, "COPY public.t FROM PROGRAM 'echo 1';")
+    project.use(database)
+
+    refused = project.inv("db.rehearse", "--file=foreign.sql")
+    trusted = project.inv("db.rehearse", "--file=foreign.sql", "--trust")
+
+    assert refused.returncode == 2
+    assert "COPY … PROGRAM" in refused.stderr
+    assert trusted.returncode == 0, trusted.stderr
+
+
+def test_inspect_shows_what_a_foreign_dump_would_do(project: Project) -> None:
+    """Without a server, before anybody trusts it."""
+    foreign(project, "COPY public.t FROM PROGRAM 'id';\nCREATE EVENT TRIGGER e ON sql_drop EXECUTE FUNCTION f();")
+
+    result = project.inv("db.inspect", "--file=foreign.sql")
+    document = json.loads(project.inv("db.inspect", "--file=foreign.sql", "--json").stdout)
+
+    said = " ".join(result.stdout.split())
+    assert "Beyond filling a database it holds COPY … PROGRAM (line 2), CREATE EVENT TRIGGER (line 3)." in said
+    assert document["powers"] == "COPY … PROGRAM (line 2), CREATE EVENT TRIGGER (line 3)"
+
+
+# psql's own language
+
+_OF_PSQL_18 = r"""
+    \! \? \a \bind \bind_named \C \c \cd \close \close_prepared \conninfo \connect \copy \copyright \crosstabview
+    \d \da \dp \df+ \dt \du \e \echo \ef \elif \else \encoding \endif \errverbose \ev \f \flush \flushrequest \g
+    \gdesc \getenv \getresults \gexec \gset \gx \h \H \help \i \if \include \include_relative \ir \l \list \lo_export
+    \lo_import \lo_list \lo_unlink \o \out \p \parse \password \print \prompt \pset \q \quit \qecho \r \reset \s
+    \sendpipeline \set \setenv \sf \startpipeline \sv \syncpipeline \t \T \timing \unset \w \warn \watch \write \x
+    \z \; \\ \: \{ \restrict;\! \unrestrictx"""
+COMMANDS = _OF_PSQL_18.split()
+
+
+def test_every_command_of_psql_is_refused(database: Database, project: Project) -> None:
+    """All of psql 18's, at the beginning of a line and behind a statement; trusted, too."""
+    settings = settings_of(project, database)
+    assert len(COMMANDS) > 80
+    for command in COMMANDS:
+        for line in (f"{command} touch x", f"SELECT 1 {command} x", f"  {command}"):
+            path = foreign(project, line + "\n")
+            with pytest.raises(BadInputError, match=r"backslash command|psql command|connect") as refused:
+                dumpfile.prove(settings, path, Silence(), trust=True)
+            assert "touch x" not in str(refused.value)
+
+
+@pytest.mark.parametrize("text", [":'HOST'", ':"HOST"', ":HOST", ":{?HOST}", "`id`", ":'HOME'", ":DBNAME", ":VERSION"])
+def test_variables_of_psql_are_text(text: str, database: Database, project: Project) -> None:
+    """They go to the server as they stand, which finds a syntax error; nothing is put in their place."""
+    path = foreign(project, f"CREATE VIEW public.v AS SELECT {text} AS x;")
+    before = database.dump_text()
+
+    plan = planned(project, database, path, clean=True)
+    with pytest.raises(WorkError, match="syntax error") as refused:
+        restoring.restore(plan, Silence())
+
+    assert str(Path.home()) not in str(refused.value)
+    assert database.dump_text() == before
+
+
+# Bombs
+
+
+def pieces(kind: str) -> tuple[bytes, bytes]:
+    """Give what a bomb begins with, and 4 MB of what is repeated behind it."""
+    return {
+        "zeros": (b"", bytes(1 << 22)),
+        "zeros in rows": (b"CREATE TABLE public.t (v text);\nCOPY public.t (v) FROM stdin;\n", bytes(1 << 22)),
+        "rows": (b"CREATE TABLE public.t (v text);\nCOPY public.t (v) FROM stdin;\n", b"0\n" * (1 << 21)),
+        "one row": (b"CREATE TABLE public.t (v text);\nCOPY public.t (v) FROM stdin;\n", b"0" * (1 << 22)),
+        "blanks": (b"SELECT 1;\n", b" " * (1 << 22)),
+        "comment": (b"/*", b"x" * (1 << 22)),
+        "statements": (b"", b";" * (1 << 22)),
+        "literal": (b"SELECT '", b"x" * (1 << 22)),
+        "word": (b"SELECT ", b"x" * (1 << 22)),
+    }[kind]
+
+
+def bomb(path: Path, kind: str, pack: Any, count: int) -> None:
+    """Write members of 4 MB each, as one file that expands to all of them."""
+    begin, again = pieces(kind)
+    packed = pack(again)
+    with path.open("wb") as file:
+        file.write(pack(begin))
+        for _ in range(count):
+            file.write(packed)
+
+
+def peak(project: Project, *arguments: str) -> tuple[int, float, float, str]:
+    """Run `inv`; return its exit code, the peak of its memory in MB, the seconds, and what it said."""
+    began = time.monotonic()
+    process = project.popen(*arguments)
+    highest = 0
+    while process.poll() is None:
+        try:
+            status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+        except FileNotFoundError:
+            break
+        line = next((line for line in status.splitlines() if line.startswith("VmHWM:")), None)
+        highest = max(highest, int(line.split()[1]) if line else 0)
+        time.sleep(0.02)
+    _, said = process.communicate()
+    return process.returncode, highest / 1024, time.monotonic() - began, said
+
+
+@pytest.mark.parametrize(
+    ("kind", "pack", "limit"),
+    [
+        ("zeros", gzip.compress, 150),
+        ("zeros", zstd.compress, 150),
+        ("zeros in rows", zstd.compress, 150),
+        ("rows", gzip.compress, 150),
+        ("rows", zstd.compress, 150),
+        ("one row", zstd.compress, 150),
+        ("blanks", gzip.compress, 150),
+        ("comment", gzip.compress, 150),
+        ("word", gzip.compress, 150),
+        # A statement is held in memory; until the limit is met, 268 MB here, that is all of it.
+        ("literal", zstd.compress, 450),
+    ],
+)
+def test_bomb_is_refused_in_flat_memory(kind: str, pack: Any, limit: int, database: Database, project: Project) -> None:
+    """Four gigabytes behind a few megabytes: a sentence after some seconds, before the server has seen a row."""
+    name = "bomb.sql.gz" if pack is gzip.compress else "bomb.sql.zst"
+    bomb(project.dumps / name, kind, pack, 1024)
+    project.use(database)
+
+    code, memory, seconds, said = peak(project, "db.restore", f"--file={name}", "--yes", "--clean")
+
+    assert code == 2, said
+    assert "Nothing was touched" in said
+    assert memory < limit
+    assert seconds < 60
+    assert database.scalar("SELECT count(*) FROM pg_class WHERE relname = 't'") == 0
+
+
+def test_long_text_is_read_on_when_it_is_trusted(database: Database, project: Project) -> None:
+    """Somebody may hold what compresses that well: --trust reads it all."""
+    name = "long.sql.zst"
+    bomb(project.dumps / name, "blanks", zstd.compress, 80)
+    with (project.dumps / name).open("ab") as file:
+        file.write(zstd.compress(END.encode()))
+
+    with pytest.raises(BadInputError, match=r"far more than its size .* with --trust"):
+        planned(project, database, project.dumps / name)
+    plan = planned(project, database, project.dumps / name, trust=True)
+
+    assert plan.dump.content.size > 80 << 22
+
+
+def test_file_may_not_grow_behind_its_check(database: Database, project: Project) -> None:
+    """What was checked bounds what is read in the restore: a file that grows meanwhile does not go on for ever."""
+    path = foreign(project, "")
+    before = database.dump_text()
+    plan = planned(project, database, path)
+
+    with path.open("a") as file:
+        file.write("SELECT 1;\n" * 1000 + END)
+    with pytest.raises(WorkError, match="rolled back"):
+        restoring.restore(plan, Silence())
+
+    assert database.dump_text() == before
+
+
+# Manifests
+
+WRONG: list[Any] = [None, True, -1, 10**19, 10**400, 1e308, "", "../../x", "a\0b", "\ud800", "\x1b[2J", [], [[]], {}]
+WRONG += [{"": None}, [None], ["a", "b", "c"], [{}], {"table": {"x": ["y", "z"]}}]
+
+
+def places(document: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Give the path of every value in a document; of several in a list the first."""
+    items = document.items() if isinstance(document, dict) else enumerate(document[:1])
+    for key, value in list(items):
+        yield (*path, key)
+        if isinstance(value, dict | list):
+            yield from places(value, (*path, key))
+
+
+def changed(document: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[str, Any]:
+    """Return a copy in which one value is another one."""
+    result = copy.deepcopy(document)
+    inner: Any = result
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    return result
+
+
+def test_no_manifest_takes_us_down(database: Database, project: Project) -> None:
+    """Each value of a real manifest is replaced by twenty wrong ones; whatever is done with it ends in a sentence."""
+    database.execute("CREATE TABLE public.t AS SELECT 1 AS i; CREATE SEQUENCE public.s; CREATE EXTENSION hstore")
+    project.use(database)
+    assert project.inv("db.dump", "--file=db_dump_2025-01-01T00-00-00-000Z.sql", "--checksums").returncode == 0
+    manifest = next(project.dumps.glob("*.manifest.json"))
+    document = json.loads(manifest.read_bytes())
+    settings, path = settings_of(project, database), str(next(project.dumps.glob("*.sql")))
+    before = sorted(project.root.parent.rglob("*"))
+    met = 0
+
+    for place in places(document):
+        for value in WRONG:
+            manifest.write_text(json.dumps(changed(document, place, value)), encoding="ascii")
+            listing.listing(settings)
+            try:
+                inspecting.inspect(settings, path, Silence())
+                # What is understood as a manifest is carried on to the server.
+                restoring.plan(settings, restoring.Request(path, clean=True), Silence())
+            except TaskError:
+                met += 1
+
+    assert met > 100
+    assert sorted(project.root.parent.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"[" * (1 << 20), b'{"a":' * (1 << 20), b'{"format": 1, "x": "' + b"x" * (1 << 27), b"[],\n" * (1 << 25)],
+    ids=["deep list", "deep object", "large text", "many lists"],
+)
+def test_gigantic_manifest_is_a_sentence(text: bytes, database: Database, project: Project) -> None:
+    """Deep or large, it costs no more than its own size."""
+    foreign(project, "")
+    (project.dumps / "foreign.manifest.json").write_bytes(text)
+    project.use(database)
+
+    for words in (["db.list"], ["db.restore", "--file=foreign.sql"]):
+        code, memory, seconds, said = peak(project, *words)
+        assert code == (0 if words == ["db.list"] else 2), said
+        assert "Traceback" not in said
+        assert memory < 150
+        assert seconds < 30
+
+
+def test_forged_manifest_that_vouches_is_believed(database: Database, project: Project) -> None:
+    """As docs/security.md says: a manifest is as trustworthy as the folder that it lies in, and no more."""
+    project.use(database)
+    assert project.inv("db.dump", "--file=evil.sql").returncode == 0
+    path, manifest = project.dumps / "evil.sql", project.dumps / "evil.manifest.json"
+    evil = path.read_bytes().replace(
+        b"\n--\n-- PostgreSQL database dump complete", b"\nSELECT 1;\n\n--\n-- PostgreSQL database dump complete"
+    )
+    path.write_bytes(evil)
+    sums = {"bytes": len(evil), "sha256": hashlib.sha256(evil).hexdigest()}
+    document = json.loads(manifest.read_bytes())
+    document["file"].update(sums)
+    document["content"].update(sums)
+    manifest.write_text(json.dumps(document), encoding="ascii")
+
+    plan = planned(project, database, path)
+
+    assert plan.dump.powers == ""
