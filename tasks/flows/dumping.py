@@ -56,6 +56,7 @@ class Request:
     :ivar checksums: Sum the content of every table at the server, too.
     :ivar safety: It is a safety dump: it lies and is named apart from the others.
     :ivar place: Where the connection must lead; None for wherever the URL does.
+    :ivar transaction: The number of the transaction that it is made for, which goes into the manifest.
     """
 
     compression: Compression | None = None
@@ -65,6 +66,7 @@ class Request:
     checksums: bool = False
     safety: bool = False
     place: guard.Place | None = None
+    transaction: str = ""
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,7 @@ class _Work:
                 sequences=tuple(sorted(survey.sequences.values())),
                 outline=survey.outline(),
                 facts=found,
+                extra={"transaction": self.request.transaction} if self.request.transaction else {},
                 seconds=round(time.monotonic() - began, 3),
             )
             placing.publish_both(part, final, manifest)

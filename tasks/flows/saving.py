@@ -6,6 +6,8 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import psycopg
+
 from ..archive import manifest as manifests
 from ..archive import names
 from ..errors import BadInputError, MissingProgramError, TaskError
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from .guard import Place
     from .report import Report
 
+TRANSACTION = "transaction"
 WITHOUT = "--no-backup goes on without a safety dump."
 
 
@@ -77,8 +80,10 @@ class Safety:
         if not self.wanted:
             return
         schemas.lock_out_writers(connection, emptied)
+        forget_undone(connection, self.settings, self.server)
+        transaction = str(one(connection, "SELECT pg_current_xact_id()::text")[0])
+        request = dumping.Request(note=f"before {self.before}", safety=True, place=self.place, transaction=transaction)
         try:
-            request = dumping.Request(note=f"before {self.before}", safety=True, place=self.place)
             self.dumped = dumping.dump(self.settings, request, report)
         except TaskError as error:
             raise type(error)(f"No safety dump could be made: {error} Nothing was touched. {WITHOUT}") from None
@@ -113,6 +118,36 @@ def of(settings: Settings, server: ServerFacts, host: str, port: int) -> list[Pa
             if manifest is not None and is_of(manifest, server, host, port):
                 found.append(path)
     return found
+
+
+def undone(connection: Connection, server: ServerFacts, path: Path) -> bool:
+    """Tell whether what a safety dump was made for came to nothing, as it was killed before it could remove it.
+
+    The server is asked what became of that transaction, where it is the one whose number stands in the manifest. It
+    may still run, and after a crash the server may not know it.
+    """
+    manifest = manifests.read(path)
+    known = manifest is not None and manifest.source.get("system_identifier") == server.system_identifier
+    if manifest is None or not known or not manifest.extra.get(TRANSACTION):
+        return False
+    try:
+        with connection.transaction():
+            query = "SELECT pg_xact_status(%s::text::xid8)"
+            status = one(connection, query, [str(manifest.extra[TRANSACTION])])[0]
+    except psycopg.errors.InvalidParameterValue:
+        status = None
+    else:
+        # Of a transaction that was long ago it knows nothing any more.
+        status = status or "committed"
+    return bool(status != "committed")
+
+
+def forget_undone(connection: Connection, settings: Settings, server: ServerFacts) -> None:
+    """Remove the safety dumps of what was killed and so came to nothing, which stand in the way of older ones."""
+    for path in names.safety_dumps_in(settings.dumps):
+        with contextlib.suppress(BadInputError):
+            if undone(connection, server, path):
+                remove(path)
 
 
 def is_of(manifest: Manifest, server: ServerFacts, host: str, port: int) -> bool:

@@ -72,4 +72,4 @@ def newest(settings: Settings) -> Path | None:
         place = guard.place(connection, server)
         guard.refuse_protected(settings, target, place)
         found = saving.of(settings, server, place.host, place.port)
-    return found[0] if found else None
+        return next((path for path in found if not saving.undone(connection, server, path)), None)
