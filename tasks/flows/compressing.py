@@ -85,6 +85,7 @@ def _speaking(source: Path, final: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise disk_error(error, final) from None
+    process.stands(f"{final.name} is written, and whole.")
 
 
 def _finished(settings: Settings, final: Path, wanted: Compression) -> Converted | None:

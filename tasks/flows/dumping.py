@@ -184,6 +184,7 @@ class _Work:
                 seconds=round(time.monotonic() - began, 3),
             )
             placing.publish_both(part, final, manifest)
+            process.stands(f"{final} was written just before, and is whole.")
         except process.Interruption as interruption:
             if final.exists():
                 interruption.state = f"{final} was written just before, and is whole."

@@ -176,13 +176,18 @@ def restore(plan: Plan, report: Report, *, remember: bool = True, safety: Safety
     work = _Work(safety, plan, report)
     try:
         survey, loader = work.run()
+        process.stands(work.sentences.done)
         tables = tuple(sorted(TableRows(*key, rows) for key, rows in loader.rows.items()))
         if remember:
             _remember(plan, tables, survey, work.proven, report)
         safety.keep()
         _analyze(plan, loader, report)
+    except TaskError as error:
+        safety.discard_after(str(error), work.sentences)
+        raise
     except process.Interruption as interruption:
         interruption.state = work.state()
+        safety.discard_after(interruption.state, work.sentences)
         raise
     rows, seconds = sum(each.rows for each in tables), time.monotonic() - began
     return Restored(plan, len(tables), rows, seconds, loader.left_out, safety.dumped)

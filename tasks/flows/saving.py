@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..archive.manifest import Manifest
+    from ..postgres.committing import Sentences
     from ..postgres.schemas import Content
     from ..postgres.session import Connection, ServerFacts
     from ..settings import Settings
@@ -92,6 +93,11 @@ class Safety:
         """Remove it: what it was made for came to nothing."""
         if self.dumped is not None:
             remove(self.dumped.path)
+
+    def discard_after(self, said: str, sentences: Sentences) -> None:
+        """Remove it where a commit, too, has come to nothing."""
+        if sentences.undone in said:
+            self.discard()
 
     def keep(self) -> None:
         """Keep it, and as many older ones of this database as are wanted beside it."""

@@ -18,7 +18,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from typing import IO, Any, Final
 
 RESTORE: Final = ("before BEGIN", "saving", "emptying", "loading", "indexing", "verifying", "in COMMIT", "after")
@@ -186,7 +185,7 @@ def wrap(run: Run) -> None:
 
 
 def _wrap(owner: Any, name: str, point: str, run: Run) -> None:
-    original: Callable[..., Any] = getattr(owner, name)
+    original = getattr(owner, name)
 
     @functools.wraps(original)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
