@@ -47,6 +47,9 @@ def convert(settings: Settings, file: str, wanted: Compression, report: Report) 
     """
     source = choose(settings, file, report)
     compression, head = magic_of(source)
+    if source.parent == settings.dumps and not settings.dry:
+        # In any other folder a part file may be somebody else's, as a browser's.
+        publish.sweep(source.parent)
     before = source.stat().st_size
     if compression is wanted or (wanted is Compression.GZIP and compression is Compression.ZSTD):
         return _finished(settings, source, wanted) or Converted(source, before, before, changed=False)
@@ -66,9 +69,6 @@ def convert(settings: Settings, file: str, wanted: Compression, report: Report) 
     if settings.dry:
         report.step(f"would write {final.name} and remove {source.name}")
         return Converted(source, before, before, changed=False)
-    if source.parent == settings.dumps:
-        # In any other folder a part file may be somebody else's, as a browser's.
-        publish.sweep(source.parent)
     with _speaking(source, final):
         after = _rewrite(source, final, wanted, report)
     return Converted(final, before, after, changed=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from .. import process
 from ..archive import manifest as manifests
 from ..archive import names
 from ..errors import BadInputError, MissingProgramError, TaskError
@@ -82,12 +83,27 @@ class Safety:
             return
         schemas.lock_out_writers(connection, emptied)
         forget_undone(connection, self.settings, self.server)
+        before = set(names.safety_dumps_in(self.settings.dumps))
         transaction = str(one(connection, "SELECT pg_current_xact_id()::text")[0])
         request = dumping.Request(note=f"before {self.before}", safety=True, place=self.place, transaction=transaction)
         try:
             self.dumped = dumping.dump(self.settings, request, report)
         except TaskError as error:
             raise type(error)(f"No safety dump could be made: {error} Nothing was touched. {WITHOUT}") from None
+        except process.Interruption:
+            # It may have come between the last rename and here.
+            self._remove_made_for(transaction)
+            raise
+
+    def _remove_made_for(self, transaction: str) -> None:
+        for path in names.safety_dumps_in(self.settings.dumps):
+            with contextlib.suppress(BadInputError):
+                manifest = manifests.read(path)
+                same = (
+                    manifest is not None and manifest.source.get("system_identifier") == self.server.system_identifier
+                )
+                if manifest is not None and same and manifest.extra.get(TRANSACTION) == transaction:
+                    remove(path)
 
     def discard(self) -> None:
         """Remove it: what it was made for came to nothing."""

@@ -20,11 +20,11 @@ from tests.faults.pipe import Pipe
 
 LEAST: Final = 20
 """Faults in each phase of each operation, at least; an undo is a restore of its own kind, and has a quarter of it."""
-AT_RANDOM: Final = 40
+AT_RANDOM: Final = 24
 CUTS: Final = 50
 FLIPS: Final = 50
-BLIND_FLIPS: Final = 100
-PIPES: Final = 10
+BLIND_FLIPS: Final = 70
+PIPES: Final = 6
 _TRIES: Final = 4
 
 
