@@ -92,18 +92,11 @@ class Safety:
             raise type(error)(f"No safety dump could be made: {error} Nothing was touched. {WITHOUT}") from None
         except process.Interruption:
             # It may have come between the last rename and here.
-            self._remove_made_for(transaction)
-            raise
-
-    def _remove_made_for(self, transaction: str) -> None:
-        for path in names.safety_dumps_in(self.settings.dumps):
-            with contextlib.suppress(BadInputError):
+            for path in set(names.safety_dumps_in(self.settings.dumps)) - before:
                 manifest = manifests.read(path)
-                same = (
-                    manifest is not None and manifest.source.get("system_identifier") == self.server.system_identifier
-                )
-                if manifest is not None and same and manifest.extra.get(TRANSACTION) == transaction:
+                if manifest is not None and manifest.extra.get(TRANSACTION) == transaction:
                     remove(path)
+            raise
 
     def discard(self) -> None:
         """Remove it: what it was made for came to nothing."""
