@@ -242,8 +242,8 @@ def serve(channel: int, answers: IO[str]) -> None:
             code = 1
             try:
                 code = child(request, channel, answers)
-            except BaseException:  # noqa: BLE001 - as the interpreter would show it
-                sys.excepthook(*sys.exc_info())
+            except BaseException as error:  # noqa: BLE001 - shown as the interpreter would
+                sys.excepthook(type(error), error, error.__traceback__)
                 sys.stderr.flush()
             finally:
                 os._exit(code)

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -10,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Final
 
-from tests.faults.files import Violation
 from tests.faults.lane import NAME, SERVER, Lane
 
 VICTIMS: Final = (
@@ -94,13 +92,3 @@ class Pipe:
                 producer.kill()
             else:
                 self._lane.harm_server(victim)
-
-
-def programs_are_here() -> None:
-    """Look for the programs of the pipelines.
-
-    :raises Violation: One is missing.
-    """
-    for program, *_ in _PRODUCERS.values():
-        if shutil.which(program) is None:
-            raise Violation(f"{program} is not installed")
