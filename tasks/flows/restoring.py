@@ -122,7 +122,10 @@ def plan(settings: Settings, request: Request, report: Report, *, target: Target
         target = settings.target()
         guard.refuse_protected(settings, target)
     path = dumpfile.choose(settings, request.file, report)
-    with connected(target, lock_timeout=settings.lock_timeout) as connection:
+    with (
+        connected(target, lock_timeout=settings.lock_timeout) as connection,
+        translated("Looking at the server failed, nothing was touched", target),
+    ):
         server = server_facts(connection)
         place = guard.place(connection, server)
         guard.refuse_protected(settings, target, place)
@@ -257,7 +260,7 @@ class _Work:
             self.report.step(f"{ended} other session{'' if ended == 1 else 's'} of {self.plan.target.label} ended.")
 
     def _begin(self, connection: Connection) -> str:
-        with translated("The transaction could not be begun"):
+        with translated("The transaction could not be begun, and nothing was touched"):
             # Whatever the role or database has as its default: a fixed snapshot would not see what locks let in.
             connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
             xid = str(one(connection, "SELECT pg_current_xact_id()::text")[0])
@@ -292,7 +295,7 @@ class _Work:
 
     def _loader(self, connection: Connection) -> loading.Loader:
         request = self.plan.request
-        with translated("Looking at the database failed", self.plan.target):
+        with translated("Looking at the database failed, and the restore was rolled back", self.plan.target):
             names = connection.execute("SELECT nspname FROM pg_catalog.pg_namespace").fetchall()
             set_aside = privileges.set_aside(connection, self.plan.fills)
         return loading.Loader(
