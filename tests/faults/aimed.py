@@ -14,6 +14,7 @@ import functools
 import importlib
 import json
 import os
+import select
 import signal
 import sys
 import threading
@@ -66,7 +67,7 @@ postgres.facts tables
 postgres.schemas content refuse_dependents lock_out_writers _lock _run _identities
 postgres.loading check_sequences analyze
 postgres.loading.Loader statement data end_of_data check_rows finish
-postgres.wire.Wire run _send _flush _result data
+postgres.wire.Wire run queue settle _send _flush _result _next_result data
 postgres.committing commit
 process.Child wait
 """
@@ -165,7 +166,10 @@ class Run:
     def _strike(self) -> None:
         self.say(strike=self.phase, pid=os.getpid())
         if self._inside:
-            # Until the harm is done; for ever, should it be us who are to die.
+            # Until the harm is done; for ever, should it be us who are to die. A signal that comes just before a wait
+            # would not end it, so no wait is long.
+            while not select.select([self._answers], [], [], 0.05)[0]:
+                pass
             self._answers.readline()
 
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -465,6 +466,7 @@ def _pg_dumps(pid: int) -> list[int]:
     found = []
     for each in _children(pid):
         with contextlib.suppress(OSError):
-            if Path(f"/proc/{each}/comm").read_text(encoding="utf-8").strip() == "pg_dump":
+            # The name in parentheses, and the state; one that has ended, and waits to be taken note of, is a Z.
+            if re.match(r"\d+ \(pg_dump\) [^Z]", Path(f"/proc/{each}/stat").read_text(encoding="utf-8")):
                 found.append(each)
     return found
