@@ -287,7 +287,7 @@ class Lane:
         phase = ""
         events: dict[str, list[float]] = {}
         code: int | None = None
-        watchdog = threading.Timer(_LIMIT, self._stop)
+        watchdog = threading.Timer(_LIMIT, self._kill)
         watchdog.start()
         try:
             while code is None:
@@ -378,16 +378,22 @@ class Lane:
         os.close(reading)
         self._channel = os.fdopen(listening, encoding="ascii")
 
+    def _kill(self) -> None:
+        if self._stable is not None:
+            for pid in (*_children(self._stable.pid), self._stable.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
     def _stop(self) -> None:
         if self._stable is None:
             return
-        for pid in _children(self._stable.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self._stable.kill()
+        self._kill()
         self._stable.communicate()
         self._stable = None
         os.close(self._answers)
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
 
     # What is there before
 
