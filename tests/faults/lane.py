@@ -319,7 +319,11 @@ class Lane:
                 os.write(self._answers, b"go on\n")
 
         if victim in SIGNALS:
-            os.kill(pid, SIGNALS[victim])
+            try:
+                os.kill(pid, SIGNALS[victim])
+            except ProcessLookupError:
+                # It had just ended by itself.
+                return False
             return True
         if victim == PG_DUMP:
             found = _pg_dumps(pid)
