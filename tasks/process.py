@@ -39,13 +39,13 @@ class Interruption(KeyboardInterrupt):
     It is a `KeyboardInterrupt`, so psycopg cancels the running query before handing it on.
 
     :ivar signum: The signal's number.
-    :ivar state: What state things are in, once someone on the way up knows.
+    :ivar state: What state things are in, once someone on the way up knows; until then what :func:`stands` was told.
     """
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
         self.signum = signum
-        self.state = ""
+        self.state = _standing[0]
 
 
 @contextlib.contextmanager
@@ -60,6 +60,7 @@ def interruptible() -> Iterator[None]:
         return
     # A signal that our parent had ignored (nohup) stays ignored.
     before = {each: signal.getsignal(each) for each in SIGNALS}
+    stands("")
     _handled[:] = [each for each in SIGNALS if before[each] is not signal.SIG_IGN]
     listen_again()
     try:
@@ -70,6 +71,12 @@ def interruptible() -> Iterator[None]:
 
 
 _handled: list[signal.Signals] = []
+_standing = [""]
+
+
+def stands(sentence: str) -> None:
+    """Let an interruption that comes from now on say this, as the work is done and only words about it remain."""
+    _standing[0] = sentence
 
 
 def listen_again() -> None:

@@ -309,6 +309,38 @@ def test_dump_is_refused_when_the_new_name_is_taken(project: Project) -> None:
     assert files_in(project.dumps) == before
 
 
+@pytest.mark.parametrize("wanted", [Compression.GZIP, Compression.NONE])
+@pytest.mark.parametrize("named", [False, True])
+def test_killed_conversion_is_finished_when_both_files_are_there(
+    wanted: Compression, named: bool, project: Project
+) -> None:
+    """Killed between the renames, it leaves the dump in both forms: the next run removes the old one."""
+    other = Compression.NONE if wanted is Compression.GZIP else Compression.GZIP
+    written(project.dumps, wanted, manifest=False)
+    source = written(project.dumps, other)
+
+    result = converted(project, wanted, source.name if named else "")
+
+    assert result.changed
+    assert sorted(files_in(project.dumps)) == [f"{STEM}.manifest.json", result.path.name]
+    assert result.path.name == STEM + wanted.suffix
+    assert is_true(result.path)
+
+
+@pytest.mark.parametrize("wanted", [Compression.GZIP, Compression.NONE])
+def test_both_files_stay_when_they_hold_different_things(wanted: Compression, project: Project) -> None:
+    """Nobody knows which of them is wanted."""
+    other = Compression.NONE if wanted is Compression.GZIP else Compression.GZIP
+    written(project.dumps, wanted, manifest=False, content=TEXT + b"--\n")
+    source = written(project.dumps, other)
+    before = files_in(project.dumps)
+
+    with pytest.raises(BadInputError, match="exists already"):
+        converted(project, wanted, source.name)
+
+    assert files_in(project.dumps) == before
+
+
 def test_dump_is_refused_when_somebody_else_converts_it(project: Project) -> None:
     """The other one's part file is not touched."""
     written(project.dumps, Compression.NONE)

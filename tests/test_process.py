@@ -227,6 +227,22 @@ def test_signal_is_an_interruption(signum: signal.Signals) -> None:
     assert [signal.getsignal(each) for each in process.SIGNALS] == before
 
 
+def finished(signum: signal.Signals) -> None:
+    """Do some work, and get a signal after it."""
+    process.stands("It is done.")
+    signalled(signum)
+
+
+def test_interruption_says_what_stands_when_the_work_is_done() -> None:
+    """Until somebody on its way up knows better; the next task begins with nothing said."""
+    with pytest.raises(Interruption) as done, interruptible():
+        finished(signal.SIGTERM)
+    with pytest.raises(Interruption) as begun, interruptible():
+        signalled(signal.SIGTERM)
+
+    assert (done.value.state, begun.value.state) == ("It is done.", "")
+
+
 def test_second_signal_does_not_interrupt_cleaning_up() -> None:
     """Once we are ending, we end in order."""
     cleaned: list[str] = []

@@ -347,3 +347,14 @@ def test_many_may_make_the_folder_at_once(tmp_path: Path) -> None:
         list(pool.map(make, range(8)))
 
     assert all(mode(tmp_path / str(round_)) == 0o700 for round_ in range(20))
+
+
+def test_a_manifest_goes_with_the_part_file_of_its_dump(tmp_path: Path) -> None:
+    """Killed between the two renames, a dump leaves a manifest that is of no dump; one that is of a dump stays."""
+    for name in ("a.part", "a.manifest.json", "b.part", "b.sql.gz", "b.manifest.json", "c.manifest.json"):
+        (tmp_path / name).write_bytes(b"x")
+
+    removed = sweep(tmp_path)
+
+    assert sorted(path.name for path in removed) == ["a.part", "b.part"]
+    assert names_in(tmp_path) == ["b.manifest.json", "b.sql.gz", "c.manifest.json"]

@@ -57,7 +57,7 @@ WEIGHTS = (5, 2, 2, 2, 1)
 
 def write(database: Database, stop: threading.Event, done: list[int], who: int) -> None:
     """Change things as fast as the server lets us, each move in one transaction."""
-    chance = random.Random(who)  # noqa: S311 - no secret is made of it
+    chance = random.Random(who)
     with database.connect() as connection:
         connection.execute("SET deadlock_timeout = '20ms'")
         while not stop.is_set():

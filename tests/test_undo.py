@@ -1,6 +1,8 @@
 """What a clean restore or a reset took away, `db.undo` brings back, and can itself be undone."""
 
 import json
+import os
+import signal
 import threading
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from tasks.archive import manifest as manifests
 from tests.servers import OWNER
 from tests.support import Database, Databases, Project, blocking
 from tests.test_restore import OTHERS, SHOP, newest
+from tests.test_restore_faults import END, SLEEP, ended, wait_until
 
 GLOBALS = """
 CREATE PUBLICATION leftovers FOR TABLE kept.rows;
@@ -208,6 +211,29 @@ def test_a_restore_that_is_rolled_back_leaves_no_safety_dump(shop: Database, pro
     assert shop.dump_text() == old
     assert not safety_dumps(project)
     assert not list(project.dumps.glob("undo/*.json"))
+
+
+def test_undo_passes_over_the_safety_dump_of_a_killed_restore(shop: Database, project: Project) -> None:
+    """The killed restore came to nothing: what it had saved is no step back, and is removed."""
+    old = shop.dump_text()
+    emptied = project.use(shop).inv("db.reset", "--yes", "--schema=app", "--schema=public")
+    assert emptied.returncode == 0, emptied.stderr
+    (kept,) = safety_dumps(project)
+    shop.execute("CREATE TABLE public.later AS SELECT 1 AS one")
+    (project.dumps / "slow.sql").write_bytes(b"CREATE TABLE public.new (id integer);\n" + SLEEP + END)
+    process = project.popen("db.restore", "--clean", "--yes", "--file=slow.sql")
+    pid = wait_until(shop, "PgSleep")
+    os.killpg(process.pid, signal.SIGKILL)
+    ended(process)
+    shop.execute(f"SELECT pg_terminate_backend({pid}, 10000)")
+    (_, killed) = safety_dumps(project)
+
+    undone = project.inv("db.undo", "--yes")
+
+    assert undone.returncode == 0, undone.stderr
+    assert shop.dump_text() == old
+    assert kept in safety_dumps(project)
+    assert killed not in safety_dumps(project)
 
 
 def test_nothing_is_touched_when_there_is_no_pg_dump(shop: Database, project: Project, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from .names import PART_SUFFIX
+from .names import PART_SUFFIX, manifest_path, siblings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +66,7 @@ def _create(path: Path) -> int:
             # The umask may have taken bits away, and nobody sweeps a locked file.
             os.fchmod(descriptor, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if _is_at(descriptor, path):
+            if is_at(descriptor, path):
                 return descriptor
         except BaseException:
             _discard(descriptor, path)
@@ -75,7 +75,7 @@ def _create(path: Path) -> int:
         os.close(descriptor)
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
+def is_at(descriptor: int, path: Path) -> bool:
     """Whether the open file is still the one of that name."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
@@ -86,7 +86,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 def _discard(descriptor: int, path: Path) -> None:
     """Remove an open file unless the name is another one's by now, and close it."""
     with contextlib.suppress(OSError):
-        if _is_at(descriptor, path):
+        if is_at(descriptor, path):
             path.unlink()
     os.close(descriptor)
 
@@ -143,7 +143,7 @@ def prepare_folder(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> list[Path]:
-    """Remove the part files of writers that are gone, and return what was removed."""
+    """Remove the part files of writers that are gone, and return them; a manifest goes with its dump's."""
     removed = []
     for path in folder.glob(f"*{PART_SUFFIX}"):
         # Opening a pipe would wait for its other end.
@@ -151,10 +151,18 @@ def sweep(folder: Path) -> list[Path]:
             continue
         with contextlib.suppress(OSError), path.open("rb") as file:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(file.fileno(), path):
+            if is_at(file.fileno(), path):
+                _forget_manifest(path)
                 path.unlink()
                 removed.append(path)
     return removed
+
+
+def _forget_manifest(part: Path) -> None:
+    """Remove the manifest that was published just before its dump, which now never comes."""
+    dump = part.with_name(part.name.removesuffix(PART_SUFFIX))
+    if not siblings(dump):
+        manifest_path(dump).unlink(missing_ok=True)
 
 
 def parts(folder: Path) -> list[tuple[Path, bool]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from .. import process
 from ..archive import manifest as manifests
 from ..archive import names, publish
 from ..archive.codec import ARCHIVE_MAGIC, BROKEN, Compression, Reading, Summing, Sums, compressor, magic_of
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from ..archive.manifest import Manifest
     from ..settings import Settings
     from .report import Report
 
@@ -44,10 +47,12 @@ def convert(settings: Settings, file: str, wanted: Compression, report: Report) 
     """
     source = choose(settings, file, report)
     compression, head = magic_of(source)
+    if source.parent == settings.dumps and not settings.dry:
+        # In any other folder a part file may be somebody else's, as a browser's.
+        publish.sweep(source.parent)
     before = source.stat().st_size
-    done = compression is wanted or (wanted is Compression.GZIP and compression is Compression.ZSTD)
-    if done:
-        return Converted(source, before, before, changed=False)
+    if compression is wanted or (wanted is Compression.GZIP and compression is Compression.ZSTD):
+        return _finished(settings, source, wanted) or Converted(source, before, before, changed=False)
     if head.startswith(ARCHIVE_MAGIC):
         raise BadInputError(f"{source.name} is an archive, which holds its own compression. Nothing was changed.")
     final = source.with_name(names.stem(source) + wanted.suffix)
@@ -56,16 +61,53 @@ def convert(settings: Settings, file: str, wanted: Compression, report: Report) 
             f"{source.name} is not what its name says: its content is {compression.value or 'none'}. Rename it first. "
             f"Nothing was changed."
         )
+    finished = _finished(settings, final, wanted)
+    if finished is not None:
+        return finished
     if final.exists():
         raise BadInputError(f"{final.name} exists already, so {source.name} was left as it is. Remove one of them.")
     if settings.dry:
         report.step(f"would write {final.name} and remove {source.name}")
         return Converted(source, before, before, changed=False)
-    if source.parent == settings.dumps:
-        # In any other folder a part file may be somebody else's, as a browser's.
-        publish.sweep(source.parent)
-    after = _rewrite(source, final, wanted, report)
+    with _speaking(source, final):
+        after = _rewrite(source, final, wanted, report)
     return Converted(final, before, after, changed=True)
+
+
+@contextlib.contextmanager
+def _speaking(source: Path, final: Path) -> Iterator[None]:
+    """Say of an interruption and of the disk's errors what is there."""
+    try:
+        yield
+    except process.Interruption as interruption:
+        kept = source.exists()
+        interruption.state = f"{source.name} was left as it is." if kept else f"{final.name} is written, and whole."
+        raise
+    except OSError as error:
+        raise disk_error(error, final) from None
+    process.stands(f"{final.name} is written, and whole.")
+
+
+def _finished(settings: Settings, final: Path, wanted: Compression) -> Converted | None:
+    """Finish what was killed when both files were there; None where it is not so.
+
+    Both then hold the same, which the manifest describes.
+    """
+    others = [each for each in names.siblings(final) if each != final]
+    if settings.dry or len(others) != 1 or not final.exists():
+        return None
+    (source,) = others
+    manifest = manifests.read(source)
+    try:
+        (_, content), (file, same) = _sums(source), _sums(final)
+    except BROKEN:
+        return None
+    if manifest is None or not manifest.content == content == same or magic_of(final)[0] is not wanted:
+        return None
+    before = source.stat().st_size
+    with _speaking(source, final):
+        _replace(source, final, wanted, manifest, file)
+    return Converted(final, before, file.size, changed=True)
 
 
 def _rewrite(source: Path, final: Path, wanted: Compression, report: Report) -> int:
@@ -83,29 +125,33 @@ def _rewrite(source: Path, final: Path, wanted: Compression, report: Report) -> 
                     f"{source.name} is not what its manifest describes: it was damaged or changed since. It was "
                     f"left as it is."
                 )
-            if _content(part.path) != reading.content:
+            if _sums(part.path)[1] != reading.content:
                 raise WorkError(f"{final.name} did not read back as it was written; {source.name} was left as it is.")
-            part.publish(final)
+            try:
+                part.publish(final)
+                _replace(source, final, wanted, manifest, sink.sums)
+            except BaseException:
+                if source.exists() and publish.is_at(part.file.fileno(), final):
+                    # Its manifest is still the old one, or true of its content.
+                    final.unlink()
+                raise
     except FileExistsError:
         raise BadInputError(
             f"{final.name} is being written by somebody else; {source.name} was left as it is."
         ) from None
-    except OSError as error:
-        raise disk_error(error, final) from None
+    return sink.size
+
+
+def _replace(source: Path, final: Path, wanted: Compression, manifest: Manifest | None, file: Sums) -> None:
+    """Let the manifest speak of the new file, and remove the old one."""
     try:
         if manifest is not None:
-            changed = replace(manifest, file_name=final.name, compression=wanted, file=sink.sums)
+            changed = replace(manifest, file_name=final.name, compression=wanted, file=file)
             publish.replace(names.manifest_path(final), changed.to_json())
         source.unlink()
-    except BaseException as error:
-        if source.exists():
-            # Its manifest is still the old one, or true of its content.
-            final.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise disk_error(error, final) from None
-        raise
+    except OSError as error:
+        raise disk_error(error, final) from None
     publish.sync_folder(final.parent)
-    return sink.size
 
 
 def _chunks(reading: Reading, source: Path) -> Iterator[bytes]:
@@ -115,8 +161,9 @@ def _chunks(reading: Reading, source: Path) -> Iterator[bytes]:
         raise BadInputError(f"{source.name} is cut or damaged ({error}), and was left as it is.") from None
 
 
-def _content(path: Path) -> Sums:
+def _sums(path: Path) -> tuple[Sums, Sums]:
+    """Read a dump to its end, and return the sums of the file and of its content."""
     with Reading(path) as reading:
         for _ in reading.chunks():
             pass
-        return reading.content
+        return reading.raw.sums, reading.content

@@ -57,6 +57,7 @@ class Request:
     :ivar checksums: Sum the content of every table at the server, too.
     :ivar safety: It is a safety dump: it lies and is named apart from the others.
     :ivar place: Where the connection must lead; None for wherever the URL does.
+    :ivar transaction: The number of the transaction that it is made for, which goes into the manifest.
     """
 
     compression: Compression | None = None
@@ -66,6 +67,7 @@ class Request:
     checksums: bool = False
     safety: bool = False
     place: guard.Place | None = None
+    transaction: str = ""
 
 
 @dataclass(frozen=True)
@@ -181,9 +183,11 @@ class _Work:
                 sequences=tuple(sorted(survey.sequences.values())),
                 outline=survey.outline(),
                 facts=found,
+                extra={"transaction": self.request.transaction} if self.request.transaction else {},
                 seconds=round(time.monotonic() - began, 3),
             )
             placing.publish_both(part, final, manifest)
+            process.stands(f"{final} was written just before, and is whole.")
         except process.Interruption as interruption:
             if final.exists():
                 interruption.state = f"{final} was written just before, and is whole."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from .. import process
-from ..errors import BadInputError, ServerError, WorkError
+from ..errors import BadInputError, ServerError, TaskError, WorkError
 from ..postgres import committing, schemas
 from ..postgres.session import connected, in_the_way, one, server_facts, translated
 from ..postgres.wire import LostError, Wire, as_refusal
@@ -99,10 +99,15 @@ def reset(plan: Plan, report: Report) -> Dumped | None:
                 safety.discard()
                 raise
             committing.commit(Wire(connection), xid, plan.target, sentences, cluster)
+        process.stands(sentences.done)
+        safety.keep()
+    except TaskError as error:
+        safety.discard_after(str(error), sentences)
+        raise
     except process.Interruption as interruption:
         interruption.state = committing.outcome(xid, plan.target, sentences, cluster) if xid else sentences.undone
+        safety.discard_after(interruption.state, sentences)
         raise
-    safety.keep()
     return safety.dumped
 
 

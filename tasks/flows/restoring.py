@@ -123,7 +123,10 @@ def plan(settings: Settings, request: Request, report: Report, *, target: Target
         target = settings.target()
         guard.refuse_protected(settings, target)
     path = dumpfile.choose(settings, request.file, report)
-    with connected(target, lock_timeout=settings.lock_timeout) as connection:
+    with (
+        connected(target, lock_timeout=settings.lock_timeout) as connection,
+        translated("Looking at the server failed, nothing was touched", target),
+    ):
         server = server_facts(connection)
         place = guard.place(connection, server)
         guard.refuse_protected(settings, target, place)
@@ -180,13 +183,18 @@ def restore(plan: Plan, report: Report, *, remember: bool = True, safety: Safety
     work = _Work(safety, plan, report)
     try:
         survey, loader = work.run()
+        process.stands(work.sentences.done)
         tables = tuple(sorted(TableRows(*key, rows) for key, rows in loader.rows.items()))
         if remember:
             _remember(plan, tables, survey, work.proven, report)
         safety.keep()
         _analyze(plan, loader, report)
+    except TaskError as error:
+        safety.discard_after(str(error), work.sentences)
+        raise
     except process.Interruption as interruption:
         interruption.state = work.state()
+        safety.discard_after(interruption.state, work.sentences)
         raise
     rows, seconds = sum(each.rows for each in tables), time.monotonic() - began
     return Restored(plan, len(tables), rows, seconds, loader.left_out, safety.dumped)
@@ -251,7 +259,7 @@ class _Work:
         return survey, loader
 
     def _begin(self, connection: Connection) -> str:
-        with translated("The transaction could not be begun"):
+        with translated("The transaction could not be begun, and nothing was touched"):
             # Whatever the role or database has as its default: a fixed snapshot would not see what locks let in.
             connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
             xid = str(one(connection, "SELECT pg_current_xact_id()::text")[0])
@@ -288,7 +296,7 @@ class _Work:
 
     def _loader(self, connection: Connection) -> loading.Loader:
         request = self.plan.request
-        with translated("Looking at the database failed", self.plan.target):
+        with translated("Looking at the database failed, and the restore was rolled back", self.plan.target):
             names = connection.execute("SELECT nspname FROM pg_catalog.pg_namespace").fetchall()
             set_aside = privileges.set_aside(connection, self.plan.fills)
         return loading.Loader(

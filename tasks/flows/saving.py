@@ -6,6 +6,9 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import psycopg
+
+from .. import process
 from ..archive import manifest as manifests
 from ..archive import names
 from ..errors import BadInputError, MissingProgramError, TaskError
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
+    from ..postgres.committing import Sentences
     from ..postgres.schemas import Content
     from ..postgres.session import Connection, ServerFacts
     from ..settings import Settings
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from .guard import Place
     from .report import Report
 
+TRANSACTION = "transaction"
 WITHOUT = "--no-backup goes on without a safety dump."
 
 
@@ -76,16 +81,31 @@ class Safety:
         if not self.wanted:
             return
         schemas.lock_out_writers(connection, emptied)
+        forget_undone(connection, self.settings, self.server)
+        before = set(names.safety_dumps_in(self.settings.dumps))
+        transaction = str(one(connection, "SELECT pg_current_xact_id()::text")[0])
+        request = dumping.Request(note=f"before {self.before}", safety=True, place=self.place, transaction=transaction)
         try:
-            request = dumping.Request(note=f"before {self.before}", safety=True, place=self.place)
             self.dumped = dumping.dump(self.settings, request, report)
         except TaskError as error:
             raise type(error)(f"No safety dump could be made: {error} Nothing was touched. {WITHOUT}") from None
+        except process.Interruption:
+            # It may have come between the last rename and here.
+            for path in set(names.safety_dumps_in(self.settings.dumps)) - before:
+                manifest = manifests.read(path)
+                if manifest is not None and manifest.extra.get(TRANSACTION) == transaction:
+                    remove(path)
+            raise
 
     def discard(self) -> None:
         """Remove it: what it was made for came to nothing."""
         if self.dumped is not None:
             remove(self.dumped.path)
+
+    def discard_after(self, said: str, sentences: Sentences) -> None:
+        """Remove it where a commit, too, has come to nothing."""
+        if sentences.undone in said:
+            self.discard()
 
     def keep(self) -> None:
         """Keep it, and as many older ones of this database as are wanted beside it."""
@@ -112,3 +132,41 @@ def of(settings: Settings, server: ServerFacts, host: str, port: int) -> list[Pa
             if manifest is not None and records.is_of(manifest, server, host, port):
                 found.append(path)
     return found
+
+
+def undone(connection: Connection, server: ServerFacts, path: Path) -> bool:
+    """Tell whether what a safety dump was made for came to nothing, as it was killed before it could remove it.
+
+    :return: Also where the server knows no such transaction yet: it crashed before that was on its disk.
+    """
+    return _fate(connection, server, path) in {"aborted", "future"}
+
+
+def forget_undone(connection: Connection, settings: Settings, server: ServerFacts) -> None:
+    """Remove the safety dumps of what was killed and rolled back, which stand in the way of older ones.
+
+    Only where the server says so in as many words: a transaction may still run, and one that the server does not know
+    may have been another's, of a cluster that was copied or set back.
+    """
+    for path in names.safety_dumps_in(settings.dumps):
+        with contextlib.suppress(BadInputError):
+            if _fate(connection, server, path) == "aborted":
+                remove(path)
+
+
+def _fate(connection: Connection, server: ServerFacts, path: Path) -> str:
+    """Ask the server what became of the transaction that a safety dump was made in; empty where nobody can tell."""
+    manifest = manifests.read(path)
+    if manifest is None or not server.system_identifier or not manifest.extra.get(TRANSACTION):
+        return ""
+    if manifest.source.get("system_identifier") != server.system_identifier:
+        return ""
+    try:
+        with connection.transaction():
+            query = "SELECT pg_xact_status(%s::text::xid8)"
+            # Of a transaction that was long ago it knows nothing any more.
+            return str(one(connection, query, [str(manifest.extra[TRANSACTION])])[0] or "")
+    except psycopg.errors.InvalidParameterValue:
+        return "future"
+    except psycopg.errors.DataError:
+        return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import BadInputError, GuardError
-from ..postgres.session import connected, server_facts
+from ..postgres.session import connected, server_facts, translated
 from . import guard, records, restoring, saving
 
 if TYPE_CHECKING:
@@ -67,9 +67,12 @@ def newest(settings: Settings) -> Path | None:
     :raises TaskError: The server can't be asked who it is.
     """
     target = settings.target()
-    with connected(target, lock_timeout=settings.lock_timeout) as connection:
+    with (
+        connected(target, lock_timeout=settings.lock_timeout) as connection,
+        translated("Looking at the server failed, nothing was touched", target),
+    ):
         server = server_facts(connection)
         place = guard.place(connection, server)
         guard.refuse_protected(settings, target, place)
         found = saving.of(settings, server, place.host, place.port)
-    return found[0] if found else None
+        return next((path for path in found if not saving.undone(connection, server, path)), None)

@@ -105,7 +105,7 @@ def _sentence(error: Exception) -> str:
 
 
 def _prepare(connection: Connection, lock_timeout: int) -> None:
-    with translated("Setting up the session failed"):
+    with translated("Setting up the session failed, nothing was touched"):
         connection.execute(
             "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name = ANY(%s)",
             [list(TIMEOUTS)],

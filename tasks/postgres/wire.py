@@ -29,6 +29,8 @@ Result = TypeVar("Result")
 # How many statements, and how many bytes of them, may be on their way at once.
 WINDOW = 64
 WINDOW_BYTES = 1 << 20
+# Milliseconds.
+_LOOK_UP = 500
 _FINE = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY})
 
 
@@ -191,8 +193,10 @@ class Wire:
 
     def _wait(self, events: int) -> int:
         self._poll.register(self._try(lambda: self._pgconn.socket), events)
-        found = self._poll.poll()
-        return found[0][1] if found else 0
+        # A signal that comes just before a wait does not end it, so no wait is long.
+        while not (found := self._poll.poll(_LOOK_UP)):
+            pass
+        return found[0][1]
 
     def _try(self, call: Callable[[], Result]) -> Result:
         try:

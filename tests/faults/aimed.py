@@ -1,0 +1,261 @@
+"""Runs the program so that a fault can be aimed: it stops at a chosen moment, and says in which phase that is.
+
+One process loads the program once, and forks for each run, so that a run costs little. In the fork, real functions of
+the program are wrapped: entering and leaving one is an event, and some events begin a phase. At the chosen event (or
+some time after it) the run says where it is, and whoever started it does the harm, from outside: a signal, a kill of
+pg_dump, of a backend, of the server. Nothing else is different from `inv`.
+
+Spoken in lines of JSON. Read from standard input: `{"args": […], "operation": …, "aim": {…} or null}`. Written to the
+channel: `{"strike": phase, "pid": …}`, at a run's end `{"events": {phase: [count, seconds]}}`, and `{"code": …}`.
+"""
+
+import contextlib
+import functools
+import importlib
+import json
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from typing import IO, Any, Final
+
+RESTORE: Final = ("before BEGIN", "saving", "emptying", "loading", "indexing", "verifying", "in COMMIT", "after")
+PHASES: Final = {
+    "dump": (
+        "before the snapshot",
+        "snapshot to first byte",
+        "streaming",
+        "comparing",
+        "publishing",
+        "between the renames",
+        "after",
+    ),
+    "gzip": ("before writing", "writing", "reading back", "publishing", "between the renames", "after"),
+    "gunzip": ("before writing", "writing", "reading back", "publishing", "between the renames", "after"),
+    "restore": RESTORE,
+    "reset": ("before BEGIN", "saving", "emptying", "in COMMIT", "after"),
+    "undo": RESTORE,
+}
+"""The phases of each operation, in their order."""
+
+# What is wrapped: module, and the attribute in it. A name that a module has imported is wrapped there.
+POINTS: Final = """
+flows.dumpfile choose prove unchanged
+flows.compressing choose magic_of _rewrite _sums _replace
+flows.guard place
+flows.preflight check lock_out_migrations
+flows.restoring _remember _analyze server_facts
+flows.restoring._Work _begin _empty _loader _load _prove _compare
+flows.resetting server_facts _empty
+flows.undoing newest
+flows.saving.Safety make keep discard
+flows.dumping server_facts git_state
+flows.dumping._Work _pg_dump _await_output _compare _warn_of_keys
+flows.counting.Counting begin result
+flows.placing prepare_folder publish_both
+flows.records write
+archive.manifest read
+archive.codec.Adder add
+archive.codec.Summing write
+archive.publish rename_new sync_folder replace sweep
+archive.publish.Part publish
+postgres.session connect
+postgres.clients find
+postgres.facts tables
+postgres.schemas content refuse_dependents lock_out_writers _lock _run _identities
+postgres.loading check_sequences analyze
+postgres.loading.Loader statement data end_of_data check_rows finish
+postgres.wire.Wire run queue settle _send _flush _result _next_result data
+postgres.committing commit
+process.Child wait
+"""
+SYSTEM: Final = ("fsync", "link", "unlink", "rename")
+
+# Which event begins which phase: (point, edge) by operation. The rest is in `_begins`.
+_ENTER: Final = {
+    "dump": {
+        "facts.tables": "snapshot to first byte",
+        "Counting.begin": "streaming",
+        "Counting.result": "comparing",
+        "placing.publish_both": "publishing",
+    },
+    "gzip": {"compressing._rewrite": "writing", "compressing._sums": "reading back"},
+    "restore": {
+        "Safety.make": "saving",
+        "_Work._empty": "emptying",
+        "_Work._load": "loading",
+        "_Work._prove": "verifying",
+        "committing.commit": "in COMMIT",
+    },
+    "reset": {"Safety.make": "saving", "committing.commit": "in COMMIT"},
+}
+_LEAVE: Final = {
+    "dump": {"placing.publish_both": "after"},
+    "gzip": {"compressing._sums": "publishing", "os.unlink dump": "after"},
+    "restore": {"Loader.check_rows": "indexing", "committing.commit": "after"},
+    "reset": {"Safety.make": "emptying", "committing.commit": "after"},
+}
+_LIKE: Final = {"gunzip": "gzip", "undo": "restore"}
+
+
+class Run:
+    """One run of the program.
+
+    :param operation: What it is, which tells its phases.
+    :param aim: `phase`, `event` (which of the phase's, from 0) and `delay`: seconds after it, while the run goes on;
+        None strikes in the event itself, and the run stands still until the harm is done. Without an aim it counts.
+    """
+
+    def __init__(self, operation: str, aim: dict[str, Any] | None, channel: int, answers: IO[str]) -> None:
+        self._order = PHASES[operation]
+        kind = _LIKE.get(operation, operation)
+        self._enter, self._leave = _ENTER[kind], _LEAVE[kind]
+        self._aim, self._channel, self._answers = aim, channel, answers
+        self.phase = self._order[0]
+        self.events: dict[str, list[float]] = {self.phase: [0, 0.0]}
+        self._since = time.monotonic()
+        self._links = 0
+        self._inside = False
+
+    def event(self, point: str, *, leaving: bool) -> None:
+        """Take note of one, and strike if it is the one."""
+        if threading.current_thread() is not threading.main_thread() or self._inside:
+            return
+        self._begin((self._leave if leaving else self._enter).get(point, ""))
+        if leaving and point == "os.link" and self.phase in {"publishing", "between the renames"}:
+            self._links += 1
+            self._begin("between the renames" if self._links == 1 else "after" if "streaming" in self._order else "")
+        count = self.events[self.phase]
+        count[0] += 1
+        aim = self._aim
+        if aim is not None and self.phase == aim["phase"] and count[0] == aim["event"] + 1:
+            if aim["delay"] is None:
+                self._inside = True
+                try:
+                    self._strike()
+                finally:
+                    self._inside = False
+            else:
+                threading.Thread(target=self._later, args=[aim["delay"]], daemon=True).start()
+
+    def say(self, **what: object) -> None:
+        """Write a line to the channel, in one piece."""
+        os.write(self._channel, (json.dumps(what) + "\n").encode())
+
+    def finish(self) -> None:
+        """Count the last phase's time, and tell the counts."""
+        self.events[self.phase][1] += time.monotonic() - self._since
+        self._aim = None
+        self.say(events=self.events)
+
+    def _begin(self, phase: str) -> None:
+        # Forwards only: what a phase is made of may come again later.
+        if phase and self._order.index(phase) > self._order.index(self.phase):
+            now = time.monotonic()
+            self.events[self.phase][1] += now - self._since
+            self._since, self.phase = now, phase
+            self.events[phase] = [0, 0.0]
+
+    def _later(self, delay: float) -> None:
+        time.sleep(delay)
+        if self._aim is not None:
+            self._strike()
+
+    def _strike(self) -> None:
+        self.say(strike=self.phase, pid=os.getpid())
+        if self._inside:
+            # Until the harm is done; for ever, should it be us who are to die. A signal that comes just before a wait
+            # would not end it, so no wait is long.
+            while not select.select([self._answers], [], [], 0.05)[0]:
+                pass
+            self._answers.readline()
+
+
+def wrap(run: Run) -> None:
+    """Wrap the program's functions, and those of the system that it publishes files with."""
+    for line in POINTS.strip().splitlines():
+        place, *names = line.split()
+        module, _, kind = place.rpartition(".")
+        if kind.lstrip("_")[:1].isupper():
+            owner: Any = getattr(importlib.import_module(f"tasks.{module}"), kind)
+        else:
+            owner = importlib.import_module(f"tasks.{place}")
+        for name in names:
+            _wrap(owner, name, f"{place.rpartition('.')[2]}.{name}", run)
+    for name in SYSTEM:
+        _wrap(os, name, f"os.{name}", run)
+
+
+def _wrap(owner: Any, name: str, point: str, run: Run) -> None:
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        label = point
+        if point == "os.unlink" and not str(args[0]).endswith(".part"):
+            label = "os.unlink dump"
+        run.event(label, leaving=False)
+        result = original(*args, **kwargs)
+        run.event(label, leaving=True)
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def load() -> None:
+    """Load all that the program loads, once."""
+    for module in ("flows.compressing", "flows.restoring", "flows.resetting", "flows.undoing", "flows.migrating"):
+        importlib.import_module(f"tasks.{module}")
+    importlib.import_module("tasks.console")
+    importlib.import_module("rich.live")
+    importlib.import_module("invoke.main")
+
+
+def child(request: dict[str, Any], channel: int, answers: IO[str]) -> int:
+    """Be one run, and return its exit code."""
+    os.setsid()
+    for name, descriptor in (("out", 1), ("err", 2)):
+        os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), descriptor)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    run = Run(request["operation"], request["aim"], channel, answers)
+    wrap(run)
+    from invoke.main import program  # noqa: PLC0415 - loaded by now
+
+    code: object = 0
+    try:
+        program.run(["inv", *request["args"]])
+    except SystemExit as ended:
+        code = ended.code
+    finally:
+        run.finish()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return code if isinstance(code, int) else 0 if code is None else 1
+
+
+def serve(channel: int, answers: IO[str]) -> None:
+    """Fork a run for each line of standard input."""
+    load()
+    for line in sys.stdin:
+        request = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                code = child(request, channel, answers)
+            except BaseException as error:  # noqa: BLE001 - shown as the interpreter would
+                sys.excepthook(type(error), error, error.__traceback__)
+                sys.stderr.flush()
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(pid, 0)
+        os.write(channel, (json.dumps({"code": os.waitstatus_to_exitcode(status)}) + "\n").encode())
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with open(int(sys.argv[2]), encoding="ascii") as answering:  # noqa: PTH123 - a descriptor
+        serve(int(sys.argv[1]), answering)

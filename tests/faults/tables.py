@@ -1,0 +1,95 @@
+"""The tally as tables of Markdown, for a terminal and for docs/faults.md."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from tests.faults import damage, pipe
+from tests.faults.aimed import PHASES
+from tests.faults.campaign import Tally
+from tests.faults.lane import OPERATIONS, PG_DUMP, SERVER, SIGNALS
+
+BEGIN: Final = "<!-- tally: written by `uv run python -m tests.faults --write` -->"
+END: Final = "<!-- end of the tally -->"
+
+
+def markdown(tally: Tally, seed: int) -> str:
+    """Write everything that was counted."""
+    kills, pipes, files = len(tally.outcomes), len(tally.piped), len(tally.damaged)
+    first = (
+        f"Seed {seed}: {kills:,} kills of ours and {pipes:,} of psql's pipeline; {files:,} damaged dumps, each "
+        f"restored by us and loaded by psql. Promises broken: {len(tally.violations)}."
+    )
+    parts = [
+        first,
+        "### Where the kills landed",
+        _phases(tally),
+        "### Who was killed",
+        _victims(tally),
+        "### The same kills while a dump loads: `db.restore --clean`, and `gunzip -c dump.sql.gz | psql -1`",
+        _beside(tally),
+        "### Cuts and flipped bits",
+        _damage(tally),
+        blind_share(tally),
+    ]
+    return "\n\n".join(parts)
+
+
+def blind_share(tally: Tally) -> str:
+    """Say how many flipped bits went unseen where nothing vouches for the content."""
+    found = [each.state for each in tally.damaged if (each.kind, each.form) == ("flip", damage.BLIND)]
+    unseen = found.count("damaged")
+    share = f"{unseen / len(found):.0%}" if found else "-"
+    return f"Unseen without a manifest, in a plain dump: {unseen} of {len(found)} flipped bits ({share})."
+
+
+def _phases(tally: Tally) -> str:
+    rows: list[Sequence[object]] = []
+    for operation in OPERATIONS:
+        for phase in PHASES[operation]:
+            states = [each.state for each in tally.outcomes if (each.operation, each.phase) == (operation, phase)]
+            rows.append([f"`db.{operation}`", phase, len(states), states.count("old"), states.count("new")])
+    return _table(["operation", "phase", "faults", "ended old", "ended new"], rows)
+
+
+def _victims(tally: Tally) -> str:
+    def cell(operation: str, victim: str) -> str:
+        states = [each.state for each in tally.outcomes if (each.operation, each.victim) == (operation, victim)]
+        return f"{states.count('old')} + {states.count('new')}" if states else ""
+
+    rows = [[victim, *(cell(each, victim) for each in OPERATIONS)] for victim in (*SIGNALS, PG_DUMP, *SERVER)]
+    return _table(["killed (old + new)", *(f"`db.{each}`" for each in OPERATIONS)], rows)
+
+
+def _beside(tally: Tally) -> str:
+    rows: list[Sequence[object]] = []
+    for victim in pipe.VICTIMS:
+        ours = [
+            each.state
+            for each in tally.outcomes
+            if each.operation == "restore" and each.victim == victim.replace("psql", "us")
+        ]
+        theirs = [(state, code) for each, state, code in tally.piped if each == victim]
+        rows.append([victim.replace("psql: ", "the loader: "), *_three(ours), *_three([state for state, _ in theirs])])
+    return _table(["killed", "we: old", "new", "damaged", "psql: old", "new", "damaged"], rows)
+
+
+def _damage(tally: Tally) -> str:
+    rows: list[Sequence[object]] = []
+    for kind in damage.KINDS:
+        for form in damage.FORMS:
+            found = [each for each in tally.damaged if (each.kind, each.form) == (kind, form)]
+            silent = sum(each.psql == "damaged" and each.psql_code == 0 for each in found)
+            ours, theirs = [each.state for each in found], [each.psql for each in found]
+            rows.append([kind, form, len(found), *_three(ours), *_three(theirs), silent])
+    head = ["damage", "dump", "faults", "we: old", "new", "damaged", "psql: old", "new", "damaged", "of them exit 0"]
+    return _table(head, rows)
+
+
+def _three(states: Iterable[str]) -> list[object]:
+    found = list(states)
+    return [found.count("old"), found.count("new"), found.count("damaged")]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    line: Callable[[Iterable[object]], str] = lambda cells: f"| {' | '.join(str(each) for each in cells)} |"  # noqa: E731
+    return "\n".join([line(head), line(["---"] * len(head)), *(line(row) for row in rows)])
