@@ -137,7 +137,7 @@ REFUSED: dict[str, tuple[bytes, str | None]] = {
     "objects of another kind": (changed(facts={"objects": {"table": ["a"]}}), "facts.objects"),
     "digest of another kind": (changed(facts={"objects": {"table": {"a": ["x"]}}}), "facts.objects"),
     "checksum of another kind": (changed(facts={"checksums": [["a", "b"]]}), "facts.checksums"),
-    "history of another kind": (changed(facts={"history": [1]}), "facts.history"),
+    "owners of another kind": (changed(facts={"told": {"owner": [1]}}), "facts.told"),
     "host of another kind": (changed(source={"host": ["a"]}), "source.host"),
     "seconds without end": (changed(seconds=float("inf")), "seconds"),
     "a number of very many digits": (b'{"format": ' + b"9" * 5000 + b"}", "digits"),

@@ -147,9 +147,10 @@ def refuse_unowned(connection: Connection, server: ServerFacts, emptied: Collect
     :raises BadInputError: They do; names the first. Nothing was touched.
     """
     if not server.superuser and (found := rights.unowned(connection, emptied)):
-        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        first, *others = found
+        more = f" and {len(others)} more" if others else ""
         raise BadInputError(
-            f"{server.user} may not drop {found[0]}{more}, as somebody else owns it. Nothing was touched. Name the "
+            f"{server.user} may not drop {first}{more}, as somebody else owns it. Nothing was touched. Name the "
             f"owner's URL with --url-env; `inv db.doctor` says what else is missing."
         )
 
@@ -159,7 +160,10 @@ def refuse_powers(connection: Connection, server: ServerFacts, dump: DumpFile, *
 
     :raises BadInputError: It was not given. Nothing was touched.
     """
-    if dump.powers and not trust and one(connection, _MIGHTY, [list(_MIGHTY_ROLES)])[0]:
+    if not dump.powers or trust:
+        return
+    mighty = one(connection, _MIGHTY, [list(_MIGHTY_ROLES)])
+    if mighty[0]:
         raise BadInputError(
             f"{dump.path.name} has no manifest of ours and holds {dump.powers}, which {server.user} may run. Restore "
             f"it as an ordinary role, or with --trust if you know whose it is. Nothing was touched."
