@@ -222,7 +222,7 @@ def test_what_a_command_used_is_measured(tmp_path: Path) -> None:
 
     used = running.run([sys.executable, "-c", own], cwd=tmp_path, env={}, log=tmp_path / "said")
 
-    assert 0.02 < used.own_cpu < used.cpu <= used.seconds * 2
+    assert 0 < used.own_cpu < used.cpu <= used.seconds * 2
     assert 5 < used.own_peak < 40
     assert 60 < max(used.peaks.values()) < 100
     assert 5_000_000 <= used.written < 5_500_000
