@@ -7,6 +7,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -317,6 +318,33 @@ class Project:
             **(extra or {}),
         }
         return {name: value for name, value in base.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a run of `inv` left behind, and the peak of its own memory in MB, its children's left aside."""
+
+    returncode: int
+    megabytes: float
+    seconds: float
+    stderr: str
+
+
+def watched(project: Project, *arguments: str) -> Watched:
+    """Run `inv` and watch its memory."""
+    began = time.monotonic()
+    process = project.popen(*arguments)
+    highest = 0
+    while process.poll() is None:
+        try:
+            status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+        except FileNotFoundError:
+            break
+        line = next((line for line in status.splitlines() if line.startswith("VmHWM:")), None)
+        highest = max(highest, int(line.split()[1]) if line else 0)
+        time.sleep(0.02)
+    _, said = process.communicate()
+    return Watched(process.returncode, highest / 1024, time.monotonic() - began, said)
 
 
 @contextlib.contextmanager

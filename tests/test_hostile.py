@@ -7,7 +7,6 @@ import gzip
 import hashlib
 import json
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,8 @@ if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
+
+from tests.support import watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -253,23 +254,6 @@ def bomb(path: Path, kind: str, pack: Any, count: int) -> None:
             file.write(packed)
 
 
-def peak(project: Project, *arguments: str) -> tuple[int, float, float, str]:
-    """Run `inv`; return its exit code, the peak of its memory in MB, the seconds, and what it said."""
-    began = time.monotonic()
-    process = project.popen(*arguments)
-    highest = 0
-    while process.poll() is None:
-        try:
-            status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
-        except FileNotFoundError:
-            break
-        line = next((line for line in status.splitlines() if line.startswith("VmHWM:")), None)
-        highest = max(highest, int(line.split()[1]) if line else 0)
-        time.sleep(0.02)
-    _, said = process.communicate()
-    return process.returncode, highest / 1024, time.monotonic() - began, said
-
-
 @pytest.mark.parametrize(
     ("kind", "pack", "limit"),
     [
@@ -292,12 +276,12 @@ def test_bomb_is_refused_in_flat_memory(kind: str, pack: Any, limit: int, databa
     bomb(project.dumps / name, kind, pack, 1024)
     project.use(database)
 
-    code, memory, seconds, said = peak(project, "db.restore", f"--file={name}", "--yes", "--clean")
+    run = watched(project, "db.restore", f"--file={name}", "--yes", "--clean")
 
-    assert code == 2, said
-    assert "Nothing was touched" in said
-    assert memory < limit
-    assert seconds < 60
+    assert run.returncode == 2, run.stderr
+    assert "Nothing was touched" in run.stderr
+    assert run.megabytes < limit
+    assert run.seconds < 60
     assert database.scalar("SELECT count(*) FROM pg_class WHERE relname = 't'") == 0
 
 
@@ -392,11 +376,11 @@ def test_gigantic_manifest_is_a_sentence(text: bytes, database: Database, projec
     project.use(database)
 
     for words in (["db.list"], ["db.restore", "--file=foreign.sql"]):
-        code, memory, seconds, said = peak(project, *words)
-        assert code == (0 if words == ["db.list"] else 2), said
-        assert "Traceback" not in said
-        assert memory < 150
-        assert seconds < 30
+        run = watched(project, *words)
+        assert run.returncode == (0 if words == ["db.list"] else 2), run.stderr
+        assert "Traceback" not in run.stderr
+        assert run.megabytes < 150
+        assert run.seconds < 30
 
 
 def test_forged_manifest_that_vouches_is_believed(database: Database, project: Project) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.support import watched
 
 if TYPE_CHECKING:
     from tests.support import Databases, Project
@@ -46,19 +46,10 @@ SMALLER = {**SIZES, "rows": Size("a table of 5 million rows", _rows(5_000_000))}
 
 
 def peak(project: Project, *arguments: str) -> float:
-    """Run `inv` and return the peak of its own memory in MB, its children left aside."""
-    process = project.popen(*arguments)
-    highest = 0
-    while process.poll() is None:
-        try:
-            status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
-        except FileNotFoundError:
-            break
-        line = next((line for line in status.splitlines() if line.startswith("VmHWM:")), None)
-        highest = max(highest, int(line.split()[1]) if line else 0)
-        time.sleep(0.02)
-    assert process.wait() == 0
-    return highest / 1024
+    """Run `inv`, which has to go well, and return the peak of its own memory in MB."""
+    run = watched(project, *arguments)
+    assert run.returncode == 0, run.stderr
+    return run.megabytes
 
 
 def measured(name: str, databases: Databases, project: Project, suffix: str = ".sql.gz") -> tuple[float, float]:
