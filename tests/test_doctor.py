@@ -608,12 +608,11 @@ def test_who_else_is_at_work_is_a_note(query: str, said: str, shop: Database, pr
 
 
 def test_a_table_that_somebody_has_locked_does_not_hang_the_doctor(shop: Database, project: Project) -> None:
-    """What needs the table waits for two seconds at most, and says who holds it."""
+    """Nothing that it asks needs the table itself, so that it comes to its end."""
     with blocking(shop, "SET application_name = 'the app'; LOCK TABLE app.item IN ACCESS EXCLUSIVE MODE"):
         found = look(project, shop)
 
-    assert found["locks"].state == "wrong"
-    assert "application the app" in found["locks"].what
+    assert found["locks"].state == "ok"
     assert found["clock"].state == "ok"
 
 

@@ -521,7 +521,7 @@ def test_file_goes_where_it_was_named(value: str, expected: str, database: Datab
         (["--file=nowhere/a.sql"], "does not exist"),
         (["--file=there.sql"], "exists already"),
         (["--file=there.sql.gz"], "there.sql exists already"),
-        ([f"--file={'x' * 300}.sql"], "can't be used"),
+        ([f"--file={'x' * 300}.sql"], "is too long"),
     ],
     ids=lambda value: " ".join(value)[:30] if isinstance(value, list) else "",
 )

@@ -215,7 +215,8 @@ def blocked(target: Target | None, *, reading: bool = False) -> str:
     found = ""
     if target is not None:
         with contextlib.suppress(TaskError, psycopg.Error), connected(target) as other:
-            found = in_the_way(other, reading=reading) or "it has gone since"
+            # A reader is in the way of a reader where somebody between them waits for the strongest lock.
+            found = in_the_way(other, reading=reading) or in_the_way(other) or "it has gone since"
     return f"another session holds a lock that was not free in time{f' ({found})' if found else ''}"
 
 
