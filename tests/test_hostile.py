@@ -119,6 +119,16 @@ def test_what_the_server_runs_is_asked_for(statement: str, effect: str, database
     assert database.scalar(f"SELECT {effect}") is True
 
 
+def test_strings_are_read_as_they_were_judged(database: Database, project: Project) -> None:
+    """A backslash ends none of them, though the database's own setting is another and the dump says nothing of it."""
+    database.execute(f'ALTER DATABASE "{database.name}" SET standard_conforming_strings = off')
+    path = foreign(project, "INSERT INTO public.t VALUES ('\\'), ('|| current_user ||');")
+
+    restoring.restore(planned(project, database, path), Silence())
+
+    assert database.execute("SELECT v FROM t ORDER BY 1") == [("\\",), ("|| current_user ||",)]
+
+
 def test_trust_lets_it_run_and_nothing_else_does(database: Database, project: Project) -> None:
     """Exit 2 and an empty database without the flag; with it, the program of the server's machine has run."""
     foreign(project, "COPY public.t FROM PROGRAM 'echo was here';")
