@@ -129,6 +129,15 @@ def test_strings_are_read_as_they_were_judged(database: Database, project: Proje
     assert database.execute("SELECT v FROM t ORDER BY 1") == [("\\",), ("|| current_user ||",)]
 
 
+@pytest.mark.parametrize("schema", ["information_schema", "pg_catalog"])
+def test_clean_never_empties_a_schema_of_postgresql(schema: str, database: Database, project: Project) -> None:
+    """Whoever is trusted: a superuser could drop all of information_schema."""
+    path = foreign(project, f"CREATE FUNCTION {schema}.f() RETURNS int LANGUAGE sql AS 'SELECT 1';")
+
+    with pytest.raises(BadInputError, match=f"PostgreSQL's own schema {schema}"):
+        planned(project, database, path, clean=True, trust=True)
+
+
 def test_trust_lets_it_run_and_nothing_else_does(database: Database, project: Project) -> None:
     """Exit 2 and an empty database without the flag; with it, the program of the server's machine has run."""
     foreign(project, "COPY public.t FROM PROGRAM 'echo was here';")
