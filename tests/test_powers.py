@@ -170,6 +170,10 @@ HOSTILE: dict[str, tuple[str, str]] = {
         "CREATE OR REPLACE FUNCTION pg_catalog.lower(text) RETURNS text LANGUAGE sql AS 'SELECT 1::text';",
         "among PostgreSQL's own",
     ),
+    "system view replaced": (
+        "CREATE OR REPLACE VIEW information_schema.tables AS SELECT 1;",
+        "among PostgreSQL's own",
+    ),
     "language over two strings": ("CREATE FUNCTION public.f() RETURNS int AS 'x' LANGUAGE 'plperl'\n'u';", "untrusted"),
     "extension over an untrusted language": ("CREATE EXTENSION hstore_plpython3u CASCADE;", "CREATE EXTENSION"),
     "extension as Unicode": (r"""CREATE EXTENSION U&"plpython3\0075";""", "Unicode escapes"),

@@ -104,6 +104,8 @@ def power(event: Statement, action: Action) -> str:
         return _OWN_ROWS if _systems(*qualified(event.copies)) else ""
     if _UNICODE.search(text) and _escapes_a_name(text):
         return "a name in Unicode escapes"
+    if verb == "REPLACE VIEW" and _systems(action.schema, ""):
+        return "CREATE VIEW among PostgreSQL's own"
     if verb in _PLAIN or verb.startswith("COMMENT ON ") or text == b";":
         return ""
     judge = _JUDGES.get(verb) or _JUDGES.get(verb.partition(" ")[0])
