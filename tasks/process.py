@@ -29,6 +29,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Long enough for pg_dump to tell the server that it goes.
 STOP_SECONDS = 5.0
 PIPE_BYTES = 1 << 20
+# What macOS begins with.
+DEFAULT_PIPE_BYTES = 1 << 14
 STDERR_LINES = 200
 NAP_SECONDS = 0.002
 
@@ -269,8 +271,7 @@ class Child:
             )
         except OSError as error:
             raise MissingProgramError(f"{self.argv[0]} could not be started: {error.strerror}.") from None
-        _widen(self.stdout)
-        self._nap_below = PIPE_BYTES // 2
+        self._nap_below = _widen(self.stdout) // 2
         self._drain = threading.Thread(target=self._read_stderr, daemon=True)
         self._drain.start()
 
@@ -350,7 +351,11 @@ def _waiting(pipe: IO[bytes]) -> int:
     return count[0]
 
 
-def _widen(pipe: IO[bytes]) -> None:
-    """Ask Linux for a larger pipe buffer; anywhere else the default one serves."""
+def _widen(pipe: IO[bytes]) -> int:
+    """Ask Linux for a larger pipe buffer, and return what there is; anywhere else the default one serves."""
     with contextlib.suppress(OSError, AttributeError):
-        fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        return fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    with contextlib.suppress(OSError, AttributeError):
+        # Where many pipes are open, a user is given no more than a page or two.
+        return fcntl.fcntl(pipe.fileno(), fcntl.F_GETPIPE_SZ)
+    return DEFAULT_PIPE_BYTES

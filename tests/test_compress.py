@@ -341,6 +341,19 @@ def test_both_files_stay_when_they_hold_different_things(wanted: Compression, pr
     assert files_in(project.dumps) == before
 
 
+@pytest.mark.parametrize("file", [f"{STEM}.sql", f"{STEM}.sql.gz"])
+def test_link_from_one_name_to_the_other_is_no_second_copy(file: str, project: Project) -> None:
+    """Somebody gave the dump its right name by a link: removing what it leads to would leave nothing."""
+    path = written(project.dumps, Compression.GZIP)
+    path.rename(path.with_name(f"{STEM}.sql"))
+    path.symlink_to(f"{STEM}.sql")
+
+    result = converted(project, Compression.GZIP, file)
+
+    assert not result.changed
+    assert content_of(path) == TEXT
+
+
 def test_dump_is_refused_when_somebody_else_converts_it(project: Project) -> None:
     """The other one's part file is not touched."""
     written(project.dumps, Compression.NONE)

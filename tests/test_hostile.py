@@ -74,6 +74,70 @@ def test_superuser_is_asked_for_trust(statement: str, what: str, database: Datab
     assert planned(project, database, path, clean=True, trust=True).dump.powers == what
 
 
+SETVAL = r"""
+CREATE SEQUENCE public."a'1";
+SELECT setval(E'public."a\'' || left(pg_read_file($$PG_VERSION$$), 1) || $$"$$ --'
+, 7, true);
+"""
+READS = "has_function_privilege('owner', 'pg_catalog.pg_read_file(text)', 'EXECUTE')"
+
+
+@pytest.mark.parametrize(
+    ("statement", "effect"),
+    [
+        (
+            "SELECT pg_catalog.lo_create(70000 + /* ' */ length(pg_read_file($$PG_VERSION$$)) /* ' */);",
+            "EXISTS (SELECT FROM pg_largeobject_metadata WHERE oid = 70003)",
+        ),
+        (
+            SETVAL,
+            """(SELECT last_value = 7 FROM public."a'1")""",
+        ),
+        ("CREATE SCHEMA x GRANT EXECUTE ON FUNCTION pg_catalog.pg_read_file(text) TO owner;", READS),
+        ("ALTER FUNCTION pg_catalog.pg_read_file(text) OWNER TO owner;", READS),
+        (
+            "GRANT CREATE ON SCHEMA public, pg_catalog TO owner;",
+            "has_schema_privilege('owner', 'pg_catalog', 'CREATE')",
+        ),
+        ("INSERT INTO public.t VALUES (pg_read_file('PG_VERSION'));", "EXISTS (SELECT FROM t)"),
+        ("CREATE TABLE public.x AS SELECT pg_read_file('PG_VERSION');", "EXISTS (SELECT FROM x)"),
+        (
+            "COPY pg_description (objoid, classoid, objsubid, description) FROM stdin;\n1\t1259\t0\tevil\n\\.",
+            "EXISTS (SELECT FROM pg_description WHERE description = 'evil')",
+        ),
+    ],
+    ids=["comment", "setval", "schema", "owner", "grant", "insert", "table", "catalogue"],
+)
+def test_what_the_server_runs_is_asked_for(statement: str, effect: str, database: Database, project: Project) -> None:
+    """However it hides: without --trust nothing of it is done, with it the server shows that it does it."""
+    path = foreign(project, statement)
+
+    with pytest.raises(BadInputError, match="--trust"):
+        planned(project, database, path)
+    restoring.restore(planned(project, database, path, trust=True), Silence())
+
+    assert database.scalar(f"SELECT {effect}") is True
+
+
+def test_strings_are_read_as_they_were_judged(database: Database, project: Project) -> None:
+    """A backslash ends none of them, though the database's own setting is another and the dump says nothing of it."""
+    database.execute(f'ALTER DATABASE "{database.name}" SET standard_conforming_strings = off')
+    path = foreign(project, "INSERT INTO public.t VALUES ('\\'), ('|| current_user ||');")
+
+    restoring.restore(planned(project, database, path), Silence())
+
+    assert database.execute("SELECT v FROM t ORDER BY 1") == [("\\",), ("|| current_user ||",)]
+
+
+@pytest.mark.parametrize("schema", ["information_schema", "pg_catalog"])
+def test_clean_never_empties_a_schema_of_postgresql(schema: str, database: Database, project: Project) -> None:
+    """Whoever is trusted: a superuser could drop all of information_schema."""
+    path = foreign(project, f"CREATE FUNCTION {schema}.f() RETURNS int LANGUAGE sql AS 'SELECT 1';")
+
+    with pytest.raises(BadInputError, match=f"PostgreSQL's own schema {schema}"):
+        planned(project, database, path, clean=True, trust=True)
+
+
 def test_trust_lets_it_run_and_nothing_else_does(database: Database, project: Project) -> None:
     """Exit 2 and an empty database without the flag; with it, the program of the server's machine has run."""
     foreign(project, "COPY public.t FROM PROGRAM 'echo was here';")

@@ -30,7 +30,7 @@ HOSTILE: dict[str, tuple[str, str]] = {
     "function in escaped C": (r"CREATE FUNCTION public.f() RETURNS int LANGUAGE E'\143' AS 'x';", "untrusted language"),
     "function in C, as Unicode": (
         r"""CREATE FUNCTION public.f() RETURNS int LANGUAGE U&"\0063" AS 'x';""",
-        "untrusted language",
+        "Unicode escapes",
     ),
     "function in C, as dollars": (
         "CREATE FUNCTION public.f() RETURNS int LANGUAGE $$c$$ AS 'x';",
@@ -114,7 +114,71 @@ HOSTILE: dict[str, tuple[str, str]] = {
     "call inside a large object's": ("SELECT pg_catalog.lowrite(0, pg_read_binary_file('x'));", "SELECT statement"),
     "call behind a quote": (r"SELECT pg_catalog.lowrite(0, E'\'' || pg_read_file('x') || ' ');", "SELECT statement"),
     "call behind a setval": ("SELECT pg_catalog.setval('public.s', 1), pg_reload_conf();", "SELECT statement"),
-    "insert of a query": ("INSERT INTO public.t SELECT pg_read_file('x');", "INSERT of a query"),
+    "insert of a query": ("INSERT INTO public.t SELECT pg_read_file('x');", "INSERT of more than literals"),
+    "insert of a call": ("INSERT INTO public.t VALUES (pg_read_file('x'));", "INSERT of more"),
+    "insert of a query in it": ("INSERT INTO public.t VALUES ((SELECT pg_read_file('x')));", "INSERT of more"),
+    "insert that returns": ("INSERT INTO public.t VALUES ('a') RETURNING pg_read_file('x');", "INSERT of more"),
+    "insert that updates": (
+        "INSERT INTO public.t VALUES (1) ON CONFLICT (a) DO UPDATE SET b = pg_read_file('x');",
+        "INSERT of more",
+    ),
+    "insert behind a comment": (
+        "INSERT INTO public.t (a --\"\n) SELECT pg_read_file('x') --\")\nVALUES ('x');",
+        "INSERT of more",
+    ),
+    "insert behind a comment in its row": (
+        "INSERT INTO public.t VALUES (1 /* ' */ + pg_reload_conf()::int /* ' */);",
+        "INSERT of more",
+    ),
+    "insert behind a name and a quote": (
+        r"INSERT INTO public.t VALUES (xe'\', pg_read_file($$x$$), '\');",
+        "INSERT of more",
+    ),
+    "system rows": ("INSERT INTO pg_catalog.pg_auth_members VALUES (1, 10, 16384, 10);", "PostgreSQL's own tables"),
+    "system rows unqualified": ("INSERT INTO pg_auth_members VALUES (1, 10, 16384, 10);", "PostgreSQL's own tables"),
+    "system rows by name": (r"""INSERT INTO U&"pg\005fauthid" VALUES (1);""", "Unicode escapes"),
+    "call behind a comment's quote": (
+        "SELECT pg_catalog.lo_create(1 + --'\n length(pg_read_file($$x$$)) --'\n);",
+        "SELECT statement",
+    ),
+    "call behind a block comment's quote": (
+        "SELECT pg_catalog.lo_create(1 /* ' */ + pg_reload_conf()::int /* ' */);",
+        "SELECT statement",
+    ),
+    "call behind a dollar's quote": (
+        "SELECT pg_catalog.lo_create($$'$$::oid + pg_reload_conf()::int + $$'$$::oid);",
+        "SELECT statement",
+    ),
+    "call in a setval": (
+        "SELECT setval(E'x\\'' || pg_read_file($$x$$) --'\n, 1, true);",
+        "SELECT statement",
+    ),
+    "grant in a schema": (
+        "CREATE SCHEMA x GRANT EXECUTE ON FUNCTION pg_catalog.pg_read_file(text) TO evil;",
+        "CREATE SCHEMA with more in it",
+    ),
+    "grant in an owner's schema": ("CREATE SCHEMA AUTHORIZATION a GRANT SELECT ON pg_authid TO b;", "CREATE SCHEMA"),
+    "system schema": ("GRANT CREATE ON SCHEMA pg_catalog TO evil;", "GRANT on"),
+    "system schema behind ours": ("GRANT CREATE ON SCHEMA public, pg_catalog TO evil;", "GRANT on"),
+    "system schema given away": ("ALTER SCHEMA pg_catalog OWNER TO evil;", "ALTER SCHEMA of PostgreSQL's own"),
+    "system function given away": ("ALTER FUNCTION pg_catalog.pg_read_file(text) OWNER TO evil;", "ALTER FUNCTION of"),
+    "system function given away unqualified": (
+        "ALTER FUNCTION lo_export(oid, text) OWNER TO evil;",
+        "ALTER FUNCTION of",
+    ),
+    "system function replaced": (
+        "CREATE OR REPLACE FUNCTION pg_catalog.lower(text) RETURNS text LANGUAGE sql AS 'SELECT 1::text';",
+        "among PostgreSQL's own",
+    ),
+    "system view replaced": (
+        "CREATE OR REPLACE VIEW information_schema.tables AS SELECT 1;",
+        "among PostgreSQL's own",
+    ),
+    "language over two strings": ("CREATE FUNCTION public.f() RETURNS int AS 'x' LANGUAGE 'plperl'\n'u';", "untrusted"),
+    "extension over an untrusted language": ("CREATE EXTENSION hstore_plpython3u CASCADE;", "CREATE EXTENSION"),
+    "extension as Unicode": (r"""CREATE EXTENSION U&"plpython3\0075";""", "Unicode escapes"),
+    "table of a query": ("CREATE TABLE public.x AS SELECT pg_read_file('x');", "CREATE TABLE of a query"),
+    "search template": ("CREATE TEXT SEARCH TEMPLATE public.x (LEXIZE = dsimple_lexize);", "CREATE TEXT SEARCH"),
     "update": ("UPDATE pg_catalog.pg_authid SET rolsuper = true;", "UPDATE statement"),
     "delete": ("DELETE FROM pg_catalog.pg_authid;", "DELETE statement"),
     "checkpoint": ("CHECKPOINT;", "CHECKPOINT statement"),
@@ -166,6 +230,17 @@ HARMLESS = [
     "REFRESH MATERIALIZED VIEW public.m;",
     "INSERT INTO public.t (\"a)\", b) OVERRIDING SYSTEM VALUE VALUES (1, 'SELECT');",
     "INSERT INTO public.t DEFAULT VALUES;",
+    "INSERT INTO public.t VALUES\n\t(1, '''s (x) -- /*', NULL),\n\t(-5e10, E'\\\\', DEFAULT)\nON CONFLICT DO NOTHING;",
+    "INSERT INTO public.\"a b\" VALUES (B'01', 'U&\"x', true);",
+    "CREATE SCHEMA x;",
+    "CREATE SCHEMA IF NOT EXISTS x AUTHORIZATION y;",
+    "CREATE TABLE public.t (a text GENERATED ALWAYS AS (upper(b)) STORED, b text DEFAULT 'AS', \"as\" int);",
+    "ALTER SCHEMA x OWNER TO y;",
+    "ALTER FUNCTION public.f() OWNER TO x;",
+    "ALTER OPERATOR FAMILY public.f USING btree OWNER TO x;",
+    "ALTER TEXT SEARCH DICTIONARY public.d OWNER TO x;",
+    "ALTER TABLE ONLY t ADD CONSTRAINT pk PRIMARY KEY (a);",
+    "COMMENT ON TABLE public.t IS 'U&\"x';",
 ]
 
 
@@ -235,6 +310,7 @@ SUPERUSERS = {
     "CREATE CAST WITHOUT FUNCTION",
     "CREATE ACCESS METHOD",
     "CREATE OPERATOR CLASS",
+    "CREATE TEXT SEARCH with functions of its own",
     "CREATE FOREIGN DATA WRAPPER",
     "ALTER FOREIGN DATA WRAPPER",
     "CREATE EVENT TRIGGER",

@@ -29,6 +29,20 @@ def is_running(pid: int) -> bool:
     return bool(found.stdout.strip()) and not found.stdout.startswith("Z")
 
 
+def test_full_pipe_is_read_at_once_however_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system gives no larger one, waiting for more than it holds would only cost time."""
+    monkeypatch.setattr(process, "PIPE_BYTES", -1)
+    monkeypatch.setattr(process, "NAP_SECONDS", 30)
+    with shell("head -c 300000 /dev/zero; exec sleep 60") as child:
+        time.sleep(1)
+        began = time.monotonic()
+        piece = child.read(1 << 20)
+        child.stop()
+
+    assert piece
+    assert time.monotonic() - began < 20
+
+
 def test_run_returns_what_a_program_said() -> None:
     """Exit status, standard output, standard error."""
     done = run(["/bin/sh", "-c", "echo out; echo err >&2; exit 7"])

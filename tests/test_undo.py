@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from tasks.archive import manifest as manifests
+from tasks.archive.names import manifest_path
 from tests.servers import OWNER
 from tests.support import Database, Databases, Project, blocking
 from tests.test_restore import OTHERS, SHOP, newest
@@ -221,7 +222,7 @@ def test_undo_passes_over_the_safety_dump_of_a_killed_restore(shop: Database, pr
     (kept,) = safety_dumps(project)
     shop.execute("CREATE TABLE public.later AS SELECT 1 AS one")
     (project.dumps / "slow.sql").write_bytes(b"CREATE TABLE public.new (id integer);\n" + SLEEP + END)
-    process = project.popen("db.restore", "--clean", "--yes", "--file=slow.sql")
+    process = project.popen("db.restore", "--clean", "--yes", "--trust", "--file=slow.sql")
     pid = wait_until(shop, "PgSleep")
     os.killpg(process.pid, signal.SIGKILL)
     ended(process)
@@ -234,6 +235,25 @@ def test_undo_passes_over_the_safety_dump_of_a_killed_restore(shop: Database, pr
     assert shop.dump_text() == old
     assert kept in safety_dumps(project)
     assert killed not in safety_dumps(project)
+
+
+def test_safety_dump_of_a_copied_cluster_is_left_alone(shop: Database, project: Project) -> None:
+    """A copy bears the same number, and a transaction of the number that came to nothing: what was committed there."""
+    assert project.use(shop).inv("db.reset", "--yes", "--schema=app", "--schema=public").returncode == 0
+    (path,) = safety_dumps(project)
+    manifest = manifest_path(path)
+    document = json.loads(manifest.read_text(encoding="utf-8"))
+    with shop.connect(autocommit=False) as connection:
+        ((document["transaction"],),) = connection.execute("SELECT pg_current_xact_id()::text").fetchall()
+        connection.rollback()
+    document["source"]["port"] = 1
+    manifest.write_text(json.dumps(document), encoding="utf-8")
+    shop.execute("CREATE TABLE public.t AS SELECT 1 AS a")
+
+    again = project.inv("db.reset", "--yes")
+
+    assert again.returncode == 0, again.stderr
+    assert path in safety_dumps(project)
 
 
 def test_nothing_is_touched_when_there_is_no_pg_dump(shop: Database, project: Project, tmp_path: Path) -> None:

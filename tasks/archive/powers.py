@@ -11,8 +11,11 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from .languages import language, untrusted
 from .lexer import Event, Statement
-from .words import Words, scan, unquote
+from .literals import inserts, selects
+from .statements import qualified
+from .words import Words, scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,27 +37,6 @@ _READ_BY = re.compile(
     rb"SET\s+(?:client_encoding\s*(?:=|TO)\s*'?[A-Za-z0-9_]+'?|standard_conforming_strings\s*(?:=|TO)\s*'?on'?)\s*;\Z",
     re.IGNORECASE,
 )
-# Literals, casts and commas, but no call: possessive, as a hostile text must not make it try every way.
-_LITERALS = rb"(?:[^()'eE]|[eE](?!')|'[^']*+(?:''[^']*+)*+')*+"
-_SELECTS = re.compile(
-    rb"""SELECT\s+(?:
-        (?:pg_catalog\.)?set_config\(\s*'search_path'\s*,\s*'[^']*'\s*,\s*false\s*\)
-        |pg_catalog\.(?:lo_create|lo_open|lowrite|lo_close|lo_unlink)\(%(a)s\)
-        |pg_catalog\.lo_unlink\(oid\)\s+FROM\s+pg_catalog\.pg_largeobject_metadata\s+WHERE\s+oid\s=\s'\d+'
-        |CASE\s+WHEN\s+EXISTS\(SELECT\s1\sFROM\spg_catalog\.pg_largeobject_metadata\sWHERE\soid\s=\s'\d+'\)
-         \s+THEN\s+pg_catalog\.lo_unlink\('\d+'\)\s+END
-        |\*\s+FROM\s+pg_catalog\.pg_restore_(?:relation|attribute)_stats\(%(a)s\)
-        )\s*;\Z"""
-    % {b"a": _LITERALS},
-    re.VERBOSE | re.IGNORECASE,
-)
-_NAME = rb'(?:"(?:[^"]|"")*+"|[^\s".(]+)'
-_VALUES = re.compile(
-    rb"""INSERT\s+INTO\s+%(n)s(?:\.%(n)s)?\s+(?:\((?:[^()"']|"(?:[^"]|"")*+")*+\)\s+)?
-         (?:OVERRIDING\s+(?:SYSTEM|USER)\s+VALUE\s+)?(?:DEFAULT\s+)?VALUES\b"""
-    % {b"n": _NAME},
-    re.IGNORECASE | re.VERBOSE,
-)
 _PLAIN = frozenset(
     {"SETVAL", "TRANSACTION", "DEFAULT PRIVILEGES", "SET SESSION AUTHORIZATION", "SECURITY"}
     | {"REFRESH", "DROP SCHEMA", "DROP EXTENSION", "REPLACE VIEW", "DROP DOMAIN CONSTRAINT"}
@@ -70,6 +52,7 @@ _WITHOUT_SCHEMA = frozenset({"SCHEMA", "LANGUAGE", "FOREIGN", "LARGE"})
 _IN_SCHEMA = frozenset({"TABLE", "SEQUENCE", "FUNCTION", "PROCEDURE", "ROUTINE", "TYPE", "DOMAIN"})
 # What `--clean` takes away of the rest harms nobody who agreed to what follows.
 _GONE = _KINDS | {"FOREIGN", "SERVER", "EVENT", "LANGUAGE", "TRANSFORM", "ACCESS"}
+_OWN_ROWS = "rows for PostgreSQL's own tables"
 _MODIFIERS = ("OR", "REPLACE", "UNLOGGED", "RECURSIVE", "UNIQUE", "TRUSTED", "PROCEDURAL")
 _LONG = {
     "FOREIGN": ("FOREIGN TABLE", "FOREIGN DATA WRAPPER"),
@@ -77,9 +60,10 @@ _LONG = {
     "EVENT": ("EVENT TRIGGER",),
     "ACCESS": ("ACCESS METHOD",),
 }
-# pg_language.lanpltrusted of PostgreSQL's own and of the better known others.
-_TRUSTED = frozenset({"sql", "plpgsql", "plperl", "pltcl", "plv8", "plcoffee", "plls", "pllua", "plrust"})
-_UNTRUSTED_EXTENSION = re.compile(r"pl\w*u|plsh|plr|pljava")
+# What a name may be that is written so, only the server can tell; pg_dump writes none.
+_UNICODE = re.compile(rb'u&"', re.IGNORECASE)
+# Of these, whoever owns one or may change it has what it can do.
+_CALLED = frozenset({"FUNCTION", "PROCEDURE", "ROUTINE", "AGGREGATE"})
 
 
 @dataclass
@@ -116,7 +100,13 @@ def power(event: Statement, action: Action) -> str:
     :param action: What :func:`statements.classify` makes of it.
     """
     verb, text = action.verb, event.text
-    if event.copies or verb in _PLAIN or verb.startswith("COMMENT ON ") or text == b";":
+    if event.copies:
+        return _OWN_ROWS if _systems(*qualified(event.copies)) else ""
+    if _UNICODE.search(text) and _escapes_a_name(text):
+        return "a name in Unicode escapes"
+    if verb == "REPLACE VIEW" and _systems(action.schema, ""):
+        return "CREATE VIEW among PostgreSQL's own"
+    if verb in _PLAIN or verb.startswith("COMMENT ON ") or text == b";":
         return ""
     judge = _JUDGES.get(verb) or _JUDGES.get(verb.partition(" ")[0])
     return judge(text, action) if judge else _other(text)
@@ -132,12 +122,28 @@ def _copy(text: bytes, _: Action) -> str:
     return "COPY … PROGRAM" if b"PROGRAM" in words else "COPY with a file of the server"
 
 
-def _insert(text: bytes, _: Action) -> str:
-    return "" if _VALUES.match(text) else "INSERT of a query"
+def _insert(text: bytes, action: Action) -> str:
+    if _systems(action.schema, action.name):
+        return _OWN_ROWS
+    return "" if inserts(text) else "INSERT of more than literals"
 
 
 def _select(text: bytes, _: Action) -> str:
-    return "" if _SELECTS.match(text) else "SELECT statement"
+    return "" if selects(text) else "SELECT statement"
+
+
+def _systems(schema: str, name: str) -> bool:
+    """Whether something is PostgreSQL's own, which it finds first where no schema is named."""
+    return schema.startswith("pg_") or schema == "information_schema" or (not schema and name.startswith("pg_"))
+
+
+def _escapes_a_name(text: bytes) -> bool:
+    before = [b"", b""]
+    for kind, found in scan(text):
+        if kind == "quoted" and before == [b"u", b"&"]:
+            return True
+        before = [before[1], found.lower()]
+    return False
 
 
 def _set(text: bytes, action: Action) -> str:
@@ -153,10 +159,11 @@ def _grant(text: bytes, _: Action) -> str:
     if not words.seek("ON"):
         return f"{verb} of a role"
     kind = words.word()
-    if kind in _WITHOUT_SCHEMA:
+    if kind in _WITHOUT_SCHEMA - {"SCHEMA"}:
         return ""
-    schema, _name = words.names()
-    common = kind in _IN_SCHEMA and schema not in {"", "pg_catalog", "information_schema"} and _alone(words)
+    schema, name = words.names()
+    own = not _systems(name, "") if kind == "SCHEMA" else kind in _IN_SCHEMA and schema and not _systems(schema, name)
+    common = own and _alone(words)
     return "" if common else f"{verb} on what is not one object of the dump's own"
 
 
@@ -179,25 +186,51 @@ def _drop(text: bytes, _: Action) -> str:
 
 
 def _alter(text: bytes, _: Action) -> str:
-    kind, _words = _kind(text)
-    return "" if kind in _KINDS - {"EXTENSION"} else f"ALTER {kind}"
+    kind, words = _kind(text)
+    if kind not in _KINDS - {"EXTENSION"}:
+        return f"ALTER {kind}"
+    schema, name = _named(kind, words)
+    unknown = kind in _CALLED and not schema
+    return f"ALTER {kind} of PostgreSQL's own" if unknown or _systems(schema, name) else ""
 
 
-def _create(text: bytes, _: Action) -> str:
+def _create(text: bytes, action: Action) -> str:
     kind, words = _kind(text)
     if kind not in _KINDS:
         return f"CREATE {kind}"
+    if action.verb != "CREATE SCHEMA" and _systems(action.schema, ""):
+        return f"CREATE {kind} among PostgreSQL's own"
     if kind in {"FUNCTION", "PROCEDURE"}:
-        return _language(kind, text)
+        return language(kind, text)
     special = _SPECIAL.get(kind)
     return f"CREATE {kind} {special[0]}" if special and special[1](words) else ""
 
 
-def _untrusted(words: Words) -> bool:
+def _named(kind: str, words: Words) -> tuple[str, str]:
+    """Take the name of what is altered; a schema's own counts as one that it lies in."""
+    if kind == "TEXT":
+        words.take()
+        words.take()
+    elif kind in {"OPERATOR", "MATERIALIZED"}:
+        words.skip("CLASS", "FAMILY", "VIEW")
+    if words.skip("IF"):
+        words.skip("EXISTS")
+    words.skip("ONLY")
+    schema, name = words.names()
+    return (name, "") if kind == "SCHEMA" else (schema, name)
+
+
+def _with_more(words: Words) -> bool:
+    """Whether a CREATE SCHEMA goes on behind the schema's name and owner."""
     if words.skip("IF"):
         words.skip("NOT")
         words.skip("EXISTS")
-    return _UNTRUSTED_EXTENSION.fullmatch(words.name()) is not None
+    if not words.skip("AUTHORIZATION"):
+        words.name()
+        words.skip("AUTHORIZATION")
+    if words.peek()[1] != b";":
+        words.name()
+    return words.peek()[1] != b";"
 
 
 def _of_its_own(words: Words) -> bool:
@@ -218,26 +251,17 @@ def _kind(text: bytes) -> tuple[str, Words]:
     return kind if kind.isascii() and kind.isalpha() else "of a kind that pg_dump does not write", words
 
 
-def _language(kind: str, text: bytes) -> str:
-    """Judge the language of a function: the first LANGUAGE outside parentheses and names."""
-    depth, before, wanted = 0, b"", False
-    for sort, found in scan(text):
-        if sort == "sign":
-            depth += {b"(": 1, b")": -1}.get(found, 0)
-        if wanted:
-            name = found[1:-1].decode("latin-1") if sort in {"quoted", "string"} else unquote(found)
-            # Of a string, too, the server lowers nothing: LANGUAGE 'C' is the C of old all the same.
-            return "" if name in _TRUSTED else f"CREATE {kind} in an untrusted language"
-        wanted = sort == "word" and depth == 0 and found.upper() == b"LANGUAGE" and before != b"."
-        before = found
-    return f"CREATE {kind} without its language"
-
-
 _SPECIAL: dict[str, tuple[str, Callable[[Words], bool]]] = {
-    "EXTENSION": ("of an untrusted language", _untrusted),
+    "EXTENSION": ("of an untrusted language", untrusted),
     "TYPE": ("with functions of its own", _of_its_own),
     "CAST": ("WITHOUT FUNCTION", lambda words: words.seek("WITHOUT")),
     "OPERATOR": ("CLASS", lambda words: words.skip("CLASS")),
+    "SCHEMA": ("with more in it", _with_more),
+    "TABLE": ("of a query", lambda words: words.seek("AS")),
+    "TEXT": (
+        "SEARCH with functions of its own",
+        lambda words: words.skip("SEARCH") and words.skip("TEMPLATE", "PARSER"),
+    ),
 }
 _JUDGES: dict[str, Callable[[bytes, Action], str]] = {
     "COPY": _copy,

@@ -9,7 +9,7 @@ from .words import Words, decode, unquote
 
 _FIRST = re.compile(rb"[A-Za-z]+")
 _SETVAL = re.compile(
-    rb"SELECT\s+(?:pg_catalog\.)?setval\(\s*E?'(?P<name>(?:[^']|'')*)'(?:::regclass)?\s*,"
+    rb"SELECT\s+(?:pg_catalog\.)?setval\(\s*(?:E(?![\s\S]*\\))?'(?P<name>(?:[^']|'')*)'(?:::regclass)?\s*,"
     rb"\s*(?P<value>-?\d+)\s*(?:,\s*(?P<called>true|false))?\s*\)\s*;\Z",
     re.IGNORECASE,
 )

@@ -97,6 +97,9 @@ def _finished(settings: Settings, final: Path, wanted: Compression) -> Converted
     if settings.dry or len(others) != 1 or not final.exists():
         return None
     (source,) = others
+    if source.samefile(final):
+        # A link from one name to the other: there is one copy, not two.
+        return None
     manifest = manifests.read(source)
     try:
         (_, content), (file, same) = _sums(source), _sums(final)

@@ -113,6 +113,8 @@ def check(
             f"{dump.path.name} names objects without their schema (as pg_dump before 10.3 did), so nobody can tell "
             f"which schemas --clean has to empty. Nothing was touched. Restore it into an empty database, without it."
         )
+    if clean:
+        _refuse_own(dump)
     if clean and not dump.outline.schemas:
         report.warn("The dump fills no schema, so --clean empties nothing.")
     if not server.superuser and dump.outline.creates_tables:
@@ -123,6 +125,15 @@ def check(
         _tablespaces(connection, dump)
     _locks(connection, dump, goes, clean=clean)
     _version(server, dump, report)
+
+
+def _refuse_own(dump: DumpFile) -> None:
+    for name in dump.outline.schemas:
+        if name.startswith("pg_") or name == "information_schema":
+            raise BadInputError(
+                f"{dump.path.name} creates something in PostgreSQL's own schema {name}, which pg_dump never does and "
+                f"--clean must not empty. Nothing was touched."
+            )
 
 
 def _rights(connection: Connection, server: ServerFacts, filled: Collection[str], *, clean: bool) -> None:

@@ -81,7 +81,7 @@ class Safety:
         if not self.wanted:
             return
         schemas.lock_out_writers(connection, emptied)
-        forget_undone(connection, self.settings, self.server)
+        forget_undone(connection, self.settings, self.server, self.place)
         before = set(names.safety_dumps_in(self.settings.dumps))
         transaction = str(one(connection, "SELECT pg_current_xact_id()::text")[0])
         request = dumping.Request(note=f"before {self.before}", safety=True, place=self.place, transaction=transaction)
@@ -142,15 +142,22 @@ def undone(connection: Connection, server: ServerFacts, path: Path) -> bool:
     return _fate(connection, server, path) in {"aborted", "future"}
 
 
-def forget_undone(connection: Connection, settings: Settings, server: ServerFacts) -> None:
+def forget_undone(connection: Connection, settings: Settings, server: ServerFacts, place: Place) -> None:
     """Remove the safety dumps of what was killed and rolled back, which stand in the way of older ones.
 
     Only where the server says so in as many words: a transaction may still run, and one that the server does not know
-    may have been another's, of a cluster that was copied or set back.
+    may have been another's, of a cluster that was set back. A copy of the cluster bears the same number, and its
+    transactions the same ones too: what was made of another place is left alone.
     """
+    here = {"host": place.host, "port": place.port, "database": place.database}
     for path in names.safety_dumps_in(settings.dumps):
         with contextlib.suppress(BadInputError):
-            if _fate(connection, server, path) == "aborted":
+            manifest = manifests.read(path)
+            if (
+                manifest is not None
+                and here.items() <= manifest.source.items()
+                and _fate(connection, server, path) == "aborted"
+            ):
                 remove(path)
 
 

@@ -30,10 +30,12 @@ TIMEOUTS = (
 )
 
 
-# What changes the meaning of a dump's text, or hides what the server has to say; pg_dump sets none of these.
+# What changes the meaning of a dump's text, or hides what the server has to say. Of these pg_dump sets but the
+# strings, without which a dump is split as if they were on.
 INPUT = {
     "array_nulls": "on",
     "transform_null_equals": "off",
+    "standard_conforming_strings": "on",
     "DateStyle": "ISO, MDY",
     "IntervalStyle": "postgres",
     "session_replication_role": "origin",
