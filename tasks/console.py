@@ -143,13 +143,13 @@ class Reporter:
 
 
 def _share(done: int, total: int, unit: str, seconds: float) -> str:
-    """Say how much is done, of how much, and how fast."""
+    """Say how much is done, of how much, and how fast; a total that was estimated too low is not shown."""
     if not unit:
         return ""
     rate = done / seconds if seconds > 0 else 0.0
     amount = f"{done / 1e6:,.1f} MB" if unit == "bytes" else f"{done:,} {unit}"
     speed = f"{rate / 1e6:,.1f} MB/s" if unit == "bytes" else f"{rate:,.0f} {unit}/s"
-    return f": {amount}" + (f", {min(100, 100 * done // total)} %" if total else "") + f", {speed}"
+    return f": {amount}" + (f", {100 * done // total} %" if 0 < done <= total else "") + f", {speed}"
 
 
 @contextlib.contextmanager
@@ -223,6 +223,8 @@ def _confirm_all(plan: RestorePlan | ResetPlan, lines: Sequence[str], *, yes: bo
     if not dry:
         asked = _asked(f"Type the name of the database to go on ({plan.place.database}): ", plan.far and not name)
         guard.allow(plan.target.label, plan.place, plan.far, name, asked)
+    else:
+        confirm(["Only tried (--dry): nothing was touched."], yes=True)
     # Who has just typed the name has thought about it.
     confirm([], yes=yes or dry or bool(plan.far and not name))
 
@@ -331,8 +333,9 @@ def _table(*columns: str, right: Sequence[str] = (), fixed: str = "") -> Any:
 
 
 def _show(table: Any) -> None:
-    console = _console(stderr=False)
-    console.print(table, soft_wrap=False)
+    """Print a table; of an empty one not even its head."""
+    if table.row_count:
+        _console(stderr=False).print(table, soft_wrap=False)
 
 
 def show_url(settings: Settings) -> None:
@@ -382,11 +385,11 @@ def show_restored(restored: Restored) -> None:
         return
     print_line(
         f"{plan.dump.path.name} is restored into {plan.target.label}: {restored.rows:,} rows in {restored.tables:,} "
-        f"tables, verified and committed in {restored.seconds:.1f} s"
+        f"tables, verified and committed in {restored.seconds:.1f} s{'; then migrated' * plan.request.migrate}"
     )
     _show_saved(restored.saved)
     for reason, count in sorted(restored.left_out.items()):
-        print_line(f"  left out: {reason} ({count})")
+        print_line(f"  left out ({count:,}): {reason}")
     if plan.dump.manifest is None:
         print_line("  not provable: no manifest, so only the dump's own end and row counts vouch for its content")
 
@@ -481,8 +484,8 @@ def show_verified(verified: Verified, *, as_json: bool) -> None:
     if expected is None:
         print_line(f"{verified.target.label}: no restore is remembered for it, so nothing is compared (see --file=).")
     else:
-        since = f", migrated {expected.migrated}" if expected.migrated else ""
-        when = f", restored {expected.restored}{since}" if expected.restored else ""
+        since = f", migrated {_utc(expected.migrated)}" if expected.migrated else ""
+        when = f", restored {_utc(expected.restored)}{since}" if expected.restored else ""
         print_line(f"{verified.target.label} beside {expected.source}{when}")
     table = _table("table", "expected", "found", "", right=("expected", "found"), fixed="table")
     for row in _tables(verified):
@@ -498,7 +501,9 @@ def show_verified(verified: Verified, *, as_json: bool) -> None:
         print_line(f"Wrong in itself: {ill.what}. Mend it: {ill.remedy}")
     if expected is not None:
         count = len(verified.differences)
-        print_line("Everything agrees." if not count else f"{count} difference{'s' if count > 1 else ''} found.")
+        # A dump without a manifest says nothing that objects could be compared with.
+        agrees = "Everything agrees." if expected.state.objects else "Rows and sequences agree; no manifest tells more."
+        print_line(agrees if not count else f"{count} difference{'s' if count > 1 else ''} found.")
 
 
 def _tables(verified: Verified) -> list[dict[str, Any]]:
@@ -515,7 +520,7 @@ def _tables(verified: Verified) -> list[dict[str, Any]]:
         elif expected is None:
             mark = ""
         elif want is None:
-            mark = "rows left out" if ".".join(key) in expected.excluded else "not in the dump"
+            mark = "rows left out" if ".".join(key) in expected.excluded else f"not in {expected.kind}"
         else:
             mark = f"{dumped[key]:,} in the dump" if dumped.get(key, want) != want else "same"
         rows.append({"name": ".".join(key), "expected": want, "found": have, "same": same, "mark": mark})
@@ -542,6 +547,11 @@ def _show_health(verified: Verified) -> None:
     for each in health.migrations:
         table.add_row(each.name, each.state, _time(each.finished), *[_time(each.rolled_back)] * len(undone))
     _show(table)
+
+
+def _utc(iso: str) -> str:
+    """Write a record's time, which is in UTC, as the tables write theirs."""
+    return f"{iso[:19].replace('T', ' ')} UTC"
 
 
 def _time(when: Any) -> str:

@@ -225,7 +225,7 @@ def undo(
     no_backup: bool = False,
     url_env: str | None = None,
 ) -> None:
-    """Bring back what the database held before the last clean restore, reset or undo."""
+    """Bring back what the database held before the last restore over it, reset or undo."""
     from .flows import undoing
 
     loaded = _load(ctx, url_env)

@@ -1,6 +1,7 @@
 """Two live databases side by side, without any dump."""
 
 import json
+import re
 from collections.abc import Callable
 
 import pytest
@@ -34,6 +35,17 @@ def test_two_equal_databases_agree(options: tuple[str, ...], pair: tuple[Databas
     assert f"beside {pair[1].name} at 127.0.0.1" in result.stdout
     assert "Everything agrees." in result.stdout
     assert "app.item" in result.stdout
+
+
+def test_what_the_other_lacks_is_said_of_the_other(pair: tuple[Database, Database], project: Project) -> None:
+    """No dump is spoken of where there is none."""
+    pair[0].execute("CREATE TABLE app.later (id int)")
+
+    result = project.inv("db.verify", OTHER)
+
+    assert result.returncode == 6
+    assert re.search(r"app\.later +- +0 +not in the other", result.stdout)
+    assert "the dump" not in result.stdout
 
 
 DIFFERENT = {

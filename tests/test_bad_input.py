@@ -161,7 +161,9 @@ FLAGS = {
     "other form of the file": Row(RESTORE, 2, "but there is given.sql.gz", files={f"{FILE}.gz": PACKED}),
     "empty confirmation": Row(f"{RESTORE} --confirm=", 2, "--confirm= is empty", files={FILE: GOOD}),
     "schema that is not there": Row("db.reset --yes --schema=nowhere", 2, "nowhere"),
-    "schema of the system": Row("db.reset --yes --schema=pg_catalog", 2, "PostgreSQL's own schema can't be emptied"),
+    "schema of the system": Row(
+        "db.reset --yes --schema=pg_catalog", 2, "pg_catalog can't be emptied: it is PostgreSQL's own"
+    ),
     "nothing to undo": Row("db.undo --yes", 2, "There is no safety dump"),
     "other database that is not set": Row("db.verify --against-url-env=NOT_SET", 2, "NOT_SET is set neither in"),
     "dump to verify": Row("db.verify --file=nowhere.sql", 2, "There is no dump"),

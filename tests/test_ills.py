@@ -157,6 +157,12 @@ CASES: dict[str, tuple[list[str], str, str, list[str]]] = {
         "ANALYZE public.t;",
         [],
     ),
+    "no statistics of many": (
+        [f"CREATE TABLE t{number} AS SELECT 1 AS n" for number in range(5)],
+        "5 tables have no statistics (public.t0, public.t1, public.t2 and 2 more)",
+        "ANALYZE;",
+        [],
+    ),
     "an index that was built counts, but gathers no statistics": (
         ["CREATE TABLE t AS SELECT generate_series(1, 99) AS n", "CREATE INDEX ON t (n)"],
         "table public.t has no statistics",

@@ -110,6 +110,7 @@ def test_reset_touches_nothing_when_it_is_a_dry_run(database: Database, project:
 
     assert result.returncode == 0
     assert "Goes: all in public: 1 tables" in result.stderr
+    assert "Only tried (--dry): nothing was touched." in result.stderr
     assert database.dump_text() == before
 
 

@@ -133,6 +133,7 @@ def test_no_bar_is_drawn_into_what_the_migration_says(database: Database, projec
 
     _, _, rest = said.partition("begun")
     assert code == 0, said
+    assert "; then migrated" in rest
     assert rest.startswith("\r\nhalf way\r\nfinished\r\n")
 
 
@@ -152,6 +153,14 @@ def test_bar_is_one_line(width: int, encoding: str) -> None:
     assert len(line) <= width
     assert "1,234.5 MB/s" in line
     assert line.rstrip().endswith("0:00:00")
+
+
+def test_a_share_of_a_total_that_was_too_low_is_not_shown() -> None:
+    """Before ANALYZE the server knows of few rows; what goes on is not said to be done."""
+    low, reached = console._share(70, 50, "rows", 1), console._share(50, 50, "rows", 1)
+
+    assert low == ": 70 rows, 70 rows/s"
+    assert reached == ": 50 rows, 100 %, 50 rows/s"
 
 
 def test_speed_is_that_of_the_phase() -> None:

@@ -1,6 +1,7 @@
 """Verify tells whether a database still holds what its dump held."""
 
 import json
+import re
 import signal
 from typing import Any
 
@@ -68,12 +69,32 @@ def test_verify_ends_in_6_when_something_differs(
 
 def test_verify_is_no_difference_when_a_table_came_later(restored: Database, project: Project) -> None:
     """What the dump does not know is shown as such."""
-    restored.execute("CREATE TABLE app.later AS SELECT 1 AS n")
+    restored.execute("CREATE TABLE app.later AS SELECT 1 AS n; CREATE VIEW app.seen AS SELECT 1 AS n")
 
     result = project.inv("db.verify")
 
     assert result.returncode == 0
     assert "not in the dump" in result.stdout
+    assert "view app.seen: expected nothing, found what is not in the dump" in result.stdout
+
+
+def test_verify_says_what_it_could_not_compare(restored: Database, project: Project) -> None:
+    """A dump without a manifest tells rows and sequences, and so nothing of objects agrees."""
+    write(project, "foreign.sql", pg_dump(restored))
+
+    result = project.inv("db.verify", "--file=foreign.sql")
+
+    assert result.returncode == 0, result.stderr
+    assert "Rows and sequences agree; no manifest tells more." in result.stdout
+    assert "Everything agrees" not in result.stdout
+
+
+@pytest.mark.usefixtures("restored")
+def test_verify_tells_times_as_its_tables_do(project: Project) -> None:
+    """When the dump was restored stands there for people: date, time and UTC."""
+    first, *_ = project.inv("db.verify").stdout.splitlines()
+
+    assert re.search(r", restored \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC$", first)
 
 
 def test_verify_prints_json_when_programs_ask(restored: Database, project: Project) -> None:

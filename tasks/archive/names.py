@@ -147,7 +147,9 @@ def place(value: str, dumps: Path, cwd: Path) -> Path:
         missing = path.parent != dumps and not path.parent.is_dir()
         others = siblings(path)
     if missing:
-        raise BadInputError(f"The folder of {value!r} does not exist.")
+        raise BadInputError(
+            f"The folder of {value!r} does not exist. Make it first, or name another. Nothing was written."
+        )
     for other in others:
         raise BadInputError(f"{other.name} exists already, and a dump never overwrites one. Choose another name.")
     return path

@@ -20,7 +20,7 @@ _HEADS: tuple[tuple[bytes, str], ...] = (
     (b"BZh", "compressed with bzip2: expand it first (bunzip2)"),
     (b"\xfd7zXZ\x00", "compressed with xz: expand it first (unxz)"),
     (b"\x04\x22\x4d\x18", "compressed with lz4: expand it first (unlz4)"),
-    (b"toc.dat\x00", "an archive in tar format: turn it into text first (pg_restore --file=dump.sql)"),
+    (b"toc.dat\x00", "an archive in tar format: turn it into text first (pg_restore --file=dump.sql ARCHIVE.tar)"),
     (b"SQLite format 3\x00", "a database of SQLite, not a dump of PostgreSQL"),
     (b"-- MySQL dump", "a dump of MySQL, not of PostgreSQL"),
     (b"-- MariaDB dump", "a dump of MariaDB, not of PostgreSQL"),

@@ -93,7 +93,7 @@ def _objects(expected: State, found: State, schemas: Collection[str]) -> Iterato
     same_major, filled, extra = expected.major == found.major, schemas_of(expected), dict[str, list[str]]()
     for each in objects.compare(expected.objects, found.objects, same_major=same_major):
         if each.what == "extra" and schema_of(each.name) in schemas:
-            yield Line(each.kind, each.name, "nothing", "one that is not in the dump", True)
+            yield Line(each.kind, each.name, "nothing", "one that should not be there", True)
         elif each.what == "extra":
             if (schema := schema_of(each.name)) and schema in filled:
                 extra.setdefault(each.kind, []).append(each.name)
@@ -101,7 +101,7 @@ def _objects(expected: State, found: State, schemas: Collection[str]) -> Iterato
             what = "missing" if each.what == "missing" else "another definition"
             yield Line(each.kind, each.name, "as in the dump", what, True)
     for kind, names in extra.items():
-        yield Line(kind, _some(names), "nothing", "not in the dump", False)
+        yield Line(kind, _some(names), "nothing", "what is not in the dump", False)
 
 
 def _told(expected: State, found: State) -> Iterator[Line]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..settings import Settings
     from .dumpfile import DumpFile
     from .report import Report
+    from .restoring import Request
 
 # What Prisma looks at: ordinary tables, partitions among them, but none of PostGIS's own.
 _FILLED = """
@@ -150,29 +151,28 @@ def before_restore(
     target: Target,
     connection: Connection,
     dump: DumpFile,
-    *,
-    clean: bool,
-    refuse: bool,
+    request: Request,
     report: Report,
 ) -> None:
     """Say what a deploy would meet after a restore of this dump.
 
-    :param refuse: Refuse where something would stop it, instead of a warning.
+    :param request: Where it is strict or migrates, what would stop the deploy is refused, and no mere warning.
     :raises BadInputError: Something would; nothing was touched.
     """
     found = _looked_for(settings, target, report)
     if found is None or dump.histories is None:
         return
-    rows, filled = _afterwards(connection, found, dump, clean=clean)
+    rows, filled = _afterwards(connection, found, dump, clean=request.clean)
     findings = migrations.foresee(found.disk, rows, filled=filled, prisma=found.typed)
     for finding in findings:
         words = f"After this restore no migration could be applied. {finding}" if finding.fatal else str(finding)
-        if finding.fatal and refuse:
+        if finding.fatal and (request.strict or request.migrate):
             raise BadInputError(f"{words} Nothing was touched.")
         report.warn(words)
     waiting = migrations.pending(found.disk, rows)
     if waiting and not any(finding.fatal for finding in findings):
-        report.step(f"Pending after this restore, for `inv db.migrate`: {migrations.names(waiting)}.")
+        whose = "applied in the same step" if request.migrate else "for `inv db.migrate`"
+        report.step(f"Pending after this restore, {whose}: {migrations.names(waiting)}.")
 
 
 def _afterwards(

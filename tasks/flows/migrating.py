@@ -149,7 +149,7 @@ def _way_back(settings: Settings) -> str:
     """Tell how to go back, where there is something to go back to."""
     with contextlib.suppress(TaskError):
         if undoing.newest(settings) is not None:
-            return " `inv db.undo` brings back what was there before the last clean restore or reset."
+            return " `inv db.undo` brings back what was there before the last restore or reset."
     return ""
 
 

@@ -67,7 +67,7 @@ def place(settings: Settings, file: str, compression: Compression | None) -> Pla
     if compression not in {None, named}:
         raise BadInputError(
             f"--file={file} and the compression that was asked for do not go together: the name's end says "
-            f"how a dump is compressed."
+            f"how a dump is compressed. Leave the flag out, or change the name. Nothing was written."
         )
     return Place(path, named, path.parent)
 

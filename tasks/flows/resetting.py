@@ -60,9 +60,10 @@ def plan(settings: Settings, names: Sequence[str], *, backup: bool = True, disco
         place = guard.place(connection, server)
         guard.refuse_protected(settings, target, place)
         missing = [name for name in wanted if name not in schemas.existing(connection, wanted)]
-        if missing or any(name.startswith("pg_") or name == "information_schema" for name in wanted):
-            name = missing[0] if missing else "PostgreSQL's own schema"
-            raise BadInputError(f"{name} can't be emptied: {target.label} has no such schema. Nothing was touched.")
+        own = [name for name in wanted if name.startswith("pg_") or name == "information_schema"]
+        if missing or own:
+            why = f"{target.label} has no such schema" if missing else "it is PostgreSQL's own"
+            raise BadInputError(f"{(missing or own)[0]} can't be emptied: {why}. Nothing was touched.")
         schemas.refuse_dependents(connection, wanted)
         goes = schemas.content(connection, wanted, locked=disconnect)
         preflight.room_for_locks(connection, goes.locks)

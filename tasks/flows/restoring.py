@@ -152,10 +152,7 @@ def plan(settings: Settings, request: Request, report: Report, *, target: Target
             preflight.warn_of_event_triggers(connection, server, dump, report)
         stays = tuple(schemas.others(connection, emptied))
         if foreseen:
-            refuse = request.strict or request.migrate
-            foresight.before_restore(
-                settings, target, connection, dump, clean=request.clean, refuse=refuse, report=report
-            )
+            foresight.before_restore(settings, target, connection, dump, request, report)
         loses = saving.wanted(connection, replaced, large_objects=dump.outline.large_objects)
     saves = (loses and request.backup and settings.backup > 0) or request.migrate
     if saves:

@@ -1,4 +1,4 @@
-"""Undo: bring back what a database held before the last clean restore, reset or undo."""
+"""Undo: bring back what a database held before the last restore over it, reset or undo."""
 
 from __future__ import annotations
 

@@ -49,6 +49,7 @@ class Expected:
     :ivar dumped: Rows in the dump itself, where a migration of ours came after it.
     :ivar schemas: The schemas that should hold nothing else.
     :ivar excluded: Tables whose rows the dump leaves out.
+    :ivar kind: What the source is, in words.
     """
 
     source: str
@@ -58,6 +59,7 @@ class Expected:
     dumped: dict[Key, int] | None = None
     schemas: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
+    kind: str = "the dump"
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def _of_database(settings: Settings, request: Request, report: Report) -> Expect
     ):
         summed = [table.key for table in facts.tables(connection)] if request.checksums else []
         found = state.read(connection, summed=summed)
-    return Expected(other.label, found)
+    return Expected(other.label, found, kind="the other")
 
 
 def _of_record(settings: Settings, target: Target, server: ServerFacts) -> Expected | None:

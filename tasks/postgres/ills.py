@@ -20,6 +20,7 @@ _OURS = """
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
                     WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
 """
+_SHOWN = 3
 # A sequence feeds a column that it belongs to (serial, identity) or whose default is its next value and no more.
 _FEEDS = f"""
 SELECT DISTINCT sn.nspname, s.relname, n.nspname, c.relname, a.attname, q.seqmax
@@ -140,5 +141,11 @@ def _without_statistics(connection: Connection) -> Iterator[Ill]:
         f" AND (n.nspname, c.relname) NOT IN (SELECT s.schemaname, s.tablename FROM pg_catalog.pg_stats s) {_OURS}"
         " ORDER BY 1"
     )
-    for (name,) in rows:
+    names = [str(name) for (name,) in rows]
+    if len(names) > _SHOWN:
+        # After a load it is all of them, and one command mends it.
+        shown = f"{', '.join(names[:_SHOWN])} and {len(names) - _SHOWN:,} more"
+        yield Ill(f"{len(names):,} tables have no statistics ({shown})", "ANALYZE;")
+        return
+    for name in names:
         yield Ill(f"table {name} has no statistics", f"ANALYZE {name};")
