@@ -203,7 +203,7 @@ def _alter(words: Words) -> Action:  # noqa: PLR0911 - a table of cases
         return Action("ALTER")
     while words.seek("OWNER", "ADD"):
         if words.skip("TO"):
-            return Action("OWNER", *(names if kind in _RELATIONS else ()), roles=words.roles())
+            return Action("OWNER", *(names if kind in _RELATIONS else ("", "")), words.roles())
         if words.skip("GENERATED"):
             return Action("ALTER", name="IDENTITY")
         if words.skip("CONSTRAINT"):
@@ -234,7 +234,7 @@ def _grant(words: Words) -> Action:
             named = words.names()
             # Of several each may be somebody else's.
             on = on if words.peek()[1] == b"," else named
-    return Action(verb, *on, roles=words.roles() if words.seek("TO", "FROM") else ())
+    return Action(verb, *on, words.roles() if words.seek("TO", "FROM") else ())
 
 
 def _comment(words: Words) -> Action:
