@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from unittest import mock
+
+import psycopg
 
 from tasks.errors import TaskError
 from tasks.flows import dumping, preflight, restoring
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 
 # Enough for several in one transaction of the tests' own, also on a server with few locks.
 _BATCH = 20
+_FEW = 100
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,18 @@ def around(server: Server, project: Project, shape: str, counts: Sequence[int]) 
             fill(database, shape, range(made, count))
             made = count
             yield count, _tried(project, database, f"{shape}{count}.sql")
+            _let_go(server)
+
+
+def _let_go(server: Server) -> None:
+    """Wait until a session that was rolled back has given its locks back: before that nobody may come in."""
+    for _ in range(600):
+        with contextlib.suppress(psycopg.OperationalError), server.connect() as connection:
+            row = connection.execute("SELECT count(*) FROM pg_locks WHERE pid <> pg_backend_pid()").fetchone()
+            if row is not None and row[0] < _FEW:
+                return
+        time.sleep(0.1)
+    raise TimeoutError
 
 
 def _tried(project: Project, database: Database, name: str) -> Tried:
