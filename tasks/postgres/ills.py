@@ -114,7 +114,7 @@ def _behind(connection: Connection, sequences: Mapping[Key, tuple[int, bool]]) -
         with locks_let_go(connection):
             rows = connection.execute(sql.SQL(" UNION ALL ").join(parts)).fetchall()
         for at, value in rows:
-            schema, name, _, table, column, _ = batch[at]
+            schema, name, _, table, column, _ = (str(each) for each in batch[at])
             if value is not None and value > largest.get((schema, name), (value - 1, ""))[0]:
                 largest[schema, name] = value, f"{table}.{column}"
     for key, (value, where) in largest.items():
