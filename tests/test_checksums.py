@@ -20,10 +20,11 @@ Rows = Sequence[Row]
 def sums(connection: Connection) -> dict[str, tuple[int, str]]:
     """Count and sum every table, pinned as the flows do it."""
     objects.pin(connection)
-    return {
-        ".".join(table.key): (rows, total)
-        for table, rows, total in checksums.read(connection, facts.tables(connection))
-    }
+    with connection.transaction():
+        return {
+            ".".join(table.key): (rows, total)
+            for table, rows, total in checksums.read(connection, facts.tables(connection))
+        }
 
 
 def sums_of(database: Database) -> dict[str, tuple[int, str]]:

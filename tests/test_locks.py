@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tasks.errors import BadInputError, WorkError
-from tasks.flows import dumping, resetting, restoring
+from tasks.flows import dumping, preflight, resetting, restoring, verifying
 from tasks.flows.report import Silence
 from tasks.postgres import committing, locks
+from tests.locks import fill
 from tests.servers import Server
 from tests.support import Database, Databases, Project
 from tests.test_dump import Said
@@ -18,10 +19,17 @@ from tests.test_restore import restore, settings_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tasks.postgres.session import Connection
+
 _HELD = b"""
 SELECT count(*) FROM (SELECT DISTINCT locktype, database, relation, classid, objid, objsubid
   FROM pg_catalog.pg_locks WHERE pid = pg_catalog.pg_backend_pid() AND NOT fastpath) each
 """
+# Tables of a model, and tables with a key, for 10 locks of each process and 40 connections.
+_LET_THROUGH = 28
+_TOO_MANY = 120
+_MANY = 800
+_MORE = 1100
 # What Prisma makes of a model with a relation: a key, a sequence, a foreign key, an index, texts.
 _MODEL = """
 CREATE TABLE public.t{i} (id serial PRIMARY KEY, name text NOT NULL, parent integer REFERENCES public.t{i},
@@ -41,19 +49,18 @@ def models(database: Database, numbers: range) -> None:
 def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Return what the preflight of the last restore expected, and what the server held before COMMIT."""
     found: dict[str, int] = {}
-    ask, commit = locks.ask, committing.commit
+    look, commit = preflight.room_for_locks, committing.commit
 
-    def asked(*arguments: Any) -> locks.Locks:
-        answer = ask(*arguments)
-        found["expected"] = answer.needed
-        return answer
+    def looked(connection: Connection, needed: int) -> None:
+        found["expected"] = locks.ask(connection, needed).needed
+        look(connection, needed)
 
     def committed(wire: Any, *arguments: Any) -> None:
         ((held,),) = wire.ask(_HELD)
         found["held"] = int(held)
         commit(wire, *arguments)
 
-    monkeypatch.setattr(locks, "ask", asked)
+    monkeypatch.setattr(preflight, "room_for_locks", looked)
     monkeypatch.setattr(committing, "commit", committed)
     return found
 
@@ -78,48 +85,57 @@ def small_server(server: Server) -> Iterator[Server]:
     """Return a server of this test's own with few locks, all else being as it is by default."""
     own = Server.launch(server.major, server.bin_dir)
     try:
-        own.stop()
-        with (own.data_dir / "postgresql.conf").open("a") as file:
-            file.write("max_locks_per_transaction = 10\nmax_connections = 100\n")
-        own.start()
+        allow(own, 10)
         yield own
     finally:
         own.close()
 
 
+def allow(server: Server, locks_per_transaction: int | str) -> None:
+    """Restart a server with another `max_locks_per_transaction`."""
+    server.stop()
+    with (server.data_dir / "postgresql.conf").open("a") as file:
+        file.write(f"max_connections = 40\nmax_locks_per_transaction = {locks_per_transaction}\n")
+    server.start()
+
+
+def value_of(sentence: str) -> str:
+    """Read the value to set."""
+    return sentence.partition("max_locks_per_transaction to ")[2].split()[0]
+
+
 @pytest.mark.majors(14, 18)
-def test_the_edge_is_foreseen(
+def test_what_has_no_room_is_foreseen_and_the_value_to_set_is_enough(
     small_server: Server, project: Project, monkeypatch: pytest.MonkeyPatch, counted: dict[str, int]
 ) -> None:
-    """What the preflight lets through is restored, and what it refuses would soon run out of locks."""
+    """What is let through is restored; what is refused would run out of locks, but not with the value that is named."""
     with Databases(small_server) as databases:
         database = databases()
-        failure, last_yes, first_failure, made = "", 0, 0, 0
-        for count in range(56, 128, 8):
-            models(database, range(made, count))
-            made = count
-            said = Said()
-            dumped = dumping.dump(settings_of(project, database), dumping.Request(), said)
-            assert dumped is not None
-            refusal = _refusal(project, database, dumped)
-            assert bool(refusal) == any("could not restore the dump over" in line for line in said.warnings)
-            if not refusal:
-                last_yes = count
-                assert counted["held"] > count * 20
-                continue
-            assert "max_locks_per_transaction to" in refusal
-            with monkeypatch.context() as patched:
-                patched.setattr(locks, "ask", lambda *_: locks.Locks(0, 1, 1))
-                failure = _refusal(project, database, dumped)
-            if failure:
-                first_failure = count
-                break
+        settings = settings_of(project, database)
+        models(database, range(_LET_THROUGH))
+        said = Said()
+        dumped = dumping.dump(settings, dumping.Request(), said)
+        assert dumped is not None
+        assert said.warnings == []
+        assert _refusal(project, database, dumped) == ""
+        assert counted["held"] > _LET_THROUGH * 20
+        models(database, range(_LET_THROUGH, _TOO_MANY))
 
-    assert "out of shared memory" in failure
-    assert "as it was" in failure
-    assert 0 < last_yes < first_failure
-    # With so few locks the server has more to spare than with its defaults, which docs/compatibility.md has.
-    assert last_yes >= first_failure * 0.5
+        dumped = dumping.dump(settings, dumping.Request(), said)
+
+        assert dumped is not None
+        assert any("could not restore the dump over" in line for line in said.warnings)
+        with pytest.raises(BadInputError, match=r"max_locks_per_transaction.*Nothing was touched"):
+            resetting.plan(settings, ["public"])
+        refused = _refusal(project, database, dumped)
+        assert "Nothing was touched" in refused
+        with monkeypatch.context() as patched:
+            patched.setattr(preflight, "room_for_locks", lambda *_: None)
+            failure = _refusal(project, database, dumped)
+        assert "out of shared memory" in failure
+        assert "as it was" in failure
+        allow(small_server, value_of(refused))
+        assert restore(project, database, dumped.path, clean=True).tables == _TOO_MANY
 
 
 def _refusal(project: Project, database: Database, dumped: dumping.Dumped) -> str:
@@ -133,25 +149,25 @@ def _refusal(project: Project, database: Database, dumped: dumping.Dumped) -> st
     return ""
 
 
-def test_the_value_to_set_is_enough(small_server: Server, project: Project) -> None:
-    """A server that is set to what the sentence names takes the restore; a reset is refused in the same words."""
+def test_thousands_of_tables_are_dumped_and_verified(small_server: Server, project: Project) -> None:
+    """Neither indexes nor parallel workers use up the locks; where there are too few, the value to set is enough.
+
+    What 5,000 tables are to a server with the defaults, some hundreds are to this one.
+    """
     with Databases(small_server) as databases:
         database = databases()
-        models(database, range(200))
         settings = settings_of(project, database)
-        dumped = dumping.dump(settings, dumping.Request(), Silence())
+        fill(database, "plain", range(_MANY))
+
+        dumped = dumping.dump(settings, dumping.Request(file="many.sql"), Silence())
+        verified = verifying.verify(settings, verifying.Request(file="many.sql"), Silence())
+
         assert dumped is not None
-        with pytest.raises(BadInputError, match=r"Nothing was touched") as reset:
-            resetting.plan(settings, ["public"])
-        with pytest.raises(BadInputError) as refused:
-            restore(project, database, dumped.path, clean=True)
-        value = str(refused.value).partition("max_locks_per_transaction to ")[2].split()[0]
-        small_server.stop()
-        with (small_server.data_dir / "postgresql.conf").open("a") as file:
-            file.write(f"max_locks_per_transaction = {value}\n")
-        small_server.start()
-
-        restored = restore(project, database, dumped.path, clean=True)
-
-    assert "max_locks_per_transaction" in str(reset.value)
-    assert restored.tables == 200
+        assert (len(dumped.manifest.tables), verified.lines) == (_MANY, ())
+        fill(database, "plain", range(_MANY, _MORE))
+        with pytest.raises(WorkError, match=r"no room for locks on .* tables\. No dump was written\.") as refused:
+            dumping.dump(settings, dumping.Request(file="more.sql"), Silence())
+        assert [path.name for path in project.dumps.glob("more*")] == []
+        allow(small_server, value_of(str(refused.value)))
+        assert dumping.dump(settings, dumping.Request(file="more.sql"), Silence()) is not None
+        assert verifying.verify(settings, verifying.Request(file="more.sql"), Silence()).lines == ()

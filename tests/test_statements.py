@@ -83,8 +83,8 @@ CLASSIFIED: dict[bytes, Action] = {
     b"DROP DATABASE d;": Action("DROP DATABASE", name="d"),
     b"DROP TABLE IF EXISTS app.t;": Action("DROP"),
     # Owners, privileges
-    b"ALTER TABLE app.t OWNER TO owner;": Action("OWNER", roles=("owner",)),
-    b'ALTER TABLE app.owner OWNER TO "R ""x"", y";': Action("OWNER", roles=('R "x", y',)),
+    b"ALTER TABLE app.t OWNER TO owner;": Action("OWNER", "app", "t", roles=("owner",)),
+    b'ALTER TABLE app.owner OWNER TO "R ""x"", y";': Action("OWNER", "app", "owner", roles=('R "x", y',)),
     b'ALTER FUNCTION app."odd OWNER TO x"(a integer) OWNER TO reader;': Action("OWNER", roles=("reader",)),
     b"ALTER OPERATOR app.<<< (a, b) OWNER TO reader;": Action("OWNER", roles=("reader",)),
     b"ALTER LARGE OBJECT 1 OWNER TO reader;": Action("OWNER", roles=("reader",)),
@@ -97,8 +97,10 @@ CLASSIFIED: dict[bytes, Action] = {
     ),
     b"ALTER TABLE app.t ALTER COLUMN a ADD GENERATED ALWAYS AS IDENTITY ();": Action("ALTER", name="IDENTITY"),
     b"ALTER TABLE app.t ALTER COLUMN a SET DEFAULT 'OWNER TO x';": Action("ALTER"),
-    b"GRANT SELECT(id,email),UPDATE(mood) ON TABLE app.t TO reader;": Action("GRANT", roles=("reader",)),
-    b'GRANT ALL ON TABLE app."TO x" TO a,PUBLIC,"b c" WITH GRANT OPTION;': Action("GRANT", roles=("a", "b c")),
+    b"GRANT SELECT(id,email),UPDATE(mood) ON TABLE app.t TO reader;": Action("GRANT", "app", "t", roles=("reader",)),
+    b'GRANT ALL ON TABLE app."TO x" TO a,PUBLIC,"b c" WITH GRANT OPTION;': Action("GRANT", "app", "TO x", ("a", "b c")),
+    b"GRANT SELECT ON TABLE app.t, app.u TO reader;": Action("GRANT", roles=("reader",)),
+    b"GRANT USAGE ON SEQUENCE app.s TO reader;": Action("GRANT", "app", "s", roles=("reader",)),
     b"REVOKE GRANT OPTION FOR ALL ON FUNCTION app.f(a text) FROM PUBLIC;": Action("GRANT"),
     b"GRANT USAGE ON SCHEMA app TO GROUP reader;": Action("GRANT ON SCHEMA", name="app", roles=("reader",)),
     b"ALTER DEFAULT PRIVILEGES FOR ROLE o IN SCHEMA s GRANT SELECT ON TABLES TO r;": Action(

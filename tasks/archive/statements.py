@@ -33,6 +33,7 @@ _IN_SCHEMA = frozenset(
     | {"COLLATION", "CONVERSION", "STATISTICS", "OPERATOR", "OPERATOR CLASS", "OPERATOR FAMILY"}
     | {"TEXT SEARCH CONFIGURATION", "TEXT SEARCH DICTIONARY", "TEXT SEARCH PARSER", "TEXT SEARCH TEMPLATE"}
 )
+_RELATIONS = frozenset({"TABLE", "VIEW", "MATERIALIZED", "SEQUENCE"})
 _TWO_WORDS = frozenset({"FOREIGN", "OPERATOR", "TEXT", "EVENT", "USER", "UNIQUE", "ACCESS", "CONSTRAINT"})
 _SECOND_WORDS = ("TABLE", "DATA", "VIEW", "CLASS", "FAMILY", "TRIGGER", "OBJECT", "LANGUAGE", "METHOD")
 
@@ -202,7 +203,7 @@ def _alter(words: Words) -> Action:  # noqa: PLR0911 - a table of cases
         return Action("ALTER")
     while words.seek("OWNER", "ADD"):
         if words.skip("TO"):
-            return Action("OWNER", roles=words.roles())
+            return Action("OWNER", *(names if kind in _RELATIONS else ("", "")), words.roles())
         if words.skip("GENERATED"):
             return Action("ALTER", name="IDENTITY")
         if words.skip("CONSTRAINT"):
@@ -225,11 +226,15 @@ def _rest_of_kind(words: Words, kind: str) -> None:
 
 def _grant(words: Words) -> Action:
     words.take()
-    schema = ""
-    if words.seek("ON") and words.skip("SCHEMA"):
-        schema = words.name()
-    verb = "GRANT ON SCHEMA" if schema else "GRANT"
-    return Action(verb, name=schema, roles=words.roles() if words.seek("TO", "FROM") else ())
+    verb, on = "GRANT", ("", "")
+    if words.seek("ON"):
+        if words.skip("SCHEMA"):
+            verb, on = "GRANT ON SCHEMA", ("", words.name())
+        elif words.skip("TABLE", "SEQUENCE"):
+            named = words.names()
+            # Of several each may be somebody else's.
+            on = on if words.peek()[1] == b"," else named
+    return Action(verb, *on, words.roles() if words.seek("TO", "FROM") else ())
 
 
 def _comment(words: Words) -> Action:

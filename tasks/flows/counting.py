@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import psycopg
 
 from ..errors import ServerError
-from ..postgres import facts, health, state
+from ..postgres import facts, health, locks, state
 from ..postgres.session import translated
 
 if TYPE_CHECKING:
@@ -17,11 +17,6 @@ if TYPE_CHECKING:
 
     from ..postgres.session import Connection
     from ..postgres.target import Target
-
-
-# Each worker of a parallel query takes every lock of its statement once more. With thousands of tables pg_dump and this
-# session fill most of the server's table of locks, and no single table is so large that it needs help.
-_PARALLEL_UP_TO = 1000
 
 
 class MovedError(ServerError):
@@ -98,10 +93,11 @@ class Counting(threading.Thread):
     def run(self) -> None:
         """Lock, look whether the tables are still the snapshot's, count."""
         try:
-            with translated("Counting the rows at the server failed, no dump was written", self._target):
+            with (
+                translated("Counting the rows at the server failed, no dump was written", self._target),
+                locks.enough(self._connection, len(self._tables), "No dump was written."),
+            ):
                 facts.lock(self._connection, self._tables)
-                if len(self._tables) > _PARALLEL_UP_TO:
-                    self._connection.execute("SET LOCAL max_parallel_workers_per_gather = 0")
                 self.look()
                 history = health.history(self._connection, (self._target.schema if self._target else None) or "public")
                 self._found = state.of_tables(self._connection, self._tables, self._summed), history

@@ -364,12 +364,19 @@ class _Work:
         said = self.target.scrub(child.said)
         if _timed_out(said):
             return self._waited()
+        if locks.SETTING in said:
+            return self._out_of_locks()
         if code == 0:
             return _not_whole(otherwise)
         what = _last_error(said) or f"exit status {code}"
         # A snapshot lives in one server alone.
         hint = " A pooler or a proxy leads to several servers: use the direct URL." if "snapshot" in what else ""
         return WorkError(f"pg_dump failed: {what}. No dump was written; the database was only read.{hint}")
+
+    def _out_of_locks(self) -> WorkError:
+        with connected(self.target) as other, translated("pg_dump ran out of locks, and no dump was written"):
+            tables = len(facts.tables(other))
+            return locks.spent(locks.of_reading(other, tables), tables, "No dump was written.")
 
     def _source(self) -> dict[str, object]:
         info = self.connection.info

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from . import facts
+from .session import locks_let_go
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -36,10 +39,12 @@ def read(connection: Connection, tables: Sequence[Table]) -> Iterator[tuple[Tabl
     """
     columns = dict(_columns(connection, tables))
     text = _in_utf8(connection.info.parameter_status("server_encoding") or "")
-    for table in tables:
-        row = connection.execute(_query(table, columns.get(table.oid, []), text)).fetchone()
-        assert row is not None  # noqa: S101 - an aggregate always gives a row
-        yield table, int(row[0]), str(row[1])
+    for batch in facts.batches(tables):
+        with locks_let_go(connection):
+            for table in batch:
+                row = connection.execute(_query(table, columns.get(table.oid, []), text)).fetchone()
+                assert row is not None  # noqa: S101 - an aggregate always gives a row
+                yield table, int(row[0]), str(row[1])
 
 
 def _columns(connection: Connection, tables: Iterable[Table]) -> Iterator[tuple[int, list[str]]]:

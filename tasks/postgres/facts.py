@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from psycopg import sql
+
+from .session import locks_let_go
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from .session import Connection
 
+Item = TypeVar("Item")
 # One statement counts that many tables: round trips are what thousands of tables cost.
-BATCH = 200
+_BATCH = 200
 
 # Ordinary tables, partitions and inheriting tables each by themselves; of an extension's own tables those
 # that it registered, with its condition (pg_extension.extconfig), since pg_dump writes just these rows.
@@ -79,7 +82,7 @@ def tables(connection: Connection) -> list[Table]:
 
 def lock(connection: Connection, locked: Sequence[Table]) -> None:
     """Take ACCESS SHARE on tables, in the open transaction, under its `lock_timeout`."""
-    for batch in _batches(locked):
+    for batch in batches(locked):
         names = sql.SQL(", ").join(sql.SQL("ONLY {}").format(table.identifier) for table in batch)
         connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(names))
 
@@ -108,8 +111,8 @@ def rewritten(connection: Connection, locked: Iterable[Table]) -> list[Table]:
 
 
 def count(connection: Connection, counted: Sequence[Table]) -> Iterator[tuple[Table, int]]:
-    """Count rows, each table for itself and not its children."""
-    for batch in _batches(counted):
+    """Count rows, each table for itself and not its children, in the transaction that is open."""
+    for batch in batches(counted):
         parts: list[Any] = [
             sql.SQL("SELECT {}::int, count(*) FROM ONLY {} {}").format(
                 sql.Literal(position),
@@ -119,7 +122,9 @@ def count(connection: Connection, counted: Sequence[Table]) -> Iterator[tuple[Ta
             )
             for position, table in enumerate(batch)
         ]
-        for position, rows in connection.execute(sql.SQL(" UNION ALL ").join(parts)):
+        with locks_let_go(connection):
+            found = connection.execute(sql.SQL(" UNION ALL ").join(parts)).fetchall()
+        for position, rows in found:
             yield batch[position], rows
 
 
@@ -136,22 +141,25 @@ def keys_into(connection: Connection, left_out: Sequence[int], filled: Sequence[
 def sequences(connection: Connection) -> dict[tuple[str, str], tuple[int, bool]]:
     """Read where the sequences of people stand: the last value, and whether it was used.
 
-    `pg_sequence_last_value` tells NULL for one that was never used, so each sequence is asked itself.
+    `pg_sequence_last_value` tells NULL for one that was never used, so each sequence is asked itself, in the
+    transaction that is open; no lock on it is kept.
     """
     names = connection.execute(_SEQUENCES).fetchall()
     found = {}
-    for start in range(0, len(names), BATCH):
-        batch = names[start : start + BATCH]
+    for batch in batches(names):
         parts = [
             sql.SQL("SELECT {}::int, last_value, is_called FROM {}").format(sql.Literal(at), sql.Identifier(*name))
             for at, name in enumerate(batch)
         ]
-        for at, value, called in connection.execute(sql.SQL(" UNION ALL ").join(parts)):
+        with locks_let_go(connection):
+            rows = connection.execute(sql.SQL(" UNION ALL ").join(parts)).fetchall()
+        for at, value, called in rows:
             schema, name = batch[at]
             found[str(schema), str(name)] = (int(value), bool(called))
     return found
 
 
-def _batches(items: Sequence[Table]) -> Iterator[Sequence[Table]]:
-    for start in range(0, len(items), BATCH):
-        yield items[start : start + BATCH]
+def batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Take things by the hundreds that one statement, or one savepoint, is made for."""
+    for start in range(0, len(items), _BATCH):
+        yield items[start : start + _BATCH]

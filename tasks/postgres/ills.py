@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from . import health
+from . import facts, health
+from .session import locks_let_go
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -104,14 +105,19 @@ def _unvalidated(connection: Connection) -> Iterator[Ill]:
 def _behind(connection: Connection, sequences: Mapping[Key, tuple[int, bool]]) -> Iterator[Ill]:
     """Compare each sequence with the largest value that it may still reach of all columns that it feeds."""
     largest: dict[Key, tuple[int, str]] = {}
-    for schema, name, table_schema, table, column, most in connection.execute(_FEEDS).fetchall():
-        row = connection.execute(
-            sql.SQL("SELECT max({0}) FROM {1} WHERE {0} <= {2}").format(
-                sql.Identifier(column), sql.Identifier(table_schema, table), most
+    for batch in facts.batches(connection.execute(_FEEDS).fetchall()):
+        parts = [
+            sql.SQL("SELECT {0}::int, max({1})::int8 FROM {2} WHERE {1} <= {3}").format(
+                at, sql.Identifier(column), sql.Identifier(table_schema, table), most
             )
-        ).fetchone()
-        if row is not None and row[0] is not None and row[0] > largest.get((schema, name), (row[0] - 1, ""))[0]:
-            largest[schema, name] = row[0], f"{table}.{column}"
+            for at, (_, _, table_schema, table, column, most) in enumerate(batch)
+        ]
+        with locks_let_go(connection):
+            rows = connection.execute(sql.SQL(" UNION ALL ").join(parts)).fetchall()
+        for at, value in rows:
+            schema, name, _, table, column, _ = (str(each) for each in batch[at])
+            if value is not None and value > largest.get((schema, name), (value - 1, ""))[0]:
+                largest[schema, name] = value, f"{table}.{column}"
     for key, (value, where) in largest.items():
         last, called = sequences.get(key, (value, True))
         if last < value or (last == value and not called):

@@ -42,6 +42,9 @@ _TAKES_AWAY = re.compile(
     % {b"n": _NAME},
     re.VERBOSE,
 )
+_MAKES_RELATIONS = frozenset({"CREATE TABLE", "CREATE FOREIGN TABLE", "CREATE VIEW", "CREATE SEQUENCE"})
+# It may have been there, and be somebody else's.
+_IF_NOT_EXISTS = re.compile(rb"\ACREATE\s+[A-Z\s]*\bIF\s+NOT\s+EXISTS\b", re.IGNORECASE)
 _IF_EXISTS = re.compile(rb"\sIF\sEXISTS\s")
 # "privilege not granted", "privilege not revoked"
 _NOTHING_DONE = frozenset({"01007", "01006"})
@@ -105,6 +108,7 @@ class Loader:
         self._created: set[tuple[str, str]] = set()
         self._parted: set[tuple[str, str]] = set()
         self._views: set[tuple[str, str]] = set()
+        self._own: set[tuple[str, str]] = set()
         self._before: dict[tuple[str, str], int] = {}
         self._conditions: dict[tuple[str, str], str] = {}
         self._closed: set[tuple[str, str]] = set()
@@ -325,6 +329,8 @@ class Loader:
         self._before[key] = counting.rows(self.wire, key, condition)
 
     def _remember(self, text: bytes, action: Action) -> None:
+        if action.schema and action.verb in _MAKES_RELATIONS and not _IF_NOT_EXISTS.search(text):
+            self._own.add((action.schema, action.name))
         if action.verb == "CREATE TABLE":
             created = self._parted if b"PARTITION BY" in text else self._created
             created.add((action.schema, action.name))
@@ -348,7 +354,7 @@ class Loader:
             forgiven = frozenset() if self.rules.strict else _ANOTHERS
             if not self._try(text, forgiven, f"{kind}s that are not ours to replace"):
                 self.spared.add(kind)
-        elif action.verb in _ACL_VERBS | {"OWNER"} and not self.server.superuser:
+        elif action.verb in _ACL_VERBS | {"OWNER"} and not self.server.superuser and not self._allowed(action):
             reason = f"{'owners' if action.verb == 'OWNER' else 'grants'} that are not ours to set"
             self._try(text, frozenset() if self.rules.strict else _DENIED, reason)
         elif action.verb == "SECURITY":
@@ -366,6 +372,18 @@ class Loader:
             self.wire.run(text)
         else:
             self.wire.queue(text, doing(action))
+
+    def _allowed(self, action: Action) -> bool:
+        """Whether an owner or a grant can't be refused, as the relation was made by us and is still ours.
+
+        Of thousands of relations each savepoint takes longer than the one before: at its end the server looks through
+        all that the transaction knows.
+        """
+        ours = (action.schema, action.name) in self._own
+        if action.verb == "OWNER" and ours and action.roles != (self.server.user,):
+            self._own.discard((action.schema, action.name))
+            return False
+        return ours
 
     def _try(self, text: bytes, forgiven: frozenset[str], reason: str) -> bool:
         """Send what may be refused, so that a refusal does not end the transaction.

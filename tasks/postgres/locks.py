@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from psycopg import errors as pg
+
+from ..errors import WorkError
 from .session import one
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .session import Connection
 
+SETTING = "max_locks_per_transaction"
 # Locks on PostgreSQL's own catalogues, on schemas and the like, whatever a restore holds.
 BASE = 100
 # One transaction alone can hold this many times `max_locks_per_transaction` for every process: of the memory that is
@@ -45,7 +52,37 @@ class Locks:
     @property
     def remedy(self) -> str:
         """What helps where they do not."""
-        return f"Set max_locks_per_transaction to {self.wanted} or more and restart the server"
+        return f"Set {SETTING} to {self.wanted} or more and restart the server"
+
+
+def of_reading(connection: Connection, tables: int) -> Locks:
+    """Ask for the locks of two sessions that read all tables: pg_dump and we each hold one on every table."""
+    return ask(connection, 2 * tables)
+
+
+@contextlib.contextmanager
+def enough(connection: Connection, tables: int, state: str) -> Iterator[None]:
+    """Read that many tables in a block, and say what to set where the server runs out of locks.
+
+    :param state: What is to be said of files or database then.
+    :raises WorkError: It did.
+    """
+    # A transaction that has failed can't be asked.
+    found = of_reading(connection, tables)
+    try:
+        yield
+    except pg.OutOfMemory as error:
+        # The server's own memory, too, ends in this error.
+        if SETTING not in (error.diag.message_hint or ""):
+            raise
+        raise spent(found, tables, state) from None
+
+
+def spent(found: Locks, tables: int, state: str) -> WorkError:
+    """Say that the server has no more locks for whoever reads so many tables; for `state` see :func:`enough`."""
+    return WorkError(
+        f"The server has no room for locks on {tables:,} tables. {state} {found.remedy}, then run this again."
+    )
 
 
 def ask(connection: Connection, needed: int) -> Locks:

@@ -209,6 +209,19 @@ def exported_snapshot(connection: Connection) -> Iterator[str]:
             connection.execute("ROLLBACK")
 
 
+@contextlib.contextmanager
+def locks_let_go(connection: Connection) -> Iterator[None]:
+    """Read in the open transaction, and give back the locks that this takes.
+
+    Planning locks every index of a table: of thousands of tables they would fill the server's room for locks, to which
+    each worker of a parallel query adds its own. What was locked before stays so. After an error the transaction has
+    failed, and everything is let go at its end.
+    """
+    connection.execute("SAVEPOINT invoke_postgres_read")
+    yield
+    connection.execute("ROLLBACK TO SAVEPOINT invoke_postgres_read; RELEASE SAVEPOINT invoke_postgres_read")
+
+
 def blocked(target: Target | None, *, reading: bool = False) -> str:
     """Say that a lock was not free in time, and who holds it, if somebody can be asked.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from . import checksums as sums
-from . import facts, objects, told
+from . import facts, locks, objects, told
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -54,11 +54,14 @@ def snapshot(connection: Connection) -> Iterator[None]:
 
 
 def read(connection: Connection, *, summed: Collection[Key] = ()) -> State:
-    """Read the state of a database in the transaction that is open.
+    """Read the state of a database in the transaction that is open, and keep its tables as they are until that ends.
 
     :param summed: The tables whose content is summed, which reads all of it.
     """
-    return replace(of_tables(connection, facts.tables(connection), summed), sequences=facts.sequences(connection))
+    tables = facts.tables(connection)
+    with locks.enough(connection, len(tables), "Nothing was changed."):
+        facts.lock(connection, tables)
+        return replace(of_tables(connection, tables, summed), sequences=facts.sequences(connection))
 
 
 def of_tables(connection: Connection, tables: Sequence[Table], summed: Collection[Key] = ()) -> State:
