@@ -153,6 +153,8 @@ def _own_cpu(pid: int) -> float:
 
 
 def _written(pid: int) -> int:
-    """Read how many bytes a process and the children that it waited for wrote to files."""
-    lines = Path(f"/proc/{pid}/io").read_text().splitlines()
-    return int(next(line.split()[1] for line in lines if line.startswith("write_bytes:")))
+    """Read how many bytes a process and the children that it waited for wrote to files; 0 where nobody may ask."""
+    with contextlib.suppress(PermissionError):
+        lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith("write_bytes:")))
+    return 0
