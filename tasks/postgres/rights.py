@@ -37,10 +37,13 @@ SELECT count(*) FROM pg_catalog.pg_largeobject_metadata m
        SELECT FROM pg_catalog.aclexplode(m.lomacl) a WHERE a.privilege_type = 'SELECT'
           AND (a.grantee = 0 OR pg_catalog.pg_has_role(a.grantee, 'USAGE')))
 """
+# A schema that an extension lies in is mostly the extension's alone, and a dump of it then holds its name and rows.
 _CLOSED = """
 SELECT n.nspname FROM pg_catalog.pg_namespace n
  WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-   AND NOT pg_catalog.has_schema_privilege(n.oid, 'CREATE') ORDER BY 1
+   AND NOT pg_catalog.has_schema_privilege(n.oid, 'CREATE')
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE e.extnamespace = n.oid AND n.nspname <> 'public')
+ ORDER BY 1
 """
 # The owner of a schema may drop what is in it, but a table is locked first.
 _UNOWNED = """

@@ -23,6 +23,10 @@ ROLES = ("owner", "grants")
 
 KINDS = (*ROLES, "settings")
 
+# What another object brings along (a range its constructors and its multirange) is in no dump, nor are its grants.
+_NOT_INTERNAL = """NOT EXISTS (SELECT FROM pg_catalog.pg_depend i
+    WHERE i.classid = 'pg_catalog.{0}'::regclass AND i.objid = {1} AND i.deptype = 'i')"""
+
 # All in one query, as each look at the catalogue costs.
 _QUERY = f"""
 WITH found(name, owner, acl, usual, settings) AS MATERIALIZED (
@@ -33,12 +37,13 @@ WITH found(name, owner, acl, usual, settings) AS MATERIALIZED (
      UNION ALL
     SELECT p.oid::regprocedure::text, p.proowner, p.proacl, 'PUBLIC EXECUTE f', NULL
       FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-     WHERE {objects.own("pg_proc", "p.oid")}
+     WHERE {objects.own("pg_proc", "p.oid")} AND {_NOT_INTERNAL.format("pg_proc", "p.oid")}
      UNION ALL
     SELECT t.oid::regtype::text, t.typowner, t.typacl, 'PUBLIC USAGE f', NULL
       FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
       LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
      WHERE (c.oid IS NULL OR c.relkind = 'c') AND t.typelem = 0 AND {objects.own("pg_type", "t.oid")}
+       AND {_NOT_INTERNAL.format("pg_type", "t.oid")}
      UNION ALL
     SELECT 'schema ' || quote_ident(n.nspname), n.nspowner, n.nspacl, '', NULL
       FROM pg_catalog.pg_namespace n WHERE {objects.own("pg_namespace", "n.oid")}
