@@ -62,7 +62,7 @@ def alone(connection: Connection, target: Target, report: Report, *, wanted: boo
             f"Only their own role, pg_signal_backend or a superuser may end these sessions, which stay: "
             f"{'; '.join(ended.left[:_SHOWN])}{f'; and {len(ended.left) - _SHOWN} more' * (len(ended.left) > _SHOWN)}."
         )
-    with sessions.making_way(target, connection.info.backend_pid):
+    with sessions.making_way(target, connection):
         yield
 
 

@@ -6,12 +6,12 @@ import contextlib
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from ..errors import ServerError
-from .session import connected
+from .session import connected, one
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,9 @@ SELECT a.pid, a.usename, a.application_name FROM pg_catalog.pg_stat_activity a
 """
 _END_BLOCKERS = """
 SELECT pg_catalog.pg_terminate_backend(blocker)
-  FROM (SELECT DISTINCT unnest(pg_catalog.pg_blocking_pids(%s)) AS blocker) each WHERE blocker > 0
+  FROM (SELECT DISTINCT unnest(pg_catalog.pg_blocking_pids(a.pid)) AS blocker FROM pg_catalog.pg_stat_activity a
+         WHERE a.pid = %s AND a.backend_start = %s) each
+ WHERE blocker > 0
 """
 _PATIENCE = 10.0
 _EVERY = 0.05
@@ -71,17 +73,20 @@ def disconnect(connection: Connection) -> Ended:
 
 
 @contextlib.contextmanager
-def making_way(target: Target, pid: int) -> Iterator[None]:
+def making_way(target: Target, connection: Connection) -> Iterator[None]:
     """End whoever one of our sessions waits for, where the role may, as long as a block runs.
 
     Pools come back at once, and hold locks again before ours are asked for. While ours wait, newcomers stand behind
     them: ending those in front is enough.
 
-    :param pid: Of the session that is not to wait.
+    :param connection: The session that is not to wait. The one that ends the others may reach another server, where
+        somebody else has its number, but not since the same moment.
     """
     over = threading.Event()
+    began = one(connection, "SELECT backend_start FROM pg_catalog.pg_stat_activity WHERE pid = pg_backend_pid()")[0]
+    ours = [connection.info.backend_pid, began]
     with connected(target) as other:
-        thread = threading.Thread(target=_end_blockers, args=(other, pid, over), daemon=True)
+        thread = threading.Thread(target=_end_blockers, args=(other, ours, over), daemon=True)
         thread.start()
         try:
             yield
@@ -90,11 +95,11 @@ def making_way(target: Target, pid: int) -> Iterator[None]:
             thread.join()
 
 
-def _end_blockers(other: Connection, pid: int, over: threading.Event) -> None:
+def _end_blockers(other: Connection, ours: list[Any], over: threading.Event) -> None:
     while not over.wait(_EVERY):
         with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
             try:
-                other.execute(_END_BLOCKERS, [pid])
+                other.execute(_END_BLOCKERS, ours)
             except psycopg.OperationalError:
                 # Then they are waited for, as without us.
                 return
