@@ -93,7 +93,7 @@ def reset(plan: Plan, report: Report) -> Dumped | None:
     try:
         with connected(plan.target, lock_timeout=plan.settings.lock_timeout) as connection:
             try:
-                with translated("Looking at the server failed, nothing was changed", plan.target):
+                with translated("Looking at the server failed, nothing was touched", plan.target):
                     guard.refuse_another(connection, plan.place)
                     with preflight.alone(connection, plan.target, report, wanted=plan.disconnect):
                         xid = _empty(connection, plan, safety, report, sentences.undone)
