@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
-from . import console, process
+from . import confirming, console, process, showing
 from .errors import BadInputError, DifferenceError, InterruptedBySignalError, MissingProgramError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ _NO_BACKUP = "make no safety dump of what is there now, so that nothing can brin
 @task(help={"url_env": _URL_ENV})
 def url(ctx: Context, url_env: str | None = None) -> None:
     """Show the connection as libpq gets it, with the password masked."""
-    console.show_url(_load(ctx, url_env))
+    showing.show_url(_load(ctx, url_env))
 
 
 @task(
@@ -103,7 +103,7 @@ def dump(
     with console.reporting(loaded) as report:
         dumped = dumping.dump(loaded, request, report)
     if dumped is not None:
-        console.show_dumped(dumped, loaded.output)
+        showing.show_dumped(dumped, loaded.output)
 
 
 @task(help={"file": _FILE})
@@ -127,7 +127,7 @@ def list_(ctx: Context, json: bool = False) -> None:
     """List the dumps: when, size, rows, server, note, and whether each is whole."""
     from .flows import listing
 
-    console.show_listing(listing.listing(_load(ctx)), as_json=json)
+    showing.show_listing(listing.listing(_load(ctx)), as_json=json)
 
 
 @task(
@@ -155,11 +155,11 @@ def reset(
 
     loaded = _load(ctx, url_env)
     plan = resetting.plan(loaded, schema or [], backup=not no_backup, disconnect=disconnect)
-    console.confirm_reset(plan, yes=yes, name=_given("--confirm", confirm))
+    confirming.confirm_reset(plan, yes=yes, name=_given("--confirm", confirm))
     if not loaded.dry:
         with console.reporting(loaded) as report:
             saved = resetting.reset(plan, report)
-        console.show_reset(plan, saved)
+        showing.show_reset(plan, saved)
 
 
 @task(
@@ -258,7 +258,7 @@ def verify(
     request = verifying.Request(_given("--file", file), _given("--against-url-env", against_url_env), checksums)
     with console.reporting(loaded) as report:
         verified = verifying.verify(loaded, request, report)
-    console.show_verified(verified, as_json=json)
+    showing.show_verified(verified, as_json=json)
     if verified.expected and verified.differences:
         raise DifferenceError(f"{verified.target.label} differs from {verified.expected.source}.")
 
@@ -272,7 +272,7 @@ def rehearse(ctx: Context, file: str | None = None, trust: bool = False, url_env
     with console.reporting(loaded) as report:
         rehearsed = rehearsing.rehearse(loaded, _given("--file", file), report, trust=trust)
     if rehearsed is not None:
-        console.show_rehearsed(rehearsed)
+        showing.show_rehearsed(rehearsed)
 
 
 @task(help={"json": _JSON, "url_env": _URL_ENV})
@@ -283,7 +283,7 @@ def doctor(ctx: Context, json: bool = False, url_env: str | None = None) -> None
     loaded = _load(ctx, url_env)
     with console.reporting(loaded) as report:
         examined = examining.examine(loaded, report)
-    console.show_examined(examined, as_json=json)
+    showing.show_examined(examined, as_json=json)
     if examined.wrong:
         names = ", ".join(check.name for check in examined.wrong)
         raise MissingProgramError(f"{len(examined.wrong)} of {len(examined.checks)} checks went wrong: {names}.")
@@ -297,7 +297,7 @@ def inspect(ctx: Context, file: str | None = None, json: bool = False) -> None:
     loaded = _load(ctx)
     with console.reporting(loaded) as report:
         inspected = inspecting.inspect(loaded, _given("--file", file), report)
-    console.show_inspected(inspected, as_json=json)
+    showing.show_inspected(inspected, as_json=json)
 
 
 @task(help={"file": "show the dump's own history, too", "json": _JSON, "url_env": _URL_ENV})
@@ -308,7 +308,7 @@ def migrations(ctx: Context, file: str | None = None, json: bool = False, url_en
     loaded = _load(ctx, url_env)
     with console.reporting(loaded) as report:
         histories = foresight.histories(loaded, _given("--file", file), report)
-    console.show_histories(histories, as_json=json)
+    showing.show_histories(histories, as_json=json)
 
 
 @task(help={"url_env": _URL_ENV})
@@ -334,12 +334,12 @@ def generate(ctx: Context, url_env: str | None = None) -> None:
 def _carry_out(plan: RestorePlan, *, yes: bool, name: str) -> None:
     from .flows import migrating, restoring
 
-    console.confirm_restore(plan, yes=yes, name=name)
+    confirming.confirm_restore(plan, yes=yes, name=name)
     if not plan.settings.dry:
         act = migrating.restore_and_migrate if plan.request.migrate else restoring.restore
         with console.reporting(plan.settings) as report:
             restored = act(plan, report)
-        console.show_restored(restored)
+        showing.show_restored(restored)
 
 
 def _load(ctx: Context, url_env: str | None = None) -> Settings:
@@ -370,4 +370,4 @@ def _convert(ctx: Context, file: str | None, wanted: Compression) -> None:
     with console.reporting(loaded) as report:
         converted = compressing.convert(loaded, _given("--file", file), wanted, report)
     if not loaded.dry and loaded.output.value != "quiet":
-        console.show_converted(converted)
+        showing.show_converted(converted)

@@ -1,6 +1,7 @@
 """Fixtures: servers of five majors, databases on them, and a project in which `inv` runs."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +24,11 @@ hypothesis.settings.load_profile("patient")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marks that choose the servers of a test."""
+    """Register the marks that choose the servers of a test; listen to SIGHUP, which nohup has let us ignore.
+
+    What a parent ignores stays ignored, in what the tests start as well.
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     config.addinivalue_line("markers", "all_majors: run on every major of PostgreSQL, not on one only")
     config.addinivalue_line(
         "markers", "root: goes another way where root runs it, or needs root; the gate runs it twice"

@@ -15,10 +15,10 @@ ROOT = Path(__file__).resolve().parent.parent / "tasks"
 MODULES = sorted(path for path in ROOT.rglob("*.py"))
 KNOWS_INVOKE = {"__init__.py", "db.py", "pg.py", "demo.py", "settings.py", "errors.py"}
 FORBIDDEN = {
-    "archive": {"postgres", "prisma", "flows", "console", "settings", "db"},
-    "prisma": {"postgres", "archive", "flows", "console", "settings", "db"},
-    "postgres": {"prisma", "flows", "console", "settings", "db"},
-    "flows": {"console", "db", "demo", "pg"},
+    "archive": {"postgres", "prisma", "flows", "console", "confirming", "showing", "settings", "db"},
+    "prisma": {"postgres", "archive", "flows", "console", "confirming", "showing", "settings", "db"},
+    "postgres": {"prisma", "flows", "console", "confirming", "showing", "settings", "db"},
+    "flows": {"console", "confirming", "showing", "db", "demo", "pg"},
 }
 
 

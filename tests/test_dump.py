@@ -361,7 +361,7 @@ def test_result_tells_path_size_rows_tables_and_seconds(database: Database, proj
     result = project.use(database).inv("db.dump")
 
     (path,) = project.dumps.glob("*.sql")
-    assert re.fullmatch(rf"{path}: [\d.]+ kB, 500 rows in 1 tables, \d+\.\d s\n", result.stdout)
+    assert re.fullmatch(rf"{path}: [\d.]+ kB, 500 rows in 1 table, \d+\.\d s\n", result.stdout)
     assert result.stderr == ""
 
 

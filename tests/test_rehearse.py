@@ -237,7 +237,7 @@ def test_a_dump_in_latin1_is_rehearsed(new_database: Databases, project: Project
     result = project.inv("db.rehearse")
 
     assert result.returncode == 0, result.stderr
-    assert "9 rows in 1 tables" in result.stdout
+    assert "9 rows in 1 table" in result.stdout
 
 
 # Prisma

@@ -38,7 +38,7 @@ def test_verify_agrees_when_nothing_was_changed(restored: Database, project: Pro
     assert result.returncode == 0, result.stderr
     assert "Everything agrees" in result.stdout
     assert "app.item" in result.stdout
-    assert "1 foreign keys; 3 indexes" in result.stdout
+    assert "1 foreign key; 3 indexes" in result.stdout
     assert restored.name in result.stdout
 
 
@@ -203,7 +203,7 @@ def test_verify_flags_keys_and_indexes_when_they_prove_nothing(database: Databas
     result = project.use(database).inv("db.verify")
 
     assert result.returncode == 0
-    assert "1 foreign keys, not validated: 'app.unchecked'" in result.stdout
+    assert "1 foreign key, not validated: 'app.unchecked'" in result.stdout
     assert "invalid: 'public.\"User_email_key\"'" in result.stdout
 
 

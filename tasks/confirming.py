@@ -1,0 +1,125 @@
+"""What a person is told before anything is destroyed, and how they agree to it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from .console import amount, names, open_console, say, size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .flows.resetting import Plan as ResetPlan
+    from .flows.restoring import Plan as RestorePlan
+    from .postgres.schemas import Content
+
+WAIT_SECONDS = 3
+
+
+def confirm(lines: Sequence[str], *, yes: bool, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Show what is about to be destroyed, and leave three seconds to press Ctrl-C.
+
+    :param yes: Show it, and don't wait.
+    """
+    console = open_console(stderr=True)
+    for line in lines:
+        say(console, line, "yellow")
+    if yes:
+        return
+    console.print(f"Press Ctrl-C to stop it. Beginning in {WAIT_SECONDS} seconds …", style="yellow")
+    for _ in range(WAIT_SECONDS):
+        sleep(1)
+
+
+def confirm_restore(plan: RestorePlan, *, yes: bool, name: str) -> None:
+    """Say what a restore will do, where it destroys or is only tried; ask for the name where it is to be given; wait.
+
+    :param name: The value of `--confirm`.
+    """
+    dry = plan.settings.dry
+    if plan.request.clean or plan.far or dry:
+        _confirm_all(plan, restore_warning(plan), yes=yes or not plan.request.clean, name=name)
+
+
+def confirm_reset(plan: ResetPlan, *, yes: bool, name: str) -> None:
+    """Say what a reset will do, ask for the name where it is to be given, and wait."""
+    _confirm_all(plan, reset_warning(plan), yes=yes, name=name)
+
+
+def _confirm_all(plan: RestorePlan | ResetPlan, lines: Sequence[str], *, yes: bool, name: str) -> None:
+    from .flows import guard
+
+    dry = plan.settings.dry
+    if plan.far:
+        lines = [*lines, f"  This is not a local database: {plan.far}."]
+    confirm(lines, yes=True)
+    if not dry:
+        asked = _asked(f"Type the name of the database to go on ({plan.place.database}): ", plan.far and not name)
+        guard.allow(plan.target.label, plan.place, plan.far, name, asked)
+    else:
+        confirm(["Only tried (--dry): nothing was touched."], yes=True)
+    # Who has just typed the name has thought about it.
+    confirm([], yes=yes or dry or bool(plan.far and not name))
+
+
+def _asked(question: str, wanted: object) -> str | None:
+    """Ask a person; None where nobody is there, or nothing is to be asked."""
+    if not wanted or not sys.stdin.isatty():
+        return None
+    open_console(stderr=True).print(question, style="yellow", end="")
+    return sys.stdin.readline()
+
+
+def restore_warning(plan: RestorePlan) -> list[str]:
+    """Say what a restore takes away, what it leaves, and what it costs."""
+    from .flows import records
+
+    dump, manifest = plan.dump, plan.dump.manifest
+    lines = [f"{plan.target.label}: restoring {dump.path.name} ({amount(dump.rows, 'row')})."]
+    if manifest is not None:
+        note = f": {manifest.note}" if manifest.note else ""
+        lines.append(
+            f"  Made {manifest.created} of {manifest.source.get('database')} at {manifest.source.get('host')}{note}"
+        )
+        if not records.is_of(manifest, plan.server, plan.place.host, plan.place.port):
+            lines.append("  That is another database than the one that it goes into.")
+        if manifest.excluded_data:
+            lines.append(f"  It lacks the rows of {names(manifest.excluded_data)}: these tables will be empty.")
+    if not plan.request.clean:
+        saves = _saves(plan.saves, plan.settings.backup)
+        return [*lines, "  Objects that the dump holds are replaced, all others stay.", *saves]
+    price = (
+        "The application stands still on these tables until the end. Meanwhile the disk holds the old rows, the new "
+        f"ones and their log: about {size(3 * dump.content.size)} more for now."
+    )
+    return [
+        *lines,
+        *_goes(plan.emptied, plan.stays, plan.goes, whole=plan.request.whole),
+        *_saves(plan.saves, plan.settings.backup),
+        price,
+    ]
+
+
+def reset_warning(plan: ResetPlan) -> list[str]:
+    """Say what a reset takes away and what it leaves."""
+    goes = _goes(plan.emptied, plan.stays, plan.goes)
+    return [f"{plan.target.label}: emptying schemas.", *goes, *_saves(plan.saves, plan.settings.backup)]
+
+
+def _saves(saves: bool, kept: int) -> list[str]:
+    if not saves:
+        return []
+    return [f"  First all of it is dumped, for `inv db.undo` ({kept} safety dumps are kept; --no-backup makes none)."]
+
+
+def _goes(emptied: Sequence[str], stays: Sequence[str], goes: Content, *, whole: bool = False) -> list[str]:
+    what = f"{amount(goes.tables, 'table')}, {amount(goes.rows, 'row')}, {size(goes.bytes)}"
+    others = f", and {names(stays)}" if stays else ""
+    if whole:
+        return [f"  Goes: the whole database, which then is as it was: {names(emptied)}: {what}."]
+    return [
+        f"  Goes: all in {names(emptied) or 'nothing'}: {what}.",
+        f"  Stays: the schemas themselves with owner and grants, extensions, publications{others}.",
+    ]

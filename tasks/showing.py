@@ -1,0 +1,369 @@
+"""What the tasks print of their results: for people, and as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from .console import amount, names, open_console, print_json, print_line, print_table, safe, say, size, table_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .flows.compressing import Converted
+    from .flows.dumping import Dumped
+    from .flows.examining import Examined
+    from .flows.foresight import Histories
+    from .flows.inspecting import Inspected
+    from .flows.listing import Listed
+    from .flows.rehearsing import Rehearsed
+    from .flows.resetting import Plan as ResetPlan
+    from .flows.restoring import Restored
+    from .flows.verifying import Verified
+    from .settings import Output, Settings
+
+# Below this many columns a note gets lines of its own.
+_LEAST_NOTE = 12
+
+
+def show_url(settings: Settings) -> None:
+    """Show the connection as libpq gets it, and what became of each parameter."""
+    found, target = settings.url(), settings.target()
+    print_line(f"{settings.url_env} from {found.source}")
+    print_line(f"libpq gets: {target.masked}")
+    print_line(f"That is {target.label}, schema {target.schema or 'public'}.")
+    if target.pooled:
+        advice = f"; {target.advice}" if target.advice else ""
+        print_line(
+            f"This looks like a connection pool. Dumps and restores want the direct URL: --url-env=DIRECT_URL{advice}."
+        )
+    if target.changes:
+        table = table_of("parameter", "was", "why")
+        for change in target.changes:
+            table.add_row(change.parameter, change.action, change.reason)
+        print_table(table)
+
+
+def show_dumped(dumped: Dumped, output: Output) -> None:
+    """Show a dump that was made; of a quiet one its path alone."""
+    manifest = dumped.manifest
+    if output.value == "quiet":
+        print_line(str(dumped.path))
+        return
+    without = f"; without the rows of {names(manifest.excluded_data)}" if manifest.excluded_data else ""
+    print_line(
+        f"{dumped.path}: {size(manifest.file.size)}, {amount(manifest.rows, 'row')} in "
+        f"{amount(len(manifest.tables), 'table')}, {manifest.seconds:.1f} s{without}"
+    )
+
+
+def show_converted(converted: Converted) -> None:
+    """Show what became of a dump that was compressed or expanded."""
+    if not converted.changed:
+        compressed = "already compressed" if converted.path.name.endswith((".gz", ".zst")) else "not compressed"
+        print_line(f"{converted.path} is {compressed}, and stays as it is.")
+    else:
+        print_line(f"{converted.path}: {size(converted.before)} → {size(converted.after)}")
+
+
+def show_restored(restored: Restored) -> None:
+    """Show a restore that was committed, and what it left out; nothing where it is to be quiet."""
+    plan = restored.plan
+    if plan.settings.output.value == "quiet":
+        return
+    print_line(
+        f"{plan.dump.path.name} is restored into {plan.target.label}: {amount(restored.rows, 'row')} in "
+        f"{amount(restored.tables, 'table')}, verified and committed in {restored.seconds:.1f} s"
+        f"{'; then migrated' * plan.request.migrate}"
+    )
+    _show_saved(restored.saved)
+    for reason, count in sorted(restored.left_out.items()):
+        print_line(f"  left out ({count:,}): {reason}")
+    if plan.dump.manifest is None:
+        print_line("  not provable: no manifest, so only the dump's own end and row counts vouch for its content")
+
+
+def show_reset(plan: ResetPlan, saved: Dumped | None) -> None:
+    """Show a reset that was committed."""
+    print_line(f"{plan.target.label}: {', '.join(plan.emptied)} emptied.")
+    _show_saved(saved)
+
+
+def _show_saved(saved: Dumped | None) -> None:
+    if saved is not None:
+        manifest = saved.manifest
+        print_line(
+            f"  what was there before is in {saved.path.parent.name}/{saved.path.name}: {size(manifest.file.size)}, "
+            f"{amount(manifest.rows, 'row')}, {manifest.seconds:.1f} s; `inv db.undo` brings it back"
+        )
+
+
+def show_listing(listed: Sequence[Listed], *, as_json: bool) -> None:
+    """Show the dumps, newest first."""
+    if as_json:
+        print_json([_listed_document(each) for each in listed])
+        return
+    if not listed:
+        print_line("No dumps yet. `inv db.dump` makes one.")
+        return
+    columns = ("dump", "when (UTC)", "size", "rows", "server", "whole", "rehearsed", "note")
+    rows = [_listed_row(each) for each in listed]
+    widths = [max(map(len, column)) + 3 for column in zip(columns, *rows, strict=True)]
+    # The note alone may be broken.
+    if open_console(stderr=False).width < sum(widths[:-1]) + _LEAST_NOTE:
+        _show_below_each_other(rows)
+    else:
+        table = table_of(*columns, right=("size", "rows"), fixed="dump")
+        for row in rows:
+            table.add_row(*row)
+        print_table(table)
+    for each in listed:
+        if each.whole not in {"yes", "unknown"}:
+            print_line(f"{each.path.name} is not whole: {each.whole}")
+
+
+def _listed_row(each: Listed) -> list[str]:
+    return [
+        safe(each.name),
+        f"{each.when:%Y-%m-%d %H:%M:%S}",
+        size(each.size),
+        "" if each.rows is None else f"{each.rows:,}",
+        each.server,
+        each.whole if each.whole in {"yes", "unknown"} else "no",
+        each.rehearsed[:10],
+        safe(each.note),
+    ]
+
+
+def _show_below_each_other(rows: Sequence[Sequence[str]]) -> None:
+    """Show the dumps where a table of them has no room: a few lines for each."""
+    for name, when, large, count, server, whole, rehearsed, note in rows:
+        known = [
+            f"{when} UTC",
+            large,
+            count and f"{count} rows",
+            server and f"PostgreSQL {server}",
+            f"whole: {whole}",
+            rehearsed and f"rehearsed {rehearsed}",
+        ]
+        print_line(name)
+        print_line("  " + ", ".join(filter(None, known)))
+        if note:
+            print_line(f"  {note}")
+
+
+def _listed_document(each: Listed) -> dict[str, Any]:
+    known = each.whole in {"yes", "unknown"}
+    return {
+        **asdict(each),
+        "name": each.name,
+        "path": str(each.path),
+        "when": each.when.isoformat(),
+        "whole": {"yes": True, "unknown": None}.get(each.whole, False),
+        "why": None if known else each.whole,
+    }
+
+
+def show_verified(verified: Verified, *, as_json: bool) -> None:
+    """Show the comparison."""
+    if as_json:
+        print_json(verified_document(verified))
+        return
+    expected = verified.expected
+    if expected is None:
+        print_line(f"{verified.target.label}: no restore is remembered for it, so nothing is compared (see --file=).")
+    else:
+        since = f", migrated {_utc(expected.migrated)}" if expected.migrated else ""
+        when = f", restored {_utc(expected.restored)}{since}" if expected.restored else ""
+        print_line(f"{verified.target.label} beside {expected.source}{when}")
+    table = table_of("table", "expected", "found", "", right=("expected", "found"), fixed="table")
+    for row in _tables(verified):
+        style = None if row["same"] else "bold red"
+        expected_rows = _number(row["expected"], "-")
+        table.add_row(safe(row["name"]), expected_rows, _number(row["found"]), row["mark"], style=style)
+    print_table(table)
+    for line in verified.lines:
+        if line.kind != "table":
+            print_line(f"{line.kind} {line.name}: expected {line.expected}, found {line.found}")
+    _show_health(verified)
+    for ill in verified.ills:
+        print_line(f"Wrong in itself: {ill.what}. Mend it: {ill.remedy}")
+    if expected is not None:
+        count = len(verified.differences)
+        # A dump without a manifest says nothing that objects could be compared with.
+        agrees = "Everything agrees." if expected.state.objects else "Rows and sequences agree; no manifest tells more."
+        print_line(agrees if not count else f"{amount(count, 'difference')} found.")
+
+
+def _tables(verified: Verified) -> list[dict[str, Any]]:
+    """Every table beside what it should be, as rows to show."""
+    expected, found = verified.expected, verified.found.rows
+    wanted = expected.state.rows if expected else {}
+    dumped = (expected.dumped if expected else None) or {}
+    rows = []
+    for key in sorted(wanted.keys() | found.keys()):
+        want, have = wanted.get(key), found.get(key)
+        same = want is None or want == have
+        if not same:
+            mark = "differs"
+        elif expected is None:
+            mark = ""
+        elif want is None:
+            mark = "rows left out" if ".".join(key) in expected.excluded else f"not in {expected.kind}"
+        else:
+            mark = f"{dumped[key]:,} in the dump" if dumped.get(key, want) != want else "same"
+        rows.append({"name": ".".join(key), "expected": want, "found": have, "same": same, "mark": mark})
+    return rows
+
+
+def _number(value: int | None, absent: str = "missing") -> str:
+    return absent if value is None else f"{value:,}"
+
+
+def _show_health(verified: Verified) -> None:
+    health = verified.health
+    print_line(
+        amount(health.foreign_keys, "foreign key")
+        + (f", not validated: {names(health.unvalidated)}" if health.unvalidated else "")
+        + f"; {amount(health.indexes, 'index', 'indexes')}"
+        + (f", invalid: {names(health.invalid)}" if health.invalid else "")
+    )
+    if health.migrations is None:
+        print_line("No migration history (_prisma_migrations) here.")
+        return
+    undone = ["rolled back"] if any(each.rolled_back for each in health.migrations) else []
+    table = table_of("migration", "state", "finished", *undone, fixed="migration")
+    for each in health.migrations:
+        table.add_row(each.name, each.state, _time(each.finished), *[_time(each.rolled_back)] * len(undone))
+    print_table(table)
+
+
+def _utc(iso: str) -> str:
+    """Write a record's time, which is in UTC, as the tables write theirs."""
+    return f"{iso[:19].replace('T', ' ')} UTC"
+
+
+def _time(when: Any) -> str:
+    return "" if when is None else f"{when:%Y-%m-%d %H:%M:%S}"
+
+
+def verified_document(verified: Verified) -> dict[str, Any]:
+    """The comparison as JSON."""
+    expected = verified.expected
+    return {
+        "database": verified.target.label,
+        "dump": expected.source if expected else None,
+        "restored": expected.restored if expected else None,
+        "migrated": expected.migrated if expected else None,
+        "same": None if expected is None else not verified.differences,
+        "tables": [{key: row[key] for key in ("name", "expected", "found", "same")} for row in _tables(verified)],
+        "differences": [asdict(line) for line in verified.differences],
+        "told": [asdict(line) for line in verified.lines if not line.fatal],
+        "wrong": [asdict(ill) for ill in verified.ills],
+        "health": asdict(verified.health),
+    }
+
+
+def show_rehearsed(rehearsed: Rehearsed) -> None:
+    """Show a rehearsal that went well."""
+    for name in rehearsed.swept:
+        print_line(f"Removed {name}, which a killed rehearsal had left.")
+    restored = rehearsed.restored
+    print_line(
+        f"{rehearsed.path.name} restores: {amount(restored.rows, 'row')} in {amount(restored.tables, 'table')}, "
+        f"verified, in {restored.seconds:.1f} s"
+        + (f"; migrated in {rehearsed.migrated:.1f} s" if rehearsed.migrated is not None else "")
+        + f"; {rehearsed.seconds:.1f} s in all. The scratch database is removed."
+    )
+
+
+# Sign and style of each state of a check.
+_STATES = {"ok": ("✓", "green"), "note": ("!", "yellow"), "wrong": ("✗", "bold red"), "skipped": ("–", "dim")}  # noqa: RUF001
+
+
+def show_examined(examined: Examined, *, as_json: bool) -> None:
+    """Show what was looked at, a line each, and below it what helps."""
+    if as_json:
+        checks = [asdict(check) for check in examined.checks]
+        print_json({"database": examined.label or None, "healthy": not examined.wrong, "checks": checks})
+        return
+    console = open_console(stderr=False)
+    width = max(len(check.name) for check in examined.checks)
+    for check in examined.checks:
+        sign, style = _STATES[check.state]
+        say(console, f"{sign} {check.name:{width}}  {check.what}", style, indent=width + 4)
+        if check.remedy:
+            say(console, f"  {'':{width}}  → {check.remedy}")
+
+
+def show_histories(histories: Histories, *, as_json: bool) -> None:
+    """Show every migration and its state in each place, and what a deploy would meet."""
+    dump = histories.dump
+    if as_json:
+        print_json(_histories_document(histories))
+        return
+    if not histories.compared:
+        print_line(f"There are no migrations, neither in {histories.application.folder} nor in the database.")
+    else:
+        places = ["database", *(["dump"] if dump is not None else [])]
+        table = table_of("migration", "on disk", *places, fixed="migration")
+        for each in histories.compared:
+            states = [state or "" for state in each.states[: len(places)]]
+            table.add_row(safe(each.name), "yes" if each.disk else "no", *states)
+        print_table(table)
+    for finding in histories.findings:
+        print_line(f"{'`prisma migrate deploy` would refuse. ' if finding.fatal else ''}{finding}")
+
+
+def _histories_document(histories: Histories) -> dict[str, Any]:
+    return {
+        "database": histories.target.label,
+        "folder": str(histories.application.folder),
+        "dump": None if histories.dump is None else str(histories.dump),
+        "migrations": [
+            {"name": each.name, "disk": each.disk, "database": each.states[0], "dump": each.states[1]}
+            for each in histories.compared
+        ],
+        "findings": [asdict(finding) for finding in histories.findings],
+    }
+
+
+def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
+    """Show what a dump holds."""
+    rows = sum(each.rows for each in inspected.tables)
+    manifest = inspected.manifest
+    if as_json:
+        document = {**asdict(inspected), "path": str(inspected.path), "rows": rows}
+        document["manifest"] = json.loads(manifest.to_json()) if manifest else None
+        print_json(document)
+        return
+    print_line(f"{inspected.path}: {size(inspected.size)}, {size(inspected.content)} as text, {amount(rows, 'row')}")
+    print_line(f"PostgreSQL {inspected.server or 'unknown'}, dumped by pg_dump {inspected.client or 'unknown'}")
+    if manifest is None:
+        print_line("No manifest of ours: this is what its text says.")
+        if inspected.powers:
+            print_line(f"Beyond filling a database it holds {inspected.powers}.")
+    else:
+        source, git = manifest.source, ""
+        if manifest.git:
+            git = f", commit {manifest.git['commit'][:12]}" + (" and changes" if manifest.git["dirty"] else "")
+        print_line(f"Made {manifest.created} of {source.get('database')} at {source.get('host')}{git}")
+        if manifest.note:
+            print_line(f"Note: {manifest.note}")
+    outline = inspected.outline
+    print_line(
+        f"Fills {names(outline.schemas) or 'no schema'}; {amount(outline.relations, 'relation')}, "
+        f"{amount(outline.large_objects, 'large object')}; extensions: {names(outline.extensions) or 'none'}"
+    )
+    table = table_of("table", "rows", right=("rows",))
+    for each in inspected.tables:
+        table.add_row(f"{each.schema}.{each.name}", f"{each.rows:,}")
+    print_table(table)
+    if inspected.history is None:
+        print_line("No migration history (_prisma_migrations) in it.")
+        return
+    table = table_of("migration", "state", "finished")
+    for past in inspected.history:
+        table.add_row(past.name, past.state, past.finished[:19])
+    print_table(table)
