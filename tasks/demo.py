@@ -29,9 +29,10 @@ _DIFFERENT = 6
 def demo(ctx: Context) -> None:
     """Show it all on a throw-away PostgreSQL: dump, damage, verify, restore, migrate, verify."""
     from . import embedded, settings
+    from .programs import find_programs
 
     loaded = settings.load(ctx)
-    programs = embedded.find_programs(loaded.environ, loaded.bin_dir)
+    programs = find_programs(loaded.environ, loaded.bin_dir)
     with tempfile.TemporaryDirectory(prefix="invoke-postgres-demo-") as folder, embedded.throw_away(programs) as server:
         console.print_line(f"A private PostgreSQL {programs.major}.{programs.minor} runs; it goes when this ends.")
         Demo(Path(folder), server.url, programs.bin_dir, loaded.environ).run()

@@ -10,9 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import pwd
 import random
-import re
 import secrets
 import shlex
 import shutil
@@ -27,25 +25,32 @@ from urllib.parse import quote
 
 from . import process
 from .errors import BadInputError, MissingProgramError, ServerError
-from .postgres import clients, session, target
+from .postgres import session, target
+from .programs import (
+    SUPERUSER,
+    account_for,
+    environment,
+    give,
+    initdb_argv,
+    last_lines,
+    reachable,
+    temporary,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
-NAMES = ("initdb", "pg_ctl", "postgres")
-SUPERUSER = "postgres"
+    from .programs import Programs
+
 DATABASE = "app"
 LOOPBACK = "127.0.0.1"
 # Below what systems give to outgoing connections (32768 on Linux, 49152 on macOS), so that a port which
 # was free once is free again at the next start.
 PORTS = (20000, 32000)
-# A socket's path may have 107 bytes on Linux and 103 on macOS, `.s.PGSQL.5432` and a random name included.
-LONGEST_TEMPORARY = 70
 SECONDS = 60.0
 # Greater than any process id: Linux ends at 4194304, macOS at 99998.
 _NO_PROCESS = 4194305
 
-_VERSION = re.compile(r"\(PostgreSQL\) (\d+)\.?(\d*)")
 _STATUS_LINE = 7  # of postmaster.pid, counted from 0: src/include/utils/pidfile.h
 _PORT_LINE = 3
 
@@ -65,15 +70,6 @@ fi
 read -r gone <&3
 rm -rf {home}
 """
-
-
-@dataclass(frozen=True)
-class Programs:
-    """A folder with the programs of a PostgreSQL server, and their version."""
-
-    bin_dir: Path
-    major: int
-    minor: int
 
 
 @dataclass(frozen=True)
@@ -108,40 +104,6 @@ class Running:
         return f"postgresql://{SUPERUSER}{secret}@{self.host}:{self.port}/{name}"
 
 
-def find_programs(environ: Mapping[str, str], bin_dir: Path | None = None, *, major: int | None = None) -> Programs:
-    """Find a server's programs: those of the extra `embedded` first, else the newest of the machine.
-
-    :param bin_dir: The only folder to look in, where the configuration names one.
-    :param major: The only major version that will do, where data of it are there already.
-    :raises MissingProgramError: There are none, or none that start or fit; says what to install.
-    """
-    found: list[Programs] = []
-    broken = ""
-    for folder in [bin_dir] if bin_dir else clients.folders(environ):
-        if all(shutil.which(name, path=str(folder)) for name in NAMES):
-            programs = _asked(folder)
-            if isinstance(programs, Programs):
-                found.append(programs)
-            else:
-                broken = broken or f"The PostgreSQL programs in {folder} do not start ({programs})."
-    fitting = [each for each in found if major in (None, each.major)]
-    packaged = [each for each in fitting if _is_packaged(each.bin_dir)]
-    if fitting:
-        return packaged[0] if packaged else max(fitting, key=lambda each: (each.major, each.minor))
-    if found:
-        versions = " and ".join(sorted({str(each.major) for each in found}))
-        what = f"The data are those of PostgreSQL {major}, and only programs of {versions} were found."
-    else:
-        where = f" in {bin_dir}" if bin_dir else ""
-        what = broken or f"No programs of a PostgreSQL server were found{where}."
-    number = f"-{major}" if major else ""
-    raise MissingProgramError(
-        f"{what} Get them by `pip install 'invoke-postgres[embedded]'`, on Debian and Ubuntu by `apt install "
-        f"postgresql{number}`, on macOS by `brew install postgresql@{major or 18}`, or name their folder in "
-        f"INVOKE_DB_BIN_DIR. Nothing was touched."
-    )
-
-
 @contextlib.contextmanager
 def throw_away(programs: Programs) -> Iterator[Running]:
     """Run a new, empty server for the length of a block; no process and no file of it is left.
@@ -152,17 +114,17 @@ def throw_away(programs: Programs) -> Iterator[Running]:
     :raises MissingProgramError: The programs can't be run by the account that must run them.
     :raises ServerError: It did not start; all that was made is gone again.
     """
-    account = _account()
-    home = Path(tempfile.mkdtemp(prefix="pg-", dir=_temporary(account)))
+    account = account_for()
+    home = Path(tempfile.mkdtemp(prefix="pg-", dir=temporary(account)))
     leash = None
     try:
-        _give(home, account)
-        programs = _reachable(programs, account, home)
+        give(home, account)
+        programs = reachable(programs, account, home)
         # Whoever is to remove the copy must own it.
         for path in home.rglob("*"):
-            _give(path, account)
+            give(path, account)
         script = _supervisor_script(programs, home)
-        leash = process.Leashed(["/bin/sh", "-c", script], env=_environment(programs), account=account)
+        leash = process.Leashed(["/bin/sh", "-c", script], env=environment(programs), account=account)
         yield replace(_await_ready(home, leash), started=True)
     finally:
         if leash is not None:
@@ -182,7 +144,7 @@ def start(folder: Path, programs: Programs) -> Running:
     :raises ServerError: It did not start, or its port is taken. The data are as they were.
     """
     folder = folder.resolve()
-    account = _account(folder)
+    account = account_for(folder)
     with _usable(folder):
         _prepare(folder, account)
         with _locked(folder):
@@ -194,7 +156,7 @@ def start(folder: Path, programs: Programs) -> Running:
                     f"{programs.bin_dir} are {programs.major}. Name the folder of the right ones in "
                     f"INVOKE_DB_BIN_DIR, or move {folder} away to begin anew. Nothing was touched."
                 )
-            programs = _reachable(programs, account, folder)
+            programs = reachable(programs, account, folder)
             if major_of(folder) is None:
                 _initdb(folder, programs, account)
             return replace(_launch(folder, programs, account), started=True)
@@ -243,115 +205,6 @@ def major_of(folder: Path) -> int | None:
         raise _not_ours(folder) from None
 
 
-# The programs
-
-
-def _is_packaged(bin_dir: Path) -> bool:
-    return bin_dir in list(clients.packaged())
-
-
-def _asked(bin_dir: Path) -> Programs | str:
-    """Ask programs for their version; what they said instead when they do not start."""
-    try:
-        done = process.run([bin_dir / "postgres", "--version"], cwd=Path("/"))
-    except MissingProgramError as error:
-        return str(error).rstrip(".")
-    version = _VERSION.search(done.stdout)
-    if done.returncode != 0 or version is None:
-        return _last_lines(done.stderr)
-    return Programs(bin_dir, int(version[1]), int(version[2] or 0))
-
-
-def _reachable(programs: Programs, account: process.Account | None, home: Path) -> Programs:
-    """Return programs that the account can run: a copy in `home` where the way to them is closed to it.
-
-    So they are below root's home, where uv and pip put them; no folder on the way is opened to others.
-    """
-    if account is None or _runs(programs, account):
-        return programs
-    copy = home / f"programs-{programs.major}.{programs.minor}"
-    reached = Programs(copy / "bin", programs.major, programs.minor)
-    if not (copy.is_dir() and _runs(reached, account)):
-        if not (programs.bin_dir.parent / "share").is_dir():
-            raise MissingProgramError(f"{account.name}, who runs it for root, can't reach {programs.bin_dir}.")
-        for old in home.glob("programs-*"):
-            shutil.rmtree(old)
-        unneeded = shutil.ignore_patterns("*.a", "pgxs", "pkgconfig", "include", "doc", "man")
-        shutil.copytree(programs.bin_dir.parent, copy, ignore=unneeded)
-        for path in (copy, *copy.rglob("*")):
-            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
-        if not _runs(reached, account):
-            raise MissingProgramError(
-                f"{account.name}, who runs PostgreSQL for root, can't run its programs from {home}: the folder "
-                f"is out of reach or mounted noexec. Try it as an ordinary user."
-            )
-    return reached
-
-
-def _runs(programs: Programs, account: process.Account) -> bool:
-    argv = [str(programs.bin_dir / "postgres"), "--version"]
-    try:
-        return process.run(argv, cwd=Path("/"), account=account).returncode == 0
-    except MissingProgramError:
-        return False
-
-
-def _initdb_argv(programs: Programs, data: Path, *options: str) -> list[str]:
-    argv = [str(programs.bin_dir / "initdb"), "--pgdata", str(data), "--username", SUPERUSER]
-    argv += ["--encoding=UTF8", "--no-locale"]
-    # From 17 on, upper and lower case of all letters without a locale of the system.
-    if programs.major >= 17:  # noqa: PLR2004
-        argv += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-    return [*argv, *options]
-
-
-def _environment(programs: Programs) -> dict[str, str]:
-    """Build the server's environment: no secrets of ours, no PG* variable, the same locale for everybody."""
-    ours = process.environment()
-    kept = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
-    environ = {"LC_ALL": "C", "TZ": "UTC", **{name: ours[name] for name in kept if name in ours}}
-    # Where the C library is musl, the package brings ICU's data as a file beside it.
-    icu = programs.bin_dir.parent / "share" / "icu"
-    return {**environ, "ICU_DATA": str(icu)} if icu.is_dir() else environ
-
-
-# The account
-
-
-def _account(folder: Path | None = None) -> process.Account | None:
-    """Return whom the server runs as: ourselves (None), or for root somebody else.
-
-    :param folder: Where data are kept: whoever has them goes first, then whoever has the project.
-    """
-    if os.geteuid() != 0:
-        return None
-    places = (folder / "data", folder.parent) if folder else ()
-    for place in places:
-        with contextlib.suppress(OSError, KeyError):  # it is not there; nobody has that number
-            entry = pwd.getpwuid(place.stat().st_uid)
-            if entry.pw_uid != 0:
-                return process.Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
-    for name in ("postgres", "nobody"):
-        with contextlib.suppress(KeyError):
-            entry = pwd.getpwnam(name)
-            return process.Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
-    raise MissingProgramError(
-        "PostgreSQL does not run as root, and this machine has neither a user postgres nor nobody: "
-        "try it as an ordinary user. Nothing was touched."
-    )
-
-
-def _give(path: Path, account: process.Account | None) -> None:
-    if account:
-        os.chown(path, account.uid, account.gid, follow_symlinks=False)
-
-
-def _temporary(account: process.Account | None) -> str:
-    """Return the folder for temporary files, but /tmp where its path is too long, or might be root's own."""
-    folder = tempfile.gettempdir()
-    return "/tmp" if account or len(os.fsencode(folder)) > LONGEST_TEMPORARY else folder  # noqa: S108
-
-
 # The one that is thrown away
 
 
@@ -362,7 +215,7 @@ def _supervisor_script(programs: Programs, home: Path) -> str:
     settings.append("dynamic_shared_memory_type=mmap")
     postgres = [str(programs.bin_dir / "postgres"), "-D", str(data), "-k", str(home), "-p", "5432"]
     postgres += [part for setting in settings for part in ("-c", setting)]
-    initdb = _initdb_argv(programs, data, "--auth=trust", "--no-sync")
+    initdb = initdb_argv(programs, data, "--auth=trust", "--no-sync")
     return _SUPERVISOR.format(
         initdb=shlex.join(initdb),
         postgres=shlex.join(postgres),
@@ -380,7 +233,7 @@ def _await_ready(home: Path, leash: process.Leashed) -> Running:
         if len(lock) > _STATUS_LINE and lock[_STATUS_LINE].strip() == "ready":
             return Running(data_dir=data, host=str(home), port=5432, database="postgres", pid=int(lock[0]))
         time.sleep(0.02)
-    raise ServerError(f"A private PostgreSQL did not start: {_last_lines(_read_from(home / 'log'))}.")
+    raise ServerError(f"A private PostgreSQL did not start: {last_lines(_read_from(home / 'log'))}.")
 
 
 # The one that stays
@@ -411,16 +264,16 @@ def _initdb(folder: Path, programs: Programs, account: process.Account | None) -
     if part.exists():
         shutil.rmtree(part)
     part.mkdir(mode=0o700)
-    _give(part, account)
+    give(part, account)
     for name, content in (("password", secrets.token_urlsafe(18) + "\n"), ("log", "")):
         (folder / name).unlink(missing_ok=True)
         (folder / name).touch(mode=0o600)
         (folder / name).write_text(content)
-        _give(folder / name, account)
-    argv = _initdb_argv(programs, part, "--auth=scram-sha-256", "--pwfile", str(folder / "password"))
-    done = process.run(argv, cwd=Path("/"), env=_environment(programs), account=account, timeout=5 * SECONDS)
+        give(folder / name, account)
+    argv = initdb_argv(programs, part, "--auth=scram-sha-256", "--pwfile", str(folder / "password"))
+    done = process.run(argv, cwd=Path("/"), env=environment(programs), account=account, timeout=5 * SECONDS)
     if done.returncode != 0:
-        raise ServerError(f"The data folder {folder} could not be made: {_last_lines(done.stderr)}.")
+        raise ServerError(f"The data folder {folder} could not be made: {last_lines(done.stderr)}.")
     part.rename(folder / "data")
 
 
@@ -434,13 +287,13 @@ def _launch(folder: Path, programs: Programs, account: process.Account | None) -
         options = f"-p {port} -c listen_addresses={LOOPBACK} -c unix_socket_directories="
         argv = [str(programs.bin_dir / "pg_ctl"), "start", "-D", str(folder / "data"), "-o", options]
         argv += ["-l", str(folder / "log"), "-w", "-t", f"{SECONDS:.0f}", "-s"]
-        environ = _environment(programs)
+        environ = environment(programs)
         done = process.run(argv, cwd=Path("/"), env=environ, account=account, timeout=SECONDS + 15)
         if done.returncode == 0:
             return _welcome(folder)
         said = _read_from(folder / "log", before)
         if "Address already in use" not in said:
-            raise ServerError(f"PostgreSQL in {folder} did not start: {_last_lines(said or done.stderr)}.")
+            raise ServerError(f"PostgreSQL in {folder} did not start: {last_lines(said or done.stderr)}.")
     if fixed:
         raise ServerError(
             f"The port {ports[0]} of PostgreSQL in {folder} is taken by another program. Stop that one, or "
@@ -557,8 +410,3 @@ def _read_from(path: Path, offset: int = 0) -> str:
             return file.read().decode(errors="replace")
     except OSError:
         return ""
-
-
-def _last_lines(said: str) -> str:
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return "; ".join(lines[-3:]).rstrip(".") or "it said nothing"

@@ -17,13 +17,14 @@ FOLDER = ".postgres"
 def start(ctx: Context) -> None:
     """Start a PostgreSQL of the project's own, its data in .postgres, and print the line for .env."""
     from . import embedded, settings
+    from .programs import find_programs
 
     loaded = settings.load(ctx)
     folder = loaded.root / FOLDER
     if loaded.dry:
         console.print_line(f"would start PostgreSQL with its data in {folder}")
         return
-    programs = embedded.find_programs(loaded.environ, loaded.bin_dir, major=embedded.major_of(folder))
+    programs = find_programs(loaded.environ, loaded.bin_dir, major=embedded.major_of(folder))
     running = embedded.start(folder, programs)
     console.print_line(
         f"PostgreSQL {programs.major} {'runs now' if running.started else 'was running already'}. In .env:"

