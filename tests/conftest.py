@@ -1,7 +1,6 @@
 """Fixtures: servers of five majors, databases on them, and a project in which `inv` runs."""
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from tests import everything as everything_sql
 from tests.journal import installed, lay_out
 from tests.servers import DEFAULT_MAJOR, MAJORS, OWNER, SUPERUSER, Fleet, Server, ServerSetupError
-from tests.support import Database, Databases, Project
+from tests.support import Database, Databases, Project, listen
 
 # Set in CI, where every program that a test needs can be installed.
 COMPLETE = "TESTS_SKIP_NOTHING"
@@ -24,11 +23,11 @@ hypothesis.settings.load_profile("patient")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marks that choose the servers of a test; listen to SIGHUP, which nohup has let us ignore.
+    """Register the marks that choose the servers of a test; listen to what a parent has let us ignore.
 
-    What a parent ignores stays ignored, in what the tests start as well.
+    That is SIGHUP below nohup, and SIGINT in what a script starts with `&`; what the tests start would ignore it, too.
     """
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    listen()
     config.addinivalue_line("markers", "all_majors: run on every major of PostgreSQL, not on one only")
     config.addinivalue_line(
         "markers", "root: goes another way where root runs it, or needs root; the gate runs it twice"

@@ -347,6 +347,13 @@ def watched(project: Project, *arguments: str) -> Watched:
     return Watched(process.returncode, highest / 1024, time.monotonic() - began, said)
 
 
+def listen() -> None:
+    """Take back the handlers of signals that our parent had ignored: whoever we start ignores them, too."""
+    for each, handler in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+        if signal.getsignal(each) is signal.SIG_IGN:
+            signal.signal(each, handler)
+
+
 @contextlib.contextmanager
 def blocking(database: Database, query: str, role: str = SUPERUSER) -> Iterator[Connection]:
     """Hold a transaction open in another session, for tests of locks.

@@ -1,12 +1,12 @@
 """The whole campaign by one command: `uv run python -m tests.faults --seed 1`."""
 
 import argparse
-import signal
 import sys
 from pathlib import Path
 from typing import Final
 
 from tests.faults import campaign, tables
+from tests.support import listen
 
 DOCS: Final = Path(__file__).resolve().parent.parent.parent / "docs" / "faults.md"
 
@@ -19,8 +19,7 @@ def main() -> int:
     parser.add_argument("--lanes", type=int, default=2, help="servers at once (2)")
     parser.add_argument("--write", action="store_true", help=f"put the tally into {DOCS.name}")
     given = parser.parse_args()
-    # What nohup has let us ignore would be ignored by those to whom it is sent.
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    listen()
     size = campaign.Size(least=given.least)
     tally = campaign.run(size, given.seed, lanes=given.lanes, say=_say)
     text = tables.markdown(tally, given.seed)
