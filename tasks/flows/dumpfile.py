@@ -70,7 +70,7 @@ def source(settings: Settings, path: Path) -> Source:
         compression, head = magic_of(path)
         longest = _longest(path.stat().st_size, None, trust=False)
     except OSError as error:
-        raise BadInputError(f"{path.name} can't be read: {error.strerror}. Nothing was touched.") from None
+        raise _unreadable(path, error) from None
     _refuse_strange(path, compression, head)
     return Source(path, _restorer(settings, head), longest)
 
@@ -115,6 +115,22 @@ def known_doubt(path: Path) -> str:
     return f"it has {size:,} bytes where its manifest says {manifest.file.size:,}"
 
 
+def manifest_of(path: Path) -> Manifest | None:
+    """Read the manifest that is to describe a dump, unproven; None where there is none of ours.
+
+    :raises BadInputError: It or the dump can't be read.
+    """
+    try:
+        _, head = magic_of(path)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    return None if head.startswith(ARCHIVE_MAGIC) else manifests.read(path)
+
+
+def _unreadable(path: Path, error: OSError) -> BadInputError:
+    return BadInputError(f"{path.name} can't be read: {error.strerror}. Nothing was touched.")
+
+
 def prove(settings: Settings, path: Path, report: Report, *, trust: bool = False) -> DumpFile:
     """Prove that a dump is whole, reading all of it.
 
@@ -127,7 +143,7 @@ def prove(settings: Settings, path: Path, report: Report, *, trust: bool = False
     try:
         return _proven(settings, path, report, trust=trust)
     except OSError as error:
-        raise BadInputError(f"{path.name} can't be read: {error.strerror}. Nothing was touched.") from None
+        raise _unreadable(path, error) from None
 
 
 def _proven(settings: Settings, path: Path, report: Report, *, trust: bool) -> DumpFile:

@@ -14,7 +14,7 @@ from ..archive.lexer import LexError, lex
 from ..archive.manifest import Manifest
 from ..archive.survey import Survey
 from ..errors import BadInputError, MissingProgramError, ServerError, TaskError, WorkError
-from ..postgres import clients, facts, locks, schemas
+from ..postgres import clients, facts, locks, rights, schemas
 from ..postgres.session import blocked, connected, exported_snapshot, one, server_facts, translated
 from . import comparing, guard, placing, room
 from .counting import Counting, MovedError
@@ -217,6 +217,7 @@ class _Work:
         with contextlib.ExitStack() as stack:
             snapshot = stack.enter_context(exported_snapshot(self.connection))
             tables = facts.tables(self.connection)
+            self._refuse_hidden(tables)
             summed = [table.key for table in tables] if self.request.checksums else []
             counting = stack.enter_context(Counting(self.connection, tables, summed, self.target))
             child = stack.enter_context(self._pg_dump(snapshot))
@@ -240,6 +241,17 @@ class _Work:
         kept = {key: total for key, total in found.checksums.items() if key in survey.rows}
         document = {**comparing.to_facts(replace(found, checksums=kept)), "history": history}
         return survey, sink.sums, out.content, excluded, document
+
+    def _refuse_hidden(self, tables: Sequence[facts.Table]) -> None:
+        """Refuse where row-level security would hide rows, before pg_dump does, which names one table alone."""
+        hidden = rights.hidden(self.connection, tables)
+        if hidden:
+            more = f" and {len(hidden) - 1} more" if len(hidden) > 1 else ""
+            raise BadInputError(
+                f"Row-level security hides rows of {hidden[0]}{more} from {self.server.user}, so a dump would lack "
+                f"them. No dump was written. Let a superuser run ALTER ROLE … BYPASSRLS, or name the URL of one that "
+                f"sees them with --url-env."
+            )
 
     def _chunks(self, child: process.Child, counting: Counting, out: Packing) -> Iterator[bytes]:
         """Move pg_dump's output into the file and on to the lexer."""

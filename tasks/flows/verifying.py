@@ -12,10 +12,13 @@ from ..errors import BadInputError
 from ..postgres import facts, health, ills, state
 from ..postgres.session import connected, server_facts, translated
 from . import comparing, dumpfile, records
+from .beside import Beside
+from .report import Silence
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from ..archive.manifest import Manifest
     from ..postgres.health import Health
     from ..postgres.ills import Ill
     from ..postgres.session import ServerFacts
@@ -95,7 +98,7 @@ def verify(settings: Settings, request: Request, report: Report) -> Verified:
         translated("Reading the database failed", target),
     ):
         server = server_facts(connection)
-        expected = _expected(settings, request, target, server, report)
+        expected, proof = _expected(settings, request, target, server, report)
         summed: Collection[Key] = ()
         if request.checksums and expected is not None:
             summed = expected.state.checksums
@@ -109,6 +112,8 @@ def verify(settings: Settings, request: Request, report: Report) -> Verified:
             found = state.read(connection, summed=summed)
             shown = health.read(connection, target.schema or "public")
             wrong = tuple(ills.read(connection, target.schema or "public", found.sequences))
+        if proof is not None:
+            proof.result()
     # Of two live databases neither may hold what the other does not; a dump speaks for the schemas that it filled.
     schemas = comparing.schemas_of(found) if request.against else expected.schemas if expected else ()
     lines = comparing.compare(expected.state, found, schemas=schemas) if expected else []
@@ -117,12 +122,13 @@ def verify(settings: Settings, request: Request, report: Report) -> Verified:
 
 def _expected(
     settings: Settings, request: Request, target: Target, server: ServerFacts, report: Report
-) -> Expected | None:
+) -> tuple[Expected | None, Beside[None] | None]:
+    """Tell what is expected, and what proves it meanwhile."""
     if request.file and request.against:
         raise BadInputError("--file and --against-url-env do not go together. Nothing was compared.")
     if request.against:
-        return _of_database(settings, request, report)
-    return _of_file(settings, request.file, report) if request.file else _of_record(settings, target, server)
+        return _of_database(settings, request, report), None
+    return _of_file(settings, request.file, report) if request.file else (_of_record(settings, target, server), None)
 
 
 def _of_database(settings: Settings, request: Request, report: Report) -> Expected:
@@ -153,11 +159,15 @@ def _of_record(settings: Settings, target: Target, server: ServerFacts) -> Expec
     )
 
 
-def _of_file(settings: Settings, file: str, report: Report) -> Expected:
+def _of_file(settings: Settings, file: str, report: Report) -> tuple[Expected, Beside[None] | None]:
     path = dumpfile.choose(settings, file, report)
+    manifest = dumpfile.manifest_of(path)
+    if manifest is not None:
+        # The server counts while the file is read.
+        proof = Beside(lambda: _prove(settings, path, manifest))
+        proof.start()
+        return Expected(path.name, comparing.of_manifest(manifest), excluded=manifest.excluded_data), proof
     dump = dumpfile.prove(settings, path, report)
-    if dump.manifest is not None:
-        return Expected(path.name, comparing.of_manifest(dump.manifest), excluded=dump.manifest.excluded_data)
     survey = Survey()
     try:
         with dump.open() as source:
@@ -165,4 +175,10 @@ def _of_file(settings: Settings, file: str, report: Report) -> Expected:
                 report.progress("reading the dump", source.position, dump.size, "bytes")
     except LexError as error:
         raise BadInputError(f"{path.name} can't be read: {error}.") from None
-    return Expected(path.name, comparing.from_parts(survey.tables(), tuple(survey.sequences.values()), {}))
+    return Expected(path.name, comparing.from_parts(survey.tables(), tuple(survey.sequences.values()), {})), None
+
+
+def _prove(settings: Settings, path: Path, manifest: Manifest) -> None:
+    """Prove that a dump is the one that its manifest describes."""
+    if dumpfile.prove(settings, path, Silence()).manifest != manifest:
+        raise BadInputError(f"{path.name} was changed while it was read. Nothing was compared.")

@@ -136,13 +136,14 @@ def read(connection: Connection) -> Rights:
         "SELECT rolcreatedb OR rolsuper, pg_catalog.has_database_privilege(current_database(), 'CREATE')"
         "  FROM pg_catalog.pg_roles WHERE rolname = current_user",
     )
-    dumped = {"dumped": [table.oid for table in facts.tables(connection)]}
+    tables = facts.tables(connection)
+    dumped = {"dumped": [table.oid for table in tables]}
     return Rights(
         creates_databases=bool(row[0]),
         creates_schemas=bool(row[1]),
         unread=_names(connection, _UNREAD, dumped),
         unread_objects=int(one(connection, _UNREAD_OBJECTS)[0]),
-        hidden=_names(connection, _HIDDEN, dumped),
+        hidden=hidden(connection, tables),
         closed=_names(connection, _CLOSED),
         unowned=unowned(connection),
     )
@@ -154,6 +155,11 @@ def unowned(connection: Connection, schemas: Collection[str] | None = None) -> t
     :param schemas: Look in these only.
     """
     return _names(connection, _UNOWNED, {"schemas": None if schemas is None else list(schemas)})
+
+
+def hidden(connection: Connection, tables: Iterable[facts.Table]) -> tuple[str, ...]:
+    """Name those of some tables of which row-level security hides rows from the role."""
+    return _names(connection, _HIDDEN, {"dumped": [table.oid for table in tables]})
 
 
 def closed(connection: Connection, schemas: Collection[str]) -> tuple[str, ...]:
