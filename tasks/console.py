@@ -6,6 +6,7 @@ Results go to standard output; everything on the way goes to standard error.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import sys
 import textwrap
@@ -13,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rich.console import Console
     from rich.progress import Progress, TaskID
@@ -34,15 +35,19 @@ def open_console(*, stderr: bool) -> Console:
     """Open what people see, as it is at this moment: a terminal, a file or a pipe."""
     from rich.console import Console
 
-    # A terminal that knows few letters gets the code of the others; it is no reason to fail.
-    with contextlib.suppress(AttributeError, ValueError):
-        (sys.stderr if stderr else sys.stdout).reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    _forgive(sys.stderr if stderr else sys.stdout)
     # No markup and no highlighting: names of files and tables are shown as they are.
     console = Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)
     if not console.is_terminal:
         # A file or a pipe has no width: tables are then as wide as they need.
         console.width = WIDTH
     return console
+
+
+def _forgive(stream: Any) -> None:
+    """Let a terminal that knows few letters get the code of the others; it is no reason to fail."""
+    with contextlib.suppress(AttributeError, ValueError):
+        stream.reconfigure(errors="backslashreplace")
 
 
 def say(console: Console, text: str, style: str | None = None, *, indent: int = 2) -> None:
@@ -70,16 +75,28 @@ def say(console: Console, text: str, style: str | None = None, *, indent: int = 
 
 
 class Reporter:
-    """Shows what a flow says; see :class:`tasks.flows.report.Report`."""
+    """Shows what a flow says; see :class:`tasks.flows.report.Report`.
 
-    def __init__(self, output: Output, progress: Progress | None, console: Console) -> None:
+    :param console: Opens what it is shown on, once there is something to show: that takes time, which the server
+        may need for its own work by then.
+    """
+
+    def __init__(self, output: Output, console: Callable[[], Console]) -> None:
         self._output = output.value
-        self._progress = progress
-        self._console = console
+        self._open = console
         self._bar: TaskID | None = None
         self._began = time.monotonic()
         self._seen = (0, "")
-        self._next = 0.0 if progress else self._began + LOG_SECONDS
+        self._lines_from = self._began + LOG_SECONDS
+        self._next = 0.0 if sys.stderr.isatty() else self._lines_from
+
+    @functools.cached_property
+    def _console(self) -> Console:
+        return self._open()
+
+    @functools.cached_property
+    def _progress(self) -> Progress | None:
+        return _bars(self._console) if self._console.is_interactive else None
 
     def step(self, text: str) -> None:
         """Show a finished step."""
@@ -99,7 +116,7 @@ class Reporter:
         """Show how far the work is: a bar in a terminal, now and then a line elsewhere."""
         now = time.monotonic()
         if not what:
-            self._take_down()
+            self.close()
             return
         # What is counted anew, or in another unit, has a speed of its own.
         if done < self._seen[0] or unit != self._seen[1]:
@@ -107,10 +124,13 @@ class Reporter:
         self._seen = (done, unit)
         if now < self._next or self._output == "quiet":
             return
-        self._next = now + (SCREEN_SECONDS if self._progress else LOG_SECONDS)
         if self._progress is None:
+            if now < self._lines_from:
+                return
+            self._next = now + LOG_SECONDS
             self._console.print(safe(f"  {what}{_share(done, total, unit, now - self._began)}"))
             return
+        self._next = now + SCREEN_SECONDS
         if self._bar is None:
             self._bar = self._progress.add_task("", amount="")
         self._progress.start()
@@ -122,8 +142,9 @@ class Reporter:
             amount=_share(done, total, unit, now - self._began).removeprefix(": "),
         )
 
-    def _take_down(self) -> None:
-        if self._progress is not None:
+    def close(self) -> None:
+        """Take down the bar, if there is one."""
+        if self._bar is not None and self._progress is not None:
             self._progress.stop()
             self._next = 0.0
 
@@ -141,15 +162,11 @@ def _share(done: int, total: int, unit: str, seconds: float) -> str:
 @contextlib.contextmanager
 def reporting(settings: Settings) -> Iterator[Report]:
     """Give a flow something to report to; in a terminal its progress is a bar that goes when it is done."""
-    console = open_console(stderr=True)
-    if not console.is_interactive or settings.output.value == "quiet":
-        yield Reporter(settings.output, None, console)
-        return
-    progress = _bars(console)
+    reporter = Reporter(settings.output, lambda: open_console(stderr=True))
     try:
-        yield Reporter(settings.output, progress, console)
+        yield reporter
     finally:
-        progress.stop()
+        reporter.close()
 
 
 def _bars(console: Console) -> Progress:
@@ -194,7 +211,12 @@ def size(count: float) -> str:
 
 def print_line(text: str) -> None:
     """Print one line of a result."""
-    say(open_console(stderr=False), text)
+    if sys.stdout.isatty():
+        say(open_console(stderr=False), text)
+    else:
+        # The same without loading rich, which takes a good part of a small command's time.
+        _forgive(sys.stdout)
+        sys.stdout.write(f"{safe(text)}\n")
 
 
 def safe(text: str) -> str:

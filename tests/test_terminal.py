@@ -166,12 +166,12 @@ def test_a_share_of_a_total_that_was_too_low_is_not_shown() -> None:
 def test_speed_is_that_of_the_phase() -> None:
     """What is counted from its beginning again is as fast as it is, however long the work before it took."""
     at = Console(file=io.StringIO(), width=200)
-    reporter = console.Reporter(Output.NORMAL, None, at)
+    reporter = console.Reporter(Output.NORMAL, lambda: at)
     reporter._began -= 1000
     reporter.progress("reading", 900, 1000, "bytes")
     reporter.progress("loading", 0, 1000, "bytes")
     reporter._began -= 1
-    reporter._next = 0.0
+    reporter._next = reporter._lines_from = 0.0
 
     reporter.progress("loading", 5_000_000, 10_000_000, "bytes")
 

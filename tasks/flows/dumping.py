@@ -17,6 +17,7 @@ from ..errors import BadInputError, MissingProgramError, ServerError, TaskError,
 from ..postgres import clients, facts, locks, rights, schemas
 from ..postgres.session import blocked, connected, exported_snapshot, one, server_facts, translated
 from . import comparing, guard, placing, room
+from .beside import Beside
 from .counting import Counting, MovedError
 
 if TYPE_CHECKING:
@@ -167,11 +168,13 @@ class _Work:
         """Run pg_dump into the part file, compare, and publish."""
         began = time.monotonic()
         try:
+            git = Beside(lambda: git_state(self.settings.root))
+            git.start()
             survey, file, content, excluded, found = self._attempts(part, final)
             manifest = Manifest(
                 created=when.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
                 note=self.request.note,
-                git=git_state(self.settings.root),
+                git=git.result(),
                 source=self._source(),
                 pg_dump={"version": self.client.version, "options": self._options()},
                 file_name=final.name,
