@@ -63,6 +63,8 @@ def interruptible() -> Iterator[None]:
     # A signal that our parent had ignored (nohup) stays ignored.
     before = {each: signal.getsignal(each) for each in SIGNALS}
     stands("")
+    _undivided[0] = 0
+    _late.clear()
     _handled[:] = [each for each in SIGNALS if before[each] is not signal.SIG_IGN]
     listen_again()
     try:
@@ -90,7 +92,32 @@ def listen_again() -> None:
 def _interrupt(signum: int, _frame: FrameType | None) -> None:
     for each in SIGNALS:
         signal.signal(each, signal.SIG_IGN)
-    raise Interruption(signum)
+    if _undivided[0]:
+        _late.append(signum)
+    else:
+        raise Interruption(signum)
+
+
+_undivided = [0]
+_late: list[int] = []
+
+
+@contextlib.contextmanager
+def undivided() -> Iterator[None]:
+    """Let a signal interrupt at the end of a block, not within it: what it makes is known by then to who removes it.
+
+    For a call or two; whoever waits within it would not be interrupted.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _undivided[0] += 1
+    try:
+        yield
+    finally:
+        _undivided[0] -= 1
+        if _late and not _undivided[0]:
+            raise Interruption(_late.pop())
 
 
 @contextlib.contextmanager

@@ -257,6 +257,23 @@ def test_interruption_says_what_stands_when_the_work_is_done() -> None:
     assert (done.value.state, begun.value.state) == ("It is done.", "")
 
 
+def test_signal_comes_after_what_is_undivided() -> None:
+    """Not within it, however deep; what was made there is known by then."""
+    made: list[str] = []
+
+    def make() -> None:
+        with process.undivided():
+            with process.undivided():
+                os.kill(os.getpid(), signal.SIGTERM)
+                made.append("inner")
+            made.append("outer")
+
+    with pytest.raises(Interruption, match="SIGTERM"), interruptible():
+        make()
+
+    assert made == ["inner", "outer"]
+
+
 def test_second_signal_does_not_interrupt_cleaning_up() -> None:
     """Once we are ending, we end in order."""
     cleaned: list[str] = []

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks import process
 from tasks.archive.publish import part_file, prepare_folder, rename_new, replace, sweep
 
 # Rights stop root less than others.
@@ -358,3 +359,22 @@ def test_a_manifest_goes_with_the_part_file_of_its_dump(tmp_path: Path) -> None:
 
     assert sorted(path.name for path in removed) == ["a.part", "b.part"]
     assert names_in(tmp_path) == ["b.manifest.json", "b.sql.gz", "c.manifest.json"]
+
+
+def test_a_signal_while_the_file_is_created_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Creating one waits for the disk while others make theirs durable, so signals do come in it."""
+    create = os.open
+    created: list[str] = []
+
+    def signalled(path: Path, *args: int) -> int:
+        descriptor = create(path, *args)
+        os.kill(os.getpid(), signal.SIGTERM)
+        created.extend(names_in(tmp_path))
+        return descriptor
+
+    monkeypatch.setattr(os, "open", signalled)
+    with pytest.raises(process.Interruption), process.interruptible(), part_file(tmp_path / "a.part"):
+        pytest.fail("it goes on")
+
+    assert created == ["a.part"]
+    assert names_in(tmp_path) == []

@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
+from .. import process
 from .names import PART_SUFFIX, manifest_path, siblings
 
 if TYPE_CHECKING:
@@ -61,15 +62,19 @@ def part_file(path: Path) -> Iterator[Part]:
 
 def _create(path: Path) -> int:
     while True:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = None
         try:
+            # Where others wait for the disk, so does this, for milliseconds.
+            with process.undivided():
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             # The umask may have taken bits away, and nobody sweeps a locked file.
             os.fchmod(descriptor, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if is_at(descriptor, path):
                 return descriptor
         except BaseException:
-            _discard(descriptor, path)
+            if descriptor is not None:
+                _discard(descriptor, path)
             raise
         # Somebody swept it before it was locked.
         os.close(descriptor)
