@@ -247,11 +247,11 @@ class _Work:
 
     def _refuse_hidden(self, tables: Sequence[facts.Table]) -> None:
         """Refuse where row-level security would hide rows, before pg_dump does, which names one table alone."""
-        hidden = rights.hidden(self.connection, tables)
-        if hidden:
-            more = f" and {len(hidden) - 1} more" if len(hidden) > 1 else ""
+        first, *others = rights.hidden(self.connection, tables) or ("",)
+        if first:
+            more = f" and {len(others)} more" if others else ""
             raise BadInputError(
-                f"Row-level security hides rows of {hidden[0]}{more} from {self.server.user}, so a dump would lack "
+                f"Row-level security hides rows of {first}{more} from {self.server.user}, so a dump would lack "
                 f"them. No dump was written. Let a superuser run ALTER ROLE … BYPASSRLS, or name the URL of one that "
                 f"sees them with --url-env."
             )
