@@ -1,4 +1,4 @@
-"""Writes docs/performance.md and its pictures from a result: `uv run python -m benchmarks.report RESULT`."""
+"""Writes docs/performance.md and its pictures from results: `uv run python -m benchmarks.report RESULT [MORE …]`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from .figures import figures, targets
 from .showing import HEADINGS, KINDS, cells, met, short
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .figures import Figures
     from .results import Result
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 # The text around the numbers, and what a run cannot know: edit it there, not in docs/.
 TEMPLATE = Path(__file__).resolve().parent / "performance.md"
+PLACE = "benchmarks/results"
 PICTURED = {"dump": "Dumping the journal, seconds", "restore": "Restoring the journal, seconds"}
 _DATABASES = {
     "journal": "the example application, with all its types, indexes and foreign keys",
@@ -34,10 +37,11 @@ _BAR, _GAP, _LABEL, _WIDTH = 18, 8, 390, 960
 _LETTERS = 56
 
 
-def main(source: Path, folder: Path = DOCS) -> list[Path]:
+def main(source: Path, *more: Path, folder: Path = DOCS) -> list[Path]:
     """Write the document and its pictures, and return their paths.
 
-    :param source: A file of `benchmarks/results`.
+    :param source: A file of `benchmarks/results`, which all but the last tables are of.
+    :param more: Results of other databases, whose tables follow.
     :param folder: Where they go.
     """
     result = results.load(source)
@@ -47,7 +51,8 @@ def main(source: Path, folder: Path = DOCS) -> list[Path]:
             written.append(folder / picture(kind))
             written[-1].write_text(bars(title, found), encoding="utf-8")
     written.append(folder / "performance.md")
-    written[-1].write_text(document(result, source.name), encoding="utf-8")
+    others = {path.name: results.load(path) for path in more}
+    written[-1].write_text(document(result, source.name, others), encoding="utf-8")
     return written
 
 
@@ -56,20 +61,26 @@ def picture(kind: str) -> str:
     return f"performance-{kind}.svg"
 
 
-def document(result: Result, name: str) -> str:
+def document(result: Result, name: str, others: Mapping[str, Result]) -> str:
     """Fill the template.
 
     :param name: The result's file name.
+    :param others: Results of other databases, by their files' names.
     """
+    tables = _tables(result)
+    for other, found in others.items():
+        made = f"What follows is of another run, of {found.made}, each command {_times(found.rounds)}"
+        tables += [f"{made} (`{found.command}`; [its result](../{PLACE}/{other})).", "", *_tables(found)]
     pictures = [f"![{title}]({picture(kind)})" for kind, title in PICTURED.items() if figures(result, "journal", kind)]
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         command=result.command,
-        result=f"benchmarks/results/{name}",
+        result=f"{PLACE}/{name}",
+        sources=" ".join(f"{PLACE}/{each}" for each in (name, *others)),
         made=result.made,
         rounds=_times(result.rounds),
         targets="\n".join(_targets(result)),
         pictures="\n\n".join(pictures),
-        tables="\n".join(_tables(result)),
+        tables="\n".join(tables),
         machine="\n".join(_pairs(("", ""), result.machine)),
         settings="\n".join(_pairs(("setting", "value"), result.settings)),
     )
@@ -141,5 +152,5 @@ def _times(number: int) -> str:
 
 
 if __name__ == "__main__":
-    for path in main(Path(sys.argv[1])):
+    for path in main(*map(Path, sys.argv[1:])):
         print(path.name)

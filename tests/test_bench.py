@@ -189,14 +189,21 @@ def test_the_report_holds_everything(tmp_path: Path) -> None:
     source = tmp_path / "2026-01-31-1500000.json"
     result = made(journal__dump_ours_gzip=2)
     source.write_text(results.dumps(result), encoding="utf-8")
+    other = tmp_path / "others.json"
+    other.write_text(results.dumps(replace(result, rounds=1, command="uv run inv bench --databases=many")))
 
-    paths = report.main(source, tmp_path)
+    paths = report.main(source, other, folder=tmp_path)
 
     text = (tmp_path / "performance.md").read_text(encoding="utf-8")
     assert {path.name for path in paths} == {"performance.md", "performance-dump.svg", "performance-restore.svg"}
     assert not re.search(r"\$\w", text)
     assert all(f"`{each.shown}`".replace("|", "\\|") in text for each in result.measured)
     assert all(target.what in text for target in figures.targets(result))
+    assert text.count("### journal") == 2
+    assert (
+        "each command once (`uv run inv bench --databases=many`; [its result](../benchmarks/results/others.json))"
+        in text
+    )
     assert {"| cores | 2 |", "| fsync | on |"} <= set(text.splitlines())
     assert all(
         line.count("|") - line.count("\\|") == 11 for line in text.splitlines() if re.match(r"\| \*\*`inv", line)
