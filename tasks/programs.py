@@ -134,6 +134,8 @@ def environment(programs: Programs) -> dict[str, str]:
     ours = process.environment()
     kept = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
     environ = {"LC_ALL": "C", "TZ": "UTC", **{name: ours[name] for name in kept if name in ours}}
+    # What root has on its PATH may lie where the account cannot go, and it needs rm and sleep.
+    environ["PATH"] = os.pathsep.join(filter(None, [environ.get("PATH"), os.defpath]))
     # Where the C library is musl, the package brings ICU's data as a file beside it.
     icu = programs.bin_dir.parent / "share" / "icu"
     return {**environ, "ICU_DATA": str(icu)} if icu.is_dir() else environ

@@ -398,6 +398,16 @@ def test_nothing_is_left_when_we_are_ended(programs: Programs, signum: signal.Si
     assert soon(lambda: not Path(host).exists())
 
 
+def test_nothing_is_left_when_our_path_is_closed_to_the_account(programs: Programs, tmp_path: Path) -> None:
+    """What is on root's PATH may lie in root's home; it is removed all the same."""
+    with python(HOLD, programs.bin_dir, "plain", env={"PATH": str(tmp_path / "none")}) as child:
+        _, host = said(child)
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+    assert soon(lambda: not Path(host).exists())
+
+
 @linux
 @pytest.mark.parametrize("delay", [0.0, 0.2, 0.6])
 def test_nothing_is_left_when_we_are_killed_while_it_starts(programs: Programs, delay: float) -> None:
