@@ -123,8 +123,9 @@ def _targets(result: Result) -> list[str]:
 def _tables(result: Result) -> list[str]:
     lines = []
     for database, contents in result.databases.items():
-        of = f"{contents.tables:,} tables, {contents.rows:,} rows, {contents.bytes / 1e6:,.0f} MB at the server"
-        lines += [f"### {database}", "", f"{_DATABASES[database].capitalize()}; {of}.", ""]
+        what = _DATABASES[database]
+        of = f"{contents.tables:,} table{'s' * (contents.tables != 1)}, {contents.rows:,} rows, {contents.bytes / 1e6:,.0f} MB at the server"
+        lines += [f"### {database}", "", f"{what[0].upper()}{what[1:]}; {of}.", ""]
         for kind in KINDS:
             if found := figures(result, database, kind):
                 lines += _table(kind, found)
