@@ -124,7 +124,8 @@ def _tables(result: Result) -> list[str]:
     lines = []
     for database, contents in result.databases.items():
         what = _DATABASES[database]
-        of = f"{contents.tables:,} table{'s' * (contents.tables != 1)}, {contents.rows:,} rows, {contents.bytes / 1e6:,.0f} MB at the server"
+        tables = f"{contents.tables:,} table{'s' * (contents.tables != 1)}"
+        of = f"{tables}, {contents.rows:,} rows, {contents.bytes / 1e6:,.0f} MB at the server"
         lines += [f"### {database}", "", f"{what[0].upper()}{what[1:]}; {of}.", ""]
         for kind in KINDS:
             if found := figures(result, database, kind):
