@@ -8,6 +8,8 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
+from tasks.console import amount
+
 from . import results
 from .figures import figures, targets
 from .showing import HEADINGS, KINDS, cells, met, short
@@ -124,8 +126,8 @@ def _tables(result: Result) -> list[str]:
     lines = []
     for database, contents in result.databases.items():
         what = _DATABASES[database]
-        tables = f"{contents.tables:,} table{'s' * (contents.tables != 1)}"
-        of = f"{tables}, {contents.rows:,} rows, {contents.bytes / 1e6:,.0f} MB at the server"
+        counts = f"{amount(contents.tables, 'table')}, {amount(contents.rows, 'row')}"
+        of = f"{counts}, {contents.bytes / 1e6:,.0f} MB at the server"
         lines += [f"### {database}", "", f"{what[0].upper()}{what[1:]}; {of}.", ""]
         for kind in KINDS:
             if found := figures(result, database, kind):

@@ -119,10 +119,10 @@ def test_the_root_file_goes_before_prismas(tmp_path: Path) -> None:
 
 def test_prismas_file_may_refer_to_the_root_file(tmp_path: Path) -> None:
     """Prisma loads the root's file first, so its settings are known to the second, not the other way."""
-    write(tmp_path, "HOST=root\nUP=${DOWN}")
+    write(tmp_path, "HOST=outer\nUP=${DOWN}")
     write(tmp_path, f"HOST=own\nDOWN=x\n{NAME}=postgresql://${{HOST}}/d", "prisma/.env")
 
-    assert read_url(NAME, tmp_path, {}).value == "postgresql://root/d"
+    assert read_url(NAME, tmp_path, {}).value == "postgresql://outer/d"
     with pytest.raises(BadInputError, match=r"UP in \.env uses \$\{DOWN\}"):
         read_url("UP", tmp_path, {})
 

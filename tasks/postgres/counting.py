@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
+
+from . import facts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from .wire import Wire
 
 Key = tuple[str, str]
-Item = TypeVar("Item")
-# One statement counts that many tables: round trips are what thousands of tables cost.
-BATCH = 200
 
 
 def encode(name: str) -> bytes:
@@ -76,7 +75,7 @@ def writable(wire: Wire, key: Key) -> bool:
 def sequences(wire: Wire, keys: Sequence[Key]) -> dict[Key, tuple[int, bool]]:
     """Read where sequences stand: their last value, and whether it was used."""
     found = {}
-    for batch in _batches(keys):
+    for batch in facts.batches(keys):
         parts = [b"SELECT %d, last_value, is_called FROM %s" % (at, quoted(key)) for at, key in enumerate(batch)]
         for at, value, called in wire.ask(b" UNION ALL ".join(parts)):
             found[batch[int(at or 0)]] = (int(value or 0), called == b"t")
@@ -89,7 +88,7 @@ def _counts(wire: Wire, keys: Sequence[tuple[Key, bytes]]) -> dict[Key, int]:
     # Whose count it is, what is counted, and under which condition.
     counted = [(key, key, condition) for key, condition in keys if key not in whole]
     counted += [(key, each, b"") for key in found if key in whole for each in _partitions(wire, key, b"r")]
-    for batch in _batches(counted):
+    for batch in facts.batches(counted):
         parts = [
             b"SELECT %d, count(*) FROM ONLY %s %s" % (at, quoted(table), condition)
             for at, (_, table, condition) in enumerate(batch)
@@ -101,7 +100,7 @@ def _counts(wire: Wire, keys: Sequence[tuple[Key, bytes]]) -> dict[Key, int]:
 
 def _partitioned(wire: Wire, keys: Sequence[Key]) -> list[Key]:
     found = []
-    for batch in _batches(keys):
+    for batch in facts.batches(keys):
         values = b", ".join(b"(%d, %s)" % (at, literal(_text(key))) for at, key in enumerate(batch))
         query = (
             b"SELECT k.at FROM (VALUES %s) AS k(at, name) JOIN pg_catalog.pg_class c"
@@ -127,8 +126,3 @@ def _text(key: Key) -> str:
 
 def _decoded(raw: bytes | None) -> str:
     return (raw or b"").decode("utf-8", "surrogateescape")
-
-
-def _batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    for start in range(0, len(items), BATCH):
-        yield items[start : start + BATCH]
