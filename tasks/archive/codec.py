@@ -34,6 +34,8 @@ GZIP_LEVEL = 2
 ZSTD_LEVEL = 1
 # gzip's header and trailer around what zlib calls 15 bits of window.
 _GZIP_BITS = 31
+# Bytes that are worth waking it for.
+GATHERED = 1 << 16
 # Pieces that wait for the compressor, of a megabyte at most.
 QUEUED = 4
 # What a reader raises when its input is cut, damaged or followed by garbage.
@@ -172,6 +174,8 @@ class Packing(threading.Thread):
         self._pieces: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._room = threading.Semaphore(QUEUED)
         self._error: Exception | None = None
+        self._gathered: list[bytes] = []
+        self._gathered_bytes = 0
         self.taken = 0
         self.start()
 
@@ -181,21 +185,31 @@ class Packing(threading.Thread):
         return self._adder.sums if self._adder else self._sink.sums
 
     def write(self, data: bytes) -> int:
-        """Take a piece.
+        """Take a piece, however small: small ones are handed on together.
 
         :raises OSError: An earlier one could not be written (a full disk, say).
         """
+        self._gathered.append(data)
+        self._gathered_bytes += len(data)
+        self.taken += len(data)
+        if self._gathered_bytes >= GATHERED:
+            self._hand_on()
+        return len(data)
+
+    def _hand_on(self) -> None:
         self._raise()
         self._room.acquire()
-        self._pieces.put(data)
-        self.taken += len(data)
-        return len(data)
+        self._pieces.put(b"".join(self._gathered) if len(self._gathered) > 1 else self._gathered[0])
+        self._gathered.clear()
+        self._gathered_bytes = 0
 
     def finish(self) -> None:
         """Complete the file.
 
         :raises OSError: It could not be written.
         """
+        if self._gathered:
+            self._hand_on()
         self.stop()
         self._raise()
         if self._packer:

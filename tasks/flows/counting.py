@@ -23,6 +23,16 @@ class MovedError(ServerError):
     """A table was rewritten between the snapshot and the locks."""
 
 
+def refuse_moved(moved: Sequence[facts.Table]) -> None:
+    """Refuse tables that are no longer the snapshot's.
+
+    :raises MovedError: There are any.
+    """
+    if moved:
+        name = ".".join(moved[0].key)
+        raise MovedError(f"{name} was changed (truncated, rewritten, renamed or dropped) while the dump began.")
+
+
 class Counting(Beside[tuple[state.State, "list[dict[str, str]] | None"]]):
     """Locks and counts the tables in the snapshot's session while pg_dump writes.
 
@@ -72,10 +82,7 @@ class Counting(Beside[tuple[state.State, "list[dict[str, str]] | None"]]):
 
         :raises MovedError: One is not.
         """
-        moved = facts.rewritten(self._connection, self._tables)
-        if moved:
-            name = ".".join(moved[0].key)
-            raise MovedError(f"{name} was changed (truncated, rewritten, renamed or dropped) while the dump began.")
+        refuse_moved(facts.rewritten(self._connection, self._tables))
 
     def _count(self) -> tuple[state.State, list[dict[str, str]] | None]:
         """Lock, look whether the tables are still the snapshot's, count."""

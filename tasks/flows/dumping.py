@@ -14,11 +14,12 @@ from ..archive.lexer import LexError, lex
 from ..archive.manifest import Manifest
 from ..archive.survey import Survey
 from ..errors import BadInputError, MissingProgramError, ServerError, TaskError, WorkError
-from ..postgres import clients, facts, locks, rights, schemas
+from ..postgres import clients, facts, locks, rights, schemas, slices
 from ..postgres.session import blocked, connected, exported_snapshot, one, server_facts, translated
 from . import comparing, guard, placing, room
 from .beside import Beside
 from .counting import Counting, MovedError
+from .slicing import AloneError, Slicing, slicing, spliced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -202,19 +203,27 @@ class _Work:
         return Dumped(final, manifest)
 
     def _attempts(self, part: publish.Part, final: Path) -> Streamed:
-        for attempt in range(1, _ATTEMPTS + 1):
+        # Of what the patterns leave out pg_dump alone knows, and a pooler makes no promise about several sessions.
+        attempt, sliced = 1, not (self.request.exclude_data or self.target.pooled)
+        while True:
             try:
-                return self._stream(part, final)
+                return self._stream(part, final, sliced=sliced)
+            except AloneError as error:
+                self.report.detail(f"{error}. Beginning again with pg_dump alone.")
+                sliced = False
             except MovedError as error:
                 if attempt == _ATTEMPTS:
                     raise
+                attempt += 1
                 self.report.warn(f"{error} Beginning again with a new snapshot.")
-                part.file.seek(0)
-                part.file.truncate()
-        raise AssertionError
+            part.file.seek(0)
+            part.file.truncate()
 
-    def _stream(self, part: publish.Part, final: Path) -> Streamed:
-        """Let pg_dump's output pass the lexer and the compressor while the server counts."""
+    def _stream(self, part: publish.Part, final: Path, *, sliced: bool) -> Streamed:
+        """Let pg_dump's output, and the rows that we read, pass to the compressor while the server counts.
+
+        :param sliced: Read the rows of large tables ourselves.
+        """
         survey, sink = Survey(), Summing(part.file)
         compression = Compression.of_name(final.name) or Compression.NONE
         with contextlib.ExitStack() as stack:
@@ -223,11 +232,14 @@ class _Work:
             self._refuse_hidden(tables)
             summed = [table.key for table in tables] if self.request.checksums else []
             counting = stack.enter_context(Counting(self.connection, tables, summed, self.target))
-            child = stack.enter_context(self._pg_dump(snapshot))
+            large = slices.choose(self.connection, self.server, tables) if sliced else []
+            rows = stack.enter_context(slicing(large, snapshot, self.target, self._reached()))
+            child = stack.enter_context(self._pg_dump(snapshot, rows))
             out = stack.enter_context(compressor(sink, compression))
             estimate = sum(table.estimate for table in tables)
             try:
-                for _ in survey.watch(lex(self._chunks(child, counting, out))):
+                for event, _ in survey.watch(spliced(lex(self._chunks(child, counting, rows)), rows)):
+                    out.write(event.text)
                     self._progress(survey, estimate, out)
             except LexError as error:
                 if child.stdout.read(1):
@@ -237,6 +249,8 @@ class _Work:
                 raise self._failure(child, counting, str(error)) from None
             if child.wait() != 0 or not survey.complete:
                 raise self._failure(child, counting, "pg_dump's output has no end")
+            if rows is not None and not rows.placed:
+                raise AloneError("pg_dump's text has no rows of its own beside which ours could stand")
             found, history = counting.result()
             excluded = self._compare(survey, tables, found.rows)
             self._warn_of_keys(survey, tables)
@@ -256,14 +270,15 @@ class _Work:
                 f"sees them with --url-env."
             )
 
-    def _chunks(self, child: process.Child, counting: Counting, out: Packing) -> Iterator[bytes]:
-        """Move pg_dump's output into the file and on to the lexer."""
+    def _chunks(self, child: process.Child, counting: Counting, rows: Slicing | None) -> Iterator[bytes]:
+        """Hand on pg_dump's output; once it comes, others may read what it has locked."""
         self._await_output(child)
         while chunk := child.read(CHUNK):
             counting.begin()
+            if rows is not None:
+                rows.begin()
             if counting.failed:
                 counting.result()
-            out.write(chunk)
             yield chunk
             self._await_output(child)
 
@@ -286,17 +301,22 @@ class _Work:
     def _waited(self) -> ServerError:
         return ServerError(f"pg_dump gave up: {blocked(self.target, reading=True)}. No dump was written.")
 
-    def _connect(self) -> list[str]:
-        # What the snapshot's connection reached is what pg_dump must reach, with several hosts too.
+    def _reached(self) -> dict[str, str]:
+        """Name the server that the snapshot's connection has reached, of several hosts, for all that must reach it."""
         info = self.connection.info
-        reached = {"host": info.host, "port": str(info.port), "application_name": "pg_dump"}
+        reached = {"host": info.host, "port": str(info.port)}
         if info.hostaddr and not info.host.startswith("/"):
             reached["hostaddr"] = info.hostaddr
-        return [str(self.client.path), f"--dbname={self.target.conninfo(**reached)}", "--no-password"]
+        return reached
 
-    def _pg_dump(self, snapshot: str) -> process.Child:
+    def _connect(self) -> list[str]:
+        reached = self.target.conninfo(**self._reached(), application_name="pg_dump")
+        return [str(self.client.path), f"--dbname={reached}", "--no-password"]
+
+    def _pg_dump(self, snapshot: str, rows: Slicing | None) -> process.Child:
+        ours = [f"--exclude-table-data={pattern}" for pattern in rows.patterns()] if rows is not None else []
         return process.Child(
-            [*self._connect(), f"--snapshot={snapshot}", *self._options()],
+            [*self._connect(), f"--snapshot={snapshot}", *self._options(), *ours],
             extra=self.target.child_environment(),
             on_line=lambda line: self.report.detail(self.target.scrub(line)),
         )

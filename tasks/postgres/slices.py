@@ -1,0 +1,119 @@
+"""Large tables in slices of neighbouring pages, which several sessions can read in one snapshot.
+
+Put one behind the other, the slices are what one COPY of the table would be: the same rows, in the same order. Each is
+a range of tuple identifiers, which the server reads without looking at the rest (a TID range scan, PostgreSQL 14).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from psycopg import errors as pg
+from psycopg import sql
+
+from . import facts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from .session import Connection, ServerFacts
+
+# Bytes at the server from which on a table is worth it, and the pages of one slice (of 8 KB, as nearly everywhere).
+SMALLEST = 8 << 20
+SLICE = 512
+# The largest ones: each is named on pg_dump's command line.
+MOST = 64
+_OLDEST_MAJOR = 14
+# Milliseconds to wait for a table that somebody else changes, only to learn its size.
+_PATIENCE = 200
+# Of heap tables only: what a TID means elsewhere nobody knows. Generated columns are in no dump. Where most lies out of
+# line there may be single values that are too large to be held here; pg_dump hands them on in pieces.
+_LARGE = """
+SELECT c.oid, (pg_relation_size(c.oid) / current_setting('block_size')::int)::int8,
+       (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
+         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '')
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_am m ON m.oid = c.relam
+ WHERE c.oid = ANY(%s) AND c.relkind = 'r' AND c.relpersistence = 'p' AND m.amname = 'heap'
+   AND pg_relation_size(c.oid) >= greatest(%s, pg_table_size(c.oid) / 2)
+ ORDER BY 2 DESC, 1 LIMIT %s
+"""
+# What pg_dump sets for its own COPY, and what keeps a slice from being read in another way: in parallel, out of order.
+_SETTINGS = {
+    "row_security": "off",
+    "synchronize_seqscans": "off",
+    "extra_float_digits": "3",
+    "enable_tidscan": "on",
+    "enable_seqscan": "off",
+    "max_parallel_workers_per_gather": "0",
+    "jit": "off",
+}
+
+
+@dataclass(frozen=True)
+class Sliced:
+    """A table to be read in slices.
+
+    :ivar columns: Those that a dump holds, in its order.
+    :ivar pages: How many it has, as far as is known.
+    """
+
+    table: facts.Table
+    columns: tuple[str, ...]
+    pages: int
+
+    @property
+    def header(self) -> sql.Composed:
+        """The statement that the rows follow in a dump."""
+        return sql.SQL("COPY {} ({}) FROM stdin;").format(self.table.identifier, self._columns)
+
+    def statements(self) -> Iterator[sql.Composed]:
+        """Give one COPY for each slice; the last has no end, so that no row is left out."""
+        starts = [*range(0, max(1, self.pages), SLICE), None]
+        for start, end in pairwise(starts):
+            until = sql.SQL("") if end is None else sql.SQL(" AND ctid < {}").format(sql.Literal(f"({end},0)"))
+            yield sql.SQL("COPY (SELECT {} FROM ONLY {} WHERE ctid >= {}{}) TO STDOUT").format(
+                self._columns, self.table.identifier, sql.Literal(f"({start},0)"), until
+            )
+
+    @property
+    def _columns(self) -> sql.Composed:
+        return sql.SQL(", ").join(map(sql.Identifier, self.columns))
+
+
+def choose(connection: Connection, server: ServerFacts, tables: Sequence[facts.Table]) -> list[Sliced]:
+    """Choose the tables that are worth it, in the order of `tables`, leaving at least one for pg_dump.
+
+    :return: None of them where the server can't, or where somebody holds one of the tables.
+    """
+    plain = {table.oid: table for table in tables if not table.condition}
+    if server.major < _OLDEST_MAJOR or server.encoding == "SQL_ASCII" or len(tables) <= 1:
+        return []
+    try:
+        with connection.transaction(force_rollback=True):
+            connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(_PATIENCE))
+            found = connection.execute(_LARGE, [list(plain), SMALLEST, min(MOST, len(tables) - 1)]).fetchall()
+    except pg.LockNotAvailable:
+        return []
+    large = {oid: Sliced(plain[oid], tuple(columns), pages) for oid, pages, columns in found if columns}
+    return [large[table.oid] for table in tables if table.oid in large]
+
+
+def begin(connection: Connection, snapshot: str, sliced: Sequence[Sliced]) -> list[facts.Table]:
+    """Begin to read in somebody else's snapshot, and lock the tables.
+
+    A migration that waits for pg_dump would make us wait for itself, and pg_dump, whose text waits for our rows, for
+    us. So we don't wait.
+
+    :raises psycopg.Error: The snapshot is not to be had here, or a table not at once.
+    :return: Those that are no longer the snapshot's; see :func:`facts.rewritten`.
+    """
+    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
+    for name, value in _SETTINGS.items():
+        connection.execute("SELECT pg_catalog.set_config(%s, %s, true)", [name, value])
+    connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(_PATIENCE))
+    tables = [each.table for each in sliced]
+    facts.lock(connection, tables)
+    return facts.rewritten(connection, tables)
