@@ -15,7 +15,7 @@ from ..archive.manifest import Manifest
 from ..archive.survey import Survey
 from ..errors import BadInputError, MissingProgramError, ServerError, TaskError, WorkError
 from ..postgres import clients, facts, locks, rights, schemas, slices
-from ..postgres.session import blocked, connected, exported_snapshot, one, server_facts, translated
+from ..postgres.session import KEEPALIVES, blocked, connected, exported_snapshot, one, server_facts, translated
 from . import comparing, guard, placing, room
 from .beside import Beside
 from .counting import Counting, MovedError
@@ -310,8 +310,8 @@ class _Work:
         return reached
 
     def _connect(self) -> list[str]:
-        reached = self.target.conninfo(**self._reached(), application_name="pg_dump")
-        return [str(self.client.path), f"--dbname={reached}", "--no-password"]
+        kept = {**KEEPALIVES, **self.target.keywords, **self._reached(), "application_name": "pg_dump"}
+        return [str(self.client.path), f"--dbname={self.target.conninfo(**kept)}", "--no-password"]
 
     def _pg_dump(self, snapshot: str, rows: Slicing | None) -> process.Child:
         ours = [f"--exclude-table-data={pattern}" for pattern in rows.patterns()] if rows is not None else []

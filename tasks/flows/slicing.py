@@ -8,18 +8,22 @@ COPY of the table would have written.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import queue
+import re
 import threading
+from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import psycopg
 
 from ..archive.lexer import Comment, CopyData, CopyEnd, Statement, Trivia
+from ..archive.statements import qualified
 from ..errors import ServerError, TaskError, WorkError
 from ..postgres import slices
 from ..postgres.session import connected
-from ..postgres.wire import StatementError, Wire
+from ..postgres.wire import LostError, StatementError, Wire
 from .counting import refuse_moved
 
 if TYPE_CHECKING:
@@ -42,23 +46,26 @@ class AloneError(ServerError):
     """Our sessions could not do their part; pg_dump alone may well do all of it."""
 
 
+class _StoppedError(BaseException):
+    """Nobody wants to read on."""
+
+
 class Slicing:
     """Sessions that read tables in slices, each every second one.
 
-    :param tables: In the order in which they will stand in the dump.
     :param snapshot: Its name.
-    :ivar placed: Whether they have found their place in pg_dump's text.
     """
 
     def __init__(self, connections: Sequence[Connection], tables: Sequence[Sliced], snapshot: str) -> None:
-        self.tables = tables
-        self.placed = False
-        statements = [statement.as_bytes() for each in tables for statement in each.statements()]
+        self.tables = sorted(tables, key=lambda each: _order(each.table.key))
+        self._left = deque(self.tables)
+        statements = [statement.as_bytes() for each in self.tables for statement in each.statements()]
         self._stopped = threading.Event()
         self._readers = [
             _Reader(connection, tables, statements[at :: len(connections)], snapshot, self._stopped)
             for at, connection in enumerate(connections)
         ]
+        self._turns = itertools.cycle(self._readers)
 
     def begin(self) -> None:
         """Start reading, the first time that this is called: once pg_dump holds its locks, not to be in its way."""
@@ -72,29 +79,39 @@ class Slicing:
         for reader in self._readers:
             reader.stop()
 
+    @property
+    def placed(self) -> bool:
+        """Whether all tables have found their place."""
+        return not self._left
+
     def patterns(self) -> list[str]:
         """Name the tables as pg_dump's patterns do, each in quotes, in which nothing has a meaning."""
         return [".".join(map(_quoted, each.table.key)) for each in self.tables]
 
-    def events(self) -> Iterator[Event]:
-        """Hand on the tables as a dump holds them.
+    def events(self, before: tuple[str, str] | None = None) -> Iterator[Event]:
+        """Hand on tables as a dump holds them.
 
+        :param before: Of the tables that are left only those whose names come before this one; else all.
         :raises TaskError: One could not be read whole.
         """
-        at = 0
-        for each in self.tables:
-            schema, name = (" ".join(part.split("\n")) for part in each.table.key)
+        while self._left and (before is None or _order(self._left[0].table.key) < _order(before)):
+            each = self._left.popleft()
+            schema, name, owner = (re.sub("[\n\r]", " ", part) for part in (*each.table.key, each.owner))
             yield Comment(b"--\n")
-            yield Comment(f"-- Data for Name: {name}; Type: TABLE DATA; Schema: {schema}; Owner: -\n".encode())
+            yield Comment(f"-- Data for Name: {name}; Type: TABLE DATA; Schema: {schema}; Owner: {owner}\n".encode())
             yield Comment(b"--\n")
             yield Trivia(b"\n")
             yield Statement(each.header.as_bytes(), each.table.identifier.as_bytes())
             yield Trivia(b"\n")
             for _ in each.statements():
-                yield from map(CopyData, self._readers[at % len(self._readers)].slice())
-                at += 1
+                yield from map(CopyData, next(self._turns).slice())
             yield CopyEnd()
             yield Trivia(b"\n\n")
+
+
+def _order(key: tuple[str, str]) -> tuple[bytes, bytes]:
+    """Give what pg_dump sorts tables by."""
+    return key[0].encode(errors="surrogateescape"), key[1].encode(errors="surrogateescape")
 
 
 def _quoted(name: str) -> str:
@@ -120,7 +137,7 @@ class _Reader(threading.Thread):
         self._snapshot = snapshot
         self._stopped = stopped
         # Pieces; None behind the last of a slice; an error behind which there is nothing.
-        self._ahead: queue.Queue[bytes | TaskError | None] = queue.Queue(_AHEAD)
+        self._ahead: queue.Queue[bytes | Exception | None] = queue.Queue(_AHEAD)
 
     def slice(self) -> Iterator[bytes]:
         """Hand on the pieces of the next slice.
@@ -131,25 +148,31 @@ class _Reader(threading.Thread):
             # A wait without a limit would keep signals from being handled.
             with contextlib.suppress(queue.Empty):
                 piece = self._ahead.get(timeout=_LOOK_UP)
-                if isinstance(piece, TaskError):
+                if isinstance(piece, Exception):
                     raise piece
                 if piece is None:
                     return
                 yield piece
 
     def run(self) -> None:
-        """Read all slices."""
-        try:
-            self._begin()
-            wire = Wire(self._connection)
-            for statement in self._statements:
-                for piece in wire.rows(statement):
-                    self._put(piece)
-                self._put(None)
-        except StatementError as error:
-            self._put(WorkError(f"The server could not read the rows: {error}. No dump was written."))
-        except TaskError as error:
-            self._put(error)
+        """Read all slices, or up to the first error."""
+        with contextlib.suppress(_StoppedError):
+            try:
+                self._read()
+            except StatementError as error:
+                self._put(WorkError(f"The server could not read the rows: {error}. No dump was written."))
+            except LostError as error:
+                self._put(ServerError(f"While the rows were read {error}. No dump was written."))
+            except Exception as error:  # noqa: BLE001 - handed to whoever asks for the rows
+                self._put(error)
+
+    def _read(self) -> None:
+        self._begin()
+        wire = Wire(self._connection)
+        for statement in self._statements:
+            for piece in wire.rows(statement):
+                self._put(piece)
+            self._put(None)
 
     def _begin(self) -> None:
         try:
@@ -158,12 +181,12 @@ class _Reader(threading.Thread):
             raise AloneError(f"Our sessions can't read beside pg_dump: {error}") from None
         refuse_moved(moved)
 
-    def _put(self, piece: bytes | TaskError | None) -> None:
+    def _put(self, piece: bytes | Exception | None) -> None:
         while not self._stopped.is_set():
             with contextlib.suppress(queue.Full):
                 self._ahead.put(piece, timeout=_LOOK_UP)
                 return
-        raise SystemExit
+        raise _StoppedError
 
     def stop(self) -> None:
         """End the session's query, and this thread."""
@@ -201,28 +224,28 @@ def slicing(
 
 
 def spliced(events: Iterable[Event], found: Slicing | None) -> Iterator[Event]:
-    """Put our tables in front of the first rows that pg_dump writes itself, and of the comment that announces them.
+    """Put our tables where pg_dump would have put them, among those whose rows it writes itself.
 
-    Only there may rows stand: behind all definitions of tables, and before any index, key or trigger.
+    Rows stand behind all definitions of tables, and before any index, key or trigger: next to other rows, and in front
+    of the comment that announces what comes.
     """
-    events = iter(events)
-    if found is not None:
-        held: list[Event] = []
-        for event in events:
-            if isinstance(event, Statement):
-                if event.copies:
-                    found.placed = True
-                    yield from found.events()
-                    yield from held
-                    yield event
-                    break
-                yield from held
-                yield event
-                held.clear()
-            elif held or isinstance(event, Comment):
-                held.append(event)
-            else:
-                yield event
-        else:
+    if found is None:
+        yield from events
+        return
+    held: list[Event] = []
+    rows = False
+    for event in events:
+        if isinstance(event, Statement):
+            if event.copies:
+                rows = True
+                yield from found.events(qualified(event.copies))
+            elif rows:
+                yield from found.events()
             yield from held
-    yield from events
+            yield event
+            held.clear()
+        elif held or isinstance(event, Comment):
+            held.append(event)
+        else:
+            yield event
+    yield from held

@@ -30,6 +30,9 @@ TIMEOUTS = (
 )
 
 
+# A session may wait for others for hours, and what lies between us and the server forgets connections that are silent.
+KEEPALIVES = {"keepalives_idle": "60"}
+
 # What changes the meaning of a dump's text, or hides what the server has to say. Of these pg_dump sets but the
 # strings, without which a dump is split as if they were on.
 INPUT = {
@@ -78,7 +81,7 @@ def connected(target: Target, *, lock_timeout: int = 0) -> Iterator[Connection]:
 
 def connect(target: Target, *, lock_timeout: int = 0) -> Connection:
     """Open a session; the caller closes it. For parameters and errors see :func:`connected`."""
-    settings: dict[str, Any] = {"application_name": APPLICATION, "connect_timeout": "15"}
+    settings: dict[str, Any] = {"application_name": APPLICATION, "connect_timeout": "15", **KEEPALIVES}
     try:
         connection = psycopg.Connection.connect(
             **{**settings, **target.connect_kwargs(), "client_encoding": "UTF8"},

@@ -33,7 +33,8 @@ _PATIENCE = 200
 _LARGE = """
 SELECT c.oid, (pg_relation_size(c.oid) / current_setting('block_size')::int)::int8,
        (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
-         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '')
+         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''),
+       pg_get_userbyid(c.relowner)::text
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_am m ON m.oid = c.relam
  WHERE c.oid = ANY(%s) AND c.relkind = 'r' AND c.relpersistence = 'p' AND m.amname = 'heap'
    AND pg_relation_size(c.oid) >= greatest(%s, pg_table_size(c.oid) / 2)
@@ -62,6 +63,7 @@ class Sliced:
     table: facts.Table
     columns: tuple[str, ...]
     pages: int
+    owner: str
 
     @property
     def header(self) -> sql.Composed:
@@ -83,7 +85,7 @@ class Sliced:
 
 
 def choose(connection: Connection, server: ServerFacts, tables: Sequence[facts.Table]) -> list[Sliced]:
-    """Choose the tables that are worth it, in the order of `tables`, leaving at least one for pg_dump.
+    """Choose the tables that are worth it, and leave at least one for pg_dump.
 
     :return: None of them where the server can't, or where somebody holds one of the tables.
     """
@@ -96,8 +98,7 @@ def choose(connection: Connection, server: ServerFacts, tables: Sequence[facts.T
             found = connection.execute(_LARGE, [list(plain), SMALLEST, min(MOST, len(tables) - 1)]).fetchall()
     except pg.LockNotAvailable:
         return []
-    large = {oid: Sliced(plain[oid], tuple(columns), pages) for oid, pages, columns in found if columns}
-    return [large[table.oid] for table in tables if table.oid in large]
+    return [Sliced(plain[oid], tuple(columns), pages, owner) for oid, pages, columns, owner in found if columns]
 
 
 def begin(connection: Connection, snapshot: str, sliced: Sequence[Sliced]) -> list[facts.Table]:

@@ -1,0 +1,429 @@
+"""Rows that our own sessions read beside pg_dump are those that it would have written, or pg_dump writes them."""
+
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+
+from tasks.archive.codec import Reading
+from tasks.archive.lexer import Comment, Event, Statement, lex
+from tasks.errors import TaskError
+from tasks.flows import slicing as slicing_flow
+from tasks.flows.dumping import Request
+from tasks.flows.slicing import Slicing, spliced
+from tasks.postgres import facts, slices
+from tasks.postgres.session import connected, exported_snapshot, server_facts
+from tasks.postgres.target import sanitize
+from tasks.postgres.wire import StatementError, Wire
+from tests.support import Database, Databases, Project, without_restrict
+from tests.test_dump import PG_DUMP_OPTIONS, Said, dumped, eventually, migrate, nothing_is_left, settings_of, waiting
+
+# Some twelve megabytes in three slices, and a small table beside them.
+LARGE = """
+CREATE TABLE large (id int PRIMARY KEY, text text);
+INSERT INTO large SELECT i, repeat(md5(i::text), 5) FROM generate_series(1, 60000) i;
+CREATE TABLE small AS SELECT generate_series(1, 10) AS id;
+"""
+# Names and values at which a reading of our own might differ from pg_dump's.
+ODD = r"""
+CREATE SCHEMA "Odd ""x"" schema";
+CREATE TABLE "Odd ""x"" schema"."line
+break;--" ("select" int, "a""b" text, gone text, "Ünïcödé" text, made int GENERATED ALWAYS AS ("select" * 2) STORED);
+INSERT INTO "Odd ""x"" schema"."line
+break;--" SELECT i, CASE WHEN i % 7 = 0 THEN NULL WHEN i % 5 = 0 THEN '' ELSE E'\\N \t\n\r\\.' || i END, 'x',
+  'é' || chr(8364) FROM generate_series(1, 3000) i;
+ALTER TABLE "Odd ""x"" schema"."line
+break;--" DROP COLUMN gone;
+CREATE TABLE typed AS SELECT i AS id, i / 3.0::float8 AS f, (i / 3.0)::float4 AS f4,
+  i * interval '1 month 2 days 3.5 s' AS v, timestamptz '2024-02-29 23:59:59.123456+05:30' + i * interval '1 hour' AS z,
+  ('\x' || repeat('00ff5c', i % 9))::bytea AS b, jsonb_build_object('k', E'a\\"\n' || i) AS j,
+  ARRAY[[i::text, NULL], ['{', '"']] AS a, numrange(i, i + 1) AS r, 1e300::numeric * i AS n,
+  ROW(i, 'x')::text AS t, (i % 2 = 0) AS w, '192.168.0.1/24'::inet AS ip FROM generate_series(1, 4000) i;
+DELETE FROM typed WHERE id BETWEEN 500 AND 2500;
+UPDATE typed SET w = NOT w WHERE id % 10 = 0;
+CREATE TABLE parent (id int) PARTITION BY RANGE (id);
+CREATE TABLE part_a PARTITION OF parent FOR VALUES FROM (0) TO (5000);
+CREATE TABLE part_b PARTITION OF parent FOR VALUES FROM (5000) TO (9999);
+INSERT INTO parent SELECT generate_series(1, 9000);
+CREATE TABLE heir (more text) INHERITS (typed);
+INSERT INTO heir (id, more) SELECT i, 'heir' FROM generate_series(1, 2000) i;
+CREATE TABLE no_columns ();
+INSERT INTO no_columns DEFAULT VALUES;
+CREATE TABLE aaa AS SELECT 1 AS id;
+CREATE TABLE zzz AS SELECT 1 AS id;
+"""
+
+
+@pytest.fixture
+def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read tables of a page and more in slices of two pages."""
+    monkeypatch.setattr(slices, "SMALLEST", 1)
+    monkeypatch.setattr(slices, "SLICE", 2)
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Keep the names of the tables that were read in slices."""
+    names: list[str] = []
+    patterns = Slicing.patterns
+
+    def kept(self: Slicing) -> list[str]:
+        found = patterns(self)
+        names.extend(found)
+        return found
+
+    monkeypatch.setattr(Slicing, "patterns", kept)
+    return names
+
+
+def content_of(path: Path) -> bytes:
+    """Return the text of a dump without what is random in it."""
+    with Reading(path) as reading:
+        return without_restrict(b"".join(reading.chunks()))
+
+
+def plain(text: bytes) -> bytes:
+    """Take the quotes out of the lines of COPY: pg_dump writes none around a name that needs none today."""
+    return b"".join(
+        re.sub(rb'"([a-z_][a-z_0-9]*)"', rb"\1", event.text)
+        if isinstance(event, Statement) and event.copies
+        else event.text
+        for event in lex([text])
+    )
+
+
+@pytest.mark.usefixtures("everywhere")
+@pytest.mark.all_majors
+def test_text_is_what_pg_dump_writes(read: list[str], new_database: Databases, project: Project) -> None:
+    """Odd names and values, holes, partitions, children: byte for byte, and each in its place."""
+    database = new_database()
+    database.psql(ODD)
+
+    made = dumped(settings_of(project, database))
+
+    assert plain(content_of(made.path)) == plain(database.dump_text(*PG_DUMP_OPTIONS))
+    assert {'"public"."typed"', '"public"."part_a"', '"public"."heir"', '"Odd ""x"" schema"."line\nbreak;--"'} <= set(
+        read
+    )
+    assert '"public"."no_columns"' not in read
+
+
+@pytest.mark.usefixtures("everywhere")
+@pytest.mark.all_majors
+def test_database_with_everything_is_read_as_pg_dump_reads_it(
+    read: list[str], everything: Database, project: Project
+) -> None:
+    """Every kind of column and table that a superuser can make, in slices of two pages."""
+    made = dumped(settings_of(project, everything))
+
+    assert plain(content_of(made.path)) == plain(everything.dump_text(*PG_DUMP_OPTIONS))
+    assert len(read) > 10
+
+
+def test_large_table_is_read_by_two_sessions(database: Database, project: Project) -> None:
+    """By the command itself: the dump is whole, and what reads it is told nothing of the slices."""
+    database.execute(LARGE)
+    result = project.use(database).inv("db.dump", "--gzip", "--file=x.sql.gz")
+
+    assert result.returncode == 0, result.stderr
+    text = content_of(project.dumps / "x.sql.gz")
+    assert plain(text) == plain(database.dump_text(*PG_DUMP_OPTIONS))
+    assert b'COPY "public"."large" ("id", "text") FROM stdin;' in text
+    assert project.inv("db.verify", "--file=x.sql.gz").returncode == 0
+
+
+def test_statements_cover_all_pages() -> None:
+    """Neighbours meet, and the last has no end, however the table has grown since."""
+    table = facts.Table(1, "s", "t", "", 0, 0)
+    conditions = [
+        re.findall(r"ctid (>=|<) '\((\d+),0\)'", statement.as_string())
+        for statement in slices.Sliced(table, ("a",), 1100, "o").statements()
+    ]
+
+    assert conditions == [[(">=", "0"), ("<", "512")], [(">=", "512"), ("<", "1024")], [(">=", "1024")]]
+    assert len(list(slices.Sliced(table, ("a",), 0, "o").statements())) == 1
+
+
+def test_server_reads_only_the_pages_of_a_slice(database: Database) -> None:
+    """Else a table would be read as often as it has slices."""
+    database.execute(LARGE)
+    with connected(sanitize(database.url)) as connection, exported_snapshot(connection) as snapshot:
+        (large,) = slices.choose(connection, server_facts(connection), facts.tables(connection))
+        with connected(sanitize(database.url)) as other:
+            assert slices.begin(other, snapshot, [large]) == []
+            for statement in large.statements():
+                query = statement.as_string().removeprefix("COPY (").removesuffix(") TO STDOUT")
+                plan = "\n".join(line for (line,) in other.execute(f"EXPLAIN {query}".encode()))
+                assert plan.startswith("Tid Range Scan on")
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_rows_of_a_later_time_are_not_read(database: Database, project: Project) -> None:
+    """What others write while we read is of no snapshot of ours; the counts agree."""
+    database.execute(LARGE)
+    stop = threading.Event()
+
+    def write() -> None:
+        with database.connect() as connection:
+            for at in range(1_000_000):
+                if stop.is_set():
+                    return
+                connection.execute("INSERT INTO large VALUES (%s, 'later')", [100_000 + at])
+                connection.execute("UPDATE large SET text = 'changed' WHERE id = %s", [at % 60_000])
+                connection.execute("DELETE FROM large WHERE id = %s", [(at * 7919) % 60_000])
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write)
+        try:
+            for _ in range(3):
+                made = dumped(settings_of(project, database))
+                (rows,) = [each.rows for each in made.manifest.tables if each.name == "large"]
+                ids = re.findall(rb"^(\d+)\t", content_of(made.path), re.MULTILINE)
+                assert len(ids) == len(set(ids)) == rows > 0
+        finally:
+            stop.set()
+            writing.result()
+
+
+# Where pg_dump does it alone
+
+OUT_OF_LINE = """ALTER TABLE large ALTER text SET STORAGE EXTERNAL;
+UPDATE large SET text = repeat(text, 20) WHERE id < 9000; VACUUM FULL large"""
+
+
+def test_dump_does_not_wait_for_a_migration_that_waits_for_pg_dump(
+    database: Database, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would wait for pg_dump, which waits for us: so pg_dump then does it alone, before or after the migration."""
+    database.execute(LARGE)
+    begin = Slicing.begin
+    first = threading.Event()
+
+    def behind(self: Slicing) -> None:
+        if not first.is_set():
+            first.set()
+            pool.submit(migrate, database, "ALTER TABLE large ADD COLUMN c int")
+            eventually(lambda: "migration" in waiting(database), "the migration's wait")
+        begin(self)
+
+    monkeypatch.setattr(Slicing, "begin", behind)
+    report = Said()
+    began = time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        made = dumped(settings_of(project, database, lock_timeout=0), report=report)
+
+    assert [each.rows for each in made.manifest.tables if each.name == "large"] == [60_000]
+    assert any("Beginning again with pg_dump alone" in line for line in report.details)
+    assert time.monotonic() - began < 30
+    assert made.path.stat().st_size == made.manifest.file.size
+    assert content_of(made.path).count(b"-- PostgreSQL database dump complete") == 1
+
+
+@pytest.mark.parametrize("free", [2, 3])
+def test_dump_takes_no_session_that_pg_dump_needs(
+    free: int, read: list[str], database: Database, project: Project
+) -> None:
+    """Of a role that may have but so many sessions, ours leave pg_dump its own."""
+    database.execute(LARGE)
+    role = f"few_{database.name}"
+    database.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'few' CONNECTION LIMIT {free}")
+    database.execute(f"GRANT pg_read_all_data TO {role}")
+    try:
+        url = re.sub(r"//[^@]*@", f"//{role}:few@", database.url)
+        made = dumped(settings_of(project, database, environ={"DATABASE_URL": url, "PATH": os.defpath}))
+    finally:
+        database.execute(f"DROP ROLE {role}")
+
+    assert made.manifest.rows == 60_010
+    assert read == []
+
+
+@pytest.mark.parametrize(
+    ("change", "request_"),
+    [
+        ("DROP TABLE small", Request()),
+        ("", Request(exclude_data=("small",))),
+        ("ALTER TABLE large SET UNLOGGED", Request()),
+        (OUT_OF_LINE, Request()),
+    ],
+    ids=["no other table", "--exclude-data", "unlogged", "large values"],
+)
+def test_what_we_do_not_read_pg_dump_does(
+    change: str, request_: Request, read: list[str], database: Database, project: Project
+) -> None:
+    """Where we would find no place, or hold values that are too large."""
+    database.execute(LARGE)
+    for statement in filter(None, change.split(";")):
+        database.execute(statement)
+
+    made = dumped(settings_of(project, database), request_)
+
+    assert [each.rows for each in made.manifest.tables if each.name == "large"] == [60_000]
+    assert read == []
+
+
+def test_pooled_url_is_left_to_pg_dump(read: list[str], database: Database, project: Project) -> None:
+    """A pooler makes no promise about several sessions."""
+    database.execute(LARGE)
+    environ = {"DATABASE_URL": f"{database.url}?pgbouncer=true", "PATH": os.defpath}
+
+    made = dumped(settings_of(project, database, environ=environ))
+
+    assert made.manifest.rows == 60_010
+    assert read == []
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_text_without_a_place_is_made_again(
+    database: Database, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should pg_dump write no rows after all, it does so for all tables in a second run."""
+    database.execute(LARGE)
+    monkeypatch.setattr(slices, "MOST", 2)
+    monkeypatch.setattr(slicing_flow, "spliced", lambda events, _: events)
+    monkeypatch.setattr("tasks.flows.dumping.spliced", lambda events, _: events)
+    report = Said()
+
+    made = dumped(settings_of(project, database), report=report)
+
+    assert made.manifest.rows == 60_010
+    assert len(report.details) == 1
+
+
+# What goes wrong meanwhile
+
+
+@pytest.mark.parametrize("end", ["pg_terminate_backend", "pg_cancel_backend"])
+def test_dump_fails_when_a_session_ends(
+    end: str, database: Database, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No dump, a sentence, and no other session left."""
+    database.execute(LARGE)
+    monkeypatch.setattr(slices.Sliced, "statements", lambda _: iter([sql.SQL("COPY (SELECT pg_sleep(60)) TO STDOUT")]))
+    reading = (
+        f"SELECT {end}(pid) FROM pg_stat_activity WHERE datname = '{database.name}' AND query LIKE '%pg_sleep(60%'"
+    )
+    others = Database(database.server, "postgres")
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(eventually, lambda: bool(others.execute(reading)), "the reading")
+        with pytest.raises(TaskError, match=r"No dump was written\.$"):
+            dumped(settings_of(project, database))
+
+    nothing_is_left(project, database)
+
+
+def test_table_that_was_rewritten_is_not_read(database: Database) -> None:
+    """In the snapshot it would show no rows."""
+    database.execute(LARGE)
+    with connected(sanitize(database.url)) as connection, exported_snapshot(connection) as snapshot:
+        chosen = slices.choose(connection, server_facts(connection), facts.tables(connection))
+        database.execute("TRUNCATE large")
+        with connected(sanitize(database.url)) as other:
+            moved = slices.begin(other, snapshot, chosen)
+
+    assert [table.name for table in moved] == ["large"]
+
+
+def test_damaged_page_is_a_sentence(database: Database, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the server can't read it says, and so do we."""
+    database.execute(LARGE)
+    monkeypatch.setattr(slices.Sliced, "statements", lambda _: iter([sql.SQL("COPY (SELECT 1 / 0) TO STDOUT")]))
+
+    with pytest.raises(
+        TaskError, match=r"The server could not read the rows: division by zero\. No dump was written\."
+    ):
+        dumped(settings_of(project, database))
+
+    nothing_is_left(project, database)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_nothing_is_left_when_a_signal_comes_while_rows_are_read(
+    signum: signal.Signals, database: Database, project: Project
+) -> None:
+    """Sessions, threads and the half file go."""
+    database.execute(LARGE)
+    database.execute("INSERT INTO large SELECT i, repeat(md5(i::text), 5) FROM generate_series(60001, 1000000) i")
+    process = project.use(database).popen("db.dump", "--gzip")
+    reading = (
+        f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database.name}' AND query LIKE 'COPY (SELECT%' "
+        "AND state = 'active'"
+    )
+    eventually(lambda: Database(database.server, "postgres").scalar(reading) > 0, "the reading")
+    began = time.monotonic()
+    process.send_signal(signum)
+    _, said = process.communicate(timeout=30)
+
+    assert process.returncode == 128 + signum
+    assert "No dump was written; the database was only read." in said
+    assert time.monotonic() - began < 10
+    nothing_is_left(project, database)
+
+
+# Pure
+
+
+class _Found:
+    """Stands for tables that were read."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = list(names)
+
+    def events(self, before: tuple[str, str] | None = None) -> Iterator[Event]:
+        """Give the tables before a name."""
+        while self.names and (before is None or ("s", self.names[0]) < before):
+            yield Comment(f"-- {self.names.pop(0)}\n".encode())
+
+
+def test_rows_find_their_place() -> None:
+    """Between the tables by name, behind the last one, in front of the comment that announces what comes."""
+    text = b"""CREATE TABLE s.c ();
+-- Data c
+
+COPY s.c (a) FROM stdin;
+1
+\\.
+
+
+-- Data e
+
+COPY s.e (a) FROM stdin;
+\\.
+
+
+-- Index
+
+CREATE INDEX i ON s.c (a);
+"""
+    found = _Found("a", "b", "d", "x")
+    out = b"".join(event.text for event in spliced(lex([text]), found))  # type: ignore[arg-type]
+
+    without = re.sub(rb"-- [abdx]\n", b"", out)
+    assert without == text
+    lines = [line for line in out.splitlines() if line.startswith((b"--", b"COPY", b"CREATE"))]
+    assert [line.decode() for line in lines] == [
+        "CREATE TABLE s.c ();", "-- a", "-- b", "-- Data c", "COPY s.c (a) FROM stdin;", "-- d", "-- Data e",
+        "COPY s.e (a) FROM stdin;", "-- x", "-- Index", "CREATE INDEX i ON s.c (a);",
+    ]  # fmt: skip
+
+
+def test_rows_are_handed_on_in_whole_pieces(database: Database) -> None:
+    """A COPY … TO STDOUT gives its rows, then the next statement runs; a refused one is an error, early or late."""
+    with connected(sanitize(database.url)) as connection:
+        wire = Wire(connection)
+        pieces = list(wire.rows(b"COPY (SELECT repeat('x', 999) FROM generate_series(1, 5000)) TO STDOUT"))
+        assert b"".join(pieces) == (b"x" * 999 + b"\n") * 5000
+        assert all(piece.endswith(b"\n") and len(piece) < 1_100_000 for piece in pieces)
+        assert list(wire.rows(b"COPY (SELECT 1 WHERE false) TO STDOUT")) == []
+        for refused in (b"SELECT x FROM nowhere", b"SELECT 1 / (3000 - i) FROM generate_series(1, 5000) i"):
+            with pytest.raises(StatementError):
+                list(wire.rows(b"COPY (%s) TO STDOUT" % refused))
+        assert wire.ask(b"SELECT 1") == [[b"1"]]
