@@ -243,8 +243,13 @@ def _prepare(folder: Path, account: process.Account | None) -> None:
     """Make the folder. For root it stays root's, and the account may only pass through it."""
     if set('"$`\\\n') & set(str(folder)):
         raise BadInputError(f"pg_ctl hands {folder} to a shell unquoted: use a folder of a plainer name.")
-    if not folder.is_dir():
+    try:
         folder.mkdir(parents=True)
+    except FileExistsError:
+        # It was there, or another first start has just made it.
+        if not folder.is_dir():
+            raise
+    else:
         folder.chmod(0o711 if account else 0o700)
     ignore = folder / ".gitignore"
     if not ignore.exists():
