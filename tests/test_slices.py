@@ -56,6 +56,7 @@ CREATE TABLE heir (more text) INHERITS (typed);
 INSERT INTO heir (id, more) SELECT i, 'heir' FROM generate_series(1, 2000) i;
 CREATE TABLE no_columns ();
 INSERT INTO no_columns DEFAULT VALUES;
+CREATE TABLE "a.b*c$?[x]|\\d" AS SELECT generate_series(1, 3000) AS "c.*";
 CREATE TABLE aaa AS SELECT 1 AS id;
 CREATE TABLE zzz AS SELECT 1 AS id;
 """

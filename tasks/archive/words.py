@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_BLANK = re.compile(rb"(?:[ \t\n\r\f\v]+|--[^\r\n]*)+")
+# Blanks and comments of a line, then a token, which is empty at the end of the text.
 _TOKEN = re.compile(
-    rb"""(?P<escaped>[eE]'[^\\']*(?:(?:\\.|'')[^\\']*)*')
+    rb"""(?:[ \t\n\r\f\v]+|--[^\r\n]*)*
+        (?:(?P<escaped>[eE]'[^\\']*(?:(?:\\.|'')[^\\']*)*')
         |(?P<word>[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*)
         |(?P<quoted>"[^"]*(?:""[^"]*)*")
         |(?P<string>'[^']*(?:''[^']*)*')
         |(?P<dollar>\$(?P<tag>[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$.*?\$(?(tag)(?P=tag))\$)
-        |(?P<sign>.)""",
+        |(?P<block>/\*)
+        |(?P<sign>.))?""",
     re.DOTALL | re.VERBOSE,
 )
 _BLOCK = re.compile(rb"/\*|\*/")
+_END = ("end", b"")
 # Those that every server has.
 _NO_ROLES = frozenset({"public", "current_user", "session_user", "current_role"})
 
@@ -42,17 +45,12 @@ def scan(text: bytes) -> Iterator[tuple[str, bytes]]:
     :return: `word`, `quoted` (an identifier), `string`, `escaped` (an E string), `dollar`, and `sign` for any
         other byte. A quote that is a sign was never closed.
     """
-    at = 0
-    while at < len(text):
-        blank = _BLANK.match(text, at)
-        if blank is not None:
-            at = blank.end()
-        elif text.startswith(b"/*", at):
-            at = _behind_comment(text, at)
+    at, match = 0, _TOKEN.match
+    while (found := match(text, at)) is not None and (kind := found.lastgroup) is not None:
+        if kind == "block":
+            at = _behind_comment(text, found.start(kind))
         else:
-            found = _TOKEN.match(text, at)
-            assert found is not None  # noqa: S101 - a sign is any byte
-            yield str(found.lastgroup), found.group()
+            yield kind, found[kind]
             at = found.end()
 
 
@@ -74,30 +72,32 @@ class Words:
 
     def __init__(self, text: bytes) -> None:
         self._tokens = scan(text)
-        self._ahead: list[tuple[str, bytes]] = []
+        self._advance()
+
+    def _advance(self) -> None:
+        self._token = kind, text = next(self._tokens, _END)
+        self._word = text.upper().decode("latin-1") if kind == "word" else ""
 
     def peek(self) -> tuple[str, bytes]:
         """Look at the next token."""
-        if not self._ahead:
-            self._ahead.append(next(self._tokens, ("end", b"")))
-        return self._ahead[0]
+        return self._token
 
     def take(self) -> tuple[str, bytes]:
         """Take the next token."""
-        token = self.peek()
-        self._ahead.clear()
+        token = self._token
+        self._advance()
         return token
 
     def word(self) -> str:
         """Take the next token; its upper-case text where it is a word, else nothing."""
-        kind, text = self.take()
-        return text.upper().decode("latin-1") if kind == "word" else ""
+        word = self._word
+        self._advance()
+        return word
 
     def skip(self, *words: str) -> bool:
         """Take the next token if it is one of these words."""
-        kind, text = self.peek()
-        if kind == "word" and text.upper().decode("latin-1") in words:
-            self.take()
+        if self._word in words:
+            self._advance()
             return True
         return False
 
@@ -137,11 +137,11 @@ class Words:
     def seek(self, *words: str) -> bool:
         """Take tokens up to and including one of these words outside parentheses; False if there is none."""
         depth = 0
-        while self.peek()[0] != "end":
-            kind, text = self.peek()
-            if kind == "sign":
-                depth += {b"(": 1, b")": -1}.get(text, 0)
-            if depth == 0 and self.skip(*words):
-                return True
-            self.take()
+        while self._token is not _END:
+            if self._word:
+                if depth == 0 and self.skip(*words):
+                    return True
+            elif self._token[0] == "sign":
+                depth += {b"(": 1, b")": -1}.get(self._token[1], 0)
+            self._advance()
         return False

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from .. import process
-from ..archive.codec import CHUNK, Compression, Summing, Sums, compressor
+from ..archive.codec import CHUNK, GATHERED, Compression, Summing, Sums, compressor
 from ..archive.lexer import LexError, lex
 from ..archive.manifest import Manifest
 from ..archive.survey import Survey
@@ -238,9 +238,12 @@ class _Work:
             out = stack.enter_context(compressor(sink, compression))
             estimate = sum(table.estimate for table in tables)
             try:
+                shown = -1
                 for event, _ in survey.watch(spliced(lex(self._chunks(child, counting, rows)), rows)):
                     out.write(event.text)
-                    self._progress(survey, estimate, out)
+                    if out.taken - shown > GATHERED:
+                        self._progress(survey, estimate, out)
+                        shown = out.taken
             except LexError as error:
                 if child.stdout.read(1):
                     # It goes on writing, and would wait for ever for somebody to read.

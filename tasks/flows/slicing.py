@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 SESSIONS = 2
 # Pieces, of about a megabyte, that each may be ahead: a slice and a half.
 _AHEAD = 6
+# Locks, memory.
+_TOO_LITTLE = "53"
+# Seconds that a thread may take to end by itself.
+_MOMENT = 0.1
 # Seconds between looks whether to go on.
 _LOOK_UP = 0.5
 
@@ -160,6 +164,8 @@ class _Reader(threading.Thread):
             try:
                 self._read()
             except StatementError as error:
+                if error.sqlstate.startswith(_TOO_LITTLE):
+                    self._put(AloneError(f"Our sessions lack something that pg_dump may not need: {error}"))
                 self._put(WorkError(f"The server could not read the rows: {error}. No dump was written."))
             except LostError as error:
                 self._put(ServerError(f"While the rows were read {error}. No dump was written."))
@@ -190,6 +196,8 @@ class _Reader(threading.Thread):
 
     def stop(self) -> None:
         """End the session's query, and this thread."""
+        if self.ident is not None:
+            self.join(timeout=_MOMENT)
         if self.is_alive():
             Wire(self._connection).cancel()
             self.join(timeout=10)

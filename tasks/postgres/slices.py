@@ -28,8 +28,9 @@ MOST = 64
 _OLDEST_MAJOR = 14
 # Milliseconds to wait for a table that somebody else changes, only to learn its size.
 _PATIENCE = 200
-# Of heap tables only: what a TID means elsewhere nobody knows. Generated columns are in no dump. Where most lies out of
-# line there may be single values that are too large to be held here; pg_dump hands them on in pieces.
+# Of heap tables only: what a TID means elsewhere nobody knows. Of an extension's tables pg_dump has rules of its own.
+# Generated columns are in no dump. Where most lies out of line, single values may be too large for a row to be held
+# here; pg_dump hands them on in pieces.
 _LARGE = """
 SELECT c.oid, (pg_relation_size(c.oid) / current_setting('block_size')::int)::int8,
        (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
@@ -37,7 +38,9 @@ SELECT c.oid, (pg_relation_size(c.oid) / current_setting('block_size')::int)::in
        pg_get_userbyid(c.relowner)::text
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_am m ON m.oid = c.relam
  WHERE c.oid = ANY(%s) AND c.relkind = 'r' AND c.relpersistence = 'p' AND m.amname = 'heap'
-   AND pg_relation_size(c.oid) >= greatest(%s, pg_table_size(c.oid) / 2)
+   AND pg_relation_size(c.oid) >= %s AND 2 * pg_relation_size(c.oid) >= pg_table_size(c.oid)
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                    WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
  ORDER BY 2 DESC, 1 LIMIT %s
 """
 # What pg_dump sets for its own COPY, and what keeps a slice from being read in another way: in parallel, out of order.
