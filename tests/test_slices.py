@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
-from psycopg import sql
+from psycopg.errors import LockNotAvailable
 
 from tasks.archive.codec import Reading
 from tasks.archive.lexer import Comment, Event, Statement, lex
@@ -21,8 +22,8 @@ from tasks.flows.slicing import Slicing, spliced
 from tasks.postgres import facts, slices
 from tasks.postgres.session import connected, exported_snapshot, server_facts
 from tasks.postgres.target import sanitize
-from tasks.postgres.wire import StatementError, Wire
-from tests.support import Database, Databases, Project, without_restrict
+from tasks.postgres.wire import PIECE, StatementError, Wire
+from tests.support import Database, Databases, Project, blocking, without_restrict
 from tests.test_dump import PG_DUMP_OPTIONS, Said, dumped, eventually, migrate, nothing_is_left, settings_of, waiting
 
 # Some twelve megabytes in three slices, and a small table beside them.
@@ -144,7 +145,7 @@ def test_statements_cover_all_pages() -> None:
     """Neighbours meet, and the last has no end, however the table has grown since."""
     table = facts.Table(1, "s", "t", "", 0, 0)
     conditions = [
-        re.findall(r"ctid (>=|<) '\((\d+),0\)'", statement.as_string())
+        re.findall(r"ctid (>=|<) '\((\d+),0\)'", statement.decode())
         for statement in slices.Sliced(table, ("a",), 1100, "o").statements()
     ]
 
@@ -160,7 +161,7 @@ def test_server_reads_only_the_pages_of_a_slice(database: Database) -> None:
         with connected(sanitize(database.url)) as other:
             assert slices.begin(other, snapshot, [large]) == []
             for statement in large.statements():
-                query = statement.as_string().removeprefix("COPY (").removesuffix(") TO STDOUT")
+                query = statement.decode().removeprefix("COPY (").removesuffix(") TO STDOUT")
                 plan = "\n".join(line for (line,) in other.execute(f"EXPLAIN {query}".encode()))
                 assert plan.startswith("Tid Range Scan on")
 
@@ -195,6 +196,10 @@ def test_rows_of_a_later_time_are_not_read(database: Database, project: Project)
 
 # Where pg_dump does it alone
 
+HASHED = """CREATE TYPE mood AS ENUM ('a', 'b', 'c', 'd', 'e', 'f', 'g', 'h');
+CREATE TABLE root (m int, t text) PARTITION BY HASH (m);
+CREATE TABLE root_0 PARTITION OF root FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+INSERT INTO root SELECT id, text FROM large; DROP TABLE large; ALTER TABLE root_0 RENAME TO large"""
 OUT_OF_LINE = """ALTER TABLE large ALTER text SET STORAGE EXTERNAL;
 UPDATE large SET text = repeat(text, 20) WHERE id < 9000; VACUUM FULL large"""
 
@@ -253,8 +258,10 @@ def test_dump_takes_no_session_that_pg_dump_needs(
         ("", Request(exclude_data=("small",))),
         ("ALTER TABLE large SET UNLOGGED", Request()),
         (OUT_OF_LINE, Request()),
+        (HASHED, Request()),
+        ("ALTER DATABASE {} SET tcp_user_timeout = '30s'", Request()),
     ],
-    ids=["no other table", "--exclude-data", "unlogged", "large values"],
+    ids=["no other table", "--exclude-data", "unlogged", "large values", "hash partition", "impatient server"],
 )
 def test_what_we_do_not_read_pg_dump_does(
     change: str, request_: Request, read: list[str], database: Database, project: Project
@@ -262,12 +269,79 @@ def test_what_we_do_not_read_pg_dump_does(
     """Where we would find no place, or hold values that are too large."""
     database.execute(LARGE)
     for statement in filter(None, change.split(";")):
-        database.execute(statement)
+        database.execute(statement.replace("{}", database.name))
 
     made = dumped(settings_of(project, database), request_)
 
     assert [each.rows for each in made.manifest.tables if each.name == "large"] == [60_000]
     assert read == []
+
+
+def test_rights_on_columns_are_enough(read: list[str], database: Database, project: Project) -> None:
+    """A TID may only be read by who may read the whole table."""
+    database.execute(LARGE)
+    role = f"columns_{database.name}"
+    database.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'few'")
+    database.execute(f"GRANT DELETE ON large, small TO {role}")
+    database.execute(f"GRANT SELECT (id, text) ON large TO {role}")
+    database.execute(f"GRANT SELECT (id) ON small TO {role}")
+    try:
+        url = re.sub(r"//[^@]*@", f"//{role}:few@", database.url)
+        made = dumped(settings_of(project, database, environ={"DATABASE_URL": url, "PATH": os.defpath}))
+    finally:
+        database.execute(f"DROP OWNED BY {role}")
+        database.execute(f"DROP ROLE {role}")
+
+    assert made.manifest.rows == 60_010
+    assert read == []
+
+
+@pytest.mark.parametrize("before", ["pg_dump's locks", "ours"])
+def test_index_that_is_built_anew_is_waited_for_by_pg_dump_alone(
+    before: str, database: Database, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To plan a statement the server locks all indexes of a table; that is done before the first row is read."""
+    database.execute(LARGE)
+    report, reindexed, begin = Said(), threading.Event(), slices.begin
+
+    def late(*arguments: Any) -> Any:
+        found = begin(*arguments)
+        with database.connect() as other:
+            other.execute("SET lock_timeout = '100ms'")
+            with pytest.raises(LockNotAvailable):
+                other.execute("REINDEX INDEX large_pkey")
+        reindexed.set()
+        return found
+
+    if before == "ours":
+        monkeypatch.setattr(slices, "begin", late)
+        made = dumped(settings_of(project, database), report=report)
+        assert reindexed.is_set()
+        assert report.details == []
+    else:
+        with ThreadPoolExecutor(1) as pool, blocking(database, "REINDEX INDEX large_pkey") as other:
+            running = pool.submit(dumped, settings_of(project, database), report=report)
+            eventually(lambda: bool(report.details), "the second beginning")
+            other.commit()
+            made = running.result(timeout=30)
+
+    assert made.manifest.rows == 60_010
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_rows_stand_before_the_end_where_nothing_follows(
+    read: list[str], new_database: Databases, project: Project
+) -> None:
+    """Neither index nor sequence: the last line of a dump is the next thing behind its rows."""
+    database = new_database()
+    database.execute("CREATE TABLE small (id int)")
+    database.execute("CREATE TABLE zzz AS SELECT generate_series(1, 3000) AS id")
+    report = Said()
+
+    made = dumped(settings_of(project, database), report=report)
+
+    assert plain(content_of(made.path)) == plain(database.dump_text(*PG_DUMP_OPTIONS))
+    assert (read, report.details) == (['"public"."zzz"'], [])
 
 
 def test_pooled_url_is_left_to_pg_dump(read: list[str], database: Database, project: Project) -> None:
@@ -307,7 +381,7 @@ def test_dump_fails_when_a_session_ends(
 ) -> None:
     """No dump, a sentence, and no other session left."""
     database.execute(LARGE)
-    monkeypatch.setattr(slices.Sliced, "statements", lambda _: iter([sql.SQL("COPY (SELECT pg_sleep(60)) TO STDOUT")]))
+    monkeypatch.setattr(slices.Sliced, "statements", lambda _: iter([b"COPY (SELECT pg_sleep(60)) TO STDOUT"]))
     reading = (
         f"SELECT {end}(pid) FROM pg_stat_activity WHERE datname = '{database.name}' AND query LIKE '%pg_sleep(60%'"
     )
@@ -336,7 +410,7 @@ def test_table_that_was_rewritten_is_not_read(database: Database) -> None:
 def test_damaged_page_is_a_sentence(database: Database, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the server can't read it says, and so do we."""
     database.execute(LARGE)
-    monkeypatch.setattr(slices.Sliced, "statements", lambda _: iter([sql.SQL("COPY (SELECT 1 / 0) TO STDOUT")]))
+    monkeypatch.setattr(slices.Sliced, "statements", lambda _: iter([b"COPY (SELECT 1 / 0) TO STDOUT"]))
 
     with pytest.raises(
         TaskError, match=r"The server could not read the rows: division by zero\. No dump was written\."
@@ -424,6 +498,9 @@ def test_rows_are_handed_on_in_whole_pieces(database: Database) -> None:
         assert b"".join(pieces) == (b"x" * 999 + b"\n") * 5000
         assert all(piece.endswith(b"\n") and len(piece) < 1_100_000 for piece in pieces)
         assert list(wire.rows(b"COPY (SELECT 1 WHERE false) TO STDOUT")) == []
+        large = list(wire.rows(b"COPY (SELECT repeat('x', 9000000) FROM generate_series(1, 2)) TO STDOUT"))
+        assert b"".join(large) == (b"x" * 9_000_000 + b"\n") * 2
+        assert max(map(len, large)) <= 2 * PIECE
         for refused in (b"SELECT x FROM nowhere", b"SELECT 1 / (3000 - i) FROM generate_series(1, 5000) i"):
             with pytest.raises(StatementError):
                 list(wire.rows(b"COPY (%s) TO STDOUT" % refused))

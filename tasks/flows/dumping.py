@@ -233,7 +233,7 @@ class _Work:
             summed = [table.key for table in tables] if self.request.checksums else []
             counting = stack.enter_context(Counting(self.connection, tables, summed, self.target))
             large = slices.choose(self.connection, self.server, tables) if sliced else []
-            rows = stack.enter_context(slicing(large, snapshot, self.target, self._reached()))
+            rows = stack.enter_context(slicing(large, snapshot, self.target, self.connection, self._reached()))
             child = stack.enter_context(self._pg_dump(snapshot, rows))
             out = stack.enter_context(compressor(sink, compression))
             estimate = sum(table.estimate for table in tables)
@@ -251,6 +251,10 @@ class _Work:
                     raise _not_whole(str(error)) from None
                 raise self._failure(child, counting, str(error)) from None
             if child.wait() != 0 or not survey.complete:
+                if rows is not None and not out.taken and not _timed_out(child.said):
+                    raise AloneError(
+                        f"pg_dump failed beside our sessions: {self.target.scrub(_last_error(child.said))}"
+                    )
                 raise self._failure(child, counting, "pg_dump's output has no end")
             if rows is not None and not rows.placed:
                 raise AloneError("pg_dump's text has no rows of its own beside which ours could stand")

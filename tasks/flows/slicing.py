@@ -12,6 +12,7 @@ import itertools
 import queue
 import re
 import threading
+import time
 from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -20,9 +21,10 @@ import psycopg
 
 from ..archive.lexer import Comment, CopyData, CopyEnd, Statement, Trivia
 from ..archive.statements import qualified
+from ..archive.survey import TRAILER
 from ..errors import ServerError, TaskError, WorkError
 from ..postgres import slices
-from ..postgres.session import connected
+from ..postgres.session import connect, one
 from ..postgres.wire import LostError, StatementError, Wire
 from .counting import refuse_moved
 
@@ -38,8 +40,10 @@ if TYPE_CHECKING:
 SESSIONS = 2
 # Pieces, of about a megabyte, that each may be ahead: a slice and a half.
 _AHEAD = 6
-# Locks, memory.
-_TOO_LITTLE = "53"
+# What pg_dump may not need, or may wait for: a lock, a right, room for locks, memory.
+_OURS_ALONE = ("55P03", "42501", "53")
+# Seconds to wait for the server to let go of a session.
+_PATIENCE = 2.0
 # Seconds that a thread may take to end by itself.
 _MOMENT = 0.1
 # Seconds between looks whether to go on.
@@ -63,10 +67,9 @@ class Slicing:
     def __init__(self, connections: Sequence[Connection], tables: Sequence[Sliced], snapshot: str) -> None:
         self.tables = sorted(tables, key=lambda each: _order(each.table.key))
         self._left = deque(self.tables)
-        statements = [statement.as_bytes() for each in self.tables for statement in each.statements()]
         self._stopped = threading.Event()
         self._readers = [
-            _Reader(connection, tables, statements[at :: len(connections)], snapshot, self._stopped)
+            _Reader(connection, self.tables, (at, len(connections)), snapshot, self._stopped)
             for at, connection in enumerate(connections)
         ]
         self._turns = itertools.cycle(self._readers)
@@ -107,7 +110,7 @@ class Slicing:
             yield Trivia(b"\n")
             yield Statement(each.header.as_bytes(), each.table.identifier.as_bytes())
             yield Trivia(b"\n")
-            for _ in each.statements():
+            for _ in range(each.slices):
                 yield from map(CopyData, next(self._turns).slice())
             yield CopyEnd()
             yield Trivia(b"\n\n")
@@ -124,20 +127,23 @@ def _quoted(name: str) -> str:
 
 
 class _Reader(threading.Thread):
-    """One session, and what it has read ahead."""
+    """One session, and what it has read ahead.
+
+    :param turn: Its first slice, and how many sessions take turns.
+    """
 
     def __init__(
         self,
         connection: Connection,
         tables: Sequence[Sliced],
-        statements: Sequence[bytes],
+        turn: tuple[int, int],
         snapshot: str,
         stopped: threading.Event,
     ) -> None:
         super().__init__(daemon=True)
         self._connection = connection
         self._tables = tables
-        self._statements = statements
+        self._turn = turn
         self._snapshot = snapshot
         self._stopped = stopped
         # Pieces; None behind the last of a slice; an error behind which there is nothing.
@@ -164,7 +170,7 @@ class _Reader(threading.Thread):
             try:
                 self._read()
             except StatementError as error:
-                if error.sqlstate.startswith(_TOO_LITTLE):
+                if error.sqlstate.startswith(_OURS_ALONE):
                     self._put(AloneError(f"Our sessions lack something that pg_dump may not need: {error}"))
                 self._put(WorkError(f"The server could not read the rows: {error}. No dump was written."))
             except LostError as error:
@@ -175,7 +181,9 @@ class _Reader(threading.Thread):
     def _read(self) -> None:
         self._begin()
         wire = Wire(self._connection)
-        for statement in self._statements:
+        first, every = self._turn
+        statements = itertools.chain.from_iterable(each.statements() for each in self._tables)
+        for statement in itertools.islice(statements, first, None, every):
             for piece in wire.rows(statement):
                 self._put(piece)
             self._put(None)
@@ -205,30 +213,48 @@ class _Reader(threading.Thread):
 
 @contextlib.contextmanager
 def slicing(
-    tables: Sequence[Sliced], snapshot: str, target: Target, reached: Mapping[str, str]
+    tables: Sequence[Sliced], snapshot: str, target: Target, connection: Connection, reached: Mapping[str, str]
 ) -> Iterator[Slicing | None]:
     """Open the sessions; None where there are no tables to read, or no room for more sessions.
 
-    :param reached: The keywords of the server that the snapshot's session has reached.
+    :param connection: The session that holds the snapshot.
+    :param reached: The keywords of the server that it has reached.
     """
+    if not tables:
+        yield None
+        return
     pinned = replace(target, keywords={**target.keywords, **reached})
-    with contextlib.ExitStack() as stack:
-        connections: list[Connection] = []
-        if tables:
-            with contextlib.suppress(TaskError):
-                opened = [stack.enter_context(connected(pinned)) for _ in range(SESSIONS)]
-                # pg_dump needs one, too, and must not lack it for ours.
-                with connected(pinned):
-                    connections = opened
-        if not connections:
-            stack.close()
+    opened: list[Connection] = []
+    try:
+        with contextlib.suppress(TaskError):
+            while len(opened) <= SESSIONS:
+                opened.append(connect(pinned))
+        # pg_dump needs one, too, and must not lack it for ours.
+        _close(opened[SESSIONS:] if len(opened) > SESSIONS else opened, connection)
+        if len(opened) <= SESSIONS:
             yield None
             return
-        found = Slicing(connections, tables, snapshot)
+        found = Slicing(opened[:SESSIONS], tables, snapshot)
         try:
             yield found
         finally:
             found.stop()
+    finally:
+        for each in opened:
+            each.close()
+
+
+def _close(sessions: Sequence[Connection], connection: Connection) -> None:
+    """Close sessions, and wait a moment until the server has, which counts them until then."""
+    pids = [each.info.backend_pid for each in sessions]
+    for each in sessions:
+        each.close()
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        connection.execute("SELECT pg_stat_clear_snapshot()")
+        if not one(connection, "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY(%s)", [pids])[0]:
+            return
+        time.sleep(_LOOK_UP / 50)
 
 
 def spliced(events: Iterable[Event], found: Slicing | None) -> Iterator[Event]:
@@ -253,6 +279,8 @@ def spliced(events: Iterable[Event], found: Slicing | None) -> Iterator[Event]:
             yield event
             held.clear()
         elif held or isinstance(event, Comment):
+            if rows and isinstance(event, Comment) and event.text.rstrip() == TRAILER:
+                yield from found.events()
             held.append(event)
         else:
             yield event

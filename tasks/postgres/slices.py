@@ -7,7 +7,6 @@ a range of tuple identifiers, which the server reads without looking at the rest
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from psycopg import errors as pg
@@ -28,9 +27,10 @@ MOST = 64
 _OLDEST_MAJOR = 14
 # Milliseconds to wait for a table that somebody else changes, only to learn its size.
 _PATIENCE = 200
-# Of heap tables only: what a TID means elsewhere nobody knows. Of an extension's tables pg_dump has rules of its own.
-# Generated columns are in no dump. Where most lies out of line, single values may be too large for a row to be held
-# here; pg_dump hands them on in pieces.
+# Of heap tables only: what a TID means elsewhere nobody knows. Generated columns are in no dump. Who may read only some
+# columns may not read by TID. What lies below a hash partition pg_dump may load through its root, and of an extension's
+# tables it has rules of its own. Where much lies out of line, single rows may be too large to be held here. And where
+# the server gives up a client that does not read for some time, pg_dump must not have to wait for us.
 _LARGE = """
 SELECT c.oid, (pg_relation_size(c.oid) / current_setting('block_size')::int)::int8,
        (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
@@ -38,9 +38,13 @@ SELECT c.oid, (pg_relation_size(c.oid) / current_setting('block_size')::int)::in
        pg_get_userbyid(c.relowner)::text
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_am m ON m.oid = c.relam
  WHERE c.oid = ANY(%s) AND c.relkind = 'r' AND c.relpersistence = 'p' AND m.amname = 'heap'
-   AND pg_relation_size(c.oid) >= %s AND 2 * pg_relation_size(c.oid) >= pg_table_size(c.oid)
+   AND pg_relation_size(c.oid) >= %s
+   AND (c.reltoastrelid = 0 OR pg_relation_size(c.reltoastrelid) <= pg_relation_size(c.oid) / 4)
+   AND has_table_privilege(c.oid, 'SELECT') AND current_setting('tcp_user_timeout') = '0'
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
                     WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+   AND NOT EXISTS (SELECT FROM pg_partition_ancestors(c.oid) a(oid)
+                     JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = a.oid WHERE p.partstrat = 'h')
  ORDER BY 2 DESC, 1 LIMIT %s
 """
 # What pg_dump sets for its own COPY, and what keeps a slice from being read in another way: in parallel, out of order.
@@ -73,14 +77,18 @@ class Sliced:
         """The statement that the rows follow in a dump."""
         return sql.SQL("COPY {} ({}) FROM stdin;").format(self.table.identifier, self._columns)
 
-    def statements(self) -> Iterator[sql.Composed]:
+    @property
+    def slices(self) -> int:
+        """How many slices there are; at least one."""
+        return max(1, -(-self.pages // SLICE))
+
+    def statements(self) -> Iterator[bytes]:
         """Give one COPY for each slice; the last has no end, so that no row is left out."""
-        starts = [*range(0, max(1, self.pages), SLICE), None]
-        for start, end in pairwise(starts):
-            until = sql.SQL("") if end is None else sql.SQL(" AND ctid < {}").format(sql.Literal(f"({end},0)"))
-            yield sql.SQL("COPY (SELECT {} FROM ONLY {} WHERE ctid >= {}{}) TO STDOUT").format(
-                self._columns, self.table.identifier, sql.Literal(f"({start},0)"), until
-            )
+        rows = sql.SQL("COPY (SELECT {} FROM ONLY {} WHERE ctid >= ").format(self._columns, self.table.identifier)
+        begin = rows.as_bytes()
+        for at in range(self.slices - 1):
+            yield b"%s'(%d,0)' AND ctid < '(%d,0)') TO STDOUT" % (begin, at * SLICE, (at + 1) * SLICE)
+        yield b"%s'(%d,0)') TO STDOUT" % (begin, (self.slices - 1) * SLICE)
 
     @property
     def _columns(self) -> sql.Composed:
@@ -108,7 +116,7 @@ def begin(connection: Connection, snapshot: str, sliced: Sequence[Sliced]) -> li
     """Begin to read in somebody else's snapshot, and lock the tables.
 
     A migration that waits for pg_dump would make us wait for itself, and pg_dump, whose text waits for our rows, for
-    us. So we don't wait.
+    us. So we don't wait, neither here nor while reading.
 
     :raises psycopg.Error: The snapshot is not to be had here, or a table not at once.
     :return: Those that are no longer the snapshot's; see :func:`facts.rewritten`.
@@ -120,4 +128,8 @@ def begin(connection: Connection, snapshot: str, sliced: Sequence[Sliced]) -> li
     connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(_PATIENCE))
     tables = [each.table for each in sliced]
     facts.lock(connection, tables)
-    return facts.rewritten(connection, tables)
+    moved = facts.rewritten(connection, tables)
+    for table in [] if moved else tables:
+        # To plan a statement, all indexes are locked, and a REINDEX would be waited for in the middle of the reading.
+        connection.execute(sql.SQL("SELECT FROM ONLY {} LIMIT 0").format(table.identifier))
+    return moved

@@ -208,7 +208,7 @@ def load() -> None:
     """Load all that the program loads, once; tables of some pages are then large ones, to be read in slices."""
     for module in ("flows.compressing", "flows.restoring", "flows.resetting", "flows.undoing", "flows.migrating"):
         importlib.import_module(f"tasks.{module}")
-    slices = importlib.import_module("tasks.postgres.slices")
+    slices: Any = importlib.import_module("tasks.postgres.slices")
     slices.SMALLEST, slices.SLICE = 1, 16
     importlib.import_module("tasks.console")
     importlib.import_module("rich.live")
