@@ -209,6 +209,8 @@ def test_dump_does_not_wait_for_a_migration_that_waits_for_pg_dump(
 ) -> None:
     """It would wait for pg_dump, which waits for us: so pg_dump then does it alone, before or after the migration."""
     database.execute(LARGE)
+    # More than the pipe holds, so that pg_dump can't end without us.
+    database.execute("CREATE TABLE more AS SELECT repeat('x', 1000) FROM generate_series(1, 4000)")
     begin = Slicing.begin
     first = threading.Event()
 

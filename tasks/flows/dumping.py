@@ -238,12 +238,13 @@ class _Work:
             out = stack.enter_context(compressor(sink, compression))
             estimate = sum(table.estimate for table in tables)
             try:
-                shown = -1
+                shown = -GATHERED
                 for event, _ in survey.watch(spliced(lex(self._chunks(child, counting, rows)), rows)):
                     out.write(event.text)
                     if out.taken - shown > GATHERED:
                         self._progress(survey, estimate, out)
                         shown = out.taken
+                self._progress(survey, estimate, out)
             except LexError as error:
                 if child.stdout.read(1):
                     # It goes on writing, and would wait for ever for somebody to read.
