@@ -16,7 +16,6 @@ from psycopg.errors import LockNotAvailable
 from tasks.archive.codec import Reading
 from tasks.archive.lexer import Comment, Event, Statement, lex
 from tasks.errors import TaskError
-from tasks.flows import slicing as slicing_flow
 from tasks.flows.dumping import Request
 from tasks.flows.slicing import Slicing, spliced
 from tasks.postgres import facts, slices
@@ -196,8 +195,14 @@ def test_rows_of_a_later_time_are_not_read(database: Database, project: Project)
 
 # Where pg_dump does it alone
 
-HASHED = """CREATE TYPE mood AS ENUM ('a', 'b', 'c', 'd', 'e', 'f', 'g', 'h');
-CREATE TABLE root (m int, t text) PARTITION BY HASH (m);
+
+def environ_of(database: Database, role: str) -> dict[str, str]:
+    """Name a database by the URL of a role of the test's own, whose password is `few`."""
+    url = re.sub(r"//[^@]*@", f"//{role}:few@", database.url)
+    return {"DATABASE_URL": url, "PATH": os.defpath}
+
+
+HASHED = """CREATE TABLE root (m int, t text) PARTITION BY HASH (m);
 CREATE TABLE root_0 PARTITION OF root FOR VALUES WITH (MODULUS 1, REMAINDER 0);
 INSERT INTO root SELECT id, text FROM large; DROP TABLE large; ALTER TABLE root_0 RENAME TO large"""
 OUT_OF_LINE = """ALTER TABLE large ALTER text SET STORAGE EXTERNAL;
@@ -244,8 +249,7 @@ def test_dump_takes_no_session_that_pg_dump_needs(
     database.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'few' CONNECTION LIMIT {free}")
     database.execute(f"GRANT pg_read_all_data TO {role}")
     try:
-        url = re.sub(r"//[^@]*@", f"//{role}:few@", database.url)
-        made = dumped(settings_of(project, database, environ={"DATABASE_URL": url, "PATH": os.defpath}))
+        made = dumped(settings_of(project, database, environ=environ_of(database, role)))
     finally:
         database.execute(f"DROP ROLE {role}")
 
@@ -288,8 +292,7 @@ def test_rights_on_columns_are_enough(read: list[str], database: Database, proje
     database.execute(f"GRANT SELECT (id, text) ON large TO {role}")
     database.execute(f"GRANT SELECT (id) ON small TO {role}")
     try:
-        url = re.sub(r"//[^@]*@", f"//{role}:few@", database.url)
-        made = dumped(settings_of(project, database, environ={"DATABASE_URL": url, "PATH": os.defpath}))
+        made = dumped(settings_of(project, database, environ=environ_of(database, role)))
     finally:
         database.execute(f"DROP OWNED BY {role}")
         database.execute(f"DROP ROLE {role}")
@@ -364,7 +367,6 @@ def test_text_without_a_place_is_made_again(
     """Should pg_dump write no rows after all, it does so for all tables in a second run."""
     database.execute(LARGE)
     monkeypatch.setattr(slices, "MOST", 2)
-    monkeypatch.setattr(slicing_flow, "spliced", lambda events, _: events)
     monkeypatch.setattr("tasks.flows.dumping.spliced", lambda events, _: events)
     report = Said()
 
