@@ -314,7 +314,7 @@ class Child:
         A program that writes page by page would be woken, and wake us, for every page: where little has come we
         leave it alone for a moment, in which it fills the pipe.
         """
-        if _waiting(self.stdout) < self._nap_below:
+        if waiting(self.stdout) < self._nap_below:
             time.sleep(NAP_SECONDS)
         return self.stdout.read(size)
 
@@ -371,8 +371,8 @@ class Child:
                         self._on_line(line)
 
 
-def _waiting(pipe: IO[bytes]) -> int:
-    """Tell how many bytes a pipe holds."""
+def waiting(pipe: IO[bytes] | int) -> int:
+    """Tell how many bytes a pipe or a socket holds that nobody has read yet."""
     count = array("i", [0])
     fcntl.ioctl(pipe, termios.FIONREAD, count)
     return count[0]

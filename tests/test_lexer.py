@@ -35,7 +35,7 @@ def merged(events: Iterable[Event]) -> list[Event]:
     for event in events:
         last = result[-1] if result else None
         if last is not None and isinstance(event, Trivia | CopyData) and type(last) is type(event):
-            result[-1] = type(event)(last.text + event.text)
+            result[-1] = type(event)(bytes(last.text + event.text))
         else:
             result.append(event)
     return result

@@ -135,7 +135,7 @@ class Summing(io.RawIOBase):
         self._adder.add(buffer[:count])
         return int(count)
 
-    def write(self, data: bytes) -> int:  # type: ignore[override]
+    def write(self, data: Buffer) -> int:  # type: ignore[override]
         """Write all of it, however often the file underneath has to be asked."""
         view = memoryview(data)
         total = len(view)
@@ -149,7 +149,7 @@ class Summing(io.RawIOBase):
 class _Packer(Protocol):
     """What `zlib`, isal and zstd call a compressor."""
 
-    def compress(self, data: bytes, /) -> bytes: ...
+    def compress(self, data: Buffer, /) -> bytes: ...
 
     def flush(self) -> bytes: ...
 
@@ -171,10 +171,10 @@ class Packing(threading.Thread):
         self._packer = _packer(compression)
         # Uncompressed, file and content are one: no need to sum it twice.
         self._adder = Adder() if self._packer else None
-        self._pieces: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._pieces: queue.SimpleQueue[bytes | bytearray | None] = queue.SimpleQueue()
         self._room = threading.Semaphore(QUEUED)
         self._error: Exception | None = None
-        self._gathered: list[bytes] = []
+        self._gathered: list[bytes | bytearray] = []
         self._gathered_bytes = 0
         self.taken = 0
         self.start()
@@ -184,7 +184,7 @@ class Packing(threading.Thread):
         """Sums of what went in, uncompressed; to be asked for once :meth:`finish` has returned."""
         return self._adder.sums if self._adder else self._sink.sums
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes | bytearray) -> int:
         """Take a piece, however small: small ones are handed on together.
 
         :raises OSError: An earlier one could not be written (a full disk, say).
@@ -230,7 +230,7 @@ class Packing(threading.Thread):
                     self._error = error
             self._room.release()
 
-    def _pack(self, piece: bytes) -> None:
+    def _pack(self, piece: bytes | bytearray) -> None:
         if self._packer and self._adder:
             self._adder.add(piece)
             piece = self._packer.compress(piece)

@@ -98,7 +98,7 @@ class CopyData:
     :ivar text: The bytes; each row ends in a newline.
     """
 
-    text: bytes
+    text: bytes | bytearray
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,9 +147,9 @@ class _Reader(threading.Thread):
         self._snapshot = snapshot
         self._stopped = stopped
         # Pieces; None behind the last of a slice; an error behind which there is nothing.
-        self._ahead: queue.Queue[bytes | Exception | None] = queue.Queue(_AHEAD)
+        self._ahead: queue.Queue[bytearray | Exception | None] = queue.Queue(_AHEAD)
 
-    def slice(self) -> Iterator[bytes]:
+    def slice(self) -> Iterator[bytearray]:
         """Hand on the pieces of the next slice.
 
         :raises TaskError: It could not be read.
@@ -195,7 +195,7 @@ class _Reader(threading.Thread):
             raise AloneError(f"Our sessions can't read beside pg_dump: {error}") from None
         refuse_moved(moved)
 
-    def _put(self, piece: bytes | Exception | None) -> None:
+    def _put(self, piece: bytearray | Exception | None) -> None:
         while not self._stopped.is_set():
             with contextlib.suppress(queue.Full):
                 self._ahead.put(piece, timeout=_LOOK_UP)

@@ -16,6 +16,8 @@ from .wire import StatementError, Wire
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from psycopg.abc import Buffer
+
     from ..archive.lexer import Statement
     from .session import Connection, ServerFacts
 
@@ -149,7 +151,7 @@ class Loader:
         self._remember(event.text, action)
         return True
 
-    def data(self, piece: bytes) -> None:
+    def data(self, piece: Buffer) -> None:
         """Send a piece of the open COPY's rows."""
         if self._open not in self._closed:
             self.wire.data(piece)
