@@ -158,7 +158,7 @@ def test_server_reads_only_the_pages_of_a_slice(database: Database) -> None:
     with connected(sanitize(database.url)) as connection, exported_snapshot(connection) as snapshot:
         (large,) = slices.choose(connection, server_facts(connection), facts.tables(connection))
         with connected(sanitize(database.url)) as other:
-            assert slices.begin(other, snapshot, [large]) == []
+            slices.begin(other, snapshot, [large])
             for statement in large.statements():
                 query = statement.decode().removeprefix("COPY (").removesuffix(") TO STDOUT")
                 plan = "\n".join(line for (line,) in other.execute(f"EXPLAIN {query}".encode()))
@@ -367,7 +367,7 @@ def test_text_without_a_place_is_made_again(
     """Should pg_dump write no rows after all, it does so for all tables in a second run."""
     database.execute(LARGE)
     monkeypatch.setattr(slices, "MOST", 2)
-    monkeypatch.setattr("tasks.flows.dumping.spliced", lambda events, _: events)
+    monkeypatch.setattr("tasks.flows.streaming.spliced", lambda events, _: events)
     report = Said()
 
     made = dumped(settings_of(project, database), report=report)
@@ -405,10 +405,8 @@ def test_table_that_was_rewritten_is_not_read(database: Database) -> None:
     with connected(sanitize(database.url)) as connection, exported_snapshot(connection) as snapshot:
         chosen = slices.choose(connection, server_facts(connection), facts.tables(connection))
         database.execute("TRUNCATE large")
-        with connected(sanitize(database.url)) as other:
-            moved = slices.begin(other, snapshot, chosen)
-
-    assert [table.name for table in moved] == ["large"]
+        with connected(sanitize(database.url)) as other, pytest.raises(facts.MovedError, match=r"^public\.large was"):
+            slices.begin(other, snapshot, chosen)
 
 
 def test_damaged_page_is_a_sentence(database: Database, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -500,7 +498,7 @@ def test_rows_are_handed_on_in_whole_pieces(database: Database) -> None:
         wire = Wire(connection)
         pieces = list(wire.rows(b"COPY (SELECT repeat('x', 999) FROM generate_series(1, 5000)) TO STDOUT"))
         assert b"".join(pieces) == (b"x" * 999 + b"\n") * 5000
-        assert all(piece.endswith(b"\n") and len(piece) < 1_100_000 for piece in pieces)
+        assert all(piece.endswith(b"\n") and len(piece) <= 2 * PIECE for piece in pieces)
         assert list(wire.rows(b"COPY (SELECT 1 WHERE false) TO STDOUT")) == []
         large = list(wire.rows(b"COPY (SELECT repeat('x', 9000000) FROM generate_series(1, 2)) TO STDOUT"))
         assert b"".join(large) == (b"x" * 9_000_000 + b"\n") * 2

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Self
 
 import psycopg
 
-from ..errors import ServerError
 from ..postgres import facts, health, locks, state
 from ..postgres.session import translated
 from .beside import Beside
@@ -17,20 +16,6 @@ if TYPE_CHECKING:
 
     from ..postgres.session import Connection
     from ..postgres.target import Target
-
-
-class MovedError(ServerError):
-    """A table was rewritten between the snapshot and the locks."""
-
-
-def refuse_moved(moved: Sequence[facts.Table]) -> None:
-    """Refuse tables that are no longer the snapshot's.
-
-    :raises MovedError: There are any.
-    """
-    if moved:
-        name = ".".join(moved[0].key)
-        raise MovedError(f"{name} was changed (truncated, rewritten, renamed or dropped) while the dump began.")
 
 
 class Counting(Beside[tuple[state.State, "list[dict[str, str]] | None"]]):
@@ -80,9 +65,9 @@ class Counting(Beside[tuple[state.State, "list[dict[str, str]] | None"]]):
     def look(self) -> None:
         """Look whether the tables are still those of the snapshot.
 
-        :raises MovedError: One is not.
+        :raises facts.MovedError: One is not.
         """
-        refuse_moved(facts.rewritten(self._connection, self._tables))
+        facts.refuse_moved(self._connection, self._tables)
 
     def _count(self) -> tuple[state.State, list[dict[str, str]] | None]:
         """Lock, look whether the tables are still the snapshot's, count."""

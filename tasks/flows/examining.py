@@ -14,7 +14,7 @@ from ..errors import MissingProgramError, TaskError
 from ..postgres import clients
 from ..postgres.session import one, server_facts, translated
 from ..prisma import cli, project
-from . import asking, foresight, keeping, reaching
+from . import asking, foresight, keeping, reaching, room
 from .checks import Check, note, ok, refused, skipped, some, wrong
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def examine(
     *,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     resolve: Resolve = reaching.addresses,
-    free: Callable[[Path], int] = keeping.free_bytes,
+    free: Callable[[Path], int] = room.free_bytes,
 ) -> Examined:
     """Look at everything, whatever is wrong; a look that needs what is wrong is skipped. Nothing is changed.
 

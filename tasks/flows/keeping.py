@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from ..archive import names, publish
 from ..errors import MissingProgramError
 from . import listing
 from .checks import note, ok, size, skipped, some, wrong
+from .room import MAKE_ROOM, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,12 +29,6 @@ _TIGHT = 4
 _OLD = timedelta(days=7)
 # Clocks that are that far apart are a trouble of their own.
 SKEW = timedelta(seconds=60)
-MAKE_ROOM = "Remove old dumps (`inv db.list` shows them), compress with --zstd, or name a larger disk in db.dumps_dir."
-
-
-def free_bytes(folder: Path) -> int:
-    """Tell how much an ordinary user may still write below a folder."""
-    return shutil.disk_usage(folder).free
 
 
 def folder(settings: Settings) -> Check:
@@ -65,11 +59,6 @@ def _to_be_made(dumps: Path) -> Check:
 
 def _writable(folder: Path) -> str:
     return f"Make it yours (`chown` or `chmod u+rwx {folder}`), or name another folder in db.dumps_dir."
-
-
-def nearest(path: Path) -> Path:
-    """Find the nearest thing above a path, or the path itself, that is there."""
-    return next(each for each in (path, *path.parents) if each.exists())
 
 
 def ignored(settings: Settings) -> Check:

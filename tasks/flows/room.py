@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from typing import TYPE_CHECKING
 
 from ..archive import manifest as manifests
@@ -11,7 +12,6 @@ from ..archive.codec import Compression
 from ..errors import BadInputError
 from ..postgres.session import one
 from .checks import size
-from .keeping import MAKE_ROOM, free_bytes, nearest
 from .records import is_of
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .placing import Place
     from .report import Report
 
+MAKE_ROOM = "Remove old dumps (`inv db.list` shows them), compress with --zstd, or name a larger disk in db.dumps_dir."
 # What compression leaves of an ordinary dump's text.
 _COMPRESSED = 4
 # A dump of no fewer rows than half the last one's does not shrink to a quarter of it.
@@ -36,6 +37,16 @@ SELECT coalesce(sum(c.reltuples) FILTER (WHERE c.reltuples > 0), 0)::bigint
 """
 # A clean start of a database; what it holds of its own is in no dump.
 _EMPTY = 8_000_000
+
+
+def free_bytes(folder: Path) -> int:
+    """Tell how much an ordinary user may still write below a folder."""
+    return shutil.disk_usage(folder).free
+
+
+def nearest(path: Path) -> Path:
+    """Find the nearest thing above a path, or the path itself, that is there."""
+    return next(each for each in (path, *path.parents) if each.exists())
 
 
 def check(

@@ -26,7 +26,7 @@ from ..errors import ServerError, TaskError, WorkError
 from ..postgres import slices
 from ..postgres.session import connect, one
 from ..postgres.wire import LostError, StatementError, Wire
-from .counting import refuse_moved
+from .pgdump import AloneError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -48,10 +48,6 @@ _PATIENCE = 2.0
 _MOMENT = 0.1
 # Seconds between looks whether to go on.
 _LOOK_UP = 0.5
-
-
-class AloneError(ServerError):
-    """Our sessions could not do their part; pg_dump alone may well do all of it."""
 
 
 class _StoppedError(BaseException):
@@ -190,10 +186,9 @@ class _Reader(threading.Thread):
 
     def _begin(self) -> None:
         try:
-            moved = slices.begin(self._connection, self._snapshot, self._tables)
+            slices.begin(self._connection, self._snapshot, self._tables)
         except psycopg.Error as error:
             raise AloneError(f"Our sessions can't read beside pg_dump: {error}") from None
-        refuse_moved(moved)
 
     def _put(self, piece: bytearray | Exception | None) -> None:
         while not self._stopped.is_set():

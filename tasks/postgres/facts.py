@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from psycopg import sql
 
+from ..errors import ServerError
 from .session import locks_let_go
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ SELECT n.nspname, c.relname
 """
 
 
+class MovedError(ServerError):
+    """A table is no longer what a snapshot shows of it."""
+
+
 @dataclass(frozen=True)
 class Table:
     """A table whose rows a dump holds.
@@ -87,13 +92,15 @@ def lock(connection: Connection, locked: Sequence[Table]) -> None:
         connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(names))
 
 
-def rewritten(connection: Connection, locked: Iterable[Table]) -> list[Table]:
-    """Find tables that were truncated, rewritten, renamed or replaced since the snapshot was taken.
+def refuse_moved(connection: Connection, locked: Iterable[Table]) -> None:
+    """Refuse tables that were truncated, rewritten, renamed or replaced since the snapshot was taken.
 
     In an older snapshot such a table shows no rows, to us and to pg_dump alike (PostgreSQL manual, 13.6
     Caveats), so that counts agree on nothing. The catalogue's row, read by the snapshot, and
     `pg_relation_filenode`, which knows the present, then name different files. And where two tables have
     swapped their names, one's rows would be dumped under the other's definition.
+
+    :raises MovedError: One was.
     """
     by_oid = {table.oid: table for table in locked}
     rows = connection.execute(
@@ -107,7 +114,9 @@ def rewritten(connection: Connection, locked: Iterable[Table]) -> list[Table]:
             [table.name for table in by_oid.values()],
         ],
     )
-    return [by_oid[oid] for (oid,) in rows]
+    for (oid,) in rows:
+        name = ".".join(by_oid[oid].key)
+        raise MovedError(f"{name} was changed (truncated, rewritten, renamed or dropped) while the dump began.")
 
 
 def count(connection: Connection, counted: Sequence[Table]) -> Iterator[tuple[Table, int]]:

@@ -112,14 +112,14 @@ def choose(connection: Connection, server: ServerFacts, tables: Sequence[facts.T
     return [Sliced(plain[oid], tuple(columns), pages, owner) for oid, pages, columns, owner in found if columns]
 
 
-def begin(connection: Connection, snapshot: str, sliced: Sequence[Sliced]) -> list[facts.Table]:
+def begin(connection: Connection, snapshot: str, sliced: Sequence[Sliced]) -> None:
     """Begin to read in somebody else's snapshot, and lock the tables.
 
     A migration that waits for pg_dump would make us wait for itself, and pg_dump, whose text waits for our rows, for
     us. So we don't wait, neither here nor while reading.
 
     :raises psycopg.Error: The snapshot is not to be had here, or a table not at once.
-    :return: Those that are no longer the snapshot's; see :func:`facts.rewritten`.
+    :raises facts.MovedError: A table is no longer the snapshot's.
     """
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
     connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
@@ -128,8 +128,7 @@ def begin(connection: Connection, snapshot: str, sliced: Sequence[Sliced]) -> li
     connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(_PATIENCE))
     tables = [each.table for each in sliced]
     facts.lock(connection, tables)
-    moved = facts.rewritten(connection, tables)
-    for table in [] if moved else tables:
+    facts.refuse_moved(connection, tables)
+    for table in tables:
         # To plan a statement, all indexes are locked, and a REINDEX would be waited for in the middle of the reading.
         connection.execute(sql.SQL("SELECT FROM ONLY {} LIMIT 0").format(table.identifier))
-    return moved

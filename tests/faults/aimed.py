@@ -52,7 +52,8 @@ flows.resetting server_facts _empty
 flows.undoing newest
 flows.saving.Safety make keep discard
 flows.dumping server_facts git_state
-flows.dumping._Work _pg_dump _await_output _compare _warn_of_keys
+flows.pgdump.PgDump start await_output
+flows.streaming.Streaming _compare _warn_of_keys
 flows.counting.Counting begin result
 flows.placing prepare_folder publish_both
 flows.records write

@@ -1,0 +1,149 @@
+"""pg_dump as a child of ours: how it is called, which locks it waits for, and what its last words mean."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .. import process
+from ..archive.codec import CHUNK
+from ..errors import ServerError, TaskError, WorkError
+from ..postgres import facts, locks
+from ..postgres.session import KEEPALIVES, blocked, connected, one, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ..postgres.clients import Client
+    from ..postgres.session import Connection, ServerFacts
+    from ..postgres.target import Target
+    from ..settings import Settings
+    from .report import Report
+
+# Whether a pg_dump that this session's owner began after it has been waiting for a lock for that many milliseconds.
+_WAITS = """
+SELECT EXISTS (
+  SELECT FROM pg_catalog.pg_stat_activity ours, pg_catalog.pg_stat_activity pg_dump
+   WHERE ours.pid = %s AND pg_dump.datid = ours.datid AND pg_dump.usesysid = ours.usesysid
+     AND pg_dump.client_addr IS NOT DISTINCT FROM ours.client_addr AND pg_dump.backend_start >= ours.backend_start
+     AND pg_dump.application_name = 'pg_dump' AND pg_dump.wait_event_type = 'Lock'
+     AND pg_dump.query_start <= clock_timestamp() - %s * interval '1 millisecond')
+"""
+
+
+class AloneError(ServerError):
+    """Our sessions could not do their part; pg_dump alone may well do all of it."""
+
+
+@dataclass(frozen=True)
+class PgDump:
+    """How pg_dump dumps this database.
+
+    :ivar connection: The session that it gets its snapshot from.
+    :ivar excluded: Its patterns of tables whose rows are left out.
+    """
+
+    settings: Settings
+    report: Report
+    target: Target
+    server: ServerFacts
+    client: Client
+    connection: Connection
+    excluded: tuple[str, ...] = ()
+
+    def start(self, snapshot: str, ours: Sequence[str] = ()) -> process.Child:
+        """Start it.
+
+        :param ours: Patterns of tables whose rows we read.
+        """
+        left = [f"--exclude-table-data={pattern}" for pattern in ours]
+        return process.Child(
+            [*self._connect(), f"--snapshot={snapshot}", *self.options(), *left],
+            extra=self.target.child_environment(),
+            on_line=lambda line: self.report.detail(self.target.scrub(line)),
+        )
+
+    def match(self, pattern: str) -> process.Child:
+        """Start one that dumps the definitions of what a pattern matches, and fails where that is nothing."""
+        argv = [*self._connect(), "--schema-only", *self._lock_wait(), "--strict-names", f"--table={pattern}"]
+        return process.Child(argv, extra=self.target.child_environment())
+
+    def options(self) -> list[str]:
+        """Build pg_dump's options, without those that say which server."""
+        return [
+            "--clean",
+            "--if-exists",
+            *self._lock_wait(),
+            *(["--no-unlogged-table-data"] if self.server.in_recovery else []),
+            *([] if self.server.encoding == "SQL_ASCII" else ["--encoding=UTF8"]),
+            *(["--verbose"] if self.settings.output.value == "verbose" else []),
+            *(f"--exclude-table-data={pattern}" for pattern in self.excluded),
+        ]
+
+    def _lock_wait(self) -> list[str]:
+        wait = self.settings.lock_timeout
+        return [f"--lock-wait-timeout={wait}"] if wait else []
+
+    def read(self, child: process.Child) -> Iterator[bytes]:
+        """Hand on its output; for errors see :meth:`await_output`."""
+        self.await_output(child)
+        while chunk := child.read(CHUNK):
+            yield chunk
+            self.await_output(child)
+
+    def await_output(self, child: process.Child) -> None:
+        """Wait until pg_dump says something, but no longer than allowed for a lock.
+
+        Its own limit is for tables alone: a view or a sequence that a migration has locked would hold it,
+        and us, for ever.
+
+        :raises ServerError: It waits for longer.
+        """
+        allowed = self.settings.lock_timeout
+        while allowed and not child.readable(allowed / 1000):
+            with contextlib.suppress(TaskError), connected(self.target) as other, translated("Looking for locks"):
+                waits = one(other, _WAITS, [self.connection.info.backend_pid, allowed])[0]
+                if waits:
+                    break
+        else:
+            return
+        raise self.waited()
+
+    def waited(self) -> ServerError:
+        """Say that it waited for too long, and for whom."""
+        return ServerError(f"pg_dump gave up: {blocked(self.target, reading=True)}. No dump was written.")
+
+    def out_of_locks(self) -> WorkError:
+        """Say that the server has too few locks for it, and how many it takes."""
+        with connected(self.target) as other, translated("pg_dump ran out of locks, and no dump was written"):
+            tables = len(facts.tables(other))
+            return locks.spent(locks.of_reading(other, tables), tables, "No dump was written.")
+
+    @property
+    def reached(self) -> dict[str, str]:
+        """Name the server that the snapshot's connection has reached, of several hosts, for all that must reach it."""
+        info = self.connection.info
+        reached = {"host": info.host, "port": str(info.port)}
+        if info.hostaddr and not info.host.startswith("/"):
+            reached["hostaddr"] = info.hostaddr
+        return reached
+
+    def _connect(self) -> list[str]:
+        kept = {**KEEPALIVES, **self.target.keywords, **self.reached, "application_name": "pg_dump"}
+        return [str(self.client.path), f"--dbname={self.target.conninfo(**kept)}", "--no-password"]
+
+
+def timed_out(said: str) -> bool:
+    """Tell whether pg_dump gave up waiting for a table."""
+    return "timeout" in said and "LOCK TABLE" in said
+
+
+def last_error(said: str) -> str:
+    """Find what it failed of in its last lines."""
+    lines = [line for line in said.splitlines() if "error:" in line.lower()]
+    return lines[0].partition("error: ")[2].rstrip(".") if lines else _last_line(said)
+
+
+def _last_line(text: str) -> str:
+    return text.strip().rpartition("\n")[2].rstrip(".")
