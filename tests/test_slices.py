@@ -497,12 +497,14 @@ def test_rows_are_handed_on_in_whole_pieces(database: Database) -> None:
     with connected(sanitize(database.url)) as connection:
         wire = Wire(connection)
         pieces = list(wire.rows(b"COPY (SELECT repeat('x', 999) FROM generate_series(1, 5000)) TO STDOUT"))
-        assert b"".join(pieces) == (b"x" * 999 + b"\n") * 5000
-        assert all(piece.endswith(b"\n") and len(piece) <= 2 * PIECE for piece in pieces)
+        assert b"".join(piece for piece, _ in pieces) == (b"x" * 999 + b"\n") * 5000
+        assert all(piece.endswith(b"\n") and len(piece) <= 2 * PIECE for piece, _ in pieces)
+        assert [rows for _, rows in pieces] == [piece.count(b"\n") for piece, _ in pieces]
         assert list(wire.rows(b"COPY (SELECT 1 WHERE false) TO STDOUT")) == []
         large = list(wire.rows(b"COPY (SELECT repeat('x', 9000000) FROM generate_series(1, 2)) TO STDOUT"))
-        assert b"".join(large) == (b"x" * 9_000_000 + b"\n") * 2
-        assert max(map(len, large)) <= 2 * PIECE
+        assert b"".join(piece for piece, _ in large) == (b"x" * 9_000_000 + b"\n") * 2
+        assert max(len(piece) for piece, _ in large) <= 2 * PIECE
+        assert sum(rows for _, rows in large) == 2
         for refused in (b"SELECT x FROM nowhere", b"SELECT 1 / (3000 - i) FROM generate_series(1, 5000) i"):
             with pytest.raises(StatementError):
                 list(wire.rows(b"COPY (%s) TO STDOUT" % refused))

@@ -96,9 +96,11 @@ class CopyData:
     """A piece of COPY data; rows may be cut anywhere between two pieces.
 
     :ivar text: The bytes; each row ends in a newline.
+    :ivar rows: How many rows end in it, where whoever read them has counted.
     """
 
     text: bytes | bytearray
+    rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ class Survey:
         for event in events:
             action = None
             if isinstance(event, CopyData):
-                count = event.text.count(b"\n")
+                count = event.text.count(b"\n") if event.rows is None else event.rows
                 self.total_rows += count
                 self.block += count
                 if self.current is not None:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from ..postgres.slices import Sliced
     from ..postgres.target import Target
 
+# Bytes, and how many rows end in them.
+_Piece = tuple[bytearray, int]
 # More would take from the server what its other users need, and the compressor could not keep up.
 SESSIONS = 2
 # Pieces, of about a megabyte, that each may be ahead: a slice and a half.
@@ -107,7 +109,7 @@ class Slicing:
             yield Statement(each.header.as_bytes(), each.table.identifier.as_bytes())
             yield Trivia(b"\n")
             for _ in range(each.slices):
-                yield from map(CopyData, next(self._turns).slice())
+                yield from itertools.starmap(CopyData, next(self._turns).slice())
             yield CopyEnd()
             yield Trivia(b"\n\n")
 
@@ -143,9 +145,9 @@ class _Reader(threading.Thread):
         self._snapshot = snapshot
         self._stopped = stopped
         # Pieces; None behind the last of a slice; an error behind which there is nothing.
-        self._ahead: queue.Queue[bytearray | Exception | None] = queue.Queue(_AHEAD)
+        self._ahead: queue.Queue[_Piece | Exception | None] = queue.Queue(_AHEAD)
 
-    def slice(self) -> Iterator[bytearray]:
+    def slice(self) -> Iterator[_Piece]:
         """Hand on the pieces of the next slice.
 
         :raises TaskError: It could not be read.
@@ -190,7 +192,7 @@ class _Reader(threading.Thread):
         except psycopg.Error as error:
             raise AloneError(f"Our sessions can't read beside pg_dump: {error}") from None
 
-    def _put(self, piece: bytearray | Exception | None) -> None:
+    def _put(self, piece: _Piece | Exception | None) -> None:
         while not self._stopped.is_set():
             with contextlib.suppress(queue.Full):
                 self._ahead.put(piece, timeout=_LOOK_UP)

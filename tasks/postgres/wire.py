@@ -152,9 +152,10 @@ class Wire:
         tag = self._result().command_status or b""
         return int(tag.rpartition(b" ")[2] or 0)
 
-    def rows(self, statement: bytes) -> Iterator[bytearray]:
+    def rows(self, statement: bytes) -> Iterator[tuple[bytearray, int]]:
         """Run a COPY … TO STDOUT and hand on its rows, in pieces of about a megabyte; one row is held at a time.
 
+        :return: Each piece with how many rows end in it: the server sends each as a message of its own.
         :raises StatementError: The server refused it.
         :raises LostError: The connection was lost.
         """
@@ -162,32 +163,33 @@ class Wire:
             raise WorkError("the server did not take a COPY as one")
         more = True
         while more:
-            piece, more = self._piece()
-            if len(piece) <= 2 * PIECE:
-                yield piece
-                continue
+            piece, rows, more = self._piece()
             # Of one huge row.
-            for at in range(0, len(piece), PIECE):
-                yield piece[at : at + PIECE]
+            while len(piece) > 2 * PIECE:
+                yield piece[:PIECE], 0
+                del piece[:PIECE]
+            if piece:
+                yield piece, rows
         self._result()
 
-    def _piece(self) -> tuple[bytearray, bool]:
-        """Fetch rows of the open COPY … TO STDOUT, and tell whether there may be more."""
-        piece, take = bytearray(), self._pgconn.get_copy_data
+    def _piece(self) -> tuple[bytearray, int, bool]:
+        """Fetch rows of the open COPY … TO STDOUT, and tell how many they are, and whether there may be more."""
+        piece, rows, take = bytearray(), 0, self._pgconn.get_copy_data
         try:
             while len(piece) < PIECE:
                 length, row = take(1)
-                # Nothing but these two lines is done for each row; a list of them, joined, takes twice as long.
+                # Nothing but these three lines is done for each row; a list of them, joined, takes twice as long.
                 while length > 0:
                     piece += row
+                    rows += 1
                     length, row = take(1)
                 if length < 0:
-                    return piece, False
+                    return piece, rows, False
                 self._wait(select.POLLIN)
                 self._gather()
         except psycopg.Error:
             raise LostError("the connection was lost") from None
-        return piece, True
+        return piece, rows, True
 
     def _gather(self) -> None:
         """Take what has come, and what comes within a moment.
