@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -164,6 +164,7 @@ class _Work:
                 return self._stream(part, final, sliced=sliced)
             except AloneError as error:
                 self.report.detail(f"{error}. Beginning again with pg_dump alone.")
+                self.pg_dump.let_go()
                 sliced = False
             except facts.MovedError as error:
                 if attempt == _ATTEMPTS:
@@ -185,9 +186,10 @@ class _Work:
             self._refuse_hidden(tables)
             rows = None
             if large := slices.choose(connection, self.pg_dump.server, tables) if sliced else []:
-                from .slicing import slicing
+                from .slicing import Slicing
 
-                rows = stack.enter_context(slicing(large, snapshot, target, connection, self.pg_dump.reached))
+                pinned = replace(target, keywords={**target.keywords, **self.pg_dump.reached})
+                rows = stack.enter_context(Slicing(pinned, large, snapshot))
             ours = rows.patterns() if rows is not None else ()
             child = stack.enter_context(self.pg_dump.start(snapshot, ours))
             from .streaming import Streaming

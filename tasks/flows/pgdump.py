@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,15 @@ SELECT EXISTS (
      AND pg_dump.application_name = 'pg_dump' AND pg_dump.wait_event_type = 'Lock'
      AND pg_dump.query_start <= clock_timestamp() - %s * interval '1 millisecond')
 """
+# How many sessions there are, of ours and of pg_dump's, that this session's owner began after it.
+_OTHERS = """
+SELECT count(*) FROM pg_catalog.pg_stat_activity ours, pg_catalog.pg_stat_activity other
+ WHERE ours.pid = pg_backend_pid() AND other.pid <> ours.pid AND other.datid = ours.datid
+   AND other.usesysid = ours.usesysid AND other.client_addr IS NOT DISTINCT FROM ours.client_addr
+   AND other.backend_start >= ours.backend_start AND other.application_name IN ('pg_dump', ours.application_name)
+"""
+# Seconds to wait for the server to end them, and between looks.
+_PATIENCE, _LOOK = 2.0, 0.02
 
 
 class AloneError(ServerError):
@@ -113,6 +123,12 @@ class PgDump:
     def waited(self) -> ServerError:
         """Say that it waited for too long, and for whom."""
         return ServerError(f"pg_dump gave up: {blocked(self.target, reading=True)}. No dump was written.")
+
+    def let_go(self) -> None:
+        """Wait a moment until the server has ended the sessions of an attempt, which count until then."""
+        deadline = time.monotonic() + _PATIENCE
+        while one(self.connection, _OTHERS)[0] and time.monotonic() < deadline:
+            time.sleep(_LOOK)
 
     def out_of_locks(self) -> WorkError:
         """Say that the server has too few locks for it, and how many it takes."""

@@ -12,10 +12,8 @@ import itertools
 import queue
 import re
 import threading
-import time
 from collections import deque
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import psycopg
 
@@ -24,12 +22,12 @@ from ..archive.statements import qualified
 from ..archive.survey import TRAILER
 from ..errors import ServerError, TaskError, WorkError
 from ..postgres import slices
-from ..postgres.session import connect, one
+from ..postgres.session import connect
 from ..postgres.wire import LostError, StatementError, Wire
 from .pgdump import AloneError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ..archive.lexer import Event
     from ..postgres.session import Connection
@@ -44,8 +42,6 @@ SESSIONS = 2
 _AHEAD = 6
 # What pg_dump may not need, or may wait for: a lock, a right, room for locks, memory.
 _OURS_ALONE = ("55P03", "42501", "53")
-# Seconds to wait for the server to let go of a session.
-_PATIENCE = 2.0
 # Seconds that a thread may take to end by itself.
 _MOMENT = 0.1
 # Seconds between looks whether to go on.
@@ -57,29 +53,34 @@ class _StoppedError(BaseException):
 
 
 class Slicing:
-    """Sessions that read tables in slices, each every second one.
+    """Sessions that read tables in slices, each every second one; a context manager, which ends them.
 
+    :param target: The very server that the snapshot is of.
     :param snapshot: Its name.
     """
 
-    def __init__(self, connections: Sequence[Connection], tables: Sequence[Sliced], snapshot: str) -> None:
+    def __init__(self, target: Target, tables: Sequence[Sliced], snapshot: str) -> None:
         self.tables = sorted(tables, key=lambda each: _order(each.table.key))
         self._left = deque(self.tables)
         self._stopped = threading.Event()
         self._readers = [
-            _Reader(connection, self.tables, (at, len(connections)), snapshot, self._stopped)
-            for at, connection in enumerate(connections)
+            _Reader(target, self.tables, (at, SESSIONS), snapshot, self._stopped) for at in range(SESSIONS)
         ]
         self._turns = itertools.cycle(self._readers)
 
     def begin(self) -> None:
-        """Start reading, the first time that this is called: once pg_dump holds its locks, not to be in its way."""
+        """Start reading, the first time that this is called: once pg_dump holds its session and its locks.
+
+        So we are not in its way.
+        """
         for reader in self._readers:
             if reader.ident is None:
                 reader.start()
 
-    def stop(self) -> None:
-        """End what is being read."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._stopped.set()
         for reader in self._readers:
             reader.stop()
@@ -131,15 +132,11 @@ class _Reader(threading.Thread):
     """
 
     def __init__(
-        self,
-        connection: Connection,
-        tables: Sequence[Sliced],
-        turn: tuple[int, int],
-        snapshot: str,
-        stopped: threading.Event,
+        self, target: Target, tables: Sequence[Sliced], turn: tuple[int, int], snapshot: str, stopped: threading.Event
     ) -> None:
         super().__init__(daemon=True)
-        self._connection = connection
+        self._target = target
+        self._connection: Connection | None = None
         self._tables = tables
         self._turn = turn
         self._snapshot = snapshot
@@ -177,20 +174,30 @@ class _Reader(threading.Thread):
                 self._put(error)
 
     def _read(self) -> None:
-        self._begin()
-        wire = Wire(self._connection)
-        first, every = self._turn
-        statements = itertools.chain.from_iterable(each.statements() for each in self._tables)
-        for statement in itertools.islice(statements, first, None, every):
-            for piece in wire.rows(statement):
-                self._put(piece)
-            self._put(None)
+        with self._connected() as connection:
+            wire = Wire(connection)
+            first, every = self._turn
+            statements = itertools.chain.from_iterable(each.statements() for each in self._tables)
+            for statement in itertools.islice(statements, first, None, every):
+                for piece in wire.rows(statement):
+                    self._put(piece)
+                self._put(None)
 
-    def _begin(self) -> None:
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        """Open the session, in the snapshot, and with its locks."""
         try:
-            slices.begin(self._connection, self._snapshot, self._tables)
-        except psycopg.Error as error:
+            self._connection = connect(self._target)
+        except TaskError as error:
             raise AloneError(f"Our sessions can't read beside pg_dump: {error}") from None
+        with contextlib.closing(self._connection):
+            if self._stopped.is_set():
+                raise _StoppedError
+            try:
+                slices.begin(self._connection, self._snapshot, self._tables)
+            except psycopg.Error as error:
+                raise AloneError(f"Our sessions can't read beside pg_dump: {error}") from None
+            yield self._connection
 
     def _put(self, piece: _Piece | Exception | None) -> None:
         while not self._stopped.is_set():
@@ -203,55 +210,9 @@ class _Reader(threading.Thread):
         """End the session's query, and this thread."""
         if self.ident is not None:
             self.join(timeout=_MOMENT)
-        if self.is_alive():
+        if self.is_alive() and self._connection is not None:
             Wire(self._connection).cancel()
             self.join(timeout=10)
-
-
-@contextlib.contextmanager
-def slicing(
-    tables: Sequence[Sliced], snapshot: str, target: Target, connection: Connection, reached: Mapping[str, str]
-) -> Iterator[Slicing | None]:
-    """Open the sessions; None where there are no tables to read, or no room for more sessions.
-
-    :param connection: The session that holds the snapshot.
-    :param reached: The keywords of the server that it has reached.
-    """
-    if not tables:
-        yield None
-        return
-    pinned = replace(target, keywords={**target.keywords, **reached})
-    opened: list[Connection] = []
-    try:
-        with contextlib.suppress(TaskError):
-            while len(opened) <= SESSIONS:
-                opened.append(connect(pinned))
-        # pg_dump needs one, too, and must not lack it for ours.
-        _close(opened[SESSIONS:] if len(opened) > SESSIONS else opened, connection)
-        if len(opened) <= SESSIONS:
-            yield None
-            return
-        found = Slicing(opened[:SESSIONS], tables, snapshot)
-        try:
-            yield found
-        finally:
-            found.stop()
-    finally:
-        for each in opened:
-            each.close()
-
-
-def _close(sessions: Sequence[Connection], connection: Connection) -> None:
-    """Close sessions, and wait a moment until the server has, which counts them until then."""
-    pids = [each.info.backend_pid for each in sessions]
-    for each in sessions:
-        each.close()
-    deadline = time.monotonic() + _PATIENCE
-    while time.monotonic() < deadline:
-        connection.execute("SELECT pg_stat_clear_snapshot()")
-        if not one(connection, "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY(%s)", [pids])[0]:
-            return
-        time.sleep(_LOOK_UP / 50)
 
 
 def spliced(events: Iterable[Event], found: Slicing | None) -> Iterator[Event]:

@@ -201,9 +201,10 @@ class Wire:
         # What the server said last is still to be had where the connection is lost.
         with contextlib.suppress(psycopg.Error, OSError):
             socket, taken = self._pgconn.socket, 0
-            while taken < _GATHERED and (before := waiting(socket)):
+            # Never again once there was enough: it makes a buffer that is full twice as large, for good.
+            while taken < _GATHERED and (there := waiting(socket)):
                 self._pgconn.consume_input()
-                taken += before - waiting(socket)
+                taken += there
 
     def cancel(self) -> None:
         """Ask the server to stop what it does for us; it may come too late."""
