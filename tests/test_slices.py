@@ -21,7 +21,7 @@ from tasks.flows.slicing import Slicing, spliced
 from tasks.postgres import facts, slices
 from tasks.postgres.session import connected, exported_snapshot, server_facts
 from tasks.postgres.target import sanitize
-from tasks.postgres.wire import PIECE, StatementError, Wire
+from tasks.postgres.wire import PIECE, LostError, StatementError, Wire
 from tests.support import Database, Databases, Project, blocking, without_restrict
 from tests.test_dump import PG_DUMP_OPTIONS, Said, dumped, eventually, migrate, nothing_is_left, settings_of, waiting
 
@@ -512,3 +512,39 @@ def test_rows_are_handed_on_in_whole_pieces(database: Database) -> None:
             with pytest.raises(StatementError):
                 list(wire.rows(b"COPY (%s) TO STDOUT" % refused))
         assert wire.ask(b"SELECT 1") == [[b"1"]]
+
+
+def test_connection_that_ends_without_a_word_is_noticed(database: Database) -> None:
+    """A server that is told to end while it waits for us to read says nothing more: neither an error nor an end."""
+    with connected(sanitize(database.url)) as connection, ThreadPoolExecutor(1) as pool:
+        rows = Wire(connection).rows(b"COPY (SELECT repeat('x', 999) FROM generate_series(1, 200000)) TO STDOUT")
+        next(rows)
+        database.execute(f"SELECT pg_terminate_backend({connection.info.backend_pid}, 10000)")
+        rest = pool.submit(list, rows)
+
+        with pytest.raises(LostError):
+            rest.result(timeout=20)
+
+
+def test_reader_that_fails_far_ahead_is_ended_in_peace(
+    database: Database, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its error waits behind rows that nobody has read; what ends the dump is what the person sees."""
+    database.execute(LARGE)
+    wanted = RuntimeError("what really happened")
+
+    def fail(found: Slicing, *_: Any) -> Iterator[Event]:
+        begin(found)
+        time.sleep(1)
+        raise wanted
+
+    begin = Slicing.begin
+    pages = b"COPY (SELECT repeat('x', 1000), 1 / (12000 - i) FROM generate_series(1, 20000) i) TO STDOUT"
+    monkeypatch.setattr(slices.Sliced, "statements", lambda _: iter([pages, pages]))
+    monkeypatch.setattr("tasks.flows.slicing._AHEAD", 6)
+    monkeypatch.setattr(Slicing, "begin", fail)
+
+    with pytest.raises(RuntimeError, match="what really happened"):
+        dumped(settings_of(project, database))
+
+    nothing_is_left(project, database)

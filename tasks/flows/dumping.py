@@ -164,13 +164,13 @@ class _Work:
                 return self._stream(part, final, sliced=sliced)
             except AloneError as error:
                 self.report.detail(f"{error}. Beginning again with pg_dump alone.")
-                self.pg_dump.let_go()
                 sliced = False
             except facts.MovedError as error:
                 if attempt == _ATTEMPTS:
                     raise
                 attempt += 1
                 self.report.warn(f"{error} Beginning again with a new snapshot.")
+            self.pg_dump.let_go()
             part.file.seek(0)
             part.file.truncate()
 

@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import psycopg
+
 from .. import process
 from ..archive.codec import CHUNK
 from ..errors import ServerError, TaskError, WorkError
@@ -127,8 +129,10 @@ class PgDump:
     def let_go(self) -> None:
         """Wait a moment until the server has ended the sessions of an attempt, which count until then."""
         deadline = time.monotonic() + _PATIENCE
-        while one(self.connection, _OTHERS)[0] and time.monotonic() < deadline:
-            time.sleep(_LOOK)
+        # Where this session is lost, too, the next attempt says so.
+        with contextlib.suppress(psycopg.Error):
+            while one(self.connection, _OTHERS)[0] and time.monotonic() < deadline:
+                time.sleep(_LOOK)
 
     def out_of_locks(self) -> WorkError:
         """Say that the server has too few locks for it, and how many it takes."""

@@ -21,7 +21,7 @@ from ..archive.lexer import Comment, CopyData, CopyEnd, Statement, Trivia
 from ..archive.statements import qualified
 from ..archive.survey import TRAILER
 from ..errors import ServerError, TaskError, WorkError
-from ..postgres import slices
+from ..postgres import facts, slices
 from ..postgres.session import connect
 from ..postgres.wire import LostError, StatementError, Wire
 from .pgdump import AloneError
@@ -174,30 +174,25 @@ class _Reader(threading.Thread):
                 self._put(error)
 
     def _read(self) -> None:
-        with self._connected() as connection:
-            wire = Wire(connection)
-            first, every = self._turn
-            statements = itertools.chain.from_iterable(each.statements() for each in self._tables)
-            for statement in itertools.islice(statements, first, None, every):
-                for piece in wire.rows(statement):
-                    self._put(piece)
-                self._put(None)
+        self._begin()
+        assert self._connection is not None  # noqa: S101 - it has just been opened
+        wire = Wire(self._connection)
+        first, every = self._turn
+        statements = itertools.chain.from_iterable(each.statements() for each in self._tables)
+        for statement in itertools.islice(statements, first, None, every):
+            for piece in wire.rows(statement):
+                self._put(piece)
+            self._put(None)
 
-    @contextlib.contextmanager
-    def _connected(self) -> Iterator[Connection]:
+    def _begin(self) -> None:
         """Open the session, in the snapshot, and with its locks."""
         try:
             self._connection = connect(self._target)
-        except TaskError as error:
+            slices.begin(self._connection, self._snapshot, self._tables)
+        except facts.MovedError:
+            raise
+        except (TaskError, psycopg.Error) as error:
             raise AloneError(f"Our sessions can't read beside pg_dump: {error}") from None
-        with contextlib.closing(self._connection):
-            if self._stopped.is_set():
-                raise _StoppedError
-            try:
-                slices.begin(self._connection, self._snapshot, self._tables)
-            except psycopg.Error as error:
-                raise AloneError(f"Our sessions can't read beside pg_dump: {error}") from None
-            yield self._connection
 
     def _put(self, piece: _Piece | Exception | None) -> None:
         while not self._stopped.is_set():
@@ -207,12 +202,16 @@ class _Reader(threading.Thread):
         raise _StoppedError
 
     def stop(self) -> None:
-        """End the session's query, and this thread."""
+        """End the session's query, this thread and the session, in this order."""
         if self.ident is not None:
             self.join(timeout=_MOMENT)
-        if self.is_alive() and self._connection is not None:
-            Wire(self._connection).cancel()
+        if self.is_alive():
+            if self._connection is not None:
+                with contextlib.suppress(psycopg.Error):
+                    self._connection.cancel_safe(timeout=5)
             self.join(timeout=10)
+        if self._connection is not None and not self.is_alive():
+            self._connection.close()
 
 
 def spliced(events: Iterable[Event], found: Slicing | None) -> Iterator[Event]:

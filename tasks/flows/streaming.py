@@ -83,6 +83,8 @@ class Streaming:
         summed = [table.key for table in self.tables] if self.request.checksums else []
         with (
             Counting(self.pg_dump.connection, self.tables, summed, self.pg_dump.target) as counting,
+            # After an error it is stopped before anything else: it holds locks.
+            self.child,
             compressor(sink, compression) as out,
         ):
             self._write(survey, out, counting)

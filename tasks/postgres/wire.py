@@ -200,11 +200,13 @@ class Wire:
         time.sleep(_NAP)
         # What the server said last is still to be had where the connection is lost.
         with contextlib.suppress(psycopg.Error, OSError):
-            socket, taken = self._pgconn.socket, 0
-            # Never again once there was enough: it makes a buffer that is full twice as large, for good.
-            while taken < _GATHERED and (there := waiting(socket)):
+            socket, taken, more = self._pgconn.socket, 0, True
+            while more:
+                # Once at least: a connection that has ended holds nothing, and libpq is to see that.
+                taken += waiting(socket)
                 self._pgconn.consume_input()
-                taken += there
+                # Never again once there was enough: it makes a buffer that is full twice as large, for good.
+                more = taken < _GATHERED and waiting(socket) > 0
 
     def cancel(self) -> None:
         """Ask the server to stop what it does for us; it may come too late."""
