@@ -16,6 +16,7 @@ from psycopg.errors import LockNotAvailable
 from tasks.archive.codec import Reading
 from tasks.archive.lexer import Comment, Event, Statement, lex
 from tasks.errors import TaskError
+from tasks.flows.beside import Beside
 from tasks.flows.dumping import Request
 from tasks.flows.slicing import Slicing, spliced
 from tasks.postgres import facts, slices
@@ -516,14 +517,17 @@ def test_rows_are_handed_on_in_whole_pieces(database: Database) -> None:
 
 def test_connection_that_ends_without_a_word_is_noticed(database: Database) -> None:
     """A server that is told to end while it waits for us to read says nothing more: neither an error nor an end."""
-    with connected(sanitize(database.url)) as connection, ThreadPoolExecutor(1) as pool:
+    with connected(sanitize(database.url)) as connection:
         rows = Wire(connection).rows(b"COPY (SELECT repeat('x', 999) FROM generate_series(1, 200000)) TO STDOUT")
         next(rows)
         database.execute(f"SELECT pg_terminate_backend({connection.info.backend_pid}, 10000)")
-        rest = pool.submit(list, rows)
+        rest = Beside(lambda: list(rows))
+        rest.start()
+        rest.join(20)
 
+        assert not rest.is_alive()
         with pytest.raises(LostError):
-            rest.result(timeout=20)
+            rest.result()
 
 
 def test_reader_that_fails_far_ahead_is_ended_in_peace(
@@ -535,13 +539,14 @@ def test_reader_that_fails_far_ahead_is_ended_in_peace(
 
     def fail(found: Slicing, *_: Any) -> Iterator[Event]:
         begin(found)
-        time.sleep(1)
+        time.sleep(1.3)
         raise wanted
 
     begin = Slicing.begin
-    pages = b"COPY (SELECT repeat('x', 1000), 1 / (12000 - i) FROM generate_series(1, 20000) i) TO STDOUT"
+    # Two pieces of a megabyte and the rest of the rows fill what may be read ahead; the error finds no place in it.
+    pages = b"COPY (SELECT repeat('x', 1000), 1 / (2600 - i) FROM generate_series(1, 20000) i) TO STDOUT"
     monkeypatch.setattr(slices.Sliced, "statements", lambda _: iter([pages, pages]))
-    monkeypatch.setattr("tasks.flows.slicing._AHEAD", 6)
+    monkeypatch.setattr("tasks.flows.slicing._AHEAD", 3)
     monkeypatch.setattr(Slicing, "begin", fail)
 
     with pytest.raises(RuntimeError, match="what really happened"):
