@@ -37,7 +37,7 @@ class RepeatableTask(Task):  # type: ignore[type-arg]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the body with signals handled."""
-        # What is loaded by now stays: to look for garbage in it, and again when all ends, takes a tenth of a second.
+        # What is loaded goes with the process: to look for garbage in it when all ends takes some 70 ms.
         atexit.register(gc.freeze)
         try:
             with process.detached_stdout(), process.interruptible():

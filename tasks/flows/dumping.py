@@ -96,34 +96,33 @@ def dump(
             guard.refuse_another(connection, request.place)
         client = clients.find("pg_dump", server.major, bin_dir=settings.bin_dir, environ=settings.environ)
         pg_dump = PgDump(settings, report, target, server, client, connection, request.exclude_data)
-        for pattern in request.exclude_data:
+        if request.exclude_data:
             from .streaming import check_pattern
 
-            check_pattern(pg_dump, pattern)
-        if not request.exclude_data:
+            for pattern in request.exclude_data:
+                check_pattern(pg_dump, pattern)
+        else:
             room.check(settings, place, connection, server, report)
         if settings.dry:
             report.step(f"would dump {target.label} with pg_dump {client.version} into {place.name(now())}")
             return None
         when = now()
         with placing.reserved(place, when) as (part, final):
-            return _Work(settings, request, report, pg_dump).dump(part, final, when)
+            return _Work(request, pg_dump).dump(part, final, when)
 
 
 @dataclass
 class _Work:
     """One dump in the making."""
 
-    settings: Settings
     request: Request
-    report: Report
     pg_dump: PgDump
 
     def dump(self, part: publish.Part, final: Path, when: datetime) -> Dumped:
         """Run pg_dump into the part file, compare, and publish."""
         began = time.monotonic()
         try:
-            git = Beside(lambda: git_state(self.settings.root))
+            git = Beside(lambda: git_state(self.pg_dump.settings.root))
             git.start()
             survey, file, content, excluded, found = self._attempts(part, final)
             manifest = Manifest(
@@ -163,13 +162,13 @@ class _Work:
             try:
                 return self._stream(part, final, sliced=sliced)
             except AloneError as error:
-                self.report.detail(f"{error}. Beginning again with pg_dump alone.")
+                self.pg_dump.report.detail(f"{error}. Beginning again with pg_dump alone.")
                 sliced = False
             except facts.MovedError as error:
                 if attempt == _ATTEMPTS:
                     raise
                 attempt += 1
-                self.report.warn(f"{error} Beginning again with a new snapshot.")
+                self.pg_dump.report.warn(f"{error} Beginning again with a new snapshot.")
             self.pg_dump.let_go()
             part.file.seek(0)
             part.file.truncate()

@@ -24,21 +24,15 @@ if TYPE_CHECKING:
     from ..settings import Settings
     from .report import Report
 
-# Whether a pg_dump that this session's owner began after it has been waiting for a lock for that many milliseconds.
-_WAITS = """
-SELECT EXISTS (
-  SELECT FROM pg_catalog.pg_stat_activity ours, pg_catalog.pg_stat_activity pg_dump
-   WHERE ours.pid = %s AND pg_dump.datid = ours.datid AND pg_dump.usesysid = ours.usesysid
-     AND pg_dump.client_addr IS NOT DISTINCT FROM ours.client_addr AND pg_dump.backend_start >= ours.backend_start
-     AND pg_dump.application_name = 'pg_dump' AND pg_dump.wait_event_type = 'Lock'
-     AND pg_dump.query_start <= clock_timestamp() - %s * interval '1 millisecond')
-"""
-# How many sessions there are, of ours and of pg_dump's, that this session's owner began after it.
-_OTHERS = """
-SELECT count(*) FROM pg_catalog.pg_stat_activity ours, pg_catalog.pg_stat_activity other
- WHERE ours.pid = pg_backend_pid() AND other.pid <> ours.pid AND other.datid = ours.datid
-   AND other.usesysid = ours.usesysid AND other.client_addr IS NOT DISTINCT FROM ours.client_addr
-   AND other.backend_start >= ours.backend_start AND other.application_name IN ('pg_dump', ours.application_name)
+# Of the sessions, of ours and of pg_dump's, that a session's owner began after it: how many there are, and whether a
+# pg_dump among them has been waiting for a lock for that many milliseconds.
+_YOUNGER = """
+SELECT count(*), coalesce(bool_or(younger.application_name = 'pg_dump' AND younger.wait_event_type = 'Lock'
+                                  AND younger.query_start <= clock_timestamp() - %s * interval '1 millisecond'), false)
+  FROM pg_catalog.pg_stat_activity ours, pg_catalog.pg_stat_activity younger
+ WHERE ours.pid = %s AND younger.pid <> ours.pid AND younger.datid = ours.datid AND younger.usesysid = ours.usesysid
+   AND younger.client_addr IS NOT DISTINCT FROM ours.client_addr AND younger.backend_start >= ours.backend_start
+   AND younger.application_name IN ('pg_dump', ours.application_name)
 """
 # Seconds to wait for the server to end them, and between looks.
 _PATIENCE, _LOOK = 2.0, 0.02
@@ -115,7 +109,7 @@ class PgDump:
         allowed = self.settings.lock_timeout
         while allowed and not child.readable(allowed / 1000):
             with contextlib.suppress(TaskError), connected(self.target) as other, translated("Looking for locks"):
-                waits = one(other, _WAITS, [self.connection.info.backend_pid, allowed])[0]
+                _, waits = one(other, _YOUNGER, [allowed, self.connection.info.backend_pid])
                 if waits:
                     break
         else:
@@ -131,7 +125,8 @@ class PgDump:
         deadline = time.monotonic() + _PATIENCE
         # Where this session is lost, too, the next attempt says so.
         with contextlib.suppress(psycopg.Error):
-            while one(self.connection, _OTHERS)[0] and time.monotonic() < deadline:
+            ours = self.connection.info.backend_pid
+            while one(self.connection, _YOUNGER, [0, ours])[0] and time.monotonic() < deadline:
                 time.sleep(_LOOK)
 
     def out_of_locks(self) -> WorkError:

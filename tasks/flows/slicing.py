@@ -167,6 +167,7 @@ class _Reader(threading.Thread):
             except StatementError as error:
                 if error.sqlstate.startswith(_OURS_ALONE):
                     self._put(AloneError(f"Our sessions lack something that pg_dump may not need: {error}"))
+                    return
                 self._put(WorkError(f"The server could not read the rows: {error}. No dump was written."))
             except LostError as error:
                 self._put(ServerError(f"While the rows were read {error}. No dump was written."))

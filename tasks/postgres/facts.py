@@ -114,8 +114,8 @@ def refuse_moved(connection: Connection, locked: Iterable[Table]) -> None:
             [table.name for table in by_oid.values()],
         ],
     )
-    for (oid,) in rows:
-        name = ".".join(by_oid[oid].key)
+    if (moved := rows.fetchone()) is not None:
+        name = ".".join(by_oid[moved[0]].key)
         raise MovedError(f"{name} was changed (truncated, rewritten, renamed or dropped) while the dump began.")
 
 

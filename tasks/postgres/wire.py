@@ -200,13 +200,16 @@ class Wire:
         time.sleep(_NAP)
         # What the server said last is still to be had where the connection is lost.
         with contextlib.suppress(psycopg.Error, OSError):
-            socket, taken, more = self._pgconn.socket, 0, True
-            while more:
+            socket = self._pgconn.socket
+            there, taken = waiting(socket), 0
+            while True:
                 # Once at least: a connection that has ended holds nothing, and libpq is to see that.
-                taken += waiting(socket)
                 self._pgconn.consume_input()
+                taken += there
+                there = waiting(socket)
                 # Never again once there was enough: it makes a buffer that is full twice as large, for good.
-                more = taken < _GATHERED and waiting(socket) > 0
+                if not there or taken >= _GATHERED:
+                    break
 
     def cancel(self) -> None:
         """Ask the server to stop what it does for us; it may come too late."""
