@@ -6,8 +6,11 @@
 
 from invoke.collection import Collection
 
-from . import bench, db, demo, pg
+from . import bytecode
 from .defaults import DEFAULTS
+
+with bytecode.kept():
+    from . import bench, db, demo, pg
 
 _DUMPS = (db.doctor, db.url, db.dump, db.gzip, db.gunzip, db.list_, db.inspect)
 _RESTORES = (db.reset, db.restore, db.undo, db.rehearse, db.verify, db.migrations, db.migrate, db.generate)
