@@ -115,6 +115,9 @@ ONE_STATEMENT: dict[str, bytes] = {
     "rule": b"CREATE RULE r AS ON INSERT TO t DO ALSO (INSERT INTO a VALUES (1); DELETE FROM b;);",
     "parentheses in quotes": b"SELECT '(', \"(\", $$($$ /* ( */ -- (\n;",
     "too many closing": b"SELECT 1)));",
+    "parentheses within parentheses": b"SELECT ((((((a)))), ((((((';'))))))));",
+    "rule, deep": b"CREATE RULE r AS ON INSERT TO t DO (SELECT ((((((1)))))); SELECT ')'; SELECT ((2));\n);",
+    "a closing one in quotes": b"CREATE RULE r AS ON INSERT TO t DO (SELECT ')'; SELECT \")\"; SELECT 1);",
     "brackets and braces are none": b"SELECT a[1, {;",
     # Functions
     "function with a body in quotes": b"CREATE FUNCTION f() RETURNS void LANGUAGE sql AS 'BEGIN ATOMIC; '';';",
@@ -137,6 +140,7 @@ ONE_STATEMENT: dict[str, bytes] = {
     "end and case as names": b'CREATE FUNCTION f("end" integer, "case" integer) BEGIN ATOMIC SELECT "end"; END;',
     "atomic alone": b"CREATE FUNCTION atomic() RETURNS atomic LANGUAGE sql AS 'begin';",
     "begin atomic of something else": b"CREATE TABLE begin (atomic integer);",
+    "quotes in front of the first words": b"'a' CREATE \"b\" OR (1) REPLACE FUNCTION f() BEGIN ATOMIC SELECT 1; END;",
     "not the statement's first words": b"COMMENT ON FUNCTION f() IS 'CREATE FUNCTION BEGIN ATOMIC';",
     "aggregate": b"CREATE AGGREGATE begin.atomic(integer) (SFUNC = f);",
     # What looks like COPY

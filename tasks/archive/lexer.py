@@ -39,6 +39,14 @@ _LINE_END = re.compile(rb"[\n\r]")
 _INITIALS = {b"create": b"c", b"function": b"f", b"procedure": b"f", b"or": b"o", b"replace": b"r"}
 _FUNCTIONS = frozenset({b"cf", b"corf"})
 _LIKELY = _FUNCTIONS | {b"c", b"co", b"cor"}
+# Most statements, whole: those that end at their first semicolon outside quotes, as no word of theirs can matter, nor a
+# backslash, a dollar or a comment, and their parentheses are closed. All others are scanned token by token.
+_CALM = rb"""[^'"$;()\\/-]++|"[^"]*"|(?<![eE])'[^'\\]*'|-(?!-)|/(?!\*)"""
+_NESTED = rb"(?:%s)*+" % _CALM
+for _ in range(4):
+    _NESTED = rb"(?:%s|\(%s\))*+" % (_CALM, _NESTED)
+_NO_FUNCTION = rb"(?=[A-Z])(?!CREATE\b(?!\s+(?:TABLE|UNLOGGED|INDEX|UNIQUE|SEQUENCE|VIEW|TYPE|TRIGGER|POLICY)\b))"
+_WHOLE = re.compile(rb"%s%s;" % (_NO_FUNCTION, _NESTED), re.IGNORECASE)
 _BLOCK = re.compile(rb"/\*|\*/")
 _ESCAPED = re.compile(rb"[\\']")
 _NAME = rb'(?:"(?:[^"]|"")+"|%s)' % _IDENTIFIER
@@ -284,6 +292,10 @@ class _Lexer:
 
     def _statement(self) -> bytes:
         """Scan one statement to its semicolon."""
+        whole = _WHOLE.match(self._buffer, self._at)
+        if whole is not None:
+            self._at = whole.end()
+            return self._taken()
         parens = 0
         blocks = _Blocks()
         while True:
