@@ -11,6 +11,9 @@ from tasks.postgres.target import sanitize
 from tasks.postgres.wire import WINDOW, WINDOW_BYTES, LostError, StatementError, Wire
 from tests.support import Database
 
+# In a transaction several go out at once.
+BEGUN = pytest.mark.parametrize("begin", [b"", b"BEGIN"], ids=["each-by-itself", "in-a-transaction"])
+
 
 @contextlib.contextmanager
 def opened(database: Database) -> Iterator[Wire]:
@@ -20,11 +23,13 @@ def opened(database: Database) -> Iterator[Wire]:
         yield Wire(connection)
 
 
-def test_queued_statements_run_in_order_and_give_their_tags_in_order(database: Database) -> None:
+@BEGUN
+def test_queued_statements_run_in_order_and_give_their_tags_in_order(database: Database, begin: bytes) -> None:
     """However many are on their way, each runs behind the one before it, and tells what it did."""
     tags: list[str] = []
 
     with opened(database) as wire:
+        wire.run(begin)
         wire.queue(b"CREATE TABLE t (id int PRIMARY KEY)", "CREATE TABLE t", tags.append)
         for count in range(1, 3 * WINDOW):
             statement = b"INSERT INTO t SELECT (SELECT coalesce(max(id), 0) FROM t) + i FROM generate_series(1, %d) i"
@@ -42,20 +47,23 @@ def test_an_error_names_its_statement_and_nothing_behind_it_is_done(database: Da
     with opened(database) as wire:
         wire.run(b"CREATE TABLE t (id int)")
         wire.run(b"BEGIN")
-        wire.queue(b"INSERT INTO t VALUES (1)", "the first", tags.append)
+        for _ in range(20):
+            wire.queue(b"INSERT INTO t VALUES (1)", "one of the first", tags.append)
         wire.queue(b"INSERT INTO t VALUES ('x')", "the wrong one", tags.append)
         wire.queue(b"INSERT INTO t VALUES (2)", "the one behind", tags.append)
         with pytest.raises(StatementError) as caught:
             wire.settle()
 
     assert (caught.value.doing, caught.value.sqlstate) == ("the wrong one", "22P02")
-    assert tags == ["INSERT 0 1"]
+    assert tags == ["INSERT 0 1"] * 20
     assert database.scalar("SELECT count(*) FROM t") == 0
 
 
-def test_what_is_asked_or_copied_waits_for_what_is_queued(database: Database) -> None:
+@BEGUN
+def test_what_is_asked_or_copied_waits_for_what_is_queued(database: Database, begin: bytes) -> None:
     """A COPY and a query behind queued statements see what these did, and go on as ever."""
     with opened(database) as wire:
+        wire.run(begin)
         wire.queue(b"CREATE TABLE t (id int)", "CREATE TABLE t")
         wire.copy(b"COPY t FROM stdin")
         wire.data(b"1\n2\n")
@@ -67,9 +75,11 @@ def test_what_is_asked_or_copied_waits_for_what_is_queued(database: Database) ->
     assert found == [[b"6"]]
 
 
-def test_statements_larger_than_the_window_pass(database: Database) -> None:
+@BEGUN
+def test_statements_larger_than_the_window_pass(database: Database, begin: bytes) -> None:
     """Neither side waits for the other for ever where a statement, and its answer, fill every buffer between them."""
     with opened(database) as wire:
+        wire.run(begin)
         for _ in range(4):
             wire.queue(b"DO $$ BEGIN RAISE WARNING '%', repeat('x', 200000); END $$", "DO")
             wire.queue(b"SELECT '%s'" % (b"y" * WINDOW_BYTES), "SELECT")
@@ -77,9 +87,11 @@ def test_statements_larger_than_the_window_pass(database: Database) -> None:
         assert wire.ask(b"SELECT 1") == [[b"1"]]
 
 
-def test_a_lost_connection_is_told_whatever_is_on_its_way(database: Database) -> None:
+@BEGUN
+def test_a_lost_connection_is_told_whatever_is_on_its_way(database: Database, begin: bytes) -> None:
     """A backend that is ended in the middle is a lost connection, not a hang."""
     with opened(database) as wire:
+        wire.run(begin)
         (row,) = wire.ask(b"SELECT pg_backend_pid()")
         wire.queue(b"SELECT pg_sleep(0.2)", "SELECT")
         wire.queue(b"SELECT pg_terminate_backend(%s)" % (row[0] or b""), "SELECT")

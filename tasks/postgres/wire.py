@@ -31,6 +31,8 @@ Result = TypeVar("Result")
 # How many statements, and how many bytes of them, may be on their way at once.
 WINDOW = 64
 WINDOW_BYTES = 1 << 20
+# How many go out at once, where they are one transaction anyhow.
+_TOGETHER = 16
 # Milliseconds.
 _LOOK_UP = 500
 # What is read of a COPY … TO STDOUT at a time.
@@ -75,6 +77,10 @@ class Wire:
         # What is on its way: what it does, and who wants its command tag.
         self._pending: deque[tuple[bytes, str, Callable[[str], None] | None]] = deque()
         self._pending_bytes = 0
+        # How many of them the server was asked about each time, and how many of the last it was not.
+        self._asked: deque[int] = deque()
+        self._unasked = 0
+        self._together = 1
 
     @property
     def in_transaction(self) -> bool:
@@ -93,21 +99,33 @@ class Wire:
         :raises LostError: The connection was lost.
         """
         if not self._pending:
+            # Else each would no longer be a transaction of its own.
+            self._together = _TOGETHER if self.in_transaction else 1
             self._try(self._pgconn.enter_pipeline_mode)
         self._try(lambda: self._pgconn.send_query_params(statement, []))
-        self._try(self._pgconn.pipeline_sync)
         self._pending.append((statement, doing, done))
         self._pending_bytes += len(statement)
-        self._flush()
+        self._unasked += 1
+        if self._unasked >= self._together:
+            self._ask()
         if self._pending_bytes > WINDOW_BYTES:
             self.settle()
         elif len(self._pending) >= WINDOW:
             self.settle(WINDOW // 2)
 
+    def _ask(self) -> None:
+        """Send what is not yet sent, and ask for the results (the protocol's Sync)."""
+        self._try(self._pgconn.pipeline_sync)
+        self._asked.append(self._unasked)
+        self._unasked = 0
+        self._flush()
+
     def settle(self, most: int = 0) -> None:
         """Wait until at most that many statements are on their way; for errors see :meth:`queue`."""
         if not self._pending:
             return
+        if self._unasked:
+            self._ask()
         while len(self._pending) > most:
             statement, doing, done = self._pending[0]
             try:
@@ -116,7 +134,10 @@ class Wire:
                 error.doing, error.statement = doing, statement
                 raise
             self._pending.popleft()
-            self._next_result()  # of the synchronization behind it
+            self._asked[0] -= 1
+            if not self._asked[0]:
+                self._asked.popleft()
+                self._next_result()  # of the synchronization behind them
             if done is not None:
                 done(tag)
         if not self._pending:
