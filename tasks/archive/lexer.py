@@ -39,14 +39,18 @@ _LINE_END = re.compile(rb"[\n\r]")
 _INITIALS = {b"create": b"c", b"function": b"f", b"procedure": b"f", b"or": b"o", b"replace": b"r"}
 _FUNCTIONS = frozenset({b"cf", b"corf"})
 _LIKELY = _FUNCTIONS | {b"c", b"co", b"cor"}
-# Most statements, whole: those that end at their first semicolon outside quotes, as no word of theirs can matter, nor a
-# backslash, a dollar or a comment, and their parentheses are closed. All others are scanned token by token.
+# Most statements, whole: no word, backslash, dollar or comment in them could matter, and every parenthesis is closed at
+# the semicolon. All others are scanned token by token.
 _CALM = rb"""[^'"$;()\\/-]++|"[^"]*"|(?<![eE])'[^'\\]*'|-(?!-)|/(?!\*)"""
-_NESTED = rb"(?:%s)*+" % _CALM
-for _ in range(4):
-    _NESTED = rb"(?:%s|\(%s\))*+" % (_CALM, _NESTED)
+
+
+def _closed(depth: int) -> bytes:
+    """Match what is calm, with parentheses in it so deep."""
+    return rb"(?:%s|\(%s\))*+" % (_CALM, _closed(depth - 1)) if depth else rb"(?:%s)*+" % _CALM
+
+
 _NO_FUNCTION = rb"(?=[A-Z])(?!CREATE\b(?!\s+(?:TABLE|UNLOGGED|INDEX|UNIQUE|SEQUENCE|VIEW|TYPE|TRIGGER|POLICY)\b))"
-_WHOLE = re.compile(rb"%s%s;" % (_NO_FUNCTION, _NESTED), re.IGNORECASE)
+_WHOLE = re.compile(rb"%s%s;" % (_NO_FUNCTION, _closed(4)), re.IGNORECASE)
 _BLOCK = re.compile(rb"/\*|\*/")
 _ESCAPED = re.compile(rb"[\\']")
 _NAME = rb'(?:"(?:[^"]|"")+"|%s)' % _IDENTIFIER
