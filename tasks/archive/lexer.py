@@ -40,13 +40,17 @@ _INITIALS = {b"create": b"c", b"function": b"f", b"procedure": b"f", b"or": b"o"
 _FUNCTIONS = frozenset({b"cf", b"corf"})
 _LIKELY = _FUNCTIONS | {b"c", b"co", b"cor"}
 # Most statements, whole: no word, backslash, dollar or comment in them could matter, and every parenthesis is closed at
-# the semicolon. All others are scanned token by token.
-_CALM = rb"""[^'"$;()\\/-]++|"[^"]*"|(?<![eE])'[^'\\]*'|-(?!-)|/(?!\*)"""
+# the semicolon. All others, and long ones, are scanned token by token. At each place one branch at most can go on, so
+# nothing is tried twice; possessive quantifiers would say so, but match wrongly before Python 3.11.5 (gh-106052).
+_RUN = rb"""[^'"$;()\\/-]*"""
+_CALM = rb""""[^"]*"|(?<![eE])'[^'\\]*'|-(?!-)|/(?!\*)"""
+_WHOLE_LIMIT = 1 << 15
 
 
 def _closed(depth: int) -> bytes:
     """Match what is calm, with parentheses in it so deep."""
-    return rb"(?:%s|\(%s\))*+" % (_CALM, _closed(depth - 1)) if depth else rb"(?:%s)*+" % _CALM
+    inner = rb"%s|\(%s\)" % (_CALM, _closed(depth - 1)) if depth else _CALM
+    return rb"%s(?:(?:%s)%s)*" % (_RUN, inner, _RUN)
 
 
 _NO_FUNCTION = rb"(?=[A-Z])(?!CREATE\b(?!\s+(?:TABLE|UNLOGGED|INDEX|UNIQUE|SEQUENCE|VIEW|TYPE|TRIGGER|POLICY)\b))"
@@ -296,7 +300,7 @@ class _Lexer:
 
     def _statement(self) -> bytes:
         """Scan one statement to its semicolon."""
-        whole = _WHOLE.match(self._buffer, self._at)
+        whole = _WHOLE.match(self._buffer, self._at, self._at + _WHOLE_LIMIT)
         if whole is not None:
             self._at = whole.end()
             return self._taken()
