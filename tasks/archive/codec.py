@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 20
 ARCHIVE_MAGIC = b"PGDMP"
-# The most for the time that pg_dump takes to write it (docs/performance.md).
-GZIP_LEVEL = 2
+# The most for the time that it takes (docs/performance.md).
+GZIP_LEVEL = 1
 ZSTD_LEVEL = 1
 # gzip's header and trailer around what zlib calls 15 bits of window.
 _GZIP_BITS = 31
