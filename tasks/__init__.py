@@ -6,11 +6,8 @@
 
 from invoke.collection import Collection
 
-from . import bytecode
+from . import bench, db, demo, pg
 from .defaults import DEFAULTS
-
-with bytecode.kept():
-    from . import bench, db, demo, pg
 
 _DUMPS = (db.doctor, db.url, db.dump, db.gzip, db.gunzip, db.list_, db.inspect)
 _RESTORES = (db.reset, db.restore, db.undo, db.rehearse, db.verify, db.migrations, db.migrate, db.generate)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
-from . import bytecode, confirming, console, process, showing
+from . import confirming, console, process, showing
 from .errors import BadInputError, DifferenceError, InterruptedBySignalError, MissingProgramError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class RepeatableTask(Task):  # type: ignore[type-arg]
         # What is loaded goes with the process: to look for garbage in it when all ends takes some 70 ms.
         atexit.register(gc.freeze)
         try:
-            with process.detached_stdout(), process.interruptible(), bytecode.kept():
+            with process.detached_stdout(), process.interruptible():
                 return super().__call__(*args, **kwargs)
         except process.Interruption as interruption:
             raise InterruptedBySignalError(

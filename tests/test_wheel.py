@@ -49,7 +49,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "venv" / "bin"
 
 
-def run(project: Path, installed: Path, database: Database, *arguments: str, **extra: str) -> str:
+def run(project: Path, installed: Path, database: Database, *arguments: str) -> str:
     """Run `inv` of the fresh environment in a project, where it must end in 0."""
     environment = {
         "PATH": f"{installed}{os.pathsep}{os.environ['PATH']}",
@@ -57,7 +57,6 @@ def run(project: Path, installed: Path, database: Database, *arguments: str, **e
         "LC_ALL": "C.UTF-8",
         "INVOKE_DB_BIN_DIR": str(database.server.bin_dir),
         "INVOKE_DB_DUMPS_DIR": "kept/here",
-        **extra,
     }
     (project / ".env").write_text(f'DATABASE_URL="{database.url}"\n', encoding="utf-8")
     done = subprocess.run(
@@ -105,33 +104,3 @@ def test_vendoring_works(database: Database, new_database: Databases, tmp_path: 
     run(tmp_path, Path(sys.executable).parent, copy, "db.restore", "db.verify")
 
     assert copy.scalar("SELECT count(*) FROM t") == 100
-
-
-def test_a_copy_keeps_what_python_compiled_out_of_sight(database: Database, tmp_path: Path) -> None:
-    """Ours is compiled once, not by each command; git sees nothing of it, and what is others' is left to Invoke."""
-    shutil.copytree(ROOT / "tasks", tmp_path / "copied", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "theirs.py").write_text("", encoding="utf-8")
-    (tmp_path / "tasks.py").write_text("from copied import ns\nimport theirs\n", encoding="utf-8")
-    git = ["git", "-C", str(tmp_path)]
-    subprocess.run([*git, "init", "--quiet"], check=True)
-
-    run(tmp_path, Path(sys.executable).parent, database, "db.url")
-    compiled = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*.pyc")}
-    names = {path.name.partition(".")[0] for path in tmp_path.rglob("*.pyc")}
-    seen = subprocess.run([*git, "status", "--porcelain", "-uall"], check=True, capture_output=True, text=True).stdout
-
-    assert compiled == {"copied"}
-    # One that is loaded at once, and one that the task loads.
-    assert names >= {"db", "target"}
-    assert "copied/db.py" in seen
-    assert "__pycache__" not in seen
-
-
-def test_who_forbids_python_to_keep_what_it_compiled_is_heard(database: Database, tmp_path: Path) -> None:
-    """PYTHONDONTWRITEBYTECODE holds for ours, too."""
-    shutil.copytree(ROOT / "tasks", tmp_path / "copied", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "tasks.py").write_text("from copied import ns\n", encoding="utf-8")
-
-    run(tmp_path, Path(sys.executable).parent, database, "db.url", PYTHONDONTWRITEBYTECODE="1")
-
-    assert not list(tmp_path.rglob("*.pyc"))

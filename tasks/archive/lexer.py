@@ -44,7 +44,7 @@ _LIKELY = _FUNCTIONS | {b"c", b"co", b"cor"}
 # nothing is tried twice; possessive quantifiers would say so, but match wrongly before Python 3.11.5 (gh-106052).
 _RUN = rb"""[^'"$;()\\/-]*"""
 _CALM = rb""""[^"]*"|(?<![eE])'[^'\\]*'|-(?!-)|/(?!\*)"""
-_WHOLE_LIMIT = 1 << 15
+_WHOLE_LIMIT = 1 << 13
 
 
 def _closed(depth: int) -> bytes:

@@ -21,6 +21,7 @@ _TOKEN = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 _BLOCK = re.compile(rb"/\*|\*/")
+_END = ("end", b"")
 # Those that every server has.
 _NO_ROLES = frozenset({"public", "current_user", "session_user", "current_role"})
 
@@ -44,19 +45,13 @@ def scan(text: bytes) -> Iterator[tuple[str, bytes]]:
     :return: `word`, `quoted` (an identifier), `string`, `escaped` (an E string), `dollar`, and `sign` for any
         other byte. A quote that is a sign was never closed.
     """
-    kind, token, at = _next(text, 0)
-    while kind != "end":
-        yield kind, token
-        kind, token, at = _next(text, at)
-
-
-def _next(text: bytes, at: int) -> tuple[str, bytes, int]:
-    """Find the token that stands at a place or behind it: its kind, which may be `end`, its text and its end."""
-    while (found := _TOKEN.match(text, at)) is not None and (kind := found.lastgroup) is not None:
-        if kind != "block":
-            return kind, found[kind], found.end()
-        at = _behind_comment(text, found.start(kind))
-    return "end", b"", len(text)
+    at, match = 0, _TOKEN.match
+    while (found := match(text, at)) is not None and (kind := found.lastgroup) is not None:
+        if kind == "block":
+            at = _behind_comment(text, found.start(kind))
+        else:
+            yield kind, found[kind]
+            at = found.end()
 
 
 def _behind_comment(text: bytes, at: int) -> int:
@@ -76,21 +71,20 @@ class Words:
     """
 
     def __init__(self, text: bytes) -> None:
-        self._text = text
-        self._at = 0
+        self._tokens = scan(text)
         self._advance()
 
     def _advance(self) -> None:
-        self._kind, self._token, self._at = _next(self._text, self._at)
-        self._word = self._token.upper().decode("latin-1") if self._kind == "word" else ""
+        self._token = kind, text = next(self._tokens, _END)
+        self._word = text.upper().decode("latin-1") if kind == "word" else ""
 
     def peek(self) -> tuple[str, bytes]:
         """Look at the next token."""
-        return self._kind, self._token
+        return self._token
 
     def take(self) -> tuple[str, bytes]:
         """Take the next token."""
-        token = self.peek()
+        token = self._token
         self._advance()
         return token
 
@@ -109,21 +103,22 @@ class Words:
 
     def name(self) -> str:
         """Take an identifier, or a role that is written as a string."""
-        if self._kind in {"word", "quoted"}:
+        kind, _ = self.peek()
+        if kind in {"word", "quoted"}:
             return unquote(self.take()[1])
-        if self._kind == "string":
+        if kind == "string":
             return decode(self.take()[1][1:-1].replace(b"''", b"'"))
         return ""
 
     def names(self) -> tuple[str, str]:
         """Take `schema.name`; the name may be an operator's signs."""
         first = self.name()
-        if self._token != b".":
+        if self.peek()[1] != b".":
             return "", first
-        self._advance()
+        self.take()
         second = self.name()
         if not second:
-            while self._kind == "sign" and self._token not in b"(;":
+            while self.peek()[0] == "sign" and self.peek()[1] not in b"(;":
                 second += decode(self.take()[1])
         return first, second
 
@@ -135,22 +130,18 @@ class Words:
             role = self.name()
             if role and role not in _NO_ROLES:
                 found.append(role)
-            if self._token != b",":
+            if self.peek()[1] != b",":
                 return tuple(found)
-            self._advance()
+            self.take()
 
     def seek(self, *words: str) -> bool:
         """Take tokens up to and including one of these words outside parentheses; False if there is none."""
-        depth, upper = 0, self._text.upper()
-        # Most have none of them at all.
-        if not any(word.encode() in upper for word in words):
-            self._at = len(self._text)
-            self._advance()
-        while self._kind != "end":
+        depth = 0
+        while self._token is not _END:
             if self._word:
                 if depth == 0 and self.skip(*words):
                     return True
-            elif self._kind == "sign":
-                depth += {b"(": 1, b")": -1}.get(self._token, 0)
+            elif self._token[0] == "sign":
+                depth += {b"(": 1, b")": -1}.get(self._token[1], 0)
             self._advance()
         return False

@@ -375,7 +375,7 @@ class _Work:
 
     def _say(self, survey: Survey, action: Action, source: Source) -> None:
         table = ".".join(survey.current) if survey.current else ""
-        self.doing = f"loading {table}" if action.verb == "COPY" else loading.doing(action)
+        self.doing = f"loading {table}" if table and action.verb == "COPY" else loading.doing(action)
         self._progress(source)
 
     def _progress(self, source: Source) -> None:

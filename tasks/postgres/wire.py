@@ -318,7 +318,8 @@ def as_refusal(error: psycopg.Error) -> StatementError | LostError:
 
 
 def _refusal(sqlstate: str, message: str, detail: str) -> StatementError | LostError:
-    text = ". ".join(part.rstrip(".") for part in (message, detail) if part)
+    # Details of a deadlock have several lines.
+    text = ". ".join(" ".join(part.split("\n")).rstrip(".") for part in (message, detail) if part)
     if not sqlstate or sqlstate.startswith(("08", "57P")):
         return LostError(text or "the connection was lost")
     return StatementError(text, sqlstate)
