@@ -59,6 +59,16 @@ def test_an_error_names_its_statement_and_nothing_behind_it_is_done(database: Da
     assert database.scalar("SELECT count(*) FROM t") == 0
 
 
+def test_an_error_is_one_line(database: Database) -> None:
+    """The server's details may have several lines, as those of a deadlock have."""
+    statement = b"DO $$ BEGIN RAISE EXCEPTION 'one' USING DETAIL = E'two.\\nthree.'; END $$"
+
+    with opened(database) as wire, pytest.raises(StatementError) as caught:
+        wire.run(statement)
+
+    assert str(caught.value) == "one. two. three"
+
+
 @BEGUN
 def test_what_is_asked_or_copied_waits_for_what_is_queued(database: Database, begin: bytes) -> None:
     """A COPY and a query behind queued statements see what these did, and go on as ever."""
