@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from .console import amount, names, open_console, say, size
+from .console import amount, filling, names, open_console, say, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -77,7 +77,7 @@ def restore_warning(plan: RestorePlan) -> list[str]:
     from .flows import records
 
     dump, manifest = plan.dump, plan.dump.manifest
-    lines = [f"{plan.target.label}: restoring {dump.path.name} ({amount(dump.rows, 'row')})."]
+    lines = [f"{plan.target.label}: restoring {dump.path.name} ({filling(dump.rows, dump.inserts)})."]
     if manifest is not None:
         note = f": {manifest.note}" if manifest.note else ""
         lines.append(
@@ -115,7 +115,7 @@ def _saves(saves: bool, kept: int) -> list[str]:
 
 
 def _goes(emptied: Sequence[str], stays: Sequence[str], goes: Content, *, whole: bool = False) -> list[str]:
-    what = f"{amount(goes.tables, 'table')}, {amount(goes.rows, 'row')}, {size(goes.bytes)}"
+    what = f"{amount(goes.tables, 'table')}, about {amount(goes.rows, 'row')}, {size(goes.bytes)}"
     others = f", and {names(stays)}" if stays else ""
     if whole:
         return [f"  Goes: the whole database, which then is as it was: {names(emptied)}: {what}."]

@@ -13,6 +13,8 @@ import textwrap
 import time
 from typing import TYPE_CHECKING, Any, Literal
 
+from . import process
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -200,6 +202,12 @@ def amount(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def filling(rows: int, inserts: int) -> str:
+    """Write what a dump fills tables with: rows, and INSERT statements, each of which may bring several."""
+    statements = amount(inserts, "INSERT statement")
+    return statements if inserts and not rows else amount(rows, "row") + (f" and {statements}" if inserts else "")
+
+
 def size(count: float) -> str:
     """Write a number of bytes."""
     for unit in ("bytes", "kB", "MB", "GB"):
@@ -216,7 +224,8 @@ def print_line(text: str) -> None:
     else:
         # The same without loading rich, which takes a good part of a small command's time.
         _forgive(sys.stdout)
-        sys.stdout.write(f"{safe(text)}\n")
+        with process.written():
+            sys.stdout.write(f"{safe(text)}\n")
 
 
 def safe(text: str) -> str:
@@ -228,7 +237,8 @@ def safe(text: str) -> str:
 
 def print_json(document: object) -> None:
     """Print a result for programs."""
-    sys.stdout.write(json.dumps(document, indent=1, default=str) + "\n")
+    with process.written():
+        sys.stdout.write(json.dumps(document, indent=1, default=str) + "\n")
 
 
 def table_of(*columns: str, right: Sequence[str] = (), fixed: str = "") -> Any:
@@ -250,4 +260,5 @@ def table_of(*columns: str, right: Sequence[str] = (), fixed: str = "") -> Any:
 def print_table(table: Any) -> None:
     """Print a table; of an empty one not even its head."""
     if table.row_count:
-        open_console(stderr=False).print(table, soft_wrap=False)
+        with process.written():
+            open_console(stderr=False).print(table, soft_wrap=False)

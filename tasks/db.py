@@ -128,7 +128,7 @@ def gunzip(ctx: Context, file: str | None = None) -> None:
 
 @task(name="list", help={"json": _JSON})
 def list_(ctx: Context, json: bool = False) -> None:
-    """List the dumps: when, size, rows, server, note, and whether each is whole."""
+    """List the dumps: when, size, rows, server, note, and whether each is whole as far as its size tells."""
     from .flows import listing
 
     showing.show_listing(listing.listing(_load(ctx)), as_json=json)

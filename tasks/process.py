@@ -18,7 +18,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Self
 
-from .errors import MissingProgramError
+from .errors import MissingProgramError, WorkError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -122,13 +122,53 @@ def undivided() -> Iterator[None]:
 
 @contextlib.contextmanager
 def detached_stdout() -> Iterator[None]:
-    """End quietly when the reader of our output has gone (`inv db.list | head`)."""
+    """End quietly when the reader of our output has gone (`inv db.list | head`); in a sentence when its disk is full.
+
+    Results are shown once all is done.
+
+    :raises WorkError: Standard output can't be written.
+    """
+    if sys.stdout is None:
+        # Closed by the shell (`>&-`): nobody wants to read it.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - for as long as we run
     try:
         yield
-        sys.stdout.flush()
+        _flush_stdout()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         raise SystemExit(128 + signal.SIGPIPE) from None
+    except OutputError as error:
+        _drop_stdout()
+        raise WorkError(
+            f"Standard output can't be written ({error}), so the result isn't shown; the work itself was done."
+        ) from None
+
+
+class OutputError(Exception):
+    """Nothing more can be written to standard output."""
+
+
+def _flush_stdout() -> None:
+    with written():
+        sys.stdout.flush()
+
+
+def _drop_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def written() -> Iterator[None]:
+    """Tell an error of writing to standard output from all others.
+
+    :raises OutputError: It can't be written.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(error.strerror) from None
 
 
 def environment() -> Mapping[str, str]:

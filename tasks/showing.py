@@ -6,7 +6,19 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from .console import amount, names, open_console, print_json, print_line, print_table, safe, say, size, table_of
+from .console import (
+    amount,
+    filling,
+    names,
+    open_console,
+    print_json,
+    print_line,
+    print_table,
+    safe,
+    say,
+    size,
+    table_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -338,7 +350,8 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
         document["manifest"] = json.loads(manifest.to_json()) if manifest else None
         print_json(document)
         return
-    print_line(f"{inspected.path}: {size(inspected.size)}, {size(inspected.content)} as text, {amount(rows, 'row')}")
+    holds = filling(rows, inspected.inserts)
+    print_line(f"{inspected.path}: {size(inspected.size)}, {size(inspected.content)} as text, {holds}")
     print_line(f"PostgreSQL {inspected.server or 'unknown'}, dumped by pg_dump {inspected.client or 'unknown'}")
     if manifest is None:
         print_line("No manifest of ours: this is what its text says.")

@@ -172,7 +172,7 @@ FLAGS = {
     "dump to compress": Row("db.gzip --file=nowhere.sql", 2, "There is no dump"),
     "nothing to migrate": Row("db.migrate", 3, "There is no Prisma in"),
     "nothing to generate": Row("db.generate", 3, "There is no Prisma in"),
-    "sums that were never made": Row(f"{RESTORE} --checksums", 5, "has no checksums", files={FILE: GOOD}),
+    "sums that were never made": Row(f"{RESTORE} --checksums", 2, "has no checksums", files={FILE: GOOD}),
 }
 CONFIGURATION = {
     "compression": configured("COMPRESS", "lz4", "must be one of none, gzip, zstd"),

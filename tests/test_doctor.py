@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ import re
 import secrets
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -361,7 +363,9 @@ BROKEN = {
     "seen by git": Broken(seen_by_git, "ignored by git", "git does not ignore", r"echo '\*' >"),
     "kept by git": Broken(kept_by_git, "ignored by git", r"git keeps files of .*: mine\.sql", "git rm -r --cached"),
     "part file": Broken(part_left, "leftovers", r"000Z\.part", "rm /"),
-    "manifest": Broken(manifest_left, "leftovers", r"000Z\.manifest\.json", "rm /"),
+    "manifest": Broken(
+        manifest_left, "leftovers", r"without their dump: .*000Z\.manifest\.json", "If a dump was renamed.*rm /"
+    ),
     "cut": Broken(dump_cut, "newest dump", "is not whole: it has", r"takes db_dump_\S+Z\.sql\."),
     "from the future": Broken(dump_of_tomorrow, "newest dump", "comes from the future", "clock"),
 }
@@ -589,6 +593,19 @@ def test_who_is_in_the_way_is_named(shop: Database, project: Project) -> None:
     assert (young.state, old.state) == ("note", "wrong")
     assert f"pid {pid}, user postgres, application the app" in old.what
     assert f"pg_terminate_backend({pid})" in old.remedy
+
+
+def test_who_is_at_work_and_holds_locks_is_named_once(shop: Database, project: Project) -> None:
+    """A restore would wait for it as well; of several tables it still is one session."""
+    with contextlib.closing(psycopg.connect(shop.url)) as other:
+        other.pgconn.send_query(b'BEGIN; LOCK TABLE app.item, public."User" IN ROW EXCLUSIVE MODE; SELECT pg_sleep(60)')
+        time.sleep(1.5)
+        told = look(project, shop)["other sessions"]
+        pid = other.info.backend_pid
+        other.cancel_safe()
+
+    assert told.state == "note"
+    assert told.what.count(f"pid {pid},") == 1
 
 
 @pytest.mark.parametrize(

@@ -541,3 +541,22 @@ def test_restore_names_no_secret_when_it_fails(target: Database, project: Projec
     _, said = ended(process)
 
     assert "s3cr3t" not in said
+
+
+def test_an_error_says_what_of_which_table(database: Database, project: Project) -> None:
+    """A key that the rows of a foreign dump break is named, and so is its table; its INSERTs were announced."""
+    project.write(
+        "dumps/foreign.sql",
+        "CREATE TABLE public.t (i int);\n"
+        "INSERT INTO public.t VALUES (1);\n"
+        "INSERT INTO public.t VALUES (1);\n"
+        "ALTER TABLE ONLY public.t\n    ADD CONSTRAINT t_key UNIQUE (i);\n"
+        "--\n-- PostgreSQL database dump complete\n--\n",
+    )
+
+    result = project.use(database).inv("db.restore", "--clean", "--yes", "--file=foreign.sql")
+
+    assert result.returncode == 5
+    assert "restoring foreign.sql (2 INSERT statements)." in result.stderr
+    assert "While ALTER TABLE ONLY public.t ADD CONSTRAINT t_key UNIQUE (i): could not create" in result.stderr
+    assert database.scalar("SELECT to_regclass('public.t')") is None

@@ -5,6 +5,7 @@ import inspect
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -163,6 +164,52 @@ def test_no_traceback_when_the_reader_has_gone(arguments: list[str], project: Pr
 
     assert said == ""
     assert running.returncode in {1, 141}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+@pytest.mark.parametrize("arguments", [["db.dump"], ["db.list"], ["db.list", "--json"], ["db.verify"]], ids=" ".join)
+def test_a_sentence_says_that_the_result_cannot_be_written(
+    arguments: list[str], database: Database, project: Project
+) -> None:
+    """A full disk behind `>` ends in 5, and the work itself was done."""
+    database.execute("CREATE TABLE t AS SELECT 1 AS i")
+    assert project.use(database).inv("db.dump").returncode == 0
+    assert project.inv("db.restore", "--clean", "--yes", "--no-backup").returncode == 0
+
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            project._argv(arguments),
+            cwd=project.root,
+            env=project._environment(None),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert done.returncode == 5
+    assert "Standard output can't be written (No space left on device)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert len(list(project.dumps.glob("db_dump_*.sql"))) == 1 + (arguments == ["db.dump"])
+
+
+def test_nobody_needs_standard_output(database: Database, project: Project) -> None:
+    """Where the shell has closed it (`>&-`), a command does its work all the same."""
+    project.use(database)
+    words = " ".join(map(shlex.quote, project._argv(["db.dump"])))
+
+    done = subprocess.run(
+        ["sh", "-c", f"{words} >&-"],
+        cwd=project.root,
+        env=project._environment(None),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(list(project.dumps.glob("db_dump_*.sql"))) == 1
 
 
 def test_result_is_alone_on_standard_output(database: Database, project: Project) -> None:

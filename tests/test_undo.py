@@ -90,6 +90,24 @@ def test_undo_works_when_the_owner_is_no_superuser(
     assert target.dump_text() == old
 
 
+def test_undo_says_so_when_the_last_restore_left_no_safety_dump(shop: Database, project: Project) -> None:
+    """It then goes back behind that restore, which nobody expects."""
+    assert project.use(shop).inv("db.dump").returncode == 0
+    assert project.inv("db.restore", "--clean", "--yes").returncode == 0
+
+    before = project.inv("db.undo", "--dry")
+    assert project.inv("db.restore", "--clean", "--yes", "--no-backup").returncode == 0
+    after = project.inv("db.undo", "--yes")
+    again = project.inv("db.undo", "--yes")
+
+    assert "made no safety dump" not in before.stderr
+    assert "made no safety dump" in after.stderr
+    assert f"of {newest(project).name} at " in after.stderr
+    # The undo made one.
+    assert "made no safety dump" not in again.stderr
+    assert [before.returncode, after.returncode, again.returncode] == [0, 0, 0]
+
+
 def test_two_clean_restores_restore_the_same_file(shop: Database, project: Project) -> None:
     """A safety dump is never the newest, and no task takes it for a dump."""
     assert project.use(shop).inv("db.dump").returncode == 0

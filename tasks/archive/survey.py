@@ -60,6 +60,7 @@ class Survey:
     """What has been seen of a dump so far.
 
     :ivar rows: Rows per table, as (schema, name), of all COPY data so far.
+    :ivar inserts: INSERT statements so far, whose rows are not in `rows`.
     :ivar complete: The trailer was seen as a comment of the top level.
     :ivar current: The table whose rows pass now, and `block` how many of this COPY have passed.
     :ivar server: Version of the server that was dumped, and `client` of the pg_dump, as the header says.
@@ -83,7 +84,7 @@ class Survey:
     _locks: int = 0
     _large_objects: int = 0
     _inside_large_objects: bool = False
-    _inserts: int = 0
+    inserts: int = 0
     _unqualified: bool = False
     _globals: dict[str, None] = field(default_factory=dict)
     _any: bool = False
@@ -130,7 +131,7 @@ class Survey:
             tablespaces=tuple(self._tablespaces),
             globals=tuple(self._globals),
             unqualified=self._unqualified,
-            creates_tables=bool(self._created or self._extensions or not (self.rows or self._inserts)),
+            creates_tables=bool(self._created or self._extensions or not (self.rows or self.inserts)),
         )
 
     def tables(self) -> tuple[TableRows, ...]:
@@ -164,7 +165,7 @@ class Survey:
             self._unqualified |= not self.current[0]
         elif verb == "INSERT":
             self._unqualified |= not action.schema
-            self._inserts += 1
+            self.inserts += 1
         elif verb == "SETVAL":
             value = setval(event.text)
             if value is not None:

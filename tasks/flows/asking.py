@@ -11,11 +11,11 @@ from . import guard, keeping, reaching
 from .checks import note, ok, skipped, some, wrong
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from ..archive.manifest import Manifest
-    from ..postgres.rights import Idle, Rights
+    from ..postgres.rights import Holding, Rights
     from ..postgres.session import Connection, ServerFacts
     from ..postgres.target import Target
     from ..settings import Settings
@@ -119,9 +119,9 @@ def sessions(connection: Connection, settings: Settings) -> Check:
     if found.prepared:
         remedy = f"COMMIT PREPARED or ROLLBACK PREPARED '{found.prepared[0]}', whichever it should be."
         return wrong(name, f"prepared transactions hold their locks: {some(found.prepared)}", remedy)
-    if stuck := [each for each in found.idle if each.seconds > patience]:
+    if stuck := [each for each in found.holding if each.idle and each.seconds > patience]:
         remedy = f"End its transaction, or the session: SELECT pg_terminate_backend({stuck[0].pid});"
-        return wrong(name, f"locks are held by who does nothing: {_idle(stuck)}", remedy)
+        return wrong(name, f"locks are held by who does nothing: {_holding(stuck)}", remedy)
     if found.migrating:
         pids = some([str(pid) for pid in found.migrating])
         remedy = f"If none runs, end the session: SELECT pg_terminate_backend({found.migrating[0]});"
@@ -130,12 +130,12 @@ def sessions(connection: Connection, settings: Settings) -> Check:
         pids = some([str(pid) for pid in found.ours])
         remedy = f"If none runs, end the session: SELECT pg_terminate_backend({found.ours[0]});"
         return note(name, f"another command of ours is connected (pid {pids})", remedy)
-    if found.idle:
-        return note(name, f"locks are held in an open transaction: {_idle(found.idle)}")
+    if found.holding:
+        return note(name, f"locks are held in an open transaction: {_holding(found.holding)}")
     return ok(name, "none is in the way")
 
 
-def _idle(found: list[Idle] | tuple[Idle, ...]) -> str:
+def _holding(found: Sequence[Holding]) -> str:
     return some(
         [
             f"pid {each.pid}, user {each.user}, application {each.application or 'unnamed'}, for {each.seconds:,.0f} s"

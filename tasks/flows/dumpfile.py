@@ -40,6 +40,7 @@ class DumpFile:
     :ivar manifest: None for a dump that we did not make.
     :ivar content: Sums of the plain text; a restore must see the same.
     :ivar signature: Tells whether the file was changed meanwhile.
+    :ivar inserts: INSERT statements, whose rows are not counted in `rows`.
     :ivar powers: What it does beyond filling a database, with lines; empty where a manifest vouches for it.
     :ivar histories: The migrations that it holds, by schema; None where they are written in a way that is not read.
     """
@@ -53,6 +54,7 @@ class DumpFile:
     restorer: Client | None
     signature: tuple[int, int, int, int]
     rows: int
+    inserts: int
     powers: str
     histories: Mapping[str, tuple[Past, ...]] | None
 
@@ -158,17 +160,19 @@ def _proven(settings: Settings, path: Path, report: Report, *, trust: bool) -> D
             manifest.content,
             str(manifest.source.get("server_version", "")),
         )
-        rows, powers = manifest.rows, ""
+        rows, inserts, powers = manifest.rows, 0, ""
         histories: Mapping[str, tuple[Past, ...]] | None = _histories(manifest)
     else:
         survey, content, histories, found = _survey(
             Source(path, restorer, _longest(before[2], manifest, trust=trust)), path, manifest, report
         )
-        outline, server, rows = survey.outline(), survey.server, survey.total_rows
+        outline, server, rows, inserts = survey.outline(), survey.server, survey.total_rows, survey.inserts
         powers = str(found) if manifest is None else ""
     if _signature(path) != before:
         raise BadInputError(f"{path.name} was changed while it was read. Nothing was touched.")
-    return DumpFile(path, before[2], manifest, outline, content, server, restorer, before, rows, powers, histories)
+    return DumpFile(
+        path, before[2], manifest, outline, content, server, restorer, before, rows, inserts, powers, histories
+    )
 
 
 def _histories(manifest: Manifest) -> dict[str, tuple[Past, ...]]:

@@ -28,6 +28,7 @@ class Inspected:
     :ivar manifest: None for a foreign dump, which was read instead.
     :ivar size: Bytes of the file, and `content` of the plain text.
     :ivar server: Version of the server that was dumped; `client` that of pg_dump.
+    :ivar inserts: INSERT statements, whose rows are not in `tables`.
     :ivar powers: What a foreign one does beyond filling a database, with lines.
     :ivar history: The migrations that its `_prisma_migrations` holds; None where it has none.
     """
@@ -42,6 +43,7 @@ class Inspected:
     tables: tuple[TableRows, ...]
     history: tuple[Past, ...] | None
     powers: str = ""
+    inserts: int = 0
 
 
 def inspect(settings: Settings, file: str, report: Report) -> Inspected:
@@ -94,4 +96,5 @@ def _read(settings: Settings, path: Path, manifest: Manifest | None, report: Rep
         survey.tables(),
         history.past(),
         str(powers) if manifest is None else "",
+        survey.inserts,
     )

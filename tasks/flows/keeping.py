@@ -118,9 +118,13 @@ def leftovers(settings: Settings) -> Check:
     orphans = [each for place in found if place.is_dir() for each in _orphans(place)]
     safety = names.safety_dumps_in(settings.dumps)
     kept = f"{len(safety)} safety dumps, {size(sum(path.stat().st_size for path in safety))}"
-    if left := [path for path, locked in parts if not locked] + orphans:
+    if left := [path for path, locked in parts if not locked]:
         shown = " ".join(str(path) for path in left)
         return wrong(name, f"killed commands left {some([path.name for path in left])}; {kept}", f"rm {shown}")
+    if orphans:
+        shown = " ".join(str(path) for path in orphans)
+        remedy = f"If a dump was renamed, name its manifest alike: it proves the dump. If the dump is gone: rm {shown}"
+        return wrong(name, f"manifests without their dump: {some([path.name for path in orphans])}; {kept}", remedy)
     if running := [path.name for path, locked in parts if locked]:
         return note(name, f"a dump is being written: {some(running)}; {kept}")
     return ok(name, f"none; {kept}")

@@ -38,7 +38,8 @@ def lock_out_migrations(connection: Connection) -> None:
     if not one(connection, "SELECT pg_try_advisory_xact_lock(%s)", [migrators.LOCK])[0]:
         pids = ", ".join(str(pid) for pid in rights.present(connection).migrating)
         raise ServerError(
-            f"A Prisma migration is running on this database (pid {pids or 'unknown'} holds Prisma's advisory lock). "
+            f"A Prisma migration is running on this database, or another restore (pid {pids or 'unknown'} holds "
+            f"Prisma's advisory lock). "
             f"Nothing was touched; wait for it, then run again."
         )
 

@@ -31,6 +31,8 @@ class Record:
     :ivar facts: Objects and checksums, as in a manifest.
     :ivar schemas: The schemas that were emptied first, which so hold nothing else.
     :ivar excluded: Tables whose rows the dump leaves out.
+    :ivar saved: The name of the safety dump that was made of what was there before; empty if none was, None where
+        nobody noted it.
     """
 
     database: str
@@ -43,6 +45,7 @@ class Record:
     facts: Mapping[str, Any] = field(default_factory=dict)
     schemas: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
+    saved: str | None = None
 
 
 def place(dumps: Path, target: Target, server: ServerFacts) -> Path:

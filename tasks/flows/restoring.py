@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import textwrap
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from .. import process
 from ..archive.lexer import CopyData, CopyEnd, LexError, Statement, lex
 from ..archive.manifest import TableRows
 from ..archive.survey import Survey
-from ..errors import ServerError, TaskError, WorkError
+from ..errors import BadInputError, ServerError, TaskError, WorkError
 from ..postgres import committing, loading, newer, privileges, rights, schemas, state, told, tuning, whole
 from ..postgres.session import blocked, connected, one, server_facts, translated
 from ..postgres.wire import LostError, StatementError, as_refusal
@@ -37,6 +38,8 @@ _DUPLICATE = frozenset({"42P06", "42P07", "42710", "42723", "42701", "23505"})
 _DEPENDENT = "2BP01"
 _OUT_OF_LOCKS = "53200"
 _NO_LOCK = "55P03"
+# Characters of a statement.
+_SHOWN = 100
 # Sessions that gather statistics at once.
 _ANALYZING = 2
 
@@ -131,6 +134,10 @@ def plan(settings: Settings, request: Request, report: Report, *, target: Target
         place = guard.place(connection, server)
         guard.refuse_protected(settings, target, place)
     dump = dumpfile.prove(settings, path, report, trust=request.trust)
+    if request.checksums and not (dump.manifest and comparing.of_manifest(dump.manifest).checksums):
+        raise BadInputError(
+            f"{path.name} has no checksums to compare with: it was made without --checksums. Nothing was touched."
+        )
     with (
         connected(target, lock_timeout=settings.lock_timeout) as connection,
         translated("Looking at the database failed, nothing was touched", target),
@@ -183,7 +190,7 @@ def restore(plan: Plan, report: Report, *, remember: bool = True, safety: Safety
         process.stands(work.sentences.done)
         tables = tuple(sorted(TableRows(*key, rows) for key, rows in loader.rows.items()))
         if remember:
-            _remember(plan, tables, survey, work.proven, report)
+            _remember(plan, tables, survey, work, report)
         safety.keep()
         _analyze(plan, loader, report)
     except TaskError as error:
@@ -354,12 +361,8 @@ class _Work:
         # Names in the dump's own encoding until here; psycopg decodes by the session's.
         connection.execute("SET client_encoding = 'UTF8'")
         if manifest is None or "objects" not in manifest.facts:
-            if request.checksums:
-                raise WorkError("the dump has no checksums to compare with (it was made without --checksums)")
             return
         expected = comparing.of_manifest(manifest)
-        if request.checksums and not expected.checksums:
-            raise WorkError("the dump has no checksums to compare with (it was made without --checksums)")
         self.doing = "comparing"
         self.report.progress(self.doing, 0, 0, "")
         self.proven = state.of_objects(connection, list(expected.checksums) if request.checksums else [])
@@ -402,6 +405,10 @@ class _Work:
 
     def _refused(self, error: StatementError, state: str) -> TaskError:
         doing = error.doing or self.doing
+        if doing.startswith("ALTER"):
+            # Which table, and what of it: in a dump it stands in its first words.
+            said = error.statement.decode(errors="replace").rstrip(";")
+            doing = textwrap.shorten(said, _SHOWN, placeholder=" …")
         if error.sqlstate == _NO_LOCK:
             return ServerError(f"While {doing}: {blocked(self.plan.target)}. {state}")
         hint = ""
@@ -429,8 +436,8 @@ def _analyze(plan: Plan, loader: loading.Loader, report: Report) -> None:
         report.warn(f"The restore is committed, but ANALYZE failed: {plan.target.scrub(str(error))}")
 
 
-def _remember(plan: Plan, tables: tuple[TableRows, ...], survey: Survey, proven: State | None, report: Report) -> None:
-    facts = comparing.to_facts(proven) if proven is not None else {}
+def _remember(plan: Plan, tables: tuple[TableRows, ...], survey: Survey, work: _Work, report: Report) -> None:
+    facts = comparing.to_facts(work.proven) if work.proven is not None else {}
     if plan.dump.manifest is not None and "checksums" in plan.dump.manifest.facts:
         facts = {**facts, "checksums": plan.dump.manifest.facts["checksums"]}
     record = records.Record(
@@ -443,6 +450,7 @@ def _remember(plan: Plan, tables: tuple[TableRows, ...], survey: Survey, proven:
         facts=facts,
         schemas=plan.fills if plan.request.clean else (),
         excluded=plan.dump.manifest.excluded_data if plan.dump.manifest else (),
+        saved=work.safety.dumped.path.name if work.safety.dumped else "",
     )
     try:
         records.write(records.place(plan.settings.dumps, plan.target, plan.server), record)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import BadInputError, GuardError
@@ -9,8 +11,6 @@ from ..postgres.session import connected, server_facts, translated
 from . import guard, records, restoring, saving
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ..settings import Settings
     from .report import Report
 
@@ -43,7 +43,21 @@ def _plan(settings: Settings, request: restoring.Request, report: Report) -> res
             f"{plan.dump.path.name} is of another database than {place}, to which the URL leads now. Nothing was "
             f"touched; name one host in it."
         )
+    record = records.read(records.place(settings.dumps, plan.target, plan.server))
+    if record is not None and record.saved == "" and _time(record.restored) > _time(manifest.created):
+        report.warn(
+            f"The last restore, of {Path(record.file).name} at {record.restored}, made no safety dump. What it "
+            f"replaced can't be brought back, and this goes back behind it: to what was there {manifest.note}."
+        )
     return plan
+
+
+def _time(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        # Somebody has edited it.
+        return datetime.min.replace(tzinfo=UTC)
 
 
 def bring_back(settings: Settings, path: Path, report: Report) -> None:

@@ -59,13 +59,14 @@ SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname)
             OR pg_catalog.has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE')))
  ORDER BY 1
 """
-_IDLE = """
-SELECT DISTINCT a.pid, a.usename::text, a.application_name,
-       extract(epoch FROM pg_catalog.clock_timestamp() - a.state_change)::float8
+_HOLDING = """
+SELECT DISTINCT a.pid, a.usename::text, a.application_name, a.state <> 'active',
+       extract(epoch FROM pg_catalog.now()
+                          - CASE a.state WHEN 'active' THEN a.xact_start ELSE a.state_change END)::float8
   FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
  WHERE l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
    AND l.locktype = 'relation' AND l.granted AND l.relation >= 16384 AND a.pid <> pg_catalog.pg_backend_pid()
-   AND a.state LIKE 'idle in transaction%' ORDER BY 1
+   AND (a.state LIKE 'idle in transaction%' OR a.xact_start < pg_catalog.now() - interval '1 second') ORDER BY 1
 """
 _OURS = """
 SELECT a.pid FROM pg_catalog.pg_stat_activity a
@@ -102,15 +103,16 @@ class Rights:
 
 
 @dataclass(frozen=True)
-class Idle:
-    """A session that sits in an open transaction and holds locks.
+class Holding:
+    """A session that holds locks in an open transaction, and does nothing, or has been at work for over a second.
 
-    :ivar seconds: Since when it does nothing.
+    :ivar seconds: Since when it is idle, or its transaction open.
     """
 
     pid: int
     user: str
     application: str
+    idle: bool
     seconds: float
 
 
@@ -124,7 +126,7 @@ class Present:
     """
 
     ours: tuple[int, ...]
-    idle: tuple[Idle, ...]
+    holding: tuple[Holding, ...]
     prepared: tuple[str, ...]
     migrating: tuple[int, ...]
 
@@ -187,9 +189,9 @@ def present(connection: Connection) -> Present:
     """Ask who else is there; a plain role sees little of the sessions of others."""
     return Present(
         ours=tuple(int(pid) for (pid,) in connection.execute(_OURS, [APPLICATION])),
-        idle=tuple(
-            Idle(int(pid), str(user), str(application), float(seconds))
-            for pid, user, application, seconds in connection.execute(_IDLE)
+        holding=tuple(
+            Holding(int(pid), str(user), str(application), bool(idle), float(seconds))
+            for pid, user, application, idle, seconds in connection.execute(_HOLDING)
         ),
         prepared=_names(connection, _PREPARED),
         migrating=tuple(int(pid) for (pid,) in connection.execute(_MIGRATING, [migrators.LOCK])),
