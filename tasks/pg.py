@@ -26,9 +26,8 @@ def start(ctx: Context) -> None:
         return
     programs = find_programs(loaded.environ, loaded.bin_dir, major=embedded.major_of(folder))
     running = embedded.start(folder, programs)
-    console.print_line(
-        f"PostgreSQL {programs.major} {'runs now' if running.started else 'was running already'}. In .env, which git should ignore:"
-    )
+    said = "runs now" if running.started else "was running already"
+    console.print_line(f"PostgreSQL {programs.major} {said}. In .env, which git should ignore:")
     console.print_line(f'DATABASE_URL="{running.url}"')
 
 
