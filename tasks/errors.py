@@ -60,6 +60,12 @@ class GuardError(TaskError):
     exit_code = 7
 
 
+class UnshownError(TaskError):
+    """The work was done, but its result could not be written to standard output."""
+
+    exit_code = 8
+
+
 class InterruptedBySignalError(TaskError):
     """A signal ended the work; everything was cleaned up first.
 

@@ -18,7 +18,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Self
 
-from .errors import MissingProgramError, WorkError
+from .errors import MissingProgramError, UnshownError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -126,7 +126,7 @@ def detached_stdout() -> Iterator[None]:
 
     Results are shown once all is done.
 
-    :raises WorkError: Standard output can't be written.
+    :raises UnshownError: Standard output can't be written.
     """
     if sys.stdout is None:
         # Closed by the shell (`>&-`): nobody wants to read it.
@@ -139,7 +139,7 @@ def detached_stdout() -> Iterator[None]:
         raise SystemExit(128 + signal.SIGPIPE) from None
     except OutputError as error:
         _drop_stdout()
-        raise WorkError(
+        raise UnshownError(
             f"Standard output can't be written ({error}), so the result isn't shown; the work itself was done."
         ) from None
 
