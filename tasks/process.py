@@ -133,24 +133,14 @@ def detached_stdout() -> Iterator[None]:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - for as long as we run
     try:
         yield
-        _flush_stdout()
+        with written():
+            sys.stdout.flush()
     except BrokenPipeError:
         _drop_stdout()
         raise SystemExit(128 + signal.SIGPIPE) from None
-    except OutputError as error:
+    except UnshownError:
         _drop_stdout()
-        raise UnshownError(
-            f"Standard output can't be written ({error}), so the result isn't shown; the work itself was done."
-        ) from None
-
-
-class OutputError(Exception):
-    """Nothing more can be written to standard output."""
-
-
-def _flush_stdout() -> None:
-    with written():
-        sys.stdout.flush()
+        raise
 
 
 def _drop_stdout() -> None:
@@ -161,14 +151,16 @@ def _drop_stdout() -> None:
 def written() -> Iterator[None]:
     """Tell an error of writing to standard output from all others.
 
-    :raises OutputError: It can't be written.
+    :raises UnshownError: It can't be written.
     """
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise OutputError(error.strerror) from None
+        raise UnshownError(
+            f"Standard output can't be written ({error.strerror}), so the result isn't shown; the work itself was done."
+        ) from None
 
 
 def environment() -> Mapping[str, str]:
