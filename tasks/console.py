@@ -11,7 +11,9 @@ import json
 import sys
 import textwrap
 import time
-from typing import TYPE_CHECKING, Any, Literal
+import unicodedata
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from . import process
 
@@ -27,23 +29,40 @@ if TYPE_CHECKING:
 # Without a terminal a line of progress is a line of a log.
 LOG_SECONDS = 10.0
 SCREEN_SECONDS = 0.1
-WIDTH = 200
 _SHOWN_NAMES = 8
 # Below this many columns a terminal breaks lines itself.
 _NARROW = 30
 
 
-def open_console(*, stderr: bool) -> Console:
+class Plain:
+    """A file or a pipe, as far as it is used like rich's console: no width and no colours.
+
+    It does without rich, whose loading takes a good part of a small command's time.
+    """
+
+    is_terminal = False
+    is_interactive = False
+    width = sys.maxsize
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def print(self, text: str, style: str | None = None, end: str = "\n") -> None:  # noqa: ARG002 - rich's
+        """Write it as it is, now."""
+        self.stream.write(text + end)
+        self.stream.flush()
+
+
+def open_console(*, stderr: bool) -> Console | Plain:
     """Open what people see, as it is at this moment: a terminal, a file or a pipe."""
+    stream = sys.stderr if stderr else sys.stdout
+    _forgive(stream)
+    if not stream.isatty() and not process.environment().get("FORCE_COLOR"):
+        return Plain(stream)
     from rich.console import Console
 
-    _forgive(sys.stderr if stderr else sys.stdout)
     # No markup and no highlighting: names of files and tables are shown as they are.
-    console = Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)
-    if not console.is_terminal:
-        # A file or a pipe has no width: tables are then as wide as they need.
-        console.width = WIDTH
-    return console
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def _forgive(stream: Any) -> None:
@@ -52,7 +71,7 @@ def _forgive(stream: Any) -> None:
         stream.reconfigure(errors="backslashreplace")
 
 
-def say(console: Console, text: str, style: str | None = None, *, indent: int = 2) -> None:
+def say(console: Console | Plain, text: str, style: str | None = None, *, indent: int = 2) -> None:
     """Print a line; a terminal's is broken between words, and goes on with an indent.
 
     :param indent: On top of the line's own.
@@ -83,7 +102,7 @@ class Reporter:
         may need for its own work by then.
     """
 
-    def __init__(self, output: Output, console: Callable[[], Console]) -> None:
+    def __init__(self, output: Output, console: Callable[[], Console | Plain]) -> None:
         self._output = output.value
         self._open = console
         self._bar: TaskID | None = None
@@ -93,12 +112,13 @@ class Reporter:
         self._next = 0.0 if sys.stderr.isatty() else self._lines_from
 
     @functools.cached_property
-    def _console(self) -> Console:
+    def _console(self) -> Console | Plain:
         return self._open()
 
     @functools.cached_property
     def _progress(self) -> Progress | None:
-        return _bars(self._console) if self._console.is_interactive else None
+        console = self._console
+        return None if isinstance(console, Plain) or not console.is_interactive else _bars(console)
 
     def step(self, text: str) -> None:
         """Show a finished step."""
@@ -219,13 +239,8 @@ def size(count: float) -> str:
 
 def print_line(text: str) -> None:
     """Print one line of a result."""
-    if sys.stdout.isatty():
+    with process.written():
         say(open_console(stderr=False), text)
-    else:
-        # The same without loading rich, which takes a good part of a small command's time.
-        _forgive(sys.stdout)
-        with process.written():
-            sys.stdout.write(f"{safe(text)}\n")
 
 
 def safe(text: str) -> str:
@@ -241,24 +256,75 @@ def print_json(document: object) -> None:
         sys.stdout.write(json.dumps(document, indent=1, default=str) + "\n")
 
 
-def table_of(*columns: str, right: Sequence[str] = (), fixed: str = "") -> Any:
-    """Make a table to be filled.
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells, below names of columns.
 
-    :param right: The columns of numbers.
-    :param fixed: A column that is never broken: what is to be typed or copied stays in one piece.
+    :ivar right: The columns of numbers.
+    :ivar fixed: A column that is never broken: what is to be typed or copied stays in one piece.
     """
-    from rich.box import SIMPLE
-    from rich.table import Table
 
-    table = Table(box=SIMPLE, pad_edge=False)
-    for column in columns:
-        justify: Literal["left", "right"] = "right" if column in right else "left"
-        table.add_column(column, justify=justify, overflow="fold", no_wrap=column == fixed)
-    return table
+    columns: tuple[str, ...]
+    right: Sequence[str] = ()
+    fixed: str = ""
+    rows: list[tuple[str, ...]] = field(default_factory=list)
+    marked: set[int] = field(default_factory=set)
+
+    def add(self, *cells: str, marked: bool = False) -> None:
+        """Add a row.
+
+        :param marked: Shown so that nobody misses it.
+        """
+        if marked:
+            self.marked.add(len(self.rows))
+        self.rows.append(tuple(safe(cell).replace("\n", "\\n") for cell in cells))
 
 
-def print_table(table: Any) -> None:
+def print_table(table: Table) -> None:
     """Print a table; of an empty one not even its head."""
-    if table.row_count:
-        with process.written():
-            open_console(stderr=False).print(table, soft_wrap=False)
+    if not table.rows:
+        return
+    console = open_console(stderr=False)
+    with process.written():
+        if isinstance(console, Plain):
+            console.print("\n".join(_plain(table)))
+        else:
+            console.print(_rich(table), soft_wrap=False)
+
+
+def _rich(table: Table) -> Any:
+    """Make it a table that is as wide as the terminal, and breaks what is too long for it."""
+    from rich.box import SIMPLE
+    from rich.table import Table as RichTable
+
+    made = RichTable(box=SIMPLE, pad_edge=False)
+    for column in table.columns:
+        justify: Literal["left", "right"] = "right" if column in table.right else "left"
+        made.add_column(column, justify=justify, overflow="fold", no_wrap=column == table.fixed)
+    for number, row in enumerate(table.rows):
+        made.add_row(*row, style="bold red" if number in table.marked else None)
+    return made
+
+
+def _plain(table: Table) -> Iterator[str]:
+    """Write it as lines that are as wide as they need."""
+    rows = [table.columns, *table.rows]
+    widths = [max(map(_cells, column)) for column in zip(*rows, strict=True)]
+    yield ""
+    for number, row in enumerate(rows):
+        padding = [" " * (width - _cells(cell)) for width, cell in zip(widths, row, strict=True)]
+        cells = [
+            pad + cell if column in table.right else cell + pad
+            for column, pad, cell in zip(table.columns, padding, row, strict=True)
+        ]
+        yield " " + "   ".join(cells).rstrip()
+        if not number:
+            yield " " + "-" * (sum(widths) + 3 * (len(widths) - 1))
+    yield ""
+
+
+def _cells(text: str) -> int:
+    """Tell how many cells of a terminal it takes."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF") for char in text)

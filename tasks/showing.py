@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from .console import (
+    Table,
     amount,
     filling,
     names,
@@ -14,10 +15,8 @@ from .console import (
     print_json,
     print_line,
     print_table,
-    safe,
     say,
     size,
-    table_of,
 )
 
 if TYPE_CHECKING:
@@ -51,9 +50,9 @@ def show_url(settings: Settings) -> None:
             f"This looks like a connection pool. Dumps and restores want the direct URL: --url-env=DIRECT_URL{advice}."
         )
     if target.changes:
-        table = table_of("parameter", "was", "why")
+        table = Table(("parameter", "was", "why"))
         for change in target.changes:
-            table.add_row(change.parameter, change.action, change.reason)
+            table.add(change.parameter, change.action, change.reason)
         print_table(table)
 
 
@@ -126,9 +125,9 @@ def show_listing(listed: Sequence[Listed], *, as_json: bool) -> None:
     if open_console(stderr=False).width < sum(widths[:-1]) + _LEAST_NOTE:
         _show_below_each_other(rows)
     else:
-        table = table_of(*columns, right=("size", "rows"), fixed="dump")
+        table = Table(columns, right=("size", "rows"), fixed="dump")
         for row in rows:
-            table.add_row(*row)
+            table.add(*row)
         print_table(table)
     for each in listed:
         if each.whole not in {"yes", "unknown"}:
@@ -137,14 +136,14 @@ def show_listing(listed: Sequence[Listed], *, as_json: bool) -> None:
 
 def _listed_row(each: Listed) -> list[str]:
     return [
-        safe(each.name),
+        each.name,
         f"{each.when:%Y-%m-%d %H:%M:%S}",
         size(each.size),
         "" if each.rows is None else f"{each.rows:,}",
         each.server,
         each.whole if each.whole in {"yes", "unknown"} else "no",
         each.rehearsed[:10],
-        safe(each.note),
+        each.note,
     ]
 
 
@@ -189,11 +188,10 @@ def show_verified(verified: Verified, *, as_json: bool) -> None:
         since = f", migrated {_utc(expected.migrated)}" if expected.migrated else ""
         when = f", restored {_utc(expected.restored)}{since}" if expected.restored else ""
         print_line(f"{verified.target.label} beside {expected.source}{when}")
-    table = table_of("table", "expected", "found", "", right=("expected", "found"), fixed="table")
+    table = Table(("table", "expected", "found", ""), right=("expected", "found"), fixed="table")
     for row in _tables(verified):
-        style = None if row["same"] else "bold red"
         expected_rows = _number(row["expected"], "-")
-        table.add_row(safe(row["name"]), expected_rows, _number(row["found"]), row["mark"], style=style)
+        table.add(row["name"], expected_rows, _number(row["found"]), row["mark"], marked=not row["same"])
     print_table(table)
     for line in verified.lines:
         if line.kind != "table":
@@ -245,9 +243,9 @@ def _show_health(verified: Verified) -> None:
         print_line("No migration history (_prisma_migrations) here.")
         return
     undone = ["rolled back"] if any(each.rolled_back for each in health.migrations) else []
-    table = table_of("migration", "state", "finished", *undone, fixed="migration")
+    table = Table(("migration", "state", "finished", *undone), fixed="migration")
     for each in health.migrations:
-        table.add_row(each.name, each.state, _time(each.finished), *[_time(each.rolled_back)] * len(undone))
+        table.add(each.name, each.state, _time(each.finished), *[_time(each.rolled_back)] * len(undone))
     print_table(table)
 
 
@@ -319,10 +317,10 @@ def show_histories(histories: Histories, *, as_json: bool) -> None:
         print_line(f"There are no migrations, neither in {histories.application.folder} nor in the database.")
     else:
         places = ["database", *(["dump"] if dump is not None else [])]
-        table = table_of("migration", "on disk", *places, fixed="migration")
+        table = Table(("migration", "on disk", *places), fixed="migration")
         for each in histories.compared:
             states = [state or "" for state in each.states[: len(places)]]
-            table.add_row(safe(each.name), "yes" if each.disk else "no", *states)
+            table.add(each.name, "yes" if each.disk else "no", *states)
         print_table(table)
     for finding in histories.findings:
         print_line(f"{'`prisma migrate deploy` would refuse. ' if finding.fatal else ''}{finding}")
@@ -369,14 +367,14 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
         f"Fills {names(outline.schemas) or 'no schema'}; {amount(outline.relations, 'relation')}, "
         f"{amount(outline.large_objects, 'large object')}; extensions: {names(outline.extensions) or 'none'}"
     )
-    table = table_of("table", "rows", right=("rows",))
+    table = Table(("table", "rows"), right=("rows",))
     for each in inspected.tables:
-        table.add_row(f"{each.schema}.{each.name}", f"{each.rows:,}")
+        table.add(f"{each.schema}.{each.name}", f"{each.rows:,}")
     print_table(table)
     if inspected.history is None:
         print_line("No migration history (_prisma_migrations) in it.")
         return
-    table = table_of("migration", "state", "finished")
+    table = Table(("migration", "state", "finished"))
     for past in inspected.history:
-        table.add_row(past.name, past.state, past.finished[:19])
+        table.add(past.name, past.state, past.finished[:19])
     print_table(table)

@@ -25,7 +25,8 @@ from tasks.archive.codec import (
     compressor,
     magic_of,
 )
-from tasks.archive.lexer import LexError, lex
+from tasks.archive.lexer import lex
+from tasks.archive.strange import LexError
 from tasks.archive.survey import Survey
 from tests.test_lexer import DUMP
 

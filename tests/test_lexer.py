@@ -19,12 +19,12 @@ from tasks.archive.lexer import (
     CopyEnd,
     CutError,
     Event,
-    LexError,
     MetaCommand,
     Statement,
     Trivia,
     lex,
 )
+from tasks.archive.strange import LexError
 
 NEXT = b"SELECT 'next';"
 

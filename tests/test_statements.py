@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.archive.statements import Action, SetVal, classify, qualified, setval
-from tasks.archive.words import unquote
+from tasks.archive.statements import Action, SetVal, classify, setval
+from tasks.archive.words import qualified, unquote
 from tests.test_lexer import ONE_STATEMENT
 
 CLASSIFIED: dict[bytes, Action] = {

@@ -2,9 +2,10 @@
 
 import pytest
 
-from tasks.archive.lexer import LexError, Statement, lex
+from tasks.archive.lexer import Statement, lex
 from tasks.archive.manifest import SequenceValue, TableRows
 from tasks.archive.statements import Action
+from tasks.archive.strange import LexError
 from tasks.archive.survey import UNSAFE_ENCODINGS, RefusedError, Survey
 from tests.everything import BEYOND_PSQL
 from tests.support import Connection, Database

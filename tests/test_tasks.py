@@ -56,6 +56,20 @@ def test_listing_the_dumps_does_not_load_the_flow_of_a_dump(project: Project) ->
     assert "tasks.flows.dumping" not in modules
 
 
+def test_verify_loads_nothing_that_only_a_terminal_or_a_foreign_dump_needs(
+    project: Project, database: Database
+) -> None:
+    """Half of its time is that of loading modules."""
+    project.use(database)
+    database.execute("CREATE TABLE t AS SELECT 1 AS i")
+    assert project.inv("db.dump", "--file=t.sql").returncode == 0
+
+    modules = loaded_modules(project, "db.verify", "--file=t.sql")
+
+    assert "tasks.flows.verifying" in modules
+    assert not {"rich", "rich.console", "tasks.archive.lexer", "tasks.archive.survey"} & modules
+
+
 @pytest.mark.parametrize("name", FLAGS)
 def test_every_settled_flag_is_there(name: str, project: Project) -> None:
     """With help, and without a short form that would take one from Invoke."""

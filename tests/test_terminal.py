@@ -191,3 +191,49 @@ def test_a_note_can_not_write_to_the_terminal(database: Database, project: Proje
 
     assert "\x1b" not in result.stdout
     assert "\\x1b[31mred\\x07" in result.stdout
+
+
+@pytest.mark.parametrize("color", ["", "1"], ids=["plain", "rich"])
+def test_a_name_in_a_table_can_not_write_to_the_terminal(
+    color: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor break the table's lines; it may come from a manifest that somebody else wrote."""
+    monkeypatch.setenv("FORCE_COLOR", color)
+    monkeypatch.setenv("COLUMNS", "100")
+    table = console.Table(("table", "rows"), right=("rows",))
+    table.add("public.\x1b[2Jred\nline", "1")
+    table.add("[bold]b", "1,000")
+
+    console.print_table(table)
+
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert lines[2:] == [
+        r" public.\x1b[2Jred\nline" + f"   {1:5}",
+        f" {'[bold]b':23}   1,000",
+    ]
+
+
+def test_table_in_a_pipe_is_as_wide_as_its_widest_letters(capsys: pytest.CaptureFixture[str]) -> None:
+    """Wide letters take two cells, and what stands above or below another letter none."""
+    table = console.Table(("table", "rows", "note"), right=("rows",))
+    table.add("日本", "7", "x" * 300)
+    table.add("e\u0301", "10", "")
+
+    console.print_table(table)
+
+    assert capsys.readouterr().out.split("\n") == [
+        "",
+        " table   rows   note",
+        " " + "-" * (5 + 3 + 4 + 3 + 300),
+        " 日本       7   " + "x" * 300,
+        " e\u0301         10",
+        "",
+        "",
+    ]
+
+
+def test_empty_table_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not even its head."""
+    console.print_table(console.Table(("table", "rows")))
+
+    assert capsys.readouterr().out == ""

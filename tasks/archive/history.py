@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .lexer import CopyData, Statement
+from .past import TABLE, Past
 from .words import decode, unquote
 
 if TYPE_CHECKING:
     from .lexer import Event
 
-TABLE = "_prisma_migrations"
 _KNOWN = frozenset({"migration_name", "started_at", "finished_at", "rolled_back_at", "checksum"})
 # A history is some kilobytes; a table of that name with more is something else.
 _LIMIT = 1 << 24
@@ -21,29 +21,6 @@ _COLUMNS = re.compile(rb"\(([^)]*)\)\s+FROM\s+stdin", re.IGNORECASE)
 # All that COPY writes so (PostgreSQL manual, COPY, Text Format).
 _ESCAPES = {rb"\b": b"\b", rb"\f": b"\f", rb"\n": b"\n", rb"\r": b"\r", rb"\t": b"\t", rb"\v": b"\v", rb"\\": b"\\"}
 _ESCAPE = re.compile(rb"\\[bfnrtv\\]")
-
-
-@dataclass(frozen=True)
-class Past:
-    """A row of `_prisma_migrations`.
-
-    :ivar finished: When it was applied, as the database writes it; empty if it never was; so `rolled_back`.
-    :ivar checksum: sha256 of the migration's file, as Prisma noted it.
-    :ivar steps: How many steps were applied, as a number in letters; empty where nobody knows.
-    """
-
-    name: str
-    finished: str
-    rolled_back: str
-    checksum: str
-    steps: str = ""
-
-    @property
-    def state(self) -> str:
-        """`applied`, `rolled back`, or `failed` where it is neither."""
-        if self.rolled_back:
-            return "rolled back"
-        return "applied" if self.finished else "failed"
 
 
 class History:
@@ -85,14 +62,6 @@ class History:
     def pasts(self) -> dict[str, tuple[Past, ...]]:
         """Give the migrations by the schema that their history lies in."""
         return {schema: _pasts(table) for schema, table in self._found.items()}
-
-
-def from_document(document: object) -> tuple[Past, ...] | None:
-    """Read the history that a manifest holds; None where it holds none, or something else than we write."""
-    if not isinstance(document, list):
-        return None
-    keys = ("name", "finished", "rolled_back", "checksum", "steps")
-    return tuple(Past(*(str(each.get(key, "")) for key in keys)) for each in document if isinstance(each, dict))
 
 
 @dataclass

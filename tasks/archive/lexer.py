@@ -13,6 +13,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .strange import LexError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -65,10 +67,6 @@ _COPY = re.compile(
 )
 _COPY_STDIN = re.compile(rb"COPY\b.*\bFROM\s+STDIN\b", re.IGNORECASE | re.DOTALL)
 _STRINGS = re.compile(rb"SET\s+standard_conforming_strings\s*(?:=|TO)\s*'?(on|off)'?\s*;\Z", re.IGNORECASE)
-
-
-class LexError(ValueError):
-    """The text is not a whole plain dump; the message says where and why, without its content."""
 
 
 class CutError(LexError):

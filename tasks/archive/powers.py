@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 from .languages import language, untrusted
 from .lexer import Event, Statement
 from .literals import inserts, selects
-from .statements import qualified
-from .words import Words, scan
+from .words import Words, qualified, scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable

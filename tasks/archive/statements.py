@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .words import Words, decode, unquote
+from .words import Words, decode, qualified, unquote
 
 _FIRST = re.compile(rb"[A-Za-z]+")
 _SETVAL = re.compile(
@@ -20,7 +20,6 @@ _LARGE_OBJECT = re.compile(rb"SELECT\s+(?:pg_catalog\.)?(lo_[a-z_]+|lowrite)\s*\
 _DEFAULT_TABLESPACE = re.compile(
     rb"""SET\s+default_tablespace\s*(?:=|TO)\s*('(?:[^']|'')*'|"(?:[^"]|"")*"|[^\s;]+)""", re.IGNORECASE
 )
-_QUALIFIED = re.compile(rb'("(?:[^"]|"")+"|[^".]+)(?:\s*\.\s*("(?:[^"]|"")+"|[^".]+))?\Z')
 
 TRANSACTION_WORDS = frozenset(
     {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE", "PREPARE TRANSACTION"}
@@ -63,15 +62,6 @@ class SetVal:
     name: str
     value: int
     is_called: bool
-
-
-def qualified(raw: bytes) -> tuple[str, str]:
-    """Split `schema.name`, as written; the schema is empty where there is none."""
-    found = _QUALIFIED.match(raw.strip())
-    if found is None:
-        return "", decode(raw)
-    first, second = found[1].strip(), found[2]
-    return ("", unquote(first)) if second is None else (unquote(first), unquote(second.strip()))
 
 
 def setval(text: bytes) -> SetVal | None:

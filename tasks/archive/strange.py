@@ -35,6 +35,10 @@ _INSIDE: tuple[tuple[bytes, str], ...] = (
 )
 
 
+class LexError(ValueError):
+    """The text is not a whole plain dump; the message says where and why, without its content."""
+
+
 def strange(head: bytes, *, inside: bool = False) -> str:
     """Tell what a file or its content is, if it is no plain dump; empty where nothing speaks against it.
 

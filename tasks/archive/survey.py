@@ -6,9 +6,11 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .lexer import Comment, CopyData, CopyEnd, LexError, MetaCommand, Statement
+from .lexer import Comment, CopyData, CopyEnd, MetaCommand, Statement
 from .manifest import Outline, SequenceValue, TableRows
-from .statements import Action, classify, qualified, setval, tablespace
+from .statements import Action, classify, setval, tablespace
+from .strange import LexError
+from .words import qualified
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -21,6 +21,7 @@ _TOKEN = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 _BLOCK = re.compile(rb"/\*|\*/")
+_QUALIFIED = re.compile(rb'("(?:[^"]|"")+"|[^".]+)(?:\s*\.\s*("(?:[^"]|"")+"|[^".]+))?\Z')
 _END = ("end", b"")
 # Those that every server has.
 _NO_ROLES = frozenset({"public", "current_user", "session_user", "current_role"})
@@ -37,6 +38,15 @@ def unquote(raw: bytes) -> str:
         return decode(raw[1:-1].replace(b'""', b'"'))
     # As the server does, it lowers ASCII only.
     return decode(raw.lower())
+
+
+def qualified(raw: bytes) -> tuple[str, str]:
+    """Split `schema.name`, as written; the schema is empty where there is none."""
+    found = _QUALIFIED.match(raw.strip())
+    if found is None:
+        return "", decode(raw)
+    first, second = found[1].strip(), found[2]
+    return ("", unquote(first)) if second is None else (unquote(first), unquote(second.strip()))
 
 
 def scan(text: bytes) -> Iterator[tuple[str, bytes]]:

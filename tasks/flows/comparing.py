@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..archive.statements import qualified
+from ..archive.words import qualified
 from ..postgres import objects, told
 from ..postgres.state import State
 

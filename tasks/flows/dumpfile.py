@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING
 from ..archive import manifest as manifests
 from ..archive import names
 from ..archive.codec import ARCHIVE_MAGIC, CHUNK, Adder, Compression, Sums, magic_of
-from ..archive.history import TABLE, History, from_document
-from ..archive.lexer import LexError, lex
-from ..archive.powers import Powers
-from ..archive.strange import strange
-from ..archive.survey import Survey
+from ..archive.past import TABLE, from_document
+from ..archive.strange import LexError, strange
 from ..errors import BadInputError
 from ..postgres import clients
 from .source import Source
@@ -21,10 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from ..archive.history import Past
-    from ..archive.manifest import Manifest, Outline
+    from ..archive.manifest import Manifest, Outline, SequenceValue, TableRows
+    from ..archive.past import Past
     from ..postgres.clients import Client
     from ..settings import Settings
+    from .reading import Text
     from .report import Report
 
 # gzip can make a text a thousand times smaller, zstd more; what people's data comes to is hardly ever a tenth of this.
@@ -40,7 +38,7 @@ class DumpFile:
     :ivar manifest: None for a dump that we did not make.
     :ivar content: Sums of the plain text; a restore must see the same.
     :ivar signature: Tells whether the file was changed meanwhile.
-    :ivar inserts: INSERT statements, whose rows are not counted in `rows`.
+    :ivar inserts: INSERT statements, whose rows are not counted in `tables`.
     :ivar powers: What it does beyond filling a database, with lines; empty where a manifest vouches for it.
     :ivar histories: The migrations that it holds, by schema; None where they are written in a way that is not read.
     """
@@ -53,10 +51,16 @@ class DumpFile:
     server: str
     restorer: Client | None
     signature: tuple[int, int, int, int]
-    rows: int
+    tables: tuple[TableRows, ...]
+    sequences: tuple[SequenceValue, ...]
     inserts: int
     powers: str
     histories: Mapping[str, tuple[Past, ...]] | None
+
+    @property
+    def rows(self) -> int:
+        """How many rows it holds."""
+        return sum(each.rows for each in self.tables)
 
     def open(self) -> Source:
         """Open the content once more; it may not be longer than it was."""
@@ -154,24 +158,33 @@ def _proven(settings: Settings, path: Path, report: Report, *, trust: bool) -> D
     _refuse_strange(path, compression, head)
     restorer = _restorer(settings, head)
     manifest = manifests.read(path) if restorer is None else None
-    if manifest is not None and manifest.file.size == before[2] and _sum(path, report) == manifest.file:
-        outline, content, server = (
-            manifest.outline,
-            manifest.content,
-            str(manifest.source.get("server_version", "")),
-        )
-        rows, inserts, powers = manifest.rows, 0, ""
-        histories: Mapping[str, tuple[Past, ...]] | None = _histories(manifest)
+    if manifest is None or manifest.file.size != before[2] or _sum(path, report) != manifest.file:
+        text = _read(Source(path, restorer, _longest(before[2], manifest, trust=trust)), path, manifest, report)
+        survey = text.survey
+        outline, content, server = survey.outline(), text.content, survey.server
+        tables, sequences, inserts = survey.tables(), tuple(survey.sequences.values()), survey.inserts
+        powers = str(text.powers) if manifest is None else ""
+        histories = None if text.history.hidden else text.history.pasts()
     else:
-        survey, content, histories, found = _survey(
-            Source(path, restorer, _longest(before[2], manifest, trust=trust)), path, manifest, report
-        )
-        outline, server, rows, inserts = survey.outline(), survey.server, survey.total_rows, survey.inserts
-        powers = str(found) if manifest is None else ""
+        outline, content, server = manifest.outline, manifest.content, str(manifest.source.get("server_version", ""))
+        tables, sequences, inserts, powers = manifest.tables, manifest.sequences, 0, ""
+        histories = _histories(manifest)
     if _signature(path) != before:
         raise BadInputError(f"{path.name} was changed while it was read. Nothing was touched.")
     return DumpFile(
-        path, before[2], manifest, outline, content, server, restorer, before, rows, inserts, powers, histories
+        path,
+        before[2],
+        manifest,
+        outline,
+        content,
+        server,
+        restorer,
+        before,
+        tables,
+        sequences,
+        inserts,
+        powers,
+        histories,
     )
 
 
@@ -189,31 +202,25 @@ def _longest(size: int, manifest: Manifest | None, *, trust: bool) -> int:
     return 0 if trust else max(BOMB_FLOOR, BOMB_RATIO * size)
 
 
-def _survey(
-    source: Source, path: Path, manifest: Manifest | None, report: Report
-) -> tuple[Survey, Sums, dict[str, tuple[Past, ...]] | None, Powers]:
-    survey, history, powers = Survey(), History(), Powers()
-    size = path.stat().st_size
+def _read(source: Source, path: Path, manifest: Manifest | None, report: Report) -> Text:
+    # It takes time to load, and a dump of ours is hardly ever split again.
+    from . import reading
+
     try:
-        with source:
-            for event, action in survey.watch(lex(source.chunks())):
-                history.see(event, survey.current)
-                powers.see(event, action)
-                report.progress("reading the dump", source.position, size, "bytes")
-            content = source.content
+        text = reading.read(source, path.stat().st_size, report)
     except LexError as error:
         if source.exceeded and manifest is not None:
             raise _another(path) from None
         more = " If that is right, db.restore takes it with --trust." if source.exceeded else ""
         raise BadInputError(f"{path.name} can't be restored: {error}. Nothing was touched.{more}") from None
-    if not survey.complete:
+    if not text.survey.complete:
         raise BadInputError(
             f"{path.name} is not a whole dump: pg_dump's last line ('-- PostgreSQL database dump complete') is "
             f"missing, so it was cut or is something else. Nothing was touched."
         )
-    if manifest is not None and content != manifest.content:
+    if manifest is not None and text.content != manifest.content:
         raise _another(path)
-    return survey, content, None if history.hidden else history.pasts(), powers
+    return text
 
 
 def _another(path: Path) -> BadInputError:

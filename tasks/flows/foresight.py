@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from ..archive.history import Past
+    from ..archive.past import Past
     from ..postgres.session import Connection
     from ..postgres.target import Target
     from ..prisma.migrations import Compared, Finding, OnDisk

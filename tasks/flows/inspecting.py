@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..archive import manifest as manifests
-from ..archive.history import History, Past, from_document
-from ..archive.lexer import LexError, lex
-from ..archive.powers import Powers
-from ..archive.survey import Survey
+from ..archive.past import Past, from_document
+from ..archive.strange import LexError
 from ..errors import BadInputError
-from . import dumpfile
+from . import dumpfile, reading
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,31 +68,26 @@ def inspect(settings: Settings, file: str, report: Report) -> Inspected:
 
 
 def _read(settings: Settings, path: Path, manifest: Manifest | None, report: Report) -> Inspected:
-    survey, history, powers = Survey(), History(), Powers()
     size = path.stat().st_size
     try:
-        with dumpfile.source(settings, path) as source:
-            for event, action in survey.watch(lex(source.chunks())):
-                history.see(event, survey.current)
-                powers.see(event, action)
-                report.progress("reading the dump", source.position, size, "bytes")
-            content = source.content
+        text = reading.read(dumpfile.source(settings, path), size, report)
     except LexError as error:
         raise BadInputError(f"{path.name} can't be read to its end: {error}.") from None
+    survey = text.survey
     if not survey.complete:
         raise BadInputError(f"{path.name} is not a whole dump: pg_dump's last line is missing.")
-    if manifest is not None and content != manifest.content:
+    if manifest is not None and text.content != manifest.content:
         raise BadInputError(f"{path.name} is not what its manifest describes: it was damaged or changed since.")
     return Inspected(
         path,
         manifest,
         size,
-        content.size,
+        text.content.size,
         survey.server,
         survey.client,
         survey.outline(),
         survey.tables(),
-        history.past(),
-        str(powers) if manifest is None else "",
+        text.history.past(),
+        str(text.powers) if manifest is None else "",
         survey.inserts,
     )

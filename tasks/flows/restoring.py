@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from .. import process
-from ..archive.lexer import CopyData, CopyEnd, LexError, Statement, lex
+from ..archive.lexer import CopyData, CopyEnd, Statement, lex
 from ..archive.manifest import TableRows
+from ..archive.strange import LexError
 from ..archive.survey import Survey
 from ..errors import BadInputError, ServerError, TaskError, WorkError
 from ..postgres import committing, loading, newer, privileges, rights, schemas, state, told, tuning, whole

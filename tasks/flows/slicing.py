@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Self
 import psycopg
 
 from ..archive.lexer import Comment, CopyData, CopyEnd, Statement, Trivia
-from ..archive.statements import qualified
 from ..archive.survey import TRAILER
+from ..archive.words import qualified
 from ..errors import ServerError, TaskError, WorkError
 from ..postgres import facts, slices
 from ..postgres.session import connect

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from .. import process
 from ..archive.codec import BROKEN, CHUNK, Adder, Reading, Sums
-from ..archive.lexer import LexError
-from ..archive.strange import strange
+from ..archive.strange import LexError, strange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

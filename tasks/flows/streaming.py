@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..archive.codec import CHUNK, GATHERED, Compression, Summing, Sums, compressor
-from ..archive.lexer import LexError, lex
+from ..archive.lexer import lex
+from ..archive.strange import LexError
 from ..archive.survey import Survey
 from ..errors import BadInputError, TaskError, WorkError
 from ..postgres import facts, locks, schemas

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..archive.lexer import LexError, lex
-from ..archive.survey import Survey
 from ..errors import BadInputError
 from ..postgres import facts, health, ills, state
 from ..postgres.session import connected, server_facts, translated
@@ -168,14 +166,7 @@ def _of_file(settings: Settings, file: str, report: Report) -> tuple[Expected, B
         proof.start()
         return Expected(path.name, comparing.of_manifest(manifest), excluded=manifest.excluded_data), proof
     dump = dumpfile.prove(settings, path, report)
-    survey = Survey()
-    try:
-        with dump.open() as source:
-            for _ in survey.watch(lex(source.chunks())):
-                report.progress("reading the dump", source.position, dump.size, "bytes")
-    except LexError as error:
-        raise BadInputError(f"{path.name} can't be read: {error}.") from None
-    return Expected(path.name, comparing.from_parts(survey.tables(), tuple(survey.sequences.values()), {})), None
+    return Expected(path.name, comparing.from_parts(dump.tables, dump.sequences, {})), None
 
 
 def _prove(settings: Settings, path: Path, manifest: Manifest) -> None:

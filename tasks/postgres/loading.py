@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .. import process
-from ..archive.statements import Action, qualified, tablespace
+from ..archive.statements import Action, tablespace
+from ..archive.words import qualified
 from ..errors import WorkError
 from . import counting, privileges
 from .wire import StatementError, Wire
