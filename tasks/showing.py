@@ -89,7 +89,7 @@ def show_restored(restored: Restored) -> None:
         f"{'; then migrated' * plan.request.migrate}"
     )
     _show_saved(restored.saved)
-    for reason, count in sorted(restored.left_out.items()):
+    for reason, count in restored.lacks:
         print_line(f"  left out ({count:,}): {reason}")
     if plan.dump.manifest is None:
         print_line("  not provable: no manifest, so only the dump's own end and row counts vouch for its content")
@@ -143,7 +143,9 @@ def _listed_row(each: Listed) -> list[str]:
         each.server,
         each.whole if each.whole in {"yes", "unknown"} else "no",
         each.rehearsed[:10],
-        each.note,
+        "; ".join(
+            [f"without the rows of {names(each.excluded)}"] * bool(each.excluded) + [each.note] * bool(each.note)
+        ),
     ]
 
 
@@ -194,8 +196,8 @@ def show_verified(verified: Verified, *, as_json: bool) -> None:
         table.add(row["name"], expected_rows, _number(row["found"]), row["mark"], marked=not row["same"])
     print_table(table)
     for line in verified.lines:
-        if line.kind != "table":
-            print_line(f"{line.kind} {line.name}: expected {line.expected}, found {line.found}")
+        if line.kind != "rows":
+            print_line(str(line))
     _show_health(verified)
     for ill in verified.ills:
         print_line(f"Wrong in itself: {ill.what}. Mend it: {ill.remedy}")
@@ -362,6 +364,10 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
         print_line(f"Made {manifest.created} of {source.get('database')} at {source.get('host')}{git}")
         if manifest.note:
             print_line(f"Note: {manifest.note}")
+        if manifest.excluded_data:
+            print_line(f"Without the rows of {names(manifest.excluded_data)}")
+        if sums := manifest.facts.get("checksums"):
+            print_line(f"With checksums of {amount(len(sums), 'table')}, which `db.verify --checksums` compares")
     outline = inspected.outline
     print_line(
         f"Fills {names(outline.schemas) or 'no schema'}; {amount(outline.relations, 'relation')}, "

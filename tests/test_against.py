@@ -37,6 +37,17 @@ def test_two_equal_databases_agree(options: tuple[str, ...], pair: tuple[Databas
     assert "app.item" in result.stdout
 
 
+def test_a_database_is_not_compared_with_itself(pair: tuple[Database, Database], project: Project) -> None:
+    """It would agree, and say nothing; by whatever name it is reached."""
+    itself = pair[0].url.replace("127.0.0.1", "localhost")
+
+    result = project.inv("db.verify", OTHER, env={"OTHER_URL": itself})
+
+    assert result.returncode == 2
+    assert "OTHER_URL leads to the same database as DATABASE_URL" in result.stderr
+    assert result.stdout == ""
+
+
 def test_what_the_other_lacks_is_said_of_the_other(pair: tuple[Database, Database], project: Project) -> None:
     """No dump is spoken of where there is none."""
     pair[0].execute("CREATE TABLE app.later (id int)")

@@ -220,6 +220,7 @@ FILES = {
     "zeros": restored(bytes(1000), "holds binary data"),
     "picture": restored(b"\x89PNG\r\n\x1a\n" + NOISE, "holds binary data"),
     "text": restored(b"hello, world\n", "ends inside a statement"),
+    "JSON": restored(b'{"name": "shop"}', "is JSON, not a dump"),
     "PDF": restored(b"%PDF-1.7\n" + NOISE, "is a PDF"),
     "ZIP": restored(b"PK\x03\x04" + NOISE, "a ZIP archive"),
     "bzip2": restored(b"BZh91AY&SY" + NOISE, "bunzip2", name="given.sql.gz"),

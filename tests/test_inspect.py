@@ -232,6 +232,21 @@ def test_people_see_all_of_it(shop: Database, project: Project) -> None:
         assert text in foreign.stdout
 
 
+def test_people_see_what_it_leaves_out_and_what_proves_it(shop: Database, project: Project) -> None:
+    """Nobody restores half of a database without having been told."""
+    project.use(shop)
+    assert project.inv("db.dump", "--exclude-data=app.item", "--checksums", "--note=small").returncode == 0
+
+    inspected, listed = project.inv("db.inspect").stdout, project.inv("db.list").stdout
+    (document,) = json.loads(project.inv("db.list", "--json").stdout)
+
+    assert "Without the rows of 'app.item'" in inspected
+    sums = json.loads(next(project.dumps.glob("*.manifest.json")).read_bytes())["facts"]["checksums"]
+    assert f"With checksums of {len(sums)} tables, " in inspected
+    assert "without the rows of 'app.item'; small" in listed
+    assert (document["excluded"], document["checksums"]) == (["app.item"], True)
+
+
 def test_programs_read_json(shop: Database, project: Project) -> None:
     """With the whole manifest, and null where there is none."""
     path = dumped(project, shop, note="ünïcödé")

@@ -218,6 +218,7 @@ def test_restore_leaves_out_transaction_timeout_when_the_server_does_not_know_it
     )
 
     assert restored.left_out["settings of timeouts and messages (the restore has its own)"] == 2
+    assert restored.lacks == []
     assert database.scalar("SELECT to_regclass('public.t') IS NOT NULL")
 
 

@@ -67,6 +67,18 @@ def test_verify_ends_in_6_when_something_differs(
     assert "differs from db_dump_" in result.stderr
 
 
+def test_verify_shows_every_difference_that_it_counts_once(restored: Database, project: Project) -> None:
+    """Another definition of a table, too, whose rows are the same; what is lost is one difference."""
+    restored.execute('ALTER TABLE public."User" ADD later int; ALTER TABLE app.item ALTER id DROP IDENTITY')
+
+    result = project.inv("db.verify")
+
+    shown = re.findall(r"^(?!Wrong)(\w+ \S+): expected", result.stdout, re.MULTILINE)
+    assert sorted(shown) == ["sequence app.item_id_seq", "table app.item", 'table public."User"']
+    assert 'table public."User": expected as in the dump, found another definition' in result.stdout
+    assert "3 differences found." in result.stdout
+
+
 def test_verify_is_no_difference_when_a_table_came_later(restored: Database, project: Project) -> None:
     """What the dump does not know is shown as such."""
     restored.execute("CREATE TABLE app.later AS SELECT 1 AS n; CREATE VIEW app.seen AS SELECT 1 AS n")

@@ -14,6 +14,7 @@ _HEADS: tuple[tuple[bytes, str], ...] = (
     (b"-----BEGIN AGE ENCRYPTED FILE-----", "encrypted with age: decrypt it first"),
     (b"-----BEGIN PGP", "encrypted with PGP: decrypt it first (gpg --decrypt)"),
     (b"Salted__", "encrypted with openssl: decrypt it first"),
+    (b"{", "JSON, not a dump: of a dump and its manifest, name the dump"),
     (b"%PDF-", "a PDF, not a dump"),
     (b"PK\x03\x04", "a ZIP archive: unpack it first"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive: unpack it first"),

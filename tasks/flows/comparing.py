@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ..archive.manifest import Manifest, SequenceValue, TableRows
 
 _SHOWN = 3
+_MISSING = "missing"
+# Kinds of objects whose content is compared as well.
+_COUNTED = frozenset({"table", "sequence"})
 _FIRST_NAME = re.compile(r'("(?:[^"]|"")+"|[^".(]+)\.')
 
 
@@ -23,7 +26,7 @@ _FIRST_NAME = re.compile(r'("(?:[^"]|"")+"|[^".(]+)\.')
 class Line:
     """One thing beside what it should be.
 
-    :ivar kind: `table`, `sequence`, `content`, `extension`, `server`, `owner`, `grants`, `settings`, or the kind of
+    :ivar kind: `rows`, `sequence`, `content`, `extension`, `server`, `owner`, `grants`, `settings`, or the kind of
         an object.
     :ivar expected: As people read it, and so `found`; `missing` where there is none.
     :ivar fatal: Whether it is a difference; else it is only told.
@@ -46,11 +49,15 @@ def compare(expected: State, found: State, *, schemas: Collection[str] = ()) -> 
         schema is told.
     :return: The lines that do not agree, the fatal ones first.
     """
-    return [
-        *_rows(expected, found),
-        *_sequences(expected, found),
-        *objects_and_content(expected, found, schemas),
+    counted = [*_rows(expected, found), *_sequences(expected, found)]
+    missing = {line.name for line in counted if line.found == _MISSING}
+    # A lost table or sequence is one difference, not two.
+    others = [
+        line
+        for line in objects_and_content(expected, found, schemas)
+        if line.kind not in _COUNTED or line.found != _MISSING or ".".join(_key(line.name)) not in missing
     ]
+    return [*counted, *others]
 
 
 def objects_and_content(expected: State, found: State, schemas: Collection[str]) -> list[Line]:
@@ -68,14 +75,14 @@ def _rows(expected: State, found: State) -> Iterator[Line]:
     for key, want in expected.rows.items():
         have = found.rows.get(key)
         if have != want:
-            yield Line("table", ".".join(key), f"{want:,} rows", "missing" if have is None else f"{have:,} rows", True)
+            yield Line("rows", ".".join(key), f"{want:,}", _MISSING if have is None else f"{have:,}", True)
 
 
 def _sequences(expected: State, found: State) -> Iterator[Line]:
     for key, want in expected.sequences.items():
         have = found.sequences.get(key)
         if have != want:
-            yield Line("sequence", ".".join(key), _value(want), "missing" if have is None else _value(have), True)
+            yield Line("sequence", ".".join(key), _value(want), _MISSING if have is None else _value(have), True)
 
 
 def _value(value: tuple[int, bool]) -> str:
@@ -98,7 +105,7 @@ def _objects(expected: State, found: State, schemas: Collection[str]) -> Iterato
             if (schema := schema_of(each.name)) and schema in filled:
                 extra.setdefault(each.kind, []).append(each.name)
         else:
-            what = "missing" if each.what == "missing" else "another definition"
+            what = _MISSING if each.what == "missing" else "another definition"
             yield Line(each.kind, each.name, "as in the dump", what, True)
     for kind, names in extra.items():
         yield Line(kind, _some(names), "nothing", "what is not in the dump", False)
@@ -124,20 +131,24 @@ def schemas_of(state: State) -> set[str]:
 
 def schemas_in(state: State) -> set[str]:
     """Name the schemas that a state has, whether anything lies in them or not."""
-    return {qualified(name.encode("utf-8", "surrogateescape"))[1] for name in state.objects.get("schema", {})}
+    return {_key(name)[1] for name in state.objects.get("schema", {})}
 
 
 def schema_of(identity: str) -> str:
     """Tell the schema of an object by its identity as SQL writes it; empty where it has none."""
     found = _FIRST_NAME.match(identity)
-    return qualified(found[1].encode("utf-8", "surrogateescape"))[1] if found else ""
+    return _key(found[1])[1] if found else ""
+
+
+def _key(identity: str) -> tuple[str, str]:
+    return qualified(identity.encode("utf-8", "surrogateescape"))
 
 
 def _extensions(expected: State, found: State) -> Iterator[Line]:
     for name, version in expected.extensions.items():
         have = found.extensions.get(name)
         if have != version:
-            yield Line("extension", name, version, have or "missing", False)
+            yield Line("extension", name, version, have or _MISSING, False)
 
 
 def of_manifest(manifest: Manifest) -> State:

@@ -28,6 +28,7 @@ class Listed:
     :ivar whole: `yes` (size as in the manifest), `unknown` (no manifest, or another form of the file than
         it describes: reading it will tell), or why it is not.
     :ivar rehearsed: When it was last rehearsed, by its manifest; empty if never.
+    :ivar excluded: Tables whose rows it leaves out, by its manifest; `checksums` whether it has those of the others.
     :ivar safety: Whether it is a safety dump, which is never the newest.
     """
 
@@ -39,6 +40,8 @@ class Listed:
     note: str
     whole: str
     rehearsed: str = ""
+    excluded: tuple[str, ...] = ()
+    checksums: bool = False
     safety: bool = False
 
     @property
@@ -82,4 +85,6 @@ def _listed(path: Path) -> Listed:
         manifest.note,
         doubt or ("yes" if manifest.file_name == path.name else "unknown"),
         str(manifest.extra.get("rehearsed", "")),
+        manifest.excluded_data,
+        bool(manifest.facts.get("checksums")),
     )

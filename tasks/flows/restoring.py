@@ -115,6 +115,11 @@ class Restored:
     left_out: Counter[str] = field(default_factory=Counter)
     saved: Dumped | None = None
 
+    @property
+    def lacks(self) -> list[tuple[str, int]]:
+        """What a person should know of that; every dump has settings that a restore has its own in place of."""
+        return [(reason, count) for reason, count in sorted(self.left_out.items()) if reason != loading.OWN_SETTINGS]
+
 
 def plan(settings: Settings, request: Request, report: Report, *, target: Target | None = None) -> Plan:
     """Look at everything that a restore needs, and touch nothing.

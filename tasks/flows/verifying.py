@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BadInputError
 from ..postgres import facts, health, ills, state
-from ..postgres.session import connected, server_facts, translated
+from ..postgres.session import connected, one, server_facts, translated
 from . import comparing, dumpfile, records
 from .beside import Beside
 from .report import Silence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..archive.manifest import Manifest
     from ..postgres.health import Health
     from ..postgres.ills import Ill
-    from ..postgres.session import ServerFacts
+    from ..postgres.session import Connection, ServerFacts
     from ..postgres.state import Key, State
     from ..postgres.target import Target
     from ..settings import Settings
@@ -96,7 +96,7 @@ def verify(settings: Settings, request: Request, report: Report) -> Verified:
         translated("Reading the database failed", target),
     ):
         server = server_facts(connection)
-        expected, proof = _expected(settings, request, target, server, report)
+        expected, proof = _expected(settings, request, connection, target, server, report)
         summed: Collection[Key] = ()
         if request.checksums and expected is not None:
             summed = expected.state.checksums
@@ -119,17 +119,26 @@ def verify(settings: Settings, request: Request, report: Report) -> Verified:
 
 
 def _expected(
-    settings: Settings, request: Request, target: Target, server: ServerFacts, report: Report
+    settings: Settings, request: Request, connection: Connection, target: Target, server: ServerFacts, report: Report
 ) -> tuple[Expected | None, Beside[None] | None]:
     """Tell what is expected, and what proves it meanwhile."""
     if request.file and request.against:
         raise BadInputError("--file and --against-url-env do not go together. Nothing was compared.")
     if request.against:
-        return _of_database(settings, request, report), None
+        return _of_database(settings, request, _running(connection), report), None
     return _of_file(settings, request.file, report) if request.file else (_of_record(settings, target, server), None)
 
 
-def _of_database(settings: Settings, request: Request, report: Report) -> Expected:
+def _running(connection: Connection) -> tuple[Any, ...]:
+    """Tell one database from all others, also from the same one on a standby."""
+    return one(connection, "SELECT current_database(), pg_catalog.pg_postmaster_start_time()::text")
+
+
+def _of_database(settings: Settings, request: Request, here: tuple[Any, ...], report: Report) -> Expected:
+    """Read another database.
+
+    :param here: Which one it may not be.
+    """
     other = settings.target(request.against)
     report.progress(f"reading {other.label}", 0, 0, "")
     with (
@@ -137,6 +146,11 @@ def _of_database(settings: Settings, request: Request, report: Report) -> Expect
         translated(f"Reading {other.label} failed", other),
         state.snapshot(connection),
     ):
+        if _running(connection) == here:
+            raise BadInputError(
+                f"{request.against} leads to the same database as {settings.url_env}: {other.label}. Nothing was "
+                f"compared."
+            )
         summed = [table.key for table in facts.tables(connection)] if request.checksums else []
         found = state.read(connection, summed=summed)
     return Expected(other.label, found, kind="the other")

@@ -28,6 +28,8 @@ OUR_SETTINGS = frozenset(
     {"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"}
     | {"idle_session_timeout", "client_min_messages"}
 )
+# Why they are left out, of every dump.
+OWN_SETTINGS = "settings of timeouts and messages (the restore has its own)"
 _DATA_VERBS = frozenset({"COPY", "INSERT", "SETVAL", "LARGE OBJECT", "SET", "RESET", "SELECT", "TRANSACTION"})
 # A COPY from or to the server itself may speak the protocol's other half; these are never queued.
 _ALONE = frozenset({"COPY", ""})
@@ -219,7 +221,7 @@ class Loader:
         if _kind_without_schema(text) == "subscription":
             return "subscriptions (those that are here stay, and a copy would follow the same slot)"
         if verb == "SET" and name in OUR_SETTINGS:
-            return "settings of timeouts and messages (the restore has its own)"
+            return OWN_SETTINGS
         if verb == "SET" and "." not in name and name not in self.rules.parameters | _SET_WORDS:
             return f"SET {name}, which this server does not know"
         if verb == "SET" and name == _TABLESPACE and (space := tablespace(text)) not in self.rules.tablespaces | {""}:
