@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import IO, Any, Final, Self
 
 import psycopg
 from psycopg import sql
@@ -255,6 +255,7 @@ class Project:
         env: Mapping[str, str | None] | None = None,
         umask: int = -1,
         stdin: str | None = None,
+        stdout: int | IO[str] = subprocess.PIPE,
         timeout: float = 120,
         cwd: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
@@ -263,6 +264,7 @@ class Project:
         :param env: Variables on top of the project's; None takes one away.
         :param umask: The child's, where it is not to be ours.
         :param stdin: What it reads; nothing by default, and no terminal.
+        :param stdout: Where its standard output goes, where the test is not to have it.
         """
         return subprocess.run(
             self._argv(args),
@@ -270,7 +272,8 @@ class Project:
             env=self._environment(env),
             umask=umask,
             input=stdin or "",
-            capture_output=True,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
             text=True,
             timeout=timeout,
             check=False,

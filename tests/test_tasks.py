@@ -163,21 +163,13 @@ def test_no_traceback_when_the_reader_has_gone(arguments: list[str], project: Pr
     project.env["DATABASE_URL"] = "postgresql://u@h/d?" + "&".join(f"unknown{i}=1" for i in range(200))
     reading, writing = os.pipe()
     os.close(reading)
-
-    with subprocess.Popen(
-        project._argv(arguments),
-        cwd=project.root,
-        env=project._environment(None),
-        stdout=writing,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as running:
+    try:
+        done = project.inv(*arguments, stdout=writing)
+    finally:
         os.close(writing)
-        assert running.stderr is not None
-        said = running.stderr.read()
 
-    assert said == ""
-    assert running.returncode in {1, 141}
+    assert done.stderr == ""
+    assert done.returncode in {1, 141}
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
@@ -191,15 +183,7 @@ def test_a_sentence_says_that_the_result_cannot_be_written(
     assert project.inv("db.restore", "--clean", "--yes", "--no-backup").returncode == 0
 
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            project._argv(arguments),
-            cwd=project.root,
-            env=project._environment(None),
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
+        done = project.inv(*arguments, stdout=full)
 
     assert done.returncode == 8
     assert "Standard output can't be written (No space left on device)" in done.stderr

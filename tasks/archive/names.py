@@ -43,6 +43,14 @@ def time_of(name: str, prefix: str = DUMP) -> datetime | None:
         return None
 
 
+def instant(text: str) -> datetime | None:
+    """Read a time that stands in a manifest or a record; None where somebody has edited it."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
 def stem(path: Path) -> str:
     """Take `.sql`, `.sql.gz` or `.sql.zst` off a dump's name; other suffixes stay."""
     compression = Compression.of_name(path.name)

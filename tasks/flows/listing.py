@@ -73,12 +73,9 @@ def _listed(path: Path) -> Listed:
     )
     if manifest is None:
         return Listed(path, when, status.st_size, None, "", "", doubt or "unknown")
-    # In a manifest that somebody edited may stand anything.
-    with contextlib.suppress(ValueError, OverflowError):
-        when = datetime.fromisoformat(manifest.created).astimezone(UTC)
     return Listed(
         path,
-        when,
+        names.instant(manifest.created) or when,
         status.st_size,
         manifest.rows,
         str(manifest.source.get("server_version", "")),

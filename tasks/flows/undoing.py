@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..archive import names
 from ..errors import BadInputError, GuardError
 from ..postgres.session import connected, server_facts, translated
 from . import guard, records, restoring, saving
@@ -44,20 +44,14 @@ def _plan(settings: Settings, request: restoring.Request, report: Report) -> res
             f"touched; name one host in it."
         )
     record = records.read(records.place(settings.dumps, plan.target, plan.server))
-    if record is not None and record.saved == "" and _time(record.restored) > _time(manifest.created):
+    saved = names.instant(manifest.created)
+    restored = names.instant(record.restored) if record is not None and record.saved == "" else None
+    if record is not None and restored is not None and (saved is None or restored > saved):
         report.warn(
             f"The last restore, of {Path(record.file).name} at {record.restored}, made no safety dump. What it "
             f"replaced can't be brought back, and this goes back behind it: to what was there {manifest.note}."
         )
     return plan
-
-
-def _time(text: str) -> datetime:
-    try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError):
-        # Somebody has edited it.
-        return datetime.min.replace(tzinfo=UTC)
 
 
 def bring_back(settings: Settings, path: Path, report: Report) -> None:
