@@ -111,7 +111,8 @@ def reset_warning(plan: ResetPlan) -> list[str]:
 def _saves(saves: bool, kept: int) -> list[str]:
     if not saves:
         return []
-    return [f"  First all of it is dumped, for `inv db.undo` ({kept} safety dumps are kept; --no-backup makes none)."]
+    many = f"{amount(kept, 'safety dump')} {'is' if kept == 1 else 'are'} kept"
+    return [f"  First all of it is dumped, for `inv db.undo` ({many}; --no-backup makes none)."]
 
 
 def _goes(emptied: Sequence[str], stays: Sequence[str], goes: Content, *, whole: bool = False) -> list[str]:

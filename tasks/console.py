@@ -13,12 +13,12 @@ import textwrap
 import time
 import unicodedata
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from . import process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from rich.console import Console
     from rich.progress import Progress, TaskID
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 # Without a terminal a line of progress is a line of a log.
 LOG_SECONDS = 10.0
 SCREEN_SECONDS = 0.1
+# A file or a pipe has no width: lines are as long as they are.
+_ANY_WIDTH = 100_000
 _SHOWN_NAMES = 8
 # Below this many columns a terminal breaks lines itself.
 _NARROW = 30
@@ -42,7 +44,7 @@ class Plain:
 
     is_terminal = False
     is_interactive = False
-    width = sys.maxsize
+    width = _ANY_WIDTH
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -55,14 +57,22 @@ class Plain:
 
 def open_console(*, stderr: bool) -> Console | Plain:
     """Open what people see, as it is at this moment: a terminal, a file or a pipe."""
-    stream = sys.stderr if stderr else sys.stdout
+    stream, environ = sys.stderr if stderr else sys.stdout, process.environment()
     _forgive(stream)
-    if not stream.isatty() and not process.environment().get("FORCE_COLOR"):
+    if not stream.isatty() and environ.get("FORCE_COLOR", "0") in {"", "0"}:
         return Plain(stream)
     from rich.console import Console
 
+    class Screen(Console):
+        def on_broken_pipe(self) -> None:
+            """Hand it on, as a pipe without colours does."""
+            raise  # noqa: PLE0704 - rich calls it where it has caught the error
+
     # No markup and no highlighting: names of files and tables are shown as they are.
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    screen = Screen(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    if not stream.isatty() and "COLUMNS" not in environ:
+        screen.width = _ANY_WIDTH
+    return screen
 
 
 def _forgive(stream: Any) -> None:
@@ -150,7 +160,7 @@ class Reporter:
             if now < self._lines_from:
                 return
             self._next = now + LOG_SECONDS
-            self._console.print(safe(f"  {what}{_share(done, total, unit, now - self._began)}"))
+            self._console.print(safe(f"  {_one_line(what)}{_share(done, total, unit, now - self._began)}"))
             return
         self._next = now + SCREEN_SECONDS
         if self._bar is None:
@@ -158,7 +168,7 @@ class Reporter:
         self._progress.start()
         self._progress.update(
             self._bar,
-            description=safe(what),
+            description=safe(_one_line(what)),
             completed=min(done, total) if total else done,
             total=total or None,
             amount=_share(done, total, unit, now - self._began).removeprefix(": "),
@@ -239,8 +249,20 @@ def size(count: float) -> str:
 
 def print_line(text: str) -> None:
     """Print one line of a result."""
+    print_lines([(text, None, 2)])
+
+
+def print_lines(lines: Iterable[tuple[str, str | None, int]]) -> None:
+    """Print lines of a result, each with its style and what its continuation is indented by."""
+    console = open_console(stderr=False)
     with process.written():
-        say(open_console(stderr=False), text)
+        for text, style, indent in lines:
+            say(console, _one_line(text), style, indent=indent)
+
+
+def _one_line(text: str) -> str:
+    """Keep a name that holds the end of a line from ending ours."""
+    return text.replace("\n", "\\n")
 
 
 def safe(text: str) -> str:
@@ -261,12 +283,10 @@ class Table:
     """Rows of cells, below names of columns.
 
     :ivar right: The columns of numbers.
-    :ivar fixed: A column that is never broken: what is to be typed or copied stays in one piece.
     """
 
     columns: tuple[str, ...]
     right: Sequence[str] = ()
-    fixed: str = ""
     rows: list[tuple[str, ...]] = field(default_factory=list)
     marked: set[int] = field(default_factory=set)
 
@@ -277,50 +297,51 @@ class Table:
         """
         if marked:
             self.marked.add(len(self.rows))
-        self.rows.append(tuple(safe(cell).replace("\n", "\\n") for cell in cells))
+        self.rows.append(tuple(safe(_one_line(cell)) for cell in cells))
 
 
 def print_table(table: Table) -> None:
-    """Print a table; of an empty one not even its head."""
+    """Print a table, or what stands in its rows where it is wider than the terminal; of an empty one nothing."""
     if not table.rows:
         return
     console = open_console(stderr=False)
+    lines = list(_beside_each_other(table))
+    if max(_cells(line) for line, _ in lines) > console.width:
+        print_lines((line, style, 4) for line, style in _below_each_other(table))
+        return
     with process.written():
-        if isinstance(console, Plain):
-            console.print("\n".join(_plain(table)))
-        else:
-            console.print(_rich(table), soft_wrap=False)
+        for line, style in ("", None), *lines, ("", None):
+            console.print(line, style=style)
 
 
-def _rich(table: Table) -> Any:
-    """Make it a table that is as wide as the terminal, and breaks what is too long for it."""
-    from rich.box import SIMPLE
-    from rich.table import Table as RichTable
-
-    made = RichTable(box=SIMPLE, pad_edge=False)
-    for column in table.columns:
-        justify: Literal["left", "right"] = "right" if column in table.right else "left"
-        made.add_column(column, justify=justify, overflow="fold", no_wrap=column == table.fixed)
-    for number, row in enumerate(table.rows):
-        made.add_row(*row, style="bold red" if number in table.marked else None)
-    return made
-
-
-def _plain(table: Table) -> Iterator[str]:
+def _beside_each_other(table: Table) -> Iterator[tuple[str, str | None]]:
     """Write it as lines that are as wide as they need."""
-    rows = [table.columns, *table.rows]
-    widths = [max(map(_cells, column)) for column in zip(*rows, strict=True)]
-    yield ""
-    for number, row in enumerate(rows):
-        padding = [" " * (width - _cells(cell)) for width, cell in zip(widths, row, strict=True)]
-        cells = [
-            pad + cell if column in table.right else cell + pad
-            for column, pad, cell in zip(table.columns, padding, row, strict=True)
-        ]
-        yield " " + "   ".join(cells).rstrip()
-        if not number:
-            yield " " + "-" * (sum(widths) + 3 * (len(widths) - 1))
-    yield ""
+    widths = [max(map(_cells, column)) for column in zip(table.columns, *table.rows, strict=True)]
+    yield _row(table, table.columns, widths), "bold"
+    yield " " + "-" * (sum(widths) + 3 * (len(widths) - 1)), None
+    for number, row in enumerate(table.rows):
+        yield _row(table, row, widths), _style(table, number)
+
+
+def _row(table: Table, cells: tuple[str, ...], widths: Sequence[int]) -> str:
+    padding = [" " * (width - _cells(cell)) for width, cell in zip(widths, cells, strict=True)]
+    padded = [
+        pad + cell if column in table.right else cell + pad
+        for column, pad, cell in zip(table.columns, padding, cells, strict=True)
+    ]
+    return " " + "   ".join(padded).rstrip()
+
+
+def _below_each_other(table: Table) -> Iterator[tuple[str, str | None]]:
+    """Write a row as its first cell, and below it the others, each behind the name of its column."""
+    for number, (first, *others) in enumerate(table.rows):
+        named = [f"{column} {cell}".strip() for column, cell in zip(table.columns[1:], others, strict=True) if cell]
+        yield first, _style(table, number)
+        yield "  " + ", ".join(named), _style(table, number)
+
+
+def _style(table: Table, number: int) -> str | None:
+    return "bold red" if number in table.marked else None
 
 
 def _cells(text: str) -> int:

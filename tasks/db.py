@@ -40,7 +40,7 @@ class RepeatableTask(Task):  # type: ignore[type-arg]
         # What is loaded goes with the process: to look for garbage in it when all ends takes some 70 ms.
         atexit.register(gc.freeze)
         try:
-            with process.detached_stdout(), process.interruptible():
+            with process.standard_streams(), process.interruptible():
                 return super().__call__(*args, **kwargs)
         except process.Interruption as interruption:
             raise InterruptedBySignalError(

@@ -121,16 +121,16 @@ def undivided() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def detached_stdout() -> Iterator[None]:
-    """End quietly when the reader of our output has gone (`inv db.list | head`); in a sentence when its disk is full.
+def standard_streams() -> Iterator[None]:
+    """Make do with streams that are closed, full, or whose reader has gone.
 
-    Results are shown once all is done.
+    Standard input and output, and standard error, which are closed (`>&-`) are /dev/null instead: else a file of ours
+    would get the number, and what a program of ours writes there. What can't be written to standard error is lost,
+    and nothing else: the work goes on. A result that nobody reads (`inv db.list | head`) ends us quietly.
 
-    :raises UnshownError: Standard output can't be written.
+    :raises UnshownError: Standard output can't be written, as its disk is full.
     """
-    if sys.stdout is None:
-        # Closed by the shell (`>&-`): nobody wants to read it.
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - for as long as we run
+    _fill_in()
     try:
         yield
         with written():
@@ -141,6 +141,31 @@ def detached_stdout() -> Iterator[None]:
     except UnshownError:
         _drop_stdout()
         raise
+
+
+def _fill_in() -> None:
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # It gets the lowest number that is free, which is this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as we run
+    if sys.stderr is None or sys.stderr is sys.__stderr__:
+        encoding = sys.stderr.encoding if sys.stderr else "utf-8"
+        lossy = io.BufferedWriter(_Lossy(2, "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(lossy, encoding, errors="backslashreplace", line_buffering=True)
+
+
+class _Lossy(io.FileIO):
+    """A file in which what can't be written is lost."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
 
 
 def _drop_stdout() -> None:

@@ -11,11 +11,10 @@ from .console import (
     amount,
     filling,
     names,
-    open_console,
     print_json,
     print_line,
+    print_lines,
     print_table,
-    say,
     size,
 )
 
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
     from .flows.restoring import Restored
     from .flows.verifying import Verified
     from .settings import Output, Settings
-
-# Below this many columns a note gets lines of its own.
-_LEAST_NOTE = 12
 
 
 def show_url(settings: Settings) -> None:
@@ -119,16 +115,10 @@ def show_listing(listed: Sequence[Listed], *, as_json: bool) -> None:
         print_line("No dumps yet. `inv db.dump` makes one.")
         return
     columns = ("dump", "when (UTC)", "size", "rows", "server", "whole", "rehearsed", "note")
-    rows = [_listed_row(each) for each in listed]
-    widths = [max(map(len, column)) + 3 for column in zip(columns, *rows, strict=True)]
-    # The note alone may be broken.
-    if open_console(stderr=False).width < sum(widths[:-1]) + _LEAST_NOTE:
-        _show_below_each_other(rows)
-    else:
-        table = Table(columns, right=("size", "rows"), fixed="dump")
-        for row in rows:
-            table.add(*row)
-        print_table(table)
+    table = Table(columns, right=("size", "rows"))
+    for each in listed:
+        table.add(*_listed_row(each))
+    print_table(table)
     for each in listed:
         if each.whole not in {"yes", "unknown"}:
             print_line(f"{each.path.name} is not whole: {each.whole}")
@@ -147,23 +137,6 @@ def _listed_row(each: Listed) -> list[str]:
             [f"without the rows of {names(each.excluded)}"] * bool(each.excluded) + [each.note] * bool(each.note)
         ),
     ]
-
-
-def _show_below_each_other(rows: Sequence[Sequence[str]]) -> None:
-    """Show the dumps where a table of them has no room: a few lines for each."""
-    for name, when, large, count, server, whole, rehearsed, note in rows:
-        known = [
-            f"{when} UTC",
-            large,
-            count and f"{count} rows",
-            server and f"PostgreSQL {server}",
-            f"whole: {whole}",
-            rehearsed and f"rehearsed {rehearsed}",
-        ]
-        print_line(name)
-        print_line("  " + ", ".join(filter(None, known)))
-        if note:
-            print_line(f"  {note}")
 
 
 def _listed_document(each: Listed) -> dict[str, Any]:
@@ -190,43 +163,26 @@ def show_verified(verified: Verified, *, as_json: bool) -> None:
         since = f", migrated {_utc(expected.migrated)}" if expected.migrated else ""
         when = f", restored {_utc(expected.restored)}{since}" if expected.restored else ""
         print_line(f"{verified.target.label} beside {expected.source}{when}")
-    table = Table(("table", "expected", "found", ""), right=("expected", "found"), fixed="table")
-    for row in _tables(verified):
-        expected_rows = _number(row["expected"], "-")
-        table.add(row["name"], expected_rows, _number(row["found"]), row["mark"], marked=not row["same"])
+    table = Table(("table", "expected", "found", ""), right=("expected", "found"))
+    for row in verified.tables:
+        table.add(row.name, _number(row.expected, "-"), _number(row.found), row.mark, marked=not row.same)
     print_table(table)
     for line in verified.lines:
         if line.kind != "rows":
-            print_line(str(line))
+            print_line(f"{line}" if line.fatal else f"Only told: {line}")
     _show_health(verified)
     for ill in verified.ills:
         print_line(f"Wrong in itself: {ill.what}. Mend it: {ill.remedy}")
     if expected is not None:
         count = len(verified.differences)
-        # A dump without a manifest says nothing that objects could be compared with.
-        agrees = "Everything agrees." if expected.state.objects else "Rows and sequences agree; no manifest tells more."
-        print_line(agrees if not count else f"{amount(count, 'difference')} found.")
-
-
-def _tables(verified: Verified) -> list[dict[str, Any]]:
-    """Every table beside what it should be, as rows to show."""
-    expected, found = verified.expected, verified.found.rows
-    wanted = expected.state.rows if expected else {}
-    dumped = (expected.dumped if expected else None) or {}
-    rows = []
-    for key in sorted(wanted.keys() | found.keys()):
-        want, have = wanted.get(key), found.get(key)
-        same = want is None or want == have
-        if not same:
-            mark = "differs"
-        elif expected is None:
-            mark = ""
-        elif want is None:
-            mark = "rows left out" if ".".join(key) in expected.excluded else f"not in {expected.kind}"
+        told = len(verified.lines) - count
+        if count:
+            print_line(f"{amount(count, 'difference')} found.")
+        elif not expected.state.objects:
+            # A dump without a manifest says nothing that objects could be compared with.
+            print_line("Rows and sequences agree; no manifest tells more.")
         else:
-            mark = f"{dumped[key]:,} in the dump" if dumped.get(key, want) != want else "same"
-        rows.append({"name": ".".join(key), "expected": want, "found": have, "same": same, "mark": mark})
-    return rows
+            print_line(f"No difference; {amount(told, 'line')} above only told." if told else "Everything agrees.")
 
 
 def _number(value: int | None, absent: str = "missing") -> str:
@@ -245,7 +201,7 @@ def _show_health(verified: Verified) -> None:
         print_line("No migration history (_prisma_migrations) here.")
         return
     undone = ["rolled back"] if any(each.rolled_back for each in health.migrations) else []
-    table = Table(("migration", "state", "finished", *undone), fixed="migration")
+    table = Table(("migration", "state", "finished", *undone))
     for each in health.migrations:
         table.add(each.name, each.state, _time(each.finished), *[_time(each.rolled_back)] * len(undone))
     print_table(table)
@@ -269,7 +225,10 @@ def verified_document(verified: Verified) -> dict[str, Any]:
         "restored": expected.restored if expected else None,
         "migrated": expected.migrated if expected else None,
         "same": None if expected is None else not verified.differences,
-        "tables": [{key: row[key] for key in ("name", "expected", "found", "same")} for row in _tables(verified)],
+        "tables": [
+            {"name": row.name, "expected": row.expected, "found": row.found, "same": row.same}
+            for row in verified.tables
+        ],
         "differences": [asdict(line) for line in verified.differences],
         "told": [asdict(line) for line in verified.lines if not line.fatal],
         "wrong": [asdict(ill) for ill in verified.ills],
@@ -300,13 +259,14 @@ def show_examined(examined: Examined, *, as_json: bool) -> None:
         checks = [asdict(check) for check in examined.checks]
         print_json({"database": examined.label or None, "healthy": not examined.wrong, "checks": checks})
         return
-    console = open_console(stderr=False)
     width = max(len(check.name) for check in examined.checks)
+    lines: list[tuple[str, str | None, int]] = []
     for check in examined.checks:
         sign, style = _STATES[check.state]
-        say(console, f"{sign} {check.name:{width}}  {check.what}", style, indent=width + 4)
+        lines.append((f"{sign} {check.name:{width}}  {check.what}", style, width + 4))
         if check.remedy:
-            say(console, f"  {'':{width}}  → {check.remedy}")
+            lines.append((f"  {'':{width}}  → {check.remedy}", None, 2))
+    print_lines(lines)
 
 
 def show_histories(histories: Histories, *, as_json: bool) -> None:
@@ -319,7 +279,7 @@ def show_histories(histories: Histories, *, as_json: bool) -> None:
         print_line(f"There are no migrations, neither in {histories.application.folder} nor in the database.")
     else:
         places = ["database", *(["dump"] if dump is not None else [])]
-        table = Table(("migration", "on disk", *places), fixed="migration")
+        table = Table(("migration", "on disk", *places))
         for each in histories.compared:
             states = [state or "" for state in each.states[: len(places)]]
             table.add(each.name, "yes" if each.disk else "no", *states)
@@ -375,12 +335,13 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
     )
     table = Table(("table", "rows"), right=("rows",))
     for each in inspected.tables:
-        table.add(f"{each.schema}.{each.name}", f"{each.rows:,}")
+        table.add(each.label, f"{each.rows:,}")
     print_table(table)
     if inspected.history is None:
-        print_line("No migration history (_prisma_migrations) in it.")
+        unread = "It writes its migration history as INSERT statements, which are not read."
+        print_line(unread if inspected.unread else "No migration history (_prisma_migrations) in it.")
         return
     table = Table(("migration", "state", "finished"))
     for past in inspected.history:
-        table.add(past.name, past.state, past.finished[:19])
+        table.add(past.name, past.state, _time(past.when) or past.finished)
     print_table(table)

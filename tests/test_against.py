@@ -37,11 +37,12 @@ def test_two_equal_databases_agree(options: tuple[str, ...], pair: tuple[Databas
     assert "app.item" in result.stdout
 
 
-def test_a_database_is_not_compared_with_itself(pair: tuple[Database, Database], project: Project) -> None:
+@pytest.mark.parametrize("option", ["", "?options=-c%20TimeZone%3DAsia/Tokyo%20-c%20DateStyle%3DGerman"])
+def test_a_database_is_not_compared_with_itself(option: str, pair: tuple[Database, Database], project: Project) -> None:
     """It would agree, and say nothing; by whatever name it is reached."""
     itself = pair[0].url.replace("127.0.0.1", "localhost")
 
-    result = project.inv("db.verify", OTHER, env={"OTHER_URL": itself})
+    result = project.inv("db.verify", OTHER, env={"OTHER_URL": itself + option})
 
     assert result.returncode == 2
     assert "OTHER_URL leads to the same database as DATABASE_URL" in result.stderr
@@ -57,6 +58,41 @@ def test_what_the_other_lacks_is_said_of_the_other(pair: tuple[Database, Databas
     assert result.returncode == 6
     assert re.search(r"app\.later +- +0 +not in the other", result.stdout)
     assert "the dump" not in result.stdout
+    tables = json.loads(project.inv("db.verify", OTHER, "--json").stdout)["tables"]
+    assert {"name": "app.later", "expected": None, "found": 0, "same": False} in tables
+
+
+def test_what_differs_is_said_of_the_other(pair: tuple[Database, Database], project: Project) -> None:
+    """A definition is another one than there, and an extension is told whichever of the two has it."""
+    pair[0].execute('ALTER TABLE public."User" ADD later int; CREATE EXTENSION citext')
+    pair[1].execute("CREATE EXTENSION hstore")
+
+    result = project.inv("db.verify", OTHER)
+
+    assert result.returncode == 6
+    assert 'table public."User": expected as in the other, found another definition' in result.stdout
+    assert re.search(r"public\.User +120 +120 +another definition", result.stdout)
+    assert re.search(r"Only told: extension citext: expected nothing, found \d", result.stdout)
+    assert re.search(r"Only told: extension hstore: expected \S+, found missing", result.stdout)
+    assert "the dump" not in result.stdout
+
+
+def test_a_role_that_may_not_ask_when_the_server_started_compares(
+    pair: tuple[Database, Database], project: Project
+) -> None:
+    """Then nobody knows whether both are one."""
+    for each in pair:
+        each.execute(
+            "REVOKE EXECUTE ON FUNCTION pg_postmaster_start_time() FROM PUBLIC;"
+            f"DROP SCHEMA public, app CASCADE; CREATE SCHEMA app AUTHORIZATION {OWNER}; SET ROLE {OWNER};"
+            "CREATE TABLE app.item AS SELECT 1 AS i"
+        )
+    project.env |= {"DATABASE_URL": pair[0].url_as(OWNER), "OTHER_URL": pair[1].url_as(OWNER)}
+
+    result = project.inv("db.verify", OTHER)
+
+    assert result.returncode == 0, result.stderr
+    assert "Everything agrees." in result.stdout
 
 
 DIFFERENT = {
@@ -113,8 +149,8 @@ def test_a_changed_value_is_seen_with_checksums_alone(pair: tuple[Database, Data
     summed = project.inv("db.verify", OTHER, "--checksums")
 
     assert [without.returncode, summed.returncode] == [0, 6]
-    assert "content app.item: expected checksum" in summed.stdout
-    assert "public.User: expected checksum" not in summed.stdout
+    assert "content app.item: expected as in the other, found other values" in summed.stdout
+    assert summed.stdout.count("found other values") == 1
 
 
 @pytest.mark.usefixtures("pair")

@@ -95,7 +95,7 @@ CASES: dict[str, tuple[list[str], str, str, list[str]]] = {
     ),
     "serial": (
         ["CREATE TABLE t (id serial PRIMARY KEY)", "INSERT INTO t SELECT i FROM generate_series(1, 7) i"],
-        'sequence "public"."t_id_seq" stands at 1, behind t.id, whose largest value is 7',
+        'sequence "public"."t_id_seq" stands at 1, behind public.t.id, whose largest value is 7',
         """SELECT setval('"public"."t_id_seq"', 7);""",
         [],
     ),
@@ -105,7 +105,7 @@ CASES: dict[str, tuple[list[str], str, str, list[str]]] = {
             "INSERT INTO t SELECT i FROM generate_series(1, 7) i",
             "SELECT setval('t_id_seq', 7, false)",
         ],
-        "stands at 7, behind t.id",
+        "stands at 7, behind public.t.id",
         """SELECT setval('"public"."t_id_seq"', 7);""",
         [],
     ),
@@ -114,7 +114,7 @@ CASES: dict[str, tuple[list[str], str, str, list[str]]] = {
             'CREATE TABLE "Odd" ("Id" bigint GENERATED ALWAYS AS IDENTITY)',
             'INSERT INTO "Odd" OVERRIDING SYSTEM VALUE VALUES (9007199254740993)',
         ],
-        "behind Odd.Id, whose largest value is 9007199254740993",
+        "behind public.Odd.Id, whose largest value is 9007199254740993",
         """SELECT setval('"public"."Odd_Id_seq"', 9007199254740993);""",
         [],
     ),
@@ -124,7 +124,7 @@ CASES: dict[str, tuple[list[str], str, str, list[str]]] = {
             """CREATE TABLE t (id int DEFAULT nextval('"it''s ""s"" \\"'))""",
             "INSERT INTO t VALUES (5)",
         ],
-        """stands at 1, behind t.id""",
+        """stands at 1, behind public.t.id""",
         "setval",
         [],
     ),
@@ -136,7 +136,7 @@ CASES: dict[str, tuple[list[str], str, str, list[str]]] = {
             "INSERT INTO a VALUES (900)",
             "INSERT INTO b VALUES (40)",
         ],
-        "behind a.id, whose largest value is 900",
+        "behind public.a.id, whose largest value is 900",
         'SELECT setval(\'"public"."shared"\', 900);',
         [],
     ),
@@ -303,7 +303,7 @@ def test_verify_shows_ills_and_ends_in_0(database: Database, project: Project) -
 
     assert shown.returncode == 0, shown.stderr
     assert (
-        'Wrong in itself: sequence "public"."t_id_seq" stands at 1, behind t.id, whose largest value is 7. '
+        'Wrong in itself: sequence "public"."t_id_seq" stands at 1, behind public.t.id, whose largest value is 7. '
         'Mend it: SELECT setval(\'"public"."t_id_seq"\', 7);'
     ) in shown.stdout
     (wrong_in_itself,) = document["wrong"]

@@ -336,8 +336,8 @@ def test_signal_ends_what_the_block_had_started() -> None:
 def test_output_that_nobody_reads_any_more_ends_quietly() -> None:
     """No traceback when the reader of a pipe has gone, and the status that a shell expects."""
     script = (
-        "from tasks.process import detached_stdout\n"
-        "with detached_stdout():\n"
+        "from tasks.process import standard_streams\n"
+        "with standard_streams():\n"
         "    for i in range(100000): print('a line of some length', i)\n"
     )
     with subprocess.Popen(

@@ -99,11 +99,12 @@ def test_dumps_are_listed_one_below_the_other_when_the_terminal_is_narrow(databa
 
     code, said = at_a_terminal(project, "db.list", columns=80)
 
-    name, facts, note = said.splitlines()
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", said)
+    name, *facts = plain.splitlines()
     assert code == 0
     assert name.startswith("db_dump_")
-    assert facts.endswith("0 rows, PostgreSQL 17.11, whole: yes")
-    assert note == "  before the billing migration"
+    assert ", rows 0, server 17.11, whole yes, note before the billing migration" in " ".join(map(str.strip, facts))
+    assert all(len(line) <= 80 for line in plain.splitlines())
 
 
 def test_warning_is_broken_between_words_when_the_terminal_is_narrow(database: Database, project: Project) -> None:
@@ -237,3 +238,41 @@ def test_empty_table_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
     console.print_table(console.Table(("table", "rows")))
 
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_numbers_stay_where_a_long_name_leaves_no_room(columns: int, database: Database, project: Project) -> None:
+    """What differs is said in words and numbers, not by a colour; nothing is cut."""
+    name = "a_name_as_long_as_postgresql_takes_them_which_is_63_letters_abc"
+    database.execute(f"CREATE TABLE {name} AS SELECT generate_series(1, 12345) AS i; CREATE TABLE b (i int)")
+    assert project.use(database).inv("db.dump", "--file=t.sql").returncode == 0
+    database.execute(f"DELETE FROM {name} WHERE i = 7")
+
+    code, said = at_a_terminal(project, "db.verify", "--file=t.sql", columns=columns)
+
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said)
+    words = " ".join(plain.split())
+    assert code == 6
+    assert f"public.{name} expected 12,345, found 12,344, differs" in words
+    assert "public.b expected 0, found 0, same" in words
+
+
+def test_colours_in_a_pipe_fold_nothing(database: Database, project: Project) -> None:
+    """As a log of CI has them; its lines are as long as they are, and so are those that one copies."""
+    database.execute(f"CREATE TABLE {'long_' * 11} AS SELECT 1 AS i")
+    assert project.use(database).inv("db.dump", "--file=t.sql").returncode == 0
+    database.execute(f"DELETE FROM {'long_' * 11}")
+
+    result = project.inv("db.verify", "--file=t.sql", env={"FORCE_COLOR": "1"})
+
+    assert "\x1b[" in result.stdout
+    assert re.search(rf"public\.{'long_' * 11} +1 +0 +differs", result.stdout)
+    assert re.search(rf"has no statistics\. Mend it: ANALYZE public\.{'long_' * 11};", result.stdout)
+
+
+@pytest.mark.parametrize("value", ["", "0"])
+def test_colours_are_not_forced_by_nothing(value: str, project: Project) -> None:
+    """`FORCE_COLOR=0` is how others turn them off."""
+    result = project.inv("db.list", env={"FORCE_COLOR": value})
+
+    assert result.stdout == "No dumps yet. `inv db.dump` makes one.\n"

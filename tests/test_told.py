@@ -1,5 +1,6 @@
 """What verify tells, and calls no difference: owners, grants, settings, versions, and what is there beside the dump."""
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -84,9 +85,13 @@ def test_what_is_told_ends_in_0(restored: Database, project: Project) -> None:
     result = project.inv("db.verify")
 
     assert result.returncode == 0
-    assert "function shop.later_0(), shop.later_1(), shop.later_2() and 2 more: expected nothing" in result.stdout
-    assert "owner shop.people: expected as it was then, found another one" in result.stdout
-    assert "Everything agrees." in result.stdout
+    some = "shop.later_0(), shop.later_1(), shop.later_2() and 2 more"
+    assert f"Only told: function {some}: expected nothing" in result.stdout
+    assert "Only told: owner shop.people: expected as in the dump, found another one" in result.stdout
+    assert "No difference; 2 lines above only told." in result.stdout
+    functions, owner = json.loads(project.inv("db.verify", "--json").stdout)["told"]
+    assert functions["names"] == [f"shop.later_{number}()" for number in range(5)]
+    assert owner["names"] == ["shop.people"]
 
 
 def test_the_servers_version_is_told(project: Project, server_of: Callable[[int], Server]) -> None:
@@ -114,5 +119,5 @@ def test_a_restore_tells_what_stays_otherwise(new_database: Databases, project: 
     result = project.inv("db.restore", "--clean", "--yes")
 
     assert result.returncode == 0
-    assert "grants schema shop: expected as it was then, found other ones" in result.stderr
-    assert "settings the database: expected as it was then, found other ones" in result.stderr
+    assert "grants schema shop: expected as in the dump, found other ones" in result.stderr
+    assert "settings the database: expected as in the dump, found other ones" in result.stderr

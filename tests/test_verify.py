@@ -3,12 +3,16 @@
 import json
 import re
 import signal
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tasks.flows import dumping, restoring
+from tasks.flows import comparing, dumping, restoring
 from tasks.flows.report import Silence
+from tasks.postgres.objects import Digest
+from tasks.postgres.state import State
+from tests.servers import OWNER
 from tests.support import Database, Databases, Project, blocking
 from tests.test_restore import SHOP, pg_dump, settings_of, write
 
@@ -269,3 +273,95 @@ def test_verify_changes_nothing_when_it_runs(restored: Database, project: Projec
     project.inv("db.verify")
 
     assert restored.dump_text() == before
+
+
+def test_verify_compares_nothing_with_a_dump_of_inserts(restored: Database, project: Project) -> None:
+    """Nobody counted its rows, so it can't be said that they agree."""
+    write(project, "inserts.sql", pg_dump(restored, "--inserts"))
+
+    result = project.inv("db.verify", "--file=inserts.sql")
+
+    assert result.returncode == 2
+    assert "as INSERT statements (420 of them)" in result.stderr
+    assert result.stdout == ""
+
+
+def test_verify_is_refused_when_the_role_may_not_read_a_sequence(restored: Database, project: Project) -> None:
+    """It is not missing, and what was not read does not agree."""
+    restored.execute(
+        f"GRANT USAGE ON SCHEMA app TO {OWNER}; GRANT SELECT ON ALL TABLES IN SCHEMA app, public TO {OWNER}"
+    )
+
+    result = project.inv("db.verify", env={"DATABASE_URL": restored.url_as(OWNER)})
+
+    assert result.returncode == 5
+    assert "permission denied for sequence" in result.stderr
+    assert "item_id_seq" in result.stderr
+
+
+def test_verify_says_why_there_are_no_checksums(database: Database, project: Project) -> None:
+    """None is remembered before a restore, nor after a migration; the dump may have them all the same."""
+    database.execute(SHOP)
+    project.use(database).env["INVOKE_DB_MIGRATE_COMMAND"] = "true"
+
+    before = project.inv("db.verify", "--checksums")
+    assert project.inv("db.dump", "--checksums", "--file=sums.sql").returncode == 0
+    migrated = project.inv("db.restore", "--clean", "--yes", "--file=sums.sql", "db.migrate")
+    after = project.inv("db.verify", "--checksums")
+    named = project.inv("db.verify", "--checksums", "--file=sums.sql")
+
+    assert (before.returncode, migrated.returncode, after.returncode, named.returncode) == (2, 0, 2, 0), after.stderr
+    assert "is remembered, so there are no checksums" in before.stderr
+    assert "the state after the migration, which has no checksums. --file=sums.sql" in after.stderr
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_name_can_not_say_that_everything_agrees(restored: Database, project: Project) -> None:
+    """The end of a line in a name does not end ours."""
+    restored.execute('CREATE TABLE app."x\nEverything agrees." (i int)')
+
+    result = project.inv("db.verify", "--json"), project.inv("db.verify")
+
+    assert json.loads(result[0].stdout)["told"]
+    assert "Everything agrees." not in result[1].stdout.splitlines()
+    assert r'table app."x\nEverything agrees.": expected nothing' in result[1].stdout
+
+
+# The comparison itself
+
+
+def state_of(*lost: tuple[str, str], sequence: bool = False) -> State:
+    """A state of tables, some of them partitioned, as which `"a.b".c` is not counted."""
+    tables = {("a.b", "c"): '"a.b".c', ("a", "b.c"): 'a."b.c"', ("a", "d"): "a.d"}
+    there = {key: name for key, name in tables.items() if key not in lost}
+    objects = {"table": {name: Digest("x") for name in there.values()}}
+    if sequence:
+        objects["sequence"] = {} if ("a", "b.c") in lost else {'a."b.c"': Digest("x")}
+    counted = {key: 1 for key in there if key != ("a.b", "c")}
+    return State(17, counted, {("a", "b.c"): (1, True)} if sequence and ("a", "b.c") not in lost else {}, objects, {})
+
+
+@pytest.mark.parametrize("sequence", [False, True])
+def test_a_loss_does_not_hide_another_with_a_name_that_looks_the_same(sequence: bool) -> None:
+    """`"a.b".c` is not `a."b.c"`, nor a table a sequence."""
+    lines = comparing.compare(state_of(sequence=sequence), state_of(("a.b", "c"), ("a", "b.c"), sequence=sequence))
+
+    shown = sorted((line.kind, line.name, line.found) for line in lines)
+    expected = [("rows", 'a."b.c"', "missing"), ("table", '"a.b".c', "missing")]
+    assert shown == sorted([*expected, *[("sequence", 'a."b.c"', "missing")] * sequence])
+    assert all(line.fatal for line in lines)
+
+
+def test_other_values_are_a_difference_where_no_rows_were_counted() -> None:
+    """A restore compares content without counting once more; where rows differ, values are no news."""
+    key = ("a", "d")
+    expected = State(17, {key: 5}, {}, {}, {}, checksums={key: "1"})
+    uncounted = State(17, {}, {}, {}, {}, checksums={key: "2"})
+
+    for found, kinds in (
+        (uncounted, ["content"]),
+        (replace(uncounted, rows={key: 5}), ["content"]),
+        (replace(uncounted, rows={key: 4}), []),
+        (replace(uncounted, checksums={key: "1"}), []),
+    ):
+        assert [line.kind for line in comparing.objects_and_content(expected, found, ())] == kinds

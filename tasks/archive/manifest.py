@@ -10,6 +10,7 @@ from ..errors import BadInputError
 from .codec import Compression, Sums
 from .names import manifest_path
 from .shape import Name, check
+from .words import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,6 +72,11 @@ class TableRows:
     schema: str
     name: str
     rows: int
+
+    @property
+    def label(self) -> str:
+        """Schema and name, for people."""
+        return shown((self.schema, self.name))
 
 
 @dataclass(frozen=True, order=True)

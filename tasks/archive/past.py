@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .names import instant
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 TABLE = "_prisma_migrations"
 
@@ -21,6 +27,11 @@ class Past:
     rolled_back: str
     checksum: str
     steps: str = ""
+
+    @property
+    def when(self) -> datetime | None:
+        """When it was applied, in UTC; the server that was dumped wrote it in its own time zone."""
+        return instant(self.finished)
 
     @property
     def state(self) -> str:

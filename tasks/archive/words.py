@@ -22,6 +22,7 @@ _TOKEN = re.compile(
 )
 _BLOCK = re.compile(rb"/\*|\*/")
 _QUALIFIED = re.compile(rb'("(?:[^"]|"")+"|[^".]+)(?:\s*\.\s*("(?:[^"]|"")+"|[^".]+))?\Z')
+_PLAIN = re.compile(r"[\w$-]+")
 _END = ("end", b"")
 # Those that every server has.
 _NO_ROLES = frozenset({"public", "current_user", "session_user", "current_role"})
@@ -38,6 +39,11 @@ def unquote(raw: bytes) -> str:
         return decode(raw[1:-1].replace(b'""', b'"'))
     # As the server does, it lowers ASCII only.
     return decode(raw.lower())
+
+
+def shown(key: tuple[str, str]) -> str:
+    """Write schema and name for people: quoted only where one could take it for another name."""
+    return ".".join(part if _PLAIN.fullmatch(part) else '"{}"'.format(part.replace('"', '""')) for part in key if part)
 
 
 def qualified(raw: bytes) -> tuple[str, str]:

@@ -77,5 +77,7 @@ class Counting(Beside[tuple[state.State, "list[dict[str, str]] | None"]]):
         ):
             facts.lock(self._connection, self._tables)
             self.look()
+            found = state.of_tables(self._connection, self._tables, self._summed)
+            # In UTC by now.
             history = health.history(self._connection, (self._target.schema if self._target else None) or "public")
-            return state.of_tables(self._connection, self._tables, self._summed), history
+            return found, history

@@ -28,7 +28,8 @@ class Inspected:
     :ivar server: Version of the server that was dumped; `client` that of pg_dump.
     :ivar inserts: INSERT statements, whose rows are not in `tables`.
     :ivar powers: What a foreign one does beyond filling a database, with lines.
-    :ivar history: The migrations that its `_prisma_migrations` holds; None where it has none.
+    :ivar history: The migrations that its `_prisma_migrations` holds; None where it has none, or `unread` is set, as
+        it writes them as INSERTs.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class Inspected:
     history: tuple[Past, ...] | None
     powers: str = ""
     inserts: int = 0
+    unread: bool = False
 
 
 def inspect(settings: Settings, file: str, report: Report) -> Inspected:
@@ -90,4 +92,5 @@ def _read(settings: Settings, path: Path, manifest: Manifest | None, report: Rep
         text.history.past(),
         str(text.powers) if manifest is None else "",
         survey.inserts,
+        text.history.hidden,
     )

@@ -117,7 +117,7 @@ def leftovers(settings: Settings) -> Check:
     parts = [each for place in found if place.is_dir() for each in publish.parts(place)]
     orphans = [each for place in found if place.is_dir() for each in _orphans(place)]
     safety = names.safety_dumps_in(settings.dumps)
-    kept = f"{len(safety)} safety dumps, {size(sum(path.stat().st_size for path in safety))}"
+    kept = f"{len(safety)} safety dump{'s' * (len(safety) != 1)}, {size(sum(path.stat().st_size for path in safety))}"
     if left := [path for path, locked in parts if not locked]:
         shown = " ".join(str(path) for path in left)
         return wrong(name, f"killed commands left {some([path.name for path in left])}; {kept}", f"rm {shown}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..archive.words import shown
 from ..errors import BadInputError
 from ..postgres import facts, health, ills, state
 from ..postgres.session import connected, one, server_facts, translated
@@ -64,6 +65,21 @@ class Expected:
 
 
 @dataclass(frozen=True)
+class Row:
+    """A table beside what it should be.
+
+    :ivar expected: Rows, and so `found`; None where there are none to compare.
+    :ivar mark: What there is to say of it.
+    """
+
+    name: str
+    expected: int | None
+    found: int | None
+    same: bool
+    mark: str
+
+
+@dataclass(frozen=True)
 class Verified:
     """The whole comparison.
 
@@ -78,6 +94,30 @@ class Verified:
     lines: tuple[Line, ...]
     health: Health
     ills: tuple[Ill, ...]
+
+    @property
+    def tables(self) -> list[Row]:
+        """Every table beside what it should be."""
+        wanted, found = self.expected.state.rows if self.expected else {}, self.found.rows
+        # What is no matter of rows: another definition, or a table that should not be there.
+        others = {comparing.key_of(line.name): line.found for line in self.differences if line.kind == "table"}
+        rows = []
+        for key in sorted(wanted.keys() | found.keys()):
+            want, have, other = wanted.get(key), found.get(key), others.get(key, "")
+            same = (want is None or want == have) and not other
+            rows.append(Row(shown(key), want, have, same, self._mark(key, want, have, other)))
+        return rows
+
+    def _mark(self, key: Key, want: int | None, have: int | None, other: str) -> str:
+        expected = self.expected
+        if expected is None:
+            return ""
+        if want is None:
+            return "rows left out" if ".".join(key) in expected.excluded else f"not in {expected.kind}"
+        if want != have:
+            return "differs"
+        dumped = (expected.dumped or {}).get(key, want)
+        return other or (f"{dumped:,} in the dump" if dumped != want else "same")
 
     @property
     def differences(self) -> list[Line]:
@@ -98,13 +138,15 @@ def verify(settings: Settings, request: Request, report: Report) -> Verified:
         server = server_facts(connection)
         expected, proof = _expected(settings, request, connection, target, server, report)
         summed: Collection[Key] = ()
+        if request.checksums and expected is None:
+            raise BadInputError(
+                f"No restore into {target.label} is remembered, so there are no checksums to compare with: name a dump "
+                f"with --file=, or a database with --against-url-env=. Nothing was compared."
+            )
         if request.checksums and expected is not None:
             summed = expected.state.checksums
             if not summed and expected.state.rows:
-                raise BadInputError(
-                    f"{expected.source} has no checksums to compare with: it was made without --checksums. Nothing was "
-                    f"compared."
-                )
+                raise BadInputError(f"{_without_checksums(expected)} Nothing was compared.")
         report.progress("counting", 0, 0, "")
         with state.snapshot(connection):
             found = state.read(connection, summed=summed)
@@ -114,8 +156,23 @@ def verify(settings: Settings, request: Request, report: Report) -> Verified:
             proof.result()
     # Of two live databases neither may hold what the other does not; a dump speaks for the schemas that it filled.
     schemas = comparing.schemas_of(found) if request.against else expected.schemas if expected else ()
-    lines = comparing.compare(expected.state, found, schemas=schemas) if expected else []
+    lines = (
+        comparing.compare(
+            expected.state, found, schemas=schemas, source=expected.kind, whole=expected.kind != Expected.kind
+        )
+        if expected
+        else []
+    )
     return Verified(target, server, expected, found, tuple(lines), shown, wrong)
+
+
+def _without_checksums(expected: Expected) -> str:
+    if expected.migrated:
+        return (
+            f"What is remembered is the state after the migration, which has no checksums. --file={expected.source} "
+            f"compares with those of the dump, as far as the migration left its tables alone."
+        )
+    return f"{expected.source} has no checksums to compare with: it was made without --checksums."
 
 
 def _expected(
@@ -129,15 +186,21 @@ def _expected(
     return _of_file(settings, request.file, report) if request.file else (_of_record(settings, target, server), None)
 
 
-def _running(connection: Connection) -> tuple[Any, ...]:
-    """Tell one database from all others, also from the same one on a standby."""
-    return one(connection, "SELECT current_database(), pg_catalog.pg_postmaster_start_time()::text")
+def _running(connection: Connection) -> tuple[Any, ...] | None:
+    """Tell one database from all others, also from the same one on a standby; None where the role may not ask."""
+    started = "pg_catalog.pg_postmaster_start_time()"
+    allowed = one(connection, "SELECT pg_catalog.has_function_privilege(%s, 'execute')", [started])[0]
+    if not allowed:
+        return None
+    return one(
+        connection, "SELECT pg_catalog.current_database(), extract(epoch FROM pg_catalog.pg_postmaster_start_time())"
+    )
 
 
-def _of_database(settings: Settings, request: Request, here: tuple[Any, ...], report: Report) -> Expected:
+def _of_database(settings: Settings, request: Request, here: tuple[Any, ...] | None, report: Report) -> Expected:
     """Read another database.
 
-    :param here: Which one it may not be.
+    :param here: Which one it may not be, where that is known.
     """
     other = settings.target(request.against)
     report.progress(f"reading {other.label}", 0, 0, "")
@@ -146,7 +209,7 @@ def _of_database(settings: Settings, request: Request, here: tuple[Any, ...], re
         translated(f"Reading {other.label} failed", other),
         state.snapshot(connection),
     ):
-        if _running(connection) == here:
+        if here is not None and _running(connection) == here:
             raise BadInputError(
                 f"{request.against} leads to the same database as {settings.url_env}: {other.label}. Nothing was "
                 f"compared."
@@ -180,6 +243,12 @@ def _of_file(settings: Settings, file: str, report: Report) -> tuple[Expected, B
         proof.start()
         return Expected(path.name, comparing.of_manifest(manifest), excluded=manifest.excluded_data), proof
     dump = dumpfile.prove(settings, path, report)
+    if dump.inserts:
+        raise BadInputError(
+            f"{path.name} writes rows as INSERT statements ({dump.inserts:,} of them). How many rows each brings is "
+            f"known only once it has run, so there is nothing to compare with, and nothing was compared. "
+            f"`inv db.restore` counts them, and `inv db.verify` without --file= then compares with what it counted."
+        )
     return Expected(path.name, comparing.from_parts(dump.tables, dump.sequences, {})), None
 
 

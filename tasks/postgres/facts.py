@@ -44,7 +44,9 @@ SELECT n.nspname, c.relname
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind = 'S' AND c.relpersistence <> 't'
    AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-   AND CASE WHEN c.relkind = 'S' THEN pg_catalog.has_sequence_privilege(c.oid, 'SELECT') END
+   AND CASE WHEN c.relkind = 'S' THEN pg_catalog.has_sequence_privilege(c.oid, 'SELECT') OR NOT EXISTS (
+           SELECT FROM pg_catalog.pg_depend d
+            WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') END
  ORDER BY 1, 2
 """
 
@@ -151,7 +153,10 @@ def sequences(connection: Connection) -> dict[tuple[str, str], tuple[int, bool]]
     """Read where the sequences of people stand: the last value, and whether it was used.
 
     `pg_sequence_last_value` tells NULL for one that was never used, so each sequence is asked itself, in the
-    transaction that is open; no lock on it is kept.
+    transaction that is open; no lock on it is kept. Those of extensions, which others own, are left out where the
+    role may not read them.
+
+    :raises psycopg.Error: The role may not read one.
     """
     names = connection.execute(_SEQUENCES).fetchall()
     found = {}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from ..archive.words import shown
 from . import facts, health
 from .session import locks_let_go
 
@@ -115,9 +116,9 @@ def _behind(connection: Connection, sequences: Mapping[Key, tuple[int, bool]]) -
         with locks_let_go(connection):
             rows = connection.execute(sql.SQL(" UNION ALL ").join(parts)).fetchall()
         for at, value in rows:
-            schema, name, _, table, column, _ = (str(each) for each in batch[at])
+            schema, name, table_schema, table, column, _ = (str(each) for each in batch[at])
             if value is not None and value > largest.get((schema, name), (value - 1, ""))[0]:
-                largest[schema, name] = value, f"{table}.{column}"
+                largest[schema, name] = value, f"{shown((table_schema, table))}.{column}"
     for key, (value, where) in largest.items():
         last, called = sequences.get(key, (value, True))
         if last < value or (last == value and not called):
