@@ -28,7 +28,7 @@ from psycopg import sql
 from tasks.archive.codec import Compression, Reading
 from tasks.archive.publish import part_file
 from tasks.defaults import DEFAULTS
-from tasks.errors import ServerError, TaskError, WorkError
+from tasks.errors import BadInputError, ServerError, TaskError, WorkError
 from tasks.flows.dumping import Dumped, Request, dump, git_state
 from tasks.flows.report import Silence
 from tasks.settings import Output, Settings, load
@@ -1277,7 +1277,7 @@ def test_name_that_is_no_unicode_ends_in_a_sentence(new_database: Databases, pro
     with database.connect(client_encoding="latin1") as connection:
         connection.execute('CREATE TABLE "t\u00e9" (id int)')
 
-    with pytest.raises(TaskError, match="invalid byte sequence"):
+    with pytest.raises(BadInputError, match=r"invalid byte sequence.* rename what bears it"):
         dumped(settings_of(project, database))
 
     nothing_is_left(project, database)

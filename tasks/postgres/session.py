@@ -136,6 +136,7 @@ def translated(what: str, target: Target | None = None) -> Iterator[None]:
     :param what: The beginning of the sentence, without a period.
     :param target: Where to ask who holds a lock that was not free in time.
     :raises ServerError: The connection was lost, or a lock was not free in time.
+    :raises BadInputError: A name can't be written in UTF-8.
     :raises TaskError: Any other refusal of the server.
     """
     try:
@@ -144,6 +145,11 @@ def translated(what: str, target: Target | None = None) -> Iterator[None]:
         raise ServerError(f"{what}: {blocked(target)}.") from None
     except UnicodeEncodeError:
         raise BadInputError(f"{what}: a name that is no Unicode can't be asked about.") from None
+    except pg.CharacterNotInRepertoire as error:
+        raise BadInputError(
+            f"{what}: {_sentence(error)}. A name here can't be written in UTF-8, as in a database without an encoding "
+            f"(SQL_ASCII): rename what bears it, or load the database into one with an encoding."
+        ) from None
     except psycopg.Error as error:
         kind = ServerError if error.sqlstate is None or error.sqlstate.startswith(("08", "57P")) else TaskError
         raise kind(f"{what}: {_sentence(error)}.") from None
