@@ -68,9 +68,18 @@ def open_console(*, stderr: bool) -> Console | Plain:
             """Hand it on, as a pipe without colours does."""
             raise  # noqa: PLE0704 - rich calls it where it has caught the error
 
+    terminal = stream.isatty()
     # No markup and no highlighting: names of files and tables are shown as they are.
-    screen = Screen(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)
-    if not stream.isatty() and "COLUMNS" not in environ:
+    screen = Screen(
+        stderr=stderr,
+        markup=False,
+        highlight=False,
+        emoji=False,
+        soft_wrap=True,
+        # A bar would fill a log with what takes it down again.
+        force_interactive=None if terminal else False,
+    )
+    if not terminal and "COLUMNS" not in environ:
         screen.width = _ANY_WIDTH
     return screen
 
