@@ -234,6 +234,36 @@ class Server:
             raise
         return server
 
+    @classmethod
+    def follow(cls, primary: "Server") -> "Server":
+        """Start a standby that streams from another server of the tests.
+
+        :raises ServerSetupError: It does not start.
+        """
+        root = Path(tempfile.mkdtemp(prefix=f"pg{primary.major}-", dir=clusters_dir()))
+        account = server_account()
+        if account.user is not None and account.group is not None:
+            os.chown(root, account.user, account.group)
+        server = cls(primary.major, primary.bin_dir, root, free_port())
+        server._watchdog = server._popen("sh", "-c", _WATCHDOG, "sh", str(root), str(primary.bin_dir))
+        try:
+            copy = [f"--pgdata={server.data_dir}", f"--dbname={primary.conninfo()}", "--checkpoint=fast", "--no-sync"]
+            with server._popen(str(primary.bin_dir / "pg_basebackup"), *copy) as process:
+                process.communicate()
+            if process.returncode != 0:
+                raise ServerSetupError(f"pg_basebackup failed: {server.log.read_text(errors='replace')}")
+            settings = {"primary_conninfo": primary.conninfo(), "unix_socket_directories": str(root)}
+            with (server.data_dir / "postgresql.conf").open("a") as file:
+                file.writelines(
+                    "{} = '{}'\n".format(name, value.replace("'", "''")) for name, value in settings.items()
+                )
+            (server.data_dir / "standby.signal").touch()
+            server._start_somewhere()
+        except BaseException:
+            server.close()
+            raise
+        return server
+
     @property
     def data_dir(self) -> Path:
         """The cluster's data folder."""

@@ -2,14 +2,17 @@
 
 import json
 import re
+import subprocess
 from collections.abc import Callable
 
 import pytest
 
-from tasks.flows import verifying
+from tasks.flows import comparing, verifying
 from tasks.flows.report import Silence
+from tasks.postgres.state import State
 from tests.servers import OWNER, Server
 from tests.support import Database, Databases, Project
+from tests.test_dump import eventually
 from tests.test_restore import SHOP, settings_of
 
 OTHER = "--against-url-env=OTHER_URL"
@@ -203,3 +206,43 @@ def test_a_table_that_the_role_can_not_read_is_said(pair: tuple[Database, Databa
     assert result.returncode == 5
     assert f"Reading {pair[1].name} at" in result.stderr
     assert "permission denied" in result.stderr
+
+
+def test_a_standby_is_compared_with_its_primary(database: Database, project: Project) -> None:
+    """What it has of a sequence is the log's, which runs ahead: no difference, in either direction."""
+    database.execute(SHOP)
+    standby = Server.follow(database.server)
+
+    def run(statement: str, *urls: str) -> subprocess.CompletedProcess[str]:
+        database.execute(statement)
+        with database.connect() as connection, standby.connect(database.name) as following:
+            (written,) = connection.execute("SELECT pg_current_wal_lsn()").fetchone() or ("",)
+            reached = "SELECT pg_last_wal_replay_lsn() >= %s"
+            eventually(lambda: following.execute(reached, [written]).fetchone() == (True,), "the standby has it")
+        return project.inv("db.verify", OTHER, env=dict(zip(("DATABASE_URL", "OTHER_URL"), urls, strict=True)))
+
+    project.use(database)
+    try:
+        urls = [database.url, standby.url(database.name)]
+        there = run("SELECT nextval('app.item_id_seq'); CREATE TABLE app.later (id int)", *urls)
+        back = run("SELECT 1", *reversed(urls))
+    finally:
+        standby.close()
+
+    assert [there.returncode, back.returncode] == [0, 0], there.stdout + back.stdout
+    assert "Only told: sequence app.item_id_seq: expected 333, found 301 (a standby's run up to" in there.stdout
+    assert "Only told: sequence app.item_id_seq: expected 301, found 333 (a standby's run up to" in back.stdout
+
+
+@pytest.mark.parametrize(
+    ("ahead", "have", "fatal"),
+    [(1, 33, False), (1, 34, True), (1, 0, True), (-1, 2, True), (-1, -31, False), (0, 2, True), (1, None, True)],
+)
+def test_only_a_standby_may_be_ahead_and_no_further_than_the_log(ahead: int, have: int | None, fatal: bool) -> None:
+    """A sequence stands at 1 in the other one."""
+    key = ("app", "s")
+    expected, found = (State(17, {}, {} if value is None else {key: (value, True)}, {}, {}) for value in (1, have))
+
+    (line,) = comparing.compare(expected, found, ahead=ahead)
+
+    assert line.fatal == fatal

@@ -215,8 +215,8 @@ def test_rows_of_people_are_replaced_when_the_restore_is_clean(pair: Make, role:
 
 FAULTS = {
     "a value": ("UPDATE conf.conf SET value = 'x' WHERE key = 'mine'", ["content conf.conf"]),
-    "a row more": ("INSERT INTO conf.conf VALUES ('another', '')", ["table conf.conf", "content conf.conf"]),
-    "a row less": ("DELETE FROM conf.all_theirs WHERE n IS NULL", ["table conf.all_theirs"]),
+    "a row more": ("INSERT INTO conf.conf VALUES ('another', '')", ["rows conf.conf"]),
+    "a row less": ("DELETE FROM conf.all_theirs WHERE n IS NULL", ["rows conf.all_theirs"]),
     "the sequence": ("SELECT nextval('conf.counter')", ["sequence conf.counter"]),
     "the extension dropped": ("DROP EXTENSION conf_tables CASCADE", ["table conf.conf", "table conf.all_theirs"]),
     "a row of the extension's": ("UPDATE conf.conf SET value = 'x' WHERE key = 'built in'", []),

@@ -140,20 +140,20 @@ FAULTS = {
     "one row of two equal ones changed": Fault(
         "UPDATE shop.lines SET n = 2 WHERE ctid = '(0,1)'", "content shop.lines"
     ),
-    "one row duplicated": Fault("INSERT INTO shop.lines SELECT * FROM shop.lines WHERE n = 2", "table shop.lines"),
+    "one row duplicated": Fault("INSERT INTO shop.lines SELECT * FROM shop.lines WHERE n = 2", "rows shop.lines"),
     "one row instead of another": Fault("UPDATE shop.lines SET what = 'same', n = 1 WHERE n = 2", "content shop.lines"),
-    "one row deleted": Fault("DELETE FROM shop.people WHERE id = 20", "table shop.people"),
-    "a row cascaded away": Fault("DELETE FROM shop.people WHERE id = 20", "table shop.orders"),
-    "all rows gone": Fault("TRUNCATE shop.orders", "table shop.orders"),
+    "one row deleted": Fault("DELETE FROM shop.people WHERE id = 20", "rows shop.people"),
+    "a row cascaded away": Fault("DELETE FROM shop.people WHERE id = 20", "rows shop.orders"),
+    "all rows gone": Fault("TRUNCATE shop.orders", "rows shop.orders"),
     "a row moved to another partition": Fault(
-        "UPDATE shop.events SET kind = 'b' WHERE id = 2", "table shop.events_rest"
+        "UPDATE shop.events SET kind = 'b' WHERE id = 2", "rows shop.events_rest"
     ),
     "a row moved to a child": Fault(
         "WITH gone AS (DELETE FROM ONLY shop.parent WHERE id = 1 RETURNING *)"
         " INSERT INTO shop.child SELECT id, note FROM gone",
-        "table shop.child",
+        "rows shop.child",
     ),
-    "a row without columns": Fault("INSERT INTO shop.nothing DEFAULT VALUES", "table shop.nothing"),
+    "a row without columns": Fault("INSERT INTO shop.nothing DEFAULT VALUES", "rows shop.nothing"),
     # Sequences
     "sequence set back": Fault("SELECT setval('shop.ticket', 5)", "sequence shop.ticket"),
     "sequence gone on": Fault("SELECT nextval('shop.orders_id_seq')", "sequence shop.orders_id_seq"),

@@ -347,7 +347,7 @@ def test_a_loss_does_not_hide_another_with_a_name_that_looks_the_same(sequence: 
     lines = comparing.compare(state_of(sequence=sequence), state_of(("a.b", "c"), ("a", "b.c"), sequence=sequence))
 
     shown = sorted((line.kind, line.name, line.found) for line in lines)
-    expected = [("rows", 'a."b.c"', "missing"), ("table", '"a.b".c', "missing")]
+    expected = [("table", 'a."b.c"', "missing"), ("table", '"a.b".c', "missing")]
     assert shown == sorted([*expected, *[("sequence", 'a."b.c"', "missing")] * sequence])
     assert all(line.fatal for line in lines)
 

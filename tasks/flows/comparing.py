@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from ..postgres.objects import Difference
 
 _SHOWN = 3
-_MISSING = "missing"
+MISSING = "missing"
+# The server logs so many values of a sequence at once (SEQ_LOG_VALS), and a standby knows nothing but the log.
+_LOGGED_AHEAD = 32
 _FIRST_NAME = re.compile(r'("(?:[^"]|"")+"|[^".(]+)\.')
 
 
@@ -25,8 +27,8 @@ _FIRST_NAME = re.compile(r'("(?:[^"]|"")+"|[^".(]+)\.')
 class Line:
     """One thing beside what it should be.
 
-    :ivar kind: `rows`, `sequence`, `content`, `extension`, `server`, `owner`, `grants`, `settings`, or the kind of
-        an object.
+    :ivar kind: `rows` (of a table that is there), `sequence`, `content`, `extension`, `server`, `owner`, `grants`,
+        `settings`, or the kind of an object.
     :ivar expected: As people read it, and so `found`; `missing` where there is none.
     :ivar fatal: Whether it is a difference; else it is only told.
     :ivar names: Every name, where one line tells of several.
@@ -44,7 +46,13 @@ class Line:
 
 
 def compare(
-    expected: State, found: State, *, schemas: Collection[str] = (), source: str = "the dump", whole: bool = False
+    expected: State,
+    found: State,
+    *,
+    schemas: Collection[str] = (),
+    source: str = "the dump",
+    whole: bool = False,
+    ahead: int = 0,
 ) -> list[Line]:
     """Compare what a database should hold with what it holds.
 
@@ -52,6 +60,7 @@ def compare(
         schema is told.
     :param source: What says so, in words.
     :param whole: It says all that there should be: an extension more is told as well.
+    :param ahead: 1 where a standby was found, whose sequences run ahead of its primary's, -1 where one was expected.
     :return: The lines that do not agree, the fatal ones first.
     """
     lost = {("table", key) for key in expected.rows.keys() - found.rows.keys()}
@@ -60,12 +69,12 @@ def compare(
     others = [
         line
         for line in objects_and_content(expected, found, schemas, source)
-        if line.found != _MISSING or (line.kind, key_of(line.name)) not in lost
+        if line.found != MISSING or (line.kind, key_of(line.name)) not in lost
     ]
     more = found.extensions.keys() - expected.extensions.keys() if whole else ()
     lines = [
         *_rows(expected, found),
-        *_sequences(expected, found),
+        *_sequences(expected, found, ahead),
         *others,
         *(Line("extension", name, "nothing", found.extensions[name], False) for name in sorted(more)),
     ]
@@ -89,15 +98,21 @@ def objects_and_content(
 def _rows(expected: State, found: State) -> Iterator[Line]:
     for key, want in expected.rows.items():
         have = found.rows.get(key)
-        if have != want:
-            yield Line("rows", shown(key), f"{want:,}", _MISSING if have is None else f"{have:,}", True)
+        if have is None:
+            yield Line("table", shown(key), f"{want:,} rows", MISSING, True)
+        elif have != want:
+            yield Line("rows", shown(key), f"{want:,}", f"{have:,}", True)
 
 
-def _sequences(expected: State, found: State) -> Iterator[Line]:
+def _sequences(expected: State, found: State, ahead: int) -> Iterator[Line]:
     for key, want in expected.sequences.items():
         have = found.sequences.get(key)
-        if have != want:
-            yield Line("sequence", shown(key), _value(want), _MISSING if have is None else _value(have), True)
+        if have is None:
+            yield Line("sequence", shown(key), _value(want), MISSING, True)
+        elif have != want:
+            logged = 0 < ahead * (have[0] - want[0]) <= _LOGGED_AHEAD
+            why = f" (a standby's run up to {_LOGGED_AHEAD} values ahead)" * logged
+            yield Line("sequence", shown(key), _value(want), _value(have) + why, not logged)
 
 
 def _value(value: tuple[int, bool]) -> str:
@@ -121,7 +136,7 @@ def _objects(expected: State, differing: list[Difference], schemas: Collection[s
             if (schema := schema_of(each.name)) and schema in filled:
                 extra.setdefault(each.kind, []).append(each.name)
         else:
-            what = _MISSING if each.what == "missing" else "another definition"
+            what = MISSING if each.what == "missing" else "another definition"
             yield Line(each.kind, each.name, f"as in {source}", what, True)
     for kind, names in extra.items():
         yield _line_of(kind, names, "nothing", f"what is not in {source}")
@@ -172,7 +187,7 @@ def _extensions(expected: State, found: State) -> Iterator[Line]:
     for name, version in expected.extensions.items():
         have = found.extensions.get(name)
         if have != version:
-            yield Line("extension", name, version, have or _MISSING, False)
+            yield Line("extension", name, version, have or MISSING, False)
 
 
 def of_manifest(manifest: Manifest) -> State:

@@ -52,6 +52,7 @@ class Expected:
     :ivar schemas: The schemas that should hold nothing else.
     :ivar excluded: Tables whose rows the dump leaves out.
     :ivar kind: What the source is, in words.
+    :ivar standby: Whether it is a standby.
     """
 
     source: str
@@ -62,6 +63,7 @@ class Expected:
     schemas: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
     kind: str = "the dump"
+    standby: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,11 @@ class Verified:
         """Every table beside what it should be."""
         wanted, found = self.expected.state.rows if self.expected else {}, self.found.rows
         # What is no matter of rows: another definition, or a table that should not be there.
-        others = {comparing.key_of(line.name): line.found for line in self.differences if line.kind == "table"}
+        others = {
+            comparing.key_of(line.name): line.found
+            for line in self.differences
+            if line.kind == "table" and line.found != comparing.MISSING
+        }
         rows = []
         for key in sorted(wanted.keys() | found.keys()):
             want, have, other = wanted.get(key), found.get(key), others.get(key, "")
@@ -158,7 +164,12 @@ def verify(settings: Settings, request: Request, report: Report) -> Verified:
     schemas = comparing.schemas_of(found) if request.against else expected.schemas if expected else ()
     lines = (
         comparing.compare(
-            expected.state, found, schemas=schemas, source=expected.kind, whole=expected.kind != Expected.kind
+            expected.state,
+            found,
+            schemas=schemas,
+            source=expected.kind,
+            whole=bool(request.against),
+            ahead=server.in_recovery - expected.standby,
         )
         if expected
         else []
@@ -216,7 +227,8 @@ def _of_database(settings: Settings, request: Request, here: tuple[Any, ...] | N
             )
         summed = [table.key for table in facts.tables(connection)] if request.checksums else []
         found = state.read(connection, summed=summed)
-    return Expected(other.label, found, kind="the other")
+        standby = server_facts(connection).in_recovery
+    return Expected(other.label, found, kind="the other", standby=standby)
 
 
 def _of_record(settings: Settings, target: Target, server: ServerFacts) -> Expected | None:
