@@ -65,7 +65,7 @@ class Demo:
         self._inv("db.verify", f"--file={self._dump().name}", expect=_DIFFERENT)
         if has_prisma:
             shutil.copytree(JOURNAL / "pending", app / "prisma" / "migrations", dirs_exist_ok=True)
-            console.print_line("\nMeanwhile a colleague has pushed one more migration.")
+            _print("Meanwhile a colleague has pushed one more migration.")
             self._inv("db.restore", "--clean", "--yes", "db.migrate", "db.verify")
         else:
             self._inv("db.restore", "--clean", "--yes", "db.verify")
@@ -121,7 +121,7 @@ class Demo:
     def _damage(self) -> None:
         import psycopg
 
-        console.print_line(f"\nSomebody runs this by mistake:\n  {_DAMAGE};")
+        _print("Somebody runs this by mistake:", f"  {_DAMAGE};")
         with psycopg.connect(self.url, autocommit=True) as db:
             db.execute(_DAMAGE)
 
@@ -145,7 +145,7 @@ class Demo:
         shown = " ".join(
             f'{flag}="{value}"' if " " in value else f"{flag}{sep}{value}" for flag, sep, value in _split(words)
         )
-        console.print_line(f"\n$ inv {shown}")
+        _print(f"$ inv {shown}")
         began = time.monotonic()
         argv = [sys.executable, "-m", "invoke", "--search-root", str(JOURNAL.parent.parent), *words]
         code = process.attached(argv, cwd=self.folder, extra=self._environment(self.folder / "journal"))
@@ -156,7 +156,7 @@ class Demo:
             console.print_line(f"(exit status {code}: the difference was found, as it should be)")
 
     def _sum_up(self, rows: int, *, migrated: bool) -> None:
-        console.print_line("\nProven:")
+        _print("Proven:")
         console.print_line(f"  the dump held all {rows:,} rows of one instant, counted at the server and in the file;")
         console.print_line("  verify found the damage, and said so with exit status 6;")
         console.print_line("  the clean restore, one transaction, brought every table back to what the dump holds;")
@@ -170,3 +170,9 @@ class Demo:
 
 def _split(words: Sequence[str]) -> list[tuple[str, str, str]]:
     return [word.partition("=") for word in words]
+
+
+def _print(*lines: str) -> None:
+    """Print lines apart from what was before."""
+    for line in ("", *lines):
+        console.print_line(line)
