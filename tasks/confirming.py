@@ -66,7 +66,7 @@ def _confirm_all(plan: RestorePlan | ResetPlan, lines: Sequence[str], *, yes: bo
 
 def _asked(question: str, wanted: object) -> str | None:
     """Ask a person; None where nobody is there, or nothing is to be asked."""
-    if not wanted or not sys.stdin.isatty():
+    if not wanted or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return None
     open_console(stderr=True).print(question, style="yellow", end="")
     return sys.stdin.readline()

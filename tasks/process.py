@@ -150,6 +150,8 @@ def _fill_in() -> None:
         except OSError:
             # It gets the lowest number that is free, which is this one.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - so are the others
     if sys.stdout is None:
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as we run
     if sys.stderr is None or sys.stderr is sys.__stderr__:
@@ -162,10 +164,11 @@ class _Lossy(io.FileIO):
     """A file in which what can't be written is lost."""
 
     def write(self, data: Any) -> int:
-        try:
-            return super().write(data)
-        except OSError:
-            return len(data)
+        written = None
+        with contextlib.suppress(OSError):
+            # None, too, where it would have to wait for a reader and may not.
+            written = super().write(data)
+        return len(data) if written is None else written
 
 
 def _drop_stdout() -> None:

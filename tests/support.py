@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import secrets
+import shlex
 import signal
 import subprocess
 import sys
@@ -256,6 +257,8 @@ class Project:
         umask: int = -1,
         stdin: str | None = None,
         stdout: int | IO[str] = subprocess.PIPE,
+        stderr: int = subprocess.PIPE,
+        redirected: str = "",
         timeout: float = 120,
         cwd: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
@@ -264,16 +267,17 @@ class Project:
         :param env: Variables on top of the project's; None takes one away.
         :param umask: The child's, where it is not to be ours.
         :param stdin: What it reads; nothing by default, and no terminal.
-        :param stdout: Where its standard output goes, where the test is not to have it.
+        :param stdout: Where its standard output goes, where the test is not to have it, and so `stderr`.
+        :param redirected: What bash puts behind it, as `2>&-`.
         """
         return subprocess.run(
-            self._argv(args),
+            ["bash", "-c", f"{shlex.join(self._argv(args))} {redirected}"] if redirected else self._argv(args),
             cwd=cwd or self.root,
             env=self._environment(env),
             umask=umask,
             input=stdin or "",
             stdout=stdout,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             timeout=timeout,
             check=False,

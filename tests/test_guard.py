@@ -157,6 +157,15 @@ def test_a_far_database_is_not_destroyed_without_its_name(
 
 
 @pytest.mark.usefixtures("tunnelled")
+def test_nobody_is_asked_where_standard_input_is_closed(project: Project) -> None:
+    """As where it is no terminal."""
+    result = project.inv("db.reset", "--no-backup", "--schema=app", "--schema=public", redirected="<&-")
+
+    assert result.returncode == 7
+    assert "knows this server at db.example.com" in result.stderr
+
+
+@pytest.mark.usefixtures("tunnelled")
 def test_an_empty_far_database_may_be_filled(new_database: Databases, project: Project) -> None:
     """A restore that takes nothing away needs no name."""
     project.use(new_database())

@@ -1,11 +1,11 @@
 """What a person types: every task is there, has help, starts fast, and ends without a traceback."""
 
 import ast
+import contextlib
 import inspect
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 import time
@@ -202,38 +202,18 @@ def test_nobody_needs_standard_error(stderr: str, database: Database, project: P
     database.execute("CREATE TABLE t AS SELECT 1 AS i")
     project.use(database).env["INVOKE_DB_OUTPUT"] = "verbose"
 
-    def run(*arguments: str) -> int:
-        words = " ".join(map(shlex.quote, project._argv(arguments)))
-        return subprocess.run(
-            ["bash", "-c", f"{words} {stderr}"],
-            cwd=project.root,
-            env=project._environment(None),
-            stdout=subprocess.DEVNULL,
-            check=False,
-        ).returncode
-
-    dumped = run("db.dump", "--file=t.sql")
-    restored = run("db.restore", "--clean", "--yes", "--file=t.sql")
+    dumped = project.inv("db.dump", "--file=t.sql", redirected=stderr)
+    restored = project.inv("db.restore", "--clean", "--yes", "--file=t.sql", redirected=stderr)
     database.execute("INSERT INTO t VALUES (2)")
-    differs = run("db.verify")
-    missing = run("db.restore", "--file=nothing.sql")
+    differs = project.inv("db.verify", redirected=stderr)
+    missing = project.inv("db.restore", "--file=nothing.sql", redirected=stderr)
 
-    assert (dumped, restored, differs, missing) == (0, 0, 6, 2)
+    assert [each.returncode for each in (dumped, restored, differs, missing)] == [0, 0, 6, 2]
 
 
 def test_nobody_needs_standard_output(database: Database, project: Project) -> None:
     """Where the shell has closed it (`>&-`), a command does its work all the same."""
-    project.use(database)
-    words = " ".join(map(shlex.quote, project._argv(["db.dump"])))
-
-    done = subprocess.run(
-        ["sh", "-c", f"{words} >&-"],
-        cwd=project.root,
-        env=project._environment(None),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = project.use(database).inv("db.dump", redirected=">&-")
 
     assert (done.returncode, done.stderr) == (0, "")
     assert len(list(project.dumps.glob("db_dump_*.sql"))) == 1
@@ -346,3 +326,28 @@ def test_entry_point_gives_the_package_its_name_back() -> None:
 
     assert {f"db.{name}" for name in TASKS} <= set(re.findall(r"db\.\w+", done.stdout))
     assert not any(Path(REPOSITORY, name).exists() for name in ("gzip.py", "select.py"))
+
+
+def test_standard_error_that_would_have_to_wait_is_not_waited_for(database: Database, project: Project) -> None:
+    """A pipe that is full and may not block, as some programs that run others make it."""
+    database.execute("CREATE TABLE t AS SELECT 1 AS i")
+    project.use(database)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, bytes(4096))
+    try:
+        codes = [
+            project.inv(*arguments, stdout=subprocess.DEVNULL, stderr=writing).returncode
+            for arguments in (
+                ["db.dump", "--file=t.sql"],
+                ["db.restore", "--clean", "--yes", "--file=t.sql"],
+                ["db.restore", "--file=nothing.sql"],
+            )
+        ]
+    finally:
+        os.close(writing)
+        os.close(reading)
+
+    assert codes == [0, 0, 2]

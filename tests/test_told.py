@@ -8,7 +8,7 @@ import pytest
 from tasks.archive import manifest
 from tasks.flows import comparing, dumping, restoring
 from tasks.flows.report import Silence
-from tasks.postgres import state
+from tasks.postgres import state, told
 from tests.servers import OWNER, Server
 from tests.support import Database, Databases, Project
 from tests.test_restore import settings_of
@@ -121,3 +121,28 @@ def test_a_restore_tells_what_stays_otherwise(new_database: Databases, project: 
     assert result.returncode == 0
     assert "grants schema shop: expected as in the dump, found other ones" in result.stderr
     assert "settings the database: expected as in the dump, found other ones" in result.stderr
+
+
+def test_grants_of_what_is_lost_are_not_told(restored: Database, project: Project) -> None:
+    """A table with its columns, and a schema, are named for themselves."""
+    restored.execute(
+        f'CREATE SCHEMA "od.d"; GRANT USAGE ON SCHEMA "od.d" TO {OWNER}; CREATE TABLE "od.d"."t.t" (i int, j int);'
+        f'GRANT SELECT (i) ON "od.d"."t.t" TO {OWNER}; GRANT SELECT ON "od.d"."t.t" TO {OWNER}'
+    )
+    assert project.inv("db.dump", "--file=more.sql").returncode == 0
+    restored.execute('DROP SCHEMA "od.d" CASCADE')
+
+    result = project.inv("db.verify", "--file=more.sql")
+
+    assert result.returncode == 6
+    assert 'schema "od.d": expected as in the dump, found missing' in result.stdout
+    assert "grants" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [("public.t.c", "public.t"), ('"a.b"."c.d"."e""."', '"a.b"."c.d"'), ("public.f(integer)", "public"), ("x", "")],
+)
+def test_a_columns_table_is_told(name: str, table: str) -> None:
+    """Whatever dots and quotes are in the names."""
+    assert told.table_of(name) == table

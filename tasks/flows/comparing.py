@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..archive.words import qualified, shown
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
 
     from ..archive.manifest import Manifest, SequenceValue, TableRows
     from ..postgres.objects import Difference
+    from ..postgres.state import Key
 
 _SHOWN = 3
 MISSING = "missing"
-# The server logs so many values of a sequence at once (SEQ_LOG_VALS), and a standby knows nothing but the log.
-_LOGGED_AHEAD = 32
+_LOGGED = " (a standby's run ahead, as the log does)"
 _FIRST_NAME = re.compile(r'("(?:[^"]|"")+"|[^".(]+)\.')
 
 
@@ -52,7 +53,7 @@ def compare(
     schemas: Collection[str] = (),
     source: str = "the dump",
     whole: bool = False,
-    ahead: int = 0,
+    ahead: Mapping[Key, int] = MappingProxyType({}),
 ) -> list[Line]:
     """Compare what a database should hold with what it holds.
 
@@ -60,7 +61,7 @@ def compare(
         schema is told.
     :param source: What says so, in words.
     :param whole: It says all that there should be: an extension more is told as well.
-    :param ahead: 1 where a standby was found, whose sequences run ahead of its primary's, -1 where one was expected.
+    :param ahead: How far each sequence may be ahead of what is expected, or behind it where that is negative.
     :return: The lines that do not agree, the fatal ones first.
     """
     lost = {("table", key) for key in expected.rows.keys() - found.rows.keys()}
@@ -99,20 +100,20 @@ def _rows(expected: State, found: State) -> Iterator[Line]:
     for key, want in expected.rows.items():
         have = found.rows.get(key)
         if have is None:
-            yield Line("table", shown(key), f"{want:,} rows", MISSING, True)
+            yield Line("table", shown(key), f"{want:,} row{'s' * (want != 1)}", MISSING, True)
         elif have != want:
             yield Line("rows", shown(key), f"{want:,}", f"{have:,}", True)
 
 
-def _sequences(expected: State, found: State, ahead: int) -> Iterator[Line]:
+def _sequences(expected: State, found: State, ahead: Mapping[Key, int]) -> Iterator[Line]:
     for key, want in expected.sequences.items():
-        have = found.sequences.get(key)
+        have, most = found.sequences.get(key), ahead.get(key, 0)
         if have is None:
             yield Line("sequence", shown(key), _value(want), MISSING, True)
         elif have != want:
-            logged = 0 < ahead * (have[0] - want[0]) <= _LOGGED_AHEAD
-            why = f" (a standby's run up to {_LOGGED_AHEAD} values ahead)" * logged
-            yield Line("sequence", shown(key), _value(want), _value(have) + why, not logged)
+            apart = have[0] - want[0]
+            logged = apart * most > 0 and abs(apart) <= abs(most)
+            yield Line("sequence", shown(key), _value(want), _value(have) + _LOGGED * logged, not logged)
 
 
 def _value(value: tuple[int, bool]) -> str:
@@ -150,9 +151,9 @@ def _told(expected: State, found: State, differing: list[Difference], source: st
         have = f"PostgreSQL {found.major}{unseen}"
         yield Line("server", "version", f"PostgreSQL {expected.major}", have, False)
     # What is missing, or one too many, is named for itself.
-    apart = {each.name for each in differing if each.what != "different"}
+    apart = {told.name_of(each.kind, each.name) for each in differing if each.what != "different"}
     for kind, names in told.compare(expected.told, found.told, same_major=same_major).items():
-        if there := [name for name in names if name not in apart]:
+        if there := [name for name in names if name not in apart and told.table_of(name) not in apart]:
             yield _line_of(kind, there, f"as in {source}", "another one" if kind == "owner" else "other ones")
 
 

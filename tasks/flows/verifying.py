@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from .report import Report
 
 
+# A server logs so many values of a sequence at once (SEQ_LOG_VALS), and a standby knows nothing but the log.
+_LOGGED_AHEAD = 32
+
+
 @dataclass(frozen=True)
 class Request:
     """What a person asked for.
@@ -52,7 +56,7 @@ class Expected:
     :ivar schemas: The schemas that should hold nothing else.
     :ivar excluded: Tables whose rows the dump leaves out.
     :ivar kind: What the source is, in words.
-    :ivar standby: Whether it is a standby.
+    :ivar server: The other database's.
     """
 
     source: str
@@ -63,7 +67,7 @@ class Expected:
     schemas: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
     kind: str = "the dump"
-    standby: bool = False
+    server: ServerFacts | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,7 @@ def verify(settings: Settings, request: Request, report: Report) -> Verified:
             found = state.read(connection, summed=summed)
             shown = health.read(connection, target.schema or "public")
             wrong = tuple(ills.read(connection, target.schema or "public", found.sequences))
+            ahead = _ahead(connection, server, expected)
         if proof is not None:
             proof.result()
     # Of two live databases neither may hold what the other does not; a dump speaks for the schemas that it filled.
@@ -169,12 +174,22 @@ def verify(settings: Settings, request: Request, report: Report) -> Verified:
             schemas=schemas,
             source=expected.kind,
             whole=bool(request.against),
-            ahead=server.in_recovery - expected.standby,
+            ahead=ahead,
         )
         if expected
         else []
     )
     return Verified(target, server, expected, found, tuple(lines), shown, wrong)
+
+
+def _ahead(connection: Connection, server: ServerFacts, expected: Expected | None) -> dict[Key, int]:
+    """Tell how far the sequences may be ahead of the expected ones, where one of both is the other's standby."""
+    other = expected.server if expected else None
+    clusters = {server.system_identifier, other.system_identifier} if other else set()
+    if len(clusters - {None}) > 1:
+        return {}
+    sign = server.in_recovery - (other is not None and other.in_recovery)
+    return {key: sign * _LOGGED_AHEAD * by for key, by in facts.increments(connection).items()} if sign else {}
 
 
 def _without_checksums(expected: Expected) -> str:
@@ -227,8 +242,8 @@ def _of_database(settings: Settings, request: Request, here: tuple[Any, ...] | N
             )
         summed = [table.key for table in facts.tables(connection)] if request.checksums else []
         found = state.read(connection, summed=summed)
-        standby = server_facts(connection).in_recovery
-    return Expected(other.label, found, kind="the other", standby=standby)
+        server = server_facts(connection)
+    return Expected(other.label, found, kind="the other", server=server)
 
 
 def _of_record(settings: Settings, target: Target, server: ServerFacts) -> Expected | None:

@@ -39,14 +39,14 @@ SELECT c.oid, n.nspname, c.relname, coalesce(x.condition, ''), greatest(c.reltup
 
 
 _SEQUENCES = """
-SELECT n.nspname, c.relname
-  FROM pg_catalog.pg_class c
+SELECT n.nspname, c.relname, q.seqincrement
+  FROM pg_catalog.pg_sequence q JOIN pg_catalog.pg_class c ON c.oid = q.seqrelid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind = 'S' AND c.relpersistence <> 't'
    AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-   AND CASE WHEN c.relkind = 'S' THEN pg_catalog.has_sequence_privilege(c.oid, 'SELECT') OR NOT EXISTS (
-           SELECT FROM pg_catalog.pg_depend d
-            WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') END
+   AND (NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                     WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+        OR EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE c.oid = ANY(e.extconfig)))
  ORDER BY 1, 2
 """
 
@@ -153,12 +153,11 @@ def sequences(connection: Connection) -> dict[tuple[str, str], tuple[int, bool]]
     """Read where the sequences of people stand: the last value, and whether it was used.
 
     `pg_sequence_last_value` tells NULL for one that was never used, so each sequence is asked itself, in the
-    transaction that is open; no lock on it is kept. Those of extensions, which others own, are left out where the
-    role may not read them.
+    transaction that is open; no lock on it is kept. Of those of extensions a dump holds what they say is people's.
 
     :raises psycopg.Error: The role may not read one.
     """
-    names = connection.execute(_SEQUENCES).fetchall()
+    names = [(str(schema), str(name)) for schema, name, _ in connection.execute(_SEQUENCES)]
     found = {}
     for batch in batches(names):
         parts = [
@@ -168,9 +167,14 @@ def sequences(connection: Connection) -> dict[tuple[str, str], tuple[int, bool]]
         with locks_let_go(connection):
             rows = connection.execute(sql.SQL(" UNION ALL ").join(parts)).fetchall()
         for at, value, called in rows:
-            schema, name = batch[at]
-            found[str(schema), str(name)] = (int(value), bool(called))
+            found[batch[at]] = (int(value), bool(called))
     return found
+
+
+def increments(connection: Connection) -> dict[tuple[str, str], int]:
+    """Read by how much each sequence of people's moves."""
+    found = connection.execute(_SEQUENCES)
+    return {(str(schema), str(name)): int(increment) for schema, name, increment in found}
 
 
 def batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:

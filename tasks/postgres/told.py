@@ -6,6 +6,7 @@ major alone: 15 took CREATE from `public`, 17 knows a privilege more.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from . import objects
@@ -22,6 +23,8 @@ ROLES = ("owner", "grants")
 """The kinds that depend on which roles there are."""
 
 KINDS = (*ROLES, "settings")
+
+_LAST_PART = re.compile(r'\.("(?:[^"]|"")*"|[^".]*)\Z')
 
 # What another object brings along (a range its constructors and its multirange) is in no dump, nor are its grants.
 _NOT_INTERNAL = """NOT EXISTS (SELECT FROM pg_catalog.pg_depend i
@@ -98,3 +101,14 @@ def compare(
         if names := {name for name in names if wanted.get(name) != have.get(name)}:
             differing[kind] = sorted(names)
     return differing
+
+
+def name_of(kind: str, name: str) -> str:
+    """Give the name that an object has here, of that which it has among the objects."""
+    return f"{kind} {name}" if kind == "schema" else name
+
+
+def table_of(name: str) -> str:
+    """Give what stands before the last part of a name: of a column, its table."""
+    found = _LAST_PART.search(name)
+    return name[: found.start()] if found else ""
