@@ -181,6 +181,9 @@ class Lane:
         if victim == "us: SIGINT" and ended.phase == "after" and state == "new":
             # Once the work is done and our handlers are gone, a Ctrl-C is Invoke's own, which ends with 1.
             expected |= {1}
+        if victim in {"us: SIGTERM", "us: SIGHUP"} and state == "new":
+            # So is the system's own end by a signal then; a shell shows it as 128 more, too.
+            expected |= {-SIGNALS[victim]}
         if ended.code not in expected or "Traceback" in ended.said:
             raise Violation(f"exit {ended.code}")
         if not killed:
