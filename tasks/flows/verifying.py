@@ -56,7 +56,7 @@ class Expected:
     :ivar schemas: The schemas that should hold nothing else.
     :ivar excluded: Tables whose rows the dump leaves out.
     :ivar kind: What the source is, in words.
-    :ivar server: The other database's.
+    :ivar server: What the other database's server says of itself; None for a dump.
     """
 
     source: str
@@ -160,7 +160,7 @@ def verify(settings: Settings, request: Request, report: Report) -> Verified:
         report.progress("counting", 0, 0, "")
         with state.snapshot(connection):
             found = state.read(connection, summed=summed)
-            shown = health.read(connection, target.schema or "public")
+            healthy = health.read(connection, target.schema or "public")
             wrong = tuple(ills.read(connection, target.schema or "public", found.sequences))
             ahead = _ahead(connection, server, expected)
         if proof is not None:
@@ -179,7 +179,7 @@ def verify(settings: Settings, request: Request, report: Report) -> Verified:
         if expected
         else []
     )
-    return Verified(target, server, expected, found, tuple(lines), shown, wrong)
+    return Verified(target, server, expected, found, tuple(lines), healthy, wrong)
 
 
 def _ahead(connection: Connection, server: ServerFacts, expected: Expected | None) -> dict[Key, int]:
