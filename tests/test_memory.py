@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.servers import OWNER
 from tests.support import watched
 
 if TYPE_CHECKING:
@@ -76,4 +77,34 @@ def test_memory_stays_flat(content: str, suffix: str, new_database: Databases, p
     dumping, restoring = measured(content, new_database, project, suffix)
 
     assert 10 < dumping < LIMIT_MB
+    assert 10 < restoring < LIMIT_MB
+
+
+LARGE_RESULT = "SELECT repeat('x', 100000) FROM generate_series(1, 20000);\n"
+FLOOD = (
+    "DO $$ BEGIN FOR i IN 1..3000 LOOP"
+    " RAISE WARNING USING MESSAGE = repeat('x', 100000), ERRCODE = 'W' || lpad(i::text, 4, '0'); END LOOP; END $$;\n"
+)
+
+
+@pytest.mark.majors(15, 18)
+@pytest.mark.parametrize(
+    "statements",
+    [
+        LARGE_RESULT,
+        # Large statements behind it are sent while its rows come.
+        LARGE_RESULT + f"SELECT length('{'y' * 900_000}');\n" * 3,
+        FLOOD,
+    ],
+    ids=["rows", "rows-while-sending", "warnings"],
+)
+def test_memory_stays_flat_whatever_a_dump_makes_the_server_say(
+    statements: str, new_database: Databases, project: Project
+) -> None:
+    """Two gigabytes of rows, or 300 MB of warnings, pass and are dropped."""
+    database = new_database(owner=OWNER)
+    project.write("dumps/foreign.sql", statements + "-- PostgreSQL database dump complete\n")
+
+    restoring = peak(project.use(database, OWNER), "db.restore", "--file=foreign.sql")
+
     assert 10 < restoring < LIMIT_MB
