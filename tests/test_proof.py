@@ -52,7 +52,7 @@ EMPTIES = {
     + "CREATE AGGREGATE evil.count(*) (SFUNC = evil.three, STYPE = bigint, INITCOND = '3');\n"
     + ROWS
     + "DELETE FROM public.t;\nSET search_path = evil, pg_catalog;\n",
-    "view in its place": TABLE
+    "another table in its place": TABLE
     + ROWS
     + "DELETE FROM public.t;\nALTER TABLE public.t RENAME TO u;\nCREATE TABLE public.t (v text);\n",
 }
@@ -85,6 +85,36 @@ def test_an_emptied_table_is_never_called_verified(kind: str, role: str, owned: 
     assert "public.t holds 0 rows where 3 were expected" in said
     assert "verified" not in result.stdout
     assert owned.scalar("SELECT count(*) FROM public.t") == 0
+
+
+@pytest.mark.majors(15, 18)
+@BOTH
+@pytest.mark.parametrize(
+    "last",
+    ["DROP TABLE public.t;\n", "ALTER TABLE public.t RENAME TO u;\nCREATE VIEW public.t AS SELECT public.f();\n"],
+)
+def test_a_table_that_is_gone_is_named(last: str, role: str, owned: Database, project: Project) -> None:
+    """A view in its place is not read, as that would run what the dump says."""
+    function = "CREATE FUNCTION public.f() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE 'read'; END $$;\n"
+
+    result = restored(owned, project, function + TABLE + ROWS + last, role)
+
+    assert result.returncode == 6, result.stderr
+    assert "public.t is no longer the table that was filled" in " ".join(result.stderr.split())
+    assert "verified" not in result.stdout
+
+
+@pytest.mark.majors(15, 18)
+@BOTH
+def test_rows_that_go_through_a_view_are_not_called_verified(role: str, owned: Database, project: Project) -> None:
+    """The view is not read; the restore says that its rows can't be counted."""
+    view = TABLE + "CREATE VIEW public.v AS SELECT v FROM public.t;\n"
+
+    result = restored(owned, project, view + "INSERT INTO public.v VALUES ('a');\n", role)
+
+    assert result.returncode == 0, result.stderr
+    assert "The rows of public.v can't be counted" in " ".join(result.stderr.split())
+    assert "verified" not in result.stdout
 
 
 @pytest.mark.majors(15, 18)
@@ -177,15 +207,14 @@ CARRIED = {
         3,
     ),
     "upsert": (
-        NO_PATH
-        + "INSERT INTO public.\"User\" VALUES (1, 'x'), (6, 'f') ON CONFLICT (id) DO UPDATE SET email = 'x';\n",
+        NO_PATH + "INSERT INTO public.\"User\" VALUES (1, 'x'), (6, 'f') ON CONFLICT (id) DO UPDATE SET email = 'x';\n",
         3,
     ),
     "update at the end": (
-        NO_PATH + "COPY public.\"User\" (id, email) FROM stdin;\n3\tc\n\\.\nUPDATE public.\"User\" SET email = 'y';\n",
+        NO_PATH + 'COPY public."User" (id, email) FROM stdin;\n3\tc\n\\.\nUPDATE public."User" SET email = \'y\';\n',
         3,
     ),
-    "emptied before": (NO_PATH + "DELETE FROM public.\"User\";\nINSERT INTO public.\"User\" VALUES (9, 'z');\n", 1),
+    "emptied before": (NO_PATH + 'DELETE FROM public."User";\nINSERT INTO public."User" VALUES (9, \'z\');\n', 1),
     "unqualified": (
         'SET search_path = public;\nCOPY "User" (id, email) FROM stdin;\n3\tc\n\\.\n'
         "INSERT INTO \"User\" VALUES (4, 'd');\nSET search_path = pg_catalog;\n",
@@ -193,7 +222,7 @@ CARRIED = {
     ),
     "by a temporary table": (
         NO_PATH + "CREATE TEMP TABLE new (id integer, email text);\nCOPY pg_temp.new (id, email) FROM stdin;\n"
-        "3\tc\n\\.\nINSERT INTO public.\"User\" SELECT * FROM pg_temp.new;\n",
+        '3\tc\n\\.\nINSERT INTO public."User" SELECT * FROM pg_temp.new;\n',
         3,
     ),
 }

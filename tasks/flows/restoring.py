@@ -110,6 +110,7 @@ class Restored:
     :ivar rows: Rows that were loaded, or what a table really holds where its rows changed afterwards.
     :ivar left_out: What was left out, counted by reason.
     :ivar changed: What does not hold what the dump loaded into it.
+    :ivar proven: Whether every table was counted and holds what was loaded.
     :ivar saved: The safety dump of what was there before.
     """
 
@@ -120,6 +121,7 @@ class Restored:
     left_out: Counter[str] = field(default_factory=Counter)
     saved: Dumped | None = None
     changed: tuple[loading.Changed, ...] = ()
+    proven: bool = True
 
     def refuse_changed(self) -> None:
         """Raise where not all holds what was loaded; it is committed.
@@ -225,7 +227,16 @@ def restore(plan: Plan, report: Report, *, remember: bool = True, safety: Safety
         safety.discard_after(interruption.state, work.sentences)
         raise
     rows, seconds = sum(each.rows for each in tables), time.monotonic() - began
-    return Restored(plan, len(tables), rows, seconds, loader.left_out, safety.dumped, loader.changed)
+    return Restored(
+        plan,
+        len(tables),
+        rows,
+        seconds,
+        loader.left_out,
+        safety.dumped,
+        loader.changed,
+        proven=not loader.changed and None not in loader.found.values(),
+    )
 
 
 @dataclass

@@ -41,10 +41,10 @@ def count(wire: Wire, conditions: Mapping[Key, str]) -> dict[Key, int | None]:
     Nothing that users made is run: what is no ordinary or partitioned table is not read.
 
     :param conditions: The tables, each with the condition (`WHERE …`) of the rows to count, or an empty one.
-    :return: None where rows can't be counted: of a view, a foreign or temporary table, and where the role may not
-        read a table and may not let itself. What does not exist is left out.
+    :return: None where the role may not read a table and may not let itself. What is not there as such a table is
+        left out: also where a view, or a foreign or temporary table, has its name.
     """
-    kinds = _kinds(wire, list(conditions))
+    kinds = {key: kind for key, kind in _kinds(wire, list(conditions)).items() if kind in {b"r", b"p"}}
     found: dict[Key, int | None] = dict.fromkeys(kinds)
     # Whose count it is, what is counted, and under which condition.
     counted = [(key, key, conditions[key].encode()) for key in kinds if kinds[key] == b"r"]
@@ -66,8 +66,8 @@ def compare(
 
     Rows that were loaded through a partitioned table lie in its partitions: the two are then counted as one.
 
-    :return: The tables that hold another number of rows than expected, with both numbers (None for a table that does
-        not exist); and how many rows each table holds, as :func:`count` returns it.
+    :return: The tables that hold another number of rows than expected, with both numbers (None for a table that is
+        not there any more); and how many rows each table holds, as :func:`count` returns it.
     """
     expected = dict(expected)
     kinds = _kinds(wire, [key for key, rows in expected.items() if rows])

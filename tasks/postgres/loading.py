@@ -120,7 +120,7 @@ class Changed:
     def __str__(self) -> str:
         name = _shown(self.key)
         if self.found is None:
-            return f"{'sequence ' * self.sequence}{name} was dropped after it was filled"
+            return f"{'sequence ' * self.sequence}{name} is no longer the {'sequence' if self.sequence else 'table'} that was filled"
         if self.sequence:
             return f"sequence {name} stands at {self.found} where {self.expected} was expected"
         return f"{name} holds {self.found:,} rows where {self.expected:,} were expected"
@@ -277,12 +277,10 @@ class Loader:
         self._run_deferred()
         self._take_session_back()
         changed = self._changed_sequences(sequences)
-        expected = {}
-        for key, rows in self.rows.items():
-            before = self._before.get(key, 0)
-            if before is not None:
-                expected[key] = rows + before
-        wrong, self.found = counting.compare(self.wire, expected, self._conditions)
+        before = {key: self._before.get(key, 0) for key in self.rows}
+        expected = {key: self.rows[key] + rows for key, rows in before.items() if rows is not None}
+        wrong, found = counting.compare(self.wire, expected, self._conditions)
+        self.found = {**{key: None for key, rows in before.items() if rows is None}, **found}
         for key, (want, have) in sorted(wrong.items()):
             if have is None or self.exact or not want - self._upserted[key] <= have <= want:
                 changed.append(Changed(key, want, have))
