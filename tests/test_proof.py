@@ -216,8 +216,10 @@ CARRIED = {
     ),
     "emptied before": (NO_PATH + 'DELETE FROM public."User";\nINSERT INTO public."User" VALUES (9, \'z\');\n', 1),
     "unqualified": (
-        'SET search_path = public;\nCOPY "User" (id, email) FROM stdin;\n3\tc\n\\.\n'
-        "INSERT INTO \"User\" VALUES (4, 'd');\nSET search_path = pg_catalog;\n",
+        (
+            'SET search_path = public;\nCOPY "User" (id, email) FROM stdin;\n3\tc\n\\.\n'
+            "INSERT INTO \"User\" VALUES (4, 'd');\nSET search_path = pg_catalog;\n"
+        ),
         4,
     ),
     "by a temporary table": (

@@ -82,6 +82,7 @@ class Plan:
     :ivar met: The schemas of the dump that exist already; `emptied` those that will be emptied; `stays` the others.
     :ivar goes: What lies in them now.
     :ivar saves: Whether a safety dump of it is made first.
+    :ivar doubt: Why the dump may be of another database than it has to be of; empty where that is certain.
     """
 
     settings: Settings
@@ -96,6 +97,7 @@ class Plan:
     stays: tuple[str, ...]
     goes: schemas.Content
     saves: bool
+    doubt: str = ""
 
     @property
     def fills(self) -> tuple[str, ...]:

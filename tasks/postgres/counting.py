@@ -47,9 +47,9 @@ def count(wire: Wire, conditions: Mapping[Key, str]) -> dict[Key, int | None]:
     kinds = {key: kind for key, kind in _kinds(wire, list(conditions)).items() if kind in {b"r", b"p"}}
     found: dict[Key, int | None] = dict.fromkeys(kinds)
     # Whose count it is, what is counted, and under which condition.
-    counted = [(key, key, conditions[key].encode()) for key in kinds if kinds[key] == b"r"]
-    for key in kinds:
-        if kinds[key] == b"p":
+    counted = [(key, key, conditions[key].encode()) for key, kind in kinds.items() if kind == b"r"]
+    for key, kind in kinds.items():
+        if kind == b"p":
             found[key] = 0
             counted += [(key, each, b"") for each in _partitions(wire, key, b"r")]
     for batch in facts.batches(counted):

@@ -118,11 +118,11 @@ class Changed:
     sequence: bool = False
 
     def __str__(self) -> str:
-        name = _shown(self.key)
+        name = f"{'sequence ' * self.sequence}{_shown(self.key)}"
         if self.found is None:
-            return f"{'sequence ' * self.sequence}{name} is no longer the {'sequence' if self.sequence else 'table'} that was filled"
+            return f"{name} is no longer the {'sequence that was set' if self.sequence else 'table that was filled'}"
         if self.sequence:
-            return f"sequence {name} stands at {self.found} where {self.expected} was expected"
+            return f"{name} stands at {self.found} where {self.expected} was expected"
         return f"{name} holds {self.found:,} rows where {self.expected:,} were expected"
 
 

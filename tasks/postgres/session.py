@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
@@ -14,6 +15,7 @@ from ..errors import BadInputError, ServerError, TaskError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from .target import Target
 
@@ -47,11 +49,27 @@ INPUT = {
 
 
 @dataclass(frozen=True)
+class Instance:
+    """What identifies a server for a role that may not ask for the cluster's number.
+
+    Of two servers with the same database's oid neither time is the same, as both have microseconds. The first changes
+    with each start of the server, the second where it crashed or somebody resets its statistics.
+
+    :ivar database_oid: Of the session's database.
+    :ivar started: When the server started, in UTC; `counting_since` since when it counts what it writes.
+    """
+
+    database_oid: int
+    started: str
+    counting_since: str | None
+
+
+@dataclass(frozen=True)
 class ServerFacts:
     """What a server says of itself.
 
     :ivar version: As it prints it, `17.6`; `major` its first number.
-    :ivar system_identifier: The cluster's own number; None where the role may not ask.
+    :ivar system_identifier: The cluster's own number; None where the role may not ask: then `instance` is known.
     :ivar database: The database that the session is in, and `user` its role.
     """
 
@@ -63,6 +81,7 @@ class ServerFacts:
     system_identifier: str | None
     in_recovery: bool
     encoding: str
+    instance: Instance | None = None
 
 
 @contextlib.contextmanager
@@ -171,15 +190,17 @@ def server_facts(connection: Connection) -> ServerFacts:
         " (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), pg_is_in_recovery(),"
         " current_setting('server_encoding')",
     )
+    identifier = system_identifier(connection)
     return ServerFacts(
         version=str(row[0]).split()[0],
         major=major,
         database=str(row[1]),
         user=str(row[2]),
         superuser=bool(row[3]),
-        system_identifier=system_identifier(connection),
+        system_identifier=identifier,
         in_recovery=bool(row[4]),
         encoding=str(row[5]),
+        instance=instance(connection) if identifier is None else None,
     )
 
 
@@ -189,6 +210,21 @@ def system_identifier(connection: Connection) -> str | None:
     if not allowed:
         return None
     return str(one(connection, "SELECT system_identifier::text FROM pg_catalog.pg_control_system()")[0])
+
+
+def instance(connection: Connection) -> Instance:
+    """Ask for what identifies the server where its cluster's number may not be asked for."""
+    oid, started, since = one(
+        connection,
+        "SELECT d.oid, pg_catalog.pg_postmaster_start_time(), w.stats_reset"
+        " FROM pg_catalog.pg_database d, pg_catalog.pg_stat_bgwriter w"
+        " WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()",
+    )
+    return Instance(int(oid), _in_utc(started), _in_utc(since) if since is not None else None)
+
+
+def _in_utc(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat()
 
 
 def one(connection: Connection, query: LiteralString, parameters: list[Any] | None = None) -> TupleRow:
