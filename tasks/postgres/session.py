@@ -69,7 +69,7 @@ class ServerFacts:
     """What a server says of itself.
 
     :ivar version: As it prints it, `17.6`; `major` its first number.
-    :ivar system_identifier: The cluster's own number; None where the role may not ask: then `instance` is known.
+    :ivar system_identifier: The cluster's own number; None where the role may not ask: then `instance` has to do.
     :ivar database: The database that the session is in, and `user` its role.
     """
 
@@ -190,17 +190,16 @@ def server_facts(connection: Connection) -> ServerFacts:
         " (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), pg_is_in_recovery(),"
         " current_setting('server_encoding')",
     )
-    identifier = system_identifier(connection)
     return ServerFacts(
         version=str(row[0]).split()[0],
         major=major,
         database=str(row[1]),
         user=str(row[2]),
         superuser=bool(row[3]),
-        system_identifier=identifier,
+        system_identifier=system_identifier(connection),
         in_recovery=bool(row[4]),
         encoding=str(row[5]),
-        instance=instance(connection) if identifier is None else None,
+        instance=instance(connection),
     )
 
 
