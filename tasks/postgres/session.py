@@ -11,7 +11,7 @@ import psycopg
 from psycopg import errors as pg
 from psycopg.rows import TupleRow, tuple_row
 
-from ..errors import BadInputError, ServerError, TaskError
+from ..errors import BadInputError, ServerError, TaskError, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,7 +125,7 @@ def connect(target: Target, *, lock_timeout: int = 0) -> Connection:
 def _sentence(error: Exception) -> str:
     """Put libpq's several lines, one for each address it tried, into one sentence."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return "; ".join(dict.fromkeys(lines)).rstrip(".?")
+    return shortened("; ".join(dict.fromkeys(lines)).rstrip(".?"))
 
 
 def _prepare(connection: Connection, lock_timeout: int) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import psycopg
 from psycopg import pq
 
-from ..errors import ServerError, WorkError
+from ..errors import ServerError, WorkError, shortened
 from ..process import waiting
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ PIECE = 1 << 20
 # Seconds in which it may gather, and how much of it is enough.
 _NAP = 0.0005
 _GATHERED = 1 << 17
-# Characters of a server's message, and of its details, that are shown.
-_MESSAGE = 1000
+# Bytes of a server's message, and of its details, that are looked at.
+_MESSAGE = 1 << 13
 _COPIES = frozenset({pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT})
 _FINE = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY})
 
@@ -340,8 +340,7 @@ class Wire:
 
     def _error(self, result: PGresult) -> StatementError | LostError:
         def field(code: pq.DiagnosticField) -> str:
-            # A character has four bytes at most.
-            return (result.error_field(code) or b"")[: 4 * _MESSAGE + 4].decode(errors="replace")
+            return (result.error_field(code) or b"")[:_MESSAGE].decode(errors="replace")
 
         return _refusal(
             field(pq.DiagnosticField.SQLSTATE),
@@ -360,11 +359,6 @@ def _fine(result: PGresult) -> str:
     if result.status not in _FINE:
         raise WorkError("a statement asked to send or fetch COPY data, which a dump never does")
     return (result.command_status or b"").decode()
-
-
-def shortened(text: str) -> str:
-    """Return a server's message, cut where it is too long to be read."""
-    return text if len(text) <= _MESSAGE else text[:_MESSAGE] + "…"
 
 
 def as_refusal(error: psycopg.Error) -> StatementError | LostError:
