@@ -40,7 +40,7 @@ def confirm_restore(plan: RestorePlan, *, yes: bool, name: str) -> None:
     """
     dry = plan.settings.dry
     if plan.request.clean or plan.far or dry:
-        _confirm_all(plan, restore_warning(plan), yes=yes or not plan.request.clean, name=name)
+        _confirm_all(plan, restore_warning(plan), yes=yes or not plan.request.clean, name=name, doubt=plan.doubt)
 
 
 def confirm_reset(plan: ResetPlan, *, yes: bool, name: str) -> None:
@@ -48,20 +48,24 @@ def confirm_reset(plan: ResetPlan, *, yes: bool, name: str) -> None:
     _confirm_all(plan, reset_warning(plan), yes=yes, name=name)
 
 
-def _confirm_all(plan: RestorePlan | ResetPlan, lines: Sequence[str], *, yes: bool, name: str) -> None:
+def _confirm_all(plan: RestorePlan | ResetPlan, lines: Sequence[str], *, yes: bool, name: str, doubt: str = "") -> None:
     from .flows import guard
 
     dry = plan.settings.dry
     if plan.far:
         lines = [*lines, f"  This is not a local database: {plan.far}."]
+    if doubt:
+        lines = [*lines, f"  {doubt}."]
     confirm(lines, yes=True)
+    asks = bool(plan.far or doubt) and not name
     if not dry:
-        asked = _asked(f"Type the name of the database to go on ({plan.place.database}): ", plan.far and not name)
+        asked = _asked(f"Type the name of the database to go on ({plan.place.database}): ", asks)
         guard.allow(plan.target.label, plan.place, plan.far, name, asked)
+        guard.allow_doubtful(plan.place, doubt, name, asked)
     else:
         confirm(["Only tried (--dry): nothing was touched."], yes=True)
     # Who has just typed the name has thought about it.
-    confirm([], yes=yes or dry or bool(plan.far and not name))
+    confirm([], yes=yes or dry or asks)
 
 
 def _asked(question: str, wanted: object) -> str | None:

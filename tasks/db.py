@@ -277,6 +277,7 @@ def rehearse(ctx: Context, file: str | None = None, trust: bool = False, url_env
         rehearsed = rehearsing.rehearse(loaded, _given("--file", file), report, trust=trust)
     if rehearsed is not None:
         showing.show_rehearsed(rehearsed)
+        rehearsed.restored.refuse_changed()
 
 
 @task(help={"json": _JSON, "url_env": _URL_ENV})
@@ -344,6 +345,7 @@ def _carry_out(plan: RestorePlan, *, yes: bool, name: str) -> None:
         with console.reporting(plan.settings) as report:
             restored = act(plan, report)
         showing.show_restored(restored)
+        restored.refuse_changed()
 
 
 def _load(ctx: Context, url_env: str | None = None) -> Settings:

@@ -8,6 +8,15 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode-escape").decode() for char in text)
 
 
+# Characters.
+_MESSAGE = 1000
+
+
+def shortened(text: str) -> str:
+    """Return a message of a server, cut where it is too long to be read."""
+    return text if len(text) <= _MESSAGE else text[:_MESSAGE] + "…"
+
+
 class TaskError(Exit):
     """An expected failure, shown as one line without a traceback.
 

@@ -81,7 +81,8 @@ def show_restored(restored: Restored) -> None:
         return
     print_line(
         f"{plan.dump.path.name} is restored into {plan.target.label}: {amount(restored.rows, 'row')} in "
-        f"{amount(restored.tables, 'table')}, verified and committed in {restored.seconds:.1f} s"
+        f"{amount(restored.tables, 'table')}, {'verified and ' * restored.proven}committed in "
+        f"{restored.seconds:.1f} s"
         f"{'; then migrated' * plan.request.migrate}"
     )
     _show_saved(restored.saved)
@@ -243,7 +244,7 @@ def show_rehearsed(rehearsed: Rehearsed) -> None:
     restored = rehearsed.restored
     print_line(
         f"{rehearsed.path.name} restores: {amount(restored.rows, 'row')} in {amount(restored.tables, 'table')}, "
-        f"verified, in {restored.seconds:.1f} s"
+        f"{'verified, ' * restored.proven}in {restored.seconds:.1f} s"
         + (f"; migrated in {rehearsed.migrated:.1f} s" if rehearsed.migrated is not None else "")
         + f"; {rehearsed.seconds:.1f} s in all. The scratch database is removed."
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.servers import OWNER
 from tests.support import watched
 
 if TYPE_CHECKING:
@@ -76,4 +77,29 @@ def test_memory_stays_flat(content: str, suffix: str, new_database: Databases, p
     dumping, restoring = measured(content, new_database, project, suffix)
 
     assert 10 < dumping < LIMIT_MB
+    assert 10 < restoring < LIMIT_MB
+
+
+LARGE_RESULT = "SELECT repeat('x', 100000) FROM generate_series(1, 20000);\n"
+
+
+@pytest.mark.majors(15, 18)
+@pytest.mark.parametrize(
+    "statements",
+    [
+        LARGE_RESULT,
+        # Large statements behind it are sent while its rows come.
+        LARGE_RESULT + f"SELECT length('{'y' * 900_000}');\n" * 3,
+    ],
+    ids=["rows", "rows-while-sending"],
+)
+def test_memory_stays_flat_whatever_rows_a_dump_asks_for(
+    statements: str, new_database: Databases, project: Project
+) -> None:
+    """Two gigabytes of rows pass, and each is dropped."""
+    database = new_database(owner=OWNER)
+    project.write("dumps/foreign.sql", statements + "-- PostgreSQL database dump complete\n")
+
+    restoring = peak(project.use(database, OWNER), "db.restore", "--file=foreign.sql")
+
     assert 10 < restoring < LIMIT_MB

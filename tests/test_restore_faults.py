@@ -36,7 +36,16 @@ CREATE FUNCTION public.sleeps() RETURNS trigger LANGUAGE plpgsql AS
 CREATE {kind} TRIGGER sleeps {when} INSERT ON app.filled {deferred} FOR EACH ROW EXECUTE FUNCTION public.sleeps();
 """
 IN_COPY = SLEEPER.format(seconds=60, kind="", when="BEFORE", deferred="")
-IN_COMMIT = SLEEPER.format(seconds=60, kind="CONSTRAINT", when="AFTER", deferred="DEFERRABLE INITIALLY DEFERRED")
+# A restore runs what is deferred before it proves itself, and is read-only from there on. So this one puts itself off.
+IN_COMMIT = """
+CREATE FUNCTION public.sleeps() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    SET CONSTRAINTS ALL DEFERRED;
+    IF current_setting('transaction_read_only') = 'on' THEN PERFORM pg_sleep(60);
+    ELSE UPDATE app.filled SET id = id WHERE id = new.id; END IF;
+    RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER sleeps AFTER INSERT OR UPDATE ON app.filled DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+    WHEN (new.id = 1) EXECUTE FUNCTION public.sleeps();
+"""
 
 
 @pytest.fixture

@@ -69,6 +69,39 @@ def test_an_error_is_one_line(database: Database) -> None:
     assert str(caught.value) == "one. two. three"
 
 
+def test_a_long_error_is_cut(database: Database) -> None:
+    """A dump may make the server say megabytes; what is shown stays readable."""
+    statement = (
+        b"DO $$ BEGIN RAISE EXCEPTION USING MESSAGE = repeat('m', 5000000), DETAIL = repeat('d', 5000000); END $$"
+    )
+
+    with opened(database) as wire, pytest.raises(StatementError) as caught:
+        wire.run(statement)
+
+    assert str(caught.value) == f"{'m' * 1000}…. {'d' * 1000}…"
+
+
+@BEGUN
+def test_rows_are_dropped_and_what_follows_is_in_order(database: Database, begin: bytes) -> None:
+    """Queries among queued statements, an error behind rows, and what is asked for, keep their places."""
+    tags: list[str] = []
+
+    with opened(database) as wire:
+        wire.run(begin)
+        for count in range(WINDOW + 3):
+            wire.queue(b"SELECT i FROM generate_series(1, %d) i" % count, "SELECT", tags.append)
+            wire.queue(b"SET work_mem = '1MB'", "SET", tags.append)
+        tag = wire.run(b"SELECT i FROM generate_series(1, 3) i")
+        rows = wire.ask(b"SELECT i FROM generate_series(1, 3) i")
+        wire.queue(b"SELECT 1 / (3 - i) FROM generate_series(1, 5) i", "the wrong one")
+        with pytest.raises(StatementError) as caught:
+            wire.settle()
+
+    assert tags == [each for count in range(WINDOW + 3) for each in (f"SELECT {count}", "SET")]
+    assert (tag, rows) == ("SELECT 3", [[b"1"], [b"2"], [b"3"]])
+    assert caught.value.doing == "the wrong one"
+
+
 @BEGUN
 def test_what_is_asked_or_copied_waits_for_what_is_queued(database: Database, begin: bytes) -> None:
     """A COPY and a query behind queued statements see what these did, and go on as ever."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from ..archive.codec import Compression
 from ..archive.manifest import Manifest
 from ..errors import BadInputError, MissingProgramError
 from ..postgres import clients, facts, rights, slices
-from ..postgres.session import connected, exported_snapshot, server_facts, translated
+from ..postgres.session import connected, exported_snapshot, instance, server_facts, translated
 from . import guard, placing, room
 from .beside import Beside
 from .pgdump import AloneError, PgDump
@@ -215,6 +215,7 @@ class _Work:
             "database": self.pg_dump.server.database,
             "server_version": self.pg_dump.server.version,
             "system_identifier": self.pg_dump.server.system_identifier,
+            **(asdict(instance(self.pg_dump.connection)) if self.request.safety else {}),
         }
 
 

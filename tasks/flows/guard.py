@@ -130,6 +130,16 @@ def allow(label: str, found: Place, reason: str, confirm: str, typed: str | None
         raise GuardError(f"That was not the name of the database. Nothing was touched; {label} is as it was.")
 
 
+def allow_doubtful(found: Place, doubt: str, confirm: str, typed: str | None) -> None:
+    """Let only who has named the database restore into it a safety dump that may be of another one.
+
+    :param doubt: Why it may be; empty where it is certain. For the others see :func:`allow`.
+    :raises GuardError: The name is another, or missing. Nothing was touched.
+    """
+    if doubt and found.database not in {confirm, (typed or "").strip()}:
+        raise GuardError(f"{doubt}. Nothing was touched. If it is the same server: --confirm={found.database}")
+
+
 def _matches(patterns: Iterable[str], values: Iterable[str]) -> bool:
     known = [value for value in values if value]
     return any(fnmatch.fnmatchcase(value.lower(), pattern.lower()) for pattern in patterns for value in known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
@@ -76,6 +77,32 @@ def read(path: Path) -> Record | None:
         return Record(**document)
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
+
+
+class Match(enum.Enum):
+    """Whether a dump is of a database."""
+
+    SAME = enum.auto()
+    UNCERTAIN = enum.auto()
+    OTHER = enum.auto()
+
+
+def match(manifest: Manifest, server: ServerFacts, host: str, port: int) -> Match:
+    """Tell whether a dump is of this database, and whether that is certain.
+
+    The cluster's number decides where both know it. Else name, host and port must agree, which may lead to another
+    server now (a tunnel's port); it is certain only where the server shows the same :class:`Instance`.
+    """
+    if not is_of(manifest, server, host, port):
+        return Match.OTHER
+    source, instance = manifest.source, server.instance
+    if source.get("system_identifier") and server.system_identifier:
+        return Match.SAME
+    if instance is None or source.get("database_oid") != instance.database_oid:
+        return Match.UNCERTAIN
+    since = instance.counting_since
+    same = source.get("started") == instance.started or (since is not None and source.get("counting_since") == since)
+    return Match.SAME if same else Match.UNCERTAIN
 
 
 def is_of(manifest: Manifest, server: ServerFacts, host: str, port: int) -> bool:

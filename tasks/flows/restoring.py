@@ -17,13 +17,16 @@ from ..archive.lexer import CopyData, CopyEnd, Statement, lex
 from ..archive.manifest import TableRows
 from ..archive.strange import LexError
 from ..archive.survey import Survey
-from ..errors import BadInputError, ServerError, TaskError, WorkError
+from ..archive.words import shown
+from ..errors import BadInputError, DifferenceError, ServerError, TaskError, WorkError
 from ..postgres import committing, loading, newer, privileges, rights, schemas, state, told, tuning, whole
 from ..postgres.session import blocked, connected, one, server_facts, translated
 from ..postgres.wire import LostError, StatementError, as_refusal
 from . import comparing, dumpfile, foresight, guard, preflight, records, saving
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..archive.statements import Action
     from ..postgres.session import Connection, ServerFacts
     from ..postgres.state import State
@@ -79,6 +82,7 @@ class Plan:
     :ivar met: The schemas of the dump that exist already; `emptied` those that will be emptied; `stays` the others.
     :ivar goes: What lies in them now.
     :ivar saves: Whether a safety dump of it is made first.
+    :ivar doubt: Why the dump may be of another database than it has to be of; empty where that is certain.
     """
 
     settings: Settings
@@ -93,6 +97,7 @@ class Plan:
     stays: tuple[str, ...]
     goes: schemas.Content
     saves: bool
+    doubt: str = ""
 
     @property
     def fills(self) -> tuple[str, ...]:
@@ -104,7 +109,10 @@ class Plan:
 class Restored:
     """A restore that was committed.
 
+    :ivar rows: Rows that were loaded, or what a table really holds where its rows changed afterwards.
     :ivar left_out: What was left out, counted by reason.
+    :ivar changed: What does not hold what the dump loaded into it.
+    :ivar proven: Whether every table was counted and holds what was loaded.
     :ivar saved: The safety dump of what was there before.
     """
 
@@ -114,6 +122,19 @@ class Restored:
     seconds: float
     left_out: Counter[str] = field(default_factory=Counter)
     saved: Dumped | None = None
+    changed: tuple[loading.Changed, ...] = ()
+    proven: bool = True
+
+    def refuse_changed(self) -> None:
+        """Raise where not all holds what was loaded; it is committed.
+
+        :raises DifferenceError: Statements or triggers changed it after it was loaded.
+        """
+        if self.changed:
+            raise DifferenceError(
+                f"The restore is committed, but {_some(self.changed)}: statements of the dump, or triggers, changed "
+                f"what was loaded. psql would leave the same."
+            )
 
     @property
     def lacks(self) -> list[tuple[str, int]]:
@@ -194,9 +215,10 @@ def restore(plan: Plan, report: Report, *, remember: bool = True, safety: Safety
     try:
         survey, loader = work.run()
         process.stands(work.sentences.done)
-        tables = tuple(sorted(TableRows(*key, rows) for key, rows in loader.rows.items()))
+        tables = _tables(loader)
+        _warn_of_rows(loader, report)
         if remember:
-            _remember(plan, tables, survey, work, report)
+            _remember(plan, loader, survey, work, report)
         safety.keep()
         _analyze(plan, loader, report)
     except TaskError as error:
@@ -207,7 +229,16 @@ def restore(plan: Plan, report: Report, *, remember: bool = True, safety: Safety
         safety.discard_after(interruption.state, work.sentences)
         raise
     rows, seconds = sum(each.rows for each in tables), time.monotonic() - began
-    return Restored(plan, len(tables), rows, seconds, loader.left_out, safety.dumped)
+    return Restored(
+        plan,
+        len(tables),
+        rows,
+        seconds,
+        loader.left_out,
+        safety.dumped,
+        loader.changed,
+        proven=not loader.changed and None not in loader.found.values(),
+    )
 
 
 @dataclass
@@ -316,6 +347,7 @@ class _Work:
             {str(name) for (name,) in names},
             set_aside,
             clean=request.clean,
+            exact=self.plan.dump.manifest is not None,
         )
 
     def _load(self, loader: loading.Loader) -> Survey:
@@ -338,9 +370,7 @@ class _Work:
         self.doing = "verifying"
         self.report.progress(self.doing, 0, 0, "")
         loader.finish()
-        loading.check_sequences(
-            loader.wire, {key: (each.value, each.is_called) for key, each in survey.sequences.items()}
-        )
+        loader.prove({key: (each.value, each.is_called) for key, each in survey.sequences.items()})
         manifest = self.plan.dump.manifest
         if manifest is not None and survey.tables() != tuple(sorted(manifest.tables)):
             raise WorkError("the rows that went in are not those of the manifest")
@@ -430,29 +460,52 @@ class _Work:
         return conflict and not self.plan.request.clean and self.plan.dump.outline.creates_tables
 
 
+def _tables(loader: loading.Loader) -> tuple[TableRows, ...]:
+    """Return the rows that were loaded, or the number that a table really holds where that is another."""
+    changed = {each.key: each.found for each in loader.changed if not each.sequence}
+    found = {key: changed.get(key, rows) for key, rows in loader.rows.items()}
+    return tuple(sorted(TableRows(*key, rows) for key, rows in found.items() if rows is not None))
+
+
+def _warn_of_rows(loader: loading.Loader, report: Report) -> None:
+    """Name the tables whose rows changed after they were loaded, and those whose rows nobody could count."""
+    for changed in loader.changed:
+        report.warn(f"{changed}: statements of the dump, or triggers, changed it afterwards.")
+    for key, rows in sorted(loader.found.items()):
+        if rows is None:
+            report.warn(f"The rows of {shown(key)} can't be counted; the server took {loader.rows[key]:,}.")
+
+
+def _some(changed: Sequence[loading.Changed]) -> str:
+    more = f", and {len(changed) - 1} more" if len(changed) > 1 else ""
+    return f"{changed[0]}{more}"
+
+
 def _analyze(plan: Plan, loader: loading.Loader, report: Report) -> None:
     """Give the planner statistics; a failure does no harm and is only said."""
     report.progress("analyzing", 0, 0, "")
     try:
         with contextlib.ExitStack() as stack:
-            few = min(_ANALYZING, len(loader.rows))
+            filled = {(each.schema, each.name): each.rows for each in _tables(loader)}
+            few = min(_ANALYZING, len(filled))
             opened = [connected(plan.target, lock_timeout=plan.settings.lock_timeout) for _ in range(few)]
-            loading.analyze([stack.enter_context(each) for each in opened], loader.rows)
+            loading.analyze([stack.enter_context(each) for each in opened], filled)
     except (TaskError, psycopg.Error) as error:
         report.warn(f"The restore is committed, but ANALYZE failed: {plan.target.scrub(str(error))}")
 
 
-def _remember(plan: Plan, tables: tuple[TableRows, ...], survey: Survey, work: _Work, report: Report) -> None:
+def _remember(plan: Plan, loader: loading.Loader, survey: Survey, work: _Work, report: Report) -> None:
     facts = comparing.to_facts(work.proven) if work.proven is not None else {}
     if plan.dump.manifest is not None and "checksums" in plan.dump.manifest.facts:
         facts = {**facts, "checksums": plan.dump.manifest.facts["checksums"]}
+    tables = _tables(loader)
     record = records.Record(
         database=plan.target.label,
         file=str(plan.dump.path.resolve()),
         restored=datetime.now(UTC).isoformat(timespec="seconds"),
-        tables=tables,
+        tables=tuple(replace(each, rows=loader.found.get((each.schema, each.name)) or each.rows) for each in tables),
         sequences=tuple(sorted(survey.sequences.values())),
-        dumped=tables,
+        dumped=tuple(sorted(TableRows(*key, rows) for key, rows in loader.rows.items())),
         facts=facts,
         schemas=plan.fills if plan.request.clean else (),
         excluded=plan.dump.manifest.excluded_data if plan.dump.manifest else (),

@@ -111,7 +111,8 @@ class Safety:
         """Keep it, and as many older ones of this database as are wanted beside it."""
         if self.dumped is not None:
             source = self.dumped.manifest.source
-            found = of(self.settings, self.server, str(source["host"]), int(str(source["port"])))
+            host, port = str(source["host"]), int(str(source["port"]))
+            found = of(self.settings, self.server, host, port, {records.Match.SAME})
             for path in found[max(self.settings.backup, 1) :]:
                 remove(path)
 
@@ -123,13 +124,22 @@ def remove(path: Path) -> None:
             each.unlink(missing_ok=True)
 
 
-def of(settings: Settings, server: ServerFacts, host: str, port: int) -> list[Path]:
-    """List the safety dumps of a database, newest first: by what the server says of itself, where it may be asked."""
+def of(
+    settings: Settings,
+    server: ServerFacts,
+    host: str,
+    port: int,
+    wanted: Collection[records.Match] = (records.Match.SAME, records.Match.UNCERTAIN),
+) -> list[Path]:
+    """List the safety dumps of a database, newest first.
+
+    :param wanted: How certain it has to be that they are of this one.
+    """
     found = []
     for path in names.safety_dumps_in(settings.dumps):
         with contextlib.suppress(BadInputError):
             manifest = manifests.read(path)
-            if manifest is not None and records.is_of(manifest, server, host, port):
+            if manifest is not None and records.match(manifest, server, host, port) in wanted:
                 found.append(path)
     return found
 
@@ -156,6 +166,7 @@ def forget_undone(connection: Connection, settings: Settings, server: ServerFact
             if (
                 manifest is not None
                 and here.items() <= manifest.source.items()
+                and records.match(manifest, server, place.host, place.port) is records.Match.SAME
                 and _fate(connection, server, path) == "aborted"
             ):
                 remove(path)
@@ -164,9 +175,10 @@ def forget_undone(connection: Connection, settings: Settings, server: ServerFact
 def _fate(connection: Connection, server: ServerFacts, path: Path) -> str:
     """Ask the server what became of the transaction that a safety dump was made in; empty where nobody can tell."""
     manifest = manifests.read(path)
-    if manifest is None or not server.system_identifier or not manifest.extra.get(TRANSACTION):
+    if manifest is None or not manifest.extra.get(TRANSACTION):
         return ""
-    if manifest.source.get("system_identifier") != server.system_identifier:
+    known = manifest.source.get("system_identifier")
+    if known and server.system_identifier and known != server.system_identifier:
         return ""
     try:
         with connection.transaction():

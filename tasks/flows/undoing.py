@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,12 @@ def _plan(settings: Settings, request: restoring.Request, report: Report) -> res
             f"{plan.dump.path.name} is of another database than {place}, to which the URL leads now. Nothing was "
             f"touched; name one host in it."
         )
+    if records.match(manifest, plan.server, place.host, place.port) is records.Match.UNCERTAIN:
+        doubt = (
+            f"{plan.dump.path.name} may be of another server: {plan.server.user} may not ask {place} for its cluster's "
+            f"number, and it shows no other sign of being the server that was dumped"
+        )
+        plan = replace(plan, doubt=doubt)
     record = records.read(records.place(settings.dumps, plan.target, plan.server))
     saved = names.instant(manifest.created)
     restored = names.instant(record.restored) if record is not None and record.saved == "" else None

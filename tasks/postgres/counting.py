@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import facts
+from .wire import StatementError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from .wire import Wire
 
 Key = tuple[str, str]
+# Not allowed; in use by a trigger of this transaction that is still to run; locked by another session.
+_REFUSED = frozenset({"42501", "55006", "55P03"})
+_TEMPORARY = b"t"
+_SAVEPOINT = b"invoke_postgres_count"
 
 
 def encode(name: str) -> bytes:
@@ -30,22 +35,67 @@ def literal(text: str) -> bytes:
     return b" E'%s'" % raw.replace(b"\\", b"\\\\") if b"\\" in raw else b"'%s'" % raw
 
 
-def rows(wire: Wire, key: Key, condition: str = "") -> int:
-    """Count one table, without its children but with its partitions, foreign ones aside."""
-    return _counts(wire, [(key, condition.encode())])[key]
+def count(wire: Wire, conditions: Mapping[Key, str]) -> dict[Key, int | None]:
+    """Count tables: without their children, but with their partitions, foreign ones aside.
+
+    Nothing that users made is run: what is no ordinary or partitioned table is not read.
+
+    :param conditions: The tables, each with the condition (`WHERE …`) of the rows to count, or an empty one.
+    :return: None where the role may not read a table and may not let itself. What is not there as such a table is
+        left out: also where a view, or a foreign or temporary table, has its name.
+    """
+    kinds = {key: kind for key, kind in _kinds(wire, list(conditions)).items() if kind in {b"r", b"p"}}
+    found: dict[Key, int | None] = dict.fromkeys(kinds)
+    # Whose count it is, what is counted, and under which condition.
+    counted = [(key, key, conditions[key].encode()) for key, kind in kinds.items() if kind == b"r"]
+    for key, kind in kinds.items():
+        if kind == b"p":
+            found[key] = 0
+            counted += [(key, each, b"") for each in _partitions(wire, key, b"r")]
+    for batch in facts.batches(counted):
+        for (key, _, _), rows in zip(batch, _batch(wire, [each[1:] for each in batch]), strict=True):
+            before = found[key]
+            found[key] = rows if before is None or rows is None else before + rows
+    return found
 
 
-def compare(wire: Wire, expected: Mapping[Key, int], conditions: Mapping[Key, str]) -> dict[Key, tuple[int, int]]:
-    """Count tables and return those that hold another number of rows than expected, with both numbers.
+def compare(
+    wire: Wire, expected: Mapping[Key, int], conditions: Mapping[Key, str]
+) -> tuple[dict[Key, tuple[int, int | None]], dict[Key, int | None]]:
+    """Count tables and compare.
 
     Rows that were loaded through a partitioned table lie in its partitions: the two are then counted as one.
+
+    :return: The tables that hold another number of rows than expected, with both numbers (None for a table that is
+        not there any more); and how many rows each table holds, as :func:`count` returns it.
     """
     expected = dict(expected)
-    for root in _partitioned(wire, [key for key, count in expected.items() if count]):
+    kinds = _kinds(wire, [key for key, rows in expected.items() if rows])
+    for root in [key for key, kind in kinds.items() if kind == b"p" and key in expected]:
         below = [key for key in _partitions(wire, root, b"p', 'r") if key in expected]
         expected[root] += sum(expected.pop(key) for key in below if key != root)
-    found = _counts(wire, [(key, conditions.get(key, "").encode()) for key in expected])
-    return {key: (want, found[key]) for key, want in expected.items() if found[key] != want}
+    found = count(wire, {key: conditions.get(key, "") for key in expected})
+    wrong: dict[Key, tuple[int, int | None]] = {}
+    for key, want in expected.items():
+        have = found.get(key)
+        if key not in found or (have is not None and have != want):
+            wrong[key] = (want, have)
+    return wrong, found
+
+
+def locate(wire: Wire, key: Key) -> tuple[Key, bool]:
+    """Find where a table lies whose name is written without a schema, as the session finds it now.
+
+    :return: Schema and name, and whether it is temporary; the key itself where there is no such table.
+    """
+    found = wire.ask(
+        b"SELECT n.nspname, c.relname, c.relpersistence FROM pg_catalog.pg_class c"
+        b" JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace"
+        b" WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass(%s)" % literal(_text(key))
+    )
+    for schema, name, persistence in found:
+        return (_decoded(schema), _decoded(name)), persistence == _TEMPORARY
+    return key, False
 
 
 def exists(wire: Wire, key: Key, lookup: bytes) -> bool:
@@ -59,7 +109,7 @@ def exists(wire: Wire, key: Key, lookup: bytes) -> bool:
 def extension_condition(wire: Wire, key: Key) -> str | None:
     """Give the condition (`WHERE …`) under which an extension's table is dumped; None for any other table."""
     found = wire.ask(
-        b"SELECT e.extcondition[p] FROM pg_catalog.pg_extension e, generate_subscripts(e.extconfig, 1) AS p"
+        b"SELECT e.extcondition[p] FROM pg_catalog.pg_extension e, pg_catalog.generate_subscripts(e.extconfig, 1) AS p"
         b" WHERE e.extconfig[p] = pg_catalog.to_regclass(%s)" % literal(_text(key))
     )
     return (found[0][0] or b"").decode() if found else None
@@ -73,40 +123,83 @@ def writable(wire: Wire, key: Key) -> bool:
 
 
 def sequences(wire: Wire, keys: Sequence[Key]) -> dict[Key, tuple[int, bool]]:
-    """Read where sequences stand: their last value, and whether it was used."""
+    """Read the last value of sequences, and whether it was used; what is no sequence is left out."""
     found = {}
-    for batch in facts.batches(keys):
+    kinds = _kinds(wire, keys)
+    for batch in facts.batches([key for key in keys if kinds.get(key) == b"S"]):
         parts = [b"SELECT %d, last_value, is_called FROM %s" % (at, quoted(key)) for at, key in enumerate(batch)]
         for at, value, called in wire.ask(b" UNION ALL ".join(parts)):
             found[batch[int(at or 0)]] = (int(value or 0), called == b"t")
     return found
 
 
-def _counts(wire: Wire, keys: Sequence[tuple[Key, bytes]]) -> dict[Key, int]:
-    found = dict.fromkeys((key for key, _ in keys), 0)
-    whole = set(_partitioned(wire, list(found)))
-    # Whose count it is, what is counted, and under which condition.
-    counted = [(key, key, condition) for key, condition in keys if key not in whole]
-    counted += [(key, each, b"") for key in found if key in whole for each in _partitions(wire, key, b"r")]
-    for batch in facts.batches(counted):
-        parts = [
-            b"SELECT %d, count(*) FROM ONLY %s %s" % (at, quoted(table), condition)
-            for at, (_, table, condition) in enumerate(batch)
-        ]
-        for at, count in wire.ask(b" UNION ALL ".join(parts)):
-            found[batch[int(at or 0)][0]] += int(count or 0)
+def _batch(wire: Wire, counted: Sequence[tuple[Key, bytes]]) -> list[int | None]:
+    """Count some tables in one statement, or one by one where the role may not read one of them."""
+    found = _ask_counts(wire, counted, ())
+    if found is not None:
+        return list(found)
+    return [_alone(wire, key, condition) for key, condition in counted]
+
+
+def _alone(wire: Wire, key: Key, condition: bytes) -> int | None:
+    """Count one table, with what its owner may give itself for that: it is taken back with the savepoint.
+
+    Forced row-level security hides rows from an owner, too, and an owner may lack SELECT (PostgreSQL manual, 5.9).
+    """
+    table, schema = quoted(key), quoted(("", key[0]))
+    see = b"ALTER TABLE %s NO FORCE ROW LEVEL SECURITY" % table
+    read = b"GRANT SELECT ON TABLE %s TO CURRENT_USER" % table
+    reach = b"GRANT USAGE ON SCHEMA %s TO CURRENT_USER" % schema
+    for first in ((), (see,), (see, read), (reach, see, read)):
+        found = _ask_counts(wire, [(key, condition)], first)
+        if found is not None:
+            return found[0]
+    return None
+
+
+def _ask_counts(wire: Wire, counted: Sequence[tuple[Key, bytes]], first: Sequence[bytes]) -> list[int] | None:
+    """Count in a savepoint that is rolled back, which also gives back the locks that planning takes.
+
+    :param first: Statements that make it possible.
+    :return: None where it is refused.
+    """
+    parts = [
+        b"SELECT %d, pg_catalog.count(*) FROM ONLY %s %s" % (at, quoted(table), condition)
+        for at, (table, condition) in enumerate(counted)
+    ]
+    found: list[int] | None = [0] * len(counted)
+    wire.run(b"SAVEPOINT " + _SAVEPOINT)
+    try:
+        for statement in first:
+            wire.run(statement)
+        for at, rows in wire.ask(b" UNION ALL ".join(parts)):
+            assert found is not None  # noqa: S101 - for the types
+            found[int(at or 0)] = int(rows or 0)
+    except StatementError as error:
+        if error.sqlstate not in _REFUSED:
+            raise
+        found = None
+    wire.run(b"ROLLBACK TO SAVEPOINT " + _SAVEPOINT)
+    wire.run(b"RELEASE SAVEPOINT " + _SAVEPOINT)
     return found
 
 
-def _partitioned(wire: Wire, keys: Sequence[Key]) -> list[Key]:
-    found = []
+def _kinds(wire: Wire, keys: Sequence[Key]) -> dict[Key, bytes]:
+    """Tell what exists under each name, as `pg_class.relkind` does; `t` for a temporary table."""
+    found = {}
     for batch in facts.batches(keys):
-        values = b", ".join(b"(%d, %s)" % (at, literal(_text(key))) for at, key in enumerate(batch))
-        query = (
-            b"SELECT k.at FROM (VALUES %s) AS k(at, name) JOIN pg_catalog.pg_class c"
-            b" ON c.oid = pg_catalog.to_regclass(k.name) WHERE c.relkind = 'p'" % values
+        values = b", ".join(
+            b"(%d, %s::pg_catalog.name, %s::pg_catalog.name)" % (at, literal(schema), literal(name))
+            for at, (schema, name) in enumerate(batch)
         )
-        found += [batch[int(row[0] or 0)] for row in wire.ask(query)]
+        query = (
+            b"SELECT k.at, CASE WHEN c.relpersistence OPERATOR(pg_catalog.=) 't' THEN 't' ELSE c.relkind END"
+            b" FROM (VALUES %s) AS k(at, schema, name)"
+            b" JOIN pg_catalog.pg_namespace n ON n.nspname OPERATOR(pg_catalog.=) k.schema"
+            b" JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) n.oid"
+            b"  AND c.relname OPERATOR(pg_catalog.=) k.name" % values
+        )
+        found.update({batch[int(row[0] or 0)]: row[1] or b"" for row in wire.ask(query)})
     return found
 
 

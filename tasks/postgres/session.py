@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
 from psycopg import errors as pg
 from psycopg.rows import TupleRow, tuple_row
 
-from ..errors import BadInputError, ServerError, TaskError
+from ..errors import BadInputError, ServerError, TaskError, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from .target import Target
 
@@ -47,11 +49,27 @@ INPUT = {
 
 
 @dataclass(frozen=True)
+class Instance:
+    """What identifies a server for a role that may not ask for the cluster's number.
+
+    Of two servers with the same database's oid neither time is the same, as both have microseconds. The first changes
+    with each start of the server, the second where it crashed or somebody resets its statistics.
+
+    :ivar database_oid: Of the session's database.
+    :ivar started: When the server started, in UTC; `counting_since` since when it counts what it writes.
+    """
+
+    database_oid: int
+    started: str
+    counting_since: str | None
+
+
+@dataclass(frozen=True)
 class ServerFacts:
     """What a server says of itself.
 
     :ivar version: As it prints it, `17.6`; `major` its first number.
-    :ivar system_identifier: The cluster's own number; None where the role may not ask.
+    :ivar system_identifier: The cluster's own number; None where the role may not ask: then `instance` has to do.
     :ivar database: The database that the session is in, and `user` its role.
     """
 
@@ -63,6 +81,7 @@ class ServerFacts:
     system_identifier: str | None
     in_recovery: bool
     encoding: str
+    instance: Instance | None = None
 
 
 @contextlib.contextmanager
@@ -106,7 +125,7 @@ def connect(target: Target, *, lock_timeout: int = 0) -> Connection:
 def _sentence(error: Exception) -> str:
     """Put libpq's several lines, one for each address it tried, into one sentence."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return "; ".join(dict.fromkeys(lines)).rstrip(".?")
+    return shortened("; ".join(dict.fromkeys(lines)).rstrip(".?"))
 
 
 def _prepare(connection: Connection, lock_timeout: int) -> None:
@@ -180,6 +199,7 @@ def server_facts(connection: Connection) -> ServerFacts:
         system_identifier=system_identifier(connection),
         in_recovery=bool(row[4]),
         encoding=str(row[5]),
+        instance=instance(connection),
     )
 
 
@@ -189,6 +209,21 @@ def system_identifier(connection: Connection) -> str | None:
     if not allowed:
         return None
     return str(one(connection, "SELECT system_identifier::text FROM pg_catalog.pg_control_system()")[0])
+
+
+def instance(connection: Connection) -> Instance:
+    """Ask for what identifies the server where its cluster's number may not be asked for."""
+    oid, started, since = one(
+        connection,
+        "SELECT d.oid, pg_catalog.pg_postmaster_start_time(), w.stats_reset"
+        " FROM pg_catalog.pg_database d, pg_catalog.pg_stat_bgwriter w"
+        " WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()",
+    )
+    return Instance(int(oid), _in_utc(started), _in_utc(since) if since is not None else None)
+
+
+def _in_utc(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat()
 
 
 def one(connection: Connection, query: LiteralString, parameters: list[Any] | None = None) -> TupleRow:

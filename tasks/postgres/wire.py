@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import psycopg
 from psycopg import pq
 
-from ..errors import ServerError, WorkError
+from ..errors import ServerError, WorkError, shortened
 from ..process import waiting
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ PIECE = 1 << 20
 # Seconds in which it may gather, and how much of it is enough.
 _NAP = 0.0005
 _GATHERED = 1 << 17
+# Bytes of a server's message, and of its details, that are looked at.
+_MESSAGE = 1 << 13
 _COPIES = frozenset({pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT})
 _FINE = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY})
 
@@ -67,6 +69,9 @@ class Wire:
     """Sends statements and COPY data over a session of ours.
 
     :param connection: Idle and in autocommit; psycopg's own calls may be used between these.
+
+    The rows of what :meth:`run` and :meth:`queue` send are dropped one by one as they come (libpq's single-row mode),
+    so that however many they are, no more than one of them is in memory.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -81,6 +86,12 @@ class Wire:
         self._asked: deque[int] = deque()
         self._unasked = 0
         self._together = 1
+        # What came while we were sending, without rows; and how many statements and synchronizations end in it.
+        self._came: deque[PGresult | None] = deque()
+        self._ends = 0
+        # Whether rows are dropped, and whether libpq is still to be asked so for the next statement.
+        self._dropping = False
+        self._begins = False
 
     @property
     def in_transaction(self) -> bool:
@@ -102,6 +113,7 @@ class Wire:
             # Else each would no longer be a transaction of its own.
             self._together = _TOGETHER if self.in_transaction else 1
             self._try(self._pgconn.enter_pipeline_mode)
+            self._dropping = self._begins = True
         self._try(lambda: self._pgconn.send_query_params(statement, []))
         self._pending.append((statement, doing, done))
         self._pending_bytes += len(statement)
@@ -142,6 +154,7 @@ class Wire:
                 done(tag)
         if not self._pending:
             self._pending_bytes = 0
+            self._dropping = False
             self._try(self._pgconn.exit_pipeline_mode)
 
     def run(self, statement: bytes) -> str:
@@ -150,7 +163,7 @@ class Wire:
         :raises StatementError: The server refused it.
         :raises LostError: The connection was lost.
         """
-        return _fine(self._send(statement))
+        return _fine(self._send(statement, dropping=True))
 
     def ask(self, query: bytes) -> list[list[bytes | None]]:
         """Run a query and return its rows as text."""
@@ -237,14 +250,17 @@ class Wire:
         with contextlib.suppress(psycopg.Error):
             self._connection.cancel_safe(timeout=5)
 
-    def _send(self, statement: bytes) -> PGresult:
+    def _send(self, statement: bytes, *, dropping: bool = False) -> PGresult:
         self.settle()
         self._try(lambda: self._pgconn.send_query_params(statement, []))
+        self._dropping = self._begins = dropping
         try:
             return self._result()
         except StatementError as error:
             error.statement = statement
             raise
+        finally:
+            self._dropping = False
 
     def _result(self) -> PGresult:
         """Wait for the result of what was sent: the first error, else the last one, unless a COPY begins.
@@ -265,19 +281,49 @@ class Wire:
         return last
 
     def _next_result(self) -> PGresult | None:
-        while self._pgconn.is_busy():
+        """Wait for the next result that is no row to be dropped; None at the end of a statement."""
+        while not self._came and not self._take():
             self._wait(select.POLLIN)
             try:
                 self._pgconn.consume_input()
             except psycopg.Error:
                 # What the server said last is still to be had.
-                break
-        return self._pgconn.get_result()
+                return self._pgconn.get_result()
+        result = self._came.popleft()
+        self._ends -= _ends(result)
+        return result
+
+    def _take(self) -> bool:
+        """Take one result of what has come, and drop the rows before it; return whether there was one."""
+        while not self._busy():
+            result = self._pgconn.get_result()
+            if result is None or result.status != pq.ExecStatus.SINGLE_TUPLE:
+                self._begins = self._dropping and _ends(result)
+                self._ends += _ends(result)
+                self._came.append(result)
+                return True
+        return False
+
+    def _busy(self) -> bool:
+        if self._begins:
+            # Before libpq parses the first answer to a statement; where none is next, it refuses.
+            with contextlib.suppress(psycopg.Error):
+                self._pgconn.set_single_row_mode()
+            self._begins = False
+        return bool(self._pgconn.is_busy())
 
     def _flush(self) -> None:
         while self._try(self._pgconn.flush):
             if self._wait(select.POLLIN | select.POLLOUT) & select.POLLIN:
                 self._try(self._pgconn.consume_input)
+                self._drop_rows()
+
+    def _drop_rows(self) -> None:
+        """Drop rows while more is still being sent: libpq would keep all that comes in its buffer."""
+        while self._ends < len(self._pending) + len(self._asked) and self._take():
+            last = self._came[-1]
+            if last is not None and last.status in _COPIES:
+                break
 
     def _wait(self, events: int) -> int:
         self._poll.register(self._try(lambda: self._pgconn.socket), events)
@@ -294,13 +340,18 @@ class Wire:
 
     def _error(self, result: PGresult) -> StatementError | LostError:
         def field(code: pq.DiagnosticField) -> str:
-            return (result.error_field(code) or b"").decode(errors="replace")
+            return (result.error_field(code) or b"")[:_MESSAGE].decode(errors="replace")
 
         return _refusal(
             field(pq.DiagnosticField.SQLSTATE),
             field(pq.DiagnosticField.MESSAGE_PRIMARY),
             field(pq.DiagnosticField.MESSAGE_DETAIL),
         )
+
+
+def _ends(result: PGresult | None) -> bool:
+    """Return whether a result ends a statement or a synchronization, so that another statement may follow."""
+    return result is None or result.status == pq.ExecStatus.PIPELINE_SYNC
 
 
 def _fine(result: PGresult) -> str:
@@ -319,7 +370,7 @@ def as_refusal(error: psycopg.Error) -> StatementError | LostError:
 
 def _refusal(sqlstate: str, message: str, detail: str) -> StatementError | LostError:
     # Details of a deadlock have several lines.
-    text = ". ".join(" ".join(part.split("\n")).rstrip(".") for part in (message, detail) if part)
+    text = ". ".join(" ".join(shortened(part).split("\n")).rstrip(".") for part in (message, detail) if part)
     if not sqlstate or sqlstate.startswith(("08", "57P")):
         return LostError(text or "the connection was lost")
     return StatementError(text, sqlstate)

@@ -66,8 +66,8 @@ postgres.session connect
 postgres.clients find
 postgres.facts tables
 postgres.schemas content refuse_dependents lock_out_writers _lock _run _identities
-postgres.loading check_sequences analyze
-postgres.loading.Loader statement data end_of_data check_rows finish
+postgres.loading analyze
+postgres.loading.Loader statement data end_of_data rows_end finish prove
 postgres.wire.Wire run queue settle _send _flush _result _next_result data
 postgres.committing commit
 process.Child wait
@@ -95,7 +95,7 @@ _ENTER: Final = {
 _LEAVE: Final = {
     "dump": {"placing.publish_both": "after"},
     "gzip": {"compressing._sums": "publishing", "os.unlink dump": "after"},
-    "restore": {"Loader.check_rows": "indexing", "committing.commit": "after"},
+    "restore": {"Loader.rows_end": "indexing", "committing.commit": "after"},
     "reset": {"Safety.make": "emptying", "committing.commit": "after"},
 }
 _LIKE: Final = {"gunzip": "gzip", "undo": "restore"}

@@ -1,0 +1,82 @@
+"""A safety dump is restored into the server that it was made from; where that is uncertain, undo asks."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.forwarding import Forwarder
+from tests.servers import OWNER, SUPERUSER
+from tests.test_undo import safety_dumps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.servers import Server
+    from tests.support import Database, Databases, Project
+
+TABLE = "CREATE TABLE public.t AS SELECT 'of {name}' AS v"
+NO_NUMBER = "REVOKE EXECUTE ON FUNCTION pg_catalog.pg_control_system() FROM PUBLIC"
+
+
+def emptied(project: Project, database: Database, role: str, port: int) -> None:
+    """Reset a database through a forwarded port, which makes a safety dump."""
+    database.execute(NO_NUMBER)
+    database.execute(TABLE.format(name=database.server.major), role)
+    project.use(database, role)
+    project.env["DATABASE_URL"] = database.url_as(role).replace(f":{database.server.port}/", f":{port}/")
+    reset = project.inv("db.reset", "--yes", f"--confirm={database.name}")
+    assert reset.returncode == 0, reset.stderr
+
+
+@pytest.mark.majors(15, 18)
+@pytest.mark.parametrize("role", [OWNER, SUPERUSER])
+def test_undo_is_certain_of_the_same_server(role: str, new_database: Databases, project: Project) -> None:
+    """It asks nothing, though a plain owner may not ask for the cluster's number."""
+    database = new_database(owner=OWNER)
+    emptied(project, database, role, database.server.port)
+
+    undone = project.inv("db.undo", "--yes")
+
+    assert undone.returncode == 0, undone.stderr
+    assert database.scalar("SELECT v FROM public.t") == f"of {database.server.major}"
+
+
+@pytest.mark.majors(15, 18)
+@pytest.mark.parametrize("facts", ["recorded", "of an older version"])
+def test_undo_asks_where_a_port_leads_to_another_server(
+    facts: str, new_database: Databases, server_of: Callable[[int], Server], project: Project
+) -> None:
+    """The same name, host and port, and the other cluster's safety dump: nothing is touched until it is named."""
+    database = new_database(owner=OWNER)
+    server = server_of(17)
+    other = new_database(owner=OWNER, server=server, name=database.name)
+    other.execute(NO_NUMBER)
+    other.execute(TABLE.format(name="another"), OWNER)
+    leads_to = database.server.port
+    with Forwarder(lambda _: leads_to) as forwarder:
+        emptied(project, database, OWNER, forwarder.port)
+        (path,) = safety_dumps(project)
+        manifest = path.parent / path.name.replace(".sql.zst", ".manifest.json")
+        document = json.loads(manifest.read_text())
+        assert {"database_oid", "started", "counting_since"} <= document["source"].keys()
+        # Of a transaction that both servers know.
+        document["transaction"] = "3"
+        if facts != "recorded":
+            for name in ("database_oid", "started", "counting_since"):
+                del document["source"][name]
+        manifest.write_text(json.dumps(document))
+        leads_to = server.port
+        project.env["INVOKE_DB_BIN_DIR"] = str(server.bin_dir)
+
+        undone = project.inv("db.undo", "--yes")
+        wrong = project.inv("db.undo", "--yes", "--confirm=another")
+        untouched = other.scalar("SELECT v FROM public.t")
+        named = project.inv("db.undo", "--yes", f"--confirm={other.name}")
+
+    assert (undone.returncode, wrong.returncode) == (7, 7)
+    assert "may be of another server" in " ".join(undone.stderr.split())
+    assert untouched == "of another"
+    assert named.returncode == 0, named.stderr
