@@ -29,7 +29,7 @@ _DEPTH = 10
 # One setting as node's dotenv 16 and 17 see it.
 _NODE_SETTING = re.compile(
     r"""
-    ^ \s* (?:export\s+)? (?P<name>[A-Za-z0-9_.-]+)
+    ^ [^\S\n]* (?:export\s+)? (?P<name>[A-Za-z0-9_.-]+)
     (?: \s*= | :\s ) [^\S\n]*
     (?P<value>
         \s*' (?:\\'|[^'])* '

@@ -37,20 +37,7 @@ _ACL_VERBS = frozenset({"GRANT", "GRANT ON SCHEMA", "DEFAULT PRIVILEGES"})
 _INSERTED = re.compile(r"INSERT \d+ (\d+)")
 _PLACEHOLDER = re.compile(rb"\bAS\s+SELECT(\s+NULL::|\s*;)")
 _CREATE_TRANSFORM = re.compile(rb"\ACREATE\s+TRANSFORM\b")
-# What `pg_dump --clean` without --if-exists writes to take something away.
-_NAME = rb'(?:"(?:[^"]|"")+"|[^\s"();]+)'
-_TAKES_AWAY = re.compile(
-    rb"""(?:DROP\s
-        |ALTER\s(?:FOREIGN\s)?TABLE\s+(?:ONLY\s+)?%(n)s(?:\.%(n)s)?\s+(?:ALTER\s+(?:COLUMN\s+)?%(n)s\s+)?
-         DROP\s(?:CONSTRAINT|DEFAULT|IDENTITY)\b
-        |SELECT\s+pg_catalog\.lo_unlink\()"""
-    % {b"n": _NAME},
-    re.VERBOSE,
-)
 _MAKES_RELATIONS = frozenset({"CREATE TABLE", "CREATE FOREIGN TABLE", "CREATE VIEW", "CREATE SEQUENCE"})
-# It may have been there, and be somebody else's.
-_IF_NOT_EXISTS = re.compile(rb"\ACREATE\s+[A-Z\s]*\bIF\s+NOT\s+EXISTS\b", re.IGNORECASE)
-_IF_EXISTS = re.compile(rb"\sIF\sEXISTS\s")
 # "privilege not granted", "privilege not revoked"
 _NOTHING_DONE = frozenset({"01007", "01006"})
 _DENIED = frozenset({"42501"})
@@ -124,6 +111,15 @@ class Loader:
         self._schema_grants: dict[str, list[tuple[bytes, Action]]] = {}
         self._stay = frozenset(self.schemas)
         self._somebody_else = False
+        names = ", ".join(counting.literal(name).decode() for name in sorted(OUR_SETTINGS)).encode()
+        self._ours_were = [
+            (name.decode(), value.decode())
+            for name, value in self.wire.ask(
+                b"SELECT name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings "
+                b"WHERE name OPERATOR(pg_catalog.=) ANY (ARRAY[%s])" % names
+            )
+            if name is not None and value is not None
+        ]
         self.spared: set[str] = set()
 
     def statement(self, event: Statement, action: Action) -> bool:
@@ -153,8 +149,17 @@ class Loader:
                 # Somebody else may need the schema's grants to reach what they grant on.
                 self._grant_on_schemas()
             self._run(event.text, action)
+            if action.verb == "SELECT" and any(each.name in OUR_SETTINGS or not each.name for each in action.settings):
+                self._set_ours_again()
         self._remember(event.text, action)
         return True
+
+    def _set_ours_again(self) -> None:
+        """Set again what a statement may have set of ours; what they were is known from the session's start."""
+        for name, value in self._ours_were:
+            self.wire.run(
+                b"SELECT pg_catalog.set_config(%s, %s, false)" % (counting.literal(name), counting.literal(value))
+            )
 
     def data(self, piece: Buffer) -> None:
         """Send a piece of the open COPY's rows."""
@@ -224,7 +229,7 @@ class Loader:
             return OWN_SETTINGS
         if verb == "SET" and "." not in name and name not in self.rules.parameters | _SET_WORDS:
             return f"SET {name}, which this server does not know"
-        if verb == "SET" and name == _TABLESPACE and (space := tablespace(text)) not in self.rules.tablespaces | {""}:
+        if verb == "SET" and name == _TABLESPACE and (space := tablespace(action)) not in self.rules.tablespaces | {""}:
             return self._forgiven(
                 f"tablespace {space}, missing here or not ours to use (its objects lie in the default)"
             )
@@ -336,7 +341,7 @@ class Loader:
         self._before[key] = counting.rows(self.wire, key, condition)
 
     def _remember(self, text: bytes, action: Action) -> None:
-        if action.schema and action.verb in _MAKES_RELATIONS and not _IF_NOT_EXISTS.search(text):
+        if action.schema and action.verb in _MAKES_RELATIONS and not action.conditional:
             self._own.add((action.schema, action.name))
         if action.verb == "CREATE TABLE":
             created = self._parted if b"PARTITION BY" in text else self._created
@@ -367,7 +372,7 @@ class Loader:
         elif action.verb == "SECURITY":
             reason = "SECURITY LABEL of a provider that is not loaded here"
             self._try(text, frozenset() if self.rules.strict else _NO_PROVIDER, reason)
-        elif _TAKES_AWAY.match(text) and not _IF_EXISTS.search(text):
+        elif action.removes and not action.conditional:
             self._try(text, _ABSENT, "DROP of what is not here")
         elif text.startswith(b"DROP TRANSFORM"):
             # Up to 17 every function of the language that has an argument of the type depends on it, those of

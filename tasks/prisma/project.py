@@ -26,12 +26,11 @@ _CONFIGS = tuple(
 # In this order, and no folder of that name: a schema of several files has to be named.
 _SCHEMAS = ("schema.prisma", "prisma/schema.prisma")
 _BY_FOLDER = 7
-_DATASOURCE = re.compile(r"^\s*datasource\s+\w+\s*\{", re.MULTILINE)
+_DATASOURCE = re.compile(r"^[^\S\n]*datasource\s+\w+\s*\{", re.MULTILINE)
 _COMMENT = re.compile(r"//[^\n]*")
 _DIRECT = re.compile(r"""directUrl\s*=\s*env\(\s*["'](\w+)["']\s*\)""")
-_LISTED_SCHEMAS = re.compile(r"^\s*schemas\s*=\s*\[([^\]]*)\]", re.MULTILINE)
+_LISTED_SCHEMAS = re.compile(r"^[^\S\n]*schemas\s*=\s*\[([^\][]*)\]", re.MULTILINE)
 _QUOTED = re.compile(r'"([^"]+)"')
-_LISTED = re.compile(r"""^\s*-\s*["']?([^"'#\n]+?)["']?\s*(?:#.*)?$""")
 _MARK = "@invoke-postgres@"
 # Prisma's own loader reads the file, whatever language it is in; it is resolved as the CLI itself does it.
 _LOADER = f"""
@@ -119,8 +118,9 @@ def _pnpm(root: Path) -> list[str]:
     for line in lines:
         if line and not line[0].isspace() and not line.startswith(("-", "#")):
             inside = line.startswith("packages:")
-        elif inside and (item := _LISTED.match(line)):
-            found.append(item[1])
+        elif inside and line.lstrip().startswith("-"):
+            item = line.lstrip()[1:].partition("#")[0].strip().strip("\"'")
+            found += [item] if item else []
     return found
 
 
