@@ -58,7 +58,9 @@ _NAME = rb'(?:"[^"]*(?:""[^"]*)*"|%s)' % IDENTIFIER
 _COPY = re.compile(
     rb"COPY (?P<table>%(n)s(?:\.%(n)s)?) (?:\(%(n)s(?:, %(n)s)*\))? FROM stdin;\Z" % {b"n": _NAME}, re.IGNORECASE
 )
-_SET_STRINGS = b"standard_conforming_strings"
+# How RESET and SELECT begin.
+_SETTERS = frozenset({b"RESE", b"SELE"})
+_PREFIXES = frozenset(bytes([letter]) for letter in b"eEbBxXuU")
 # As the server reads a boolean (parse_bool); of what it refuses nothing comes.
 _OFF = frozenset({"off", "of", "0", *("false"[:end] for end in range(1, 6)), "n", "no"})
 
@@ -274,14 +276,13 @@ class _Lexer:
 
     def _statement_and_rows(self) -> Iterator[Event]:
         text, standard = self._statement(), self._standard_strings
-        first = text[:6].upper()
-        if first[:4] == b"COPY" and (table := _copied(text, standard=standard)):
-            yield Statement(text, table, standard)
-        else:
-            if first[:3] == b"SET" or first[:5] == b"RESET" or first == b"SELECT":
+        first = text[:4].upper()
+        if first != b"COPY" or not (table := _copied(text, standard=standard)):
+            if first[:3] == b"SET" or first in _SETTERS:
                 self._follow(text)
             yield Statement(text, b"", standard)
             return
+        yield Statement(text, table, standard)
         self._line("the line of a COPY statement")
         rest = self._taken()
         if rest.strip() or not rest.endswith(b"\n"):
@@ -291,10 +292,10 @@ class _Lexer:
 
     def _follow(self, text: bytes) -> None:
         """Read the statements that follow as the server will, where this one says how backslashes are read."""
-        if _SET_STRINGS not in text.lower():
+        if text[:3].upper() == b"SEL" and b"set_config" not in text.lower():
             return
         for setting in classify(text, standard=self._standard_strings).settings:
-            if setting.name == _SET_STRINGS.decode():
+            if setting.name == "standard_conforming_strings":
                 self._standard_strings = (setting.value or "on").strip().lower() not in _OFF
 
     def _rows(self) -> Iterator[Event]:
@@ -326,7 +327,8 @@ class _Lexer:
             if word is not None:
                 if blocks.likely:
                     blocks.see(word, parens, self._before(found.start()))
-                self._special_string(token)
+                if token in _PREFIXES:
+                    self._special_string(token)
             elif token == b"(":
                 parens += 1
             elif token == b")":
@@ -379,8 +381,6 @@ class _Lexer:
 
     def _special_string(self, word: bytes) -> None:
         """Scan a string of which a word just before it says how its backslashes are read."""
-        if len(word) > 1 or word not in b"eEbBxXuU":
-            return
         if word in b"uU":
             word, opening = word + b"&", b"&'"
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, field, replace
 
@@ -11,6 +12,7 @@ _FIRST = re.compile(rb"[A-Za-z]+")
 _PART = rb'(?:"[^"]*(?:""[^"]*)*"|%s)' % IDENTIFIER
 # As pg_dump writes it, with one blank each; any other form is read token by token.
 _INSERT = re.compile(rb"INSERT INTO (%s(?:\.%s)?) " % (_PART, _PART))
+_SETVAL = re.compile(rb"SELECT pg_catalog\.setval\('([^'\\]*)', (-?[0-9]+), (true|false)\);\Z")
 
 TRANSACTION_WORDS = frozenset(
     {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE", "PREPARE TRANSACTION"}
@@ -65,6 +67,9 @@ class Action:
     removes: bool = field(default=False, compare=False)
 
 
+_SETS_VALUE = Action("SETVAL")
+
+
 @dataclass(frozen=True, slots=True)
 class SetVal:
     """A sequence's value, as `setval` sets it."""
@@ -80,11 +85,13 @@ def setval(text: bytes, *, standard: bool = True) -> SetVal | None:
 
     :param standard: Whether standard_conforming_strings is on.
     """
+    if (found := _SETVAL.match(text)) is not None:
+        return SetVal(*qualified(found[1]), int(found[2]), found[3] == b"true")
     words = Words(text, standard=standard)
     return _setval(words) if words.skip("SELECT") and _builtin(words) == "setval" and words.sign(b"(") else None
 
 
-def classify(text: bytes, *, standard: bool = True) -> Action:
+def classify(text: bytes, *, standard: bool = True) -> Action:  # noqa: PLR0911 - a table of cases
     """Tell what a statement does.
 
     :param text: A statement as the lexer gives it: from its first token to its semicolon.
@@ -97,14 +104,21 @@ def classify(text: bytes, *, standard: bool = True) -> Action:
     if first == "COPY":
         return Action(first)
     if first == "INSERT" and (into := _INSERT.match(text)) is not None:
-        return Action(first, *qualified(into[1]))
+        return _into(into[1])
     if first in {"BEGIN", "COMMIT", "END", "START", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE"}:
         return Action("TRANSACTION", name=first)
+    if first == "SELECT" and _SETVAL.match(text) is not None:
+        return _SETS_VALUE
     reader = _READERS.get(first)
     action = reader(Words(text, standard=standard)) if reader else Action(first)
     if action.verb == "SELECT" and b"set_config" in text.lower():
         return replace(action, settings=_set_configs(Words(text, standard=standard)))
     return action
+
+
+@functools.lru_cache(maxsize=256)
+def _into(table: bytes) -> Action:
+    return Action("INSERT", *qualified(table))
 
 
 def _insert(words: Words) -> Action:
@@ -306,6 +320,8 @@ def _alter(words: Words) -> Action:  # noqa: PLR0911 - a table of cases
         if words.skip("ALTER"):
             words.skip("COLUMN")
             words.name()
+            if words.skip("SET"):
+                return Action("ALTER")
         if words.skip("DROP") and words.skip("CONSTRAINT", "DEFAULT", "IDENTITY"):
             return Action("ALTER", conditional=words.skip("IF") or conditional, removes=True)
     if words.skip("RENAME"):

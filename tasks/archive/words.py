@@ -26,6 +26,7 @@ _WITHOUT_ESCAPES = frozenset({b"b", b"B", b"x", b"X", b"u&", b"U&"})
 _TOKEN = re.compile(
     rb"""[ \t\n\r\f\v]*
         (?:(?P<word>[A-DF-Za-df-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*|[eE](?!')[A-Za-z0-9_$\x80-\xff]*)
+        |(?P<sign>[().,;:=])
         |(?P<quoted>"[^"]*(?:""[^"]*)*"(?!"))
         |(?P<string>'[^'\\]*'(?=[,;)]))
         |(?P<quote>[eE]?')
@@ -33,12 +34,14 @@ _TOKEN = re.compile(
         |(?P<line>--[^\r\n]*)
         |(?P<block>/\*)
         |(?P<tag>\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$)
-        |(?P<sign>.))?""",
+        |(?P<other>.))?""",
     re.DOTALL | re.VERBOSE,
 )
 # An odd number of quotes closes a string, an even one is quotes in it.
 _QUOTES = re.compile(rb"'+")
 _ESCAPES_OR_QUOTES = re.compile(rb"\\.?|'+", re.DOTALL)
+# Those that the expression finds as a whole.
+_WHOLE = frozenset({"word", "quoted", "string", "number", "sign"})
 _CONSTANTS = frozenset({"string", "escaped", "dollar"})
 _ESCAPE = re.compile(rb"\\(?:([0-7]{1,3})|x([0-9A-Fa-f]{1,2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))|''", re.DOTALL)
 _LETTERS = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
@@ -118,19 +121,21 @@ def scan(text: bytes, *, standard: bool = True) -> Iterator[tuple[str, bytes]]:
         escape), `dollar`, and `sign` for any other byte. A string is one token with its continuations. What is never
         closed is a `sign` up to the end.
     """
-    at, match, word, word_end = 0, _TOKEN.match, b"", -1
+    at, match = 0, _TOKEN.match
+    before = last = None
     while (found := match(text, at)) is not None and (kind := found.lastgroup) is not None:
         token, at = found[kind], found.end()
-        if kind == "word":
-            word, word_end = token, at
+        if kind in _WHOLE:
             yield kind, token
+        elif kind == "other" and token != b'"':
+            yield "sign", token
         elif kind == "line":
             pass
         elif kind == "block":
             at = _behind_comment(text, at - 2)
         elif kind == "quote":
             begin = at - len(token)
-            prefix = token[:-1] or _prefix(text, begin, word, word_end)
+            prefix = token[:-1] or _prefix(begin, before, last)
             kind = "escaped" if escapes(prefix, standard=standard) else "string"
             at = _behind_string(text, at, escaped=kind == "escaped")
             yield (kind, text[begin:at]) if at > 0 else ("sign", text[begin:])
@@ -139,20 +144,25 @@ def scan(text: bytes, *, standard: bool = True) -> Iterator[tuple[str, bytes]]:
             at = text.find(token, at) + len(token)
             yield ("dollar", text[begin:at]) if at > begin + len(token) else ("sign", text[begin:])
             at = at if at > begin + len(token) else -1
-        elif token == b'"':
+        else:
             yield "sign", text[at - 1 :]
             at = -1
-        else:
-            yield kind, token
         if at < 0:
             return
+        before, last = last, found
 
 
-def _prefix(text: bytes, quote: int, word: bytes, word_end: int) -> bytes:
-    """Return what makes the string at a quote a special one: a word directly before it, or `U&`."""
-    if word_end == quote:
-        return word
-    return word + b"&" if word_end == quote - 1 and text[word_end:quote] == b"&" else b""
+def _prefix(quote: int, before: re.Match[bytes] | None, last: re.Match[bytes] | None) -> bytes:
+    """Return what makes the string at a quote a special one: a word directly before it, or `U&`.
+
+    :param before: The token before the last one.
+    """
+    if last is None or last.end() != quote:
+        return b""
+    if last.lastgroup == "word":
+        return last["word"]
+    joined = last["other"] == b"&" and before is not None and before.end() == quote - 1 and before["word"]
+    return joined + b"&" if joined else b""
 
 
 def _behind_string(text: bytes, at: int, *, escaped: bool) -> int:
