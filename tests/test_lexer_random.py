@@ -68,7 +68,7 @@ class Texts:
             tag = self.random.choice(TAGS)
             inner = self.string(("a", ";", "'", '"', "\\", "$", "--", "/*", "\n", " $b$ "))
             return f"{tag}{inner.replace('$$', '$').removesuffix('$').replace(tag, '')} {tag}", True
-        if kind in {"u&", "U&"} and not self.standard:
+        if kind in {"u&", "U&"} and not self.standard and not self.psql:
             kind = "b"
         letters, later = {
             "b": (("0", "1"), ("0", "1")),
@@ -80,6 +80,8 @@ class Texts:
         if kind in {"", "n", "N"}:
             letters = (*LETTERS, "\\") if self.standard else (*LETTERS, *ESCAPES)
             later = letters
+        if self.psql and kind in {"b", "B", "x", "X"}:
+            letters = (*letters, "\\", ";")
         if self.psql:
             later = tuple(each for each in later if "\\" not in each) if kind or not self.standard else later
         parts = [f"{kind}'{self.string(letters)}'"]
@@ -89,6 +91,10 @@ class Texts:
             if not gap:
                 break
             parts.append(f"{gap}{self.string((' ', chr(9)))}'{self.string(later)}'")
+        if self.psql and self.random.random() < 0.2:
+            # Another string on the same line, which is no part of this one.
+            other = self.string((*LETTERS, "\\") if self.standard else (*LETTERS, *ESCAPES))
+            parts.append(f" '{other}'")
         return "".join(parts), kind not in {"b", "B", "x", "X"}
 
     def gap(self) -> str:

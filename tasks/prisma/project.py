@@ -6,6 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from .. import process
 from ..errors import BadInputError, MissingProgramError
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def schema(folder: Path) -> Path | None:
 def package(folder: Path) -> Mapping[str, Any]:
     """Read a folder's `package.json`; an empty one where there is none that can be read."""
     try:
-        found = json.loads((folder / "package.json").read_bytes())
+        found = json.loads(process.read_regular(folder / "package.json"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -110,12 +111,8 @@ def _workspaces(root: Path) -> Iterator[Path]:
 
 def _pnpm(root: Path) -> list[str]:
     """Read the list below `packages:` of pnpm's file, which is all that it is ever used for."""
-    try:
-        lines = (root / "pnpm-workspace.yaml").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
     found, inside = [], False
-    for line in lines:
+    for line in _text(root / "pnpm-workspace.yaml").splitlines():
         if line and not line[0].isspace() and not line.startswith(("-", "#")):
             inside = line.startswith("packages:")
         elif inside and line.lstrip().startswith("-"):
@@ -195,6 +192,6 @@ def _schema_text(folder: Path) -> str:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return process.read_regular(path).decode(errors="replace")
     except OSError:
         return ""
