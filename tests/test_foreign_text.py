@@ -3,24 +3,25 @@
 import ast
 import json
 import os
-import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from invoke import Config, Context
+from invoke.config import Config
+from invoke.context import Context
 
 import tasks
 from tasks import process
 from tasks.archive import manifest as manifests
 from tasks.archive.codec import Reading
+from tasks.archive.names import manifest_path
 from tasks.archive.publish import prepare_folder
 from tasks.archive.statements import Setting, classify
 from tasks.console import Plain, Table, print_line, print_table, say
 from tasks.environment import read_url
-from tasks.errors import BadInputError, WorkError
+from tasks.errors import BadInputError, GuardError, WorkError
 from tasks.flows import guard, records
 from tasks.postgres.loading import OUR_SETTINGS
 from tasks.settings import load
@@ -67,7 +68,7 @@ def test_a_manifest_forges_no_line(command: str, database: Database, project: Pr
     """Whatever stands in its note and names, no line of a task begins as the note says."""
     project.use(database).inv("db.dump")
     (dump,) = project.dumps.glob("*.sql*")
-    path = manifests.manifest_path(dump)
+    path = manifest_path(dump)
     document = json.loads(path.read_text())
     document["note"] = "x\nFORGED: y\r\x1b[2JFORGED"
     document["source"]["host"] = "h\nFORGED"
@@ -84,7 +85,7 @@ SPECIAL: dict[str, Callable[[Path], object]] = {
     "pipe": os.mkfifo,
     "device": lambda path: path.symlink_to("/dev/zero"),
     "folder": Path.mkdir,
-    "socket": lambda path: socket.socket(socket.AF_UNIX).bind(str(path)),
+    "socket": lambda path: os.mknod(path, stat.S_IFSOCK | 0o600),
 }
 
 
@@ -151,12 +152,12 @@ def test_no_umask_makes_what_others_may_write(tmp_path: Path) -> None:
         (" shop ", "Shop"),
     ],
 )
-def test_a_protected_name_is_known_however_it_is_written(pattern: str, value: str, project: Project) -> None:
+def test_a_protected_name_is_known_however_it_is_written(pattern: str, value: str) -> None:
     """Folders of sockets, names of hosts, addresses and databases."""
     settings = SimpleNamespace(protected=(pattern,))
     target = SimpleNamespace(host=value, database="other", label="shop at db")
 
-    with pytest.raises(guard.GuardError, match="is protected"):
+    with pytest.raises(GuardError, match="is protected"):
         guard.refuse_protected(settings, target)  # type: ignore[arg-type]
     guard.refuse_protected(settings, SimpleNamespace(host="another", database="x", label=""))  # type: ignore[arg-type]
 
@@ -205,9 +206,7 @@ def test_a_setting_of_ours_by_a_function_counts_as_set(text: bytes) -> None:
 
 def test_several_settings_in_one_statement_are_all_seen() -> None:
     """The rest of the statement has to run, so it is sent, and ours are set again behind it."""
-    action = classify(
-        b"SELECT set_config('a.b', 'x', false), 1, (SELECT set_config('lock_timeout', '1', true)) FROM t;"
-    )
+    action = classify(b"SELECT set_config('a.b', 'x', false), (SELECT set_config('lock_timeout', '1', true)), 1;")
 
     assert action.verb == "SELECT"
     assert action.settings == (Setting("a.b", "x"), Setting("lock_timeout", "1"))
