@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from .console import amount, filling, names, open_console, say, size
+from .errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,7 +73,7 @@ def _asked(question: str, wanted: object) -> str | None:
     """Ask a person; None where nobody is there, or nothing is to be asked."""
     if not wanted or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return None
-    open_console(stderr=True).print(question, style="yellow", end="")
+    open_console(stderr=True).print(printable(question), style="yellow", end="")
     return sys.stdin.readline()
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from . import process
+from .errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -95,23 +96,19 @@ def say(console: Console | Plain, text: str, style: str | None = None, *, indent
 
     :param indent: On top of the line's own.
     """
-    lines = safe(text).split("\n")
+    line = printable(text)
     if console.is_terminal and console.width > _NARROW:
-        deeper = [" " * (len(line) - len(line.lstrip()) + indent) for line in lines]
-        lines = [
-            textwrap.fill(
-                line,
-                console.width,
-                subsequent_indent=more,
-                expand_tabs=False,
-                replace_whitespace=False,
-                # A path or a name that is to be copied stays in one piece.
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
-            for line, more in zip(lines, deeper, strict=True)
-        ]
-    console.print("\n".join(lines), style=style)
+        line = textwrap.fill(
+            line,
+            console.width,
+            subsequent_indent=" " * (len(line) - len(line.lstrip()) + indent),
+            expand_tabs=False,
+            replace_whitespace=False,
+            # A path or a name that is to be copied stays in one piece.
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    console.print(line, style=style)
 
 
 class Reporter:
@@ -169,7 +166,7 @@ class Reporter:
             if now < self._lines_from:
                 return
             self._next = now + LOG_SECONDS
-            self._console.print(safe(f"  {_one_line(what)}{_share(done, total, unit, now - self._began)}"))
+            self._console.print(printable(f"  {what}{_share(done, total, unit, now - self._began)}"))
             return
         self._next = now + SCREEN_SECONDS
         if self._bar is None:
@@ -177,7 +174,7 @@ class Reporter:
         self._progress.start()
         self._progress.update(
             self._bar,
-            description=safe(_one_line(what)),
+            description=printable(what),
             completed=min(done, total) if total else done,
             total=total or None,
             amount=_share(done, total, unit, now - self._began).removeprefix(": "),
@@ -266,19 +263,7 @@ def print_lines(lines: Iterable[tuple[str, str | None, int]]) -> None:
     console = open_console(stderr=False)
     with process.written():
         for text, style, indent in lines:
-            say(console, _one_line(text), style, indent=indent)
-
-
-def _one_line(text: str) -> str:
-    """Keep a name that holds the end of a line from ending ours."""
-    return text.replace("\n", "\\n")
-
-
-def safe(text: str) -> str:
-    """Keep a name or a note from writing to the terminal anything but its letters."""
-    return "".join(
-        char if char.isprintable() or char == "\n" else char.encode("unicode-escape").decode() for char in text
-    )
+            say(console, text, style, indent=indent)
 
 
 def print_json(document: object) -> None:
@@ -306,7 +291,7 @@ class Table:
         """
         if marked:
             self.marked.add(len(self.rows))
-        self.rows.append(tuple(safe(_one_line(cell)) for cell in cells))
+        self.rows.append(tuple(printable(cell) for cell in cells))
 
 
 def print_table(table: Table) -> None:

@@ -244,16 +244,12 @@ def _prepare(folder: Path, account: process.Account | None) -> None:
     if set('"$`\\\n') & set(str(folder)):
         raise BadInputError(f"pg_ctl hands {folder} to a shell unquoted: use a folder of a plainer name.")
     try:
-        folder.mkdir(parents=True)
+        process.make_folder(folder, 0o711 if account else 0o700)
     except FileExistsError:
         # It was there, or another first start has just made it.
         if not folder.is_dir():
             raise
-    else:
-        folder.chmod(0o711 if account else 0o700)
-    ignore = folder / ".gitignore"
-    if not ignore.exists():
-        ignore.write_text("*\n")
+    process.make_file(folder / ".gitignore", "*\n")
     if (folder / "data").exists() and os.geteuid() not in (0, (folder / "data").stat().st_uid):
         raise _not_ours(folder)
     if account and process.run(["/bin/sh", "-c", f"cd {shlex.quote(str(folder))}"], account=account).returncode:
@@ -312,6 +308,7 @@ def _welcome(folder: Path) -> Running:
     running = find_running(folder)
     if running is None:
         raise ServerError(f"PostgreSQL in {folder} started and ended again; {folder / 'log'} says why.")
+    (folder / "port").touch(mode=0o644)
     (folder / "port").write_text(f"{running.port}\n")
     with session.connected(target.sanitize(running.url_of("postgres"))) as connection:
         known = connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE]).rowcount

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
+from . import process
 from .errors import BadInputError
 
 FILES = (".env", "prisma/.env")
@@ -29,7 +30,7 @@ _DEPTH = 10
 # One setting as node's dotenv 16 and 17 see it.
 _NODE_SETTING = re.compile(
     r"""
-    ^ \s* (?:export\s+)? (?P<name>[A-Za-z0-9_.-]+)
+    ^ [^\S\n]* (?:export\s+)? (?P<name>[A-Za-z0-9_.-]+)
     (?: \s*= | :\s ) [^\S\n]*
     (?P<value>
         \s*' (?:\\'|[^'])* '
@@ -94,7 +95,7 @@ def read_url(name: str, root: Path, environ: Mapping[str, str]) -> FoundUrl:
 def _read(path: Path, source: str) -> str | None:
     """Read one file; one that does not exist is None."""
     try:
-        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        return process.read_regular(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except IsADirectoryError:

@@ -4,7 +4,11 @@ from invoke.exceptions import Exit
 
 
 def printable(text: str) -> str:
-    """Keep a name in a sentence from writing to the terminal anything but its letters."""
+    """Escape whatever is no letter or sign of one line: ends of lines, control characters, changes of direction.
+
+    The one place for it: all that comes from a database, a dump, a manifest or another program passes through here
+    before a person sees it.
+    """
     return "".join(char if char.isprintable() else char.encode("unicode-escape").decode() for char in text)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import io
 import os
 import select
 import signal
+import stat
 import subprocess
 import sys
 import termios
@@ -33,6 +35,50 @@ PIPE_BYTES = 1 << 20
 DEFAULT_PIPE_BYTES = 1 << 14
 STDERR_LINES = 200
 NAP_SECONDS = 0.002
+
+
+def open_regular(path: Path) -> io.FileIO:
+    """Open an ordinary file to read it, unbuffered; a pipe, a socket or a device is never waited for.
+
+    :raises OSError: It can't be opened, or is something else; `strerror` says so.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return io.FileIO(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "it is no ordinary file, but a pipe, a socket or a device", str(path))
+
+
+def read_regular(path: Path) -> bytes:
+    """Read an ordinary file whole.
+
+    :raises OSError: As `open_regular` does.
+    """
+    with open_regular(path) as file:
+        return file.read()
+
+
+def make_folder(folder: Path, mode: int) -> None:
+    """Make a folder and those above it, of which no umask makes one that others may write to.
+
+    :raises FileExistsError: It is there.
+    """
+    for parent in reversed(folder.parents):
+        if not parent.exists():
+            parent.mkdir(mode=0o755, exist_ok=True)
+    folder.mkdir(mode=0o700)
+    folder.chmod(mode)
+
+
+def make_file(path: Path, text: str) -> None:
+    """Make a file that others may read, as far as the umask lets them; one that is there is left alone."""
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
 
 
 class Interruption(KeyboardInterrupt):

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from invoke.context import Context
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min)?\Z")
+# Semicolons and line ends are no separators, and in no name that could be meant here.
+_LISTABLE = re.compile(r"[^;\x00-\x1f\x7f]*\Z").match
 _MILLISECONDS = {"ms": 1, "s": 1000, "min": 60_000, None: 1000}
 # PostgreSQL holds a timeout in 32 bits of milliseconds.
 _LONGEST = 2**31 - 1
@@ -116,6 +118,12 @@ def _values(ctx: Context, environ: Mapping[str, str]) -> dict[str, Any]:
         raise BadInputError(
             "The configuration's `db` must hold settings, as in `db: {compress: gzip}`. Nothing was touched."
         )
+    for name in ("protected", "local"):
+        if name in ctx.config:
+            raise BadInputError(
+                f"The configuration has `{name}` at its top level, where it does nothing. Put it below `db:`, as in "
+                f"`db: {{{name}: [name]}}`. Nothing was touched."
+            )
     prefix = "INVOKE_DB_"
     named = [(name, f"db.{name}") for name in given]
     named += [(name.removeprefix(prefix).lower(), name) for name in environ if name.startswith(prefix)]
@@ -169,9 +177,12 @@ def _milliseconds(name: str, values: Mapping[str, Any]) -> int:
 
 
 def _list(name: str, values: Mapping[str, Any]) -> tuple[str, ...]:
-    value = values[name]
-    parts = value if isinstance(value, list | tuple) else str(value or "").split(",")
-    return tuple(text for part in parts if (text := str(part).strip()))
+    """Read a list of names; what is none would protect nothing, in silence."""
+    value = "" if values[name] is None else values[name]
+    given = value if isinstance(value, list | tuple) else [value]
+    if any(isinstance(each, bool) or not isinstance(each, str | int) or not _LISTABLE(str(each)) for each in given):
+        raise _refused(name, values, "must be a list of names, or one text with commas between them")
+    return tuple(text for each in given for part in str(each).split(",") if (text := part.strip()))
 
 
 def _refused(name: str, values: Mapping[str, Any], rule: str) -> BadInputError:

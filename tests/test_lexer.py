@@ -277,7 +277,7 @@ REFUSED: dict[str, bytes] = {
     "COPY in CSV": b"COPY t FROM stdin WITH (FORMAT csv);\n1\n\\.\n",
     "COPY of chosen rows": b"COPY t FROM stdin WHERE a > 1;\n1\n\\.\n",
     "COPY with old options": b"COPY t FROM stdin DELIMITER ',';\n1\n\\.\n",
-    "COPY with a comment": b"COPY t /* ( */ FROM stdin;\n1\n\\.\n",
+    "COPY of a table in Unicode escapes, in CSV": b'COPY U&"t" FROM stdin CSV;\n1\n\\.\n',
     "endless COPY line": b"COPY t FROM stdin;" + b" " * (COMMENT_LIMIT + 2) + b"\n\\.\n",
     "endless command": b"\\restrict " + b"x" * COMMENT_LIMIT + b"\n",
     "zero in a statement": b"SELECT '\0';",

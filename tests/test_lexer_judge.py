@@ -68,9 +68,17 @@ class Recorder:
         if COPY.match(query):
             write(_message(b"G", struct.pack("!BH", 0, 0)))
             return
-        if setting := re.search(rb"SET standard_conforming_strings\b.*\b(on|off)\b", query, re.IGNORECASE):
-            write(_parameter("standard_conforming_strings", setting[1].decode().lower()))
+        if setting := _STRINGS_SET.match(query):
+            write(_parameter("standard_conforming_strings", (setting[1] or b"on").decode().lower()))
+        elif setting := re.match(rb"SET client_encoding = '(\w+)'", query):
+            write(_parameter("client_encoding", setting[1].decode()))
         write(_message(b"C", b"DONE\0") + _READY)
+
+
+# However it is written: by its name, or by half of it.
+_STRINGS_SET: Final = re.compile(
+    rb"(?:SET|RESET|SELECT)\b.{,40}standard_conforming.{,40}?(?:\b(on|off)\b|\Z)", re.IGNORECASE | re.DOTALL
+)
 
 
 def _message(kind: bytes, body: bytes) -> bytes:

@@ -66,7 +66,7 @@ HOSTILE: dict[str, tuple[str, str]] = {
     "replication role in disguise": ('sEt/**/LOCAL "Session_Replication_Role" TO replica;', "session_replication_role"),
     "replication role by a function": (
         "SELECT pg_catalog.set_config('session_replication_role', 'replica', false);",
-        "SELECT statement",
+        "SET session_replication_role",
     ),
     "role": ("SET ROLE postgres;", "SET role"),
     "system tables": ("SET allow_system_table_mods = on;", "SET allow_system_table_mods"),

@@ -7,6 +7,7 @@ import pytest
 from tasks.errors import BadInputError, WorkError
 from tasks.flows import restoring
 from tasks.flows.report import Silence
+from tasks.postgres.loading import OWN_SETTINGS
 from tests.servers import OWNER, SUPERUSER
 from tests.support import Database, Databases, Project
 from tests.test_restore import SHOP, pg_dump, settings_of, write
@@ -384,3 +385,23 @@ def test_clean_restore_keeps_the_schema_when_the_dump_says_nothing_of_it(
     restore(project, target, pg_dump(source), clean=True)
 
     assert target.execute(query) == before
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT pg_catalog.set_config('statement_timeout', '100', false);",
+        "SELECT set_config(E'statement\\x5ftimeout', '100', false), set_config('lock_timeout', '1', false), 2;",
+    ],
+    ids=["alone", "among others"],
+)
+def test_restore_is_not_ended_by_timeouts_when_the_dump_sets_them_by_a_function(
+    database: Database, project: Project, statement: str
+) -> None:
+    """A call of set_config alone is left out as SET is; behind a statement that does more, ours are set again."""
+    dump = dump_of(statement, "SELECT pg_catalog.pg_sleep(0.5);", "CREATE TABLE public.t (id integer);")
+
+    restored = restore(project, database, dump)
+
+    assert restored.left_out[OWN_SETTINGS] == int(statement.endswith("'100', false);"))
+    assert database.scalar("SELECT to_regclass('public.t') IS NOT NULL")

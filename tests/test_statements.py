@@ -21,7 +21,7 @@ CLASSIFIED: dict[bytes, Action] = {
     b"SET SESSION AUTHORIZATION DEFAULT;": Action("SET SESSION AUTHORIZATION"),
     b"RESET SESSION AUTHORIZATION;": Action("SET SESSION AUTHORIZATION"),
     b"RESET work_mem;": Action("RESET", name="work_mem"),
-    b"SELECT pg_catalog.set_config('search_path', '', false);": Action("SELECT"),
+    b"SELECT pg_catalog.set_config('search_path', '', false);": Action("SET", name="search_path"),
     # Transactions
     b"BEGIN;": Action("TRANSACTION", name="BEGIN"),
     b"begin transaction;": Action("TRANSACTION", name="BEGIN"),

@@ -16,6 +16,8 @@ from typing import IO, TYPE_CHECKING, Protocol, cast
 
 from isal import igzip_threaded, isal_zlib
 
+from .. import process
+
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
@@ -271,7 +273,7 @@ def compressor(sink: Summing, compression: Compression) -> Iterator[Packing]:
 
 def magic_of(path: Path) -> tuple[Compression, bytes]:
     """Tell by its first bytes how a file is compressed, and return these bytes (at most 64)."""
-    with path.open("rb") as file:
+    with process.open_regular(path) as file:
         head = file.read(64)
     return next((each for magic, each in _MAGIC.items() if head.startswith(magic)), Compression.NONE), head
 
@@ -292,7 +294,7 @@ class Reading:
         self.raw: Summing
 
     def __enter__(self) -> Reading:  # noqa: PYI034 - never subclassed
-        self._file = self._path.open("rb", buffering=0)
+        self._file = process.open_regular(self._path)
         self.raw = Summing(self._file)
         return self
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from .lexer import CopyData, Statement
 from .past import TABLE, Past
-from .words import decode, unquote
+from .statements import classify
+from .words import Words, decode
 
 if TYPE_CHECKING:
     from .lexer import Event
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 _KNOWN = frozenset({"migration_name", "started_at", "finished_at", "rolled_back_at", "checksum"})
 # A history is some kilobytes; a table of that name with more is something else.
 _LIMIT = 1 << 24
-_INSERT = re.compile(rb'INSERT INTO (?:\S+\.)?"?_prisma_migrations\b')
-_COLUMNS = re.compile(rb"\(([^)]*)\)\s+FROM\s+stdin", re.IGNORECASE)
+_NAME = TABLE.encode()
+# An INSERT names its table within these bytes.
+_LOOKED_AT = 512
 # All that COPY writes so (PostgreSQL manual, COPY, Text Format).
 _ESCAPES = {rb"\b": b"\b", rb"\f": b"\f", rb"\n": b"\n", rb"\r": b"\r", rb"\t": b"\t", rb"\v": b"\v", rb"\\": b"\\"}
 _ESCAPE = re.compile(rb"\\[bfnrtv\\]")
@@ -41,13 +43,13 @@ class History:
         """
         if isinstance(event, Statement) and event.copies:
             self._inside = None
-            found = _COLUMNS.search(event.text) if table is not None and table[1] == TABLE else None
-            columns = [unquote(name.strip()) for name in found[1].split(b",")] if found else []
+            columns = _columns(event) if table is not None and table[1] == TABLE else []
             # Another table may bear that name.
             if table is not None and _KNOWN.issubset(columns):
                 self._inside = self._found[table[0]] = _Table(columns)
         elif isinstance(event, Statement):
-            self.hidden |= _INSERT.match(event.text) is not None
+            named = _NAME in event.text[:_LOOKED_AT]
+            self.hidden |= named and (action := classify(event.text)).verb == "INSERT" and action.name == TABLE
         elif isinstance(event, CopyData) and self._inside is not None and len(self._inside.rows) < _LIMIT:
             self._inside.rows += event.text
 
@@ -62,6 +64,18 @@ class History:
     def pasts(self) -> dict[str, tuple[Past, ...]]:
         """Give the migrations by the schema that their history lies in."""
         return {schema: _pasts(table) for schema, table in self._found.items()}
+
+
+def _columns(event: Statement) -> list[str]:
+    """List the columns of a COPY."""
+    words, columns = Words(event.text, standard=event.standard), []
+    words.take()
+    words.names()
+    if words.sign(b"("):
+        columns.append(words.name())
+        while words.sign(b","):
+            columns.append(words.name())
+    return columns
 
 
 @dataclass

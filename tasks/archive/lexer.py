@@ -10,10 +10,12 @@ a broken statement and refuses it: a restore then rolls back.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from .statements import classify
 from .strange import LexError
+from .words import BLANK, BLOCK, DOLLAR_QUOTE, ESCAPED, IDENTIFIER, LINE_END, Words, escapes, quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,17 +28,11 @@ _END_OF_DATA = re.compile(rb"\n\\\.\r?\n")
 # The beginnings of it, longest first, that the next chunk may complete.
 _HALF_ENDS = (b"\n\\.\r", b"\n\\.", b"\n\\", b"\n")
 
-_IDENTIFIER = rb"[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*"
-_TOKEN = re.compile(
-    rb"""(?P<word>%s)|(?P<dollar>\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$)|--|/\*|['"();\\]""" % _IDENTIFIER
-)
+_TOKEN = re.compile(rb"""(?P<word>%s)|(?P<dollar>%s)|--|/\*|['"();\\]""" % (IDENTIFIER, DOLLAR_QUOTE))
 # What might still grow into another token when the next bytes come.
 _UNSETTLED = b"$/-_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" + bytes(range(0x80, 0x100))
 # No name and no number is nearly as long; a run of such bytes is scanned again with each chunk.
 _WORD_LIMIT = 1 << 20
-_BLANK = re.compile(rb"[ \t\n\r\f\v]+")
-_GAP = re.compile(rb"((?:[ \t\n\r\f\v]+|--[^\n\r]*)*)-?")
-_LINE_END = re.compile(rb"[\n\r]")
 # CREATE FUNCTION and CREATE OR REPLACE PROCEDURE by their initials, as psql tells them.
 _INITIALS = {b"create": b"c", b"function": b"f", b"procedure": b"f", b"or": b"o", b"replace": b"r"}
 _FUNCTIONS = frozenset({b"cf", b"corf"})
@@ -57,16 +53,16 @@ def _closed(depth: int) -> bytes:
 
 _NO_FUNCTION = rb"(?=[A-Z])(?!CREATE\b(?!\s+(?:TABLE|UNLOGGED|INDEX|UNIQUE|SEQUENCE|VIEW|TYPE|TRIGGER|POLICY)\b))"
 _WHOLE = re.compile(rb"%s%s;" % (_NO_FUNCTION, _closed(4)), re.IGNORECASE)
-_BLOCK = re.compile(rb"/\*|\*/")
-_ESCAPED = re.compile(rb"[\\']")
-_NAME = rb'(?:"(?:[^"]|"")+"|%s)' % _IDENTIFIER
+# As pg_dump writes it; any other form is read token by token.
+_NAME = rb'(?:"[^"]*(?:""[^"]*)*"|%s)' % IDENTIFIER
 _COPY = re.compile(
-    rb"COPY\s+(?P<table>%(n)s(?:\s*\.\s*%(n)s)?)\s*(?P<columns>\(\s*%(n)s(?:\s*,\s*%(n)s)*\s*\))?\s+FROM\s+STDIN\s*;\Z"
-    % {b"n": _NAME},
-    re.IGNORECASE,
+    rb"COPY (?P<table>%(n)s(?:\.%(n)s)?) (?:\(%(n)s(?:, %(n)s)*\))? FROM stdin;\Z" % {b"n": _NAME}, re.IGNORECASE
 )
-_COPY_STDIN = re.compile(rb"COPY\b.*\bFROM\s+STDIN\b", re.IGNORECASE | re.DOTALL)
-_STRINGS = re.compile(rb"SET\s+standard_conforming_strings\s*(?:=|TO)\s*'?(on|off)'?\s*;\Z", re.IGNORECASE)
+# How RESET and SELECT begin.
+_SETTERS = frozenset({b"RESE", b"SELE"})
+_PREFIXES = frozenset(bytes([letter]) for letter in b"eEbBxXuU")
+# As the server reads a boolean (parse_bool); of what it refuses nothing comes.
+_OFF = frozenset({"off", "of", "0", *("false"[:end] for end in range(1, 6)), "n", "no"})
 
 
 class CutError(LexError):
@@ -91,11 +87,13 @@ class Comment:
 class Statement:
     """One top-level statement, from its first token to its semicolon.
 
-    :ivar copies: The table, as written, whose rows follow; empty for anything but `COPY … FROM stdin`.
+    :ivar copies: The table, as SQL, whose rows follow; empty for anything but `COPY … FROM stdin`.
+    :ivar standard: Whether standard_conforming_strings was on when it was split.
     """
 
     text: bytes
     copies: bytes = b""
+    standard: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +152,7 @@ class _Lexer:
 
     def events(self) -> Iterator[Event]:
         while self._ahead(1):
-            blank = _BLANK.match(self._buffer, self._at)
+            blank = BLANK.match(self._buffer, self._at)
             if blank is not None:
                 self._at = blank.end()
                 yield Trivia(self._taken())
@@ -173,17 +171,32 @@ class _Lexer:
     # Reading on
 
     def _more(self) -> bool:
-        """Put the next chunk behind what is not scanned yet; False at the end of the input."""
+        """Put the next chunks behind what is not scanned yet; False at the end of the input.
+
+        They are at least as long as that, so that what is scanned again is scanned a bounded number of times.
+        """
+        rest = len(self._buffer) - self._at
+        chunks: list[bytes] = []
+        added = 0
         for chunk in self._chunks:
             if chunk:
                 if b"\0" in chunk:
                     raise LexError("it holds a byte of zero, which no text of PostgreSQL's does")
-                self._hold()
-                self._buffer = self._buffer[self._at :] + chunk if self._at < len(self._buffer) else chunk
-                self._start = self._at = 0
-                return True
-        self._done = True
-        return False
+                chunks.append(chunk)
+                added += len(chunk)
+                if added >= rest:
+                    break
+        else:
+            self._done = True
+        if not chunks:
+            return False
+        self._hold()
+        if rest or len(chunks) > 1:
+            self._buffer = b"".join((self._buffer[self._at :], *chunks))
+        else:
+            self._buffer = chunks[0]
+        self._start = self._at = 0
+        return True
 
     def _ahead(self, count: int) -> bytes:
         while len(self._buffer) - self._at < count and self._more():
@@ -224,7 +237,7 @@ class _Lexer:
 
     def _line_comment(self) -> Iterator[Event]:
         whole = True
-        while (found := _LINE_END.search(self._buffer, self._at)) is None:
+        while (found := LINE_END.search(self._buffer, self._at)) is None:
             if len(self._buffer) - self._at >= COMMENT_LIMIT:
                 whole = False
                 self._at = len(self._buffer)
@@ -247,7 +260,7 @@ class _Lexer:
         """Scan to the end of a nested comment; yields whenever there is a piece to hand on."""
         depth = 1
         while depth:
-            found = _BLOCK.search(self._buffer, self._at)
+            found = BLOCK.search(self._buffer, self._at)
             if found is not None:
                 depth += 1 if found.group() == b"/*" else -1
                 self._at = found.end()
@@ -262,25 +275,28 @@ class _Lexer:
     # Statements
 
     def _statement_and_rows(self) -> Iterator[Event]:
-        text = self._statement()
-        if text[:3].upper() == b"SET" and (strings := _STRINGS.match(text)):
-            self._standard_strings = strings.group(1).lower() == b"on"
-        if text[:4].upper() != b"COPY":
-            yield Statement(text)
+        text, standard = self._statement(), self._standard_strings
+        first = text[:4].upper()
+        if first != b"COPY" or not (table := _copied(text, standard=standard)):
+            if first[:3] == b"SET" or first in _SETTERS:
+                self._follow(text)
+            yield Statement(text, b"", standard)
             return
-        copy = _COPY.match(text)
-        if copy is None:
-            if _COPY_STDIN.match(text):
-                raise LexError("a COPY … FROM stdin is written in a way that pg_dump does not use")
-            yield Statement(text)
-            return
-        yield Statement(text, copy["table"])
+        yield Statement(text, table, standard)
         self._line("the line of a COPY statement")
         rest = self._taken()
         if rest.strip() or not rest.endswith(b"\n"):
             raise CutError("it ends behind a COPY statement, or its rows don't begin on the next line")
         yield Trivia(rest)
         yield from self._rows()
+
+    def _follow(self, text: bytes) -> None:
+        """Read the statements that follow as the server will, where this one says how backslashes are read."""
+        if text[:3].upper() == b"SEL" and b"set_config" not in text.lower():
+            return
+        for setting in classify(text, standard=self._standard_strings).settings:
+            if setting.name == "standard_conforming_strings":
+                self._standard_strings = (setting.value or "on").strip().lower() not in _OFF
 
     def _rows(self) -> Iterator[Event]:
         if not self._ahead(4).startswith((b"\\.\n", b"\\.\r\n")):
@@ -311,9 +327,8 @@ class _Lexer:
             if word is not None:
                 if blocks.likely:
                     blocks.see(word, parens, self._before(found.start()))
-                if token in {b"e", b"E"} and self._buffer[self._at : self._at + 1] == b"'":
-                    self._at += 1
-                    self._inside_escaped()
+                if token in _PREFIXES:
+                    self._special_string(token)
             elif token == b"(":
                 parens += 1
             elif token == b")":
@@ -347,13 +362,9 @@ class _Lexer:
     def _inside(self, token: bytes) -> None:
         """Scan to the end of what the token opened."""
         if token == b"'" and not self._standard_strings:
-            self._inside_escaped()
+            self._string(escaped=True)
         elif token == b"--":
-            while (found := _LINE_END.search(self._buffer, self._at)) is None:
-                self._at = len(self._buffer)
-                if not self._more():
-                    raise CutError("it ends inside a statement")
-            self._at = found.end()
+            self._to_line_end()
         elif token == b"/*":
             for _ in self._inside_block():
                 pass
@@ -368,36 +379,83 @@ class _Lexer:
                 raise CutError("it ends inside a quoted text")
         self._at = found + len(ending)
 
-    def _inside_escaped(self) -> None:
-        """Scan an E'…' string, with its doubled quotes and its continuations on further lines."""
+    def _special_string(self, word: bytes) -> None:
+        """Scan a string of which a word just before it says how its backslashes are read."""
+        if word in b"uU":
+            word, opening = word + b"&", b"&'"
+        else:
+            opening = b"'"
+        if (escapes(word, standard=True) or not self._standard_strings) and self._ahead(len(opening)) == opening:
+            self._at += len(opening)
+            self._string(escaped=escapes(word, standard=self._standard_strings))
+
+    def _string(self, *, escaped: bool) -> None:
+        """Scan a string, with its doubled quotes and its continuations on further lines."""
         while True:
-            found = _ESCAPED.search(self._buffer, self._at)
-            if found is None:
+            if not escaped:
+                self._until(b"'")
+            elif (found := ESCAPED.search(self._buffer, self._at)) is None:
                 self._at = len(self._buffer)
                 if not self._more():
                     raise CutError("it ends inside a quoted text")
+                continue
             elif found.group() == b"\\":
                 self._at = found.start()
                 self._ahead(2)
                 self._at = min(self._at + 2, len(self._buffer))
+                continue
             else:
-                self._at = found.start()
-                if not self._continues():
-                    self._at += 1
-                    return
+                self._at = found.end()
+            if not self._continues():
+                return
 
     def _continues(self) -> bool:
-        """Tell whether the quote here is doubled, or the string goes on behind a line's end."""
+        """Scan from a closing quote to where the string goes on: it is doubled, or a line ends before the next."""
+        if self._ahead(1) == b"'":
+            self._at += 1
+            return True
+        lines = False
         while True:
-            gap = _GAP.match(self._buffer, self._at + 1)
-            if gap is None or gap.end() < len(self._buffer) or not self._more():
+            if (blank := BLANK.match(self._buffer, self._at)) is not None:
+                lines = lines or LINE_END.search(self._buffer, self._at, blank.end()) is not None
+                self._at = blank.end()
+            elif self._ahead(2) == b"--":
+                self._to_line_end()
+            elif not self._ahead(1) or not BLANK.match(self._buffer, self._at):
                 break
-        blank = gap[1] if gap is not None else b""
-        end = self._at + 1 + len(blank)
-        if self._buffer[end : end + 1] != b"'" or (blank and not _LINE_END.search(blank)):
-            return False
-        self._at = end + 1
-        return True
+        if lines and self._buffer[self._at : self._at + 1] == b"'":
+            self._at += 1
+            return True
+        return False
+
+    def _to_line_end(self) -> None:
+        """Scan to the end of the line, which is left."""
+        while (found := LINE_END.search(self._buffer, self._at)) is None:
+            self._at = len(self._buffer)
+            if not self._more():
+                raise CutError("it ends inside a statement")
+        self._at = found.start()
+
+
+def _copied(text: bytes, *, standard: bool) -> bytes:
+    """Return the table, as SQL, of a `COPY … FROM stdin`; empty for any other COPY.
+
+    :raises LexError: It is written in a way that pg_dump does not use.
+    """
+    if (copy := _COPY.match(text)) is not None:
+        return copy["table"]
+    words = Words(text, standard=standard)
+    words.take()
+    schema, table = words.names()
+    if words.sign(b"("):
+        words.leave()
+    if table and words.skip("FROM") and words.skip("STDIN") and words.sign(b";"):
+        return b".".join(quote(part) for part in (schema, table) if part)
+    words = Words(text, standard=standard)
+    while words.seek("FROM"):
+        if words.skip("STDIN"):
+            raise LexError("a COPY … FROM stdin is written in a way that pg_dump does not use")
+    return b""
 
 
 class _Blocks:

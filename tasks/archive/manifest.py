@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from .. import process
 from ..errors import BadInputError
 from .codec import Compression, Sums
 from .names import manifest_path
@@ -245,13 +247,15 @@ def read(dump: Path) -> Manifest | None:
     """
     path = manifest_path(dump)
     try:
-        if path.stat().st_size > SIZE_LIMIT:
-            raise ValueError("it is far too large")
-        return from_json(path.read_bytes())
+        with process.open_regular(path) as file:
+            if os.fstat(file.fileno()).st_size > SIZE_LIMIT:
+                raise ValueError("it is far too large")
+            return from_json(file.read())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
+        why = (error.strerror if isinstance(error, OSError) else "") or error
         raise BadInputError(
-            f"The manifest {path.name} can't be used: {error}. The dump is untouched; move the manifest away "
+            f"The manifest {path.name} can't be used: {why}. The dump is untouched; move the manifest away "
             f"to treat the dump as one without."
         ) from None

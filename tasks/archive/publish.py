@@ -139,12 +139,9 @@ def prepare_folder(folder: Path) -> None:
     :raises OSError: It can't be made.
     """
     if not folder.exists():
-        folder.mkdir(parents=True, mode=0o700, exist_ok=True)
-        folder.chmod(0o700)
-    ignore = folder / ".gitignore"
-    if not ignore.exists():
-        with contextlib.suppress(FileExistsError), ignore.open("x") as file:
-            file.write(GITIGNORE)
+        with contextlib.suppress(FileExistsError):
+            process.make_folder(folder, 0o700)
+    process.make_file(folder / ".gitignore", GITIGNORE)
 
 
 def sweep(folder: Path) -> list[Path]:
@@ -154,7 +151,7 @@ def sweep(folder: Path) -> list[Path]:
         # Opening a pipe would wait for its other end.
         if not path.is_file():
             continue
-        with contextlib.suppress(OSError), path.open("rb") as file:
+        with contextlib.suppress(OSError), process.open_regular(path) as file:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
             if is_at(file.fileno(), path):
                 _forget_manifest(path)
@@ -182,7 +179,7 @@ def parts(folder: Path) -> list[tuple[Path, bool]]:
 
 
 def _is_locked(path: Path) -> bool:
-    with path.open("rb") as file:
+    with process.open_regular(path) as file:
         try:
             fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

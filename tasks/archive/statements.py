@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from .words import Words, decode, qualified, unquote
+from .words import IDENTIFIER, Words, encode, qualified
 
 _FIRST = re.compile(rb"[A-Za-z]+")
-_SETVAL = re.compile(
-    rb"SELECT\s+(?:pg_catalog\.)?setval\(\s*(?:E(?![\s\S]*\\))?'(?P<name>(?:[^']|'')*)'(?:::regclass)?\s*,"
-    rb"\s*(?P<value>-?\d+)\s*(?:,\s*(?P<called>true|false))?\s*\)\s*;\Z",
-    re.IGNORECASE,
-)
-_INSERT = re.compile(
-    rb'INSERT\s+INTO\s+((?:"(?:[^"]|"")+"|[^\s".(]+)(?:\.(?:"(?:[^"]|"")+"|[^\s".(]+))?)', re.IGNORECASE
-)
-_LARGE_OBJECT = re.compile(rb"SELECT\s+(?:pg_catalog\.)?(lo_[a-z_]+|lowrite)\s*\(", re.IGNORECASE)
-_DEFAULT_TABLESPACE = re.compile(
-    rb"""SET\s+default_tablespace\s*(?:=|TO)\s*('(?:[^']|'')*'|"(?:[^"]|"")*"|[^\s;]+)""", re.IGNORECASE
-)
+_PART = rb'(?:"[^"]*(?:""[^"]*)*"|%s)' % IDENTIFIER
+# As pg_dump writes it, with one blank each; any other form is read token by token.
+_INSERT = re.compile(rb"INSERT INTO (%s(?:\.%s)?) " % (_PART, _PART))
+_SETVAL = re.compile(rb"SELECT pg_catalog\.setval\('([^'\\]*)', (-?[0-9]+), (true|false)\);\Z")
 
 TRANSACTION_WORDS = frozenset(
     {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE", "PREPARE TRANSACTION"}
@@ -38,6 +31,20 @@ _SECOND_WORDS = ("TABLE", "DATA", "VIEW", "CLASS", "FAMILY", "TRIGGER", "OBJECT"
 
 
 @dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting of the session that a statement changes.
+
+    :ivar name: In lower case.
+    :ivar value: As text; None for its default.
+    :ivar known: Whether the value is written out; else only the server can tell it.
+    """
+
+    name: str
+    value: str | None = None
+    known: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Action:
     """What a statement does.
 
@@ -46,12 +53,21 @@ class Action:
     :ivar schema: The schema of what it does it to; empty where it has none.
     :ivar name: The name of what it does it to.
     :ivar roles: The roles that it names.
+    :ivar settings: What a SET, a RESET or a `SELECT set_config(…)` changes; of one such call the verb is SET.
+    :ivar conditional: Whether it says IF EXISTS or IF NOT EXISTS.
+    :ivar removes: Whether it is a DROP, or an ALTER TABLE that drops a constraint, a default or an identity.
     """
 
     verb: str
     schema: str = ""
     name: str = ""
     roles: tuple[str, ...] = ()
+    settings: tuple[Setting, ...] = field(default=(), compare=False)
+    conditional: bool = field(default=False, compare=False)
+    removes: bool = field(default=False, compare=False)
+
+
+_SETS_VALUE = Action("SETVAL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,29 +80,22 @@ class SetVal:
     is_called: bool
 
 
-def setval(text: bytes) -> SetVal | None:
-    """Read a `SELECT pg_catalog.setval(…);`; None where it is something else."""
-    found = _SETVAL.match(text)
-    if found is None:
-        return None
-    schema, name = qualified(found["name"].replace(b"''", b"'"))
-    called = (found["called"] or b"true").lower() == b"true"
-    return SetVal(schema, name, int(found["value"]), called)
+def setval(text: bytes, *, standard: bool = True) -> SetVal | None:
+    """Read a `SELECT pg_catalog.setval(…);`; None where it is something else.
+
+    :param standard: Whether standard_conforming_strings is on.
+    """
+    if (found := _SETVAL.match(text)) is not None:
+        return SetVal(*qualified(found[1]), int(found[2]), found[3] == b"true")
+    words = Words(text, standard=standard)
+    return _setval(words) if words.skip("SELECT") and _builtin(words) == "setval" and words.sign(b"(") else None
 
 
-def tablespace(text: bytes) -> str:
-    """Read the tablespace that a `SET default_tablespace = …;` names; empty for the database's own."""
-    found = _DEFAULT_TABLESPACE.match(text)
-    if found is None:
-        return ""
-    value = found[1]
-    return decode(value[1:-1].replace(b"''", b"'")) if value.startswith(b"'") else unquote(value)
-
-
-def classify(text: bytes) -> Action:
+def classify(text: bytes, *, standard: bool = True) -> Action:  # noqa: PLR0911 - a table of cases
     """Tell what a statement does.
 
     :param text: A statement as the lexer gives it: from its first token to its semicolon.
+    :param standard: Whether standard_conforming_strings is on.
     """
     found = _FIRST.match(text)
     if found is None:
@@ -94,24 +103,112 @@ def classify(text: bytes) -> Action:
     first = found.group().upper().decode()
     if first == "COPY":
         return Action(first)
-    if first == "INSERT":
-        into = _INSERT.match(text)
-        return Action(first, *qualified(into[1])) if into else Action(first)
-    if first == "SELECT":
-        return _select(text)
+    if first == "INSERT" and (into := _INSERT.match(text)) is not None:
+        return _into(into[1])
     if first in {"BEGIN", "COMMIT", "END", "START", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE"}:
         return Action("TRANSACTION", name=first)
+    if first == "SELECT" and _SETVAL.match(text) is not None:
+        return _SETS_VALUE
     reader = _READERS.get(first)
-    return reader(Words(text)) if reader else Action(first)
+    action = reader(Words(text, standard=standard)) if reader else Action(first)
+    if action.verb == "SELECT" and b"set_config" in text.lower():
+        return replace(action, settings=_set_configs(Words(text, standard=standard)))
+    return action
 
 
-def _select(text: bytes) -> Action:
-    if _SETVAL.match(text):
+@functools.lru_cache(maxsize=256)
+def _into(table: bytes) -> Action:
+    return Action("INSERT", *qualified(table))
+
+
+def _insert(words: Words) -> Action:
+    words.take()
+    return Action("INSERT", *words.names()) if words.skip("INTO") else Action("INSERT")
+
+
+def _select(words: Words) -> Action:
+    words.take()
+    if words.skip("CASE"):
+        return _unlink_if_exists(words)
+    called = _builtin(words)
+    if not words.sign(b"("):
+        return Action("SELECT")
+    if called.startswith("lo_") or called == "lowrite":
+        return Action("LARGE OBJECT", name=called, removes=called == "lo_unlink")
+    if called == "setval" and _setval(words):
         return Action("SETVAL")
-    found = _LARGE_OBJECT.match(text)
-    if found is not None or text.startswith(b"SELECT CASE WHEN EXISTS(SELECT 1 FROM pg_catalog.pg_largeobject"):
-        return Action("LARGE OBJECT", name=decode(found[1].lower()) if found is not None else "lo_unlink")
+    if called == "set_config":
+        setting = _set_config(words)
+        if words.skip("AS"):
+            words.name()
+        if setting.name and words.sign(b";"):
+            return Action("SET", name=setting.name, settings=(setting,))
     return Action("SELECT")
+
+
+def _builtin(words: Words) -> str:
+    """Take the name of a function of pg_catalog; empty where it is of another schema."""
+    schema, name = words.names()
+    return name if schema in {"", "pg_catalog"} else ""
+
+
+def _unlink_if_exists(words: Words) -> Action:
+    """Read `CASE WHEN EXISTS(SELECT 1 FROM pg_catalog.pg_largeobject_metadata …`, of `pg_dump --clean --if-exists`."""
+    known = words.skip("WHEN") and words.skip("EXISTS") and words.sign(b"(") and words.skip("SELECT")
+    known = known and words.take()[1] == b"1" and words.skip("FROM")
+    if known and words.names() in {("pg_catalog", "pg_largeobject_metadata"), ("pg_catalog", "pg_largeobject")}:
+        return Action("LARGE OBJECT", name="lo_unlink")
+    return Action("SELECT")
+
+
+def _setval(words: Words) -> SetVal | None:
+    """Read the arguments of `setval`, which must be written out, and the statement's end behind them."""
+    named = words.string()
+    if named is None or not (_cast(words) and words.sign(b",")):
+        return None
+    minus = words.sign(b"-")
+    kind, digits = words.take()
+    called = words.word() if words.sign(b",") else "TRUE"
+    if kind != "number" or called not in {"TRUE", "FALSE"} or not (words.sign(b")") and words.sign(b";")):
+        return None
+    schema, name = qualified(encode(named))
+    return SetVal(schema, name, -int(digits) if minus else int(digits), called == "TRUE")
+
+
+def _cast(words: Words) -> bool:
+    """Take a cast such as `::text`, where there is one; False where a colon begins something else."""
+    if not words.sign(b":"):
+        return True
+    return words.sign(b":") and bool(words.names()[1])
+
+
+def _set_config(words: Words) -> Setting:
+    """Read the arguments of `set_config`, up to the closing parenthesis; without a name where none is written out."""
+    name = words.string()
+    if name is None or not (_cast(words) and words.sign(b",")):
+        words.leave()
+        return Setting("", known=False)
+    value = words.string()
+    known = value is not None and _cast(words) and words.peek()[1] == b","
+    words.leave()
+    return Setting(name.lower(), value if known else None, known=known)
+
+
+def _set_configs(words: Words) -> tuple[Setting, ...]:
+    """Find the calls of `set_config` anywhere in a statement."""
+    found = []
+    while words.peek()[0] != "end":
+        name = words.name()
+        if not name:
+            words.take()
+        elif name == "set_config" and words.sign(b"("):
+            found.append(_set_config(words))
+    return tuple(found)
+
+
+def tablespace(action: Action) -> str:
+    """Return the tablespace that a statement makes the default; empty for the database's own."""
+    return next((each.value or "" for each in action.settings if each.name == "default_tablespace"), "")
 
 
 def _set(words: Words) -> Action:
@@ -122,14 +219,37 @@ def _set(words: Words) -> Action:
     if words.skip("TRANSACTION", "CONSTRAINTS", "CHARACTERISTICS"):
         return Action("TRANSACTION", name="SET")
     first, second = words.names()
-    return Action("SET", name=f"{first}.{second}" if first else second)
+    name = f"{first}.{second}" if first else second
+    if name.lower() != "names":
+        words.skip("TO")
+        words.sign(b"=")
+    setting = replace(_value(words), name={"names": "client_encoding"}.get(name.lower(), name.lower()))
+    return Action("SET", name=name, settings=(setting,))
+
+
+def _value(words: Words) -> Setting:
+    """Read a value that is written as one constant, up to the statement's end."""
+    kind, text = words.peek()
+    if words.skip("DEFAULT"):
+        value = None
+    elif kind == "number":
+        value = words.take()[1].decode()
+    elif kind in {"word", "quoted"} and text not in {b"u", b"U"}:
+        value = words.name()
+    else:
+        value = words.string()
+        kind = "" if value is None else kind
+    known = kind not in {"", "end"} and words.peek()[1] == b";"
+    return Setting("", value if known else None, known=known)
 
 
 def _reset(words: Words) -> Action:
     words.take()
     if words.skip("SESSION") and words.skip("AUTHORIZATION"):
         return Action("SET SESSION AUTHORIZATION")
-    return Action("RESET", name=words.name())
+    first, second = words.names()
+    name = f"{first}.{second}" if first else second
+    return Action("RESET", name=name, settings=(Setting(name.lower()),))
 
 
 def _prepare(words: Words) -> Action:
@@ -149,7 +269,8 @@ def _create(words: Words) -> Action:
         kind = f"TEXT {words.word()} {words.word()}"
     elif kind in _TWO_WORDS and words.skip("TABLE", "CLASS", "FAMILY", "TRIGGER", "MAPPING", "INDEX", "METHOD"):
         kind = {"OPERATOR": "OPERATOR CLASS", "FOREIGN": "FOREIGN TABLE", "UNIQUE": "INDEX"}.get(kind, kind)
-    if words.skip("IF") and words.skip("NOT"):
+    conditional = words.skip("IF")
+    if conditional and words.skip("NOT"):
         words.skip("EXISTS")
     if kind == "POLICY":
         name = words.name()
@@ -163,18 +284,24 @@ def _create(words: Words) -> Action:
         words.skip("DATA")
         words.skip("WRAPPER")
     if kind in _IN_SCHEMA:
-        return Action(f"CREATE {kind}", *words.names())
+        return Action(f"CREATE {kind}", *words.names(), conditional=conditional)
     return Action(f"CREATE {kind}", name=words.name())
 
 
 def _drop(words: Words) -> Action:
     words.take()
     kind = words.word()
-    if words.skip("IF"):
-        words.skip("EXISTS")
+    conditional = False
+    while words.peek()[0] == "word" and not conditional:
+        if words.skip("IF"):
+            conditional = words.skip("EXISTS")
+        elif kind in {"SCHEMA", "EXTENSION", "DATABASE"}:
+            break
+        else:
+            words.take()
     if kind in {"SCHEMA", "EXTENSION", "DATABASE"}:
-        return Action(f"DROP {kind}", name=words.name())
-    return Action("DROP")
+        return Action(f"DROP {kind}", name=words.name(), conditional=conditional, removes=True)
+    return Action("DROP", conditional=conditional, removes=True)
 
 
 def _alter(words: Words) -> Action:  # noqa: PLR0911 - a table of cases
@@ -185,10 +312,18 @@ def _alter(words: Words) -> Action:  # noqa: PLR0911 - a table of cases
         return Action("DEFAULT PRIVILEGES", roles=roles + (words.roles() if words.seek("TO", "FROM") else ()))
     if kind == "DATABASE":
         return Action("ALTER DATABASE", name=words.name())
-    _rest_of_kind(words, kind)
+    conditional = _rest_of_kind(words, kind)
     names = words.names()
     if kind == "DOMAIN" and words.skip("DROP"):
         return Action("DROP DOMAIN CONSTRAINT", *names)
+    if kind in {"TABLE", "FOREIGN"}:
+        if words.skip("ALTER"):
+            words.skip("COLUMN")
+            words.name()
+            if words.skip("SET"):
+                return Action("ALTER")
+        if words.skip("DROP") and words.skip("CONSTRAINT", "DEFAULT", "IDENTITY"):
+            return Action("ALTER", conditional=words.skip("IF") or conditional, removes=True)
     if words.skip("RENAME"):
         return Action("ALTER")
     while words.seek("OWNER", "ADD"):
@@ -202,16 +337,16 @@ def _alter(words: Words) -> Action:  # noqa: PLR0911 - a table of cases
     return Action("ALTER")
 
 
-def _rest_of_kind(words: Words, kind: str) -> None:
-    """Take what stands between the first word of a kind and the name."""
+def _rest_of_kind(words: Words, kind: str) -> bool:
+    """Take what stands between the first word of a kind and the name; tell whether that is IF EXISTS."""
     if kind == "TEXT":
         words.take()
         words.take()
     elif kind in _TWO_WORDS | {"MATERIALIZED", "LARGE", "PROCEDURAL"} and words.skip(*_SECOND_WORDS):
         words.skip("WRAPPER")
-    if words.skip("IF"):
-        words.skip("EXISTS")
+    conditional = words.skip("IF") and words.skip("EXISTS")
     words.skip("ONLY")
+    return conditional
 
 
 def _grant(words: Words) -> Action:
@@ -235,6 +370,8 @@ def _comment(words: Words) -> Action:
 
 
 _READERS = {
+    "INSERT": _insert,
+    "SELECT": _select,
     "SET": _set,
     "RESET": _reset,
     "PREPARE": _prepare,

@@ -10,7 +10,7 @@ from .lexer import Comment, CopyData, CopyEnd, MetaCommand, Statement
 from .manifest import Outline, SequenceValue, TableRows
 from .statements import Action, classify, setval, tablespace
 from .strange import LexError
-from .words import qualified
+from .words import Words, decode, qualified
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,12 +23,14 @@ _CLIENT = re.compile(rb"-- Dumped by pg_dump version (\S.*)")
 _META = re.compile(rb"\\(\S*)")
 # Nothing may follow the key: psql would run another command behind it.
 _INNOCENT = re.compile(rb"\\(?:un)?restrict[ \t]+[A-Za-z0-9]+\s*\Z")
-# Text in these encodings may hold the byte of a backslash or a quote inside a character.
-UNSAFE_ENCODINGS = frozenset({"SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "GB18030", "JOHAB", "UHC"})
-_ENCODING = re.compile(
-    rb"(?:SET\s+client_encoding\s*(?:=|TO)|SET\s+NAMES|SELECT\s+(?:pg_catalog\.)?set_config\s*\(\s*'client_encoding'\s*,)"
-    rb"\s*'?([A-Za-z0-9_]+)",
-    re.IGNORECASE,
+# The encodings in which no character holds the byte of a backslash or a quote, by all names that PostgreSQL has for
+# them (`pg_encname_tbl` in src/common/encnames.c); no others can be split safely.
+SAFE_ENCODINGS = frozenset(
+    {"utf8", "unicode", "sqlascii", "muleinternal", "koi8", "koi8r", "koi8u", "euccn", "eucjp", "eucjis2004", "euckr"}
+    | {"euctw", "abc", "alt", "tcvn", "tcvn5712", "vscii", "win"}
+    | {f"latin{number}" for number in range(1, 11)}
+    | {f"iso8859{number}" for number in range(1, 17) if number not in {11, 12}}
+    | {f"{prefix}{page}" for prefix in ("win", "windows") for page in (866, 874, *range(1250, 1259))}
 )
 _RELATIONS = frozenset({"CREATE TABLE", "CREATE FOREIGN TABLE", "CREATE VIEW", "CREATE SEQUENCE", "CREATE INDEX"})
 _WITH_ROW_TYPE = frozenset({"CREATE TABLE", "CREATE FOREIGN TABLE", "CREATE VIEW", "REPLACE VIEW"})
@@ -46,10 +48,6 @@ _GLOBALS = {
     "CREATE CAST": "cast",
     "CREATE TRANSFORM": "transform",
 }
-_CAST = re.compile(rb"CREATE\s+CAST\s+(\([^;]*?\))\s+WITH", re.IGNORECASE | re.DOTALL)
-_TRANSFORM = re.compile(
-    rb"CREATE\s+(?:OR\s+REPLACE\s+)?TRANSFORM\s+FOR\s+([^;(]*?)\s+LANGUAGE\s+(\S+)", re.IGNORECASE | re.DOTALL
-)
 _TOASTABLE = re.compile(rb"text|char|json|bytea|xml|numeric|tsvector|\[\]", re.IGNORECASE)
 
 
@@ -105,7 +103,7 @@ class Survey:
                 if self.current is not None:
                     self.rows[self.current] += count
             elif isinstance(event, Statement):
-                action = classify(event.text)
+                action = classify(event.text, standard=event.standard)
                 self._statement(event, action)
             elif isinstance(event, CopyEnd):
                 self.current = None
@@ -169,13 +167,13 @@ class Survey:
             self._unqualified |= not action.schema
             self.inserts += 1
         elif verb == "SETVAL":
-            value = setval(event.text)
+            value = setval(event.text, standard=event.standard)
             if value is not None:
                 key = (value.schema, value.name)
                 self.sequences[key] = SequenceValue(*key, value.value, value.is_called)
         elif verb in {"SET", "SELECT"}:
-            _refuse_encoding(event.text, action)
-            if action.name == "default_tablespace" and (space := tablespace(event.text)):
+            _refuse_encoding(action)
+            if action.name == "default_tablespace" and (space := tablespace(action)):
                 self._tablespaces.setdefault(space)
         elif verb == "LARGE OBJECT":
             self._large_objects += action.name == "lo_create"
@@ -255,20 +253,40 @@ def refuse_meta(text: bytes) -> None:
     )
 
 
-def _refuse_encoding(text: bytes, action: Action) -> None:
-    found = _ENCODING.match(text)
-    if found is None and action.verb == "SET" and action.name.lower() in {"client_encoding", "names"}:
-        raise RefusedError("it sets client_encoding in a way that pg_dump does not")
-    if found and found[1].decode(errors="replace").upper() in UNSAFE_ENCODINGS:
-        raise RefusedError(
-            f"it is encoded in {found[1].decode()}, which can't be split safely; dump it with --encoding=UTF8"
-        )
+def _refuse_encoding(action: Action) -> None:
+    for setting in action.settings:
+        if setting.name != "client_encoding" or (setting.known and setting.value is None):
+            continue
+        if not setting.known or setting.value is None:
+            raise RefusedError("it sets client_encoding in a way that pg_dump does not")
+        # As the server does (clean_encoding_name).
+        name = "".join(char for char in setting.value.lower() if char.isascii() and char.isalnum())
+        if name not in SAFE_ENCODINGS:
+            raise RefusedError(
+                "it sets client_encoding to one whose text can't be split safely; dump it with --encoding=UTF8"
+            )
 
 
 def _unnamed(text: bytes) -> str:
     """Identify a cast or a transform, which have no name, as the server does."""
-    found = _CAST.match(text) or _TRANSFORM.match(text)
-    if found is None:
-        return ""
-    parts = [" ".join(part.decode(errors="replace").split()).replace('"', "") for part in found.groups()]
-    return parts[0] if len(parts) == 1 else f"for {parts[0]} language {parts[1]}"
+    words = Words(text)
+    words.take()
+    if words.skip("OR"):
+        words.take()
+    if words.skip("CAST") and words.sign(b"("):
+        return f"({_written(words, b')')})"
+    if words.skip("TRANSFORM") and words.skip("FOR"):
+        return f"for {_written(words, b'LANGUAGE')} language {words.name()}"
+    return ""
+
+
+def _written(words: Words, end: bytes) -> str:
+    """Write tokens as the server writes types, up to a sign or a word; what closes is taken, too."""
+    text, apart = "", False
+    while words.peek()[0] != "end" and words.peek()[1].upper() != end:
+        token = decode(words.take()[1]).replace('"', "")
+        closes = token in {".", "(", ")", "[", "]", ","}
+        text += " " * (apart and not closes) + token
+        apart = token not in {".", "(", "["}
+    words.take()
+    return text

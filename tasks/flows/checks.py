@@ -15,7 +15,7 @@ State = Literal["ok", "note", "wrong", "skipped"]
 
 _SHOWN = 5
 # Nothing was ever touched here, so no line needs to say it.
-_UNTOUCHED = re.compile(r"\s*Nothing was (?:touched|contacted|compared|started)\b[^.]*\.?")
+_UNTOUCHED = re.compile(r" ?Nothing was (?:touched|contacted|compared|started)\b[^.]*\.?")
 
 
 @dataclass(frozen=True)

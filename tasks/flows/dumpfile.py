@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .. import process
 from ..archive import manifest as manifests
 from ..archive import names
 from ..archive.codec import ARCHIVE_MAGIC, CHUNK, Adder, Compression, Sums, magic_of
@@ -232,7 +233,7 @@ def _another(path: Path) -> BadInputError:
 
 def _sum(path: Path, report: Report) -> Sums:
     adder, size = Adder(), path.stat().st_size
-    with path.open("rb", buffering=0) as file:
+    with process.open_regular(path) as file:
         while chunk := file.read(CHUNK):
             adder.add(chunk)
             report.progress("checking the dump", adder.size, size, "bytes")

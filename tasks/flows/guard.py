@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import ipaddress
+import posixpath
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -141,8 +142,19 @@ def allow_doubtful(found: Place, doubt: str, confirm: str, typed: str | None) ->
 
 
 def _matches(patterns: Iterable[str], values: Iterable[str]) -> bool:
-    known = [value for value in values if value]
-    return any(fnmatch.fnmatchcase(value.lower(), pattern.lower()) for pattern in patterns for value in known)
+    known = [_normal(value) for value in values if value]
+    return any(fnmatch.fnmatchcase(value, _normal(pattern)) for pattern in patterns for value in known)
+
+
+def _normal(name: str) -> str:
+    """Write a host, a socket folder, an address or a database so that equal ones are written alike."""
+    name = name.strip().lower()
+    if name.startswith(("/", "@")):
+        return posixpath.normpath("/" + name.removeprefix("@").lstrip("/"))
+    if name.startswith("[") and name.endswith("]") and ":" in name:
+        # An address of IPv6, and no class of characters.
+        name = name[1:-1]
+    return name.rstrip(".") or name
 
 
 def _loopback(address: str) -> bool:

@@ -8,6 +8,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .. import process
 from ..archive import publish
 from ..archive.manifest import SequenceValue, TableRows
 
@@ -68,7 +69,7 @@ def write(path: Path, record: Record) -> None:
 def read(path: Path) -> Record | None:
     """Read what was remembered; None where nothing usable is."""
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(process.read_regular(path))
         for name in ("tables", "dumped"):
             document[name] = tuple(TableRows(**each) for each in document[name])
         document["sequences"] = tuple(SequenceValue(**each) for each in document["sequences"])

@@ -39,18 +39,7 @@ _ACL_VERBS = frozenset({"GRANT", "GRANT ON SCHEMA", "DEFAULT PRIVILEGES"})
 _INSERTED = re.compile(r"INSERT \d+ (\d+)")
 _PLACEHOLDER = re.compile(rb"\bAS\s+SELECT(\s+NULL::|\s*;)")
 _CREATE_TRANSFORM = re.compile(rb"\ACREATE\s+TRANSFORM\b")
-# What `pg_dump --clean` without --if-exists writes to take something away.
-_NAME = rb'(?:"(?:[^"]|"")+"|[^\s"();]+)'
-_TAKES_AWAY = re.compile(
-    rb"""(?:DROP\s
-        |ALTER\s(?:FOREIGN\s)?TABLE\s+(?:ONLY\s+)?%(n)s(?:\.%(n)s)?\s+(?:ALTER\s+(?:COLUMN\s+)?%(n)s\s+)?
-         DROP\s(?:CONSTRAINT|DEFAULT|IDENTITY)\b
-        |SELECT\s+pg_catalog\.lo_unlink\()"""
-    % {b"n": _NAME},
-    re.VERBOSE,
-)
 _MAKES_RELATIONS = frozenset({"CREATE TABLE", "CREATE FOREIGN TABLE", "CREATE VIEW", "CREATE SEQUENCE"})
-_IF_EXISTS = re.compile(rb"\sIF\sEXISTS\s")
 # "privilege not granted", "privilege not revoked"
 _NOTHING_DONE = frozenset({"01007", "01006"})
 _DENIED = frozenset({"42501"})
@@ -197,7 +186,7 @@ class Loader:
         if action.verb not in {"COPY", "INSERT"}:
             self._located.clear()
             self._freezes = self._freezes and action.verb not in _MAY_OPEN_CURSORS
-        existed = _if_not_exists(event.text, action) and self._exists(action)
+        existed = action.conditional and action.verb in _MAKES_RELATIONS and self._exists(action)
         if event.copies:
             self._begin_copy(event)
         elif action.verb == "INSERT":
@@ -210,6 +199,8 @@ class Loader:
                 # Somebody else may need the schema's grants to reach what they grant on.
                 self._grant_on_schemas()
             self._run(event.text, action)
+            if action.verb == "SELECT" and any(each.name in OUR_SETTINGS or not each.name for each in action.settings):
+                self._set_ours()
         if not existed:
             self._remember(event.text, action)
         return True
@@ -360,7 +351,7 @@ class Loader:
             return OWN_SETTINGS
         if verb == "SET" and "." not in name and name not in self.rules.parameters | _SET_WORDS:
             return f"SET {name}, which this server does not know"
-        if verb == "SET" and name == _TABLESPACE and (space := tablespace(text)) not in self.rules.tablespaces | {""}:
+        if verb == "SET" and name == _TABLESPACE and (space := tablespace(action)) not in self.rules.tablespaces | {""}:
             return self._forgiven(
                 f"tablespace {space}, missing here or not ours to use (its objects lie in the default)"
             )
@@ -535,7 +526,7 @@ class Loader:
         elif action.verb == "SECURITY":
             reason = "SECURITY LABEL of a provider that is not loaded here"
             self._try(text, frozenset() if self.rules.strict else _NO_PROVIDER, reason)
-        elif _TAKES_AWAY.match(text) and not _IF_EXISTS.search(text):
+        elif action.removes and not action.conditional:
             self._try(text, _ABSENT, "DROP of what is not here")
         elif text.startswith(b"DROP TRANSFORM"):
             # Up to 17 every function of the language that has an argument of the type depends on it, those of
@@ -645,19 +636,6 @@ def _partitioned(text: bytes) -> bool:
     while words.seek("PARTITION"):
         if words.skip("BY"):
             return True
-    return False
-
-
-def _if_not_exists(text: bytes, action: Action) -> bool:
-    """Return whether a statement makes a relation only where there is none of that name."""
-    if action.verb not in _MAKES_RELATIONS:
-        return False
-    words = Words(text)
-    words.take()
-    while words.peek()[0] == "word":
-        if words.skip("IF"):
-            return words.skip("NOT")
-        words.take()
     return False
 
 

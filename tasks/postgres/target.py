@@ -18,10 +18,10 @@ from urllib.parse import quote, unquote
 
 from psycopg.conninfo import make_conninfo
 
-from ..errors import BadInputError
+from ..errors import BadInputError, printable
 from . import poolers
 from .translation import Change, Draft, default
-from .url import body, judge, parameters, printable, split, twice
+from .url import body, judge, parameters, split, twice
 
 __all__ = ["MASK", "SECRETS", "Change", "Target", "sanitize", "system_roots"]
 

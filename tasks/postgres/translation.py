@@ -8,7 +8,8 @@ from urllib.parse import unquote, unquote_plus
 
 from psycopg import pq
 
-from .url import ENCODE, printable, refused
+from ..errors import printable
+from .url import ENCODE, refused
 
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _VERIFYING = ("verify-ca", "verify-full")

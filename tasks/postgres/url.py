@@ -7,7 +7,7 @@ from urllib.parse import unquote
 from psycopg import Error
 from psycopg.conninfo import conninfo_to_dict
 
-from ..errors import BadInputError
+from ..errors import BadInputError, printable
 
 ENCODE = "in a user's name or password write %40 for @, %3A for :, %2F for /, %3F for ?, %23 for #, %25 for %"
 
@@ -109,11 +109,6 @@ def judge(parts: Mapping[str, str], kept: Mapping[str, str]) -> dict[str, str]:
         if before.get(name) not in (None, after.get(name)):
             raise twice(name)
     return {name: str(value) for name, value in after.items()}
-
-
-def printable(text: str) -> str:
-    """Keep a name from writing to the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode-escape").decode() for c in text)
 
 
 def refused(what: str) -> BadInputError:

@@ -6,6 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from .. import process
 from ..errors import BadInputError, MissingProgramError
 
 if TYPE_CHECKING:
@@ -26,12 +27,11 @@ _CONFIGS = tuple(
 # In this order, and no folder of that name: a schema of several files has to be named.
 _SCHEMAS = ("schema.prisma", "prisma/schema.prisma")
 _BY_FOLDER = 7
-_DATASOURCE = re.compile(r"^\s*datasource\s+\w+\s*\{", re.MULTILINE)
+_DATASOURCE = re.compile(r"^[^\S\n]*datasource\s+\w+\s*\{", re.MULTILINE)
 _COMMENT = re.compile(r"//[^\n]*")
 _DIRECT = re.compile(r"""directUrl\s*=\s*env\(\s*["'](\w+)["']\s*\)""")
-_LISTED_SCHEMAS = re.compile(r"^\s*schemas\s*=\s*\[([^\]]*)\]", re.MULTILINE)
+_LISTED_SCHEMAS = re.compile(r"^[^\S\n]*schemas\s*=\s*\[([^\][]*)\]", re.MULTILINE)
 _QUOTED = re.compile(r'"([^"]+)"')
-_LISTED = re.compile(r"""^\s*-\s*["']?([^"'#\n]+?)["']?\s*(?:#.*)?$""")
 _MARK = "@invoke-postgres@"
 # Prisma's own loader reads the file, whatever language it is in; it is resolved as the CLI itself does it.
 _LOADER = f"""
@@ -90,7 +90,7 @@ def schema(folder: Path) -> Path | None:
 def package(folder: Path) -> Mapping[str, Any]:
     """Read a folder's `package.json`; an empty one where there is none that can be read."""
     try:
-        found = json.loads((folder / "package.json").read_bytes())
+        found = json.loads(process.read_regular(folder / "package.json"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -111,16 +111,13 @@ def _workspaces(root: Path) -> Iterator[Path]:
 
 def _pnpm(root: Path) -> list[str]:
     """Read the list below `packages:` of pnpm's file, which is all that it is ever used for."""
-    try:
-        lines = (root / "pnpm-workspace.yaml").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
     found, inside = [], False
-    for line in lines:
+    for line in _text(root / "pnpm-workspace.yaml").splitlines():
         if line and not line[0].isspace() and not line.startswith(("-", "#")):
             inside = line.startswith("packages:")
-        elif inside and (item := _LISTED.match(line)):
-            found.append(item[1])
+        elif inside and line.lstrip().startswith("-"):
+            item = line.lstrip()[1:].partition("#")[0].strip().strip("\"'")
+            found += [item] if item else []
     return found
 
 
@@ -195,6 +192,6 @@ def _schema_text(folder: Path) -> str:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return process.read_regular(path).decode(errors="replace")
     except OSError:
         return ""
