@@ -59,7 +59,7 @@ def exists(wire: Wire, key: Key, lookup: bytes) -> bool:
 def extension_condition(wire: Wire, key: Key) -> str | None:
     """Give the condition (`WHERE …`) under which an extension's table is dumped; None for any other table."""
     found = wire.ask(
-        b"SELECT e.extcondition[p] FROM pg_catalog.pg_extension e, generate_subscripts(e.extconfig, 1) AS p"
+        b"SELECT e.extcondition[p] FROM pg_catalog.pg_extension e, pg_catalog.generate_subscripts(e.extconfig, 1) AS p"
         b" WHERE e.extconfig[p] = pg_catalog.to_regclass(%s)" % literal(_text(key))
     )
     return (found[0][0] or b"").decode() if found else None
@@ -90,7 +90,7 @@ def _counts(wire: Wire, keys: Sequence[tuple[Key, bytes]]) -> dict[Key, int]:
     counted += [(key, each, b"") for key in found if key in whole for each in _partitions(wire, key, b"r")]
     for batch in facts.batches(counted):
         parts = [
-            b"SELECT %d, count(*) FROM ONLY %s %s" % (at, quoted(table), condition)
+            b"SELECT %d, pg_catalog.count(*) FROM ONLY %s %s" % (at, quoted(table), condition)
             for at, (_, table, condition) in enumerate(batch)
         ]
         for at, count in wire.ask(b" UNION ALL ".join(parts)):
