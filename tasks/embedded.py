@@ -25,7 +25,7 @@ from urllib.parse import quote
 
 from . import process
 from .errors import BadInputError, MissingProgramError, ServerError
-from .postgres import session, target
+from .postgres import scratch, session, target
 from .programs import (
     SUPERUSER,
     account_for,
@@ -311,9 +311,12 @@ def _welcome(folder: Path) -> Running:
     (folder / "port").touch(mode=0o644)
     (folder / "port").write_text(f"{running.port}\n")
     with session.connected(target.sanitize(running.url_of("postgres"))) as connection:
-        known = connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE]).rowcount
-        if not known:
-            connection.execute(f"CREATE DATABASE {DATABASE}")
+        query = "SELECT datallowconn FROM pg_catalog.pg_database WHERE datname = %s"
+        known = connection.execute(query, [DATABASE]).fetchone()
+        if known is None:
+            scratch.create(connection, DATABASE)
+        elif not known[0]:
+            scratch.let_owner_in(connection, DATABASE)
     return running
 
 

@@ -40,10 +40,17 @@ class Forwarder:
         for thread in (self._thread, *self._served):
             thread.join(timeout=10)
 
+    def admits(self, near: socket.socket) -> bool:  # noqa: ARG002 - for those that look at it
+        """Tell whether a connection is forwarded; it is closed otherwise."""
+        return True
+
     def _serve(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
+                if not self.admits(near):
+                    near.close()
+                    continue
                 try:
                     far = socket.create_connection(("127.0.0.1", self.target(self.seen)))
                 except OSError:

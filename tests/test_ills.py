@@ -96,7 +96,7 @@ CASES: dict[str, tuple[list[str], str, str, list[str]]] = {
     "serial": (
         ["CREATE TABLE t (id serial PRIMARY KEY)", "INSERT INTO t SELECT i FROM generate_series(1, 7) i"],
         'sequence "public"."t_id_seq" stands at 1, behind public.t.id, whose largest value is 7',
-        """SELECT setval('"public"."t_id_seq"', 7);""",
+        """SELECT pg_catalog.setval('"public"."t_id_seq"', 7);""",
         [],
     ),
     "serial at its largest, not used": (
@@ -106,7 +106,7 @@ CASES: dict[str, tuple[list[str], str, str, list[str]]] = {
             "SELECT setval('t_id_seq', 7, false)",
         ],
         "stands at 7, behind public.t.id",
-        """SELECT setval('"public"."t_id_seq"', 7);""",
+        """SELECT pg_catalog.setval('"public"."t_id_seq"', 7);""",
         [],
     ),
     "identity": (
@@ -115,7 +115,7 @@ CASES: dict[str, tuple[list[str], str, str, list[str]]] = {
             'INSERT INTO "Odd" OVERRIDING SYSTEM VALUE VALUES (9007199254740993)',
         ],
         "behind public.Odd.Id, whose largest value is 9007199254740993",
-        """SELECT setval('"public"."Odd_Id_seq"', 9007199254740993);""",
+        """SELECT pg_catalog.setval('"public"."Odd_Id_seq"', 9007199254740993);""",
         [],
     ),
     "a quote in its name": (
@@ -137,7 +137,7 @@ CASES: dict[str, tuple[list[str], str, str, list[str]]] = {
             "INSERT INTO b VALUES (40)",
         ],
         "behind public.a.id, whose largest value is 900",
-        'SELECT setval(\'"public"."shared"\', 900);',
+        'SELECT pg_catalog.setval(\'"public"."shared"\', 900);',
         [],
     ),
     "partitioned parent": (
@@ -148,7 +148,7 @@ CASES: dict[str, tuple[list[str], str, str, list[str]]] = {
             "INSERT INTO parted VALUES (5, 15), (80, 1)",
         ],
         "whose largest value is 80",
-        """SELECT setval('"public"."parted_id_seq"', 80);""",
+        """SELECT pg_catalog.setval('"public"."parted_id_seq"', 80);""",
         [],
     ),
     "no statistics": (
@@ -304,8 +304,8 @@ def test_verify_shows_ills_and_ends_in_0(database: Database, project: Project) -
     assert shown.returncode == 0, shown.stderr
     assert (
         'Wrong in itself: sequence "public"."t_id_seq" stands at 1, behind public.t.id, whose largest value is 7. '
-        'Mend it: SELECT setval(\'"public"."t_id_seq"\', 7);'
+        'Mend it: SELECT pg_catalog.setval(\'"public"."t_id_seq"\', 7);'
     ) in shown.stdout
     (wrong_in_itself,) = document["wrong"]
-    assert wrong_in_itself["remedy"] == """SELECT setval('"public"."t_id_seq"', 7);"""
+    assert wrong_in_itself["remedy"] == """SELECT pg_catalog.setval('"public"."t_id_seq"', 7);"""
     assert document["same"] is None

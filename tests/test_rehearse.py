@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -220,7 +220,7 @@ def look_alike(options: str, server: Server, project: Project) -> None:
     with server.connect() as connection:
         connection.execute(f"CREATE DATABASE {real.name} TEMPLATE template0 {options}".encode())
     try:
-        with scratch.database(settings_of(project, real).target()) as there:
+        with scratch.database(settings_of(project, real).target(), project.dumps) as there:
             assert row_of(Database(server, there.database)) == row_of(real)
         assert scratches(server) == []
     finally:
@@ -428,7 +428,7 @@ def test_what_a_killed_rehearsal_leaves_is_removed_by_the_next_one(
     target = settings_of(project, shop).target()
     process = begin(project, server)
     (left,) = scratches(server)
-    assert scratch.sweep(target) == []
+    assert scratch.sweep(target, project.dumps) == []
 
     process.kill()
     process.communicate(timeout=30)
@@ -460,20 +460,66 @@ def newest_of_ours(project: Project) -> str:
 # What is swept
 
 
-def left_behind(new_database: Databases, comment: str | None, owner: str = SUPERUSER) -> Database:
-    """Make a database that looks as if a rehearsal had left it."""
+def left_behind(
+    new_database: Databases, comment: str | None, owner: str = SUPERUSER, notes: Path | None = None
+) -> Database:
+    """Make a database that looks as if a rehearsal had left it.
+
+    :param notes: Remember it there as ours.
+    """
     database = new_database(name=scratch.PREFIX + secrets.token_hex(6), owner=owner)
+    if notes is not None:
+        oid = database.scalar("SELECT oid FROM pg_database WHERE datname = current_database()")
+        server = str(database.scalar("SELECT system_identifier FROM pg_control_system()"))
+        scratch._remember(notes, scratch.Note(server, database.name, oid, owner))
     if comment is not None:
         database.execute(f"COMMENT ON DATABASE {database.name} IS $c${comment}$c$")
     return database
 
 
 def test_what_is_ours_and_unused_is_swept(database: Database, new_database: Databases, project: Project) -> None:
-    """All of them at once."""
-    left = sorted(left_behind(new_database, OURS).name for _ in range(2))
+    """All of them at once, and the notes with them."""
+    left = sorted(left_behind(new_database, OURS, notes=project.dumps).name for _ in range(2))
 
-    assert sorted(scratch.sweep(settings_of(project, database).target())) == left
+    assert sorted(scratch.sweep(settings_of(project, database).target(), project.dumps)) == left
     assert scratches(database.server) == []
+    assert list(project.dumps.glob(".invoke*")) == []
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        None,
+        {"oid": 1},
+        {"owner": OWNER},
+        {"server": "another"},
+        {"database": "postgres"},
+    ],
+    ids=["none", "oid", "owner", "server", "database"],
+)
+def test_what_only_looks_like_ours_is_not_swept_nor_entered(
+    note: dict[str, Any] | None, database: Database, new_database: Databases, project: Project
+) -> None:
+    """A name and a comment prove nothing: server, oid and owner must be those that we noted."""
+    left = left_behind(new_database, OURS, notes=project.dumps)
+    path = project.dumps / f".{left.name}.json"
+    if note is None:
+        path.unlink()
+    else:
+        path.write_text(json.dumps({**json.loads(path.read_text()), **note}))
+
+    assert scratch.sweep(settings_of(project, database).target(), project.dumps) == []
+
+    assert scratches(database.server) == [left.name]
+
+
+def test_database_of_another_role_is_not_entered(database: Database, new_database: Databases, project: Project) -> None:
+    """A superuser could drop what a plain role's rehearsal left, but would run its owner's settings."""
+    left = left_behind(new_database, OURS, OWNER, notes=project.dumps)
+
+    assert scratch.sweep(settings_of(project, database).target(), project.dumps) == []
+
+    assert scratches(database.server) == [left.name]
 
 
 @pytest.mark.parametrize(
@@ -484,25 +530,25 @@ def test_what_is_not_ours_is_not_swept(
     comment: str | None, database: Database, new_database: Databases, project: Project
 ) -> None:
     """A name proves nothing: the comment must be the one that we write."""
-    left = left_behind(new_database, comment)
+    left = left_behind(new_database, comment, notes=project.dumps)
 
-    assert scratch.sweep(settings_of(project, database).target()) == []
+    assert scratch.sweep(settings_of(project, database).target(), project.dumps) == []
     assert scratches(database.server) == [left.name]
 
 
 def test_what_somebody_uses_is_not_swept(database: Database, new_database: Databases, project: Project) -> None:
     """A session in it keeps it, whether it holds the lock or not; without one it goes."""
-    left = left_behind(new_database, OURS)
+    left = left_behind(new_database, OURS, notes=project.dumps)
     target = settings_of(project, database).target()
 
     with left.connect() as session:
-        assert scratch.sweep(target) == []
+        assert scratch.sweep(target, project.dumps) == []
         assert scratch._free(target, left.name)
         session.execute("SELECT pg_advisory_lock(%s)", [scratch.LOCK])
         assert not scratch._free(target, left.name)
-        assert scratch.sweep(target) == []
+        assert scratch.sweep(target, project.dumps) == []
 
-    assert scratch.sweep(target) == [left.name]
+    assert scratch.sweep(target, project.dumps) == [left.name]
 
 
 def test_a_session_that_comes_meanwhile_keeps_it(database: Database, new_database: Databases) -> None:
@@ -520,10 +566,10 @@ def test_what_belongs_to_somebody_else_is_not_swept(
     database: Database, new_database: Databases, project: Project
 ) -> None:
     """A role that does not own it leaves it alone, without an error."""
-    left = left_behind(new_database, OURS)
+    left = left_behind(new_database, OURS, notes=project.dumps)
     mine = new_database(owner=OWNER)
 
-    assert scratch.sweep(settings_of(project, mine, OWNER).target()) == []
+    assert scratch.sweep(settings_of(project, mine, OWNER).target(), project.dumps) == []
     assert scratches(database.server) == [left.name]
 
 
@@ -570,7 +616,7 @@ def test_an_ordinary_role_that_may_create_databases_rehearses(
     with Databases(server) as databases:
         database = databases(owner=role)
         database.execute(SHOP, role=role)
-        left = left_behind(databases, OURS, role)
+        left = left_behind(databases, OURS, role, project.dumps)
         project.use(database, role)
 
         result = project.inv("db.dump", "db.rehearse")

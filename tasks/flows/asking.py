@@ -105,7 +105,7 @@ def rehearsals(connection: Connection) -> Check:
     name, found = "scratch databases", scratch.left(connection)
     if left := [each for each, used in found if not used]:
         drops = " ".join(f"DROP DATABASE {each};" for each in left)
-        remedy = f"The next `inv db.rehearse` removes those that bear its comment; or: {drops}"
+        remedy = f"The next `inv db.rehearse` removes those that it made from this folder; or: {drops}"
         return wrong(name, f"killed rehearsals left {some(left)}", remedy)
     if found:
         return note(name, f"a rehearsal is at work in {some([each for each, _ in found])}")
@@ -120,15 +120,15 @@ def sessions(connection: Connection, settings: Settings) -> Check:
         remedy = f"COMMIT PREPARED or ROLLBACK PREPARED '{found.prepared[0]}', whichever it should be."
         return wrong(name, f"prepared transactions hold their locks: {some(found.prepared)}", remedy)
     if stuck := [each for each in found.holding if each.idle and each.seconds > patience]:
-        remedy = f"End its transaction, or the session: SELECT pg_terminate_backend({stuck[0].pid});"
+        remedy = f"End its transaction, or the session: SELECT pg_catalog.pg_terminate_backend({stuck[0].pid});"
         return wrong(name, f"locks are held by who does nothing: {_holding(stuck)}", remedy)
     if found.migrating:
         pids = some([str(pid) for pid in found.migrating])
-        remedy = f"If none runs, end the session: SELECT pg_terminate_backend({found.migrating[0]});"
+        remedy = f"If none runs, end the session: SELECT pg_catalog.pg_terminate_backend({found.migrating[0]});"
         return note(name, f"a Prisma migration is running, or a restore (pid {pids} holds Prisma's lock)", remedy)
     if found.ours:
         pids = some([str(pid) for pid in found.ours])
-        remedy = f"If none runs, end the session: SELECT pg_terminate_backend({found.ours[0]});"
+        remedy = f"If none runs, end the session: SELECT pg_catalog.pg_terminate_backend({found.ours[0]});"
         return note(name, f"another command of ours is connected (pid {pids})", remedy)
     if found.holding:
         return note(name, f"locks are held in an open transaction: {_holding(found.holding)}")
@@ -160,7 +160,7 @@ def room_for_locks(connection: Connection, manifest: Manifest | None) -> Check:
 def clock(connection: Connection, now: Callable[[], datetime]) -> Check:
     """Compare this machine's clock with the server's."""
     name, before = "clock", now()
-    there = one(connection, "SELECT extract(epoch FROM pg_catalog.clock_timestamp())::float8")[0]
+    there = one(connection, "SELECT extract(epoch FROM pg_catalog.clock_timestamp())::pg_catalog.float8")[0]
     # The server answered somewhere between.
     here = before.timestamp() + (now() - before).total_seconds() / 2
     apart = abs(here - float(there))

@@ -187,7 +187,7 @@ class _Examination:
         connection, database = self.reached.connection, None
         if connection is not None and self.server is not None:
             with contextlib.suppress(psycopg.Error):
-                database = int(one(connection, "SELECT pg_catalog.pg_database_size(current_database())")[0])
+                database = int(one(connection, "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())")[0])
         return keeping.space(self.settings, database, self.free)
 
     def _newest(self) -> Check:

@@ -31,7 +31,8 @@ _FILLED = """
 SELECT EXISTS (
   SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
    WHERE n.nspname = ANY(%s) AND c.relkind = 'r'
-     AND lower(c.relname) NOT IN ('_prisma_migrations', 'spatial_ref_sys', 'raster_columns', 'raster_overviews'))
+     AND pg_catalog.lower(c.relname) NOT IN ('_prisma_migrations', 'spatial_ref_sys', 'raster_columns',
+         'raster_overviews'))
 """
 
 

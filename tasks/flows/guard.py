@@ -54,7 +54,7 @@ class Place:
 
 def place(connection: Connection, server: ServerFacts) -> Place:
     """Ask both ends of a connection where it leads."""
-    found = one(connection, "SELECT coalesce(host(inet_server_addr()), '')")[0]
+    found = one(connection, "SELECT coalesce(pg_catalog.host(pg_catalog.inet_server_addr()), '')")[0]
     info = connection.info
     socket = info.host.startswith(("/", "@"))
     address = "" if socket else info.hostaddr

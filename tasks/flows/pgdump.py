@@ -13,7 +13,7 @@ from .. import process
 from ..archive.codec import CHUNK
 from ..errors import ServerError, TaskError, WorkError
 from ..postgres import facts, locks
-from ..postgres.session import KEEPALIVES, blocked, connected, one, translated
+from ..postgres.session import KEEPALIVES, blocked, connected, one, startup_options, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 # Of the sessions, of ours and of pg_dump's, that a session's owner began after it: how many there are, and whether a
 # pg_dump among them has been waiting for a lock for that many milliseconds.
 _YOUNGER = """
-SELECT count(*), coalesce(bool_or(younger.application_name = 'pg_dump' AND younger.wait_event_type = 'Lock'
-                                  AND younger.query_start <= clock_timestamp() - %s * interval '1 millisecond'), false)
+SELECT pg_catalog.count(*),
+       coalesce(pg_catalog.bool_or(younger.application_name = 'pg_dump' AND younger.wait_event_type = 'Lock'
+                AND younger.query_start <= pg_catalog.clock_timestamp() - %s * interval '1 millisecond'), false)
   FROM pg_catalog.pg_stat_activity ours, pg_catalog.pg_stat_activity younger
  WHERE ours.pid = %s AND younger.pid <> ours.pid AND younger.datid = ours.datid AND younger.usesysid = ours.usesysid
    AND younger.client_addr IS NOT DISTINCT FROM ours.client_addr AND younger.backend_start >= ours.backend_start
@@ -65,14 +66,14 @@ class PgDump:
         """
         left = [f"--exclude-table-data={pattern}" for pattern in ours]
         return process.Child(
-            [*self._connect(), f"--snapshot={snapshot}", *self.options(), *left],
+            [*self._connect(self.excluded), f"--snapshot={snapshot}", *self.options(), *left],
             extra=self.target.child_environment(),
             on_line=lambda line: self.report.detail(self.target.scrub(line)),
         )
 
     def match(self, pattern: str) -> process.Child:
         """Start one that dumps the definitions of what a pattern matches, and fails where that is nothing."""
-        argv = [*self._connect(), "--schema-only", *self._lock_wait(), "--strict-names", f"--table={pattern}"]
+        argv = [*self._connect([pattern]), "--schema-only", *self._lock_wait(), "--strict-names", f"--table={pattern}"]
         return process.Child(argv, extra=self.target.child_environment())
 
     def options(self) -> list[str]:
@@ -144,8 +145,13 @@ class PgDump:
             reached["hostaddr"] = info.hostaddr
         return reached
 
-    def _connect(self) -> list[str]:
-        kept = {**KEEPALIVES, **self.target.keywords, **self.reached, "application_name": "pg_dump"}
+    def _connect(self, patterns: Sequence[str]) -> list[str]:
+        kept: dict[str, str | None] = {**KEEPALIVES, **self.target.keywords, **self.reached}
+        kept["application_name"] = "pg_dump"
+        # As our own session was let in: with an empty search_path, unless a pooler refuses that. A pattern without a
+        # schema means what the person's own search_path finds; pg_dump qualifies every name while it looks for that.
+        if not patterns:
+            kept["options"] = startup_options(self.connection)
         return [str(self.client.path), f"--dbname={self.target.conninfo(**kept)}", "--no-password"]
 
 

@@ -35,7 +35,7 @@ def lock_out_migrations(connection: Connection) -> None:
 
     :raises ServerError: A migration holds it. Nothing was touched.
     """
-    if not one(connection, "SELECT pg_try_advisory_xact_lock(%s)", [migrators.LOCK])[0]:
+    if not one(connection, "SELECT pg_catalog.pg_try_advisory_xact_lock(%s)", [migrators.LOCK])[0]:
         pids = ", ".join(str(pid) for pid in rights.present(connection).migrating)
         raise ServerError(
             f"A Prisma migration is running on this database, or another restore (pid {pids or 'unknown'} holds "
@@ -79,7 +79,7 @@ def warn_of_event_triggers(connection: Connection, server: ServerFacts, dump: Du
         return
     rows = connection.execute(
         "SELECT e.evtname FROM pg_catalog.pg_event_trigger e WHERE e.evtenabled IN ('O', 'A') AND NOT EXISTS"
-        " (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_event_trigger'::regclass"
+        " (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_event_trigger'::pg_catalog.regclass"
         "   AND d.objid = e.oid AND d.deptype = 'e') ORDER BY 1"
     ).fetchall()
     names = [str(name) for (name,) in rows if f"event trigger {name}" not in dump.outline.globals]
@@ -185,7 +185,7 @@ def refuse_powers(connection: Connection, server: ServerFacts, dump: DumpFile, *
 def _extensions(connection: Connection, server: ServerFacts, dump: DumpFile) -> None:
     rows = connection.execute(
         "SELECT name, installed_version IS NOT NULL,"
-        " coalesce((SELECT bool_or(v.trusted) FROM pg_catalog.pg_available_extension_versions v"
+        " coalesce((SELECT pg_catalog.bool_or(v.trusted) FROM pg_catalog.pg_available_extension_versions v"
         "            WHERE v.name = a.name), false)"
         " FROM pg_catalog.pg_available_extensions a WHERE name = ANY(%s)",
         [list(dump.outline.extensions)],

@@ -63,10 +63,10 @@ def rehearse(settings: Settings, file: str, report: Report, *, trust: bool = Fal
     if settings.dry:
         report.step(f"would rehearse {path.name} in a scratch database beside {target.label}")
         return None
-    swept = tuple(scratch.sweep(target))
+    swept = tuple(scratch.sweep(target, settings.dumps))
     began = time.monotonic()
     try:
-        with scratch.database(target) as there:
+        with scratch.database(target, settings.dumps) as there:
             if prisma is not None:
                 _refuse_elsewhere(settings, prisma, there)
             with _only_there(target):

@@ -118,7 +118,7 @@ def _empty(connection: Connection, plan: Plan, safety: Safety, report: Report, s
     try:
         # Whatever the role or database has as its default: a fixed snapshot would not see what locks let in.
         connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
-        xid = str(one(connection, "SELECT pg_current_xact_id()::text")[0])
+        xid = str(one(connection, "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")[0])
         preflight.lock_out_migrations(connection)
         safety.make(connection, plan.emptied, report)
         schemas.empty(connection, plan.emptied)

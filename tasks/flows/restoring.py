@@ -275,7 +275,7 @@ class _Work:
 
     def run(self) -> tuple[Survey, loading.Loader]:
         plan = self.plan
-        with connected(plan.target, lock_timeout=plan.settings.lock_timeout) as connection:
+        with connected(plan.target, lock_timeout=plan.settings.lock_timeout, loads=True) as connection:
             try:
                 guard.refuse_another(connection, plan.place)
                 with preflight.alone(connection, plan.target, self.report, wanted=plan.request.disconnect):
@@ -303,7 +303,7 @@ class _Work:
         with translated("The transaction could not be begun, and nothing was touched"):
             # Whatever the role or database has as its default: a fixed snapshot would not see what locks let in.
             connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
-            xid = str(one(connection, "SELECT pg_current_xact_id()::text")[0])
+            xid = str(one(connection, "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")[0])
             preflight.lock_out_migrations(connection)
             preflight.silence_event_triggers(connection, self.plan.server)
             tuning.tune(connection)
@@ -384,7 +384,7 @@ class _Work:
             raise WorkError("the dump holds other objects than the outline in its manifest says")
         if not dumpfile.unchanged(self.plan.dump):
             raise WorkError("the dump's file was changed while it was restored")
-        now = loader.wire.ask(b"SELECT pg_catalog.pg_current_xact_id_if_assigned()::text")
+        now = loader.wire.ask(b"SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text")
         if not loader.wire.in_transaction or now != [[xid.encode()]]:
             raise WorkError("the transaction is no longer the one that the restore began")
 
@@ -401,7 +401,10 @@ class _Work:
         expected = comparing.of_manifest(manifest)
         self.doing = "comparing"
         self.report.progress(self.doing, 0, 0, "")
-        self.proven = state.of_objects(connection, list(expected.checksums) if request.checksums else [])
+        summed = list(expected.checksums) if request.checksums else []
+        self.proven = state.of_objects(connection, summed)
+        if unsummed := state.unsummed(self.proven, summed):
+            self.report.warn(unsummed)
         schemas_filled = (*self.plan.fills, *([""] if request.whole else [])) if request.clean else ()
         lines = comparing.objects_and_content(expected, self.proven, schemas_filled)
         for line in lines:
@@ -488,7 +491,7 @@ def _analyze(plan: Plan, loader: loading.Loader, report: Report) -> None:
         with contextlib.ExitStack() as stack:
             filled = {(each.schema, each.name): each.rows for each in _tables(loader)}
             few = min(_ANALYZING, len(filled))
-            opened = [connected(plan.target, lock_timeout=plan.settings.lock_timeout) for _ in range(few)]
+            opened = [connected(plan.target, lock_timeout=plan.settings.lock_timeout, loads=True) for _ in range(few)]
             loading.analyze([stack.enter_context(each) for each in opened], filled)
     except (TaskError, psycopg.Error) as error:
         report.warn(f"The restore is committed, but ANALYZE failed: {plan.target.scrub(str(error))}")

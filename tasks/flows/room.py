@@ -31,7 +31,7 @@ _COMPRESSED = 4
 _ROWS, _SURELY = 2, 4
 # No table is locked for this, and what was never analyzed counts as nothing.
 _ROWS_NOW = """
-SELECT coalesce(sum(c.reltuples) FILTER (WHERE c.reltuples > 0), 0)::bigint
+SELECT coalesce(pg_catalog.sum(c.reltuples) FILTER (WHERE c.reltuples > 0), 0)::bigint
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
 """

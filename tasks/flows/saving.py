@@ -83,7 +83,7 @@ class Safety:
         schemas.lock_out_writers(connection, emptied)
         forget_undone(connection, self.settings, self.server, self.place)
         before = set(names.safety_dumps_in(self.settings.dumps))
-        transaction = str(one(connection, "SELECT pg_current_xact_id()::text")[0])
+        transaction = str(one(connection, "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")[0])
         request = dumping.Request(note=f"before {self.before}", safety=True, place=self.place, transaction=transaction)
         try:
             self.dumped = dumping.dump(self.settings, request, report)
@@ -182,7 +182,7 @@ def _fate(connection: Connection, server: ServerFacts, path: Path) -> str:
         return ""
     try:
         with connection.transaction():
-            query = "SELECT pg_xact_status(%s::text::xid8)"
+            query = "SELECT pg_catalog.pg_xact_status(%s::pg_catalog.text::pg_catalog.xid8)"
             # Of a transaction that was long ago it knows nothing any more.
             return str(one(connection, query, [str(manifest.extra[TRANSACTION])])[0] or "")
     except psycopg.errors.InvalidParameterValue:

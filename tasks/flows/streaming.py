@@ -14,7 +14,7 @@ from ..archive.lexer import lex
 from ..archive.strange import LexError
 from ..archive.survey import Survey
 from ..errors import BadInputError, TaskError, WorkError
-from ..postgres import facts, locks, schemas
+from ..postgres import facts, locks, schemas, state
 from . import comparing
 from .counting import Counting
 from .pgdump import AloneError, last_error, timed_out
@@ -97,6 +97,8 @@ class Streaming:
             if self.rows is not None and not self.rows.placed:
                 raise AloneError("pg_dump's text has no rows of its own beside which ours could stand")
             found, history = counting.result()
+            if unsummed := state.unsummed(found, summed):
+                self.pg_dump.report.warn(unsummed)
             excluded = self._compare(survey, found.rows)
             self._warn_of_keys(survey)
             self._warn_of_locks(survey.outline())

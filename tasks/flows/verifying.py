@@ -163,6 +163,8 @@ def verify(settings: Settings, request: Request, report: Report) -> Verified:
             healthy = health.read(connection, target.schema or "public")
             wrong = tuple(ills.read(connection, target.schema or "public", found.sequences))
             ahead = _ahead(connection, server, expected)
+        if unsummed := state.unsummed(found, summed):
+            report.warn(unsummed)
         if proof is not None:
             proof.result()
     # Of two live databases neither may hold what the other does not; a dump speaks for the schemas that it filled.

@@ -25,21 +25,25 @@ if TYPE_CHECKING:
     from .session import Connection
 
 _COLUMNS = """
-SELECT a.attrelid, array_agg(a.attname::text ORDER BY a.attname COLLATE "C")
+SELECT a.attrelid, pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY a.attname COLLATE "C")
   FROM pg_catalog.pg_attribute a
  WHERE a.attrelid = ANY(%s) AND a.attnum > 0 AND NOT a.attisdropped
  GROUP BY a.attrelid
 """
 
 
-def read(connection: Connection, tables: Sequence[Table]) -> Iterator[tuple[Table, int, str]]:
+def read(connection: Connection, tables: Sequence[Table]) -> Iterator[tuple[Table, int, str | None]]:
     """Count and sum tables, each for itself and not its children; the session must be pinned.
 
-    :return: Each table with its rows and its checksum, a decimal number as text.
+    :return: Each table with its rows and its checksum, a decimal number as text; None where its owner's functions
+        could run meanwhile (:attr:`Table.trusted`).
     """
-    columns = dict(_columns(connection, tables))
+    for table, rows in facts.count(connection, [table for table in tables if not table.trusted]):
+        yield table, rows, None
+    summed = [table for table in tables if table.trusted]
+    columns = dict(_columns(connection, summed))
     text = _in_utf8(connection.info.parameter_status("server_encoding") or "")
-    for batch in facts.batches(tables):
+    for batch in facts.batches(summed):
         with locks_let_go(connection):
             for table in batch:
                 row = connection.execute(_query(table, columns.get(table.oid, []), text)).fetchone()
@@ -58,14 +62,15 @@ def _in_utf8(encoding: str) -> sql.SQL:
     Where a byte is a character, a text can hold the bytes of another encoding; where several are, it can't.
     """
     if encoding in {"UTF8", "SQL_ASCII", "MULE_INTERNAL"} or encoding.startswith("EUC_"):
-        return sql.SQL("{row}::text")
-    return sql.SQL("convert_from(convert_to({row}::text, 'UTF8'), 'SQL_ASCII')")
+        return sql.SQL("{row}::pg_catalog.text")
+    return sql.SQL("pg_catalog.convert_from(pg_catalog.convert_to({row}::pg_catalog.text, 'UTF8'), 'SQL_ASCII')")
 
 
 def _query(table: Table, columns: Sequence[str], text: sql.SQL) -> sql.Composed:
     row = sql.SQL("ROW({})").format(sql.SQL(", ").join(sql.Identifier("t", name) for name in columns))
     return sql.SQL(
-        'SELECT count(*), coalesce(sum(hashtextextended({text} COLLATE "C", 0)), 0)::text'
+        "SELECT pg_catalog.count(*),"
+        ' coalesce(pg_catalog.sum(pg_catalog.hashtextextended({text} COLLATE "C", 0)), 0)::pg_catalog.text'
         " FROM ONLY {table} AS t {condition}"
     ).format(
         text=text.format(row=row),

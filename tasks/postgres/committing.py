@@ -83,7 +83,7 @@ def _status(xid: str, target: Target, cluster: str | None, patience: float) -> s
                 # Of several hosts another may answer now.
                 if cluster not in (None, system_identifier(other)):
                     raise ServerError("another server")
-                status = one(other, "SELECT pg_xact_status(%s::text::xid8)", [xid])[0]
+                status = one(other, "SELECT pg_catalog.pg_xact_status(%s::pg_catalog.text::pg_catalog.xid8)", [xid])[0]
         except psycopg.errors.InvalidParameterValue:
             # A server that crashed before anything of the transaction was on disk does not know its id any more.
             status = "aborted"

@@ -19,17 +19,29 @@ Item = TypeVar("Item")
 # One statement counts that many tables: round trips are what thousands of tables cost.
 _BATCH = 200
 
+# The roles whose code may run with our rights: superusers, and those that we are or are members of. `pg_has_role` says
+# of a superuser that it is a member of every role, so it is no answer here.
+TRUSTED = """
+WITH RECURSIVE ours(oid) AS (
+    SELECT oid FROM pg_catalog.pg_roles WHERE rolname IN (current_user, session_user)
+    UNION
+    SELECT m.roleid FROM pg_catalog.pg_auth_members m JOIN ours o ON m.member = o.oid
+), trusted(oid) AS (
+    SELECT oid FROM ours UNION SELECT oid FROM pg_catalog.pg_roles WHERE rolsuper
+)"""
+
 # Ordinary tables, partitions and inheriting tables each by themselves; of an extension's own tables those
 # that it registered, with its condition (pg_extension.extconfig), since pg_dump writes just these rows.
-_TABLES = """
-SELECT c.oid, n.nspname, c.relname, coalesce(x.condition, ''), greatest(c.reltuples, 0)::int8, c.relfilenode
+_TABLES = f"""{TRUSTED}
+SELECT c.oid, n.nspname, c.relname, coalesce(x.condition, ''), greatest(c.reltuples, 0)::pg_catalog.int8, c.relfilenode,
+       c.relowner IN (SELECT oid FROM trusted)
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_catalog.pg_depend d
-         ON d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+         ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'
   LEFT JOIN LATERAL (
          SELECT e.extcondition[position] AS condition
-           FROM pg_catalog.pg_extension e, generate_subscripts(e.extconfig, 1) AS position
+           FROM pg_catalog.pg_extension e, pg_catalog.generate_subscripts(e.extconfig, 1) AS position
           WHERE e.extconfig[position] = c.oid) x ON true
  WHERE c.relkind = 'r' AND c.relpersistence <> 't'
    AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
@@ -45,7 +57,8 @@ SELECT n.nspname, c.relname, q.seqincrement
  WHERE c.relkind = 'S' AND c.relpersistence <> 't'
    AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
    AND (NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                     WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+                     WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid
+                         AND d.deptype = 'e')
         OR EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE c.oid = ANY(e.extconfig)))
  ORDER BY 1, 2
 """
@@ -62,6 +75,8 @@ class Table:
     :ivar condition: `WHERE …` of the rows that a dump takes of an extension's table; else empty.
     :ivar estimate: Rows as the planner believes.
     :ivar filenode: Its file as the snapshot sees it.
+    :ivar trusted: Whether its owner's code may run with our rights. To plan a query calls the immutable functions in a
+        table's indexes and statistics, so only COPY, which plans nothing, reads any other table.
     """
 
     oid: int
@@ -70,6 +85,7 @@ class Table:
     condition: str
     estimate: int
     filenode: int
+    trusted: bool = False
 
     @property
     def key(self) -> tuple[str, str]:
@@ -106,9 +122,11 @@ def refuse_moved(connection: Connection, locked: Iterable[Table]) -> None:
     """
     by_oid = {table.oid: table for table in locked}
     rows = connection.execute(
-        "SELECT oid FROM unnest(%s::oid[], %s::oid[], %s::text[], %s::text[]) AS t(oid, filenode, schema, name)"
-        " WHERE pg_relation_filenode(oid) IS DISTINCT FROM filenode"
-        "    OR to_regclass(format('%%I.%%I', schema, name)) IS DISTINCT FROM oid",
+        "SELECT oid FROM ROWS FROM (pg_catalog.unnest(%s::pg_catalog.oid[]), pg_catalog.unnest(%s::pg_catalog.oid[]),"
+        " pg_catalog.unnest(%s::pg_catalog.text[]), pg_catalog.unnest(%s::pg_catalog.text[]))"
+        " AS t(oid, filenode, schema, name)"
+        " WHERE pg_catalog.pg_relation_filenode(oid) IS DISTINCT FROM filenode"
+        "    OR pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', schema, name)) IS DISTINCT FROM oid",
         [
             list(by_oid),
             [table.filenode for table in by_oid.values()],
@@ -123,9 +141,15 @@ def refuse_moved(connection: Connection, locked: Iterable[Table]) -> None:
 
 def count(connection: Connection, counted: Sequence[Table]) -> Iterator[tuple[Table, int]]:
     """Count rows, each table for itself and not its children, in the transaction that is open."""
+    # pg_dump puts an extension's condition behind its COPY, too, so planning with it adds no danger.
+    yield from _count_planned(connection, [table for table in counted if table.trusted or table.condition])
+    yield from _count_copied(connection, [table for table in counted if not table.trusted and not table.condition])
+
+
+def _count_planned(connection: Connection, counted: Sequence[Table]) -> Iterator[tuple[Table, int]]:
     for batch in batches(counted):
         parts: list[Any] = [
-            sql.SQL("SELECT {}::int, count(*) FROM ONLY {} {}").format(
+            sql.SQL("SELECT {}::int, pg_catalog.count(*) FROM ONLY {} {}").format(
                 sql.Literal(position),
                 table.identifier,
                 # The extension's own text, which pg_dump puts behind its COPY just so.
@@ -139,10 +163,53 @@ def count(connection: Connection, counted: Sequence[Table]) -> Iterator[tuple[Ta
             yield batch[position], rows
 
 
+_NARROWEST = """
+SELECT DISTINCT ON (a.attrelid) a.attrelid, a.attname
+  FROM pg_catalog.pg_attribute a
+ WHERE a.attrelid = ANY(%s) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+ ORDER BY a.attrelid, a.atttypid >= 16384, a.attlen < 0, a.attlen, a.attnum
+"""
+
+
+def _count_copied(connection: Connection, counted: Sequence[Table]) -> Iterator[tuple[Table, int]]:
+    rows = connection.execute(_NARROWEST, [[table.oid for table in counted]]).fetchall() if counted else []
+    narrowest = {int(oid): str(name) for oid, name in rows}
+    for table in counted:
+        name = narrowest.get(table.oid)
+        yield table, copied_rows(connection, table.identifier, [] if name is None else [name])
+
+
+def copied_rows(connection: Connection, table: sql.Identifier, columns: Sequence[str]) -> int:
+    """Count a table's rows without planning a query; for `columns` see :func:`copied`."""
+    with connection.cursor().copy(_copy(table, columns)) as copy:
+        return sum(bytes(piece).count(b"\n") for piece in copy)
+
+
+def copied(connection: Connection, table: sql.Identifier, columns: Sequence[str]) -> Iterator[tuple[str | None, ...]]:
+    """Read columns of a table, as the server writes them, without running anything that its owner made.
+
+    COPY plans nothing and takes no view, foreign or partitioned table; only output functions are called, which are
+    PostgreSQL's own but for base types, and these only a superuser can make.
+
+    :param columns: None of them generated.
+    :raises psycopg.Error: The server refuses, as for a view or under row-level security.
+    """
+    with connection.cursor().copy(_copy(table, columns, "UTF8")) as copy:
+        yield from copy.rows()
+
+
+def _copy(table: sql.Identifier, columns: Sequence[str], encoding: str = "SQL_ASCII") -> sql.Composed:
+    """Write the COPY; SQL_ASCII takes the bytes as they are."""
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    listed = sql.SQL(" ({})").format(names) if columns else sql.SQL("")
+    return sql.SQL("COPY {}{} TO STDOUT (ENCODING {})").format(table, listed, encoding)
+
+
 def keys_into(connection: Connection, left_out: Sequence[int], filled: Sequence[int]) -> list[tuple[str, str, str]]:
     """Find the foreign keys of some tables that refer to others: name, table, and what it refers to."""
     rows = connection.execute(
-        "SELECT conname::text, conrelid::regclass::text, confrelid::regclass::text FROM pg_catalog.pg_constraint"
+        "SELECT conname::pg_catalog.text, conrelid::pg_catalog.regclass::pg_catalog.text,"
+        " confrelid::pg_catalog.regclass::pg_catalog.text FROM pg_catalog.pg_constraint"
         " WHERE contype = 'f' AND conrelid = ANY(%s) AND confrelid = ANY(%s) AND conrelid <> confrelid ORDER BY 2, 1",
         [list(filled), list(left_out)],
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-if TYPE_CHECKING:
-    from datetime import datetime
+from . import facts
 
+if TYPE_CHECKING:
     from .session import Connection
 
 TABLE = "_prisma_migrations"
@@ -17,7 +18,8 @@ _SHOWN = 10
 _OURS = """
    AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                    WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+                    WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid
+                        AND d.deptype = 'e')
 """
 
 
@@ -81,36 +83,69 @@ def read(connection: Connection, schema: str) -> Health:
 
 
 def history(connection: Connection, schema: str) -> list[dict[str, str]] | None:
-    """Read the whole migration history, as a manifest holds it; None without `_prisma_migrations`."""
-    if not _has_history(connection, schema):
+    """Read the whole migration history, as a manifest holds it, the oldest first.
+
+    :return: None without a table `_prisma_migrations` of the types that Prisma gives it: anything else could run code
+        of its owner when it is read.
+    """
+    known = _columns(connection, schema)
+    if known is None:
         return None
-    rows = connection.execute(
-        sql.SQL(
-            "SELECT migration_name, coalesce(finished_at::text, ''), coalesce(rolled_back_at::text, ''), checksum,"
-            " coalesce(to_jsonb(m) ->> 'applied_steps_count', '')"
-            " FROM {} m ORDER BY started_at, migration_name"
-        ).format(sql.Identifier(schema, TABLE))
+    shown = [name for name in ("migration_name", "finished_at", "rolled_back_at", "checksum", _STEPS) if name in known]
+    rows = sorted(
+        facts.copied(connection, sql.Identifier(schema, TABLE), ["started_at", *shown]),
+        key=lambda row: (_moment(row[0]), row[1] or ""),
     )
     keys = ("name", "finished", "rolled_back", "checksum", "steps")
-    return [dict(zip(keys, (str(value) for value in row), strict=True)) for row in rows]
+    return [
+        dict(zip(keys, (*(value or "" for value in row[1:]), *[""] * (len(keys) - len(shown))), strict=True))
+        for row in rows
+    ]
 
 
-def _has_history(connection: Connection, schema: str) -> bool:
-    row = connection.execute(
-        "SELECT count(*) = 5 FROM pg_catalog.pg_attribute WHERE attrelid = pg_catalog.to_regclass(%s) AND attname IN"
-        " ('migration_name', 'started_at', 'finished_at', 'rolled_back_at', 'checksum') AND NOT attisdropped",
-        [sql.Identifier(schema, TABLE).as_string()],
-    ).fetchone()
-    return row is not None and bool(row[0])
+_STEPS = "applied_steps_count"
+_TEXTS, _TIMES, _NUMBERS = (25, 1043), (1114, 1184), (20, 21, 23)  # text, varchar; timestamp(tz); int8, int2, int4
+_TYPES = {
+    "migration_name": _TEXTS,
+    "checksum": _TEXTS,
+    "started_at": _TIMES,
+    "finished_at": _TIMES,
+    "rolled_back_at": _TIMES,
+    _STEPS: _NUMBERS,
+}
+
+
+def _columns(connection: Connection, schema: str) -> set[str] | None:
+    """Name those columns of the history that have the types expected; None where one is missing that must be there."""
+    rows = connection.execute(
+        "SELECT a.attname, a.atttypid FROM pg_catalog.pg_attribute a"
+        " JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = %s AND c.relname = %s AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped"
+        "   AND a.attgenerated = ''",
+        [schema, TABLE],
+    )
+    found = {str(name) for name, kind in rows if kind in _TYPES.get(str(name), ())}
+    return found if found >= _TYPES.keys() - {_STEPS} else None
 
 
 def _migrations(connection: Connection, schema: str) -> tuple[Migration, ...] | None:
-    if not _has_history(connection, schema):
+    rows = history(connection, schema)
+    if rows is None:
         return None
-    rows = connection.execute(
-        sql.SQL(
-            "SELECT migration_name, finished_at, rolled_back_at FROM {}"
-            " ORDER BY started_at DESC, migration_name LIMIT {}"
-        ).format(sql.Identifier(schema, TABLE), _SHOWN)
+    return tuple(
+        Migration(row["name"], _time(row["finished"]), _time(row["rolled_back"])) for row in rows[: -_SHOWN - 1 : -1]
     )
-    return tuple(Migration(str(name), finished, rolled_back) for name, finished, rolled_back in rows)
+
+
+def _time(text: str) -> datetime | None:
+    # What Python can't hold (infinity, BC) is no less set.
+    return None if not text else _moment(text)[1]
+
+
+def _moment(text: str | None) -> tuple[int, datetime]:
+    """Read a time in PostgreSQL's ISO style, for sorting and showing."""
+    try:
+        found = datetime.fromisoformat(text or "")
+    except ValueError:
+        return -1 if not text or text.startswith("-") or text.endswith("BC") else 1, datetime.min.replace(tzinfo=UTC)
+    return 0, found if found.tzinfo else found.replace(tzinfo=UTC)

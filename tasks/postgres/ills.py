@@ -12,7 +12,9 @@ from . import facts, health
 from .session import locks_let_go
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from psycopg.rows import TupleRow
 
     from .session import Connection
     from .state import Key
@@ -20,33 +22,46 @@ if TYPE_CHECKING:
 _OURS = """
    AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relpersistence <> 't'
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                    WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+                    WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid
+                        AND d.deptype = 'e')
 """
 _SHOWN = 3
 # A sequence feeds a column that it belongs to (serial, identity) or whose default is its next value and no more.
 _FEEDS = f"""
-SELECT DISTINCT sn.nspname, s.relname, n.nspname, c.relname, a.attname, q.seqmax
+SELECT DISTINCT sn.nspname, s.relname, n.nspname, c.relname, a.attname, q.seqmax, c.oid
   FROM pg_catalog.pg_sequence q
   JOIN pg_catalog.pg_class s ON s.oid = q.seqrelid
   JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace
   JOIN LATERAL (
        SELECT d.refobjid AS relid, d.refobjsubid AS attnum FROM pg_catalog.pg_depend d
-        WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = s.oid AND d.deptype IN ('a', 'i')
-          AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjsubid > 0
+        WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = s.oid AND d.deptype IN ('a', 'i')
+          AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjsubid > 0
        UNION
        SELECT f.adrelid, f.adnum FROM pg_catalog.pg_depend d
          JOIN pg_catalog.pg_attrdef f ON f.oid = d.objid
-        WHERE d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.refclassid = 'pg_catalog.pg_class'::regclass
+        WHERE d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass
+            AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
           AND d.refobjid = s.oid
-          AND pg_get_expr(f.adbin, f.adrelid)
+          AND pg_catalog.pg_get_expr(f.adbin, f.adrelid)
               ~ '^[(]*nextval[(]''([^'']|'''')*''::regclass[)]+(::(bigint|integer|smallint))?$'
        ) x ON true
   JOIN pg_catalog.pg_class c ON c.oid = x.relid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_catalog.pg_attribute a ON a.attrelid = x.relid AND a.attnum = x.attnum
- WHERE c.relkind IN ('r', 'p') AND q.seqincrement > 0 AND NOT q.seqcycle
-   AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) {_OURS}
+ WHERE c.relkind IN ('r', 'p') AND q.seqincrement > 0 AND NOT q.seqcycle AND a.attgenerated = ''
+   AND a.atttypid IN ('pg_catalog.int2'::pg_catalog.regtype, 'pg_catalog.int4'::pg_catalog.regtype,
+       'pg_catalog.int8'::pg_catalog.regtype) {_OURS}
  ORDER BY 1, 2, 3, 4, 5
+"""
+# The tables with rows below some, themselves included, whatever inherits from what.
+_BELOW = f"""{facts.TRUSTED}, below(root, relid) AS (
+    SELECT r.oid, r.oid FROM pg_catalog.unnest(%s::pg_catalog.oid[]) AS r(oid)
+    UNION
+    SELECT b.root, i.inhrelid FROM pg_catalog.pg_inherits i JOIN below b ON i.inhparent = b.relid
+)
+SELECT b.root, n.nspname, c.relname, c.relowner IN (SELECT oid FROM trusted)
+  FROM below b JOIN pg_catalog.pg_class c ON c.oid = b.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind = 'r'
 """
 
 
@@ -94,7 +109,7 @@ def _unvalidated(connection: Connection) -> Iterator[Ill]:
         " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
         # NOT NULL is one since 18, and a constraint that is not enforced, also new there, can't be validated.
         " WHERE NOT k.convalidated AND k.contype IN ('c', 'f', 'n') AND k.conparentid = 0"
-        f" AND coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true) {_OURS} ORDER BY 1, 2"
+        f" AND coalesce((pg_catalog.to_jsonb(k) ->> 'conenforced')::boolean, true) {_OURS} ORDER BY 1, 2"
     )
     for table, name in rows:
         yield Ill(
@@ -107,16 +122,9 @@ def _behind(connection: Connection, sequences: Mapping[Key, tuple[int, bool]]) -
     """Compare each sequence with the largest value that it may still reach of all columns that it feeds."""
     largest: dict[Key, tuple[int, str]] = {}
     for batch in facts.batches(connection.execute(_FEEDS).fetchall()):
-        parts = [
-            sql.SQL("SELECT {0}::int, max({1})::int8 FROM {2} WHERE {1} <= {3}").format(
-                at, sql.Identifier(column), sql.Identifier(table_schema, table), most
-            )
-            for at, (_, _, table_schema, table, column, most) in enumerate(batch)
-        ]
-        with locks_let_go(connection):
-            rows = connection.execute(sql.SQL(" UNION ALL ").join(parts)).fetchall()
-        for at, value in rows:
-            schema, name, table_schema, table, column, _ = (str(each) for each in batch[at])
+        values = _largest(connection, batch)
+        for schema, name, table_schema, table, column, most, oid in batch:
+            value = values.get((oid, column, most))
             if value is not None and value > largest.get((schema, name), (value - 1, ""))[0]:
                 largest[schema, name] = value, f"{shown((table_schema, table))}.{column}"
     for key, (value, where) in largest.items():
@@ -125,8 +133,34 @@ def _behind(connection: Connection, sequences: Mapping[Key, tuple[int, bool]]) -
             sequence = sql.Identifier(*key).as_string()
             yield Ill(
                 f"sequence {sequence} stands at {last}, behind {where}, whose largest value is {value}",
-                f"SELECT setval({sql.Literal(sequence).as_string()}, {value});",
+                f"SELECT pg_catalog.setval({sql.Literal(sequence).as_string()}, {value});",
             )
+
+
+def _largest(connection: Connection, feeds: Sequence[TupleRow]) -> dict[tuple[int, str, int], int]:
+    """Find the largest value of each column up to a limit, in its table and all tables below it."""
+    wanted = list(dict.fromkeys((oid, column, most) for *_, column, most, oid in feeds))
+    below: dict[int, list[tuple[sql.Identifier, bool]]] = {}
+    for root, schema, name, trusted in connection.execute(_BELOW, [list({oid for oid, _, _ in wanted})]):
+        below.setdefault(root, []).append((sql.Identifier(schema, name), trusted))
+    found: dict[tuple[int, str, int], int] = {}
+    parts = []
+    for at, (oid, column, most) in enumerate(wanted):
+        for table, trusted in below.get(oid, ()):
+            if trusted:
+                query = "SELECT {0}::int, pg_catalog.max({1})::pg_catalog.int8 FROM ONLY {2} WHERE {1} <= {3}"
+                parts.append(sql.SQL(query).format(at, sql.Identifier(column), table, most))
+                continue
+            values = (int(value) for (value,) in facts.copied(connection, table, [column]) if value is not None)
+            if (value := max((value for value in values if value <= most), default=None)) is not None:
+                found[wanted[at]] = max(value, found.get(wanted[at], value))
+    for batch in facts.batches(parts):
+        with locks_let_go(connection):
+            rows = connection.execute(sql.SQL(" UNION ALL ").join(batch)).fetchall()
+        for at, value in rows:
+            if value is not None:
+                found[wanted[at]] = max(value, found.get(wanted[at], value))
+    return found
 
 
 def _migrations(connection: Connection, schema: str) -> Iterator[Ill]:
@@ -144,7 +178,7 @@ def _without_statistics(connection: Connection) -> Iterator[Ill]:
     rows = connection.execute(
         "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c"
         " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE c.relkind = 'r' AND c.reltuples <> 0 AND c.relnatts > 0 AND pg_relation_size(c.oid) > 0"
+        " WHERE c.relkind = 'r' AND c.reltuples <> 0 AND c.relnatts > 0 AND pg_catalog.pg_relation_size(c.oid) > 0"
         f" AND (n.nspname, c.relname) NOT IN (SELECT s.schemaname, s.tablename FROM pg_catalog.pg_stats s) {_OURS}"
         " ORDER BY 1"
     )

@@ -25,11 +25,12 @@ BASE = 100
 _SHARE = 1.5
 # `max_prepared_transactions` counts beside the processes that a server may have (source: MaxBackends).
 _ROOM = """
-SELECT current_setting('max_locks_per_transaction')::int,
-       current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int
-     + current_setting('max_worker_processes')::int + current_setting('max_wal_senders')::int
-     + coalesce(current_setting('autovacuum_worker_slots', true), current_setting('autovacuum_max_workers'))::int + 1,
-       (SELECT count(*) FROM pg_catalog.pg_locks WHERE NOT fastpath AND pid <> pg_catalog.pg_backend_pid())
+SELECT pg_catalog.current_setting('max_locks_per_transaction')::int,
+       pg_catalog.current_setting('max_connections')::int + pg_catalog.current_setting('max_prepared_transactions')::int
+     + pg_catalog.current_setting('max_worker_processes')::int + pg_catalog.current_setting('max_wal_senders')::int
+     + coalesce(pg_catalog.current_setting('autovacuum_worker_slots', true),
+         pg_catalog.current_setting('autovacuum_max_workers'))::int + 1,
+       (SELECT pg_catalog.count(*) FROM pg_catalog.pg_locks WHERE NOT fastpath AND pid <> pg_catalog.pg_backend_pid())
 """
 
 

@@ -21,11 +21,11 @@ _LEFT = """
 SELECT pg_catalog.pg_terminate_backend(a.pid)
   FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
  WHERE l.locktype = 'advisory' AND l.classid = 0 AND l.objid = %s AND l.granted
-   AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+   AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
    AND a.usename = current_user
    AND a.client_addr IS NOT DISTINCT FROM (SELECT client_addr FROM pg_catalog.pg_stat_activity
                                             WHERE pid = pg_catalog.pg_backend_pid())
-   AND a.pid <> pg_catalog.pg_backend_pid() AND a.backend_start >= %s::timestamptz
+   AND a.pid <> pg_catalog.pg_backend_pid() AND a.backend_start >= %s::pg_catalog.timestamptz
 """
 _PATIENCE = 10.0
 
@@ -33,7 +33,7 @@ _PATIENCE = 10.0
 def now(target: Target) -> str:
     """Ask the server what time it is; empty where it can't be asked."""
     with contextlib.suppress(TaskError, psycopg.Error), connected(target) as connection:
-        return str(one(connection, "SELECT clock_timestamp()::text")[0])
+        return str(one(connection, "SELECT pg_catalog.clock_timestamp()::pg_catalog.text")[0])
     return ""
 
 

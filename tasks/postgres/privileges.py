@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 _KINDS = {"r": "TABLES", "S": "SEQUENCES", "f": "FUNCTIONS", "T": "TYPES", "n": "SCHEMAS", "L": "LARGE OBJECTS"}
 _SAVED = """
-SELECT o.rolname, n.nspname, d.defaclobjtype::text, CASE WHEN a.grantee = 0 THEN NULL ELSE g.rolname END,
+SELECT o.rolname, n.nspname, d.defaclobjtype::pg_catalog.text, CASE WHEN a.grantee = 0 THEN NULL ELSE g.rolname END,
        a.privilege_type, a.is_grantable
   FROM pg_catalog.pg_default_acl d
   JOIN pg_catalog.pg_roles o ON o.oid = d.defaclrole
   LEFT JOIN pg_catalog.pg_namespace n ON n.oid = d.defaclnamespace
-  LEFT JOIN LATERAL aclexplode(d.defaclacl) WITH ORDINALITY a ON true
+  LEFT JOIN LATERAL pg_catalog.aclexplode(d.defaclacl) WITH ORDINALITY a ON true
   LEFT JOIN pg_catalog.pg_roles g ON g.oid = a.grantee
  WHERE {which}
  ORDER BY d.oid, a.ordinality
@@ -102,6 +102,6 @@ def of_schema(wire: Wire, schema: str) -> list[list[bytes | None]]:
     """Read a schema's privileges as a set, whatever their order."""
     return wire.ask(
         b"SELECT a.grantor, a.grantee, a.privilege_type, a.is_grantable FROM pg_catalog.pg_namespace n,"
-        b" aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) a WHERE n.nspname = %s ORDER BY 1, 2, 3, 4"
-        % literal(schema)
+        b" pg_catalog.aclexplode(coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))) a"
+        b" WHERE n.nspname = %s ORDER BY 1, 2, 3, 4" % literal(schema)
     )

@@ -20,7 +20,7 @@ SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname)
  WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't'
    AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
    AND (c.oid = ANY(%(dumped)s) OR NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-         WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'))
+         WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'))
    AND NOT (pg_catalog.has_schema_privilege(n.oid, 'USAGE')
             AND CASE WHEN c.relkind = 'S' THEN pg_catalog.has_sequence_privilege(c.oid, 'SELECT')
                      ELSE pg_catalog.has_table_privilege(c.oid, 'SELECT') END)
@@ -32,7 +32,7 @@ SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname)
  WHERE c.oid = ANY(%(dumped)s) AND pg_catalog.row_security_active(c.oid) ORDER BY 1
 """
 _UNREAD_OBJECTS = """
-SELECT count(*) FROM pg_catalog.pg_largeobject_metadata m
+SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata m
  WHERE NOT pg_catalog.pg_has_role(m.lomowner, 'USAGE') AND NOT EXISTS (
        SELECT FROM pg_catalog.aclexplode(m.lomacl) a WHERE a.privilege_type = 'SELECT'
           AND (a.grantee = 0 OR pg_catalog.pg_has_role(a.grantee, 'USAGE')))
@@ -52,31 +52,34 @@ SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname)
  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND c.relpersistence <> 't'
    AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-         WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
-   AND (%(schemas)s::text[] IS NULL OR n.nspname = ANY(%(schemas)s))
+         WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e')
+   AND (%(schemas)s::pg_catalog.text[] IS NULL OR n.nspname = ANY(%(schemas)s))
    AND NOT pg_catalog.pg_has_role(c.relowner, 'USAGE')
    AND NOT (pg_catalog.pg_has_role(n.nspowner, 'USAGE') AND (c.relkind NOT IN ('r', 'p', 'v')
             OR pg_catalog.has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE')))
  ORDER BY 1
 """
 _HOLDING = """
-SELECT DISTINCT a.pid, a.usename::text, a.application_name, a.state <> 'active',
+SELECT DISTINCT a.pid, a.usename::pg_catalog.text, a.application_name, a.state <> 'active',
        extract(epoch FROM pg_catalog.now()
-                          - CASE a.state WHEN 'active' THEN a.xact_start ELSE a.state_change END)::float8
+                          - CASE a.state WHEN 'active' THEN a.xact_start ELSE a.state_change END)::pg_catalog.float8
   FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
- WHERE l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+ WHERE l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
    AND l.locktype = 'relation' AND l.granted AND l.relation >= 16384 AND a.pid <> pg_catalog.pg_backend_pid()
    AND (a.state LIKE 'idle in transaction%' OR a.xact_start < pg_catalog.now() - interval '1 second') ORDER BY 1
 """
 _OURS = """
 SELECT a.pid FROM pg_catalog.pg_stat_activity a
- WHERE a.datname = current_database() AND a.application_name = %s AND a.pid <> pg_catalog.pg_backend_pid() ORDER BY 1
+ WHERE a.datname = pg_catalog.current_database() AND a.application_name = %s AND a.pid <> pg_catalog.pg_backend_pid()
+     ORDER BY 1
 """
-_PREPARED = "SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = current_database() ORDER BY prepared"
+_PREPARED = """
+SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database() ORDER BY prepared
+"""
 _MIGRATING = """
 SELECT l.pid FROM pg_catalog.pg_locks l
  WHERE l.locktype = 'advisory' AND l.classid = 0 AND l.objid = %s AND l.granted
-   AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) ORDER BY 1
+   AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) ORDER BY 1
 """
 
 
@@ -135,7 +138,7 @@ def read(connection: Connection) -> Rights:
     """Ask what the session's role may do."""
     row = one(
         connection,
-        "SELECT rolcreatedb OR rolsuper, pg_catalog.has_database_privilege(current_database(), 'CREATE')"
+        "SELECT rolcreatedb OR rolsuper, pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')"
         "  FROM pg_catalog.pg_roles WHERE rolname = current_user",
     )
     tables = facts.tables(connection)
@@ -174,7 +177,7 @@ def replaceable(connection: Connection, server: ServerFacts, names: Iterable[str
     if server.superuser:
         return list(names)
     others = _names(
-        connection, "SELECT pubname FROM pg_catalog.pg_publication WHERE NOT pg_has_role(pubowner, 'USAGE')"
+        connection, "SELECT pubname FROM pg_catalog.pg_publication WHERE NOT pg_catalog.pg_has_role(pubowner, 'USAGE')"
     )
     theirs = {f"publication {name}" for name in others}
     return [name for name in names if name not in theirs and not name.startswith("event trigger ")]
@@ -182,7 +185,7 @@ def replaceable(connection: Connection, server: ServerFacts, names: Iterable[str
 
 def may_create_schemas(connection: Connection) -> bool:
     """Tell whether the role may create schemas in this database."""
-    return bool(one(connection, "SELECT pg_catalog.has_database_privilege(current_database(), 'CREATE')")[0])
+    return bool(one(connection, "SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')")[0])
 
 
 def present(connection: Connection) -> Present:

@@ -60,41 +60,44 @@ WITH RECURSIVE member(classid, objid) AS (
     SELECT * FROM lying EXCEPT SELECT * FROM member
 )"""
 _LYING = " UNION ALL ".join(
-    f"SELECT 'pg_catalog.{name}'::regclass::oid, c.oid FROM pg_catalog.{name} c WHERE c.{column} = ANY(%(schemas)s)"
+    f"SELECT 'pg_catalog.{name}'::pg_catalog.regclass::pg_catalog.oid, c.oid FROM pg_catalog.{name} c"
+    f" WHERE c.{column} = ANY(%(schemas)s)"
     for name, column in _NAMESPACED
 )
 _PARTS = " UNION ALL ".join(
-    f"SELECT 'pg_catalog.{name}'::regclass::oid, c.oid FROM pg_catalog.{name} c"
-    f" JOIN inside i ON i.classid = 'pg_catalog.{owner}'::regclass AND i.objid = c.{column}"
+    f"SELECT 'pg_catalog.{name}'::pg_catalog.regclass::pg_catalog.oid, c.oid FROM pg_catalog.{name} c"
+    f" JOIN inside i ON i.classid = 'pg_catalog.{owner}'::pg_catalog.regclass AND i.objid = c.{column}"
     for name, column, owner in _BELONGING
 )
 _OUTSIDE = f"""{_MEMBERS.format(lying=_LYING)}, whole(classid, objid) AS (
     SELECT * FROM inside UNION {_PARTS}
 )
-SELECT DISTINCT o.type, o.identity, (pg_identify_object(d.refclassid, d.refobjid, 0)).identity
+SELECT DISTINCT o.type, o.identity, (pg_catalog.pg_identify_object(d.refclassid, d.refobjid, 0)).identity
   FROM pg_catalog.pg_depend d
   JOIN whole w ON (d.refclassid, d.refobjid) = (w.classid, w.objid)
   LEFT JOIN whole s ON (d.classid, d.objid) = (s.classid, s.objid)
-  LEFT JOIN pg_catalog.pg_class t ON d.classid = 'pg_catalog.pg_class'::regclass AND t.oid = d.objid,
-       pg_identify_object(d.classid, d.objid, d.objsubid) o
+  LEFT JOIN pg_catalog.pg_class t ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND t.oid = d.objid,
+       pg_catalog.pg_identify_object(d.classid, d.objid, d.objsubid) o
  WHERE s.objid IS NULL
-   AND (d.deptype NOT IN ('e', 'i') OR (d.deptype = 'i' AND d.classid = 'pg_catalog.pg_type'::regclass))
-   AND (t.oid IS NULL OR t.relnamespace <> 'pg_toast'::regnamespace)
+   AND (d.deptype NOT IN ('e', 'i') OR (d.deptype = 'i' AND d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass))
+   AND (t.oid IS NULL OR t.relnamespace <> 'pg_toast'::pg_catalog.regnamespace)
  ORDER BY 1, 2, 3
 """
 # What pg_depend does not tell: parents outside that would lose the rows of children inside, subscriptions that
 # fill tables inside, and publications that the dump brings back but that have members outside, too.
 _BESIDES = """
-SELECT 'table', i.inhparent::regclass::text, i.inhrelid::regclass::text
+SELECT 'table', i.inhparent::pg_catalog.regclass::pg_catalog.text, i.inhrelid::pg_catalog.regclass::pg_catalog.text
   FROM pg_catalog.pg_inherits i
   JOIN pg_catalog.pg_class p ON p.oid = i.inhparent JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
  WHERE c.relnamespace = ANY(%(schemas)s) AND NOT p.relnamespace = ANY(%(schemas)s) AND p.relkind IN ('r', 'p')
  UNION ALL
-SELECT 'a subscription to', r.srrelid::regclass::text, r.srrelid::regclass::text
+SELECT 'a subscription to', r.srrelid::pg_catalog.regclass::pg_catalog.text,
+    r.srrelid::pg_catalog.regclass::pg_catalog.text
   FROM pg_catalog.pg_subscription_rel r JOIN pg_catalog.pg_class c ON c.oid = r.srrelid
  WHERE c.relnamespace = ANY(%(schemas)s)
  UNION ALL
-SELECT 'table', r.prrelid::regclass || ' in publication ' || quote_ident(p.pubname), p.pubname::text
+SELECT 'table', r.prrelid::pg_catalog.regclass || ' in publication ' || pg_catalog.quote_ident(p.pubname),
+    p.pubname::pg_catalog.text
   FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
   JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
  WHERE NOT c.relnamespace = ANY(%(schemas)s) AND 'publication ' || p.pubname = ANY(%(recreated)s)
@@ -124,9 +127,9 @@ _SINGLY = frozenset({"OPERATOR CLASS", "OPERATOR FAMILY"})
 # What goes with its owner (array types, identity sequences, inner types of ranges) is not dropped by name. A
 # partitioned table depends on its own key columns in that way, too.
 _DROPPABLE = f"""{_MEMBERS.format(lying=_LYING)}
-SELECT (pg_identify_object(i.classid, i.objid, 0)).identity
+SELECT (pg_catalog.pg_identify_object(i.classid, i.objid, 0)).identity
   FROM inside i JOIN pg_catalog.{{catalogue}} c ON c.oid = i.objid
- WHERE i.classid = 'pg_catalog.{{catalogue}}'::regclass AND {{condition}}
+ WHERE i.classid = 'pg_catalog.{{catalogue}}'::pg_catalog.regclass AND {{condition}}
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
                     WHERE (d.classid, d.objid) = (i.classid, i.objid) AND d.deptype = 'i'
                       AND (d.refclassid, d.refobjid) <> (d.classid, d.objid))
@@ -135,8 +138,9 @@ SELECT (pg_identify_object(i.classid, i.objid, 0)).identity
 _LOCKED = f"""{_MEMBERS.format(lying=_LYING)}, whole(classid, objid) AS (
     SELECT * FROM inside UNION {_PARTS}
 )
-SELECT count(*) + 2 * count(*) FILTER (WHERE c.reltoastrelid <> 0)
-  FROM whole w LEFT JOIN pg_catalog.pg_class c ON w.classid = 'pg_catalog.pg_class'::regclass AND c.oid = w.objid
+SELECT pg_catalog.count(*) + 2 * pg_catalog.count(*) FILTER (WHERE c.reltoastrelid <> 0)
+  FROM whole w LEFT JOIN pg_catalog.pg_class c ON w.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+      AND c.oid = w.objid
 """
 _SHOWN = 3
 
@@ -160,13 +164,14 @@ class Content:
 
 
 _CONTENT = """
-SELECT count(*) FILTER (WHERE relkind IN ('r', 'p')),
-       coalesce(sum(greatest(reltuples, pg_stat_get_live_tuples(c.oid))) FILTER (WHERE relkind = 'r'), 0)::int8,
-       coalesce(sum({}) FILTER (WHERE relkind IN ('r', 'm', 'i')), 0)::int8,
-       coalesce(bool_or({}) FILTER (WHERE relkind = 'r'), false)
+SELECT pg_catalog.count(*) FILTER (WHERE relkind IN ('r', 'p')),
+       coalesce(pg_catalog.sum(greatest(reltuples, pg_catalog.pg_stat_get_live_tuples(c.oid)))
+           FILTER (WHERE relkind = 'r'), 0)::pg_catalog.int8,
+       coalesce(pg_catalog.sum({}) FILTER (WHERE relkind IN ('r', 'm', 'i')), 0)::pg_catalog.int8,
+       coalesce(pg_catalog.bool_or({}) FILTER (WHERE relkind = 'r'), false)
   FROM pg_catalog.pg_class c
   LEFT JOIN pg_catalog.pg_depend d
-         ON d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+         ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'
  WHERE d.objid IS NULL AND relnamespace = ANY(%s)
 """
 
@@ -194,7 +199,7 @@ def content(connection: Connection, names: Collection[str], *, locked: bool = Fa
         and every table counts as filled.
     """
     if locked:
-        sizes = "c.relpages::int8 * current_setting('block_size')::int8", "true"
+        sizes = "c.relpages::pg_catalog.int8 * pg_catalog.current_setting('block_size')::pg_catalog.int8", "true"
     else:
         sizes = "pg_table_size(c.oid)", "pg_relation_size(c.oid) > 0"
     query: Any = _CONTENT.format(*sizes)
@@ -277,8 +282,10 @@ def empty(connection: Connection, names: Collection[str], recreated: Iterable[st
 def _lock(connection: Connection, tables: list[str], mode: str) -> None:
     """Lock tables, also those that their owner has no right to write to: the right goes with them."""
     rows = connection.execute(
-        "SELECT t FROM unnest(%s::text[]) t, pg_catalog.pg_class c WHERE c.oid = t::regclass"
-        " AND NOT has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE') AND pg_has_role(c.relowner, 'USAGE')",
+        "SELECT t FROM pg_catalog.unnest(%s::pg_catalog.text[]) t, pg_catalog.pg_class c"
+        " WHERE c.oid = t::pg_catalog.regclass"
+        " AND NOT pg_catalog.has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE')"
+        " AND pg_catalog.pg_has_role(c.relowner, 'USAGE')",
         [tables],
     ).fetchall()
     if rows:

@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import socket
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -15,11 +15,15 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
+from ..archive import publish
 from ..errors import BadInputError, TaskError, WorkError
-from .session import connected, one, translated
+from . import schemas
+from .facts import TRUSTED
+from .session import connected, one, system_identifier, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from .session import Connection
     from .target import Target
@@ -28,6 +32,21 @@ PREFIX = "invoke_postgres_rehearsal_"
 MARK = "invoke-postgres rehearsal"
 # Held in the scratch database by whoever rehearses in it: the letters of "rehearse", as a number.
 LOCK = 8243104692
+_NOTE_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Note:
+    """What we remember of a database that we made: a name and a comment prove nothing, anyone can give them.
+
+    :ivar server: The cluster's number, or host and port where it can't be asked.
+    :ivar owner: The role that made it.
+    """
+
+    server: str
+    database: str
+    oid: int
+    owner: str
 
 
 def inside(target: Target, database: str) -> Target:
@@ -35,13 +54,32 @@ def inside(target: Target, database: str) -> Target:
     return replace(target, keywords=MappingProxyType({**target.keywords, "dbname": database}))
 
 
+def create(connection: Connection, name: str, options: sql.Composable = sql.SQL("")) -> int:  # noqa: B008 - immutable
+    """Create a database which only its owner and superusers may enter, and return its oid.
+
+    Nobody can connect until the rights that everyone has on a new database are revoked.
+
+    :param options: What is added to CREATE DATABASE, each option with a blank before it.
+    """
+    connection.execute(sql.SQL("CREATE DATABASE {}{} ALLOW_CONNECTIONS false").format(sql.Identifier(name), options))
+    let_owner_in(connection, name)
+    return int(one(connection, "SELECT oid FROM pg_catalog.pg_database WHERE datname = %s", [name])[0])
+
+
+def let_owner_in(connection: Connection, name: str) -> None:
+    """Open a closed database of ours to its owner and superusers alone."""
+    connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
+    connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(name)))
+
+
 @contextlib.contextmanager
-def database(target: Target) -> Iterator[Target]:
+def database(target: Target, notes: Path) -> Iterator[Target]:
     """Make an empty database like the target's, for the length of a block.
 
     It is made from template0 with the target's encoding and locale, bears a comment that says whose it is, and
     its advisory lock is held. The target's own database is only read.
 
+    :param notes: The folder that remembers it, for :func:`sweep`.
     :raises BadInputError: The role may not create databases. Nothing was touched.
     :raises WorkError: It could not be removed; says its name, and why.
     """
@@ -50,20 +88,24 @@ def database(target: Target) -> Iterator[Target]:
         _refuse_without_right(connection)
         try:
             with translated("The scratch database could not be made"):
-                connection.execute(_create(connection, name))
+                oid = create(connection, name, _like(connection))
+                _remember(notes, Note(_server(connection, target), name, oid, _role(connection)))
             with connected(inside(target, name)) as keeper:
                 with translated("The scratch database could not be marked"):
-                    keeper.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+                    keeper.execute("SELECT pg_catalog.pg_advisory_lock(%s)", [LOCK])
                     keeper.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), _comment()))
                 yield inside(target, name)
         except TaskError as error:
             # What went wrong first is what people must read, even where the server has gone and can drop nothing.
             _drop(target, name, first=error)
+            _forget(notes, name)
             raise
         except BaseException:
             _drop(target, name)
+            _forget(notes, name)
             raise
         _drop(target, name)
+        _forget(notes, name)
 
 
 @contextlib.contextmanager
@@ -75,20 +117,22 @@ def history(there: Target, name: str) -> Iterator[None]:
     schema = there.schema or "public"
     table = sql.Identifier(schema, "_prisma_migrations")
     with connected(there) as connection, translated("The scratch database could not be tried"):
-        made = not one(connection, "SELECT to_regnamespace(quote_ident(%s)) IS NOT NULL", [schema])[0]
+        made = not schemas.existing(connection, [schema])
         if made:
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
         connection.execute(
             sql.SQL(
-                "CREATE TABLE {} (id varchar(36) PRIMARY KEY, checksum varchar(64) NOT NULL, finished_at timestamptz,"
-                " migration_name varchar(255) NOT NULL, logs text, rolled_back_at timestamptz,"
-                " started_at timestamptz NOT NULL DEFAULT now(), applied_steps_count integer NOT NULL DEFAULT 1)"
+                "CREATE TABLE {} (id varchar(36) PRIMARY KEY, checksum varchar(64) NOT NULL,"
+                " finished_at pg_catalog.timestamptz, migration_name varchar(255) NOT NULL, logs pg_catalog.text,"
+                " rolled_back_at pg_catalog.timestamptz,"
+                " started_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now(),"
+                " applied_steps_count integer NOT NULL DEFAULT 1)"
             ).format(table)
         )
         connection.execute(
-            sql.SQL("INSERT INTO {} (id, checksum, finished_at, migration_name) VALUES ('1', '1', now(), {})").format(
-                table, name
-            )
+            sql.SQL(
+                "INSERT INTO {} (id, checksum, finished_at, migration_name) VALUES ('1', '1', pg_catalog.now(), {})"
+            ).format(table, name)
         )
         yield
         connection.execute(sql.SQL("DROP TABLE {}").format(table))
@@ -96,21 +140,75 @@ def history(there: Target, name: str) -> Iterator[None]:
             connection.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(schema)))
 
 
-def sweep(target: Target) -> list[str]:
+_LEFT = f"""{TRUSTED}
+SELECT d.oid, r.rolname, pg_catalog.shobj_description(d.oid, 'pg_database'),
+       d.datdba IN (SELECT oid FROM trusted)
+       AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid)
+  FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles r ON r.oid = d.datdba WHERE d.datname = %s
+"""
+
+
+def sweep(target: Target, notes: Path) -> list[str]:
     """Drop the scratch databases of rehearsals that were killed, and return their names.
 
-    Only those whose comment is ours, in which no session is, and whose advisory lock is free.
+    Only those that a note of ours names with their oid and owner, whose comment is ours, in which no session is, and
+    whose advisory lock is free. No other database is connected to: its owner's settings would apply to our session.
+
+    :param notes: The folder of the notes.
     """
+    known = _notes(notes)
+    if not known:
+        return []
+    swept = []
     with connected(target) as connection:
-        rows = connection.execute(
-            "SELECT d.datname, shobj_description(d.oid, 'pg_database') FROM pg_catalog.pg_database d"
-            " WHERE starts_with(d.datname, %s) AND pg_has_role(d.datdba, 'USAGE')"
-            "   AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid)",
-            [PREFIX],
-        ).fetchall()
-        return [
-            str(name) for name, comment in rows if _ours(comment) and _free(target, name) and _gone(connection, name)
-        ]
+        here = _server(connection, target)
+        for note in (each for each in known if each.server == here):
+            found = connection.execute(_LEFT, [note.database]).fetchone()
+            if found is None or found[0] != note.oid:
+                _forget(notes, note.database)
+                continue
+            _, owner, comment, unused = found
+            ours = owner == note.owner and unused and _ours(comment)
+            if ours and _free(target, note.database) and _gone(connection, note.database):
+                _forget(notes, note.database)
+                swept.append(note.database)
+    return swept
+
+
+def _server(connection: Connection, target: Target) -> str:
+    return system_identifier(connection) or f"{target.host}:{target.port}"
+
+
+def _role(connection: Connection) -> str:
+    return str(one(connection, "SELECT current_user::pg_catalog.text")[0])
+
+
+def _note_path(notes: Path, name: str) -> Path:
+    return notes / f".{name}.json"
+
+
+def _remember(notes: Path, note: Note) -> None:
+    # Where nothing can be written, a killed rehearsal's database is only listed by `db.doctor`.
+    with contextlib.suppress(OSError):
+        publish.prepare_folder(notes)
+        publish.replace(_note_path(notes, note.database), (json.dumps(asdict(note)) + "\n").encode())
+
+
+def _forget(notes: Path, name: str) -> None:
+    with contextlib.suppress(OSError):
+        _note_path(notes, name).unlink()
+
+
+def _notes(notes: Path) -> list[Note]:
+    found = []
+    for path in sorted(notes.glob(f".{PREFIX}*.json")):
+        with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
+            # Opening a pipe would wait for its other end.
+            if path.is_file() and path.stat().st_size < _NOTE_BYTES:
+                note = Note(**json.loads(path.read_bytes()))
+                if path == _note_path(notes, note.database):
+                    found.append(note)
+    return found
 
 
 def left(connection: Connection) -> list[tuple[str, bool]]:
@@ -120,8 +218,8 @@ def left(connection: Connection) -> list[tuple[str, bool]]:
     """
     rows = connection.execute(
         "SELECT d.datname, EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid),"
-        "       shobj_description(d.oid, 'pg_database')"
-        "  FROM pg_catalog.pg_database d WHERE starts_with(d.datname, %s) ORDER BY 1",
+        "       pg_catalog.shobj_description(d.oid, 'pg_database')"
+        "  FROM pg_catalog.pg_database d WHERE pg_catalog.starts_with(d.datname, %s) ORDER BY 1",
         [PREFIX],
     ).fetchall()
     return [(str(name), bool(used)) for name, used, comment in rows if comment is None or _ours(comment)]
@@ -136,17 +234,16 @@ def _refuse_without_right(connection: Connection) -> None:
         )
 
 
-def _create(connection: Connection, name: str) -> sql.Composed:
+def _like(connection: Connection) -> sql.Composed:
+    """Write the options of CREATE DATABASE that make another database like the session's own."""
     # The row as JSON: providers came with 15, ICU's rules with 16, and 17 gave the locale another name.
     row = one(
         connection,
-        "SELECT pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, to_jsonb(d)"
-        " FROM pg_catalog.pg_database d WHERE d.datname = current_database()",
+        "SELECT pg_catalog.pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, pg_catalog.to_jsonb(d)"
+        " FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()",
     )
     encoding, collate, ctype, more = row
-    text = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}").format(
-        sql.Identifier(name), encoding, collate, ctype
-    )
+    text = sql.SQL(" TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}").format(encoding, collate, ctype)
     locale = more.get("datlocale") or more.get("daticulocale")
     # Also libc by name: template0 may have another provider than the database.
     text += {
@@ -175,7 +272,7 @@ def _ours(comment: str | None) -> bool:
 def _free(target: Target, name: str) -> bool:
     try:
         with connected(inside(target, name)) as other:
-            return bool(one(other, "SELECT pg_try_advisory_lock(%s)", [LOCK])[0])
+            return bool(one(other, "SELECT pg_catalog.pg_try_advisory_lock(%s)", [LOCK])[0])
     except TaskError:
         return False
 

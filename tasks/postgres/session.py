@@ -47,6 +47,12 @@ INPUT = {
     "client_min_messages": "warning",
 }
 
+# Before any statement of ours, and above what ALTER ROLE and ALTER DATABASE set.
+_EMPTY_PATH = "-c search_path="
+# A table may be replaced by a view between our look at the catalogue and our reading. Servers without this setting
+# (before 12.20, 13.16, 14.13, 15.8, 16.4) ignore it.
+_READING = {"restrict_nonsystem_relation_kind": "view,foreign-table"}
+
 
 @dataclass(frozen=True)
 class Instance:
@@ -85,29 +91,26 @@ class ServerFacts:
 
 
 @contextlib.contextmanager
-def connected(target: Target, *, lock_timeout: int = 0) -> Iterator[Connection]:
+def connected(target: Target, *, lock_timeout: int = 0, loads: bool = False) -> Iterator[Connection]:
     """Open a session of ours, and close it on the way out, which ends its work at the server.
 
+    No name in it resolves through the search_path of the database or the role, which others may set.
+
     :param lock_timeout: Milliseconds to wait for a lock; 0 waits for ever.
+    :param loads: Run statements of a dump, which may read views and foreign tables; no other session of ours may.
     :raises ServerError: The server can't be reached or refuses us; no secret is in the message.
     """
-    connection = connect(target, lock_timeout=lock_timeout)
+    connection = connect(target, lock_timeout=lock_timeout, loads=loads)
     try:
         yield connection
     finally:
         connection.close()
 
 
-def connect(target: Target, *, lock_timeout: int = 0) -> Connection:
+def connect(target: Target, *, lock_timeout: int = 0, loads: bool = False) -> Connection:
     """Open a session; the caller closes it. For parameters and errors see :func:`connected`."""
-    settings: dict[str, Any] = {"application_name": APPLICATION, "connect_timeout": "15", **KEEPALIVES}
     try:
-        connection = psycopg.Connection.connect(
-            **{**settings, **target.connect_kwargs(), "client_encoding": "UTF8"},
-            autocommit=True,
-            prepare_threshold=None,
-            row_factory=tuple_row,
-        )
+        connection = _open(target)
     except (psycopg.OperationalError, psycopg.ProgrammingError, UnicodeError) as error:
         origin = f" ({target.origin})" if target.origin else ""
         raise ServerError(
@@ -115,11 +118,36 @@ def connect(target: Target, *, lock_timeout: int = 0) -> Connection:
             "`inv db.doctor` says what helps."
         ) from None
     try:
-        _prepare(connection, lock_timeout)
+        _prepare(connection, lock_timeout, loads=loads)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _open(target: Target) -> Connection:
+    """Log in with an empty search_path, or without start-up options where a pooler refuses them."""
+    settings: dict[str, Any] = {"application_name": APPLICATION, "connect_timeout": "15", **KEEPALIVES}
+    settings |= {**target.connect_kwargs(), "client_encoding": "UTF8"}
+    wanted = target.options(_EMPTY_PATH)
+    if wanted is not None:
+        try:
+            return _log_in({**settings, "options": wanted})
+        except pg.ConnectionTimeout:
+            raise
+        except psycopg.OperationalError:
+            # A refused connection has no SQLSTATE in libpq, so any refusal is tried once more.
+            pass
+    return _log_in(settings)
+
+
+def _log_in(settings: dict[str, Any]) -> Connection:
+    return psycopg.Connection.connect(**settings, autocommit=True, prepare_threshold=None, row_factory=tuple_row)
+
+
+def startup_options(connection: Connection) -> str | None:
+    """Return the `options` with which a session was opened, for a child that shall have the same; None without any."""
+    return connection.info.options or None
 
 
 def _sentence(error: Exception) -> str:
@@ -128,20 +156,24 @@ def _sentence(error: Exception) -> str:
     return shortened("; ".join(dict.fromkeys(lines)).rstrip(".?"))
 
 
-def _prepare(connection: Connection, lock_timeout: int) -> None:
+def _prepare(connection: Connection, lock_timeout: int, *, loads: bool) -> None:
+    wanted = INPUT if loads else {**INPUT, **_READING}
     with translated("Setting up the session failed, nothing was touched"):
+        # First of all, as a pooler may have dropped the start-up option: with a search_path of others, the `=` below
+        # could be their operator.
+        connection.execute("SELECT pg_catalog.set_config('search_path', '', false)")
         connection.execute(
             "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name = ANY(%s)",
             [list(TIMEOUTS)],
         )
         connection.execute("SELECT pg_catalog.set_config('lock_timeout', %s, false)", [f"{lock_timeout}ms"])
-        connection.execute("SELECT pg_catalog.set_config('search_path', '', false)")
         connection.execute(
             "SELECT pg_catalog.set_config(s.name, v.setting, false)"
-            "  FROM unnest(%s::text[], %s::text[]) AS v(name, setting)"
+            "  FROM ROWS FROM (pg_catalog.unnest(%s::pg_catalog.text[]), pg_catalog.unnest(%s::pg_catalog.text[]))"
+            "    AS v(name, setting)"
             "  JOIN pg_catalog.pg_settings s ON s.name = v.name WHERE s.context = 'user'"
             "    OR (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)",
-            [list(INPUT), list(INPUT.values())],
+            [list(wanted), list(wanted.values())],
         )
         # Should we be killed, the server is to notice in the middle of a statement (14 and newer, not everywhere).
         with contextlib.suppress(pg.InvalidParameterValue, pg.UndefinedObject):
@@ -186,9 +218,10 @@ def server_facts(connection: Connection) -> ServerFacts:
         )
     row = one(
         connection,
-        "SELECT current_setting('server_version'), current_database(), current_user::text,"
-        " (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), pg_is_in_recovery(),"
-        " current_setting('server_encoding')",
+        "SELECT pg_catalog.current_setting('server_version'), pg_catalog.current_database(),"
+        " current_user::pg_catalog.text,"
+        " (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), pg_catalog.pg_is_in_recovery(),"
+        " pg_catalog.current_setting('server_encoding')",
     )
     return ServerFacts(
         version=str(row[0]).split()[0],
@@ -205,10 +238,10 @@ def server_facts(connection: Connection) -> ServerFacts:
 
 def system_identifier(connection: Connection) -> str | None:
     """Ask for the cluster's own number; None where the role may not."""
-    allowed = one(connection, "SELECT has_function_privilege('pg_catalog.pg_control_system()', 'execute')")[0]
-    if not allowed:
+    query = "SELECT pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'execute')"
+    if not one(connection, query)[0]:
         return None
-    return str(one(connection, "SELECT system_identifier::text FROM pg_catalog.pg_control_system()")[0])
+    return str(one(connection, "SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()")[0])
 
 
 def instance(connection: Connection) -> Instance:
@@ -245,7 +278,7 @@ def exported_snapshot(connection: Connection) -> Iterator[str]:
     with translated("The snapshot could not be exported"):
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         connection.execute("SET LOCAL row_security = off")
-        name = str(one(connection, "SELECT pg_export_snapshot()")[0])
+        name = str(one(connection, "SELECT pg_catalog.pg_export_snapshot()")[0])
     try:
         yield name
     finally:
@@ -281,17 +314,18 @@ def blocked(target: Target | None, *, reading: bool = False) -> str:
 
 _HOLDERS = """
 SELECT l.pid, a.usename, a.application_name, a.state,
-       date_trunc('second', now() - coalesce(a.xact_start, a.query_start))::text,
-       min(l.relation::regclass::text) FILTER (WHERE l.relation >= 16384)
+       pg_catalog.date_trunc('second', pg_catalog.now() - coalesce(a.xact_start, a.query_start))::pg_catalog.text,
+       pg_catalog.min(l.relation::pg_catalog.regclass::pg_catalog.text) FILTER (WHERE l.relation >= 16384)
   FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)
- WHERE l.granted AND l.pid IS DISTINCT FROM pg_backend_pid() AND a.application_name IS DISTINCT FROM 'pg_dump'
-   AND (l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+ WHERE l.granted AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() AND a.application_name IS DISTINCT
+     FROM 'pg_dump'
+   AND (l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
         AND ((l.locktype = 'relation' AND l.relation >= 16384) OR l.locktype = 'object')
         AND (l.mode = 'AccessExclusiveLock' OR NOT %(reading)s)
      -- Who alters a function holds but its row in the catalogue, for which others wait as for a transaction.
      OR NOT %(reading)s AND l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock'
-        AND a.datname = current_database())
- GROUP BY 1, 2, 3, 4, 5 ORDER BY bool_or(l.mode = 'AccessExclusiveLock') DESC, 5 DESC NULLS LAST, 1 LIMIT 3
+        AND a.datname = pg_catalog.current_database())
+ GROUP BY 1, 2, 3, 4, 5 ORDER BY pg_catalog.bool_or(l.mode = 'AccessExclusiveLock') DESC, 5 DESC NULLS LAST, 1 LIMIT 3
 """
 
 
@@ -306,7 +340,9 @@ def _holder(
     held = f", holds {table}" if table else ""
     if pid is None:
         # A prepared transaction has no session, and stays until somebody ends it.
-        names = connection.execute("SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = current_database()")
+        names = connection.execute(
+            "SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database()"
+        )
         return f"a prepared transaction ({', '.join(str(name) for (name,) in names)}){held}"
     # What a session does, only its own role, pg_read_all_stats or a superuser is told.
     since = f", {state} for {age}" if state else ""

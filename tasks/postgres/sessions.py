@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 _OTHERS = """
 SELECT a.pid, a.usename, a.application_name FROM pg_catalog.pg_stat_activity a
- WHERE a.datname = current_database() AND a.pid <> pg_catalog.pg_backend_pid()
+ WHERE a.datname = pg_catalog.current_database() AND a.pid <> pg_catalog.pg_backend_pid()
    AND a.usesysid IS NOT NULL AND coalesce(a.backend_type, 'client backend') = 'client backend'
  ORDER BY 1
 """
 _END_BLOCKERS = """
 SELECT pg_catalog.pg_terminate_backend(blocker)
-  FROM (SELECT DISTINCT unnest(pg_catalog.pg_blocking_pids(a.pid)) AS blocker FROM pg_catalog.pg_stat_activity a
+  FROM (SELECT DISTINCT pg_catalog.unnest(pg_catalog.pg_blocking_pids(a.pid)) AS blocker
+      FROM pg_catalog.pg_stat_activity a
          WHERE a.pid = %s AND a.backend_start = %s) each
  WHERE blocker > 0
 """
@@ -83,7 +84,9 @@ def making_way(target: Target, connection: Connection) -> Iterator[None]:
         somebody else has its number, but not since the same moment.
     """
     over = threading.Event()
-    began = one(connection, "SELECT backend_start FROM pg_catalog.pg_stat_activity WHERE pid = pg_backend_pid()")[0]
+    began = one(
+        connection, "SELECT backend_start FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()"
+    )[0]
     ours = [connection.info.backend_pid, began]
     with connected(target) as other:
         thread = threading.Thread(target=_end_blockers, args=(other, ours, over), daemon=True)

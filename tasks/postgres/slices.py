@@ -32,18 +32,19 @@ _PATIENCE = 200
 # tables it has rules of its own. Where much lies out of line, single rows may be too large to be held here. And where
 # the server gives up a client that does not read for some time, pg_dump must not have to wait for us.
 _LARGE = """
-SELECT c.oid, (pg_relation_size(c.oid) / current_setting('block_size')::int)::int8,
-       (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
+SELECT c.oid, (pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::int)::pg_catalog.int8,
+       (SELECT pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
          WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''),
-       pg_get_userbyid(c.relowner)::text
+       pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_am m ON m.oid = c.relam
  WHERE c.oid = ANY(%s) AND c.relkind = 'r' AND c.relpersistence = 'p' AND m.amname = 'heap'
-   AND pg_relation_size(c.oid) >= %s
-   AND (c.reltoastrelid = 0 OR pg_relation_size(c.reltoastrelid) <= pg_relation_size(c.oid) / 4)
-   AND has_table_privilege(c.oid, 'SELECT') AND current_setting('tcp_user_timeout') = '0'
+   AND pg_catalog.pg_relation_size(c.oid) >= %s
+   AND (c.reltoastrelid = 0 OR pg_catalog.pg_relation_size(c.reltoastrelid) <= pg_catalog.pg_relation_size(c.oid) / 4)
+   AND pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.current_setting('tcp_user_timeout') = '0'
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                    WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
-   AND NOT EXISTS (SELECT FROM pg_partition_ancestors(c.oid) a(oid)
+                    WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid
+                        AND d.deptype = 'e')
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors(c.oid) a(oid)
                      JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = a.oid WHERE p.partstrat = 'h')
  ORDER BY 2 DESC, 1 LIMIT %s
 """
@@ -100,7 +101,7 @@ def choose(connection: Connection, server: ServerFacts, tables: Sequence[facts.T
 
     :return: None of them where the server can't, or where somebody holds one of the tables.
     """
-    plain = {table.oid: table for table in tables if not table.condition}
+    plain = {table.oid: table for table in tables if table.trusted and not table.condition}
     if server.major < _OLDEST_MAJOR or server.encoding == "SQL_ASCII" or len(tables) <= 1:
         return []
     try:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from ..archive.words import shown
 from . import checksums as sums
 from . import facts, locks, objects, told
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from .facts import Table
     from .objects import Objects
@@ -76,7 +77,20 @@ def of_objects(connection: Connection, summed: Collection[Key]) -> State:
     objects.pin(connection)
     tables = [table for table in facts.tables(connection) if table.key in summed] if summed else []
     return replace(
-        _objects(connection), checksums={table.key: total for table, _, total in sums.read(connection, tables)}
+        _objects(connection),
+        checksums={table.key: total for table, _, total in sums.read(connection, tables) if total is not None},
+    )
+
+
+def unsummed(found: State, summed: Iterable[Key]) -> str:
+    """Say which of the tables to be summed have no checksum; empty if all have one."""
+    left = [key for key in summed if key not in found.checksums and (not found.rows or key in found.rows)]
+    if not left:
+        return ""
+    return (
+        f"The content of {len(left):,} {'table' if len(left) == 1 else 'tables'} was not summed, as in "
+        f"{shown(left[0])}: to plan the query could run functions of its owner with your rights. "
+        f"Use the owner's URL (--url-env) for checksums."
     )
 
 
@@ -99,5 +113,6 @@ def _count(
     totals = {}
     for table, found, total in sums.read(connection, [t for t in tables if t.key in summed]):
         rows[table.key] = found
-        totals[table.key] = total
+        if total is not None:
+            totals[table.key] = total
     return rows, totals

@@ -82,6 +82,16 @@ class Target:
         """Give what `psycopg.connect(**kwargs)` takes, secrets included."""
         return {**self.keywords, **self.secrets}
 
+    def options(self, added: str) -> str | None:
+        """Add to libpq's start-up `options`, behind the URL's own or those of PGOPTIONS, so that the added ones win.
+
+        :return: None where a service may have options, which these would replace.
+        """
+        if "service" in self.keywords and "options" not in self.keywords:
+            return None
+        given = self.keywords.get("options", default("options"))
+        return f"{given} {added}".strip()
+
     def child_environment(self) -> dict[str, str]:
         """Give what a libpq program needs in its environment beside the connection string.
 

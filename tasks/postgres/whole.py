@@ -27,11 +27,13 @@ _CATALOGUES = (
     *("pg_event_trigger", "pg_publication", "pg_cast", "pg_transform", "pg_foreign_server", "pg_foreign_data_wrapper"),
     *("pg_language", "pg_am"),
 )
-_ALL = " UNION ALL ".join(f"SELECT 'pg_catalog.{each}'::regclass, oid FROM pg_catalog.{each}" for each in _CATALOGUES)
+_ALL = " UNION ALL ".join(
+    f"SELECT 'pg_catalog.{each}'::pg_catalog.regclass, oid FROM pg_catalog.{each}" for each in _CATALOGUES
+)
 _FIRST_OID = 16384  # What is below came with the database (PostgreSQL's access/transam.h).
 _GLOBALS = f"""
 SELECT o.type, o.identity
-  FROM ({_ALL}) AS g(classid, objid), pg_identify_object(g.classid, g.objid, 0) AS o
+  FROM ({_ALL}) AS g(classid, objid), pg_catalog.pg_identify_object(g.classid, g.objid, 0) AS o
  WHERE g.objid >= {_FIRST_OID}
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
                     WHERE (d.classid, d.objid) = (g.classid, g.objid) AND d.deptype = 'e')
@@ -41,7 +43,8 @@ _SCHEMAS = """
 SELECT n.nspname FROM pg_catalog.pg_namespace n
  WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                    WHERE d.classid = 'pg_catalog.pg_namespace'::regclass AND d.objid = n.oid AND d.deptype = 'e')
+                    WHERE d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.objid = n.oid
+                        AND d.deptype = 'e')
  ORDER BY 1
 """
 
@@ -51,8 +54,9 @@ _ACL = """
 SELECT DISTINCT g.rolname, {what}
   FROM pg_catalog.pg_namespace n
   LEFT JOIN pg_catalog.pg_init_privs i
-         ON i.classoid = 'pg_catalog.pg_namespace'::regclass AND i.objoid = n.oid AND i.privtype = 'i',
-       aclexplode(coalesce({acl}, acldefault('n', n.nspowner))) a LEFT JOIN pg_catalog.pg_roles g ON g.oid = a.grantee
+         ON i.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND i.objoid = n.oid AND i.privtype = 'i',
+       pg_catalog.aclexplode(coalesce({acl}, pg_catalog.acldefault('n', n.nspowner))) a LEFT
+           JOIN pg_catalog.pg_roles g ON g.oid = a.grantee
  WHERE n.nspname = %s"""
 _ACL_NOW = _ACL.format(what="''", acl="n.nspacl")
 _ACL_NEW = _ACL.format(what="a.privilege_type", acl="i.initprivs")
@@ -93,12 +97,12 @@ def drop_after(
     for name in schemas(connection):
         if name not in kept_schemas:
             connection.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(name)))
-    connection.execute("SELECT count(pg_catalog.lo_unlink(oid)) FROM pg_catalog.pg_largeobject_metadata")
+    connection.execute("SELECT pg_catalog.count(pg_catalog.lo_unlink(oid)) FROM pg_catalog.pg_largeobject_metadata")
 
 
 def large_objects(connection: Connection) -> int:
     """Count the large objects, each of which goes and takes a lock."""
-    row = connection.execute("SELECT count(*) FROM pg_catalog.pg_largeobject_metadata").fetchone()
+    row = connection.execute("SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata").fetchone()
     return int(row[0]) if row else 0
 
 
@@ -123,7 +127,8 @@ def _as_new(connection: Connection, name: str) -> list[sql.Composed]:
         # Since 15 it belongs to whoever owns the database, before to the cluster's first superuser.
         row = connection.execute(
             "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = 'pg_database_owner' OR oid = 10"
-            " ORDER BY (rolname = 'pg_database_owner') = (current_setting('server_version_num')::int >= 150000) DESC"
+            " ORDER BY (rolname = 'pg_database_owner') = (pg_catalog.current_setting('server_version_num')::int >="
+            " 150000) DESC"
         ).fetchone()
         made += [sql.SQL("ALTER SCHEMA {} OWNER TO {}").format(schema, sql.Identifier(row[0]))] if row else []
     now, new = connection.execute(_ACL_NOW, [name]).fetchall(), connection.execute(_ACL_NEW, [name]).fetchall()

@@ -1,0 +1,227 @@
+"""What the owner of a database may prepare for a superuser who looks at it: each kind by itself, and never called."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from tasks.flows import dumping, examining, foresight, verifying
+from tasks.flows.report import Silence
+from tasks.postgres import facts, health, scratch, session
+from tests import hostile_database
+from tests.forwarding import Forwarder
+from tests.servers import OWNER, PASSWORD
+from tests.test_restore import settings_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.hostile_database import Hostile
+    from tests.support import Database, Databases, Project
+
+pytestmark = pytest.mark.majors(15, 18)
+
+OPERATOR = (
+    "CREATE OPERATOR evil.= (FUNCTION = evil.equal, LEFTARG = {0}, RIGHTARG = {1})",
+    "GRANT ALL ON SCHEMA evil TO PUBLIC",
+)
+PATH = "ALTER DATABASE {} SET search_path = evil, pg_catalog"
+
+
+@pytest.fixture
+def hostile(new_database: Databases) -> Hostile:
+    """Return a database of the owner with what traps are made of."""
+    return hostile_database.begin(new_database(owner=OWNER))
+
+
+def looked_at(hostile: Hostile, project: Project) -> list[str]:
+    """Look at the database as superuser in every way that only reads, and return what was called meanwhile."""
+    settings, report = settings_of(project, hostile.database), Silence()
+    offset = hostile.database.server.log.stat().st_size
+    dumping.dump(settings, dumping.Request(checksums=True), report)
+    examining.examine(settings, report)
+    foresight.histories(settings, "", report)
+    verifying.verify(settings, verifying.Request(), report)
+    return hostile.heard(offset)
+
+
+def called_directly(hostile: Hostile, query: str) -> bool:
+    """Tell whether the trap works: a superuser's careless query falls into it."""
+    offset = hostile.database.server.log.stat().st_size
+    with hostile.database.connect() as connection:
+        connection.execute(query.encode())
+    return bool(hostile.heard(offset))
+
+
+@pytest.mark.parametrize("types", [("name", "text"), ("name", "name"), ("text", "text"), ("oid", "oid")], ids="-".join)
+def test_operator_in_a_search_path_of_the_owner_is_not_called(
+    types: tuple[str, str], hostile: Hostile, project: Project
+) -> None:
+    """Neither before we set ours, nor after."""
+    left, right = types
+    assert hostile.run(
+        hostile.function("equal", f"a {left}, b {right}", "boolean", "true"),
+        *(statement.format(left, right) for statement in OPERATOR),
+        PATH.format(hostile.database.name),
+    )
+
+    assert looked_at(hostile, project) == []
+    assert called_directly(hostile, f"SELECT '1'::{left} = '1'::{right}")
+
+
+@pytest.mark.parametrize("form", hostile_database.histories())
+def test_history_in_an_odd_form_calls_nothing(form: str, hostile: Hostile, project: Project) -> None:
+    """A `_prisma_migrations` that is no plain table of Prisma's types is no history; another is read by COPY."""
+    if not hostile.run(*hostile_database.histories()[form]):
+        pytest.skip("this server refuses it")
+
+    called = looked_at(hostile, project)
+    with session.connected(settings_of(project, hostile.database).target()) as connection:
+        history = health.history(connection, "public")
+
+    assert called == []
+    assert (history is not None) == (form in {"index", "statistics", "row security", "children", "rule", "generated"})
+
+
+TRAPS = {
+    "predicate of an index": ("CREATE INDEX ON evil.t (n) WHERE evil.called('p') = 1", "SELECT count(*) FROM evil.t"),
+    "expression of an index": ("CREATE INDEX ON evil.t ((n + evil.called('e')))", "SELECT count(*) FROM evil.t"),
+    "statistics": ("CREATE STATISTICS evil.s ON n, (n + evil.called('s')) FROM evil.t", "SELECT max(n) FROM evil.t"),
+    "check": (
+        "ALTER TABLE evil.t ADD CHECK (evil.called('c') = 1)",
+        "SET constraint_exclusion = on; SELECT FROM evil.t WHERE ctid > '(0,0)'",
+    ),
+    "cast": ("ALTER TABLE evil.t ADD COLUMN m evil.mood DEFAULT 'sad'", "SELECT m::text FROM evil.t"),
+    "view": ("CREATE VIEW evil.v AS SELECT evil.called('v')", "SELECT FROM evil.v WHERE called = 1"),
+}
+
+
+@pytest.mark.parametrize(("trap", "careless"), TRAPS.values(), ids=TRAPS.keys())
+def test_table_that_runs_code_when_a_query_is_planned_is_read_without(
+    trap: str, careless: str, hostile: Hostile, project: Project
+) -> None:
+    """Rows are counted, sequences compared, and nothing of the owner's is called."""
+    assert hostile.run(
+        "CREATE TABLE evil.t (id serial, n integer DEFAULT 1)", "INSERT INTO evil.t (n) VALUES (1), (2), (3)", trap
+    )
+
+    called = looked_at(hostile, project)
+    with session.connected(settings_of(project, hostile.database).target()) as connection:
+        counted = {table.name: rows for table, rows in facts.count(connection, facts.tables(connection))}
+
+    assert called == []
+    assert counted["t"] == 3
+    assert called_directly(hostile, careless)
+
+
+def test_sequence_that_lags_is_found_without_planning(hostile: Hostile, project: Project) -> None:
+    """In a partition, too, of which the key is an expression."""
+    hostile.run(
+        "CREATE SEQUENCE evil.s",
+        "CREATE TABLE evil.p (id bigint DEFAULT nextval('evil.s')) PARTITION BY RANGE ((id + evil.called('key')))",
+        "CREATE TABLE evil.p1 PARTITION OF evil.p FOR VALUES FROM (0) TO (90)",
+        "INSERT INTO evil.p VALUES (41)",
+    )
+    settings = settings_of(project, hostile.database)
+    offset = hostile.database.server.log.stat().st_size
+
+    found = verifying.verify(settings, verifying.Request(), Silence())
+
+    assert hostile.heard(offset) == []
+    assert [each.what for each in found.ills if "largest value is 41" in each.what] != []
+
+
+# Databases of our own making
+
+
+def entries(database: Database, name: str, over: threading.Event) -> Iterator[str]:
+    """Try to enter a database as a guest, again and again."""
+    while not over.is_set():
+        try:
+            psycopg.connect(database.server.url(name, OWNER, PASSWORD), connect_timeout=5).close()
+            yield "entered"
+        except psycopg.OperationalError as error:
+            yield str(error)
+
+
+def test_scratch_database_is_closed_to_others_from_its_first_moment(database: Database, project: Project) -> None:
+    """Somebody who knows its name and tries all the time never gets in."""
+    name, over, said = "closed_to_guests", threading.Event(), list[str]()
+    thread = threading.Thread(target=lambda: said.extend(entries(database, name, over)))
+    thread.start()
+    try:
+        with session.connected(settings_of(project, database).target()) as connection:
+            for _ in range(3):
+                scratch.create(connection, name)
+                privileges = connection.execute(
+                    "SELECT has_database_privilege(%s, oid, 'CONNECT, TEMP, CREATE'), datallowconn"
+                    " FROM pg_database WHERE datname = %s",
+                    [OWNER, name],
+                ).fetchall()
+                assert privileges == [(False, True)]
+                seen, deadline = len(said), time.monotonic() + 10
+                while len(said) < seen + 2 and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+    finally:
+        over.set()
+        thread.join()
+
+    assert "entered" not in said
+    # It was there to be entered.
+    assert any("not currently accepting" in each or "permission denied" in each for each in said)
+
+
+# Poolers
+
+
+class Refusing(Forwarder):
+    """A pooler that refuses start-up options, as PgBouncer does."""
+
+    refused = 0
+
+    def admits(self, near: socket.socket) -> bool:
+        """Look at the first message of a connection."""
+        near.settimeout(10)
+        first = near.recv(4096, socket.MSG_PEEK)
+        if b"options\0" not in first:
+            return True
+        self.refused += 1
+        fields = b"SFATAL\0C08P01\0Munsupported startup parameter: options\0\0"
+        near.sendall(b"E" + (len(fields) + 4).to_bytes(4, "big") + fields)
+        return False
+
+
+def test_pooler_that_refuses_options_is_entered_without(database: Database, project: Project) -> None:
+    """The first statement then empties the search_path, and pg_dump gets no options either."""
+    with Refusing(lambda _: database.server.port) as pooler:
+        url = database.url.replace(f":{database.server.port}/", f":{pooler.port}/")
+        settings = settings_of(project, database, environ={"DATABASE_URL": f"{url}?sslmode=disable"})
+        with session.connected(settings.target()) as connection:
+            path = session.one(connection, "SELECT pg_catalog.current_setting('search_path')")[0]
+            options = session.startup_options(connection)
+
+    assert (path, options, pooler.refused) == ("", None, 1)
+
+
+@pytest.mark.parametrize("given", ["", "?options=-c%20search_path%3Devil%20-c%20work_mem%3D5MB"])
+def test_start_up_option_empties_the_search_path_behind_those_of_the_url(
+    given: str, hostile: Hostile, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before any statement, whatever role and database set."""
+    hostile.run(PATH.format(hostile.database.name))
+    monkeypatch.setattr(session, "_prepare", lambda *_, **__: None)
+    environ = {"DATABASE_URL": f"{hostile.database.url}{given}"}
+    target = settings_of(project, hostile.database, environ=environ).target()
+
+    with session.connected(target) as connection:
+        path = session.one(connection, "SELECT pg_catalog.current_setting('search_path')")[0]
+        memory = session.one(connection, "SELECT pg_catalog.current_setting('work_mem')")[0]
+
+    assert path == ""
+    assert memory == ("5MB" if given else "4MB")
