@@ -135,9 +135,10 @@ def _open(target: Target) -> Connection:
             return _log_in({**settings, "options": wanted})
         except pg.ConnectionTimeout:
             raise
-        except psycopg.OperationalError:
-            # A refused connection has no SQLSTATE in libpq, so any refusal is tried once more.
-            pass
+        except psycopg.OperationalError as error:
+            # libpq gives no SQLSTATE here. A server that asked for a password has taken the options, and may count wrong passwords.
+            if error.pgconn is not None and error.pgconn.used_password:
+                raise
     return _log_in(settings)
 
 
