@@ -72,6 +72,14 @@ _OURS = """
 SELECT a.pid FROM pg_catalog.pg_stat_activity a
  WHERE a.datname = current_database() AND a.application_name = %s AND a.pid <> pg_catalog.pg_backend_pid() ORDER BY 1
 """
+# The bootstrap superuser's own are not noted there.
+_OWNERS = """
+SELECT r.rolname, r.rolsuper FROM pg_catalog.pg_roles r
+ WHERE r.oid IN (SELECT d.refobjid FROM pg_catalog.pg_shdepend d
+                  WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.deptype = 'o'
+                    AND d.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()))
+    OR r.oid = (SELECT datdba FROM pg_catalog.pg_database WHERE datname = current_database())
+"""
 _PREPARED = "SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = current_database() ORDER BY prepared"
 _MIGRATING = """
 SELECT l.pid FROM pg_catalog.pg_locks l
@@ -178,6 +186,14 @@ def replaceable(connection: Connection, server: ServerFacts, names: Iterable[str
     )
     theirs = {f"publication {name}" for name in others}
     return [name for name in names if name not in theirs and not name.startswith("event trigger ")]
+
+
+def owners(connection: Connection) -> dict[str, bool]:
+    """Return all roles that own something in the database, or the database, each with whether it is a superuser.
+
+    Of schemas, relations, functions, types, large objects, event triggers, extensions, default privileges and so on.
+    """
+    return {str(name): bool(superuser) for name, superuser in connection.execute(_OWNERS)}
 
 
 def may_create_schemas(connection: Connection) -> bool:
