@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -148,7 +149,7 @@ def test_person_at_a_terminal_is_asked_once(answer: str, code: int, shop: Databa
         project, "db.restore", "--yes", "--file=foreign.sql", answers={"Type yes to load it all the same": answer}
     )
 
-    words = " ".join(said.split())
+    words = " ".join(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said).split())
     assert ended == code, said
     assert words.count("Type yes") == 1
     assert "as postgres may do anything on this server, so may the code in it" in words

@@ -80,7 +80,7 @@ def far(project: Project) -> None:
 
 def saved(project: Project) -> list[Path]:
     """Return the safety dumps."""
-    return sorted((project.dumps / "undo").glob("*.sql"))
+    return sorted((project.dumps / "undo").glob("*.sql*"))
 
 
 @pytest.mark.parametrize("kind", STATEMENTS)
@@ -103,7 +103,7 @@ def test_destroying_statement_outside_the_dumps_schemas(kind: str, shop: Databas
     assert "does not count as local" in refused.stderr
     assert named.returncode == 0, named.stderr
     assert after != before
-    assert len(made) == 1
+    assert len(made) == 1, named.stderr
     assert undone.returncode == 0, undone.stderr
     assert without_restrict(shop.dump_text()) == without_restrict(before)
 
