@@ -40,10 +40,6 @@ STATEMENTS: dict[str, tuple[str, str]] = {
         "MERGE INTO app.users u USING (VALUES (1)) AS s(id) ON u.id = s.id WHEN MATCHED THEN DELETE;",
         f"{USERS}: MERGE on line 3",
     ),
-    "upsert": (
-        "INSERT INTO app.users VALUES (1, 'z') ON CONFLICT (id) DO UPDATE SET email = EXCLUDED.email;",
-        f"{USERS}: INSERT … ON CONFLICT DO UPDATE on line 3",
-    ),
     "call": ("CALL app.p();", f"{ANYTHING}: CALL on line 3"),
     "do": ("DO $$ BEGIN DELETE FROM app.users; END $$;", f"{ANYTHING}: DO on line 3"),
     "select": ("SELECT app.f();", f"{ANYTHING}: SELECT on line 3"),
@@ -106,6 +102,20 @@ def test_destroying_statement_outside_the_dumps_schemas(kind: str, shop: Databas
     assert len(made) == 1, named.stderr
     assert undone.returncode == 0, undone.stderr
     assert without_restrict(shop.dump_text()) == without_restrict(before)
+
+
+@pytest.mark.majors(15, 18)
+def test_upsert_changes_rows_of_a_table_that_exists(shop: Database, project: Project) -> None:
+    """So it needs the name far away, and is shown."""
+    text = "INSERT INTO app.users VALUES (1, 'z') ON CONFLICT (id) DO UPDATE SET email = EXCLUDED.email;"
+    project.write("dumps/foreign.sql", FRESH + text + END)
+    far(project)
+    before = shop.dump_text()
+
+    refused = project.inv("db.restore", "--file=foreign.sql", "--yes")
+
+    assert (refused.returncode, shop.dump_text()) == (7, before), refused.stderr
+    assert re.search(f"Will be changed: {USERS}: INSERT … ON CONFLICT DO UPDATE on line 3", refused.stderr)
 
 
 @pytest.mark.majors(15, 18)
