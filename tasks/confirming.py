@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING
 
-from .console import amount, filling, names, open_console, say, size
-from .errors import printable
+from .console import amount, ask, filling, names, open_console, say, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .flows.resetting import Plan as ResetPlan
     from .flows.restoring import Plan as RestorePlan
+    from .postgres.impact import Impact
     from .postgres.schemas import Content
 
 WAIT_SECONDS = 3
+_SHOWN_IMPACTS = 8
 
 
 def confirm(lines: Sequence[str], *, yes: bool, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -40,8 +40,8 @@ def confirm_restore(plan: RestorePlan, *, yes: bool, name: str) -> None:
     :param name: The value of `--confirm`.
     """
     dry = plan.settings.dry
-    if plan.request.clean or plan.far or dry:
-        _confirm_all(plan, restore_warning(plan), yes=yes or not plan.request.clean, name=name, doubt=plan.doubt)
+    if plan.destroys or plan.far or dry:
+        _confirm_all(plan, restore_warning(plan), yes=yes or not plan.destroys, name=name, doubt=plan.doubt)
 
 
 def confirm_reset(plan: ResetPlan, *, yes: bool, name: str) -> None:
@@ -71,10 +71,7 @@ def _confirm_all(plan: RestorePlan | ResetPlan, lines: Sequence[str], *, yes: bo
 
 def _asked(question: str, wanted: object) -> str | None:
     """Ask a person; None where nobody is there, or nothing is to be asked."""
-    if not wanted or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return None
-    open_console(stderr=True).print(printable(question), style="yellow", end="")
-    return sys.stdin.readline()
+    return ask(question) if wanted else None
 
 
 def restore_warning(plan: RestorePlan) -> list[str]:
@@ -92,9 +89,12 @@ def restore_warning(plan: RestorePlan) -> list[str]:
             lines.append("  That is another database than the one that it goes into.")
         if manifest.excluded_data:
             lines.append(f"  It lacks the rows of {names(manifest.excluded_data)}: these tables will be empty.")
+    changed = [f"  Will be changed: {_impact(each)}." for each in plan.changed[:_SHOWN_IMPACTS]]
+    if len(plan.changed) > _SHOWN_IMPACTS:
+        changed.append(f"  Will be changed: {len(plan.changed) - _SHOWN_IMPACTS:,} more.")
     if not plan.request.clean:
         saves = _saves(plan.saves, plan.settings.backup)
-        return [*lines, "  Objects that the dump holds are replaced, all others stay.", *saves]
+        return [*lines, *_replaced(plan), *changed, *saves]
     price = (
         "The application stands still on these tables until the end. Meanwhile the disk holds the old rows, the new "
         f"ones and their log: about {size(3 * dump.content.size)} more for now."
@@ -102,6 +102,7 @@ def restore_warning(plan: RestorePlan) -> list[str]:
     return [
         *lines,
         *_goes(plan.emptied, plan.stays, plan.goes, whole=plan.request.whole),
+        *changed,
         *_saves(plan.saves, plan.settings.backup),
         price,
     ]
@@ -111,6 +112,22 @@ def reset_warning(plan: ResetPlan) -> list[str]:
     """Say what a reset takes away and what it leaves."""
     goes = _goes(plan.emptied, plan.stays, plan.goes)
     return [f"{plan.target.label}: emptying schemas.", *goes, *_saves(plan.saves, plan.settings.backup)]
+
+
+def _replaced(plan: RestorePlan) -> list[str]:
+    """Say what a restore without --clean may replace."""
+    if not plan.goes.tables:
+        return ["  Objects that the dump holds are replaced, all others stay."]
+    what = f"{amount(plan.goes.tables, 'table')}, about {amount(plan.goes.rows, 'row')}, {size(plan.goes.bytes)}"
+    return [
+        f"  Will be replaced: what the dump drops or creates in {names(plan.met)} ({what}).",
+        "  Will be kept: everything else.",
+    ]
+
+
+def _impact(each: Impact) -> str:
+    rows = f" (about {amount(each.rows, 'row')})" if each.rows else ""
+    return f"{each.label}{rows}: {each.touch.how} on line {each.touch.line:,}"
 
 
 def _saves(saves: bool, kept: int) -> list[str]:

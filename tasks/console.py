@@ -150,6 +150,11 @@ class Reporter:
         """Show a line that nobody should miss, however quiet."""
         say(self._console, f"Warning: {text}", "yellow")
 
+    def ask(self, question: str) -> str | None:
+        """Ask a person; None where standard input and error are no terminal."""
+        self.close()
+        return ask(question)
+
     def progress(self, what: str, done: int, total: int, unit: str) -> None:
         """Show how far the work is: a bar in a terminal, now and then a line elsewhere."""
         now = time.monotonic()
@@ -185,6 +190,18 @@ class Reporter:
         if self._bar is not None and self._progress is not None:
             self._progress.stop()
             self._next = 0.0
+
+
+def ask(question: str) -> str | None:
+    """Ask a person, and return the answer without blanks around it; None where no terminal is there to ask."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+    console = open_console(stderr=True)
+    *lines, last = question.split("\n")
+    for line in lines:
+        say(console, line, "yellow")
+    console.print(printable(last), style="yellow", end="")
+    return sys.stdin.readline().strip()
 
 
 def _share(done: int, total: int, unit: str, seconds: float) -> str:

@@ -62,7 +62,7 @@ def task(*, help: Mapping[str, str], iterable: Sequence[str] = (), name: str | N
 _URL_ENV = "name of the environment variable that holds the URL, instead of DATABASE_URL"
 _FILE = "the dump: a path, or a name in the dumps folder; by default the newest by the time in its name"
 _YES = "do not wait three seconds before beginning"
-_TRUST = "restore a dump without a manifest that also runs programs, reads files or changes roles, as a superuser may"
+_TRUST = "as a superuser, load what other roles or other people wrote, without a question"
 _JSON = "print JSON, for programs"
 _CONFIRM = "the name of the database, where it is not local and may all the same be destroyed"
 _DISCONNECT = "end the other sessions of the database first, if the role may"
@@ -218,6 +218,7 @@ def restore(
         "confirm": _CONFIRM,
         "disconnect": _DISCONNECT,
         "no_backup": _NO_BACKUP,
+        "trust": _TRUST,
         "url_env": _URL_ENV,
     }
 )
@@ -227,6 +228,7 @@ def undo(
     confirm: str | None = None,
     disconnect: bool = False,
     no_backup: bool = False,
+    trust: bool = False,
     url_env: str | None = None,
 ) -> None:
     """Bring back what the database held before the last restore over it, reset or undo."""
@@ -234,7 +236,7 @@ def undo(
 
     loaded = _load(ctx, url_env)
     with console.reporting(loaded) as report:
-        plan = undoing.plan(loaded, report, backup=not no_backup, disconnect=disconnect)
+        plan = undoing.plan(loaded, report, backup=not no_backup, disconnect=disconnect, trust=trust)
     _carry_out(plan, yes=yes, name=_given("--confirm", confirm))
 
 

@@ -12,5 +12,6 @@ DEFAULTS = {
     "lock_timeout": "10s",
     "protected": "",
     "local": "",
+    "trust": "ask",
     "output": "normal",
 }

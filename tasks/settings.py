@@ -44,6 +44,7 @@ class Settings:
         starts there, and `cwd` is where the person stands.
     :ivar lock_timeout: Milliseconds; 0 waits for ever.
     :ivar backup: How many safety dumps are kept.
+    :ivar trust_local: Load any dump into a local database as a superuser, without asking whose code it holds.
     :ivar dry: Show what would be done, and do nothing.
     """
 
@@ -60,6 +61,7 @@ class Settings:
     lock_timeout: int
     protected: tuple[str, ...]
     local: tuple[str, ...]
+    trust_local: bool
     output: Output
     dry: bool
 
@@ -106,6 +108,7 @@ def load(ctx: Context, *, url_env: str = "") -> Settings:
         lock_timeout=_milliseconds("lock_timeout", values),
         protected=_list("protected", values),
         local=_list("local", values),
+        trust_local=_choice("trust", values, ["ask", "local"]) == "local",
         output=Output(_choice("output", values, [each.value for each in Output])),
         dry=bool(ctx.config.run.dry),
     )

@@ -316,8 +316,6 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
     print_line(f"PostgreSQL {inspected.server or 'unknown'}, dumped by pg_dump {inspected.client or 'unknown'}")
     if manifest is None:
         print_line("No manifest of ours: this is what its text says.")
-        if inspected.powers:
-            print_line(f"Beyond filling a database it holds {inspected.powers}.")
     else:
         source, git = manifest.source, ""
         if manifest.git:
@@ -329,6 +327,8 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
             print_line(f"Without the rows of {names(manifest.excluded_data)}")
         if sums := manifest.facts.get("checksums"):
             print_line(f"With checksums of {amount(len(sums), 'table')}, which `db.verify --checksums` compares")
+    if inspected.doubt:
+        print_line(f"A superuser is asked before loading it: it {inspected.doubt}.")
     outline = inspected.outline
     print_line(
         f"Fills {names(outline.schemas) or 'no schema'}; {amount(outline.relations, 'relation')}, "

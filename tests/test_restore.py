@@ -83,6 +83,8 @@ def settings_of(project: Project, database: Database, role: str = SUPERUSER, **c
         "bin_dir": database.server.bin_dir,
         "prisma_dir": project.root,
         "lock_timeout": 2000,
+        # As in a project of the tests.
+        "trust_local": True,
     }
     return replace(loaded, **{**values, **changes})
 

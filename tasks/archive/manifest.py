@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import os
 from dataclasses import dataclass, field, fields
@@ -56,6 +57,7 @@ _SHAPE = {
         "globals?": _NAMES,
         "unqualified?": bool,
         "creates_tables?": bool,
+        "touches?": (None, [{"schema": Name, "name": Name, "how": Name, "line": int, "kind": str}]),
     },
     "facts?": {
         "major?": int,
@@ -63,6 +65,7 @@ _SHAPE = {
         "extensions?": {Name: str},
         "told?": {Name: {Name: str}},
         "checksums?": [[Name, Name, str]],
+        "owners?": {Name: bool},
         # Read as far as it is understood, whatever it is.
         "history?": object,
     },
@@ -94,6 +97,32 @@ class SequenceValue:
     is_called: bool
 
 
+class TouchKind(enum.StrEnum):
+    """What a statement does to an object that the dump did not create."""
+
+    ADDS = "adds"
+    ROWS = "rows"
+    DEFINITION = "definition"
+    ANYTHING = "anything"
+
+
+@dataclass(frozen=True)
+class Touch:
+    """An object that a dump touches and did not create.
+
+    :ivar schema: Empty where the dump names none.
+    :ivar name: Empty for something in the schema; both are empty where it may be anything in the database.
+    :ivar how: The statement, as `TRUNCATE` or `ALTER TABLE`.
+    :ivar line: Where the first such statement begins in the plain text, from 1.
+    """
+
+    schema: str
+    name: str
+    how: str
+    line: int
+    kind: TouchKind
+
+
 @dataclass(frozen=True)
 class Outline:
     """What a dump does when it is restored, read from its statements.
@@ -109,6 +138,8 @@ class Outline:
     :ivar globals: The objects without a schema that it creates, as `event trigger audit`, names unquoted.
     :ivar unqualified: It names objects without their schema, so nobody knows which schemas it fills.
     :ivar creates_tables: False for a dump of rows alone.
+    :ivar touches: What it touches and did not create; None in manifests of earlier versions, which describe dumps of
+        pg_dump alone.
     """
 
     schemas: tuple[str, ...] = ()
@@ -122,6 +153,7 @@ class Outline:
     globals: tuple[str, ...] = ()
     unqualified: bool = False
     creates_tables: bool = True
+    touches: tuple[Touch, ...] | None = None
 
     @property
     def takes(self) -> int:
@@ -174,7 +206,7 @@ class Manifest:
             "tables": [vars(each) for each in self.tables],
             "excluded_data": self.excluded_data,
             "sequences": [vars(each) for each in self.sequences],
-            "outline": vars(self.outline),
+            "outline": {**vars(self.outline), "touches": _touches_document(self.outline.touches)},
             "facts": self.facts,
             "seconds": self.seconds,
             **self.extra,
@@ -237,7 +269,18 @@ def _outline(document: dict[str, Any]) -> Outline:
     known: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in document.items() if key in names
     }
+    if known.get("touches") is not None:
+        known["touches"] = tuple(Touch(**{**each, "kind": _touch_kind(each["kind"])}) for each in known["touches"])
     return Outline(**known)
+
+
+def _touches_document(touches: tuple[Touch, ...] | None) -> list[dict[str, Any]] | None:
+    return None if touches is None else [vars(each) for each in touches]
+
+
+def _touch_kind(written: str) -> TouchKind:
+    """Read a kind; one of a later version may be the worst."""
+    return TouchKind(written) if written in set(TouchKind) else TouchKind.ANYTHING
 
 
 def read(dump: Path) -> Manifest | None:

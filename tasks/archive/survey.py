@@ -10,6 +10,7 @@ from .lexer import Comment, CopyData, CopyEnd, MetaCommand, Statement
 from .manifest import Outline, SequenceValue, TableRows
 from .statements import Action, classify, setval, tablespace
 from .strange import LexError
+from .touches import Touches
 from .words import Words, decode, qualified
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class Survey:
     _unqualified: bool = False
     _globals: dict[str, None] = field(default_factory=dict)
     _any: bool = False
+    _touches: Touches = field(default_factory=Touches)
 
     def watch(self, events: Iterable[Event]) -> Iterator[tuple[Event, Action | None]]:
         """Hand events on, each statement with what it does, and take note of them.
@@ -100,17 +102,21 @@ class Survey:
                 count = event.text.count(b"\n") if event.rows is None else event.rows
                 self.total_rows += count
                 self.block += count
+                self._touches.line += count
                 if self.current is not None:
                     self.rows[self.current] += count
             elif isinstance(event, Statement):
                 action = classify(event.text, standard=event.standard)
                 self._statement(event, action)
-            elif isinstance(event, CopyEnd):
-                self.current = None
-            elif isinstance(event, Comment):
-                self._comment(event.text)
-            elif isinstance(event, MetaCommand):
-                refuse_meta(event.text)
+                self._touches.statement(event, action)
+            else:
+                self._touches.line += event.text.count(b"\n")
+                if isinstance(event, CopyEnd):
+                    self.current = None
+                elif isinstance(event, Comment):
+                    self._comment(event.text)
+                elif isinstance(event, MetaCommand):
+                    refuse_meta(event.text)
             yield event, action
 
     @property
@@ -120,8 +126,10 @@ class Survey:
 
     def outline(self) -> Outline:
         """Sum up what a restore of this dump does."""
+        schemas = tuple(name for name in self._schemas if name)
+        creates_tables = bool(self._created or self._extensions or not (self.rows or self.inserts))
         return Outline(
-            schemas=tuple(name for name in self._schemas if name),
+            schemas=schemas,
             relations=self._relations,
             locks=self._locks,
             large_objects=self._large_objects,
@@ -131,7 +139,8 @@ class Survey:
             tablespaces=tuple(self._tablespaces),
             globals=tuple(self._globals),
             unqualified=self._unqualified,
-            creates_tables=bool(self._created or self._extensions or not (self.rows or self.inserts)),
+            creates_tables=creates_tables,
+            touches=self._touches.found(schemas, creates_tables=creates_tables),
         )
 
     def tables(self) -> tuple[TableRows, ...]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import psycopg
 
-from ..postgres import facts, health, locks, state
+from ..postgres import facts, health, locks, rights, state
 from ..postgres.session import translated
 from .beside import Beside
 
@@ -18,7 +18,19 @@ if TYPE_CHECKING:
     from ..postgres.target import Target
 
 
-class Counting(Beside[tuple[state.State, "list[dict[str, str]] | None"]]):
+class Counted(NamedTuple):
+    """What the snapshot holds.
+
+    :ivar history: Prisma's migrations; None where there is no history.
+    :ivar owners: All owners of objects, each with whether it is a superuser.
+    """
+
+    state: state.State
+    history: list[dict[str, str]] | None
+    owners: dict[str, bool]
+
+
+class Counting(Beside[Counted]):
     """Locks and counts the tables in the snapshot's session while pg_dump writes.
 
     A context manager; :meth:`begin` starts it, once pg_dump holds its own locks.
@@ -54,8 +66,8 @@ class Counting(Beside[tuple[state.State, "list[dict[str, str]] | None"]]):
         if self.ident is None:
             self.start()
 
-    def result(self) -> tuple[state.State, list[dict[str, str]] | None]:
-        """Wait for what the snapshot holds, and for the migration history.
+    def result(self) -> Counted:
+        """Wait for what the snapshot holds.
 
         :raises TaskError: A table could not be locked or read, or was rewritten meanwhile.
         """
@@ -69,7 +81,7 @@ class Counting(Beside[tuple[state.State, "list[dict[str, str]] | None"]]):
         """
         facts.refuse_moved(self._connection, self._tables)
 
-    def _count(self) -> tuple[state.State, list[dict[str, str]] | None]:
+    def _count(self) -> Counted:
         """Lock, look whether the tables are still the snapshot's, count."""
         with (
             translated("Counting the rows at the server failed, no dump was written", self._target),
@@ -80,4 +92,4 @@ class Counting(Beside[tuple[state.State, "list[dict[str, str]] | None"]]):
             found = state.of_tables(self._connection, self._tables, self._summed)
             # In UTC by now.
             history = health.history(self._connection, (self._target.schema if self._target else None) or "public")
-            return found, history
+            return Counted(found, history, rights.owners(self._connection))

@@ -40,7 +40,6 @@ class DumpFile:
     :ivar content: Sums of the plain text; a restore must see the same.
     :ivar signature: Tells whether the file was changed meanwhile.
     :ivar inserts: INSERT statements, whose rows are not counted in `tables`.
-    :ivar powers: What it does beyond filling a database, with lines; empty where a manifest vouches for it.
     :ivar histories: The migrations that it holds, by schema; None where they are written in a way that is not read.
     """
 
@@ -55,7 +54,6 @@ class DumpFile:
     tables: tuple[TableRows, ...]
     sequences: tuple[SequenceValue, ...]
     inserts: int
-    powers: str
     histories: Mapping[str, tuple[Past, ...]] | None
 
     @property
@@ -164,11 +162,10 @@ def _proven(settings: Settings, path: Path, report: Report, *, trust: bool) -> D
         survey = text.survey
         outline, content, server = survey.outline(), text.content, survey.server
         tables, sequences, inserts = survey.tables(), tuple(survey.sequences.values()), survey.inserts
-        powers = str(text.powers) if manifest is None else ""
         histories = None if text.history.hidden else text.history.pasts()
     else:
         outline, content, server = manifest.outline, manifest.content, str(manifest.source.get("server_version", ""))
-        tables, sequences, inserts, powers = manifest.tables, manifest.sequences, 0, ""
+        tables, sequences, inserts = manifest.tables, manifest.sequences, 0
         histories = _histories(manifest)
     if _signature(path) != before:
         raise BadInputError(f"{path.name} was changed while it was read. Nothing was touched.")
@@ -184,7 +181,6 @@ def _proven(settings: Settings, path: Path, report: Report, *, trust: bool) -> D
         tables,
         sequences,
         inserts,
-        powers,
         histories,
     )
 

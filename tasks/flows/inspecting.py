@@ -9,7 +9,7 @@ from ..archive import manifest as manifests
 from ..archive.past import Past, from_document
 from ..archive.strange import LexError
 from ..errors import BadInputError
-from . import dumpfile, reading
+from . import authors, dumpfile, reading
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ class Inspected:
     :ivar size: Bytes of the file, and `content` of the plain text.
     :ivar server: Version of the server that was dumped; `client` that of pg_dump.
     :ivar inserts: INSERT statements, whose rows are not in `tables`.
-    :ivar powers: What a foreign one does beyond filling a database, with lines.
+    :ivar doubt: Why a superuser is asked before it is loaded; empty where no question is asked.
     :ivar history: The migrations that its `_prisma_migrations` holds; None where it has none, or `unread` is set, as
         it writes them as INSERTs.
     """
@@ -41,7 +41,7 @@ class Inspected:
     outline: Outline
     tables: tuple[TableRows, ...]
     history: tuple[Past, ...] | None
-    powers: str = ""
+    doubt: str
     inserts: int = 0
     unread: bool = False
 
@@ -65,6 +65,7 @@ def inspect(settings: Settings, file: str, report: Report) -> Inspected:
             manifest.outline,
             manifest.tables,
             from_document(manifest.facts.get("history")),
+            authors.doubt(manifest),
         )
     return _read(settings, path, manifest, report)
 
@@ -90,7 +91,7 @@ def _read(settings: Settings, path: Path, manifest: Manifest | None, report: Rep
         survey.outline(),
         survey.tables(),
         text.history.past(),
-        str(text.powers) if manifest is None else "",
+        authors.doubt(manifest),
         survey.inserts,
         text.history.hidden,
     )

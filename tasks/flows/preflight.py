@@ -18,13 +18,6 @@ if TYPE_CHECKING:
     from .dumpfile import DumpFile
     from .report import Report
 
-# Whoever may run programs, read and write the server's files, reach other servers, or make other roles that may.
-_MIGHTY_ROLES = ("pg_execute_server_program", "pg_read_server_files", "pg_write_server_files", "pg_create_subscription")
-_MIGHTY = """
-SELECT r.rolsuper OR r.rolcreaterole OR EXISTS (
-  SELECT FROM pg_catalog.pg_roles p WHERE p.rolname = ANY(%s) AND pg_catalog.pg_has_role(r.oid, p.oid, 'MEMBER'))
-  FROM pg_catalog.pg_roles r WHERE r.rolname = current_user
-"""
 # From this major on a superuser may turn them off (manual, 19.11).
 _EVENT_TRIGGERS_OFF = 17
 _SHOWN = 3
@@ -164,21 +157,6 @@ def refuse_unowned(connection: Connection, server: ServerFacts, emptied: Collect
         raise BadInputError(
             f"{server.user} may not drop {first}{more}, as somebody else owns it. Nothing was touched. Name the "
             f"owner's URL with --url-env; `inv db.doctor` says what else is missing."
-        )
-
-
-def refuse_powers(connection: Connection, server: ServerFacts, dump: DumpFile, *, trust: bool) -> None:
-    """Ask for `--trust` where a foreign dump does what no table needs, and the role may do it.
-
-    :raises BadInputError: It was not given. Nothing was touched.
-    """
-    if not dump.powers or trust:
-        return
-    mighty = one(connection, _MIGHTY, [list(_MIGHTY_ROLES)])
-    if mighty[0]:
-        raise BadInputError(
-            f"{dump.path.name} has no manifest of ours and holds {dump.powers}, which {server.user} may run. Restore "
-            f"it as an ordinary role, or with --trust if you know whose it is. Nothing was touched."
         )
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from ..archive.history import History
 from ..archive.lexer import lex
-from ..archive.powers import Powers
 from ..archive.survey import Survey
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ class Text:
 
     survey: Survey
     history: History
-    powers: Powers
     content: Sums
 
 
@@ -35,10 +33,9 @@ def read(source: Source, size: int, report: Report) -> Text:
     :param size: Bytes of the file, for the progress.
     :raises LexError: It can't be read, or may not be restored.
     """
-    survey, history, powers = Survey(), History(), Powers()
+    survey, history = Survey(), History()
     with source:
-        for event, action in survey.watch(lex(source.chunks())):
+        for event, _ in survey.watch(lex(source.chunks())):
             history.see(event, survey.current)
-            powers.see(event, action)
             report.progress("reading the dump", source.position, size, "bytes")
-        return Text(survey, history, powers, source.content)
+        return Text(survey, history, source.content)

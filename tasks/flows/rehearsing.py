@@ -53,7 +53,7 @@ class Rehearsed:
 def rehearse(settings: Settings, file: str, report: Report, *, trust: bool = False) -> Rehearsed | None:
     """Restore, verify and migrate a dump in a scratch database, which is removed whatever happens.
 
-    :param trust: As for a restore: what a hostile dump does to the server's machine, it does from any database.
+    :param trust: As for a restore: what a dump's code does to the server, it does from any database.
     :return: None in a dry run.
     :raises TaskError: The dump would not restore or migrate; the real database is only asked about itself.
     """

@@ -20,6 +20,10 @@ class Report(Protocol):
         """Take a line that nobody should miss."""
         ...
 
+    def ask(self, question: str) -> str | None:
+        """Ask a person, and return the answer; None where no terminal is there to ask."""
+        ...
+
     def progress(self, what: str, done: int, total: int, unit: str) -> None:
         """Take how far the work is; called often.
 
@@ -42,6 +46,10 @@ class Silence:
 
     def warn(self, text: str) -> None:
         """Say nothing."""
+
+    def ask(self, question: str) -> str | None:  # noqa: ARG002 - the protocol's
+        """Return None: no person is there."""
+        return None
 
     def progress(self, what: str, done: int, total: int, unit: str) -> None:
         """Say nothing."""

@@ -19,15 +19,16 @@ from ..archive.strange import LexError
 from ..archive.survey import Survey
 from ..archive.words import shown
 from ..errors import BadInputError, DifferenceError, ServerError, TaskError, WorkError
-from ..postgres import committing, loading, newer, privileges, rights, schemas, state, told, tuning, whole
+from ..postgres import committing, impact, loading, newer, privileges, rights, schemas, state, told, tuning, whole
 from ..postgres.session import blocked, connected, one, server_facts, translated
 from ..postgres.wire import LostError, StatementError, as_refusal
-from . import comparing, dumpfile, foresight, guard, preflight, records, saving
+from . import authors, comparing, dumpfile, foresight, guard, preflight, records, saving
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..archive.statements import Action
+    from ..postgres.impact import Impact
     from ..postgres.session import Connection, ServerFacts
     from ..postgres.state import State
     from ..postgres.target import Target
@@ -57,7 +58,7 @@ class Request:
     :ivar backup: Make a safety dump of what `clean` destroys.
     :ivar disconnect: End the other sessions of the database first.
     :ivar migrate: Migrations follow, and if they fail the safety dump is restored, so there is to be one always.
-    :ivar trust: Let a dump without a manifest do all that the role may.
+    :ivar trust: Let the code of a dump's authors do all that the role may, without a question.
     :ivar whole: The dump holds the whole database, which is to hold nothing else afterwards.
     """
 
@@ -80,7 +81,8 @@ class Plan:
 
     :ivar place: Where the connection really leads, and `far` why that does not count as local, where anything is lost.
     :ivar met: The schemas of the dump that exist already; `emptied` those that will be emptied; `stays` the others.
-    :ivar goes: What lies in them now.
+    :ivar goes: What lies in the schemas of the dump now: with `clean` all of it goes, else what the dump replaces.
+    :ivar changed: What the dump changes or deletes beyond that.
     :ivar saves: Whether a safety dump of it is made first.
     :ivar doubt: Why the dump may be of another database than it has to be of; empty where that is certain.
     """
@@ -96,8 +98,14 @@ class Plan:
     emptied: tuple[str, ...]
     stays: tuple[str, ...]
     goes: schemas.Content
+    changed: tuple[Impact, ...]
     saves: bool
     doubt: str = ""
+
+    @property
+    def destroys(self) -> bool:
+        """Whether anything that exists may be lost."""
+        return self.request.clean or self.goes.tables > 0 or bool(self.changed)
 
     @property
     def fills(self) -> tuple[str, ...]:
@@ -169,17 +177,21 @@ def plan(settings: Settings, request: Request, report: Report, *, target: Target
         connected(target, lock_timeout=settings.lock_timeout) as connection,
         translated("Looking at the database failed, nothing was touched", target),
     ):
-        preflight.refuse_powers(connection, server, dump, trust=request.trust)
+        if not request.trust:
+            why = authors.doubt(dump.manifest, server.user)
+            if request.migrate and not why:
+                # If the migration fails, what is here now is loaded again: that is not the time for a question.
+                why = authors.others(rights.owners(connection), server.user)
+            authors.ask(connection, settings, server, place, path, why, report)
         filled = whole.schemas(connection) if request.whole else dump.outline.schemas
         there = schemas.existing(connection, filled)
         met = tuple(name for name in filled if name in there) if dump.outline.creates_tables else ()
         emptied = met if request.clean else ()
-        goes = schemas.content(connection, emptied, locked=request.disconnect)
+        # Without --clean, too, what bears the name of something in the dump is replaced.
+        goes = schemas.content(connection, met, locked=request.disconnect)
         if request.whole:
             goes = replace(goes, locks=goes.locks + whole.large_objects(connection))
-        # Without --clean, too, what bears the name of something in the dump is replaced.
-        replaced = goes if request.clean else schemas.content(connection, met, locked=request.disconnect)
-        preflight.check(connection, server, dump, replaced, clean=request.clean, strict=request.strict, report=report)
+        preflight.check(connection, server, dump, goes, clean=request.clean, strict=request.strict, report=report)
         if request.clean:
             recreated = whole.globals_(connection) if request.whole else dump.outline.globals
             schemas.refuse_dependents(connection, emptied, rights.replaceable(connection, server, recreated))
@@ -187,12 +199,14 @@ def plan(settings: Settings, request: Request, report: Report, *, target: Target
         stays = tuple(schemas.others(connection, emptied))
         if foreseen:
             foresight.before_restore(settings, target, connection, dump, request, report)
-        loses = saving.wanted(connection, replaced, large_objects=dump.outline.large_objects)
+        changed = impact.impacts(connection, dump.outline.touches or (), emptied)
+        lost = schemas.content(connection, stays, locked=request.disconnect) if changed else goes
+        loses = any(saving.wanted(connection, each, large_objects=dump.outline.large_objects) for each in (goes, lost))
     saves = (loses and request.backup and settings.backup > 0) or request.migrate
     if saves:
         saving.check(settings, server)
-    far = guard.far(settings, place) if loses or request.clean else ""
-    return Plan(settings, request, target, server, place, far, dump, met, emptied, stays, goes, saves)
+    far = guard.far(settings, place) if loses or request.clean or changed else ""
+    return Plan(settings, request, target, server, place, far, dump, met, emptied, stays, goes, changed, saves)
 
 
 def safety_of(plan: Plan) -> Safety:
@@ -281,7 +295,7 @@ class _Work:
                 with preflight.alone(connection, plan.target, self.report, wanted=plan.request.disconnect):
                     xid = self._begin(connection)
                     self.doing = "making the safety dump"
-                    self.safety.make(connection, self.plan.met, self.report)
+                    self.safety.make(connection, self.plan.met, self.report, self.plan.changed)
                     self._empty(connection)
                     loader = self._loader(connection)
                     survey = self._load(loader)
@@ -380,7 +394,7 @@ class _Work:
             outline.schemas,
             outline.globals,
             outline.creates_tables,
-        ):
+        ) or outline.touches not in {None, seen.touches}:
             raise WorkError("the dump holds other objects than the outline in its manifest says")
         if not dumpfile.unchanged(self.plan.dump):
             raise WorkError("the dump's file was changed while it was restored")

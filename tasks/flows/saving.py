@@ -12,15 +12,16 @@ from .. import process
 from ..archive import manifest as manifests
 from ..archive import names
 from ..errors import BadInputError, MissingProgramError, TaskError
-from ..postgres import clients, schemas
+from ..postgres import clients, impact, schemas
 from ..postgres.session import one
 from . import dumping, records
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from ..postgres.committing import Sentences
+    from ..postgres.impact import Impact
     from ..postgres.schemas import Content
     from ..postgres.session import Connection, ServerFacts
     from ..settings import Settings
@@ -72,15 +73,20 @@ class Safety:
     dumped: Dumped | None = None
     committed: bool = False
 
-    def make(self, connection: Connection, emptied: Collection[str], report: Report) -> None:
+    def make(
+        self, connection: Connection, emptied: Collection[str], report: Report, changed: Sequence[Impact] = ()
+    ) -> None:
         """Make it, where it is wanted, while nobody can write any more to what is about to be emptied.
 
         :param connection: In the transaction that will empty the schemas.
+        :param changed: What else will be changed or deleted.
         :raises TaskError: It could not be made; nothing was touched.
         """
         if not self.wanted:
             return
         schemas.lock_out_writers(connection, emptied)
+        if changed:
+            impact.lock_out_writers(connection, changed)
         forget_undone(connection, self.settings, self.server, self.place)
         before = set(names.safety_dumps_in(self.settings.dumps))
         transaction = str(one(connection, "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")[0])

@@ -96,14 +96,14 @@ class Streaming:
                 raise self._failure(counting, "pg_dump's output has no end")
             if self.rows is not None and not self.rows.placed:
                 raise AloneError("pg_dump's text has no rows of its own beside which ours could stand")
-            found, history = counting.result()
+            found, history, owners = counting.result()
             if unsummed := state.unsummed(found, summed):
                 self.pg_dump.report.warn(unsummed)
             excluded = self._compare(survey, found.rows)
             self._warn_of_keys(survey)
             self._warn_of_locks(survey.outline())
         kept = {key: total for key, total in found.checksums.items() if key in survey.rows}
-        document = {**comparing.to_facts(replace(found, checksums=kept)), "history": history}
+        document = {**comparing.to_facts(replace(found, checksums=kept)), "history": history, "owners": owners}
         return survey, sink.sums, out.content, excluded, document
 
     def _write(self, survey: Survey, out: Packing, counting: Counting) -> None:

@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from .report import Report
 
 
-def plan(settings: Settings, report: Report, *, backup: bool = True, disconnect: bool = False) -> restoring.Plan:
+def plan(
+    settings: Settings, report: Report, *, backup: bool = True, disconnect: bool = False, trust: bool = False
+) -> restoring.Plan:
     """Plan to make the whole database what its newest safety dump holds.
 
     :param backup: Make a safety dump of what is there now, so that the undo can be undone.
     :param disconnect: End the database's other sessions first.
+    :param trust: As for a restore: the safety dump may hold objects of others.
     :raises TaskError: There is none, or it would not work; nothing was touched.
     """
     target = settings.target()
@@ -31,7 +34,9 @@ def plan(settings: Settings, report: Report, *, backup: bool = True, disconnect:
             f"There is no safety dump of {target.label} in {settings.dumps}, so there is nothing to undo. Nothing was "
             f"touched. `inv db.list` shows all dumps; `inv db.restore --clean --file=` takes any of them."
         )
-    request = restoring.Request(file=str(path), clean=True, whole=True, backup=backup, disconnect=disconnect)
+    request = restoring.Request(
+        file=str(path), clean=True, whole=True, backup=backup, disconnect=disconnect, trust=trust
+    )
     return _plan(settings, request, report)
 
 
@@ -64,9 +69,11 @@ def _plan(settings: Settings, request: restoring.Request, report: Report) -> res
 def bring_back(settings: Settings, path: Path, report: Report) -> None:
     """Make the whole database what a safety dump holds, without another safety dump, and remove it then.
 
+    No question is asked: the restore that made the safety dump has asked about what the database held.
+
     :raises TaskError: It could not be done; the database is as it was before this.
     """
-    request = restoring.Request(file=str(path), clean=True, whole=True, backup=False)
+    request = restoring.Request(file=str(path), clean=True, whole=True, backup=False, trust=True)
     restoring.restore(_plan(settings, request, report), report)
     forget(path)
 

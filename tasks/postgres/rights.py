@@ -76,6 +76,14 @@ SELECT a.pid FROM pg_catalog.pg_stat_activity a
 _PREPARED = """
 SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database() ORDER BY prepared
 """
+# The bootstrap superuser's own are not noted there.
+_OWNERS = """
+SELECT r.rolname, r.rolsuper FROM pg_catalog.pg_roles r
+ WHERE r.oid IN (SELECT d.refobjid FROM pg_catalog.pg_shdepend d
+                  WHERE d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND d.deptype = 'o'
+                    AND d.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))
+    OR r.oid = (SELECT datdba FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+"""
 _MIGRATING = """
 SELECT l.pid FROM pg_catalog.pg_locks l
  WHERE l.locktype = 'advisory' AND l.classid = 0 AND l.objid = %s AND l.granted
@@ -181,6 +189,14 @@ def replaceable(connection: Connection, server: ServerFacts, names: Iterable[str
     )
     theirs = {f"publication {name}" for name in others}
     return [name for name in names if name not in theirs and not name.startswith("event trigger ")]
+
+
+def owners(connection: Connection) -> dict[str, bool]:
+    """Return all roles that own something in the database, or the database, each with whether it is a superuser.
+
+    Of schemas, relations, functions, types, large objects, event triggers, extensions, default privileges and so on.
+    """
+    return {str(name): bool(superuser) for name, superuser in connection.execute(_OWNERS)}
 
 
 def may_create_schemas(connection: Connection) -> bool:

@@ -243,10 +243,19 @@ def _allowed(kind: str, identity: str, allowed: set[str]) -> bool:
     return f"{kind} {unquoted}" in allowed
 
 
-def lock_out_writers(connection: Connection, names: Collection[str]) -> None:
-    """Let nobody but us write to the tables of the schemas until the open transaction ends; all may read."""
+def lock_out_writers(connection: Connection, names: Collection[str], *, writable: bool = False) -> None:
+    """Let nobody but us write to the tables of the schemas until the open transaction ends; all may read.
+
+    :param writable: Leave tables aside that the role may not write to itself.
+    """
     oids = list(existing(connection, names).values())
-    tables = _identities(connection, "pg_class", "c.relkind IN ('r', 'p')", oids)
+    condition = "c.relkind IN ('r', 'p')"
+    if writable:
+        condition += (
+            " AND (pg_catalog.has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE')"
+            " OR pg_catalog.pg_has_role(c.relowner, 'USAGE'))"
+        )
+    tables = _identities(connection, "pg_class", condition, oids)
     if tables:
         _lock(connection, tables, "SHARE")
 

@@ -136,7 +136,8 @@ def _open(target: Target) -> Connection:
         except pg.ConnectionTimeout:
             raise
         except psycopg.OperationalError as error:
-            # libpq gives no SQLSTATE here. A server that asked for a password has taken the options, and may count wrong passwords.
+            # libpq gives no SQLSTATE here. A server that asked for a password has taken the options,
+            # and may count wrong passwords.
             if error.pgconn is not None and error.pgconn.used_password:
                 raise
     return _log_in(settings)

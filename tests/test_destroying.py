@@ -1,0 +1,216 @@
+"""A dump that changes or deletes what it did not create is shown, asked about, saved from and can be undone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.servers import OWNER
+from tests.support import without_restrict
+from tests.test_guard import elsewhere
+
+if TYPE_CHECKING:
+    from tests.support import Database, Databases, Project
+
+FOLDER = Path(__file__).parent / "destroying"
+END = "\n-- PostgreSQL database dump complete\n"
+FRESH = "CREATE SCHEMA fresh;\nCREATE TABLE fresh.t (a int);\n"
+APP = """
+CREATE SCHEMA app;
+CREATE TABLE app.users (id int PRIMARY KEY, email text);
+INSERT INTO app.users VALUES (1, 'a'), (2, 'b'), (3, 'c');
+CREATE VIEW app.names AS SELECT email FROM app.users;
+CREATE FUNCTION app.f() RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN 1; END';
+CREATE PROCEDURE app.p() LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; END';
+ANALYZE app.users;
+"""
+USERS = r"app\.users \(about 3 rows\)"
+ANYTHING = "anything in the database"
+STATEMENTS: dict[str, tuple[str, str]] = {
+    "truncate": ("TRUNCATE app.users;", f"{USERS}: TRUNCATE on line 3"),
+    "drop": ("DROP TABLE IF EXISTS app.users CASCADE;", f"{USERS}: DROP TABLE … CASCADE on line 3"),
+    "column": ("ALTER TABLE app.users DROP COLUMN email CASCADE;", f"{USERS}: ALTER TABLE on line 3"),
+    "merge": (
+        "MERGE INTO app.users u USING (VALUES (1)) AS s(id) ON u.id = s.id WHEN MATCHED THEN DELETE;",
+        f"{USERS}: MERGE on line 3",
+    ),
+    "call": ("CALL app.p();", f"{ANYTHING}: CALL on line 3"),
+    "do": ("DO $$ BEGIN DELETE FROM app.users; END $$;", f"{ANYTHING}: DO on line 3"),
+    "select": ("SELECT app.f();", f"{ANYTHING}: SELECT on line 3"),
+    "insert": ("INSERT INTO fresh.t VALUES (app.f());", f"{ANYTHING}: INSERT on line 3"),
+    "rule": (
+        "CREATE RULE r AS ON INSERT TO fresh.t DO ALSO DELETE FROM app.users;\nINSERT INTO fresh.t VALUES (1);",
+        f"{ANYTHING}: INSERT on line 4",
+    ),
+    "view": (
+        "CREATE VIEW fresh.v AS SELECT * FROM app.users;\nDELETE FROM fresh.v;",
+        f"{ANYTHING}: DELETE on line 4",
+    ),
+    "function": (
+        "CREATE OR REPLACE FUNCTION app.f() RETURNS int LANGUAGE sql AS 'SELECT 2';",
+        r"app\.f: CREATE OR REPLACE FUNCTION on line 3",
+    ),
+}
+
+
+@pytest.fixture
+def shop(new_database: Databases, project: Project) -> Database:
+    """Return a database of an ordinary role that the project's URL names."""
+    shop = new_database(owner=OWNER)
+    shop.execute(APP, role=OWNER)
+    project.use(shop, OWNER).env.pop("INVOKE_DB_TRUST")
+    return shop
+
+
+def far(project: Project) -> None:
+    """Let the database count as one that is not local."""
+    assert project.inv("db.dump").returncode == 0
+    elsewhere(project)
+
+
+def saved(project: Project) -> list[Path]:
+    """Return the safety dumps."""
+    return sorted((project.dumps / "undo").glob("*.sql*"))
+
+
+@pytest.mark.parametrize("kind", STATEMENTS)
+@pytest.mark.majors(15, 18)
+def test_destroying_statement_outside_the_dumps_schemas(kind: str, shop: Database, project: Project) -> None:
+    """Far away it needs the name, and then it is shown, saved from, and can be undone."""
+    text, shown = STATEMENTS[kind]
+    project.write("dumps/foreign.sql", FRESH + text + END)
+    far(project)
+    before = shop.dump_text()
+
+    refused = project.inv("db.restore", "--file=foreign.sql", "--yes")
+    untouched = shop.dump_text()
+    named = project.inv("db.restore", "--file=foreign.sql", "--yes", f"--confirm={shop.name}")
+    after, made = shop.dump_text(), saved(project)
+    undone = project.inv("db.undo", "--yes", f"--confirm={shop.name}")
+
+    assert (refused.returncode, untouched) == (7, before), refused.stderr
+    assert re.search(f"Will be changed: {shown}", refused.stderr), refused.stderr
+    assert "does not count as local" in refused.stderr
+    assert named.returncode == 0, named.stderr
+    assert after != before
+    assert len(made) == 1, named.stderr
+    assert undone.returncode == 0, undone.stderr
+    assert without_restrict(shop.dump_text()) == without_restrict(before)
+
+
+@pytest.mark.majors(15, 18)
+def test_upsert_changes_rows_of_a_table_that_exists(shop: Database, project: Project) -> None:
+    """So it needs the name far away, and is shown."""
+    text = "INSERT INTO app.users VALUES (1, 'z') ON CONFLICT (id) DO UPDATE SET email = EXCLUDED.email;"
+    project.write("dumps/foreign.sql", FRESH + text + END)
+    far(project)
+    before = shop.dump_text()
+
+    refused = project.inv("db.restore", "--file=foreign.sql", "--yes")
+
+    assert (refused.returncode, shop.dump_text()) == (7, before), refused.stderr
+    assert re.search(f"Will be changed: {USERS}: INSERT … ON CONFLICT DO UPDATE on line 3", refused.stderr)
+
+
+@pytest.mark.majors(15, 18)
+def test_adding_rows_destroys_nothing(shop: Database, project: Project) -> None:
+    """Neither does what a dump creates: no question, no waiting, no safety dump, even far away."""
+    project.write("dumps/foreign.sql", FRESH + "COPY app.users (id) FROM stdin;\n7\n\\.\n" + END)
+    far(project)
+
+    result = project.inv("db.restore", "--file=foreign.sql")
+
+    assert result.returncode == 0, result.stderr
+    assert "Will be" not in result.stderr
+    assert saved(project) == []
+    assert shop.scalar("SELECT count(*) FROM app.users") == 4
+
+
+@pytest.mark.parametrize("clean", [False, True], ids=["plain", "clean"])
+@pytest.mark.parametrize("local", [False, True], ids=["far", "local"])
+@pytest.mark.parametrize("name", ["truncate", "delete", "update", "do"])
+@pytest.mark.majors(15, 18)
+def test_dump_that_changes_existing_rows(
+    name: str, local: bool, clean: bool, new_database: Databases, project: Project
+) -> None:
+    """Case by case: the question, the preview, the safety dump and the way back."""
+    shop = new_database(owner=OWNER)
+    shop.execute((FOLDER / "before.sql").read_text(encoding="utf-8"), role=OWNER)
+    project.use(shop, OWNER).env.pop("INVOKE_DB_TRUST")
+    project.write("dumps/foreign.sql", (FOLDER / f"{name}.sql").read_text(encoding="utf-8"))
+    if not local:
+        far(project)
+    before = shop.dump_text()
+    flags = ["--file=foreign.sql", "--yes", *(["--clean"] if clean else [])]
+
+    first = project.inv("db.restore", *flags)
+    after_first = shop.dump_text()
+    second = first if local else project.inv("db.restore", *flags, f"--confirm={shop.name}")
+
+    if clean and name != "do":
+        # Rows alone: nothing would be left to put them in.
+        assert (second.returncode, shop.dump_text()) == (2, before)
+        return
+    assert second.returncode == 0, second.stderr
+    assert (first.returncode, after_first == before) == ((0, False) if local else (7, True))
+    assert re.search(r'Will be changed: (public\."?(Order|User)"?|anything)', second.stderr), second.stderr
+    assert len(saved(project)) == 1
+    undone = project.inv("db.undo", "--yes", f"--confirm={shop.name}")
+    assert undone.returncode == 0, undone.stderr
+    assert without_restrict(shop.dump_text()) == without_restrict(before)
+
+
+def test_plain_restore_over_tables_shows_and_waits(shop: Database, project: Project) -> None:
+    """As with --clean: what it replaces, and three seconds to stop it."""
+    project.write("dumps/foreign.sql", "DROP TABLE app.users CASCADE;\nCREATE TABLE app.users (id int);\n" + END)
+
+    began = time.monotonic()
+    result = project.inv("db.restore", "--file=foreign.sql")
+
+    assert result.returncode == 0, result.stderr
+    assert "Will be replaced: what the dump drops or creates in app (1 table, about 3 rows" in result.stderr
+    assert "Beginning in 3 seconds" in result.stderr
+    assert time.monotonic() - began > 3
+    assert len(saved(project)) == 1
+    assert shop.scalar("SELECT count(*) FROM app.users") == 0
+
+
+def test_plain_restore_into_an_empty_database_does_not_wait(
+    shop: Database, new_database: Databases, project: Project
+) -> None:
+    """Of what is not here nothing is lost, whatever the dump may do."""
+    project.write("dumps/foreign.sql", FRESH + "DO '';\nDROP TABLE IF EXISTS app.users;\nTRUNCATE fresh.t;\n" + END)
+    far(project)
+    project.use(new_database(owner=OWNER), OWNER)
+
+    result = project.inv("db.restore", "--file=foreign.sql")
+
+    assert result.returncode == 0, result.stderr
+    assert "Will be" not in result.stderr
+    assert shop.scalar("SELECT count(*) FROM app.users") == 3
+
+
+def test_manifest_that_hides_a_touch_is_found_out(shop: Database, project: Project) -> None:
+    """What the text does is compared inside the transaction with what the manifest says of it."""
+    assert project.inv("db.dump", "--file=ours.sql").returncode == 0
+    path, manifest = project.dumps / "ours.sql", project.dumps / "ours.manifest.json"
+    end = b"--\n-- PostgreSQL database dump complete"
+    text = path.read_bytes().replace(end, b"\nDO '';\n" + end)
+    path.write_bytes(text)
+    document = json.loads(manifest.read_bytes())
+    for key in ("file", "content"):
+        document[key].update({"bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()})
+    manifest.write_text(json.dumps(document), encoding="ascii")
+    before = shop.dump_text()
+
+    result = project.inv("db.restore", "--clean", "--yes", "--file=ours.sql")
+
+    assert result.returncode == 5, result.stderr
+    assert "other objects than the outline" in result.stderr
+    assert shop.dump_text() == before

@@ -1,0 +1,246 @@
+"""What a dump touches and did not create is found in its text, and pg_dump's own dumps touch nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tasks.archive import touches
+from tasks.archive.lexer import lex
+from tasks.archive.manifest import TouchKind
+from tasks.archive.survey import Survey
+from tests.test_restore import pg_dump
+
+if TYPE_CHECKING:
+    from tests.support import Database
+
+ADDS, ROWS, DEFINITION, ANYTHING = TouchKind.ADDS, TouchKind.ROWS, TouchKind.DEFINITION, TouchKind.ANYTHING
+Found = tuple[tuple[str, str, TouchKind], ...]
+OWN = "CREATE SCHEMA x;\nCREATE TABLE x.t (a int, b text);\n"
+USERS: Found = (("app", "users", ROWS),)
+ALTERED: Found = (("app", "users", DEFINITION),)
+UNKNOWN: Found = (("", "", ANYTHING),)
+
+TOUCHING: dict[str, tuple[str, Found]] = {
+    "truncate": ("TRUNCATE app.users;", USERS),
+    "truncate of several": ("TRUNCATE TABLE ONLY x.t, app.users * RESTART IDENTITY CASCADE;", USERS),
+    "truncate in quotes": ('truncate "app" . "users";', USERS),
+    "truncate between comments": ("TRUNCATE/* */app.--\nusers;", USERS),
+    "truncate with the database's name": ("TRUNCATE shop.app.users;", UNKNOWN),
+    "truncate in Unicode": (r'TRUNCATE U&"\0061pp".users;', UNKNOWN),
+    "truncate without a schema": ("TRUNCATE users;", (("", "users", ROWS),)),
+    "delete": ("DELETE FROM app.users;", USERS),
+    "delete of some": ("DELETE FROM ONLY app.users WHERE id IN (1, 2) AND (name = 'f(x)');", USERS),
+    "delete by a function": ("DELETE FROM x.t WHERE x.f(a);", UNKNOWN),
+    "delete by a query": ("DELETE FROM x.t WHERE a IN (SELECT a FROM app.view);", UNKNOWN),
+    "delete returning": ("DELETE FROM x.t RETURNING x.f(a);", UNKNOWN),
+    "update": ("UPDATE app.users SET email = NULL;", USERS),
+    "update by a function": ("UPDATE x.t SET a = x.numeric(1);", UNKNOWN),
+    "merge": (
+        "MERGE INTO app.users u USING (VALUES (1)) AS s(id) ON u.id = s.id WHEN MATCHED THEN DELETE;",
+        USERS,
+    ),
+    "upsert": (
+        "INSERT INTO app.users (id, name) VALUES (1, 'a') ON CONFLICT (id) DO UPDATE SET name = EXCLUDED.name;",
+        (*USERS, ("app", "users", ADDS)),
+    ),
+    "insert": ("INSERT INTO app.users VALUES (1);", (("app", "users", ADDS),)),
+    "insert of a function": ("INSERT INTO x.t VALUES (x.f());", UNKNOWN),
+    "insert of a query": ("INSERT INTO x.t SELECT 1;", UNKNOWN),
+    "insert behind an escaped string": (
+        "INSERT INTO x.t VALUES (1, E''\n'\\'' || x.f() --'\n);",
+        UNKNOWN,
+    ),
+    "insert behind a comment": ("INSERT INTO x.t VALUES (1 --'\n + x.f() --'\n);", UNKNOWN),
+    "insert that returns": ("INSERT INTO x.t VALUES (1) RETURNING x.f();", UNKNOWN),
+    "copy": ("COPY app.users (id) FROM stdin;\n1\n\\.", (("app", "users", ADDS),)),
+    "copy of a program": ("COPY x.t FROM PROGRAM 'id';", UNKNOWN),
+    "drop": ("DROP TABLE IF EXISTS app.users CASCADE;", ALTERED),
+    "drop of several": ("DROP TABLE x.t, app.users;", ALTERED),
+    "drop of its own with what depends on it": ("DROP TABLE x.u CASCADE;", (("x", "u", DEFINITION),)),
+    "drop of a function": ("DROP FUNCTION app.f(a int, b text), x.f();", (("app", "f", DEFINITION),)),
+    "drop of a collation": ("DROP COLLATION app.c;", (("app", "", DEFINITION),)),
+    "drop of a trigger": ("DROP TRIGGER a ON app.users;", ALTERED),
+    "drop of a publication": ("DROP PUBLICATION p;", UNKNOWN),
+    "drop of what somebody owns": ("DROP OWNED BY app;", UNKNOWN),
+    "drop without a schema, made again": (
+        "DROP TABLE users; CREATE TABLE users (); DROP TABLE users;",
+        (("", "users", DEFINITION),),
+    ),
+    "alter": ("ALTER TABLE app.users DROP COLUMN email;", ALTERED),
+    "alter of an owner": ("ALTER TABLE app.users OWNER TO evil;", ALTERED),
+    "attach": ("ALTER TABLE x.t ATTACH PARTITION app.users DEFAULT;", ALTERED),
+    "triggers and more": ("ALTER TABLE app.users DISABLE TRIGGER ALL, DROP COLUMN a;", ALTERED),
+    "schema renamed": ("ALTER SCHEMA app RENAME TO y;", UNKNOWN),
+    "system": ("ALTER SYSTEM RESET ALL;", UNKNOWN),
+    "replaced view": ("CREATE OR REPLACE VIEW app.v AS SELECT 1;", (("app", "v", DEFINITION),)),
+    "replaced function": (
+        "CREATE OR REPLACE FUNCTION app.f() RETURNS int LANGUAGE sql AS 'SELECT 1';",
+        (("app", "f", DEFINITION),),
+    ),
+    "rule": ("CREATE RULE r AS ON INSERT TO app.users DO INSTEAD NOTHING;", ALTERED),
+    "trigger": ("CREATE TRIGGER r BEFORE INSERT ON app.users EXECUTE FUNCTION x.f();", ALTERED),
+    "rows behind a rule": (
+        "CREATE RULE r AS ON INSERT TO x.t DO ALSO DELETE FROM app.users; INSERT INTO x.t VALUES (1);",
+        UNKNOWN,
+    ),
+    "rows behind a trigger": (
+        "CREATE TRIGGER r BEFORE INSERT ON x.t EXECUTE FUNCTION x.f();\nCOPY x.t (a) FROM stdin;\n1\n\\.",
+        UNKNOWN,
+    ),
+    "rows of a view": ("CREATE VIEW x.v AS SELECT 1; DELETE FROM x.v;", (("x", "v", ROWS),)),
+    "rows of a renamed view": (
+        "CREATE TABLE x.w (); ALTER TABLE x.w RENAME TO o; CREATE VIEW x.v;ALTER VIEW x.v RENAME TO w;TRUNCATE x.w;",
+        (("x", "w", ROWS),),
+    ),
+    "rows under another search path": (
+        "SET search_path = x; CREATE TABLE users (); SET search_path = app; TRUNCATE users;",
+        (("", "users", ROWS),),
+    ),
+    "grant": ("GRANT ALL ON TABLE x.t, app.users TO evil;", ALTERED),
+    "grant on all": ("GRANT ALL ON ALL TABLES IN SCHEMA app TO evil;", (("app", "", DEFINITION),)),
+    "grant on a schema": ("GRANT USAGE ON SCHEMA app TO evil;", (("app", "", DEFINITION),)),
+    "membership": ("GRANT admin TO evil;", UNKNOWN),
+    "sequence": ("SELECT pg_catalog.setval('app.users_id_seq', 1, true);", (("app", "users_id_seq", DEFINITION),)),
+    "refresh": ("REFRESH MATERIALIZED VIEW app.m;", (("app", "m", DEFINITION),)),
+    "large object": ("SELECT pg_catalog.lo_unlink('7');", UNKNOWN),
+    "block": ("DO $$ BEGIN END $$;", UNKNOWN),
+    "call": ("CALL x.f();", UNKNOWN),
+    "function": ("SELECT x.f();", UNKNOWN),
+    "function behind a setting": ("SELECT pg_catalog.set_config('a', x.f(), false);", UNKNOWN),
+    "function beside a setting": ("SELECT pg_catalog.set_config('a', 'b', false), x.f();", UNKNOWN),
+    "query with": ("WITH a AS (DELETE FROM app.users RETURNING 1) SELECT * FROM a;", UNKNOWN),
+    "query in parentheses": ("(SELECT x.f());", UNKNOWN),
+    "table of a query": ("CREATE TABLE x.u AS SELECT x.f();", UNKNOWN),
+    "temporary table": ("CREATE TEMP TABLE users ();", UNKNOWN),
+    "schema with more in it": ("CREATE SCHEMA y GRANT SELECT ON app.users TO evil;", UNKNOWN),
+    "role": ("CREATE ROLE evil;", UNKNOWN),
+    "unknown": ("VACUUM;", UNKNOWN),
+    "name in another encoding": ("SET client_encoding = 'LATIN1';\nTRUNCATE app.\xe9;", UNKNOWN),
+}
+OWN_ONLY = [
+    "TRUNCATE x.t;",
+    "DELETE FROM x.t WHERE a = 1;",
+    "UPDATE x.t SET b = 'f(x)';",
+    "INSERT INTO x.t (a, \"b(\") VALUES (1, 'f(x)'), (-2.5e10, E'\\'(') ON CONFLICT DO NOTHING;",
+    "INSERT INTO x.t VALUES (1, '2'::varchar(10)) ON CONFLICT (a) DO UPDATE SET b = EXCLUDED.b;",
+    "INSERT INTO x.t DEFAULT VALUES;",
+    "INSERT INTO x.t VALUES (NULL, B'01');",
+    "DROP TABLE IF EXISTS x.t;",
+    "ALTER TABLE ONLY x.t ALTER COLUMN a DROP DEFAULT;",
+    "CREATE TABLE IF NOT EXISTS app.users ();",
+    "CREATE UNIQUE INDEX i ON ONLY x.t USING btree (a);",
+    "CREATE POLICY p ON x.t TO app USING (true);",
+    "GRANT SELECT(a,b) ON TABLE x.t TO app;",
+    "GRANT USAGE ON SCHEMA public TO app;",
+    "COMMENT ON TABLE app.users IS 'TRUNCATE';",
+    "SET search_path = y; CREATE TABLE u (); ALTER TABLE ONLY u ADD PRIMARY KEY (a); TRUNCATE u;",
+    "DROP PUBLICATION IF EXISTS p; CREATE PUBLICATION p FOR ALL TABLES;",
+    "DROP SCHEMA IF EXISTS app; DROP EXTENSION hstore;",
+    "SET ROLE app; RESET ALL;",
+]
+
+
+def found(text: str) -> Found:
+    """Read a dump, and return what it touches beyond its own."""
+    survey = Survey()
+    for _ in survey.watch(lex([(OWN + text + "\n").encode("latin-1")])):
+        pass
+    return tuple((each.schema, each.name, each.kind) for each in survey.outline().touches or ())
+
+
+@pytest.mark.parametrize("kind", TOUCHING)
+def test_what_a_dump_touches_is_found(kind: str) -> None:
+    """By name where the text tells, else as anything in the database."""
+    text, expected = TOUCHING[kind]
+
+    assert found(text) == expected
+
+
+@pytest.mark.parametrize("text", OWN_ONLY)
+def test_what_a_dump_made_itself_is_its_own(text: str) -> None:
+    """Whatever it does to it."""
+    assert found(text) == ()
+
+
+def test_a_touch_is_found_at_its_line() -> None:
+    """Counted over rows, comments and statements of several lines; the first one of each kind."""
+    survey = Survey()
+    text = (
+        f"{OWN}-- a\n\nCOPY x.t (a) FROM stdin;\n1\n2\n\\.\n\n/* b\n*/ SELECT\n1;\nDO '';TRUNCATE app.users;\nDO '';\n"
+    )
+
+    for _ in survey.watch(lex([text[at : at + 7].encode() for at in range(0, len(text), 7)])):
+        pass
+
+    assert [(each.how, each.line) for each in survey.outline().touches or ()] == [
+        ("SELECT", 11),
+        ("DO", 13),
+        ("TRUNCATE", 13),
+    ]
+
+
+def test_many_touches_are_anything() -> None:
+    """What is noted of a dump has an end."""
+    many = found("".join(f"TRUNCATE app.t{number};\n" for number in range(5000)))
+
+    assert many[-1] == ("", "", ANYTHING)
+    assert len(many) == 1001
+
+
+PLAIN: tuple[list[str], ...] = (
+    [],
+    ["--clean"],
+    ["--clean", "--if-exists"],
+    ["--inserts"],
+    ["--column-inserts", "--rows-per-insert=7", "--on-conflict-do-nothing"],
+    ["--quote-all-identifiers", "--clean"],
+    ["--use-set-session-authorization"],
+    ["--no-owner", "--no-acl", "--schema-only"],
+)
+
+
+@pytest.mark.parametrize("options", PLAIN, ids=" ".join)
+@pytest.mark.majors(14, 15, 17, 18)
+def test_dump_of_pg_dump_touches_nothing(options: list[str], everything: Database) -> None:
+    """All that it writes is its own, whatever its options."""
+    survey = Survey()
+    for _ in survey.watch(lex([pg_dump(everything, *options)])):
+        pass
+
+    assert [each for each in survey.outline().touches or () if each.kind is not ADDS] == []
+    assert survey.outline().touches is not None
+
+
+@pytest.mark.parametrize(
+    "options", [["--data-only"], ["--data-only", "--disable-triggers"], ["--data-only", "--inserts"]]
+)
+@pytest.mark.majors(14, 15, 17, 18)
+def test_rows_of_pg_dump_are_added(options: list[str], everything: Database) -> None:
+    """A dump of rows alone adds them, and does nothing else to the tables."""
+    survey = Survey()
+    for _ in survey.watch(lex([pg_dump(everything, *options)])):
+        pass
+
+    added = survey.outline().touches
+    assert added
+    assert {each.kind for each in added} == {ADDS}
+
+
+PIECES = [*" \n(),.-'\"a1e\\", "E'a' ", "''", "NULL ", "1 ", "('')", '""', "a,"]
+BEGINNINGS = ["INSERT INTO t (", "INSERT INTO t VALUES (", "SELECT pg_catalog.lowrite(", "SELECT * FROM "]
+
+
+@pytest.mark.parametrize("before", BEGINNINGS)
+def test_time_is_linear(before: str) -> None:
+    """However often a piece is repeated that an expression loops on."""
+    for piece in PIECES:
+        text = (before + piece * 100_000 + " x").encode()
+        began = time.process_time()
+
+        matched = [each.match(text) for each in (touches._ROWS, touches._QUERY, touches._LARGE_OBJECT)]
+
+        assert matched == [None, None, None]
+        assert time.process_time() - began < 2
