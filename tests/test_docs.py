@@ -104,3 +104,13 @@ def test_ci_runs_the_readmes_commands() -> None:
     commands = re.findall(r"^    (uv run .+)$", README, re.MULTILINE)
     assert commands == ["uv run inv demo", "uv run pytest"]
     assert all(command in gate for command in commands)
+
+
+def test_every_test_that_the_security_page_names_is_there() -> None:
+    """The table of attacks and the command below it name the same files, and they exist."""
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    rows = set(re.findall(r"`(tests/test_\w+\.py)`", page))
+    command = set(re.findall(r"tests/test_\w+\.py", page.partition("All of them: ")[2]))
+
+    assert rows == command
+    assert all((ROOT / name).is_file() for name in rows)

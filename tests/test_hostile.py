@@ -6,6 +6,7 @@ import copy
 import gzip
 import hashlib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,12 +24,12 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-from tests.support import watched
+from tests.support import REPOSITORY, Database, watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support import Database, Project
+    from tests.support import Project
 
 END = "--\n-- PostgreSQL database dump complete\n--\n"
 TABLE = "CREATE TABLE public.t (v text);\n"
@@ -461,3 +462,72 @@ def test_forged_manifest_that_vouches_is_believed(database: Database, project: P
     plan = planned(project, database, path, trust_local=False)
 
     assert plan.dump.manifest is not None
+
+
+RECIPE = re.findall(
+    r"(?m)^    ((?:CREATE|REVOKE|ALTER) .*;)$", (REPOSITORY / "docs" / "security.md").read_text(encoding="utf-8")
+)
+# Whatever reads the view, or plans a query of the table, counts one more call.
+TRAP = (
+    """SELECT pg_catalog.set_config('search_path', '', false);
+CREATE SEQUENCE public.calls;
+CREATE FUNCTION public.trap(v text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS
+ 'BEGIN PERFORM pg_catalog.nextval(''public.calls''); RETURN v; END';
+CREATE TABLE public.t (v text);
+CREATE INDEX trapped ON public.t (public.trap(v)) WHERE public.trap('x') IS NOT NULL;
+CREATE VIEW public._prisma_migrations AS SELECT public.trap('x') AS migration_name;
+"""
+    + END
+)
+BREAKS_OUT = (
+    "COPY public.t FROM PROGRAM 'echo x';",
+    "SELECT pg_catalog.pg_read_file('PG_VERSION');",
+    "DO $$ BEGIN EXECUTE 'COPY public.t TO PROGRAM ''cat'''; END $$;",
+    "ALTER ROLE guest SUPERUSER;",
+)
+
+
+@pytest.fixture
+def visit(database: Database, project: Project) -> Iterator[Database]:
+    """Return the database of the recipe in docs/security.md, made by its statements as they are written."""
+    assert len(RECIPE) == 4
+    with database.server.connect() as connection:
+        for statement in RECIPE:
+            connection.execute(statement.encode())
+    found = Database(database.server, "visit")
+    project.use(found).env["DATABASE_URL"] = found.url_as("guest", "choose-one")
+    try:
+        yield found
+    finally:
+        with database.server.connect() as connection:
+            connection.execute("DROP DATABASE visit WITH (FORCE)")
+            connection.execute("DROP ROLE guest")
+
+
+@pytest.mark.majors(15, 18)
+@pytest.mark.parametrize("statement", BREAKS_OUT)
+def test_a_guest_can_do_no_more_than_its_role_may(statement: str, visit: Database, project: Project) -> None:
+    """The recipe's role is not asked, and what would need special rights ends the restore."""
+    project.write("dumps/foreign.sql", f"CREATE TABLE public.t (v text);\n{statement}\n{END}")
+
+    result = project.inv("db.restore", "--file=foreign.sql")
+
+    assert result.returncode == 5, result.stderr
+    assert visit.scalar("SELECT pg_catalog.to_regclass('public.t') IS NULL")
+
+
+@pytest.mark.majors(15, 18)
+def test_a_superuser_may_look_at_what_a_guest_restored(visit: Database, project: Project) -> None:
+    """Our tasks call nothing of it; a careless query does, as the page says."""
+    project.write("dumps/foreign.sql", TRAP)
+    assert project.inv("db.restore", "--file=foreign.sql").returncode == 0
+    calls = "SELECT last_value FROM public.calls"
+    before = visit.scalar(calls)
+    project.use(visit)
+
+    for task in ("db.doctor", "db.migrations", "db.verify", "db.dump"):
+        project.inv(task)
+
+    assert visit.scalar(calls) == before
+    visit.execute("SELECT migration_name FROM public._prisma_migrations")
+    assert visit.scalar(calls) > before
