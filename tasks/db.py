@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from .archive.codec import Compression
     from .flows.restoring import Plan as RestorePlan
+    from .flows.restoring import Restored
     from .settings import Settings
 
     Decorator = Callable[[Callable[..., None]], Task[Any]]
@@ -277,6 +278,7 @@ def rehearse(ctx: Context, file: str | None = None, trust: bool = False, url_env
         rehearsed = rehearsing.rehearse(loaded, _given("--file", file), report, trust=trust)
     if rehearsed is not None:
         showing.show_rehearsed(rehearsed)
+        _raise_differences(rehearsed.restored, f"{rehearsed.path.name} restores")
 
 
 @task(help={"json": _JSON, "url_env": _URL_ENV})
@@ -344,6 +346,15 @@ def _carry_out(plan: RestorePlan, *, yes: bool, name: str) -> None:
         with console.reporting(plan.settings) as report:
             restored = act(plan, report)
         showing.show_restored(restored)
+        _raise_differences(restored, f"The restore into {plan.target.label} is committed")
+
+
+def _raise_differences(restored: Restored, done: str) -> None:
+    """Raise an error where expressions differ from the dump; each was named in a warning."""
+    if restored.differences:
+        first, *others = restored.differences
+        more = f" and {len(others):,} more" if others else ""
+        raise DifferenceError(f"{done}, but definitions differ from the dump: {first.kind} {first.name}{more}.")
 
 
 def _load(ctx: Context, url_env: str | None = None) -> Settings:

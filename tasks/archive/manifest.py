@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT = 1
-# Far beyond any real one (some hundred bytes an object); what is larger is something else, and would fill the memory.
-SIZE_LIMIT = 1 << 26
+# Far beyond any real one (some hundred bytes an object, and the texts of views); what is larger is something else, and
+# would fill the memory.
+SIZE_LIMIT = 1 << 27
 _SUMS = {"bytes": int, "sha256": str}
 _NAMES = [Name]
 # As in docs/manifest.schema.json, as far as the code relies on it. Keys with `?` came later.
@@ -54,7 +55,11 @@ _SHAPE = {
     },
     "facts?": {
         "major?": int,
+        # Until 0.1 digests alone.
         "objects?": {Name: {Name: (str, [str, str])}},
+        "definitions?": {
+            Name: {Name: (str, {"facts": str, "local?": str, "texts?": [str], "bodies?": [str]})},
+        },
         "extensions?": {Name: str},
         "told?": {Name: {Name: str}},
         "checksums?": [[Name, Name, str]],

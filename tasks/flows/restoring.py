@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..postgres.state import State
     from ..postgres.target import Target
     from ..settings import Settings
+    from .comparing import Line
     from .dumpfile import DumpFile
     from .dumping import Dumped
     from .report import Report
@@ -106,6 +107,8 @@ class Restored:
 
     :ivar left_out: What was left out, counted by reason.
     :ivar saved: The safety dump of what was there before.
+    :ivar differences: Expressions that the server now writes in another way than at the dump. They are committed, since
+        the dump's own statements made them.
     """
 
     plan: Plan
@@ -114,6 +117,7 @@ class Restored:
     seconds: float
     left_out: Counter[str] = field(default_factory=Counter)
     saved: Dumped | None = None
+    differences: tuple[Line, ...] = ()
 
     @property
     def lacks(self) -> list[tuple[str, int]]:
@@ -207,7 +211,7 @@ def restore(plan: Plan, report: Report, *, remember: bool = True, safety: Safety
         safety.discard_after(interruption.state, work.sentences)
         raise
     rows, seconds = sum(each.rows for each in tables), time.monotonic() - began
-    return Restored(plan, len(tables), rows, seconds, loader.left_out, safety.dumped)
+    return Restored(plan, len(tables), rows, seconds, loader.left_out, safety.dumped, work.differences)
 
 
 @dataclass
@@ -220,6 +224,7 @@ class _Work:
     doing: str = "beginning"
     committed_as: str = ""
     proven: State | None = None
+    differences: tuple[Line, ...] = ()
 
     @property
     def sentences(self) -> committing.Sentences:
@@ -366,7 +371,7 @@ class _Work:
         manifest, request = self.plan.dump.manifest, self.plan.request
         # Names in the dump's own encoding until here; psycopg decodes by the session's.
         connection.execute("SET client_encoding = 'UTF8'")
-        if manifest is None or "objects" not in manifest.facts:
+        if manifest is None or not ({"objects", "definitions"} & manifest.facts.keys()):
             return
         expected = comparing.of_manifest(manifest)
         self.doing = "comparing"
@@ -375,8 +380,12 @@ class _Work:
         schemas_filled = (*self.plan.fills, *([""] if request.whole else [])) if request.clean else ()
         lines = comparing.objects_and_content(expected, self.proven, schemas_filled)
         for line in lines:
-            if line.fatal and line.kind not in loader.spared:
-                more = sum(each.fatal for each in lines) - 1
+            # Of the dump's own statements, which are proven: the server wrote what it read in another way.
+            if line.text:
+                self.differences += (line,)
+                self.report.warn(str(line))
+            elif line.fatal and line.kind not in loader.spared:
+                more = sum(each.fatal and not each.text for each in lines) - 1
                 raise WorkError(f"{line}" + (f", and {more} more" if more else ""))
             # Whose roles are missing here is told at the end, by role.
             if not (line.kind in told.ROLES and any(reason.startswith(told.ROLES) for reason in loader.left_out)):
