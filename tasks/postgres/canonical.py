@@ -8,6 +8,7 @@ server and no rights. It knows these rewritings and no others, so that two diffe
   `ARRAY[('a'::character varying)::text]`.
 * AND within AND, and OR within OR, are flattened: `((a AND b) AND c)` becomes `(a AND b AND c)`.
 * A minus sign becomes part of its number: `(- 1)` becomes `'-1'::integer`.
+* `NO INDENT` in XMLSERIALIZE is left out, as 14 and 15 do.
 * A column of a subquery gets the name of its cast: `NULL::integer` becomes `NULL::integer AS int4`.
 """
 
@@ -125,7 +126,14 @@ def _glued(before: str, after: str) -> bool:
 
 
 def _rewritten(level: list[Node]) -> list[Node]:
-    return _without_alias(_flattened(_pushed(_negated(level))))
+    return _without_alias(_flattened(_pushed(_negated(_without_default(level)))))
+
+
+def _without_default(level: list[Node]) -> list[Node]:
+    """Take away NO INDENT in XMLSERIALIZE, which is its default, and which servers before 16 do not write."""
+    if "INDENT" not in level[-1:] or level[-2:-1] != ["NO"]:
+        return level
+    return level[:-2]
 
 
 def _negated(level: list[Node]) -> list[Node]:

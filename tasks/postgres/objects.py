@@ -146,6 +146,13 @@ _POPULATED = """c.relispopulated AND (c.relkind = 'v' OR NOT EXISTS (
          WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
            AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass)
     SELECT FROM needed n JOIN pg_catalog.pg_class m ON m.oid = n.oid WHERE m.relkind = 'm' AND NOT m.relispopulated))"""
+_OWNED_BY = """(SELECT pg_catalog.concat_ws(' ', o.deptype, o.refobjid::pg_catalog.regclass,
+               pg_catalog.quote_ident(a.attname))
+          FROM pg_catalog.pg_depend o
+          JOIN pg_catalog.pg_attribute a ON a.attrelid = o.refobjid AND a.attnum = o.refobjsubid
+         WHERE o.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND o.objid = c.oid AND o.deptype IN ('a', 'i')
+           AND o.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"""
+_OF_DUMPED = _NOT_OF_EXTENSION.format(catalogue="pg_catalog.pg_class", oid="o.refobjid")
 _STATISTICS_FACTS = """pg_catalog.concat_ws(' ', s.stxrelid::pg_catalog.regclass, s.stxkind,
     (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ',' ORDER BY a.attname COLLATE "C")
        FROM pg_catalog.pg_attribute a
@@ -222,12 +229,8 @@ _QUERIES: dict[str, str] = {
     "sequence": f"""
         SELECT c.oid::regclass::text,
                concat_ws('|', format_type(s.seqtypid, NULL), s.seqstart, s.seqincrement, s.seqmax, s.seqmin, s.seqcache,
-                   s.seqcycle,
-                   (SELECT concat_ws(' ', d.deptype, d.refobjid::regclass, quote_ident(a.attname))
-                      FROM pg_catalog.pg_depend d
-                      JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
-                     WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype IN ('a', 'i')
-                       AND d.refclassid = 'pg_catalog.pg_class'::regclass)),
+                   s.seqcycle)
+               || coalesce({_older(f"'|' || {_OWNED_BY})")}, '') || {_newer_fact(f"{_OWNED_BY} AND {_OF_DUMPED})")},
                NULL
           FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
           JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid
@@ -312,7 +315,9 @@ _QUERIES: dict[str, str] = {
         SELECT format('%I.%I', n.nspname, s.stxname), {_newer_fact(_STATISTICS_FACTS)},
                {_older("pg_get_statisticsobjdef(s.oid)")} || coalesce({_newer_text(_STATISTICS_TEXT)}, '')
           FROM pg_catalog.pg_statistic_ext s JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace
-         WHERE {own("pg_statistic_ext", "s.oid")}""",
+         WHERE {own("pg_statistic_ext", "s.oid")}
+           AND EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                        WHERE c.oid = s.stxrelid AND {_RELATION})""",
     "collation": f"""
         SELECT format('%I.%I', n.nspname, l.collname), concat_ws('|', l.collprovider, l.collisdeterministic),
                to_jsonb(l) - ARRAY['oid', 'collname', 'collnamespace', 'collowner', 'collversion']

@@ -348,12 +348,16 @@ SUBQUERIES: Final[tuple[str, ...]] = (
 )
 
 
-def drawn(rng: random.Random, count: int) -> list[str]:
-    """Return that many different expressions, those that were written by hand among them."""
-    found = dict.fromkeys(WRITTEN)
-    while len(found) < count:
-        found[_compound(rng)] = None
-    return list(found)[:count] if count < len(WRITTEN) else list(found)
+def drawn(rng: random.Random, *, subqueries: bool = False) -> Iterator[str]:
+    """Yield different expressions without end: those that were written by hand in any order, then random ones."""
+    written = [*WRITTEN, *(SUBQUERIES if subqueries else ())]
+    rng.shuffle(written)
+    yield from written
+    seen = set(written)
+    while True:
+        if (found := _compound(rng)) not in seen:
+            seen.add(found)
+            yield found
 
 
 def _compound(rng: random.Random) -> str:
