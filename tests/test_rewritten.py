@@ -233,7 +233,8 @@ SELECTED = {
     "an index of a partition that is invalid": "CREATE TABLE p (id int) PARTITION BY RANGE (id);"
     "CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10); CREATE INDEX pi ON p (id);"
     "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'p1_id_idx'::regclass",
-    "an index beside a foreign partition": "CREATE EXTENSION file_fdw SCHEMA public; CREATE SERVER s FOREIGN DATA WRAPPER file_fdw;"
+    "an index beside a foreign partition": "CREATE EXTENSION file_fdw SCHEMA public;"
+    "CREATE SERVER s FOREIGN DATA WRAPPER file_fdw;"
     "CREATE TABLE p (id int) PARTITION BY RANGE (id); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10);"
     "CREATE FOREIGN TABLE p2 PARTITION OF p FOR VALUES FROM (10) TO (20) SERVER s OPTIONS (filename '/nowhere');"
     "CREATE INDEX pi ON p (id)",

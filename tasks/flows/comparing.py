@@ -25,6 +25,7 @@ _SHOWN = 3
 _EXCERPT = 160
 _BEFORE = 40
 MISSING = "missing"
+ANOTHER = "another definition"
 _LOGGED = " (a standby's run ahead, as the log does)"
 _FIRST_NAME = re.compile(r'("(?:[^"]|"")+"|[^".(]+)\.')
 
@@ -148,7 +149,7 @@ def _objects(expected: State, differing: list[Difference], schemas: Collection[s
         elif each.what is What.TEXT:
             yield Line(each.kind, each.name, *_excerpts(each.expected, each.found), True, text=True)
         else:
-            what = MISSING if each.what is What.MISSING else "another definition"
+            what = MISSING if each.what is What.MISSING else ANOTHER
             yield Line(each.kind, each.name, f"as in {source}", what, True)
     for kind, names in extra.items():
         yield _line_of(kind, names, "nothing", f"what is not in {source}")
