@@ -55,7 +55,7 @@ _SHAPE = {
     },
     "facts?": {
         "major?": int,
-        # Until 0.1 digests alone.
+        # Manifests of earlier versions hold digests alone.
         "objects?": {Name: {Name: (str, [str, str])}},
         "definitions?": {
             Name: {Name: (str, {"facts": str, "local?": str, "texts?": [str], "bodies?": [str]})},
