@@ -279,7 +279,7 @@ def rehearse(ctx: Context, file: str | None = None, trust: bool = False, url_env
         rehearsed = rehearsing.rehearse(loaded, _given("--file", file), report, trust=trust)
     if rehearsed is not None:
         showing.show_rehearsed(rehearsed)
-        rehearsed.restored.refuse_changed()
+        rehearsed.restored.refuse_differences(f"{rehearsed.path.name} restores")
 
 
 @task(help={"json": _JSON, "url_env": _URL_ENV})
@@ -347,7 +347,7 @@ def _carry_out(plan: RestorePlan, *, yes: bool, name: str) -> None:
         with console.reporting(plan.settings) as report:
             restored = act(plan, report)
         showing.show_restored(restored)
-        restored.refuse_changed()
+        restored.refuse_differences(f"The restore into {plan.target.label} is committed")
 
 
 def _load(ctx: Context, url_env: str | None = None) -> Settings:

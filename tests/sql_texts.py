@@ -22,7 +22,7 @@ _GRAMMAR = frozenset(
 )
 _SQL = re.compile(
     r"\b(SELECT|CREATE (?:DATABASE|SCHEMA|TABLE)|INSERT INTO|UPDATE|DELETE FROM|LOCK TABLE|COPY)\b"
-    r"|\b(FROM|JOIN) pg_|\bpg_catalog\.|::[a-z]|^\s*WITH\s"
+    r"|\b(FROM|JOIN) pg_|\bpg_catalog\.|::[a-z]|\bpg_get_\w+\(|^\s*WITH\s"
 )
 # A text for people begins with words.
 _PROSE = re.compile(r"^[A-Z][a-z]+ |^[a-z]+ [a-z]+ ")
@@ -54,7 +54,8 @@ def texts() -> list[Text]:
     paths = [path for path in sorted(TASKS.rglob("*.py")) if path.parent.name != "archive" and path.stem != "demo"]
     for path in paths:
         tree = ast.parse(path.read_text())
-        inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)}
+        # The parts of an f-string belong to it; what calls inside it are given are texts of their own.
+        inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
         docs = {
             id(node.body[0].value)
             for node in ast.walk(tree)

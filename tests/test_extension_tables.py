@@ -167,8 +167,8 @@ def test_manifest_counts_the_rows_of_people_when_a_table_is_the_extensions(pair:
     assert counted == {("conf", "conf"): 2, ("conf", "all_theirs"): 3, ("public", "uses"): 2}
     assert {(schema, name) for schema, name, _ in manifest.facts["checksums"]} == counted.keys()
     assert {(each.schema, each.name) for each in manifest.sequences} == {("conf", "counter"), ("public", "uses_id_seq")}
-    assert list(manifest.facts["objects"]["table"]) == ["public.uses"]
-    assert manifest.facts["objects"]["function"] == {}
+    assert list(manifest.facts["definitions"]["table"]) == ["public.uses"]
+    assert manifest.facts["definitions"]["function"] == {}
     assert manifest.facts["extensions"]["conf_tables"] == "1.0"
 
 

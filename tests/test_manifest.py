@@ -135,6 +135,7 @@ REFUSED: dict[str, tuple[bytes, str | None]] = {
     "zero in a name": (changed(outline={"extensions": ["a\0b"]}), "outline.extensions"),
     "left out of another kind": (changed(excluded_data=[{}]), "excluded_data"),
     "objects of another kind": (changed(facts={"objects": {"table": ["a"]}}), "facts.objects"),
+    "definition of another kind": (changed(facts={"definitions": {"table": {"a": {"facts": 1}}}}), "facts.definitions"),
     "digest of another kind": (changed(facts={"objects": {"table": {"a": ["x"]}}}), "facts.objects"),
     "checksum of another kind": (changed(facts={"checksums": [["a", "b"]]}), "facts.checksums"),
     "owners of another kind": (changed(facts={"told": {"owner": [1]}}), "facts.told"),

@@ -71,7 +71,7 @@ def test_a_database_with_everything_in_it_fits(everything: Database, project: Pr
     document = dumped(project, everything, dumping.Request(checksums=True))
 
     assert complaints(document) == []
-    kinds = {kind for kind, found in document["facts"]["objects"].items() if found}
+    kinds = {kind for kind, found in document["facts"]["definitions"].items() if found}
     assert {"table", "view", "index", "constraint", "sequence", "trigger", "policy", "function", "type"} <= kinds
 
 
@@ -121,7 +121,11 @@ def document() -> dict[str, Any]:
     digest = "0123456789abcdef01234567"
     found["facts"] = {
         "major": 17,
-        "objects": {"table": {"public.a": digest}, "event trigger": {}, "view": {'"a b".c': [digest, digest]}},
+        "definitions": {
+            "table": {"public.a": digest},
+            "event trigger": {},
+            "view": {'"a b".c': {"facts": digest, "local": digest, "texts": ["a DEFAULT 1"], "bodies": ["SELECT 1;"]}},
+        },
         "extensions": {"citext": "1.6"},
         "told": {"owner": {"public.a": digest}, "grants": {}, "settings": {"the database": digest}},
         "checksums": [["public", "a", "-12345678901234567890123"]],
@@ -132,6 +136,15 @@ def document() -> dict[str, Any]:
     found["rehearsed"] = "2025-12-21T10:30:45+00:00"
     assert complaints(found) == []
     return found
+
+
+def test_digests_alone_fit(document: dict[str, Any]) -> None:
+    """As manifests of earlier versions hold them."""
+    digest = "0123456789abcdef01234567"
+    del document["facts"]["definitions"]
+    document["facts"]["objects"] = {"table": {"public.a": digest}, "view": {'"a b".c': [digest, digest]}}
+
+    assert complaints(document) == []
 
 
 def put(*path: str | int, value: Any) -> Callable[[dict[str, Any]], None]:
@@ -175,9 +188,11 @@ BROKEN = {
     "an outline with less": put("outline", "globals", value=...),
     "no facts": put("facts", value=...),
     "no major": put("facts", "major", value=...),
-    "a digest that is none": put("facts", "objects", "table", "public.a", value="abc"),
-    "one digest of two": put("facts", "objects", "view", '"a b".c', value=["0123456789abcdef01234567"]),
-    "objects as a list": put("facts", "objects", "table", value=["public.a"]),
+    "no definitions": put("facts", "definitions", value=...),
+    "a digest that is none": put("facts", "definitions", "table", "public.a", value="abc"),
+    "a definition without facts": put("facts", "definitions", "view", '"a b".c', "facts", value=...),
+    "a text that is none": put("facts", "definitions", "view", '"a b".c', "texts", value=[1]),
+    "definitions as a list": put("facts", "definitions", "table", value=["public.a"]),
     "a checksum as number": put("facts", "checksums", 0, 2, value=12),
     "a checksum of nothing": put("facts", "checksums", 0, value=["public", "a"]),
     "a migration without name": put("facts", "history", 0, "name", value=...),

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tasks.postgres import objects, state
-from tasks.postgres.objects import Difference, Objects
+from tasks.postgres.objects import Difference, Objects, What
 from tests import everything as everything_sql
 from tests.servers import MAJORS, OWNER, SUPERUSER, Server
 from tests.support import Connection, Database, Databases
@@ -159,7 +159,7 @@ def test_facts_are_read_when_bodies_are_in_no_encoding(new_database: Databases) 
 
     assert found[0] == found[1]
     assert [(each.kind, each.what) for each in objects.compare(found[0], found[2], same_major=True)] == [
-        *(("table", "different"), ("function", "different"), ("type", "different"))
+        *(("table", "text"), ("function", "different"), ("type", "different"))
     ]
 
 
@@ -179,7 +179,7 @@ def test_nothing_of_an_extension_is_selected(database: Database) -> None:
     after = facts_of(database)
 
     assert [str(each) for each in objects.compare(before, after, same_major=True)] == [
-        str(Difference("schema", "ext", "extra"))
+        str(Difference("schema", "ext", What.EXTRA))
     ]
     with database.connect() as connection:
         assert {"citext", "hstore", "pg_trgm", "plpgsql"} <= objects.extensions(connection).keys()
@@ -306,7 +306,7 @@ def test_kinds_are_not_compared_when_one_side_does_not_know_them(database: Datab
     """A manifest of another version of ours may lack a kind, or have more."""
     found = facts_of(database)
     older = {kind: each for kind, each in found.items() if kind != "schema"}
-    newer = {**found, "comet": {"halley": objects.Digest("x")}}
+    newer = {**found, "comet": {"halley": objects.Definition("x")}}
 
     assert objects.compare(older, found, same_major=True) == []
     assert objects.compare(newer, found, same_major=True) == []

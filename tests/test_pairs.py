@@ -97,8 +97,8 @@ def test_manifests_are_equal_when_only_the_majors_differ(dump_of: Callable[[int]
     for major in MAJORS:
         manifest = dump_of(major).manifest
         stable = {
-            kind: {name: each if isinstance(each, str) else each[0] for name, each in objects.items()}
-            for kind, objects in manifest.facts["objects"].items()
+            kind: {name: each if isinstance(each, str) else each["facts"] for name, each in objects.items()}
+            for kind, objects in manifest.facts["definitions"].items()
         }
         found[major] = (manifest.tables, manifest.sequences, manifest.facts["checksums"], stable)
 

@@ -10,7 +10,7 @@ import pytest
 
 from tasks.flows import comparing, dumping, restoring
 from tasks.flows.report import Silence
-from tasks.postgres.objects import Digest
+from tasks.postgres.objects import Definition
 from tasks.postgres.state import State
 from tests.servers import OWNER
 from tests.support import Database, Databases, Project, blocking
@@ -334,9 +334,9 @@ def state_of(*lost: tuple[str, str], sequence: bool = False) -> State:
     """A state of tables, some of them partitioned, as which `"a.b".c` is not counted."""
     tables = {("a.b", "c"): '"a.b".c', ("a", "b.c"): 'a."b.c"', ("a", "d"): "a.d"}
     there = {key: name for key, name in tables.items() if key not in lost}
-    objects = {"table": {name: Digest("x") for name in there.values()}}
+    objects = {"table": {name: Definition("x") for name in there.values()}}
     if sequence:
-        objects["sequence"] = {} if ("a", "b.c") in lost else {'a."b.c"': Digest("x")}
+        objects["sequence"] = {} if ("a", "b.c") in lost else {'a."b.c"': Definition("x")}
     counted = {key: 1 for key in there if key != ("a.b", "c")}
     return State(17, counted, {("a", "b.c"): (1, True)} if sequence and ("a", "b.c") not in lost else {}, objects, {})
 

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT = 1
-# Far beyond any real one (some hundred bytes an object); what is larger is something else, and would fill the memory.
-SIZE_LIMIT = 1 << 26
+# Far beyond any real one (some hundred bytes an object, and the texts of views); what is larger is something else, and
+# would fill the memory.
+SIZE_LIMIT = 1 << 27
 _SUMS = {"bytes": int, "sha256": str}
 _NAMES = [Name]
 # As in docs/manifest.schema.json, as far as the code relies on it. Keys with `?` came later.
@@ -61,7 +62,11 @@ _SHAPE = {
     },
     "facts?": {
         "major?": int,
+        # Manifests of earlier versions hold digests alone.
         "objects?": {Name: {Name: (str, [str, str])}},
+        "definitions?": {
+            Name: {Name: (str, {"facts": str, "local?": str, "texts?": [str], "bodies?": [str]})},
+        },
         "extensions?": {Name: str},
         "told?": {Name: {Name: str}},
         "checksums?": [[Name, Name, str]],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -9,17 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 from ..archive.words import qualified, shown
 from ..postgres import objects, told
+from ..postgres.objects import What
 from ..postgres.state import State
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from ..archive.manifest import Manifest, SequenceValue, TableRows
-    from ..postgres.objects import Difference
+    from ..postgres.objects import Difference, Objects
     from ..postgres.state import Key
 
 _SHOWN = 3
+# Characters of a text that differs, and of those before the first one that does.
+_EXCERPT = 160
+_BEFORE = 40
 MISSING = "missing"
+ANOTHER = "another definition"
 _LOGGED = " (a standby's run ahead, as the log does)"
 _FIRST_NAME = re.compile(r'("(?:[^"]|"")+"|[^".(]+)\.')
 
@@ -32,6 +38,7 @@ class Line:
         `settings`, or the kind of an object.
     :ivar expected: As people read it, and so `found`; `missing` where there is none.
     :ivar fatal: Whether it is a difference; else it is only told.
+    :ivar text: Whether it is one of expressions alone, as the server writes them.
     :ivar names: Every name, where one line tells of several.
     """
 
@@ -41,6 +48,7 @@ class Line:
     found: str
     fatal: bool
     names: tuple[str, ...] = ()
+    text: bool = False
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}: expected {self.expected}, found {self.found}"
@@ -129,29 +137,47 @@ def _checksums(expected: State, found: State, source: str) -> Iterator[Line]:
 
 
 def _objects(expected: State, differing: list[Difference], schemas: Collection[str], source: str) -> Iterator[Line]:
-    filled, extra = schemas_of(expected), dict[str, list[str]]()
+    filled, extra, unknown = schemas_of(expected), dict[str, list[str]](), dict[str, list[str]]()
     for each in differing:
-        if each.what == "extra" and schema_of(each.name) in schemas:
+        if each.what is What.EXTRA and schema_of(each.name) in schemas:
             yield Line(each.kind, each.name, "nothing", "one that should not be there", True)
-        elif each.what == "extra":
+        elif each.what is What.EXTRA:
             if (schema := schema_of(each.name)) and schema in filled:
                 extra.setdefault(each.kind, []).append(each.name)
+        elif each.what is What.UNKNOWN:
+            unknown.setdefault(each.kind, []).append(each.name)
+        elif each.what is What.TEXT:
+            yield Line(each.kind, each.name, *_excerpts(each.expected, each.found), True, text=True)
         else:
-            what = MISSING if each.what == "missing" else "another definition"
+            what = MISSING if each.what is What.MISSING else ANOTHER
             yield Line(each.kind, each.name, f"as in {source}", what, True)
     for kind, names in extra.items():
         yield _line_of(kind, names, "nothing", f"what is not in {source}")
+    for kind, names in unknown.items():
+        yield _line_of(kind, names, f"as in {source}", "text that PostgreSQL may have written in another way")
+
+
+def _excerpts(expected: str, found: str) -> tuple[str, str]:
+    """Cut two texts down to where they differ, on one line each."""
+    same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(expected, found, strict=False)))
+    begin = max(same - _BEFORE, 0) if max(len(expected), len(found)) > _EXCERPT else 0
+    return _excerpt(expected, begin), _excerpt(found, begin)
+
+
+def _excerpt(text: str, begin: int) -> str:
+    end = begin + _EXCERPT
+    return ("… " * (begin > 0) + text[begin:end] + " …" * (len(text) > end)) or MISSING
 
 
 def _told(expected: State, found: State, differing: list[Difference], source: str) -> Iterator[Line]:
     same_major = expected.major == found.major
     if expected.major and not same_major:
-        bodies = any(each.text is not None for kind in expected.objects.values() for each in kind.values())
+        bodies = any(each.bodies for kind in expected.objects.values() for each in kind.values())
         unseen = " (bodies of views, rules and SQL functions are compared within one major only)" * bodies
         have = f"PostgreSQL {found.major}{unseen}"
         yield Line("server", "version", f"PostgreSQL {expected.major}", have, False)
     # What is missing, or one too many, is named for itself.
-    apart = {told.name_of(each.kind, each.name) for each in differing if each.what != "different"}
+    apart = {told.name_of(each.kind, each.name) for each in differing if each.what in (What.MISSING, What.EXTRA)}
     for kind, names in told.compare(expected.told, found.told, same_major=same_major).items():
         if there := [name for name in names if name not in apart and told.table_of(name) not in apart]:
             yield _line_of(kind, there, f"as in {source}", "another one" if kind == "owner" else "other ones")
@@ -202,18 +228,25 @@ def from_parts(tables: Iterable[TableRows], sequences: Iterable[SequenceValue], 
         major=int(facts.get("major", 0)),
         rows={(each.schema, each.name): each.rows for each in tables},
         sequences={(each.schema, each.name): (each.value, each.is_called) for each in sequences},
-        objects=objects.from_document(facts.get("objects", {})),
+        objects=_objects_of(facts),
         extensions=dict(facts.get("extensions", {})),
         told={kind: dict(found) for kind, found in facts.get("told", {}).items()},
         checksums={(schema, name): total for schema, name, total in facts.get("checksums", [])},
     )
 
 
+def _objects_of(facts: Mapping[str, Any]) -> Objects:
+    if "definitions" in facts:
+        return objects.from_document(facts["definitions"])
+    # Manifests and records of earlier versions hold digests alone.
+    return objects.from_digests(facts.get("objects", {}))
+
+
 def to_facts(state: State) -> Mapping[str, Any]:
     """Write what a manifest holds of a state beside tables and sequences."""
     return {
         "major": state.major,
-        "objects": objects.to_document(state.objects),
+        "definitions": objects.to_document(state.objects),
         "extensions": dict(state.extensions),
         "told": state.told,
         "checksums": [[*key, total] for key, total in sorted(state.checksums.items())],

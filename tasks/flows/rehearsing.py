@@ -76,7 +76,8 @@ def rehearse(settings: Settings, file: str, report: Report, *, trust: bool = Fal
     except process.Interruption as interruption:
         interruption.state = f"The scratch database is removed; {target.label} was not touched."
         raise
-    _mark(path, report)
+    if not restored.differences:
+        _mark(path, report)
     return Rehearsed(path, restored, time.monotonic() - began, migrated, swept)
 
 

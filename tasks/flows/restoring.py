@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ..postgres.state import State
     from ..postgres.target import Target
     from ..settings import Settings
+    from .comparing import Line
     from .dumpfile import DumpFile
     from .dumping import Dumped
     from .report import Report
@@ -122,6 +123,8 @@ class Restored:
     :ivar changed: What does not hold what the dump loaded into it.
     :ivar proven: Whether every table was counted and holds what was loaded.
     :ivar saved: The safety dump of what was there before.
+    :ivar differences: Expressions that the server now writes in another way than at the dump. They are committed, since
+        the dump's own statements made them.
     """
 
     plan: Plan
@@ -132,17 +135,24 @@ class Restored:
     saved: Dumped | None = None
     changed: tuple[loading.Changed, ...] = ()
     proven: bool = True
+    differences: tuple[Line, ...] = ()
 
-    def refuse_changed(self) -> None:
-        """Raise where not all holds what was loaded; it is committed.
+    def refuse_differences(self, done: str) -> None:
+        """Raise where the database does not hold what the dump says; it is committed.
 
-        :raises DifferenceError: Statements or triggers changed it after it was loaded.
+        :param done: The beginning of the sentence, such as "The restore is committed".
+        :raises DifferenceError: Statements or triggers of the dump changed rows after they were loaded, or the server
+            writes an expression in another way.
         """
         if self.changed:
             raise DifferenceError(
-                f"The restore is committed, but {_some(self.changed)}: statements of the dump, or triggers, changed "
-                f"what was loaded. psql would leave the same."
+                f"{done}, but {_some(self.changed)}: statements of the dump, or triggers, changed what was loaded. "
+                f"psql would leave the same."
             )
+        if self.differences:
+            first, *others = self.differences
+            more = f" and {len(others):,} more" if others else ""
+            raise DifferenceError(f"{done}, but definitions differ from the dump: {first.kind} {first.name}{more}.")
 
     @property
     def lacks(self) -> list[tuple[str, int]]:
@@ -252,6 +262,7 @@ def restore(plan: Plan, report: Report, *, remember: bool = True, safety: Safety
         safety.dumped,
         loader.changed,
         proven=not loader.changed and None not in loader.found.values(),
+        differences=work.differences,
     )
 
 
@@ -265,6 +276,7 @@ class _Work:
     doing: str = "beginning"
     committed_as: str = ""
     proven: State | None = None
+    differences: tuple[Line, ...] = ()
 
     @property
     def sentences(self) -> committing.Sentences:
@@ -410,7 +422,7 @@ class _Work:
         manifest, request = self.plan.dump.manifest, self.plan.request
         # Names in the dump's own encoding until here; psycopg decodes by the session's.
         connection.execute("SET client_encoding = 'UTF8'")
-        if manifest is None or "objects" not in manifest.facts:
+        if manifest is None or not ({"objects", "definitions"} & manifest.facts.keys()):
             return
         expected = comparing.of_manifest(manifest)
         self.doing = "comparing"
@@ -422,8 +434,12 @@ class _Work:
         schemas_filled = (*self.plan.fills, *([""] if request.whole else [])) if request.clean else ()
         lines = comparing.objects_and_content(expected, self.proven, schemas_filled)
         for line in lines:
-            if line.fatal and line.kind not in loader.spared:
-                more = sum(each.fatal for each in lines) - 1
+            # Of the dump's own statements, which are proven: the server wrote what it read in another way.
+            if line.text:
+                self.differences += (line,)
+                self.report.warn(str(line))
+            elif line.fatal and line.kind not in loader.spared:
+                more = sum(each.fatal and not each.text for each in lines) - 1
                 raise WorkError(f"{line}" + (f", and {more} more" if more else ""))
             # Whose roles are missing here is told at the end, by role.
             if not (line.kind in told.ROLES and any(reason.startswith(told.ROLES) for reason in loader.left_out)):

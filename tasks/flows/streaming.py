@@ -14,7 +14,7 @@ from ..archive.lexer import lex
 from ..archive.strange import LexError
 from ..archive.survey import Survey
 from ..errors import BadInputError, TaskError, WorkError
-from ..postgres import facts, locks, schemas, state
+from ..postgres import facts, locks, objects, schemas, state
 from . import comparing
 from .counting import Counting
 from .pgdump import AloneError, last_error, timed_out
@@ -102,6 +102,7 @@ class Streaming:
             excluded = self._compare(survey, found.rows)
             self._warn_of_keys(survey)
             self._warn_of_locks(survey.outline())
+            self._warn_of_indexes()
         kept = {key: total for key, total in found.checksums.items() if key in survey.rows}
         document = {**comparing.to_facts(replace(found, checksums=kept)), "history": history, "owners": owners}
         return survey, sink.sums, out.content, excluded, document
@@ -180,6 +181,15 @@ class Streaming:
             self.pg_dump.report.warn(
                 f"This server could not restore the dump over what it holds now: that takes about {found.needed:,} "
                 f"locks in one transaction, and there is room for {found.room:,}. {found.remedy}, before you need it."
+            )
+
+    def _warn_of_indexes(self) -> None:
+        """Name what pg_dump leaves out without a word: indexes that are not valid, and the keys that need them."""
+        for index, key in objects.invalid_indexes(self.pg_dump.connection):
+            lost = f", nor {key}, which needs it" if key else ""
+            self.pg_dump.report.warn(
+                f"Index {index} is invalid: the dump does not contain it{lost}. Repair it with REINDEX INDEX {index}, "
+                f"or drop it."
             )
 
     def _failure(self, counting: Counting, otherwise: str) -> TaskError:

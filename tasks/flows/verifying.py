@@ -107,7 +107,7 @@ class Verified:
         wanted, found = self.expected.state.rows if self.expected else {}, self.found.rows
         # What is no matter of rows: another definition, or a table that should not be there.
         others = {
-            comparing.key_of(line.name): line.found
+            comparing.key_of(line.name): comparing.ANOTHER if line.text else line.found
             for line in self.differences
             if line.kind == "table" and line.found != comparing.MISSING
         }

@@ -19,19 +19,21 @@ if TYPE_CHECKING:
 # Objects of extensions are left aside where a dump may only grant on them or set their sequences.
 _FOUND = """
 SELECT t.at, n.nspname, CASE WHEN c.relkind = 'r' THEN greatest(c.reltuples, pg_catalog.pg_stat_get_live_tuples(c.oid))
-                             END::int8
-  FROM unnest(%(schemas)s::text[], %(names)s::text[]) WITH ORDINALITY AS t(schema, name, at)
+                             END::pg_catalog.int8
+  FROM ROWS FROM (pg_catalog.unnest(%(schemas)s::pg_catalog.text[]),
+                  pg_catalog.unnest(%(names)s::pg_catalog.text[])) WITH ORDINALITY AS t(schema, name, at)
   JOIN pg_catalog.pg_class c ON c.relname = t.name
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND (t.schema = '' OR n.nspname = t.schema)
  WHERE c.relkind <> 't' AND n.nspname !~ '^pg_(toast|temp)'
    AND (t.at = ANY(%(rows)s) OR NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-         WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'))
+         WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'))
 UNION ALL
 SELECT t.at, n.nspname, NULL
-  FROM unnest(%(schemas)s::text[], %(names)s::text[]) WITH ORDINALITY AS t(schema, name, at)
-  JOIN (SELECT proname AS name, pronamespace AS namespace, 'pg_catalog.pg_proc'::regclass AS class, oid
+  FROM ROWS FROM (pg_catalog.unnest(%(schemas)s::pg_catalog.text[]),
+                  pg_catalog.unnest(%(names)s::pg_catalog.text[])) WITH ORDINALITY AS t(schema, name, at)
+  JOIN (SELECT proname AS name, pronamespace AS namespace, 'pg_catalog.pg_proc'::pg_catalog.regclass AS class, oid
           FROM pg_catalog.pg_proc
-         UNION ALL SELECT typname, typnamespace, 'pg_catalog.pg_type'::regclass, oid
+         UNION ALL SELECT typname, typnamespace, 'pg_catalog.pg_type'::pg_catalog.regclass, oid
           FROM pg_catalog.pg_type WHERE typrelid = 0 AND typelem = 0) o ON o.name = t.name
   JOIN pg_catalog.pg_namespace n ON n.oid = o.namespace AND (t.schema = '' OR n.nspname = t.schema)
  WHERE NOT t.at = ANY(%(rows)s) AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
@@ -41,14 +43,16 @@ _FILLED = """
 SELECT n.nspname
   FROM pg_catalog.pg_namespace n
  WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND EXISTS (
-       SELECT FROM (SELECT relnamespace AS namespace, 'pg_catalog.pg_class'::regclass AS class, oid
+       SELECT FROM (SELECT relnamespace AS namespace, 'pg_catalog.pg_class'::pg_catalog.regclass AS class, oid
                       FROM pg_catalog.pg_class
-                     UNION ALL SELECT pronamespace, 'pg_catalog.pg_proc'::regclass, oid FROM pg_catalog.pg_proc
-                     UNION ALL SELECT typnamespace, 'pg_catalog.pg_type'::regclass, oid FROM pg_catalog.pg_type
+                     UNION ALL SELECT pronamespace, 'pg_catalog.pg_proc'::pg_catalog.regclass, oid
+                                 FROM pg_catalog.pg_proc
+                     UNION ALL SELECT typnamespace, 'pg_catalog.pg_type'::pg_catalog.regclass, oid
+                                 FROM pg_catalog.pg_type
                                 WHERE typtype <> 'c' AND typelem = 0
-                     UNION ALL SELECT collnamespace, 'pg_catalog.pg_collation'::regclass, oid
+                     UNION ALL SELECT collnamespace, 'pg_catalog.pg_collation'::pg_catalog.regclass, oid
                                  FROM pg_catalog.pg_collation
-                     UNION ALL SELECT oprnamespace, 'pg_catalog.pg_operator'::regclass, oid
+                     UNION ALL SELECT oprnamespace, 'pg_catalog.pg_operator'::pg_catalog.regclass, oid
                                  FROM pg_catalog.pg_operator) o
         WHERE o.namespace = n.oid AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
               WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e'))

@@ -1,21 +1,29 @@
 """Every object of a database, in pg_dump's own selection, as something that two databases can be compared by.
 
-Each object has two digests. `stable` is made of what the catalogue holds and is the same on PostgreSQL 14 to 18
-for the same object. `text` adds what the server writes itself (bodies of views, rules and SQL-standard
-functions); it changes from major to major, so it is compared only between servers of one major.
+Of each object there are structural facts, as a digest, and texts: expressions and queries as the server writes
+them, in their canonical form (:mod:`.canonical`), since PostgreSQL itself rewrites them on reload. The facts and
+most texts are the same on PostgreSQL 14 to 18 for the same object. Some texts (`bodies`: of views, rules and
+SQL-standard functions) change from major to major, so they are compared only between servers of one major.
 
 Not selected, as in a dump: what belongs to an extension, constraints and triggers that come from a parent or
-are internal, and NOT NULL, which 18 lists among the constraints and which the columns' digest holds.
+are internal, invalid indexes and the keys that need them, operators without a function, and NOT NULL, which 18
+lists among the constraints and which the columns' digest holds.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import itertools
+import re
+import secrets
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from .canonical import canonical, may_be_rewritten
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from .session import Connection
 
@@ -34,6 +42,39 @@ PINNED = {
 }
 _DIGEST_BYTES = 12
 
+# Marks in what a query gives, which no text of users can hold: how each part counts, and where it ends.
+_NONCE = secrets.token_hex(8)
+_PART = re.compile(rf"<{_NONCE}(?P<kind>[a-z])(?P<label>.*?)<{_NONCE}:(?P<content>.*?)<{_NONCE}>".encode(), re.DOTALL)
+
+
+def _marked(kind: str, expression: str, label: str = "''") -> str:
+    begin = f"pg_catalog.concat('<{_NONCE}{kind}', {label}, '<{_NONCE}:')"
+    return f"({begin} || ({expression})::pg_catalog.text || '<{_NONCE}>')"
+
+
+def _text(expression: str, label: str = "''") -> str:
+    """Mark what is a text, where it is not NULL.
+
+    :param label: What stands before it, as SQL that gives tokens.
+    """
+    return _marked("t", expression, label)
+
+
+def _newer_text(expression: str, label: str = "''") -> str:
+    """Mark a text that the digests of format 1 do not hold."""
+    return _marked("n", expression, label)
+
+
+def _newer_fact(expression: str) -> str:
+    """Mark structural facts that the digests of format 1 do not hold; NULL counts as none."""
+    return _marked("f", f"pg_catalog.concat({expression})")
+
+
+def _older(expression: str) -> str:
+    """Mark what only the digests of format 1 hold."""
+    return _marked("o", expression)
+
+
 _PEOPLES = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
 _NOT_OF_EXTENSION = """NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
     WHERE d.classid = '{catalogue}'::pg_catalog.regclass AND d.objid = {oid} AND d.deptype = 'e')"""
@@ -45,8 +86,86 @@ def own(catalogue: str, oid: str) -> str:
 
 
 _RELATION = own("pg_class", "c.oid")
+# As pg_dump: an index that is not valid is left out, but for those of partitioned tables.
+_DUMPED_INDEX = "i.indisready AND (i.indisvalid OR c.relkind = 'p')"
+# A key loses the index that it needs where that is left out.
+_DUMPED_KEY = f"""(k.contype NOT IN ('p', 'u', 'x') OR EXISTS (SELECT FROM pg_catalog.pg_index i
+    WHERE i.indexrelid = k.conindid AND {_DUMPED_INDEX}))"""
+# REPLICA IDENTITY is written with its index, and not at all where that is gone.
+_REPLICA_IDENTITY = f"""CASE WHEN c.relreplident <> 'i' OR EXISTS (SELECT FROM pg_catalog.pg_index i
+    WHERE i.indrelid = c.oid AND i.indisreplident AND {_DUMPED_INDEX}) THEN c.relreplident ELSE 'd' END"""
+# An index of a partitioned table becomes valid as the indexes of all its partitions are attached.
+_COMPLETE = """c.relkind <> 'p'
+    OR (SELECT pg_catalog.count(*) FROM pg_catalog.pg_partition_tree(i.indrelid))
+     = (SELECT pg_catalog.count(*) FROM pg_catalog.pg_partition_tree(i.indexrelid) y
+          JOIN pg_catalog.pg_index x ON x.indexrelid = y.relid WHERE NOT y.isleaf OR x.indisvalid AND x.indisready)"""
+_OPERATOR_CLASS = "pg_catalog.concat_ws('.', pg_catalog.quote_ident(s.nspname), pg_catalog.quote_ident(o.opcname))"
+_INDEX_FACTS = f"""pg_catalog.concat_ws(' ', i.indisunique, i.indisprimary, i.indisexclusion, i.indimmediate,
+    i.indnkeyatts, nullif(pg_catalog.to_jsonb(i) ->> 'indnullsnotdistinct', 'false'),
+    (SELECT pg_catalog.concat_ws(' ', m.amname, r.reloptions) FROM pg_catalog.pg_class r
+       JOIN pg_catalog.pg_am m ON m.oid = r.relam WHERE r.oid = i.indexrelid),
+    (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', coalesce(pg_catalog.quote_ident(a.attname), '()'),
+                {_OPERATOR_CLASS}, nullif(i.indcollation[at], 0)::pg_catalog.regcollation,
+                i.indoption[at]), ',' ORDER BY at)
+       FROM pg_catalog.generate_subscripts(i.indkey, 1) AS at
+       LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[at]
+       LEFT JOIN pg_catalog.pg_opclass o ON o.oid = i.indclass[at]
+       LEFT JOIN pg_catalog.pg_namespace s ON s.oid = o.opcnamespace))"""
+# What stands behind the last bracket is no expression: NO INHERIT, NOT VALID, DEFERRABLE …
+_BEHIND_CHECK = "pg_catalog.substring(pg_catalog.pg_get_constraintdef(k.oid), '[^)]*$')"
+_CONSTRAINT_FACTS = f"""pg_catalog.concat_ws(' ', k.contype, {_BEHIND_CHECK},
+    (SELECT pg_catalog.concat_ws(' ', {_INDEX_FACTS}, k.conexclop::pg_catalog.regoperator[])
+       FROM pg_catalog.pg_index i WHERE i.indexrelid = k.conindid))"""
+_TRIGGER_FACTS = """pg_catalog.concat_ws(' ', g.tgtype, g.tgfoid::pg_catalog.regprocedure,
+    pg_catalog.encode(g.tgargs, 'hex'), g.tgdeferrable, g.tginitdeferred,
+    nullif(g.tgconstrrelid, 0)::pg_catalog.regclass, g.tgoldtable, g.tgnewtable,
+    (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ',' ORDER BY a.attname COLLATE "C")
+       FROM pg_catalog.pg_attribute a WHERE a.attrelid = g.tgrelid AND a.attnum = ANY(g.tgattr::pg_catalog.int2[])))"""
+_PARTITION_FACTS = f"""(SELECT pg_catalog.concat_ws(' ', p.partstrat,
+        (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', coalesce(pg_catalog.quote_ident(a.attname), '()'),
+                    {_OPERATOR_CLASS},
+                    nullif(p.partcollation[at], 0)::pg_catalog.regcollation), ',' ORDER BY at)
+           FROM pg_catalog.generate_subscripts(p.partattrs, 1) AS at
+           LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[at]
+           LEFT JOIN pg_catalog.pg_opclass o ON o.oid = p.partclass[at]
+           LEFT JOIN pg_catalog.pg_namespace s ON s.oid = o.opcnamespace))
+      FROM pg_catalog.pg_partitioned_table p WHERE p.partrelid = c.oid)"""
+_PARTITION_KEY = f"""CASE WHEN c.relkind <> 'p' THEN NULL
+    WHEN EXISTS (SELECT FROM pg_catalog.pg_partitioned_table p WHERE p.partrelid = c.oid AND p.partexprs IS NULL)
+    THEN pg_catalog.pg_get_partkeydef(c.oid)
+    ELSE {_text("pg_catalog.pg_get_partkeydef(c.oid)", "'PARTITION BY '")} || {_newer_fact(_PARTITION_FACTS)} END"""
+# As pg_dump: what reads a materialized view without rows is left without rows, too.
+_POPULATED = """c.relispopulated AND (c.relkind = 'v' OR NOT EXISTS (
+    WITH RECURSIVE needed(oid) AS (
+        SELECT d.refobjid FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_depend d ON d.objid = r.oid
+         WHERE r.ev_class = c.oid AND d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+           AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+         UNION
+        SELECT d.refobjid FROM needed n JOIN pg_catalog.pg_rewrite r ON r.ev_class = n.oid
+          JOIN pg_catalog.pg_depend d ON d.objid = r.oid
+         WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+           AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass)
+    SELECT FROM needed n JOIN pg_catalog.pg_class m ON m.oid = n.oid WHERE m.relkind = 'm' AND NOT m.relispopulated))"""
+_OWNED_BY = """(SELECT pg_catalog.concat_ws(' ', o.deptype, o.refobjid::pg_catalog.regclass,
+               pg_catalog.quote_ident(a.attname))
+          FROM pg_catalog.pg_depend o
+          JOIN pg_catalog.pg_attribute a ON a.attrelid = o.refobjid AND a.attnum = o.refobjsubid
+         WHERE o.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND o.objid = c.oid AND o.deptype IN ('a', 'i')
+           AND o.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"""
+_OF_DUMPED = _NOT_OF_EXTENSION.format(catalogue="pg_catalog.pg_class", oid="o.refobjid")
+_STATISTICS_FACTS = """pg_catalog.concat_ws(' ', s.stxrelid::pg_catalog.regclass, s.stxkind,
+    (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ',' ORDER BY a.attname COLLATE "C")
+       FROM pg_catalog.pg_attribute a
+      WHERE a.attrelid = s.stxrelid AND a.attnum = ANY(s.stxkeys::pg_catalog.int2[])))"""
+_STATISTICS_TEXT = "pg_catalog.array_to_string(pg_catalog.pg_get_statisticsobjdef_expressions(s.oid), ', ')"
+_ARGUMENT_FACTS = "pg_catalog.pg_get_function_identity_arguments(p.oid), ' ', p.pronargdefaults"
+# Of a domain; what `typdefault` holds was written under the search_path of who made it.
+_DOMAIN_DEFAULT = "pg_catalog.pg_get_expr(t.typdefaultbin, 0)"
+# The labels of a publication's row filter and of a column's default.
+_ROW_FILTER = "r.prrelid::pg_catalog.regclass || ' WHERE '"
+_DEFAULT = "pg_catalog.quote_ident(a.attname) || ' DEFAULT '"
 
-# Each query gives: name, what is stable, what only one major writes (or NULL).
+# Each query gives: name, what is the same on every major, what only one major writes (or NULL); each with marks.
 _QUERIES: dict[str, str] = {
     "schema": f"""
         SELECT pg_catalog.quote_ident(n.nspname), '', NULL FROM pg_catalog.pg_namespace n
@@ -54,11 +173,11 @@ _QUERIES: dict[str, str] = {
     "table": f"""
         SELECT c.oid::pg_catalog.regclass::pg_catalog.text,
                pg_catalog.concat_ws('|', c.relkind, c.relpersistence, c.relrowsecurity, c.relforcerowsecurity,
-                   c.relreplident,
+                   {_older("c.relreplident")} || {_newer_fact(_REPLICA_IDENTITY)},
                    (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', pg_catalog.quote_ident(a.attname),
                        pg_catalog.format_type(a.atttypid, a.atttypmod),
                                a.attnotnull, a.attidentity, a.attgenerated,
-                               pg_catalog.pg_get_expr(f.adbin, f.adrelid),
+                               {_text("pg_catalog.pg_get_expr(f.adbin, f.adrelid)", _DEFAULT)},
                                CASE WHEN a.attcollation <> t.typcollation
                                    THEN a.attcollation::pg_catalog.regcollation END,
                                a.attfdwoptions),
@@ -71,7 +190,7 @@ _QUERIES: dict[str, str] = {
                        ORDER BY i.inhseqno)
                       FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid),
                    pg_catalog.pg_get_expr(c.relpartbound, c.oid),
-                   CASE WHEN c.relkind = 'p' THEN pg_catalog.pg_get_partkeydef(c.oid) END,
+                   {_PARTITION_KEY},
                    'OF ' || nullif(c.reloftype, 0)::pg_catalog.regtype,
                    (SELECT pg_catalog.concat_ws(' ', 'SERVER', pg_catalog.quote_ident(s.srvname), x.ftoptions)
                       FROM pg_catalog.pg_foreign_table x JOIN pg_catalog.pg_foreign_server s ON s.oid = x.ftserver
@@ -81,44 +200,44 @@ _QUERIES: dict[str, str] = {
          WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't' AND {_RELATION}""",
     "view": f"""
         SELECT c.oid::pg_catalog.regclass::pg_catalog.text,
-               pg_catalog.concat_ws('|', c.relkind, pg_catalog.array_to_string(c.reloptions, ','), c.relispopulated,
+               pg_catalog.concat_ws('|', c.relkind, pg_catalog.array_to_string(c.reloptions, ','),
+                   {_older("concat(c.relispopulated)")} || {_newer_fact(_POPULATED)},
                    (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', pg_catalog.quote_ident(a.attname),
                        pg_catalog.format_type(a.atttypid, a.atttypmod),
-                               pg_catalog.pg_get_expr(f.adbin, f.adrelid)), ', ' ORDER BY a.attnum)
+                               {_text("pg_catalog.pg_get_expr(f.adbin, f.adrelid)", _DEFAULT)}), ', ' ORDER BY a.attnum)
                       FROM pg_catalog.pg_attribute a
                       LEFT JOIN pg_catalog.pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
                      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)),
-               pg_catalog.pg_get_viewdef(c.oid)
+               {_text("pg_catalog.pg_get_viewdef(c.oid)")}
           FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
          WHERE c.relkind IN ('v', 'm') AND c.relpersistence <> 't' AND {_RELATION}""",
     "index": f"""
         SELECT i.indexrelid::pg_catalog.regclass::pg_catalog.text,
-               pg_catalog.concat_ws('|', pg_catalog.pg_get_indexdef(i.indexrelid), i.indisvalid, i.indisclustered,
-                   i.indisreplident), NULL
+               pg_catalog.concat_ws('|', CASE WHEN i.indexprs IS NULL AND i.indpred IS NULL
+                   THEN pg_catalog.pg_get_indexdef(i.indexrelid)
+                       ELSE {_text("pg_catalog.pg_get_indexdef(i.indexrelid)")} || {_newer_fact(_INDEX_FACTS)} END,
+                   {_older("concat(i.indisvalid)")} || {_newer_fact(_COMPLETE)}, i.indisclustered, i.indisreplident),
+               NULL
           FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-         WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' AND {_RELATION}
+         WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' AND {_RELATION} AND {_DUMPED_INDEX}
            AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhrelid = i.indexrelid)""",
     "constraint": f"""
         SELECT pg_catalog.concat_ws('.', k.conrelid::pg_catalog.regclass::pg_catalog.text,
             pg_catalog.quote_ident(k.conname)),
-               pg_catalog.concat_ws('|', pg_catalog.pg_get_constraintdef(k.oid), k.convalidated), NULL
+               pg_catalog.concat_ws('|', CASE WHEN k.contype IN ('c', 'x')
+                       THEN {_text("pg_catalog.pg_get_constraintdef(k.oid)")} || {_newer_fact(_CONSTRAINT_FACTS)}
+                       ELSE pg_catalog.pg_get_constraintdef(k.oid) END, k.convalidated), NULL
           FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
          WHERE k.contype IN ('c', 'f', 'p', 'u', 'x') AND k.conparentid = 0 AND k.conislocal
-           AND c.relpersistence <> 't' AND {_RELATION}""",
+           AND c.relpersistence <> 't' AND {_RELATION} AND {_DUMPED_KEY}""",
     "sequence": f"""
         SELECT c.oid::pg_catalog.regclass::pg_catalog.text,
                pg_catalog.concat_ws('|', pg_catalog.format_type(s.seqtypid, NULL), s.seqstart, s.seqincrement,
                    s.seqmax, s.seqmin, s.seqcache,
-                   s.seqcycle,
-                   (SELECT pg_catalog.concat_ws(' ', d.deptype, d.refobjid::pg_catalog.regclass,
-                       pg_catalog.quote_ident(a.attname))
-                      FROM pg_catalog.pg_depend d
-                      JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
-                     WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype
-                         IN ('a', 'i')
-                       AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass)),
+                   s.seqcycle)
+               || coalesce({_older(f"'|' || {_OWNED_BY})")}, '') || {_newer_fact(f"{_OWNED_BY} AND {_OF_DUMPED})")},
                NULL
           FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
           JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid
@@ -126,7 +245,9 @@ _QUERIES: dict[str, str] = {
     "trigger": f"""
         SELECT pg_catalog.concat_ws('.', g.tgrelid::pg_catalog.regclass::pg_catalog.text,
             pg_catalog.quote_ident(g.tgname)),
-               pg_catalog.concat_ws('|', g.tgenabled, pg_catalog.pg_get_triggerdef(g.oid)), NULL
+               pg_catalog.concat_ws('|', g.tgenabled, CASE WHEN g.tgqual IS NULL
+                   THEN pg_catalog.pg_get_triggerdef(g.oid)
+                       ELSE {_text("pg_catalog.pg_get_triggerdef(g.oid)")} || {_newer_fact(_TRIGGER_FACTS)} END), NULL
           FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid
           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
           LEFT JOIN pg_catalog.pg_trigger u ON u.oid = g.tgparentid
@@ -140,14 +261,16 @@ _QUERIES: dict[str, str] = {
                    (SELECT pg_catalog.string_agg(r.rolname, ',' ORDER BY r.rolname COLLATE "C")
                        FROM pg_catalog.pg_roles r
                      WHERE r.oid = ANY(p.polroles)),
-                   pg_catalog.pg_get_expr(p.polqual, p.polrelid), pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid)),
+                   {_text("pg_catalog.pg_get_expr(p.polqual, p.polrelid)", "'USING '")},
+                   {_text("pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid)", "'WITH CHECK '")}),
                NULL
           FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid
           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {_RELATION}""",
     "rule": f"""
         SELECT pg_catalog.concat_ws('.', w.ev_class::pg_catalog.regclass::pg_catalog.text,
             pg_catalog.quote_ident(w.rulename)),
-               pg_catalog.concat_ws('|', w.ev_type, w.is_instead, w.ev_enabled), pg_catalog.pg_get_ruledef(w.oid)
+               pg_catalog.concat_ws('|', w.ev_type, w.is_instead, w.ev_enabled),
+                   {_text("pg_catalog.pg_get_ruledef(w.oid)")}
           FROM pg_catalog.pg_rewrite w JOIN pg_catalog.pg_class c ON c.oid = w.ev_class
           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
          WHERE w.rulename <> '_RETURN' AND {_RELATION}""",
@@ -155,7 +278,10 @@ _QUERIES: dict[str, str] = {
         SELECT p.oid::pg_catalog.regprocedure::pg_catalog.text,
                pg_catalog.concat_ws('|', p.prokind, l.lanname, p.provolatile, p.proisstrict, p.prosecdef,
                    p.proleakproof,
-                   p.proparallel, pg_catalog.pg_get_function_arguments(p.oid), pg_catalog.pg_get_function_result(p.oid),
+                   p.proparallel, CASE WHEN p.pronargdefaults = 0 THEN pg_catalog.pg_get_function_arguments(p.oid)
+                       ELSE {_text("pg_catalog.pg_get_function_arguments(p.oid)")}
+                           || {_newer_fact(_ARGUMENT_FACTS)} END,
+                   pg_catalog.pg_get_function_result(p.oid),
                    pg_catalog.array_to_string(p.proconfig, ','), CASE WHEN p.prosqlbody IS NULL THEN p.prosrc END,
                        p.probin,
                    (SELECT pg_catalog.concat_ws(' ', g.aggkind, g.aggnumdirectargs, g.aggtransfn, g.aggfinalfn,
@@ -166,7 +292,7 @@ _QUERIES: dict[str, str] = {
                                    'INIT ' || g.agginitval,
                                'MINIT ' || g.aggminitval)
                       FROM pg_catalog.pg_aggregate g WHERE g.aggfnoid = p.oid)),
-               pg_catalog.pg_get_function_sqlbody(p.oid)
+               {_text("pg_catalog.pg_get_function_sqlbody(p.oid)")}
           FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
           JOIN pg_catalog.pg_language l ON l.oid = p.prolang
          WHERE {own("pg_proc", "p.oid")}
@@ -179,10 +305,11 @@ _QUERIES: dict[str, str] = {
                      WHERE e.enumtypid = t.oid),
                    CASE WHEN t.typtype = 'd' THEN pg_catalog.concat_ws(' ', pg_catalog.format_type(t.typbasetype,
                        t.typtypmod), t.typnotnull,
-                       t.typdefault, nullif(t.typcollation, 0)::pg_catalog.regcollation,
+                       {_older("t.typdefault")} || {_newer_text(_DOMAIN_DEFAULT, "'DEFAULT '")},
+                       nullif(t.typcollation, 0)::pg_catalog.regcollation,
                        (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', pg_catalog.quote_ident(k.conname),
-                           pg_catalog.pg_get_constraintdef(k.oid),
-                                   k.convalidated), ',' ORDER BY k.conname COLLATE "C")
+                                   {_text("pg_catalog.pg_get_constraintdef(k.oid)", "quote_ident(k.conname) || ' '")}
+                                   || {_newer_fact(_BEHIND_CHECK)}, k.convalidated), ',' ORDER BY k.conname COLLATE "C")
                           FROM pg_catalog.pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c')) END,
                    (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', pg_catalog.quote_ident(a.attname),
                        pg_catalog.format_type(a.atttypid, a.atttypmod)), ','
@@ -206,11 +333,14 @@ _QUERIES: dict[str, str] = {
             o.oprcom::pg_catalog.regoperator, o.oprnegate::pg_catalog.regoperator,
                    o.oprcanmerge, o.oprcanhash, o.oprrest, o.oprjoin), NULL
           FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
-         WHERE {own("pg_operator", "o.oid")}""",
+         WHERE o.oprcode <> 0 AND {own("pg_operator", "o.oid")}""",
     "statistics": f"""
-        SELECT pg_catalog.format('%I.%I', n.nspname, s.stxname), '', pg_catalog.pg_get_statisticsobjdef(s.oid)
+        SELECT pg_catalog.format('%I.%I', n.nspname, s.stxname), {_newer_fact(_STATISTICS_FACTS)},
+               {_older("pg_catalog.pg_get_statisticsobjdef(s.oid)")} || coalesce({_newer_text(_STATISTICS_TEXT)}, '')
           FROM pg_catalog.pg_statistic_ext s JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace
-         WHERE {own("pg_statistic_ext", "s.oid")}""",
+         WHERE {own("pg_statistic_ext", "s.oid")}
+           AND EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                        WHERE c.oid = s.stxrelid AND {_RELATION})""",
     "collation": f"""
         SELECT pg_catalog.format('%I.%I', n.nspname, l.collname), pg_catalog.concat_ws('|', l.collprovider,
             l.collisdeterministic),
@@ -225,23 +355,26 @@ _QUERIES: dict[str, str] = {
                    pg_catalog.array_to_string(e.evttags, ',')), NULL
           FROM pg_catalog.pg_event_trigger e
          WHERE {_NOT_OF_EXTENSION.format(catalogue="pg_catalog.pg_event_trigger", oid="e.oid")}""",
-    "publication": """
+    "publication": f"""
         SELECT pg_catalog.quote_ident(p.pubname), pg_catalog.concat_ws('|', p.puballtables, p.pubinsert, p.pubupdate,
             p.pubdelete,
-                   p.pubtruncate, p.pubviaroot,
+                   p.pubtruncate, pg_catalog.concat(p.pubviaroot)
+                   || {_newer_fact("nullif(pg_catalog.to_jsonb(p) ->> 'pubgencols', 'n')")},
                    (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', r.prrelid::pg_catalog.regclass,
                                (SELECT pg_catalog.array_agg(a.attname ORDER BY a.attname COLLATE "C")
                                   FROM pg_catalog.pg_attribute a
                                  WHERE a.attrelid = r.prrelid
                                      AND pg_catalog.to_jsonb(r) -> 'prattrs' @> pg_catalog.to_jsonb(a.attnum)),
                                CASE WHEN pg_catalog.to_jsonb(r) ->> 'prqual' IS NOT NULL THEN
-                                   (SELECT pg_catalog.to_jsonb(v) ->> 'rowfilter'
+                                   (SELECT {_text("to_jsonb(v) ->> 'rowfilter'", _ROW_FILTER)}
                                       FROM pg_catalog.pg_publication_tables v
                                       JOIN pg_catalog.pg_namespace n ON n.nspname = v.schemaname
                                       JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = v.tablename
                                      WHERE v.pubname = p.pubname AND c.oid = r.prrelid) END),
                                ',' ORDER BY r.prrelid::pg_catalog.regclass::pg_catalog.text COLLATE "C")
-                      FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = p.oid),
+                      FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = p.oid
+                       AND EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n
+                                       ON n.oid = c.relnamespace WHERE c.oid = r.prrelid AND {_RELATION})),
                    (SELECT pg_catalog.string_agg(s.refobjid::pg_catalog.regnamespace::pg_catalog.text, ','
                                ORDER BY s.refobjid::pg_catalog.regnamespace::pg_catalog.text COLLATE "C")
                       FROM pg_catalog.pg_depend d
@@ -253,19 +386,34 @@ _QUERIES: dict[str, str] = {
           FROM pg_catalog.pg_publication p""",
 }
 
+_LEFT_OUT_INDEXES = f"""
+SELECT i.indexrelid::pg_catalog.regclass::pg_catalog.text,
+       coalesce('constraint ' || pg_catalog.quote_ident(k.conname) || ' of ' || i.indrelid::pg_catalog.regclass, '')
+  FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x')
+ WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' AND {_RELATION} AND NOT ({_DUMPED_INDEX})
+ ORDER BY 1"""
+
 
 @dataclass(frozen=True)
-class Digest:
+class Definition:
     """What an object is, in short.
 
-    :ivar stable: The same on every major; `text` on one major alone, None where nothing is to add.
+    :ivar facts: The digest of its structural facts, which is the same on every major; empty where only `whole` is
+        known. `local` is that of the facts that are the same on one major alone, None where there are none.
+    :ivar texts: Its expressions in canonical form; `bodies` those that each major writes in its own way.
+    :ivar whole: The digests of all of it that manifests of format 1 hold; None where they are not known.
     """
 
-    stable: str
-    text: str | None = None
+    facts: str
+    local: str | None = None
+    texts: tuple[str, ...] = ()
+    bodies: tuple[str, ...] = ()
+    whole: tuple[str, str | None] | None = field(default=None, compare=False)
 
 
-Objects = dict[str, dict[str, Digest]]
+Objects = dict[str, dict[str, Definition]]
 
 
 def pin(connection: Connection) -> None:
@@ -285,14 +433,37 @@ def read(connection: Connection, queries: Mapping[str, str] = _QUERIES) -> Objec
     return {kind: dict(_read(connection, query, encoding)) for kind, query in queries.items()}
 
 
-def _read(connection: Connection, query: str, encoding: str) -> Iterator[tuple[str, Digest]]:
+def _read(connection: Connection, query: str, encoding: str) -> Iterator[tuple[str, Definition]]:
     in_bytes = (
         f"SELECT name, pg_catalog.convert_to(stable::pg_catalog.text, '{encoding}'),"
         f" pg_catalog.convert_to(text::pg_catalog.text, '{encoding}')"
         f" FROM ({query}) AS q(name, stable, text)"
     )
     for name, stable, text in connection.execute(in_bytes.encode()):
-        yield str(name), Digest(_digest(bytes(stable)), None if text is None else _digest(bytes(text)))
+        facts, texts, whole = _parted(bytes(stable))
+        local, bodies, body = (None, (), None) if text is None else _parted(bytes(text))
+        yield str(name), Definition(facts, None if local in _NOTHING else local, texts, bodies, (whole, body))
+
+
+def _parted(marked: bytes) -> tuple[str, tuple[str, ...], str]:
+    """Take what a query gave apart into the digest of its facts, its texts, and the digest of format 1."""
+    if not marked.count(b"<" + _NONCE.encode()):
+        whole = _digest(marked)
+        return whole, (), whole
+    texts = []
+    for part in _PART.finditer(marked):
+        if part["kind"] in b"tn":
+            label, content = (part[each].decode("utf-8", "surrogateescape") for each in ("label", "content"))
+            texts.append(canonical(f"{label}{content}"))
+    facts = _PART.sub(lambda part: {b"f": part["content"], b"o": b""}.get(part["kind"], b"<>"), marked)
+    older = _PART.sub(lambda part: part["content"] if part["kind"] in b"to" else b"", marked)
+    return _digest(facts), tuple(texts), _digest(older)
+
+
+def invalid_indexes(connection: Connection) -> list[tuple[str, str]]:
+    """Return the indexes that a dump leaves out, each with the key that is lost with it, or with an empty text."""
+    rows = connection.execute(_LEFT_OUT_INDEXES.encode())
+    return [(str(index), str(key)) for index, key in rows]
 
 
 def extensions(connection: Connection) -> dict[str, str]:
@@ -305,16 +476,36 @@ def _digest(text: bytes) -> str:
     return hashlib.blake2b(text, digest_size=_DIGEST_BYTES).hexdigest()
 
 
+# The facts of what is one text, or nothing.
+_NOTHING = frozenset({_digest(b""), _digest(b"<>")})
+
+
+class What(StrEnum):
+    """In what an object is not as it should be.
+
+    `TEXT`: the facts agree, an expression does not. `UNKNOWN`: digests of format 1 differ, which may be due to
+    nothing but a text that PostgreSQL wrote in another way.
+    """
+
+    MISSING = "missing"
+    EXTRA = "extra"
+    DIFFERENT = "different"
+    TEXT = "text"
+    UNKNOWN = "unknown"
+
+
 @dataclass(frozen=True)
 class Difference:
     """An object that is not what it should be.
 
-    :ivar what: `missing`, `different` or `extra`.
+    :ivar expected: The first text that differs, where it is known, and so `found`.
     """
 
     kind: str
     name: str
-    what: str
+    what: What
+    expected: str = ""
+    found: str = ""
 
 
 def compare(expected: Objects, found: Objects, *, same_major: bool) -> list[Difference]:
@@ -330,32 +521,79 @@ def compare(expected: Objects, found: Objects, *, same_major: bool) -> list[Diff
         wanted, have = expected[kind], found[kind]
         for name in sorted(wanted.keys() | have.keys()):
             if name not in have:
-                differences.append(Difference(kind, name, "missing"))
+                differences.append(Difference(kind, name, What.MISSING))
             elif name not in wanted:
-                differences.append(Difference(kind, name, "extra"))
-            elif not _same(wanted[name], have[name], same_major=same_major):
-                differences.append(Difference(kind, name, "different"))
+                differences.append(Difference(kind, name, What.EXTRA))
+            elif (what := _difference(wanted[name], have[name], same_major=same_major)) is not None:
+                texts = _differing_texts(wanted[name], have[name], same_major=same_major)
+                differences.append(Difference(kind, name, what, *(texts or ())))
     return differences
 
 
-def _same(one: Digest, other: Digest, *, same_major: bool) -> bool:
-    return one.stable == other.stable and (not same_major or one.text == other.text)
+def _difference(wanted: Definition, have: Definition, *, same_major: bool) -> What | None:
+    if not wanted.facts or not have.facts:
+        return _difference_of_digests(wanted, have, same_major=same_major)
+    if wanted.facts != have.facts or (same_major and wanted.local != have.local):
+        return What.DIFFERENT
+    return What.TEXT if _differing_texts(wanted, have, same_major=same_major) else None
+
+
+def _difference_of_digests(wanted: Definition, have: Definition, *, same_major: bool) -> What | None:
+    """Compare by the digests of format 1, which hold facts and texts in one."""
+    if wanted.whole is None or have.whole is None:
+        return None
+    of_facts, of_body = (one == other for one, other in zip(wanted.whole, have.whole, strict=True))
+    if of_facts and (of_body or not same_major):
+        return None
+    rewritten = any(may_be_rewritten(each) for side in (wanted, have) for each in (*side.texts, *side.bodies))
+    return What.UNKNOWN if rewritten else What.DIFFERENT
+
+
+def _differing_texts(wanted: Definition, have: Definition, *, same_major: bool) -> tuple[str, str] | None:
+    """Find the first text that differs on both sides."""
+    pairs = [(wanted.texts, have.texts), *([(wanted.bodies, have.bodies)] if same_major else [])]
+    for one, other in pairs:
+        for left, right in itertools.zip_longest(one, other, fillvalue=""):
+            # Another version of ours may have known fewer rewritings.
+            if left != right and canonical(left) != canonical(right):
+                return left, right
+    return None
 
 
 def to_document(objects: Objects) -> dict[str, Any]:
-    """Write digests as they stand in a manifest."""
-    return {
-        kind: {name: each.stable if each.text is None else [each.stable, each.text] for name, each in found.items()}
-        for kind, found in objects.items()
-    }
+    """Write definitions as a manifest holds them: digests of facts alone as texts."""
+    return {kind: {name: _document(each) for name, each in found.items()} for kind, found in objects.items()}
+
+
+def _document(each: Definition) -> str | dict[str, Any]:
+    more = {"local": each.local, "texts": list(each.texts), "bodies": list(each.bodies)}
+    known = {key: value for key, value in more.items() if value}
+    return {"facts": each.facts, **known} if known else each.facts
 
 
 def from_document(document: Mapping[str, Any]) -> Objects:
     """Read them back."""
+    return _from(document, _of_document)
+
+
+def from_digests(document: Mapping[str, Any]) -> Objects:
+    """Read the objects of a manifest that holds digests alone."""
+    return _from(document, _of_digests)
+
+
+def _from(document: Mapping[str, Any], read_one: Callable[[Any], Definition]) -> Objects:
     return {
-        str(kind): {
-            str(name): Digest(value) if isinstance(value, str) else Digest(str(value[0]), str(value[1]))
-            for name, value in found.items()
-        }
-        for kind, found in document.items()
+        str(kind): {str(name): read_one(value) for name, value in found.items()} for kind, found in document.items()
     }
+
+
+def _of_digests(value: Any) -> Definition:
+    return Definition("", whole=(value, None) if isinstance(value, str) else (str(value[0]), str(value[1])))
+
+
+def _of_document(value: Any) -> Definition:
+    if isinstance(value, str):
+        return Definition(value)
+    return Definition(
+        str(value["facts"]), value.get("local"), tuple(value.get("texts", ())), tuple(value.get("bodies", ()))
+    )

@@ -86,7 +86,7 @@ def read(connection: Connection) -> Told:
     found: Told = {kind: {} for kind in KINDS}
     for named, digest in objects.read(connection, {"": _QUERY})[""].items():
         kind, _, name = named.partition(" ")
-        found[kind][name] = digest.stable
+        found[kind][name] = digest.facts
     return found
 
 
