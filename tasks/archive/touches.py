@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 # Beyond so many different ones a dump counts as one that may touch anything.
 LIMIT = 1000
 _STRING = rb"'[^']*'"
+# At each place of these expressions one branch at most can match, so a failure is not tried in many ways.
 # An E string that no further string follows, which would be read as its continuation.
 _ESCAPE_STRING = rb"[eE]'(?:[^'\\]|\\.|'')*'(?!\s*')"
-_VALUE = rb"""(?:[\s(),.+]|-(?!-)|%s|%s|[bBxX]%s|\d+(?:[eE][+-]?\d+)?(?![A-Za-z_])
+_VALUE = rb"""(?:[\s(),.+]|-(?!-)|%s|%s|[bBxX]%s|\d+(?!\d)(?:[eE][+-]?\d+(?!\d))?(?![A-Za-z_])
               |(?:NULL|TRUE|FALSE|DEFAULT)(?![A-Za-z_0-9$'"\x80-\xff]))""" % (_STRING, _ESCAPE_STRING, _STRING)
 _NAME = rb'(?:"(?:[^"]|"")+"|[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*)'
 _ROWS = re.compile(
@@ -38,7 +39,7 @@ _ROWS = re.compile(
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
 # pg_dump's own queries, which call nothing of users.
-_LITERALS = rb"(?:[\w\s,:.-]|%s|%s)*" % (_ESCAPE_STRING, _STRING)
+_LITERALS = rb"(?:(?![eE]')[\w\s,:.-]|%s|%s)*" % (_ESCAPE_STRING, _STRING)
 _QUERY = re.compile(
     rb"""SELECT\s+(?:
         (?:pg_catalog\.)?set_config\(\s*'[a-z_]+'\s*,\s*'[^']*'\s*,\s*(?:false|true)\s*\)

@@ -44,7 +44,11 @@ _DIGEST_BYTES = 12
 
 # Marks in what a query gives, which no text of users can hold: how each part counts, and where it ends.
 _NONCE = secrets.token_hex(8)
-_PART = re.compile(rf"<{_NONCE}(?P<kind>[a-z])(?P<label>.*?)<{_NONCE}:(?P<content>.*?)<{_NONCE}>".encode(), re.DOTALL)
+# Up to the next mark.
+_UNMARKED = rf"[^<]*(?:<(?!{_NONCE})[^<]*)*"
+_PART = re.compile(
+    rf"<{_NONCE}(?P<kind>[a-z])(?P<label>{_UNMARKED})<{_NONCE}:(?P<content>{_UNMARKED})<{_NONCE}>".encode()
+)
 
 
 def _marked(kind: str, expression: str, label: str = "''") -> str:
