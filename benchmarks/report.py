@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
-from tasks.console import amount
+from tasks.formatting import format_count
 
 from . import results
 from .figures import figures, targets
@@ -126,7 +126,7 @@ def _tables(result: Result) -> list[str]:
     lines = []
     for database, contents in result.databases.items():
         what = _DATABASES[database]
-        counts = f"{amount(contents.tables, 'table')}, {amount(contents.rows, 'row')}"
+        counts = f"{format_count(contents.tables, 'table')}, {format_count(contents.rows, 'row')}"
         of = f"{counts}, {contents.bytes / 1e6:,.0f} MB at the server"
         lines += [f"### {database}", "", f"{what[0].upper()}{what[1:]}; {of}.", ""]
         for kind in KINDS:

@@ -13,9 +13,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from tasks.dump.dump import make_dump
+from tasks.dump.request import DumpRequest
 from tasks.errors import DifferenceError, TaskError
-from tasks.flows import dumping, restoring, verifying
-from tasks.flows.report import Silence
+from tasks.progress import Silence
+from tasks.restore.plan import RestoreRequest, plan_restore
+from tasks.restore.restore import restore_dump
+from tasks.verify.verify import VerifyRequest, verify_database
 from tests import everything, locks, rights
 from tests.servers import DEFAULT_MAJOR, MAJORS, VERSIONS, Fleet, Server
 from tests.support import Database, Databases, Project
@@ -58,7 +62,7 @@ def versions(fleet: Fleet, project: Project) -> str:
         restores = []
         for dumped in MAJORS:
             name = f"from{dumped}.sql.zst"
-            dumping.dump(settings_of(project, sources[dumped]), dumping.Request(file=name), Silence())
+            make_dump(settings_of(project, sources[dumped]), DumpRequest(file=name), Silence())
             cells = [_restore(project, databases(server=fleet(major)), name) for major in MAJORS]
             restores.append([f"dump of {dumped}", *cells])
     servers = [f"server {major}" for major in MAJORS]
@@ -76,7 +80,7 @@ def versions(fleet: Fleet, project: Project) -> str:
 def _dump(project: Project, source: Database, client: int, fleet: Fleet) -> str:
     settings = settings_of(project, source, bin_dir=fleet(client).bin_dir)
     return tried(
-        lambda: dumping.dump(settings, dumping.Request(file=f"c{client}s{source.server.major}.sql"), Silence()), "dumps"
+        lambda: make_dump(settings, DumpRequest(file=f"c{client}s{source.server.major}.sql"), Silence()), "dumps"
     )
 
 
@@ -84,8 +88,8 @@ def _restore(project: Project, target: Database, name: str) -> str:
     settings = settings_of(project, target)
 
     def work() -> None:
-        restoring.restore(restoring.plan(settings, restoring.Request(name, clean=True), Silence()), Silence())
-        if found := verifying.verify(settings, verifying.Request(file=name), Silence()).differences:
+        restore_dump(plan_restore(settings, RestoreRequest(name, clean=True), Silence()), Silence())
+        if found := verify_database(settings, VerifyRequest(file=name), Silence()).differences:
             raise DifferenceError(str(found[0]))
 
     return tried(work, "restores, verified")

@@ -6,20 +6,39 @@
 
 from invoke.collection import Collection
 
-from . import bench, db, demo, pg
-from .defaults import DEFAULTS
+from .cli.bench import bench
+from .cli.db import (
+    doctor,
+    dump,
+    generate,
+    gunzip,
+    gzip,
+    inspect,
+    list_,
+    migrate,
+    migrations,
+    rehearse,
+    reset,
+    restore,
+    undo,
+    url,
+    verify,
+)
+from .cli.demo import JOURNAL, demo
+from .cli.server import start, stop
+from .config.defaults import DEFAULTS
 
-_DUMPS = (db.doctor, db.url, db.dump, db.gzip, db.gunzip, db.list_, db.inspect)
-_RESTORES = (db.reset, db.restore, db.undo, db.rehearse, db.verify, db.migrations, db.migrate, db.generate)
+_DUMPS = (doctor, url, dump, gzip, gunzip, list_, inspect)
+_RESTORES = (reset, restore, undo, rehearse, verify, migrations, migrate, generate)
 database = Collection("db", *_DUMPS, *_RESTORES)
-server = Collection("pg", pg.start, pg.stop)
+server = Collection("pg", start, stop)
 ns = Collection(database, server)
 # On each collection itself, so that it holds in another project's namespace too.
 for each in (database, server, ns):
     each.configure({"db": DEFAULTS})
 # The example application and the benchmark, which fills its database, lie in the repository, not in the wheel.
-if demo.JOURNAL.is_dir():
-    ns.add_task(demo.demo)
-    ns.add_task(bench.bench)
+if JOURNAL.is_dir():
+    ns.add_task(demo)
+    ns.add_task(bench)
 
 __all__ = ["database", "ns", "server"]

@@ -2,23 +2,7 @@
 
 from invoke.exceptions import Exit
 
-
-def printable(text: str) -> str:
-    """Escape whatever is no letter or sign of one line: ends of lines, control characters, changes of direction.
-
-    The one place for it: all that comes from a database, a dump, a manifest or another program passes through here
-    before a person sees it.
-    """
-    return "".join(char if char.isprintable() else char.encode("unicode-escape").decode() for char in text)
-
-
-# Characters.
-_MESSAGE = 1000
-
-
-def shortened(text: str) -> str:
-    """Return a message of a server, cut where it is too long to be read."""
-    return text if len(text) <= _MESSAGE else text[:_MESSAGE] + "…"
+from .formatting import printable
 
 
 class TaskError(Exit):

@@ -10,17 +10,21 @@ from unittest import mock
 
 import psycopg
 
+from tasks.dump.dump import make_dump
+from tasks.dump.request import DumpRequest
 from tasks.errors import TaskError
-from tasks.flows import dumping, preflight, restoring
-from tasks.flows.report import Silence
-from tasks.postgres import locks
+from tasks.postgres.lock_capacity import LockCapacity, read_lock_capacity
+from tasks.progress import Silence
+from tasks.restore import preflight
+from tasks.restore.plan import RestoreRequest, plan_restore
+from tasks.restore.restore import restore_dump
 from tests.support import Database, Databases, Project
 from tests.test_restore import settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tasks.postgres.session import Connection
+    from tasks.postgres.connection import Connection
     from tests.servers import Server
 
 # Enough for several in one transaction of the tests' own, also on a server with few locks.
@@ -97,16 +101,16 @@ def _let_go(server: Server) -> None:
 
 def _tried(project: Project, database: Database, name: str) -> Tried:
     settings = settings_of(project, database)
-    dumping.dump(settings, dumping.Request(file=name), Silence())
-    asked: list[locks.Locks] = []
+    make_dump(settings, DumpRequest(file=name), Silence())
+    asked: list[LockCapacity] = []
 
     def only_ask(connection: Connection, needed: int) -> None:
-        asked.append(locks.ask(connection, needed))
+        asked.append(read_lock_capacity(connection, needed))
 
-    with mock.patch.object(preflight, "room_for_locks", only_ask):
-        request = restoring.Request(name, clean=True, backup=False)
+    with mock.patch.object(preflight, "require_lock_capacity", only_ask):
+        request = RestoreRequest(name, clean=True, backup=False)
         try:
-            restoring.restore(restoring.plan(settings, request, Silence()), Silence())
+            restore_dump(plan_restore(settings, request, Silence()), Silence())
             was = "restored"
         except TaskError as error:
             was = "out of locks, rolled back (5)" if "out of shared memory" in str(error) else str(error)

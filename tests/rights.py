@@ -11,9 +11,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tasks.doctor.doctor import examine
+from tasks.dump.dump import make_dump
+from tasks.dump.request import DumpRequest
 from tasks.errors import TaskError
-from tasks.flows import dumping, examining, rehearsing, resetting, restoring, undoing, verifying
-from tasks.flows.report import Silence
+from tasks.progress import Silence
+from tasks.restore.plan import RestorePlan, RestoreRequest, plan_restore
+from tasks.restore.rehearse import rehearse_dump
+from tasks.restore.reset import plan_reset, reset_database
+from tasks.restore.restore import restore_dump
+from tasks.restore.undo import plan_undo
+from tasks.verify.verify import VerifyRequest, verify_database
 from tests.servers import OWNER, PASSWORD, SUPERUSER, Server
 from tests.support import Database, Databases, Project
 from tests.test_restore import settings_of
@@ -21,9 +29,9 @@ from tests.test_restore import settings_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tasks.flows.dumping import Dumped
-    from tasks.flows.restoring import Restored
-    from tasks.settings import Settings
+    from tasks.config.settings import Settings
+    from tasks.dump.dump import Dumped
+    from tasks.restore.restore import Restored
 
 READER, CREATOR, GONE = "rights_reader", "rights_creator", "rights_gone"
 SPACE = "rights_space"
@@ -217,7 +225,7 @@ def _tidy(server: Server) -> None:
 
 def _reference(project: Project, there: Database, situation: Situation) -> object:
     """Make the dump that is restored: by a superuser, who sees all."""
-    dumped = dumping.dump(settings_of(project, there), dumping.Request(file="reference.sql"), Silence())
+    dumped = make_dump(settings_of(project, there), DumpRequest(file="reference.sql"), Silence())
     assert dumped is not None
     if situation.text:
         (project.dumps / "reference.manifest.json").unlink()
@@ -238,16 +246,16 @@ class _Row:
 
     def cells(self) -> dict[str, Cell]:
         here, empty = (settings_of(self.project, each, self.situation.role) for each in (self.there, self.empty))
-        request = restoring.Request(self.reference)
-        clean = restoring.Request(self.reference, clean=True)
+        request = RestoreRequest(self.reference)
+        clean = RestoreRequest(self.reference, clean=True)
         return {
             "dump": self._try(lambda heard: self._dump(here, heard)),
-            "restore": self._try(lambda heard: self._restore(restoring.plan(empty, request, heard), heard)),
-            "restore --clean": self._try(lambda heard: self._restore(restoring.plan(here, clean, heard), heard)),
-            "reset": self._try(lambda heard: resetting.reset(resetting.plan(here, ["public"]), heard)),
-            "undo": self._try(lambda heard: self._restore(undoing.plan(here, heard), heard)),
+            "restore": self._try(lambda heard: self._restore(plan_restore(empty, request, heard), heard)),
+            "restore --clean": self._try(lambda heard: self._restore(plan_restore(here, clean, heard), heard)),
+            "reset": self._try(lambda heard: reset_database(plan_reset(here, ["public"]), heard)),
+            "undo": self._try(lambda heard: self._restore(plan_undo(here, heard), heard)),
             "verify": self._verify(here),
-            "rehearse": self._try(lambda heard: rehearsing.rehearse(here, self.reference, heard)),
+            "rehearse": self._try(lambda heard: rehearse_dump(here, self.reference, heard)),
             "doctor": self._doctor(here),
         }
 
@@ -260,23 +268,23 @@ class _Row:
         return Cell(0, found if isinstance(found, str) else "")
 
     def _dump(self, settings: Settings, heard: Heard) -> Dumped | None:
-        return dumping.dump(settings, dumping.Request(file="own.sql"), heard)
+        return make_dump(settings, DumpRequest(file="own.sql"), heard)
 
-    def _restore(self, plan: restoring.Plan, heard: Heard) -> str:
-        restored: Restored = restoring.restore(plan, heard)
+    def _restore(self, plan: RestorePlan, heard: Heard) -> str:
+        restored: Restored = restore_dump(plan, heard)
         usual = re.compile("settings of|DROP|CREATE SCHEMA|COMMENT ON|SET transaction_timeout|BEGIN and")
         left = Counter({why: count for why, count in restored.left_out.items() if not usual.match(why)})
         return self._plain("; ".join(f"{count} {why}" for why, count in sorted(left.items())))
 
     def _verify(self, settings: Settings) -> Cell:
         try:
-            found = verifying.verify(settings, verifying.Request(file=self.reference), Silence())
+            found = verify_database(settings, VerifyRequest(file=self.reference), Silence())
         except TaskError as error:
             return Cell(error.exit_code, self._plain(str(error)))
         return Cell(6, self._plain("; ".join(map(str, found.differences)))) if found.differences else Cell(0)
 
     def _doctor(self, settings: Settings) -> Cell:
-        found = examining.examine(settings, Silence()).wrong
+        found = examine(settings, Silence()).wrong
         # The folder is this test's, the age of the dumps as well.
         found = [each for each in found if each.name.startswith(("rights", "locks", "login"))]
         return Cell(3, self._plain("; ".join(each.what for each in found))) if found else Cell(0)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Final, Self
 
 import psycopg
+import pytest
 from psycopg import sql
 
 from tests.servers import PASSWORD, SUPERUSER, Server
@@ -102,6 +103,15 @@ class Database:
 
     def _client(self, program: str, role: str) -> list[str]:
         return [str(self.server.bin_dir / program), f"--dbname={self.server.conninfo(self.name, role)}"]
+
+
+def patch_everywhere(monkeypatch: pytest.MonkeyPatch, original: object, replacement: object) -> None:
+    """Replace a function of ours in each module that defines or has imported it."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("tasks."):
+            for key, value in list(vars(module).items()):
+                if value is original:
+                    monkeypatch.setattr(module, key, replacement)
 
 
 def without_restrict(dump: bytes) -> bytes:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tasks.flows import comparing, verifying
-from tasks.flows.report import Silence
-from tasks.postgres.state import State
+from tasks.inventory.compare import compare_states
+from tasks.inventory.snapshot import DatabaseState
+from tasks.progress import Silence
+from tasks.verify.verify import Verified, VerifyRequest, verify_database
 from tests.servers import OWNER, Server
 from tests.support import Database, Databases, Project
 from tests.test_dump import eventually
@@ -110,11 +111,11 @@ DIFFERENT = {
 }
 
 
-def against(project: Project, one: Database, other: Database) -> verifying.Verified:
+def against(project: Project, one: Database, other: Database) -> Verified:
     """Compare in this process."""
     environ = {"DATABASE_URL": one.url, "OTHER_URL": other.url}
     settings = settings_of(project, one, environ=environ)
-    return verifying.verify(settings, verifying.Request(against="OTHER_URL"), Silence())
+    return verify_database(settings, VerifyRequest(against="OTHER_URL"), Silence())
 
 
 @pytest.mark.parametrize(("statement", "name"), DIFFERENT.values(), ids=DIFFERENT.keys())
@@ -256,9 +257,11 @@ def test_a_standby_is_compared_with_its_primary(database: Database, project: Pro
 def test_only_a_standby_may_be_ahead_and_no_further_than_the_log(ahead: int, have: int | None, fatal: bool) -> None:
     """A sequence stands at 1 in the other one."""
     key = ("app", "s")
-    expected, found = (State(17, {}, {} if value is None else {key: (value, True)}, {}, {}) for value in (1, have))
+    expected, found = (
+        DatabaseState(17, {}, {} if value is None else {key: (value, True)}, {}, {}) for value in (1, have)
+    )
 
-    (line,) = comparing.compare(expected, found, ahead={key: ahead})
+    (line,) = compare_states(expected, found, ahead={key: ahead})
 
     assert line.fatal == fatal
 

@@ -1,8 +1,9 @@
-"""Arrows between the rooms of the house go down only."""
+"""The structure of `tasks/`: layers, circles, sizes, names, and where Invoke, rich and the system are known."""
 
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,40 +13,119 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent / "tasks"
-MODULES = sorted(path for path in ROOT.rglob("*.py"))
-KNOWS_INVOKE = {"__init__.py", "db.py", "pg.py", "demo.py", "settings.py", "errors.py"}
-FORBIDDEN = {
-    "archive": {"postgres", "prisma", "flows", "console", "confirming", "showing", "settings", "db"},
-    "prisma": {"postgres", "archive", "flows", "console", "confirming", "showing", "settings", "db"},
-    "postgres": {"prisma", "flows", "console", "confirming", "showing", "settings", "db"},
-    "flows": {"console", "confirming", "showing", "db", "demo", "pg"},
-}
+MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+# From the top down; what shares a layer does not import each other.
+LAYERS = (
+    {"cli"},
+    {"doctor"},
+    {"backup"},
+    {"branches"},
+    {"restore"},
+    {"verify", "prisma"},
+    {"safety"},
+    {"dump"},
+    {"inventory", "dumpfiles", "remote", "devserver"},
+    {"postgres"},
+    {"config"},
+    {"dumpformat"},
+    {"system"},
+    {"errors"},
+    {"formatting", "progress"},
+)
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+MOST_MODULES, MOST_LINES, MOST_SHARE = 16, 400, 0.16
+# The lexer is one state machine; the objects are one table of queries.
+LONG = {"dumpformat/lexer.py": 700, "inventory/objects.py": 720}
+BANNED = {"read", "place", "check", "find", "choose", "compare"}
 
 
-def imports(path: Path) -> Iterator[tuple[int, str]]:
-    """Give each import of a module: how many dots, and the module's name."""
+def name_of(path: Path) -> str:
+    """Return a module's dotted name inside the package; that of a package for its `__init__`."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+NAMES = {name_of(path) for path in MODULES}
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Yield each import of a module, those for types included: a dotted name, and whether it is of this package."""
+    package = list(path.relative_to(ROOT).parts[:-1])
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from ((0, each.name) for each in node.names)
+            yield from ((each.name, False) for each in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield str(node.module), False
         elif isinstance(node, ast.ImportFrom):
-            names = [node.module] if node.module else [each.name for each in node.names]
-            yield from ((node.level, str(name)) for name in names)
+            base = package[: len(package) - node.level + 1] + (node.module.split(".") if node.module else [])
+            for each in node.names:
+                full = ".".join([*base, each.name])
+                yield (full if full in NAMES else ".".join(base)), True
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_modules_import_downwards(path: Path) -> None:
-    """No wing imports what lies above it, and none names the package, which has another name in the wheel."""
-    wing = path.relative_to(ROOT).parts[0]
-    for level, name in imports(path):
-        first = name.split(".")[0]
-        assert level > 0 or first not in {"tasks", "invoke_postgres"}
-        if level == len(path.relative_to(ROOT).parts):
-            assert first not in FORBIDDEN.get(wing, set()), f"{path.name} imports {name}"
+def own_imports(path: Path) -> set[str]:
+    """Return the modules of this package that a module imports."""
+    return {name for name, own in imports(path) if own and name}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_only_the_door_knows_invoke(path: Path) -> None:
-    """Invoke is known to the tasks, the settings and the errors alone."""
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_go_down(path: Path) -> None:
+    """A module imports from its own folder and from lower layers, and never names the package itself."""
+    folder = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    wrong = []
+    for name, own in imports(path):
+        if not own:
+            assert name.split(".")[0] not in {"tasks", "invoke_postgres"}
+        elif name and (other := name.split(".")[0]) != folder and LEVEL[other] <= LEVEL[folder]:
+            wrong.append(name)
+    assert not wrong
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Return the nodes that lie on circles of a graph."""
+    left = dict(graph)
+    while leaves := [node for node, to in left.items() if not to & left.keys()]:
+        for node in leaves:
+            del left[node]
+    while roots := [node for node in left if not any(node in to for to in left.values())]:
+        for node in roots:
+            del left[node]
+    return sorted(left)
+
+
+def test_no_circles() -> None:
+    """No modules import each other in a circle, and no folders do."""
+    modules = {name_of(path): own_imports(path) - {name_of(path)} for path in MODULES}
+    folders: dict[str, set[str]] = {}
+    for name, to in modules.items():
+        folder = name.split(".")[0]
+        folders.setdefault(folder, set()).update(other.split(".")[0] for other in to if other.split(".")[0] != folder)
+
+    assert not circle(modules)
+    assert not circle(folders)
+
+
+def test_sizes() -> None:
+    """No module, folder or share of the whole is too large to find one's way in."""
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
+    folders = Counter(path.relative_to(ROOT).parts[0] for path in MODULES if path.name != "__init__.py")
+    shares: Counter[str] = Counter()
+    for path, count in lines.items():
+        shares[path.relative_to(ROOT).parts[0]] += count
+
+    long = {
+        str(path.relative_to(ROOT)): count
+        for path, count in lines.items()
+        if count > LONG.get(path.relative_to(ROOT).as_posix(), MOST_LINES)
+    }
+    assert not long
+    assert not {name: count for name, count in folders.items() if count > MOST_MODULES}
+    whole = sum(lines.values())
+    assert not {name: count / whole for name, count in shares.items() if count / whole > MOST_SHARE}
+
+
+def runtime_imports(path: Path) -> set[str]:
+    """Return the top packages that a module imports, but for those for types alone."""
     source = ast.parse(path.read_text(encoding="utf-8"))
     for_types = {
         id(child)
@@ -53,9 +133,38 @@ def test_only_the_door_knows_invoke(path: Path) -> None:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
         for child in ast.walk(node)
     }
-    known = [
-        node
-        for node in ast.walk(source)
-        if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "invoke" and id(node) not in for_types
-    ]
-    assert not known or path.relative_to(ROOT).as_posix() in KNOWS_INVOKE
+    found = set()
+    for node in ast.walk(source):
+        if id(node) in for_types:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add(str(node.module).split(".")[0])
+        elif isinstance(node, ast.Import):
+            found.update(each.name.split(".")[0] for each in node.names)
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_libraries_are_known_in_their_place(path: Path) -> None:
+    """Invoke is known in `cli`, the settings and the errors; rich in `cli`; subprocess and signal in `system`."""
+    name, found = name_of(path), runtime_imports(path)
+    folder = name.split(".")[0]
+    assert folder == "cli" or name in {"config.settings", "errors"} or "invoke" not in found
+    assert folder == "cli" or "rich" not in found
+    assert folder == "system" or not found & {"subprocess", "signal"}
+    assert folder == "system" or not reads_environment(path)
+
+
+def reads_environment(path: Path) -> bool:
+    """Tell whether a module reads `os.environ`."""
+    return any(
+        isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"} and ast.unparse(node.value) == "os"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    )
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_names_say_enough(path: Path) -> None:
+    """No function or class of a module has a name that says too little."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    assert not {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)} & BANNED

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tasks.archive.manifest import from_json
-from tasks.flows import authors
+from tasks.dumpfiles.origin import other_owners
+from tasks.dumpformat.manifest import manifest_from_json
 from tests.servers import OWNER
 from tests.support import without_restrict
 from tests.test_guard import elsewhere
@@ -240,7 +240,7 @@ def test_others_are_those_that_are_neither_superusers_nor_the_role(
     owners: dict[str, bool], role: str, expected: str
 ) -> None:
     """Named in order, and no more than three."""
-    assert authors.others(owners, role) == expected
+    assert other_owners(owners, role) == expected
 
 
 def test_manifest_keeps_owners_and_touches(shop: Database, project: Project) -> None:
@@ -248,8 +248,8 @@ def test_manifest_keeps_owners_and_touches(shop: Database, project: Project) -> 
     assert shop.name
     assert project.inv("db.dump", "--file=d.sql").returncode == 0
 
-    manifest = from_json((project.dumps / "d.manifest.json").read_bytes())
+    manifest = manifest_from_json((project.dumps / "d.manifest.json").read_bytes())
 
     assert manifest.facts["owners"] == {"postgres": True}
     assert manifest.outline.touches == ()
-    assert from_json(manifest.to_json()) == manifest
+    assert manifest_from_json(manifest.to_json()) == manifest

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tasks.postgres.canonical import canonical, may_be_rewritten
+from tasks.inventory.canonical import canonical, may_be_rewritten
 
 # What a server wrote, and what it wrote after a dump and a reload.
 RELOADED = {

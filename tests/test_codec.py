@@ -14,20 +14,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks.archive.codec import (
+from tasks.dumpformat.compression import (
     BROKEN,
     CHUNK,
-    Adder,
     Compression,
-    Reading,
-    Summing,
+    DecompressedReader,
+    SumCounter,
+    SummingWriter,
     Sums,
-    compressor,
-    magic_of,
+    open_compressor,
+    read_magic,
 )
-from tasks.archive.lexer import lex
-from tasks.archive.strange import LexError
-from tasks.archive.survey import Survey
+from tasks.dumpformat.foreign_head import LexError
+from tasks.dumpformat.lexer import lex
+from tasks.dumpformat.summary import DumpSummary
 from tests.test_lexer import DUMP
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def sums_of(data: bytes) -> Sums:
 def packed(data: bytes, compression: Compression, *, pieces: int = 1000) -> bytes:
     """Compress as a dump is compressed."""
     file = io.BytesIO()
-    with compressor(Summing(file), compression) as out:
+    with open_compressor(SummingWriter(file), compression) as out:
         for at in range(0, len(data), pieces):
             out.write(data[at : at + pieces])
     return file.getvalue()
@@ -58,22 +58,22 @@ def packed(data: bytes, compression: Compression, *, pieces: int = 1000) -> byte
 
 def write(file: IO[bytes] | io.RawIOBase, compression: Compression, *pieces: bytes | None) -> None:
     """Write through a compressor; None is what nobody can write."""
-    with compressor(Summing(cast("IO[bytes]", file)), compression) as out:
+    with open_compressor(SummingWriter(cast("IO[bytes]", file)), compression) as out:
         for piece in pieces:
             out.write(cast("bytes", piece))
 
 
 def unpacked(path: Path) -> bytes:
     """Read a file's content to its end."""
-    with Reading(path) as reading:
+    with DecompressedReader(path) as reading:
         return b"".join(reading.chunks())
 
 
 def noticed(path: Path) -> bool:
     """Whether reading this file as a dump ends in an error, or in a dump that is not complete."""
-    survey = Survey()
+    survey = DumpSummary()
     try:
-        with Reading(path) as reading:
+        with DecompressedReader(path) as reading:
             for _ in survey.watch(lex(reading.chunks())):
                 pass
     except LexError:
@@ -91,11 +91,11 @@ def test_content_comes_back_with_the_sums_of_both_sides(tmp_path: Path, compress
     path = tmp_path / f"dump{compression.suffix}"
 
     with path.open("wb", buffering=0) as file:
-        sink = Summing(file)
-        with compressor(sink, compression) as out:
+        sink = SummingWriter(file)
+        with open_compressor(sink, compression) as out:
             out.write(content[: size // 2])
             out.write(content[size // 2 :])
-    with Reading(path) as reading:
+    with DecompressedReader(path) as reading:
         chunks = list(reading.chunks())
 
     assert b"".join(chunks) == content
@@ -112,14 +112,14 @@ def test_content_comes_back_with_the_sums_of_both_sides(tmp_path: Path, compress
 def test_any_bytes_come_back(tmp_path: Path, compression: Compression, pieces: list[bytes]) -> None:
     """Random bytes in random pieces, empty ones among them."""
     path = tmp_path / "dump"
-    with path.open("wb", buffering=0) as file, compressor(Summing(file), compression) as out:
+    with path.open("wb", buffering=0) as file, open_compressor(SummingWriter(file), compression) as out:
         for piece in pieces:
             out.write(piece)
 
     content = b"".join(pieces)
 
     # Bytes that begin like a compressed file are taken for one.
-    if compression is not Compression.NONE or magic_of(path)[0] is Compression.NONE:
+    if compression is not Compression.NONE or read_magic(path)[0] is Compression.NONE:
         assert unpacked(path) == content
 
 
@@ -150,7 +150,7 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path, compression: Compression, cont
         damaged = bytearray(whole)
         damaged[place // 8] ^= 1 << place % 8
         path.write_bytes(damaged)
-        if magic_of(path)[0] is not compression:
+        if read_magic(path)[0] is not compression:
             assert noticed(path)
             continue
         with contextlib.suppress(*BROKEN):
@@ -231,7 +231,7 @@ def test_the_compression_is_told_by_the_content(tmp_path: Path, compression: Com
     path = tmp_path / "dump.sql"
     path.write_bytes(packed(DUMP, compression))
 
-    assert magic_of(path)[0] is compression
+    assert read_magic(path)[0] is compression
     assert unpacked(path) == DUMP
 
 
@@ -287,7 +287,7 @@ class Reluctant(io.RawIOBase):
 def test_short_writes_are_continued() -> None:
     """A raw file may take less than it was given; nothing is lost, and the sums are right."""
     file = Reluctant()
-    sink = Summing(file)  # type: ignore[arg-type]
+    sink = SummingWriter(file)  # type: ignore[arg-type]
 
     assert sink.write(DUMP) == len(DUMP)
 
@@ -337,7 +337,7 @@ def test_a_reader_may_stop_early(tmp_path: Path, compression: Compression) -> No
     path = tmp_path / "dump"
     path.write_bytes(packed(DUMP * 3000, compression, pieces=CHUNK))
 
-    with Reading(path) as reading, contextlib.closing(cast("Generator[bytes]", reading.chunks())) as chunks:
+    with DecompressedReader(path) as reading, contextlib.closing(cast("Generator[bytes]", reading.chunks())) as chunks:
         first = next(chunks)
 
     assert (DUMP * 3000).startswith(first)
@@ -351,10 +351,10 @@ def test_memory_is_small_when_a_dump_is_large(tmp_path: Path, compression: Compr
     tracemalloc.start()
 
     try:
-        with path.open("wb", buffering=0) as file, compressor(Summing(file), compression) as out:
+        with path.open("wb", buffering=0) as file, open_compressor(SummingWriter(file), compression) as out:
             for _ in range(180):
                 out.write(piece)
-        with Reading(path) as reading:
+        with DecompressedReader(path) as reading:
             size = sum(len(chunk) for chunk in reading.chunks())
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -366,7 +366,7 @@ def test_memory_is_small_when_a_dump_is_large(tmp_path: Path, compression: Compr
 
 def test_an_adder_adds_any_buffer() -> None:
     """Bytes, and views of them of any shape."""
-    adder = Adder()
+    adder = SumCounter()
 
     for piece in (b"abc", bytearray(b"def"), memoryview(b"ghi"), memoryview(b"jklm").cast("I")):
         adder.add(piece)

@@ -14,17 +14,16 @@ import pytest
 from invoke.config import Config
 from invoke.context import Context
 
-from tasks.archive import manifest as manifests
-from tasks.archive.codec import Compression, Reading, Summing, Sums, compressor
-from tasks.archive.manifest import Manifest, Outline, SequenceValue, TableRows
-from tasks.archive.names import manifest_path
-from tasks.archive.publish import part_file
-from tasks.defaults import DEFAULTS
+from tasks.config.defaults import DEFAULTS
+from tasks.config.settings import Settings, load_settings
+from tasks.dumpfiles.atomic_write import open_part_file
+from tasks.dumpfiles.catalog import list_catalog
+from tasks.dumpfiles.convert import Converted, convert_dump
+from tasks.dumpfiles.paths import manifest_path, read_manifest
+from tasks.dumpformat.compression import Compression, DecompressedReader, SummingWriter, Sums, open_compressor
+from tasks.dumpformat.manifest import Manifest, Outline, SequenceValue, TableRows
 from tasks.errors import BadInputError, WorkError
-from tasks.flows.compressing import Converted, convert
-from tasks.flows.listing import listing
-from tasks.flows.report import Silence
-from tasks.settings import Settings, load
+from tasks.progress import Silence
 from tests.support import Database, Project
 
 STEM = "db_dump_2025-12-21T12-00-00-123Z"
@@ -49,13 +48,13 @@ def settings_of(project: Project, *, dry: bool = False) -> Settings:
     """Return what `inv` would work with in a project."""
     config = Config(defaults={"db": DEFAULTS, "run": {"dry": dry}}, lazy=True)
     config.set_project_location(project.root)
-    return replace(load(Context(config)), cwd=project.root, environ={})
+    return replace(load_settings(Context(config)), cwd=project.root, environ={})
 
 
 def packed(content: bytes, compression: Compression, folder: Path) -> bytes:
     """Compress as a dump of ours is compressed."""
     scratch = folder / "scratch"
-    with scratch.open("wb", buffering=0) as file, compressor(Summing(file), compression) as out:
+    with scratch.open("wb", buffering=0) as file, open_compressor(SummingWriter(file), compression) as out:
         out.write(content)
     return scratch.read_bytes()
 
@@ -95,7 +94,7 @@ def sums_of(data: bytes) -> Sums:
 
 def content_of(path: Path) -> bytes:
     """Expand a dump."""
-    with Reading(path) as reading:
+    with DecompressedReader(path) as reading:
         return b"".join(reading.chunks())
 
 
@@ -107,7 +106,7 @@ def manifest_of(path: Path) -> dict[str, Any]:
 
 def is_true(path: Path) -> bool:
     """Tell whether the manifest describes this very file."""
-    manifest = manifests.read(path)
+    manifest = read_manifest(path)
     return (
         manifest is not None
         and manifest.file_name == path.name
@@ -123,7 +122,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 def converted(project: Project, wanted: Compression, file: str = "") -> Converted:
     """Convert the newest dump, or a named one."""
-    return convert(settings_of(project), file, wanted, Silence())
+    return convert_dump(settings_of(project), file, wanted, Silence())
 
 
 @pytest.mark.parametrize(
@@ -211,7 +210,7 @@ def test_broken_dump_is_passed_over_with_a_warning(project: Project) -> None:
     cut.write_bytes(TEXT[:1000])
     said = Said()
 
-    result = convert(settings_of(project), "", Compression.GZIP, said)
+    result = convert_dump(settings_of(project), "", Compression.GZIP, said)
 
     assert result.path.name == f"{STEM}.sql.gz"
     assert said.warnings == [f"{LATER}.sql is passed over: it has 1,000 bytes where its manifest says {len(TEXT):,}"]
@@ -360,7 +359,7 @@ def test_dump_is_refused_when_somebody_else_converts_it(project: Project) -> Non
     before = files_in(project.dumps)
 
     with (
-        part_file(project.dumps / f"{STEM}.sql.gz.part"),
+        open_part_file(project.dumps / f"{STEM}.sql.gz.part"),
         pytest.raises(BadInputError, match="written by somebody else"),
     ):
         converted(project, Compression.GZIP)
@@ -465,7 +464,7 @@ def test_dry_settings_are_honoured_by_the_flow_itself(project: Project) -> None:
     """Not only by the task."""
     source = written(project.dumps, Compression.NONE)
 
-    result = convert(replace(settings_of(project), dry=True), "", Compression.GZIP, Silence())
+    result = convert_dump(replace(settings_of(project), dry=True), "", Compression.GZIP, Silence())
 
     assert result.path == source
     assert not result.changed
@@ -480,4 +479,4 @@ def test_chain_of_dump_and_gzip_leaves_one_true_dump(database: Database, project
     (path,) = project.dumps.glob("*.sql.gz")
     assert result.returncode == 0, result.stderr
     assert is_true(path)
-    assert [each.whole for each in listing(settings_of(project))] == ["yes"]
+    assert [each.whole for each in list_catalog(settings_of(project))] == ["yes"]

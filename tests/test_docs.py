@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tasks import errors, ns
-from tasks.defaults import DEFAULTS
+from tasks.config.defaults import DEFAULTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

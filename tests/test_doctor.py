@@ -19,15 +19,15 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-from tasks.archive.publish import part_file
-from tasks.environment import read_url
+from tasks.config.dotenv import read_url
+from tasks.config.target import sanitize
+from tasks.doctor.check import refused
+from tasks.doctor.connectivity import resolve_addresses
+from tasks.doctor.doctor import examine
+from tasks.dumpfiles.atomic_write import open_part_file
 from tasks.errors import BadInputError
-from tasks.flows import examining
-from tasks.flows.checks import refused
-from tasks.flows.reaching import addresses
-from tasks.flows.report import Silence
-from tasks.postgres import scratch
-from tasks.postgres.target import sanitize
+from tasks.progress import Silence
+from tasks.safety.scratch_database import MARK, PREFIX
 from tests.servers import OWNER, PASSWORD, SUPERUSER, Server, server_account
 from tests.support import Database, Project, blocking
 from tests.test_restore import SHOP, _many, settings_of
@@ -113,7 +113,7 @@ def documents(project: Project, *flags: str, **keywords: Any) -> tuple[int, dict
 def look(project: Project, database: Database, role: str = SUPERUSER, **keywords: Any) -> dict[str, Any]:
     """Let the doctor look in this process, and return what it says, by name."""
     settings = settings_of(project, database, role, **keywords.pop("changes", {}))
-    return {each.name: each for each in examining.examine(settings, Silence(), **keywords).checks}
+    return {each.name: each for each in examine(settings, Silence(), **keywords).checks}
 
 
 def test_everything_is_green_when_nothing_is_wrong(shop: Database, project: Project) -> None:
@@ -480,7 +480,7 @@ def test_a_name_that_nobody_resolves_is_told_in_time(shop: Database, project: Pr
 
     settings = settings_of(project, shop)
     settings = replace(settings, environ={"DATABASE_URL": shop.url.replace("127.0.0.1", "db.example.com")})
-    found = {each.name: each for each in examining.examine(settings, Silence(), resolve=resolve).checks}
+    found = {each.name: each for each in examine(settings, Silence(), resolve=resolve).checks}
 
     assert found["host"].what == "db.example.com can't be resolved (no answer in 5 s)"
     assert found["port"].state == "skipped"
@@ -489,7 +489,7 @@ def test_a_name_that_nobody_resolves_is_told_in_time(shop: Database, project: Pr
 def test_a_name_that_is_none_is_no_traceback() -> None:
     """Python refuses a label that is too long with an error of its own."""
     with pytest.raises(OSError, match="no host's name"):
-        addresses("x" * 70 + ".example.com")
+        resolve_addresses("x" * 70 + ".example.com")
 
 
 def test_a_socket_is_looked_for(shop: Database, project: Project) -> None:
@@ -551,7 +551,7 @@ def test_what_is_protected_is_a_note(shop: Database, project: Project) -> None:
 @pytest.mark.usefixtures("shop")
 def test_a_running_dump_is_a_note_and_no_leftover(project: Project) -> None:
     """A part file whose writer lives is locked."""
-    with part_file(project.dumps / "db_dump_2025-01-01T00-00-00-000Z.part"):
+    with open_part_file(project.dumps / "db_dump_2025-01-01T00-00-00-000Z.part"):
         code, found = documents(project)
 
     assert code == 0
@@ -561,13 +561,13 @@ def test_a_running_dump_is_a_note_and_no_leftover(project: Project) -> None:
 
 def test_scratch_databases_are_listed_when_a_rehearsal_was_killed(shop: Database, project: Project) -> None:
     """They are named and left alone, those too that had no mark yet; one that is in use is a note."""
-    name = scratch.PREFIX + secrets.token_hex(6)
+    name = PREFIX + secrets.token_hex(6)
     other = Database(shop.server, name)
     with shop.server.connect() as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())
         try:
             unmarked = look(project, shop)["scratch databases"]
-            connection.execute(f'COMMENT ON DATABASE {name} IS \'{{"made by": "{scratch.MARK}"}}\''.encode())
+            connection.execute(f'COMMENT ON DATABASE {name} IS \'{{"made by": "{MARK}"}}\''.encode())
             left = look(project, shop)["scratch databases"]
             with other.connect():
                 used = look(project, shop)["scratch databases"]
@@ -749,4 +749,4 @@ def test_url_is_read_as_by_every_task(shop: Database, project: Project) -> None:
     settings = settings_of(project, shop)
     label = sanitize(read_url("DATABASE_URL", project.root, settings.environ).value).label
 
-    assert examining.examine(settings, Silence()).label == label
+    assert examine(settings, Silence()).label == label

@@ -25,13 +25,15 @@ from invoke.config import Config
 from invoke.context import Context
 from psycopg import sql
 
-from tasks.archive.codec import Compression, Reading
-from tasks.archive.publish import part_file
-from tasks.defaults import DEFAULTS
+from tasks.config.defaults import DEFAULTS
+from tasks.config.settings import Output, Settings, load_settings
+from tasks.dump.dump import Dumped, make_dump
+from tasks.dump.request import DumpRequest
+from tasks.dumpfiles.atomic_write import open_part_file
+from tasks.dumpformat.compression import Compression, DecompressedReader
 from tasks.errors import BadInputError, ServerError, TaskError, WorkError
-from tasks.flows.dumping import Dumped, Request, dump, git_state
-from tasks.flows.report import Silence
-from tasks.settings import Output, Settings, load
+from tasks.progress import Silence
+from tasks.system.git import git_state
 from tests.servers import OWNER, PASSWORD, SUPERUSER, Server, free_port, provision
 from tests.support import Database, Databases, Project, blocking, without_restrict
 
@@ -74,13 +76,15 @@ def settings_of(project: Project, database: Database, role: str = SUPERUSER, **c
     config = Config(defaults={"db": DEFAULTS, "run": {"dry": False}}, lazy=True)
     config.set_project_location(project.root)
     environ = {"DATABASE_URL": database.url_as(role), "PATH": os.defpath}
-    settings = replace(load(Context(config)), cwd=project.root, environ=environ, bin_dir=database.server.bin_dir)
+    settings = replace(
+        load_settings(Context(config)), cwd=project.root, environ=environ, bin_dir=database.server.bin_dir
+    )
     return replace(settings, **changes)
 
 
-def dumped(settings: Settings, request: Request | None = None, report: Silence | None = None) -> Dumped:
+def dumped(settings: Settings, request: DumpRequest | None = None, report: Silence | None = None) -> Dumped:
     """Dump, not in a dry run."""
-    result = dump(settings, request or Request(), report or Silence())
+    result = make_dump(settings, request or DumpRequest(), report or Silence())
     assert result is not None
     return result
 
@@ -94,7 +98,7 @@ def manifest_of(path: Path) -> dict[str, Any]:
 
 def content_of(path: Path) -> bytes:
     """Return the text of a dump, whatever its compression."""
-    with Reading(path) as reading:
+    with DecompressedReader(path) as reading:
         return b"".join(reading.chunks())
 
 
@@ -173,7 +177,7 @@ def whole(
     """Return the database with everything in it, and a dump of it; both only to be looked at."""
     database = template_of(server, True)
     project = Project.create(tmp_path_factory.mktemp("whole") / "project")
-    made = dumped(settings_of(project, database), Request(note='both "quotes" and ünïcödé'))
+    made = dumped(settings_of(project, database), DumpRequest(note='both "quotes" and ünïcödé'))
     return database, made
 
 
@@ -279,7 +283,7 @@ def test_sums_are_those_of_file_and_content(compression: Compression, database: 
     """Sizes and sha256, of the file as it lies there and of its text."""
     database.execute(PEOPLE)
 
-    path = dumped(settings_of(project, database), Request(compression)).path
+    path = dumped(settings_of(project, database), DumpRequest(compression)).path
 
     manifest = manifest_of(path)
     file, content = path.read_bytes(), content_of(path)
@@ -314,7 +318,7 @@ def test_configured_compression_holds_when_no_flag_says(database: Database, proj
     """`db.compress` is the default, and a file's own name goes before it."""
     settings = settings_of(project, database, compress=Compression.ZSTD)
 
-    paths = [dumped(settings, request).path for request in (Request(), Request(file="plain.sql"))]
+    paths = [dumped(settings, request).path for request in (DumpRequest(), DumpRequest(file="plain.sql"))]
 
     assert [Compression.of_name(path.name) for path in paths] == [Compression.ZSTD, Compression.NONE]
     assert paths[1].read_bytes().startswith(b"--\n")
@@ -464,8 +468,8 @@ def test_pattern_of_a_partitioned_table_is_warned_of(database: Database, project
     )
     said = Said()
 
-    partly = dumped(settings_of(project, database), Request(exclude_data=("events",)), said)
-    wholly = dumped(settings_of(project, database), Request(exclude_data=("events*",)))
+    partly = dumped(settings_of(project, database), DumpRequest(exclude_data=("events",)), said)
+    wholly = dumped(settings_of(project, database), DumpRequest(exclude_data=("events*",)))
 
     assert rows_of(partly.path) == {"public.events_1": 2}
     assert any("left out no rows" in warning for warning in said.warnings)
@@ -481,7 +485,7 @@ def test_pattern_waits_no_longer_than_asked_for_a_lock(database: Database, proje
         blocking(database, "ALTER TABLE people ADD COLUMN c int"),
         pytest.raises(ServerError, match="lock"),
     ):
-        dumped(settings, Request(exclude_data=("people",)))
+        dumped(settings, DumpRequest(exclude_data=("people",)))
 
     nothing_is_left(project, database)
 
@@ -503,7 +507,7 @@ def test_file_goes_where_it_was_named(value: str, expected: str, database: Datab
     """A bare name lies in the folder of the dumps; with a folder in it, it is a path as typed."""
     (project.root / "sub").mkdir()
 
-    path = dumped(settings_of(project, database), Request(file=value)).path
+    path = dumped(settings_of(project, database), DumpRequest(file=value)).path
 
     assert path.samefile(project.root / expected)
     assert manifest_of(path)["file"]["compression"] == (Compression.of_name(value) or Compression.NONE).value
@@ -544,7 +548,10 @@ def test_dumps_of_one_millisecond_take_the_next_one(database: Database, project:
     """Two dumps at one time lie side by side, each with its manifest."""
     settings = settings_of(project, database)
 
-    made = [dump(settings, Request(each), Silence(), now=lambda: NOON) for each in (Compression.NONE, Compression.GZIP)]
+    made = [
+        make_dump(settings, DumpRequest(each), Silence(), now=lambda: NOON)
+        for each in (Compression.NONE, Compression.GZIP)
+    ]
 
     assert [each.path.name for each in made if each] == [
         "db_dump_2025-12-21T12-00-00-123Z.sql",
@@ -561,7 +568,7 @@ def test_dumps_at_once_never_collide(database: Database, project: Project) -> No
     settings = settings_of(project, database)
 
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda _: dump(settings, Request(), Silence(), now=lambda: NOON), range(8)))
+        made = list(pool.map(lambda _: make_dump(settings, DumpRequest(), Silence(), now=lambda: NOON), range(8)))
 
     paths = {each.path for each in made if each}
     assert len(paths) == 8
@@ -587,8 +594,8 @@ def test_one_name_at_once_is_made_once(database: Database, project: Project) -> 
     """While a dump is written to a name, a second one to that name is refused."""
     settings = settings_of(project, database)
 
-    with part_file(project.dumps / "named.part"), pytest.raises(WorkError, match="another dump is being written"):
-        dumped(settings, Request(file="named.sql.gz"))
+    with open_part_file(project.dumps / "named.part"), pytest.raises(WorkError, match="another dump is being written"):
+        dumped(settings, DumpRequest(file="named.sql.gz"))
 
     assert left_in(project.dumps) == []
 
@@ -597,7 +604,7 @@ def test_part_file_of_a_killed_dump_goes_with_the_next_one(database: Database, p
     """What nobody writes any more is removed; it never stands in the way."""
     project.write("dumps/db_dump_2025-12-21T12-00-00-123Z.part", "cut")
 
-    made = dump(settings_of(project, database), Request(), Silence(), now=lambda: NOON)
+    made = make_dump(settings_of(project, database), DumpRequest(), Silence(), now=lambda: NOON)
 
     assert made is not None
     assert made.path.name == "db_dump_2025-12-21T12-00-00-123Z.sql"
@@ -608,7 +615,7 @@ def test_foreign_part_files_are_left_alone(database: Database, project: Project)
     """In a folder that is not ours, a part file belongs to somebody else, as a browser's download."""
     download = project.write("downloads/film.part", "half")
 
-    dumped(settings_of(project, database), Request(file="downloads/a.sql"))
+    dumped(settings_of(project, database), DumpRequest(file="downloads/a.sql"))
 
     assert download.read_text() == "half"
 
@@ -659,7 +666,7 @@ def test_dump_is_one_instant_when_others_write(compression: Compression, databas
     settings = settings_of(project, database)
 
     with writers(database, write):
-        made = [dumped(settings, Request(compression)) for _ in range(4)]
+        made = [dumped(settings, DumpRequest(compression)) for _ in range(4)]
 
     for each in made:
         rows, values = rows_of(each.path), {value.name: value.value for value in each.manifest.sequences}

@@ -20,11 +20,12 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from tasks import embedded, process
-from tasks.embedded import Running
+from tasks.config.target import sanitize
+from tasks.devserver.account import account_for, give
+from tasks.devserver.server import Running, find_running, major_of, start, stop, throw_away
 from tasks.errors import BadInputError, MissingProgramError, ServerError
-from tasks.postgres import target
-from tasks.programs import NAMES, Programs, account_for, find_programs, give, reachable
+from tasks.system.pg_programs import NAMES, Programs, find_programs, reachable_programs
+from tasks.system.processes import read_environment
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ROOT = os.geteuid() == 0
@@ -39,15 +40,17 @@ linux = pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads /proc"
 HOLD = """
 import sys, time
 from pathlib import Path
-from tasks import embedded, process
-from tasks.programs import find_programs
-programs = find_programs(process.environment(), Path(sys.argv[1]))
+from tasks.devserver import server as embedded
+from tasks.system.processes import read_environment
+from tasks.system.runtime import interruptible
+from tasks.system.pg_programs import find_programs
+programs = find_programs(read_environment(), Path(sys.argv[1]))
 def hold():
     with embedded.throw_away(programs) as running:
         print(running.pid, running.host, flush=True)
         time.sleep(60)
 if sys.argv[2] == "handled":
-    with process.interruptible():
+    with interruptible():
         hold()
 else:
     hold()
@@ -57,9 +60,11 @@ else:
 START = """
 import os, sys
 from pathlib import Path
-from tasks import embedded, process
-from tasks.programs import find_programs
-programs = find_programs(process.environment(), Path(sys.argv[1]))
+from tasks.devserver import server as embedded
+from tasks.system.processes import read_environment
+from tasks.system.runtime import interruptible
+from tasks.system.pg_programs import find_programs
+programs = find_programs(read_environment(), Path(sys.argv[1]))
 running = embedded.start(Path(sys.argv[2]), programs)
 print(running.pid, running.started, flush=True)
 os.kill(os.getpid(), 9)
@@ -70,13 +75,15 @@ ORDINARY = """
 import os, sys, tempfile
 from pathlib import Path
 import psycopg
-from tasks import embedded, process
-from tasks.programs import find_programs
+from tasks.devserver import server as embedded
+from tasks.system.processes import read_environment
+from tasks.system.runtime import interruptible
+from tasks.system.pg_programs import find_programs
 if sys.argv[3]:
     os.setgroups([])
     os.setgid(int(sys.argv[3]))
     os.setuid(int(sys.argv[3]))
-programs = find_programs(process.environment(), Path(sys.argv[1]))
+programs = find_programs(read_environment(), Path(sys.argv[1]))
 with embedded.throw_away(programs) as running:
     with psycopg.connect(running.url) as connection:
         print(Path(running.host).parent, connection.execute("SELECT 42").fetchone()[0])
@@ -89,7 +96,7 @@ print(kept.data_dir.stat().st_uid == os.geteuid(), embedded.stop(folder), embedd
 @pytest.fixture(scope="module")
 def programs() -> Programs:
     """Return the programs that a developer gets: the extra's, else the machine's."""
-    return find_programs(process.environment())
+    return find_programs(read_environment())
 
 
 @pytest.fixture
@@ -101,7 +108,7 @@ def place() -> Iterator[Path]:
         yield folder
     finally:
         with contextlib.suppress(BadInputError):
-            embedded.stop(folder / ".postgres")
+            stop(folder / ".postgres")
         shutil.rmtree(folder)
 
 
@@ -111,13 +118,13 @@ def template(programs: Programs) -> Iterator[Path]:
     root = Path(tempfile.mkdtemp(prefix="template-", dir="/tmp"))
     root.chmod(0o755)
     try:
-        embedded.start(root / ".postgres", programs)
-        embedded.stop(root / ".postgres")
+        start(root / ".postgres", programs)
+        stop(root / ".postgres")
         with (root / ".postgres" / "data" / "postgresql.conf").open("a") as file:
             file.write("fsync = off\n")  # the copies need not survive a power cut
         yield root / ".postgres"
     finally:
-        embedded.stop(root / ".postgres")
+        stop(root / ".postgres")
         shutil.rmtree(root)
 
 
@@ -213,7 +220,7 @@ def test_the_configured_folder_is_the_only_one(tmp_path: Path) -> None:
     """`bin_dir` goes before everything else."""
     named = fake(tmp_path / "bin")
 
-    assert find_programs(process.environment(), named) == Programs(named, 42, 7)
+    assert find_programs(read_environment(), named) == Programs(named, 42, 7)
 
 
 def test_data_that_are_there_decide_the_major(tmp_path: Path) -> None:
@@ -282,7 +289,7 @@ def test_a_socket_url_is_read_by_libpq_and_by_us() -> None:
     running = Running(Path("/tmp/a b/data"), host="/tmp/a b", port=5432, database="x", pid=1)
 
     assert conninfo_to_dict(running.url)["host"] == "/tmp/a b"
-    assert target.sanitize(running.url_of("y/z")).connect_kwargs()["host"] == "/tmp/a b"
+    assert sanitize(running.url_of("y/z")).connect_kwargs()["host"] == "/tmp/a b"
     assert conninfo_to_dict(running.url_of("y/z"))["dbname"] == "y/z"
 
 
@@ -299,7 +306,7 @@ def test_the_password_is_not_in_the_repr() -> None:
 
 def test_throw_away_leaves_nothing(programs: Programs) -> None:
     """A server is there in the block; after it neither its process nor its folder."""
-    with embedded.throw_away(programs) as running:
+    with throw_away(programs) as running:
         rows = ask(running.url, "SELECT current_setting('data_directory'), current_setting('listen_addresses')")
         assert rows == [(str(running.data_dir), "")]
         assert Path(running.host).stat().st_mode & 0o077 == 0
@@ -313,7 +320,7 @@ def test_throw_away_goes_with_an_error_and_open_sessions(programs: Programs) -> 
     seen: list[Running] = []
 
     def fail_within() -> None:
-        with embedded.throw_away(programs) as running:
+        with throw_away(programs) as running:
             seen.append(running)
             threading.Thread(target=_sleep_in_sql, args=(running.url,), daemon=True).start()
             query = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sl%'"
@@ -334,8 +341,8 @@ def _sleep_in_sql(url: str) -> None:
 
 def test_two_at_once_do_not_meet(programs: Programs) -> None:
     """Each has its own data, and the end of one is not the end of the other."""
-    with embedded.throw_away(programs) as one:
-        with embedded.throw_away(programs) as two:
+    with throw_away(programs) as one:
+        with throw_away(programs) as two:
             ask(one.url, "CREATE TABLE here ()")
             assert ask(two.url, "SELECT to_regclass('here')") == [(None,)]
             assert ask(one.url, "SELECT to_regclass('here') IS NULL") == [(False,)]
@@ -350,7 +357,7 @@ def test_the_environment_has_no_say(programs: Programs, monkeypatch: pytest.Monk
     monkeypatch.setenv("PGCLIENTENCODING", "latin1")
     monkeypatch.setenv("SECRET", "s3cr3t")
 
-    with embedded.throw_away(programs) as running:
+    with throw_away(programs) as running:
         monkeypatch.delenv("PGCLIENTENCODING")
         rows = ask(running.url, "SELECT current_setting('client_encoding'), current_setting('TimeZone')")
         rows += ask(running.url, "COPY (SELECT 1) TO PROGRAM 'cat >/dev/null; test -z \"$SECRET\"'")
@@ -363,7 +370,7 @@ def test_letters_of_all_alphabets_have_cases(programs: Programs) -> None:
     if programs.major < 17:
         pytest.skip("the built-in provider came with 17")
 
-    with embedded.throw_away(programs) as running:
+    with throw_away(programs) as running:
         assert ask(running.url, "SELECT upper('жä')") == [("ЖÄ",)]
 
 
@@ -375,7 +382,7 @@ def test_a_start_that_fails_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> 
         (tmp_path / "share").mkdir()
     before = set(Path("/tmp").glob("pg-*"))
 
-    with pytest.raises(ServerError, match=r"did not start: the disk is on fire\.$"), embedded.throw_away(broken):
+    with pytest.raises(ServerError, match=r"did not start: the disk is on fire\.$"), throw_away(broken):
         pytest.fail("there is no server")
 
     assert set(Path("/tmp").glob("pg-*")) - before == set()
@@ -438,12 +445,12 @@ def _marked(mark: str) -> list[str]:
 
 def test_data_stay_and_so_does_the_url(folder: Path, programs: Programs) -> None:
     """What was written before a stop is there after the next start, under the same URL."""
-    first = embedded.start(folder, programs)
+    first = start(folder, programs)
     ask(first.url, "CREATE TABLE kept AS SELECT 42 AS answer")
 
-    assert embedded.stop(folder)
+    assert stop(folder)
     assert soon(lambda: not alive(first.pid))
-    second = embedded.start(folder, programs)
+    second = start(folder, programs)
 
     assert second.url == first.url
     assert second.started
@@ -452,27 +459,27 @@ def test_data_stay_and_so_does_the_url(folder: Path, programs: Programs) -> None
 
 def test_starting_twice_says_that_it_runs(folder: Path, programs: Programs) -> None:
     """The second start changes nothing and gives the same URL."""
-    first = embedded.start(folder, programs)
+    first = start(folder, programs)
 
-    second = embedded.start(folder, programs)
+    second = start(folder, programs)
 
     assert (second.pid, second.url, second.started) == (first.pid, first.url, False)
-    assert embedded.find_running(folder) == second
+    assert find_running(folder) == second
 
 
 def test_stopping_what_does_not_run_says_so(folder: Path, programs: Programs, tmp_path: Path) -> None:
     """Never started, or stopped already: False, and nothing is made."""
-    embedded.start(folder, programs)
+    start(folder, programs)
 
-    assert embedded.stop(folder)
-    assert not embedded.stop(folder)
-    assert not embedded.stop(tmp_path / "never")
+    assert stop(folder)
+    assert not stop(folder)
+    assert not stop(tmp_path / "never")
     assert not (tmp_path / "never").exists()
 
 
 def test_only_loopback_and_only_with_the_password(folder: Path, programs: Programs) -> None:
     """It listens on 127.0.0.1 alone, and without the password nobody comes in."""
-    running = embedded.start(folder, programs)
+    running = start(folder, programs)
 
     assert ask(running.url, "SHOW listen_addresses") == [("127.0.0.1",)]
     assert ask(running.url, "SHOW unix_socket_directories") == [("",)]
@@ -502,7 +509,7 @@ def test_it_outlives_a_starter_killed_by_its_group(folder: Path, programs: Progr
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
 
-    running = embedded.find_running(folder)
+    running = find_running(folder)
     assert running is not None
     assert (running.pid, started) == (int(pid), "True")
     assert ask(running.url, "SELECT 1") == [(1,)]
@@ -522,13 +529,13 @@ def test_two_first_starts_at_once_make_one_server(place: Path, programs: Program
 
 def test_a_killed_server_starts_again_with_its_data(folder: Path, programs: Programs) -> None:
     """After a crash the stale lock is no hindrance, and what was committed is there."""
-    crashed = embedded.start(folder, programs)
+    crashed = start(folder, programs)
     ask(crashed.url, "CREATE TABLE kept AS SELECT 42 AS answer")
     os.kill(crashed.pid, signal.SIGKILL)
     assert soon(lambda: not alive(crashed.pid))
 
-    assert not embedded.stop(folder)
-    running = embedded.start(folder, programs)
+    assert not stop(folder)
+    running = start(folder, programs)
 
     assert running.started
     assert ask(running.url, "SELECT answer FROM kept") == [(42,)]
@@ -536,16 +543,16 @@ def test_a_killed_server_starts_again_with_its_data(folder: Path, programs: Prog
 
 def test_an_innocent_process_with_the_old_number_is_left_alone(folder: Path, programs: Programs) -> None:
     """After a crash or a reboot the number in the lock may be somebody else's."""
-    running = embedded.start(folder, programs)
+    running = start(folder, programs)
     lock = (folder / "data" / "postmaster.pid").read_text()
-    embedded.stop(folder)
+    stop(folder)
     owner = (folder / "data").stat()
     with subprocess.Popen(["/bin/sleep", "60"], user=owner.st_uid if ROOT else None) as innocent:
         (folder / "data" / "postmaster.pid").write_text(lock.replace(str(running.pid), str(innocent.pid), 1))
         os.chown(folder / "data" / "postmaster.pid", owner.st_uid, owner.st_gid)
 
-        assert not embedded.stop(folder)
-        again = embedded.start(folder, programs)
+        assert not stop(folder)
+        again = start(folder, programs)
 
         assert again.started
         assert innocent.poll() is None
@@ -554,14 +561,14 @@ def test_an_innocent_process_with_the_old_number_is_left_alone(folder: Path, pro
 
 def test_another_projects_server_with_the_old_number_is_left_alone(folder: Path, programs: Programs) -> None:
     """The number in the lock may by now be that of another PostgreSQL, whose own data are safe from us."""
-    running = embedded.start(folder, programs)
+    running = start(folder, programs)
     lock = (folder / "data" / "postmaster.pid").read_text()
-    embedded.stop(folder)
-    with embedded.throw_away(programs) as other:
+    stop(folder)
+    with throw_away(programs) as other:
         (folder / "data" / "postmaster.pid").write_text(lock.replace(str(running.pid), str(other.pid), 1))
 
-        assert embedded.find_running(folder) is None
-        assert not embedded.stop(folder)
+        assert find_running(folder) is None
+        assert not stop(folder)
         assert ask(other.url, "SELECT 1") == [(1,)]
 
 
@@ -570,26 +577,26 @@ def test_data_of_another_major_are_not_touched(folder: Path, programs: Programs)
     (folder / "data" / "PG_VERSION").write_text("12\n")
     before = sorted(folder.rglob("*"))
 
-    assert embedded.major_of(folder) == 12
+    assert major_of(folder) == 12
     with pytest.raises(MissingProgramError, match=rf"those of PostgreSQL 12, .* are {programs.major}\."):
-        embedded.start(folder, programs)
+        start(folder, programs)
 
     assert sorted(folder.rglob("*")) == before
     (folder / "data" / "PG_VERSION").write_text(f"{programs.major}\n")
-    assert embedded.start(folder, programs).started
+    assert start(folder, programs).started
 
 
 def test_a_taken_port_is_a_sentence(folder: Path, programs: Programs) -> None:
     """The URL in .env names the port, so another one is not taken in silence."""
-    port = embedded.start(folder, programs).port
-    embedded.stop(folder)
+    port = start(folder, programs).port
+    stop(folder)
     with (
         socket.create_server(("127.0.0.1", port)),
         pytest.raises(ServerError, match=f"port {port} .* is taken by another program"),
     ):
-        embedded.start(folder, programs)
+        start(folder, programs)
 
-    assert embedded.start(folder, programs).port == port
+    assert start(folder, programs).port == port
 
 
 def test_a_first_start_killed_half_way_is_begun_anew(place: Path, programs: Programs) -> None:
@@ -598,7 +605,7 @@ def test_a_first_start_killed_half_way_is_begun_anew(place: Path, programs: Prog
     (place / ".postgres" / "data.part" / "PG_VERSION").write_text(f"{programs.major}\n")
     (place / ".postgres").chmod(0o711)
 
-    running = embedded.start(place / ".postgres", programs)
+    running = start(place / ".postgres", programs)
 
     assert ask(running.url, "SELECT 1") == [(1,)]
     assert not (place / ".postgres" / "data.part").exists()
@@ -606,14 +613,14 @@ def test_a_first_start_killed_half_way_is_begun_anew(place: Path, programs: Prog
 
 def test_a_missing_password_is_a_sentence_and_does_not_hinder_stopping(folder: Path, programs: Programs) -> None:
     """Without the file there is no URL to show; stopping needs none."""
-    running = embedded.start(folder, programs)
+    running = start(folder, programs)
     (folder / "password").unlink()
 
     with pytest.raises(BadInputError, match="password is missing: put it back"):
-        embedded.start(folder, programs)
+        start(folder, programs)
 
     assert alive(running.pid)
-    assert embedded.stop(folder)
+    assert stop(folder)
 
 
 def test_a_start_that_fails_tells_the_servers_words(folder: Path, programs: Programs) -> None:
@@ -623,16 +630,16 @@ def test_a_start_that_fails_tells_the_servers_words(folder: Path, programs: Prog
     configuration.write_text(before + "\nfrobnicate = on\n")
 
     with pytest.raises(ServerError, match="frobnicate"):
-        embedded.start(folder, programs)
+        start(folder, programs)
 
     configuration.write_text(before)
-    assert embedded.start(folder, programs).started
+    assert start(folder, programs).started
 
 
 def test_a_path_that_a_shell_would_read_is_refused(place: Path, programs: Programs) -> None:
     """pg_ctl puts the path into a command line; nothing is made there."""
     with pytest.raises(BadInputError, match="plainer name"):
-        embedded.start(place / "$(touch oops)", programs)
+        start(place / "$(touch oops)", programs)
 
     assert list(place.iterdir()) == []
 
@@ -644,10 +651,10 @@ def test_a_path_with_blanks_and_letters_will_do(place: Path, template: Path, pro
     subprocess.run(["/bin/cp", "-a", template, folder], check=True)
     (folder / "port").unlink()
 
-    running = embedded.start(folder, programs)
+    running = start(folder, programs)
 
     assert ask(running.url, "SHOW data_directory") == [(str(running.data_dir),)]
-    assert embedded.stop(folder)
+    assert stop(folder)
 
 
 # For whom it runs
@@ -656,8 +663,8 @@ def test_a_path_with_blanks_and_letters_will_do(place: Path, template: Path, pro
 @linux
 def test_it_never_runs_as_root(folder: Path, programs: Programs) -> None:
     """Neither kind has a process of root's, nor one of root's groups."""
-    kept = embedded.start(folder, programs)
-    with embedded.throw_away(programs) as thrown:
+    kept = start(folder, programs)
+    with throw_away(programs) as thrown:
         for pid in (kept.pid, thrown.pid):
             status = dict(re.findall(r"(\w+):\s+(.*)", Path(f"/proc/{pid}/status").read_text()))
             assert "0" not in status["Uid"].split() + (status["Gid"] + " " + status["Groups"]).split()
@@ -672,9 +679,9 @@ def test_root_uses_a_copy_of_programs_that_are_out_of_reach(tmp_path: Path, plac
         path.chmod(path.stat().st_mode & 0o700)
     hidden = Programs(closed / "pg" / "bin", programs.major, programs.minor)
 
-    with embedded.throw_away(hidden) as running:
+    with throw_away(hidden) as running:
         assert ask(running.url, "SELECT 1") == [(1,)]
-    kept = embedded.start(place / ".postgres", hidden)
+    kept = start(place / ".postgres", hidden)
 
     assert not Path(running.host).exists()
     assert ask(kept.url, "SELECT 1") == [(1,)]
@@ -690,7 +697,7 @@ def test_a_project_that_the_account_cannot_reach_is_refused(programs: Programs) 
         folder = Path(closed) / ".postgres"
 
         with pytest.raises(BadInputError, match=r"can't reach .*keep it where others may pass"):
-            embedded.start(folder, programs)
+            start(folder, programs)
 
         assert not (folder / "data").exists()
         assert Path(closed).stat().st_mode & 0o777 == 0o700
@@ -702,7 +709,7 @@ def test_for_root_the_projects_owner_has_the_data(place: Path, programs: Program
     nobody = pwd.getpwnam("nobody")
     os.chown(place, nobody.pw_uid, nobody.pw_gid)
 
-    running = embedded.start(place / ".postgres", programs)
+    running = start(place / ".postgres", programs)
 
     assert running.data_dir.stat().st_uid == nobody.pw_uid
     assert ask(running.url, "SELECT 1") == [(1,)]
@@ -717,7 +724,7 @@ def test_an_ordinary_user_needs_nothing(programs: Programs, place: Path, tempora
     (home / temporary).mkdir(exist_ok=True)
     for path in (home, home / temporary):
         give(path, account)
-    reached = reachable(programs, account, place)
+    reached = reachable_programs(programs, account, place)
 
     with python(
         ORDINARY,
@@ -740,8 +747,8 @@ def test_another_users_folder_is_refused(folder: Path, programs: Programs) -> No
     code = f"""
 import os
 from pathlib import Path
-from tasks import embedded
-from tasks.programs import Programs
+from tasks.devserver import server as embedded
+from tasks.system.pg_programs import Programs
 os.setgroups([]); os.setgid({other}); os.setuid({other})
 for act in (embedded.stop, lambda folder: embedded.start(folder, Programs(Path("/"), 1, 1))):
     try:
@@ -753,4 +760,4 @@ for act in (embedded.stop, lambda folder: embedded.start(folder, Programs(Path("
     with python(code) as child:
         assert [said(child), said(child)] == [["True"], ["True"]]
 
-    assert embedded.start(folder, programs).started
+    assert start(folder, programs).started

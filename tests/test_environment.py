@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.environment import FoundUrl, read_url
+from tasks.config.dotenv import FoundUrl, read_url
 from tasks.errors import BadInputError
 
 NAME = "DATABASE_URL"

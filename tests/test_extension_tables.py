@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from tasks.dump.dump import Dumped, make_dump
+from tasks.dump.request import DumpRequest
 from tasks.errors import WorkError
-from tasks.flows import dumping, restoring, verifying
-from tasks.flows.dumping import Dumped
-from tasks.flows.report import Silence
-from tasks.flows.verifying import Verified
+from tasks.progress import Silence
+from tasks.restore.plan import RestoreRequest, plan_restore
+from tasks.restore.restore import Restored, restore_dump
+from tasks.verify.verify import Verified, VerifyRequest, verify_database
 from tests.servers import DEFAULT_MAJOR, OWNER, SUPERUSER, Server, clusters_dir, provision
 from tests.support import Database, Databases, Project
 from tests.test_restore import settings_of
@@ -97,20 +99,20 @@ class Pair:
     def dump(self) -> Dumped:
         """Dump the source."""
         settings = settings_of(self.project, self.source, self.role)
-        dumped = dumping.dump(settings, dumping.Request(checksums=True), Silence())
+        dumped = make_dump(settings, DumpRequest(checksums=True), Silence())
         assert dumped is not None
         return dumped
 
-    def restore(self, *, clean: bool = False) -> restoring.Restored:
+    def restore(self, *, clean: bool = False) -> Restored:
         """Restore the newest dump into the target."""
-        request = restoring.Request(clean=clean, checksums=True)
+        request = RestoreRequest(clean=clean, checksums=True)
         settings = settings_of(self.project, self.target, self.role)
-        return restoring.restore(restoring.plan(settings, request, Silence()), Silence())
+        return restore_dump(plan_restore(settings, request, Silence()), Silence())
 
     def verify(self) -> Verified:
         """Verify the target against that dump."""
         settings = settings_of(self.project, self.target, self.role)
-        return verifying.verify(settings, verifying.Request(checksums=True), Silence())
+        return verify_database(settings, VerifyRequest(checksums=True), Silence())
 
 
 Make = Callable[..., Pair]

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tasks.archive.codec import Compression
+from tasks.dump.destination import check_free_space, choose_destination
+from tasks.dumpformat.compression import Compression
 from tasks.errors import BadInputError, WorkError
-from tasks.flows import placing, restoring, room
-from tasks.flows.report import Silence
-from tasks.postgres.session import connected, server_facts
+from tasks.postgres.connection import connected, server_facts
+from tasks.progress import Silence
+from tasks.restore.plan import RestoreRequest, plan_restore
+from tasks.restore.restore import restore_dump
 from tests.test_dump import GATE, NOISE, dumped, eventually, holds_lock, inv_on_a_disk, settings_of, wrapped
 
 if TYPE_CHECKING:
@@ -74,11 +76,11 @@ def test_restore_leaves_the_database_when_the_folder_vanishes(database: Database
     database.execute(TABLE)
     path = dumped(settings_of(project, database)).path
     before = database.dump_text()
-    plan = restoring.plan(settings_of(project, database), restoring.Request(str(path), clean=True), Silence())
+    plan = plan_restore(settings_of(project, database), RestoreRequest(str(path), clean=True), Silence())
 
     shutil.rmtree(project.dumps)
     with pytest.raises(WorkError, match=r"No safety dump|can't be read|can't be used"):
-        restoring.restore(plan, Silence())
+        restore_dump(plan, Silence())
 
     assert database.dump_text() == before
 
@@ -141,8 +143,8 @@ def look(project: Project, database: Database, compression: Compression, free: i
     """Compare so many free bytes with what a dump will take; return the warnings."""
     settings, said = settings_of(project, database), Said()
     with connected(settings.target()) as connection:
-        place = placing.place(settings, "", compression)
-        room.check(settings, place, connection, server_facts(connection), said, free=lambda _: free)
+        place = choose_destination(settings, "", compression)
+        check_free_space(settings, place, connection, server_facts(connection), said, free=lambda _: free)
     return said.warnings
 
 

@@ -13,18 +13,18 @@ from invoke.config import Config
 from invoke.context import Context
 
 import tasks
-from tasks import process
-from tasks.archive import manifest as manifests
-from tasks.archive.codec import Reading
-from tasks.archive.names import manifest_path
-from tasks.archive.publish import prepare_folder
-from tasks.archive.statements import Setting, classify
-from tasks.console import Plain, Table, print_line, print_table, say
-from tasks.environment import read_url
+from tasks.cli.terminal import Plain, Table, print_line, print_table, say
+from tasks.config.dotenv import read_url
+from tasks.config.settings import load_settings
+from tasks.dumpfiles.atomic_write import make_dump_folder
+from tasks.dumpfiles.paths import manifest_path, read_manifest
+from tasks.dumpformat.compression import DecompressedReader
+from tasks.dumpformat.statements import Setting, classify_statement
 from tasks.errors import BadInputError, GuardError, WorkError
-from tasks.flows import guard, records
-from tasks.postgres.loading import OUR_SETTINGS
-from tasks.settings import load
+from tasks.restore.loader import OUR_SETTINGS
+from tasks.safety.guard import refuse_protected
+from tasks.safety.restore_log import read_record
+from tasks.system.processes import make_file, make_folder
 from tests.support import Database, Project
 
 # Ends of lines of every kind, what a terminal obeys, a change of the direction, half a character.
@@ -98,10 +98,10 @@ def test_what_is_no_file_is_never_waited_for(make: Callable[[Path], object], tmp
     with pytest.raises(BadInputError, match=r"\.env (is a folder|can't be read)"):
         read_url("DATABASE_URL", tmp_path, {})
     with pytest.raises(BadInputError, match=r"a\.manifest\.json can't be used"):
-        manifests.read(tmp_path / "a.sql")
+        read_manifest(tmp_path / "a.sql")
     with pytest.raises(OSError, match=r"ordinary file|directory|device"):
-        Reading(tmp_path / "b.sql")
-    assert records.read(tmp_path / "record") is None
+        DecompressedReader(tmp_path / "b.sql")
+    assert read_record(tmp_path / "record") is None
 
 
 def test_a_pipe_among_the_dumps_does_not_hang_the_list(project: Project, database: Database) -> None:
@@ -122,9 +122,9 @@ def test_no_umask_makes_what_others_may_write(tmp_path: Path) -> None:
     """Folders and .gitignore under umask 000."""
     before = os.umask(0)
     try:
-        prepare_folder(tmp_path / "a" / "dumps")
-        process.make_folder(tmp_path / "b" / ".postgres", 0o711)
-        process.make_file(tmp_path / "b" / ".gitignore", "*\n")
+        make_dump_folder(tmp_path / "a" / "dumps")
+        make_folder(tmp_path / "b" / ".postgres", 0o711)
+        make_file(tmp_path / "b" / ".gitignore", "*\n")
     finally:
         os.umask(before)
 
@@ -158,8 +158,8 @@ def test_a_protected_name_is_known_however_it_is_written(pattern: str, value: st
     target = SimpleNamespace(host=value, database="other", label="shop at db")
 
     with pytest.raises(GuardError, match="is protected"):
-        guard.refuse_protected(settings, target)  # type: ignore[arg-type]
-    guard.refuse_protected(settings, SimpleNamespace(host="another", database="x", label=""))  # type: ignore[arg-type]
+        refuse_protected(settings, target)  # type: ignore[arg-type]
+    refuse_protected(settings, SimpleNamespace(host="another", database="x", label=""))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["protected", "local"])
@@ -169,21 +169,21 @@ def test_a_protected_name_is_known_however_it_is_written(pattern: str, value: st
 def test_a_value_that_is_no_list_of_names_is_refused(name: str, value: object) -> None:
     """It would protect nothing, in silence."""
     with pytest.raises(BadInputError, match=rf"db\.{name}.* must be a list of names, or one text with commas"):
-        load(Context(Config(overrides={"db": {name: value}})))
+        load_settings(Context(Config(overrides={"db": {name: value}})))
 
 
 def test_a_list_of_names_is_taken_in_every_form() -> None:
     """A list, a text with commas, a list with commas in it, a number of a cluster, nothing."""
     forms = {("a", "b"): ["a", "b"], ("a", "b", "c"): ["a, b", "c"], ("12",): 12, (): None, ("x",): ("x",)}
     for names, value in forms.items():
-        assert load(Context(Config(overrides={"db": {"protected": value}}))).protected == names
+        assert load_settings(Context(Config(overrides={"db": {"protected": value}}))).protected == names
 
 
 @pytest.mark.parametrize("name", ["protected", "local"])
 def test_a_list_outside_of_db_is_refused(name: str) -> None:
     """At the top level of invoke.yaml it does nothing, and who wrote it believes otherwise."""
     with pytest.raises(BadInputError, match=f"`{name}` at its top level"):
-        load(Context(Config(overrides={name: ["shop"]})))
+        load_settings(Context(Config(overrides={name: ["shop"]})))
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_a_list_outside_of_db_is_refused(name: str) -> None:
 )
 def test_a_setting_of_ours_by_a_function_counts_as_set(text: bytes) -> None:
     """It is left out as `SET statement_timeout` is."""
-    action = classify(text)
+    action = classify_statement(text)
 
     assert (action.verb, action.name) == ("SET", "statement_timeout")
     assert action.name in OUR_SETTINGS
@@ -206,7 +206,9 @@ def test_a_setting_of_ours_by_a_function_counts_as_set(text: bytes) -> None:
 
 def test_several_settings_in_one_statement_are_all_seen() -> None:
     """The rest of the statement has to run, so it is sent, and ours are set again behind it."""
-    action = classify(b"SELECT set_config('a.b', 'x', false), (SELECT set_config('lock_timeout', '1', true)), 1;")
+    action = classify_statement(
+        b"SELECT set_config('a.b', 'x', false), (SELECT set_config('lock_timeout', '1', true)), 1;"
+    )
 
     assert action.verb == "SELECT"
     assert action.settings == (Setting("a.b", "x"), Setting("lock_timeout", "1"))

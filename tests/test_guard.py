@@ -10,15 +10,14 @@ import psycopg
 import pytest
 
 from tasks.errors import GuardError
-from tasks.flows import guard
-from tasks.flows.guard import Place
-from tasks.postgres.session import connected, server_facts
+from tasks.postgres.connection import Endpoint, connected, read_endpoint, server_facts
+from tasks.safety.guard import nonlocal_reason, require_confirmation
 from tests.servers import OWNER
 from tests.support import Database, Databases, Project, blocking
 from tests.test_restore import SHOP, settings_of
 from tests.test_terminal import at_a_terminal
 
-HERE = Place("localhost", "127.0.0.1", "127.0.0.1", "7", "shop", 5432)
+HERE = Endpoint("localhost", "127.0.0.1", "127.0.0.1", "7", "shop", 5432)
 
 
 @pytest.fixture
@@ -76,7 +75,7 @@ def test_a_place_is_local_by_both_ends_of_the_connection(
     project: Project, database: Database, changes: dict[str, Any], local: tuple[str, ...], expected: str
 ) -> None:
     """Loopback is local only if the server sits on loopback, too; `db.local` lists what is local all the same."""
-    found = guard.far(settings_of(project, database, local=local), replace(HERE, **changes))
+    found = nonlocal_reason(settings_of(project, database, local=local), replace(HERE, **changes))
 
     assert (expected in found) if expected else (found == "")
 
@@ -103,10 +102,10 @@ def test_only_its_name_lets_a_far_database_be_destroyed(
 ) -> None:
     """Given or typed, it must be the name that the server gives the database; without a terminal it must be given."""
     if allowed:
-        guard.allow("shop at db", HERE, reason, confirm, typed)
+        require_confirmation("shop at db", HERE, reason, confirm, typed)
     else:
         with pytest.raises(GuardError, match="Nothing was touched"):
-            guard.allow("shop at db", HERE, reason, confirm, typed)
+            require_confirmation("shop at db", HERE, reason, confirm, typed)
 
 
 def test_the_place_is_what_libpq_connected_to(database: Database, project: Project) -> None:
@@ -118,12 +117,12 @@ def test_the_place_is_what_libpq_connected_to(database: Database, project: Proje
     places = []
     for settings in (plain, socket):
         with connected(settings.target()) as connection:
-            places.append(guard.place(connection, server_facts(connection)))
+            places.append(read_endpoint(connection, server_facts(connection)))
 
     assert (places[0].host, places[0].address, places[0].server) == ("127.0.0.1", "127.0.0.1", "127.0.0.1")
     assert (places[1].host, places[1].address, places[1].server) == (str(database.server.socket_dir), "", "")
     assert places[0].identifier == places[1].identifier != ""
-    assert [guard.far(plain, each) for each in places] == ["", ""]
+    assert [nonlocal_reason(plain, each) for each in places] == ["", ""]
 
 
 # What it keeps from being destroyed

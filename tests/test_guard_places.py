@@ -7,12 +7,18 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tasks.config.settings import Settings
+from tasks.dump.dump import make_dump
+from tasks.dump.request import DumpRequest
 from tasks.errors import GuardError, WorkError
-from tasks.flows import dumping, guard, resetting, restoring, undoing
-from tasks.flows.report import Silence
-from tasks.postgres import committing
-from tasks.postgres.session import connected, server_facts
-from tasks.settings import Settings
+from tasks.postgres.commit import Sentences, ask_outcome
+from tasks.postgres.connection import connected, read_endpoint, server_facts
+from tasks.progress import Silence
+from tasks.restore.plan import RestoreRequest, plan_restore
+from tasks.restore.reset import plan_reset, reset_database
+from tasks.restore.restore import restore_dump
+from tasks.restore.undo import plan_undo
+from tasks.safety.guard import nonlocal_reason
 from tests.forwarding import Forwarder
 from tests.servers import Server
 from tests.support import Database, Databases, Project
@@ -79,14 +85,14 @@ def test_a_restore_goes_where_it_was_judged_or_nowhere(shop: Database, other: Da
 
     with Forwarder(lambda _: ports[0]) as spread:
         settings = through(settings_of(project, shop), spread.port)
-        plan = restoring.plan(settings, restoring.Request(clean=True), Silence())
-        emptied = resetting.plan(settings, ["app"])
+        plan = plan_restore(settings, RestoreRequest(clean=True), Silence())
+        emptied = plan_reset(settings, ["app"])
         ports[0] = other.server.port
 
         with pytest.raises(GuardError, match="leads to more than one server"):
-            restoring.restore(plan, Silence())
+            restore_dump(plan, Silence())
         with pytest.raises(GuardError, match="leads to more than one server"):
-            resetting.reset(emptied, Silence())
+            reset_database(emptied, Silence())
 
     assert other.dump_text() == before
 
@@ -98,12 +104,12 @@ def test_a_safety_dump_is_of_what_is_destroyed(shop: Database, other: Database, 
 
     with Forwarder(lambda _: shop.server.port) as spread:
         settings = through(settings_of(project, shop), spread.port)
-        plan = restoring.plan(settings, restoring.Request(clean=True), Silence())
+        plan = plan_restore(settings, RestoreRequest(clean=True), Silence())
         first = spread.seen
         spread.target = lambda number: shop.server.port if number == first else other.server.port
 
         with pytest.raises(GuardError, match=r"No safety dump could be made.*leads to more than one server"):
-            restoring.restore(plan, Silence())
+            restore_dump(plan, Silence())
 
     assert shop.dump_text() == before
     assert list((project.dumps / "undo").glob("db_undo*")) == []
@@ -114,24 +120,24 @@ def test_an_undo_is_of_its_own_database(shop: Database, other: Database, project
     assert project.use(shop).inv("db.dump").returncode == 0
     with Forwarder(lambda _: shop.server.port) as spread:
         settings = through(settings_of(project, shop), spread.port)
-        restoring.restore(restoring.plan(settings, restoring.Request(clean=True), Silence()), Silence())
+        restore_dump(plan_restore(settings, RestoreRequest(clean=True), Silence()), Silence())
         first = spread.seen
         spread.target = lambda number: shop.server.port if number == first else other.server.port
 
         with pytest.raises(GuardError, match="is of another database"):
-            undoing.plan(settings, Silence())
+            plan_undo(settings, Silence())
 
 
 def test_another_server_is_not_asked_what_became_of_a_commit(shop: Database, other: Database, project: Project) -> None:
     """It has a transaction of that number, too, and would say something of that one."""
     xid = str(shop.scalar("SELECT pg_current_xact_id()::text"))
-    sentences = committing.Sentences("done", "undone", "unknown")
+    sentences = Sentences("done", "undone", "unknown")
     ours = settings_of(project, shop).target()
     with connected(ours) as connection:
         cluster = server_facts(connection).system_identifier
 
-    there = committing.outcome(xid, settings_of(project, other).target(), sentences, cluster, patience=0.1)
-    here = committing.outcome(xid, ours, sentences, cluster)
+    there = ask_outcome(xid, settings_of(project, other).target(), sentences, cluster, patience=0.1)
+    here = ask_outcome(xid, ours, sentences, cluster)
 
     assert (there, here) == ("unknown", "done")
 
@@ -142,7 +148,7 @@ def test_a_dump_has_one_snapshot_or_is_none(shop: Database, other: Database, pro
         settings = through(settings_of(project, shop), spread.port)
 
         with pytest.raises(WorkError, match=r"snapshot.*No dump was written.*use the direct URL"):
-            dumping.dump(settings, dumping.Request(), Silence())
+            make_dump(settings, DumpRequest(), Silence())
 
     assert [path.name for path in project.dumps.iterdir() if path.name.startswith("db_dump")] == []
 
@@ -169,13 +175,13 @@ def test_it_counts_where_a_url_leads_and_not_its_spelling(
     settings = settings_of(project, shop, environ={"DATABASE_URL": url})
     where = str(server.socket_dir) if socket else "127.0.0.1"
 
-    plan = resetting.plan(settings, ["app"])
+    plan = plan_reset(settings, ["app"])
 
     assert plan.far == ""
     assert (plan.place.host if socket else plan.place.address, plan.place.database) == (where, shop.name)
     for pattern in (where, shop.name, plan.place.identifier):
         with pytest.raises(GuardError, match="is protected"):
-            resetting.plan(replace(settings, protected=(pattern,)), ["app"])
+            plan_reset(replace(settings, protected=(pattern,)), ["app"])
 
 
 @pytest.mark.parametrize("way", ["PGHOSTADDR", "PGSERVICE"])
@@ -199,10 +205,10 @@ def test_a_place_on_ipv6_is_local(shop: Database, project: Project) -> None:
     """Its loopback is loopback, and a mapped address is not taken for one."""
     settings = settings_of(project, shop)
     with connected(settings.target()) as connection:
-        here = guard.place(connection, server_facts(connection))
+        here = read_endpoint(connection, server_facts(connection))
 
     found = [
-        guard.far(settings, replace(here, host="localhost", address=address, server=address))
+        nonlocal_reason(settings, replace(here, host="localhost", address=address, server=address))
         for address in ("::1", "0:0:0:0:0:0:0:1", "fe80::1%lo", "2001:db8::1")
     ]
 

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tasks.dumpfiles.catalog import inspect_dump, list_catalog
+from tasks.dumpfiles.dump_file import prove_dump
 from tasks.errors import BadInputError, TaskError, WorkError
-from tasks.flows import dumpfile, inspecting, listing, restoring
-from tasks.flows.report import Silence
+from tasks.progress import Silence
+from tasks.restore.plan import RestorePlan, RestoreRequest, plan_restore
+from tasks.restore.restore import restore_dump
 from tests.servers import OWNER
 from tests.test_restore import pg_dump, settings_of
 
@@ -44,10 +47,10 @@ def foreign(project: Project, statements: str, name: str = "foreign.sql") -> Pat
 
 def planned(
     project: Project, database: Database, path: Path, role: str = "postgres", *, trust_local: bool = True, **asked: Any
-) -> restoring.Plan:
+) -> RestorePlan:
     """Plan a restore, as the task does."""
     settings = settings_of(project, database, role, trust_local=trust_local)
-    return restoring.plan(settings, restoring.Request(str(path), **asked), Silence())
+    return plan_restore(settings, RestoreRequest(str(path), **asked), Silence())
 
 
 # What a superuser is asked about
@@ -119,7 +122,7 @@ def test_strings_are_read_as_they_were_judged(database: Database, project: Proje
     database.execute(f'ALTER DATABASE "{database.name}" SET standard_conforming_strings = off')
     path = foreign(project, "INSERT INTO public.t VALUES ('\\'), ('|| current_user ||');")
 
-    restoring.restore(planned(project, database, path, trust=True), Silence())
+    restore_dump(planned(project, database, path, trust=True), Silence())
 
     assert database.execute("SELECT v FROM t ORDER BY 1") == [("\\",), ("|| current_user ||",)]
 
@@ -177,7 +180,7 @@ def test_role_that_is_nearly_a_superuser_is_asked(right: str, database: Database
         url = database.url_as("mighty", "p")
         settings = settings_of(project, database, environ={"DATABASE_URL": url}, trust_local=False)
         with pytest.raises(BadInputError, match="as mighty may do anything"):
-            restoring.plan(settings, restoring.Request(str(path)), Silence())
+            plan_restore(settings, RestoreRequest(str(path)), Silence())
     finally:
         database.execute("DROP ROLE mighty")
 
@@ -269,7 +272,7 @@ def test_every_command_of_psql_is_refused(database: Database, project: Project) 
         for line in (f"{command} touch x", f"SELECT 1 {command} x", f"  {command}"):
             path = foreign(project, line + "\n")
             with pytest.raises(BadInputError, match=r"backslash command|psql command|connect") as refused:
-                dumpfile.prove(settings, path, Silence(), trust=True)
+                prove_dump(settings, path, Silence(), trust=True)
             assert "touch x" not in str(refused.value)
 
 
@@ -281,7 +284,7 @@ def test_variables_of_psql_are_text(text: str, database: Database, project: Proj
 
     plan = planned(project, database, path, clean=True)
     with pytest.raises(WorkError, match="syntax error") as refused:
-        restoring.restore(plan, Silence())
+        restore_dump(plan, Silence())
 
     assert str(Path.home()) not in str(refused.value)
     assert database.dump_text() == before
@@ -369,7 +372,7 @@ def test_file_may_not_grow_behind_its_check(database: Database, project: Project
     with path.open("a") as file:
         file.write("SELECT 1;\n" * 1000 + END)
     with pytest.raises(WorkError, match="rolled back"):
-        restoring.restore(plan, Silence())
+        restore_dump(plan, Silence())
 
     assert database.dump_text() == before
 
@@ -413,11 +416,11 @@ def test_no_manifest_takes_us_down(database: Database, project: Project) -> None
     for place in places(document):
         for value in WRONG:
             manifest.write_text(json.dumps(changed(document, place, value)), encoding="ascii")
-            listing.listing(settings)
+            list_catalog(settings)
             try:
-                inspecting.inspect(settings, path, Silence())
+                inspect_dump(settings, path, Silence())
                 # What is understood as a manifest is carried on to the server.
-                restoring.plan(settings, restoring.Request(path, clean=True), Silence())
+                plan_restore(settings, RestoreRequest(path, clean=True), Silence())
             except TaskError:
                 met += 1
 

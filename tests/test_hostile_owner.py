@@ -10,9 +10,17 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from tasks.flows import dumping, examining, foresight, verifying
-from tasks.flows.report import Silence
-from tasks.postgres import facts, health, scratch, session
+from tasks.doctor.doctor import examine
+from tasks.dump.dump import make_dump
+from tasks.dump.request import DumpRequest
+from tasks.inventory.snapshot import read_history
+from tasks.postgres import connection
+from tasks.postgres.connection import connected, one, startup_options
+from tasks.postgres.databases import create_database
+from tasks.postgres.tables import count_tables, read_tables
+from tasks.prisma.forecast import read_histories
+from tasks.progress import Silence
+from tasks.verify.verify import VerifyRequest, verify_database
 from tests import hostile_database
 from tests.forwarding import Forwarder
 from tests.servers import OWNER, PASSWORD
@@ -43,10 +51,10 @@ def looked_at(hostile: Hostile, project: Project) -> list[str]:
     """Look at the database as superuser in every way that only reads, and return what was called meanwhile."""
     settings, report = settings_of(project, hostile.database), Silence()
     offset = hostile.database.server.log.stat().st_size
-    dumping.dump(settings, dumping.Request(checksums=True), report)
-    examining.examine(settings, report)
-    foresight.histories(settings, "", report)
-    verifying.verify(settings, verifying.Request(), report)
+    make_dump(settings, DumpRequest(checksums=True), report)
+    examine(settings, report)
+    read_histories(settings, "", report)
+    verify_database(settings, VerifyRequest(), report)
     return hostile.heard(offset)
 
 
@@ -81,8 +89,8 @@ def test_history_in_an_odd_form_calls_nothing(form: str, hostile: Hostile, proje
         pytest.skip("this server refuses it")
 
     called = looked_at(hostile, project)
-    with session.connected(settings_of(project, hostile.database).target()) as connection:
-        history = health.history(connection, "public")
+    with connected(settings_of(project, hostile.database).target()) as connection:
+        history = read_history(connection, "public")
 
     assert called == []
     assert (history is not None) == (form in {"index", "statistics", "row security", "children", "rule", "generated"})
@@ -111,8 +119,8 @@ def test_table_that_runs_code_when_a_query_is_planned_is_read_without(
     )
 
     called = looked_at(hostile, project)
-    with session.connected(settings_of(project, hostile.database).target()) as connection:
-        counted = {table.name: rows for table, rows in facts.count(connection, facts.tables(connection))}
+    with connected(settings_of(project, hostile.database).target()) as connection:
+        counted = {table.name: rows for table, rows in count_tables(connection, read_tables(connection))}
 
     assert called == []
     assert counted["t"] == 3
@@ -130,7 +138,7 @@ def test_sequence_that_lags_is_found_without_planning(hostile: Hostile, project:
     settings = settings_of(project, hostile.database)
     offset = hostile.database.server.log.stat().st_size
 
-    found = verifying.verify(settings, verifying.Request(), Silence())
+    found = verify_database(settings, VerifyRequest(), Silence())
 
     assert hostile.heard(offset) == []
     assert [each.what for each in found.ills if "largest value is 41" in each.what] != []
@@ -155,9 +163,9 @@ def test_scratch_database_is_closed_to_others_from_its_first_moment(database: Da
     thread = threading.Thread(target=lambda: said.extend(entries(database, name, over)))
     thread.start()
     try:
-        with session.connected(settings_of(project, database).target()) as connection:
+        with connected(settings_of(project, database).target()) as connection:
             for _ in range(3):
-                scratch.create(connection, name)
+                create_database(connection, name)
                 privileges = connection.execute(
                     "SELECT has_database_privilege(%s, oid, 'CONNECT, TEMP, CREATE'), datallowconn"
                     " FROM pg_database WHERE datname = %s",
@@ -202,9 +210,9 @@ def test_pooler_that_refuses_options_is_entered_without(database: Database, proj
     with Refusing(lambda _: database.server.port) as pooler:
         url = database.url.replace(f":{database.server.port}/", f":{pooler.port}/")
         settings = settings_of(project, database, environ={"DATABASE_URL": f"{url}?sslmode=disable"})
-        with session.connected(settings.target()) as connection:
-            path = session.one(connection, "SELECT pg_catalog.current_setting('search_path')")[0]
-            options = session.startup_options(connection)
+        with connected(settings.target()) as connection:
+            path = one(connection, "SELECT pg_catalog.current_setting('search_path')")[0]
+            options = startup_options(connection)
 
     assert (path, options, pooler.refused) == ("", None, 1)
 
@@ -215,13 +223,13 @@ def test_start_up_option_empties_the_search_path_behind_those_of_the_url(
 ) -> None:
     """Before any statement, whatever role and database set."""
     hostile.run(PATH.format(hostile.database.name))
-    monkeypatch.setattr(session, "_prepare", lambda *_, **__: None)
+    monkeypatch.setattr(connection, "_prepare", lambda *_, **__: None)
     environ = {"DATABASE_URL": f"{hostile.database.url}{given}"}
     target = settings_of(project, hostile.database, environ=environ).target()
 
-    with session.connected(target) as connection:
-        path = session.one(connection, "SELECT pg_catalog.current_setting('search_path')")[0]
-        memory = session.one(connection, "SELECT pg_catalog.current_setting('work_mem')")[0]
+    with connected(target) as opened:
+        path = one(opened, "SELECT pg_catalog.current_setting('search_path')")[0]
+        memory = one(opened, "SELECT pg_catalog.current_setting('work_mem')")[0]
 
     assert path == ""
     assert memory == ("5MB" if given else "4MB")

@@ -7,9 +7,13 @@ from collections.abc import Sequence
 import psycopg
 import pytest
 
-from tasks.flows import dumping, restoring, verifying
-from tasks.flows.report import Silence
-from tasks.postgres.ills import Ill
+from tasks.dump.dump import make_dump
+from tasks.dump.request import DumpRequest
+from tasks.progress import Silence
+from tasks.restore.plan import RestoreRequest, plan_restore
+from tasks.restore.restore import restore_dump
+from tasks.verify.problems import Problem
+from tasks.verify.verify import VerifyRequest, verify_database
 from tests.servers import Server
 from tests.support import Database, Databases, Project
 from tests.test_restore import SHOP, settings_of
@@ -27,9 +31,9 @@ INSERT INTO _prisma_migrations (id, checksum, migration_name, finished_at, rolle
 """
 
 
-def wrong(database: Database, project: Project) -> tuple[Ill, ...]:
+def wrong(database: Database, project: Project) -> tuple[Problem, ...]:
     """Look at a database, without any dump or record of it."""
-    return verifying.verify(settings_of(project, database), verifying.Request(), Silence()).ills
+    return verify_database(settings_of(project, database), VerifyRequest(), Silence()).ills
 
 
 def prepare(database: Database, statements: Sequence[str]) -> None:
@@ -287,8 +291,8 @@ def test_a_restored_database_has_no_ill(new_database: Databases, project: Projec
     """The restore sets the sequences and gathers statistics itself."""
     source, target = new_database(), new_database()
     source.execute(SHOP)
-    dumping.dump(settings_of(project, source), dumping.Request(), Silence())
-    restoring.restore(restoring.plan(settings_of(project, target), restoring.Request(), Silence()), Silence())
+    make_dump(settings_of(project, source), DumpRequest(), Silence())
+    restore_dump(plan_restore(settings_of(project, target), RestoreRequest(), Silence()), Silence())
 
     assert wrong(target, project) == ()
 

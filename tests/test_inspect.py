@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from tasks.archive.codec import Compression
+from tasks.dump.dump import make_dump
+from tasks.dump.request import DumpRequest
+from tasks.dumpfiles.catalog import Inspected, inspect_dump
+from tasks.dumpformat.compression import Compression
 from tasks.errors import BadInputError
-from tasks.flows import dumping, inspecting
-from tasks.flows.inspecting import Inspected
-from tasks.flows.report import Silence
+from tasks.progress import Silence
 from tests.support import Database, Databases, Project
 from tests.test_ills import HISTORY
 from tests.test_restore import SHOP, pg_dump, settings_of, write
@@ -38,12 +39,12 @@ def shop(new_database: Databases, project: Project) -> Database:
 
 def look(project: Project, database: Database, file: str = "") -> Inspected:
     """Inspect in this process."""
-    return inspecting.inspect(settings_of(project, database), file, Silence())
+    return inspect_dump(settings_of(project, database), file, Silence())
 
 
 def dumped(project: Project, database: Database, **keys: Any) -> Path:
     """Make a dump of ours."""
-    made = dumping.dump(settings_of(project, database), dumping.Request(**keys), Silence())
+    made = make_dump(settings_of(project, database), DumpRequest(**keys), Silence())
     assert made is not None
     return made.path
 

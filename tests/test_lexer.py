@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.archive.lexer import (
+from tasks.dumpformat.foreign_head import LexError
+from tasks.dumpformat.lexer import (
     COMMENT_LIMIT,
     Comment,
     CopyData,
@@ -24,7 +25,6 @@ from tasks.archive.lexer import (
     Trivia,
     lex,
 )
-from tasks.archive.strange import LexError
 
 NEXT = b"SELECT 'next';"
 

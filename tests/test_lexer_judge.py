@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from psycopg import pq
 
-from tasks.archive.lexer import CopyData, CopyEnd, Event, MetaCommand, Statement, lex
+from tasks.dumpformat.lexer import CopyData, CopyEnd, Event, MetaCommand, Statement, lex
 from tests.everything import BEYOND_PSQL
 from tests.servers import OWNER, Server
 from tests.support import Database, Databases

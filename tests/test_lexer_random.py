@@ -13,9 +13,9 @@ from typing import Final
 import pytest
 from psycopg import pq
 
-from tasks.archive.lexer import Statement, lex
-from tasks.archive.survey import SAFE_ENCODINGS
-from tasks.archive.words import Words, scan
+from tasks.dumpformat.lexer import Statement, lex
+from tasks.dumpformat.summary import SAFE_ENCODINGS
+from tasks.dumpformat.tokens import TokenReader, scan_tokens
 from tests.servers import Server
 from tests.test_lexer_judge import asked_by_psql, bared, by_the_lexer
 
@@ -133,7 +133,7 @@ def texts_for_psql(seed: int, count: int) -> Iterator[str]:
 
 def split_by_tokens(statement: Statement) -> str:
     """Say where the tokenizer does not see what the lexer sees: one statement, and nothing that is left open."""
-    depth, tokens = 0, list(scan(statement.text, standard=statement.standard))
+    depth, tokens = 0, list(scan_tokens(statement.text, standard=statement.standard))
     for number, (kind, token) in enumerate(tokens):
         if kind == "sign" and len(token) > 1:
             return f"left open: {token!r}"
@@ -178,7 +178,7 @@ def test_the_lexer_and_the_tokenizer_agree_with_the_server_on_random_texts(serve
             assert [each.text for each in sent] == [before.encode(), text.encode()], number
             results = [send(each.text, []) for each in sent]
             assert results[1].status == pq.ExecStatus.TUPLES_OK, (number, text, results[1].error_message)
-            words = Words(sent[1].text, standard=sent[1].standard)
+            words = TokenReader(sent[1].text, standard=sent[1].standard)
             assert words.skip("SELECT")
             for column, string in enumerate(strings):
                 if not string:

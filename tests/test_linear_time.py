@@ -19,12 +19,12 @@ from typing import Any, Final
 import pytest
 
 import tasks
-from tasks.archive.history import History
-from tasks.archive.lexer import lex
-from tasks.archive.statements import classify, setval
-from tasks.archive.strange import LexError
-from tasks.archive.survey import Survey
-from tasks.archive.words import qualified, scan
+from tasks.dumpformat.foreign_head import LexError
+from tasks.dumpformat.lexer import lex
+from tasks.dumpformat.prisma_history import HistoryReader
+from tasks.dumpformat.statements import classify_statement, parse_setval
+from tasks.dumpformat.summary import DumpSummary
+from tasks.dumpformat.tokens import scan_tokens, split_qualified
 
 # Time is not linear where, for ten times the text, it is more than this factor beyond some microseconds for each byte.
 FACTOR: Final = 30
@@ -266,7 +266,7 @@ STATEMENTS: Final = {
 
 def read(text: bytes, piece: int) -> None:
     """Read a dump in pieces of a size, as a restore does; that it is refused is an answer, too."""
-    survey, history = Survey(), History()
+    survey, history = DumpSummary(), HistoryReader()
     try:
         for event, _ in survey.watch(lex(text[at : at + piece] for at in range(0, len(text), piece))):
             history.see(event, survey.current)
@@ -286,10 +286,10 @@ def test_a_statement_is_told_in_linear_time(make: Callable[[int], bytes]) -> Non
     """Its tokens, what it does, and what name stands at its front."""
     for standard in (True, False):
         for work in (
-            lambda text: sum(1 for _ in scan(text, standard=standard)),  # noqa: B023 - called here
-            lambda text: classify(text, standard=standard),  # noqa: B023 - called here
-            lambda text: setval(text, standard=standard),  # noqa: B023 - called here
-            qualified,
-            lambda text: qualified(text.partition(b" ")[2]),
+            lambda text: sum(1 for _ in scan_tokens(text, standard=standard)),  # noqa: B023 - called here
+            lambda text: classify_statement(text, standard=standard),  # noqa: B023 - called here
+            lambda text: parse_setval(text, standard=standard),  # noqa: B023 - called here
+            split_qualified,
+            lambda text: split_qualified(text.partition(b" ")[2]),
         ):
             assert growth(lambda size: lambda: work(make(size))) == ""  # noqa: B023 - called here

@@ -9,16 +9,16 @@ import pytest
 from invoke.config import Config
 from invoke.context import Context
 
-from tasks.archive import names
-from tasks.archive.codec import Compression, Sums
-from tasks.archive.manifest import Manifest, Outline, TableRows
-from tasks.archive.publish import part_file
-from tasks.defaults import DEFAULTS
+from tasks.config.defaults import DEFAULTS
+from tasks.config.settings import Settings, load_settings
+from tasks.dumpfiles.atomic_write import open_part_file
+from tasks.dumpfiles.catalog import list_catalog
+from tasks.dumpfiles.dump_file import choose_dump
+from tasks.dumpfiles.paths import manifest_path
+from tasks.dumpformat.compression import Compression, Sums
+from tasks.dumpformat.manifest import Manifest, Outline, TableRows
 from tasks.errors import BadInputError
-from tasks.flows.dumpfile import choose
-from tasks.flows.listing import listing
-from tasks.flows.report import Silence
-from tasks.settings import Settings, load
+from tasks.progress import Silence
 from tests.support import Database, Project
 
 TIMES = [f"2025-12-21T12-00-00-{number:03}Z" for number in range(10)]
@@ -40,7 +40,7 @@ def settings_of(project: Project) -> Settings:
     """Return what `inv` would work with in a project."""
     config = Config(defaults={"db": DEFAULTS, "run": {"dry": False}}, lazy=True)
     config.set_project_location(project.root)
-    return replace(load(Context(config)), cwd=project.root, environ={})
+    return replace(load_settings(Context(config)), cwd=project.root, environ={})
 
 
 def lay(
@@ -78,13 +78,13 @@ def lay(
             outline=Outline(),
             seconds=1,
         )
-        names.manifest_path(path).write_bytes(document.to_json())
+        manifest_path(path).write_bytes(document.to_json())
     return path
 
 
 def whole(project: Project) -> dict[str, str]:
     """Tell of each dump whether it is whole."""
-    return {each.path.name: each.whole for each in listing(settings_of(project))}
+    return {each.path.name: each.whole for each in list_catalog(settings_of(project))}
 
 
 def test_dumps_are_listed_newest_first(project: Project) -> None:
@@ -137,7 +137,7 @@ def test_dump_is_listed_when_its_manifest_tells_a_strange_time(created: str, pro
     """The time in its name then serves."""
     lay(project, f"db_dump_{TIMES[5]}.sql", created=created)
 
-    (listed,) = listing(settings_of(project))
+    (listed,) = list_catalog(settings_of(project))
 
     assert listed.when == datetime(2025, 12, 21, 12, 0, 0, 5000, tzinfo=UTC)
 
@@ -158,7 +158,7 @@ def test_what_is_no_dump_is_not_listed(project: Project) -> None:
         project.write(f"dumps/{name}", "x")
     (project.dumps / "dangling.sql").symlink_to("nowhere")
 
-    with part_file(project.dumps / f"db_dump_{TIMES[0]}.part"):
+    with open_part_file(project.dumps / f"db_dump_{TIMES[0]}.part"):
         assert whole(project) == {}
 
 
@@ -262,7 +262,7 @@ def test_newest_dump_is_chosen_when_it_is_not_known_to_be_broken(project: Projec
     project.write(f"dumps/db_dump_{TIMES[4]}.part", "half")
     said = Said()
 
-    chosen = choose(settings_of(project), "", said)
+    chosen = choose_dump(settings_of(project), "", said)
 
     assert chosen == unknown
     assert said.warnings == [
@@ -277,7 +277,7 @@ def test_nothing_is_chosen_when_all_are_broken_or_named_by_hand(project: Project
     lay(project, "named.sql")
 
     with pytest.raises(BadInputError, match="There is no dump in"):
-        choose(settings_of(project), "", Silence())
+        choose_dump(settings_of(project), "", Silence())
 
 
 def test_dump_of_a_real_database_is_listed_as_whole(database: Database, project: Project) -> None:
@@ -285,7 +285,7 @@ def test_dump_of_a_real_database_is_listed_as_whole(database: Database, project:
     database.execute("CREATE TABLE t AS SELECT generate_series(1, 10) i")
     project.use(database).inv("db.dump", "--note=first")
 
-    (listed,) = listing(settings_of(project))
+    (listed,) = list_catalog(settings_of(project))
 
     assert (listed.rows, listed.note, listed.whole) == (10, "first", "yes")
     assert listed.server == database.scalar("SHOW server_version")

@@ -6,20 +6,28 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tasks.dump.dump import Dumped, make_dump
+from tasks.dump.request import DumpRequest
 from tasks.errors import BadInputError, WorkError
-from tasks.flows import dumping, preflight, resetting, restoring, verifying
-from tasks.flows.report import Silence
-from tasks.postgres import committing, locks
+from tasks.postgres.commit import commit_transaction
+from tasks.postgres.lock_capacity import read_lock_capacity
+from tasks.progress import Silence
+from tasks.restore import preflight
+from tasks.restore.plan import RestoreRequest, plan_restore
+from tasks.restore.preflight import require_lock_capacity
+from tasks.restore.reset import plan_reset
+from tasks.restore.restore import restore_dump
+from tasks.verify.verify import VerifyRequest, verify_database
 from tests.locks import fill
 from tests.servers import Server
-from tests.support import Database, Databases, Project
+from tests.support import Database, Databases, Project, patch_everywhere
 from tests.test_dump import Said
 from tests.test_restore import restore, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tasks.postgres.session import Connection
+    from tasks.postgres.connection import Connection
 
 _HELD = b"""
 SELECT count(*) FROM (SELECT DISTINCT locktype, database, relation, classid, objid, objsubid
@@ -49,10 +57,10 @@ def models(database: Database, numbers: range) -> None:
 def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Return what the preflight of the last restore expected, and what the server held before COMMIT."""
     found: dict[str, int] = {}
-    look, commit = preflight.room_for_locks, committing.commit
+    look, commit = require_lock_capacity, commit_transaction
 
     def looked(connection: Connection, needed: int) -> None:
-        found["expected"] = locks.ask(connection, needed).needed
+        found["expected"] = read_lock_capacity(connection, needed).needed
         look(connection, needed)
 
     def committed(wire: Any, *arguments: Any) -> None:
@@ -60,8 +68,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         found["held"] = int(held)
         commit(wire, *arguments)
 
-    monkeypatch.setattr(preflight, "room_for_locks", looked)
-    monkeypatch.setattr(committing, "commit", committed)
+    patch_everywhere(monkeypatch, look, looked)
+    patch_everywhere(monkeypatch, commit, committed)
     return found
 
 
@@ -71,7 +79,7 @@ def test_locks_are_counted_as_the_server_holds_them(
     mode: str, everything: Database, new_database: Databases, project: Project, counted: dict[str, int]
 ) -> None:
     """Of a database with every kind of object in it: never fewer than are held, extensions counted amply."""
-    dumped = dumping.dump(settings_of(project, everything), dumping.Request(), Silence())
+    dumped = make_dump(settings_of(project, everything), DumpRequest(), Silence())
     assert dumped is not None
     target = everything if mode != "empty" else new_database()
 
@@ -114,23 +122,23 @@ def test_what_has_no_room_is_foreseen_and_the_value_to_set_is_enough(
         settings = settings_of(project, database)
         models(database, range(_LET_THROUGH))
         said = Said()
-        dumped = dumping.dump(settings, dumping.Request(), said)
+        dumped = make_dump(settings, DumpRequest(), said)
         assert dumped is not None
         assert said.warnings == []
         assert _refusal(project, database, dumped) == ""
         assert counted["held"] > _LET_THROUGH * 20
         models(database, range(_LET_THROUGH, _TOO_MANY))
 
-        dumped = dumping.dump(settings, dumping.Request(), said)
+        dumped = make_dump(settings, DumpRequest(), said)
 
         assert dumped is not None
         assert any("could not restore the dump over" in line for line in said.warnings)
         with pytest.raises(BadInputError, match=r"max_locks_per_transaction.*Nothing was touched"):
-            resetting.plan(settings, ["public"])
+            plan_reset(settings, ["public"])
         refused = _refusal(project, database, dumped)
         assert "Nothing was touched" in refused
         with monkeypatch.context() as patched:
-            patched.setattr(preflight, "room_for_locks", lambda *_: None)
+            patch_everywhere(patched, vars(preflight)["require_lock_capacity"], lambda *_: None)
             failure = _refusal(project, database, dumped)
         assert "out of shared memory" in failure
         assert "as it was" in failure
@@ -138,12 +146,12 @@ def test_what_has_no_room_is_foreseen_and_the_value_to_set_is_enough(
         assert restore(project, database, dumped.path, clean=True).tables == _TOO_MANY
 
 
-def _refusal(project: Project, database: Database, dumped: dumping.Dumped) -> str:
+def _refusal(project: Project, database: Database, dumped: Dumped) -> str:
     """Restore a dump over what it was made of, and return what stood in the way; nothing where it worked."""
     settings = settings_of(project, database)
     try:
-        plan = restoring.plan(settings, restoring.Request(str(dumped.path), clean=True, backup=False), Silence())
-        restoring.restore(plan, Silence())
+        plan = plan_restore(settings, RestoreRequest(str(dumped.path), clean=True, backup=False), Silence())
+        restore_dump(plan, Silence())
     except (BadInputError, WorkError) as error:
         return str(error)
     return ""
@@ -161,15 +169,15 @@ def test_thousands_of_tables_are_dumped_and_verified(small_server: Server, proje
         # The server is to count with parallel workers wherever it may.
         database.execute(f'ALTER DATABASE "{database.name}" SET min_parallel_table_scan_size = 0')
 
-        dumped = dumping.dump(settings, dumping.Request(file="many.sql"), Silence())
-        verified = verifying.verify(settings, verifying.Request(file="many.sql"), Silence())
+        dumped = make_dump(settings, DumpRequest(file="many.sql"), Silence())
+        verified = verify_database(settings, VerifyRequest(file="many.sql"), Silence())
 
         assert dumped is not None
         assert (len(dumped.manifest.tables), verified.lines) == (_MANY, ())
         fill(database, "plain", range(_MANY, _MORE))
         with pytest.raises(WorkError, match=r"no room for locks on .* tables\. No dump was written\.") as refused:
-            dumping.dump(settings, dumping.Request(file="more.sql"), Silence())
+            make_dump(settings, DumpRequest(file="more.sql"), Silence())
         assert [path.name for path in project.dumps.glob("more*")] == []
         allow(small_server, value_of(str(refused.value)))
-        assert dumping.dump(settings, dumping.Request(file="more.sql"), Silence()) is not None
-        assert verifying.verify(settings, verifying.Request(file="more.sql"), Silence()).lines == ()
+        assert make_dump(settings, DumpRequest(file="more.sql"), Silence()) is not None
+        assert verify_database(settings, VerifyRequest(file="more.sql"), Silence()).lines == ()

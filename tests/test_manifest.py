@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.archive.codec import Compression, Sums
-from tasks.archive.manifest import FORMAT, Manifest, Outline, SequenceValue, TableRows, from_json, read
+from tasks.dumpfiles.paths import read_manifest
+from tasks.dumpformat.compression import Compression, Sums
+from tasks.dumpformat.manifest import FORMAT, Manifest, Outline, SequenceValue, TableRows, manifest_from_json
 from tasks.errors import BadInputError
 
 MANIFEST = Manifest(
@@ -40,7 +41,7 @@ def changed(**keys: Any) -> bytes:
 
 def test_a_manifest_comes_back_as_it_was_written() -> None:
     """All that it says survives the file."""
-    assert from_json(MANIFEST.to_json()) == MANIFEST
+    assert manifest_from_json(MANIFEST.to_json()) == MANIFEST
     assert MANIFEST.rows == 20
 
 
@@ -69,7 +70,7 @@ def test_any_manifest_comes_back(
     """Odd names, surrogates among them, and keys that we don't know."""
     manifest = replace(MANIFEST, note=note, tables=tables, outline=Outline(roles=roles), extra=extra)
 
-    assert from_json(manifest.to_json()) == manifest
+    assert manifest_from_json(manifest.to_json()) == manifest
 
 
 def test_names_that_are_no_unicode_survive() -> None:
@@ -77,7 +78,7 @@ def test_names_that_are_no_unicode_survive() -> None:
     name = b"caf\xe9".decode("utf-8", "surrogateescape")
     manifest = replace(MANIFEST, tables=(TableRows(name, name, 1),))
 
-    again = from_json(manifest.to_json())
+    again = manifest_from_json(manifest.to_json())
 
     assert again.tables[0].name.encode("utf-8", "surrogateescape") == b"caf\xe9"
 
@@ -86,17 +87,17 @@ def test_keys_that_we_do_not_know_are_kept() -> None:
     """A manifest of a later version of the same format keeps what it says when we write it again."""
     text = changed(checksums={"public.User": 42}, facts={"new": [1]}, outline={"schemas": ["a"], "new": 1})
 
-    manifest = from_json(text)
+    manifest = manifest_from_json(text)
 
     assert manifest.extra == {"checksums": {"public.User": 42}}
     assert manifest.facts == {"new": [1]}
     assert manifest.outline == Outline(schemas=("a",))
-    assert from_json(manifest.to_json()) == manifest
+    assert manifest_from_json(manifest.to_json()) == manifest
 
 
 def test_a_manifest_without_facts_is_whole() -> None:
     """Facts came later."""
-    assert from_json(changed(facts=...)).facts == {}
+    assert manifest_from_json(changed(facts=...)).facts == {}
 
 
 REFUSED: dict[str, tuple[bytes, str | None]] = {
@@ -152,19 +153,19 @@ def test_what_is_no_manifest_is_an_error(tmp_path: Path, text: bytes, said: str 
     (tmp_path / "a.manifest.json").write_bytes(text)
 
     with pytest.raises(ValueError, match=said):
-        from_json(text)
+        manifest_from_json(text)
     with pytest.raises(BadInputError, match=r"manifest a\.manifest\.json can't be used"):
-        read(tmp_path / "a.sql")
+        read_manifest(tmp_path / "a.sql")
 
 
 @pytest.mark.parametrize("name", ["a.sql", "a.sql.gz", "a.sql.zst"])
 def test_the_manifest_is_found_beside_its_dump(tmp_path: Path, name: str) -> None:
     """By the dump's stem, whether it is compressed or not; a dump may have none."""
-    assert read(tmp_path / name) is None
+    assert read_manifest(tmp_path / name) is None
 
     (tmp_path / "a.manifest.json").write_bytes(MANIFEST.to_json())
 
-    assert read(tmp_path / name) == MANIFEST
+    assert read_manifest(tmp_path / name) == MANIFEST
 
 
 def test_a_manifest_that_can_not_be_read_is_said(tmp_path: Path) -> None:
@@ -175,4 +176,4 @@ def test_a_manifest_that_can_not_be_read_is_said(tmp_path: Path) -> None:
 
     for name in ("a.sql", "b.sql"):
         with pytest.raises(BadInputError, match="can't be used"):
-            read(tmp_path / name)
+            read_manifest(tmp_path / name)

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from tasks.archive.codec import Compression
+from tasks.dump.dump import make_dump
+from tasks.dump.request import DumpRequest
+from tasks.dumpformat.compression import Compression
 from tasks.errors import TaskError
-from tasks.flows import dumping, rehearsing
-from tasks.flows.report import Silence
+from tasks.progress import Silence
+from tasks.restore.rehearse import rehearse_dump
 from tests.servers import Server
 from tests.support import REPOSITORY, Database, Databases, Project
 from tests.test_ills import HISTORY
@@ -30,9 +32,9 @@ def complaints(document: Any) -> list[str]:
     return [f"{error.json_path}: {error.message}" for error in VALIDATOR.iter_errors(document)]
 
 
-def dumped(project: Project, database: Database, request: dumping.Request) -> Any:
+def dumped(project: Project, database: Database, request: DumpRequest) -> Any:
     """Make a dump, and read its manifest from the disk."""
-    made = dumping.dump(settings_of(project, database), request, Silence())
+    made = make_dump(settings_of(project, database), request, Silence())
     assert made is not None
     return json.loads(next(project.dumps.glob(f"{made.path.name.split('.')[0]}.manifest.json")).read_bytes())
 
@@ -44,17 +46,17 @@ def test_the_schema_is_one() -> None:
 
 
 REQUESTS = {
-    "plain": dumping.Request(note="before\nthe migration"),
-    "gzip": dumping.Request(Compression.GZIP),
-    "zstd": dumping.Request(Compression.ZSTD),
-    "checksums": dumping.Request(checksums=True),
-    "without rows": dumping.Request(exclude_data=("app.item",)),
-    "named": dumping.Request(file="mine.sql"),
+    "plain": DumpRequest(note="before\nthe migration"),
+    "gzip": DumpRequest(Compression.GZIP),
+    "zstd": DumpRequest(Compression.ZSTD),
+    "checksums": DumpRequest(checksums=True),
+    "without rows": DumpRequest(exclude_data=("app.item",)),
+    "named": DumpRequest(file="mine.sql"),
 }
 
 
 @pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS.keys())
-def test_what_we_write_fits(request_: dumping.Request, database: Database, project: Project) -> None:
+def test_what_we_write_fits(request_: DumpRequest, database: Database, project: Project) -> None:
     """With each of the options."""
     database.execute(SHOP + HISTORY)
 
@@ -68,7 +70,7 @@ def test_what_we_write_fits(request_: dumping.Request, database: Database, proje
 @pytest.mark.majors(14, 18)
 def test_a_database_with_everything_in_it_fits(everything: Database, project: Project) -> None:
     """Odd names, and every kind of object."""
-    document = dumped(project, everything, dumping.Request(checksums=True))
+    document = dumped(project, everything, DumpRequest(checksums=True))
 
     assert complaints(document) == []
     kinds = {kind for kind, found in document["facts"]["definitions"].items() if found}
@@ -77,7 +79,7 @@ def test_a_database_with_everything_in_it_fits(everything: Database, project: Pr
 
 def test_an_empty_database_fits(database: Database, project: Project) -> None:
     """There is little to say of it, and no history."""
-    document = dumped(project, database, dumping.Request())
+    document = dumped(project, database, DumpRequest())
 
     assert complaints(document) == []
     assert document["facts"]["history"] is None
@@ -91,7 +93,7 @@ def test_names_that_are_no_unicode_are_refused(new_database: Databases, project:
         connection.execute(b'CREATE TABLE "caf\xe9" AS SELECT 1 AS n')
 
     with pytest.raises(TaskError, match="invalid byte sequence"):
-        dumped(project, database, dumping.Request())
+        dumped(project, database, DumpRequest())
 
     assert not [path for path in project.dumps.iterdir() if path.name != ".gitignore"]
 
@@ -99,9 +101,9 @@ def test_names_that_are_no_unicode_are_refused(new_database: Databases, project:
 def test_a_manifest_that_was_marked_by_a_rehearsal_fits(database: Database, project: Project) -> None:
     """The time stands behind all else."""
     database.execute(SHOP)
-    dumped(project, database, dumping.Request())
+    dumped(project, database, DumpRequest())
 
-    rehearsing.rehearse(settings_of(project, database), "", Silence())
+    rehearse_dump(settings_of(project, database), "", Silence())
 
     document = json.loads(next(project.dumps.glob("*.manifest.json")).read_bytes())
     assert complaints(document) == []
@@ -267,7 +269,7 @@ def test_a_newer_format_is_listed_as_not_usable(database: Database, project: Pro
 
 def newer(project: Project, database: Database) -> Path:
     """Make a dump whose manifest is of a version to come."""
-    made = dumping.dump(settings_of(project, database), dumping.Request(), Silence())
+    made = make_dump(settings_of(project, database), DumpRequest(), Silence())
     assert made is not None
     paper = next(project.dumps.glob("*.manifest.json"))
     paper.write_text(json.dumps({**json.loads(paper.read_bytes()), "format": 2}))

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.archive.names import dump_stem, dumps_in, find, manifest_path, place, siblings, stem, time_of
+from tasks.dumpfiles.paths import (
+    find_dump_file,
+    list_dumps,
+    manifest_path,
+    name_stem,
+    new_dump_stem,
+    place_dump_file,
+    sibling_paths,
+    time_in_name,
+)
 from tasks.errors import BadInputError
 
 WHEN = datetime(2025, 12, 21, 10, 30, 45, 123456, UTC)
@@ -25,10 +34,10 @@ def touch(folder: Path, *names: str) -> None:
 
 def test_a_dump_is_named_by_its_time_in_utc() -> None:
     """Milliseconds are cut off, not rounded up, and any time zone ends in the same name."""
-    assert dump_stem(WHEN) == NAME
-    assert dump_stem(WHEN.astimezone(timezone(timedelta(hours=-9)))) == NAME
-    assert dump_stem(WHEN.replace(microsecond=999999)) == "db_dump_2025-12-21T10-30-45-999Z"
-    assert dump_stem(WHEN.replace(microsecond=0)) == "db_dump_2025-12-21T10-30-45-000Z"
+    assert new_dump_stem(WHEN) == NAME
+    assert new_dump_stem(WHEN.astimezone(timezone(timedelta(hours=-9)))) == NAME
+    assert new_dump_stem(WHEN.replace(microsecond=999999)) == "db_dump_2025-12-21T10-30-45-999Z"
+    assert new_dump_stem(WHEN.replace(microsecond=0)) == "db_dump_2025-12-21T10-30-45-000Z"
 
 
 @given(st.datetimes(datetime(1000, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001
@@ -36,7 +45,7 @@ def test_any_time_is_read_from_its_name(when: datetime) -> None:
     """The name says the time to the millisecond."""
     expected = when.replace(microsecond=when.microsecond // 1000 * 1000)
 
-    assert time_of(dump_stem(when) + ".sql.zst") == expected
+    assert time_in_name(new_dump_stem(when) + ".sql.zst") == expected
 
 
 UNTIMED = [
@@ -60,7 +69,7 @@ UNTIMED = [
 @pytest.mark.parametrize("name", UNTIMED, ids=repr)
 def test_other_names_have_no_time(name: str) -> None:
     """A name that is nearly one of ours isn't one."""
-    assert time_of(name) is None
+    assert time_in_name(name) is None
 
 
 def test_the_newest_dump_is_first(tmp_path: Path) -> None:
@@ -78,7 +87,7 @@ def test_the_newest_dump_is_first(tmp_path: Path) -> None:
         touch(tmp_path, name)
         os.utime(tmp_path / name, (age, age))
 
-    assert [path.name for path in dumps_in(tmp_path)] == dumps
+    assert [path.name for path in list_dumps(tmp_path)] == dumps
 
 
 def test_only_whole_dumps_are_listed(tmp_path: Path) -> None:
@@ -101,8 +110,8 @@ def test_only_whole_dumps_are_listed(tmp_path: Path) -> None:
     (tmp_path / "dangling.sql").symlink_to(tmp_path / "nowhere")
     os.mkfifo(tmp_path / "pipe.sql")
 
-    assert dumps_in(tmp_path) == [tmp_path / f"{NAME}.sql"]
-    assert dumps_in(tmp_path / "missing") == []
+    assert list_dumps(tmp_path) == [tmp_path / f"{NAME}.sql"]
+    assert list_dumps(tmp_path / "missing") == []
 
 
 STEMS = {
@@ -119,7 +128,7 @@ STEMS = {
 @pytest.mark.parametrize(("name", "expected"), STEMS.items())
 def test_a_dump_and_its_compressed_form_share_a_manifest(tmp_path: Path, name: str, expected: str) -> None:
     """The manifest is named by the stem, so that a gzip by hand leaves it beside its dump."""
-    assert stem(tmp_path / name) == expected
+    assert name_stem(tmp_path / name) == expected
     assert manifest_path(tmp_path / name) == tmp_path / f"{expected}.manifest.json"
 
 
@@ -130,13 +139,13 @@ def test_a_dump_is_found_by_path_and_by_name(tmp_path: Path) -> None:
     touch(dumps, "both.sql", "there.sql", "it's; a dump\n.sql")
     touch(dumps / "old", "older.sql")
 
-    assert find("here.sql", dumps, cwd) == cwd / "here.sql"
-    assert find("both.sql", dumps, cwd) == cwd / "both.sql"
-    assert find("there.sql", dumps, cwd) == dumps / "there.sql"
-    assert find("old/older.sql", dumps, cwd) == dumps / "old" / "older.sql"
-    assert find("../dumps/there.sql", dumps, cwd) == cwd / "../dumps/there.sql"
-    assert find(str(dumps / "there.sql"), dumps, cwd) == dumps / "there.sql"
-    assert find("it's; a dump\n.sql", dumps, cwd) == dumps / "it's; a dump\n.sql"
+    assert find_dump_file("here.sql", dumps, cwd) == cwd / "here.sql"
+    assert find_dump_file("both.sql", dumps, cwd) == cwd / "both.sql"
+    assert find_dump_file("there.sql", dumps, cwd) == dumps / "there.sql"
+    assert find_dump_file("old/older.sql", dumps, cwd) == dumps / "old" / "older.sql"
+    assert find_dump_file("../dumps/there.sql", dumps, cwd) == cwd / "../dumps/there.sql"
+    assert find_dump_file(str(dumps / "there.sql"), dumps, cwd) == dumps / "there.sql"
+    assert find_dump_file("it's; a dump\n.sql", dumps, cwd) == dumps / "it's; a dump\n.sql"
 
 
 NOT_FOUND = {
@@ -168,7 +177,7 @@ def test_what_is_no_dump_is_not_found(tmp_path: Path, value: str, said: str) -> 
     (tmp_path / "loop.sql").symlink_to("loop.sql")
 
     with pytest.raises(BadInputError, match=said):
-        find(value, tmp_path / "dumps", tmp_path)
+        find_dump_file(value, tmp_path / "dumps", tmp_path)
 
 
 def test_a_new_dump_goes_where_its_name_says(tmp_path: Path) -> None:
@@ -176,12 +185,12 @@ def test_a_new_dump_goes_where_its_name_says(tmp_path: Path) -> None:
     cwd, dumps = tmp_path, tmp_path / "dumps"
     touch(tmp_path / "other")
 
-    assert place("new.sql", dumps, cwd) == dumps / "new.sql"
-    assert place("new.sql.gz", dumps, cwd) == dumps / "new.sql.gz"
-    assert place("other/new.sql.zst", dumps, cwd) == cwd / "other" / "new.sql.zst"
-    assert place("./new.sql", dumps, cwd) == cwd / "new.sql"
-    assert place("dumps/new.sql", dumps, cwd) == dumps / "new.sql"
-    assert place(str(tmp_path / "other" / "new.sql"), dumps, cwd) == tmp_path / "other" / "new.sql"
+    assert place_dump_file("new.sql", dumps, cwd) == dumps / "new.sql"
+    assert place_dump_file("new.sql.gz", dumps, cwd) == dumps / "new.sql.gz"
+    assert place_dump_file("other/new.sql.zst", dumps, cwd) == cwd / "other" / "new.sql.zst"
+    assert place_dump_file("./new.sql", dumps, cwd) == cwd / "new.sql"
+    assert place_dump_file("dumps/new.sql", dumps, cwd) == dumps / "new.sql"
+    assert place_dump_file(str(tmp_path / "other" / "new.sql"), dumps, cwd) == tmp_path / "other" / "new.sql"
 
 
 NO_PLACE = {
@@ -210,7 +219,7 @@ def test_a_new_dump_never_takes_anothers_place(tmp_path: Path, value: str) -> No
     (dumps / "dangling.sql").symlink_to("nowhere")
 
     with pytest.raises(BadInputError):
-        place(value, dumps, tmp_path)
+        place_dump_file(value, dumps, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -220,4 +229,4 @@ def test_siblings_are_those_of_one_manifest(tmp_path: Path, one: str, other: str
     """Every form of a dump sees every other, and nothing else."""
     touch(tmp_path, one, "ab.sql", "a.manifest.json", "a.sql.part", "b.sql")
 
-    assert siblings(tmp_path / other) == [tmp_path / one]
+    assert sibling_paths(tmp_path / other) == [tmp_path / one]

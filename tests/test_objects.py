@@ -4,8 +4,19 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tasks.postgres import objects, state
-from tasks.postgres.objects import Difference, Objects, What
+from tasks.inventory.objects import (
+    Definition,
+    Difference,
+    Objects,
+    What,
+    compare_objects,
+    objects_from_document,
+    objects_to_document,
+    pin_settings,
+    read_extensions,
+    read_objects,
+)
+from tasks.inventory.snapshot import read_snapshot, read_state
 from tests import everything as everything_sql
 from tests.servers import MAJORS, OWNER, SUPERUSER, Server
 from tests.support import Connection, Database, Databases
@@ -13,8 +24,8 @@ from tests.support import Connection, Database, Databases
 
 def read(connection: Connection) -> Objects:
     """Read all objects, pinned as the flows do it."""
-    objects.pin(connection)
-    return objects.read(connection)
+    pin_settings(connection)
+    return read_objects(connection)
 
 
 def facts_of(database: Database, role: str = SUPERUSER) -> Objects:
@@ -53,13 +64,13 @@ def loaded(
 @pytest.mark.parametrize("major", MAJORS[1:])
 def test_facts_are_equal_when_majors_differ(loaded: dict[int, Objects], major: int) -> None:
     """Every kind has objects, and the stable digest of each is that of 14."""
-    assert objects.compare(loaded[14], loaded[major], same_major=False) == []
+    assert compare_objects(loaded[14], loaded[major], same_major=False) == []
     assert all(loaded[major].values()), [kind for kind, found in loaded[major].items() if not found]
 
 
 def test_texts_differ_when_majors_do(loaded: dict[int, Objects]) -> None:
     """Why they are only compared on one major: what the server itself writes is not the same on all."""
-    differing = {each.kind for each in objects.compare(loaded[14], loaded[18], same_major=True)}
+    differing = {each.kind for each in compare_objects(loaded[14], loaded[18], same_major=True)}
 
     assert differing
     assert differing <= {"view", "rule", "function", "statistics", "collation"}
@@ -71,7 +82,7 @@ def test_facts_are_equal_when_a_dump_was_loaded_by_psql(everything: Database, ne
     target = new_database()
     target.psql(everything.dump_text())
 
-    assert objects.compare(facts_of(everything), facts_of(target), same_major=True) == []
+    assert compare_objects(facts_of(everything), facts_of(target), same_major=True) == []
 
 
 # Whoever reads
@@ -111,14 +122,14 @@ def test_facts_are_equal_when_settings_differ(everything: Database, place: str) 
             connection.execute((whose + each).encode())
         after = read(connection) if place == "session" else facts_of(everything)
 
-    assert objects.compare(before, after, same_major=True) == []
+    assert compare_objects(before, after, same_major=True) == []
 
 
 def test_facts_are_equal_when_a_plain_owner_reads(owner_everything: Database) -> None:
     """No privilege hides an object from its owner."""
     by_owner, by_superuser = facts_of(owner_everything, OWNER), facts_of(owner_everything)
 
-    assert objects.compare(by_superuser, by_owner, same_major=True) == []
+    assert compare_objects(by_superuser, by_owner, same_major=True) == []
     assert by_owner == by_superuser
 
 
@@ -158,7 +169,7 @@ def test_facts_are_read_when_bodies_are_in_no_encoding(new_database: Databases) 
             found.append(read(connection))
 
     assert found[0] == found[1]
-    assert [(each.kind, each.what) for each in objects.compare(found[0], found[2], same_major=True)] == [
+    assert [(each.kind, each.what) for each in compare_objects(found[0], found[2], same_major=True)] == [
         *(("table", "text"), ("function", "different"), ("type", "different"))
     ]
 
@@ -178,11 +189,11 @@ def test_nothing_of_an_extension_is_selected(database: Database) -> None:
     )
     after = facts_of(database)
 
-    assert [str(each) for each in objects.compare(before, after, same_major=True)] == [
+    assert [str(each) for each in compare_objects(before, after, same_major=True)] == [
         str(Difference("schema", "ext", What.EXTRA))
     ]
     with database.connect() as connection:
-        assert {"citext", "hstore", "pg_trgm", "plpgsql"} <= objects.extensions(connection).keys()
+        assert {"citext", "hstore", "pg_trgm", "plpgsql"} <= read_extensions(connection).keys()
 
 
 def test_what_was_added_to_an_extension_is_selected_when_it_is_ours(database: Database) -> None:
@@ -261,7 +272,7 @@ def test_temporary_objects_are_not_selected(database: Database) -> None:
             )
             each.execute("INSERT INTO t (n) VALUES (1)")
         found = read(connection)
-        now = state.read(connection)
+        now = read_state(connection)
 
     assert found == before
     assert (now.rows, now.sequences) == ({}, {})
@@ -281,8 +292,8 @@ def test_rows_are_read_of_what_holds_them_itself(database: Database) -> None:
         "CREATE MATERIALIZED VIEW seen AS SELECT * FROM parent"
     )
 
-    with database.connect() as connection, state.snapshot(connection):
-        found = state.read(connection, summed=[("public", "child"), ("public", "unlogged")])
+    with database.connect() as connection, read_snapshot(connection):
+        found = read_state(connection, summed=[("public", "child"), ("public", "unlogged")])
 
     assert found.rows == {
         ("public", "unlogged"): 3,
@@ -299,14 +310,14 @@ def test_documents_hold_the_facts_when_they_are_written_and_read(everything: Dat
     """What a manifest keeps is what was read."""
     found = facts_of(everything)
 
-    assert objects.from_document(objects.to_document(found)) == found
+    assert objects_from_document(objects_to_document(found)) == found
 
 
 def test_kinds_are_not_compared_when_one_side_does_not_know_them(database: Database) -> None:
     """A manifest of another version of ours may lack a kind, or have more."""
     found = facts_of(database)
     older = {kind: each for kind, each in found.items() if kind != "schema"}
-    newer = {**found, "comet": {"halley": objects.Definition("x")}}
+    newer = {**found, "comet": {"halley": Definition("x")}}
 
-    assert objects.compare(older, found, same_major=True) == []
-    assert objects.compare(newer, found, same_major=True) == []
+    assert compare_objects(older, found, same_major=True) == []
+    assert compare_objects(newer, found, same_major=True) == []

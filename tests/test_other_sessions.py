@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from tasks.dump.dump import make_dump
+from tasks.dump.request import DumpRequest
 from tasks.errors import ServerError
-from tasks.flows import dumping, rehearsing, resetting, restoring, undoing, verifying
-from tasks.flows.report import Silence
+from tasks.progress import Silence
+from tasks.restore.plan import RestoreRequest, plan_restore
+from tasks.restore.rehearse import rehearse_dump
+from tasks.restore.reset import plan_reset, reset_database
+from tasks.restore.restore import restore_dump
+from tasks.restore.undo import plan_undo
+from tasks.verify.verify import VerifyRequest, verify_database
 from tests.servers import OWNER, SUPERUSER, Server
 from tests.support import Database, Databases, Project, blocking
 from tests.test_dump import Said
@@ -22,7 +29,7 @@ from tests.test_restore import settings_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tasks.settings import Settings
+    from tasks.config.settings import Settings
 
 _SHOP = """
 CREATE TABLE item (id integer PRIMARY KEY, name text);
@@ -48,35 +55,35 @@ def shop(server_of: Callable[[int], Server], tmp_path_factory: pytest.TempPathFa
         database.execute(_SHOP, OWNER)
         project = Project.create(tmp_path_factory.mktemp("sessions") / "project")
         settings = settings_of(project, database, OWNER, lock_timeout=_PATIENCE)
-        assert dumping.dump(settings, dumping.Request(), Silence())
+        assert make_dump(settings, DumpRequest(), Silence())
         clean(settings)
         yield Shop(database, settings)
 
 
 def clean(settings: Settings, *, disconnect: bool = False) -> None:
     """Restore the newest dump with --clean."""
-    request = restoring.Request(clean=True, disconnect=disconnect)
-    restoring.restore(restoring.plan(settings, request, Silence()), Silence())
+    request = RestoreRequest(clean=True, disconnect=disconnect)
+    restore_dump(plan_restore(settings, request, Silence()), Silence())
 
 
 def over(settings: Settings) -> None:
     """Restore the newest dump without --clean."""
-    restoring.restore(restoring.plan(settings, restoring.Request(), Silence()), Silence())
+    restore_dump(plan_restore(settings, RestoreRequest(), Silence()), Silence())
 
 
 def reset(settings: Settings) -> None:
     """Empty the schema."""
-    resetting.reset(resetting.plan(settings, ["public"]), Silence())
+    reset_database(plan_reset(settings, ["public"]), Silence())
 
 
 def undo(settings: Settings) -> None:
     """Bring back what was before."""
-    restoring.restore(undoing.plan(settings, Silence()), Silence())
+    restore_dump(plan_undo(settings, Silence()), Silence())
 
 
 WORK: dict[str, Callable[[Settings], object]] = {
-    "dump": lambda settings: dumping.dump(settings, dumping.Request(), Silence()),
-    "verify": lambda settings: verifying.verify(settings, verifying.Request(), Silence()),
+    "dump": lambda settings: make_dump(settings, DumpRequest(), Silence()),
+    "verify": lambda settings: verify_database(settings, VerifyRequest(), Silence()),
     "restore": over,
     "restore --clean": clean,
     "reset": reset,
@@ -131,7 +138,7 @@ def test_a_rehearsal_waits_for_nobody(shop: Shop) -> None:
     creator = Database(shop.database.server, shop.database.name)
     settings = settings_with(shop, SUPERUSER)
     with blocking(creator, "LOCK TABLE item"):
-        assert rehearsing.rehearse(settings, "", Silence())
+        assert rehearse_dump(settings, "", Silence())
 
 
 def settings_with(shop: Shop, role: str) -> Settings:
@@ -175,9 +182,9 @@ def test_a_prepared_transaction_is_named(server: Server, tmp_path_factory: pytes
 def test_a_superusers_session_stays_and_is_named(shop: Shop) -> None:
     """A plain owner's --disconnect ends what it may, and goes on: what holds no lock is in nobody's way."""
     report = Said()
-    request = restoring.Request(clean=True, disconnect=True, backup=False)
+    request = RestoreRequest(clean=True, disconnect=True, backup=False)
     with shop.database.connect(SUPERUSER) as monitor, shop.database.connect(OWNER) as own:
-        restoring.restore(restoring.plan(shop.settings, request, Silence()), report)
+        restore_dump(plan_restore(shop.settings, request, Silence()), report)
         pid = monitor.info.backend_pid
 
         monitor.execute("SELECT 1")

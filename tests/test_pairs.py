@@ -4,9 +4,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tasks.flows import dumping, restoring, verifying
-from tasks.flows.dumping import Dumped
-from tasks.flows.report import Silence
+from tasks.dump.dump import Dumped, make_dump
+from tasks.dump.request import DumpRequest
+from tasks.progress import Silence
+from tasks.restore.plan import RestoreRequest, plan_restore
+from tasks.restore.restore import restore_dump
+from tasks.verify.verify import VerifyRequest, verify_database
 from tests import everything as everything_sql
 from tests.servers import MAJORS, Server
 from tests.support import Database, Databases, Project
@@ -54,7 +57,7 @@ def dump_of(source_of: Callable[[int], Database], project: Project) -> Callable[
 
     def dump(major: int) -> Dumped:
         if major not in made:
-            dumped = dumping.dump(settings_of(project, source_of(major)), dumping.Request(checksums=True), Silence())
+            dumped = make_dump(settings_of(project, source_of(major)), DumpRequest(checksums=True), Silence())
             assert dumped is not None
             made[major] = dumped
         return made[major]
@@ -76,10 +79,10 @@ def test_dump_restores_and_verifies_when_majors_differ(
     source = source_of(to_major)
     with Databases(source.server) as databases:
         settings = settings_of(project, databases())
-        request = restoring.Request(file=str(dumped.path), clean=True, checksums=True)
+        request = RestoreRequest(file=str(dumped.path), clean=True, checksums=True)
 
-        restored = restoring.restore(restoring.plan(settings, request, Silence()), Silence())
-        verified = verifying.verify(settings, verifying.Request(file=str(dumped.path), checksums=True), Silence())
+        restored = restore_dump(plan_restore(settings, request, Silence()), Silence())
+        verified = verify_database(settings, VerifyRequest(file=str(dumped.path), checksums=True), Silence())
 
     assert restored.rows == dumped.manifest.rows
     assert verified.differences == []

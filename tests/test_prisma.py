@@ -11,10 +11,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import process
 from tasks.errors import BadInputError, MissingProgramError
-from tasks.prisma import cli, migrations, project
-from tasks.prisma.migrations import OnDisk, Row
+from tasks.prisma.migrations import (
+    MigrationRow,
+    OnDisk,
+    checksums_on_disk,
+    compare_migrations,
+    foresee_migrations,
+    migrations_on_disk,
+    pending_migrations,
+)
+from tasks.prisma.project import (
+    direct_variables,
+    find_prisma,
+    is_installed,
+    listed_schemas,
+    migrations_folder,
+    prisma_home,
+)
+from tasks.system.processes import run_program
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +61,7 @@ def test_the_root_is_home_when_it_has_a_schema(tmp_path: Path) -> None:
     write(tmp_path / "apps" / "web" / "package.json", "{}")
     write(tmp_path / "apps" / "web" / "prisma" / "schema.prisma")
 
-    assert project.home(tmp_path, None) == tmp_path
+    assert prisma_home(tmp_path, None) == tmp_path
 
 
 @pytest.mark.parametrize(
@@ -70,7 +85,7 @@ def test_a_workspace_is_home_when_it_alone_has_a_schema(tmp_path: Path, name: st
     write(tmp_path / "packages" / "web" / "package.json", "{}")
     write(tmp_path / "packages" / "web" / "node_modules" / "x" / "schema.prisma")
 
-    assert project.home(tmp_path, None) == tmp_path / "packages" / "db"
+    assert prisma_home(tmp_path, None) == tmp_path / "packages" / "db"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"workspaces": 7}', '{"workspaces": ["/etc", "../*", "!a", ""]}'])
@@ -79,14 +94,14 @@ def test_the_root_is_home_when_nothing_is_known(tmp_path: Path, text: str) -> No
     write(tmp_path / "package.json", text)
     write(tmp_path / "examples" / "x" / "prisma" / "schema.prisma")
 
-    assert project.home(tmp_path, None) == tmp_path
+    assert prisma_home(tmp_path, None) == tmp_path
 
 
 def test_a_configured_folder_is_home_whatever_it_holds(tmp_path: Path) -> None:
     """The setting goes before everything else."""
     write(tmp_path / "prisma" / "schema.prisma")
 
-    assert project.home(tmp_path, tmp_path / "other") == tmp_path / "other"
+    assert prisma_home(tmp_path, tmp_path / "other") == tmp_path / "other"
 
 
 # The migrations' folder
@@ -94,7 +109,7 @@ def test_a_configured_folder_is_home_whatever_it_holds(tmp_path: Path) -> None:
 
 def folder(home: Path, major: int | None = 6) -> str:
     """Tell where the migrations are looked for, below the home."""
-    return str(project.migrations_folder(home, None, major, process.run, "").relative_to(home))
+    return str(migrations_folder(home, None, major, run_program, "").relative_to(home))
 
 
 @pytest.mark.parametrize(
@@ -141,10 +156,10 @@ def test_a_schema_lists_schemas_and_a_direct_url(tmp_path: Path) -> None:
     text = DATASOURCE + '  // directUrl = env("OLD")\n  directUrl = env("DIRECT_URL")\n  schemas = ["base", "log"]\n}\n'
     write(tmp_path / "prisma" / "schema.prisma", text)
 
-    assert project.listed_schemas(tmp_path) == ["base", "log"]
-    assert project.direct_variables(tmp_path) == ["DIRECT_URL"]
-    assert project.listed_schemas(tmp_path / "prisma") == ["base", "log"]
-    assert project.listed_schemas(tmp_path / "nowhere") == []
+    assert listed_schemas(tmp_path) == ["base", "log"]
+    assert direct_variables(tmp_path) == ["DIRECT_URL"]
+    assert listed_schemas(tmp_path / "prisma") == ["base", "log"]
+    assert listed_schemas(tmp_path / "nowhere") == []
 
 
 # The program
@@ -156,10 +171,10 @@ def test_a_hoisted_prisma_is_found(tmp_path: Path) -> None:
     home = tmp_path / "repository" / "packages" / "db"
     home.mkdir(parents=True)
     install(tmp_path, "1.0.0")
-    assert not cli.installed(home)
+    assert not is_installed(home)
 
     install(tmp_path / "repository", "7.10.1")
-    found = cli.find(home, ENVIRON)
+    found = find_prisma(home, ENVIRON)
 
     assert found.major == 7
     assert found.home == home
@@ -182,7 +197,7 @@ def test_each_major_is_called_as_it_wants(
     """Prisma 8 has renamed the command, and keeps its history elsewhere."""
     install(tmp_path, version)
 
-    found = cli.find(tmp_path, ENVIRON)
+    found = find_prisma(tmp_path, ENVIRON)
 
     assert found.deploy()[1:] == words
     assert found.knows_history == history
@@ -210,9 +225,9 @@ def test_people_are_told_what_their_package_manager_understands(
     home.mkdir(parents=True)
 
     with pytest.raises(MissingProgramError, match=f"`{install_words}`"):
-        cli.find(home, ENVIRON)
+        find_prisma(home, ENVIRON)
     install(home)
-    assert cli.find(home, ENVIRON).typed == typed
+    assert find_prisma(home, ENVIRON).typed == typed
 
 
 def test_yarns_plug_and_play_needs_no_folder_of_packages(tmp_path: Path) -> None:
@@ -221,20 +236,20 @@ def test_yarns_plug_and_play_needs_no_folder_of_packages(tmp_path: Path) -> None
     yarn = write(tmp_path / "bin" / "yarn", "#!/bin/sh\n")
     yarn.chmod(0o755)
 
-    assert cli.installed(tmp_path)
-    assert cli.find(tmp_path, {"PATH": str(yarn.parent)}).deploy() == (str(yarn), "prisma", "migrate", "deploy")
+    assert is_installed(tmp_path)
+    assert find_prisma(tmp_path, {"PATH": str(yarn.parent)}).deploy() == (str(yarn), "prisma", "migrate", "deploy")
     with pytest.raises(MissingProgramError):
-        cli.find(tmp_path, {"PATH": "/nowhere"})
+        find_prisma(tmp_path, {"PATH": "/nowhere"})
 
 
 def test_a_configured_command_needs_no_prisma(tmp_path: Path) -> None:
     """It is split as a shell would, and run as it is."""
-    found = cli.find(tmp_path, {"PATH": "/nowhere"}, "docker compose exec app 'npx prisma' migrate deploy")
+    found = find_prisma(tmp_path, {"PATH": "/nowhere"}, "docker compose exec app 'npx prisma' migrate deploy")
 
     assert found.deploy() == ("docker", "compose", "exec", "app", "npx prisma", "migrate", "deploy")
     assert not found.knows_history
     with pytest.raises(BadInputError, match="migrate_command"):
-        cli.find(tmp_path, ENVIRON, "an 'open quote")
+        find_prisma(tmp_path, ENVIRON, "an 'open quote")
 
 
 def test_a_project_without_node_is_told_so(tmp_path: Path) -> None:
@@ -242,7 +257,7 @@ def test_a_project_without_node_is_told_so(tmp_path: Path) -> None:
     install(tmp_path)
 
     with pytest.raises(MissingProgramError, match="Node"):
-        cli.find(tmp_path, {"PATH": "/nowhere"})
+        find_prisma(tmp_path, {"PATH": "/nowhere"})
 
 
 # On disk
@@ -256,11 +271,11 @@ def test_every_folder_is_a_migration_but_no_link(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "1_a")
     write(tmp_path / "migration_lock.toml")
 
-    found = migrations.on_disk(tmp_path)
+    found = migrations_on_disk(tmp_path)
 
     assert [each.name for each in found] == [".hidden", "1_a", "2_b", "3_empty"]
     assert [bool(each.checksums) for each in found] == [True, True, True, False]
-    assert migrations.on_disk(tmp_path / "nowhere") == ()
+    assert migrations_on_disk(tmp_path / "nowhere") == ()
 
 
 @given(st.text(alphabet="a;\n é-"))
@@ -269,7 +284,7 @@ def test_checksums_cover_line_ends(text: str) -> None:
     windows = text.replace("\n", "\r\n")
 
     for written in (text, windows):
-        sums = migrations.checksums(written.encode())
+        sums = checksums_on_disk(written.encode())
         for noted in (text, windows):
             assert hashlib.sha256(noted.encode()).hexdigest() in sums
 
@@ -279,9 +294,9 @@ def test_checksums_cover_line_ends(text: str) -> None:
 A, B, C = (OnDisk(name, frozenset({f"sum of {name}"})) for name in ("1_a", "2_b", "3_c"))
 
 
-def row(name: str, state: str = "applied", checksum: str = "") -> Row:
+def row(name: str, state: str = "applied", checksum: str = "") -> MigrationRow:
     """Make a row of the history."""
-    return Row(
+    return MigrationRow(
         name,
         checksum or f"sum of {name}",
         finished=state in {"applied", "baselined"},
@@ -290,9 +305,9 @@ def row(name: str, state: str = "applied", checksum: str = "") -> Row:
     )
 
 
-def codes(disk: list[OnDisk], rows: list[Row] | None, *, filled: bool = True) -> list[str]:
+def codes(disk: list[OnDisk], rows: list[MigrationRow] | None, *, filled: bool = True) -> list[str]:
     """Tell what is foreseen, by code or by its first words."""
-    found = migrations.foresee(disk, rows, filled=filled, prisma="npx prisma")
+    found = foresee_migrations(disk, rows, filled=filled, prisma="npx prisma")
     return [each.code or each.what.split(":")[0] for each in found]
 
 
@@ -325,16 +340,16 @@ UNKNOWN = "The history holds migrations that this checkout does not have"
     ],
 )
 def test_what_is_foreseen(
-    disk: list[OnDisk], rows: list[Row] | None, expected: list[str], waiting: list[str], *, filled: bool
+    disk: list[OnDisk], rows: list[MigrationRow] | None, expected: list[str], waiting: list[str], *, filled: bool
 ) -> None:
     """The table of states; the real CLI agrees with each in test_migrations.py."""
     assert codes(disk, rows, filled=filled) == expected
-    assert migrations.pending(disk, rows) == waiting
+    assert pending_migrations(disk, rows) == waiting
 
 
 def test_places_stand_side_by_side() -> None:
     """Each migration once, in order, with its state in database and dump."""
-    found = migrations.compare([A, C], [row("1_a"), row("2_b")], [row("1_a", checksum="x"), row("3_c", "failed")])
+    found = compare_migrations([A, C], [row("1_a"), row("2_b")], [row("1_a", checksum="x"), row("3_c", "failed")])
 
     assert [(each.name, each.disk, *each.states) for each in found] == [
         ("1_a", True, "applied", "applied, edited since"),

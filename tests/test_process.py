@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from tasks import process
 from tasks.errors import MissingProgramError
-from tasks.process import Child, Interruption, interruptible, run
+from tasks.system import processes
+from tasks.system.processes import STDERR_LINES, StreamingProcess, run_program
+from tasks.system.runtime import SIGNALS, Interruption, defer_signals, interruptible, set_interrupt_message
 from tests.support import REPOSITORY
 
 
-def shell(script: str, **keywords: object) -> Child:
+def shell(script: str, **keywords: object) -> StreamingProcess:
     """Start a shell with a script."""
-    return Child(["/bin/sh", "-c", script], **keywords)  # type: ignore[arg-type]
+    return StreamingProcess(["/bin/sh", "-c", script], **keywords)  # type: ignore[arg-type]
 
 
 def is_running(pid: int) -> bool:
@@ -31,8 +32,8 @@ def is_running(pid: int) -> bool:
 
 def test_full_pipe_is_read_at_once_however_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system gives no larger one, waiting for more than it holds would only cost time."""
-    monkeypatch.setattr(process, "PIPE_BYTES", -1)
-    monkeypatch.setattr(process, "NAP_SECONDS", 30)
+    monkeypatch.setattr(processes, "PIPE_BYTES", -1)
+    monkeypatch.setattr(processes, "NAP_SECONDS", 30)
     with shell("head -c 300000 /dev/zero; exec sleep 60") as child:
         time.sleep(1)
         began = time.monotonic()
@@ -45,15 +46,15 @@ def test_full_pipe_is_read_at_once_however_small(monkeypatch: pytest.MonkeyPatch
 
 def test_run_returns_what_a_program_said() -> None:
     """Exit status, standard output, standard error."""
-    done = run(["/bin/sh", "-c", "echo out; echo err >&2; exit 7"])
+    done = run_program(["/bin/sh", "-c", "echo out; echo err >&2; exit 7"])
 
     assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n")
 
 
 def test_run_gives_variables_on_top_of_the_environment(tmp_path: Path) -> None:
     """Ours, or the one that is given, and the secrets."""
-    extended = run(["/usr/bin/env"], extra={"SECRET": "x"})
-    replaced = run(["/usr/bin/env"], cwd=tmp_path, env={"ONLY": "1"}, extra={"SECRET": "x"})
+    extended = run_program(["/usr/bin/env"], extra={"SECRET": "x"})
+    replaced = run_program(["/usr/bin/env"], cwd=tmp_path, env={"ONLY": "1"}, extra={"SECRET": "x"})
 
     assert "SECRET=x" in extended.stdout.splitlines()
     assert "PATH=" in extended.stdout
@@ -62,19 +63,19 @@ def test_run_gives_variables_on_top_of_the_environment(tmp_path: Path) -> None:
 
 def test_run_gives_no_standard_input() -> None:
     """A program that asks gets the end of the input, and does not wait for a person."""
-    assert run(["/bin/cat"]).stdout == ""
+    assert run_program(["/bin/cat"]).stdout == ""
 
 
 @pytest.mark.parametrize("argv", [["/nowhere/program"], ["/etc/hostname"], ["/bin/sleep", "60"]])
 def test_run_raises_when_a_program_does_not_run_to_its_end(argv: list[str]) -> None:
     """Missing, not executable, or too slow."""
     with pytest.raises(MissingProgramError, match=f"{argv[0]} could not be run"):
-        run(argv, timeout=0.2)
+        run_program(argv, timeout=0.2)
 
 
 def test_run_takes_output_that_is_no_text() -> None:
     """A byte that is no UTF-8 is replaced."""
-    assert run(["/usr/bin/printf", r"a\351b"]).stdout == "a\ufffdb"
+    assert run_program(["/usr/bin/printf", r"a\351b"]).stdout == "a\ufffdb"
 
 
 # A child whose output is a stream
@@ -95,7 +96,7 @@ def test_read_gives_all_of_it_in_few_pieces() -> None:
     script = "import os; [os.write(1, bytes([at % 256]) * 4096) for at in range(4000)]; os.write(1, b'end')"
     pieces: list[bytes] = []
 
-    with Child([sys.executable, "-c", script]) as child:
+    with StreamingProcess([sys.executable, "-c", script]) as child:
         while piece := child.read(1 << 20):
             pieces.append(piece)
         code = child.wait()
@@ -115,7 +116,7 @@ def test_standard_error_never_blocks_the_program() -> None:
         code = child.wait()
 
     assert (text, code) == (b"done\n", 0)
-    assert len(child.said.splitlines()) == process.STDERR_LINES
+    assert len(child.said.splitlines()) == STDERR_LINES
     assert child.said.splitlines()[-1].startswith("39999: ")
 
 
@@ -143,7 +144,7 @@ def test_standard_error_is_drained_when_nobody_can_show_it(error: type[BaseExcep
 
 def test_child_gets_secrets_by_its_environment_alone() -> None:
     """On top of ours."""
-    with Child(["/bin/sh", "-c", "echo $SECRET; echo $HOME"], extra={"SECRET": "x"}) as child:
+    with StreamingProcess(["/bin/sh", "-c", "echo $SECRET; echo $HOME"], extra={"SECRET": "x"}) as child:
         text = child.stdout.read()
 
     assert text.decode().splitlines() == ["x", os.environ["HOME"]]
@@ -153,7 +154,7 @@ def test_child_gets_secrets_by_its_environment_alone() -> None:
 def test_missing_program_is_a_sentence() -> None:
     """Before anything is read."""
     with pytest.raises(MissingProgramError, match="/nowhere/program could not be started: No such file"):
-        Child(["/nowhere/program"])
+        StreamingProcess(["/nowhere/program"])
 
 
 def test_readable_tells_silence_from_output_and_end() -> None:
@@ -229,21 +230,21 @@ def signalled(signum: signal.Signals) -> None:
     time.sleep(5)
 
 
-@pytest.mark.parametrize("signum", process.SIGNALS, ids=lambda each: each.name)
+@pytest.mark.parametrize("signum", SIGNALS, ids=lambda each: each.name)
 def test_signal_is_an_interruption(signum: signal.Signals) -> None:
     """Raised where the main thread happens to be; afterwards all handlers are as before."""
-    before = [signal.getsignal(each) for each in process.SIGNALS]
+    before = [signal.getsignal(each) for each in SIGNALS]
 
     with pytest.raises(Interruption, match=signum.name) as raised, interruptible():
         signalled(signum)
 
     assert raised.value.signum == signum
-    assert [signal.getsignal(each) for each in process.SIGNALS] == before
+    assert [signal.getsignal(each) for each in SIGNALS] == before
 
 
 def finished(signum: signal.Signals) -> None:
     """Do some work, and get a signal after it."""
-    process.stands("It is done.")
+    set_interrupt_message("It is done.")
     signalled(signum)
 
 
@@ -262,8 +263,8 @@ def test_signal_comes_after_what_is_undivided() -> None:
     made: list[str] = []
 
     def make() -> None:
-        with process.undivided():
-            with process.undivided():
+        with defer_signals():
+            with defer_signals():
                 os.kill(os.getpid(), signal.SIGTERM)
                 made.append("inner")
             made.append("outer")
@@ -290,7 +291,7 @@ def cleaning_under_fire(cleaned: list[str]) -> Iterator[None]:
     try:
         yield
     finally:
-        for signum in process.SIGNALS:
+        for signum in SIGNALS:
             os.kill(os.getpid(), signum)
         time.sleep(0.05)
         cleaned.append("all of it")
@@ -336,7 +337,7 @@ def test_signal_ends_what_the_block_had_started() -> None:
 def test_output_that_nobody_reads_any_more_ends_quietly() -> None:
     """No traceback when the reader of a pipe has gone, and the status that a shell expects."""
     script = (
-        "from tasks.process import standard_streams\n"
+        "from tasks.system.runtime import standard_streams\n"
         "with standard_streams():\n"
         "    for i in range(100000): print('a line of some length', i)\n"
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tasks.archive.names import manifest_path
+from tasks.dumpfiles.paths import manifest_path
 from tests.servers import OWNER, SUPERUSER
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks import process
-from tasks.archive.publish import part_file, prepare_folder, rename_new, replace, sweep
+from tasks.dumpfiles.atomic_write import make_dump_folder, open_part_file, rename_new, replace_file, sweep_part_files
+from tasks.system.runtime import Interruption, interruptible
 
 # Rights stop root less than others.
 pytestmark = pytest.mark.root
@@ -47,11 +47,11 @@ def test_a_file_is_its_owners_alone_whatever_the_umask(tmp_path: Path, mask: int
     """0600 from its first byte on, while it is written and when it is published."""
     part, final = tmp_path / "a.part", tmp_path / "a.sql"
 
-    with umask(mask), part_file(part) as open_part:
+    with umask(mask), open_part_file(part) as open_part:
         while_written = mode(part)
         open_part.file.write(b"x")
         open_part.publish(final)
-        replace(tmp_path / "small.json", b"{}")
+        replace_file(tmp_path / "small.json", b"{}")
 
     assert while_written == mode(final) == mode(tmp_path / "small.json") == 0o600
     assert final.read_bytes() == b"x"
@@ -64,7 +64,7 @@ def test_no_part_is_left_when_writing_fails(tmp_path: Path, error: type[BaseExce
     seen: list[Path] = []
 
     def write() -> None:
-        with part_file(tmp_path / "a.part") as part:
+        with open_part_file(tmp_path / "a.part") as part:
             part.file.write(b"half")
             seen.extend(tmp_path.iterdir())
             raise error
@@ -78,7 +78,7 @@ def test_no_part_is_left_when_writing_fails(tmp_path: Path, error: type[BaseExce
 
 def test_no_part_is_left_when_nothing_is_published(tmp_path: Path) -> None:
     """A writer that ends without publishing leaves nothing."""
-    with part_file(tmp_path / "a.part") as part:
+    with open_part_file(tmp_path / "a.part") as part:
         part.file.write(b"x")
 
     assert list(tmp_path.iterdir()) == []
@@ -99,7 +99,7 @@ def test_a_part_file_is_always_a_new_one(tmp_path: Path, kind: str) -> None:
         other.write_bytes(b"theirs")
     before = sorted((path.name, path.lstat().st_ino) for path in tmp_path.iterdir())
 
-    with pytest.raises(FileExistsError), part_file(part):
+    with pytest.raises(FileExistsError), open_part_file(part):
         pass
 
     assert sorted((path.name, path.lstat().st_ino) for path in tmp_path.iterdir()) == before
@@ -110,7 +110,7 @@ def test_a_part_file_is_locked_as_long_as_it_is_written(tmp_path: Path) -> None:
     """Nobody else gets its lock, and so nobody sweeps it; afterwards it is free."""
     path, final = tmp_path / "a.part", tmp_path / "a.sql"
 
-    with part_file(path) as part:
+    with open_part_file(path) as part:
         with path.open("rb") as other, pytest.raises(BlockingIOError):
             fcntl.flock(other.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         part.publish(final)
@@ -125,7 +125,7 @@ def test_anothers_part_of_the_same_name_stays(tmp_path: Path) -> None:
     """When ours is published, somebody else may take its name: at our end theirs is not removed."""
     path = tmp_path / "a.part"
 
-    with part_file(path) as part:
+    with open_part_file(path) as part:
         part.publish(tmp_path / "a.sql")
         path.write_bytes(b"theirs")
 
@@ -146,7 +146,7 @@ def test_publishing_never_replaces(tmp_path: Path, kind: str) -> None:
         (tmp_path / "other").write_bytes(b"theirs")
     before = sorted((path.name, path.lstat().st_ino) for path in tmp_path.iterdir())
 
-    with pytest.raises(FileExistsError), part_file(tmp_path / "a.part") as part:
+    with pytest.raises(FileExistsError), open_part_file(tmp_path / "a.part") as part:
         part.publish(final)
 
     assert sorted((path.name, path.lstat().st_ino) for path in tmp_path.iterdir()) == before
@@ -180,7 +180,7 @@ def test_one_of_many_writers_publishes(tmp_path: Path) -> None:
     barrier = threading.Barrier(16)
 
     def write(number: int) -> int | None:
-        with suppress(FileExistsError), part_file(tmp_path / f"{number}.part") as part:
+        with suppress(FileExistsError), open_part_file(tmp_path / f"{number}.part") as part:
             part.file.write(b"%d" % number * 1000)
             barrier.wait(timeout=30)
             part.publish(tmp_path / "a.sql")
@@ -199,7 +199,7 @@ def test_a_small_file_is_replaced_whole(tmp_path: Path) -> None:
     """Readers see the old content or the new one, never a mixture or nothing."""
     path = tmp_path / "record.json"
     contents = [b"a" * 50_000, b"b" * 70_000]
-    replace(path, contents[0])
+    replace_file(path, contents[0])
     done = threading.Event()
     seen = set()
 
@@ -210,7 +210,7 @@ def test_a_small_file_is_replaced_whole(tmp_path: Path) -> None:
     reader = threading.Thread(target=read)
     reader.start()
     for number in range(50):
-        replace(path, contents[number % 2])
+        replace_file(path, contents[number % 2])
     done.set()
     reader.join(timeout=30)
 
@@ -223,14 +223,14 @@ def test_the_old_file_stays_when_its_replacement_fails(tmp_path: Path) -> None:
     (tmp_path / "record.json").mkdir()
 
     with pytest.raises(OSError):
-        replace(tmp_path / "record.json", b"new")
+        replace_file(tmp_path / "record.json", b"new")
 
     assert names_in(tmp_path) == ["record.json"]
 
 
 def hold(folder: Path) -> None:
     """Write a part file until killed."""
-    with part_file(folder / "killed.part") as part:
+    with open_part_file(folder / "killed.part") as part:
         part.file.write(b"half")
         (folder / "ready").touch()
         time.sleep(60)
@@ -244,8 +244,8 @@ def test_sweeping_takes_the_dead_and_leaves_the_living(tmp_path: Path) -> None:
         assert process.is_alive()
         time.sleep(0.01)
 
-    with part_file(tmp_path / "living.part") as part:
-        before = sweep(tmp_path)
+    with open_part_file(tmp_path / "living.part") as part:
+        before = sweep_part_files(tmp_path)
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
         process.join()
@@ -254,7 +254,7 @@ def test_sweeping_takes_the_dead_and_leaves_the_living(tmp_path: Path) -> None:
         (tmp_path / "folder.part").mkdir()
         (tmp_path / "link.part").symlink_to(tmp_path / "a.sql")
         os.mkfifo(tmp_path / "pipe.part")
-        removed = sweep(tmp_path)
+        removed = sweep_part_files(tmp_path)
         part.file.write(b"goes on")
         part.publish(tmp_path / "b.sql")
 
@@ -270,10 +270,10 @@ def test_writers_and_sweepers_never_meet(tmp_path: Path) -> None:
 
     def keep_sweeping() -> None:
         while not done.is_set():
-            sweep(tmp_path)
+            sweep_part_files(tmp_path)
 
     def write(number: int) -> None:
-        with part_file(tmp_path / f"{number}.part") as part:
+        with open_part_file(tmp_path / f"{number}.part") as part:
             part.file.write(b"%d" % number)
             part.publish(tmp_path / f"{number}.sql")
 
@@ -299,8 +299,8 @@ def test_the_folder_is_made_for_its_owner_and_hidden_from_git(tmp_path: Path, ma
     folder = tmp_path / "deep" / "dumps"
 
     with umask(mask):
-        prepare_folder(folder)
-        prepare_folder(folder)
+        make_dump_folder(folder)
+        make_dump_folder(folder)
 
     assert mode(folder) == 0o700
     assert names_in(folder) == [".gitignore"]
@@ -315,8 +315,8 @@ def test_a_folder_of_somebody_elses_making_is_left_as_it_is(tmp_path: Path) -> N
         folder.chmod(0o755)
     (kept / ".gitignore").write_text("*.sql\n", encoding="utf-8")
 
-    prepare_folder(kept)
-    prepare_folder(bare)
+    make_dump_folder(kept)
+    make_dump_folder(bare)
 
     assert mode(kept) == mode(bare) == 0o755
     assert (kept / ".gitignore").read_text(encoding="utf-8") == "*.sql\n"
@@ -329,7 +329,7 @@ def test_a_folder_that_can_not_be_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(b"a file")
 
     with pytest.raises(OSError):
-        prepare_folder(path)
+        make_dump_folder(path)
 
     assert path.read_bytes() == b"a file"
 
@@ -341,7 +341,7 @@ def test_many_may_make_the_folder_at_once(tmp_path: Path) -> None:
     def make(number: int) -> None:
         for round_ in range(20):
             barrier.wait(timeout=30)
-            prepare_folder(tmp_path / str(round_))
+            make_dump_folder(tmp_path / str(round_))
             assert (tmp_path / str(round_)).is_dir(), number
 
     with ThreadPoolExecutor(8) as pool:
@@ -355,7 +355,7 @@ def test_a_manifest_goes_with_the_part_file_of_its_dump(tmp_path: Path) -> None:
     for name in ("a.part", "a.manifest.json", "b.part", "b.sql.gz", "b.manifest.json", "c.manifest.json"):
         (tmp_path / name).write_bytes(b"x")
 
-    removed = sweep(tmp_path)
+    removed = sweep_part_files(tmp_path)
 
     assert sorted(path.name for path in removed) == ["a.part", "b.part"]
     assert names_in(tmp_path) == ["b.manifest.json", "b.sql.gz", "c.manifest.json"]
@@ -373,7 +373,7 @@ def test_a_signal_while_the_file_is_created_leaves_none(tmp_path: Path, monkeypa
         return descriptor
 
     monkeypatch.setattr(os, "open", signalled)
-    with pytest.raises(process.Interruption), process.interruptible(), part_file(tmp_path / "a.part"):
+    with pytest.raises(Interruption), interruptible(), open_part_file(tmp_path / "a.part"):
         pytest.fail("it goes on")
 
     assert created == ["a.part"]

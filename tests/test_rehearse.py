@@ -16,10 +16,23 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from tasks.dump.dump import make_dump
+from tasks.dump.request import DumpRequest
 from tasks.errors import BadInputError, WorkError
-from tasks.flows import dumping
-from tasks.flows.report import Silence
-from tasks.postgres import scratch
+from tasks.progress import Silence
+from tasks.safety.scratch_database import (
+    LOCK,
+    MARK,
+    PREFIX,
+    Note,
+    _drop,
+    _free,
+    _gone,
+    _remember,
+    on_database,
+    scratch_database,
+    sweep_scratch_databases,
+)
 from tests.journal import JOURNAL, migration
 from tests.servers import OWNER, PASSWORD, SUPERUSER, Server
 from tests.support import Database, Databases, Project, blocking
@@ -31,7 +44,7 @@ if TYPE_CHECKING:
 
 TRAILER = b"--\n-- PostgreSQL database dump complete\n--\n"
 WRITES = "SELECT tup_inserted + tup_updated + tup_deleted FROM pg_stat_database WHERE datname = current_database()"
-OURS = json.dumps({"made by": scratch.MARK, "host": "elsewhere", "pid": 1, "time": "2025-01-01T00:00:00+00:00"})
+OURS = json.dumps({"made by": MARK, "host": "elsewhere", "pid": 1, "time": "2025-01-01T00:00:00+00:00"})
 
 
 @pytest.fixture(autouse=True)
@@ -51,16 +64,14 @@ def shop(new_database: Databases, project: Project) -> Database:
     database = new_database()
     database.execute(SHOP)
     project.use(database)
-    dumping.dump(settings_of(project, database), dumping.Request(), Silence())
+    make_dump(settings_of(project, database), DumpRequest(), Silence())
     return database
 
 
 def scratches(server: Server) -> list[str]:
     """List the databases on the server that look like a rehearsal's."""
     with server.connect() as connection:
-        rows = connection.execute(
-            "SELECT datname FROM pg_database WHERE starts_with(datname, %s) ORDER BY 1", [scratch.PREFIX]
-        )
+        rows = connection.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s) ORDER BY 1", [PREFIX])
         return [str(name) for (name,) in rows]
 
 
@@ -84,7 +95,7 @@ def wait_for(server: Server, what: str) -> None:
 def begin(project: Project, server: Server) -> "subprocess.Popen[str]":
     """Begin a rehearsal of the dump that takes its time, and wait until it does."""
     process = project.popen("db.rehearse", "--file=holding.sql", "--trust")
-    wait_for(server, f"starts_with(datname, '{scratch.PREFIX}') AND wait_event = 'PgSleep'")
+    wait_for(server, f"starts_with(datname, '{PREFIX}') AND wait_event = 'PgSleep'")
     return process
 
 
@@ -220,7 +231,7 @@ def look_alike(options: str, server: Server, project: Project) -> None:
     with server.connect() as connection:
         connection.execute(f"CREATE DATABASE {real.name} TEMPLATE template0 {options}".encode())
     try:
-        with scratch.database(settings_of(project, real).target(), project.dumps) as there:
+        with scratch_database(settings_of(project, real).target(), project.dumps) as there:
             assert row_of(Database(server, there.database)) == row_of(real)
         assert scratches(server) == []
     finally:
@@ -265,7 +276,7 @@ def test_a_pending_migration_is_applied_in_the_rehearsal_alone(
 
 def test_a_failing_migration_fails_the_rehearsal_alone(journal: Project, database: Database, server: Server) -> None:
     """Exit 5 with Prisma's own words; nothing is left, the dump is not marked, the real database is as it was."""
-    dumping.dump(settings_of(journal.use(database), database), dumping.Request(), Silence())
+    make_dump(settings_of(journal.use(database), database), DumpRequest(), Silence())
     migration(journal, "20270101000000_broken", "CREATE TABLE half (id int); SELECT * FROM nowhere;")
 
     result = journal.inv("db.rehearse")
@@ -283,7 +294,7 @@ def test_prisma_is_led_away_when_it_reads_another_variable(
     journal: Project, database: Database, server: Server
 ) -> None:
     """A schema's `directUrl`, from the environment or from any `.env`, never leads to the real database."""
-    dumping.dump(settings_of(journal.use(database), database), dumping.Request(), Silence())
+    make_dump(settings_of(journal.use(database), database), DumpRequest(), Silence())
     config = (journal.root / "prisma.config.ts").read_text(encoding="utf-8")
     journal.write("prisma.config.ts", config.replace("process.env.DATABASE_URL", "process.env.DIRECT_URL"))
     journal.write(".env.local", f'DIRECT_URL="{database.url}"\n')
@@ -300,7 +311,7 @@ def test_prisma_is_not_run_when_its_url_is_written_elsewhere(
     journal: Project, database: Database, server: Server
 ) -> None:
     """A configuration with a URL of its own would migrate the real database: that is seen before it may."""
-    dumping.dump(settings_of(journal.use(database), database), dumping.Request(), Silence())
+    make_dump(settings_of(journal.use(database), database), DumpRequest(), Silence())
     config = (journal.root / "prisma.config.ts").read_text(encoding="utf-8")
     journal.write("prisma.config.ts", config.replace("process.env.DATABASE_URL", json.dumps(database.url)))
 
@@ -428,7 +439,7 @@ def test_what_a_killed_rehearsal_leaves_is_removed_by_the_next_one(
     target = settings_of(project, shop).target()
     process = begin(project, server)
     (left,) = scratches(server)
-    assert scratch.sweep(target, project.dumps) == []
+    assert sweep_scratch_databases(target, project.dumps) == []
 
     process.kill()
     process.communicate(timeout=30)
@@ -445,7 +456,7 @@ def test_what_a_killed_rehearsal_leaves_is_removed_by_the_next_one(
     assert in_between == [left]
     assert row is not None
     comment = json.loads(row[0])
-    assert comment["made by"] == scratch.MARK
+    assert comment["made by"] == MARK
     assert (comment["host"], comment["pid"]) == (socket.gethostname(), process.pid)
     assert datetime.fromisoformat(comment["time"]).tzinfo is UTC
     assert f"Removed {left}, which a killed rehearsal had left." in free.stdout
@@ -467,11 +478,11 @@ def left_behind(
 
     :param notes: Remember it there as ours.
     """
-    database = new_database(name=scratch.PREFIX + secrets.token_hex(6), owner=owner)
+    database = new_database(name=PREFIX + secrets.token_hex(6), owner=owner)
     if notes is not None:
         oid = database.scalar("SELECT oid FROM pg_database WHERE datname = current_database()")
         server = str(database.scalar("SELECT system_identifier FROM pg_control_system()"))
-        scratch._remember(notes, scratch.Note(server, database.name, oid, owner))
+        _remember(notes, Note(server, database.name, oid, owner))
     if comment is not None:
         database.execute(f"COMMENT ON DATABASE {database.name} IS $c${comment}$c$")
     return database
@@ -481,7 +492,7 @@ def test_what_is_ours_and_unused_is_swept(database: Database, new_database: Data
     """All of them at once, and the notes with them."""
     left = sorted(left_behind(new_database, OURS, notes=project.dumps).name for _ in range(2))
 
-    assert sorted(scratch.sweep(settings_of(project, database).target(), project.dumps)) == left
+    assert sorted(sweep_scratch_databases(settings_of(project, database).target(), project.dumps)) == left
     assert scratches(database.server) == []
     assert list(project.dumps.glob(".invoke*")) == []
 
@@ -508,7 +519,7 @@ def test_what_only_looks_like_ours_is_not_swept_nor_entered(
     else:
         path.write_text(json.dumps({**json.loads(path.read_text()), **note}))
 
-    assert scratch.sweep(settings_of(project, database).target(), project.dumps) == []
+    assert sweep_scratch_databases(settings_of(project, database).target(), project.dumps) == []
 
     assert scratches(database.server) == [left.name]
 
@@ -517,7 +528,7 @@ def test_database_of_another_role_is_not_entered(database: Database, new_databas
     """A superuser could drop what a plain role's rehearsal left, but would run its owner's settings."""
     left = left_behind(new_database, OURS, OWNER, notes=project.dumps)
 
-    assert scratch.sweep(settings_of(project, database).target(), project.dumps) == []
+    assert sweep_scratch_databases(settings_of(project, database).target(), project.dumps) == []
 
     assert scratches(database.server) == [left.name]
 
@@ -532,7 +543,7 @@ def test_what_is_not_ours_is_not_swept(
     """A name proves nothing: the comment must be the one that we write."""
     left = left_behind(new_database, comment, notes=project.dumps)
 
-    assert scratch.sweep(settings_of(project, database).target(), project.dumps) == []
+    assert sweep_scratch_databases(settings_of(project, database).target(), project.dumps) == []
     assert scratches(database.server) == [left.name]
 
 
@@ -542,13 +553,13 @@ def test_what_somebody_uses_is_not_swept(database: Database, new_database: Datab
     target = settings_of(project, database).target()
 
     with left.connect() as session:
-        assert scratch.sweep(target, project.dumps) == []
-        assert scratch._free(target, left.name)
-        session.execute("SELECT pg_advisory_lock(%s)", [scratch.LOCK])
-        assert not scratch._free(target, left.name)
-        assert scratch.sweep(target, project.dumps) == []
+        assert sweep_scratch_databases(target, project.dumps) == []
+        assert _free(target, left.name)
+        session.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+        assert not _free(target, left.name)
+        assert sweep_scratch_databases(target, project.dumps) == []
 
-    assert scratch.sweep(target, project.dumps) == [left.name]
+    assert sweep_scratch_databases(target, project.dumps) == [left.name]
 
 
 def test_a_session_that_comes_meanwhile_keeps_it(database: Database, new_database: Databases) -> None:
@@ -557,7 +568,7 @@ def test_a_session_that_comes_meanwhile_keeps_it(database: Database, new_databas
 
     with left.connect(), database.connect() as connection:
         connection.execute("SET statement_timeout = '1s'")
-        assert not scratch._gone(connection, left.name)
+        assert not _gone(connection, left.name)
 
     assert scratches(database.server) == [left.name]
 
@@ -569,7 +580,7 @@ def test_what_belongs_to_somebody_else_is_not_swept(
     left = left_behind(new_database, OURS, notes=project.dumps)
     mine = new_database(owner=OWNER)
 
-    assert scratch.sweep(settings_of(project, mine, OWNER).target(), project.dumps) == []
+    assert sweep_scratch_databases(settings_of(project, mine, OWNER).target(), project.dumps) == []
     assert scratches(database.server) == [left.name]
 
 
@@ -582,7 +593,7 @@ def test_a_role_that_may_not_create_databases_is_refused(
     """Exit 2, with what to do; nothing is made."""
     database = new_database(owner=OWNER)
     database.execute(SHOP, role=SUPERUSER)
-    dumping.dump(settings_of(project, database), dumping.Request(), Silence())
+    make_dump(settings_of(project, database), DumpRequest(), Silence())
 
     result = project.use(database, OWNER).inv("db.rehearse")
 
@@ -630,9 +641,9 @@ def test_an_ordinary_role_that_may_create_databases_rehearses(
 def test_the_server_that_goes_is_said_with_the_name_that_stays(database: Database, project: Project) -> None:
     """Where nothing can be removed any more the first error is told, and which database is left."""
     target = settings_of(project, database).target()
-    unreachable = scratch.inside(target, f"gone_{os.getpid()}")
+    unreachable = on_database(target, f"gone_{os.getpid()}")
 
     with pytest.raises(WorkError, match=r"invoke_x could not be removed: .*The next rehearsal removes it"):
-        scratch._drop(unreachable, "invoke_x")
+        _drop(unreachable, "invoke_x")
     with pytest.raises(BadInputError, match=r"^First\. The scratch database invoke_x could not"):
-        scratch._drop(unreachable, "invoke_x", first=BadInputError("First."))
+        _drop(unreachable, "invoke_x", first=BadInputError("First."))

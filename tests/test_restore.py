@@ -13,12 +13,13 @@ import pytest
 from invoke.config import Config
 from invoke.context import Context
 
-from tasks.defaults import DEFAULTS
+from tasks.config.defaults import DEFAULTS
+from tasks.config.settings import Settings, load_settings
 from tasks.errors import BadInputError, WorkError
-from tasks.flows import restoring
-from tasks.flows.report import Silence
-from tasks.postgres.loading import Changed
-from tasks.settings import Settings, load
+from tasks.progress import Silence
+from tasks.restore.loader import Changed
+from tasks.restore.plan import RestoreRequest, plan_restore
+from tasks.restore.restore import Restored, restore_dump
 from tests import everything as everything_sql
 from tests.bulk import journal_like
 from tests.servers import MAJORS, OWNER, SUPERUSER, Server
@@ -74,7 +75,7 @@ CREATE FUNCTION app.count_tools() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT 
 
 def settings_of(project: Project, database: Database, role: str = SUPERUSER, **changes: Any) -> Settings:
     """Return the settings with which a flow runs in this process."""
-    loaded = load(Context(Config(overrides={"db": dict(DEFAULTS)}, lazy=True)))
+    loaded = load_settings(Context(Config(overrides={"db": dict(DEFAULTS)}, lazy=True)))
     values: dict[str, Any] = {
         "root": project.root,
         "cwd": project.root,
@@ -91,11 +92,11 @@ def settings_of(project: Project, database: Database, role: str = SUPERUSER, **c
 
 def restore(
     project: Project, database: Database, path: Path | str, *, clean: bool = False, role: str = SUPERUSER
-) -> restoring.Restored:
+) -> Restored:
     """Restore a dump as the task does, in this process."""
     settings = settings_of(project, database, role)
-    plan = restoring.plan(settings, restoring.Request(str(path), clean=clean, trust=True), Silence())
-    return restoring.restore(plan, Silence())
+    plan = plan_restore(settings, RestoreRequest(str(path), clean=clean, trust=True), Silence())
+    return restore_dump(plan, Silence())
 
 
 def pg_dump(database: Database, *options: str, program: Path | None = None) -> bytes:
@@ -795,7 +796,7 @@ def test_restore_rolls_back_when_the_file_changes_after_it_was_checked(
     """What was proven whole in the preflight must be what is loaded."""
     path = write(project, "foreign.sql", pg_dump(shop))
     settings = settings_of(project, shop)
-    plan = restoring.plan(settings, restoring.Request(str(path), clean=True), Silence())
+    plan = plan_restore(settings, RestoreRequest(str(path), clean=True), Silence())
     before = shop.dump_text()
     whole = path.read_bytes()
     path.unlink()
@@ -803,7 +804,7 @@ def test_restore_rolls_back_when_the_file_changes_after_it_was_checked(
         path.write_bytes(whole.replace(b"user7@", b"userX@") if way == "changed" else whole[: len(whole) // 2])
 
     with pytest.raises(WorkError, match="rolled back"):
-        restoring.restore(plan, Silence())
+        restore_dump(plan, Silence())
 
     assert shop.dump_text() == before
 

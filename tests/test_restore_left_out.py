@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from tasks.errors import BadInputError, WorkError
-from tasks.flows import restoring
-from tasks.flows.report import Silence
-from tasks.postgres.loading import OWN_SETTINGS
+from tasks.progress import Silence
+from tasks.restore.loader import OWN_SETTINGS
+from tasks.restore.plan import RestoreRequest, plan_restore
+from tasks.restore.restore import Restored, restore_dump
 from tests.servers import OWNER, SUPERUSER
 from tests.support import Database, Databases, Project
 from tests.test_restore import SHOP, pg_dump, settings_of, write
@@ -22,15 +23,11 @@ ALTER DEFAULT PRIVILEGES IN SCHEMA app GRANT SELECT ON TABLES TO {OWNER};
 """
 
 
-def restore(
-    project: Project, database: Database, dump: bytes, role: str = SUPERUSER, **asked: Any
-) -> restoring.Restored:
+def restore(project: Project, database: Database, dump: bytes, role: str = SUPERUSER, **asked: Any) -> Restored:
     """Restore the text of a dump, in this process."""
     path = write(project, "foreign.sql", dump)
-    plan = restoring.plan(
-        settings_of(project, database, role), restoring.Request(str(path), trust=True, **asked), Silence()
-    )
-    return restoring.restore(plan, Silence())
+    plan = plan_restore(settings_of(project, database, role), RestoreRequest(str(path), trust=True, **asked), Silence())
+    return restore_dump(plan, Silence())
 
 
 def dump_of(*statements: str) -> bytes:

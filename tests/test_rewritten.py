@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from tasks.postgres import objects
-from tasks.postgres.objects import What
+from tasks.inventory.objects import What, compare_objects
 from tests.definitions.campaign import facts_of
 from tests.support import Database, Databases, Project
 
@@ -257,7 +256,7 @@ def test_nothing_differs_after_a_reload(database: Database, new_database: Databa
 
     target.psql(database.dump_text())
 
-    assert objects.compare(facts_of(database), facts_of(target), same_major=True) == []
+    assert compare_objects(facts_of(database), facts_of(target), same_major=True) == []
 
 
 def test_what_belongs_to_tables_of_an_extension_is_not_selected(database: Database, new_database: Databases) -> None:
@@ -271,7 +270,7 @@ def test_what_belongs_to_tables_of_an_extension_is_not_selected(database: Databa
 
     target.psql(database.dump_text())
 
-    assert objects.compare(facts_of(database), facts_of(target), same_major=True) == []
+    assert compare_objects(facts_of(database), facts_of(target), same_major=True) == []
 
 
 def test_an_index_that_is_not_attached_is_a_difference(database: Database, new_database: Databases) -> None:
@@ -284,6 +283,6 @@ def test_an_index_that_is_not_attached_is_a_difference(database: Database, new_d
     database.execute(parted.format(""))
     target.execute(parted.format("ONLY"))
 
-    (found,) = objects.compare(facts_of(database), facts_of(target), same_major=True)
+    (found,) = compare_objects(facts_of(database), facts_of(target), same_major=True)
 
     assert (found.kind, found.name, found.what) == ("index", "public.pi", What.DIFFERENT)

@@ -9,9 +9,9 @@ import psycopg
 import pytest
 
 from tasks.errors import BadInputError, TaskError
-from tasks.flows import resetting
-from tasks.flows.report import Silence
-from tasks.postgres import schemas
+from tasks.postgres.schemas import Content, empty_schemas, read_content, refuse_dependents
+from tasks.progress import Silence
+from tasks.restore.reset import plan_reset, reset_database
 from tests.servers import OWNER
 from tests.support import Connection, Database, Databases, Project, blocking
 from tests.test_restore import pg_dump, restore, settings_of, write
@@ -105,7 +105,7 @@ def test_emptying_is_refused_when_something_outside_depends_on_the_inside(inside
     inside.execute(create)
 
     with session(inside) as connection, pytest.raises(BadInputError, match="nothing was touched") as caught:
-        schemas.refuse_dependents(connection, ["app"])
+        refuse_dependents(connection, ["app"])
 
     assert name in str(caught.value)
 
@@ -116,7 +116,7 @@ def test_emptying_works_when_the_dependents_lie_inside_too(inside: Database, kin
     inside.execute(DEPENDENTS[kind][0].replace("ALTER EXTENSION hstore ADD VIEW other.v", "SELECT 1"))
 
     with session(inside) as connection, connection.transaction():
-        schemas.empty(connection, ["app", "other"])
+        empty_schemas(connection, ["app", "other"])
 
     left = inside.dump_text(schemas=["app", "other"])
     assert left.count(b"CREATE SCHEMA") == 2
@@ -177,13 +177,13 @@ def test_emptying_is_refused_when_a_dependent_is_made_while_locks_are_awaited(
 ) -> None:
     """What another session makes after the plan was shown, and before the locks are held, is not lost."""
     inside.execute("CREATE TABLE app.a (id integer)")
-    plan = resetting.plan(settings_of(project, inside, lock_timeout=20_000), ["app"])
+    plan = plan_reset(settings_of(project, inside, lock_timeout=20_000), ["app"])
     before = inside.dump_text()
     caught: list[TaskError] = []
 
     def work() -> None:
         try:
-            resetting.reset(plan, Silence())
+            reset_database(plan, Silence())
         except TaskError as error:
             caught.append(error)
 
@@ -203,10 +203,10 @@ def test_emptying_is_refused_when_a_dependent_is_made_while_locks_are_awaited(
 def test_emptying_takes_a_table_when_it_is_made_while_locks_are_awaited(inside: Database, project: Project) -> None:
     """A table that came into the schema meanwhile goes like the others."""
     inside.execute("CREATE TABLE app.a (id integer)")
-    plan = resetting.plan(settings_of(project, inside, lock_timeout=20_000), ["app"])
+    plan = plan_reset(settings_of(project, inside, lock_timeout=20_000), ["app"])
 
     with blocking(inside, "LOCK TABLE app.a IN ACCESS SHARE MODE") as other:
-        thread = threading.Thread(target=resetting.reset, args=[plan, Silence()])
+        thread = threading.Thread(target=reset_database, args=[plan, Silence()])
         thread.start()
         wait_until_waiting(inside)
         inside.execute("CREATE TABLE app.later (id integer)")
@@ -237,7 +237,7 @@ def test_emptying_leaves_extensions_and_their_parts_when_they_lie_inside(databas
     )
 
     with session(database) as connection, connection.transaction():
-        schemas.empty(connection, ["public"])
+        empty_schemas(connection, ["public"])
 
     assert database.scalar("SELECT 'A'::public.citext = 'a'")
     assert database.scalar("SELECT ('a=>1'::public.hstore)->'a'") == "1"
@@ -253,7 +253,7 @@ def test_emptying_changes_nothing_when_a_table_belongs_to_somebody_else(new_data
 
     refused = pytest.raises(psycopg.errors.InsufficientPrivilege)
     with database.connect(OWNER) as connection, refused, connection.transaction():
-        schemas.empty(connection, ["app"])
+        empty_schemas(connection, ["app"])
 
     assert database.dump_text() == before
 
@@ -267,11 +267,11 @@ def test_content_counts_what_would_go_when_extensions_lie_inside(database: Datab
     )
 
     with database.connect() as connection:
-        found = schemas.content(connection, ["public", "missing"])
-        nothing = schemas.content(connection, [])
+        found = read_content(connection, ["public", "missing"])
+        nothing = read_content(connection, [])
 
     # The table, its row type and the array of it, its key twice, its TOAST table and that one's index.
     assert (found.tables, found.rows, found.locks) == (1, 100, 7)
     assert found.bytes > 0
     assert found.filled
-    assert nothing == schemas.Content(0, 0, 0, 0, filled=False)
+    assert nothing == Content(0, 0, 0, 0, filled=False)

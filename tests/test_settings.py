@@ -6,10 +6,10 @@ import pytest
 from invoke.config import Config
 from invoke.context import Context
 
-from tasks.archive.codec import Compression
-from tasks.defaults import DEFAULTS
+from tasks.config.defaults import DEFAULTS
+from tasks.config.settings import Output, Settings, load_settings
+from tasks.dumpformat.compression import Compression
 from tasks.errors import BadInputError
-from tasks.settings import Output, Settings, load
 from tests.support import Project
 
 
@@ -20,7 +20,7 @@ def loaded(root: Path, values: dict[str, object] | None = None, *, flag: str = "
     """
     config = Config(defaults={"db": {**DEFAULTS, **(values or {})}, "run": {"dry": False}}, lazy=True)
     config.set_project_location(root)
-    return load(Context(config), url_env=flag)
+    return load_settings(Context(config), url_env=flag)
 
 
 def test_defaults_are_what_the_documentation_says(tmp_path: Path) -> None:

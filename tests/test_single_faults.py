@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from tasks.archive import manifest
-from tasks.flows import comparing, dumping, restoring, verifying
-from tasks.flows.report import Silence
-from tasks.postgres import state
-from tasks.postgres.state import State
-from tasks.settings import Settings
+from tasks.config.settings import Settings
+from tasks.dump.dump import make_dump
+from tasks.dump.request import DumpRequest
+from tasks.dumpfiles.paths import read_manifest
+from tasks.inventory.compare import compare_states, state_of_manifest
+from tasks.inventory.snapshot import DatabaseState, read_state
+from tasks.progress import Silence
+from tasks.restore.plan import RestoreRequest, plan_restore
+from tasks.restore.restore import restore_dump
+from tasks.verify.verify import VerifyRequest, verify_database
 from tests.servers import DEFAULT_MAJOR, Server
 from tests.support import Connection, Database, Databases, Project, drop
 from tests.test_restore import settings_of
@@ -430,7 +434,7 @@ class Sound:
 
     def verify(self, *, file: str = "") -> list[str]:
         """Verify it, checksums included; return what differs, as kind and name."""
-        verified = verifying.verify(self.settings, verifying.Request(file=file, checksums=True), Silence())
+        verified = verify_database(self.settings, VerifyRequest(file=file, checksums=True), Silence())
         assert verified.expected is not None
         return [f"{line.kind} {line.name}" for line in verified.differences]
 
@@ -439,9 +443,9 @@ def restored(project: Project, from_server: Server, databases: Databases) -> Sou
     """Dump the shop from one server and restore it into another, over what lies there."""
     source, target = databases(server=from_server), databases()
     source.execute(SHOP)
-    dumping.dump(settings_of(project, source), dumping.Request(checksums=True), Silence())
-    plan = restoring.plan(settings_of(project, target), restoring.Request(clean=True, checksums=True), Silence())
-    restoring.restore(plan, Silence())
+    make_dump(settings_of(project, source), DumpRequest(checksums=True), Silence())
+    plan = plan_restore(settings_of(project, target), RestoreRequest(clean=True, checksums=True), Silence())
+    restore_dump(plan, Silence())
     kept = databases(template=target)
     drop(target)
     return Sound(project, target.server, target.name, kept)
@@ -464,7 +468,7 @@ def faulty(sound: Sound) -> Iterator[Database]:
 
 def test_verify_says_nothing_when_nothing_was_changed(sound: Sound, faulty: Database) -> None:
     """No difference, and no line at all; every table's content was compared."""
-    verified = verifying.verify(sound.settings, verifying.Request(checksums=True), Silence())
+    verified = verify_database(sound.settings, VerifyRequest(checksums=True), Silence())
 
     assert verified.target.keywords["dbname"] == faulty.name
     assert verified.lines == ()
@@ -523,7 +527,7 @@ def test_fault_in_content_is_only_seen_when_checksums_are_compared(sound: Sound,
     """Without --checksums rows are only counted."""
     faulty.execute(FAULTS["one value changed"].done)
 
-    verified = verifying.verify(sound.settings, verifying.Request(), Silence())
+    verified = verify_database(sound.settings, VerifyRequest(), Silence())
 
     assert verified.lines == ()
 
@@ -558,14 +562,14 @@ class Open:
     """A session in a database that holds a dump, and what the dump says of it."""
 
     connection: Connection
-    expected: State
+    expected: DatabaseState
 
     def differences(self, done: str) -> list[str]:
         """Do something, compare, and undo it."""
         with self.connection.transaction(force_rollback=True):
             self.connection.execute((BY_HAND + done).encode())
-            found = state.read(self.connection, summed=self.expected.checksums)
-        lines = comparing.compare(self.expected, found, schemas=["shop"])
+            found = read_state(self.connection, summed=self.expected.checksums)
+        lines = compare_states(self.expected, found, schemas=["shop"])
         return [f"{line.kind} {line.name}" for line in lines if line.fatal]
 
 
@@ -587,10 +591,10 @@ def crossed(server_of: Callable[[int], Server], tmp_path_factory: pytest.TempPat
 
 def opened(sound: Sound, database: Database) -> Iterator[Open]:
     """Open a session, and read the manifest."""
-    found = manifest.read(sound.dump)
+    found = read_manifest(sound.dump)
     assert found is not None
     with database.connect() as connection:
-        yield Open(connection, comparing.of_manifest(found))
+        yield Open(connection, state_of_manifest(found))
 
 
 def test_comparison_says_nothing_when_nothing_was_changed(same: Open, crossed: Open) -> None:

@@ -13,17 +13,19 @@ from typing import Any
 import pytest
 from psycopg.errors import LockNotAvailable
 
-from tasks.archive.codec import Reading
-from tasks.archive.lexer import Comment, Event, Statement, lex
+from tasks.config.target import sanitize
+from tasks.dump import table_slices
+from tasks.dump.parallel import ParallelReader, splice_rows
+from tasks.dump.request import DumpRequest
+from tasks.dump.table_slices import TableSlices, begin_slices, choose_slices
+from tasks.dumpformat.compression import DecompressedReader
+from tasks.dumpformat.lexer import Comment, Event, Statement, lex
 from tasks.errors import TaskError
-from tasks.flows.beside import Beside
-from tasks.flows.dumping import Request
-from tasks.flows.slicing import Slicing, spliced
-from tasks.postgres import facts, slices
-from tasks.postgres.session import connected, exported_snapshot, server_facts
-from tasks.postgres.target import sanitize
-from tasks.postgres.wire import PIECE, LostError, StatementError, Wire
-from tests.support import Database, Databases, Project, blocking, without_restrict
+from tasks.postgres.connection import connected, exported_snapshot, server_facts
+from tasks.postgres.protocol import PIECE, LostError, StatementError, StatementStream
+from tasks.postgres.tables import Table, TableChangedError, read_tables
+from tasks.system.runtime import BackgroundTask
+from tests.support import Database, Databases, Project, blocking, patch_everywhere, without_restrict
 from tests.test_dump import PG_DUMP_OPTIONS, Said, dumped, eventually, migrate, nothing_is_left, settings_of, waiting
 
 # Some twelve megabytes in three slices, and a small table beside them.
@@ -66,28 +68,28 @@ CREATE TABLE zzz AS SELECT 1 AS id;
 @pytest.fixture
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read tables of a page and more in slices of two pages."""
-    monkeypatch.setattr(slices, "SMALLEST", 1)
-    monkeypatch.setattr(slices, "SLICE", 2)
+    monkeypatch.setattr(table_slices, "SMALLEST", 1)
+    monkeypatch.setattr(table_slices, "SLICE", 2)
 
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Keep the names of the tables that were read in slices."""
     names: list[str] = []
-    patterns = Slicing.patterns
+    patterns = ParallelReader.patterns
 
-    def kept(self: Slicing) -> list[str]:
+    def kept(self: ParallelReader) -> list[str]:
         found = patterns(self)
         names.extend(found)
         return found
 
-    monkeypatch.setattr(Slicing, "patterns", kept)
+    monkeypatch.setattr(ParallelReader, "patterns", kept)
     return names
 
 
 def content_of(path: Path) -> bytes:
     """Return the text of a dump without what is random in it."""
-    with Reading(path) as reading:
+    with DecompressedReader(path) as reading:
         return without_restrict(b"".join(reading.chunks()))
 
 
@@ -143,23 +145,23 @@ def test_large_table_is_read_by_two_sessions(database: Database, project: Projec
 
 def test_statements_cover_all_pages() -> None:
     """Neighbours meet, and the last has no end, however the table has grown since."""
-    table = facts.Table(1, "s", "t", "", 0, 0)
+    table = Table(1, "s", "t", "", 0, 0)
     conditions = [
         re.findall(r"ctid (>=|<) '\((\d+),0\)'", statement.decode())
-        for statement in slices.Sliced(table, ("a",), 1100, "o").statements()
+        for statement in TableSlices(table, ("a",), 1100, "o").statements()
     ]
 
     assert conditions == [[(">=", "0"), ("<", "512")], [(">=", "512"), ("<", "1024")], [(">=", "1024")]]
-    assert len(list(slices.Sliced(table, ("a",), 0, "o").statements())) == 1
+    assert len(list(TableSlices(table, ("a",), 0, "o").statements())) == 1
 
 
 def test_server_reads_only_the_pages_of_a_slice(database: Database) -> None:
     """Else a table would be read as often as it has slices."""
     database.execute(LARGE)
     with connected(sanitize(database.url)) as connection, exported_snapshot(connection) as snapshot:
-        (large,) = slices.choose(connection, server_facts(connection), facts.tables(connection))
+        (large,) = choose_slices(connection, server_facts(connection), read_tables(connection))
         with connected(sanitize(database.url)) as other:
-            slices.begin(other, snapshot, [large])
+            begin_slices(other, snapshot, [large])
             for statement in large.statements():
                 query = statement.decode().removeprefix("COPY (").removesuffix(") TO STDOUT")
                 plan = "\n".join(line for (line,) in other.execute(f"EXPLAIN {query}".encode()))
@@ -220,17 +222,17 @@ def test_dump_does_not_wait_for_a_migration_that_waits_for_pg_dump(
     """It would wait for pg_dump, which waits for us: so pg_dump then does it alone, before or after the migration."""
     database.execute(LARGE)
     database.execute(MORE)
-    begin = Slicing.begin
+    begin = ParallelReader.begin
     first = threading.Event()
 
-    def behind(self: Slicing) -> None:
+    def behind(self: ParallelReader) -> None:
         if not first.is_set():
             first.set()
             pool.submit(migrate, database, "ALTER TABLE large ADD COLUMN c int")
             eventually(lambda: "migration" in waiting(database), "the migration's wait")
         begin(self)
 
-    monkeypatch.setattr(Slicing, "begin", behind)
+    monkeypatch.setattr(ParallelReader, "begin", behind)
     report = Said()
     began = time.monotonic()
     with ThreadPoolExecutor(1) as pool:
@@ -264,17 +266,17 @@ def test_dump_takes_no_session_that_pg_dump_needs(free: int, database: Database,
 @pytest.mark.parametrize(
     ("change", "request_"),
     [
-        ("DROP TABLE small", Request()),
-        ("", Request(exclude_data=("small",))),
-        ("ALTER TABLE large SET UNLOGGED", Request()),
-        (OUT_OF_LINE, Request()),
-        (HASHED, Request()),
-        ("ALTER DATABASE {} SET tcp_user_timeout = '30s'", Request()),
+        ("DROP TABLE small", DumpRequest()),
+        ("", DumpRequest(exclude_data=("small",))),
+        ("ALTER TABLE large SET UNLOGGED", DumpRequest()),
+        (OUT_OF_LINE, DumpRequest()),
+        (HASHED, DumpRequest()),
+        ("ALTER DATABASE {} SET tcp_user_timeout = '30s'", DumpRequest()),
     ],
     ids=["no other table", "--exclude-data", "unlogged", "large values", "hash partition", "impatient server"],
 )
 def test_what_we_do_not_read_pg_dump_does(
-    change: str, request_: Request, read: list[str], database: Database, project: Project
+    change: str, request_: DumpRequest, read: list[str], database: Database, project: Project
 ) -> None:
     """Where we would find no place, or hold values that are too large."""
     database.execute(LARGE)
@@ -311,7 +313,7 @@ def test_index_that_is_built_anew_is_waited_for_by_pg_dump_alone(
 ) -> None:
     """To plan a statement the server locks all indexes of a table; that is done before the first row is read."""
     database.execute(LARGE)
-    report, reindexed, begin = Said(), threading.Event(), slices.begin
+    report, reindexed, begin = Said(), threading.Event(), begin_slices
 
     def late(*arguments: Any) -> Any:
         found = begin(*arguments)
@@ -323,7 +325,7 @@ def test_index_that_is_built_anew_is_waited_for_by_pg_dump_alone(
         return found
 
     if before == "ours":
-        monkeypatch.setattr(slices, "begin", late)
+        patch_everywhere(monkeypatch, begin, late)
         made = dumped(settings_of(project, database), report=report)
         assert reindexed.is_set()
         assert report.details == []
@@ -370,8 +372,8 @@ def test_text_without_a_place_is_made_again(
 ) -> None:
     """Should pg_dump write no rows after all, it does so for all tables in a second run."""
     database.execute(LARGE)
-    monkeypatch.setattr(slices, "MOST", 2)
-    monkeypatch.setattr("tasks.flows.streaming.spliced", lambda events, _: events)
+    monkeypatch.setattr(table_slices, "MOST", 2)
+    monkeypatch.setattr("tasks.dump.stream.splice_rows", lambda events, _: events)
     report = Said()
 
     made = dumped(settings_of(project, database), report=report)
@@ -389,7 +391,7 @@ def test_dump_fails_when_a_session_ends(
 ) -> None:
     """No dump, a sentence, and no other session left."""
     database.execute(LARGE)
-    monkeypatch.setattr(slices.Sliced, "statements", lambda _: iter([b"COPY (SELECT pg_sleep(60)) TO STDOUT"]))
+    monkeypatch.setattr(TableSlices, "statements", lambda _: iter([b"COPY (SELECT pg_sleep(60)) TO STDOUT"]))
     reading = (
         f"SELECT {end}(pid) FROM pg_stat_activity WHERE datname = '{database.name}' AND query LIKE '%pg_sleep(60%'"
     )
@@ -407,16 +409,16 @@ def test_table_that_was_rewritten_is_not_read(database: Database) -> None:
     """In the snapshot it would show no rows."""
     database.execute(LARGE)
     with connected(sanitize(database.url)) as connection, exported_snapshot(connection) as snapshot:
-        chosen = slices.choose(connection, server_facts(connection), facts.tables(connection))
+        chosen = choose_slices(connection, server_facts(connection), read_tables(connection))
         database.execute("TRUNCATE large")
-        with connected(sanitize(database.url)) as other, pytest.raises(facts.MovedError, match=r"^public\.large was"):
-            slices.begin(other, snapshot, chosen)
+        with connected(sanitize(database.url)) as other, pytest.raises(TableChangedError, match=r"^public\.large was"):
+            begin_slices(other, snapshot, chosen)
 
 
 def test_damaged_page_is_a_sentence(database: Database, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the server can't read it says, and so do we."""
     database.execute(LARGE)
-    monkeypatch.setattr(slices.Sliced, "statements", lambda _: iter([b"COPY (SELECT 1 / 0) TO STDOUT"]))
+    monkeypatch.setattr(TableSlices, "statements", lambda _: iter([b"COPY (SELECT 1 / 0) TO STDOUT"]))
 
     with pytest.raises(
         TaskError, match=r"The server could not read the rows: division by zero\. No dump was written\."
@@ -485,7 +487,7 @@ COPY s.e (a) FROM stdin;
 CREATE INDEX i ON s.c (a);
 """
     found = _Found("a", "b", "d", "x")
-    out = b"".join(event.text for event in spliced(lex([text]), found))  # type: ignore[arg-type]
+    out = b"".join(event.text for event in splice_rows(lex([text]), found))  # type: ignore[arg-type]
 
     without = re.sub(rb"-- [abdx]\n", b"", out)
     assert without == text
@@ -499,7 +501,7 @@ CREATE INDEX i ON s.c (a);
 def test_rows_are_handed_on_in_whole_pieces(database: Database) -> None:
     """A COPY … TO STDOUT gives its rows, then the next statement runs; a refused one is an error, early or late."""
     with connected(sanitize(database.url)) as connection:
-        wire = Wire(connection)
+        wire = StatementStream(connection)
         pieces = list(wire.rows(b"COPY (SELECT repeat('x', 999) FROM generate_series(1, 5000)) TO STDOUT"))
         assert b"".join(piece for piece, _ in pieces) == (b"x" * 999 + b"\n") * 5000
         assert all(piece.endswith(b"\n") and len(piece) < 1_400_000 for piece, _ in pieces)
@@ -518,10 +520,12 @@ def test_rows_are_handed_on_in_whole_pieces(database: Database) -> None:
 def test_connection_that_ends_without_a_word_is_noticed(database: Database) -> None:
     """A server that is told to end while it waits for us to read says nothing more: neither an error nor an end."""
     with connected(sanitize(database.url)) as connection:
-        rows = Wire(connection).rows(b"COPY (SELECT repeat('x', 999) FROM generate_series(1, 200000)) TO STDOUT")
+        rows = StatementStream(connection).rows(
+            b"COPY (SELECT repeat('x', 999) FROM generate_series(1, 200000)) TO STDOUT"
+        )
         next(rows)
         database.execute(f"SELECT pg_terminate_backend({connection.info.backend_pid}, 10000)")
-        rest = Beside(lambda: list(rows))
+        rest = BackgroundTask(lambda: list(rows))
         rest.start()
         rest.join(20)
 
@@ -536,17 +540,17 @@ def test_reader_that_fails_far_ahead_is_ended_in_peace(
     """Its error waits behind rows that nobody has read; what ends the dump is what the person sees."""
     database.execute(LARGE)
 
-    def fail(found: Slicing) -> None:
+    def fail(found: ParallelReader) -> None:
         begin(found)
         time.sleep(1.3)
         raise RuntimeError("what really happened")
 
-    begin = Slicing.begin
+    begin = ParallelReader.begin
     # Two pieces of a megabyte and the rest of the rows fill what may be read ahead; the error finds no place in it.
     pages = b"COPY (SELECT repeat('x', 1000), 1 / (2600 - i) FROM generate_series(1, 20000) i) TO STDOUT"
-    monkeypatch.setattr(slices.Sliced, "statements", lambda _: iter([pages, pages]))
-    monkeypatch.setattr("tasks.flows.slicing._AHEAD", 3)
-    monkeypatch.setattr(Slicing, "begin", fail)
+    monkeypatch.setattr(TableSlices, "statements", lambda _: iter([pages, pages]))
+    monkeypatch.setattr("tasks.dump.parallel._AHEAD", 3)
+    monkeypatch.setattr(ParallelReader, "begin", fail)
 
     with pytest.raises(RuntimeError, match="what really happened"):
         dumped(settings_of(project, database))

@@ -2,11 +2,11 @@
 
 import pytest
 
-from tasks.archive.lexer import Statement, lex
-from tasks.archive.manifest import SequenceValue, TableRows
-from tasks.archive.statements import Action
-from tasks.archive.strange import LexError
-from tasks.archive.survey import SAFE_ENCODINGS, RefusedError, Survey
+from tasks.dumpformat.foreign_head import LexError
+from tasks.dumpformat.lexer import Statement, lex
+from tasks.dumpformat.manifest import SequenceValue, TableRows
+from tasks.dumpformat.statements import StatementKind
+from tasks.dumpformat.summary import SAFE_ENCODINGS, DumpSummary, RefusedError
 from tests.everything import BEYOND_PSQL
 from tests.servers import Server
 from tests.support import Connection, Database
@@ -15,9 +15,9 @@ from tests.test_lexer import DUMP, cut
 TRAILER = b"--\n-- PostgreSQL database dump complete\n--\n"
 
 
-def survey(*chunks: bytes) -> Survey:
+def survey(*chunks: bytes) -> DumpSummary:
     """Read a dump to its end."""
-    result = Survey()
+    result = DumpSummary()
     for _ in result.watch(lex(chunks)):
         pass
     return result
@@ -54,7 +54,7 @@ def test_only_a_comment_of_the_top_level_is_the_trailer() -> None:
     first = DUMP.rindex(TRAILER) + len(b"--\n-- PostgreSQL database dump complete")
 
     for length in range(len(DUMP) + 1):
-        result = Survey()
+        result = DumpSummary()
         try:
             for _ in result.watch(lex([DUMP[:length]])):
                 pass
@@ -66,12 +66,12 @@ def test_only_a_comment_of_the_top_level_is_the_trailer() -> None:
 
 def test_events_are_handed_on_with_their_actions() -> None:
     """What passes is what came in, and each statement is told with what it does."""
-    passed = list(Survey().watch(lex([DUMP])))
+    passed = list(DumpSummary().watch(lex([DUMP])))
 
     assert b"".join(event.text for event, _ in passed) == DUMP
     assert all((action is not None) == isinstance(event, Statement) for event, action in passed)
     assert [action for event, action in passed if event.text.startswith(b"CREATE RULE")] == [
-        Action("CREATE RULE", name="r")
+        StatementKind("CREATE RULE", name="r")
     ]
 
 
@@ -299,7 +299,7 @@ def test_a_dump_of_rows_alone_is_known(text: bytes, creates: bool) -> None:
 def test_blocks_of_one_table_add_up() -> None:
     """`--load-via-partition-root` writes several COPY blocks for one table."""
     block = b"COPY app.t (a) FROM stdin;\n1\n2\n\\.\n"
-    result = Survey()
+    result = DumpSummary()
     blocks = [result.block for event, _ in result.watch(lex([block + block])) if event.text == b"\\.\n"]
 
     assert result.rows == {("app", "t"): 4}

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
+from tasks.config.target import MASK, Target, sanitize, system_roots
 from tasks.errors import BadInputError
-from tasks.postgres.target import MASK, Target, sanitize, system_roots
 
 PASSWORD = "S3cr3t-Pa55"
 BASE = f"postgresql://app:{PASSWORD}@db.example.com:5432/shop"

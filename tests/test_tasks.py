@@ -16,7 +16,7 @@ import pytest
 from invoke.tasks import Task
 
 from tasks import database, ns
-from tasks.db import RepeatableTask
+from tasks.cli.db import RepeatableTask
 from tests.support import REPOSITORY, Database, Project
 
 TASKS = sorted(database.tasks)
@@ -44,16 +44,16 @@ def test_listing_the_tasks_loads_nothing_that_only_running_them_needs(project: P
     """`inv --list` and completion stay fast."""
     modules = loaded_modules(project, "--list")
 
-    assert "tasks.db" in modules
-    assert not {"psycopg", "rich.console", "isal", "backports.zstd", "dotenv", "tasks.flows.dumping"} & modules
+    assert "tasks.cli.db" in modules
+    assert not {"psycopg", "rich.console", "isal", "backports.zstd", "dotenv", "tasks.dump.dump"} & modules
 
 
 def test_listing_the_dumps_does_not_load_the_flow_of_a_dump(project: Project) -> None:
     """Each task loads its own flow."""
     modules = loaded_modules(project, "db.list")
 
-    assert "tasks.flows.listing" in modules
-    assert "tasks.flows.dumping" not in modules
+    assert "tasks.dumpfiles.catalog" in modules
+    assert "tasks.dump.dump" not in modules
 
 
 def test_verify_loads_nothing_that_only_a_terminal_or_a_foreign_dump_needs(
@@ -66,8 +66,8 @@ def test_verify_loads_nothing_that_only_a_terminal_or_a_foreign_dump_needs(
 
     modules = loaded_modules(project, "db.verify", "--file=t.sql")
 
-    assert "tasks.flows.verifying" in modules
-    assert not {"rich", "rich.console", "tasks.archive.lexer", "tasks.archive.survey"} & modules
+    assert "tasks.verify.verify" in modules
+    assert not {"rich", "rich.console", "tasks.dumpformat.lexer", "tasks.dumpformat.summary"} & modules
 
 
 @pytest.mark.parametrize("name", FLAGS)
@@ -105,7 +105,7 @@ def test_no_flag_is_positional() -> None:
 
 def test_bodies_of_the_tasks_are_short() -> None:
     """At most ten lines: a story is told in the flows."""
-    tree = ast.parse((REPOSITORY / "tasks" / "db.py").read_text(encoding="utf-8"))
+    tree = ast.parse((REPOSITORY / "tasks" / "cli" / "db.py").read_text(encoding="utf-8"))
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.decorator_list]
 
     lengths = {each.name: each.end_lineno - each.body[1].lineno + 1 for each in functions if each.end_lineno}

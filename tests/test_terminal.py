@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
-from tasks import console
-from tasks.settings import Output
+from tasks.cli.terminal import Reporter, Table, _bars, _share, print_table
+from tasks.config.settings import Output
 from tests.bulk import journal_like
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def test_bar_is_one_line(width: int, encoding: str) -> None:
     """However long the name in work, however narrow the terminal, and however few its letters."""
     written = io.TextIOWrapper(io.BytesIO(), encoding, errors="backslashreplace")
     at = Console(file=written, width=width, force_terminal=True, color_system=None, soft_wrap=True)
-    bars = console._bars(at)
+    bars = _bars(at)
     bars.add_task("CREATE INDEX " + "a_long_name_" * 9, total=9, completed=9, amount="123.4 MB, 100 %, 1,234.5 MB/s")
 
     at.print(bars.get_renderable(), soft_wrap=False)
@@ -158,7 +158,7 @@ def test_bar_is_one_line(width: int, encoding: str) -> None:
 
 def test_a_share_of_a_total_that_was_too_low_is_not_shown() -> None:
     """Before ANALYZE the server knows of few rows; what goes on is not said to be done."""
-    low, reached = console._share(70, 50, "rows", 1), console._share(50, 50, "rows", 1)
+    low, reached = _share(70, 50, "rows", 1), _share(50, 50, "rows", 1)
 
     assert low == ": 70 rows, 70 rows/s"
     assert reached == ": 50 rows, 100 %, 50 rows/s"
@@ -167,7 +167,7 @@ def test_a_share_of_a_total_that_was_too_low_is_not_shown() -> None:
 def test_speed_is_that_of_the_phase() -> None:
     """What is counted from its beginning again is as fast as it is, however long the work before it took."""
     at = Console(file=io.StringIO(), width=200)
-    reporter = console.Reporter(Output.NORMAL, lambda: at)
+    reporter = Reporter(Output.NORMAL, lambda: at)
     reporter._began -= 1000
     reporter.progress("reading", 900, 1000, "bytes")
     reporter.progress("loading", 0, 1000, "bytes")
@@ -201,11 +201,11 @@ def test_a_name_in_a_table_can_not_write_to_the_terminal(
     """Nor break the table's lines; it may come from a manifest that somebody else wrote."""
     monkeypatch.setenv("FORCE_COLOR", color)
     monkeypatch.setenv("COLUMNS", "100")
-    table = console.Table(("table", "rows"), right=("rows",))
+    table = Table(("table", "rows"), right=("rows",))
     table.add("public.\x1b[2Jred\nline", "1")
     table.add("[bold]b", "1,000")
 
-    console.print_table(table)
+    print_table(table)
 
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines() if line.strip()]
     assert lines[2:] == [
@@ -216,11 +216,11 @@ def test_a_name_in_a_table_can_not_write_to_the_terminal(
 
 def test_table_in_a_pipe_is_as_wide_as_its_widest_letters(capsys: pytest.CaptureFixture[str]) -> None:
     """Wide letters take two cells, and what stands above or below another letter none."""
-    table = console.Table(("table", "rows", "note"), right=("rows",))
+    table = Table(("table", "rows", "note"), right=("rows",))
     table.add("日本", "7", "x" * 300)
     table.add("e\u0301", "10", "")
 
-    console.print_table(table)
+    print_table(table)
 
     assert capsys.readouterr().out.split("\n") == [
         "",
@@ -235,7 +235,7 @@ def test_table_in_a_pipe_is_as_wide_as_its_widest_letters(capsys: pytest.Capture
 
 def test_empty_table_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
     """Not even its head."""
-    console.print_table(console.Table(("table", "rows")))
+    print_table(Table(("table", "rows")))
 
     assert capsys.readouterr().out == ""
 

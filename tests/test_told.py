@@ -5,10 +5,15 @@ from collections.abc import Callable
 
 import pytest
 
-from tasks.archive import manifest
-from tasks.flows import comparing, dumping, restoring
-from tasks.flows.report import Silence
-from tasks.postgres import state, told
+from tasks.dump.dump import make_dump
+from tasks.dump.request import DumpRequest
+from tasks.dumpfiles.paths import read_manifest
+from tasks.inventory.compare import compare_states, state_of_manifest
+from tasks.inventory.objects import table_of
+from tasks.inventory.snapshot import read_state
+from tasks.progress import Silence
+from tasks.restore.plan import RestoreRequest, plan_restore
+from tasks.restore.restore import restore_dump
 from tests.servers import OWNER, Server
 from tests.support import Database, Databases, Project
 from tests.test_restore import settings_of
@@ -50,24 +55,24 @@ def restored(new_database: Databases, project: Project) -> Database:
     """Return a database into which a dump was just restored, without --clean."""
     source, database = new_database(), new_database()
     source.execute(SHOP)
-    dumping.dump(settings_of(project, source), dumping.Request(), Silence())
+    make_dump(settings_of(project, source), DumpRequest(), Silence())
     settings = settings_of(project.use(database), database)
-    restoring.restore(restoring.plan(settings, restoring.Request(), Silence()), Silence())
+    restore_dump(plan_restore(settings, RestoreRequest(), Silence()), Silence())
     return database
 
 
 def test_what_may_differ_is_told(restored: Database, project: Project) -> None:
     """One line of its kind, that is no difference; before there was none."""
-    dump = manifest.read(next(project.dumps.glob("*.sql")))
+    dump = read_manifest(next(project.dumps.glob("*.sql")))
     assert dump is not None
-    expected = comparing.of_manifest(dump)
+    expected = state_of_manifest(dump)
     found = {}
 
     with restored.connect(autocommit=False) as connection:
         connection.execute("SAVEPOINT before")
         for what, (statement, _, _) in {"nothing": ("SELECT 1", "", ""), **TOLD}.items():
             connection.execute(statement.format(restored.name).encode())
-            found[what] = comparing.compare(expected, state.read(connection))
+            found[what] = compare_states(expected, read_state(connection))
             connection.execute("ROLLBACK TO before")
 
     assert found.pop("nothing") == []
@@ -100,7 +105,7 @@ def test_the_servers_version_is_told(project: Project, server_of: Callable[[int]
         source, database = old(), new()
         for each in (source, database):
             each.execute(SHOP)
-        dumping.dump(settings_of(project.use(source), source), dumping.Request(), Silence())
+        make_dump(settings_of(project.use(source), source), DumpRequest(), Silence())
 
         result = project.use(database).inv("db.verify", f"--file={next(project.dumps.glob('*.sql')).name}")
 
@@ -145,4 +150,4 @@ def test_grants_of_what_is_lost_are_not_told(restored: Database, project: Projec
 )
 def test_a_columns_table_is_told(name: str, table: str) -> None:
     """Whatever dots and quotes are in the names."""
-    assert told.table_of(name) == table
+    assert table_of(name) == table

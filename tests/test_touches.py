@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tasks.archive import touches
-from tasks.archive.lexer import lex
-from tasks.archive.manifest import TouchKind
-from tasks.archive.survey import Survey
+from tasks.dumpformat.lexer import lex
+from tasks.dumpformat.manifest import TouchKind
+from tasks.dumpformat.summary import DumpSummary
+from tasks.dumpformat.touches import _LARGE_OBJECT, _QUERY, _ROWS
 from tests.test_restore import pg_dump
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ OWN_ONLY = [
 
 def found(text: str) -> Found:
     """Read a dump, and return what it touches beyond its own."""
-    survey = Survey()
+    survey = DumpSummary()
     for _ in survey.watch(lex([(OWN + text + "\n").encode("latin-1")])):
         pass
     return tuple((each.schema, each.name, each.kind) for each in survey.outline().touches or ())
@@ -167,7 +167,7 @@ def test_what_a_dump_made_itself_is_its_own(text: str) -> None:
 
 def test_a_touch_is_found_at_its_line() -> None:
     """Counted over rows, comments and statements of several lines; the first one of each kind."""
-    survey = Survey()
+    survey = DumpSummary()
     text = (
         f"{OWN}-- a\n\nCOPY x.t (a) FROM stdin;\n1\n2\n\\.\n\n/* b\n*/ SELECT\n1;\nDO '';TRUNCATE app.users;\nDO '';\n"
     )
@@ -206,7 +206,7 @@ PLAIN: tuple[list[str], ...] = (
 @pytest.mark.majors(14, 15, 17, 18)
 def test_dump_of_pg_dump_touches_nothing(options: list[str], everything: Database) -> None:
     """All that it writes is its own, whatever its options."""
-    survey = Survey()
+    survey = DumpSummary()
     for _ in survey.watch(lex([pg_dump(everything, *options)])):
         pass
 
@@ -220,7 +220,7 @@ def test_dump_of_pg_dump_touches_nothing(options: list[str], everything: Databas
 @pytest.mark.majors(14, 15, 17, 18)
 def test_rows_of_pg_dump_are_added(options: list[str], everything: Database) -> None:
     """A dump of rows alone adds them, and does nothing else to the tables."""
-    survey = Survey()
+    survey = DumpSummary()
     for _ in survey.watch(lex([pg_dump(everything, *options)])):
         pass
 
@@ -240,7 +240,7 @@ def test_time_is_linear(before: str) -> None:
         text = (before + piece * 100_000 + " x").encode()
         began = time.process_time()
 
-        matched = [each.match(text) for each in (touches._ROWS, touches._QUERY, touches._LARGE_OBJECT)]
+        matched = [each.match(text) for each in (_ROWS, _QUERY, _LARGE_OBJECT)]
 
         assert matched == [None, None, None]
         assert time.process_time() - began < 2

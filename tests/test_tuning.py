@@ -2,9 +2,9 @@
 
 import pytest
 
-from tasks.postgres.session import Connection, connected
-from tasks.postgres.target import sanitize
-from tasks.postgres.tuning import tune
+from tasks.config.target import sanitize
+from tasks.postgres.connection import Connection, connected
+from tasks.restore.transaction import tune_transaction
 from tests.servers import OWNER
 from tests.support import Database
 
@@ -29,7 +29,7 @@ def test_sorting_gets_memory_within_the_servers_own_means(
         connection.execute(f"SET maintenance_work_mem = '{memory}'".encode())
 
         connection.execute("BEGIN")
-        tune(connection)
+        tune_transaction(connection)
         within = _show(connection, "maintenance_work_mem")
         connection.execute("COMMIT")
 
@@ -41,7 +41,7 @@ def test_the_log_is_compressed_where_nobody_else_reads_it(database: Database) ->
     """As superuser, from 15 on, without archive and standbys; 14 knows no lz4."""
     with connected(sanitize(database.url)) as connection:
         connection.execute("BEGIN")
-        tune(connection)
+        tune_transaction(connection)
 
         assert _show(connection, "wal_compression") == ("off" if database.server.major == 14 else "lz4")
 
@@ -52,7 +52,7 @@ def test_the_log_is_left_alone_where_a_standby_may_read_it(database: Database) -
     try:
         with connected(sanitize(database.url)) as connection:
             connection.execute("BEGIN")
-            tune(connection)
+            tune_transaction(connection)
             found = _show(connection, "wal_compression")
     finally:
         database.execute("SELECT pg_drop_replication_slot('a_standby')")
@@ -64,6 +64,6 @@ def test_a_plain_owner_is_tuned_without_an_error(database: Database) -> None:
     """What only a superuser may set is left as it is."""
     with connected(sanitize(database.url_as(OWNER))) as connection:
         connection.execute("BEGIN")
-        tune(connection)
+        tune_transaction(connection)
 
         assert (_show(connection, "maintenance_work_mem"), _show(connection, "wal_compression")) == ("256MB", "off")

@@ -9,8 +9,12 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from tasks.flows import dumping, restoring, verifying
-from tasks.flows.report import Silence
+from tasks.dump.dump import make_dump
+from tasks.dump.request import DumpRequest
+from tasks.progress import Silence
+from tasks.restore.plan import RestoreRequest, plan_restore
+from tasks.restore.restore import restore_dump
+from tasks.verify.verify import VerifyRequest, verify_database
 from tests.support import Database, Databases, Project
 from tests.test_restore import settings_of
 
@@ -114,7 +118,7 @@ def test_dumps_hold_one_instant_when_eight_others_write(
     with writing(bank) as done:
         for _ in range(DUMPS):
             before = sum(done)
-            dumped = dumping.dump(settings, dumping.Request(checksums=True), Silence())
+            dumped = make_dump(settings, DumpRequest(checksums=True), Silence())
             assert dumped is not None
             dumps.append(dumped.path)
             wait_until(lambda before=before: sum(done) > before + 20)  # type: ignore[misc]
@@ -124,9 +128,9 @@ def test_dumps_hold_one_instant_when_eight_others_write(
     settings = settings_of(project, target)
     contents = set()
     for path in dumps:
-        request = restoring.Request(file=str(path), clean=True, checksums=True)
-        restoring.restore(restoring.plan(settings, request, Silence()), Silence())
-        verified = verifying.verify(settings, verifying.Request(file=str(path), checksums=True), Silence())
+        request = RestoreRequest(file=str(path), clean=True, checksums=True)
+        restore_dump(plan_restore(settings, request, Silence()), Silence())
+        verified = verify_database(settings, VerifyRequest(file=str(path), checksums=True), Silence())
         assert verified.lines == ()
         assert verified.expected is not None
         assert verified.expected.state.checksums.keys() == verified.found.rows.keys()

@@ -9,8 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tasks.archive import manifest as manifests
-from tasks.archive.names import manifest_path
+from tasks.dumpfiles.paths import manifest_path, read_manifest
 from tests.servers import OWNER
 from tests.support import Database, Databases, Project, blocking
 from tests.test_restore import OTHERS, SHOP, newest
@@ -328,7 +327,7 @@ def test_the_safety_dump_misses_no_row_that_is_written_meanwhile(shop: Database,
 
     assert restored.returncode == 0, restored.stderr
     (saved,) = safety_dumps(project)
-    manifest = manifests.read(saved)
+    manifest = read_manifest(saved)
     assert manifest is not None
     rows = {each.name: each.rows for each in manifest.tables}
     after = shop.scalar("SELECT count(*) FROM app.item WHERE name = 'new'")

@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 
-from tasks.flows import comparing, dumping, restoring
-from tasks.flows.report import Silence
-from tasks.postgres.objects import Definition
-from tasks.postgres.state import State
+from tasks.dump.dump import make_dump
+from tasks.dump.request import DumpRequest
+from tasks.inventory.compare import compare_objects_and_content, compare_states
+from tasks.inventory.objects import Definition
+from tasks.inventory.snapshot import DatabaseState
+from tasks.progress import Silence
+from tasks.restore.plan import RestoreRequest, plan_restore
+from tasks.restore.restore import restore_dump
 from tests.servers import OWNER
 from tests.support import Database, Databases, Project, blocking
 from tests.test_restore import SHOP, pg_dump, settings_of, write
@@ -22,9 +26,9 @@ def restored(new_database: Databases, project: Project) -> Database:
     """Return a database into which a dump was restored; the project works with it."""
     source, target = new_database(), new_database()
     source.execute(SHOP)
-    dumping.dump(settings_of(project, source), dumping.Request(), Silence())
-    plan = restoring.plan(settings_of(project, target), restoring.Request(), Silence())
-    restoring.restore(plan, Silence())
+    make_dump(settings_of(project, source), DumpRequest(), Silence())
+    plan = plan_restore(settings_of(project, target), RestoreRequest(), Silence())
+    restore_dump(plan, Silence())
     project.use(target)
     return target
 
@@ -330,7 +334,7 @@ def test_a_name_can_not_say_that_everything_agrees(restored: Database, project: 
 # The comparison itself
 
 
-def state_of(*lost: tuple[str, str], sequence: bool = False) -> State:
+def state_of(*lost: tuple[str, str], sequence: bool = False) -> DatabaseState:
     """A state of tables, some of them partitioned, as which `"a.b".c` is not counted."""
     tables = {("a.b", "c"): '"a.b".c', ("a", "b.c"): 'a."b.c"', ("a", "d"): "a.d"}
     there = {key: name for key, name in tables.items() if key not in lost}
@@ -338,13 +342,15 @@ def state_of(*lost: tuple[str, str], sequence: bool = False) -> State:
     if sequence:
         objects["sequence"] = {} if ("a", "b.c") in lost else {'a."b.c"': Definition("x")}
     counted = {key: 1 for key in there if key != ("a.b", "c")}
-    return State(17, counted, {("a", "b.c"): (1, True)} if sequence and ("a", "b.c") not in lost else {}, objects, {})
+    return DatabaseState(
+        17, counted, {("a", "b.c"): (1, True)} if sequence and ("a", "b.c") not in lost else {}, objects, {}
+    )
 
 
 @pytest.mark.parametrize("sequence", [False, True])
 def test_a_loss_does_not_hide_another_with_a_name_that_looks_the_same(sequence: bool) -> None:
     """`"a.b".c` is not `a."b.c"`, nor a table a sequence."""
-    lines = comparing.compare(state_of(sequence=sequence), state_of(("a.b", "c"), ("a", "b.c"), sequence=sequence))
+    lines = compare_states(state_of(sequence=sequence), state_of(("a.b", "c"), ("a", "b.c"), sequence=sequence))
 
     shown = sorted((line.kind, line.name, line.found) for line in lines)
     expected = [("table", 'a."b.c"', "missing"), ("table", '"a.b".c', "missing")]
@@ -355,8 +361,8 @@ def test_a_loss_does_not_hide_another_with_a_name_that_looks_the_same(sequence: 
 def test_other_values_are_a_difference_where_no_rows_were_counted() -> None:
     """A restore compares content without counting once more; where rows differ, values are no news."""
     key = ("a", "d")
-    expected = State(17, {key: 5}, {}, {}, {}, checksums={key: "1"})
-    uncounted = State(17, {}, {}, {}, {}, checksums={key: "2"})
+    expected = DatabaseState(17, {key: 5}, {}, {}, {}, checksums={key: "1"})
+    uncounted = DatabaseState(17, {}, {}, {}, {}, checksums={key: "2"})
 
     for found, kinds in (
         (uncounted, ["content"]),
@@ -364,4 +370,4 @@ def test_other_values_are_a_difference_where_no_rows_were_counted() -> None:
         (replace(uncounted, rows={key: 4}), []),
         (replace(uncounted, checksums={key: "1"}), []),
     ):
-        assert [line.kind for line in comparing.objects_and_content(expected, found, ())] == kinds
+        assert [line.kind for line in compare_objects_and_content(expected, found, ())] == kinds

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tasks.errors import WorkError
-from tasks.postgres import newer
-from tasks.postgres.session import ServerFacts
+from tasks.postgres.connection import ServerFacts
+from tasks.restore.error_messages import explain_version
 from tests.servers import VERSIONS, Server
 from tests.support import Databases, Project
 from tests.test_restore import pg_dump, restore, write
@@ -95,7 +95,9 @@ def test_nothing_is_said_of_versions_where_they_are_not_the_reason() -> None:
         "16.15", 16, "shop", "owner", superuser=False, system_identifier=None, in_recovery=False, encoding="UTF8"
     )
 
-    assert newer.explain(b"CREATE TABLE t (a int NOT ENFORCED)", "42601", "16.2", server) == ""
-    assert newer.explain(b"INSERT INTO t VALUES (1)", "23505", "18.1", server) == ""
-    assert newer.explain(b"CREATE THING x", "42601", "18.1", server).endswith("may not know what this statement says.")
-    assert newer.explain(b"CREATE THING x", "42601", "", server) == ""
+    assert explain_version(b"CREATE TABLE t (a int NOT ENFORCED)", "42601", "16.2", server) == ""
+    assert explain_version(b"INSERT INTO t VALUES (1)", "23505", "18.1", server) == ""
+    assert explain_version(b"CREATE THING x", "42601", "18.1", server).endswith(
+        "may not know what this statement says."
+    )
+    assert explain_version(b"CREATE THING x", "42601", "", server) == ""

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks.postgres.loading import analyze
-from tasks.postgres.session import connected
-from tasks.postgres.target import sanitize
-from tasks.postgres.wire import WINDOW, WINDOW_BYTES, LostError, StatementError, Wire
+from tasks.config.target import sanitize
+from tasks.postgres.connection import connected
+from tasks.postgres.protocol import WINDOW, WINDOW_BYTES, LostError, StatementError, StatementStream
+from tasks.restore.loader import analyze_tables
 from tests.support import Database
 
 # In a transaction several go out at once.
@@ -16,11 +16,11 @@ BEGUN = pytest.mark.parametrize("begin", [b"", b"BEGIN"], ids=["each-by-itself",
 
 
 @contextlib.contextmanager
-def opened(database: Database) -> Iterator[Wire]:
+def opened(database: Database) -> Iterator[StatementStream]:
     """Open a session of ours."""
     with connected(sanitize(database.url)) as connection:
         connection.execute("SET search_path = public")
-        yield Wire(connection)
+        yield StatementStream(connection)
 
 
 @BEGUN
@@ -163,7 +163,7 @@ def test_analyze_in_two_sessions_reaches_every_table(database: Database) -> None
     url = sanitize(database.url)
 
     with connected(url) as one, connected(url) as other:
-        analyze([one, other], {("public", f"t{at}"): at + 1 for at in range(150)})
+        analyze_tables([one, other], {("public", f"t{at}"): at + 1 for at in range(150)})
 
     counted = "SELECT count(*) FROM pg_class WHERE relname ~ '^t[0-9]+$' AND reltuples > 0"
     assert database.scalar(counted) == 150

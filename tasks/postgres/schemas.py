@@ -18,7 +18,8 @@ from ..errors import BadInputError, WorkError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from .session import Connection
+    from .connection import Connection
+
 
 # The catalogues whose objects lie in a schema: class, column of the schema.
 _NAMESPACED = (
@@ -176,13 +177,13 @@ SELECT pg_catalog.count(*) FILTER (WHERE relkind IN ('r', 'p')),
 """
 
 
-def existing(connection: Connection, names: Collection[str]) -> dict[str, int]:
+def existing_schemas(connection: Connection, names: Collection[str]) -> dict[str, int]:
     """Tell which of these schemas exist, with their oids."""
     rows = connection.execute("SELECT nspname, oid FROM pg_catalog.pg_namespace WHERE nspname = ANY(%s)", [list(names)])
     return {str(name): int(oid) for name, oid in rows}
 
 
-def others(connection: Connection, names: Collection[str]) -> list[str]:
+def other_schemas(connection: Connection, names: Collection[str]) -> list[str]:
     """Name the schemas of people that are not among these."""
     rows = connection.execute(
         "SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_'"
@@ -192,7 +193,7 @@ def others(connection: Connection, names: Collection[str]) -> list[str]:
     return [str(name) for (name,) in rows]
 
 
-def content(connection: Connection, names: Collection[str], *, locked: bool = False) -> Content:
+def read_content(connection: Connection, names: Collection[str], *, locked: bool = False) -> Content:
     """Measure what lies in schemas, without touching a table.
 
     :param locked: Others may hold locks that are not to be waited for: the catalogue's own estimate of sizes has to do,
@@ -203,7 +204,7 @@ def content(connection: Connection, names: Collection[str], *, locked: bool = Fa
     else:
         sizes = "pg_table_size(c.oid)", "pg_relation_size(c.oid) > 0"
     query: Any = _CONTENT.format(*sizes)
-    oids = list(existing(connection, names).values())
+    oids = list(existing_schemas(connection, names).values())
     row = connection.execute(query, [oids]).fetchone()
     locks = connection.execute(_LOCKED.encode(), {"schemas": oids}).fetchone()
     assert row is not None and locks is not None  # noqa: S101, PT018 - an aggregate always gives a row
@@ -218,7 +219,7 @@ def refuse_dependents(connection: Connection, names: Collection[str], recreated:
         them back.
     :raises BadInputError: Something does; it names them.
     """
-    oids = list(existing(connection, names).values())
+    oids = list(existing_schemas(connection, names).values())
     allowed = set(recreated)
     rows = connection.execute(_OUTSIDE.encode(), {"schemas": oids}).fetchall()
     rows += connection.execute(_BESIDES.encode(), {"schemas": oids, "recreated": list(allowed)}).fetchall()
@@ -248,7 +249,7 @@ def lock_out_writers(connection: Connection, names: Collection[str], *, writable
 
     :param writable: Leave tables aside that the role may not write to itself.
     """
-    oids = list(existing(connection, names).values())
+    oids = list(existing_schemas(connection, names).values())
     condition = "c.relkind IN ('r', 'p')"
     if writable:
         condition += (
@@ -260,7 +261,7 @@ def lock_out_writers(connection: Connection, names: Collection[str], *, writable
         _lock(connection, tables, "SHARE")
 
 
-def empty(connection: Connection, names: Collection[str], recreated: Iterable[str] = ()) -> None:
+def empty_schemas(connection: Connection, names: Collection[str], recreated: Iterable[str] = ()) -> None:
     """Drop every object of the schemas that no extension owns, in the open transaction.
 
     Tables and views are locked first, so that nobody can make something that depends on them in between; for the
@@ -269,7 +270,7 @@ def empty(connection: Connection, names: Collection[str], recreated: Iterable[st
     :raises BadInputError: Something outside depends on something inside.
     :raises WorkError: Something is left.
     """
-    oids = list(existing(connection, names).values())
+    oids = list(existing_schemas(connection, names).values())
     if not oids:
         return
     locked = _identities(connection, "pg_class", "c.relkind IN ('r', 'p', 'v')", oids)

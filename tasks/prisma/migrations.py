@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+
 SCRIPT = "migration.sql"
 _SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Row:
+class MigrationRow:
     """A row of `_prisma_migrations`.
 
     :ivar checksum: sha256 of the text of the migration's file, in hex.
@@ -75,7 +76,7 @@ class Finding:
         return f"{self.what}{f' (Prisma: {self.code})' if self.code else ''}. {self.remedy}"
 
 
-def on_disk(folder: Path) -> tuple[OnDisk, ...]:
+def migrations_on_disk(folder: Path) -> tuple[OnDisk, ...]:
     """Read the migrations of a folder, in the order of their names, which is that of Prisma.
 
     :raises BadInputError: A file can't be read.
@@ -93,10 +94,10 @@ def on_disk(folder: Path) -> tuple[OnDisk, ...]:
 
 
 def _read(script: Path) -> frozenset[str]:
-    return checksums(script.read_bytes()) if script.is_file() else frozenset()
+    return checksums_on_disk(script.read_bytes()) if script.is_file() else frozenset()
 
 
-def checksums(script: bytes) -> frozenset[str]:
+def checksums_on_disk(script: bytes) -> frozenset[str]:
     """Sum a script as Prisma may have done.
 
     :return: The sums of the text as it is, and with the line ends of Unix and of Windows.
@@ -107,13 +108,13 @@ def checksums(script: bytes) -> frozenset[str]:
     return frozenset(hashlib.sha256(each).hexdigest() for each in (text, unix, unix.replace(b"\n", b"\r\n")))
 
 
-def effective(rows: Iterable[Row]) -> dict[str, Row]:
+def effective_rows(rows: Iterable[MigrationRow]) -> dict[str, MigrationRow]:
     """Reduce a history to one row for each migration, as a deploy sees it.
 
     A migration that failed, was resolved as rolled back and then applied has two rows: the one that was not
     rolled back counts, and a failed one above all.
     """
-    found: dict[str, Row] = {}
+    found: dict[str, MigrationRow] = {}
     for row in rows:
         before = found.get(row.name)
         if before is None or before.rolled_back or row.state == "failed":
@@ -135,13 +136,15 @@ class Compared:
     states: tuple[str | None, str | None]
 
 
-def compare(disk: Sequence[OnDisk], database: Sequence[Row] | None, dump: Sequence[Row] | None) -> tuple[Compared, ...]:
+def compare_migrations(
+    disk: Sequence[OnDisk], database: Sequence[MigrationRow] | None, dump: Sequence[MigrationRow] | None
+) -> tuple[Compared, ...]:
     """Put disk, database and dump side by side.
 
     :param database: Its history; an empty one where it has none, None where nobody looked; so `dump`.
     """
     known = {each.name: each for each in disk}
-    histories = [None if rows is None else effective(rows) for rows in (database, dump)]
+    histories = [None if rows is None else effective_rows(rows) for rows in (database, dump)]
     everywhere = set(known).union(*(history for history in histories if history is not None))
     return tuple(
         Compared(
@@ -153,7 +156,7 @@ def compare(disk: Sequence[OnDisk], database: Sequence[Row] | None, dump: Sequen
     )
 
 
-def _state(name: str, disk: dict[str, OnDisk], history: dict[str, Row] | None) -> str | None:
+def _state(name: str, disk: dict[str, OnDisk], history: dict[str, MigrationRow] | None) -> str | None:
     if history is None:
         return None
     row = history.get(name)
@@ -164,12 +167,14 @@ def _state(name: str, disk: dict[str, OnDisk], history: dict[str, Row] | None) -
     return f"{row.state}, edited since" if _edited(disk[name], row) else row.state
 
 
-def _edited(migration: OnDisk, row: Row) -> bool:
+def _edited(migration: OnDisk, row: MigrationRow) -> bool:
     counts = row.finished and not row.rolled_back and bool(migration.checksums)
     return counts and row.checksum not in migration.checksums
 
 
-def foresee(disk: Sequence[OnDisk], rows: Sequence[Row] | None, *, filled: bool, prisma: str) -> list[Finding]:
+def foresee_migrations(
+    disk: Sequence[OnDisk], rows: Sequence[MigrationRow] | None, *, filled: bool, prisma: str
+) -> list[Finding]:
     """Tell what `prisma migrate deploy` would meet, the findings that stop it first.
 
     :param rows: The history that it will find; None where there is no `_prisma_migrations`.
@@ -180,7 +185,9 @@ def foresee(disk: Sequence[OnDisk], rows: Sequence[Row] | None, *, filled: bool,
     return sorted(findings, key=lambda finding: not finding.fatal)
 
 
-def _stopping(disk: Sequence[OnDisk], rows: Sequence[Row] | None, *, filled: bool, prisma: str) -> list[Finding]:
+def _stopping(
+    disk: Sequence[OnDisk], rows: Sequence[MigrationRow] | None, *, filled: bool, prisma: str
+) -> list[Finding]:
     found = []
     if rows is None and filled and disk:
         found.append(
@@ -192,23 +199,25 @@ def _stopping(disk: Sequence[OnDisk], rows: Sequence[Row] | None, *, filled: boo
                 fatal=True,
             )
         )
-    failed = sorted(row.name for row in effective(rows or ()).values() if row.state == "failed")
+    failed = sorted(row.name for row in effective_rows(rows or ()).values() if row.state == "failed")
     if failed:
         found.append(
             Finding(
                 "P3009",
-                f"The history holds a failed migration: {names(failed)}",
+                f"The history holds a failed migration: {migration_names(failed)}",
                 f"Look at what it did, then `{prisma} migrate resolve --rolled-back {failed[0]}` (it will run again) "
                 f"or `--applied {failed[0]}` (it was completed by hand).",
                 fatal=True,
             )
         )
-    missing = [name for name in pending(disk, rows) if name in {each.name for each in disk if not each.checksums}]
+    missing = [
+        name for name in pending_migrations(disk, rows) if name in {each.name for each in disk if not each.checksums}
+    ]
     if missing:
         found.append(
             Finding(
                 "P3015",
-                f"There is no {SCRIPT} in the migration {names(missing)}",
+                f"There is no {SCRIPT} in the migration {migration_names(missing)}",
                 "Bring the file back from git, or remove the folder. Those before it are applied first.",
                 fatal=True,
             )
@@ -216,15 +225,15 @@ def _stopping(disk: Sequence[OnDisk], rows: Sequence[Row] | None, *, filled: boo
     return found
 
 
-def _unnoticed(disk: Sequence[OnDisk], rows: Sequence[Row], prisma: str) -> list[Finding]:
-    history, known = effective(rows), {each.name: each for each in disk}
+def _unnoticed(disk: Sequence[OnDisk], rows: Sequence[MigrationRow], prisma: str) -> list[Finding]:
+    history, known = effective_rows(rows), {each.name: each for each in disk}
     found = []
     unknown = sorted(name for name, row in history.items() if name not in known and row.state != "rolled back")
     if unknown and known:
         found.append(
             Finding(
                 "",
-                f"The history holds migrations that this checkout does not have: {names(unknown)}",
+                f"The history holds migrations that this checkout does not have: {migration_names(unknown)}",
                 "It comes from another branch: check that one out, or expect the application not to fit; Prisma does "
                 "not notice.",
                 fatal=False,
@@ -235,7 +244,7 @@ def _unnoticed(disk: Sequence[OnDisk], rows: Sequence[Row], prisma: str) -> list
         found.append(
             Finding(
                 "",
-                f"Migrations were edited after they were applied: {names(edited)}",
+                f"Migrations were edited after they were applied: {migration_names(edited)}",
                 f"What they say now is not what is in the database, and a deploy does not notice: bring the file back "
                 f"from git, and write the change into a new migration (`{prisma} migrate dev`).",
                 fatal=False,
@@ -244,13 +253,13 @@ def _unnoticed(disk: Sequence[OnDisk], rows: Sequence[Row], prisma: str) -> list
     return found
 
 
-def names(found: Sequence[str]) -> str:
+def migration_names(found: Sequence[str]) -> str:
     """Name some migrations, the first ones in full."""
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     return ", ".join(found[:_SHOWN]) + more
 
 
-def pending(disk: Sequence[OnDisk], rows: Sequence[Row] | None) -> list[str]:
+def pending_migrations(disk: Sequence[OnDisk], rows: Sequence[MigrationRow] | None) -> list[str]:
     """Name the migrations that a deploy would apply, in their order."""
-    history = effective(rows or ())
+    history = effective_rows(rows or ())
     return [each.name for each in disk if each.name not in history or history[each.name].rolled_back]

@@ -7,8 +7,7 @@ from typing import Final
 
 import psycopg
 
-from tasks.postgres import objects
-from tasks.postgres.objects import Definition, Difference, Objects
+from tasks.inventory.objects import Definition, Difference, Objects, compare_objects, pin_settings, read_objects
 from tests.definitions import expressions, places
 from tests.definitions.places import Place
 from tests.servers import Server
@@ -75,7 +74,7 @@ def run(server: Server, seed: int, count: int, changes: int) -> Tally:
         for each in made:
             tally[each.label].defined += 1
             tally[each.label].rewritten += _of(before, each).whole != _of(after, each).whole
-        _note_false(tally, made, objects.compare(before, after, same_major=True))
+        _note_false(tally, made, compare_objects(before, after, same_major=True))
         _change(databases, rng, tally, made, before, changes)
     return tally
 
@@ -83,8 +82,8 @@ def run(server: Server, seed: int, count: int, changes: int) -> Tally:
 def facts_of(database: Database) -> Objects:
     """Read the facts of all objects."""
     with database.connect() as connection:
-        objects.pin(connection)
-        return objects.read(connection)
+        pin_settings(connection)
+        return read_objects(connection)
 
 
 def _of(found: Objects, each: Defined) -> Definition:
@@ -140,7 +139,7 @@ def _change(
         # What the server writes as before is no change.
         changed |= {each.key: each for each in tried if _of(now, each).whole != _of(before, each).whole}
     reloaded.psql(other.dump_text())
-    differing = {(each.kind, each.name) for each in objects.compare(before, facts_of(reloaded), same_major=True)}
+    differing = {(each.kind, each.name) for each in compare_objects(before, facts_of(reloaded), same_major=True)}
     for key, each in changed.items():
         tally[each.label].changed += 1
         if key not in differing:

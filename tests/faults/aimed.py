@@ -40,63 +40,64 @@ PHASES: Final = {
 }
 """The phases of each operation, in their order."""
 
-# What is wrapped: module, and the attribute in it. A name that a module has imported is wrapped there.
+# What is wrapped: module, and the functions in it; each module that has imported one gets the wrapped one, too.
 POINTS: Final = """
-flows.dumpfile choose prove unchanged
-flows.compressing choose magic_of _rewrite _sums _replace
-flows.guard place
-flows.preflight check lock_out_migrations
-flows.restoring _remember _analyze server_facts
-flows.restoring._Work _begin _empty _loader _load _prove _compare
-flows.resetting server_facts _empty
-flows.undoing newest
-flows.saving.Safety make keep discard
-flows.dumping server_facts git_state
-flows.pgdump.PgDump start await_output
-flows.streaming.Streaming _compare _warn_of_keys
-flows.counting.Counting begin result
-flows.placing prepare_folder publish_both
-flows.records write
-archive.manifest read
-archive.codec.Adder add
-archive.codec.Summing write
-archive.publish rename_new sync_folder replace sweep
-archive.publish.Part publish
-postgres.session connect
-postgres.clients find
-postgres.facts tables
-postgres.schemas content refuse_dependents lock_out_writers _lock _run _identities
-postgres.loading analyze
-postgres.loading.Loader statement data end_of_data rows_end finish prove
-postgres.wire.Wire run queue settle _send _flush _result _next_result data
-postgres.committing commit
-process.Child wait
+postgres.connection server_facts
+dumpformat.compression read_magic
+dumpfiles.dump_file choose_dump prove_dump is_unchanged
+dumpfiles.convert _rewrite _sums _replace
+postgres.connection read_endpoint connect
+restore.preflight check_restore lock_out_migrations
+restore.transaction remember_restore analyze_restored
+restore.transaction.RestoreTransaction _begin _empty _loader _load _prove _compare
+restore.reset _empty
+safety.safety_dump newest_safety_dump
+safety.safety_dump.SafetyDump make keep discard
+system.git git_state
+dump.pg_dump.PgDump start await_output
+dump.stream.DumpStream _compare _warn_of_keys
+dump.stream.SnapshotCount begin result
+dump.destination prepare_dump_folder publish_dump_and_manifest
+safety.restore_log write_record
+dumpfiles.paths read_manifest
+dumpformat.compression.SumCounter add
+dumpformat.compression.SummingWriter write
+dumpfiles.atomic_write rename_new sync_folder replace_file sweep_part_files
+dumpfiles.atomic_write.PartFile publish
+system.pg_programs find_client
+postgres.tables read_tables
+postgres.schemas read_content refuse_dependents lock_out_writers _lock _run _identities
+restore.loader analyze_tables
+restore.loader.Loader statement data end_of_data rows_end finish prove
+postgres.protocol.StatementStream run queue settle _send _flush _result _next_result data
+postgres.commit commit_transaction
+system.processes.StreamingProcess wait
 """
 SYSTEM: Final = ("fsync", "link", "unlink", "rename")
 
 # Which event begins which phase: (point, edge) by operation. The rest is in `_begins`.
 _ENTER: Final = {
     "dump": {
-        "facts.tables": "snapshot to first byte",
-        "Counting.begin": "streaming",
-        "Counting.result": "comparing",
-        "placing.publish_both": "publishing",
+        "tables.read_tables": "snapshot to first byte",
+        "SnapshotCount.begin": "streaming",
+        "SnapshotCount.result": "comparing",
+        "destination.publish_dump_and_manifest": "publishing",
     },
-    "gzip": {"compressing._rewrite": "writing", "compressing._sums": "reading back"},
+    "gzip": {"convert._rewrite": "writing", "convert._sums": "reading back"},
     "restore": {
-        "Safety.make": "saving",
-        "_Work._empty": "emptying",
-        "_Work._load": "loading",
-        "_Work._prove": "verifying",
-        "committing.commit": "in COMMIT",
+        "SafetyDump.make": "saving",
+        "RestoreTransaction._empty": "emptying",
+        "RestoreTransaction._load": "loading",
+        "RestoreTransaction._prove": "verifying",
+        "commit.commit_transaction": "in COMMIT",
     },
-    "reset": {"Safety.make": "saving", "committing.commit": "in COMMIT"},
+    "reset": {"SafetyDump.make": "saving", "commit.commit_transaction": "in COMMIT"},
 }
 _LEAVE: Final = {
-    "dump": {"placing.publish_both": "after"},
-    "gzip": {"compressing._sums": "publishing", "os.unlink dump": "after"},
-    "restore": {"Loader.rows_end": "indexing", "committing.commit": "after"},
-    "reset": {"Safety.make": "emptying", "committing.commit": "after"},
+    "dump": {"destination.publish_dump_and_manifest": "after"},
+    "gzip": {"convert._sums": "publishing", "os.unlink dump": "after"},
+    "restore": {"Loader.rows_end": "indexing", "commit.commit_transaction": "after"},
+    "reset": {"SafetyDump.make": "emptying", "commit.commit_transaction": "after"},
 }
 _LIKE: Final = {"gunzip": "gzip", "undo": "restore"}
 
@@ -203,15 +204,19 @@ def _wrap(owner: Any, name: str, point: str, run: Run) -> None:
         return result
 
     setattr(owner, name, wrapped)
+    for module in [each for key, each in sys.modules.items() if key.startswith("tasks.")]:
+        for key, value in list(vars(module).items()):
+            if value is original:
+                setattr(module, key, wrapped)
 
 
 def load() -> None:
     """Load all that the program loads, once; tables of some pages are then large ones, to be read in slices."""
-    for module in ("flows.compressing", "flows.restoring", "flows.resetting", "flows.undoing", "flows.migrating"):
+    for module in ("dumpfiles.convert", "restore.restore", "restore.reset", "restore.undo", "restore.with_migration"):
         importlib.import_module(f"tasks.{module}")
-    slices: Any = importlib.import_module("tasks.postgres.slices")
+    slices: Any = importlib.import_module("tasks.dump.table_slices")
     slices.SMALLEST, slices.SLICE = 1, 16
-    importlib.import_module("tasks.console")
+    importlib.import_module("tasks.cli.terminal")
     importlib.import_module("rich.live")
     importlib.import_module("invoke.main")
 

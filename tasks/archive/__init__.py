@@ -1,1 +1,0 @@
-"""What lies in `dumps/`: names, streams, statements, manifests. Knows nothing of a server."""

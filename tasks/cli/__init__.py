@@ -1,0 +1,1 @@
+"""What `inv` loads: tasks, terminal output and confirmation."""

@@ -1,0 +1,177 @@
+"""The demo: the example application on a throw-away PostgreSQL, dumped, damaged, restored and proven."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import MissingProgramError, WorkError
+from ..system.processes import run_interactive, run_program
+from .db import task
+from .terminal import print_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from invoke.context import Context
+
+
+JOURNAL = Path(__file__).resolve().parent.parent / "examples" / "journal"
+EVENTS = 136_000
+_DAMAGE = 'DELETE FROM "JournalLog" WHERE id % 10 = 3; TRUNCATE "OAuthToken"'
+_DIFFERENT = 6
+
+
+@task(help={})
+def demo(ctx: Context) -> None:
+    """Show it all on a throw-away PostgreSQL: dump, damage, verify, restore, migrate, verify."""
+    from ..config.settings import load_settings
+    from ..devserver.server import throw_away
+    from ..system.pg_programs import find_programs
+
+    loaded = load_settings(ctx)
+    programs = find_programs(loaded.environ, loaded.bin_dir)
+    with tempfile.TemporaryDirectory(prefix="invoke-postgres-demo-") as folder, throw_away(programs) as server:
+        print_line(f"A private PostgreSQL {programs.major}.{programs.minor} runs; it goes when this ends.")
+        Demo(Path(folder), server.url, programs.bin_dir, loaded.environ).run()
+
+
+@dataclass
+class Demo:
+    """One run of the demo.
+
+    :ivar folder: A folder of its own, where the dumps and a copy of the application lie.
+    :ivar url: The URL of an empty database.
+    :ivar bin_dir: The programs of the private server, which has the clients, too.
+    """
+
+    folder: Path
+    url: str
+    bin_dir: Path
+    environ: Mapping[str, str]
+    took: list[tuple[str, float]] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Tell the whole story; every command is a real one.
+
+        :raises WorkError: Something went otherwise than it should.
+        """
+        app, has_prisma = self._application()
+        rows = self._fill(app, has_prisma=has_prisma)
+        self._inv("db.dump", "--gzip", "--note=before the damage")
+        self._damage()
+        self._inv("db.verify", f"--file={self._dump().name}", expect=_DIFFERENT)
+        if has_prisma:
+            shutil.copytree(JOURNAL / "pending", app / "prisma" / "migrations", dirs_exist_ok=True)
+            _print("Meanwhile a colleague has pushed one more migration.")
+            self._inv("db.restore", "--clean", "--yes", "db.migrate", "db.verify")
+        else:
+            self._inv("db.restore", "--clean", "--yes", "db.verify")
+        self._sum_up(rows, migrated=has_prisma)
+
+    def _application(self) -> tuple[Path, bool]:
+        """Copy the example, and have its Prisma installed, if there is Node and a registry."""
+        if shutil.which("npm", path=self.environ.get("PATH", "")) and not (JOURNAL / "node_modules" / ".bin").is_dir():
+            print_line("Installing the example's Prisma (once; npm install) …")
+            try:
+                run_program(["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=JOURNAL, timeout=300)
+            except MissingProgramError as error:
+                print_line(str(error))
+        app = self.folder / "journal"
+        shutil.copytree(JOURNAL, app, ignore=shutil.ignore_patterns("node_modules"))
+        modules = JOURNAL / "node_modules"
+        has_prisma = (modules / ".bin" / "prisma").exists() and shutil.which("node", path=self.environ.get("PATH", ""))
+        if has_prisma:
+            (app / "node_modules").symlink_to(modules)
+        return app, bool(has_prisma)
+
+    def _fill(self, app: Path, *, has_prisma: bool) -> int:
+        """Make the schema and fill it; return how many rows there are."""
+        import psycopg
+
+        from ..postgres.tables import count_tables, read_tables
+
+        began = time.monotonic()
+        with psycopg.connect(self.url, autocommit=True) as db:
+            if has_prisma:
+                prisma = app / "node_modules" / ".bin" / "prisma"
+                done = run_program([prisma, "migrate", "deploy"], cwd=app, extra=self._environment(app), timeout=120)
+                if done.returncode != 0:
+                    raise WorkError(f"prisma migrate deploy failed: {(done.stderr or done.stdout).strip()[-500:]}")
+                print_line("The example's six migrations are applied by its own Prisma (prisma migrate deploy).")
+            else:
+                for path in sorted((app / "prisma" / "migrations").glob("*/migration.sql")):
+                    db.execute(path.read_bytes())
+                print_line(
+                    "Without Node or its packages, the migrations' SQL is run as it is, and db.migrate is left out."
+                )
+            db.execute("SELECT set_config('journal.events', %s, false)", [str(EVENTS)])
+            with db.transaction():
+                db.execute((app / "generate.sql").read_bytes())
+                rows = sum(count for _, count in count_tables(db, read_tables(db)))
+            db.execute("ANALYZE")
+        self.took.append(("building the example", time.monotonic() - began))
+        print_line(f"Its database has {rows:,} rows ({self.took[-1][1]:.1f} s).")
+        return rows
+
+    def _damage(self) -> None:
+        import psycopg
+
+        _print("Somebody runs this by mistake:", f"  {_DAMAGE};")
+        with psycopg.connect(self.url, autocommit=True) as db:
+            db.execute(_DAMAGE)
+
+    def _dump(self) -> Path:
+        return next((self.folder / "dumps").glob("*.sql.gz"))
+
+    def _environment(self, app: Path) -> dict[str, str]:
+        return {
+            "DATABASE_URL": self.url,
+            "INVOKE_DB_DUMPS_DIR": str(self.folder / "dumps"),
+            "INVOKE_DB_PRISMA_DIR": str(app),
+            "INVOKE_DB_BIN_DIR": str(self.bin_dir),
+            # Any file that exists keeps the CLI from looking for a native engine.
+            "PRISMA_QUERY_ENGINE_LIBRARY": str(app / "package.json"),
+            "CHECKPOINT_DISABLE": "1",
+            "PRISMA_HIDE_UPDATE_MESSAGE": "1",
+        }
+
+    def _inv(self, *words: str, expect: int = 0) -> None:
+        """Show a command as one would type it, and run it."""
+        shown = " ".join(
+            f'{flag}="{value}"' if " " in value else f"{flag}{sep}{value}" for flag, sep, value in _split(words)
+        )
+        _print(f"$ inv {shown}")
+        began = time.monotonic()
+        argv = [sys.executable, "-m", "invoke", "--search-root", str(JOURNAL.parent.parent), *words]
+        code = run_interactive(argv, cwd=self.folder, extra=self._environment(self.folder / "journal"))
+        self.took.append((f"inv {words[0]}" + (" …" if len(words) > 1 else ""), time.monotonic() - began))
+        if code != expect:
+            raise WorkError(f"inv {shown} ended with exit status {code}, expected was {expect}.")
+        if expect:
+            print_line(f"(exit status {code}: the difference was found, as it should be)")
+
+    def _sum_up(self, rows: int, *, migrated: bool) -> None:
+        _print("Proven:")
+        print_line(f"  the dump held all {rows:,} rows of one instant, counted at the server and in the file;")
+        print_line("  verify found the damage, and said so with exit status 6;")
+        print_line("  the clean restore, one transaction, brought every table back to what the dump holds;")
+        if migrated:
+            print_line("  the pending migration was applied on top, and verify told its rows from a difference.")
+        for what, seconds in self.took:
+            print_line(f"  {seconds:6.1f} s  {what}")
+
+
+def _split(words: Sequence[str]) -> list[tuple[str, str, str]]:
+    return [word.partition("=") for word in words]
+
+
+def _print(*lines: str) -> None:
+    """Print lines apart from what was before."""
+    for line in ("", *lines):
+        print_line(line)

@@ -1,0 +1,47 @@
+"""The tasks under `pg`: a private PostgreSQL for a developer without Docker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .db import task
+from .terminal import print_line
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+
+FOLDER = ".postgres"
+
+
+@task(help={})
+def start(ctx: Context) -> None:
+    """Start a PostgreSQL of the project's own, its data in .postgres, and print the line for .env."""
+    from ..config.settings import load_settings
+    from ..devserver.server import major_of, start
+    from ..system.pg_programs import find_programs
+
+    loaded = load_settings(ctx)
+    folder = loaded.root / FOLDER
+    if loaded.dry:
+        print_line(f"would start PostgreSQL with its data in {folder}")
+        return
+    programs = find_programs(loaded.environ, loaded.bin_dir, major=major_of(folder))
+    running = start(folder, programs)
+    said = "runs now" if running.started else "was running already"
+    print_line(f"PostgreSQL {programs.major} {said}. In .env, which git should ignore:")
+    print_line(f'DATABASE_URL="{running.url}"')
+
+
+@task(help={})
+def stop(ctx: Context) -> None:
+    """Stop the project's own PostgreSQL; its data stay in .postgres."""
+    from ..config.settings import load_settings
+    from ..devserver.server import stop
+
+    loaded = load_settings(ctx)
+    if loaded.dry:
+        print_line(f"would stop the PostgreSQL of {loaded.root / FOLDER}")
+        return
+    stopped = stop(loaded.root / FOLDER)
+    print_line("PostgreSQL is stopped; its data stay." if stopped else "No PostgreSQL was running.")

@@ -1,0 +1,1 @@
+"""Configuration: settings, `.env`, database URL."""

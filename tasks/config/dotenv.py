@@ -1,0 +1,163 @@
+"""Where the database URL comes from: the environment, `.env`, or `prisma/.env`.
+
+`.env` is written for Prisma, which reads it with node's dotenv; we read it with python-dotenv. The two
+differ over backticks, `#`, backslashes and more, and a URL read differently may be another database. So
+the value is read in both ways, and refused where they disagree. `${NAME}` is put in as Prisma does it
+(`packages/internals/src/dotenvExpand.ts`): braces only, and the environment goes before the files, where
+python-dotenv would let the file win.
+"""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from ..errors import BadInputError
+from ..system.processes import read_regular
+
+FILES = (".env", "prisma/.env")
+
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+# A backslash before it keeps the reference as it is.
+_REFERENCE = re.compile(r"(?<!\\)\$\{([A-Za-z0-9_]+)\}")
+
+_DEPTH = 10
+
+# One setting as node's dotenv 16 and 17 see it.
+_NODE_SETTING = re.compile(
+    r"""
+    ^ [^\S\n]* (?:export\s+)? (?P<name>[A-Za-z0-9_.-]+)
+    (?: \s*= | :\s ) [^\S\n]*
+    (?P<value>
+        \s*' (?:\\'|[^'])* '
+      | \s*" (?:\\"|[^"])* "
+      | \s*` (?:\\`|[^`])* `
+      | [^#\n]+
+    )?
+    \s* (?:\#[^\n]*)? $
+    """,
+    re.VERBOSE | re.MULTILINE,
+)
+
+
+@dataclass(frozen=True)
+class FoundUrl:
+    """A database URL and where it was found.
+
+    :param value: The URL as Prisma gets it, password included.
+    :param source: `environment`, or the file's path relative to the root.
+    """
+
+    value: str = field(repr=False)
+    source: str
+
+    @property
+    def place(self) -> str:
+        """The source, for a sentence."""
+        return "the environment" if self.source == "environment" else self.source
+
+
+def read_url(name: str, root: Path, environ: Mapping[str, str]) -> FoundUrl:
+    """Find the database URL: the environment wins, then `.env`, then `prisma/.env`.
+
+    :param name: The variable's name, `DATABASE_URL` unless the user says otherwise.
+    :param root: The folder of the project.
+    :param environ: The environment, which is not changed.
+    :return: The URL and its source; an empty value is found, too, as it is for Prisma.
+    :raises BadInputError: the name is no name, it is set nowhere, a file can't be read, or its line is
+        one that Prisma and python-dotenv read differently. No message holds any part of the value.
+    """
+    if not _VARIABLE_NAME.fullmatch(name):
+        # It may be a URL with its password, so it is not repeated.
+        raise BadInputError(
+            "--url-env takes the name of an environment variable, such as DATABASE_URL, and never the URL "
+            "itself. Nothing was contacted."
+        )
+    if name in environ:
+        return FoundUrl(environ[name], "environment")
+    texts: list[tuple[str, str]] = []
+    for source in FILES:
+        if (text := _read(root / source, source)) is not None:
+            texts.append((source, text))
+            if (value := _setting(name, source, text)) is not None:
+                return FoundUrl(_expand(value, name, texts, environ), source)
+    raise BadInputError(
+        f"{name} is set neither in the environment nor in .env or prisma/.env below {root}. Write "
+        f'{name}="postgresql://user:password@host:5432/database" into .env, or name another variable '
+        "with --url-env."
+    )
+
+
+def _read(path: Path, source: str) -> str | None:
+    """Read one file; one that does not exist is None."""
+    try:
+        return read_regular(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except IsADirectoryError:
+        raise BadInputError(f"{source} is a folder, not a file of settings. Nothing was contacted.") from None
+    except OSError as error:
+        raise BadInputError(f"{source} can't be read: {error.strerror}. Nothing was contacted.") from None
+    except UnicodeDecodeError:
+        raise BadInputError(
+            f"{source} is not UTF-8, which Prisma expects: save it again as UTF-8. Nothing was contacted."
+        ) from None
+
+
+def _setting(name: str, source: str, text: str) -> str | None:
+    """Read one variable as both readers do; None when both find nothing.
+
+    :raises BadInputError: they disagree.
+    """
+    ours = dotenv_values(stream=io.StringIO(text), interpolate=False).get(name)
+    prismas = _as_prisma(text).get(name)
+    if ours != prismas:
+        raise BadInputError(
+            f"{source} sets {name} in a way that Prisma and python-dotenv read differently (a backtick, a # "
+            "without quotes, a backslash, a colon for =). Write it on one line, in double quotes: "
+            f'{name}="…", with %23 for a #, %60 for a backtick and %5C for a backslash in the URL. '
+            "Nothing was contacted."
+        )
+    return ours
+
+
+def _as_prisma(text: str) -> dict[str, str]:
+    r"""Read the settings as node's dotenv does: quotes go, and in double ones `\n` and `\r` turn."""
+    found: dict[str, str] = {}
+    for match in _NODE_SETTING.finditer(text):
+        value = (match["value"] or "").strip()
+        quoted = re.fullmatch(r"(['\"`])(.*)\1", value, re.DOTALL)
+        if value.startswith('"'):
+            value = value.replace("\\n", "\n").replace("\\r", "\r")
+        found[match["name"]] = value[1:-1] if quoted else value
+    return found
+
+
+def _expand(
+    value: str,
+    name: str,
+    texts: Sequence[tuple[str, str]],
+    environ: Mapping[str, str],
+    depth: int = 0,
+) -> str:
+    """Put in what `${NAME}` stands for: the environment first, then the files read so far, in order."""
+    if depth > _DEPTH:
+        raise BadInputError(f"{name} in {texts[-1][0]} refers to itself through ${{…}}. Nothing was contacted.")
+
+    def value_of(match: re.Match[str]) -> str:
+        found = environ.get(match[1])
+        for source, text in texts:
+            if found is None:
+                found = _setting(match[1], source, text)
+        if found is None:
+            raise BadInputError(
+                f"{name} in {texts[-1][0]} uses ${{{match[1]}}}, which neither the environment nor a "
+                ".env file sets. Nothing was contacted."
+            )
+        return _expand(found, name, texts, environ, depth + 1)
+
+    return _REFERENCE.sub(value_of, value)

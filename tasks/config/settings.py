@@ -1,0 +1,195 @@
+"""Configuration, environment and `.env`, cast once into a frozen :class:`Settings`."""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..dumpformat.compression import Compression
+from ..errors import BadInputError
+from ..system.processes import read_environment
+from .defaults import DEFAULTS
+from .dotenv import FoundUrl, read_url
+from .target import Target, sanitize
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from invoke.context import Context
+
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min)?\Z")
+# Semicolons and line ends are no separators, and in no name that could be meant here.
+_LISTABLE = re.compile(r"[^;\x00-\x1f\x7f]*\Z").match
+_MILLISECONDS = {"ms": 1, "s": 1000, "min": 60_000, None: 1000}
+# PostgreSQL holds a timeout in 32 bits of milliseconds.
+_LONGEST = 2**31 - 1
+
+
+class Output(enum.Enum):
+    """How much is said."""
+
+    QUIET = "quiet"
+    NORMAL = "normal"
+    VERBOSE = "verbose"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a command works with.
+
+    :ivar root: The folder of the `tasks.py` that Invoke loaded; every relative path in the configuration
+        starts there, and `cwd` is where the person stands.
+    :ivar lock_timeout: Milliseconds; 0 waits for ever.
+    :ivar backup: How many safety dumps are kept.
+    :ivar trust_local: Load any dump into a local database as a superuser, without asking whose code it holds.
+    :ivar dry: Show what would be done, and do nothing.
+    """
+
+    root: Path
+    cwd: Path
+    environ: Mapping[str, str]
+    dumps: Path
+    url_env: str
+    bin_dir: Path | None
+    prisma_dir: Path | None
+    migrate_command: str
+    compress: Compression
+    backup: int
+    lock_timeout: int
+    protected: tuple[str, ...]
+    local: tuple[str, ...]
+    trust_local: bool
+    output: Output
+    dry: bool
+
+    def url(self, name: str = "") -> FoundUrl:
+        """Find the URL.
+
+        :param name: Another variable's name than the one that is set.
+        :raises BadInputError: There is none, or it can't be read without doubt.
+        """
+        return read_url(name or self.url_env, self.root, self.environ)
+
+    def target(self, name: str = "") -> Target:
+        """Find the URL and translate it.
+
+        :param name: Another variable's name than the one that is set.
+        :raises BadInputError: As `url` and `sanitize` do. Nothing was contacted.
+        """
+        found = self.url(name)
+        target = sanitize(found.value, prisma_dir=self.root / "prisma")
+        return replace(target, origin=f"{name or self.url_env} from {found.place}")
+
+
+def load_settings(ctx: Context, *, url_env: str = "") -> Settings:
+    """Read the settings for one task.
+
+    :param ctx: The task's context.
+    :param url_env: The task's `--url-env`; it goes before the configuration.
+    :raises BadInputError: A value can't be used; says which, and what it may be.
+    """
+    root = Path(getattr(ctx.config, "_project_prefix", None) or Path.cwd()).resolve()
+    environ = read_environment()
+    values = _values(ctx, environ)
+    return Settings(
+        root=root,
+        cwd=Path.cwd(),
+        environ=environ,
+        dumps=root / _path("dumps_dir", values, required=True),
+        url_env=url_env or _text("url_env", values, required=True),
+        bin_dir=root / _path("bin_dir", values) if _text("bin_dir", values) else None,
+        prisma_dir=root / _path("prisma_dir", values) if _text("prisma_dir", values) else None,
+        migrate_command=_text("migrate_command", values),
+        compress=Compression(_choice("compress", values, [each.value for each in Compression])),
+        backup=_whole("backup", values),
+        lock_timeout=_milliseconds("lock_timeout", values),
+        protected=_list("protected", values),
+        local=_list("local", values),
+        trust_local=_choice("trust", values, ["ask", "local"]) == "local",
+        output=Output(_choice("output", values, [each.value for each in Output])),
+        dry=bool(ctx.config.run.dry),
+    )
+
+
+def _values(ctx: Context, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Take our settings out of Invoke's; a misspelt one would protect nothing, in silence."""
+    given = ctx.config.get("db", {})
+    if not hasattr(given, "get"):
+        raise BadInputError(
+            "The configuration's `db` must hold settings, as in `db: {compress: gzip}`. Nothing was touched."
+        )
+    for name in ("protected", "local"):
+        if name in ctx.config:
+            raise BadInputError(
+                f"The configuration has `{name}` at its top level, where it does nothing. Put it below `db:`, as in "
+                f"`db: {{{name}: [name]}}`. Nothing was touched."
+            )
+    prefix = "INVOKE_DB_"
+    named = [(name, f"db.{name}") for name in given]
+    named += [(name.removeprefix(prefix).lower(), name) for name in environ if name.startswith(prefix)]
+    for name, written in named:
+        if name not in DEFAULTS:
+            known = ", ".join(DEFAULTS)
+            raise BadInputError(f"There is no setting {written}; the settings are {known}. Nothing was touched.")
+    return {name: given.get(name, default) for name, default in DEFAULTS.items()}
+
+
+def _text(name: str, values: Mapping[str, Any], *, required: bool = False) -> str:
+    given = values[name]
+    if isinstance(given, bool) or not isinstance(given, str | int | float | None):
+        raise _refused(name, values, "must be a text or a number")
+    value = str("" if given is None else given).strip()
+    if required and not value:
+        raise _refused(name, values, "must not be empty")
+    return value
+
+
+def _path(name: str, values: Mapping[str, Any], *, required: bool = False) -> Path:
+    """No shell expands a `~` in a file of configuration."""
+    try:
+        return Path(_text(name, values, required=required)).expanduser()
+    except RuntimeError as error:
+        raise _refused(name, values, f"can't be used ({error})") from None
+
+
+def _choice(name: str, values: Mapping[str, Any], allowed: list[str]) -> str:
+    value = _text(name, values).lower() or DEFAULTS[name]
+    if value not in allowed:
+        raise _refused(name, values, f"must be one of {', '.join(allowed)}")
+    return value
+
+
+def _whole(name: str, values: Mapping[str, Any]) -> int:
+    value = _text(name, values)
+    if not value.isascii() or not value.isdigit():
+        raise _refused(name, values, "must be a whole number, 0 or more")
+    return int(value)
+
+
+def _milliseconds(name: str, values: Mapping[str, Any]) -> int:
+    found = _DURATION.match(_text(name, values))
+    if found is None:
+        raise _refused(name, values, "must be a duration such as 10s, 500ms or 2min")
+    duration = round(float(found[1]) * _MILLISECONDS[found[2]])
+    if duration > _LONGEST:
+        raise _refused(name, values, "is longer than PostgreSQL can wait (24 days)")
+    return duration
+
+
+def _list(name: str, values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Read a list of names; what is none would protect nothing, in silence."""
+    value = "" if values[name] is None else values[name]
+    given = value if isinstance(value, list | tuple) else [value]
+    if any(isinstance(each, bool) or not isinstance(each, str | int) or not _LISTABLE(str(each)) for each in given):
+        raise _refused(name, values, "must be a list of names, or one text with commas between them")
+    return tuple(text for each in given for part in str(each).split(",") if (text := part.strip()))
+
+
+def _refused(name: str, values: Mapping[str, Any], rule: str) -> BadInputError:
+    return BadInputError(
+        f"The setting db.{name} (INVOKE_DB_{name.upper()}) {rule}; it is {values[name]!r}. Nothing was touched."
+    )

@@ -1,0 +1,348 @@
+"""A private PostgreSQL: one for the length of a block, or a developer's own in a folder of the project.
+
+Nothing is downloaded here: the programs are those of the extra `embedded`, or the machine's. Only they are
+used, with our own initdb, start and stop; PostgreSQL refuses root, so root hands the work to an ordinary
+account. Nothing listens but on a socket in a folder of one's own, or on 127.0.0.1 with a password.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import secrets
+import shlex
+import shutil
+import socket
+import tempfile
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from ..config.target import sanitize
+from ..errors import BadInputError, MissingProgramError, ServerError
+from ..postgres.connection import connected
+from ..postgres.databases import create_database, let_owner_in
+from ..system.pg_programs import (
+    SUPERUSER,
+    initdb_argv,
+    last_lines,
+    reachable_programs,
+    server_environment,
+    temporary_folder,
+)
+from ..system.processes import Account, SupervisedProcess, make_file, make_folder, run_program
+from ..system.runtime import interrupt_process
+from .account import account_for, give
+from .data_folder import (
+    another_users_folder,
+    disown_lock,
+    is_server_of,
+    lock_folder,
+    read_lock_lines,
+    read_password,
+    read_text_from,
+    usable_folder,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..system.pg_programs import Programs
+
+
+DATABASE = "app"
+LOOPBACK = "127.0.0.1"
+# Below what systems give to outgoing connections (32768 on Linux, 49152 on macOS), so that a port which
+# was free once is free again at the next start.
+PORTS = (20000, 32000)
+SECONDS = 60.0
+
+_STATUS_LINE = 7  # of postmaster.pid, counted from 0: src/include/utils/pidfile.h
+_PORT_LINE = 3
+
+# Ends the server and removes all when standard input ends, which is when we are done, or dead. The signal
+# is repeated: until the server has set its handlers it ignores SIGQUIT, as every `&` of a shell does.
+_SUPERVISOR = """
+exec 3<&0 </dev/null >{log} 2>&1
+if {initdb}; then
+    {postgres} 3<&- &
+    server=$!
+    {{ read -r gone; while kill -QUIT "$server"; do sleep 0.2; done; }} <&3 2>/dev/null &
+    watcher=$!
+    wait "$server"
+    kill "$watcher"
+fi
+: >{ended}
+read -r gone <&3
+rm -rf {home}
+"""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that runs, and how to reach it as its superuser.
+
+    :ivar host: 127.0.0.1, or the absolute path of the socket's folder.
+    :ivar database: One that exists.
+    :ivar pid: The postmaster's process id.
+    :ivar started: Whether this call started it; False when it ran before we came.
+    """
+
+    data_dir: Path
+    host: str
+    port: int
+    database: str
+    pid: int
+    password: str = field(default="", repr=False)
+    started: bool = False
+
+    @property
+    def url(self) -> str:
+        """The URL of its database, as Prisma and libpq both read it; it holds the password."""
+        return self.url_of(self.database)
+
+    def url_of(self, database: str) -> str:
+        """Return the URL of another of its databases."""
+        secret = f":{self.password}" if self.password else ""
+        name = quote(database, safe="")
+        if self.host.startswith("/"):
+            return f"postgresql://{SUPERUSER}{secret}@localhost:{self.port}/{name}?host={quote(self.host)}"
+        return f"postgresql://{SUPERUSER}{secret}@{self.host}:{self.port}/{name}"
+
+
+@contextlib.contextmanager
+def throw_away(programs: Programs) -> Iterator[Running]:
+    """Run a new, empty server for the length of a block; no process and no file of it is left.
+
+    It listens on a socket that only its account can reach, and on no port, so that any number run side
+    by side. If we are killed, even by kill -9, its supervisor ends it within seconds and removes it.
+
+    :raises MissingProgramError: The programs can't be run by the account that must run them.
+    :raises ServerError: It did not start; all that was made is gone again.
+    """
+    account = account_for()
+    home = Path(tempfile.mkdtemp(prefix="pg-", dir=temporary_folder(account)))
+    leash = None
+    try:
+        give(home, account)
+        programs = reachable_programs(programs, account, home)
+        # Whoever is to remove the copy must own it.
+        for path in home.rglob("*"):
+            give(path, account)
+        script = _supervisor_script(programs, home)
+        leash = SupervisedProcess(["/bin/sh", "-c", script], env=server_environment(programs), account=account)
+        yield replace(_await_ready(home, leash), started=True)
+    finally:
+        if leash is not None:
+            leash.release(timeout=15)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def start(folder: Path, programs: Programs) -> Running:
+    """Start the server whose data are in a folder, made on the first call; it outlives us.
+
+    It listens on 127.0.0.1, on a port and with a password that stay the same for the folder's life.
+
+    :param folder: Its own folder in the project, such as `.postgres`; git is told to ignore it.
+    :return: How to reach it; its `started` is False when it was running already.
+    :raises BadInputError: The folder is somebody else's, can't be reached or lacks its password.
+    :raises MissingProgramError: The programs are of another major version than the data.
+    :raises ServerError: It did not start, or its port is taken. The data are as they were.
+    """
+    folder = folder.resolve()
+    account = account_for(folder)
+    with usable_folder(folder):
+        _prepare(folder, account)
+        with lock_folder(folder):
+            if find_running(folder):
+                return _welcome(folder)
+            if major_of(folder) not in (None, programs.major):
+                raise MissingProgramError(
+                    f"The data in {folder} are those of PostgreSQL {major_of(folder)}, and the programs in "
+                    f"{programs.bin_dir} are {programs.major}. Name the folder of the right ones in "
+                    f"INVOKE_DB_BIN_DIR, or move {folder} away to begin anew. Nothing was touched."
+                )
+            programs = reachable_programs(programs, account, folder)
+            if major_of(folder) is None:
+                _initdb(folder, programs, account)
+            return replace(_launch(folder, programs, account), started=True)
+
+
+def stop(folder: Path) -> bool:
+    """Stop the server whose data are in a folder, as `pg_ctl stop --mode=fast` does.
+
+    :return: False when none was running.
+    :raises BadInputError: The folder is somebody else's.
+    :raises ServerError: It has been told, and still runs after a minute.
+    """
+    folder = folder.resolve()
+    if major_of(folder) is None:
+        return False
+    with usable_folder(folder), lock_folder(folder):
+        data = folder / "data"
+        server = _server(data)
+        if server is None:
+            return False
+        interrupt_process(server.pid)
+        deadline = time.monotonic() + SECONDS
+        while is_server_of(server.pid, data):
+            if time.monotonic() > deadline:
+                raise ServerError(f"PostgreSQL in {folder} (process {server.pid}) is still shutting down.")
+            time.sleep(0.02)
+        return True
+
+
+def find_running(folder: Path) -> Running | None:
+    """Say how to reach the server whose data are in a folder, if it runs.
+
+    :raises BadInputError: It runs, but the file with its password is gone.
+    """
+    server = _server(folder.resolve() / "data")
+    return server and replace(server, password=read_password(folder))
+
+
+def major_of(folder: Path) -> int | None:
+    """Return the major version of the data in a folder; None when there are none."""
+    try:
+        return int((folder / "data" / "PG_VERSION").read_text())
+    except FileNotFoundError:
+        return None
+    except PermissionError:
+        raise another_users_folder(folder) from None
+
+
+# The one that is thrown away
+
+
+def _supervisor_script(programs: Programs, home: Path) -> str:
+    data = home / "data"
+    settings = ["listen_addresses=", "fsync=off", "full_page_writes=off", "synchronous_commit=off"]
+    # In the data folder, not in /dev/shm, which is small in containers and would keep what a kill leaves.
+    settings.append("dynamic_shared_memory_type=mmap")
+    postgres = [str(programs.bin_dir / "postgres"), "-D", str(data), "-k", str(home), "-p", "5432"]
+    postgres += [part for setting in settings for part in ("-c", setting)]
+    initdb = initdb_argv(programs, data, "--auth=trust", "--no-sync")
+    return _SUPERVISOR.format(
+        initdb=shlex.join(initdb),
+        postgres=shlex.join(postgres),
+        log=shlex.quote(str(home / "log")),
+        ended=shlex.quote(str(home / "ended")),
+        home=shlex.quote(str(home)),
+    )
+
+
+def _await_ready(home: Path, leash: SupervisedProcess) -> Running:
+    data = home / "data"
+    deadline = time.monotonic() + SECONDS
+    while leash.running and not (home / "ended").exists() and time.monotonic() < deadline:
+        lock = read_lock_lines(data)
+        if len(lock) > _STATUS_LINE and lock[_STATUS_LINE].strip() == "ready":
+            return Running(data_dir=data, host=str(home), port=5432, database="postgres", pid=int(lock[0]))
+        time.sleep(0.02)
+    raise ServerError(f"A private PostgreSQL did not start: {last_lines(read_text_from(home / 'log'))}.")
+
+
+# The one that stays
+
+
+def _prepare(folder: Path, account: Account | None) -> None:
+    """Make the folder. For root it stays root's, and the account may only pass through it."""
+    if set('"$`\\\n') & set(str(folder)):
+        raise BadInputError(f"pg_ctl hands {folder} to a shell unquoted: use a folder of a plainer name.")
+    try:
+        make_folder(folder, 0o711 if account else 0o700)
+    except FileExistsError:
+        # It was there, or another first start has just made it.
+        if not folder.is_dir():
+            raise
+    make_file(folder / ".gitignore", "*\n")
+    if (folder / "data").exists() and os.geteuid() not in (0, (folder / "data").stat().st_uid):
+        raise another_users_folder(folder)
+    if account and run_program(["/bin/sh", "-c", f"cd {shlex.quote(str(folder))}"], account=account).returncode:
+        raise BadInputError(
+            f"PostgreSQL does not run as root, and the user {account.name}, who runs it for you, can't reach "
+            f"{folder}: keep it where others may pass, or do this as an ordinary user. Nothing was started."
+        )
+
+
+def _initdb(folder: Path, programs: Programs, account: Account | None) -> None:
+    """Make the data beside, then rename: what is there under its final name is whole."""
+    part = folder / "data.part"
+    if part.exists():
+        shutil.rmtree(part)
+    part.mkdir(mode=0o700)
+    give(part, account)
+    for name, content in (("password", secrets.token_urlsafe(18) + "\n"), ("log", "")):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).touch(mode=0o600)
+        (folder / name).write_text(content)
+        give(folder / name, account)
+    argv = initdb_argv(programs, part, "--auth=scram-sha-256", "--pwfile", str(folder / "password"))
+    done = run_program(argv, cwd=Path("/"), env=server_environment(programs), account=account, timeout=5 * SECONDS)
+    if done.returncode != 0:
+        raise ServerError(f"The data folder {folder} could not be made: {last_lines(done.stderr)}.")
+    part.rename(folder / "data")
+
+
+def _launch(folder: Path, programs: Programs, account: Account | None) -> Running:
+    disown_lock(folder / "data")
+    remembered = folder / "port"
+    fixed = remembered.exists()
+    ports = [int(remembered.read_text())] if fixed else random.sample(range(*PORTS), 20)
+    for port in filter(_is_free, ports):
+        before = (folder / "log").stat().st_size
+        options = f"-p {port} -c listen_addresses={LOOPBACK} -c unix_socket_directories="
+        argv = [str(programs.bin_dir / "pg_ctl"), "start", "-D", str(folder / "data"), "-o", options]
+        argv += ["-l", str(folder / "log"), "-w", "-t", f"{SECONDS:.0f}", "-s"]
+        environ = server_environment(programs)
+        done = run_program(argv, cwd=Path("/"), env=environ, account=account, timeout=SECONDS + 15)
+        if done.returncode == 0:
+            return _welcome(folder)
+        said = read_text_from(folder / "log", before)
+        if "Address already in use" not in said:
+            raise ServerError(f"PostgreSQL in {folder} did not start: {last_lines(said or done.stderr)}.")
+    if fixed:
+        raise ServerError(
+            f"The port {ports[0]} of PostgreSQL in {folder} is taken by another program. Stop that one, or "
+            f"delete {remembered} to get another port and then change the URL in .env. Nothing was started."
+        )
+    raise ServerError("No free port was found on 127.0.0.1. Nothing was started.")
+
+
+def _welcome(folder: Path) -> Running:
+    """Make sure of the database and of the port, also when the last start was killed half-way."""
+    running = find_running(folder)
+    if running is None:
+        raise ServerError(f"PostgreSQL in {folder} started and ended again; {folder / 'log'} says why.")
+    (folder / "port").touch(mode=0o644)
+    (folder / "port").write_text(f"{running.port}\n")
+    with connected(sanitize(running.url_of("postgres"))) as connection:
+        query = "SELECT datallowconn FROM pg_catalog.pg_database WHERE datname = %s"
+        known = connection.execute(query, [DATABASE]).fetchone()
+        if known is None:
+            create_database(connection, DATABASE)
+        elif not known[0]:
+            let_owner_in(connection, DATABASE)
+    return running
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As the server does: connections that ended a moment ago do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True
+
+
+def _server(data: Path) -> Running | None:
+    """Read from its lock where a server runs; without its password."""
+    lock = read_lock_lines(data)
+    if len(lock) <= _PORT_LINE or not is_server_of(int(lock[0]), data):
+        return None
+    return Running(data, host=LOOPBACK, port=int(lock[_PORT_LINE]), database=DATABASE, pid=int(lock[0]))

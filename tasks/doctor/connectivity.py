@@ -1,0 +1,285 @@
+"""The way to the server, step by step: where the URL is, what it means, host, port, TLS, login."""
+
+from __future__ import annotations
+
+import queue
+import re
+import socket
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..config.dotenv import read_url
+from ..config.target import sanitize
+from ..errors import BadInputError, TaskError
+from ..postgres.connection import connect
+from .check import note, ok, refused, skipped, wrong
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..config.dotenv import FoundUrl
+    from ..config.settings import Settings
+    from ..config.target import Target
+    from ..postgres.connection import Connection
+    from .check import Check
+
+
+if TYPE_CHECKING:
+    Resolve = Callable[[str], list[str]]
+
+_RESOLVE_SECONDS = 5.0
+_OPEN_SECONDS = 3.0
+# An examination waits for nobody's lock longer than that.
+LOCK_MILLISECONDS = 2000
+_VERIFYING = ("verify-ca", "verify-full")
+_TLS_WORDS = re.compile(r"\bSSL\b|\bTLS\b|certificate", re.IGNORECASE)
+_TRY = "`inv db.url` shows host, port and database as libpq gets them."
+# Words of libpq and of the server, and what helps.
+_REMEDIES = (
+    (
+        r"password authentication failed",
+        "User or password of the URL is wrong: correct it (%40 is an @), or let a superuser run ALTER ROLE … PASSWORD.",
+    ),
+    (r"no password supplied", "The URL has no password: write it as user:password@host."),
+    (
+        r'database "[^"]*" does not exist',
+        "Make it (CREATE DATABASE, or `inv db.migrate`, where Prisma makes it), or correct the name behind the host.",
+    ),
+    (r'role "[^"]*" does not exist', "Create it (CREATE ROLE … LOGIN PASSWORD …), or correct the user in the URL."),
+    (
+        r"pg_hba\.conf",
+        "The server takes no such login from here: try sslmode=require, or add a line to the server's pg_hba.conf.",
+    ),
+    (
+        r"too many clients|too many connections|remaining connection slots",
+        "All its connections are taken: end some (pg_stat_activity shows them), or raise max_connections.",
+    ),
+    (r"starting up|shutting down|recovery mode", "Wait a moment, and look again."),
+)
+_TLS_REMEDIES = (
+    (
+        r"server does not support SSL",
+        "Let the server speak TLS (ssl = on), or, if the network can be trusted, write sslmode=prefer into the URL.",
+    ),
+    (
+        r"certificate|root",
+        "Name the authority's certificate with sslrootcert=FILE in the URL, and the host as the certificate does.",
+    ),
+    (r"", "Correct sslmode and the certificates that the URL names."),
+)
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How far it was.
+
+    :ivar connection: Open, and the caller's to close; None where the login failed or nobody came to it.
+    """
+
+    checks: tuple[Check, ...]
+    target: Target | None = None
+    connection: Connection | None = None
+
+
+def resolve_addresses(host: str) -> list[str]:
+    """Resolve a name, within a time limit.
+
+    :raises OSError: It has no address, or nobody answers.
+    """
+    answers: queue.SimpleQueue[list[str] | Exception] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            answers.put(list(dict.fromkeys(str(each[4][0]) for each in found)))
+        except (OSError, UnicodeError) as error:
+            answers.put(error)
+
+    # The resolver of the system can't be interrupted, and may take minutes.
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=_RESOLVE_SECONDS)
+    except queue.Empty:
+        raise TimeoutError(None, f"no answer in {_RESOLVE_SECONDS:.0f} s") from None
+    if isinstance(answer, Exception):
+        raise OSError(None, getattr(answer, "strerror", None) or "it is no host's name")
+    return answer
+
+
+def check_connectivity(settings: Settings, *, resolve: Resolve = resolve_addresses) -> Reached:
+    """Go as far as possible, and say at each step how it went; what comes behind a failure is skipped."""
+    first, found = _found(settings)
+    if found is None:
+        return _ended([first], "there is no URL", "URL understood", "host", "port", "TLS", "login")
+    second, target = _understood(settings, found)
+    if target is None:
+        return _ended([first, second], "the URL is not understood", "host", "port", "TLS", "login")
+    checks = [first, second]
+    if "service" in target.keywords and not target.keywords.get("host"):
+        why = "only the service that the URL names knows it"
+        checks += [skipped("host", why), skipped("port", why)]
+    else:
+        third, places = _host(target, resolve)
+        checks.append(third)
+        if not places:
+            return _ended(checks, "the host is not known", "port", "TLS", "login", target=target)
+        checks.append(_port(places))
+        if checks[-1].state == "wrong":
+            return _ended(checks, "the port is not open", "TLS", "login", target=target)
+    last, connection = _login(target)
+    return Reached((*checks, *last), target, connection)
+
+
+def _ended(checks: list[Check], why: str, *rest: str, target: Target | None = None) -> Reached:
+    return Reached((*checks, *(skipped(name, why) for name in rest)), target)
+
+
+def _found(settings: Settings) -> tuple[Check, FoundUrl | None]:
+    name = "URL found"
+    try:
+        found = settings.url()
+    except BadInputError as error:
+        return refused(name, error, f"Correct {settings.url_env}, and look again."), None
+    if found.source != "environment":
+        return ok(name, f"{settings.url_env} from {found.place}"), found
+    try:
+        others = {key: value for key, value in settings.environ.items() if key != settings.url_env}
+        hidden = read_url(settings.url_env, settings.root, others)
+    except BadInputError:
+        hidden = found
+    if hidden.value != found.value:
+        return note(
+            name,
+            f"{settings.url_env} from the environment; {hidden.source} has another one, which is not used",
+            f"If {hidden.source} is meant: `unset {settings.url_env}`.",
+        ), found
+    return ok(name, f"{settings.url_env} from the environment"), found
+
+
+def _understood(settings: Settings, found: FoundUrl) -> tuple[Check, Target | None]:
+    name = "URL understood"
+    try:
+        target = sanitize(found.value, prisma_dir=settings.root / "prisma")
+        target.child_environment()
+    except BadInputError as error:
+        return refused(name, error, f"Correct {settings.url_env} in {found.place}, and look again."), None
+    target = replace(target, origin=f"{settings.url_env} from {found.place}")
+    changes = "".join(f"; {each.parameter} is {each.action}" for each in target.changes)
+    what = f"{target.label}, schema {target.schema or 'public'}{changes}"
+    if target.pooled:
+        remedy = "Dumps and restores want the direct URL: --url-env=DIRECT_URL."
+        return note(name, f"{what}; it looks like a connection pool's", remedy), target
+    return ok(name, what), target
+
+
+@dataclass(frozen=True)
+class _Place:
+    """One address, or one socket, that libpq would try.
+
+    :ivar name: For people.
+    :ivar path: The socket's; empty for TCP.
+    """
+
+    name: str
+    address: str
+    port: int
+    path: str = ""
+
+
+def _host(target: Target, resolve: Resolve) -> tuple[Check, list[_Place]]:
+    places: list[_Place] = []
+    said, missing = [], []
+    for host, port, address in target.endpoints:
+        if host.startswith(("/", "@")) and not address:
+            if host.startswith("/") and not Path(host).is_dir():
+                missing.append(f"the socket's folder {host} does not exist")
+                continue
+            path = f"{host}/.s.PGSQL.{port}"
+            places.append(_Place(f"socket {path}", "", int(port), path))
+            said.append(f"socket in {host}")
+            continue
+        try:
+            known = [address] if address else resolve(host)
+        except OSError as error:
+            missing.append(f"{host} can't be resolved ({error.strerror or error})")
+            continue
+        places += [_Place(f"{each} port {port}", each, int(port)) for each in known]
+        said.append(host if known == [host] else f"{host} is {', '.join(known)}")
+    if not missing:
+        return ok("host", "; ".join(said)), places
+    what, remedy = "; ".join([*missing, *said]), f"Correct the host in the URL, or look at network, VPN and DNS. {_TRY}"
+    return (note if places else wrong)("host", what, remedy), places
+
+
+def _port(places: list[_Place]) -> Check:
+    closed = []
+    for place in places:
+        why = _closed(place)
+        if not why:
+            return ok("port", f"{place.name} is open")
+        closed.append(f"{place.name}: {why}")
+    remedy = f"Start the server there (`inv pg.start` starts one of your own), or correct host and port. {_TRY}"
+    return wrong("port", "; ".join(closed), remedy)
+
+
+def _closed(place: _Place) -> str:
+    """Tell why nobody can connect; empty where somebody can."""
+    try:
+        if not place.path:
+            socket.create_connection((place.address, place.port), timeout=_OPEN_SECONDS).close()
+            return ""
+        with socket.socket(socket.AF_UNIX) as unix:
+            unix.settimeout(_OPEN_SECONDS)
+            unix.connect(f"\0{place.path[1:]}" if place.path.startswith("@") else place.path)
+    except TimeoutError:
+        return f"no answer in {_OPEN_SECONDS:.0f} s"
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return ""
+
+
+def _login(target: Target) -> tuple[list[Check], Connection | None]:
+    try:
+        connection = connect(target, lock_timeout=LOCK_MILLISECONDS)
+    except TaskError as error:
+        return _refused(target, error), None
+    info = connection.info
+    return [_tls(target, connection), ok("login", f"as {info.user} in {info.dbname}")], connection
+
+
+def _refused(target: Target, error: TaskError) -> list[Check]:
+    said, mode = str(error), target.sslmode
+    if _TLS_WORDS.search(said) and "pg_hba.conf" not in said:
+        tls = refused("TLS", error)
+        return [replace(tls, remedy=_remedy(said, _TLS_REMEDIES)), skipped("login", "TLS is not as it was asked for")]
+    # Where TLS is a must, the server's own words came through it.
+    through = "FATAL:" in said and mode in ("require", *_VERIFYING)
+    tls = ok("TLS", f"sslmode={mode}") if through else skipped("TLS", "nobody is logged in")
+    login = refused("login", error)
+    return [tls, replace(login, remedy=_remedy(said, _REMEDIES) or f"Look at the server's log. {_TRY}")]
+
+
+def _remedy(said: str, remedies: tuple[tuple[str, str], ...]) -> str:
+    return next((remedy for words, remedy in remedies if re.search(words, said)), "")
+
+
+def _tls(target: Target, connection: Connection) -> Check:
+    mode, pgconn = target.sslmode, connection.pgconn
+    if pgconn.ssl_in_use:
+        row = connection.execute(
+            "SELECT version FROM pg_catalog.pg_stat_ssl WHERE pid = pg_catalog.pg_backend_pid()"
+        ).fetchone()
+        version = (row and row[0]) or "TLS"
+        checked = "the certificate is verified" if mode in _VERIFYING else "the certificate is not verified"
+        return ok("TLS", f"sslmode={mode}: {version}, {checked}")
+    host = pgconn.host.decode()
+    near = host.startswith(("/", "@")) or pgconn.hostaddr.decode() in ("127.0.0.1", "::1")
+    if near:
+        return ok("TLS", f"sslmode={mode}: none, and none is needed on this machine")
+    return note(
+        "TLS",
+        f"sslmode={mode}: none, so rows cross the network as they are",
+        "If the server can, write sslmode=require (or verify-full) into the URL.",
+    )

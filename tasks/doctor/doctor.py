@@ -1,0 +1,208 @@
+"""Examine: everything that a person would ask on a bad day, in order, each with its remedy. It changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from ..dump.destination import free_bytes
+from ..errors import MissingProgramError, TaskError
+from ..formatting import format_some
+from ..postgres.connection import one, server_facts, translated
+from ..prisma.forecast import read_histories
+from ..prisma.project import find_prisma, has_schema, prisma_home
+from ..system.pg_programs import find_client, newest_client
+from ..system.processes import run_program
+from .check import Check, note, ok, refused, skipped, wrong
+from .connectivity import check_connectivity, resolve_addresses
+from .folder_checks import check_folder, check_ignored, check_leftovers, check_newest, check_space, manifest_or_none
+from .server_checks import (
+    check_clock,
+    check_lock_capacity,
+    check_rehearsals,
+    check_rights,
+    check_server,
+    check_sessions,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from ..config.settings import Settings
+    from ..config.target import Target
+    from ..dumpfiles.catalog import Listed
+    from ..postgres.connection import Connection, ServerFacts
+    from ..progress import Report
+    from .connectivity import Reached, Resolve
+
+
+# From this major on Prisma keeps its history elsewhere.
+_OTHER_HISTORY = 8
+
+
+@dataclass(frozen=True)
+class Examined:
+    """All that was looked at.
+
+    :ivar label: The database, as people read it; empty where the URL is not understood.
+    """
+
+    label: str
+    checks: tuple[Check, ...]
+
+    @property
+    def wrong(self) -> list[Check]:
+        """What is wrong."""
+        return [check for check in self.checks if check.state == "wrong"]
+
+
+def examine(
+    settings: Settings,
+    report: Report,
+    *,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    resolve: Resolve = resolve_addresses,
+    free: Callable[[Path], int] = free_bytes,
+) -> Examined:
+    """Look at everything, whatever is wrong; a look that needs what is wrong is skipped. Nothing is changed.
+
+    :param now: This machine's clock.
+    :param resolve: Gives the addresses of a host, or raises OSError.
+    :param free: Gives the free bytes below a folder.
+    """
+    report.progress("reaching the server", 0, 0, "")
+    reached = check_connectivity(settings, resolve=resolve)
+    with contextlib.ExitStack() as stack:
+        if reached.connection is not None:
+            stack.callback(reached.connection.close)
+        work = _Examination(settings, report, reached, now, free)
+        work.run()
+    target = reached.target
+    checks = [*reached.checks, *work.checks]
+    if target is not None:
+        checks = [replace(each, what=target.scrub(each.what), remedy=target.scrub(each.remedy)) for each in checks]
+    return Examined(target.label if target else "", tuple(checks))
+
+
+@dataclass
+class _Examination:
+    """What is looked at behind the login, or without it."""
+
+    settings: Settings
+    report: Report
+    reached: Reached
+    now: Callable[[], datetime]
+    free: Callable[[Path], int]
+    checks: list[Check] = field(default_factory=list)
+    server: ServerFacts | None = None
+    newest: Listed | None = None
+
+    def run(self) -> None:
+        settings = self.settings
+        self._look("server", self._server)
+        self._ask("rights", lambda there, facts, target: check_rights(there, facts, settings, target))
+        self._look("pg_dump", self._pg_dump)
+        self._look("pg_restore", self._pg_restore)
+        self._look("Prisma", self._prisma)
+        self._ask("migrations", lambda *_: self._migrations())
+        self._look("folder", lambda: check_folder(settings))
+        self._look("ignored by git", lambda: check_ignored(settings))
+        self._look("free space", self._space)
+        self._look("leftovers", lambda: check_leftovers(settings))
+        self._ask("scratch databases", lambda there, *_: check_rehearsals(there))
+        self._ask("other sessions", lambda there, *_: check_sessions(there, settings))
+        self._look("newest dump", self._newest)
+        self._ask("locks", lambda there, *_: check_lock_capacity(there, manifest_or_none(self.newest)))
+        self._ask("clock", lambda there, *_: check_clock(there, self.now))
+
+    def _ask(self, name: str, look: Callable[[Connection, ServerFacts, Target], Check | Sequence[Check]]) -> None:
+        """Look at something for which the server is needed."""
+        connection, server, target = self.reached.connection, self.server, self.reached.target
+        if connection is None or server is None or target is None:
+            self.checks.append(skipped(name, "the server can't be asked"))
+        elif connection.closed:
+            self.checks.append(skipped(name, "the connection was lost"))
+        else:
+            self._look(name, lambda: look(connection, server, target))
+
+    def _look(self, name: str, look: Callable[[], Check | Sequence[Check]]) -> None:
+        """Look at something; whatever a person can cause ends in a line."""
+        self.report.progress(f"looking at {name}", 0, 0, "")
+        try:
+            with translated("the server did not answer", self.reached.target):
+                found = look()
+        except (TaskError, OSError) as error:
+            told = error if isinstance(error, TaskError) else TaskError(str(error))
+            found = refused(name, told, "Mend that, and look again.")
+        self.checks += [found] if isinstance(found, Check) else found
+
+    def _server(self) -> Check:
+        connection = self.reached.connection
+        if connection is None:
+            return skipped("server", "nobody is logged in")
+        # A belt: nothing of what follows writes anyway.
+        connection.execute("SET default_transaction_read_only = on")
+        self.server = server_facts(connection)
+        return check_server(self.server)
+
+    def _pg_dump(self) -> Check:
+        bin_dir, environ = self.settings.bin_dir, self.settings.environ
+        if self.server is None:
+            found = newest_client("pg_dump", bin_dir=bin_dir, environ=environ)
+            return ok("pg_dump", f"{found.version} ({found.path}); whether it fits the server is not known")
+        found = find_client("pg_dump", self.server.major, bin_dir=bin_dir, environ=environ)
+        return ok("pg_dump", f"{found.version} ({found.path})")
+
+    def _pg_restore(self) -> Check:
+        name = "pg_restore"
+        try:
+            found = newest_client(name, bin_dir=self.settings.bin_dir, environ=self.settings.environ)
+        except MissingProgramError as error:
+            missing = refused(name, error)
+            return note(name, f"{missing.what}; only dumps in the custom format need it", missing.remedy)
+        return ok(name, f"{found.version} ({found.path})")
+
+    def _prisma(self) -> Check:
+        name, settings = "Prisma", self.settings
+        home = prisma_home(settings.root, settings.prisma_dir)
+        if not has_schema(home) and not settings.migrate_command:
+            return note(name, f"there is no Prisma schema in {home}", "db.prisma_dir names another folder.")
+        found = find_prisma(home, settings.environ, settings.migrate_command)
+        if found.configured:
+            return ok(name, f"`{' '.join(found.configured)}` in {found.home}")
+        node = run_program(["node", "--version"]).stdout.strip() if found.package else "by Yarn"
+        return ok(name, f"{found.version or 'of unknown version'} in {found.home}, Node.js {node}")
+
+    def _migrations(self) -> Check:
+        name, settings = "migrations", self.settings
+        home = prisma_home(settings.root, settings.prisma_dir)
+        if not has_schema(home):
+            return skipped(name, "there is no Prisma schema")
+        with contextlib.suppress(MissingProgramError):
+            major = find_prisma(home, settings.environ).major
+            if major is not None and major >= _OTHER_HISTORY:
+                return skipped(name, f"Prisma {major} keeps its history in another table")
+        histories = read_histories(settings, "", self.report)
+        # What stops a deploy comes first.
+        for finding in histories.findings:
+            what = finding.what + (f" (Prisma: {finding.code})" if finding.code else "")
+            return (wrong if finding.fatal else note)(name, what, finding.remedy)
+        if pending := [each.name for each in histories.compared if each.states[0] == "pending"]:
+            return note(name, f"{len(pending)} pending: {format_some(pending)}", "`inv db.migrate` applies them.")
+        return ok(name, f"{len(histories.compared)}, none is pending and none has failed")
+
+    def _space(self) -> Check:
+        connection, database = self.reached.connection, None
+        if connection is not None and self.server is not None:
+            with contextlib.suppress(psycopg.Error):
+                database = int(one(connection, "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())")[0])
+        return check_space(self.settings, database, self.free)
+
+    def _newest(self) -> Check:
+        check, self.newest = check_newest(self.settings, self.now())
+        return check

@@ -1,0 +1,178 @@
+"""What the server is asked in an examination: rights, who is in the way, what was left, locks, clock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import GuardError
+from ..formatting import format_some
+from ..postgres.activity import read_activity
+from ..postgres.connection import Endpoint, one, read_endpoint
+from ..postgres.lock_capacity import read_lock_capacity
+from ..postgres.roles import read_rights
+from ..postgres.schemas import other_schemas, read_content
+from ..safety.guard import nonlocal_reason, refuse_protected
+from ..safety.scratch_database import leftover_scratch_databases
+from .check import note, ok, skipped, wrong
+from .connectivity import LOCK_MILLISECONDS
+from .folder_checks import SKEW
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from ..config.settings import Settings
+    from ..config.target import Target
+    from ..dumpformat.manifest import Manifest
+    from ..postgres.activity import LockHolder
+    from ..postgres.connection import Connection, ServerFacts
+    from ..postgres.roles import Rights
+    from .check import Check
+
+
+def check_server(facts: ServerFacts) -> Check:
+    """Say what the server is."""
+    what = f"PostgreSQL {facts.version}, encoding {facts.encoding}"
+    if facts.in_recovery:
+        return note("server", f"{what}; a standby, which can be dumped and nothing else", "Use the primary's URL.")
+    return ok("server", what)
+
+
+def check_rights(connection: Connection, facts: ServerFacts, settings: Settings, target: Target) -> list[Check]:
+    """Look what the role lacks for a dump, for a clean restore and for a rehearsal."""
+    found = read_rights(connection)
+    place = read_endpoint(connection, facts)
+    return [
+        _to_dump(found, facts),
+        _to_restore(found, facts),
+        _guarded(settings, target, place),
+        _to_rehearse(found, facts),
+    ]
+
+
+def _guarded(settings: Settings, target: Target, place: Endpoint) -> Check:
+    name = "guard"
+    try:
+        refuse_protected(settings, target, place)
+    except GuardError:
+        return note(name, "db.protected names this database: restores and resets are refused")
+    if reason := nonlocal_reason(settings, place):
+        return note(
+            name,
+            f"not local: {reason}; what destroys asks for the database's name",
+            f"If it is yours, as in a container, list its host or address in db.local: INVOKE_DB_LOCAL={place.server}.",
+        )
+    return ok(name, "the database is local")
+
+
+def _to_dump(found: Rights, facts: ServerFacts) -> Check:
+    name, user = "rights to dump", facts.user
+    if found.unread or found.unread_objects:
+        what = format_some(found.unread) or f"{found.unread_objects} large objects"
+        return wrong(
+            name,
+            f"a dump would fail: {user} may not read {what}",
+            f"Let a superuser run GRANT pg_read_all_data TO {user} (from PostgreSQL 14 on; large objects want GRANT "
+            f"SELECT ON LARGE OBJECT), or name the owner's URL with --url-env.",
+        )
+    if found.hidden:
+        return wrong(
+            name,
+            f"a dump would fail: row-level security hides rows of {format_some(found.hidden)} from {user}",
+            f"Let a superuser run ALTER ROLE {user} BYPASSRLS, or name the owner's URL with --url-env.",
+        )
+    return ok(name, f"{user} may read everything{' (superuser)' if facts.superuser else ''}")
+
+
+def _to_restore(found: Rights, facts: ServerFacts) -> Check:
+    name, user = "rights to restore", facts.user
+    if facts.in_recovery:
+        return skipped(name, "a standby can't be written to")
+    if found.closed or found.unowned:
+        lacks = [f"create in the schemas {format_some(found.closed)}"] if found.closed else []
+        lacks += [f"drop {format_some(found.unowned)}"] if found.unowned else []
+        return wrong(
+            name,
+            f"a restore with --clean would fail: {user} may not {', nor '.join(lacks)}",
+            "Name the owner's URL with --url-env; or let a superuser run GRANT CREATE ON SCHEMA and ALTER … OWNER TO.",
+        )
+    new = "" if found.creates_schemas else ", but make no new one"
+    return ok(name, f"{user} may empty and fill every schema{new}")
+
+
+def _to_rehearse(found: Rights, facts: ServerFacts) -> Check:
+    name, user = "rights to rehearse", facts.user
+    if found.creates_databases:
+        return ok(name, f"{user} may create databases")
+    remedy = f"For `inv db.rehearse`, let a superuser run ALTER ROLE {user} CREATEDB."
+    return note(name, f"{user} may not create databases", remedy)
+
+
+def check_rehearsals(connection: Connection) -> Check:
+    """Look for scratch databases; they are listed, and left alone."""
+    name, found = "scratch databases", leftover_scratch_databases(connection)
+    if left := [each for each, used in found if not used]:
+        drops = " ".join(f"DROP DATABASE {each};" for each in left)
+        remedy = f"The next `inv db.rehearse` removes those that it made from this folder; or: {drops}"
+        return wrong(name, f"killed rehearsals left {format_some(left)}", remedy)
+    if found:
+        return note(name, f"a rehearsal is at work in {format_some([each for each, _ in found])}")
+    return ok(name, "none is left")
+
+
+def check_sessions(connection: Connection, settings: Settings) -> Check:
+    """Look for others whose locks a restore would wait for."""
+    name, found = "other sessions", read_activity(connection)
+    patience = (settings.lock_timeout or LOCK_MILLISECONDS) / 1000
+    if found.prepared:
+        remedy = f"COMMIT PREPARED or ROLLBACK PREPARED '{found.prepared[0]}', whichever it should be."
+        return wrong(name, f"prepared transactions hold their locks: {format_some(found.prepared)}", remedy)
+    if stuck := [each for each in found.holding if each.idle and each.seconds > patience]:
+        remedy = f"End its transaction, or the session: SELECT pg_catalog.pg_terminate_backend({stuck[0].pid});"
+        return wrong(name, f"locks are held by who does nothing: {_holding(stuck)}", remedy)
+    if found.migrating:
+        pids = format_some([str(pid) for pid in found.migrating])
+        remedy = f"If none runs, end the session: SELECT pg_catalog.pg_terminate_backend({found.migrating[0]});"
+        return note(name, f"a Prisma migration is running, or a restore (pid {pids} holds Prisma's lock)", remedy)
+    if found.ours:
+        pids = format_some([str(pid) for pid in found.ours])
+        remedy = f"If none runs, end the session: SELECT pg_catalog.pg_terminate_backend({found.ours[0]});"
+        return note(name, f"another command of ours is connected (pid {pids})", remedy)
+    if found.holding:
+        return note(name, f"locks are held in an open transaction: {_holding(found.holding)}")
+    return ok(name, "none is in the way")
+
+
+def _holding(found: Sequence[LockHolder]) -> str:
+    return format_some(
+        [
+            f"pid {each.pid}, user {each.user}, application {each.application or 'unnamed'}, for {each.seconds:,.0f} s"
+            for each in found
+        ]
+    )
+
+
+def check_lock_capacity(connection: Connection, manifest: Manifest | None) -> Check:
+    """Count the locks of a clean restore.
+
+    :param manifest: Of the dump that would be restored; without one, it is taken to be one of this database.
+    """
+    name = "locks"
+    filled = other_schemas(connection, ()) if manifest is None else list(manifest.outline.schemas)
+    goes = read_content(connection, filled, locked=True).locks
+    found = read_lock_capacity(connection, goes + (goes if manifest is None else manifest.outline.takes))
+    what = f"a restore with --clean takes about {found.needed:,}, and the server has room for {found.room:,}"
+    return ok(name, what) if found.suffice else wrong(name, what, f"{found.remedy}.")
+
+
+def check_clock(connection: Connection, now: Callable[[], datetime]) -> Check:
+    """Compare this machine's clock with the server's."""
+    name, before = "clock", now()
+    there = one(connection, "SELECT extract(epoch FROM pg_catalog.clock_timestamp())::pg_catalog.float8")[0]
+    # The server answered somewhere between.
+    here = before.timestamp() + (now() - before).total_seconds() / 2
+    apart = abs(here - float(there))
+    what = f"this machine's and the server's are {apart:,.0f} s apart"
+    if apart > SKEW.total_seconds():
+        return wrong(name, what, "Set the wrong one (NTP): the newest dump is found by the time in its name.")
+    return ok(name, what)

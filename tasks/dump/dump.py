@@ -1,0 +1,216 @@
+"""Dump: one snapshot, pg_dump and our own counts of it, and a file that is whole or isn't there."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ..dumpfiles.atomic_write import disk_error
+from ..dumpformat.compression import Compression
+from ..dumpformat.manifest import Manifest
+from ..errors import BadInputError
+from ..postgres.connection import (
+    connected,
+    exported_snapshot,
+    read_instance,
+    refuse_another_endpoint,
+    server_facts,
+    translated,
+)
+from ..postgres.roles import hidden_tables
+from ..postgres.tables import Table, TableChangedError, read_tables
+from ..system.git import git_state
+from ..system.pg_programs import find_client
+from ..system.runtime import BackgroundTask, Interruption, set_interrupt_message
+from .destination import (
+    check_free_space,
+    choose_destination,
+    choose_safety_destination,
+    prepare_dump_folder,
+    publish_dump_and_manifest,
+    reserve_destination,
+)
+from .pg_dump import ParallelReadUnavailableError, PgDump
+from .table_slices import choose_slices
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from ..config.settings import Settings
+    from ..dumpfiles.atomic_write import PartFile
+    from ..progress import Report
+    from .request import DumpRequest
+    from .stream import Streamed
+
+
+# Tables that are rewritten again and again are a sentence, not an endless loop.
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Dumped:
+    """A dump that was published."""
+
+    path: Path
+    manifest: Manifest
+
+
+def make_dump(
+    settings: Settings,
+    request: DumpRequest,
+    report: Report,
+    *,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Dumped | None:
+    """Dump the whole database into one file with its manifest.
+
+    :return: The dump, or None in a dry run.
+    :raises TaskError: No dump was made, and no file of it is left; the database is never changed.
+    """
+    target = settings.target()
+    place = choose_destination(settings, request.file, request.compression)
+    if request.safety:
+        place = choose_safety_destination(settings)
+    if not settings.dry:
+        prepare_dump_folder(settings.dumps)
+        if request.safety:
+            prepare_dump_folder(place.folder)
+    if target.pooled:
+        advice = f"; {target.advice}" if target.advice else ""
+        report.warn(
+            f"The URL looks like a connection pool's. If this fails, use the direct URL: --url-env=DIRECT_URL{advice}."
+        )
+    with (
+        connected(target, lock_timeout=settings.lock_timeout) as connection,
+        translated("The server failed us, and no dump was written"),
+    ):
+        server = server_facts(connection)
+        if request.place is not None:
+            refuse_another_endpoint(connection, request.place)
+        client = find_client("pg_dump", server.major, bin_dir=settings.bin_dir, environ=settings.environ)
+        pg_dump = PgDump(settings, report, target, server, client, connection, request.exclude_data)
+        if request.exclude_data:
+            from .stream import check_exclude_pattern
+
+            for pattern in request.exclude_data:
+                check_exclude_pattern(pg_dump, pattern)
+        else:
+            check_free_space(settings, place, connection, server, report)
+        if settings.dry:
+            report.step(f"would dump {target.label} with pg_dump {client.version} into {place.name(now())}")
+            return None
+        when = now()
+        with reserve_destination(place, when) as (part, final):
+            return _DumpJob(request, pg_dump).dump(part, final, when)
+
+
+@dataclass
+class _DumpJob:
+    """One dump in the making."""
+
+    request: DumpRequest
+    pg_dump: PgDump
+
+    def dump(self, part: PartFile, final: Path, when: datetime) -> Dumped:
+        """Run pg_dump into the part file, compare, and publish."""
+        began = time.monotonic()
+        try:
+            git = BackgroundTask(lambda: git_state(self.pg_dump.settings.root))
+            git.start()
+            survey, file, content, excluded, found = self._attempts(part, final)
+            manifest = Manifest(
+                created=when.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+                note=self.request.note,
+                git=git.result(),
+                source=self._source(),
+                pg_dump={"version": self.pg_dump.client.version, "options": self.pg_dump.options()},
+                file_name=final.name,
+                compression=Compression.of_name(final.name) or Compression.NONE,
+                file=file,
+                content=content,
+                tables=survey.tables(),
+                excluded_data=excluded,
+                sequences=tuple(sorted(survey.sequences.values())),
+                outline=survey.outline(),
+                facts=found,
+                extra={"transaction": self.request.transaction} if self.request.transaction else {},
+                seconds=round(time.monotonic() - began, 3),
+            )
+            publish_dump_and_manifest(part, final, manifest)
+            set_interrupt_message(f"{final} was written just before, and is whole.")
+        except Interruption as interruption:
+            if final.exists():
+                interruption.state = f"{final} was written just before, and is whole."
+            else:
+                interruption.state = "No dump was written; the database was only read."
+            raise
+        except OSError as error:
+            raise disk_error(error, final) from None
+        return Dumped(final, manifest)
+
+    def _attempts(self, part: PartFile, final: Path) -> Streamed:
+        # Of what the patterns leave out pg_dump alone knows, and a pooler makes no promise about several sessions.
+        attempt, sliced = 1, not (self.request.exclude_data or self.pg_dump.target.pooled)
+        while True:
+            try:
+                return self._stream(part, final, sliced=sliced)
+            except ParallelReadUnavailableError as error:
+                self.pg_dump.report.detail(f"{error}. Beginning again with pg_dump alone.")
+                sliced = False
+            except TableChangedError as error:
+                if attempt == _ATTEMPTS:
+                    raise
+                attempt += 1
+                self.pg_dump.report.warn(f"{error} Beginning again with a new snapshot.")
+            self.pg_dump.let_go()
+            part.file.seek(0)
+            part.file.truncate()
+
+    def _stream(self, part: PartFile, final: Path, *, sliced: bool) -> Streamed:
+        """Start pg_dump in a snapshot, and see its text through.
+
+        :param sliced: Read the rows of large tables ourselves.
+        """
+        connection, target = self.pg_dump.connection, self.pg_dump.target
+        with contextlib.ExitStack() as stack:
+            snapshot = stack.enter_context(exported_snapshot(connection))
+            tables = read_tables(connection)
+            self._refuse_hidden(tables)
+            rows = None
+            if large := choose_slices(connection, self.pg_dump.server, tables) if sliced else []:
+                from .parallel import ParallelReader
+
+                pinned = replace(target, keywords={**target.keywords, **self.pg_dump.reached})
+                rows = stack.enter_context(ParallelReader(pinned, large, snapshot))
+            ours = rows.patterns() if rows is not None else ()
+            child = stack.enter_context(self.pg_dump.start(snapshot, ours))
+            from .stream import DumpStream
+
+            streaming = DumpStream(self.request, self.pg_dump, child, tables, rows)
+            return streaming.into(part.file, Compression.of_name(final.name) or Compression.NONE)
+
+    def _refuse_hidden(self, tables: Sequence[Table]) -> None:
+        """Refuse where row-level security would hide rows, before pg_dump does, which names one table alone."""
+        first, *others = hidden_tables(self.pg_dump.connection, tables) or ("",)
+        if first:
+            more = f" and {len(others)} more" if others else ""
+            raise BadInputError(
+                f"Row-level security hides rows of {first}{more} from {self.pg_dump.server.user}, so a dump would lack "
+                f"them. No dump was written. Let a superuser run ALTER ROLE … BYPASSRLS, or name the URL of one that "
+                f"sees them with --url-env."
+            )
+
+    def _source(self) -> dict[str, object]:
+        info = self.pg_dump.connection.info
+        return {
+            "host": info.host,
+            "port": info.port,
+            "database": self.pg_dump.server.database,
+            "server_version": self.pg_dump.server.version,
+            "system_identifier": self.pg_dump.server.system_identifier,
+            **(asdict(read_instance(self.pg_dump.connection)) if self.request.safety else {}),
+        }

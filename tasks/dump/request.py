@@ -1,0 +1,33 @@
+"""What a person asked a dump for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..dumpformat.compression import Compression
+    from ..postgres.connection import Endpoint
+
+
+@dataclass(frozen=True)
+class DumpRequest:
+    """What a person asked for.
+
+    :ivar compression: None where no flag says; then the file's name or the configuration does.
+    :ivar file: A path or a bare name; empty for a name made of the time.
+    :ivar exclude_data: pg_dump's patterns of tables whose rows are left out.
+    :ivar checksums: Sum the content of every table at the server, too.
+    :ivar safety: It is a safety dump: it lies and is named apart from the others.
+    :ivar place: Where the connection must lead; None for wherever the URL does.
+    :ivar transaction: The number of the transaction that it is made for, which goes into the manifest.
+    """
+
+    compression: Compression | None = None
+    file: str = ""
+    note: str = ""
+    exclude_data: tuple[str, ...] = ()
+    checksums: bool = False
+    safety: bool = False
+    place: Endpoint | None = None
+    transaction: str = ""

@@ -1,0 +1,307 @@
+"""pg_dump's text on its way into the file: split, counted, joined by our rows, compared with the server's counts.
+
+Nothing of this is needed before pg_dump runs, so it is loaded while the server answers it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import psycopg
+
+from ..dumpformat.compression import CHUNK, GATHERED, Compression, SummingWriter, Sums, open_compressor
+from ..dumpformat.foreign_head import LexError
+from ..dumpformat.lexer import lex
+from ..dumpformat.summary import DumpSummary
+from ..errors import BadInputError, TaskError, WorkError
+from ..inventory.compare import state_to_facts
+from ..inventory.objects import invalid_indexes
+from ..inventory.snapshot import DatabaseState, describe_unsummed, read_history, state_of_tables
+from ..postgres.connection import translated
+from ..postgres.lock_capacity import SETTING, is_enough, read_lock_capacity
+from ..postgres.roles import read_owners
+from ..postgres.schemas import read_content
+from ..postgres.tables import Table, lock_tables, read_keys_into, refuse_changed
+from ..system.runtime import BackgroundTask
+from .parallel import splice_rows
+from .pg_dump import ParallelReadUnavailableError, last_error, timed_out
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import IO
+
+    from ..config.target import Target
+    from ..dumpformat.compression import CompressorThread
+    from ..dumpformat.manifest import Outline
+    from ..postgres.connection import Connection
+    from ..system.processes import StreamingProcess
+    from .parallel import ParallelReader
+    from .pg_dump import PgDump
+    from .request import DumpRequest
+
+
+# What was seen, sums of file and content, tables whose rows were left out, and the facts for the manifest.
+Streamed = tuple[DumpSummary, Sums, Sums, tuple[str, ...], dict[str, object]]
+
+
+def check_exclude_pattern(pg_dump: PgDump, pattern: str) -> None:
+    """Let pg_dump itself judge a pattern of --exclude-data: it must match a table.
+
+    :raises BadInputError: It does not.
+    """
+    survey = DumpSummary()
+    with pg_dump.match(pattern) as child:
+        with contextlib.suppress(LexError):
+            for _ in survey.watch(lex(pg_dump.read(child))):
+                pass
+        while child.stdout.read(CHUNK):
+            pass
+        code = child.wait()
+    if code and timed_out(child.said):
+        raise pg_dump.waited()
+    # A pattern may match tables of PostgreSQL's own alone, which no dump holds.
+    if code or not survey.created:
+        raise BadInputError(
+            f"--exclude-data={pattern} matches no table, so no rows would be left out. pg_dump reads a pattern "
+            f"as psql does: capitals want double quotes, as in --exclude-data='\"AuditLog\"'. Nothing was "
+            f"written."
+        )
+
+
+@dataclass
+class DumpStream:
+    """A pg_dump that runs, and what is made of its text.
+
+    :ivar tables: Those of its snapshot.
+    :ivar rows: What our sessions read beside it.
+    """
+
+    request: DumpRequest
+    pg_dump: PgDump
+    child: StreamingProcess
+    tables: Sequence[Table]
+    rows: ParallelReader | None
+
+    def into(self, file: IO[bytes], compression: Compression) -> Streamed:
+        """Let its text, and the rows that we read, pass to the compressor while the server counts.
+
+        :raises AloneError: It may go well without our sessions.
+        :raises facts.MovedError: It may go well in another snapshot.
+        :raises TaskError: The text is not whole, or is not what the server counts.
+        """
+        survey, sink = DumpSummary(), SummingWriter(file)
+        summed = [table.key for table in self.tables] if self.request.checksums else []
+        with (
+            SnapshotCount(self.pg_dump.connection, self.tables, summed, self.pg_dump.target) as counting,
+            # After an error it is stopped before anything else: it holds locks.
+            self.child,
+            open_compressor(sink, compression) as out,
+        ):
+            self._write(survey, out, counting)
+            if self.child.wait() != 0 or not survey.complete:
+                if self.rows is not None and not out.taken and not timed_out(self.child.said):
+                    said = self.pg_dump.target.scrub(last_error(self.child.said))
+                    raise ParallelReadUnavailableError(f"pg_dump failed beside our sessions: {said}")
+                raise self._failure(counting, "pg_dump's output has no end")
+            if self.rows is not None and not self.rows.placed:
+                raise ParallelReadUnavailableError(
+                    "pg_dump's text has no rows of its own beside which ours could stand"
+                )
+            found, history, owners = counting.result()
+            if unsummed := describe_unsummed(found, summed):
+                self.pg_dump.report.warn(unsummed)
+            excluded = self._compare(survey, found.rows)
+            self._warn_of_keys(survey)
+            self._warn_of_locks(survey.outline())
+            self._warn_of_indexes()
+        kept = {key: total for key, total in found.checksums.items() if key in survey.rows}
+        document = {**state_to_facts(replace(found, checksums=kept)), "history": history, "owners": owners}
+        return survey, sink.sums, out.content, excluded, document
+
+    def _write(self, survey: DumpSummary, out: CompressorThread, counting: SnapshotCount) -> None:
+        estimate = sum(table.estimate for table in self.tables)
+        try:
+            shown = -GATHERED
+            for event, _ in survey.watch(splice_rows(lex(self._chunks(counting)), self.rows)):
+                out.write(event.text)
+                if out.taken - shown > GATHERED:
+                    self._progress(survey, estimate, out)
+                    shown = out.taken
+            self._progress(survey, estimate, out)
+        except LexError as error:
+            if self.child.stdout.read(1):
+                # It goes on writing, and would wait for ever for somebody to read.
+                self.child.stop()
+                raise _not_whole(str(error)) from None
+            raise self._failure(counting, str(error)) from None
+
+    def _chunks(self, counting: SnapshotCount) -> Iterator[bytes]:
+        """Hand on pg_dump's output; once it comes, others may read what it has locked."""
+        for chunk in self.pg_dump.read(self.child):
+            counting.begin()
+            if self.rows is not None:
+                self.rows.begin()
+            if counting.failed:
+                counting.result()
+            yield chunk
+
+    def _progress(self, survey: DumpSummary, estimate: int, out: CompressorThread) -> None:
+        table = ".".join(survey.current) if survey.current else "definitions"
+        self.pg_dump.report.progress(f"dumping {table}, {out.taken / 1e6:,.0f} MB", survey.total_rows, estimate, "rows")
+
+    def _compare(self, survey: DumpSummary, counted: Mapping[tuple[str, str], int]) -> tuple[str, ...]:
+        """Compare pg_dump's rows with the server's; return the tables whose rows were left out."""
+        known = {table.key for table in self.tables}
+        unknown = [key for key in survey.rows if key not in known]
+        absent = sorted(known - survey.rows.keys())
+        if unknown or (absent and not self.request.exclude_data and not self.pg_dump.server.in_recovery):
+            name = ".".join((unknown or absent)[0])
+            raise WorkError(
+                f"pg_dump and the server disagree about which tables there are ({name}). No dump was written."
+            )
+        for key, rows in survey.rows.items():
+            if counted[key] != rows:
+                raise WorkError(
+                    f"{'.'.join(key)} has {counted[key]:,} rows at the server and {rows:,} in pg_dump's "
+                    f"output, in one snapshot. No dump was written; run it again."
+                )
+        if self.request.exclude_data and not absent:
+            self.pg_dump.report.warn(
+                "--exclude-data left out no rows: its patterns match no table that holds any itself. Of a partitioned "
+                "table, name the partitions."
+            )
+        return tuple(".".join(key) for key in absent)
+
+    def _warn_of_keys(self, survey: DumpSummary) -> None:
+        """Say which foreign keys will refuse this dump, as the rows that they refer to are left out of it."""
+        left_out = [table.oid for table in self.tables if table.key not in survey.rows]
+        filled = [table.oid for table in self.tables if survey.rows.get(table.key)]
+        for name, table, referenced in read_keys_into(self.pg_dump.connection, left_out, filled):
+            self.pg_dump.report.warn(
+                f"Foreign key {name} of {table} refers to {referenced}, whose rows are left out: this dump can't be "
+                f"restored while {table} refers to them. Leave out its rows, too."
+            )
+
+    def _warn_of_locks(self, outline: Outline) -> None:
+        """Say where this very server has too few locks to restore the dump; a safety dump has passed that already."""
+        if self.request.safety:
+            return
+        goes = read_content(self.pg_dump.connection, outline.schemas, locked=True).locks
+        found = read_lock_capacity(self.pg_dump.connection, goes + outline.takes)
+        if not found.suffice:
+            self.pg_dump.report.warn(
+                f"This server could not restore the dump over what it holds now: that takes about {found.needed:,} "
+                f"locks in one transaction, and there is room for {found.room:,}. {found.remedy}, before you need it."
+            )
+
+    def _warn_of_indexes(self) -> None:
+        """Name what pg_dump leaves out without a word: indexes that are not valid, and the keys that need them."""
+        for index, key in invalid_indexes(self.pg_dump.connection):
+            lost = f", nor {key}, which needs it" if key else ""
+            self.pg_dump.report.warn(
+                f"Index {index} is invalid: the dump does not contain it{lost}. Repair it with REINDEX INDEX {index}, "
+                f"or drop it."
+            )
+
+    def _failure(self, counting: SnapshotCount, otherwise: str) -> TaskError:
+        """Tell what went wrong, whoever noticed it first."""
+        if counting.failed:
+            counting.result()
+        elif counting.ident is None:
+            # pg_dump came to no output, perhaps since what the snapshot shows is gone.
+            counting.look()
+        code = self.child.wait()
+        said = self.pg_dump.target.scrub(self.child.said)
+        if timed_out(said):
+            return self.pg_dump.waited()
+        if SETTING in said:
+            return self.pg_dump.out_of_locks()
+        if code == 0:
+            return _not_whole(otherwise)
+        what = last_error(said) or f"exit status {code}"
+        # A snapshot lives in one server alone.
+        hint = " A pooler or a proxy leads to several servers: use the direct URL." if "snapshot" in what else ""
+        return WorkError(f"pg_dump failed: {what}. No dump was written; the database was only read.{hint}")
+
+
+def _not_whole(why: str) -> WorkError:
+    return WorkError(f"pg_dump's output is not whole: {why}. No dump was written.")
+
+
+class Counted(NamedTuple):
+    """What the snapshot holds.
+
+    :ivar history: Prisma's migrations; None where there is no history.
+    :ivar owners: All owners of objects, each with whether it is a superuser.
+    """
+
+    state: DatabaseState
+    history: list[dict[str, str]] | None
+    owners: dict[str, bool]
+
+
+class SnapshotCount(BackgroundTask[Counted]):
+    """Locks and counts the tables in the snapshot's session while pg_dump writes.
+
+    A context manager; :meth:`begin` starts it, once pg_dump holds its own locks.
+
+    :param summed: The tables whose content is summed, too.
+    :param target: Says where Prisma keeps its history, and where to ask who holds a lock.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        tables: Sequence[Table],
+        summed: Sequence[tuple[str, str]] = (),
+        target: Target | None = None,
+    ) -> None:
+        super().__init__(self._count)
+        self._connection = connection
+        self._tables = tables
+        self._summed = frozenset(summed)
+        self._target = target
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.is_alive():
+            with contextlib.suppress(psycopg.Error):
+                self._connection.cancel_safe(timeout=5)
+            self.join(timeout=10)
+
+    def begin(self) -> None:
+        """Start, the first time that this is called."""
+        if self.ident is None:
+            self.start()
+
+    def result(self) -> Counted:
+        """Wait for what the snapshot holds.
+
+        :raises TaskError: A table could not be locked or read, or was rewritten meanwhile.
+        """
+        self.begin()
+        return super().result()
+
+    def look(self) -> None:
+        """Look whether the tables are still those of the snapshot.
+
+        :raises facts.MovedError: One is not.
+        """
+        refuse_changed(self._connection, self._tables)
+
+    def _count(self) -> Counted:
+        """Lock, look whether the tables are still the snapshot's, count."""
+        with (
+            translated("Counting the rows at the server failed, no dump was written", self._target),
+            is_enough(self._connection, len(self._tables), "No dump was written."),
+        ):
+            lock_tables(self._connection, self._tables)
+            self.look()
+            found = state_of_tables(self._connection, self._tables, self._summed)
+            # In UTC by now.
+            history = read_history(self._connection, (self._target.schema if self._target else None) or "public")
+            return Counted(found, history, read_owners(self._connection))

@@ -1,0 +1,256 @@
+"""A dump as restore and verify see it: found, opened, proven whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..dumpformat.applied_migration import MIGRATIONS_TABLE, history_from_document
+from ..dumpformat.compression import ARCHIVE_MAGIC, CHUNK, Compression, SumCounter, Sums, read_magic
+from ..dumpformat.foreign_head import LexError, describe_foreign_head
+from ..dumpformat.reader import DumpReader
+from ..errors import BadInputError
+from ..system.pg_programs import newest_client
+from ..system.processes import open_regular
+from .paths import find_dump_file, list_dumps, manifest_path, read_manifest, time_in_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from ..config.settings import Settings
+    from ..dumpformat.applied_migration import AppliedMigration
+    from ..dumpformat.manifest import Manifest, Outline, SequenceValue, TableRows
+    from ..progress import Report
+    from ..system.pg_programs import Client
+    from .dump_text import DumpText
+
+
+# gzip can make a text a thousand times smaller, zstd more; what people's data comes to is hardly ever a tenth of this.
+# Below the floor it does not matter.
+BOMB_RATIO = 200
+BOMB_FLOOR = 1 << 28
+
+
+@dataclass(frozen=True)
+class DumpFile:
+    """A dump that was proven whole.
+
+    :ivar manifest: None for a dump that we did not make.
+    :ivar content: Sums of the plain text; a restore must see the same.
+    :ivar signature: Tells whether the file was changed meanwhile.
+    :ivar inserts: INSERT statements, whose rows are not counted in `tables`.
+    :ivar histories: The migrations that it holds, by schema; None where they are written in a way that is not read.
+    """
+
+    path: Path
+    size: int
+    manifest: Manifest | None
+    outline: Outline
+    content: Sums
+    server: str
+    restorer: Client | None
+    signature: tuple[int, int, int, int]
+    tables: tuple[TableRows, ...]
+    sequences: tuple[SequenceValue, ...]
+    inserts: int
+    histories: Mapping[str, tuple[AppliedMigration, ...]] | None
+
+    @property
+    def rows(self) -> int:
+        """How many rows it holds."""
+        return sum(each.rows for each in self.tables)
+
+    def open(self) -> DumpReader:
+        """Open the content once more; it may not be longer than it was."""
+        return DumpReader(self.path, self.restorer, self.content.size)
+
+
+def open_dump_text(settings: Settings, path: Path) -> DumpReader:
+    """Open a dump that was not proven, to look into it.
+
+    :raises BadInputError: It is no dump, by its first bytes.
+    """
+    try:
+        compression, head = read_magic(path)
+        longest = _longest(path.stat().st_size, None, trust=False)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    _refuse_strange(path, compression, head)
+    return DumpReader(path, _restorer(settings, head), longest)
+
+
+def _restorer(settings: Settings, head: bytes) -> Client | None:
+    """Find the pg_restore that an archive needs; None for a plain dump."""
+    if not head.startswith(ARCHIVE_MAGIC):
+        return None
+    return newest_client("pg_restore", bin_dir=settings.bin_dir, environ=settings.environ)
+
+
+def choose_dump(settings: Settings, file: str, report: Report) -> Path:
+    """Find the dump that is meant: the named one, else the newest that is not known to be broken.
+
+    :raises BadInputError: There is none.
+    """
+    if file:
+        return find_dump_file(file, settings.dumps, settings.cwd)
+    for path in list_dumps(settings.dumps):
+        if time_in_name(path.name) is None:
+            break
+        doubt = known_doubt(path)
+        if not doubt:
+            return path
+        report.warn(f"{path.name} is passed over: {doubt}")
+    raise BadInputError(
+        f"There is no dump in {settings.dumps}. Make one with `inv db.dump`, or name a file with --file=."
+    )
+
+
+def known_doubt(path: Path) -> str:
+    """Tell, without reading it, why a dump can't be whole; empty where nothing speaks against it."""
+    try:
+        size = path.stat().st_size
+        if size == 0:
+            return "it is empty"
+        manifest = read_manifest(path)
+    except (OSError, BadInputError) as error:
+        return str(error)
+    if manifest is None or manifest.file_name != path.name or manifest.file.size == size:
+        return ""
+    return f"it has {size:,} bytes where its manifest says {manifest.file.size:,}"
+
+
+def manifest_for(path: Path) -> Manifest | None:
+    """Read the manifest that is to describe a dump, unproven; None where there is none of ours.
+
+    :raises BadInputError: It or the dump can't be read.
+    """
+    try:
+        _, head = read_magic(path)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    return None if head.startswith(ARCHIVE_MAGIC) else read_manifest(path)
+
+
+def _unreadable(path: Path, error: OSError) -> BadInputError:
+    return BadInputError(f"{path.name} can't be read: {error.strerror}. Nothing was touched.")
+
+
+def prove_dump(settings: Settings, path: Path, report: Report, *, trust: bool = False) -> DumpFile:
+    """Prove that a dump is whole, reading all of it.
+
+    With a manifest the file's sum proves it, or else the content's, for a file that was compressed or
+    expanded by hand. Without one the whole text is split, up to pg_dump's trailer.
+
+    :param trust: Read a foreign one on however long it is.
+    :raises BadInputError: It is not whole, or it is no dump. Nothing was touched.
+    """
+    try:
+        return _proven(settings, path, report, trust=trust)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _proven(settings: Settings, path: Path, report: Report, *, trust: bool) -> DumpFile:
+    compression, head = read_magic(path)
+    before = _signature(path)
+    _refuse_strange(path, compression, head)
+    restorer = _restorer(settings, head)
+    manifest = read_manifest(path) if restorer is None else None
+    if manifest is None or manifest.file.size != before[2] or _sum(path, report) != manifest.file:
+        text = _read(DumpReader(path, restorer, _longest(before[2], manifest, trust=trust)), path, manifest, report)
+        survey = text.survey
+        outline, content, server = survey.outline(), text.content, survey.server
+        tables, sequences, inserts = survey.tables(), tuple(survey.sequences.values()), survey.inserts
+        histories = None if text.history.hidden else text.history.pasts()
+    else:
+        outline, content, server = manifest.outline, manifest.content, str(manifest.source.get("server_version", ""))
+        tables, sequences, inserts = manifest.tables, manifest.sequences, 0
+        histories = _histories(manifest)
+    if _signature(path) != before:
+        raise BadInputError(f"{path.name} was changed while it was read. Nothing was touched.")
+    return DumpFile(
+        path,
+        before[2],
+        manifest,
+        outline,
+        content,
+        server,
+        restorer,
+        before,
+        tables,
+        sequences,
+        inserts,
+        histories,
+    )
+
+
+def _histories(manifest: Manifest) -> dict[str, tuple[AppliedMigration, ...]]:
+    """Read the history that a manifest holds, which is that of the schema of the URL that was dumped."""
+    past = history_from_document(manifest.facts.get("history"))
+    schemas = [each.schema for each in manifest.tables if each.name == MIGRATIONS_TABLE]
+    return {} if past is None or not schemas else {"public" if "public" in schemas else schemas[0]: past}
+
+
+def _longest(size: int, manifest: Manifest | None, *, trust: bool) -> int:
+    """Tell how long a dump's text may be, so that nobody reads on for hours what some kilobytes expand to."""
+    if manifest is not None:
+        return manifest.content.size
+    return 0 if trust else max(BOMB_FLOOR, BOMB_RATIO * size)
+
+
+def _read(source: DumpReader, path: Path, manifest: Manifest | None, report: Report) -> DumpText:
+    # It takes time to load, and a dump of ours is hardly ever split again.
+    from .dump_text import read_dump_text
+
+    try:
+        text = read_dump_text(source, path.stat().st_size, report)
+    except LexError as error:
+        if source.exceeded and manifest is not None:
+            raise _another(path) from None
+        more = " If that is right, db.restore takes it with --trust." if source.exceeded else ""
+        raise BadInputError(f"{path.name} can't be restored: {error}. Nothing was touched.{more}") from None
+    if not text.survey.complete:
+        raise BadInputError(
+            f"{path.name} is not a whole dump: pg_dump's last line ('-- PostgreSQL database dump complete') is "
+            f"missing, so it was cut or is something else. Nothing was touched."
+        )
+    if manifest is not None and text.content != manifest.content:
+        raise _another(path)
+    return text
+
+
+def _another(path: Path) -> BadInputError:
+    return BadInputError(
+        f"{path.name} is not what its manifest describes: it was damaged or changed since. Nothing was touched. To "
+        f"restore it all the same, move {manifest_path(path).name} away."
+    )
+
+
+def _sum(path: Path, report: Report) -> Sums:
+    adder, size = SumCounter(), path.stat().st_size
+    with open_regular(path) as file:
+        while chunk := file.read(CHUNK):
+            adder.add(chunk)
+            report.progress("checking the dump", adder.size, size, "bytes")
+    return adder.sums
+
+
+def _refuse_strange(path: Path, compression: Compression, head: bytes) -> None:
+    if not head:
+        raise BadInputError(f"{path.name} is empty. Nothing was touched.")
+    if compression is Compression.NONE and not head.startswith(ARCHIVE_MAGIC) and (what := describe_foreign_head(head)):
+        raise BadInputError(f"{path.name} is {what}. Nothing was touched.")
+
+
+def _signature(path: Path) -> tuple[int, int, int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def is_unchanged(dump: DumpFile) -> bool:
+    """Tell whether the file is still the one that was proven."""
+    try:
+        return _signature(dump.path) == dump.signature
+    except OSError:
+        return False

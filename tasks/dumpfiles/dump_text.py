@@ -1,0 +1,41 @@
+"""Reads a dump's text to its end, once, for all that is to be known of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..dumpformat.lexer import lex
+from ..dumpformat.prisma_history import HistoryReader
+from ..dumpformat.summary import DumpSummary
+
+if TYPE_CHECKING:
+    from ..dumpformat.compression import Sums
+    from ..dumpformat.reader import DumpReader
+    from ..progress import Report
+
+
+@dataclass(frozen=True)
+class DumpText:
+    """What stands in a dump.
+
+    :ivar content: Sums of the plain text.
+    """
+
+    survey: DumpSummary
+    history: HistoryReader
+    content: Sums
+
+
+def read_dump_text(source: DumpReader, size: int, report: Report) -> DumpText:
+    """Read it to its end.
+
+    :param size: Bytes of the file, for the progress.
+    :raises LexError: It can't be read, or may not be restored.
+    """
+    survey, history = DumpSummary(), HistoryReader()
+    with source:
+        for event, _ in survey.watch(lex(source.chunks())):
+            history.see(event, survey.current)
+            report.progress("reading the dump", source.position, size, "bytes")
+        return DumpText(survey, history, source.content)

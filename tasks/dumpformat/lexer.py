@@ -1,0 +1,501 @@
+"""Splits a plain dump into statements and COPY data as it streams.
+
+The rules are psql's own (`src/fe_utils/psqlscan.l`): quotes, dollar quotes, nested comments,
+parentheses, and `BEGIN ATOMIC … END` inside `CREATE FUNCTION`. It is no line filter: a function body, a
+literal, a row or a name may hold any line that looks like SQL of a dump. The events' texts, put one
+behind the other, are the input, byte for byte. Where a split is wrong all the same, the server sees
+a broken statement and refuses it: a restore then rolls back.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .foreign_head import LexError
+from .statements import classify_statement
+from .tokens import (
+    BLANK,
+    BLOCK,
+    DOLLAR_QUOTE,
+    ESCAPED,
+    IDENTIFIER,
+    LINE_END,
+    TokenReader,
+    escapes_backslash,
+    quote_name,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+# The server refuses larger messages (MaxAllocSize), so no dump holds a larger statement.
+STATEMENT_LIMIT = 1 << 30
+# A comment longer than this is handed on in pieces, as trivia.
+COMMENT_LIMIT = 1 << 16
+_END_OF_DATA = re.compile(rb"\n\\\.\r?\n")
+# The beginnings of it, longest first, that the next chunk may complete.
+_HALF_ENDS = (b"\n\\.\r", b"\n\\.", b"\n\\", b"\n")
+
+_TOKEN = re.compile(rb"""(?P<word>%s)|(?P<dollar>%s)|--|/\*|['"();\\]""" % (IDENTIFIER, DOLLAR_QUOTE))
+# What might still grow into another token when the next bytes come.
+_UNSETTLED = b"$/-_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" + bytes(range(0x80, 0x100))
+# No name and no number is nearly as long; a run of such bytes is scanned again with each chunk.
+_WORD_LIMIT = 1 << 20
+# CREATE FUNCTION and CREATE OR REPLACE PROCEDURE by their initials, as psql tells them.
+_INITIALS = {b"create": b"c", b"function": b"f", b"procedure": b"f", b"or": b"o", b"replace": b"r"}
+_FUNCTIONS = frozenset({b"cf", b"corf"})
+_LIKELY = _FUNCTIONS | {b"c", b"co", b"cor"}
+# Most statements, whole: no word, backslash, dollar or comment in them could matter, and every parenthesis is closed at
+# the semicolon. All others, and long ones, are scanned token by token. At each place one branch at most can go on, so
+# nothing is tried twice; possessive quantifiers would say so, but match wrongly before Python 3.11.5 (gh-106052).
+_RUN = rb"""[^'"$;()\\/-]*"""
+_CALM = rb""""[^"]*"|(?<![eE])'[^'\\]*'|-(?!-)|/(?!\*)"""
+_WHOLE_LIMIT = 1 << 13
+
+
+def _closed(depth: int) -> bytes:
+    """Match what is calm, with parentheses in it so deep."""
+    inner = rb"%s|\(%s\)" % (_CALM, _closed(depth - 1)) if depth else _CALM
+    return rb"%s(?:(?:%s)%s)*" % (_RUN, inner, _RUN)
+
+
+_NO_FUNCTION = rb"(?=[A-Z])(?!CREATE\b(?!\s+(?:TABLE|UNLOGGED|INDEX|UNIQUE|SEQUENCE|VIEW|TYPE|TRIGGER|POLICY)\b))"
+_WHOLE = re.compile(rb"%s%s;" % (_NO_FUNCTION, _closed(4)), re.IGNORECASE)
+# As pg_dump writes it; any other form is read token by token.
+_NAME = rb'(?:"[^"]*(?:""[^"]*)*"|%s)' % IDENTIFIER
+_COPY = re.compile(
+    rb"COPY (?P<table>%(n)s(?:\.%(n)s)?) (?:\(%(n)s(?:, %(n)s)*\))? FROM stdin;\Z" % {b"n": _NAME}, re.IGNORECASE
+)
+# How RESET and SELECT begin.
+_SETTERS = frozenset({b"RESE", b"SELE"})
+_PREFIXES = frozenset(bytes([letter]) for letter in b"eEbBxXuU")
+# As the server reads a boolean (parse_bool); of what it refuses nothing comes.
+_OFF = frozenset({"off", "of", "0", *("false"[:end] for end in range(1, 6)), "n", "no"})
+
+
+class CutError(LexError):
+    """The text ends too early."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trivia:
+    """White space, or a comment, between statements."""
+
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """A whole line comment between statements, with its line's end."""
+
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One top-level statement, from its first token to its semicolon.
+
+    :ivar copies: The table, as SQL, whose rows follow; empty for anything but `COPY … FROM stdin`.
+    :ivar standard: Whether standard_conforming_strings was on when it was split.
+    """
+
+    text: bytes
+    copies: bytes = b""
+    standard: bool = field(default=True, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class MetaCommand:
+    """A backslash command between statements, with its line's end."""
+
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CopyData:
+    """A piece of COPY data; rows may be cut anywhere between two pieces.
+
+    :ivar text: The bytes; each row ends in a newline.
+    :ivar rows: How many rows end in it, where whoever read them has counted.
+    """
+
+    text: bytes | bytearray
+    rows: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CopyEnd:
+    """The line of a backslash and a dot that ends COPY data."""
+
+    text: bytes = b"\\.\n"
+
+
+Event = Trivia | Comment | Statement | MetaCommand | CopyData | CopyEnd
+
+
+def lex(chunks: Iterable[bytes]) -> Iterator[Event]:
+    """Split a plain dump into events.
+
+    :param chunks: The dump's bytes in pieces of any size; the cuts change nothing but where
+        `CopyData` and long `Trivia` are cut.
+    :return: Events whose texts concatenate to the input. Memory: one chunk, and one statement.
+    :raises CutError: The input ends inside a statement, a comment or COPY data.
+    :raises LexError: The input isn't what pg_dump writes.
+    """
+    return _Lexer(chunks).events()
+
+
+class _Lexer:
+    """One pass. `_buffer[_start:_at]` is scanned and not handed on; older pieces of it are `_parts`."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._buffer = b""
+        self._start = 0
+        self._at = 0
+        self._done = False
+        self._parts: list[bytes] = []
+        self._held = 0
+        self._standard_strings = True
+
+    def events(self) -> Iterator[Event]:
+        while self._ahead(1):
+            blank = BLANK.match(self._buffer, self._at)
+            if blank is not None:
+                self._at = blank.end()
+                yield Trivia(self._taken())
+                continue
+            ahead = self._ahead(2)
+            if ahead == b"--":
+                yield from self._line_comment()
+            elif ahead == b"/*":
+                yield from self._block_comment()
+            elif ahead[:1] == b"\\":
+                self._line("a backslash command")
+                yield MetaCommand(self._taken())
+            else:
+                yield from self._statement_and_rows()
+
+    # Reading on
+
+    def _more(self) -> bool:
+        """Put the next chunks behind what is not scanned yet; False at the end of the input.
+
+        They are at least as long as that, so that what is scanned again is scanned a bounded number of times.
+        """
+        rest = len(self._buffer) - self._at
+        chunks: list[bytes] = []
+        added = 0
+        for chunk in self._chunks:
+            if chunk:
+                if b"\0" in chunk:
+                    raise LexError("it holds a byte of zero, which no text of PostgreSQL's does")
+                chunks.append(chunk)
+                added += len(chunk)
+                if added >= rest:
+                    break
+        else:
+            self._done = True
+        if not chunks:
+            return False
+        self._hold()
+        if rest or len(chunks) > 1:
+            self._buffer = b"".join((self._buffer[self._at :], *chunks))
+        else:
+            self._buffer = chunks[0]
+        self._start = self._at = 0
+        return True
+
+    def _ahead(self, count: int) -> bytes:
+        while len(self._buffer) - self._at < count and self._more():
+            pass
+        return self._buffer[self._at : self._at + count]
+
+    def _hold(self) -> None:
+        if self._at > self._start:
+            self._parts.append(self._buffer[self._start : self._at])
+            self._held += self._at - self._start
+            self._start = self._at
+            if self._held > STATEMENT_LIMIT:
+                raise LexError("a statement is longer than PostgreSQL can take (1 GiB)")
+
+    def _taken(self) -> bytes:
+        """Hand on all that was scanned."""
+        if not self._parts:
+            text = self._buffer[self._start : self._at]
+            self._start = self._at
+            return text
+        self._hold()
+        text = b"".join(self._parts)
+        self._parts.clear()
+        self._held = 0
+        return text
+
+    # Comments and backslash commands
+
+    def _line(self, what: str) -> None:
+        """Scan to the end of the line, newline included; the last line may lack one."""
+        while (found := self._buffer.find(b"\n", self._at)) < 0:
+            if len(self._buffer) - self._at > COMMENT_LIMIT or not self._more():
+                found = len(self._buffer) - 1
+                break
+        if found - self._at >= COMMENT_LIMIT:
+            raise LexError(f"{what} is longer than {COMMENT_LIMIT:,} bytes")
+        self._at = found + 1
+
+    def _line_comment(self) -> Iterator[Event]:
+        whole = True
+        while (found := LINE_END.search(self._buffer, self._at)) is None:
+            if len(self._buffer) - self._at >= COMMENT_LIMIT:
+                whole = False
+                self._at = len(self._buffer)
+                yield Trivia(self._taken())
+            if not self._more():
+                break
+        self._at = found.end() if found else len(self._buffer)
+        text = self._taken()
+        if text:
+            # However the input is cut: what was not handed on in pieces may be as long.
+            yield Comment(text) if whole and len(text) <= COMMENT_LIMIT else Trivia(text)
+
+    def _block_comment(self) -> Iterator[Event]:
+        self._at += 2
+        for _ in self._inside_block():
+            yield Trivia(self._taken())
+        yield Trivia(self._taken())
+
+    def _inside_block(self) -> Iterator[None]:
+        """Scan to the end of a nested comment; yields whenever there is a piece to hand on."""
+        depth = 1
+        while depth:
+            found = BLOCK.search(self._buffer, self._at)
+            if found is not None:
+                depth += 1 if found.group() == b"/*" else -1
+                self._at = found.end()
+                continue
+            # The last byte may be the first half of an opening or a closing.
+            self._at = max(self._at, len(self._buffer) - 1)
+            if self._at > self._start:
+                yield
+            if not self._more():
+                raise CutError("it ends inside a comment")
+
+    # Statements
+
+    def _statement_and_rows(self) -> Iterator[Event]:
+        text, standard = self._statement(), self._standard_strings
+        first = text[:4].upper()
+        if first != b"COPY" or not (table := _copied(text, standard=standard)):
+            if first[:3] == b"SET" or first in _SETTERS:
+                self._follow(text)
+            yield Statement(text, b"", standard)
+            return
+        yield Statement(text, table, standard)
+        self._line("the line of a COPY statement")
+        rest = self._taken()
+        if rest.strip() or not rest.endswith(b"\n"):
+            raise CutError("it ends behind a COPY statement, or its rows don't begin on the next line")
+        yield Trivia(rest)
+        yield from self._rows()
+
+    def _follow(self, text: bytes) -> None:
+        """Read the statements that follow as the server will, where this one says how backslashes are read."""
+        if text[:3].upper() == b"SEL" and b"set_config" not in text.lower():
+            return
+        for setting in classify_statement(text, standard=self._standard_strings).settings:
+            if setting.name == "standard_conforming_strings":
+                self._standard_strings = (setting.value or "on").strip().lower() not in _OFF
+
+    def _rows(self) -> Iterator[Event]:
+        if not self._ahead(4).startswith((b"\\.\n", b"\\.\r\n")):
+            while (found := _END_OF_DATA.search(self._buffer, self._at)) is None:
+                kept = next((len(half) for half in _HALF_ENDS if self._buffer.endswith(half)), 0)
+                self._at = max(len(self._buffer) - kept, self._at)
+                if self._at > self._start:
+                    yield CopyData(self._taken())
+                if not self._more():
+                    raise CutError("it ends inside the rows of a table")
+            self._at = found.start() + 1
+            yield CopyData(self._taken())
+        self._at = self._buffer.index(b"\n", self._at) + 1
+        yield CopyEnd(self._taken())
+
+    def _statement(self) -> bytes:
+        """Scan one statement to its semicolon."""
+        whole = _WHOLE.match(self._buffer, self._at, self._at + _WHOLE_LIMIT)
+        if whole is not None:
+            self._at = whole.end()
+            return self._taken()
+        parens = 0
+        blocks = _Blocks()
+        while True:
+            found = self._token()
+            token, word = found.group(), found["word"]
+            self._at = found.end()
+            if word is not None:
+                if blocks.likely:
+                    blocks.see(word, parens, self._before(found.start()))
+                if token in _PREFIXES:
+                    self._special_string(token)
+            elif token == b"(":
+                parens += 1
+            elif token == b")":
+                parens = max(0, parens - 1)
+            elif token == b";":
+                if parens == 0 and blocks.depth == 0:
+                    return self._taken()
+            elif token == b"\\":
+                raise LexError("there is a backslash command inside a statement")
+            else:
+                self._inside(token)
+
+    def _before(self, at: int) -> bytes:
+        """Return the byte before a place of the statement."""
+        return self._buffer[at - 1 : at] or (self._parts[-1][-1:] if self._parts else b"")
+
+    def _token(self) -> re.Match[bytes]:
+        """Find the next token that matters and that the next bytes can't change."""
+        while True:
+            found = _TOKEN.search(self._buffer, self._at)
+            if found is not None and (found.end() < len(self._buffer) or self._done):
+                return found
+            # What ends the buffer may be the beginning of a token: a word, a dollar quote, `-` or `/`.
+            end = found.start() if found is not None else len(self._buffer)
+            self._at += len(self._buffer[self._at : end].rstrip(_UNSETTLED))
+            if len(self._buffer) - self._at > _WORD_LIMIT:
+                raise LexError("a word outside quotes is longer than any name or number")
+            if not self._more() and found is None:
+                raise CutError("it ends inside a statement")
+
+    def _inside(self, token: bytes) -> None:
+        """Scan to the end of what the token opened."""
+        if token == b"'" and not self._standard_strings:
+            self._string(escaped=True)
+        elif token == b"--":
+            self._to_line_end()
+        elif token == b"/*":
+            for _ in self._inside_block():
+                pass
+        else:
+            self._until(token)
+
+    def _until(self, ending: bytes) -> None:
+        """Scan behind the next `ending`. A doubled quote closes and opens again: the same thing."""
+        while (found := self._buffer.find(ending, self._at)) < 0:
+            self._at = max(self._at, len(self._buffer) - len(ending) + 1)
+            if not self._more():
+                raise CutError("it ends inside a quoted text")
+        self._at = found + len(ending)
+
+    def _special_string(self, word: bytes) -> None:
+        """Scan a string of which a word just before it says how its backslashes are read."""
+        if word in b"uU":
+            word, opening = word + b"&", b"&'"
+        else:
+            opening = b"'"
+        if (escapes_backslash(word, standard=True) or not self._standard_strings) and self._ahead(
+            len(opening)
+        ) == opening:
+            self._at += len(opening)
+            self._string(escaped=escapes_backslash(word, standard=self._standard_strings))
+
+    def _string(self, *, escaped: bool) -> None:
+        """Scan a string, with its doubled quotes and its continuations on further lines."""
+        while True:
+            if not escaped:
+                self._until(b"'")
+            elif (found := ESCAPED.search(self._buffer, self._at)) is None:
+                self._at = len(self._buffer)
+                if not self._more():
+                    raise CutError("it ends inside a quoted text")
+                continue
+            elif found.group() == b"\\":
+                self._at = found.start()
+                self._ahead(2)
+                self._at = min(self._at + 2, len(self._buffer))
+                continue
+            else:
+                self._at = found.end()
+            if not self._continues():
+                return
+
+    def _continues(self) -> bool:
+        """Scan from a closing quote to where the string goes on: it is doubled, or a line ends before the next."""
+        if self._ahead(1) == b"'":
+            self._at += 1
+            return True
+        lines = False
+        while True:
+            if (blank := BLANK.match(self._buffer, self._at)) is not None:
+                lines = lines or LINE_END.search(self._buffer, self._at, blank.end()) is not None
+                self._at = blank.end()
+            elif self._ahead(2) == b"--":
+                self._to_line_end()
+            elif not self._ahead(1) or not BLANK.match(self._buffer, self._at):
+                break
+        if lines and self._buffer[self._at : self._at + 1] == b"'":
+            self._at += 1
+            return True
+        return False
+
+    def _to_line_end(self) -> None:
+        """Scan to the end of the line, which is left."""
+        while (found := LINE_END.search(self._buffer, self._at)) is None:
+            self._at = len(self._buffer)
+            if not self._more():
+                raise CutError("it ends inside a statement")
+        self._at = found.start()
+
+
+def _copied(text: bytes, *, standard: bool) -> bytes:
+    """Return the table, as SQL, of a `COPY … FROM stdin`; empty for any other COPY.
+
+    :raises LexError: It is written in a way that pg_dump does not use.
+    """
+    if (copy := _COPY.match(text)) is not None:
+        return copy["table"]
+    words = TokenReader(text, standard=standard)
+    words.take()
+    schema, table = words.names()
+    if words.sign(b"("):
+        words.leave()
+    if table and words.skip("FROM") and words.skip("STDIN") and words.sign(b";"):
+        return b".".join(quote_name(part) for part in (schema, table) if part)
+    words = TokenReader(text, standard=standard)
+    while words.seek("FROM"):
+        if words.skip("STDIN"):
+            raise LexError("a COPY … FROM stdin is written in a way that pg_dump does not use")
+    return b""
+
+
+class _Blocks:
+    """Counts `BEGIN ATOMIC … END` and CASE in a CREATE FUNCTION or PROCEDURE, which its first words tell.
+
+    psql takes any BEGIN there for a block's. But it is no reserved word, so pg_dump writes a column, type
+    or function of that name without quotes; CASE and END are, and it quotes them where they are names.
+    """
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.likely = True
+        self._first = b""
+        self._last = b""
+
+    def see(self, word: bytes, parens: int, before: bytes) -> None:
+        """Take note of a word, of how many parentheses are open around it, and of the byte before it."""
+        lower = word.lower()
+        if self._first not in _FUNCTIONS:
+            self._first += _INITIALS.get(lower, b"-")
+            self.likely = self._first in _LIKELY
+            return
+        if parens:
+            return
+        begins = lower == b"atomic" and self._last == b"begin" and before != b"."
+        self._last = lower
+        if self.depth:
+            self.depth += {b"case": 1, b"end": -1}.get(lower, 0)
+        elif begins:
+            self.depth = 1

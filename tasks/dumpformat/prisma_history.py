@@ -1,0 +1,105 @@
+"""Prisma's migration history, read from the rows of a dump as they pass."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .applied_migration import MIGRATIONS_TABLE, AppliedMigration
+from .lexer import CopyData, Statement
+from .statements import classify_statement
+from .tokens import TokenReader, decode_name
+
+if TYPE_CHECKING:
+    from .lexer import Event
+
+
+_KNOWN = frozenset({"migration_name", "started_at", "finished_at", "rolled_back_at", "checksum"})
+# A history is some kilobytes; a table of that name with more is something else.
+_LIMIT = 1 << 24
+_NAME = MIGRATIONS_TABLE.encode()
+# An INSERT names its table within these bytes.
+_LOOKED_AT = 512
+# All that COPY writes so (PostgreSQL manual, COPY, Text Format).
+_ESCAPES = {rb"\b": b"\b", rb"\f": b"\f", rb"\n": b"\n", rb"\r": b"\r", rb"\t": b"\t", rb"\v": b"\v", rb"\\": b"\\"}
+_ESCAPE = re.compile(rb"\\[bfnrtv\\]")
+
+
+class HistoryReader:
+    """Collects the history from a dump's events.
+
+    :ivar hidden: Whether the dump writes it as INSERTs, which are not read.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[str, _Table] = {}
+        self._inside: _Table | None = None
+        self.hidden = False
+
+    def see(self, event: Event, table: tuple[str, str] | None) -> None:
+        """Take note of an event.
+
+        :param table: The table whose rows pass, as the survey says.
+        """
+        if isinstance(event, Statement) and event.copies:
+            self._inside = None
+            columns = _columns(event) if table is not None and table[1] == MIGRATIONS_TABLE else []
+            # Another table may bear that name.
+            if table is not None and _KNOWN.issubset(columns):
+                self._inside = self._found[table[0]] = _Table(columns)
+        elif isinstance(event, Statement):
+            named = _NAME in event.text[:_LOOKED_AT]
+            self.hidden |= (
+                named
+                and (action := classify_statement(event.text)).verb == "INSERT"
+                and action.name == MIGRATIONS_TABLE
+            )
+        elif isinstance(event, CopyData) and self._inside is not None and len(self._inside.rows) < _LIMIT:
+            self._inside.rows += event.text
+
+    def past(self, schema: str = "public") -> tuple[AppliedMigration, ...] | None:
+        """Give the migrations as they were begun; None if the dump has no such table.
+
+        :param schema: Whose history, where several schemas have one; else it is that of the first.
+        """
+        found = self.pasts()
+        return found.get(schema) or next(iter(found.values()), None)
+
+    def pasts(self) -> dict[str, tuple[AppliedMigration, ...]]:
+        """Give the migrations by the schema that their history lies in."""
+        return {schema: _pasts(table) for schema, table in self._found.items()}
+
+
+def _columns(event: Statement) -> list[str]:
+    """List the columns of a COPY."""
+    words, columns = TokenReader(event.text, standard=event.standard), []
+    words.take()
+    words.names()
+    if words.sign(b"("):
+        columns.append(words.name())
+        while words.sign(b","):
+            columns.append(words.name())
+    return columns
+
+
+@dataclass
+class _Table:
+    columns: list[str]
+    rows: bytes = b""
+
+
+def _pasts(table: _Table) -> tuple[AppliedMigration, ...]:
+    rows = [dict(zip(table.columns, line.split(b"\t"), strict=False)) for line in table.rows.split(b"\n") if line]
+    rows.sort(key=lambda row: (_value(row, "started_at"), _value(row, "migration_name")))
+    return tuple(_past(row) for row in rows)
+
+
+def _past(row: dict[str, bytes]) -> AppliedMigration:
+    columns = ("migration_name", "finished_at", "rolled_back_at", "checksum", "applied_steps_count")
+    return AppliedMigration(*(_value(row, column) for column in columns))
+
+
+def _value(row: dict[str, bytes], column: str) -> str:
+    raw = row.get(column, b"\\N")
+    return "" if raw == b"\\N" else decode_name(_ESCAPE.sub(lambda found: _ESCAPES[found.group()], raw))

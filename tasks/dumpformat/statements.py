@@ -1,0 +1,384 @@
+"""Tells what a statement of a dump does, from its first words, as far as a restore must know."""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass, field, replace
+
+from .tokens import IDENTIFIER, TokenReader, encode_name, split_qualified
+
+_FIRST = re.compile(rb"[A-Za-z]+")
+_PART = rb'(?:"[^"]*(?:""[^"]*)*"|%s)' % IDENTIFIER
+# As pg_dump writes it, with one blank each; any other form is read token by token.
+_INSERT = re.compile(rb"INSERT INTO (%s(?:\.%s)?) " % (_PART, _PART))
+_SETVAL = re.compile(rb"SELECT pg_catalog\.setval\('([^'\\]*)', (-?[0-9]+), (true|false)\);\Z")
+
+TRANSACTION_WORDS = frozenset(
+    {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE", "PREPARE TRANSACTION"}
+)
+# What stands between CREATE and the kind of the object.
+_MODIFIERS = frozenset({"OR", "REPLACE", "UNLOGGED", "MATERIALIZED", "RECURSIVE", "DEFAULT", "TRUSTED", "PROCEDURAL"})
+# Kinds whose objects lie in a schema under a name of their own.
+_IN_SCHEMA = frozenset(
+    {"TABLE", "FOREIGN TABLE", "VIEW", "SEQUENCE", "TYPE", "DOMAIN", "FUNCTION", "PROCEDURE", "AGGREGATE"}
+    | {"COLLATION", "CONVERSION", "STATISTICS", "OPERATOR", "OPERATOR CLASS", "OPERATOR FAMILY"}
+    | {"TEXT SEARCH CONFIGURATION", "TEXT SEARCH DICTIONARY", "TEXT SEARCH PARSER", "TEXT SEARCH TEMPLATE"}
+)
+_RELATIONS = frozenset({"TABLE", "VIEW", "MATERIALIZED", "SEQUENCE"})
+_TWO_WORDS = frozenset({"FOREIGN", "OPERATOR", "TEXT", "EVENT", "USER", "UNIQUE", "ACCESS", "CONSTRAINT"})
+_SECOND_WORDS = ("TABLE", "DATA", "VIEW", "CLASS", "FAMILY", "TRIGGER", "OBJECT", "LANGUAGE", "METHOD")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting of the session that a statement changes.
+
+    :ivar name: In lower case.
+    :ivar value: As text; None for its default.
+    :ivar known: Whether the value is written out; else only the server can tell it.
+    """
+
+    name: str
+    value: str | None = None
+    known: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class StatementKind:
+    """What a statement does.
+
+    :ivar verb: `CREATE TABLE`, `REPLACE VIEW`, `SET`, `OWNER`, `GRANT`, `DEFAULT PRIVILEGES`, `SETVAL`, `LARGE OBJECT`,
+        `TRANSACTION`, `COMMENT ON EXTENSION`, …; else its first word.
+    :ivar schema: The schema of what it does it to; empty where it has none.
+    :ivar name: The name of what it does it to.
+    :ivar roles: The roles that it names.
+    :ivar settings: What a SET, a RESET or a `SELECT set_config(…)` changes; of one such call the verb is SET.
+    :ivar conditional: Whether it says IF EXISTS or IF NOT EXISTS.
+    :ivar removes: Whether it is a DROP, or an ALTER TABLE that drops a constraint, a default or an identity.
+    """
+
+    verb: str
+    schema: str = ""
+    name: str = ""
+    roles: tuple[str, ...] = ()
+    settings: tuple[Setting, ...] = field(default=(), compare=False)
+    conditional: bool = field(default=False, compare=False)
+    removes: bool = field(default=False, compare=False)
+
+
+_SETS_VALUE = StatementKind("SETVAL")
+
+
+@dataclass(frozen=True, slots=True)
+class SetVal:
+    """A sequence's value, as `setval` sets it."""
+
+    schema: str
+    name: str
+    value: int
+    is_called: bool
+
+
+def parse_setval(text: bytes, *, standard: bool = True) -> SetVal | None:
+    """Read a `SELECT pg_catalog.setval(…);`; None where it is something else.
+
+    :param standard: Whether standard_conforming_strings is on.
+    """
+    if (found := _SETVAL.match(text)) is not None:
+        return SetVal(*split_qualified(found[1]), int(found[2]), found[3] == b"true")
+    words = TokenReader(text, standard=standard)
+    return _setval(words) if words.skip("SELECT") and _builtin(words) == "setval" and words.sign(b"(") else None
+
+
+def classify_statement(text: bytes, *, standard: bool = True) -> StatementKind:  # noqa: PLR0911 - a table of cases
+    """Tell what a statement does.
+
+    :param text: A statement as the lexer gives it: from its first token to its semicolon.
+    :param standard: Whether standard_conforming_strings is on.
+    """
+    found = _FIRST.match(text)
+    if found is None:
+        return StatementKind("")
+    first = found.group().upper().decode()
+    if first == "COPY":
+        return StatementKind(first)
+    if first == "INSERT" and (into := _INSERT.match(text)) is not None:
+        return _into(into[1])
+    if first in {"BEGIN", "COMMIT", "END", "START", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE"}:
+        return StatementKind("TRANSACTION", name=first)
+    if first == "SELECT" and _SETVAL.match(text) is not None:
+        return _SETS_VALUE
+    reader = _READERS.get(first)
+    action = reader(TokenReader(text, standard=standard)) if reader else StatementKind(first)
+    if action.verb == "SELECT" and b"set_config" in text.lower():
+        return replace(action, settings=_set_configs(TokenReader(text, standard=standard)))
+    return action
+
+
+@functools.lru_cache(maxsize=256)
+def _into(table: bytes) -> StatementKind:
+    return StatementKind("INSERT", *split_qualified(table))
+
+
+def _insert(words: TokenReader) -> StatementKind:
+    words.take()
+    return StatementKind("INSERT", *words.names()) if words.skip("INTO") else StatementKind("INSERT")
+
+
+def _select(words: TokenReader) -> StatementKind:
+    words.take()
+    if words.skip("CASE"):
+        return _unlink_if_exists(words)
+    called = _builtin(words)
+    if not words.sign(b"("):
+        return StatementKind("SELECT")
+    if called.startswith("lo_") or called == "lowrite":
+        return StatementKind("LARGE OBJECT", name=called, removes=called == "lo_unlink")
+    if called == "setval" and _setval(words):
+        return StatementKind("SETVAL")
+    if called == "set_config":
+        setting = _set_config(words)
+        if words.skip("AS"):
+            words.name()
+        if setting.name and words.sign(b";"):
+            return StatementKind("SET", name=setting.name, settings=(setting,))
+    return StatementKind("SELECT")
+
+
+def _builtin(words: TokenReader) -> str:
+    """Take the name of a function of pg_catalog; empty where it is of another schema."""
+    schema, name = words.names()
+    return name if schema in {"", "pg_catalog"} else ""
+
+
+def _unlink_if_exists(words: TokenReader) -> StatementKind:
+    """Read `CASE WHEN EXISTS(SELECT 1 FROM pg_catalog.pg_largeobject_metadata …`, of `pg_dump --clean --if-exists`."""
+    known = words.skip("WHEN") and words.skip("EXISTS") and words.sign(b"(") and words.skip("SELECT")
+    known = known and words.take()[1] == b"1" and words.skip("FROM")
+    if known and words.names() in {("pg_catalog", "pg_largeobject_metadata"), ("pg_catalog", "pg_largeobject")}:
+        return StatementKind("LARGE OBJECT", name="lo_unlink")
+    return StatementKind("SELECT")
+
+
+def _setval(words: TokenReader) -> SetVal | None:
+    """Read the arguments of `setval`, which must be written out, and the statement's end behind them."""
+    named = words.string()
+    if named is None or not (_cast(words) and words.sign(b",")):
+        return None
+    minus = words.sign(b"-")
+    kind, digits = words.take()
+    called = words.word() if words.sign(b",") else "TRUE"
+    if kind != "number" or called not in {"TRUE", "FALSE"} or not (words.sign(b")") and words.sign(b";")):
+        return None
+    schema, name = split_qualified(encode_name(named))
+    return SetVal(schema, name, -int(digits) if minus else int(digits), called == "TRUE")
+
+
+def _cast(words: TokenReader) -> bool:
+    """Take a cast such as `::text`, where there is one; False where a colon begins something else."""
+    if not words.sign(b":"):
+        return True
+    return words.sign(b":") and bool(words.names()[1])
+
+
+def _set_config(words: TokenReader) -> Setting:
+    """Read the arguments of `set_config`, up to the closing parenthesis; without a name where none is written out."""
+    name = words.string()
+    if name is None or not (_cast(words) and words.sign(b",")):
+        words.leave()
+        return Setting("", known=False)
+    value = words.string()
+    known = value is not None and _cast(words) and words.peek()[1] == b","
+    words.leave()
+    return Setting(name.lower(), value if known else None, known=known)
+
+
+def _set_configs(words: TokenReader) -> tuple[Setting, ...]:
+    """Find the calls of `set_config` anywhere in a statement."""
+    found = []
+    while words.peek()[0] != "end":
+        name = words.name()
+        if not name:
+            words.take()
+        elif name == "set_config" and words.sign(b"("):
+            found.append(_set_config(words))
+    return tuple(found)
+
+
+def parse_default_tablespace(action: StatementKind) -> str:
+    """Return the tablespace that a statement makes the default; empty for the database's own."""
+    return next((each.value or "" for each in action.settings if each.name == "default_tablespace"), "")
+
+
+def _set(words: TokenReader) -> StatementKind:
+    words.take()
+    words.skip("LOCAL")
+    if words.skip("SESSION") and words.skip("AUTHORIZATION"):
+        return StatementKind("SET SESSION AUTHORIZATION", roles=tuple(r for r in words.roles() if r != "default"))
+    if words.skip("TRANSACTION", "CONSTRAINTS", "CHARACTERISTICS"):
+        return StatementKind("TRANSACTION", name="SET")
+    first, second = words.names()
+    name = f"{first}.{second}" if first else second
+    if name.lower() != "names":
+        words.skip("TO")
+        words.sign(b"=")
+    setting = replace(_value(words), name={"names": "client_encoding"}.get(name.lower(), name.lower()))
+    return StatementKind("SET", name=name, settings=(setting,))
+
+
+def _value(words: TokenReader) -> Setting:
+    """Read a value that is written as one constant, up to the statement's end."""
+    kind, text = words.peek()
+    if words.skip("DEFAULT"):
+        value = None
+    elif kind == "number":
+        value = words.take()[1].decode()
+    elif kind in {"word", "quoted"} and text not in {b"u", b"U"}:
+        value = words.name()
+    else:
+        value = words.string()
+        kind = "" if value is None else kind
+    known = kind not in {"", "end"} and words.peek()[1] == b";"
+    return Setting("", value if known else None, known=known)
+
+
+def _reset(words: TokenReader) -> StatementKind:
+    words.take()
+    if words.skip("SESSION") and words.skip("AUTHORIZATION"):
+        return StatementKind("SET SESSION AUTHORIZATION")
+    first, second = words.names()
+    name = f"{first}.{second}" if first else second
+    return StatementKind("RESET", name=name, settings=(Setting(name.lower()),))
+
+
+def _prepare(words: TokenReader) -> StatementKind:
+    words.take()
+    return StatementKind("TRANSACTION", name="PREPARE") if words.skip("TRANSACTION") else StatementKind("PREPARE")
+
+
+def _create(words: TokenReader) -> StatementKind:
+    words.take()
+    replaces = words.skip("OR")
+    while words.skip(*_MODIFIERS):
+        pass
+    kind = words.word()
+    if replaces and kind == "VIEW":
+        return StatementKind("REPLACE VIEW", *words.names())
+    if kind == "TEXT":
+        kind = f"TEXT {words.word()} {words.word()}"
+    elif kind in _TWO_WORDS and words.skip("TABLE", "CLASS", "FAMILY", "TRIGGER", "MAPPING", "INDEX", "METHOD"):
+        kind = {"OPERATOR": "OPERATOR CLASS", "FOREIGN": "FOREIGN TABLE", "UNIQUE": "INDEX"}.get(kind, kind)
+    conditional = words.skip("IF")
+    if conditional and words.skip("NOT"):
+        words.skip("EXISTS")
+    if kind == "POLICY":
+        name = words.name()
+        return StatementKind("CREATE POLICY", name=name, roles=words.roles() if words.seek("TO", "USING") else ())
+    if kind == "USER":
+        return StatementKind("CREATE USER MAPPING", roles=words.roles() if words.skip("FOR") else ())
+    if kind == "SCHEMA":
+        name = words.name() if words.peek()[1].upper() != b"AUTHORIZATION" else ""
+        return StatementKind("CREATE SCHEMA", name, name, words.roles() if words.skip("AUTHORIZATION") else ())
+    if kind == "FOREIGN":
+        words.skip("DATA")
+        words.skip("WRAPPER")
+    if kind in _IN_SCHEMA:
+        return StatementKind(f"CREATE {kind}", *words.names(), conditional=conditional)
+    return StatementKind(f"CREATE {kind}", name=words.name())
+
+
+def _drop(words: TokenReader) -> StatementKind:
+    words.take()
+    kind = words.word()
+    conditional = False
+    while words.peek()[0] == "word" and not conditional:
+        if words.skip("IF"):
+            conditional = words.skip("EXISTS")
+        elif kind in {"SCHEMA", "EXTENSION", "DATABASE"}:
+            break
+        else:
+            words.take()
+    if kind in {"SCHEMA", "EXTENSION", "DATABASE"}:
+        return StatementKind(f"DROP {kind}", name=words.name(), conditional=conditional, removes=True)
+    return StatementKind("DROP", conditional=conditional, removes=True)
+
+
+def _alter(words: TokenReader) -> StatementKind:  # noqa: PLR0911 - a table of cases
+    words.take()
+    kind = words.word()
+    if kind == "DEFAULT":
+        roles = words.roles() if words.seek("ROLE", "USER") else ()
+        return StatementKind("DEFAULT PRIVILEGES", roles=roles + (words.roles() if words.seek("TO", "FROM") else ()))
+    if kind == "DATABASE":
+        return StatementKind("ALTER DATABASE", name=words.name())
+    conditional = _rest_of_kind(words, kind)
+    names = words.names()
+    if kind == "DOMAIN" and words.skip("DROP"):
+        return StatementKind("DROP DOMAIN CONSTRAINT", *names)
+    if kind in {"TABLE", "FOREIGN"}:
+        if words.skip("ALTER"):
+            words.skip("COLUMN")
+            words.name()
+            if words.skip("SET"):
+                return StatementKind("ALTER")
+        if words.skip("DROP") and words.skip("CONSTRAINT", "DEFAULT", "IDENTITY"):
+            return StatementKind("ALTER", conditional=words.skip("IF") or conditional, removes=True)
+    if words.skip("RENAME"):
+        return StatementKind("ALTER")
+    while words.seek("OWNER", "ADD"):
+        if words.skip("TO"):
+            return StatementKind("OWNER", *(names if kind in _RELATIONS else ("", "")), words.roles())
+        if words.skip("GENERATED"):
+            return StatementKind("ALTER", name="IDENTITY")
+        if words.skip("CONSTRAINT"):
+            words.name()
+            return StatementKind("ALTER", name="INDEX" if words.skip("PRIMARY", "UNIQUE", "EXCLUDE") else "CONSTRAINT")
+    return StatementKind("ALTER")
+
+
+def _rest_of_kind(words: TokenReader, kind: str) -> bool:
+    """Take what stands between the first word of a kind and the name; tell whether that is IF EXISTS."""
+    if kind == "TEXT":
+        words.take()
+        words.take()
+    elif kind in _TWO_WORDS | {"MATERIALIZED", "LARGE", "PROCEDURAL"} and words.skip(*_SECOND_WORDS):
+        words.skip("WRAPPER")
+    conditional = words.skip("IF") and words.skip("EXISTS")
+    words.skip("ONLY")
+    return conditional
+
+
+def _grant(words: TokenReader) -> StatementKind:
+    words.take()
+    verb, on = "GRANT", ("", "")
+    if words.seek("ON"):
+        if words.skip("SCHEMA"):
+            verb, on = "GRANT ON SCHEMA", ("", words.name())
+        elif words.skip("TABLE", "SEQUENCE"):
+            named = words.names()
+            # Of several each may be somebody else's.
+            on = on if words.peek()[1] == b"," else named
+    return StatementKind(verb, *on, words.roles() if words.seek("TO", "FROM") else ())
+
+
+def _comment(words: TokenReader) -> StatementKind:
+    words.take()
+    words.skip("ON")
+    kind = words.word()
+    return StatementKind(f"COMMENT ON {kind}", name=words.name() if kind in {"EXTENSION", "SCHEMA", "DATABASE"} else "")
+
+
+_READERS = {
+    "INSERT": _insert,
+    "SELECT": _select,
+    "SET": _set,
+    "RESET": _reset,
+    "PREPARE": _prepare,
+    "CREATE": _create,
+    "DROP": _drop,
+    "ALTER": _alter,
+    "GRANT": _grant,
+    "REVOKE": _grant,
+    "COMMENT": _comment,
+}

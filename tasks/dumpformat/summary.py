@@ -1,0 +1,302 @@
+"""Reads a dump's events as they pass and tells what the dump holds, and whether a restore may take it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .foreign_head import LexError
+from .lexer import Comment, CopyData, CopyEnd, MetaCommand, Statement
+from .manifest import Outline, SequenceValue, TableRows
+from .statements import StatementKind, classify_statement, parse_default_tablespace, parse_setval
+from .tokens import TokenReader, decode_name, split_qualified
+from .touches import Touches
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from .lexer import Event
+
+
+TRAILER = b"-- PostgreSQL database dump complete"
+_SERVER = re.compile(rb"-- Dumped from database version (\S.*)")
+_CLIENT = re.compile(rb"-- Dumped by pg_dump version (\S.*)")
+_META = re.compile(rb"\\(\S*)")
+# Nothing may follow the key: psql would run another command behind it.
+_INNOCENT = re.compile(rb"\\(?:un)?restrict[ \t]+[A-Za-z0-9]+\s*\Z")
+# The encodings in which no character holds the byte of a backslash or a quote, by all names that PostgreSQL has for
+# them (`pg_encname_tbl` in src/common/encnames.c); no others can be split safely.
+SAFE_ENCODINGS = frozenset(
+    {"utf8", "unicode", "sqlascii", "muleinternal", "koi8", "koi8r", "koi8u", "euccn", "eucjp", "eucjis2004", "euckr"}
+    | {"euctw", "abc", "alt", "tcvn", "tcvn5712", "vscii", "win"}
+    | {f"latin{number}" for number in range(1, 11)}
+    | {f"iso8859{number}" for number in range(1, 17) if number not in {11, 12}}
+    | {f"{prefix}{page}" for prefix in ("win", "windows") for page in (866, 874, *range(1250, 1259))}
+)
+_RELATIONS = frozenset({"CREATE TABLE", "CREATE FOREIGN TABLE", "CREATE VIEW", "CREATE SEQUENCE", "CREATE INDEX"})
+_WITH_ROW_TYPE = frozenset({"CREATE TABLE", "CREATE FOREIGN TABLE", "CREATE VIEW", "REPLACE VIEW"})
+_OPTIONAL_ROLES = frozenset({"OWNER", "GRANT", "GRANT ON SCHEMA", "DEFAULT PRIVILEGES", "SET SESSION AUTHORIZATION"})
+_NEEDED_ROLES = frozenset({"CREATE POLICY", "CREATE USER MAPPING", "CREATE SCHEMA"})
+
+
+_GLOBALS = {
+    "CREATE EVENT": "event trigger",
+    "CREATE PUBLICATION": "publication",
+    "CREATE FOREIGN": "foreign-data wrapper",
+    "CREATE SERVER": "server",
+    "CREATE LANGUAGE": "language",
+    "CREATE ACCESS": "access method",
+    "CREATE CAST": "cast",
+    "CREATE TRANSFORM": "transform",
+}
+_TOASTABLE = re.compile(rb"text|char|json|bytea|xml|numeric|tsvector|\[\]", re.IGNORECASE)
+
+
+class RefusedError(LexError):
+    """The dump holds something that can't run inside one transaction of ours."""
+
+
+@dataclass
+class DumpSummary:
+    """What has been seen of a dump so far.
+
+    :ivar rows: Rows per table, as (schema, name), of all COPY data so far.
+    :ivar inserts: INSERT statements so far, whose rows are not in `rows`.
+    :ivar complete: The trailer was seen as a comment of the top level.
+    :ivar current: The table whose rows pass now, and `block` how many of this COPY have passed.
+    :ivar server: Version of the server that was dumped, and `client` of the pg_dump, as the header says.
+    """
+
+    rows: dict[tuple[str, str], int] = field(default_factory=dict)
+    sequences: dict[tuple[str, str], SequenceValue] = field(default_factory=dict)
+    complete: bool = False
+    server: str = ""
+    client: str = ""
+    current: tuple[str, str] | None = None
+    block: int = 0
+    total_rows: int = 0
+    _created: set[tuple[str, str]] = field(default_factory=set)
+    _schemas: dict[str, None] = field(default_factory=dict)
+    _extensions: dict[str, None] = field(default_factory=dict)
+    _roles: dict[str, None] = field(default_factory=dict)
+    _needed: dict[str, None] = field(default_factory=dict)
+    _tablespaces: dict[str, None] = field(default_factory=dict)
+    _relations: int = 0
+    _locks: int = 0
+    _large_objects: int = 0
+    _inside_large_objects: bool = False
+    inserts: int = 0
+    _unqualified: bool = False
+    _globals: dict[str, None] = field(default_factory=dict)
+    _any: bool = False
+    _touches: Touches = field(default_factory=Touches)
+
+    def watch(self, events: Iterable[Event]) -> Iterator[tuple[Event, StatementKind | None]]:
+        """Hand events on, each statement with what it does, and take note of them.
+
+        :raises RefusedError: Transaction control, a backslash command or an encoding that we refuse.
+        """
+        for event in events:
+            action = None
+            if isinstance(event, CopyData):
+                count = event.text.count(b"\n") if event.rows is None else event.rows
+                self.total_rows += count
+                self.block += count
+                self._touches.line += count
+                if self.current is not None:
+                    self.rows[self.current] += count
+            elif isinstance(event, Statement):
+                action = classify_statement(event.text, standard=event.standard)
+                self._statement(event, action)
+                self._touches.statement(event, action)
+            else:
+                self._touches.line += event.text.count(b"\n")
+                if isinstance(event, CopyEnd):
+                    self.current = None
+                elif isinstance(event, Comment):
+                    self._comment(event.text)
+                elif isinstance(event, MetaCommand):
+                    refuse_backslash_command(event.text)
+            yield event, action
+
+    @property
+    def created(self) -> bool:
+        """Whether a table was created."""
+        return bool(self._created)
+
+    def outline(self) -> Outline:
+        """Sum up what a restore of this dump does."""
+        schemas = tuple(name for name in self._schemas if name)
+        creates_tables = bool(self._created or self._extensions or not (self.rows or self.inserts))
+        return Outline(
+            schemas=schemas,
+            relations=self._relations,
+            locks=self._locks,
+            large_objects=self._large_objects,
+            extensions=tuple(self._extensions),
+            roles=tuple(self._roles),
+            needed_roles=tuple(self._needed),
+            tablespaces=tuple(self._tablespaces),
+            globals=tuple(self._globals),
+            unqualified=self._unqualified,
+            creates_tables=creates_tables,
+            touches=self._touches.found(schemas, creates_tables=creates_tables),
+        )
+
+    def tables(self) -> tuple[TableRows, ...]:
+        """Rows per table, sorted."""
+        return tuple(sorted(TableRows(*key, rows) for key, rows in self.rows.items()))
+
+    def _comment(self, text: bytes) -> None:
+        line = text.rstrip()
+        if text.endswith(b"\r") and (line == TRAILER or not self._any):
+            raise RefusedError(
+                "its lines end as Windows ends them (CRLF): what rewrote them changed texts inside, too; make it again "
+                "with pg_dump's own --file=, or turn it back with dos2unix"
+            )
+        if line == TRAILER:
+            self.complete = True
+        elif not self._any and (found := _SERVER.match(line)):
+            self.server = found[1].decode(errors="replace")
+        elif not self._any and (found := _CLIENT.match(line)):
+            self.client = found[1].decode(errors="replace")
+
+    def _statement(self, event: Statement, action: StatementKind) -> None:
+        self._any = True
+        # What stands behind a trailer is another dump, which needs one of its own.
+        self.complete = False
+        verb = action.verb
+        self._transaction(action)
+        if event.copies:
+            self.current = split_qualified(event.copies)
+            self.block = 0
+            self.rows.setdefault(self.current, 0)
+            self._unqualified |= not self.current[0]
+        elif verb == "INSERT":
+            self._unqualified |= not action.schema
+            self.inserts += 1
+        elif verb == "SETVAL":
+            value = parse_setval(event.text, standard=event.standard)
+            if value is not None:
+                key = (value.schema, value.name)
+                self.sequences[key] = SequenceValue(*key, value.value, value.is_called)
+        elif verb in {"SET", "SELECT"}:
+            _refuse_encoding(action)
+            if action.name == "default_tablespace" and (space := parse_default_tablespace(action)):
+                self._tablespaces.setdefault(space)
+        elif verb == "LARGE OBJECT":
+            self._large_objects += action.name == "lo_create"
+        elif verb in {"CREATE DATABASE", "DROP DATABASE", "ALTER DATABASE"}:
+            raise RefusedError(f"it holds {verb} (it was made with --create); dump it without -C, or with inv db.dump")
+        else:
+            self._object(action, event.text)
+
+    def _object(self, action: StatementKind, text: bytes) -> None:
+        verb = action.verb
+        if verb in _GLOBALS:
+            self._globals.setdefault(f"{_GLOBALS[verb]} {_unnamed(text) or action.name}")
+        if verb.startswith("CREATE ") and action.schema:
+            self._schemas.setdefault(action.schema)
+        elif verb in _RELATIONS and verb != "CREATE INDEX":
+            self._unqualified = True
+        if verb in _RELATIONS or (verb == "ALTER" and action.name in {"INDEX", "IDENTITY"}):
+            self._relations += 1
+        # A TOAST table and its index come with it.
+        toast = 2 if verb == "CREATE TABLE" and _TOASTABLE.search(text) else 0
+        self._relations += toast
+        self._locks += toast + _locks(action, text)
+        if verb == "CREATE TABLE":
+            self._created.add((action.schema, action.name))
+        elif verb == "CREATE EXTENSION":
+            self._extensions.setdefault(action.name)
+        if verb in _OPTIONAL_ROLES:
+            self._roles.update(dict.fromkeys(action.roles))
+        elif verb in _NEEDED_ROLES:
+            self._needed.update(dict.fromkeys(action.roles))
+
+    def _transaction(self, action: StatementKind) -> None:
+        """Let only the BEGIN and COMMIT pass that pg_dump writes around large objects."""
+        if self._inside_large_objects:
+            if action.verb == "TRANSACTION" and action.name == "COMMIT":
+                self._inside_large_objects = False
+            elif action.verb != "LARGE OBJECT":
+                raise RefusedError("it holds BEGIN at top level, around something else than large objects")
+        elif action.verb == "TRANSACTION":
+            if action.name != "BEGIN":
+                raise RefusedError(
+                    f"it holds {action.name} at top level, which would end or change the restore's "
+                    f"one transaction; dump it without -1, or with inv db.dump"
+                )
+            self._inside_large_objects = True
+
+
+def _locks(action: StatementKind, text: bytes) -> int:
+    """Tell how many locks a statement takes and keeps, but for TOAST (measured, as in docs/compatibility.md)."""
+    if text.startswith(b"CREATE MATERIALIZED"):
+        # Filling it makes another table, which takes its place.
+        return 6
+    if action.verb == "CREATE EXTENSION":
+        # Its script may alter all that an earlier one of its versions made.
+        return 100
+    if action.verb in _WITH_ROW_TYPE or (action.verb, action.name) == ("ALTER", "INDEX"):
+        # With its row type; a constraint with its index.
+        return 2
+    return int(action.verb.startswith("CREATE ") or action.name in {"CONSTRAINT", "IDENTITY"})
+
+
+def refuse_backslash_command(text: bytes) -> None:
+    r"""Let only `\restrict` and `\unrestrict` pass.
+
+    :raises RefusedError: It is any other backslash command; its arguments are not repeated.
+    """
+    if _INNOCENT.match(text):
+        return
+    found = _META.match(text)
+    name = found[1] if found else b""
+    if name in {b"connect", b"c"}:
+        raise RefusedError(
+            r"it holds \connect (it was made with --create, or by pg_dumpall); dump one database without -C"
+        )
+    raise RefusedError(
+        f"it holds the psql command \\{name[:20].decode(errors='replace')}, which pg_dump does not write"
+    )
+
+
+def _refuse_encoding(action: StatementKind) -> None:
+    for setting in action.settings:
+        if setting.name != "client_encoding" or (setting.known and setting.value is None):
+            continue
+        if not setting.known or setting.value is None:
+            raise RefusedError("it sets client_encoding in a way that pg_dump does not")
+        # As the server does (clean_encoding_name).
+        name = "".join(char for char in setting.value.lower() if char.isascii() and char.isalnum())
+        if name not in SAFE_ENCODINGS:
+            raise RefusedError(
+                "it sets client_encoding to one whose text can't be split safely; dump it with --encoding=UTF8"
+            )
+
+
+def _unnamed(text: bytes) -> str:
+    """Identify a cast or a transform, which have no name, as the server does."""
+    words = TokenReader(text)
+    words.take()
+    if words.skip("OR"):
+        words.take()
+    if words.skip("CAST") and words.sign(b"("):
+        return f"({_written(words, b')')})"
+    if words.skip("TRANSFORM") and words.skip("FOR"):
+        return f"for {_written(words, b'LANGUAGE')} language {words.name()}"
+    return ""
+
+
+def _written(words: TokenReader, end: bytes) -> str:
+    """Write tokens as the server writes types, up to a sign or a word; what closes is taken, too."""
+    text, apart = "", False
+    while words.peek()[0] != "end" and words.peek()[1].upper() != end:
+        token = decode_name(words.take()[1]).replace('"', "")
+        closes = token in {".", "(", ")", "[", "]", ","}
+        text += " " * (apart and not closes) + token
+        apart = token not in {".", "(", "["}
+    words.take()
+    return text

@@ -1,0 +1,269 @@
+"""Two states of a database side by side, and what of it is a difference."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from ..dumpformat.tokens import split_qualified
+from ..formatting import show_name
+from .objects import (
+    What,
+    compare_objects,
+    compare_properties,
+    name_of,
+    objects_from_digests,
+    objects_from_document,
+    objects_to_document,
+    table_of,
+)
+from .snapshot import DatabaseState
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+    from ..dumpformat.manifest import Manifest, SequenceValue, TableRows
+    from .objects import Difference, Objects
+    from .snapshot import Key
+
+
+_SHOWN = 3
+# Characters of a text that differs, and of those before the first one that does.
+_EXCERPT = 160
+_BEFORE = 40
+MISSING = "missing"
+ANOTHER = "another definition"
+_LOGGED = " (a standby's run ahead, as the log does)"
+_FIRST_NAME = re.compile(r'("(?:[^"]|"")+"|[^".(]+)\.')
+
+
+@dataclass(frozen=True)
+class DifferenceLine:
+    """One thing beside what it should be.
+
+    :ivar kind: `rows` (of a table that is there), `sequence`, `content`, `extension`, `server`, `owner`, `grants`,
+        `settings`, or the kind of an object.
+    :ivar expected: As people read it, and so `found`; `missing` where there is none.
+    :ivar fatal: Whether it is a difference; else it is only told.
+    :ivar text: Whether it is one of expressions alone, as the server writes them.
+    :ivar names: Every name, where one line tells of several.
+    """
+
+    kind: str
+    name: str
+    expected: str
+    found: str
+    fatal: bool
+    names: tuple[str, ...] = ()
+    text: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}: expected {self.expected}, found {self.found}"
+
+
+def compare_states(
+    expected: DatabaseState,
+    found: DatabaseState,
+    *,
+    schemas: Collection[str] = (),
+    source: str = "the dump",
+    whole: bool = False,
+    ahead: Mapping[Key, int] = MappingProxyType({}),
+) -> list[DifferenceLine]:
+    """Compare what a database should hold with what it holds.
+
+    :param schemas: The schemas that should hold nothing else; an extra object beside the expected ones in another
+        schema is told.
+    :param source: What says so, in words.
+    :param whole: It says all that there should be: an extension more is told as well.
+    :param ahead: How far each sequence may be ahead of what is expected, or behind it where that is negative.
+    :return: The lines that do not agree, the fatal ones first.
+    """
+    lost = {("table", key) for key in expected.rows.keys() - found.rows.keys()}
+    lost |= {("sequence", key) for key in expected.sequences.keys() - found.sequences.keys()}
+    # A lost table or sequence is one difference, not two.
+    others = [
+        line
+        for line in compare_objects_and_content(expected, found, schemas, source)
+        if line.found != MISSING or (line.kind, key_of(line.name)) not in lost
+    ]
+    more = found.extensions.keys() - expected.extensions.keys() if whole else ()
+    lines = [
+        *_rows(expected, found),
+        *_sequences(expected, found, ahead),
+        *others,
+        *(DifferenceLine("extension", name, "nothing", found.extensions[name], False) for name in sorted(more)),
+    ]
+    return sorted(lines, key=lambda line: not line.fatal)
+
+
+def compare_objects_and_content(
+    expected: DatabaseState, found: DatabaseState, schemas: Collection[str], source: str = "the dump"
+) -> list[DifferenceLine]:
+    """Compare all but rows and sequences, which a restore proves in its own way; the fatal lines first."""
+    differing = compare_objects(expected.objects, found.objects, same_major=expected.major == found.major)
+    lines = [
+        *_checksums(expected, found, source),
+        *_objects(expected, differing, schemas, source),
+        *_extensions(expected, found),
+        *_told(expected, found, differing, source),
+    ]
+    return sorted(lines, key=lambda line: not line.fatal)
+
+
+def _rows(expected: DatabaseState, found: DatabaseState) -> Iterator[DifferenceLine]:
+    for key, want in expected.rows.items():
+        have = found.rows.get(key)
+        if have is None:
+            yield DifferenceLine("table", show_name(key), f"{want:,} row{'s' * (want != 1)}", MISSING, True)
+        elif have != want:
+            yield DifferenceLine("rows", show_name(key), f"{want:,}", f"{have:,}", True)
+
+
+def _sequences(expected: DatabaseState, found: DatabaseState, ahead: Mapping[Key, int]) -> Iterator[DifferenceLine]:
+    for key, want in expected.sequences.items():
+        have, most = found.sequences.get(key), ahead.get(key, 0)
+        if have is None:
+            yield DifferenceLine("sequence", show_name(key), _value(want), MISSING, True)
+        elif have != want:
+            apart = have[0] - want[0]
+            logged = apart * most > 0 and abs(apart) <= abs(most)
+            yield DifferenceLine("sequence", show_name(key), _value(want), _value(have) + _LOGGED * logged, not logged)
+
+
+def _value(value: tuple[int, bool]) -> str:
+    return f"{value[0]:,}" + ("" if value[1] else " (not used yet)")
+
+
+def _checksums(expected: DatabaseState, found: DatabaseState, source: str) -> Iterator[DifferenceLine]:
+    for key, want in expected.checksums.items():
+        have = found.checksums.get(key)
+        # Where another number of rows was counted, other values are no news.
+        if have is not None and have != want and found.rows.get(key, expected.rows.get(key)) == expected.rows.get(key):
+            yield DifferenceLine("content", show_name(key), f"as in {source}", "other values", True)
+
+
+def _objects(
+    expected: DatabaseState, differing: list[Difference], schemas: Collection[str], source: str
+) -> Iterator[DifferenceLine]:
+    filled, extra, unknown = schemas_of(expected), dict[str, list[str]](), dict[str, list[str]]()
+    for each in differing:
+        if each.what is What.EXTRA and schema_of(each.name) in schemas:
+            yield DifferenceLine(each.kind, each.name, "nothing", "one that should not be there", True)
+        elif each.what is What.EXTRA:
+            if (schema := schema_of(each.name)) and schema in filled:
+                extra.setdefault(each.kind, []).append(each.name)
+        elif each.what is What.UNKNOWN:
+            unknown.setdefault(each.kind, []).append(each.name)
+        elif each.what is What.TEXT:
+            yield DifferenceLine(each.kind, each.name, *_excerpts(each.expected, each.found), True, text=True)
+        else:
+            what = MISSING if each.what is What.MISSING else ANOTHER
+            yield DifferenceLine(each.kind, each.name, f"as in {source}", what, True)
+    for kind, names in extra.items():
+        yield _line_of(kind, names, "nothing", f"what is not in {source}")
+    for kind, names in unknown.items():
+        yield _line_of(kind, names, f"as in {source}", "text that PostgreSQL may have written in another way")
+
+
+def _excerpts(expected: str, found: str) -> tuple[str, str]:
+    """Cut two texts down to where they differ, on one line each."""
+    same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(expected, found, strict=False)))
+    begin = max(same - _BEFORE, 0) if max(len(expected), len(found)) > _EXCERPT else 0
+    return _excerpt(expected, begin), _excerpt(found, begin)
+
+
+def _excerpt(text: str, begin: int) -> str:
+    end = begin + _EXCERPT
+    return ("… " * (begin > 0) + text[begin:end] + " …" * (len(text) > end)) or MISSING
+
+
+def _told(
+    expected: DatabaseState, found: DatabaseState, differing: list[Difference], source: str
+) -> Iterator[DifferenceLine]:
+    same_major = expected.major == found.major
+    if expected.major and not same_major:
+        bodies = any(each.bodies for kind in expected.objects.values() for each in kind.values())
+        unseen = " (bodies of views, rules and SQL functions are compared within one major only)" * bodies
+        have = f"PostgreSQL {found.major}{unseen}"
+        yield DifferenceLine("server", "version", f"PostgreSQL {expected.major}", have, False)
+    # What is missing, or one too many, is named for itself.
+    apart = {name_of(each.kind, each.name) for each in differing if each.what in (What.MISSING, What.EXTRA)}
+    for kind, names in compare_properties(expected.told, found.told, same_major=same_major).items():
+        if there := [name for name in names if name not in apart and table_of(name) not in apart]:
+            yield _line_of(kind, there, f"as in {source}", "another one" if kind == "owner" else "other ones")
+
+
+def _line_of(kind: str, names: list[str], expected: str, found: str) -> DifferenceLine:
+    """Tell of what may be hundreds, of which the first are named."""
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return DifferenceLine(kind, ", ".join(names[:_SHOWN]) + more, expected, found, False, tuple(names))
+
+
+def schemas_of(state: DatabaseState) -> set[str]:
+    """Name the schemas that a state's objects lie in; an empty name stands for those that lie in none."""
+    return {schema_of(name) for each in state.objects.values() for name in each}
+
+
+def schemas_in(state: DatabaseState) -> set[str]:
+    """Name the schemas that a state has, whether anything lies in them or not."""
+    return {key_of(name)[1] for name in state.objects.get("schema", {})}
+
+
+def schema_of(identity: str) -> str:
+    """Tell the schema of an object by its identity as SQL writes it; empty where it has none."""
+    found = _FIRST_NAME.match(identity)
+    return key_of(found[1])[1] if found else ""
+
+
+def key_of(identity: str) -> tuple[str, str]:
+    """Read schema and name from an identity as SQL writes it."""
+    return split_qualified(identity.encode("utf-8", "surrogateescape"))
+
+
+def _extensions(expected: DatabaseState, found: DatabaseState) -> Iterator[DifferenceLine]:
+    for name, version in expected.extensions.items():
+        have = found.extensions.get(name)
+        if have != version:
+            yield DifferenceLine("extension", name, version, have or MISSING, False)
+
+
+def state_of_manifest(manifest: Manifest) -> DatabaseState:
+    """Read the state that a manifest describes."""
+    return state_from_parts(manifest.tables, manifest.sequences, manifest.facts)
+
+
+def state_from_parts(
+    tables: Iterable[TableRows], sequences: Iterable[SequenceValue], facts: Mapping[str, Any]
+) -> DatabaseState:
+    """Put a state together from what a manifest or a record of a restore holds."""
+    return DatabaseState(
+        major=int(facts.get("major", 0)),
+        rows={(each.schema, each.name): each.rows for each in tables},
+        sequences={(each.schema, each.name): (each.value, each.is_called) for each in sequences},
+        objects=_objects_of(facts),
+        extensions=dict(facts.get("extensions", {})),
+        told={kind: dict(found) for kind, found in facts.get("told", {}).items()},
+        checksums={(schema, name): total for schema, name, total in facts.get("checksums", [])},
+    )
+
+
+def _objects_of(facts: Mapping[str, Any]) -> Objects:
+    if "definitions" in facts:
+        return objects_from_document(facts["definitions"])
+    # Manifests and records of earlier versions hold digests alone.
+    return objects_from_digests(facts.get("objects", {}))
+
+
+def state_to_facts(state: DatabaseState) -> Mapping[str, Any]:
+    """Write what a manifest holds of a state beside tables and sequences."""
+    return {
+        "major": state.major,
+        "definitions": objects_to_document(state.objects),
+        "extensions": dict(state.extensions),
+        "told": state.told,
+        "checksums": [[*key, total] for key, total in sorted(state.checksums.items())],
+    }

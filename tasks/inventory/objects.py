@@ -1,0 +1,706 @@
+"""Every object of a database, in pg_dump's own selection, as something that two databases can be compared by.
+
+Of each object there are structural facts, as a digest, and texts: expressions and queries as the server writes
+them, in their canonical form (:mod:`.canonical`), since PostgreSQL itself rewrites them on reload. The facts and
+most texts are the same on PostgreSQL 14 to 18 for the same object. Some texts (`bodies`: of views, rules and
+SQL-standard functions) change from major to major, so they are compared only between servers of one major.
+
+Not selected, as in a dump: what belongs to an extension, constraints and triggers that come from a parent or
+are internal, invalid indexes and the keys that need them, operators without a function, and NOT NULL, which 18
+lists among the constraints and which the columns' digest holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+import secrets
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from .canonical import canonical, may_be_rewritten
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from ..postgres.connection import Connection
+
+
+# What deparsed expressions and values depend on; the same in every session that reads facts.
+PINNED = {
+    "search_path": "",
+    "quote_all_identifiers": "off",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "xmlbinary": "base64",
+    "lc_monetary": "C",
+    "standard_conforming_strings": "on",
+}
+_DIGEST_BYTES = 12
+
+# Marks in what a query gives, which no text of users can hold: how each part counts, and where it ends.
+_NONCE = secrets.token_hex(8)
+# Up to the next mark.
+_UNMARKED = rf"[^<]*(?:<(?!{_NONCE})[^<]*)*"
+_PART = re.compile(
+    rf"<{_NONCE}(?P<kind>[a-z])(?P<label>{_UNMARKED})<{_NONCE}:(?P<content>{_UNMARKED})<{_NONCE}>".encode()
+)
+
+
+def _marked(kind: str, expression: str, label: str = "''") -> str:
+    begin = f"pg_catalog.concat('<{_NONCE}{kind}', {label}, '<{_NONCE}:')"
+    return f"({begin} || ({expression})::pg_catalog.text || '<{_NONCE}>')"
+
+
+def _text(expression: str, label: str = "''") -> str:
+    """Mark what is a text, where it is not NULL.
+
+    :param label: What stands before it, as SQL that gives tokens.
+    """
+    return _marked("t", expression, label)
+
+
+def _newer_text(expression: str, label: str = "''") -> str:
+    """Mark a text that the digests of format 1 do not hold."""
+    return _marked("n", expression, label)
+
+
+def _newer_fact(expression: str) -> str:
+    """Mark structural facts that the digests of format 1 do not hold; NULL counts as none."""
+    return _marked("f", f"pg_catalog.concat({expression})")
+
+
+def _older(expression: str) -> str:
+    """Mark what only the digests of format 1 hold."""
+    return _marked("o", expression)
+
+
+_PEOPLES = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+_NOT_OF_EXTENSION = """NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+    WHERE d.classid = '{catalogue}'::pg_catalog.regclass AND d.objid = {oid} AND d.deptype = 'e')"""
+
+
+def not_of_extension(catalogue: str, oid: str) -> str:
+    """Give the condition for what people made themselves: nothing of PostgreSQL's own, nor of an extension's."""
+    return f"{_PEOPLES} AND " + _NOT_OF_EXTENSION.format(catalogue=f"pg_catalog.{catalogue}", oid=oid)
+
+
+_RELATION = not_of_extension("pg_class", "c.oid")
+# As pg_dump: an index that is not valid is left out, but for those of partitioned tables.
+_DUMPED_INDEX = "i.indisready AND (i.indisvalid OR c.relkind = 'p')"
+# A key loses the index that it needs where that is left out.
+_DUMPED_KEY = f"""(k.contype NOT IN ('p', 'u', 'x') OR EXISTS (SELECT FROM pg_catalog.pg_index i
+    WHERE i.indexrelid = k.conindid AND {_DUMPED_INDEX}))"""
+# REPLICA IDENTITY is written with its index, and not at all where that is gone.
+_REPLICA_IDENTITY = f"""CASE WHEN c.relreplident <> 'i' OR EXISTS (SELECT FROM pg_catalog.pg_index i
+    WHERE i.indrelid = c.oid AND i.indisreplident AND {_DUMPED_INDEX}) THEN c.relreplident ELSE 'd' END"""
+# An index of a partitioned table becomes valid as the indexes of all its partitions are attached.
+_COMPLETE = """c.relkind <> 'p'
+    OR (SELECT pg_catalog.count(*) FROM pg_catalog.pg_partition_tree(i.indrelid))
+     = (SELECT pg_catalog.count(*) FROM pg_catalog.pg_partition_tree(i.indexrelid) y
+          JOIN pg_catalog.pg_index x ON x.indexrelid = y.relid WHERE NOT y.isleaf OR x.indisvalid AND x.indisready)"""
+_OPERATOR_CLASS = "pg_catalog.concat_ws('.', pg_catalog.quote_ident(s.nspname), pg_catalog.quote_ident(o.opcname))"
+_INDEX_FACTS = f"""pg_catalog.concat_ws(' ', i.indisunique, i.indisprimary, i.indisexclusion, i.indimmediate,
+    i.indnkeyatts, nullif(pg_catalog.to_jsonb(i) ->> 'indnullsnotdistinct', 'false'),
+    (SELECT pg_catalog.concat_ws(' ', m.amname, r.reloptions) FROM pg_catalog.pg_class r
+       JOIN pg_catalog.pg_am m ON m.oid = r.relam WHERE r.oid = i.indexrelid),
+    (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', coalesce(pg_catalog.quote_ident(a.attname), '()'),
+                {_OPERATOR_CLASS}, nullif(i.indcollation[at], 0)::pg_catalog.regcollation,
+                i.indoption[at]), ',' ORDER BY at)
+       FROM pg_catalog.generate_subscripts(i.indkey, 1) AS at
+       LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[at]
+       LEFT JOIN pg_catalog.pg_opclass o ON o.oid = i.indclass[at]
+       LEFT JOIN pg_catalog.pg_namespace s ON s.oid = o.opcnamespace))"""
+# What stands behind the last bracket is no expression: NO INHERIT, NOT VALID, DEFERRABLE …
+_BEHIND_CHECK = "pg_catalog.substring(pg_catalog.pg_get_constraintdef(k.oid), '[^)]*$')"
+_CONSTRAINT_FACTS = f"""pg_catalog.concat_ws(' ', k.contype, {_BEHIND_CHECK},
+    (SELECT pg_catalog.concat_ws(' ', {_INDEX_FACTS}, k.conexclop::pg_catalog.regoperator[])
+       FROM pg_catalog.pg_index i WHERE i.indexrelid = k.conindid))"""
+_TRIGGER_FACTS = """pg_catalog.concat_ws(' ', g.tgtype, g.tgfoid::pg_catalog.regprocedure,
+    pg_catalog.encode(g.tgargs, 'hex'), g.tgdeferrable, g.tginitdeferred,
+    nullif(g.tgconstrrelid, 0)::pg_catalog.regclass, g.tgoldtable, g.tgnewtable,
+    (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ',' ORDER BY a.attname COLLATE "C")
+       FROM pg_catalog.pg_attribute a WHERE a.attrelid = g.tgrelid AND a.attnum = ANY(g.tgattr::pg_catalog.int2[])))"""
+_PARTITION_FACTS = f"""(SELECT pg_catalog.concat_ws(' ', p.partstrat,
+        (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', coalesce(pg_catalog.quote_ident(a.attname), '()'),
+                    {_OPERATOR_CLASS},
+                    nullif(p.partcollation[at], 0)::pg_catalog.regcollation), ',' ORDER BY at)
+           FROM pg_catalog.generate_subscripts(p.partattrs, 1) AS at
+           LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[at]
+           LEFT JOIN pg_catalog.pg_opclass o ON o.oid = p.partclass[at]
+           LEFT JOIN pg_catalog.pg_namespace s ON s.oid = o.opcnamespace))
+      FROM pg_catalog.pg_partitioned_table p WHERE p.partrelid = c.oid)"""
+_PARTITION_KEY = f"""CASE WHEN c.relkind <> 'p' THEN NULL
+    WHEN EXISTS (SELECT FROM pg_catalog.pg_partitioned_table p WHERE p.partrelid = c.oid AND p.partexprs IS NULL)
+    THEN pg_catalog.pg_get_partkeydef(c.oid)
+    ELSE {_text("pg_catalog.pg_get_partkeydef(c.oid)", "'PARTITION BY '")} || {_newer_fact(_PARTITION_FACTS)} END"""
+# As pg_dump: what reads a materialized view without rows is left without rows, too.
+_POPULATED = """c.relispopulated AND (c.relkind = 'v' OR NOT EXISTS (
+    WITH RECURSIVE needed(oid) AS (
+        SELECT d.refobjid FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_depend d ON d.objid = r.oid
+         WHERE r.ev_class = c.oid AND d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+           AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+         UNION
+        SELECT d.refobjid FROM needed n JOIN pg_catalog.pg_rewrite r ON r.ev_class = n.oid
+          JOIN pg_catalog.pg_depend d ON d.objid = r.oid
+         WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+           AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass)
+    SELECT FROM needed n JOIN pg_catalog.pg_class m ON m.oid = n.oid WHERE m.relkind = 'm' AND NOT m.relispopulated))"""
+_OWNED_BY = """(SELECT pg_catalog.concat_ws(' ', o.deptype, o.refobjid::pg_catalog.regclass,
+               pg_catalog.quote_ident(a.attname))
+          FROM pg_catalog.pg_depend o
+          JOIN pg_catalog.pg_attribute a ON a.attrelid = o.refobjid AND a.attnum = o.refobjsubid
+         WHERE o.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND o.objid = c.oid AND o.deptype IN ('a', 'i')
+           AND o.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"""
+_OF_DUMPED = _NOT_OF_EXTENSION.format(catalogue="pg_catalog.pg_class", oid="o.refobjid")
+_STATISTICS_FACTS = """pg_catalog.concat_ws(' ', s.stxrelid::pg_catalog.regclass, s.stxkind,
+    (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ',' ORDER BY a.attname COLLATE "C")
+       FROM pg_catalog.pg_attribute a
+      WHERE a.attrelid = s.stxrelid AND a.attnum = ANY(s.stxkeys::pg_catalog.int2[])))"""
+_STATISTICS_TEXT = "pg_catalog.array_to_string(pg_catalog.pg_get_statisticsobjdef_expressions(s.oid), ', ')"
+_ARGUMENT_FACTS = "pg_catalog.pg_get_function_identity_arguments(p.oid), ' ', p.pronargdefaults"
+# Of a domain; what `typdefault` holds was written under the search_path of who made it.
+_DOMAIN_DEFAULT = "pg_catalog.pg_get_expr(t.typdefaultbin, 0)"
+# The labels of a publication's row filter and of a column's default.
+_ROW_FILTER = "r.prrelid::pg_catalog.regclass || ' WHERE '"
+_DEFAULT = "pg_catalog.quote_ident(a.attname) || ' DEFAULT '"
+
+# Each query gives: name, what is the same on every major, what only one major writes (or NULL); each with marks.
+_QUERIES: dict[str, str] = {
+    "schema": f"""
+        SELECT pg_catalog.quote_ident(n.nspname), '', NULL FROM pg_catalog.pg_namespace n
+         WHERE {not_of_extension("pg_namespace", "n.oid")}""",
+    "table": f"""
+        SELECT c.oid::pg_catalog.regclass::pg_catalog.text,
+               pg_catalog.concat_ws('|', c.relkind, c.relpersistence, c.relrowsecurity, c.relforcerowsecurity,
+                   {_older("c.relreplident")} || {_newer_fact(_REPLICA_IDENTITY)},
+                   (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', pg_catalog.quote_ident(a.attname),
+                       pg_catalog.format_type(a.atttypid, a.atttypmod),
+                               a.attnotnull, a.attidentity, a.attgenerated,
+                               {_text("pg_catalog.pg_get_expr(f.adbin, f.adrelid)", _DEFAULT)},
+                               CASE WHEN a.attcollation <> t.typcollation
+                                   THEN a.attcollation::pg_catalog.regcollation END,
+                               a.attfdwoptions),
+                               ', ' ORDER BY a.attname COLLATE "C")
+                      FROM pg_catalog.pg_attribute a
+                      JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+                      LEFT JOIN pg_catalog.pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
+                     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+                   (SELECT pg_catalog.string_agg(i.inhparent::pg_catalog.regclass::pg_catalog.text, ', '
+                       ORDER BY i.inhseqno)
+                      FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid),
+                   pg_catalog.pg_get_expr(c.relpartbound, c.oid),
+                   {_PARTITION_KEY},
+                   'OF ' || nullif(c.reloftype, 0)::pg_catalog.regtype,
+                   (SELECT pg_catalog.concat_ws(' ', 'SERVER', pg_catalog.quote_ident(s.srvname), x.ftoptions)
+                      FROM pg_catalog.pg_foreign_table x JOIN pg_catalog.pg_foreign_server s ON s.oid = x.ftserver
+                     WHERE x.ftrelid = c.oid)),
+               NULL
+          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't' AND {_RELATION}""",
+    "view": f"""
+        SELECT c.oid::pg_catalog.regclass::pg_catalog.text,
+               pg_catalog.concat_ws('|', c.relkind, pg_catalog.array_to_string(c.reloptions, ','),
+                   {_older("concat(c.relispopulated)")} || {_newer_fact(_POPULATED)},
+                   (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', pg_catalog.quote_ident(a.attname),
+                       pg_catalog.format_type(a.atttypid, a.atttypmod),
+                               {_text("pg_catalog.pg_get_expr(f.adbin, f.adrelid)", _DEFAULT)}), ', ' ORDER BY a.attnum)
+                      FROM pg_catalog.pg_attribute a
+                      LEFT JOIN pg_catalog.pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
+                     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)),
+               {_text("pg_catalog.pg_get_viewdef(c.oid)")}
+          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.relkind IN ('v', 'm') AND c.relpersistence <> 't' AND {_RELATION}""",
+    "index": f"""
+        SELECT i.indexrelid::pg_catalog.regclass::pg_catalog.text,
+               pg_catalog.concat_ws('|', CASE WHEN i.indexprs IS NULL AND i.indpred IS NULL
+                   THEN pg_catalog.pg_get_indexdef(i.indexrelid)
+                       ELSE {_text("pg_catalog.pg_get_indexdef(i.indexrelid)")} || {_newer_fact(_INDEX_FACTS)} END,
+                   {_older("concat(i.indisvalid)")} || {_newer_fact(_COMPLETE)}, i.indisclustered, i.indisreplident),
+               NULL
+          FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
+          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' AND {_RELATION} AND {_DUMPED_INDEX}
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhrelid = i.indexrelid)""",
+    "constraint": f"""
+        SELECT pg_catalog.concat_ws('.', k.conrelid::pg_catalog.regclass::pg_catalog.text,
+            pg_catalog.quote_ident(k.conname)),
+               pg_catalog.concat_ws('|', CASE WHEN k.contype IN ('c', 'x')
+                       THEN {_text("pg_catalog.pg_get_constraintdef(k.oid)")} || {_newer_fact(_CONSTRAINT_FACTS)}
+                       ELSE pg_catalog.pg_get_constraintdef(k.oid) END, k.convalidated), NULL
+          FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
+          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE k.contype IN ('c', 'f', 'p', 'u', 'x') AND k.conparentid = 0 AND k.conislocal
+           AND c.relpersistence <> 't' AND {_RELATION} AND {_DUMPED_KEY}""",
+    "sequence": f"""
+        SELECT c.oid::pg_catalog.regclass::pg_catalog.text,
+               pg_catalog.concat_ws('|', pg_catalog.format_type(s.seqtypid, NULL), s.seqstart, s.seqincrement,
+                   s.seqmax, s.seqmin, s.seqcache,
+                   s.seqcycle)
+               || coalesce({_older(f"'|' || {_OWNED_BY})")}, '') || {_newer_fact(f"{_OWNED_BY} AND {_OF_DUMPED})")},
+               NULL
+          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+          JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid
+         WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND {_RELATION}""",
+    "trigger": f"""
+        SELECT pg_catalog.concat_ws('.', g.tgrelid::pg_catalog.regclass::pg_catalog.text,
+            pg_catalog.quote_ident(g.tgname)),
+               pg_catalog.concat_ws('|', g.tgenabled, CASE WHEN g.tgqual IS NULL
+                   THEN pg_catalog.pg_get_triggerdef(g.oid)
+                       ELSE {_text("pg_catalog.pg_get_triggerdef(g.oid)")} || {_newer_fact(_TRIGGER_FACTS)} END), NULL
+          FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid
+          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+          LEFT JOIN pg_catalog.pg_trigger u ON u.oid = g.tgparentid
+          LEFT JOIN pg_catalog.pg_constraint k ON k.oid = g.tgconstraint
+         WHERE {_RELATION} AND (NOT g.tgisinternal AND g.tgparentid = 0
+                OR g.tgenabled <> u.tgenabled AND k.contype IS DISTINCT FROM 'f')""",
+    "policy": f"""
+        SELECT pg_catalog.concat_ws('.', p.polrelid::pg_catalog.regclass::pg_catalog.text,
+            pg_catalog.quote_ident(p.polname)),
+               pg_catalog.concat_ws('|', p.polcmd, p.polpermissive,
+                   (SELECT pg_catalog.string_agg(r.rolname, ',' ORDER BY r.rolname COLLATE "C")
+                       FROM pg_catalog.pg_roles r
+                     WHERE r.oid = ANY(p.polroles)),
+                   {_text("pg_catalog.pg_get_expr(p.polqual, p.polrelid)", "'USING '")},
+                   {_text("pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid)", "'WITH CHECK '")}),
+               NULL
+          FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid
+          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {_RELATION}""",
+    "rule": f"""
+        SELECT pg_catalog.concat_ws('.', w.ev_class::pg_catalog.regclass::pg_catalog.text,
+            pg_catalog.quote_ident(w.rulename)),
+               pg_catalog.concat_ws('|', w.ev_type, w.is_instead, w.ev_enabled),
+                   {_text("pg_catalog.pg_get_ruledef(w.oid)")}
+          FROM pg_catalog.pg_rewrite w JOIN pg_catalog.pg_class c ON c.oid = w.ev_class
+          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE w.rulename <> '_RETURN' AND {_RELATION}""",
+    "function": f"""
+        SELECT p.oid::pg_catalog.regprocedure::pg_catalog.text,
+               pg_catalog.concat_ws('|', p.prokind, l.lanname, p.provolatile, p.proisstrict, p.prosecdef,
+                   p.proleakproof,
+                   p.proparallel, CASE WHEN p.pronargdefaults = 0 THEN pg_catalog.pg_get_function_arguments(p.oid)
+                       ELSE {_text("pg_catalog.pg_get_function_arguments(p.oid)")}
+                           || {_newer_fact(_ARGUMENT_FACTS)} END,
+                   pg_catalog.pg_get_function_result(p.oid),
+                   pg_catalog.array_to_string(p.proconfig, ','), CASE WHEN p.prosqlbody IS NULL THEN p.prosrc END,
+                       p.probin,
+                   (SELECT pg_catalog.concat_ws(' ', g.aggkind, g.aggnumdirectargs, g.aggtransfn, g.aggfinalfn,
+                       g.aggfinalextra,
+                               g.aggfinalmodify, g.aggcombinefn, g.aggserialfn, g.aggdeserialfn,
+                               g.aggtranstype::pg_catalog.regtype, g.aggmtransfn, g.aggminvtransfn, g.aggmfinalfn,
+                               g.aggmtranstype::pg_catalog.regtype, g.aggsortop::pg_catalog.regoperator,
+                                   'INIT ' || g.agginitval,
+                               'MINIT ' || g.aggminitval)
+                      FROM pg_catalog.pg_aggregate g WHERE g.aggfnoid = p.oid)),
+               {_text("pg_catalog.pg_get_function_sqlbody(p.oid)")}
+          FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+          JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+         WHERE {not_of_extension("pg_proc", "p.oid")}
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'i')""",
+    "type": f"""
+        SELECT t.oid::pg_catalog.regtype::pg_catalog.text,
+               pg_catalog.concat_ws('|', t.typtype,
+                   (SELECT pg_catalog.string_agg(e.enumlabel, ',' ORDER BY e.enumsortorder) FROM pg_catalog.pg_enum e
+                     WHERE e.enumtypid = t.oid),
+                   CASE WHEN t.typtype = 'd' THEN pg_catalog.concat_ws(' ', pg_catalog.format_type(t.typbasetype,
+                       t.typtypmod), t.typnotnull,
+                       {_older("t.typdefault")} || {_newer_text(_DOMAIN_DEFAULT, "'DEFAULT '")},
+                       nullif(t.typcollation, 0)::pg_catalog.regcollation,
+                       (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', pg_catalog.quote_ident(k.conname),
+                                   {_text("pg_catalog.pg_get_constraintdef(k.oid)", "quote_ident(k.conname) || ' '")}
+                                   || {_newer_fact(_BEHIND_CHECK)}, k.convalidated), ',' ORDER BY k.conname COLLATE "C")
+                          FROM pg_catalog.pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c')) END,
+                   (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', pg_catalog.quote_ident(a.attname),
+                       pg_catalog.format_type(a.atttypid, a.atttypmod)), ','
+                               ORDER BY a.attnum)
+                      FROM pg_catalog.pg_attribute a
+                     WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped),
+                   (SELECT pg_catalog.concat_ws(' ', pg_catalog.format_type(r.rngsubtype, NULL),
+                       nullif(r.rngcollation, 0)::pg_catalog.regcollation,
+                               r.rngcanonical, r.rngsubdiff) FROM pg_catalog.pg_range r WHERE r.rngtypid = t.oid),
+                   CASE WHEN t.typtype = 'b' THEN pg_catalog.concat_ws(' ', t.typinput, t.typoutput, t.typlen,
+                       t.typbyval,
+                       t.typalign, t.typcategory, t.typdelim, t.typdefault) END),
+               NULL
+          FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+          LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
+         WHERE (c.oid IS NULL OR c.relkind = 'c') AND {not_of_extension("pg_type", "t.oid")}
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                WHERE d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND d.objid = t.oid AND d.deptype = 'i')""",
+    "operator": f"""
+        SELECT o.oid::pg_catalog.regoperator::pg_catalog.text, pg_catalog.concat_ws('|', o.oprcode,
+            o.oprcom::pg_catalog.regoperator, o.oprnegate::pg_catalog.regoperator,
+                   o.oprcanmerge, o.oprcanhash, o.oprrest, o.oprjoin), NULL
+          FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
+         WHERE o.oprcode <> 0 AND {not_of_extension("pg_operator", "o.oid")}""",
+    "statistics": f"""
+        SELECT pg_catalog.format('%I.%I', n.nspname, s.stxname), {_newer_fact(_STATISTICS_FACTS)},
+               {_older("pg_catalog.pg_get_statisticsobjdef(s.oid)")} || coalesce({_newer_text(_STATISTICS_TEXT)}, '')
+          FROM pg_catalog.pg_statistic_ext s JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace
+         WHERE {not_of_extension("pg_statistic_ext", "s.oid")}
+           AND EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                        WHERE c.oid = s.stxrelid AND {_RELATION})""",
+    "collation": f"""
+        SELECT pg_catalog.format('%I.%I', n.nspname, l.collname), pg_catalog.concat_ws('|', l.collprovider,
+            l.collisdeterministic),
+               pg_catalog.to_jsonb(l) - ARRAY['oid', 'collname', 'collnamespace', 'collowner', 'collversion']
+          FROM pg_catalog.pg_collation l JOIN pg_catalog.pg_namespace n ON n.oid = l.collnamespace
+         WHERE {not_of_extension("pg_collation", "l.oid")}""",
+    "large object": """
+        SELECT m.oid::pg_catalog.text, '', NULL FROM pg_catalog.pg_largeobject_metadata m""",
+    "event trigger": f"""
+        SELECT pg_catalog.quote_ident(e.evtname), pg_catalog.concat_ws('|', e.evtevent, e.evtenabled,
+            e.evtfoid::pg_catalog.regproc,
+                   pg_catalog.array_to_string(e.evttags, ',')), NULL
+          FROM pg_catalog.pg_event_trigger e
+         WHERE {_NOT_OF_EXTENSION.format(catalogue="pg_catalog.pg_event_trigger", oid="e.oid")}""",
+    "publication": f"""
+        SELECT pg_catalog.quote_ident(p.pubname), pg_catalog.concat_ws('|', p.puballtables, p.pubinsert, p.pubupdate,
+            p.pubdelete,
+                   p.pubtruncate, pg_catalog.concat(p.pubviaroot)
+                   || {_newer_fact("nullif(pg_catalog.to_jsonb(p) ->> 'pubgencols', 'n')")},
+                   (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', r.prrelid::pg_catalog.regclass,
+                               (SELECT pg_catalog.array_agg(a.attname ORDER BY a.attname COLLATE "C")
+                                  FROM pg_catalog.pg_attribute a
+                                 WHERE a.attrelid = r.prrelid
+                                     AND pg_catalog.to_jsonb(r) -> 'prattrs' @> pg_catalog.to_jsonb(a.attnum)),
+                               CASE WHEN pg_catalog.to_jsonb(r) ->> 'prqual' IS NOT NULL THEN
+                                   (SELECT {_text("to_jsonb(v) ->> 'rowfilter'", _ROW_FILTER)}
+                                      FROM pg_catalog.pg_publication_tables v
+                                      JOIN pg_catalog.pg_namespace n ON n.nspname = v.schemaname
+                                      JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = v.tablename
+                                     WHERE v.pubname = p.pubname AND c.oid = r.prrelid) END),
+                               ',' ORDER BY r.prrelid::pg_catalog.regclass::pg_catalog.text COLLATE "C")
+                      FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = p.oid
+                       AND EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n
+                                       ON n.oid = c.relnamespace WHERE c.oid = r.prrelid AND {_RELATION})),
+                   (SELECT pg_catalog.string_agg(s.refobjid::pg_catalog.regnamespace::pg_catalog.text, ','
+                               ORDER BY s.refobjid::pg_catalog.regnamespace::pg_catalog.text COLLATE "C")
+                      FROM pg_catalog.pg_depend d
+                      JOIN pg_catalog.pg_depend s ON (s.classid, s.objid) = (d.classid, d.objid)
+                     WHERE d.classid = pg_catalog.to_regclass('pg_catalog.pg_publication_namespace')
+                         AND d.refobjid = p.oid
+                       AND d.refclassid = 'pg_catalog.pg_publication'::pg_catalog.regclass
+                       AND s.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass)), NULL
+          FROM pg_catalog.pg_publication p""",
+}
+
+_LEFT_OUT_INDEXES = f"""
+SELECT i.indexrelid::pg_catalog.regclass::pg_catalog.text,
+       coalesce('constraint ' || pg_catalog.quote_ident(k.conname) || ' of ' || i.indrelid::pg_catalog.regclass, '')
+  FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x')
+ WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' AND {_RELATION} AND NOT ({_DUMPED_INDEX})
+ ORDER BY 1"""
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What an object is, in short.
+
+    :ivar facts: The digest of its structural facts, which is the same on every major; empty where only `whole` is
+        known. `local` is that of the facts that are the same on one major alone, None where there are none.
+    :ivar texts: Its expressions in canonical form; `bodies` those that each major writes in its own way.
+    :ivar whole: The digests of all of it that manifests of format 1 hold; None where they are not known.
+    """
+
+    facts: str
+    local: str | None = None
+    texts: tuple[str, ...] = ()
+    bodies: tuple[str, ...] = ()
+    whole: tuple[str, str | None] | None = field(default=None, compare=False)
+
+
+Objects = dict[str, dict[str, Definition]]
+
+
+def pin_settings(connection: Connection) -> None:
+    """Set what deparsed expressions and values depend on, for the rest of the session."""
+    connection.execute(
+        "SELECT pg_catalog.set_config(s.name, v.setting, false) FROM ROWS FROM"
+        " (pg_catalog.unnest(%s::pg_catalog.text[]), pg_catalog.unnest(%s::pg_catalog.text[])) AS v(name, setting)"
+        " JOIN pg_catalog.pg_settings s ON pg_catalog.lower(s.name) = pg_catalog.lower(v.name)",
+        [list(PINNED), list(PINNED.values())],
+    )
+
+
+def read_objects(connection: Connection, queries: Mapping[str, str] = _QUERIES) -> Objects:
+    """Read the digests of all objects; the session must be pinned."""
+    # In SQL_ASCII a body may hold any bytes, which could not be sent as text.
+    encoding = "SQL_ASCII" if connection.info.parameter_status("server_encoding") == "SQL_ASCII" else "UTF8"
+    return {kind: dict(_read(connection, query, encoding)) for kind, query in queries.items()}
+
+
+def _read(connection: Connection, query: str, encoding: str) -> Iterator[tuple[str, Definition]]:
+    in_bytes = (
+        f"SELECT name, pg_catalog.convert_to(stable::pg_catalog.text, '{encoding}'),"
+        f" pg_catalog.convert_to(text::pg_catalog.text, '{encoding}')"
+        f" FROM ({query}) AS q(name, stable, text)"
+    )
+    for name, stable, text in connection.execute(in_bytes.encode()):
+        facts, texts, whole = _parted(bytes(stable))
+        local, bodies, body = (None, (), None) if text is None else _parted(bytes(text))
+        yield str(name), Definition(facts, None if local in _NOTHING else local, texts, bodies, (whole, body))
+
+
+def _parted(marked: bytes) -> tuple[str, tuple[str, ...], str]:
+    """Take what a query gave apart into the digest of its facts, its texts, and the digest of format 1."""
+    if not marked.count(b"<" + _NONCE.encode()):
+        whole = _digest(marked)
+        return whole, (), whole
+    texts = []
+    for part in _PART.finditer(marked):
+        if part["kind"] in b"tn":
+            label, content = (part[each].decode("utf-8", "surrogateescape") for each in ("label", "content"))
+            texts.append(canonical(f"{label}{content}"))
+    facts = _PART.sub(lambda part: {b"f": part["content"], b"o": b""}.get(part["kind"], b"<>"), marked)
+    older = _PART.sub(lambda part: part["content"] if part["kind"] in b"to" else b"", marked)
+    return _digest(facts), tuple(texts), _digest(older)
+
+
+def invalid_indexes(connection: Connection) -> list[tuple[str, str]]:
+    """Return the indexes that a dump leaves out, each with the key that is lost with it, or with an empty text."""
+    rows = connection.execute(_LEFT_OUT_INDEXES.encode())
+    return [(str(index), str(key)) for index, key in rows]
+
+
+def read_extensions(connection: Connection) -> dict[str, str]:
+    """Read the extensions and their versions; they are reported, never compared."""
+    rows = connection.execute("SELECT extname, extversion FROM pg_catalog.pg_extension ORDER BY 1")
+    return {str(name): str(version) for name, version in rows}
+
+
+def _digest(text: bytes) -> str:
+    return hashlib.blake2b(text, digest_size=_DIGEST_BYTES).hexdigest()
+
+
+# The facts of what is one text, or nothing.
+_NOTHING = frozenset({_digest(b""), _digest(b"<>")})
+
+
+class What(StrEnum):
+    """In what an object is not as it should be.
+
+    `TEXT`: the facts agree, an expression does not. `UNKNOWN`: digests of format 1 differ, which may be due to
+    nothing but a text that PostgreSQL wrote in another way.
+    """
+
+    MISSING = "missing"
+    EXTRA = "extra"
+    DIFFERENT = "different"
+    TEXT = "text"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An object that is not what it should be.
+
+    :ivar expected: The first text that differs, where it is known, and so `found`.
+    """
+
+    kind: str
+    name: str
+    what: What
+    expected: str = ""
+    found: str = ""
+
+
+def compare_objects(expected: Objects, found: Objects, *, same_major: bool) -> list[Difference]:
+    """Compare two databases' objects.
+
+    :param same_major: Compare what only one major writes, too.
+    """
+    differences = []
+    for kind in _QUERIES:
+        # A manifest of another version of ours may know other kinds: only what both know is compared.
+        if kind not in expected or kind not in found:
+            continue
+        wanted, have = expected[kind], found[kind]
+        for name in sorted(wanted.keys() | have.keys()):
+            if name not in have:
+                differences.append(Difference(kind, name, What.MISSING))
+            elif name not in wanted:
+                differences.append(Difference(kind, name, What.EXTRA))
+            elif (what := _difference(wanted[name], have[name], same_major=same_major)) is not None:
+                texts = _differing_texts(wanted[name], have[name], same_major=same_major)
+                differences.append(Difference(kind, name, what, *(texts or ())))
+    return differences
+
+
+def _difference(wanted: Definition, have: Definition, *, same_major: bool) -> What | None:
+    if not wanted.facts or not have.facts:
+        return _difference_of_digests(wanted, have, same_major=same_major)
+    if wanted.facts != have.facts or (same_major and wanted.local != have.local):
+        return What.DIFFERENT
+    return What.TEXT if _differing_texts(wanted, have, same_major=same_major) else None
+
+
+def _difference_of_digests(wanted: Definition, have: Definition, *, same_major: bool) -> What | None:
+    """Compare by the digests of format 1, which hold facts and texts in one."""
+    if wanted.whole is None or have.whole is None:
+        return None
+    of_facts, of_body = (one == other for one, other in zip(wanted.whole, have.whole, strict=True))
+    if of_facts and (of_body or not same_major):
+        return None
+    rewritten = any(may_be_rewritten(each) for side in (wanted, have) for each in (*side.texts, *side.bodies))
+    return What.UNKNOWN if rewritten else What.DIFFERENT
+
+
+def _differing_texts(wanted: Definition, have: Definition, *, same_major: bool) -> tuple[str, str] | None:
+    """Find the first text that differs on both sides."""
+    pairs = [(wanted.texts, have.texts), *([(wanted.bodies, have.bodies)] if same_major else [])]
+    for one, other in pairs:
+        for left, right in itertools.zip_longest(one, other, fillvalue=""):
+            # Another version of ours may have known fewer rewritings.
+            if left != right and canonical(left) != canonical(right):
+                return left, right
+    return None
+
+
+def objects_to_document(objects: Objects) -> dict[str, Any]:
+    """Write definitions as a manifest holds them: digests of facts alone as texts."""
+    return {kind: {name: _document(each) for name, each in found.items()} for kind, found in objects.items()}
+
+
+def _document(each: Definition) -> str | dict[str, Any]:
+    more = {"local": each.local, "texts": list(each.texts), "bodies": list(each.bodies)}
+    known = {key: value for key, value in more.items() if value}
+    return {"facts": each.facts, **known} if known else each.facts
+
+
+def objects_from_document(document: Mapping[str, Any]) -> Objects:
+    """Read them back."""
+    return _from(document, _of_document)
+
+
+def objects_from_digests(document: Mapping[str, Any]) -> Objects:
+    """Read the objects of a manifest that holds digests alone."""
+    return _from(document, _of_digests)
+
+
+def _from(document: Mapping[str, Any], read_one: Callable[[Any], Definition]) -> Objects:
+    return {
+        str(kind): {str(name): read_one(value) for name, value in found.items()} for kind, found in document.items()
+    }
+
+
+def _of_digests(value: Any) -> Definition:
+    return Definition("", whole=(value, None) if isinstance(value, str) else (str(value[0]), str(value[1])))
+
+
+def _of_document(value: Any) -> Definition:
+    if isinstance(value, str):
+        return Definition(value)
+    return Definition(
+        str(value["facts"]), value.get("local"), tuple(value.get("texts", ())), tuple(value.get("bodies", ()))
+    )
+
+
+Properties = dict[str, dict[str, str]]
+"""Per kind the digest of each object's owner, grants or settings."""
+
+ROLES = ("owner", "grants")
+"""The kinds that depend on which roles there are."""
+
+KINDS = (*ROLES, "settings")
+
+_LAST_PART = re.compile(r'\.("(?:[^"]|"")*"|[^".]*)\Z')
+
+# What another object brings along (a range its constructors and its multirange) is in no dump, nor are its grants.
+_NOT_INTERNAL = """NOT EXISTS (SELECT FROM pg_catalog.pg_depend i
+    WHERE i.classid = 'pg_catalog.{0}'::pg_catalog.regclass AND i.objid = {1} AND i.deptype = 'i')"""
+
+# All in one query, as each look at the catalogue costs.
+_QUERY = f"""
+WITH found(name, owner, acl, usual, settings) AS MATERIALIZED (
+    SELECT c.oid::pg_catalog.regclass::pg_catalog.text, c.relowner, c.relacl, '', CASE WHEN c.relkind IN ('r', 'p')
+        THEN c.reloptions END
+      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND c.relpersistence <> 't'
+       AND {not_of_extension("pg_class", "c.oid")}
+     UNION ALL
+    SELECT p.oid::pg_catalog.regprocedure::pg_catalog.text, p.proowner, p.proacl, 'PUBLIC EXECUTE f', NULL
+      FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+     WHERE {not_of_extension("pg_proc", "p.oid")} AND {_NOT_INTERNAL.format("pg_proc", "p.oid")}
+     UNION ALL
+    SELECT t.oid::pg_catalog.regtype::pg_catalog.text, t.typowner, t.typacl, 'PUBLIC USAGE f', NULL
+      FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+      LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
+     WHERE (c.oid IS NULL OR c.relkind = 'c') AND t.typelem = 0 AND {not_of_extension("pg_type", "t.oid")}
+       AND {_NOT_INTERNAL.format("pg_type", "t.oid")}
+     UNION ALL
+    SELECT 'schema ' || pg_catalog.quote_ident(n.nspname), n.nspowner, n.nspacl, '', NULL
+      FROM pg_catalog.pg_namespace n WHERE {not_of_extension("pg_namespace", "n.oid")}
+     UNION ALL
+    SELECT pg_catalog.concat_ws('.', c.oid::pg_catalog.regclass::pg_catalog.text, pg_catalog.quote_ident(a.attname)),
+        NULL, a.attacl, '', NULL
+      FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE a.attacl IS NOT NULL AND NOT a.attisdropped AND {not_of_extension("pg_class", "c.oid")}
+     UNION ALL
+    SELECT 'the database' || coalesce(' for ' || pg_catalog.quote_ident(r.rolname), ''), NULL, NULL, '', s.setconfig
+      FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
+      LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole WHERE d.datname = pg_catalog.current_database()
+), given AS (
+    SELECT f.name, f.usual, coalesce(
+               (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', coalesce(r.rolname, 'PUBLIC'),
+                   x.privilege_type, x.is_grantable), ','
+                           ORDER BY r.rolname COLLATE "C", x.privilege_type COLLATE "C")
+                  FROM pg_catalog.aclexplode(f.acl) AS x LEFT JOIN pg_catalog.pg_roles r ON r.oid = x.grantee
+                 WHERE x.grantee IS DISTINCT FROM f.owner), '') AS grants
+      FROM found f WHERE f.acl IS NOT NULL
+)
+SELECT 'owner ' || name, pg_catalog.pg_get_userbyid(owner)::pg_catalog.text, NULL
+  FROM found WHERE owner IS NOT NULL AND name <> 'schema public'
+ UNION ALL
+SELECT 'grants ' || name, grants, NULL FROM given WHERE grants <> usual
+ UNION ALL
+SELECT 'settings ' || name, (SELECT pg_catalog.string_agg(o, ',' ORDER BY o COLLATE "C")
+    FROM pg_catalog.unnest(settings) AS o), NULL
+  FROM found WHERE settings IS NOT NULL
+"""
+
+
+def read_properties(connection: Connection) -> Properties:
+    """Read all of it; the session must be pinned."""
+    found: Properties = {kind: {} for kind in KINDS}
+    for named, digest in read_objects(connection, {"": _QUERY})[""].items():
+        kind, _, name = named.partition(" ")
+        found[kind][name] = digest.facts
+    return found
+
+
+def compare_properties(
+    expected: Mapping[str, Mapping[str, str]], found: Mapping[str, Mapping[str, str]], *, same_major: bool
+) -> dict[str, list[str]]:
+    """Name, per kind, what has another owner, other grants or other settings."""
+    differing = {}
+    for kind in KINDS:
+        # A manifest of another version of ours may not know it.
+        if kind not in expected or kind not in found or (kind == "grants" and not same_major):
+            continue
+        wanted, have = expected[kind], found[kind]
+        # An object that is missing, or one too many, is named for itself.
+        names = wanted.keys() & have.keys() if kind == "owner" else wanted.keys() | have.keys()
+        if names := {name for name in names if wanted.get(name) != have.get(name)}:
+            differing[kind] = sorted(names)
+    return differing
+
+
+def name_of(kind: str, name: str) -> str:
+    """Give the name that an object has here, of that which it has among the objects."""
+    return f"{kind} {name}" if kind == "schema" else name
+
+
+def table_of(name: str) -> str:
+    """Give what stands before the last part of a name: of a column, its table."""
+    found = _LAST_PART.search(name)
+    return name[: found.start()] if found else ""

@@ -1,0 +1,195 @@
+"""What a database holds at one instant: rows, sequences, objects, and checksums where they are asked for."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import sql
+
+from ..formatting import show_name
+from ..postgres.lock_capacity import is_enough
+from ..postgres.tables import copied_column, count_tables, lock_tables, read_checksums, read_sequences, read_tables
+from .objects import pin_settings, read_extensions, read_objects, read_properties
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+    from ..postgres.connection import Connection
+    from ..postgres.tables import Table
+    from .objects import Objects, Properties
+
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class DatabaseState:
+    """A database at one instant.
+
+    :ivar major: The server's major version: some digests agree on one major only.
+    :ivar rows: Rows per table, as (schema, name); `checksums` only of the tables that were summed.
+    :ivar sequences: The last value of each, and whether it was used.
+    :ivar told: Owners, grants and settings, which may differ.
+    """
+
+    major: int
+    rows: Mapping[Key, int]
+    sequences: Mapping[Key, tuple[int, bool]]
+    objects: Objects = field(default_factory=dict)
+    extensions: Mapping[str, str] = field(default_factory=dict)
+    told: Properties = field(default_factory=dict)
+    checksums: Mapping[Key, str] = field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def read_snapshot(connection: Connection) -> Iterator[None]:
+    """Read in one snapshot, and see every row or be refused."""
+    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    try:
+        connection.execute("SET LOCAL row_security = off")
+        yield
+    finally:
+        with contextlib.suppress(psycopg.Error):
+            connection.execute("ROLLBACK")
+
+
+def read_state(connection: Connection, *, summed: Collection[Key] = ()) -> DatabaseState:
+    """Read the state of a database in the transaction that is open, and keep its tables as they are until that ends.
+
+    :param summed: The tables whose content is summed, which reads all of it.
+    """
+    tables = read_tables(connection)
+    with is_enough(connection, len(tables), "Nothing was changed."):
+        lock_tables(connection, tables)
+        return replace(state_of_tables(connection, tables, summed), sequences=read_sequences(connection))
+
+
+def state_of_tables(connection: Connection, tables: Sequence[Table], summed: Collection[Key] = ()) -> DatabaseState:
+    """Read all but sequences, which are in no snapshot, and count these tables."""
+    pin_settings(connection)
+    rows, totals = _count(connection, tables, summed)
+    return replace(_objects(connection), rows=rows, checksums=totals)
+
+
+def state_of_objects(connection: Connection, summed: Collection[Key]) -> DatabaseState:
+    """Read objects, and the checksums of some tables, but count nothing."""
+    pin_settings(connection)
+    tables = [table for table in read_tables(connection) if table.key in summed] if summed else []
+    return replace(
+        _objects(connection),
+        checksums={table.key: total for table, _, total in read_checksums(connection, tables) if total is not None},
+    )
+
+
+def describe_unsummed(found: DatabaseState, summed: Iterable[Key]) -> str:
+    """Say which of the tables to be summed have no checksum; empty if all have one."""
+    left = [key for key in summed if key not in found.checksums and (not found.rows or key in found.rows)]
+    if not left:
+        return ""
+    return (
+        f"The content of {len(left):,} {'table' if len(left) == 1 else 'tables'} was not summed, as in "
+        f"{show_name(left[0])}: to plan the query could run functions of its owner with your rights. "
+        f"Use the owner's URL (--url-env) for checksums."
+    )
+
+
+def _objects(connection: Connection) -> DatabaseState:
+    return DatabaseState(
+        major=connection.info.server_version // 10000,
+        rows={},
+        sequences={},
+        objects=read_objects(connection),
+        extensions=read_extensions(connection),
+        told=read_properties(connection),
+    )
+
+
+def _count(
+    connection: Connection, tables: Sequence[Table], summed: Collection[Key]
+) -> tuple[dict[Key, int], dict[Key, str]]:
+    """Count tables, and sum some of them on the same way through."""
+    rows = {table.key: found for table, found in count_tables(connection, [t for t in tables if t.key not in summed])}
+    totals = {}
+    for table, found, total in read_checksums(connection, [t for t in tables if t.key in summed]):
+        rows[table.key] = found
+        if total is not None:
+            totals[table.key] = total
+    return rows, totals
+
+
+TABLE = "_prisma_migrations"
+
+
+@dataclass(frozen=True)
+class Migration:
+    """A row of `_prisma_migrations`."""
+
+    name: str
+    finished: datetime | None
+    rolled_back: datetime | None
+
+    @property
+    def state(self) -> str:
+        """`applied`, `rolled back`, or `failed` where it is neither."""
+        if self.rolled_back is not None:
+            return "rolled back"
+        return "applied" if self.finished is not None else "failed"
+
+
+def read_history(connection: Connection, schema: str) -> list[dict[str, str]] | None:
+    """Read the whole migration history, as a manifest holds it, the oldest first.
+
+    :return: None without a table `_prisma_migrations` of the types that Prisma gives it: anything else could run code
+        of its owner when it is read.
+    """
+    known = _history_columns(connection, schema)
+    if known is None:
+        return None
+    shown = [name for name in ("migration_name", "finished_at", "rolled_back_at", "checksum", _STEPS) if name in known]
+    rows = sorted(
+        copied_column(connection, sql.Identifier(schema, TABLE), ["started_at", *shown]),
+        key=lambda row: (parse_moment(row[0]), row[1] or ""),
+    )
+    keys = ("name", "finished", "rolled_back", "checksum", "steps")
+    return [
+        dict(zip(keys, (*(value or "" for value in row[1:]), *[""] * (len(keys) - len(shown))), strict=True))
+        for row in rows
+    ]
+
+
+_STEPS = "applied_steps_count"
+_TEXTS, _TIMES, _NUMBERS = (25, 1043), (1114, 1184), (20, 21, 23)  # text, varchar; timestamp(tz); int8, int2, int4
+_HISTORY_TYPES = {
+    "migration_name": _TEXTS,
+    "checksum": _TEXTS,
+    "started_at": _TIMES,
+    "finished_at": _TIMES,
+    "rolled_back_at": _TIMES,
+    _STEPS: _NUMBERS,
+}
+
+
+def _history_columns(connection: Connection, schema: str) -> set[str] | None:
+    """Name those columns of the history that have the types expected; None where one is missing that must be there."""
+    rows = connection.execute(
+        "SELECT a.attname, a.atttypid FROM pg_catalog.pg_attribute a"
+        " JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = %s AND c.relname = %s AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped"
+        "   AND a.attgenerated = ''",
+        [schema, TABLE],
+    )
+    found = {str(name) for name, kind in rows if kind in _HISTORY_TYPES.get(str(name), ())}
+    return found if found >= _HISTORY_TYPES.keys() - {_STEPS} else None
+
+
+def parse_moment(text: str | None) -> tuple[int, datetime]:
+    """Read a time in PostgreSQL's ISO style, for sorting and showing."""
+    try:
+        found = datetime.fromisoformat(text or "")
+    except ValueError:
+        return -1 if not text or text.startswith("-") or text.endswith("BC") else 1, datetime.min.replace(tzinfo=UTC)
+    return 0, found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -1,0 +1,311 @@
+"""What a database holds, in pg_dump's own selection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from psycopg import sql
+
+from ..errors import ServerError
+from .connection import locks_let_go
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from .connection import Connection
+
+
+Item = TypeVar("Item")
+# One statement counts that many tables: round trips are what thousands of tables cost.
+_BATCH = 200
+
+# The roles whose code may run with our rights: superusers, and those that we are or are members of. `pg_has_role` says
+# of a superuser that it is a member of every role, so it is no answer here.
+TRUSTED = """
+WITH RECURSIVE ours(oid) AS (
+    SELECT oid FROM pg_catalog.pg_roles WHERE rolname IN (current_user, session_user)
+    UNION
+    SELECT m.roleid FROM pg_catalog.pg_auth_members m JOIN ours o ON m.member = o.oid
+), trusted(oid) AS (
+    SELECT oid FROM ours UNION SELECT oid FROM pg_catalog.pg_roles WHERE rolsuper
+)"""
+
+# Ordinary tables, partitions and inheriting tables each by themselves; of an extension's own tables those
+# that it registered, with its condition (pg_extension.extconfig), since pg_dump writes just these rows.
+_TABLES = f"""{TRUSTED}
+SELECT c.oid, n.nspname, c.relname, coalesce(x.condition, ''), greatest(c.reltuples, 0)::pg_catalog.int8, c.relfilenode,
+       c.relowner IN (SELECT oid FROM trusted)
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_catalog.pg_depend d
+         ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'
+  LEFT JOIN LATERAL (
+         SELECT e.extcondition[position] AS condition
+           FROM pg_catalog.pg_extension e, pg_catalog.generate_subscripts(e.extconfig, 1) AS position
+          WHERE e.extconfig[position] = c.oid) x ON true
+ WHERE c.relkind = 'r' AND c.relpersistence <> 't'
+   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+   AND (d.objid IS NULL OR x.condition IS NOT NULL)
+ ORDER BY n.nspname, c.relname
+"""
+
+
+_SEQUENCES = """
+SELECT n.nspname, c.relname, q.seqincrement
+  FROM pg_catalog.pg_sequence q JOIN pg_catalog.pg_class c ON c.oid = q.seqrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind = 'S' AND c.relpersistence <> 't'
+   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+   AND (NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                     WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid
+                         AND d.deptype = 'e')
+        OR EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE c.oid = ANY(e.extconfig)))
+ ORDER BY 1, 2
+"""
+
+
+class TableChangedError(ServerError):
+    """A table is no longer what a snapshot shows of it."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose rows a dump holds.
+
+    :ivar condition: `WHERE …` of the rows that a dump takes of an extension's table; else empty.
+    :ivar estimate: Rows as the planner believes.
+    :ivar filenode: Its file as the snapshot sees it.
+    :ivar trusted: Whether its owner's code may run with our rights. To plan a query calls the immutable functions in a
+        table's indexes and statistics, so only COPY, which plans nothing, reads any other table.
+    """
+
+    oid: int
+    schema: str
+    name: str
+    condition: str
+    estimate: int
+    filenode: int
+    trusted: bool = False
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Schema and name."""
+        return self.schema, self.name
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        """The name as SQL."""
+        return sql.Identifier(self.schema, self.name)
+
+
+def read_tables(connection: Connection) -> list[Table]:
+    """List the tables whose rows a dump of this database holds, as the session's snapshot sees them."""
+    return [Table(*row) for row in connection.execute(_TABLES)]
+
+
+def lock_tables(connection: Connection, locked: Sequence[Table]) -> None:
+    """Take ACCESS SHARE on tables, in the open transaction, under its `lock_timeout`."""
+    for batch in in_batches(locked):
+        names = sql.SQL(", ").join(sql.SQL("ONLY {}").format(table.identifier) for table in batch)
+        connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(names))
+
+
+def refuse_changed(connection: Connection, locked: Iterable[Table]) -> None:
+    """Refuse tables that were truncated, rewritten, renamed or replaced since the snapshot was taken.
+
+    In an older snapshot such a table shows no rows, to us and to pg_dump alike (PostgreSQL manual, 13.6
+    Caveats), so that counts agree on nothing. The catalogue's row, read by the snapshot, and
+    `pg_relation_filenode`, which knows the present, then name different files. And where two tables have
+    swapped their names, one's rows would be dumped under the other's definition.
+
+    :raises MovedError: One was.
+    """
+    by_oid = {table.oid: table for table in locked}
+    rows = connection.execute(
+        "SELECT oid FROM ROWS FROM (pg_catalog.unnest(%s::pg_catalog.oid[]), pg_catalog.unnest(%s::pg_catalog.oid[]),"
+        " pg_catalog.unnest(%s::pg_catalog.text[]), pg_catalog.unnest(%s::pg_catalog.text[]))"
+        " AS t(oid, filenode, schema, name)"
+        " WHERE pg_catalog.pg_relation_filenode(oid) IS DISTINCT FROM filenode"
+        "    OR pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', schema, name)) IS DISTINCT FROM oid",
+        [
+            list(by_oid),
+            [table.filenode for table in by_oid.values()],
+            [table.schema for table in by_oid.values()],
+            [table.name for table in by_oid.values()],
+        ],
+    )
+    if (moved := rows.fetchone()) is not None:
+        name = ".".join(by_oid[moved[0]].key)
+        raise TableChangedError(f"{name} was changed (truncated, rewritten, renamed or dropped) while the dump began.")
+
+
+def count_tables(connection: Connection, counted: Sequence[Table]) -> Iterator[tuple[Table, int]]:
+    """Count rows, each table for itself and not its children, in the transaction that is open."""
+    # pg_dump puts an extension's condition behind its COPY, too, so planning with it adds no danger.
+    yield from _count_planned(connection, [table for table in counted if table.trusted or table.condition])
+    yield from _count_copied(connection, [table for table in counted if not table.trusted and not table.condition])
+
+
+def _count_planned(connection: Connection, counted: Sequence[Table]) -> Iterator[tuple[Table, int]]:
+    for batch in in_batches(counted):
+        parts: list[Any] = [
+            sql.SQL("SELECT {}::int, pg_catalog.count(*) FROM ONLY {} {}").format(
+                sql.Literal(position),
+                table.identifier,
+                # The extension's own text, which pg_dump puts behind its COPY just so.
+                sql.SQL(table.condition),  # pyright: ignore[reportArgumentType]
+            )
+            for position, table in enumerate(batch)
+        ]
+        with locks_let_go(connection):
+            found = connection.execute(sql.SQL(" UNION ALL ").join(parts)).fetchall()
+        for position, rows in found:
+            yield batch[position], rows
+
+
+_NARROWEST = """
+SELECT DISTINCT ON (a.attrelid) a.attrelid, a.attname
+  FROM pg_catalog.pg_attribute a
+ WHERE a.attrelid = ANY(%s) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+ ORDER BY a.attrelid, a.atttypid >= 16384, a.attlen < 0, a.attlen, a.attnum
+"""
+
+
+def _count_copied(connection: Connection, counted: Sequence[Table]) -> Iterator[tuple[Table, int]]:
+    rows = connection.execute(_NARROWEST, [[table.oid for table in counted]]).fetchall() if counted else []
+    narrowest = {int(oid): str(name) for oid, name in rows}
+    for table in counted:
+        name = narrowest.get(table.oid)
+        yield table, count_by_copy(connection, table.identifier, [] if name is None else [name])
+
+
+def count_by_copy(connection: Connection, table: sql.Identifier, columns: Sequence[str]) -> int:
+    """Count a table's rows without planning a query; for `columns` see :func:`copied`."""
+    with connection.cursor().copy(_copy_statement(table, columns)) as copy:
+        return sum(bytes(piece).count(b"\n") for piece in copy)
+
+
+def copied_column(
+    connection: Connection, table: sql.Identifier, columns: Sequence[str]
+) -> Iterator[tuple[str | None, ...]]:
+    """Read columns of a table, as the server writes them, without running anything that its owner made.
+
+    COPY plans nothing and takes no view, foreign or partitioned table; only output functions are called, which are
+    PostgreSQL's own but for base types, and these only a superuser can make.
+
+    :param columns: None of them generated.
+    :raises psycopg.Error: The server refuses, as for a view or under row-level security.
+    """
+    with connection.cursor().copy(_copy_statement(table, columns, "UTF8")) as copy:
+        yield from copy.rows()
+
+
+def _copy_statement(table: sql.Identifier, columns: Sequence[str], encoding: str = "SQL_ASCII") -> sql.Composed:
+    """Write the COPY; SQL_ASCII takes the bytes as they are."""
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    listed = sql.SQL(" ({})").format(names) if columns else sql.SQL("")
+    return sql.SQL("COPY {}{} TO STDOUT (ENCODING {})").format(table, listed, encoding)
+
+
+def read_keys_into(
+    connection: Connection, left_out: Sequence[int], filled: Sequence[int]
+) -> list[tuple[str, str, str]]:
+    """Find the foreign keys of some tables that refer to others: name, table, and what it refers to."""
+    rows = connection.execute(
+        "SELECT conname::pg_catalog.text, conrelid::pg_catalog.regclass::pg_catalog.text,"
+        " confrelid::pg_catalog.regclass::pg_catalog.text FROM pg_catalog.pg_constraint"
+        " WHERE contype = 'f' AND conrelid = ANY(%s) AND confrelid = ANY(%s) AND conrelid <> confrelid ORDER BY 2, 1",
+        [list(filled), list(left_out)],
+    )
+    return [(str(name), str(table), str(referenced)) for name, table, referenced in rows]
+
+
+def read_sequences(connection: Connection) -> dict[tuple[str, str], tuple[int, bool]]:
+    """Read where the sequences of people stand: the last value, and whether it was used.
+
+    `pg_sequence_last_value` tells NULL for one that was never used, so each sequence is asked itself, in the
+    transaction that is open; no lock on it is kept. Of those of extensions a dump holds what they say is people's.
+
+    :raises psycopg.Error: The role may not read one.
+    """
+    names = [(str(schema), str(name)) for schema, name, _ in connection.execute(_SEQUENCES)]
+    found = {}
+    for batch in in_batches(names):
+        parts = [
+            sql.SQL("SELECT {}::int, last_value, is_called FROM {}").format(sql.Literal(at), sql.Identifier(*name))
+            for at, name in enumerate(batch)
+        ]
+        with locks_let_go(connection):
+            rows = connection.execute(sql.SQL(" UNION ALL ").join(parts)).fetchall()
+        for at, value, called in rows:
+            found[batch[at]] = (int(value), bool(called))
+    return found
+
+
+def read_increments(connection: Connection) -> dict[tuple[str, str], int]:
+    """Read by how much each sequence of people's moves."""
+    found = connection.execute(_SEQUENCES)
+    return {(str(schema), str(name)): int(increment) for schema, name, increment in found}
+
+
+def in_batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Take things by the hundreds that one statement, or one savepoint, is made for."""
+    for start in range(0, len(items), _BATCH):
+        yield items[start : start + _BATCH]
+
+
+_COLUMNS = """
+SELECT a.attrelid, pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY a.attname COLLATE "C")
+  FROM pg_catalog.pg_attribute a
+ WHERE a.attrelid = ANY(%s) AND a.attnum > 0 AND NOT a.attisdropped
+ GROUP BY a.attrelid
+"""
+
+
+def read_checksums(connection: Connection, tables: Sequence[Table]) -> Iterator[tuple[Table, int, str | None]]:
+    """Count and sum tables, each for itself and not its children; the session must be pinned.
+
+    :return: Each table with its rows and its checksum, a decimal number as text; None where its owner's functions
+        could run meanwhile (:attr:`Table.trusted`).
+    """
+    for table, rows in count_tables(connection, [table for table in tables if not table.trusted]):
+        yield table, rows, None
+    summed = [table for table in tables if table.trusted]
+    columns = dict(_columns(connection, summed))
+    text = _in_utf8(connection.info.parameter_status("server_encoding") or "")
+    for batch in in_batches(summed):
+        with locks_let_go(connection):
+            for table in batch:
+                row = connection.execute(_query(table, columns.get(table.oid, []), text)).fetchone()
+                assert row is not None  # noqa: S101 - an aggregate always gives a row
+                yield table, int(row[0]), str(row[1])
+
+
+def _columns(connection: Connection, tables: Iterable[Table]) -> Iterator[tuple[int, list[str]]]:
+    for oid, names in connection.execute(_COLUMNS, [[table.oid for table in tables]]):
+        yield int(oid), [str(name) for name in names]
+
+
+def _in_utf8(encoding: str) -> sql.SQL:
+    """Give the expression for a row's text in UTF-8, so that the sum is the same in a database of another encoding.
+
+    Where a byte is a character, a text can hold the bytes of another encoding; where several are, it can't.
+    """
+    if encoding in {"UTF8", "SQL_ASCII", "MULE_INTERNAL"} or encoding.startswith("EUC_"):
+        return sql.SQL("{row}::pg_catalog.text")
+    return sql.SQL("pg_catalog.convert_from(pg_catalog.convert_to({row}::pg_catalog.text, 'UTF8'), 'SQL_ASCII')")
+
+
+def _query(table: Table, columns: Sequence[str], text: sql.SQL) -> sql.Composed:
+    row = sql.SQL("ROW({})").format(sql.SQL(", ").join(sql.Identifier("t", name) for name in columns))
+    return sql.SQL(
+        "SELECT pg_catalog.count(*),"
+        ' coalesce(pg_catalog.sum(pg_catalog.hashtextextended({text} COLLATE "C", 0)), 0)::pg_catalog.text'
+        " FROM ONLY {table} AS t {condition}"
+    ).format(
+        text=text.format(row=row),
+        table=table.identifier,
+        # The extension's own text, which pg_dump puts behind its COPY just so.
+        condition=sql.SQL(table.condition),  # pyright: ignore[reportArgumentType]
+    )

@@ -1,0 +1,173 @@
+"""Migrate: the project's own Prisma, with the URL as the person wrote it; and restore and migrate as one step."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ..config.target import sanitize
+from ..dumpformat.manifest import SequenceValue, TableRows
+from ..errors import BadInputError, ServerError, TaskError, WorkError
+from ..inventory.compare import state_to_facts
+from ..inventory.snapshot import read_snapshot, read_state
+from ..postgres.activity import end_migration, running_migrations
+from ..postgres.connection import connected, server_facts, translated
+from ..safety.restore_log import read_record, record_path, write_record
+from ..safety.safety_dump import newest_safety_dump
+from ..system.processes import run_interactive
+from ..system.runtime import Interruption
+from .forecast import forecast_migrate
+from .project import direct_variables, find_prisma, prisma_home
+
+if TYPE_CHECKING:
+    from ..config.settings import Settings
+    from ..config.target import Target
+    from ..progress import Report
+    from .project import Prisma
+
+
+def run_migrations(settings: Settings, report: Report) -> None:
+    """Say what Prisma will meet, apply the pending migrations, and remember what the database holds afterwards.
+
+    :raises MissingProgramError: Node or Prisma is missing; nothing was touched.
+    :raises WorkError: Prisma failed; its own words stand above.
+    """
+    target = settings.target()
+    _refuse_another(settings, target)
+    prisma = find_migrations_cli(settings)
+    if prisma.knows_history:
+        # A database that is not there yet is made by Prisma, and a server that is not there is its to complain about.
+        with (
+            contextlib.suppress(ServerError),
+            connected(target, lock_timeout=settings.lock_timeout) as connection,
+            translated("Reading the migration history failed", target),
+        ):
+            forecast_migrate(settings, target, connection, report)
+    try:
+        if not _run(settings, prisma, report, *prisma.deploy()):
+            return
+    except WorkError as error:
+        raise WorkError(f"{error}{_way_back(settings)}") from None
+    try:
+        _remember(settings)
+    except (TaskError, OSError) as error:
+        report.warn(f"The migration is done, but could not be remembered for verify: {target.scrub(str(error))}")
+
+
+def generate_client(settings: Settings, report: Report) -> None:
+    """Run `prisma generate`.
+
+    :raises MissingProgramError: Node or Prisma is missing.
+    :raises WorkError: Prisma failed; its own words stand above.
+    """
+    prisma = find_migrations_cli(replace(settings, migrate_command=""))
+    _run(settings, prisma, report, *prisma.command, "generate")
+
+
+def find_migrations_cli(settings: Settings) -> Prisma:
+    """Find the project's Prisma.
+
+    :raises TaskError: It is missing, or nobody can tell which of several is meant.
+    """
+    home = prisma_home(settings.root, settings.prisma_dir)
+    return find_prisma(home, settings.environ, settings.migrate_command)
+
+
+def _way_back(settings: Settings) -> str:
+    """Tell how to go back, where there is something to go back to."""
+    with contextlib.suppress(TaskError):
+        if newest_safety_dump(settings) is not None:
+            return " `inv db.undo` brings back what was there before the last restore or reset."
+    return ""
+
+
+def _refuse_another(settings: Settings, target: Target) -> None:
+    """Refuse where Prisma would migrate another database than the one that is meant.
+
+    :raises BadInputError: The schema's `directUrl` names another database.
+    """
+    home = prisma_home(settings.root, settings.prisma_dir)
+    for name in direct_variables(home):
+        if name == settings.url_env:
+            continue
+        try:
+            direct = sanitize(settings.url(name).value)
+        except BadInputError:
+            # It is set nowhere, or is nothing for libpq: Prisma says what is wrong with it.
+            continue
+        if direct.database != target.database:
+            raise BadInputError(
+                f"The schema takes its directUrl from {name}, which names the database {direct.database}: Prisma would "
+                f"migrate that one, and not {target.label}. Set {name} for this command, too. Nothing was touched."
+            )
+
+
+def _run(settings: Settings, prisma: Prisma, report: Report, *argv: str) -> bool:
+    """Run Prisma on the configured database.
+
+    :return: Whether it ran; in a dry run it does not.
+    """
+    words = _words(prisma, argv)
+    if settings.dry:
+        report.step(f"would run {words} (Prisma {prisma.version or 'of unknown version'})")
+        return False
+    # Prisma's own parameters (schema=, connection_limit= …) are in it; libpq's translation is not for Prisma.
+    extra = {**_direct(settings, prisma), "DATABASE_URL": settings.url().value}
+    target = settings.target()
+    began = running_migrations(target)
+    report.progress("", 0, 0, "")
+    try:
+        code = run_interactive(list(argv), cwd=prisma.home, extra=extra)
+    except Interruption as interruption:
+        ended = end_migration(target, began)
+        interruption.state = (
+            f"{words} was interrupted and has ended"
+            + ("; what the server still did for it was ended, too" if ended else "")
+            + ". `inv db.migrations` shows what is applied and what has failed."
+        )
+        raise
+    if code != 0:
+        raise WorkError(
+            f"{words} ended with exit status {code}; its own words stand above. "
+            + (
+                "Migrations before the failing one stay applied; `inv db.migrations` shows which."
+                if argv != (*prisma.command, "generate")
+                else "Nothing was changed in the database."
+            )
+        )
+    return True
+
+
+def _words(prisma: Prisma, argv: tuple[str, ...]) -> str:
+    """Write a command as a person knows it: without the path of the program."""
+    if prisma.command and argv[: len(prisma.command)] == prisma.command:
+        return " ".join(("prisma", *argv[len(prisma.command) :]))
+    return " ".join(argv)
+
+
+def _direct(settings: Settings, prisma: Prisma) -> dict[str, str]:
+    """Give Prisma the `directUrl` of a `.env` as it is: with a configuration file it reads no `.env` itself."""
+    found = {}
+    for name in {"DIRECT_URL", *direct_variables(prisma.home)}:
+        with contextlib.suppress(BadInputError):
+            found[name] = settings.url(name).value
+    return found
+
+
+def _remember(settings: Settings) -> None:
+    """Put the facts after the migration into the record of the last restore, if there is one."""
+    target = settings.target()
+    with connected(target, lock_timeout=settings.lock_timeout) as connection, translated("Counting failed"):
+        server = server_facts(connection)
+        place = record_path(settings.dumps, target, server)
+        record = read_record(place)
+        if record is None:
+            return
+        with read_snapshot(connection):
+            found = read_state(connection)
+    tables = tuple(sorted(TableRows(*key, rows) for key, rows in found.rows.items()))
+    sequences = tuple(sorted(SequenceValue(*key, *value) for key, value in found.sequences.items()))
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    write_record(place, replace(record, migrated=now, tables=tables, sequences=sequences, facts=state_to_facts(found)))

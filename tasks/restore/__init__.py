@@ -1,0 +1,1 @@
+"""Restore, undo, reset and rehearse."""

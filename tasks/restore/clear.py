@@ -1,0 +1,255 @@
+"""The whole database, for a dump that holds all of it: what belongs to no schema goes, too, unless it is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from psycopg import errors, sql
+
+from .row_counts import quote_literal
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from ..postgres.connection import Connection
+    from ..postgres.protocol import StatementStream
+
+
+# How what has no schema is dropped, in this order; those of the first line hold on to tables and functions.
+_KINDS = {
+    "event trigger": "EVENT TRIGGER",
+    "publication": "PUBLICATION",
+    "cast": "CAST",
+    "transform": "TRANSFORM",
+    "server": "SERVER",
+    "foreign-data wrapper": "FOREIGN DATA WRAPPER",
+    "language": "LANGUAGE",
+    "access method": "ACCESS METHOD",
+}
+_BEFORE = frozenset({"event trigger", "publication"})
+_CATALOGUES = (
+    *("pg_event_trigger", "pg_publication", "pg_cast", "pg_transform", "pg_foreign_server", "pg_foreign_data_wrapper"),
+    *("pg_language", "pg_am"),
+)
+_ALL = " UNION ALL ".join(
+    f"SELECT 'pg_catalog.{each}'::pg_catalog.regclass, oid FROM pg_catalog.{each}" for each in _CATALOGUES
+)
+_FIRST_OID = 16384  # What is below came with the database (PostgreSQL's access/transam.h).
+_GLOBALS = f"""
+SELECT o.type, o.identity
+  FROM ({_ALL}) AS g(classid, objid), pg_catalog.pg_identify_object(g.classid, g.objid, 0) AS o
+ WHERE g.objid >= {_FIRST_OID}
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                    WHERE (d.classid, d.objid) = (g.classid, g.objid) AND d.deptype = 'e')
+ ORDER BY 1, 2
+"""
+_SCHEMAS = """
+SELECT n.nspname FROM pg_catalog.pg_namespace n
+ WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                    WHERE d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.objid = n.oid
+                        AND d.deptype = 'e')
+ ORDER BY 1
+"""
+
+
+_PUBLIC = "public"
+_ACL = """
+SELECT DISTINCT g.rolname, {what}
+  FROM pg_catalog.pg_namespace n
+  LEFT JOIN pg_catalog.pg_init_privs i
+         ON i.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND i.objoid = n.oid AND i.privtype = 'i',
+       pg_catalog.aclexplode(coalesce({acl}, pg_catalog.acldefault('n', n.nspowner))) a LEFT
+           JOIN pg_catalog.pg_roles g ON g.oid = a.grantee
+ WHERE n.nspname = %s"""
+_ACL_NOW = _ACL.format(what="''", acl="n.nspacl")
+_ACL_NEW = _ACL.format(what="a.privilege_type", acl="i.initprivs")
+
+
+def user_schemas(connection: Connection) -> tuple[str, ...]:
+    """Name every schema that is neither PostgreSQL's nor an extension's."""
+    return tuple(str(name) for (name,) in connection.execute(_SCHEMAS))
+
+
+def read_globals(connection: Connection) -> dict[str, tuple[str, str]]:
+    """Name what belongs to no schema as a dump's outline does (`event trigger audit`), with kind and identity."""
+    # Before 16 a transform's identity has a word more than SQL wants.
+    found = [
+        (str(kind), str(identity).replace(" on language ", " language ") if kind == "transform" else str(identity))
+        for kind, identity in connection.execute(_GLOBALS.encode())
+    ]
+    return {f"{kind} {identity}".replace('"', ""): (kind, identity) for kind, identity in found}
+
+
+def drop_before(connection: Connection, kept: Collection[str]) -> None:
+    """Drop what holds on to tables and functions and is not to be kept, before the schemas are emptied.
+
+    :param kept: Names as `globals_` gives them.
+    """
+    _drop(connection, kept, _BEFORE)
+
+
+def drop_after(
+    connection: Connection, kept: Collection[str], kept_schemas: Collection[str], kept_extensions: Collection[str]
+) -> None:
+    """Drop what else is not to be kept, once the schemas are empty, and all large objects."""
+    _drop(connection, kept, _KINDS.keys() - _BEFORE)
+    extensions = connection.execute("SELECT extname FROM pg_catalog.pg_extension WHERE oid >= %s", [_FIRST_OID])
+    for (name,) in extensions.fetchall():
+        if name not in kept_extensions:
+            connection.execute(sql.SQL("DROP EXTENSION IF EXISTS {} CASCADE").format(sql.Identifier(name)))
+    for name in user_schemas(connection):
+        if name not in kept_schemas:
+            connection.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(name)))
+    connection.execute("SELECT pg_catalog.count(pg_catalog.lo_unlink(oid)) FROM pg_catalog.pg_largeobject_metadata")
+
+
+def count_large_objects(connection: Connection) -> int:
+    """Count the large objects, each of which goes and takes a lock."""
+    row = connection.execute("SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata").fetchone()
+    return int(row[0]) if row else 0
+
+
+def renew_schemas(connection: Connection) -> None:
+    """Let empty schemas be what `CREATE SCHEMA` and `initdb` make of them: a dump tells only what differs from that.
+
+    What we may not change stays as it is.
+    """
+    for name in user_schemas(connection):
+        schema = sql.Identifier(name)
+        # One that an extension lies in can't be dropped.
+        if name == _PUBLIC or not _tried(connection, sql.SQL("DROP SCHEMA {}").format(schema)):
+            for statement in _as_new(connection, name):
+                _tried(connection, statement)
+
+
+def _as_new(connection: Connection, name: str) -> list[sql.Composed]:
+    """Write what takes a schema's comment and grants away, and `public` its owner, too."""
+    schema, comment = sql.Identifier(name), sql.Literal("standard public schema" if name == _PUBLIC else None)
+    made = [sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, comment)]
+    if name == _PUBLIC:
+        # Since 15 it belongs to whoever owns the database, before to the cluster's first superuser.
+        row = connection.execute(
+            "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = 'pg_database_owner' OR oid = 10"
+            " ORDER BY (rolname = 'pg_database_owner') = (pg_catalog.current_setting('server_version_num')::int >="
+            " 150000) DESC"
+        ).fetchone()
+        made += [sql.SQL("ALTER SCHEMA {} OWNER TO {}").format(schema, sql.Identifier(row[0]))] if row else []
+    now, new = connection.execute(_ACL_NOW, [name]).fetchall(), connection.execute(_ACL_NEW, [name]).fetchall()
+    made += [sql.SQL("REVOKE ALL ON SCHEMA {} FROM {}").format(schema, _role(grantee)) for grantee, _ in now]
+    for grantee, privilege in new:
+        text: Any = privilege
+        made.append(sql.SQL("GRANT {} ON SCHEMA {} TO {}").format(sql.SQL(text), schema, _role(grantee)))
+    return made
+
+
+def _role(name: str | None) -> sql.Composable:
+    return sql.SQL("PUBLIC") if name is None else sql.Identifier(name)
+
+
+def _tried(connection: Connection, statement: sql.Composed) -> bool:
+    try:
+        with connection.transaction():
+            connection.execute(statement)
+    except (errors.DependentObjectsStillExist, errors.InsufficientPrivilege):
+        return False
+    return True
+
+
+def _drop(connection: Connection, kept: Collection[str], kinds: Collection[str]) -> None:
+    found = read_globals(connection)
+    for wanted in (kind for kind in _KINDS if kind in kinds):
+        for name, (kind, identity) in found.items():
+            if kind == wanted and name not in kept:
+                # pg_identify_object quotes each identity as SQL wants it.
+                text: Any = f"DROP {_KINDS[kind]} IF EXISTS {identity} CASCADE"
+                connection.execute(sql.SQL(text))
+
+
+_DEFAULT_KINDS = {"r": "TABLES", "S": "SEQUENCES", "f": "FUNCTIONS", "T": "TYPES", "n": "SCHEMAS", "L": "LARGE OBJECTS"}
+_SAVED = """
+SELECT o.rolname, n.nspname, d.defaclobjtype::pg_catalog.text, CASE WHEN a.grantee = 0 THEN NULL ELSE g.rolname END,
+       a.privilege_type, a.is_grantable
+  FROM pg_catalog.pg_default_acl d
+  JOIN pg_catalog.pg_roles o ON o.oid = d.defaclrole
+  LEFT JOIN pg_catalog.pg_namespace n ON n.oid = d.defaclnamespace
+  LEFT JOIN LATERAL pg_catalog.aclexplode(d.defaclacl) WITH ORDINALITY a ON true
+  LEFT JOIN pg_catalog.pg_roles g ON g.oid = a.grantee
+ WHERE {which}
+ ORDER BY d.oid, a.ordinality
+"""
+# What everybody has by PostgreSQL's own defaults (manual, 5.8).
+_HARD_WIRED = {"f": "EXECUTE", "T": "USAGE"}
+
+
+def set_aside_default_privileges(connection: Connection, schemas: Collection[str]) -> list[bytes]:
+    """Take our own default privileges away in the open transaction.
+
+    :param schemas: The schemas that the dump fills; those without a schema are taken away, too.
+    :return: The statements that bring them back, in their order.
+    """
+    us = "o.rolname = current_user AND (n.nspname IS NULL OR n.nspname = ANY(%s))"
+    return [each.as_bytes(connection) for each in _take_away(connection, us, [list(schemas)])]
+
+
+def clear_default_privileges(connection: Connection) -> None:
+    """Take away the default privileges of all roles that we may speak for, in the open transaction."""
+    _take_away(connection, "pg_catalog.pg_has_role(o.oid, 'USAGE')", [])
+
+
+def _take_away(connection: Connection, which: str, values: list[Any]) -> list[sql.Composed]:
+    """Take default privileges away, and return what brings them back."""
+    groups: dict[_Group, list[tuple[str | None, str | None, bool]]] = {}
+    query: Any = _SAVED.format(which=which)
+    for role, schema, kind, grantee, privilege, grantable in connection.execute(query, values or None).fetchall():
+        groups.setdefault(_Group(role, schema, str(kind)), []).append((grantee, privilege, bool(grantable)))
+    back = []
+    for group, items in groups.items():
+        if group.kind not in _DEFAULT_KINDS:
+            continue
+        for grantee in dict.fromkeys(grantee for grantee, privilege, _ in items if privilege is not None):
+            connection.execute(group.change("REVOKE ALL", grantee))
+        if group.schema is None:
+            connection.execute(group.change("GRANT ALL", group.role))
+            if group.kind in _HARD_WIRED:
+                connection.execute(group.change(f"GRANT {_HARD_WIRED[group.kind]}", None))
+            back += [group.change("REVOKE ALL", each) for each in (group.role, None)]
+        back += [
+            group.change(f"GRANT {privilege}", grantee, grantable=grantable)
+            for grantee, privilege, grantable in items
+            if privilege is not None
+        ]
+    return back
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Whose default privileges, where (everywhere if None), on what."""
+
+    role: str
+    schema: str | None
+    kind: str
+
+    def change(self, what: str, grantee: str | None, *, grantable: bool = False) -> sql.Composed:
+        text: Any = what
+        objects: Any = _DEFAULT_KINDS[self.kind]
+        where = sql.SQL("") if self.schema is None else sql.SQL("IN SCHEMA {} ").format(sql.Identifier(self.schema))
+        return sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {us} {where}{what} ON {objects} {way} {role}{option}").format(
+            us=sql.Identifier(self.role),
+            where=where,
+            what=sql.SQL(text),
+            objects=sql.SQL(objects),
+            way=sql.SQL("FROM" if what.startswith("REVOKE") else "TO"),
+            role=sql.SQL("PUBLIC") if grantee is None else sql.Identifier(grantee),
+            option=sql.SQL(" WITH GRANT OPTION" if grantable else ""),
+        )
+
+
+def privileges_of_schema(wire: StatementStream, schema: str) -> list[list[bytes | None]]:
+    """Read a schema's privileges as a set, whatever their order."""
+    return wire.ask(
+        b"SELECT a.grantor, a.grantee, a.privilege_type, a.is_grantable FROM pg_catalog.pg_namespace n,"
+        b" pg_catalog.aclexplode(coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))) a"
+        b" WHERE n.nspname = %s ORDER BY 1, 2, 3, 4" % quote_literal(schema)
+    )

@@ -1,0 +1,240 @@
+"""What a restore needs of the server, asked before anything is touched."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from ..errors import BadInputError, ServerError
+from ..postgres.activity import LOCK, disconnect_sessions, read_activity, terminate_blockers
+from ..postgres.connection import one
+from ..postgres.lock_capacity import read_lock_capacity
+from ..postgres.roles import closed_schemas, may_create_schemas, unowned_objects
+from ..postgres.schemas import existing_schemas
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from ..config.target import Target
+    from ..dumpfiles.dump_file import DumpFile
+    from ..postgres.connection import Connection, ServerFacts
+    from ..postgres.schemas import Content
+    from ..progress import Report
+
+
+# From this major on a superuser may turn them off (manual, 19.11).
+_EVENT_TRIGGERS_OFF = 17
+_SHOWN = 3
+
+
+def lock_out_migrations(connection: Connection) -> None:
+    """Take Prisma's own lock until the open transaction ends: a deploy then waits.
+
+    :raises ServerError: A migration holds it. Nothing was touched.
+    """
+    if not one(connection, "SELECT pg_catalog.pg_try_advisory_xact_lock(%s)", [LOCK])[0]:
+        pids = ", ".join(str(pid) for pid in read_activity(connection).migrating)
+        raise ServerError(
+            f"A Prisma migration is running on this database, or another restore (pid {pids or 'unknown'} holds "
+            f"Prisma's advisory lock). "
+            f"Nothing was touched; wait for it, then run again."
+        )
+
+
+@contextlib.contextmanager
+def disconnect_others(connection: Connection, target: Target, report: Report, *, wanted: bool) -> Iterator[None]:
+    """End the other sessions of the database, and those that come back into our way as long as a block runs.
+
+    Those that the role may not end are named: they may be in the way.
+
+    :param wanted: Whether --disconnect was asked for; else nobody is ended.
+    :raises ServerError: One does not go. Nothing was touched.
+    """
+    if not wanted:
+        yield
+        return
+    ended = disconnect_sessions(connection)
+    report.step(f"{ended.count} other session{'' if ended.count == 1 else 's'} of {target.label} ended.")
+    if ended.left:
+        report.warn(
+            f"Only their own role, pg_signal_backend or a superuser may end these sessions, which stay: "
+            f"{'; '.join(ended.left[:_SHOWN])}{f'; and {len(ended.left) - _SHOWN} more' * (len(ended.left) > _SHOWN)}."
+        )
+    with terminate_blockers(target, connection):
+        yield
+
+
+def silence_event_triggers(connection: Connection, server: ServerFacts) -> None:
+    """Keep the target's event triggers from changing what is loaded, where that can be asked for."""
+    if server.superuser and server.major >= _EVENT_TRIGGERS_OFF:
+        connection.execute("SET LOCAL event_triggers = off")
+
+
+def warn_of_event_triggers(connection: Connection, server: ServerFacts, dump: DumpFile, report: Report) -> None:
+    """Name the event triggers that will run on every statement of the restore."""
+    if server.superuser and server.major >= _EVENT_TRIGGERS_OFF:
+        return
+    rows = connection.execute(
+        "SELECT e.evtname FROM pg_catalog.pg_event_trigger e WHERE e.evtenabled IN ('O', 'A') AND NOT EXISTS"
+        " (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_event_trigger'::pg_catalog.regclass"
+        "   AND d.objid = e.oid AND d.deptype = 'e') ORDER BY 1"
+    ).fetchall()
+    names = [str(name) for (name,) in rows if f"event trigger {name}" not in dump.outline.globals]
+    if names:
+        report.warn(f"Event triggers of the database run during the restore, and may change it: {', '.join(names)}")
+
+
+def check_restore(
+    connection: Connection,
+    server: ServerFacts,
+    dump: DumpFile,
+    goes: Content,
+    *,
+    clean: bool,
+    strict: bool,
+    report: Report,
+) -> None:
+    """Ask for all that would make the restore fail half-way.
+
+    :param goes: What lies in the dump's schemas now.
+    :raises BadInputError: Something is missing; says what. Nothing was touched.
+    """
+    if server.in_recovery:
+        raise BadInputError("The server is a standby, which can't be written to. Use the primary's URL.")
+    if clean and not dump.outline.creates_tables:
+        raise BadInputError(
+            f"{dump.path.name} holds rows but creates no table (it was made with --data-only), so --clean would "
+            f"leave nothing to put them in. Nothing was touched; restore it without --clean."
+        )
+    if clean and dump.outline.unqualified:
+        raise BadInputError(
+            f"{dump.path.name} names objects without their schema (as pg_dump before 10.3 did), so nobody can tell "
+            f"which schemas --clean has to empty. Nothing was touched. Restore it into an empty database, without it."
+        )
+    if clean:
+        _refuse_own(dump)
+    if clean and not dump.outline.schemas:
+        report.warn("The dump fills no schema, so --clean empties nothing.")
+    if not server.superuser and dump.outline.creates_tables:
+        _rights(connection, server, dump.outline.schemas, clean=clean)
+    _extensions(connection, server, dump)
+    _roles(connection, dump, strict=strict)
+    if strict:
+        _tablespaces(connection, dump)
+    _locks(connection, dump, goes, clean=clean)
+    _version(server, dump, report)
+
+
+def _refuse_own(dump: DumpFile) -> None:
+    for name in dump.outline.schemas:
+        if name.startswith("pg_") or name == "information_schema":
+            raise BadInputError(
+                f"{dump.path.name} creates something in PostgreSQL's own schema {name}, which pg_dump never does and "
+                f"--clean must not empty. Nothing was touched."
+            )
+
+
+def _rights(connection: Connection, server: ServerFacts, filled: Collection[str], *, clean: bool) -> None:
+    there = existing_schemas(connection, filled)
+    lacks = ""
+    if closed := closed_schemas(connection, there):
+        lacks = f"create anything in the schema {closed[0]}"
+    elif len(there) < len(filled) and not may_create_schemas(connection):
+        lacks = f"create the schema {next(name for name in filled if name not in there)}"
+    if lacks:
+        raise BadInputError(
+            f"{server.user} may not {lacks}, which the dump fills. Nothing was touched. Name the owner's URL with "
+            f"--url-env; `inv db.doctor` says what else is missing."
+        )
+    if clean:
+        refuse_unowned(connection, server, there)
+
+
+def refuse_unowned(connection: Connection, server: ServerFacts, emptied: Collection[str]) -> None:
+    """Refuse to empty schemas that hold what the role may not drop.
+
+    :raises BadInputError: They do; names the first. Nothing was touched.
+    """
+    if not server.superuser and (found := unowned_objects(connection, emptied)):
+        first, *others = found
+        more = f" and {len(others)} more" if others else ""
+        raise BadInputError(
+            f"{server.user} may not drop {first}{more}, as somebody else owns it. Nothing was touched. Name the "
+            f"owner's URL with --url-env; `inv db.doctor` says what else is missing."
+        )
+
+
+def _extensions(connection: Connection, server: ServerFacts, dump: DumpFile) -> None:
+    rows = connection.execute(
+        "SELECT name, installed_version IS NOT NULL,"
+        " coalesce((SELECT pg_catalog.bool_or(v.trusted) FROM pg_catalog.pg_available_extension_versions v"
+        "            WHERE v.name = a.name), false)"
+        " FROM pg_catalog.pg_available_extensions a WHERE name = ANY(%s)",
+        [list(dump.outline.extensions)],
+    ).fetchall()
+    known = {str(name): (installed, trusted) for name, installed, trusted in rows}
+    for name in dump.outline.extensions:
+        if name not in known:
+            raise BadInputError(
+                f"The dump needs the extension {name}, which is not installed on this server's machine. Nothing was "
+                f"touched."
+            )
+        installed, trusted = known[name]
+        if not installed and not trusted and not server.superuser:
+            raise BadInputError(
+                f"The dump needs the extension {name}, which only a superuser may create: let one run CREATE "
+                f"EXTENSION {name} in {server.database} first. Nothing was touched."
+            )
+
+
+def _roles(connection: Connection, dump: DumpFile, *, strict: bool) -> None:
+    wanted = [*dump.outline.needed_roles, *(dump.outline.roles if strict else ())]
+    rows = connection.execute("SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY(%s)", [wanted])
+    missing = sorted(set(wanted) - {str(name) for (name,) in rows})
+    if not missing:
+        return
+    why = "policies or mappings of the dump name" if missing[0] in dump.outline.needed_roles else "the dump names"
+    raise BadInputError(
+        f"There is no role {', '.join(missing)} here, and {why} it. Create it (CREATE ROLE … NOLOGIN is enough)"
+        f"{' or leave --strict away' if why == 'the dump names' else ''}. Nothing was touched."
+    )
+
+
+def _tablespaces(connection: Connection, dump: DumpFile) -> None:
+    rows = connection.execute(
+        "SELECT spcname FROM pg_catalog.pg_tablespace WHERE pg_catalog.has_tablespace_privilege(oid, 'CREATE')"
+    ).fetchall()
+    if missing := sorted(set(dump.outline.tablespaces) - {str(name) for (name,) in rows}):
+        raise BadInputError(
+            f"There is no tablespace {', '.join(missing)} here that we may create in, and the dump names it. Create "
+            f"it, or leave --strict away. Nothing was touched."
+        )
+
+
+def _locks(connection: Connection, dump: DumpFile, goes: Content, *, clean: bool) -> None:
+    comes = dump.outline.takes
+    # Without --clean a dump takes away no more than what it brings; an object takes up to three times the locks to go
+    # than to come (a domain, its array type and its constraint).
+    require_lock_capacity(connection, comes + (goes.locks if clean else min(goes.locks, 3 * comes)))
+
+
+def require_lock_capacity(connection: Connection, needed: int) -> None:
+    """Refuse where one transaction would run out of locks.
+
+    :raises BadInputError: It would; says what to set. Nothing was touched.
+    """
+    found = read_lock_capacity(connection, needed)
+    if not found.suffice:
+        raise BadInputError(
+            f"One transaction would need about {found.needed:,} locks, and the server has room for {found.room:,}. "
+            f"{found.remedy}. Nothing was touched."
+        )
+
+
+def _version(server: ServerFacts, dump: DumpFile, report: Report) -> None:
+    major = dump.server.split(".")[0]
+    if major.isdigit() and int(major) > server.major:
+        report.warn(
+            f"The dump comes from PostgreSQL {dump.server}, the server is {server.version}: what this one does not "
+            f"know makes the restore roll back."
+        )

@@ -1,0 +1,176 @@
+"""Rehearse: restore a dump into a scratch database on the same server, prove it, migrate it, and leave nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from dotenv import dotenv_values
+
+from ..config.database_url import with_database
+from ..dumpfiles.atomic_write import replace_file
+from ..dumpfiles.dump_file import choose_dump
+from ..dumpfiles.paths import manifest_path, read_manifest
+from ..errors import BadInputError, TaskError, WorkError
+from ..prisma.project import find_prisma, is_installed, prisma_home
+from ..safety.scratch_database import PREFIX, scratch_database, scratch_history, sweep_scratch_databases
+from ..system.processes import run_interactive, run_program
+from ..system.runtime import Interruption
+from .plan import RestoreRequest, plan_restore
+from .restore import restore_dump
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ..config.settings import Settings
+    from ..config.target import Target
+    from ..prisma.project import Prisma
+    from ..progress import Report
+    from .restore import Restored
+
+
+_POSTGRES = re.compile(r"\s*(prisma\+)?postgres(ql)?:", re.IGNORECASE)
+_STATUS_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """A rehearsal that went well.
+
+    :ivar migrated: Seconds of `prisma migrate deploy`; None where the project has no Prisma.
+    :ivar swept: Scratch databases of killed rehearsals that were removed.
+    """
+
+    path: Path
+    restored: Restored
+    seconds: float
+    migrated: float | None
+    swept: tuple[str, ...]
+
+
+def rehearse_dump(settings: Settings, file: str, report: Report, *, trust: bool = False) -> Rehearsed | None:
+    """Restore, verify and migrate a dump in a scratch database, which is removed whatever happens.
+
+    :param trust: As for a restore: what a dump's code does to the server, it does from any database.
+    :return: None in a dry run.
+    :raises TaskError: The dump would not restore or migrate; the real database is only asked about itself.
+    """
+    target = settings.target()
+    path = choose_dump(settings, file, report)
+    prisma = _prisma(settings, report)
+    if settings.dry:
+        report.step(f"would rehearse {path.name} in a scratch database beside {target.label}")
+        return None
+    swept = tuple(sweep_scratch_databases(target, settings.dumps))
+    began = time.monotonic()
+    try:
+        with scratch_database(target, settings.dumps) as there:
+            if prisma is not None:
+                _refuse_elsewhere(settings, prisma, there)
+            with _only_there(target):
+                plan = plan_restore(settings, RestoreRequest(file=str(path), trust=trust), report, target=there)
+                restored = restore_dump(plan, report, remember=False)
+                migrated = None if prisma is None else _migrate(settings, prisma, there.database, report)
+    except Interruption as interruption:
+        interruption.state = f"The scratch database is removed; {target.label} was not touched."
+        raise
+    if not restored.differences:
+        _mark(path, report)
+    return Rehearsed(path, restored, time.monotonic() - began, migrated, swept)
+
+
+@contextlib.contextmanager
+def _only_there(target: Target) -> Iterator[None]:
+    """Let whoever reads an error know which database it is not about."""
+    try:
+        yield
+    except TaskError as error:
+        raise type(error)(f"{error} That was in a scratch database; {target.label} was not touched.") from None
+
+
+def _prisma(settings: Settings, report: Report) -> Prisma | None:
+    """Find what migrates, and whether its URL can be led to another database, before anything long begins.
+
+    :return: None where the project has no Prisma of its own.
+    """
+    home = prisma_home(settings.root, settings.prisma_dir)
+    if not is_installed(home):
+        report.step("This project has no Prisma of its own, so nothing is migrated.")
+        return None
+    with_database(settings.url().value, PREFIX)
+    found = find_prisma(home, settings.environ, settings.migrate_command)
+    if not found.knows_history:
+        report.warn("Nobody can prove where this project's command would migrate, so nothing is migrated.")
+        return None
+    return found
+
+
+def _migrate(settings: Settings, prisma: Prisma, database: str, report: Report) -> float:
+    began = time.monotonic()
+    extra = _environment(settings, prisma, database)
+    report.progress("", 0, 0, "")
+    code = run_interactive(list(prisma.deploy()), cwd=prisma.home, extra=extra)
+    if code != 0:
+        raise WorkError(
+            f"The dump restores, but prisma migrate deploy ended on it with exit status {code}; its own words stand "
+            f"above."
+        )
+    return time.monotonic() - began
+
+
+def _environment(settings: Settings, prisma: Prisma, database: str) -> dict[str, str]:
+    """Lead every variable to the scratch database that Prisma might take for the database's URL.
+
+    A schema may name another one than `DATABASE_URL`, and a second one as its `directUrl`, which migrations use.
+    What stands in the environment goes before any `.env`.
+    """
+    found: dict[str, str | None] = {}
+    for folder in {settings.root, prisma.home}:
+        for path in (*folder.glob(".env*"), *folder.glob("prisma/.env*")):
+            with contextlib.suppress(OSError, ValueError):
+                found |= dotenv_values(path, interpolate=False)
+    found |= settings.environ
+    url = with_database(settings.url().value, database)
+    names = {name for name, value in found.items() if value is not None and _POSTGRES.match(value)}
+    return {**dict.fromkeys((*names, settings.url_env, "DATABASE_URL"), url), "PGDATABASE": database}
+
+
+def _refuse_elsewhere(settings: Settings, prisma: Prisma, there: Target) -> None:
+    """Let Prisma prove that the scratch database is the one that it would migrate, by what it reads there.
+
+    What it prints of its connection is the schema's URL, which it does not use with a driver adapter.
+
+    :raises BadInputError: It is another: a URL is written into its schema or configuration.
+    """
+    sign = f"0_{secrets.token_hex(8)}"
+    with scratch_history(there, sign):
+        said = run_program(
+            [*prisma.command, "migrate", "status"],
+            cwd=prisma.home,
+            extra=_environment(settings, prisma, there.database),
+            timeout=_STATUS_SECONDS,
+        )
+    words = f"{said.stdout}\n{said.stderr}"
+    if sign not in words:
+        raise BadInputError(
+            f"Prisma does not read the scratch database, so it might migrate another: let its schema and its "
+            f"configuration take the URL from DATABASE_URL. Nothing was touched. It says: {words.strip()[-500:]}"
+        )
+
+
+def _mark(path: Path, report: Report) -> None:
+    """Note the rehearsal in the manifest, for `db.list`; a dump without one goes unmarked."""
+    try:
+        manifest = read_manifest(path)
+        if manifest is not None:
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            marked = replace(manifest, extra={**manifest.extra, "rehearsed": now})
+            replace_file(manifest_path(path), marked.to_json())
+    except (OSError, BadInputError) as error:
+        report.warn(f"The rehearsal went well, but could not be noted in the manifest: {error}")

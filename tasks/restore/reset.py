@@ -1,0 +1,151 @@
+"""Reset: the drop-and-recreate step alone. Schemas are emptied and keep all that belongs to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from ..errors import BadInputError, ServerError, TaskError, WorkError
+from ..postgres.commit import Sentences, ask_outcome, commit_transaction
+from ..postgres.connection import (
+    Endpoint,
+    connected,
+    in_the_way,
+    one,
+    read_endpoint,
+    refuse_another_endpoint,
+    server_facts,
+    translated,
+)
+from ..postgres.protocol import LostError, StatementStream, as_refusal
+from ..postgres.schemas import Content, empty_schemas, existing_schemas, other_schemas, read_content, refuse_dependents
+from ..safety.guard import nonlocal_reason, refuse_protected
+from ..safety.safety_dump import SafetyDump, check_pg_dump, is_worth_saving
+from ..system.runtime import Interruption, set_interrupt_message
+from .preflight import disconnect_others, lock_out_migrations, refuse_unowned, require_lock_capacity
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..config.settings import Settings
+    from ..config.target import Target
+    from ..dump.dump import Dumped
+    from ..postgres.connection import Connection, ServerFacts
+    from ..progress import Report
+
+
+@dataclass(frozen=True)
+class ResetPlan:
+    """What a reset will do; the fields mean what they mean for a restore."""
+
+    settings: Settings
+    target: Target
+    server: ServerFacts
+    place: Endpoint
+    far: str
+    emptied: tuple[str, ...]
+    stays: tuple[str, ...]
+    goes: Content
+    saves: bool
+    disconnect: bool
+
+
+def plan_reset(settings: Settings, names: Sequence[str], *, backup: bool = True, disconnect: bool = False) -> ResetPlan:
+    """Look at what a reset would take away, and touch nothing.
+
+    :param names: The schemas; without any, the URL's `schema=`, else `public`.
+    :param backup: Make a safety dump first, where there are rows.
+    :param disconnect: End the database's other sessions first.
+    :raises BadInputError: A schema does not exist, or something outside depends on what is inside.
+    """
+    target = settings.target()
+    refuse_protected(settings, target)
+    wanted = tuple(dict.fromkeys(names)) or (target.schema or "public",)
+    with (
+        connected(target, lock_timeout=settings.lock_timeout) as connection,
+        translated("Looking at the database failed, nothing was touched", target),
+    ):
+        server = server_facts(connection)
+        place = read_endpoint(connection, server)
+        refuse_protected(settings, target, place)
+        missing = [name for name in wanted if name not in existing_schemas(connection, wanted)]
+        own = [name for name in wanted if name.startswith("pg_") or name == "information_schema"]
+        if missing or own:
+            why = f"{target.label} has no such schema" if missing else "it is PostgreSQL's own"
+            raise BadInputError(f"{(missing or own)[0]} can't be emptied: {why}. Nothing was touched.")
+        refuse_dependents(connection, wanted)
+        goes = read_content(connection, wanted, locked=disconnect)
+        require_lock_capacity(connection, goes.locks)
+        refuse_unowned(connection, server, wanted)
+        saves = backup and settings.backup > 0 and is_worth_saving(connection, goes, large_objects=0)
+        stays = tuple(other_schemas(connection, wanted))
+    if saves:
+        check_pg_dump(settings, server)
+    return ResetPlan(
+        settings, target, server, place, nonlocal_reason(settings, place), wanted, stays, goes, saves, disconnect
+    )
+
+
+def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:
+    """Empty the schemas in one transaction.
+
+    :return: The safety dump of what was in them; None where there were no rows, or none was to be made.
+    :raises TaskError: Nothing was changed.
+    """
+    label, cluster = plan.target.label, plan.server.system_identifier
+    sentences = Sentences(
+        done=f"The schemas were already emptied: {label} has nothing in them any more.",
+        undone=f"Nothing was changed; {label} is as it was.",
+        unknown=f"{label} can't be asked what became of it: the schemas are either empty or as they were.",
+    )
+    xid = ""
+    before = f"resetting {', '.join(plan.emptied)}"
+    safety = SafetyDump(plan.settings, plan.server, plan.place, before, plan.saves)
+    try:
+        with connected(plan.target, lock_timeout=plan.settings.lock_timeout) as connection:
+            try:
+                with translated("Looking at the server failed, nothing was touched", plan.target):
+                    refuse_another_endpoint(connection, plan.place)
+                    with disconnect_others(connection, plan.target, report, wanted=plan.disconnect):
+                        xid = _empty(connection, plan, safety, report, sentences.undone)
+            except BaseException:
+                safety.discard()
+                raise
+            commit_transaction(StatementStream(connection), xid, plan.target, sentences, cluster)
+        set_interrupt_message(sentences.done)
+        safety.keep()
+    except TaskError as error:
+        safety.discard_after(str(error), sentences)
+        raise
+    except Interruption as interruption:
+        interruption.state = ask_outcome(xid, plan.target, sentences, cluster) if xid else sentences.undone
+        safety.discard_after(interruption.state, sentences)
+        raise
+    return safety.dumped
+
+
+def _empty(connection: Connection, plan: ResetPlan, safety: SafetyDump, report: Report, state: str) -> str:
+    """Empty the schemas in a transaction, and return its id; it is left open."""
+    try:
+        # Whatever the role or database has as its default: a fixed snapshot would not see what locks let in.
+        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
+        xid = str(one(connection, "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")[0])
+        lock_out_migrations(connection)
+        safety.make(connection, plan.emptied, report)
+        empty_schemas(connection, plan.emptied)
+    except psycopg.errors.LockNotAvailable:
+        connection.execute("ROLLBACK")
+        blockers = in_the_way(connection) or "it has gone since"
+        raise ServerError(f"Another session holds a lock that was not free in time ({blockers}). {state}") from None
+    except psycopg.Error as error:
+        refusal = as_refusal(error)
+        kind = ServerError if isinstance(refusal, LostError) else WorkError
+        message = plan.target.scrub(str(refusal)).rstrip(".")
+        raise kind(f"The schemas could not be emptied: {message}. {state}") from None
+    except WorkError as error:
+        if safety.wanted and safety.dumped is None:
+            raise
+        raise WorkError(f"The schemas could not be emptied: {error}. {state}") from None
+    return xid

@@ -1,0 +1,132 @@
+"""Restore a dump and remember it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..errors import DifferenceError, TaskError
+from ..formatting import show_name
+from ..safety.safety_dump import SafetyDump
+from ..system.runtime import Interruption, set_interrupt_message
+from .loader import OWN_SETTINGS, Changed, Loader
+from .transaction import RestoreTransaction, analyze_restored, loaded_tables, remember_restore
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..dump.dump import Dumped
+    from ..inventory.compare import DifferenceLine
+    from ..progress import Report
+    from .plan import RestorePlan
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A restore that was committed.
+
+    :ivar rows: Rows that were loaded, or what a table really holds where its rows changed afterwards.
+    :ivar left_out: What was left out, counted by reason.
+    :ivar changed: What does not hold what the dump loaded into it.
+    :ivar proven: Whether every table was counted and holds what was loaded.
+    :ivar saved: The safety dump of what was there before.
+    :ivar differences: Expressions that the server now writes in another way than at the dump. They are committed, since
+        the dump's own statements made them.
+    """
+
+    plan: RestorePlan
+    tables: int
+    rows: int
+    seconds: float
+    left_out: Counter[str] = field(default_factory=Counter)
+    saved: Dumped | None = None
+    changed: tuple[Changed, ...] = ()
+    proven: bool = True
+    differences: tuple[DifferenceLine, ...] = ()
+
+    def refuse_differences(self, done: str) -> None:
+        """Raise where the database does not hold what the dump says; it is committed.
+
+        :param done: The beginning of the sentence, such as "The restore is committed".
+        :raises DifferenceError: Statements or triggers of the dump changed rows after they were loaded, or the server
+            writes an expression in another way.
+        """
+        if self.changed:
+            raise DifferenceError(
+                f"{done}, but {_some(self.changed)}: statements of the dump, or triggers, changed what was loaded. "
+                f"psql would leave the same."
+            )
+        if self.differences:
+            first, *others = self.differences
+            more = f" and {len(others):,} more" if others else ""
+            raise DifferenceError(f"{done}, but definitions differ from the dump: {first.kind} {first.name}{more}.")
+
+    @property
+    def lacks(self) -> list[tuple[str, int]]:
+        """What a person should know of that; every dump has settings that a restore has its own in place of."""
+        return [(reason, count) for reason, count in sorted(self.left_out.items()) if reason != OWN_SETTINGS]
+
+
+def safety_dump_for(plan: RestorePlan) -> SafetyDump:
+    """Get ready for the safety dump of a restore; nothing is made yet."""
+    before = f"restoring {plan.dump.path.name}"
+    return SafetyDump(plan.settings, plan.server, plan.place, before, plan.saves)
+
+
+def restore_dump(
+    plan: RestorePlan, report: Report, *, remember: bool = True, safety: SafetyDump | None = None
+) -> Restored:
+    """Load the dump in one transaction and commit it once it has proven itself.
+
+    :param remember: Remember it, for verify.
+    :param safety: Of a caller who wants to know of its dump whatever happens.
+    :raises TaskError: It was rolled back, and the database is as it was; or, where the message says so,
+        nobody could be asked whether it was committed.
+    """
+    began = time.monotonic()
+    safety = safety or safety_dump_for(plan)
+    work = RestoreTransaction(safety, plan, report)
+    try:
+        survey, loader = work.run()
+        set_interrupt_message(work.sentences.done)
+        tables = loaded_tables(loader)
+        _warn_of_rows(loader, report)
+        if remember:
+            remember_restore(plan, loader, survey, work, report)
+        safety.keep()
+        analyze_restored(plan, loader, report)
+    except TaskError as error:
+        safety.discard_after(str(error), work.sentences)
+        raise
+    except Interruption as interruption:
+        interruption.state = work.state()
+        safety.discard_after(interruption.state, work.sentences)
+        raise
+    rows, seconds = sum(each.rows for each in tables), time.monotonic() - began
+    return Restored(
+        plan,
+        len(tables),
+        rows,
+        seconds,
+        loader.left_out,
+        safety.dumped,
+        loader.changed,
+        proven=not loader.changed and None not in loader.found.values(),
+        differences=work.differences,
+    )
+
+
+def _warn_of_rows(loader: Loader, report: Report) -> None:
+    """Name the tables whose rows changed after they were loaded, and those whose rows nobody could count."""
+    for changed in loader.changed:
+        report.warn(f"{changed}: statements of the dump, or triggers, changed it afterwards.")
+    for key, rows in sorted(loader.found.items()):
+        if rows is None:
+            report.warn(f"The rows of {show_name(key)} can't be counted; the server took {loader.rows[key]:,}.")
+
+
+def _some(changed: Sequence[Changed]) -> str:
+    more = f", and {len(changed) - 1} more" if len(changed) > 1 else ""
+    return f"{changed[0]}{more}"

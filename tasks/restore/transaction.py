@@ -1,0 +1,362 @@
+"""The single transaction of a restore: clear, load, verify, commit."""
+
+from __future__ import annotations
+
+import contextlib
+import textwrap
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from ..dumpfiles.dump_file import is_unchanged
+from ..dumpformat.foreign_head import LexError
+from ..dumpformat.lexer import CopyData, CopyEnd, Statement, lex
+from ..dumpformat.manifest import TableRows
+from ..dumpformat.summary import DumpSummary
+from ..errors import ServerError, TaskError, WorkError
+from ..inventory.compare import compare_objects_and_content, schemas_in, state_of_manifest, state_to_facts
+from ..inventory.objects import ROLES
+from ..inventory.snapshot import describe_unsummed, state_of_objects
+from ..postgres.commit import Sentences, ask_outcome, commit_transaction
+from ..postgres.connection import blocked, connected, one, refuse_another_endpoint, translated
+from ..postgres.protocol import LostError, StatementError, as_refusal
+from ..postgres.roles import replaceable
+from ..postgres.schemas import empty_schemas
+from ..safety.restore_log import RestoreRecord, record_path, write_record
+from ..system.runtime import Interruption
+from .clear import (
+    clear_default_privileges,
+    drop_after,
+    drop_before,
+    read_globals,
+    renew_schemas,
+    set_aside_default_privileges,
+)
+from .error_messages import explain_version
+from .loader import Loader, analyze_tables, describe_statement, read_rules
+from .preflight import disconnect_others, lock_out_migrations, silence_event_triggers
+
+if TYPE_CHECKING:
+    from ..dumpformat.reader import DumpReader
+    from ..dumpformat.statements import StatementKind
+    from ..inventory.compare import DifferenceLine
+    from ..inventory.snapshot import DatabaseState
+    from ..postgres.connection import Connection
+    from ..progress import Report
+    from ..safety.safety_dump import SafetyDump
+    from .plan import RestorePlan
+
+
+# Sorts for indexes that spill to disk are the slow ones. What the server says of its memory (effective_cache_size)
+# bounds it, and a limit of our own: several restores may run at once.
+_SORTING = """
+SELECT pg_catalog.set_config('maintenance_work_mem', wanted / 1024 || 'kB', true)
+  FROM (SELECT least(pg_catalog.pg_size_bytes(pg_catalog.current_setting('effective_cache_size')) / 16, 268435456)
+      AS wanted) AS t
+ WHERE wanted > pg_catalog.pg_size_bytes(pg_catalog.current_setting('maintenance_work_mem'))
+"""
+# New indexes go through the log page by page, and lz4 halves that. Whoever replays the log must know lz4, too: the
+# server itself does, of a standby or an archive's reader nobody knows. So it is left alone where there may be one.
+_LOGGING = """
+SELECT pg_catalog.set_config('wal_compression', 'lz4', true) FROM pg_catalog.pg_settings
+ WHERE name = 'wal_compression' AND setting = 'off' AND 'lz4' = ANY (enumvals)
+   AND (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
+   AND pg_catalog.current_setting('archive_mode') = 'off' AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_replication)
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE slot_type = 'physical')
+"""
+
+
+def tune_transaction(connection: Connection) -> None:
+    """Give the open transaction memory for sorting, and a smaller log where that harms nobody.
+
+    Both end with the transaction. What each brought was measured (docs/performance.md).
+    """
+    connection.execute(_SORTING)
+    connection.execute(_LOGGING)
+
+
+_DUPLICATE = frozenset({"42P06", "42P07", "42710", "42723", "42701", "23505"})
+_DEPENDENT = "2BP01"
+_OUT_OF_LOCKS = "53200"
+_NO_LOCK = "55P03"
+# Characters of a statement.
+_SHOWN = 100
+# Sessions that gather statistics at once.
+_ANALYZING = 2
+
+
+@dataclass
+class RestoreTransaction:
+    """The one transaction."""
+
+    safety: SafetyDump
+    plan: RestorePlan
+    report: Report
+    doing: str = "beginning"
+    committed_as: str = ""
+    proven: DatabaseState | None = None
+    differences: tuple[DifferenceLine, ...] = ()
+
+    @property
+    def sentences(self) -> Sentences:
+        """What may be said of the database at the end."""
+        label = self.plan.target.label
+        return Sentences(
+            done=f"The restore was already committed: {label} holds the dump.",
+            undone=f"The restore was rolled back; {label} is as it was.",
+            unknown=f"{label} can't be asked whether the restore was committed: it holds either all of the dump or "
+            f"what it held before. Look with `inv db.verify --file=` of this dump.",
+        )
+
+    def state(self) -> str:
+        """Tell in what state the database is, asking it where the commit may have begun."""
+        if not self.committed_as:
+            return self.sentences.undone
+        said = ask_outcome(self.committed_as, self.plan.target, self.sentences, self.plan.server.system_identifier)
+        self.safety.committed = said == self.sentences.done
+        return said
+
+    def run(self) -> tuple[DumpSummary, Loader]:
+        """Do all of it, up to and including the commit.
+
+        :raises TaskError: It was rolled back; the message says so.
+        """
+        plan = self.plan
+        with connected(plan.target, lock_timeout=plan.settings.lock_timeout, loads=True) as connection:
+            try:
+                refuse_another_endpoint(connection, plan.place)
+                with disconnect_others(connection, plan.target, self.report, wanted=plan.request.disconnect):
+                    xid = self._begin(connection)
+                    self.doing = "making the safety dump"
+                    self.safety.make(connection, self.plan.met, self.report, self.plan.changed)
+                    self._empty(connection)
+                    loader = self._loader(connection)
+                    survey = self._load(loader)
+                self._prove(survey, loader, xid)
+                self._compare(connection, loader)
+            except Exception as error:  # noqa: BLE001 - each is explained and raised
+                self._abandon(connection)
+                raise self._explained(error) from None
+            except Interruption:
+                self._abandon(connection)
+                raise
+            self.doing = "committing"
+            self.report.progress(self.doing, 0, 0, "")
+            self.committed_as = xid
+            commit_transaction(loader.wire, xid, plan.target, self.sentences, plan.server.system_identifier)
+        return survey, loader
+
+    def _begin(self, connection: Connection) -> str:
+        with translated("The transaction could not be begun, and nothing was touched"):
+            # Whatever the role or database has as its default: a fixed snapshot would not see what locks let in.
+            connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
+            xid = str(one(connection, "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")[0])
+            lock_out_migrations(connection)
+            silence_event_triggers(connection, self.plan.server)
+            tune_transaction(connection)
+        return xid
+
+    def _empty(self, connection: Connection) -> None:
+        if not self.plan.request.clean:
+            return
+        self.doing = "emptying the schemas"
+        self.report.progress(self.doing, 0, 0, "")
+        outline = self.plan.dump.outline
+        if not self.plan.request.whole:
+            again = replaceable(connection, self.plan.server, outline.globals)
+            empty_schemas(connection, outline.schemas, again)
+            return
+        manifest = self.plan.dump.manifest
+        assert manifest is not None  # noqa: S101 - what has none is no safety dump
+        kept = state_of_manifest(manifest)
+        drop_before(connection, outline.globals)
+        again = replaceable(connection, self.plan.server, read_globals(connection))
+        empty_schemas(connection, self.plan.emptied, again)
+        drop_after(connection, outline.globals, schemas_in(kept), kept.extensions)
+        renew_schemas(connection)
+        clear_default_privileges(connection)
+
+    def _abandon(self, connection: Connection) -> None:
+        """End what the server still does for us; closing the connection then rolls back, and nothing was lost."""
+        with contextlib.suppress(psycopg.Error):
+            connection.cancel_safe(timeout=5)
+        self.safety.discard()
+
+    def _loader(self, connection: Connection) -> Loader:
+        request = self.plan.request
+        with translated("Looking at the database failed, and the restore was rolled back", self.plan.target):
+            names = connection.execute("SELECT nspname FROM pg_catalog.pg_namespace").fetchall()
+            set_aside = set_aside_default_privileges(connection, self.plan.fills)
+        return Loader(
+            connection,
+            self.plan.server,
+            read_rules(connection, owners=request.owners, privileges=request.privileges, strict=request.strict),
+            {str(name) for (name,) in names},
+            set_aside,
+            clean=request.clean,
+            exact=self.plan.dump.manifest is not None,
+        )
+
+    def _load(self, loader: Loader) -> DumpSummary:
+        survey = DumpSummary()
+        with self.plan.dump.open() as source:
+            for event, action in survey.watch(lex(source.chunks())):
+                if isinstance(event, CopyData):
+                    loader.data(event.text)
+                    self._progress(source)
+                elif isinstance(event, Statement) and action is not None:
+                    self._say(survey, action, source)
+                    loader.statement(event, action)
+                elif isinstance(event, CopyEnd):
+                    loader.end_of_data(survey.block)
+            if source.content != self.plan.dump.content or not survey.complete:
+                raise WorkError("the dump's content is not what it was when it was checked")
+        return survey
+
+    def _prove(self, survey: DumpSummary, loader: Loader, xid: str) -> None:
+        self.doing = "verifying"
+        self.report.progress(self.doing, 0, 0, "")
+        loader.finish()
+        loader.prove({key: (each.value, each.is_called) for key, each in survey.sequences.items()})
+        manifest = self.plan.dump.manifest
+        if manifest is not None and survey.tables() != tuple(sorted(manifest.tables)):
+            raise WorkError("the rows that went in are not those of the manifest")
+        outline = self.plan.dump.outline
+        seen = survey.outline()
+        if (seen.schemas, seen.globals, seen.creates_tables) != (
+            outline.schemas,
+            outline.globals,
+            outline.creates_tables,
+        ) or outline.touches not in {None, seen.touches}:
+            raise WorkError("the dump holds other objects than the outline in its manifest says")
+        if not is_unchanged(self.plan.dump):
+            raise WorkError("the dump's file was changed while it was restored")
+        now = loader.wire.ask(b"SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text")
+        if not loader.wire.in_transaction or now != [[xid.encode()]]:
+            raise WorkError("the transaction is no longer the one that the restore began")
+
+    def _compare(self, connection: Connection, loader: Loader) -> None:
+        """Compare every object, and the content where it is asked for, with the manifest's facts.
+
+        :raises WorkError: Something is missing or different, or, with --clean, more than the dump holds.
+        """
+        manifest, request = self.plan.dump.manifest, self.plan.request
+        # Names in the dump's own encoding until here; psycopg decodes by the session's.
+        connection.execute("SET client_encoding = 'UTF8'")
+        if manifest is None or not ({"objects", "definitions"} & manifest.facts.keys()):
+            return
+        expected = state_of_manifest(manifest)
+        self.doing = "comparing"
+        self.report.progress(self.doing, 0, 0, "")
+        summed = list(expected.checksums) if request.checksums else []
+        self.proven = state_of_objects(connection, summed)
+        if unsummed := describe_unsummed(self.proven, summed):
+            self.report.warn(unsummed)
+        schemas_filled = (*self.plan.fills, *([""] if request.whole else [])) if request.clean else ()
+        lines = compare_objects_and_content(expected, self.proven, schemas_filled)
+        for line in lines:
+            # Of the dump's own statements, which are proven: the server wrote what it read in another way.
+            if line.text:
+                self.differences += (line,)
+                self.report.warn(str(line))
+            elif line.fatal and line.kind not in loader.spared:
+                more = sum(each.fatal and not each.text for each in lines) - 1
+                raise WorkError(f"{line}" + (f", and {more} more" if more else ""))
+            # Whose roles are missing here is told at the end, by role.
+            if not (line.kind in ROLES and any(reason.startswith(ROLES) for reason in loader.left_out)):
+                self.report.warn(str(line))
+
+    def _say(self, survey: DumpSummary, action: StatementKind, source: DumpReader) -> None:
+        table = ".".join(survey.current) if survey.current else ""
+        self.doing = f"loading {table}" if table and action.verb == "COPY" else describe_statement(action)
+        self._progress(source)
+
+    def _progress(self, source: DumpReader) -> None:
+        self.report.progress(self.doing, source.position, self.plan.dump.size if source.position else 0, "bytes")
+
+    def _explained(self, error: Exception) -> Exception:
+        """Say of an error in what state it leaves the database, and what to do."""
+        state = self.sentences.undone
+        if isinstance(error, TaskError) and self.doing == "making the safety dump":
+            return error
+        if isinstance(error, psycopg.Error):
+            error = as_refusal(error)
+        if isinstance(error, StatementError):
+            return self._refused(error, state)
+        kind = ServerError if isinstance(error, LostError) else WorkError
+        what = {
+            LexError: f"the dump can't be read on, {error}",
+            OSError: f"{self.plan.dump.path.name} can't be read, {getattr(error, 'strerror', '')}",
+            WorkError: str(error),
+            LostError: self.plan.target.scrub(str(error)),
+        }
+        found = next((text for each, text in what.items() if isinstance(error, each)), "")
+        return kind(f"While {self.doing}: {found.rstrip('.')}. {state}") if found else error
+
+    def _refused(self, error: StatementError, state: str) -> TaskError:
+        doing = error.doing or self.doing
+        if doing.startswith("ALTER"):
+            # Which table, and what of it: in a dump it stands in its first words.
+            said = error.statement.decode(errors="replace").rstrip(";")
+            doing = textwrap.shorten(said, _SHOWN, placeholder=" …")
+        if error.sqlstate == _NO_LOCK:
+            return ServerError(f"While {doing}: {blocked(self.plan.target)}. {state}")
+        hint = ""
+        if self._clean_would_help(error):
+            hint = " The database holds other objects than the dump: --clean empties the dump's schemas first."
+        elif error.sqlstate == _OUT_OF_LOCKS:
+            hint = " One transaction locks every relation: raise max_locks_per_transaction and restart the server."
+        why = explain_version(error.statement, error.sqlstate, self.plan.dump.server, self.plan.server)
+        return WorkError(f"While {doing}: {error}.{why} {state}{hint}")
+
+    def _clean_would_help(self, error: StatementError) -> bool:
+        conflict = error.sqlstate in _DUPLICATE | {_DEPENDENT}
+        return conflict and not self.plan.request.clean and self.plan.dump.outline.creates_tables
+
+
+def loaded_tables(loader: Loader) -> tuple[TableRows, ...]:
+    """Return the rows that were loaded, or the number that a table really holds where that is another."""
+    changed = {each.key: each.found for each in loader.changed if not each.sequence}
+    found = {key: changed.get(key, rows) for key, rows in loader.rows.items()}
+    return tuple(sorted(TableRows(*key, rows) for key, rows in found.items() if rows is not None))
+
+
+def analyze_restored(plan: RestorePlan, loader: Loader, report: Report) -> None:
+    """Give the planner statistics; a failure does no harm and is only said."""
+    report.progress("analyzing", 0, 0, "")
+    try:
+        with contextlib.ExitStack() as stack:
+            filled = {(each.schema, each.name): each.rows for each in loaded_tables(loader)}
+            few = min(_ANALYZING, len(filled))
+            opened = [connected(plan.target, lock_timeout=plan.settings.lock_timeout, loads=True) for _ in range(few)]
+            analyze_tables([stack.enter_context(each) for each in opened], filled)
+    except (TaskError, psycopg.Error) as error:
+        report.warn(f"The restore is committed, but ANALYZE failed: {plan.target.scrub(str(error))}")
+
+
+def remember_restore(
+    plan: RestorePlan, loader: Loader, survey: DumpSummary, work: RestoreTransaction, report: Report
+) -> None:
+    """Write the restore to the log that `db.verify` reads; a failure is only a warning."""
+    facts = state_to_facts(work.proven) if work.proven is not None else {}
+    if plan.dump.manifest is not None and "checksums" in plan.dump.manifest.facts:
+        facts = {**facts, "checksums": plan.dump.manifest.facts["checksums"]}
+    tables = loaded_tables(loader)
+    record = RestoreRecord(
+        database=plan.target.label,
+        file=str(plan.dump.path.resolve()),
+        restored=datetime.now(UTC).isoformat(timespec="seconds"),
+        tables=tuple(replace(each, rows=loader.found.get((each.schema, each.name)) or each.rows) for each in tables),
+        sequences=tuple(sorted(survey.sequences.values())),
+        dumped=tuple(sorted(TableRows(*key, rows) for key, rows in loader.rows.items())),
+        facts=facts,
+        schemas=plan.fills if plan.request.clean else (),
+        excluded=plan.dump.manifest.excluded_data if plan.dump.manifest else (),
+        saved=work.safety.dumped.path.name if work.safety.dumped else "",
+    )
+    try:
+        write_record(record_path(plan.settings.dumps, plan.target, plan.server), record)
+    except OSError as error:
+        report.warn(f"The restore is committed, but could not be remembered: {error.strerror}. Verify with --file=.")

@@ -1,0 +1,85 @@
+"""Undo: bring back what a database held before the last restore over it, reset or undo."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..dumpfiles.origin import OriginMatch, is_of_database, match_database
+from ..errors import BadInputError, GuardError
+from ..formatting import parse_instant
+from ..safety.guard import refuse_protected
+from ..safety.restore_log import read_record, record_path
+from ..safety.safety_dump import delete_dump, newest_safety_dump
+from .plan import RestorePlan, RestoreRequest, plan_restore
+from .restore import restore_dump
+
+if TYPE_CHECKING:
+    from ..config.settings import Settings
+    from ..progress import Report
+
+
+def plan_undo(
+    settings: Settings, report: Report, *, backup: bool = True, disconnect: bool = False, trust: bool = False
+) -> RestorePlan:
+    """Plan to make the whole database what its newest safety dump holds.
+
+    :param backup: Make a safety dump of what is there now, so that the undo can be undone.
+    :param disconnect: End the database's other sessions first.
+    :param trust: As for a restore: the safety dump may hold objects of others.
+    :raises TaskError: There is none, or it would not work; nothing was touched.
+    """
+    target = settings.target()
+    refuse_protected(settings, target)
+    path = newest_safety_dump(settings)
+    if path is None:
+        raise BadInputError(
+            f"There is no safety dump of {target.label} in {settings.dumps}, so there is nothing to undo. Nothing was "
+            f"touched. `inv db.list` shows all dumps; `inv db.restore --clean --file=` takes any of them."
+        )
+    request = RestoreRequest(file=str(path), clean=True, whole=True, backup=backup, disconnect=disconnect, trust=trust)
+    return _plan(settings, request, report)
+
+
+def _plan(settings: Settings, request: RestoreRequest, report: Report) -> RestorePlan:
+    """Plan it on the database that the safety dump is of, and no other."""
+    plan = plan_restore(settings, request, report)
+    manifest, place = plan.dump.manifest, plan.place
+    if manifest is None or not is_of_database(manifest, plan.server, place.host, place.port):
+        raise GuardError(
+            f"{plan.dump.path.name} is of another database than {place}, to which the URL leads now. Nothing was "
+            f"touched; name one host in it."
+        )
+    if match_database(manifest, plan.server, place.host, place.port) is OriginMatch.UNCERTAIN:
+        doubt = (
+            f"{plan.dump.path.name} may be of another server: {plan.server.user} may not ask {place} for its cluster's "
+            f"number, and it shows no other sign of being the server that was dumped"
+        )
+        plan = replace(plan, doubt=doubt)
+    record = read_record(record_path(settings.dumps, plan.target, plan.server))
+    saved = parse_instant(manifest.created)
+    restored = parse_instant(record.restored) if record is not None and record.saved == "" else None
+    if record is not None and restored is not None and (saved is None or restored > saved):
+        report.warn(
+            f"The last restore, of {Path(record.file).name} at {record.restored}, made no safety dump. What it "
+            f"replaced can't be brought back, and this goes back behind it: to what was there {manifest.note}."
+        )
+    return plan
+
+
+def restore_safety_dump(settings: Settings, path: Path, report: Report) -> None:
+    """Make the whole database what a safety dump holds, without another safety dump, and remove it then.
+
+    No question is asked: the restore that made the safety dump has asked about what the database held.
+
+    :raises TaskError: It could not be done; the database is as it was before this.
+    """
+    request = RestoreRequest(file=str(path), clean=True, whole=True, backup=False, trust=True)
+    restore_dump(_plan(settings, request, report), report)
+    forget_safety_dump(path)
+
+
+def forget_safety_dump(path: Path) -> None:
+    """Remove a safety dump that is of no use any more."""
+    delete_dump(path)

@@ -1,0 +1,92 @@
+"""Restore a dump and apply migrations; bring the old state back if one fails."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import BadInputError, TaskError, WorkError
+from ..prisma.migrate import _refuse_another, find_migrations_cli, run_migrations
+from ..system.runtime import Interruption, listen_again
+from .plan import RestoreRequest, plan_restore
+from .restore import restore_dump, safety_dump_for
+from .undo import forget_safety_dump, restore_safety_dump
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..config.settings import Settings
+    from ..progress import Report
+    from .plan import RestorePlan
+    from .restore import Restored
+
+
+def plan_restore_and_migration(settings: Settings, request: RestoreRequest, report: Report) -> RestorePlan:
+    """Plan a restore that is migrated in the same step, and touch nothing.
+
+    :raises TaskError: One of both would not work, or they could not be undone.
+    """
+    if not request.clean or not request.backup:
+        raise BadInputError(
+            "--migrate goes with --clean, and not with --no-backup: only then can both be undone as one step if the "
+            "migration fails. Otherwise run them one behind the other: `inv db.restore db.migrate`. Nothing was "
+            "touched."
+        )
+    find_migrations_cli(settings)
+    _refuse_another(settings, settings.target())
+    return plan_restore(settings, request, report)
+
+
+def restore_and_migrate(plan: RestorePlan, report: Report) -> Restored:
+    """Restore, migrate, and bring back what was there before if the migration fails: all of it or nothing.
+
+    :raises WorkError: The migration failed, and the database is as it was; or, where the message says so, it
+        could not be brought back.
+    :raises Interruption: As above, for a signal.
+    """
+    safety = safety_dump_for(plan)
+    try:
+        restored = restore_dump(plan, report, safety=safety)
+    except Interruption as interruption:
+        # It came between the commit and the migration.
+        if safety.committed and safety.dumped is not None:
+            listen_again()
+            interruption.state = _bring_back(plan, safety.dumped.path, report)
+        raise
+    saved = restored.saved
+    assert saved is not None  # noqa: S101 - the plan for this makes one always
+    try:
+        run_migrations(plan.settings, report)
+    except TaskError as error:
+        kind: type[TaskError] = WorkError if isinstance(error, WorkError) else type(error)
+        state = _bring_back(plan, saved.path, report)
+        raise kind(f"The restore was done, but not the migration: {_first_sentence(error)} {state}") from None
+    except Interruption as interruption:
+        # Bringing it back may take long, and may be interrupted itself.
+        listen_again()
+        interruption.state = _bring_back(plan, saved.path, report)
+        raise
+    if plan.settings.backup == 0:
+        forget_safety_dump(saved.path)
+    return restored
+
+
+def _first_sentence(error: TaskError) -> str:
+    return str(error).partition(". ")[0].rstrip(".") + "."
+
+
+def _bring_back(plan: RestorePlan, saved: Path, report: Report) -> str:
+    """Restore the safety dump, and say in what state the database is."""
+    label = plan.target.label
+    report.step(f"Bringing back what {label} held before …")
+    back = (
+        f"{label} holds the restored dump, perhaps with some of the migrations. Bring back what was there before with "
+        f"`inv db.undo`."
+    )
+    try:
+        restore_safety_dump(plan.settings, saved, report)
+    except TaskError as error:
+        return f"What was there before could not be brought back: {error} {back}"
+    except Interruption as interruption:
+        interruption.state = f"Bringing back what was there before was interrupted: {interruption.state} {back}"
+        raise
+    return f"{label} is again as it was before the restore."

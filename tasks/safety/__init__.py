@@ -1,0 +1,1 @@
+"""What protects a database: guard, safety dumps, scratch databases, the restore log."""

@@ -1,0 +1,131 @@
+"""The guard: whether a database that is about to be destroyed really is one of this machine's, and may be.
+
+A target is what the server says of itself and what libpq really connected to, not how its URL is spelled: names
+resolve, `?host=`, services and the environment lead elsewhere, and tunnels lead from loopback to production.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import ipaddress
+import posixpath
+from typing import TYPE_CHECKING
+
+from ..dumpfiles.paths import list_dumps, list_safety_dumps, read_manifest
+from ..errors import BadInputError, GuardError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..config.settings import Settings
+    from ..config.target import Target
+    from ..postgres.connection import Endpoint
+
+
+def refuse_protected(settings: Settings, target: Target, found: Endpoint | None = None) -> None:
+    """Refuse what the configuration protects.
+
+    :param found: Where the connection really leads, once there is one; before, the URL is judged.
+    :raises GuardError: `db.protected` names the host, an address, the database or the cluster's number.
+    """
+    known = (
+        (target.host, target.database)
+        if found is None
+        else (found.host, found.address, found.server, found.identifier, found.database)
+    )
+    for pattern in settings.protected:
+        if _matches([pattern], known):
+            raise GuardError(
+                f"{target.label} is protected (db.protected has {pattern!r}). Nothing was touched; check the URL."
+            )
+
+
+def nonlocal_reason(settings: Settings, found: Endpoint) -> str:
+    """Tell why a database does not count as one of this machine's; empty where it does.
+
+    :return: The reason, for a sentence; `db.local` lists what counts as local all the same.
+    """
+    if _matches(settings.local, (found.host, found.address, found.server, found.identifier)):
+        return ""
+    if not found.socket and not _loopback(found.address):
+        return f"the server is at {found.address or found.host}"
+    if not found.socket and not _loopback(found.server):
+        return f"{found.host} leads on to {found.server}, as the server says: a container's port, a tunnel or a proxy"
+    elsewhere = _elsewhere(settings, found.identifier)
+    return f"a dump's manifest knows this server at {elsewhere}: {found.host} is a tunnel to it" if elsewhere else ""
+
+
+def require_confirmation(label: str, found: Endpoint, reason: str, confirm: str, typed: str | None) -> None:
+    """Let only who has named the database destroy one that is not local.
+
+    :param reason: What `far` said.
+    :param confirm: The value of `--confirm`; empty if it was not given.
+    :param typed: What was typed when asked; None where nobody could be asked.
+    :raises GuardError: The name is another, or missing. Nothing was touched.
+    """
+    if confirm and confirm != found.database:
+        raise GuardError(
+            f"--confirm={confirm} does not name the database that the URL leads to, {label}. Nothing was touched."
+        )
+    if not reason or confirm:
+        return
+    if typed is None:
+        raise GuardError(
+            f"{label} does not count as local: {reason}. Nothing was touched. To destroy what it holds, name it: "
+            f"--confirm={found.database} (--yes does not do that). If it is yours, as in a container, list its host or "
+            f"address in db.local (INVOKE_DB_LOCAL)."
+        )
+    if typed.strip() != found.database:
+        raise GuardError(f"That was not the name of the database. Nothing was touched; {label} is as it was.")
+
+
+def require_certain_database(found: Endpoint, doubt: str, confirm: str, typed: str | None) -> None:
+    """Let only who has named the database restore into it a safety dump that may be of another one.
+
+    :param doubt: Why it may be; empty where it is certain. For the others see :func:`allow`.
+    :raises GuardError: The name is another, or missing. Nothing was touched.
+    """
+    if doubt and found.database not in {confirm, (typed or "").strip()}:
+        raise GuardError(f"{doubt}. Nothing was touched. If it is the same server: --confirm={found.database}")
+
+
+def _matches(patterns: Iterable[str], values: Iterable[str]) -> bool:
+    known = [_normal(value) for value in values if value]
+    return any(fnmatch.fnmatchcase(value, _normal(pattern)) for pattern in patterns for value in known)
+
+
+def _normal(name: str) -> str:
+    """Write a host, a socket folder, an address or a database so that equal ones are written alike."""
+    name = name.strip().lower()
+    if name.startswith(("/", "@")):
+        return posixpath.normpath("/" + name.removeprefix("@").lstrip("/"))
+    if name.startswith("[") and name.endswith("]") and ":" in name:
+        # An address of IPv6, and no class of characters.
+        name = name[1:-1]
+    return name.rstrip(".") or name
+
+
+def _loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _elsewhere(settings: Settings, identifier: str) -> str:
+    """Tell at which other host a manifest beside the dumps has met this cluster; empty if none has."""
+    if not identifier:
+        return ""
+    for path in (*list_dumps(settings.dumps), *list_safety_dumps(settings.dumps)):
+        with contextlib.suppress(BadInputError):
+            manifest = read_manifest(path)
+            if manifest is not None and manifest.source.get("system_identifier") == identifier:
+                host = str(manifest.source.get("host", ""))
+                if host and not _own(host) and not _matches(settings.local, [host]):
+                    return host
+    return ""
+
+
+def _own(host: str) -> bool:
+    return host.startswith(("/", "@")) or host.lower() == "localhost" or _loopback(host)

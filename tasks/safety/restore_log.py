@@ -1,0 +1,78 @@
+"""What was last restored into a database, remembered beside the dumps."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..dumpfiles.atomic_write import make_dump_folder, replace_file
+from ..dumpformat.manifest import SequenceValue, TableRows
+from ..system.processes import read_regular
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from ..config.target import Target
+    from ..postgres.connection import ServerFacts
+
+
+@dataclass(frozen=True)
+class RestoreRecord:
+    """One restore.
+
+    :ivar database: The database, as people read it.
+    :ivar file: The dump's path, as it was.
+    :ivar restored: When, in UTC.
+    :ivar migrated: When our own migration ran afterwards; empty if none did.
+    :ivar tables: Rows per table after the restore, or after the migration; `dumped` in the dump.
+    :ivar facts: Objects and checksums, as in a manifest.
+    :ivar schemas: The schemas that were emptied first, which so hold nothing else.
+    :ivar excluded: Tables whose rows the dump leaves out.
+    :ivar saved: The name of the safety dump that was made of what was there before; empty if none was, None where
+        nobody noted it.
+    """
+
+    database: str
+    file: str
+    restored: str
+    tables: tuple[TableRows, ...]
+    sequences: tuple[SequenceValue, ...]
+    migrated: str = ""
+    dumped: tuple[TableRows, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    schemas: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+    saved: str | None = None
+
+
+def record_path(dumps: Path, target: Target, server: ServerFacts) -> Path:
+    """Tell where the record of a database lies: by what the server says of itself, where it may be asked."""
+    where = server.system_identifier or f"{target.host}:{target.port}"
+    digest = hashlib.sha256(f"{where}/{server.database}".encode()).hexdigest()[:16]
+    return dumps / f".restored-{digest}.json"
+
+
+def write_record(path: Path, record: RestoreRecord) -> None:
+    """Remember a restore.
+
+    :raises OSError: It can't be written.
+    """
+    make_dump_folder(path.parent)
+    replace_file(path, (json.dumps(asdict(record), indent=1) + "\n").encode())
+
+
+def read_record(path: Path) -> RestoreRecord | None:
+    """Read what was remembered; None where nothing usable is."""
+    try:
+        document = json.loads(read_regular(path))
+        for name in ("tables", "dumped"):
+            document[name] = tuple(TableRows(**each) for each in document[name])
+        document["sequences"] = tuple(SequenceValue(**each) for each in document["sequences"])
+        for name in ("schemas", "excluded"):
+            document[name] = tuple(document.get(name, ()))
+        return RestoreRecord(**document)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None

@@ -1,0 +1,218 @@
+"""Safety dumps: what a database held before something of ours emptied it, so that `db.undo` can bring it back."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from ..dump.dump import make_dump
+from ..dump.request import DumpRequest
+from ..dumpfiles.origin import OriginMatch, match_database
+from ..dumpfiles.paths import list_safety_dumps, manifest_path, read_manifest
+from ..errors import BadInputError, MissingProgramError, TaskError
+from ..postgres.connection import connected, one, read_endpoint, server_facts, translated
+from ..postgres.schemas import lock_out_writers
+from ..system.pg_programs import find_client
+from ..system.runtime import Interruption
+from .guard import refuse_protected
+from .impact import lock_touched_tables
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
+
+    from ..config.settings import Settings
+    from ..dump.dump import Dumped
+    from ..postgres.commit import Sentences
+    from ..postgres.connection import Connection, Endpoint, ServerFacts
+    from ..postgres.schemas import Content
+    from ..progress import Report
+    from .impact import Impact
+
+
+TRANSACTION = "transaction"
+WITHOUT = "--no-backup goes on without a safety dump."
+
+
+def is_worth_saving(connection: Connection, goes: Content, *, large_objects: int) -> bool:
+    """Tell whether a safety dump is worth making: whether there are rows that would be lost.
+
+    :param large_objects: How many the restored dump holds, which replace those of the same number.
+    """
+    if goes.filled or not large_objects:
+        return goes.filled
+    return bool(one(connection, "SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)")[0])
+
+
+def check_pg_dump(settings: Settings, server: ServerFacts) -> None:
+    """Look for the program that a safety dump needs, before anything long begins.
+
+    :raises MissingProgramError: It is missing.
+    """
+    try:
+        find_client("pg_dump", server.major, bin_dir=settings.bin_dir, environ=settings.environ)
+    except MissingProgramError as error:
+        raise MissingProgramError(f"{error} The safety dump needs it: {WITHOUT}") from None
+
+
+@dataclass
+class SafetyDump:
+    """The safety dump of one restore or reset.
+
+    :param place: Where the connection leads that will destroy what is saved here.
+    :param before: What comes next, for the note in the manifest.
+    :param wanted: Whether one is to be made at all.
+    :ivar dumped: It, once it is made.
+    :ivar committed: Whether what it was made for is known to be done.
+    """
+
+    settings: Settings
+    server: ServerFacts
+    place: Endpoint
+    before: str
+    wanted: bool
+    dumped: Dumped | None = None
+    committed: bool = False
+
+    def make(
+        self, connection: Connection, emptied: Collection[str], report: Report, changed: Sequence[Impact] = ()
+    ) -> None:
+        """Make it, where it is wanted, while nobody can write any more to what is about to be emptied.
+
+        :param connection: In the transaction that will empty the schemas.
+        :param changed: What else will be changed or deleted.
+        :raises TaskError: It could not be made; nothing was touched.
+        """
+        if not self.wanted:
+            return
+        lock_out_writers(connection, emptied)
+        if changed:
+            lock_touched_tables(connection, changed)
+        delete_undone(connection, self.settings, self.server, self.place)
+        before = set(list_safety_dumps(self.settings.dumps))
+        transaction = str(one(connection, "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")[0])
+        request = DumpRequest(note=f"before {self.before}", safety=True, place=self.place, transaction=transaction)
+        try:
+            self.dumped = make_dump(self.settings, request, report)
+        except TaskError as error:
+            raise type(error)(f"No safety dump could be made: {error} Nothing was touched. {WITHOUT}") from None
+        except Interruption:
+            # It may have come between the last rename and here.
+            for path in set(list_safety_dumps(self.settings.dumps)) - before:
+                manifest = read_manifest(path)
+                if manifest is not None and manifest.extra.get(TRANSACTION) == transaction:
+                    delete_dump(path)
+            raise
+
+    def discard(self) -> None:
+        """Remove it: what it was made for came to nothing."""
+        if self.dumped is not None:
+            delete_dump(self.dumped.path)
+
+    def discard_after(self, said: str, sentences: Sentences) -> None:
+        """Remove it where a commit, too, has come to nothing."""
+        if sentences.undone in said:
+            self.discard()
+
+    def keep(self) -> None:
+        """Keep it, and as many older ones of this database as are wanted beside it."""
+        if self.dumped is not None:
+            source = self.dumped.manifest.source
+            host, port = str(source["host"]), int(str(source["port"]))
+            found = safety_dumps_of(self.settings, self.server, host, port, {OriginMatch.SAME})
+            for path in found[max(self.settings.backup, 1) :]:
+                delete_dump(path)
+
+
+def newest_safety_dump(settings: Settings) -> Path | None:
+    """Find the newest safety dump of the configured database; None where it has none.
+
+    :raises TaskError: The server can't be asked who it is.
+    """
+    target = settings.target()
+    with (
+        connected(target, lock_timeout=settings.lock_timeout) as connection,
+        translated("Looking at the server failed, nothing was touched", target),
+    ):
+        server = server_facts(connection)
+        place = read_endpoint(connection, server)
+        refuse_protected(settings, target, place)
+        found = safety_dumps_of(settings, server, place.host, place.port)
+        return next((path for path in found if not was_undone(connection, server, path)), None)
+
+
+def delete_dump(path: Path) -> None:
+    """Remove a dump and its manifest; one that can't be removed does no harm."""
+    for each in (path, manifest_path(path)):
+        with contextlib.suppress(OSError):
+            each.unlink(missing_ok=True)
+
+
+def safety_dumps_of(
+    settings: Settings,
+    server: ServerFacts,
+    host: str,
+    port: int,
+    wanted: Collection[OriginMatch] = (OriginMatch.SAME, OriginMatch.UNCERTAIN),
+) -> list[Path]:
+    """List the safety dumps of a database, newest first.
+
+    :param wanted: How certain it has to be that they are of this one.
+    """
+    found = []
+    for path in list_safety_dumps(settings.dumps):
+        with contextlib.suppress(BadInputError):
+            manifest = read_manifest(path)
+            if manifest is not None and match_database(manifest, server, host, port) in wanted:
+                found.append(path)
+    return found
+
+
+def was_undone(connection: Connection, server: ServerFacts, path: Path) -> bool:
+    """Tell whether what a safety dump was made for came to nothing, as it was killed before it could remove it.
+
+    :return: Also where the server knows no such transaction yet: it crashed before that was on its disk.
+    """
+    return _fate(connection, server, path) in {"aborted", "future"}
+
+
+def delete_undone(connection: Connection, settings: Settings, server: ServerFacts, place: Endpoint) -> None:
+    """Remove the safety dumps of what was killed and rolled back, which stand in the way of older ones.
+
+    Only where the server says so in as many words: a transaction may still run, and one that the server does not know
+    may have been another's, of a cluster that was set back. A copy of the cluster bears the same number, and its
+    transactions the same ones too: what was made of another place is left alone.
+    """
+    here = {"host": place.host, "port": place.port, "database": place.database}
+    for path in list_safety_dumps(settings.dumps):
+        with contextlib.suppress(BadInputError):
+            manifest = read_manifest(path)
+            if (
+                manifest is not None
+                and here.items() <= manifest.source.items()
+                and match_database(manifest, server, place.host, place.port) is OriginMatch.SAME
+                and _fate(connection, server, path) == "aborted"
+            ):
+                delete_dump(path)
+
+
+def _fate(connection: Connection, server: ServerFacts, path: Path) -> str:
+    """Ask the server what became of the transaction that a safety dump was made in; empty where nobody can tell."""
+    manifest = read_manifest(path)
+    if manifest is None or not manifest.extra.get(TRANSACTION):
+        return ""
+    known = manifest.source.get("system_identifier")
+    if known and server.system_identifier and known != server.system_identifier:
+        return ""
+    try:
+        with connection.transaction():
+            query = "SELECT pg_catalog.pg_xact_status(%s::pg_catalog.text::pg_catalog.xid8)"
+            # Of a transaction that was long ago it knows nothing any more.
+            return str(one(connection, query, [str(manifest.extra[TRANSACTION])])[0] or "")
+    except psycopg.errors.InvalidParameterValue:
+        return "future"
+    except psycopg.errors.DataError:
+        return ""

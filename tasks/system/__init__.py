@@ -1,0 +1,1 @@
+"""Programs, signals and streams of this machine."""

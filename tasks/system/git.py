@@ -1,0 +1,22 @@
+"""The state of the git repository that a dump is made in."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from ..errors import MissingProgramError
+from .processes import run_program
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def git_state(root: Path) -> dict[str, object] | None:
+    """Tell the commit of the project, and whether tracked files differ from it; None outside git."""
+    with contextlib.suppress(MissingProgramError):
+        commit = run_program(["git", "-C", root, "rev-parse", "HEAD"])
+        if commit.returncode == 0:
+            status = run_program(["git", "-C", root, "status", "--porcelain", "--untracked-files=no"])
+            return {"commit": commit.stdout.strip(), "dirty": bool(status.stdout.strip())}
+    return None

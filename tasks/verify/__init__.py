@@ -1,0 +1,1 @@
+"""Compare a database with a dump; detect problems in a database."""

@@ -1,0 +1,303 @@
+"""Verify: what the database holds now, beside what a dump held, or beside another database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..dumpfiles.dump_file import choose_dump, manifest_for, prove_dump
+from ..errors import BadInputError
+from ..formatting import show_name
+from ..inventory.compare import (
+    ANOTHER,
+    MISSING,
+    compare_states,
+    key_of,
+    schemas_of,
+    state_from_parts,
+    state_of_manifest,
+)
+from ..inventory.snapshot import describe_unsummed, read_snapshot, read_state
+from ..postgres.connection import connected, one, server_facts, translated
+from ..postgres.tables import read_increments, read_tables
+from ..progress import Silence
+from ..safety.restore_log import read_record, record_path
+from ..system.runtime import BackgroundTask
+from .problems import read_health, read_problems
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from ..config.settings import Settings
+    from ..config.target import Target
+    from ..dumpformat.manifest import Manifest
+    from ..inventory.compare import DifferenceLine
+    from ..inventory.snapshot import DatabaseState, Key
+    from ..postgres.connection import Connection, ServerFacts
+    from ..progress import Report
+    from .problems import Health, Problem
+
+
+# A server logs so many values of a sequence at once (SEQ_LOG_VALS), and a standby knows nothing but the log.
+_LOGGED_AHEAD = 32
+
+
+@dataclass(frozen=True)
+class VerifyRequest:
+    """What a person asked for.
+
+    :ivar file: A dump to compare with; empty for the one last restored.
+    :ivar against: The variable that holds another database's URL; empty for none.
+    :ivar checksums: Compare the content of every table, too.
+    """
+
+    file: str = ""
+    against: str = ""
+    checksums: bool = False
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the database should hold.
+
+    :ivar source: The dump's file name, or the other database.
+    :ivar restored: When; `migrated` when a migration of ours came after it.
+    :ivar dumped: Rows in the dump itself, where a migration of ours came after it.
+    :ivar schemas: The schemas that should hold nothing else.
+    :ivar excluded: Tables whose rows the dump leaves out.
+    :ivar kind: What the source is, in words.
+    :ivar server: What the other database's server says of itself; None for a dump.
+    """
+
+    source: str
+    state: DatabaseState
+    restored: str = ""
+    migrated: str = ""
+    dumped: dict[Key, int] | None = None
+    schemas: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+    kind: str = "the dump"
+    server: ServerFacts | None = None
+
+
+@dataclass(frozen=True)
+class VerifiedTable:
+    """A table beside what it should be.
+
+    :ivar expected: Rows, and so `found`; None where there are none to compare.
+    :ivar mark: What there is to say of it.
+    """
+
+    name: str
+    expected: int | None
+    found: int | None
+    same: bool
+    mark: str
+
+
+@dataclass(frozen=True)
+class Verified:
+    """The whole comparison.
+
+    :ivar lines: What does not agree, the differences first.
+    :ivar ills: What is wrong in itself, whatever the dump says.
+    """
+
+    target: Target
+    server: ServerFacts
+    expected: Expected | None
+    found: DatabaseState
+    lines: tuple[DifferenceLine, ...]
+    health: Health
+    ills: tuple[Problem, ...]
+
+    @property
+    def tables(self) -> list[VerifiedTable]:
+        """Every table beside what it should be."""
+        wanted, found = self.expected.state.rows if self.expected else {}, self.found.rows
+        # What is no matter of rows: another definition, or a table that should not be there.
+        others = {
+            key_of(line.name): ANOTHER if line.text else line.found
+            for line in self.differences
+            if line.kind == "table" and line.found != MISSING
+        }
+        rows = []
+        for key in sorted(wanted.keys() | found.keys()):
+            want, have, other = wanted.get(key), found.get(key), others.get(key, "")
+            same = (want is None or want == have) and not other
+            rows.append(VerifiedTable(show_name(key), want, have, same, self._mark(key, want, have, other)))
+        return rows
+
+    def _mark(self, key: Key, want: int | None, have: int | None, other: str) -> str:
+        expected = self.expected
+        if expected is None:
+            return ""
+        if want is None:
+            return "rows left out" if ".".join(key) in expected.excluded else f"not in {expected.kind}"
+        if want != have:
+            return "differs"
+        dumped = (expected.dumped or {}).get(key, want)
+        return other or (f"{dumped:,} in the dump" if dumped != want else "same")
+
+    @property
+    def differences(self) -> list[DifferenceLine]:
+        """The lines that are differences."""
+        return [line for line in self.lines if line.fatal]
+
+
+def verify_database(settings: Settings, request: VerifyRequest, report: Report) -> Verified:
+    """Compare the database with a dump or with another database, each in one snapshot.
+
+    :raises TaskError: The dump or a database can't be read. Nothing is ever changed.
+    """
+    target = settings.target()
+    with (
+        connected(target, lock_timeout=settings.lock_timeout) as connection,
+        translated("Reading the database failed", target),
+    ):
+        server = server_facts(connection)
+        expected, proof = _expected(settings, request, connection, target, server, report)
+        summed: Collection[Key] = ()
+        if request.checksums and expected is None:
+            raise BadInputError(
+                f"No restore into {target.label} is remembered, so there are no checksums to compare with: name a dump "
+                f"with --file=, or a database with --against-url-env=. Nothing was compared."
+            )
+        if request.checksums and expected is not None:
+            summed = expected.state.checksums
+            if not summed and expected.state.rows:
+                raise BadInputError(f"{_without_checksums(expected)} Nothing was compared.")
+        report.progress("counting", 0, 0, "")
+        with read_snapshot(connection):
+            found = read_state(connection, summed=summed)
+            healthy = read_health(connection, target.schema or "public")
+            wrong = tuple(read_problems(connection, target.schema or "public", found.sequences))
+            ahead = _ahead(connection, server, expected)
+        if unsummed := describe_unsummed(found, summed):
+            report.warn(unsummed)
+        if proof is not None:
+            proof.result()
+    # Of two live databases neither may hold what the other does not; a dump speaks for the schemas that it filled.
+    schemas = schemas_of(found) if request.against else expected.schemas if expected else ()
+    lines = (
+        compare_states(
+            expected.state,
+            found,
+            schemas=schemas,
+            source=expected.kind,
+            whole=bool(request.against),
+            ahead=ahead,
+        )
+        if expected
+        else []
+    )
+    return Verified(target, server, expected, found, tuple(lines), healthy, wrong)
+
+
+def _ahead(connection: Connection, server: ServerFacts, expected: Expected | None) -> dict[Key, int]:
+    """Tell how far the sequences may be ahead of the expected ones, where one of both is the other's standby."""
+    other = expected.server if expected else None
+    clusters = {server.system_identifier, other.system_identifier} if other else set()
+    if len(clusters - {None}) > 1:
+        return {}
+    sign = server.in_recovery - (other is not None and other.in_recovery)
+    return {key: sign * _LOGGED_AHEAD * by for key, by in read_increments(connection).items()} if sign else {}
+
+
+def _without_checksums(expected: Expected) -> str:
+    if expected.migrated:
+        return (
+            f"What is remembered is the state after the migration, which has no checksums. --file={expected.source} "
+            f"compares with those of the dump, as far as the migration left its tables alone."
+        )
+    return f"{expected.source} has no checksums to compare with: it was made without --checksums."
+
+
+def _expected(
+    settings: Settings,
+    request: VerifyRequest,
+    connection: Connection,
+    target: Target,
+    server: ServerFacts,
+    report: Report,
+) -> tuple[Expected | None, BackgroundTask[None] | None]:
+    """Tell what is expected, and what proves it meanwhile."""
+    if request.file and request.against:
+        raise BadInputError("--file and --against-url-env do not go together. Nothing was compared.")
+    if request.against:
+        return _of_database(settings, request, _running(connection), report), None
+    return _of_file(settings, request.file, report) if request.file else (_of_record(settings, target, server), None)
+
+
+def _running(connection: Connection) -> tuple[Any, ...] | None:
+    """Tell one database from all others, also from the same one on a standby; None where the role may not ask."""
+    started = "pg_catalog.pg_postmaster_start_time()"
+    allowed = one(connection, "SELECT pg_catalog.has_function_privilege(%s, 'execute')", [started])[0]
+    if not allowed:
+        return None
+    return one(
+        connection, "SELECT pg_catalog.current_database(), extract(epoch FROM pg_catalog.pg_postmaster_start_time())"
+    )
+
+
+def _of_database(settings: Settings, request: VerifyRequest, here: tuple[Any, ...] | None, report: Report) -> Expected:
+    """Read another database.
+
+    :param here: Which one it may not be, where that is known.
+    """
+    other = settings.target(request.against)
+    report.progress(f"reading {other.label}", 0, 0, "")
+    with (
+        connected(other, lock_timeout=settings.lock_timeout) as connection,
+        translated(f"Reading {other.label} failed", other),
+        read_snapshot(connection),
+    ):
+        if here is not None and _running(connection) == here:
+            raise BadInputError(
+                f"{request.against} leads to the same database as {settings.url_env}: {other.label}. Nothing was "
+                f"compared."
+            )
+        summed = [table.key for table in read_tables(connection)] if request.checksums else []
+        found = read_state(connection, summed=summed)
+        server = server_facts(connection)
+    return Expected(other.label, found, kind="the other", server=server)
+
+
+def _of_record(settings: Settings, target: Target, server: ServerFacts) -> Expected | None:
+    record = read_record(record_path(settings.dumps, target, server))
+    if record is None:
+        return None
+    return Expected(
+        Path(record.file).name,
+        state_from_parts(record.tables, record.sequences, record.facts),
+        record.restored,
+        record.migrated,
+        {(each.schema, each.name): each.rows for each in record.dumped},
+        record.schemas,
+        record.excluded,
+    )
+
+
+def _of_file(settings: Settings, file: str, report: Report) -> tuple[Expected, BackgroundTask[None] | None]:
+    path = choose_dump(settings, file, report)
+    manifest = manifest_for(path)
+    if manifest is not None:
+        # The server counts while the file is read.
+        proof = BackgroundTask(lambda: _prove(settings, path, manifest))
+        proof.start()
+        return Expected(path.name, state_of_manifest(manifest), excluded=manifest.excluded_data), proof
+    dump = prove_dump(settings, path, report)
+    if dump.inserts:
+        raise BadInputError(
+            f"{path.name} writes rows as INSERT statements ({dump.inserts:,} of them). How many rows each brings is "
+            f"known only once it has run, so there is nothing to compare with, and nothing was compared. "
+            f"`inv db.restore` counts them, and `inv db.verify` without --file= then compares with what it counted."
+        )
+    return Expected(path.name, state_from_parts(dump.tables, dump.sequences, {})), None
+
+
+def _prove(settings: Settings, path: Path, manifest: Manifest) -> None:
+    """Prove that a dump is the one that its manifest describes."""
+    if prove_dump(settings, path, Silence()).manifest != manifest:
+        raise BadInputError(f"{path.name} was changed while it was read. Nothing was compared.")
