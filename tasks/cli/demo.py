@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from invoke.context import Context
 
 
-JOURNAL = Path(__file__).resolve().parent.parent / "examples" / "journal"
+JOURNAL = Path(__file__).resolve().parents[2] / "examples" / "journal"
 EVENTS = 136_000
 _DAMAGE = 'DELETE FROM "JournalLog" WHERE id % 10 = 3; TRUNCATE "OAuthToken"'
 _DIFFERENT = 6
