@@ -293,7 +293,7 @@ def test_rows_are_read_of_what_holds_them_itself(database: Database) -> None:
     )
 
     with database.connect() as connection, read_snapshot(connection):
-        found = read_state(connection, summed=[("public", "child"), ("public", "unlogged")])
+        found = read_state(connection, summed={("public", "child"): "", ("public", "unlogged"): ""})
 
     assert found.rows == {
         ("public", "unlogged"): 3,

@@ -92,7 +92,7 @@ class DumpStream:
         :raises TaskError: The text is not whole, or is not what the server counts.
         """
         survey, sink = DumpSummary(), SummingWriter(file)
-        summed = [table.key for table in self.tables] if self.request.checksums else []
+        summed = dict.fromkeys((table.key for table in self.tables), "") if self.request.checksums else {}
         with (
             SnapshotCount(self.pg_dump.connection, self.tables, summed, self.pg_dump.target) as counting,
             # After an error it is stopped before anything else: it holds locks.
@@ -247,7 +247,7 @@ class SnapshotCount(BackgroundTask[Counted]):
 
     A context manager; :meth:`begin` starts it, once pg_dump holds its own locks.
 
-    :param summed: The tables whose content is summed, too.
+    :param summed: The tables whose content is summed, too, as in :func:`read_state`.
     :param target: Says where Prisma keeps its history, and where to ask who holds a lock.
     """
 
@@ -255,13 +255,13 @@ class SnapshotCount(BackgroundTask[Counted]):
         self,
         connection: Connection,
         tables: Sequence[Table],
-        summed: Sequence[tuple[str, str]] = (),
+        summed: Mapping[tuple[str, str], str] | None = None,
         target: Target | None = None,
     ) -> None:
         super().__init__(self._count)
         self._connection = connection
         self._tables = tables
-        self._summed = frozenset(summed)
+        self._summed = summed or {}
         self._target = target
 
     def __enter__(self) -> Self:

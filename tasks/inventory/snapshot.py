@@ -12,11 +12,19 @@ from psycopg import sql
 
 from ..formatting import show_name
 from ..postgres.lock_capacity import is_enough
-from ..postgres.tables import copied_column, count_tables, lock_tables, read_checksums, read_sequences, read_tables
+from ..postgres.tables import (
+    COPIED,
+    copied_column,
+    count_tables,
+    lock_tables,
+    read_checksums,
+    read_sequences,
+    read_tables,
+)
 from .objects import pin_settings, read_extensions, read_objects, read_properties
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ..postgres.connection import Connection
     from ..postgres.tables import Table
@@ -57,37 +65,56 @@ def read_snapshot(connection: Connection) -> Iterator[None]:
             connection.execute("ROLLBACK")
 
 
-def read_state(connection: Connection, *, summed: Collection[Key] = ()) -> DatabaseState:
+def read_state(connection: Connection, *, summed: Mapping[Key, str] | None = None) -> DatabaseState:
     """Read the state of a database in the transaction that is open, and keep its tables as they are until that ends.
 
-    :param summed: The tables whose content is summed, which reads all of it.
+    :param summed: The tables whose content is summed, which reads all of it: each with the checksum that it is compared
+        with, which is made in the same way; or with an empty one.
     """
     tables = read_tables(connection)
     with is_enough(connection, len(tables), "Nothing was changed."):
         lock_tables(connection, tables)
-        return replace(state_of_tables(connection, tables, summed), sequences=read_sequences(connection))
+        return replace(state_of_tables(connection, tables, summed or {}), sequences=read_sequences(connection))
 
 
-def state_of_tables(connection: Connection, tables: Sequence[Table], summed: Collection[Key] = ()) -> DatabaseState:
+def state_of_tables(connection: Connection, tables: Sequence[Table], summed: Mapping[Key, str]) -> DatabaseState:
     """Read all but sequences, which are in no snapshot, and count these tables."""
     pin_settings(connection)
     rows, totals = _count(connection, tables, summed)
     return replace(_objects(connection), rows=rows, checksums=totals)
 
 
-def state_of_objects(connection: Connection, summed: Collection[Key]) -> DatabaseState:
+def state_of_objects(connection: Connection, summed: Mapping[Key, str]) -> DatabaseState:
     """Read objects, and the checksums of some tables, but count nothing."""
     pin_settings(connection)
     tables = [table for table in read_tables(connection) if table.key in summed] if summed else []
     return replace(
         _objects(connection),
-        checksums={table.key: total for table, _, total in read_checksums(connection, tables) if total is not None},
+        checksums={
+            table.key: total
+            for table, _, total in read_checksums(connection, tables, _by_copy(summed))
+            if total is not None
+        },
     )
 
 
-def describe_unsummed(found: DatabaseState, summed: Iterable[Key]) -> str:
-    """Say which of the tables to be summed have no checksum; empty if all have one."""
-    left = [key for key in summed if key not in found.checksums and (not found.rows or key in found.rows)]
+def _by_copy(summed: Mapping[Key, str]) -> set[Key]:
+    return {key for key, wanted in summed.items() if wanted.startswith(COPIED)}
+
+
+def is_comparable(one: str, other: str) -> bool:
+    """Tell whether two checksums were made in the same way."""
+    return one.startswith(COPIED) == other.startswith(COPIED)
+
+
+def describe_unsummed(found: DatabaseState, summed: Mapping[Key, str]) -> str:
+    """Say which of the tables to be summed have no checksum that can be compared; empty if all have one."""
+    left = [
+        key
+        for key, wanted in summed.items()
+        if (not found.rows or key in found.rows)
+        and not ((have := found.checksums.get(key)) and (not wanted or is_comparable(have, wanted)))
+    ]
     if not left:
         return ""
     return (
@@ -109,12 +136,12 @@ def _objects(connection: Connection) -> DatabaseState:
 
 
 def _count(
-    connection: Connection, tables: Sequence[Table], summed: Collection[Key]
+    connection: Connection, tables: Sequence[Table], summed: Mapping[Key, str]
 ) -> tuple[dict[Key, int], dict[Key, str]]:
     """Count tables, and sum some of them on the same way through."""
     rows = {table.key: found for table, found in count_tables(connection, [t for t in tables if t.key not in summed])}
     totals = {}
-    for table, found, total in read_checksums(connection, [t for t in tables if t.key in summed]):
+    for table, found, total in read_checksums(connection, [t for t in tables if t.key in summed], _by_copy(summed)):
         rows[table.key] = found
         if total is not None:
             totals[table.key] = total

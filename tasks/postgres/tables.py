@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,7 +12,7 @@ from ..errors import ServerError
 from .connection import locks_let_go
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from .connection import Connection
 
@@ -258,20 +259,29 @@ def in_batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
 _COLUMNS = """
 SELECT a.attrelid, pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY a.attname COLLATE "C")
   FROM pg_catalog.pg_attribute a
- WHERE a.attrelid = ANY(%s) AND a.attnum > 0 AND NOT a.attisdropped
+ WHERE a.attrelid = ANY(%s) AND a.attnum > 0 AND NOT a.attisdropped AND (%s OR a.attgenerated = '')
  GROUP BY a.attrelid
 """
+# The beginning of a checksum of COPY's lines, which differs from the server's own of the same rows.
+COPIED = "copy:"
+_HASH_BYTES = 8
 
 
-def read_checksums(connection: Connection, tables: Sequence[Table]) -> Iterator[tuple[Table, int, str | None]]:
+def read_checksums(
+    connection: Connection, tables: Sequence[Table], by_copy: Collection[tuple[str, str]] = ()
+) -> Iterator[tuple[Table, int, str | None]]:
     """Count and sum tables, each for itself and not its children; the session must be pinned.
 
-    :return: Each table with its rows and its checksum, a decimal number as text; None where its owner's functions
-        could run meanwhile (:attr:`Table.trusted`).
+    The server sums the rows, but for tables in whose queries functions of others could run (:attr:`Table.trusted`):
+    these are summed here, from COPY's lines.
+
+    :param by_copy: Further tables to sum here, by schema and name.
+    :return: Each table with its rows and its checksum, a decimal number as text; None where rows are to be left out
+        that COPY does not leave out.
     """
-    for table, rows in count_tables(connection, [table for table in tables if not table.trusted]):
-        yield table, rows, None
-    summed = [table for table in tables if table.trusted]
+    copied = [table for table in tables if not table.trusted or table.key in by_copy]
+    yield from _copied_checksums(connection, copied)
+    summed = [table for table in tables if table not in copied]
     columns = dict(_columns(connection, summed))
     text = _in_utf8(connection.info.parameter_status("server_encoding") or "")
     for batch in in_batches(summed):
@@ -282,8 +292,28 @@ def read_checksums(connection: Connection, tables: Sequence[Table]) -> Iterator[
                 yield table, int(row[0]), str(row[1])
 
 
-def _columns(connection: Connection, tables: Iterable[Table]) -> Iterator[tuple[int, list[str]]]:
-    for oid, names in connection.execute(_COLUMNS, [[table.oid for table in tables]]):
+def _copied_checksums(connection: Connection, tables: Sequence[Table]) -> Iterator[tuple[Table, int, str | None]]:
+    # COPY names no generated column; what it is made of is summed.
+    columns = dict(_columns(connection, tables, generated=False)) if tables else {}
+    encoding = "SQL_ASCII" if connection.info.parameter_status("server_encoding") == "SQL_ASCII" else "UTF8"
+    for table, rows in count_tables(connection, [table for table in tables if table.condition]):
+        yield table, rows, None
+    for table in tables:
+        if not table.condition:
+            names = columns.get(table.oid, [])
+            rows = total = 0
+            # A list of columns may not be empty; the rows of a table without any are empty lines.
+            with connection.cursor().copy(_copy_statement(table.identifier, names, encoding)) as copy:
+                for line in copy:
+                    rows += 1
+                    total += int.from_bytes(hashlib.blake2b(line, digest_size=_HASH_BYTES).digest(), "big")
+            yield table, rows, f"{COPIED}{total}"
+
+
+def _columns(
+    connection: Connection, tables: Iterable[Table], *, generated: bool = True
+) -> Iterator[tuple[int, list[str]]]:
+    for oid, names in connection.execute(_COLUMNS, [[table.oid for table in tables], generated]):
         yield int(oid), [str(name) for name in names]
 
 

@@ -250,7 +250,7 @@ class RestoreTransaction:
         expected = state_of_manifest(manifest)
         self.doing = "comparing"
         self.report.progress(self.doing, 0, 0, "")
-        summed = list(expected.checksums) if request.checksums else []
+        summed = expected.checksums if request.checksums else {}
         self.proven = state_of_objects(connection, summed)
         if unsummed := describe_unsummed(self.proven, summed):
             self.report.warn(unsummed)

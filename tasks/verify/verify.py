@@ -27,7 +27,7 @@ from ..system.runtime import BackgroundTask
 from .problems import read_health, read_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Mapping
 
     from ..config.settings import Settings
     from ..config.target import Target
@@ -158,7 +158,7 @@ def verify_database(settings: Settings, request: VerifyRequest, report: Report) 
     ):
         server = server_facts(connection)
         expected, proof = _expected(settings, request, connection, target, server, report)
-        summed: Collection[Key] = ()
+        summed: Mapping[Key, str] = {}
         if request.checksums and expected is None:
             raise BadInputError(
                 f"No restore into {target.label} is remembered, so there are no checksums to compare with: name a dump "
@@ -258,7 +258,7 @@ def _of_database(settings: Settings, request: VerifyRequest, here: tuple[Any, ..
                 f"{request.against} leads to the same database as {settings.url_env}: {other.label}. Nothing was "
                 f"compared."
             )
-        summed = [table.key for table in read_tables(connection)] if request.checksums else []
+        summed = dict.fromkeys((table.key for table in read_tables(connection)), "") if request.checksums else {}
         found = read_state(connection, summed=summed)
         server = server_facts(connection)
     return Expected(other.label, found, kind="the other", server=server)
