@@ -11,7 +11,7 @@ from ..errors import DifferenceError, TaskError
 from ..formatting import show_name
 from ..safety.safety_dump import SafetyDump
 from ..system.runtime import Interruption, set_interrupt_message
-from .loader import OWN_SETTINGS, Changed, Loader
+from .filters import OmissionKind
 from .transaction import RestoreTransaction, analyze_restored, loaded_tables, remember_restore
 
 if TYPE_CHECKING:
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from ..dump.dump import Dumped
     from ..inventory.compare import DifferenceLine
     from ..progress import Report
+    from .filters import Omission
+    from .loader import Loader
     from .plan import RestorePlan
+    from .row_counts import Changed
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Restored:
     tables: int
     rows: int
     seconds: float
-    left_out: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[Omission] = field(default_factory=Counter)
     saved: Dumped | None = None
     changed: tuple[Changed, ...] = ()
     proven: bool = True
@@ -66,7 +69,8 @@ class Restored:
     @property
     def lacks(self) -> list[tuple[str, int]]:
         """What a person should know of that; every dump has settings that a restore has its own in place of."""
-        return [(reason, count) for reason, count in sorted(self.left_out.items()) if reason != OWN_SETTINGS]
+        known = {each: count for each, count in self.left_out.items() if each.kind is not OmissionKind.OWN_SETTINGS}
+        return sorted((str(each), count) for each, count in known.items())
 
 
 def safety_dump_for(plan: RestorePlan) -> SafetyDump:

@@ -26,6 +26,7 @@ from ..postgres.roles import replaceable
 from ..postgres.schemas import empty_schemas
 from ..safety.restore_log import RestoreRecord, record_path, write_record
 from ..system.runtime import Interruption
+from .analyze import analyze_tables
 from .clear import (
     clear_default_privileges,
     drop_after,
@@ -35,7 +36,8 @@ from .clear import (
     set_aside_default_privileges,
 )
 from .error_messages import explain_version
-from .loader import Loader, analyze_tables, describe_statement, read_rules
+from .filters import read_rules
+from .loader import Loader, describe_statement
 from .preflight import disconnect_others, lock_out_migrations, silence_event_triggers
 
 if TYPE_CHECKING:
@@ -265,7 +267,7 @@ class RestoreTransaction:
                 more = sum(each.fatal and not each.text for each in lines) - 1
                 raise WorkError(f"{line}" + (f", and {more} more" if more else ""))
             # Whose roles are missing here is told at the end, by role.
-            if not (line.kind in ROLES and any(reason.startswith(ROLES) for reason in loader.left_out)):
+            if not (line.kind in ROLES and any(each.concerns_roles for each in loader.left_out)):
                 self.report.warn(str(line))
 
     def _say(self, survey: DumpSummary, action: StatementKind, source: DumpReader) -> None:
