@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from ..errors import DifferenceError, TaskError
 from ..formatting import show_name
+from ..postgres.commit import Outcome
 from ..safety.safety_dump import SafetyDump
 from ..system.runtime import Interruption, set_interrupt_message
+from .error_messages import restore_outcome
 from .filters import OmissionKind
 from .transaction import RestoreTransaction, analyze_restored, loaded_tables, remember_restore
 
@@ -94,19 +96,20 @@ def restore_dump(
     work = RestoreTransaction(safety, plan, report)
     try:
         survey, loader = work.run()
-        set_interrupt_message(work.sentences.done)
+        set_interrupt_message(restore_outcome(Outcome.COMMITTED, plan.target.label))
         tables = loaded_tables(loader)
         _warn_of_rows(loader, report)
         if remember:
             remember_restore(plan, loader, survey, work, report)
         safety.keep()
         analyze_restored(plan, loader, report)
-    except TaskError as error:
-        safety.discard_after(str(error), work.sentences)
+    except TaskError:
+        safety.discard_after(work.outcome)
         raise
     except Interruption as interruption:
-        interruption.state = work.state()
-        safety.discard_after(interruption.state, work.sentences)
+        outcome = work.ask_outcome()
+        interruption.state = restore_outcome(outcome, plan.target.label)
+        safety.discard_after(outcome)
         raise
     rows, seconds = sum(each.rows for each in tables), time.monotonic() - began
     return Restored(
