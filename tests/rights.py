@@ -273,7 +273,7 @@ class _Row:
     def _restore(self, plan: RestorePlan, heard: Heard) -> str:
         restored: Restored = restore_dump(plan, heard)
         usual = re.compile("settings of|DROP|CREATE SCHEMA|COMMENT ON|SET transaction_timeout|BEGIN and")
-        left = Counter({why: count for why, count in restored.left_out.items() if not usual.match(why)})
+        left = Counter({str(why): count for why, count in restored.left_out.items() if not usual.match(str(why))})
         return self._plain("; ".join(f"{count} {why}" for why, count in sorted(left.items())))
 
     def _verify(self, settings: Settings) -> Cell:

@@ -21,7 +21,7 @@ from tasks.dumpfiles.paths import manifest_path, read_manifest
 from tasks.dumpformat.compression import DecompressedReader
 from tasks.dumpformat.statements import Setting, classify_statement
 from tasks.errors import BadInputError, GuardError, WorkError
-from tasks.restore.loader import OUR_SETTINGS
+from tasks.restore.filters import OUR_SETTINGS
 from tasks.safety.guard import refuse_protected
 from tasks.safety.restore_log import read_record
 from tasks.system.processes import make_file, make_folder
@@ -58,7 +58,7 @@ def test_text_is_escaped_in_one_place() -> None:
         if isinstance(node, ast.Attribute) and node.attr == "isprintable"
     ]
 
-    assert deciding == ["errors.py"]
+    assert deciding == ["formatting.py"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from tasks.config.settings import Settings
 from tasks.dump.dump import make_dump
 from tasks.dump.request import DumpRequest
 from tasks.errors import GuardError, WorkError
-from tasks.postgres.commit import Sentences, ask_outcome
+from tasks.postgres.commit import Outcome, ask_outcome
 from tasks.postgres.connection import connected, read_endpoint, server_facts
 from tasks.progress import Silence
 from tasks.restore.plan import RestoreRequest, plan_restore
@@ -131,15 +131,14 @@ def test_an_undo_is_of_its_own_database(shop: Database, other: Database, project
 def test_another_server_is_not_asked_what_became_of_a_commit(shop: Database, other: Database, project: Project) -> None:
     """It has a transaction of that number, too, and would say something of that one."""
     xid = str(shop.scalar("SELECT pg_current_xact_id()::text"))
-    sentences = Sentences("done", "undone", "unknown")
     ours = settings_of(project, shop).target()
     with connected(ours) as connection:
         cluster = server_facts(connection).system_identifier
 
-    there = ask_outcome(xid, settings_of(project, other).target(), sentences, cluster, patience=0.1)
-    here = ask_outcome(xid, ours, sentences, cluster)
+    there = ask_outcome(xid, settings_of(project, other).target(), cluster, patience=0.1)
+    here = ask_outcome(xid, ours, cluster)
 
-    assert (there, here) == ("unknown", "done")
+    assert (there, here) == (Outcome.UNKNOWN, Outcome.COMMITTED)
 
 
 def test_a_dump_has_one_snapshot_or_is_none(shop: Database, other: Database, project: Project) -> None:

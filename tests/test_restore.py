@@ -17,9 +17,9 @@ from tasks.config.defaults import DEFAULTS
 from tasks.config.settings import Settings, load_settings
 from tasks.errors import BadInputError, WorkError
 from tasks.progress import Silence
-from tasks.restore.loader import Changed
 from tasks.restore.plan import RestoreRequest, plan_restore
 from tasks.restore.restore import Restored, restore_dump
+from tasks.restore.row_counts import Changed
 from tests import everything as everything_sql
 from tests.bulk import journal_like
 from tests.servers import MAJORS, OWNER, SUPERUSER, Server

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 import psycopg
 
-from ..errors import ServerError, TaskError, WorkError
+from ..errors import ServerError, TaskError
 from ..system.runtime import Interruption
 from .connection import connected, one, system_identifier
 from .protocol import LostError, StatementError
@@ -23,60 +24,68 @@ _PATIENCE = 10.0
 _PAUSE = 0.25
 
 
-@dataclass(frozen=True)
-class Sentences:
-    """How a kind of work speaks of its commit, each with its period.
+class Outcome(Enum):
+    """What became of a transaction."""
 
-    :ivar done: It was committed; `undone` it was rolled back; `unknown` nobody can be asked.
+    COMMITTED = auto()
+    ROLLED_BACK = auto()
+    # No server answers that could know.
+    UNKNOWN = auto()
+
+
+class CommitFailure(Enum):
+    """How a commit failed."""
+
+    REFUSED = auto()
+    # The server ended the transaction by ROLLBACK instead.
+    NOT_DONE = auto()
+    CONNECTION_LOST = auto()
+
+
+@dataclass(frozen=True)
+class CommitResult:
+    """The end of a commit.
+
+    :ivar failure: None where it was committed; `detail` what the server or the connection said of the failure.
     """
 
-    done: str
-    undone: str
-    unknown: str
+    outcome: Outcome
+    failure: CommitFailure | None = None
+    detail: str = ""
 
 
-def commit_transaction(
-    wire: StatementStream, xid: str, target: Target, sentences: Sentences, cluster: str | None
-) -> None:
+def commit_transaction(wire: StatementStream, xid: str, target: Target, cluster: str | None) -> CommitResult:
     """Commit, and find out what became of it if nobody says.
 
-    An interruption cancels a commit that can still be cancelled; the caller then asks :func:`outcome`.
+    An interruption cancels a commit that can still be cancelled; the caller then asks :func:`ask_outcome`.
 
     :param xid: The transaction's id, for `pg_xact_status`.
     :param cluster: The cluster's number, where it is known: another one knows nothing of this transaction.
-    :raises WorkError: It was rolled back.
-    :raises ServerError: It was rolled back by a lost connection, or nobody can be asked.
     """
     try:
         tag = wire.run(b"COMMIT")
     except StatementError as error:
-        raise WorkError(f"The commit was refused: {error}. {sentences.undone}") from None
+        return CommitResult(Outcome.ROLLED_BACK, CommitFailure.REFUSED, str(error))
     except LostError as error:
-        _settle(ask_outcome(xid, target, sentences, cluster), target.scrub(str(error)), sentences)
+        outcome = ask_outcome(xid, target, cluster)
+        failure = None if outcome is Outcome.COMMITTED else CommitFailure.CONNECTION_LOST
+        return CommitResult(outcome, failure, target.scrub(str(error)))
     except Interruption:
         wire.cancel()
         raise
-    else:
-        if tag != "COMMIT":
-            raise WorkError(f"The server rolled back instead of committing. {sentences.undone}")
+    if tag != "COMMIT":
+        return CommitResult(Outcome.ROLLED_BACK, CommitFailure.NOT_DONE)
+    return CommitResult(Outcome.COMMITTED)
 
 
-def ask_outcome(
-    xid: str, target: Target, sentences: Sentences, cluster: str | None, *, patience: float = _PATIENCE
-) -> str:
-    """Ask the server what became of a commit, and choose the sentence that is true.
+def ask_outcome(xid: str, target: Target, cluster: str | None, *, patience: float = _PATIENCE) -> Outcome:
+    """Ask the server what became of a commit.
 
-    :param cluster: As for :func:`commit`.
+    :param cluster: As for :func:`commit_transaction`.
     :param patience: Seconds to wait for an answer.
     """
     status = _status(xid, target, cluster, patience)
-    return {"committed": sentences.done, "aborted": sentences.undone}.get(status, sentences.unknown)
-
-
-def _settle(found: str, why: str, sentences: Sentences) -> None:
-    """Return if it was committed after all."""
-    if found != sentences.done:
-        raise ServerError(f"The connection was lost in the commit ({why.rstrip('.')}). {found}")
+    return {"committed": Outcome.COMMITTED, "aborted": Outcome.ROLLED_BACK}.get(status, Outcome.UNKNOWN)
 
 
 def _status(xid: str, target: Target, cluster: str | None, patience: float) -> str:

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from typing import TYPE_CHECKING
 
+import psycopg
+
+from ..dumpformat.foreign_head import LexError
+from ..errors import ServerError, TaskError, WorkError
+from ..postgres.commit import CommitFailure, Outcome
+from ..postgres.connection import blocked
+from ..postgres.protocol import LostError, StatementError, as_refusal
+
 if TYPE_CHECKING:
+    from ..postgres.commit import CommitResult
     from ..postgres.connection import ServerFacts
+    from .plan import RestorePlan
 
 
 # The major that brought it (release notes, "Migration" and "Changes"), how a dump writes it, how people call it.
@@ -32,6 +43,91 @@ _NEW = (
 )
 # Syntax error, feature not supported, undefined object, parameter, function, column, table, invalid value.
 _UNKNOWN = frozenset({"42601", "0A000", "42704", "22023", "42883", "42703", "42P01", "42P17", "42P16", "42710"})
+_DUPLICATE = frozenset({"42P06", "42P07", "42710", "42723", "42701", "23505"})
+_DEPENDENT = "2BP01"
+_OUT_OF_LOCKS = "53200"
+_NO_LOCK = "55P03"
+# Characters of a statement.
+_SHOWN = 100
+
+
+def restore_outcome(outcome: Outcome, label: str) -> str:
+    """Return the sentence that says in what state a restore leaves its database.
+
+    :param label: The database, for people.
+    """
+    return {
+        Outcome.COMMITTED: f"The restore was already committed: {label} holds the dump.",
+        Outcome.ROLLED_BACK: f"The restore was rolled back; {label} is as it was.",
+        Outcome.UNKNOWN: f"{label} can't be asked whether the restore was committed: it holds either all of the dump "
+        f"or what it held before. Look with `inv db.verify --file=` of this dump.",
+    }[outcome]
+
+
+def reset_outcome(outcome: Outcome, label: str) -> str:
+    """Return the sentence that says in what state a reset leaves its database.
+
+    :param label: The database, for people.
+    """
+    return {
+        Outcome.COMMITTED: f"The schemas were already emptied: {label} has nothing in them any more.",
+        Outcome.ROLLED_BACK: f"Nothing was changed; {label} is as it was.",
+        Outcome.UNKNOWN: f"{label} can't be asked what became of it: the schemas are either empty or as they were.",
+    }[outcome]
+
+
+def raise_commit_failure(commit: CommitResult, state: str) -> None:
+    """Raise where a transaction was not committed.
+
+    :param state: The sentence about its outcome.
+    :raises WorkError: It was rolled back.
+    :raises ServerError: It was rolled back by a lost connection, or no server can be asked.
+    """
+    if commit.failure is CommitFailure.REFUSED:
+        raise WorkError(f"The commit was refused: {commit.detail}. {state}")
+    if commit.failure is CommitFailure.NOT_DONE:
+        raise WorkError(f"The server rolled back instead of committing. {state}")
+    if commit.failure is CommitFailure.CONNECTION_LOST:
+        raise ServerError(f"The connection was lost in the commit ({commit.detail.rstrip('.')}). {state}")
+
+
+def explain_failure(error: Exception, plan: RestorePlan, doing: str) -> Exception:
+    """Return an error that says what failed, in what state the database is, and what to do.
+
+    :param error: What ended the transaction before its commit; one of another kind is returned as it is.
+    :param doing: What the restore was doing.
+    """
+    state = restore_outcome(Outcome.ROLLED_BACK, plan.target.label)
+    if isinstance(error, psycopg.Error):
+        error = as_refusal(error)
+    if isinstance(error, StatementError):
+        return _explain_refusal(error, plan, error.doing or doing, state)
+    kind = ServerError if isinstance(error, LostError) else WorkError
+    what = {
+        LexError: f"the dump can't be read on, {error}",
+        OSError: f"{plan.dump.path.name} can't be read, {getattr(error, 'strerror', '')}",
+        WorkError: str(error),
+        LostError: plan.target.scrub(str(error)),
+    }
+    found = next((text for each, text in what.items() if isinstance(error, each)), "")
+    return kind(f"While {doing}: {found.rstrip('.')}. {state}") if found else error
+
+
+def _explain_refusal(error: StatementError, plan: RestorePlan, doing: str, state: str) -> TaskError:
+    if doing.startswith("ALTER"):
+        # Which table, and what of it: in a dump it stands in its first words.
+        said = error.statement.decode(errors="replace").rstrip(";")
+        doing = textwrap.shorten(said, _SHOWN, placeholder=" …")
+    if error.sqlstate == _NO_LOCK:
+        return ServerError(f"While {doing}: {blocked(plan.target)}. {state}")
+    conflict = error.sqlstate in _DUPLICATE | {_DEPENDENT}
+    hint = ""
+    if conflict and not plan.request.clean and plan.dump.outline.creates_tables:
+        hint = " The database holds other objects than the dump: --clean empties the dump's schemas first."
+    elif error.sqlstate == _OUT_OF_LOCKS:
+        hint = " One transaction locks every relation: raise max_locks_per_transaction and restart the server."
+    why = explain_version(error.statement, error.sqlstate, plan.dump.server, plan.server)
+    return WorkError(f"While {doing}: {error}.{why} {state}{hint}")
 
 
 def explain_version(statement: bytes, sqlstate: str, dumped: str, server: ServerFacts) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from ..errors import BadInputError, ServerError, TaskError, WorkError
-from ..postgres.commit import Sentences, ask_outcome, commit_transaction
+from ..postgres.commit import Outcome, ask_outcome, commit_transaction
 from ..postgres.connection import (
     Endpoint,
     connected,
@@ -24,6 +24,7 @@ from ..postgres.schemas import Content, empty_schemas, existing_schemas, other_s
 from ..safety.guard import nonlocal_reason, refuse_protected
 from ..safety.safety_dump import SafetyDump, check_pg_dump, is_worth_saving
 from ..system.runtime import Interruption, set_interrupt_message
+from .error_messages import raise_commit_failure, reset_outcome
 from .preflight import disconnect_others, lock_out_migrations, refuse_unowned, require_lock_capacity
 
 if TYPE_CHECKING:
@@ -95,12 +96,7 @@ def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:
     :raises TaskError: Nothing was changed.
     """
     label, cluster = plan.target.label, plan.server.system_identifier
-    sentences = Sentences(
-        done=f"The schemas were already emptied: {label} has nothing in them any more.",
-        undone=f"Nothing was changed; {label} is as it was.",
-        unknown=f"{label} can't be asked what became of it: the schemas are either empty or as they were.",
-    )
-    xid = ""
+    xid, outcome = "", Outcome.ROLLED_BACK
     before = f"resetting {', '.join(plan.emptied)}"
     safety = SafetyDump(plan.settings, plan.server, plan.place, before, plan.saves)
     try:
@@ -109,25 +105,30 @@ def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:
                 with translated("Looking at the server failed, nothing was touched", plan.target):
                     refuse_another_endpoint(connection, plan.place)
                     with disconnect_others(connection, plan.target, report, wanted=plan.disconnect):
-                        xid = _empty(connection, plan, safety, report, sentences.undone)
+                        xid = _empty(connection, plan, safety, report)
             except BaseException:
                 safety.discard()
                 raise
-            commit_transaction(StatementStream(connection), xid, plan.target, sentences, cluster)
-        set_interrupt_message(sentences.done)
+            commit = commit_transaction(StatementStream(connection), xid, plan.target, cluster)
+            outcome = commit.outcome
+            raise_commit_failure(commit, reset_outcome(outcome, label))
+        set_interrupt_message(reset_outcome(outcome, label))
         safety.keep()
-    except TaskError as error:
-        safety.discard_after(str(error), sentences)
+    except TaskError:
+        safety.discard_after(outcome)
         raise
     except Interruption as interruption:
-        interruption.state = ask_outcome(xid, plan.target, sentences, cluster) if xid else sentences.undone
-        safety.discard_after(interruption.state, sentences)
+        if xid and outcome is not Outcome.COMMITTED:
+            outcome = ask_outcome(xid, plan.target, cluster)
+        interruption.state = reset_outcome(outcome, label)
+        safety.discard_after(outcome)
         raise
     return safety.dumped
 
 
-def _empty(connection: Connection, plan: ResetPlan, safety: SafetyDump, report: Report, state: str) -> str:
+def _empty(connection: Connection, plan: ResetPlan, safety: SafetyDump, report: Report) -> str:
     """Empty the schemas in a transaction, and return its id; it is left open."""
+    state = reset_outcome(Outcome.ROLLED_BACK, plan.target.label)
     try:
         # Whatever the role or database has as its default: a fixed snapshot would not see what locks let in.
         connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from ..errors import DifferenceError, TaskError
 from ..formatting import show_name
+from ..postgres.commit import Outcome
 from ..safety.safety_dump import SafetyDump
 from ..system.runtime import Interruption, set_interrupt_message
-from .loader import OWN_SETTINGS, Changed, Loader
+from .error_messages import restore_outcome
+from .filters import OmissionKind
 from .transaction import RestoreTransaction, analyze_restored, loaded_tables, remember_restore
 
 if TYPE_CHECKING:
@@ -20,7 +22,10 @@ if TYPE_CHECKING:
     from ..dump.dump import Dumped
     from ..inventory.compare import DifferenceLine
     from ..progress import Report
+    from .filters import Omission
+    from .loader import Loader
     from .plan import RestorePlan
+    from .row_counts import Changed
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Restored:
     tables: int
     rows: int
     seconds: float
-    left_out: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[Omission] = field(default_factory=Counter)
     saved: Dumped | None = None
     changed: tuple[Changed, ...] = ()
     proven: bool = True
@@ -66,7 +71,8 @@ class Restored:
     @property
     def lacks(self) -> list[tuple[str, int]]:
         """What a person should know of that; every dump has settings that a restore has its own in place of."""
-        return [(reason, count) for reason, count in sorted(self.left_out.items()) if reason != OWN_SETTINGS]
+        known = {each: count for each, count in self.left_out.items() if each.kind is not OmissionKind.OWN_SETTINGS}
+        return sorted((str(each), count) for each, count in known.items())
 
 
 def safety_dump_for(plan: RestorePlan) -> SafetyDump:
@@ -90,19 +96,20 @@ def restore_dump(
     work = RestoreTransaction(safety, plan, report)
     try:
         survey, loader = work.run()
-        set_interrupt_message(work.sentences.done)
+        set_interrupt_message(restore_outcome(Outcome.COMMITTED, plan.target.label))
         tables = loaded_tables(loader)
         _warn_of_rows(loader, report)
         if remember:
             remember_restore(plan, loader, survey, work, report)
         safety.keep()
         analyze_restored(plan, loader, report)
-    except TaskError as error:
-        safety.discard_after(str(error), work.sentences)
+    except TaskError:
+        safety.discard_after(work.outcome)
         raise
     except Interruption as interruption:
-        interruption.state = work.state()
-        safety.discard_after(interruption.state, work.sentences)
+        outcome = work.ask_outcome()
+        interruption.state = restore_outcome(outcome, plan.target.label)
+        safety.discard_after(outcome)
         raise
     rows, seconds = sum(each.rows for each in tables), time.monotonic() - began
     return Restored(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..postgres.protocol import StatementError
@@ -18,6 +19,33 @@ Key = tuple[str, str]
 _REFUSED = frozenset({"42501", "55006", "55P03"})
 _TEMPORARY = b"t"
 _SAVEPOINT = b"invoke_postgres_count"
+
+
+@dataclass(frozen=True)
+class Changed:
+    """Something that another statement of the dump, or a trigger, changed after the dump had filled or set it.
+
+    :ivar key: Schema and name.
+    :ivar expected: Rows of a table, or the last value of a sequence; `found` what it holds, None where it is gone.
+    """
+
+    key: tuple[str, str]
+    expected: int
+    found: int | None
+    sequence: bool = False
+
+    def __str__(self) -> str:
+        name = f"{'sequence ' * self.sequence}{show_key(self.key)}"
+        if self.found is None:
+            return f"{name} is no longer the {'sequence that was set' if self.sequence else 'table that was filled'}"
+        if self.sequence:
+            return f"{name} stands at {self.found} where {self.expected} was expected"
+        return f"{name} holds {self.found:,} rows where {self.expected:,} were expected"
+
+
+def show_key(key: Key) -> str:
+    """Write schema and name for progress and errors, unquoted."""
+    return ".".join(part for part in key if part)
 
 
 def encode_name(name: str) -> bytes:
@@ -132,6 +160,16 @@ def read_sequence_values(wire: StatementStream, keys: Sequence[Key]) -> dict[Key
         for at, value, called in wire.ask(b" UNION ALL ".join(parts)):
             found[batch[int(at or 0)]] = (int(value or 0), called == b"t")
     return found
+
+
+def compare_sequences(wire: StatementStream, expected: Mapping[Key, tuple[int, bool]]) -> list[Changed]:
+    """Return the sequences that have another last value, or are used where they should not be, or the reverse."""
+    found = read_sequence_values(wire, list(expected))
+    return [
+        Changed(key, value, found[key][0] if key in found else None, sequence=True)
+        for key, (value, called) in expected.items()
+        if found.get(key) != (value, called)
+    ]
 
 
 def _batch(wire: StatementStream, counted: Sequence[tuple[Key, bytes]]) -> list[int | None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import textwrap
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -11,21 +10,20 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from ..dumpfiles.dump_file import is_unchanged
-from ..dumpformat.foreign_head import LexError
 from ..dumpformat.lexer import CopyData, CopyEnd, Statement, lex
 from ..dumpformat.manifest import TableRows
 from ..dumpformat.summary import DumpSummary
-from ..errors import ServerError, TaskError, WorkError
+from ..errors import TaskError, WorkError
 from ..inventory.compare import compare_objects_and_content, schemas_in, state_of_manifest, state_to_facts
 from ..inventory.objects import ROLES
 from ..inventory.snapshot import describe_unsummed, state_of_objects
-from ..postgres.commit import Sentences, ask_outcome, commit_transaction
-from ..postgres.connection import blocked, connected, one, refuse_another_endpoint, translated
-from ..postgres.protocol import LostError, StatementError, as_refusal
+from ..postgres.commit import Outcome, ask_outcome, commit_transaction
+from ..postgres.connection import connected, one, refuse_another_endpoint, translated
 from ..postgres.roles import replaceable
 from ..postgres.schemas import empty_schemas
 from ..safety.restore_log import RestoreRecord, record_path, write_record
 from ..system.runtime import Interruption
+from .analyze import analyze_tables
 from .clear import (
     clear_default_privileges,
     drop_after,
@@ -34,8 +32,9 @@ from .clear import (
     renew_schemas,
     set_aside_default_privileges,
 )
-from .error_messages import explain_version
-from .loader import Loader, analyze_tables, describe_statement, read_rules
+from .error_messages import explain_failure, raise_commit_failure, restore_outcome
+from .filters import read_rules
+from .loader import Loader, describe_statement
 from .preflight import disconnect_others, lock_out_migrations, silence_event_triggers
 
 if TYPE_CHECKING:
@@ -77,12 +76,6 @@ def tune_transaction(connection: Connection) -> None:
     connection.execute(_LOGGING)
 
 
-_DUPLICATE = frozenset({"42P06", "42P07", "42710", "42723", "42701", "23505"})
-_DEPENDENT = "2BP01"
-_OUT_OF_LOCKS = "53200"
-_NO_LOCK = "55P03"
-# Characters of a statement.
-_SHOWN = 100
 # Sessions that gather statistics at once.
 _ANALYZING = 2
 
@@ -98,25 +91,17 @@ class RestoreTransaction:
     committed_as: str = ""
     proven: DatabaseState | None = None
     differences: tuple[DifferenceLine, ...] = ()
+    # Until COMMIT is sent, whatever ends the work rolls back.
+    outcome: Outcome = Outcome.ROLLED_BACK
+    _saving: bool = False
 
-    @property
-    def sentences(self) -> Sentences:
-        """What may be said of the database at the end."""
-        label = self.plan.target.label
-        return Sentences(
-            done=f"The restore was already committed: {label} holds the dump.",
-            undone=f"The restore was rolled back; {label} is as it was.",
-            unknown=f"{label} can't be asked whether the restore was committed: it holds either all of the dump or "
-            f"what it held before. Look with `inv db.verify --file=` of this dump.",
-        )
-
-    def state(self) -> str:
-        """Tell in what state the database is, asking it where the commit may have begun."""
-        if not self.committed_as:
-            return self.sentences.undone
-        said = ask_outcome(self.committed_as, self.plan.target, self.sentences, self.plan.server.system_identifier)
-        self.safety.committed = said == self.sentences.done
-        return said
+    def ask_outcome(self) -> Outcome:
+        """Return what became of the transaction, asking the server where the commit may have begun."""
+        if self.committed_as and self.outcome is not Outcome.COMMITTED:
+            plan = self.plan
+            self.outcome = ask_outcome(self.committed_as, plan.target, plan.server.system_identifier)
+        self.safety.committed = self.outcome is Outcome.COMMITTED
+        return self.outcome
 
     def run(self) -> tuple[DumpSummary, Loader]:
         """Do all of it, up to and including the commit.
@@ -129,23 +114,29 @@ class RestoreTransaction:
                 refuse_another_endpoint(connection, plan.place)
                 with disconnect_others(connection, plan.target, self.report, wanted=plan.request.disconnect):
                     xid = self._begin(connection)
-                    self.doing = "making the safety dump"
+                    self.doing, self._saving = "making the safety dump", True
                     self.safety.make(connection, self.plan.met, self.report, self.plan.changed)
+                    self._saving = False
                     self._empty(connection)
                     loader = self._loader(connection)
                     survey = self._load(loader)
                 self._prove(survey, loader, xid)
                 self._compare(connection, loader)
-            except Exception as error:  # noqa: BLE001 - each is explained and raised
+            except Exception as error:
                 self._abandon(connection)
-                raise self._explained(error) from None
+                if self._saving and isinstance(error, TaskError):
+                    # It says itself that nothing was touched.
+                    raise
+                raise explain_failure(error, self.plan, self.doing) from None
             except Interruption:
                 self._abandon(connection)
                 raise
             self.doing = "committing"
             self.report.progress(self.doing, 0, 0, "")
             self.committed_as = xid
-            commit_transaction(loader.wire, xid, plan.target, self.sentences, plan.server.system_identifier)
+            commit = commit_transaction(loader.wire, xid, plan.target, plan.server.system_identifier)
+            self.outcome = commit.outcome
+            raise_commit_failure(commit, restore_outcome(commit.outcome, plan.target.label))
         return survey, loader
 
     def _begin(self, connection: Connection) -> str:
@@ -265,7 +256,7 @@ class RestoreTransaction:
                 more = sum(each.fatal and not each.text for each in lines) - 1
                 raise WorkError(f"{line}" + (f", and {more} more" if more else ""))
             # Whose roles are missing here is told at the end, by role.
-            if not (line.kind in ROLES and any(reason.startswith(ROLES) for reason in loader.left_out)):
+            if not (line.kind in ROLES and any(each.concerns_roles for each in loader.left_out)):
                 self.report.warn(str(line))
 
     def _say(self, survey: DumpSummary, action: StatementKind, source: DumpReader) -> None:
@@ -275,45 +266,6 @@ class RestoreTransaction:
 
     def _progress(self, source: DumpReader) -> None:
         self.report.progress(self.doing, source.position, self.plan.dump.size if source.position else 0, "bytes")
-
-    def _explained(self, error: Exception) -> Exception:
-        """Say of an error in what state it leaves the database, and what to do."""
-        state = self.sentences.undone
-        if isinstance(error, TaskError) and self.doing == "making the safety dump":
-            return error
-        if isinstance(error, psycopg.Error):
-            error = as_refusal(error)
-        if isinstance(error, StatementError):
-            return self._refused(error, state)
-        kind = ServerError if isinstance(error, LostError) else WorkError
-        what = {
-            LexError: f"the dump can't be read on, {error}",
-            OSError: f"{self.plan.dump.path.name} can't be read, {getattr(error, 'strerror', '')}",
-            WorkError: str(error),
-            LostError: self.plan.target.scrub(str(error)),
-        }
-        found = next((text for each, text in what.items() if isinstance(error, each)), "")
-        return kind(f"While {self.doing}: {found.rstrip('.')}. {state}") if found else error
-
-    def _refused(self, error: StatementError, state: str) -> TaskError:
-        doing = error.doing or self.doing
-        if doing.startswith("ALTER"):
-            # Which table, and what of it: in a dump it stands in its first words.
-            said = error.statement.decode(errors="replace").rstrip(";")
-            doing = textwrap.shorten(said, _SHOWN, placeholder=" …")
-        if error.sqlstate == _NO_LOCK:
-            return ServerError(f"While {doing}: {blocked(self.plan.target)}. {state}")
-        hint = ""
-        if self._clean_would_help(error):
-            hint = " The database holds other objects than the dump: --clean empties the dump's schemas first."
-        elif error.sqlstate == _OUT_OF_LOCKS:
-            hint = " One transaction locks every relation: raise max_locks_per_transaction and restart the server."
-        why = explain_version(error.statement, error.sqlstate, self.plan.dump.server, self.plan.server)
-        return WorkError(f"While {doing}: {error}.{why} {state}{hint}")
-
-    def _clean_would_help(self, error: StatementError) -> bool:
-        conflict = error.sqlstate in _DUPLICATE | {_DEPENDENT}
-        return conflict and not self.plan.request.clean and self.plan.dump.outline.creates_tables
 
 
 def loaded_tables(loader: Loader) -> tuple[TableRows, ...]:

@@ -13,6 +13,7 @@ from ..dump.request import DumpRequest
 from ..dumpfiles.origin import OriginMatch, match_database
 from ..dumpfiles.paths import list_safety_dumps, manifest_path, read_manifest
 from ..errors import BadInputError, MissingProgramError, TaskError
+from ..postgres.commit import Outcome
 from ..postgres.connection import connected, one, read_endpoint, server_facts, translated
 from ..postgres.schemas import lock_out_writers
 from ..system.pg_programs import find_client
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..dump.dump import Dumped
-    from ..postgres.commit import Sentences
     from ..postgres.connection import Connection, Endpoint, ServerFacts
     from ..postgres.schemas import Content
     from ..progress import Report
@@ -112,9 +112,9 @@ class SafetyDump:
         if self.dumped is not None:
             delete_dump(self.dumped.path)
 
-    def discard_after(self, said: str, sentences: Sentences) -> None:
-        """Remove it where a commit, too, has come to nothing."""
-        if sentences.undone in said:
+    def discard_after(self, outcome: Outcome) -> None:
+        """Delete it if what it was made for was rolled back."""
+        if outcome is Outcome.ROLLED_BACK:
             self.discard()
 
     def keep(self) -> None:

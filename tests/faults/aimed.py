@@ -67,7 +67,7 @@ dumpfiles.atomic_write.PartFile publish
 system.pg_programs find_client
 postgres.tables read_tables
 postgres.schemas read_content refuse_dependents lock_out_writers _lock _run _identities
-restore.loader analyze_tables
+restore.analyze analyze_tables
 restore.loader.Loader statement data end_of_data rows_end finish prove
 postgres.protocol.StatementStream run queue settle _send _flush _result _next_result data
 postgres.commit commit_transaction

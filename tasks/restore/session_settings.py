@@ -1,0 +1,72 @@
+"""The settings of the loading session that are ours, whatever a dump sets or resets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..dumpformat.tokens import TokenReader
+from ..postgres.connection import INPUT, TIMEOUTS
+from .row_counts import quote_literal
+
+if TYPE_CHECKING:
+    from ..dumpformat.statements import StatementKind
+    from ..postgres.connection import Connection
+    from ..postgres.protocol import StatementStream
+
+
+_OURS = frozenset({*TIMEOUTS, "lock_timeout", *INPUT})
+# What DISCARD ALL does (PostgreSQL manual, DISCARD); it may not stand in a transaction itself.
+_DISCARD_ALL = (
+    b"CLOSE ALL",
+    b"SET SESSION AUTHORIZATION DEFAULT",
+    b"RESET ALL",
+    b"DEALLOCATE ALL",
+    b"UNLISTEN *",
+    b"DISCARD TEMP",
+    b"DISCARD SEQUENCES",
+)
+
+
+class SessionSettings:
+    """Remembers what is ours of a session when it begins, and sets it again."""
+
+    def __init__(self, connection: Connection, wire: StatementStream, *, superuser: bool) -> None:
+        """Read what is ours of the session and may be set at any time."""
+        self._wire = wire
+        rows = connection.execute(
+            "SELECT name, pg_catalog.current_setting(name), context FROM pg_catalog.pg_settings"
+        ).fetchall()
+        self._settings = [
+            (str(name), str(value))
+            for name, value, context in rows
+            if name in _OURS and (context == "user" or superuser)
+        ]
+
+    def set_again(self, only: str = "") -> None:
+        """Set again what is ours of the session: all of it, or one setting, where it is ours."""
+        for name, value in self._settings:
+            if only in {"", name.lower()}:
+                self._wire.run(b"SET %s = %s" % (name.encode(), quote_literal(value)))
+
+    def discard_all(self) -> None:
+        """Do what DISCARD ALL does, and set again what is ours."""
+        for statement in _DISCARD_ALL:
+            self._wire.run(statement)
+        self.set_again()
+
+    def take_back(self) -> None:
+        """Take back the role, the settings and the temporary objects of the dump.
+
+        What depends on a temporary object goes with it, as it would at the session's end.
+        """
+        for statement in (b"RESET SESSION AUTHORIZATION", b"RESET ROLE", b"SET search_path = ''"):
+            self._wire.run(statement)
+        self.set_again()
+        self._wire.run(b"SET row_security = off")
+        self._wire.run(b"DISCARD TEMP")
+
+
+def discards_all(text: bytes, action: StatementKind) -> bool:
+    """Return whether a statement is DISCARD ALL."""
+    words = TokenReader(text)
+    return action.verb == "DISCARD" and words.skip("DISCARD") and words.skip("ALL")
