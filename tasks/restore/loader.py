@@ -7,10 +7,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from psycopg import sql
+
 from ..dumpformat.statements import StatementKind, parse_default_tablespace
 from ..dumpformat.tokens import TokenReader, split_qualified
 from ..errors import WorkError
-from ..postgres.connection import INPUT, TIMEOUTS
+from ..postgres.connection import INPUT, TIMEOUTS, session_role
 from ..postgres.protocol import StatementError, StatementStream
 from ..system.runtime import Interruption
 from .clear import privileges_of_schema
@@ -320,7 +322,8 @@ class Loader:
 
         What depends on a temporary object goes with it, as it would at the session's end.
         """
-        for statement in (b"RESET SESSION AUTHORIZATION", b"RESET ROLE", b"SET search_path = ''"):
+        role = sql.Literal(session_role(self.connection)).as_bytes(self.connection)
+        for statement in (b"RESET SESSION AUTHORIZATION", b"SET ROLE " + role, b"SET search_path = ''"):
             self.wire.run(statement)
         self._set_ours()
         self.wire.run(b"SET row_security = off")

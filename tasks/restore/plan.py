@@ -123,10 +123,10 @@ def plan_restore(
         translated("Looking at the database failed, nothing was touched", target),
     ):
         if not request.trust:
-            why = doubt_about_authors(dump.manifest, server.user)
+            why = doubt_about_authors(dump.manifest, server.login)
             if request.migrate and not why:
                 # If the migration fails, what is here now is loaded again: that is not the time for a question.
-                why = other_owners(read_owners(connection), server.user)
+                why = other_owners(read_owners(connection), server.login)
             ask_about_authors(connection, settings, server, place, path, why, report)
         filled = user_schemas(connection) if request.whole else dump.outline.schemas
         there = existing_schemas(connection, filled)
