@@ -261,7 +261,9 @@ ROLE_TASKS = {
 
 @pytest.mark.majors(14, 15, 18)
 @pytest.mark.parametrize("way", ["database", "role in database", "membership"])
-def test_role_that_the_owner_gives_a_superuser_is_not_taken(way: str, new_database: Databases, project: Project) -> None:
+def test_role_that_the_owner_gives_a_superuser_is_not_taken(
+    way: str, new_database: Databases, project: Project
+) -> None:
     """No task calls the owner's functions, and loading the owner's objects is asked about."""
     database = new_database(owner=OWNER)
     database.execute(ROLE, role=OWNER)

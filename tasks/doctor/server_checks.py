@@ -57,8 +57,8 @@ def check_role(connection: Connection, facts: ServerFacts) -> Check:
         return ok(name, f"sessions run as {facts.user}")
     return wrong(
         name,
-        f"{format_some([f'{each} SET role' for each in found])} gives every session another role; ours ignore it, other "
-        f"programs do not, and the role can run code as {facts.login}",
+        f"{format_some([f'{each} SET role' for each in found])} gives every session another role; ours ignore it, "
+        f"other programs do not, and the role can run code as {facts.login}",
         f"{' '.join(f'{each} RESET role;' for each in found)} If you want the role: options=-c%20role%3D… in the URL.",
     )
 
