@@ -74,6 +74,7 @@ _SETTINGS = (
     ),
     *("default_transaction_isolation = 'serializable'", "quote_all_identifiers = on", "IntervalStyle = 'sql_standard'"),
     *("plan_cache_mode = force_generic_plan", "transform_null_equals = on", "TimeZone = 'Asia/Tokyo'"),
+    f"role = '{OWNER}'",
 )
 
 

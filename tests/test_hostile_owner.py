@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
@@ -23,7 +24,7 @@ from tasks.progress import Silence
 from tasks.verify.verify import VerifyRequest, verify_database
 from tests import hostile_database
 from tests.forwarding import Forwarder
-from tests.servers import OWNER, PASSWORD
+from tests.servers import OWNER, PASSWORD, SUPERUSER
 from tests.test_restore import settings_of
 
 if TYPE_CHECKING:
@@ -233,3 +234,80 @@ def test_start_up_option_empties_the_search_path_behind_those_of_the_url(
 
     assert path == ""
     assert memory == ("5MB" if given else "4MB")
+
+
+ROLE = """
+CREATE SCHEMA g;
+CREATE FUNCTION g.f(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $f$ BEGIN
+  BEGIN PERFORM pg_catalog.set_config('role', 'none', false); EXCEPTION WHEN OTHERS THEN NULL; END;
+  RAISE WARNING 'called as %, %', current_user, current_setting('is_superuser');
+  RETURN $1;
+END $f$;
+CREATE TABLE g.t (a int);
+INSERT INTO g.t VALUES (1);
+CREATE INDEX i ON g.t (g.f(a)) WHERE g.f(1) = 1;
+CREATE STATISTICS g.s ON (g.f(a)), a FROM g.t;
+"""
+ROLE_TASKS = {
+    "doctor": ["db.doctor"],
+    "dump": ["db.dump", "--checksums", "--file=d.sql"],
+    "verify": ["db.verify", "--checksums", "--file=d.sql"],
+    "migrations": ["db.migrations"],
+    "restore": ["db.restore", "--clean", "--yes", "--file=d.sql"],
+    "undo": ["db.undo", "--yes"],
+    "rehearse": ["db.rehearse", "--file=d.sql"],
+}
+
+
+@pytest.mark.majors(14, 15, 18)
+@pytest.mark.parametrize("way", ["database", "role in database", "membership"])
+def test_role_that_the_owner_gives_a_superuser_is_not_taken(
+    way: str, new_database: Databases, project: Project
+) -> None:
+    """No task calls the owner's functions, and loading the owner's objects is asked about."""
+    database = new_database(owner=OWNER)
+    database.execute(ROLE, role=OWNER)
+    project.use(database).env.pop("INVOKE_DB_TRUST")
+    if way == "database":
+        database.execute(f"ALTER DATABASE {database.name} SET role = '{OWNER}'", role=OWNER)
+    elif way == "role in database":
+        database.execute(f"ALTER ROLE {SUPERUSER} IN DATABASE {database.name} SET role = '{OWNER}'")
+    elif database.server.major < 15:
+        database.execute(f"GRANT {OWNER} TO {SUPERUSER}", role=OWNER)
+    else:
+        database.execute(f"GRANT {OWNER} TO {SUPERUSER}")
+    offset = database.server.log.stat().st_size
+
+    try:
+        results = {name: project.inv(*words) for name, words in ROLE_TASKS.items()}
+        heard = database.server.log.read_bytes()[offset:]
+    finally:
+        with database.connect(options="-c role=none") as connection:
+            connection.execute(f"REVOKE {OWNER} FROM {SUPERUSER}".encode())
+            connection.execute(f"ALTER ROLE {SUPERUSER} IN DATABASE {database.name} RESET role".encode())
+
+    assert b"called as" not in heard, heard.decode()[-2000:]
+    assert results["dump"].returncode == 0, results["dump"].stderr
+    assert [results[name].returncode for name in ("restore", "rehearse")] == [2, 2], results["restore"].stderr
+    owners = json.loads((project.dumps / "d.manifest.json").read_bytes())["facts"]["owners"]
+    assert owners.get(OWNER) is False
+    if way != "membership":
+        assert "RESET role" in results["doctor"].stdout + results["doctor"].stderr
+
+
+def test_role_that_the_url_names_is_kept(new_database: Databases, project: Project) -> None:
+    """With `options=-c role=`, our sessions and pg_dump run as it, also behind the dump's own SET ROLE."""
+    database = new_database(owner=OWNER)
+    database.execute("CREATE TABLE public.t (a int)", role=OWNER)
+    project.use(database).env["DATABASE_URL"] += f"?options=-c%20role%3D{OWNER}"
+    with connected(settings_of(project, database).target()) as session:
+        first = one(session, "SELECT current_user::text, session_user::text")
+    project.write("dumps/d.sql", "CREATE TABLE public.mine (a int);\n\n-- PostgreSQL database dump complete\n")
+
+    loaded = project.inv("db.restore", "--file=d.sql", "--trust", "--yes")
+    dumped = project.inv("db.dump", "--file=own.sql")
+
+    assert first[1] == SUPERUSER
+    assert loaded.returncode == 0, loaded.stderr
+    assert database.scalar("SELECT pg_get_userbyid(relowner) FROM pg_class WHERE relname = 'mine'") == OWNER
+    assert dumped.returncode == 0, dumped.stderr

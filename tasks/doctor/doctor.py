@@ -25,6 +25,7 @@ from .server_checks import (
     check_lock_capacity,
     check_rehearsals,
     check_rights,
+    check_role,
     check_server,
     check_sessions,
 )
@@ -106,6 +107,7 @@ class _Examination:
         settings = self.settings
         self._look("server", self._server)
         self._ask("rights", lambda there, facts, target: check_rights(there, facts, settings, target))
+        self._ask("role", lambda there, facts, _: check_role(there, facts))
         self._look("pg_dump", self._pg_dump)
         self._look("pg_restore", self._pg_restore)
         self._look("Prisma", self._prisma)

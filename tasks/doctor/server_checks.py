@@ -9,7 +9,7 @@ from ..formatting import format_some
 from ..postgres.activity import read_activity
 from ..postgres.connection import Endpoint, one, read_endpoint
 from ..postgres.lock_capacity import read_lock_capacity
-from ..postgres.roles import read_rights
+from ..postgres.roles import read_rights, role_settings
 from ..postgres.schemas import other_schemas, read_content
 from ..safety.guard import nonlocal_reason, refuse_protected
 from ..safety.scratch_database import leftover_scratch_databases
@@ -48,6 +48,19 @@ def check_rights(connection: Connection, facts: ServerFacts, settings: Settings,
         _guarded(settings, target, place),
         _to_rehearse(found, facts),
     ]
+
+
+def check_role(connection: Connection, facts: ServerFacts) -> Check:
+    """Look for a role that sessions get without asking for it."""
+    name, found = "role", role_settings(connection)
+    if not found:
+        return ok(name, f"sessions run as {facts.user}")
+    return wrong(
+        name,
+        f"{format_some([f'{each} SET role' for each in found])} gives every session another role; ours ignore it, "
+        f"other programs do not, and the role can run code as {facts.login}",
+        f"{' '.join(f'{each} RESET role;' for each in found)} If you want the role: options=-c%20role%3D… in the URL.",
+    )
 
 
 def _guarded(settings: Settings, target: Target, place: Endpoint) -> Check:

@@ -154,7 +154,9 @@ class PgDump:
         # schema means what the person's own search_path finds; pg_dump qualifies every name while it looks for that.
         if not patterns:
             kept["options"] = startup_options(self.connection)
-        return [str(self.client.path), f"--dbname={self.target.conninfo(**kept)}", "--no-password"]
+        # Not the role that the database's owner may have set for all sessions.
+        role = f"--role={self.server.user}"
+        return [str(self.client.path), f"--dbname={self.target.conninfo(**kept)}", "--no-password", role]
 
 
 def timed_out(said: str) -> bool:

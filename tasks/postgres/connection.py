@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, LiteralString
@@ -73,10 +74,18 @@ INPUT = {
     "IntervalStyle": "postgres",
     "session_replication_role": "origin",
     "client_min_messages": "warning",
+    # A database's owner may set these; the first changes the names that the server shows us, the second ends the
+    # session at an error that we expect.
+    "quote_all_identifiers": "off",
+    "exit_on_error": "off",
 }
 
 # Before any statement of ours, and above what ALTER ROLE and ALTER DATABASE set.
 _EMPTY_PATH = "-c search_path="
+# The owner of a database may set a role for all its sessions, a superuser's too: tables of that role would then count
+# as our own, and a function in them could take the superuser's role back.
+_NO_ROLE = "-c role=none"
+_NAMED_ROLE = re.compile(r"(?<!\S)(?:-c\s*|--)role=((?:[^\s\\]|\\.)*)", re.IGNORECASE | re.DOTALL)
 # A table may be replaced by a view between our look at the catalogue and our reading. Servers without this setting
 # (before 12.20, 13.16, 14.13, 15.8, 16.4) ignore it.
 _READING = {"restrict_nonsystem_relation_kind": "view,foreign-table"}
@@ -127,6 +136,7 @@ class ServerFacts:
     :ivar version: As it prints it, `17.6`; `major` its first number.
     :ivar system_identifier: The cluster's own number; None where the role may not ask: then `instance` has to do.
     :ivar database: The database that the session is in, and `user` its role.
+    :ivar login: The role that logged in, which code in this session can become again.
     """
 
     version: str
@@ -138,6 +148,7 @@ class ServerFacts:
     in_recovery: bool
     encoding: str
     instance: Instance | None = None
+    login: str = ""
 
 
 @contextlib.contextmanager
@@ -181,6 +192,7 @@ def _open(target: Target) -> Connection:
     settings |= {**target.connect_kwargs(), "client_encoding": "UTF8"}
     wanted = target.options(_EMPTY_PATH)
     if wanted is not None:
+        wanted = wanted if _role_in(wanted) else f"{wanted} {_NO_ROLE}"
         try:
             return _log_in({**settings, "options": wanted})
         except pg.ConnectionTimeout:
@@ -202,6 +214,16 @@ def startup_options(connection: Connection) -> str | None:
     return connection.info.options or None
 
 
+def _role_in(options: str) -> str:
+    found = _NAMED_ROLE.findall(options)
+    return re.sub(r"\\(.)", r"\1", found[-1], flags=re.DOTALL) if found else ""
+
+
+def session_role(connection: Connection) -> str:
+    """Return the role that the URL's options, PGOPTIONS or the service name; `none` where no person names one."""
+    return _role_in(startup_options(connection) or "") or "none"
+
+
 def _sentence(error: Exception) -> str:
     """Put libpq's several lines, one for each address it tried, into one sentence."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -211,9 +233,13 @@ def _sentence(error: Exception) -> str:
 def _prepare(connection: Connection, lock_timeout: int, *, loads: bool) -> None:
     wanted = INPUT if loads else {**INPUT, **_READING}
     with translated("Setting up the session failed, nothing was touched"):
-        # First of all, as a pooler may have dropped the start-up option: with a search_path of others, the `=` below
+        # First of all, as a pooler may have dropped the start-up options: with a search_path of others, the `=` below
         # could be their operator.
-        connection.execute("SELECT pg_catalog.set_config('search_path', '', false)")
+        connection.execute(
+            "SELECT pg_catalog.set_config('search_path', '', false), pg_catalog.set_config('role', %s, false)",
+            [session_role(connection)],
+        )
+        _refuse_another_role(connection)
         connection.execute(
             "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name = ANY(%s)",
             [list(TIMEOUTS)],
@@ -230,6 +256,13 @@ def _prepare(connection: Connection, lock_timeout: int, *, loads: bool) -> None:
         # Should we be killed, the server is to notice in the middle of a statement (14 and newer, not everywhere).
         with contextlib.suppress(pg.InvalidParameterValue, pg.UndefinedObject):
             connection.execute("SELECT pg_catalog.set_config('client_connection_check_interval', '5s', false)")
+
+
+def _refuse_another_role(connection: Connection) -> None:
+    wanted = session_role(connection)
+    current, login = one(connection, "SELECT current_user::pg_catalog.text, session_user::pg_catalog.text")
+    if current != (login if wanted == "none" else wanted):
+        raise GuardError(f"The session runs as the role {current}, not as {login}. Nothing was touched.")
 
 
 @contextlib.contextmanager
@@ -273,7 +306,7 @@ def server_facts(connection: Connection) -> ServerFacts:
         "SELECT pg_catalog.current_setting('server_version'), pg_catalog.current_database(),"
         " current_user::pg_catalog.text,"
         " (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), pg_catalog.pg_is_in_recovery(),"
-        " pg_catalog.current_setting('server_encoding')",
+        " pg_catalog.current_setting('server_encoding'), session_user::pg_catalog.text",
     )
     return ServerFacts(
         version=str(row[0]).split()[0],
@@ -285,6 +318,7 @@ def server_facts(connection: Connection) -> ServerFacts:
         in_recovery=bool(row[4]),
         encoding=str(row[5]),
         instance=read_instance(connection),
+        login=str(row[6]),
     )
 
 

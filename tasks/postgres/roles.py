@@ -70,6 +70,19 @@ SELECT r.rolname, r.rolsuper FROM pg_catalog.pg_roles r
     OR r.oid = (SELECT datdba FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
 """
 
+# Settings of a role for the sessions of this database and this login.
+_ROLE_SETTINGS = """
+SELECT pg_catalog.concat(
+         CASE WHEN s.setrole = 0 AND s.setdatabase <> 0 THEN pg_catalog.format('ALTER DATABASE %I', d.datname)
+              ELSE pg_catalog.format('ALTER ROLE %s', coalesce(pg_catalog.quote_ident(r.rolname), 'ALL')) END,
+         CASE WHEN s.setrole <> 0 AND s.setdatabase <> 0 THEN pg_catalog.format(' IN DATABASE %I', d.datname) END)
+  FROM pg_catalog.pg_db_role_setting s CROSS JOIN LATERAL pg_catalog.unnest(s.setconfig) AS c(setting)
+  LEFT JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole
+ WHERE pg_catalog.starts_with(c.setting, 'role=') AND (s.setdatabase = 0 OR d.datname = pg_catalog.current_database())
+   AND (s.setrole = 0 OR r.rolname = session_user)
+ ORDER BY 1
+"""
+
 
 @dataclass(frozen=True)
 class Rights:
@@ -140,6 +153,11 @@ def replaceable(connection: Connection, server: ServerFacts, names: Iterable[str
     )
     theirs = {f"publication {name}" for name in others}
     return [name for name in names if name not in theirs and not name.startswith("event trigger ")]
+
+
+def role_settings(connection: Connection) -> tuple[str, ...]:
+    """Return each `ALTER DATABASE …` or `ALTER ROLE …` that sets a role for sessions like this one, up to `SET`."""
+    return _names(connection, _ROLE_SETTINGS)
 
 
 def read_owners(connection: Connection) -> dict[str, bool]:

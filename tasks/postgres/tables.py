@@ -21,13 +21,15 @@ Item = TypeVar("Item")
 # One statement counts that many tables: round trips are what thousands of tables cost.
 _BATCH = 200
 
-# The roles whose code may run with our rights: superusers, and those that we are or are members of. `pg_has_role` says
-# of a superuser that it is a member of every role, so it is no answer here.
+# The roles whose code may run with our rights: superusers, the role that logged in, and roles that it is a member of.
+# Membership of a superuser proves nothing: before PostgreSQL 15 any role may grant itself to one.
 TRUSTED = """
-WITH RECURSIVE ours(oid) AS (
-    SELECT oid FROM pg_catalog.pg_roles WHERE rolname IN (current_user, session_user)
+WITH RECURSIVE ours(oid, superuser) AS (
+    SELECT oid, rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user
     UNION
-    SELECT m.roleid FROM pg_catalog.pg_auth_members m JOIN ours o ON m.member = o.oid
+    SELECT r.oid, r.rolsuper
+      FROM pg_catalog.pg_auth_members m JOIN ours o ON m.member = o.oid JOIN pg_catalog.pg_roles r ON r.oid = m.roleid
+     WHERE NOT o.superuser
 ), trusted(oid) AS (
     SELECT oid FROM ours UNION SELECT oid FROM pg_catalog.pg_roles WHERE rolsuper
 )"""

@@ -14,7 +14,7 @@ from ..postgres.roles import read_owners, replaceable
 from ..postgres.schemas import Content, existing_schemas, other_schemas, read_content, refuse_dependents
 from ..prisma.forecast import forecast_restore
 from ..safety.guard import nonlocal_reason, refuse_protected
-from ..safety.impact import find_impacts
+from ..safety.impact import find_impacts, may_replace
 from ..safety.safety_dump import check_pg_dump, is_worth_saving
 from ..safety.trust import ask_about_authors
 from .clear import count_large_objects, read_globals, user_schemas
@@ -64,6 +64,7 @@ class RestorePlan:
     :ivar goes: What lies in the schemas of the dump now: with `clean` all of it goes, else what the dump replaces.
     :ivar changed: What the dump changes or deletes beyond that.
     :ivar saves: Whether a safety dump of it is made first.
+    :ivar replaces: Whether the dump may replace objects in its schemas, of any kind, or large objects.
     :ivar doubt: Why the dump may be of another database than it has to be of; empty where that is certain.
     """
 
@@ -81,11 +82,12 @@ class RestorePlan:
     changed: tuple[Impact, ...]
     saves: bool
     doubt: str = ""
+    replaces: bool = False
 
     @property
     def destroys(self) -> bool:
         """Whether anything that exists may be lost."""
-        return self.request.clean or self.goes.tables > 0 or bool(self.changed)
+        return self.request.clean or self.goes.tables > 0 or bool(self.changed) or self.replaces
 
     @property
     def fills(self) -> tuple[str, ...]:
@@ -123,10 +125,10 @@ def plan_restore(
         translated("Looking at the database failed, nothing was touched", target),
     ):
         if not request.trust:
-            why = doubt_about_authors(dump.manifest, server.user)
+            why = doubt_about_authors(dump.manifest, server.login)
             if request.migrate and not why:
                 # If the migration fails, what is here now is loaded again: that is not the time for a question.
-                why = other_owners(read_owners(connection), server.user)
+                why = other_owners(read_owners(connection), server.login)
             ask_about_authors(connection, settings, server, place, path, why, report)
         filled = user_schemas(connection) if request.whole else dump.outline.schemas
         there = existing_schemas(connection, filled)
@@ -155,11 +157,28 @@ def plan_restore(
             )
         changed = find_impacts(connection, dump.outline.touches or (), emptied)
         lost = read_content(connection, stays, locked=request.disconnect) if changed else goes
-        loses = any(
+        # Without --clean, too, large objects of the same number are replaced, and so is what is no table.
+        replaces = not request.clean and may_replace(connection, met, large_objects=dump.outline.large_objects)
+        loses = replaces or any(
             is_worth_saving(connection, each, large_objects=dump.outline.large_objects) for each in (goes, lost)
         )
     saves = (loses and request.backup and settings.backup > 0) or request.migrate
     if saves:
         check_pg_dump(settings, server)
     far = nonlocal_reason(settings, place) if loses or request.clean or changed else ""
-    return RestorePlan(settings, request, target, server, place, far, dump, met, emptied, stays, goes, changed, saves)
+    return RestorePlan(
+        settings,
+        request,
+        target,
+        server,
+        place,
+        far,
+        dump,
+        met,
+        emptied,
+        stays,
+        goes,
+        changed,
+        saves,
+        replaces=replaces,
+    )

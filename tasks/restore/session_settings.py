@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..dumpformat.tokens import TokenReader
-from ..postgres.connection import INPUT, TIMEOUTS
+from ..postgres.connection import INPUT, TIMEOUTS, session_role
 from .row_counts import quote_literal
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class SessionSettings:
     def __init__(self, connection: Connection, wire: StatementStream, *, superuser: bool) -> None:
         """Read what is ours of the session and may be set at any time."""
         self._wire = wire
+        self._role = quote_literal(session_role(connection))
         rows = connection.execute(
             "SELECT name, pg_catalog.current_setting(name), context FROM pg_catalog.pg_settings"
         ).fetchall()
@@ -59,7 +60,7 @@ class SessionSettings:
 
         What depends on a temporary object goes with it, as it would at the session's end.
         """
-        for statement in (b"RESET SESSION AUTHORIZATION", b"RESET ROLE", b"SET search_path = ''"):
+        for statement in (b"RESET SESSION AUTHORIZATION", b"SET ROLE " + self._role, b"SET search_path = ''"):
             self._wire.run(statement)
         self.set_again()
         self._wire.run(b"SET row_security = off")

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..dumpformat.manifest import TouchKind
-from ..dumpformat.touches import is_system_schema
+from ..dumpformat.touch_forms import is_system_schema
 from ..formatting import show_name
+from ..postgres.connection import one
 from ..postgres.schemas import lock_out_writers, other_schemas
 
 if TYPE_CHECKING:
@@ -17,28 +18,22 @@ if TYPE_CHECKING:
     from ..postgres.connection import Connection
 
 
-# Objects of extensions are left aside where a dump may only grant on them or set their sequences.
+# Objects of extensions are found, too, and marked: a dump may grant on them, or add rows to their tables.
 _FOUND = """
-SELECT t.at, n.nspname, CASE WHEN c.relkind = 'r' THEN greatest(c.reltuples, pg_catalog.pg_stat_get_live_tuples(c.oid))
-                             END::pg_catalog.int8
+SELECT t.at, n.nspname, CASE WHEN o.kind = 'r' THEN greatest(o.tuples, pg_catalog.pg_stat_get_live_tuples(o.oid))
+                             END::pg_catalog.int8,
+       EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e')
   FROM ROWS FROM (pg_catalog.unnest(%(schemas)s::pg_catalog.text[]),
                   pg_catalog.unnest(%(names)s::pg_catalog.text[])) WITH ORDINALITY AS t(schema, name, at)
-  JOIN pg_catalog.pg_class c ON c.relname = t.name
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND (t.schema = '' OR n.nspname = t.schema)
- WHERE c.relkind <> 't' AND n.nspname !~ '^pg_(toast|temp)'
-   AND (t.at = ANY(%(rows)s) OR NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-         WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'))
-UNION ALL
-SELECT t.at, n.nspname, NULL
-  FROM ROWS FROM (pg_catalog.unnest(%(schemas)s::pg_catalog.text[]),
-                  pg_catalog.unnest(%(names)s::pg_catalog.text[])) WITH ORDINALITY AS t(schema, name, at)
-  JOIN (SELECT proname AS name, pronamespace AS namespace, 'pg_catalog.pg_proc'::pg_catalog.regclass AS class, oid
+  JOIN (SELECT relname AS name, relnamespace AS namespace, 'pg_catalog.pg_class'::pg_catalog.regclass AS class, oid,
+               relkind AS kind, reltuples AS tuples
+          FROM pg_catalog.pg_class WHERE relkind <> 't'
+         UNION ALL SELECT proname, pronamespace, 'pg_catalog.pg_proc'::pg_catalog.regclass, oid, NULL, NULL
           FROM pg_catalog.pg_proc
-         UNION ALL SELECT typname, typnamespace, 'pg_catalog.pg_type'::pg_catalog.regclass, oid
+         UNION ALL SELECT typname, typnamespace, 'pg_catalog.pg_type'::pg_catalog.regclass, oid, NULL, NULL
           FROM pg_catalog.pg_type WHERE typrelid = 0 AND typelem = 0) o ON o.name = t.name
-  JOIN pg_catalog.pg_namespace n ON n.oid = o.namespace AND (t.schema = '' OR n.nspname = t.schema)
- WHERE NOT t.at = ANY(%(rows)s) AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-         WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e')
+  JOIN pg_catalog.pg_namespace n ON n.oid = o.namespace AND n.nspname = t.schema
+ WHERE n.nspname !~ '^pg_(toast|temp)'
 """
 _FILLED = """
 SELECT n.nspname
@@ -89,38 +84,51 @@ def find_impacts(connection: Connection, touches: Sequence[Touch], emptied: Coll
     :param touches: What it touches and did not create.
     :param emptied: Schemas that are emptied before the dump is loaded: nothing of them is left to touch.
     """
-    left = [each for each in touches if not each.schema or each.schema not in emptied]
-    wanted = [each for each in left if each.kind is not TouchKind.ADDS]
-    if not wanted:
+    left = [each for each in touches if each.schema not in emptied or each.kind is TouchKind.ADDS]
+    if not left:
         return ()
-    filled = {str(name) for (name,) in connection.execute(_FILLED)}
-    named = [each for each in wanted if each.name]
-    rows = connection.execute(
-        _FOUND,
-        {
-            "schemas": [each.schema for each in named],
-            "names": [each.name for each in named],
-            "rows": [at for at, each in enumerate(named, 1) if each.kind is TouchKind.ROWS],
-        },
-    ).fetchall()
+    filled = filled_schemas(connection)
+    named = [each for each in left if each.name]
+    query = {"schemas": [each.schema for each in named], "names": [each.name for each in named]}
     there: dict[int, list[Impact]] = {}
-    for at, schema, count in rows:
+    extensions: set[int] = set()
+    for at, schema, count, of_extension in connection.execute(_FOUND, query).fetchall():
         touch = named[int(at) - 1]
-        there.setdefault(id(touch), []).append(
-            Impact(touch, str(schema), touch.name, None if count is None else int(count))
-        )
+        if of_extension and touch.kind is not TouchKind.ROWS:
+            extensions.add(id(touch))
+        elif touch.schema not in emptied:
+            rows = None if count is None else int(count)
+            there.setdefault(id(touch), []).append(Impact(touch, str(schema), touch.name, rows))
     found: list[Impact] = []
-    for touch in wanted:
-        met = [each for each in there.get(id(touch), []) if each.schema not in emptied]
-        if met:
+    for touch in left:
+        if met := there.get(id(touch)):
             found += {(each.schema, each.name): each for each in met}.values()
-        elif touch.kind is TouchKind.ANYTHING or (touch.kind is TouchKind.ROWS and id(touch) not in there):
+        elif touch.kind is TouchKind.ANYTHING or (
+            touch.kind in {TouchKind.ROWS, TouchKind.ADDS} and id(touch) not in extensions
+        ):
             # Rows of what is not here by that name are those of something else: of a table behind a view, or a renamed
             # one. In a database that holds nothing there is nothing to lose.
             found += [Impact(touch)] if filled - set(emptied) else []
         elif not touch.name and (touch.schema in filled or is_system_schema(touch.schema)):
             found.append(Impact(touch, touch.schema))
     return tuple(found)
+
+
+def filled_schemas(connection: Connection) -> set[str]:
+    """Return the schemas that hold an object of any kind, those of extensions left aside."""
+    return {str(name) for (name,) in connection.execute(_FILLED)}
+
+
+def may_replace(connection: Connection, met: Collection[str], *, large_objects: int) -> bool:
+    """Return whether a dump may replace something: in schemas that it fills, or large objects.
+
+    :param met: The schemas of the dump that exist.
+    :param large_objects: How many the dump holds.
+    """
+    if not filled_schemas(connection).isdisjoint(met):
+        return True
+    query = "SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)"
+    return large_objects > 0 and bool(one(connection, query)[0])
 
 
 def lock_touched_tables(connection: Connection, found: Sequence[Impact]) -> None:

@@ -1,0 +1,264 @@
+"""The forms of statements as pg_dump writes them, and what a statement names, for :mod:`touches`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from .tokens import IDENTIFIER, TokenReader, encode_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+# The server cuts longer names off, to those of other objects.
+_LONGEST_NAME = 63
+_NAME = rb'(?:"[^"]*(?:""[^"]*)*"|%s)' % IDENTIFIER
+_COLUMNS = rb"\(%s(?:, ?%s)*\)" % (_NAME, _NAME)
+COPY = re.compile(rb"COPY %s(?:\.%s)? (?:%s)? ?FROM stdin;\Z" % (_NAME, _NAME, _COLUMNS))
+_INSERT = re.compile(
+    rb"INSERT INTO %s(?:\.%s)? (?:%s )?(?:OVERRIDING (?:SYSTEM|USER) VALUE )?(?:DEFAULT VALUES|VALUES(?=[\s(]))"
+    % (_NAME, _NAME, _COLUMNS)
+)
+# A sign directly before a number is part of it; any other would be an operator, which the dump may define.
+_VALUE = rb"""(?:[bBxX]?'[^']*(?:''[^']*)*'|[eE]'[^'\\]*(?:(?:\\.|'')[^'\\]*)*'
+    |-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|NULL|TRUE|FALSE|DEFAULT|null|true|false|default)"""
+_ROW = re.compile(rb"\s*\(\s*%s(?:\s*,\s*%s)*\s*\)\s*(,|(?=[;O]))" % (_VALUE, _VALUE), re.VERBOSE | re.DOTALL)
+_INSERT_END = re.compile(rb"\s*(?:ON CONFLICT DO NOTHING)?;\Z")
+UTF8 = re.compile(rb"['\"\s=]UTF-?8\b|UNICODE", re.IGNORECASE)
+LO_OF_ID = re.compile(
+    rb"SELECT (?:pg_catalog\.(lo_create|lo_open|lo_unlink)\('([0-9]{1,10})'(?:, [0-9]+)?\)"
+    rb"|pg_catalog\.(lo_unlink)\(oid\) FROM pg_catalog\.pg_largeobject_metadata WHERE oid = '([0-9]{1,10})'"
+    rb"|CASE WHEN EXISTS\(SELECT 1 FROM pg_catalog\.pg_largeobject_metadata WHERE oid = '[0-9]{1,10}'\)"
+    rb" THEN pg_catalog\.(lo_unlink)\('([0-9]{1,10})'\) END);\Z"
+)
+# What is written to was opened before, by a statement of the form above.
+LO_WRITE = re.compile(rb"SELECT pg_catalog\.(?:lowrite\(0, '[^']*'\)|lo_close\(0\));\Z")
+SET_CONFIG = re.compile(rb"SELECT (pg_catalog\.)?set_config\('[a-z_]+', '[^'\\]*', (?:false|true)\);\Z")
+_STATISTICS = re.compile(rb"SELECT \* FROM pg_catalog\.pg_restore_(?:relation|attribute)_stats\(")
+_STATISTICS_WORDS = frozenset(
+    {b"integer", b"real", b"boolean", b"text", b"bigint", b"name", b"false", b"true", b"NULL"}
+)
+# No event trigger runs for these.
+OF_EVENT_TRIGGER = re.compile(rb"(?:CREATE|ALTER|COMMENT ON) EVENT TRIGGER ")
+OTHER_SETTING = re.compile(
+    rb"SET (?!search_path )[a-z_]+ (?:=|TO) |SELECT (?:pg_catalog\.)?set_config\('(?!search_path')"
+)
+SAFE_PATH = re.compile(
+    rb"(?:SET search_path (?:=|TO)|SELECT (?:pg_catalog\.)?set_config\('search_path',) (?:''|pg_catalog)[,;]"
+)
+
+MODIFIERS = ("UNLOGGED", "RECURSIVE", "DEFAULT", "TRUSTED", "PROCEDURAL", "UNIQUE", "CONSTRAINT")
+# What follows the first word of a kind.
+_LONG_KINDS = {
+    "MATERIALIZED": ("VIEW",),
+    "EVENT": ("TRIGGER",),
+    "ACCESS": ("METHOD",),
+    "USER": ("MAPPING",),
+    "LARGE": ("OBJECT",),
+    "PROCEDURAL": ("LANGUAGE",),
+    "FOREIGN": ("TABLE", "DATA", "SERVER"),
+    "OPERATOR": ("CLASS", "FAMILY"),
+    "TEXT": ("SEARCH",),
+}
+_THIRD_WORD = frozenset({"FOREIGN DATA", "TEXT SEARCH"})
+RELATIONS = frozenset({"TABLE", "FOREIGN TABLE", "VIEW", "MATERIALIZED VIEW", "SEQUENCE", "INDEX"})
+_ROUTINES = frozenset({"FUNCTION", "PROCEDURE", "ROUTINE", "AGGREGATE"})
+TYPES = frozenset({"TYPE", "DOMAIN"})
+NAMED = RELATIONS | _ROUTINES | TYPES
+IN_SCHEMA = NAMED | frozenset(
+    {"COLLATION", "CONVERSION", "STATISTICS", "OPERATOR", "OPERATOR CLASS", "OPERATOR FAMILY", "TEXT SEARCH"}
+)
+ON_TABLES = frozenset({"TRIGGER", "RULE", "POLICY", "CONSTRAINT"})
+GLOBAL = frozenset(
+    {"PUBLICATION", "EVENT TRIGGER", "SERVER", "FOREIGN DATA", "LANGUAGE", "ACCESS METHOD", "SUBSCRIPTION"}
+)
+NAMELESS = frozenset({"CAST", "TRANSFORM", "USER MAPPING"})
+_ENDS = frozenset({"OPTIONS", "WITH", "WITHOUT", "CASCADE", "RESTRICT", "IS", "OWNER", "TO"})
+GRANTED = frozenset(
+    {
+        "TABLE",
+        "SEQUENCE",
+        "FUNCTION",
+        "PROCEDURE",
+        "ROUTINE",
+        "TYPE",
+        "DOMAIN",
+        "SCHEMA",
+        "LANGUAGE",
+        "FOREIGN",
+        "LARGE",
+    }
+    | {"ALL", "DATABASE", "TABLESPACE", "PARAMETER"}
+)
+_SAME_KIND = {"FOREIGN SERVER": "SERVER", "PROCEDURAL LANGUAGE": "LANGUAGE"}
+# Behind ALTER and a name of its own, as pg_dump writes it.
+_ALTERS = frozenset(
+    {"OWNER TO", "ADD CONSTRAINT", "ATTACH PARTITION", "REPLICA IDENTITY", "CLUSTER ON", "OWNED BY", "SET LOGGED"}
+    | {"SET UNLOGGED", "SET STATISTICS", "FORCE ROW", "NO FORCE", "DEPENDS ON", "ADD MAPPING", "ADD OPERATOR"}
+    | {"ADD FUNCTION", "SET ("}
+    | {f"{able} {what}" for able in ("ENABLE", "DISABLE") for what in ("ROW", "TRIGGER", "RULE", "ALWAYS", "REPLICA")}
+)
+_ALTERS_COLUMN = frozenset({"SET DEFAULT", "SET STATISTICS", "SET STORAGE", "SET COMPRESSION", "SET (", "SET NOT"}) | {
+    "ADD GENERATED",
+    "OPTIONS (",
+}
+# What `pg_dump --clean` takes off a table before it drops it.
+_TAKES_OFF = frozenset({"CONSTRAINT", "DEFAULT", "IDENTITY"})
+
+
+def first_word(text: bytes) -> str:
+    """Return the first word of a statement, for people."""
+    word = TokenReader(text).word()
+    return word if word.isascii() and word.isalpha() else "a statement of an unknown form"
+
+
+def certain(*names: str) -> bool:
+    """Whether these are names, and the server reads them as they are written."""
+    return all(
+        name and len(encode_name(name)) <= _LONGEST_NAME and not any("\ud800" <= char <= "\udfff" for char in name)
+        for name in names
+    )
+
+
+def group(kind: str) -> str:
+    """Return one name for all kinds whose objects can't bear the same name in a schema."""
+    if kind in RELATIONS:
+        return "RELATION"
+    return "ROUTINE" if kind in _ROUTINES else "TYPE" if kind in TYPES else kind
+
+
+def holds_literals(text: bytes) -> bool:
+    """Whether an INSERT holds literals alone."""
+    begin = _INSERT.match(text)
+    if begin is None:
+        return False
+    at = begin.end()
+    if not text[:at].upper().endswith(b"DEFAULT VALUES"):
+        more = True
+        while more:
+            row = _ROW.match(text, at)
+            if row is None:
+                return False
+            at, more = row.end(), bool(row[1])
+    return _INSERT_END.match(text, at) is not None
+
+
+def restores_statistics(text: bytes) -> bool:
+    """Whether a query restores statistics from literals, as pg_dump 18 writes it."""
+    begin = _STATISTICS.match(text)
+    if begin is None:
+        return False
+    words = TokenReader(text[begin.end() :])
+    while (token := words.take())[0] != "end":
+        kind, found = token
+        if token == ("sign", b")"):
+            return words.take()[1] == b";" and words.peek()[0] == "end"
+        literal = kind in {"string", "escaped", "number"} or (kind == "sign" and found in b":,.-[]")
+        if not literal and not (kind == "word" and found in _STATISTICS_WORDS):
+            return False
+    return False
+
+
+def take_kind(words: TokenReader) -> str:
+    """Take the kind of the object in a CREATE, ALTER, DROP, COMMENT or GRANT."""
+    kind = words.word()
+    for second in _LONG_KINDS.get(kind, ()):
+        if words.skip(second):
+            kind = f"{kind} {second}"
+            if kind in _THIRD_WORD:
+                words.take()
+            break
+    return _SAME_KIND.get(kind, kind)
+
+
+def take_names(words: TokenReader) -> Iterator[tuple[str, str]]:
+    """Take a list of names, arguments of functions left aside; nothing for one that names a database, too."""
+    while True:
+        words.skip("ONLY")
+        found = words.names()
+        whole = words.peek()[1] != b"."
+        while words.peek()[1] in {b".", b"*"}:
+            words.take()
+            words.name()
+        skip_parentheses(words)
+        yield found if whole else ("", "")
+        if words.peek()[1] != b",":
+            return
+        words.take()
+
+
+def skip_parentheses(words: TokenReader) -> None:
+    """Take what is in parentheses, if one is next."""
+    depth = 0
+    while words.peek() == ("sign", b"(") or (depth and words.peek()[0] != "end"):
+        kind, found = words.take()
+        depth += {b"(": 1, b")": -1}.get(found, 0) if kind == "sign" else 0
+        if not depth:
+            return
+
+
+def nameless(words: TokenReader) -> str:
+    """Take what identifies a cast, a transform or a user mapping, which have no name."""
+    found: list[str] = []
+    while (kind := words.peek()[0]) != "end":
+        upper = words.peek()[1].upper().decode("latin-1")
+        if upper in {*_ENDS, ";"} or (upper == "(" and found):
+            break
+        found.append(upper if kind == "word" else words.peek()[1].decode("latin-1"))
+        words.take()
+    return " ".join(found)
+
+
+def actions(words: TokenReader) -> list[list[str]]:
+    """Take what an ALTER does: its words and signs outside parentheses, action by action."""
+    actions: list[list[str]] = [[]]
+    while (token := words.peek())[0] != "end" and token != ("sign", b";"):
+        if token == ("sign", b","):
+            actions.append([])
+        else:
+            actions[-1].append(token[1].upper().decode("latin-1") if token[0] in {"word", "sign"} else "")
+        if token == ("sign", b"("):
+            skip_parentheses(words)
+        else:
+            words.take()
+    return actions
+
+
+def sequence_of_identity(text: bytes) -> tuple[str, str] | None:
+    """Return the sequence that `ADD GENERATED … AS IDENTITY` makes and names; None for any other ALTER."""
+    words = TokenReader(text)
+    named = words.seek("GENERATED") and words.seek("IDENTITY") and words.sign(b"(")
+    return words.names() if named and words.skip("SEQUENCE") and words.skip("NAME") else None
+
+
+def is_known(kind: str, action: list[str], *, own: bool) -> bool:
+    """Whether an action of an ALTER changes no more than its object, and runs nothing.
+
+    :param own: Of what the dump has created; of another object its parts may also be dropped, or it be moved.
+    """
+    if kind in TYPES and not own:
+        # What uses the type, wherever it is, changes with it.
+        return action[:1] == ["OWNER"] or takes_off(action)
+    begin = " ".join(action[:2])
+    if action[:1] == ["ALTER"]:
+        column = action[3:] if action[1:2] == ["COLUMN"] else action[2:]
+        return takes_off(action) or " ".join(column[:2]) in _ALTERS_COLUMN
+    if action[:1] == ["INHERIT"] or begin in _ALTERS:
+        return True
+    moves = action[:1] == ["RENAME"] or begin == "SET SCHEMA"
+    return takes_off(action) or (
+        (not own and kind not in TYPES and (moves or action[:1] == ["DROP"])) and ("CASCADE" not in action)
+    )
+
+
+def takes_off(action: list[str]) -> bool:
+    """Whether it is what `pg_dump --clean` takes off a table before it drops it."""
+    if action[:1] == ["ALTER"]:
+        action = action[3:] if action[1:2] == ["COLUMN"] else action[2:]
+    return action[:1] == ["DROP"] and action[1:2] != [] and action[1] in _TAKES_OFF and "CASCADE" not in action
+
+
+def is_system_schema(schema: str) -> bool:
+    """Whether a schema is PostgreSQL's own."""
+    return schema.startswith("pg_") or schema == "information_schema"

@@ -1,0 +1,99 @@
+"""What has been noted of what a dump touches: what is its own, and what is not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from .manifest import Touch, TouchKind
+from .touch_forms import IN_SCHEMA, NAMED, certain, group
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+
+# Beyond so many different ones a dump counts as one that may touch anything.
+LIMIT = 1000
+
+
+@dataclass
+class TouchNotes:
+    """What a dump touches, noted while its statements pass.
+
+    :ivar line: The line of the plain text, from 1, that comes next.
+    """
+
+    line: int = 1
+    # Kind, schema and name of what this dump has created; of relations whether it is a table.
+    _own: dict[tuple[str, str, str], bool] = field(default_factory=dict)
+    _large_objects: set[int] = field(default_factory=set)
+    _unlinked: dict[int, int] = field(default_factory=dict)
+    _created_globals: set[tuple[str, str]] = field(default_factory=set)
+    _dropped_globals: dict[tuple[str, str], int] = field(default_factory=dict)
+    # From here on rows may make functions run, or every statement may.
+    _rows_run_code: bool = False
+    _all_runs_code: bool = False
+    _safe_path: bool = True
+    _utf8: bool = True
+    # Line, and whether it is what `pg_dump --clean` writes; in a schema that the dump fills it replaces what is there.
+    _seen: dict[tuple[str, str, str, TouchKind], tuple[int, bool]] = field(default_factory=dict)
+
+    def found(self, schemas: Collection[str], *, creates_tables: bool) -> tuple[Touch, ...]:
+        """Return what the dump touches and did not create, in the order of its lines.
+
+        :param schemas: The schemas that the dump fills.
+        :param creates_tables: False for a dump of rows alone, whose schemas are nobody's but the target's.
+        """
+        own = frozenset(schemas) if creates_tables else frozenset()
+        touches = [
+            Touch(schema, name, how, line, kind)
+            for (schema, name, how, kind), (line, clean) in self._seen.items()
+            if not (clean and schema in own)
+        ]
+        for (kind, name), line in self._dropped_globals.items():
+            if (kind, name) not in self._created_globals:
+                touches.append(Touch("", "", f"DROP {kind} {name}".strip(), line, TouchKind.ANYTHING))
+        if self._unlinked:
+            touches.append(Touch("", "", "lo_unlink", min(self._unlinked.values()), TouchKind.ANYTHING))
+        if not self._utf8:
+            touches = [
+                each
+                if (each.schema + each.name).isascii()
+                else replace(each, schema="", name="", kind=TouchKind.ANYTHING)
+                for each in touches
+            ]
+        touches.sort(key=lambda touch: touch.line)
+        if len(touches) > LIMIT:
+            return (*touches[:LIMIT], Touch("", "", "statements of many kinds", 1, TouchKind.ANYTHING))
+        return tuple(touches)
+
+    def _anything(self, how: str) -> None:
+        self._remember(Touch("", "", how, self.line, TouchKind.ANYTHING))
+
+    def _named(
+        self, kind: str, found: tuple[str, str], how: str, *, clean: bool = False, says: TouchKind | None = None
+    ) -> None:
+        """Note a touch of a named object; of one whose name is none, it is one of anything."""
+        if kind not in IN_SCHEMA or not certain(*found):
+            self._anything(how)
+        else:
+            name = found[1] if kind in NAMED else ""
+            self._remember(Touch(found[0], name, how, self.line, says or TouchKind.DEFINITION), clean=clean)
+
+    def _remember(self, touch: Touch, *, clean: bool = False) -> None:
+        key = (touch.schema, touch.name, touch.how, touch.kind)
+        if len(self._seen) <= LIMIT or key in self._seen:
+            line, before = self._seen.get(key, (touch.line, True))
+            self._seen[key] = line, before and clean
+
+    def _is_own(self, kind: str, found: tuple[str, str]) -> bool:
+        return (group(kind), *found) in self._own
+
+    def _make(self, kind: str, found: tuple[str, str], how: str) -> None:
+        if not found[0]:
+            # Where it lies only the search path knows, so it is nothing of the dump's own.
+            return
+        if not certain(*found) or found[0].startswith("pg_temp"):
+            self._anything(how)
+            return
+        self._own[group(kind), *found] = kind == "TABLE"
