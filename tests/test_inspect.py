@@ -241,10 +241,10 @@ def test_people_see_what_it_leaves_out_and_what_proves_it(shop: Database, projec
     inspected, listed = project.inv("db.inspect").stdout, project.inv("db.list").stdout
     (document,) = json.loads(project.inv("db.list", "--json").stdout)
 
-    assert "Without the rows of 'app.item'" in inspected
+    assert "Without the rows of app.item" in inspected
     sums = json.loads(next(project.dumps.glob("*.manifest.json")).read_bytes())["facts"]["checksums"]
     assert f"With checksums of {len(sums)} tables, " in inspected
-    assert "without the rows of 'app.item'; small" in listed
+    assert "without the rows of app.item; small" in listed
     assert (document["excluded"], document["checksums"]) == (["app.item"], True)
 
 

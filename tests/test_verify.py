@@ -223,8 +223,8 @@ def test_verify_flags_keys_and_indexes_when_they_prove_nothing(database: Databas
     result = project.use(database).inv("db.verify")
 
     assert result.returncode == 0
-    assert "1 foreign key, not validated: 'app.unchecked'" in result.stdout
-    assert "invalid: 'public.\"User_email_key\"'" in result.stdout
+    assert "1 foreign key, not validated: app.unchecked" in result.stdout
+    assert "invalid: public.\"User_email_key\"" in result.stdout
 
 
 MIGRATIONS = """

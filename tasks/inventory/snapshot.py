@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from ..formatting import show_name
+from ..formatting import format_count, show_name
 from ..postgres.lock_capacity import is_enough
 from ..postgres.tables import copied_column, count_tables, lock_tables, read_checksums, read_sequences, read_tables
 from .objects import pin_settings, read_extensions, read_objects, read_properties
@@ -91,7 +91,7 @@ def describe_unsummed(found: DatabaseState, summed: Iterable[Key]) -> str:
     if not left:
         return ""
     return (
-        f"The content of {len(left):,} {'table' if len(left) == 1 else 'tables'} was not summed, as in "
+        f"The content of {format_count(len(left), 'table')} was not summed, as in "
         f"{show_name(left[0])}: to plan the query could run functions of its owner with your rights. "
         f"Use the owner's URL (--url-env) for checksums."
     )

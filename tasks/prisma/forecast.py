@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..dumpfiles.dump_file import choose_dump, prove_dump
 from ..errors import BadInputError, MissingProgramError
+from ..formatting import format_list
 from ..inventory.snapshot import read_history
 from ..postgres.connection import connected, one, translated
 from ..system.processes import run_program
@@ -14,7 +15,6 @@ from .migrations import (
     MigrationRow,
     compare_migrations,
     foresee_migrations,
-    migration_names,
     migrations_on_disk,
     pending_migrations,
 )
@@ -185,7 +185,7 @@ def forecast_restore(
     waiting = pending_migrations(found.disk, rows)
     if waiting and not any(finding.fatal for finding in findings):
         whose = "applied in the same step" if migrates else "for `inv db.migrate`"
-        report.step(f"Pending after this restore, {whose}: {migration_names(waiting)}.")
+        report.step(f"Pending after this restore, {whose}: {format_list(waiting)}.")
 
 
 def _afterwards(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import BadInputError
+from ..formatting import format_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 
 SCRIPT = "migration.sql"
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def _stopping(
         found.append(
             Finding(
                 "P3009",
-                f"The history holds a failed migration: {migration_names(failed)}",
+                f"The history holds a failed migration: {format_list(failed)}",
                 f"Look at what it did, then `{prisma} migrate resolve --rolled-back {failed[0]}` (it will run again) "
                 f"or `--applied {failed[0]}` (it was completed by hand).",
                 fatal=True,
@@ -217,7 +217,7 @@ def _stopping(
         found.append(
             Finding(
                 "P3015",
-                f"There is no {SCRIPT} in the migration {migration_names(missing)}",
+                f"There is no {SCRIPT} in the migration {format_list(missing)}",
                 "Bring the file back from git, or remove the folder. Those before it are applied first.",
                 fatal=True,
             )
@@ -233,7 +233,7 @@ def _unnoticed(disk: Sequence[OnDisk], rows: Sequence[MigrationRow], prisma: str
         found.append(
             Finding(
                 "",
-                f"The history holds migrations that this checkout does not have: {migration_names(unknown)}",
+                f"The history holds migrations that this checkout does not have: {format_list(unknown)}",
                 "It comes from another branch: check that one out, or expect the application not to fit; Prisma does "
                 "not notice.",
                 fatal=False,
@@ -244,19 +244,13 @@ def _unnoticed(disk: Sequence[OnDisk], rows: Sequence[MigrationRow], prisma: str
         found.append(
             Finding(
                 "",
-                f"Migrations were edited after they were applied: {migration_names(edited)}",
+                f"Migrations were edited after they were applied: {format_list(edited)}",
                 f"What they say now is not what is in the database, and a deploy does not notice: bring the file back "
                 f"from git, and write the change into a new migration (`{prisma} migrate dev`).",
                 fatal=False,
             )
         )
     return found
-
-
-def migration_names(found: Sequence[str]) -> str:
-    """Name some migrations, the first ones in full."""
-    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return ", ".join(found[:_SHOWN]) + more
 
 
 def pending_migrations(disk: Sequence[OnDisk], rows: Sequence[MigrationRow] | None) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from ..formatting import show_name
+from ..formatting import format_list, show_name
 from ..inventory.snapshot import Migration, parse_moment, read_history
 from ..postgres.connection import locks_let_go
 from ..postgres.tables import TRUSTED, copied_column, in_batches
@@ -188,8 +188,7 @@ def _without_statistics(connection: Connection) -> Iterator[Problem]:
     names = [str(name) for (name,) in rows]
     if len(names) > _SHOWN:
         # After a load it is all of them, and one command mends it.
-        shown = f"{', '.join(names[:_SHOWN])} and {len(names) - _SHOWN:,} more"
-        yield Problem(f"{len(names):,} tables have no statistics ({shown})", "ANALYZE;")
+        yield Problem(f"{len(names):,} tables have no statistics ({format_list(names, _SHOWN)})", "ANALYZE;")
         return
     for name in names:
         yield Problem(f"table {name} has no statistics", f"ANALYZE {name};")
