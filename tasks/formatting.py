@@ -31,9 +31,10 @@ def shortened(text: str) -> str:
 
 
 def parse_instant(text: str) -> datetime | None:
-    """Read a time that stands in a manifest or a record; None where somebody has edited it."""
+    """Return the time that a text in ISO style holds, in UTC, which one without a zone is in; None if it holds none."""
     try:
-        return datetime.fromisoformat(text).astimezone(UTC)
+        found = datetime.fromisoformat(text)
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
 

@@ -57,7 +57,7 @@ def rows(inspected: Inspected) -> dict[str, int]:
 def states(inspected: Inspected) -> list[tuple[str, str]]:
     """Tell the state of each migration."""
     assert inspected.history is not None
-    return sorted((past.name, past.state) for past in inspected.history)
+    return sorted((past.name, past.state.value) for past in inspected.history)
 
 
 @pytest.mark.parametrize("compression", list(Compression))
@@ -168,7 +168,7 @@ def test_a_manifest_with_a_history_of_another_kind_is_shown(shop: Database, proj
         shown.append(look(project, shop).history)
 
     assert shown[0] is not None
-    assert [(past.name, past.state) for past in shown[0]] == [("1", "applied")]
+    assert [(past.name, past.state.value) for past in shown[0]] == [("1", "applied")]
     assert shown[1:] == [None, None]
 
 

@@ -19,12 +19,14 @@ from .terminal import Table, print_json, print_line, print_lines, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from ..config.settings import Output, Settings
     from ..doctor.doctor import Examined
     from ..dump.dump import Dumped
     from ..dumpfiles.catalog import Inspected, Listed
     from ..dumpfiles.convert import Converted
+    from ..dumpformat.applied_migration import AppliedMigration
     from ..prisma.forecast import KnownHistories
     from ..restore.rehearse import Rehearsed
     from ..restore.reset import ResetPlan
@@ -205,8 +207,14 @@ def _show_health(verified: Verified) -> None:
     undone = ["rolled back"] if any(each.rolled_back for each in health.migrations) else []
     table = Table(("migration", "state", "finished", *undone))
     for each in health.migrations:
-        table.add(each.name, each.state, format_moment(each.finished), *[format_moment(each.rolled_back)] * len(undone))
+        rolled_back = [_moment(each.rolled_back_at, each.rolled_back)] * len(undone)
+        table.add(each.name, each.state.value, _moment(each.finished_at, each.finished), *rolled_back)
     print_table(table)
+
+
+def _moment(when: datetime | None, text: str) -> str:
+    """Write a time of a history, or its text where Python can't hold the time."""
+    return format_moment(when) or text
 
 
 def _utc(iso: str) -> str:
@@ -230,8 +238,21 @@ def verified_document(verified: Verified) -> dict[str, Any]:
         "differences": [asdict(line) for line in verified.differences],
         "told": [asdict(line) for line in verified.lines if not line.fatal],
         "wrong": [asdict(ill) for ill in verified.ills],
-        "health": asdict(verified.health),
+        "health": {**asdict(verified.health), "migrations": _migrations_document(verified.health.migrations)},
     }
+
+
+def _migrations_document(migrations: Sequence[AppliedMigration] | None) -> list[dict[str, Any]] | None:
+    if migrations is None:
+        return None
+    return [
+        {
+            "name": each.name,
+            "finished": each.finished_at or each.finished or None,
+            "rolled_back": each.rolled_back_at or each.rolled_back or None,
+        }
+        for each in migrations
+    ]
 
 
 def show_rehearsed(rehearsed: Rehearsed) -> None:
@@ -343,5 +364,5 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
         return
     table = Table(("migration", "state", "finished"))
     for past in inspected.history:
-        table.add(past.name, past.state, format_moment(past.when) or past.finished)
+        table.add(past.name, past.state.value, _moment(past.finished_at, past.finished))
     print_table(table)
