@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 
 def printable(text: str) -> str:
@@ -22,7 +22,7 @@ def printable(text: str) -> str:
 # Characters.
 _MESSAGE = 1000
 
-_SHOWN_SOME = 5
+_SHOWN = 8
 
 
 def shortened(text: str) -> str:
@@ -30,13 +30,11 @@ def shortened(text: str) -> str:
     return text if len(text) <= _MESSAGE else text[:_MESSAGE] + "…"
 
 
-_SHOWN_NAMES = 8
-
-
 def parse_instant(text: str) -> datetime | None:
-    """Read a time that stands in a manifest or a record; None where somebody has edited it."""
+    """Return the time that a text in ISO style holds, in UTC, which one without a zone is in; None if it holds none."""
     try:
-        return datetime.fromisoformat(text).astimezone(UTC)
+        found = datetime.fromisoformat(text)
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
 
@@ -44,15 +42,15 @@ def parse_instant(text: str) -> datetime | None:
 _PLAIN_NAME = re.compile(r"[\w$-]+")
 
 
-def format_some(names: Sequence[str]) -> str:
-    """Name the first of several."""
-    more = f" and {len(names) - _SHOWN_SOME} more" if len(names) > _SHOWN_SOME else ""
-    return ", ".join(names[:_SHOWN_SOME]) + more
+def format_list(items: Sequence[str], shown: int = _SHOWN, separator: str = ", ") -> str:
+    """Return the first items, and how many more there are: `a, b and 3 more`.
 
-
-def format_megabytes(count: float) -> str:
-    """Say a number of bytes."""
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"  # noqa: PLR2004 - SI
+    :param shown: How many items are named; all of them if there are no more than that.
+    :param separator: What separates them; `"; "` where items hold commas: `a; b; and 3 more`.
+    """
+    more = len(items) - shown
+    rest = f"{separator.rstrip(', ')} and {more:,} more" if more > 0 else ""
+    return separator.join(items[:shown]) + rest
 
 
 def show_name(key: tuple[str, str]) -> str:
@@ -62,10 +60,9 @@ def show_name(key: tuple[str, str]) -> str:
     )
 
 
-def format_list(each: Sequence[str]) -> str:
-    """Name some of them, and say how many more there are."""
-    more = f" and {len(each) - _SHOWN_NAMES} more" if len(each) > _SHOWN_NAMES else ""
-    return ", ".join(repr(name) if not name.isidentifier() else name for name in each[:_SHOWN_NAMES]) + more
+def format_names(names: Iterable[str]) -> str:
+    """Return the first names, quoted as :func:`show_name` does, and how many more there are."""
+    return format_list([show_name(("", name)) for name in names])
 
 
 def format_count(count: int, one: str, many: str = "") -> str:
@@ -89,3 +86,18 @@ def format_size(count: float) -> str:
             return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
         count /= 1000
     return f"{count:,.1f} TB"
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a duration: `1.5 s`."""
+    return f"{seconds:.1f} s"
+
+
+def format_moment(moment: datetime | None) -> str:
+    """Return a time to the second, in its own time zone; empty for None."""
+    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+def format_now() -> str:
+    """Return the time now, in UTC to the second, as records and marks hold it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -57,7 +57,7 @@ def rows(inspected: Inspected) -> dict[str, int]:
 def states(inspected: Inspected) -> list[tuple[str, str]]:
     """Tell the state of each migration."""
     assert inspected.history is not None
-    return sorted((past.name, past.state) for past in inspected.history)
+    return sorted((past.name, past.state.value) for past in inspected.history)
 
 
 @pytest.mark.parametrize("compression", list(Compression))
@@ -168,7 +168,7 @@ def test_a_manifest_with_a_history_of_another_kind_is_shown(shop: Database, proj
         shown.append(look(project, shop).history)
 
     assert shown[0] is not None
-    assert [(past.name, past.state) for past in shown[0]] == [("1", "applied")]
+    assert [(past.name, past.state.value) for past in shown[0]] == [("1", "applied")]
     assert shown[1:] == [None, None]
 
 
@@ -241,10 +241,10 @@ def test_people_see_what_it_leaves_out_and_what_proves_it(shop: Database, projec
     inspected, listed = project.inv("db.inspect").stdout, project.inv("db.list").stdout
     (document,) = json.loads(project.inv("db.list", "--json").stdout)
 
-    assert "Without the rows of 'app.item'" in inspected
+    assert "Without the rows of app.item" in inspected
     sums = json.loads(next(project.dumps.glob("*.manifest.json")).read_bytes())["facts"]["checksums"]
     assert f"With checksums of {len(sums)} tables, " in inspected
-    assert "without the rows of 'app.item'; small" in listed
+    assert "without the rows of app.item; small" in listed
     assert (document["excluded"], document["checksums"]) == (["app.item"], True)
 
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.dumpformat.applied_migration import AppliedMigration
 from tasks.errors import BadInputError, MissingProgramError
 from tasks.prisma.migrations import (
-    MigrationRow,
     OnDisk,
     checksums_on_disk,
     compare_migrations,
@@ -294,18 +294,18 @@ def test_checksums_cover_line_ends(text: str) -> None:
 A, B, C = (OnDisk(name, frozenset({f"sum of {name}"})) for name in ("1_a", "2_b", "3_c"))
 
 
-def row(name: str, state: str = "applied", checksum: str = "") -> MigrationRow:
+def row(name: str, state: str = "applied", checksum: str = "") -> AppliedMigration:
     """Make a row of the history."""
-    return MigrationRow(
-        name,
-        checksum or f"sum of {name}",
-        finished=state in {"applied", "baselined"},
-        rolled_back=state == "rolled back",
-        steps=0 if state == "baselined" else 1,
+    return AppliedMigration(
+        name=name,
+        checksum=checksum or f"sum of {name}",
+        finished="2025-01-01 00:00:00+00" if state in {"applied", "baselined"} else "",
+        rolled_back="2025-01-02 00:00:00+00" if state == "rolled back" else "",
+        steps="0" if state == "baselined" else "1",
     )
 
 
-def codes(disk: list[OnDisk], rows: list[MigrationRow] | None, *, filled: bool = True) -> list[str]:
+def codes(disk: list[OnDisk], rows: list[AppliedMigration] | None, *, filled: bool = True) -> list[str]:
     """Tell what is foreseen, by code or by its first words."""
     found = foresee_migrations(disk, rows, filled=filled, prisma="npx prisma")
     return [each.code or each.what.split(":")[0] for each in found]
@@ -340,7 +340,7 @@ UNKNOWN = "The history holds migrations that this checkout does not have"
     ],
 )
 def test_what_is_foreseen(
-    disk: list[OnDisk], rows: list[MigrationRow] | None, expected: list[str], waiting: list[str], *, filled: bool
+    disk: list[OnDisk], rows: list[AppliedMigration] | None, expected: list[str], waiting: list[str], *, filled: bool
 ) -> None:
     """The table of states; the real CLI agrees with each in test_migrations.py."""
     assert codes(disk, rows, filled=filled) == expected

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ..formatting import format_content, format_count, format_list, format_size
+from ..formatting import format_content, format_count, format_list, format_names, format_size
 from .terminal import ask, open_console, say
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _replaced(plan: RestorePlan) -> list[str]:
     tables, rows = format_count(plan.goes.tables, "table"), format_count(plan.goes.rows, "row")
     what = f"{tables}, about {rows}, {format_size(plan.goes.bytes)}"
     return [
-        f"  Will be replaced: what the dump drops or creates in {format_list(plan.met)} ({what}).",
+        f"  Will be replaced: what the dump drops or creates in {format_names(plan.met)} ({what}).",
         "  Will be kept: everything else.",
     ]
 
@@ -142,10 +142,10 @@ def _saves(saves: bool, kept: int) -> list[str]:
 
 def _goes(emptied: Sequence[str], stays: Sequence[str], goes: Content, *, whole: bool = False) -> list[str]:
     what = f"{format_count(goes.tables, 'table')}, about {format_count(goes.rows, 'row')}, {format_size(goes.bytes)}"
-    others = f", and {format_list(stays)}" if stays else ""
+    others = f", and {format_names(stays)}" if stays else ""
     if whole:
-        return [f"  Goes: the whole database, which then is as it was: {format_list(emptied)}: {what}."]
+        return [f"  Goes: the whole database, which then is as it was: {format_names(emptied)}: {what}."]
     return [
-        f"  Goes: all in {format_list(emptied) or 'nothing'}: {what}.",
+        f"  Goes: all in {format_names(emptied) or 'nothing'}: {what}.",
         f"  Stays: the schemas themselves with owner and grants, extensions, publications{others}.",
     ]

@@ -6,17 +6,27 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ..formatting import format_content, format_count, format_list, format_size
+from ..formatting import (
+    format_content,
+    format_count,
+    format_list,
+    format_moment,
+    format_names,
+    format_seconds,
+    format_size,
+)
 from .terminal import Table, print_json, print_line, print_lines, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from ..config.settings import Output, Settings
     from ..doctor.doctor import Examined
     from ..dump.dump import Dumped
     from ..dumpfiles.catalog import Inspected, Listed
     from ..dumpfiles.convert import Converted
+    from ..dumpformat.applied_migration import AppliedMigration
     from ..prisma.forecast import KnownHistories
     from ..restore.rehearse import Rehearsed
     from ..restore.reset import ResetPlan
@@ -51,7 +61,7 @@ def show_dumped(dumped: Dumped, output: Output) -> None:
     without = f"; without the rows of {format_list(manifest.excluded_data)}" if manifest.excluded_data else ""
     print_line(
         f"{dumped.path}: {format_size(manifest.file.size)}, {format_count(manifest.rows, 'row')} in "
-        f"{format_count(len(manifest.tables), 'table')}, {manifest.seconds:.1f} s{without}"
+        f"{format_count(len(manifest.tables), 'table')}, {format_seconds(manifest.seconds)}{without}"
     )
 
 
@@ -72,7 +82,7 @@ def show_restored(restored: Restored) -> None:
     print_line(
         f"{plan.dump.path.name} is restored into {plan.target.label}: {format_count(restored.rows, 'row')} in "
         f"{format_count(restored.tables, 'table')}, {'verified and ' * restored.proven}committed in "
-        f"{restored.seconds:.1f} s"
+        f"{format_seconds(restored.seconds)}"
         f"{'; then migrated' * plan.request.migrate}"
     )
     _show_saved(restored.saved)
@@ -94,7 +104,7 @@ def _show_saved(saved: Dumped | None) -> None:
         print_line(
             f"  what was there before is in {saved.path.parent.name}/{saved.path.name}: "
             f"{format_size(manifest.file.size)}, "
-            f"{format_count(manifest.rows, 'row')}, {manifest.seconds:.1f} s; `inv db.undo` brings it back"
+            f"{format_count(manifest.rows, 'row')}, {format_seconds(manifest.seconds)}; `inv db.undo` brings it back"
         )
 
 
@@ -119,7 +129,7 @@ def show_listing(listed: Sequence[Listed], *, as_json: bool) -> None:
 def _listed_row(each: Listed) -> list[str]:
     return [
         each.name,
-        f"{each.when:%Y-%m-%d %H:%M:%S}",
+        format_moment(each.when),
         format_size(each.size),
         "" if each.rows is None else f"{each.rows:,}",
         each.server,
@@ -197,17 +207,19 @@ def _show_health(verified: Verified) -> None:
     undone = ["rolled back"] if any(each.rolled_back for each in health.migrations) else []
     table = Table(("migration", "state", "finished", *undone))
     for each in health.migrations:
-        table.add(each.name, each.state, _time(each.finished), *[_time(each.rolled_back)] * len(undone))
+        rolled_back = [_moment(each.rolled_back_at, each.rolled_back)] * len(undone)
+        table.add(each.name, each.state.value, _moment(each.finished_at, each.finished), *rolled_back)
     print_table(table)
+
+
+def _moment(when: datetime | None, text: str) -> str:
+    """Write a time of a history, or its text where Python can't hold the time."""
+    return format_moment(when) or text
 
 
 def _utc(iso: str) -> str:
     """Write a record's time, which is in UTC, as the tables write theirs."""
     return f"{iso[:19].replace('T', ' ')} UTC"
-
-
-def _time(when: Any) -> str:
-    return "" if when is None else f"{when:%Y-%m-%d %H:%M:%S}"
 
 
 def verified_document(verified: Verified) -> dict[str, Any]:
@@ -226,8 +238,21 @@ def verified_document(verified: Verified) -> dict[str, Any]:
         "differences": [asdict(line) for line in verified.differences],
         "told": [asdict(line) for line in verified.lines if not line.fatal],
         "wrong": [asdict(ill) for ill in verified.ills],
-        "health": asdict(verified.health),
+        "health": {**asdict(verified.health), "migrations": _migrations_document(verified.health.migrations)},
     }
+
+
+def _migrations_document(migrations: Sequence[AppliedMigration] | None) -> list[dict[str, Any]] | None:
+    if migrations is None:
+        return None
+    return [
+        {
+            "name": each.name,
+            "finished": each.finished_at or each.finished or None,
+            "rolled_back": each.rolled_back_at or each.rolled_back or None,
+        }
+        for each in migrations
+    ]
 
 
 def show_rehearsed(rehearsed: Rehearsed) -> None:
@@ -238,9 +263,9 @@ def show_rehearsed(rehearsed: Rehearsed) -> None:
     print_line(
         f"{rehearsed.path.name} restores: {format_count(restored.rows, 'row')} in "
         f"{format_count(restored.tables, 'table')}, "
-        f"{'verified, ' * restored.proven}in {restored.seconds:.1f} s"
-        + (f"; migrated in {rehearsed.migrated:.1f} s" if rehearsed.migrated is not None else "")
-        + f"; {rehearsed.seconds:.1f} s in all. The scratch database is removed."
+        f"{'verified, ' * restored.proven}in {format_seconds(restored.seconds)}"
+        + (f"; migrated in {format_seconds(rehearsed.migrated)}" if rehearsed.migrated is not None else "")
+        + f"; {format_seconds(rehearsed.seconds)} in all. The scratch database is removed."
     )
 
 
@@ -325,9 +350,9 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
         print_line(f"A superuser is asked before loading it: it {inspected.doubt}.")
     outline = inspected.outline
     print_line(
-        f"Fills {format_list(outline.schemas) or 'no schema'}; {format_count(outline.relations, 'relation')}, "
+        f"Fills {format_names(outline.schemas) or 'no schema'}; {format_count(outline.relations, 'relation')}, "
         f"{format_count(outline.large_objects, 'large object')}; "
-        f"extensions: {format_list(outline.extensions) or 'none'}"
+        f"extensions: {format_names(outline.extensions) or 'none'}"
     )
     table = Table(("table", "rows"), right=("rows",))
     for each in inspected.tables:
@@ -339,5 +364,5 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
         return
     table = Table(("migration", "state", "finished"))
     for past in inspected.history:
-        table.add(past.name, past.state, _time(past.when) or past.finished)
+        table.add(past.name, past.state.value, _moment(past.finished_at, past.finished))
     print_table(table)

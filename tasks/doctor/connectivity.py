@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import queue
 import re
 import socket
-import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +12,7 @@ from ..config.dotenv import read_url
 from ..config.target import sanitize
 from ..errors import BadInputError, TaskError
 from ..postgres.connection import connect
+from ..system.runtime import BackgroundTask
 from .check import note, ok, refused, skipped, wrong
 
 if TYPE_CHECKING:
@@ -88,24 +87,17 @@ def resolve_addresses(host: str) -> list[str]:
 
     :raises OSError: It has no address, or nobody answers.
     """
-    answers: queue.SimpleQueue[list[str] | Exception] = queue.SimpleQueue()
-
-    def ask() -> None:
-        try:
-            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-            answers.put(list(dict.fromkeys(str(each[4][0]) for each in found)))
-        except (OSError, UnicodeError) as error:
-            answers.put(error)
-
     # The resolver of the system can't be interrupted, and may take minutes.
-    threading.Thread(target=ask, daemon=True).start()
+    task = BackgroundTask(lambda: socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
+    task.start()
+    task.join(_RESOLVE_SECONDS)
+    if task.is_alive():
+        raise TimeoutError(None, f"no answer in {_RESOLVE_SECONDS:.0f} s")
     try:
-        answer = answers.get(timeout=_RESOLVE_SECONDS)
-    except queue.Empty:
-        raise TimeoutError(None, f"no answer in {_RESOLVE_SECONDS:.0f} s") from None
-    if isinstance(answer, Exception):
-        raise OSError(None, getattr(answer, "strerror", None) or "it is no host's name")
-    return answer
+        found = task.result()
+    except (OSError, UnicodeError) as error:
+        raise OSError(None, getattr(error, "strerror", None) or "it is no host's name") from None
+    return list(dict.fromkeys(str(each[4][0]) for each in found))
 
 
 def check_connectivity(settings: Settings, *, resolve: Resolve = resolve_addresses) -> Reached:

@@ -11,7 +11,7 @@ import psycopg
 
 from ..dump.destination import free_bytes
 from ..errors import MissingProgramError, TaskError
-from ..formatting import format_some
+from ..formatting import format_list
 from ..postgres.connection import one, server_facts, translated
 from ..prisma.forecast import read_histories
 from ..prisma.project import find_prisma, has_schema, prisma_home
@@ -195,7 +195,7 @@ class _Examination:
             what = finding.what + (f" (Prisma: {finding.code})" if finding.code else "")
             return (wrong if finding.fatal else note)(name, what, finding.remedy)
         if pending := [each.name for each in histories.compared if each.states[0] == "pending"]:
-            return note(name, f"{len(pending)} pending: {format_some(pending)}", "`inv db.migrate` applies them.")
+            return note(name, f"{len(pending)} pending: {format_list(pending)}", "`inv db.migrate` applies them.")
         return ok(name, f"{len(histories.compared)}, none is pending and none has failed")
 
     def _space(self) -> Check:

@@ -20,7 +20,7 @@ from ..dumpfiles.paths import (
     time_in_name,
 )
 from ..errors import MissingProgramError
-from ..formatting import format_megabytes, format_some
+from ..formatting import format_count, format_list, format_size
 from ..system.processes import Finished, run_program
 from .check import note, ok, skipped, wrong
 
@@ -55,7 +55,7 @@ def check_folder(settings: Settings) -> Check:
     found = [*list_dumps(dumps), *list_safety_dumps(dumps)]
     if opened := [path.name for path in found if path.stat().st_mode & _OTHERS]:
         return wrong(
-            name, f"{dumps} and dumps in it are open to others: {format_some(opened)}", f"chmod -R go-rwx {dumps}"
+            name, f"{dumps} and dumps in it are open to others: {format_list(opened)}", f"chmod -R go-rwx {dumps}"
         )
     return note(name, f"{dumps} can be listed by others; the dumps in it are closed", f"chmod 700 {dumps}")
 
@@ -95,7 +95,7 @@ def _ignored(dumps: Path, there: Path) -> Check:
     tracked = _git(there, "ls-files", "--", str(dumps)).stdout.splitlines()
     if taken := [Path(each).name for each in tracked if not each.endswith(".gitignore")]:
         remedy = f"git rm -r --cached {dumps}, and commit; what was pushed stays in the history of others."
-        return wrong(name, f"git keeps files of {dumps}: {format_some(taken)}", remedy)
+        return wrong(name, f"git keeps files of {dumps}: {format_list(taken)}", remedy)
     if _git(there, "check-ignore", "--quiet", "--no-index", str(dumps / f"{DUMP}.sql")).returncode == 0:
         return ok(name, f"git ignores {dumps}")
     if not (dumps / ".gitignore").exists() and not list_dumps(dumps):
@@ -116,10 +116,9 @@ def check_space(settings: Settings, database: int | None, free: Callable[[Path],
     name = "free space"
     there = free(nearest_folder(settings.dumps))
     if database is None:
-        return skipped(name, f"{format_megabytes(there)}; how much a dump takes is not known without the server")
+        return skipped(name, f"{format_size(there)}; how much a dump takes is not known without the server")
     what = (
-        f"{format_megabytes(there)}, and the database has {format_megabytes(database)}, which a dump is hardly ever "
-        f"larger than"
+        f"{format_size(there)}, and the database has {format_size(database)}, which a dump is hardly ever larger than"
     )
     if there >= database:
         return ok(name, what)
@@ -133,19 +132,19 @@ def check_leftovers(settings: Settings) -> Check:
     parts = [each for place in found if place.is_dir() for each in list_part_files(place)]
     orphans = [each for place in found if place.is_dir() for each in _orphans(place)]
     safety = list_safety_dumps(settings.dumps)
-    size = format_megabytes(sum(path.stat().st_size for path in safety))
-    kept = f"{len(safety)} safety dump{'s' * (len(safety) != 1)}, {size}"
+    size = format_size(sum(path.stat().st_size for path in safety))
+    kept = f"{format_count(len(safety), 'safety dump')}, {size}"
     if left := [path for path, locked in parts if not locked]:
         shown = " ".join(str(path) for path in left)
-        return wrong(name, f"killed commands left {format_some([path.name for path in left])}; {kept}", f"rm {shown}")
+        return wrong(name, f"killed commands left {format_list([path.name for path in left])}; {kept}", f"rm {shown}")
     if orphans:
         shown = " ".join(str(path) for path in orphans)
         remedy = f"If a dump was renamed, name its manifest alike: it proves the dump. If the dump is gone: rm {shown}"
         return wrong(
-            name, f"manifests without their dump: {format_some([path.name for path in orphans])}; {kept}", remedy
+            name, f"manifests without their dump: {format_list([path.name for path in orphans])}; {kept}", remedy
         )
     if running := [path.name for path, locked in parts if locked]:
-        return note(name, f"a dump is being written: {format_some(running)}; {kept}")
+        return note(name, f"a dump is being written: {format_list(running)}; {kept}")
     return ok(name, f"none; {kept}")
 
 
@@ -171,7 +170,7 @@ def check_newest(settings: Settings, now: datetime) -> tuple[Check, Listed | Non
     first = found[0]
     rehearsed = f"rehearsed {first.rehearsed[:10]}" if first.rehearsed else "never rehearsed"
     age = now - first.when
-    what = f"{first.name}, {_age(age)}, {format_megabytes(first.size)}, {rehearsed}"
+    what = f"{first.name}, {_age(age)}, {format_size(first.size)}, {rehearsed}"
     if first.whole not in ("yes", "unknown"):
         good = next((each.name for each in found if each.whole in ("yes", "unknown")), "")
         instead = f" Until then `inv db.restore` takes {good}." if good else ""

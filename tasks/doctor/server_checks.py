@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import GuardError
-from ..formatting import format_some
+from ..formatting import format_list
 from ..postgres.activity import read_activity
 from ..postgres.connection import Endpoint, one, read_endpoint
 from ..postgres.lock_capacity import read_lock_capacity
@@ -57,7 +57,7 @@ def check_role(connection: Connection, facts: ServerFacts) -> Check:
         return ok(name, f"sessions run as {facts.user}")
     return wrong(
         name,
-        f"{format_some([f'{each} SET role' for each in found])} gives every session another role; ours ignore it, "
+        f"{format_list([f'{each} SET role' for each in found])} gives every session another role; ours ignore it, "
         f"other programs do not, and the role can run code as {facts.login}",
         f"{' '.join(f'{each} RESET role;' for each in found)} If you want the role: options=-c%20role%3D… in the URL.",
     )
@@ -81,7 +81,7 @@ def _guarded(settings: Settings, target: Target, place: Endpoint) -> Check:
 def _to_dump(found: Rights, facts: ServerFacts) -> Check:
     name, user = "rights to dump", facts.user
     if found.unread or found.unread_objects:
-        what = format_some(found.unread) or f"{found.unread_objects} large objects"
+        what = format_list(found.unread) or f"{found.unread_objects} large objects"
         return wrong(
             name,
             f"a dump would fail: {user} may not read {what}",
@@ -91,7 +91,7 @@ def _to_dump(found: Rights, facts: ServerFacts) -> Check:
     if found.hidden:
         return wrong(
             name,
-            f"a dump would fail: row-level security hides rows of {format_some(found.hidden)} from {user}",
+            f"a dump would fail: row-level security hides rows of {format_list(found.hidden)} from {user}",
             f"Let a superuser run ALTER ROLE {user} BYPASSRLS, or name the owner's URL with --url-env.",
         )
     return ok(name, f"{user} may read everything{' (superuser)' if facts.superuser else ''}")
@@ -102,8 +102,8 @@ def _to_restore(found: Rights, facts: ServerFacts) -> Check:
     if facts.in_recovery:
         return skipped(name, "a standby can't be written to")
     if found.closed or found.unowned:
-        lacks = [f"create in the schemas {format_some(found.closed)}"] if found.closed else []
-        lacks += [f"drop {format_some(found.unowned)}"] if found.unowned else []
+        lacks = [f"create in the schemas {format_list(found.closed)}"] if found.closed else []
+        lacks += [f"drop {format_list(found.unowned)}"] if found.unowned else []
         return wrong(
             name,
             f"a restore with --clean would fail: {user} may not {', nor '.join(lacks)}",
@@ -127,9 +127,9 @@ def check_rehearsals(connection: Connection) -> Check:
     if left := [each for each, used in found if not used]:
         drops = " ".join(f"DROP DATABASE {each};" for each in left)
         remedy = f"The next `inv db.rehearse` removes those that it made from this folder; or: {drops}"
-        return wrong(name, f"killed rehearsals left {format_some(left)}", remedy)
+        return wrong(name, f"killed rehearsals left {format_list(left)}", remedy)
     if found:
-        return note(name, f"a rehearsal is at work in {format_some([each for each, _ in found])}")
+        return note(name, f"a rehearsal is at work in {format_list([each for each, _ in found])}")
     return ok(name, "none is left")
 
 
@@ -139,16 +139,16 @@ def check_sessions(connection: Connection, settings: Settings) -> Check:
     patience = (settings.lock_timeout or LOCK_MILLISECONDS) / 1000
     if found.prepared:
         remedy = f"COMMIT PREPARED or ROLLBACK PREPARED '{found.prepared[0]}', whichever it should be."
-        return wrong(name, f"prepared transactions hold their locks: {format_some(found.prepared)}", remedy)
+        return wrong(name, f"prepared transactions hold their locks: {format_list(found.prepared)}", remedy)
     if stuck := [each for each in found.holding if each.idle and each.seconds > patience]:
         remedy = f"End its transaction, or the session: SELECT pg_catalog.pg_terminate_backend({stuck[0].pid});"
         return wrong(name, f"locks are held by who does nothing: {_holding(stuck)}", remedy)
     if found.migrating:
-        pids = format_some([str(pid) for pid in found.migrating])
+        pids = format_list([str(pid) for pid in found.migrating])
         remedy = f"If none runs, end the session: SELECT pg_catalog.pg_terminate_backend({found.migrating[0]});"
         return note(name, f"a Prisma migration is running, or a restore (pid {pids} holds Prisma's lock)", remedy)
     if found.ours:
-        pids = format_some([str(pid) for pid in found.ours])
+        pids = format_list([str(pid) for pid in found.ours])
         remedy = f"If none runs, end the session: SELECT pg_catalog.pg_terminate_backend({found.ours[0]});"
         return note(name, f"another command of ours is connected (pid {pids})", remedy)
     if found.holding:
@@ -157,7 +157,7 @@ def check_sessions(connection: Connection, settings: Settings) -> Check:
 
 
 def _holding(found: Sequence[LockHolder]) -> str:
-    return format_some(
+    return format_list(
         [
             f"pid {each.pid}, user {each.user}, application {each.application or 'unnamed'}, for {each.seconds:,.0f} s"
             for each in found

@@ -26,7 +26,7 @@ from ..dumpfiles.paths import (
 )
 from ..dumpformat.compression import Compression
 from ..errors import BadInputError, WorkError
-from ..formatting import format_megabytes
+from ..formatting import format_size
 from ..postgres.connection import one
 
 if TYPE_CHECKING:
@@ -193,10 +193,7 @@ def check_free_space(
         needed, why = last.content.size // (_COMPRESSED if packed else 1), f"by {last.file_name}"
     if there >= needed:
         return
-    what = (
-        f"The dump will take about {format_megabytes(needed)}, {why}, and {place.folder} has "
-        f"{format_megabytes(there)} left"
-    )
+    what = f"The dump will take about {format_size(needed)}, {why}, and {place.folder} has {format_size(there)} left"
     if last is not None and last.compression is place.compression and there < needed // _SURELY:
         rows = int(one(connection, _ROWS_NOW)[0])
         if rows >= max(1, last.rows // _ROWS):

@@ -12,6 +12,7 @@ from ..dumpfiles.atomic_write import disk_error
 from ..dumpformat.compression import Compression
 from ..dumpformat.manifest import Manifest
 from ..errors import BadInputError
+from ..formatting import format_list
 from ..postgres.connection import (
     connected,
     exported_snapshot,
@@ -195,13 +196,11 @@ class _DumpJob:
 
     def _refuse_hidden(self, tables: Sequence[Table]) -> None:
         """Refuse where row-level security would hide rows, before pg_dump does, which names one table alone."""
-        first, *others = hidden_tables(self.pg_dump.connection, tables) or ("",)
-        if first:
-            more = f" and {len(others)} more" if others else ""
+        if hidden := hidden_tables(self.pg_dump.connection, tables):
             raise BadInputError(
-                f"Row-level security hides rows of {first}{more} from {self.pg_dump.server.user}, so a dump would lack "
-                f"them. No dump was written. Let a superuser run ALTER ROLE … BYPASSRLS, or name the URL of one that "
-                f"sees them with --url-env."
+                f"Row-level security hides rows of {format_list(hidden, 1)} from {self.pg_dump.server.user}, so a dump "
+                f"would lack them. No dump was written. Let a superuser run ALTER ROLE … BYPASSRLS, or name the URL of "
+                f"one that sees them with --url-env."
             )
 
     def _source(self) -> dict[str, object]:

@@ -24,6 +24,7 @@ from ..errors import ServerError, TaskError, WorkError
 from ..postgres.connection import connect
 from ..postgres.protocol import LostError, StatementError, StatementStream
 from ..postgres.tables import TableChangedError
+from ..system.runtime import BackgroundTask
 from .pg_dump import ParallelReadUnavailableError
 from .table_slices import begin_slices
 
@@ -127,7 +128,7 @@ def _quoted(name: str) -> str:
     return f'"{escaped}"'
 
 
-class _ReaderThread(threading.Thread):
+class _ReaderThread(BackgroundTask[None]):
     """One session, and what it has read ahead.
 
     :param turn: Its first slice, and how many sessions take turns.
@@ -141,15 +142,15 @@ class _ReaderThread(threading.Thread):
         snapshot: str,
         stopped: threading.Event,
     ) -> None:
-        super().__init__(daemon=True)
+        super().__init__(self._read_slices)
         self._target = target
         self._connection: Connection | None = None
         self._tables = tables
         self._turn = turn
         self._snapshot = snapshot
         self._stopped = stopped
-        # Pieces; None behind the last of a slice; an error behind which there is nothing.
-        self._ahead: queue.Queue[_Piece | Exception | None] = queue.Queue(_AHEAD)
+        # Pieces; None behind the last of a slice.
+        self._ahead: queue.Queue[_Piece | None] = queue.Queue(_AHEAD)
 
     def slice(self) -> Iterator[_Piece]:
         """Hand on the pieces of the next slice.
@@ -157,31 +158,30 @@ class _ReaderThread(threading.Thread):
         :raises TaskError: It could not be read.
         """
         while True:
-            # A wait without a limit would keep signals from being handled.
-            with contextlib.suppress(queue.Empty):
-                piece = self._ahead.get(timeout=_LOOK_UP)
-                if isinstance(piece, Exception):
-                    raise piece
-                if piece is None:
-                    return
-                yield piece
-
-    def run(self) -> None:
-        """Read all slices, or up to the first error."""
-        with contextlib.suppress(_StoppedError):
+            ended = not self.is_alive()
             try:
-                self._read()
-            except StatementError as error:
-                if error.sqlstate.startswith(_OURS_ALONE):
-                    self._put(
-                        ParallelReadUnavailableError(f"Our sessions lack something that pg_dump may not need: {error}")
-                    )
-                    return
-                self._put(WorkError(f"The server could not read the rows: {error}. No dump was written."))
-            except LostError as error:
-                self._put(ServerError(f"While the rows were read {error}. No dump was written."))
-            except Exception as error:  # noqa: BLE001 - handed to whoever asks for the rows
-                self._put(error)
+                # A wait without a limit would keep signals from being handled.
+                piece = self._ahead.get(timeout=0 if ended else _LOOK_UP)
+            except queue.Empty:
+                if ended:
+                    return self.result()
+                continue
+            if piece is None:
+                return
+            yield piece
+
+    def _read_slices(self) -> None:
+        """Read all slices, or up to the first error."""
+        try:
+            self._read()
+        except StatementError as error:
+            if error.sqlstate.startswith(_OURS_ALONE):
+                raise ParallelReadUnavailableError(
+                    f"Our sessions lack something that pg_dump may not need: {error}"
+                ) from None
+            raise WorkError(f"The server could not read the rows: {error}. No dump was written.") from None
+        except LostError as error:
+            raise ServerError(f"While the rows were read {error}. No dump was written.") from None
 
     def _read(self) -> None:
         self._begin()
@@ -204,7 +204,7 @@ class _ReaderThread(threading.Thread):
         except (TaskError, psycopg.Error) as error:
             raise ParallelReadUnavailableError(f"Our sessions can't read beside pg_dump: {error}") from None
 
-    def _put(self, piece: _Piece | Exception | None) -> None:
+    def _put(self, piece: _Piece | None) -> None:
         while not self._stopped.is_set():
             with contextlib.suppress(queue.Full):
                 self._ahead.put(piece, timeout=_LOOK_UP)

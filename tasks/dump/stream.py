@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import psycopg
 
+from ..dumpformat.applied_migration import history_to_document
 from ..dumpformat.compression import CHUNK, GATHERED, Compression, SummingWriter, Sums, open_compressor
 from ..dumpformat.foreign_head import LexError
 from ..dumpformat.lexer import lex
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from typing import IO
 
     from ..config.target import Target
+    from ..dumpformat.applied_migration import AppliedMigration
     from ..dumpformat.compression import CompressorThread
     from ..dumpformat.manifest import Outline
     from ..postgres.connection import Connection
@@ -117,7 +119,11 @@ class DumpStream:
             self._warn_of_locks(survey.outline())
             self._warn_of_indexes()
         kept = {key: total for key, total in found.checksums.items() if key in survey.rows}
-        document = {**state_to_facts(replace(found, checksums=kept)), "history": history, "owners": owners}
+        document = {
+            **state_to_facts(replace(found, checksums=kept)),
+            "history": history_to_document(history),
+            "owners": owners,
+        }
         return survey, sink.sums, out.content, excluded, document
 
     def _write(self, survey: DumpSummary, out: CompressorThread, counting: SnapshotCount) -> None:
@@ -238,7 +244,7 @@ class Counted(NamedTuple):
     """
 
     state: DatabaseState
-    history: list[dict[str, str]] | None
+    history: tuple[AppliedMigration, ...] | None
     owners: dict[str, bool]
 
 

@@ -162,7 +162,7 @@ def _read_dump(settings: Settings, path: Path, manifest: Manifest | None, report
         survey.client,
         survey.outline(),
         survey.tables(),
-        text.history.past(),
+        text.history.history(),
         doubt_about_authors(manifest),
         survey.inserts,
         text.history.hidden,

@@ -162,7 +162,7 @@ def _proven(settings: Settings, path: Path, report: Report, *, trust: bool) -> D
         survey = text.survey
         outline, content, server = survey.outline(), text.content, survey.server
         tables, sequences, inserts = survey.tables(), tuple(survey.sequences.values()), survey.inserts
-        histories = None if text.history.hidden else text.history.pasts()
+        histories = None if text.history.hidden else text.history.histories()
     else:
         outline, content, server = manifest.outline, manifest.content, str(manifest.source.get("server_version", ""))
         tables, sequences, inserts = manifest.tables, manifest.sequences, 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
+from ..formatting import format_list
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -37,9 +39,8 @@ def other_owners(owners: Mapping[str, bool], role: str) -> str:
     found = sorted(name for name, superuser in owners.items() if not superuser and name != role)
     if not found:
         return ""
-    more = f" and {len(found) - _SHOWN_OWNERS} more" if len(found) > _SHOWN_OWNERS else ""
     plural = "are no superusers" if len(found) > 1 else "is no superuser"
-    return f"holds objects of {', '.join(found[:_SHOWN_OWNERS])}{more}, who {plural}"
+    return f"holds objects of {format_list(found, _SHOWN_OWNERS)}, who {plural}"
 
 
 class OriginMatch(enum.Enum):

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import enum
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from ..formatting import parse_instant
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
 
 MIGRATIONS_TABLE = "_prisma_migrations"
+# The columns of a history, in the order of the fields of a migration.
+MIGRATION_COLUMNS = ("migration_name", "finished_at", "rolled_back_at", "checksum", "applied_steps_count")
+
+
+class MigrationState(enum.Enum):
+    """What became of a migration; the value is what people and documents read."""
+
+    APPLIED = "applied"
+    BASELINED = "baselined"
+    ROLLED_BACK = "rolled back"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -19,34 +32,59 @@ class AppliedMigration:
     """A row of `_prisma_migrations`.
 
     :ivar finished: When it was applied, as the database writes it; empty if it never was; so `rolled_back`.
-    :ivar checksum: sha256 of the migration's file, as Prisma noted it.
-    :ivar steps: How many steps were applied, as a number in letters; empty where nobody knows.
+    :ivar checksum: sha256 of the migration's file, in hex, as Prisma noted it.
+    :ivar steps: How many steps were applied, in digits; empty if unknown.
     """
 
     name: str
-    finished: str
-    rolled_back: str
-    checksum: str
+    finished: str = ""
+    rolled_back: str = ""
+    checksum: str = ""
     steps: str = ""
 
     @property
-    def when(self) -> datetime | None:
-        """When it was applied, in UTC; the server that was dumped wrote it in its own time zone."""
+    def finished_at(self) -> datetime | None:
+        """When it was applied, in UTC; None if it never was, or at a time that Python can't hold."""
         return parse_instant(self.finished)
 
     @property
-    def state(self) -> str:
-        """`applied`, `rolled back`, or `failed` where it is neither."""
+    def rolled_back_at(self) -> datetime | None:
+        """When it was rolled back, in UTC; None as for `finished_at`."""
+        return parse_instant(self.rolled_back)
+
+    @property
+    def state(self) -> MigrationState:
+        """Its state. `prisma migrate resolve --applied` notes a baselined one, of which no step was run."""
         if self.rolled_back:
-            return "rolled back"
-        return "applied" if self.finished else "failed"
+            return MigrationState.ROLLED_BACK
+        if not self.finished:
+            return MigrationState.FAILED
+        return MigrationState.BASELINED if self.steps == "0" else MigrationState.APPLIED
+
+
+def migration_from_columns(row: Mapping[str, str]) -> AppliedMigration:
+    """Return the migration that a row of `_prisma_migrations` holds, by its columns' names."""
+    name, finished, rolled_back, checksum, steps = (row.get(column, "") for column in MIGRATION_COLUMNS)
+    return AppliedMigration(name=name, finished=finished, rolled_back=rolled_back, checksum=checksum, steps=steps)
 
 
 def history_from_document(document: object) -> tuple[AppliedMigration, ...] | None:
-    """Read the history that a manifest holds; None where it holds none, or something else than we write."""
+    """Return the history that a manifest holds; None if it holds none, or something else than we write."""
     if not isinstance(document, list):
         return None
-    keys = ("name", "finished", "rolled_back", "checksum", "steps")
     return tuple(
-        AppliedMigration(*(str(each.get(key, "")) for key in keys)) for each in document if isinstance(each, dict)
+        AppliedMigration(
+            name=str(each.get("name", "")),
+            finished=str(each.get("finished", "")),
+            rolled_back=str(each.get("rolled_back", "")),
+            checksum=str(each.get("checksum", "")),
+            steps=str(each.get("steps", "")),
+        )
+        for each in document
+        if isinstance(each, dict)
     )
+
+
+def history_to_document(history: Iterable[AppliedMigration] | None) -> list[dict[str, str]] | None:
+    """Return a history as a manifest holds it."""
+    return None if history is None else [asdict(each) for each in history]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import enum
 import hashlib
 import io
@@ -17,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Protocol, cast
 from isal import igzip_threaded, isal_zlib
 
 from ..system.processes import open_regular
+from ..system.runtime import BackgroundTask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -157,7 +157,7 @@ class _Packer(Protocol):
     def flush(self) -> bytes: ...
 
 
-class CompressorThread(threading.Thread):
+class CompressorThread(BackgroundTask[None]):
     """Sums, compresses and writes what it is given, in a thread of its own.
 
     So whoever reads, splits and counts the content need not wait for it. One thread is enough: it is faster than
@@ -169,14 +169,13 @@ class CompressorThread(threading.Thread):
     """
 
     def __init__(self, sink: SummingWriter, compression: Compression) -> None:
-        super().__init__(daemon=True)
+        super().__init__(self._pack_all)
         self._sink = sink
         self._packer = _packer(compression)
         # Uncompressed, file and content are one: no need to sum it twice.
         self._adder = SumCounter() if self._packer else None
         self._pieces: queue.SimpleQueue[bytes | bytearray | None] = queue.SimpleQueue()
         self._room = threading.Semaphore(QUEUED)
-        self._error: Exception | None = None
         self._gathered: list[bytes | bytearray] = []
         self._gathered_bytes = 0
         self.taken = 0
@@ -200,7 +199,7 @@ class CompressorThread(threading.Thread):
         return len(data)
 
     def _hand_on(self) -> None:
-        self._raise()
+        self.raise_error()
         self._room.acquire()
         self._pieces.put(b"".join(self._gathered) if len(self._gathered) > 1 else self._gathered[0])
         self._gathered.clear()
@@ -214,7 +213,7 @@ class CompressorThread(threading.Thread):
         if self._gathered:
             self._hand_on()
         self.stop()
-        self._raise()
+        self.raise_error()
         if self._packer:
             self._sink.write(self._packer.flush())
 
@@ -224,13 +223,14 @@ class CompressorThread(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        """Do the work, until the end of it or the first error."""
+        """Do the work, until the end of it or the first error, which the next piece or the end raises."""
+        super().run()
+        # One that waits with a piece may go on, and meets the error.
+        self._room.release()
+
+    def _pack_all(self) -> None:
         while (piece := self._pieces.get()) is not None:
-            if self._error is None:
-                try:
-                    self._pack(piece)
-                except Exception as error:  # noqa: BLE001 - raised where the next piece comes from
-                    self._error = error
+            self._pack(piece)
             self._room.release()
 
     def _pack(self, piece: bytes | bytearray) -> None:
@@ -238,12 +238,6 @@ class CompressorThread(threading.Thread):
             self._adder.add(piece)
             piece = self._packer.compress(piece)
         self._sink.write(piece)
-
-    def _raise(self) -> None:
-        if self._error is not None:
-            # Each time an error of its own: one that is raised twice becomes its own context, a circle in which
-            # whoever follows it (contextlib.ExitStack) goes round for ever.
-            raise copy.copy(self._error)
 
 
 def _packer(compression: Compression) -> _Packer | None:

@@ -6,12 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .applied_migration import MIGRATIONS_TABLE, AppliedMigration
+from .applied_migration import MIGRATION_COLUMNS, MIGRATIONS_TABLE, migration_from_columns
 from .lexer import CopyData, Statement
 from .statements import classify_statement
 from .tokens import TokenReader, decode_name
 
 if TYPE_CHECKING:
+    from .applied_migration import AppliedMigration
     from .lexer import Event
 
 
@@ -33,8 +34,8 @@ class HistoryReader:
     """
 
     def __init__(self) -> None:
-        self._found: dict[str, _Table] = {}
-        self._inside: _Table | None = None
+        self._found: dict[str, _CopiedRows] = {}
+        self._inside: _CopiedRows | None = None
         self.hidden = False
 
     def see(self, event: Event, table: tuple[str, str] | None) -> None:
@@ -47,7 +48,7 @@ class HistoryReader:
             columns = _columns(event) if table is not None and table[1] == MIGRATIONS_TABLE else []
             # Another table may bear that name.
             if table is not None and _KNOWN.issubset(columns):
-                self._inside = self._found[table[0]] = _Table(columns)
+                self._inside = self._found[table[0]] = _CopiedRows(columns)
         elif isinstance(event, Statement):
             named = _NAME in event.text[:_LOOKED_AT]
             self.hidden |= (
@@ -58,17 +59,17 @@ class HistoryReader:
         elif isinstance(event, CopyData) and self._inside is not None and len(self._inside.rows) < _LIMIT:
             self._inside.rows += event.text
 
-    def past(self, schema: str = "public") -> tuple[AppliedMigration, ...] | None:
-        """Give the migrations as they were begun; None if the dump has no such table.
+    def history(self, schema: str = "public") -> tuple[AppliedMigration, ...] | None:
+        """Return the migrations as they were begun; None if the dump has no such table.
 
         :param schema: Whose history, where several schemas have one; else it is that of the first.
         """
-        found = self.pasts()
+        found = self.histories()
         return found.get(schema) or next(iter(found.values()), None)
 
-    def pasts(self) -> dict[str, tuple[AppliedMigration, ...]]:
-        """Give the migrations by the schema that their history lies in."""
-        return {schema: _pasts(table) for schema, table in self._found.items()}
+    def histories(self) -> dict[str, tuple[AppliedMigration, ...]]:
+        """Return the migrations by the schema that their history lies in."""
+        return {schema: _parse_history(table) for schema, table in self._found.items()}
 
 
 def _columns(event: Statement) -> list[str]:
@@ -84,20 +85,17 @@ def _columns(event: Statement) -> list[str]:
 
 
 @dataclass
-class _Table:
+class _CopiedRows:
+    """The rows of one COPY, as text."""
+
     columns: list[str]
     rows: bytes = b""
 
 
-def _pasts(table: _Table) -> tuple[AppliedMigration, ...]:
+def _parse_history(table: _CopiedRows) -> tuple[AppliedMigration, ...]:
     rows = [dict(zip(table.columns, line.split(b"\t"), strict=False)) for line in table.rows.split(b"\n") if line]
     rows.sort(key=lambda row: (_value(row, "started_at"), _value(row, "migration_name")))
-    return tuple(_past(row) for row in rows)
-
-
-def _past(row: dict[str, bytes]) -> AppliedMigration:
-    columns = ("migration_name", "finished_at", "rolled_back_at", "checksum", "applied_steps_count")
-    return AppliedMigration(*(_value(row, column) for column in columns))
+    return tuple(migration_from_columns({column: _value(row, column) for column in MIGRATION_COLUMNS}) for row in rows)
 
 
 def _value(row: dict[str, bytes], column: str) -> str:

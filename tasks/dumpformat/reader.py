@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from ..formatting import format_size
 from ..system.processes import StreamingProcess, run_program
 from .compression import BROKEN, CHUNK, DecompressedReader, SumCounter, Sums
 from .foreign_head import LexError, describe_foreign_head
@@ -71,7 +72,7 @@ class DumpReader:
                 self.exceeded = 0 < self._limit < given
                 if self.exceeded:
                     raise LexError(
-                        f"it holds more than {self._limit / 1e6:,.0f} MB of text, far more than its size lets expect"
+                        f"it holds more than {format_size(self._limit)} of text, far more than its size lets expect"
                     )
                 yield chunk
         except BROKEN as error:

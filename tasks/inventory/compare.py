@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..dumpformat.tokens import split_qualified
-from ..formatting import show_name
+from ..formatting import format_count, format_list, show_name
 from .objects import (
     What,
     compare_objects,
@@ -118,7 +118,7 @@ def _rows(expected: DatabaseState, found: DatabaseState) -> Iterator[DifferenceL
     for key, want in expected.rows.items():
         have = found.rows.get(key)
         if have is None:
-            yield DifferenceLine("table", show_name(key), f"{want:,} row{'s' * (want != 1)}", MISSING, True)
+            yield DifferenceLine("table", show_name(key), format_count(want, "row"), MISSING, True)
         elif have != want:
             yield DifferenceLine("rows", show_name(key), f"{want:,}", f"{have:,}", True)
 
@@ -201,8 +201,7 @@ def _told(
 
 def _line_of(kind: str, names: list[str], expected: str, found: str) -> DifferenceLine:
     """Tell of what may be hundreds, of which the first are named."""
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return DifferenceLine(kind, ", ".join(names[:_SHOWN]) + more, expected, found, False, tuple(names))
+    return DifferenceLine(kind, format_list(names, _SHOWN), expected, found, False, tuple(names))
 
 
 def schemas_of(state: DatabaseState) -> set[str]:

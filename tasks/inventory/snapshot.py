@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from ..formatting import show_name
+from ..dumpformat.applied_migration import MIGRATION_COLUMNS, MIGRATIONS_TABLE, migration_from_columns
+from ..formatting import format_count, parse_instant, show_name
 from ..postgres.lock_capacity import is_enough
 from ..postgres.tables import (
     COPIED,
@@ -26,6 +27,7 @@ from .objects import pin_settings, read_extensions, read_objects, read_propertie
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from ..dumpformat.applied_migration import AppliedMigration
     from ..postgres.connection import Connection
     from ..postgres.tables import Table
     from .objects import Objects, Properties
@@ -118,7 +120,7 @@ def describe_unsummed(found: DatabaseState, summed: Mapping[Key, str]) -> str:
     if not left:
         return ""
     return (
-        f"The content of {len(left):,} {'table' if len(left) == 1 else 'tables'} was not summed, as in "
+        f"The content of {format_count(len(left), 'table')} was not summed, as in "
         f"{show_name(left[0])}: to plan the query could run functions of its owner with your rights. "
         f"Use the owner's URL (--url-env) for checksums."
     )
@@ -148,27 +150,8 @@ def _count(
     return rows, totals
 
 
-TABLE = "_prisma_migrations"
-
-
-@dataclass(frozen=True)
-class Migration:
-    """A row of `_prisma_migrations`."""
-
-    name: str
-    finished: datetime | None
-    rolled_back: datetime | None
-
-    @property
-    def state(self) -> str:
-        """`applied`, `rolled back`, or `failed` where it is neither."""
-        if self.rolled_back is not None:
-            return "rolled back"
-        return "applied" if self.finished is not None else "failed"
-
-
-def read_history(connection: Connection, schema: str) -> list[dict[str, str]] | None:
-    """Read the whole migration history, as a manifest holds it, the oldest first.
+def read_history(connection: Connection, schema: str) -> tuple[AppliedMigration, ...] | None:
+    """Return the whole migration history, the oldest first.
 
     :return: None without a table `_prisma_migrations` of the types that Prisma gives it: anything else could run code
         of its owner when it is read.
@@ -176,16 +159,14 @@ def read_history(connection: Connection, schema: str) -> list[dict[str, str]] | 
     known = _history_columns(connection, schema)
     if known is None:
         return None
-    shown = [name for name in ("migration_name", "finished_at", "rolled_back_at", "checksum", _STEPS) if name in known]
+    columns = ["started_at", *(name for name in MIGRATION_COLUMNS if name in known)]
     rows = sorted(
-        copied_column(connection, sql.Identifier(schema, TABLE), ["started_at", *shown]),
-        key=lambda row: (parse_moment(row[0]), row[1] or ""),
+        copied_column(connection, sql.Identifier(schema, MIGRATIONS_TABLE), columns),
+        key=lambda row: (_order(row[0]), row[1] or ""),
     )
-    keys = ("name", "finished", "rolled_back", "checksum", "steps")
-    return [
-        dict(zip(keys, (*(value or "" for value in row[1:]), *[""] * (len(keys) - len(shown))), strict=True))
-        for row in rows
-    ]
+    return tuple(
+        migration_from_columns({name: value or "" for name, value in zip(columns, row, strict=True)}) for row in rows
+    )
 
 
 _STEPS = "applied_steps_count"
@@ -207,16 +188,14 @@ def _history_columns(connection: Connection, schema: str) -> set[str] | None:
         " JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
         " WHERE n.nspname = %s AND c.relname = %s AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped"
         "   AND a.attgenerated = ''",
-        [schema, TABLE],
+        [schema, MIGRATIONS_TABLE],
     )
     found = {str(name) for name, kind in rows if kind in _HISTORY_TYPES.get(str(name), ())}
     return found if found >= _HISTORY_TYPES.keys() - {_STEPS} else None
 
 
-def parse_moment(text: str | None) -> tuple[int, datetime]:
-    """Read a time in PostgreSQL's ISO style, for sorting and showing."""
-    try:
-        found = datetime.fromisoformat(text or "")
-    except ValueError:
-        return -1 if not text or text.startswith("-") or text.endswith("BC") else 1, datetime.min.replace(tzinfo=UTC)
-    return 0, found if found.tzinfo else found.replace(tzinfo=UTC)
+def _order(text: str | None) -> tuple[int, datetime]:
+    """Return what sorts times in PostgreSQL's ISO style, of which Python can't hold all."""
+    if found := parse_instant(text or ""):
+        return 0, found
+    return -1 if not text or text.startswith("-") or text.endswith("BC") else 1, datetime.min.replace(tzinfo=UTC)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, LiteralString
 import psycopg
 
 from ..errors import ServerError, TaskError
+from ..system.runtime import BackgroundTask
 from .connection import APPLICATION, connected, one
 
 if TYPE_CHECKING:
@@ -106,13 +107,13 @@ def terminate_blockers(target: Target, connection: Connection) -> Iterator[None]
     )[0]
     ours = [connection.info.backend_pid, began]
     with connected(target) as other:
-        thread = threading.Thread(target=_end_blockers, args=(other, ours, over), daemon=True)
-        thread.start()
+        task = BackgroundTask(lambda: _end_blockers(other, ours, over))
+        task.start()
         try:
             yield
         finally:
             over.set()
-            thread.join()
+            task.result()
 
 
 _PREPARED = """
@@ -127,12 +128,13 @@ SELECT l.pid FROM pg_catalog.pg_locks l
 
 def _end_blockers(other: Connection, ours: list[Any], over: threading.Event) -> None:
     while not over.wait(_EVERY):
-        with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
-            try:
-                other.execute(_END_BLOCKERS, ours)
-            except psycopg.OperationalError:
-                # Then they are waited for, as without us.
-                return
+        try:
+            other.execute(_END_BLOCKERS, ours)
+        except psycopg.errors.InsufficientPrivilege:
+            continue
+        except psycopg.Error:
+            # Then they are waited for, as without us.
+            return
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from psycopg.rows import TupleRow, tuple_row
 
 from ..errors import BadInputError, GuardError, ServerError, TaskError
 from ..formatting import shortened
+from .lock_holders import describe_lock_holders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -394,42 +395,5 @@ def blocked(target: Target | None, *, reading: bool = False) -> str:
     if target is not None:
         with contextlib.suppress(TaskError, psycopg.Error), connected(target) as other:
             # A reader is in the way of a reader where somebody between them waits for the strongest lock.
-            found = in_the_way(other, reading=reading) or in_the_way(other) or "it has gone since"
+            found = describe_lock_holders(other, reading=reading) or describe_lock_holders(other) or "it has gone since"
     return f"another session holds a lock that was not free in time{f' ({found})' if found else ''}"
-
-
-_HOLDERS = """
-SELECT l.pid, a.usename, a.application_name, a.state,
-       pg_catalog.date_trunc('second', pg_catalog.now() - coalesce(a.xact_start, a.query_start))::pg_catalog.text,
-       pg_catalog.min(l.relation::pg_catalog.regclass::pg_catalog.text) FILTER (WHERE l.relation >= 16384)
-  FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)
- WHERE l.granted AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() AND a.application_name IS DISTINCT
-     FROM 'pg_dump'
-   AND (l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
-        AND ((l.locktype = 'relation' AND l.relation >= 16384) OR l.locktype = 'object')
-        AND (l.mode = 'AccessExclusiveLock' OR NOT %(reading)s)
-     -- Who alters a function holds but its row in the catalogue, for which others wait as for a transaction.
-     OR NOT %(reading)s AND l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock'
-        AND a.datname = pg_catalog.current_database())
- GROUP BY 1, 2, 3, 4, 5 ORDER BY pg_catalog.bool_or(l.mode = 'AccessExclusiveLock') DESC, 5 DESC NULLS LAST, 1 LIMIT 3
-"""
-
-
-def in_the_way(connection: Connection, *, reading: bool = False) -> str:
-    """Name the sessions that hold locks on what this database holds, the strongest first; may be empty."""
-    return "; ".join(_holder(connection, *row) for row in connection.execute(_HOLDERS, {"reading": reading}).fetchall())
-
-
-def _holder(
-    connection: Connection, pid: int | None, user: str, application: str, state: str | None, age: str, table: str | None
-) -> str:
-    held = f", holds {table}" if table else ""
-    if pid is None:
-        # A prepared transaction has no session, and stays until somebody ends it.
-        names = connection.execute(
-            "SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database()"
-        )
-        return f"a prepared transaction ({', '.join(str(name) for (name,) in names)}){held}"
-    # What a session does, only its own role, pg_read_all_stats or a superuser is told.
-    since = f", {state} for {age}" if state else ""
-    return f"pid {pid}, user {user}, application {application or 'unnamed'}{since}{held}"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from ..errors import BadInputError, WorkError
+from ..formatting import format_list
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -228,10 +229,9 @@ def refuse_dependents(connection: Connection, names: Collection[str], recreated:
     ]
     if not found:
         return
-    shown = "; ".join(f"{who} depends on {what}" for who, what in found[:_SHOWN])
-    more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    shown = format_list([f"{who} depends on {what}" for who, what in found], _SHOWN, "; ")
     raise BadInputError(
-        f"Something outside the schemas to be emptied depends on what is in them: {shown}{more}. It would be "
+        f"Something outside the schemas to be emptied depends on what is in them: {shown}. It would be "
         f"lost, so nothing was touched. Drop it, or take it out of the way, first."
     )
 

@@ -7,21 +7,20 @@ from typing import TYPE_CHECKING
 
 from ..dumpfiles.dump_file import choose_dump, prove_dump
 from ..errors import BadInputError, MissingProgramError
+from ..formatting import format_list
 from ..inventory.snapshot import read_history
 from ..postgres.connection import connected, one, translated
 from ..system.processes import run_program
 from .migrations import (
-    MigrationRow,
     compare_migrations,
     foresee_migrations,
-    migration_names,
     migrations_on_disk,
     pending_migrations,
 )
 from .project import RENAMED, find_prisma, is_installed, listed_schemas, migrations_folder, prisma_home
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Sequence
     from pathlib import Path
 
     from ..config.settings import Settings
@@ -132,12 +131,12 @@ def read_histories(settings: Settings, file: str, report: Report) -> KnownHistor
         known = prove_dump(settings, path, report).histories
         if known is None:
             raise BadInputError(f"{path.name} writes its migration history as INSERTs, which are not read.")
-        rows = _rows(known, found.schema) or ()
+        rows = known.get(found.schema, ())
     with (
         connected(target, lock_timeout=settings.lock_timeout) as connection,
         translated("Reading the migration history failed", target),
     ):
-        there = history_of_database(connection, found.schema)
+        there = read_history(connection, found.schema)
         filled = _filled(connection, found)
     findings = foresee_migrations(found.disk, there, filled=filled, prisma=found.typed)
     compared = compare_migrations(found.disk, there or (), rows)
@@ -149,7 +148,7 @@ def forecast_migrate(settings: Settings, target: Target, connection: Connection,
     found = _looked_for(settings, target, report)
     if found is None:
         return
-    rows = history_of_database(connection, found.schema)
+    rows = read_history(connection, found.schema)
     for finding in foresee_migrations(found.disk, rows, filled=_filled(connection, found), prisma=found.typed):
         report.warn(f"Prisma will refuse this. {finding}" if finding.fatal else str(finding))
 
@@ -185,47 +184,21 @@ def forecast_restore(
     waiting = pending_migrations(found.disk, rows)
     if waiting and not any(finding.fatal for finding in findings):
         whose = "applied in the same step" if migrates else "for `inv db.migrate`"
-        report.step(f"Pending after this restore, {whose}: {migration_names(waiting)}.")
+        report.step(f"Pending after this restore, {whose}: {format_list(waiting)}.")
 
 
 def _afterwards(
     connection: Connection, found: Application, dump: DumpFile, *, clean: bool
-) -> tuple[list[MigrationRow] | None, bool]:
+) -> tuple[Sequence[AppliedMigration] | None, bool]:
     """Tell which history a restore of the dump leaves, and whether there will be tables beside it."""
     ours = any(schema in dump.outline.schemas for schema in found.schemas)
-    rows = _rows(dump.histories or {}, found.schema)
+    rows = (dump.histories or {}).get(found.schema)
     if rows is not None:
         return rows, True
-    there = history_of_database(connection, found.schema)
+    there = read_history(connection, found.schema)
     if clean and found.schema in dump.outline.schemas:
         there = None
     return there, (ours and dump.outline.creates_tables) or (not clean and _filled(connection, found))
-
-
-def _rows(known: Mapping[str, Iterable[AppliedMigration]], schema: str) -> list[MigrationRow] | None:
-    if schema not in known:
-        return None
-    return [
-        MigrationRow(past.name, past.checksum, bool(past.finished), bool(past.rolled_back), _number(past.steps))
-        for past in known[schema]
-    ]
-
-
-def history_of_database(connection: Connection, schema: str) -> list[MigrationRow] | None:
-    """Read a database's history; None where it has none."""
-    rows = read_history(connection, schema)
-    if rows is None:
-        return None
-    return [
-        MigrationRow(
-            row["name"], row["checksum"], bool(row["finished"]), bool(row["rolled_back"]), _number(row["steps"])
-        )
-        for row in rows
-    ]
-
-
-def _number(letters: str) -> int | None:
-    return int(letters) if letters.isdigit() else None
 
 
 def _filled(connection: Connection, found: Application) -> bool:

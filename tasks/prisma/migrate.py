@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ..config.target import sanitize
 from ..dumpformat.manifest import SequenceValue, TableRows
 from ..errors import BadInputError, ServerError, TaskError, WorkError
+from ..formatting import format_now
 from ..inventory.compare import state_to_facts
 from ..inventory.snapshot import read_snapshot, read_state
 from ..postgres.activity import end_migration, running_migrations
@@ -169,5 +169,5 @@ def _remember(settings: Settings) -> None:
             found = read_state(connection)
     tables = tuple(sorted(TableRows(*key, rows) for key, rows in found.rows.items()))
     sequences = tuple(sorted(SequenceValue(*key, *value) for key, value in found.sequences.items()))
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    now = format_now()
     write_record(place, replace(record, migrated=now, tables=tables, sequences=sequences, facts=state_to_facts(found)))

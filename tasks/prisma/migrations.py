@@ -1,7 +1,7 @@
 """Migrations on disk, in a database and in a dump, side by side; and what `prisma migrate deploy` would make of them.
 
 Prisma itself looks at less: a deploy does not notice a migration that was edited after it was applied, nor one
-that is applied but not on disk. The states of a row are those of Prisma's own table (see `Row`).
+that is applied but not on disk.
 """
 
 from __future__ import annotations
@@ -10,41 +10,18 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..dumpformat.applied_migration import MigrationState
 from ..errors import BadInputError
+from ..formatting import format_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from ..dumpformat.applied_migration import AppliedMigration
+
 
 SCRIPT = "migration.sql"
-_SHOWN = 5
-
-
-@dataclass(frozen=True)
-class MigrationRow:
-    """A row of `_prisma_migrations`.
-
-    :ivar checksum: sha256 of the text of the migration's file, in hex.
-    :ivar finished: Whether `finished_at` is set, and so `rolled_back`; a row with neither has failed.
-    :ivar steps: `applied_steps_count`; 0 of a finished row means that it was baselined
-        (`prisma migrate resolve --applied`). None where nobody knows.
-    """
-
-    name: str
-    checksum: str
-    finished: bool
-    rolled_back: bool
-    steps: int | None = None
-
-    @property
-    def state(self) -> str:
-        """`applied`, `baselined`, `rolled back`, or `failed` where it is none of these."""
-        if self.rolled_back:
-            return "rolled back"
-        if not self.finished:
-            return "failed"
-        return "baselined" if self.steps == 0 else "applied"
 
 
 @dataclass(frozen=True)
@@ -108,16 +85,16 @@ def checksums_on_disk(script: bytes) -> frozenset[str]:
     return frozenset(hashlib.sha256(each).hexdigest() for each in (text, unix, unix.replace(b"\n", b"\r\n")))
 
 
-def effective_rows(rows: Iterable[MigrationRow]) -> dict[str, MigrationRow]:
+def effective_rows(rows: Iterable[AppliedMigration]) -> dict[str, AppliedMigration]:
     """Reduce a history to one row for each migration, as a deploy sees it.
 
     A migration that failed, was resolved as rolled back and then applied has two rows: the one that was not
     rolled back counts, and a failed one above all.
     """
-    found: dict[str, MigrationRow] = {}
+    found: dict[str, AppliedMigration] = {}
     for row in rows:
         before = found.get(row.name)
-        if before is None or before.rolled_back or row.state == "failed":
+        if before is None or before.rolled_back or row.state is MigrationState.FAILED:
             found[row.name] = row
     return found
 
@@ -137,7 +114,7 @@ class Compared:
 
 
 def compare_migrations(
-    disk: Sequence[OnDisk], database: Sequence[MigrationRow] | None, dump: Sequence[MigrationRow] | None
+    disk: Sequence[OnDisk], database: Sequence[AppliedMigration] | None, dump: Sequence[AppliedMigration] | None
 ) -> tuple[Compared, ...]:
     """Put disk, database and dump side by side.
 
@@ -156,24 +133,24 @@ def compare_migrations(
     )
 
 
-def _state(name: str, disk: dict[str, OnDisk], history: dict[str, MigrationRow] | None) -> str | None:
+def _state(name: str, disk: dict[str, OnDisk], history: dict[str, AppliedMigration] | None) -> str | None:
     if history is None:
         return None
     row = history.get(name)
     if row is None:
         return "pending" if name in disk else "absent"
     if name not in disk:
-        return f"{row.state}, not on disk"
-    return f"{row.state}, edited since" if _edited(disk[name], row) else row.state
+        return f"{row.state.value}, not on disk"
+    return f"{row.state.value}, edited since" if _edited(disk[name], row) else row.state.value
 
 
-def _edited(migration: OnDisk, row: MigrationRow) -> bool:
-    counts = row.finished and not row.rolled_back and bool(migration.checksums)
+def _edited(migration: OnDisk, row: AppliedMigration) -> bool:
+    counts = bool(row.finished) and not row.rolled_back and bool(migration.checksums)
     return counts and row.checksum not in migration.checksums
 
 
 def foresee_migrations(
-    disk: Sequence[OnDisk], rows: Sequence[MigrationRow] | None, *, filled: bool, prisma: str
+    disk: Sequence[OnDisk], rows: Sequence[AppliedMigration] | None, *, filled: bool, prisma: str
 ) -> list[Finding]:
     """Tell what `prisma migrate deploy` would meet, the findings that stop it first.
 
@@ -186,7 +163,7 @@ def foresee_migrations(
 
 
 def _stopping(
-    disk: Sequence[OnDisk], rows: Sequence[MigrationRow] | None, *, filled: bool, prisma: str
+    disk: Sequence[OnDisk], rows: Sequence[AppliedMigration] | None, *, filled: bool, prisma: str
 ) -> list[Finding]:
     found = []
     if rows is None and filled and disk:
@@ -199,12 +176,12 @@ def _stopping(
                 fatal=True,
             )
         )
-    failed = sorted(row.name for row in effective_rows(rows or ()).values() if row.state == "failed")
+    failed = sorted(row.name for row in effective_rows(rows or ()).values() if row.state is MigrationState.FAILED)
     if failed:
         found.append(
             Finding(
                 "P3009",
-                f"The history holds a failed migration: {migration_names(failed)}",
+                f"The history holds a failed migration: {format_list(failed)}",
                 f"Look at what it did, then `{prisma} migrate resolve --rolled-back {failed[0]}` (it will run again) "
                 f"or `--applied {failed[0]}` (it was completed by hand).",
                 fatal=True,
@@ -217,7 +194,7 @@ def _stopping(
         found.append(
             Finding(
                 "P3015",
-                f"There is no {SCRIPT} in the migration {migration_names(missing)}",
+                f"There is no {SCRIPT} in the migration {format_list(missing)}",
                 "Bring the file back from git, or remove the folder. Those before it are applied first.",
                 fatal=True,
             )
@@ -225,15 +202,17 @@ def _stopping(
     return found
 
 
-def _unnoticed(disk: Sequence[OnDisk], rows: Sequence[MigrationRow], prisma: str) -> list[Finding]:
+def _unnoticed(disk: Sequence[OnDisk], rows: Sequence[AppliedMigration], prisma: str) -> list[Finding]:
     history, known = effective_rows(rows), {each.name: each for each in disk}
     found = []
-    unknown = sorted(name for name, row in history.items() if name not in known and row.state != "rolled back")
+    unknown = sorted(
+        name for name, row in history.items() if name not in known and row.state is not MigrationState.ROLLED_BACK
+    )
     if unknown and known:
         found.append(
             Finding(
                 "",
-                f"The history holds migrations that this checkout does not have: {migration_names(unknown)}",
+                f"The history holds migrations that this checkout does not have: {format_list(unknown)}",
                 "It comes from another branch: check that one out, or expect the application not to fit; Prisma does "
                 "not notice.",
                 fatal=False,
@@ -244,7 +223,7 @@ def _unnoticed(disk: Sequence[OnDisk], rows: Sequence[MigrationRow], prisma: str
         found.append(
             Finding(
                 "",
-                f"Migrations were edited after they were applied: {migration_names(edited)}",
+                f"Migrations were edited after they were applied: {format_list(edited)}",
                 f"What they say now is not what is in the database, and a deploy does not notice: bring the file back "
                 f"from git, and write the change into a new migration (`{prisma} migrate dev`).",
                 fatal=False,
@@ -253,13 +232,7 @@ def _unnoticed(disk: Sequence[OnDisk], rows: Sequence[MigrationRow], prisma: str
     return found
 
 
-def migration_names(found: Sequence[str]) -> str:
-    """Name some migrations, the first ones in full."""
-    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return ", ".join(found[:_SHOWN]) + more
-
-
-def pending_migrations(disk: Sequence[OnDisk], rows: Sequence[MigrationRow] | None) -> list[str]:
+def pending_migrations(disk: Sequence[OnDisk], rows: Sequence[AppliedMigration] | None) -> list[str]:
     """Name the migrations that a deploy would apply, in their order."""
     history = effective_rows(rows or ())
     return [each.name for each in disk if each.name not in history or history[each.name].rolled_back]

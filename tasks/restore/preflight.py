@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from ..errors import BadInputError, ServerError
+from ..formatting import format_count, format_list
 from ..postgres.activity import LOCK, disconnect_sessions, read_activity, terminate_blockers
 from ..postgres.connection import one
 from ..postgres.lock_capacity import read_lock_capacity
@@ -54,11 +55,11 @@ def disconnect_others(connection: Connection, target: Target, report: Report, *,
         yield
         return
     ended = disconnect_sessions(connection)
-    report.step(f"{ended.count} other session{'' if ended.count == 1 else 's'} of {target.label} ended.")
+    report.step(f"{format_count(ended.count, 'other session')} of {target.label} ended.")
     if ended.left:
         report.warn(
             f"Only their own role, pg_signal_backend or a superuser may end these sessions, which stay: "
-            f"{'; '.join(ended.left[:_SHOWN])}{f'; and {len(ended.left) - _SHOWN} more' * (len(ended.left) > _SHOWN)}."
+            f"{format_list(ended.left, _SHOWN, '; ')}."
         )
     with terminate_blockers(target, connection):
         yield
@@ -156,11 +157,9 @@ def refuse_unowned(connection: Connection, server: ServerFacts, emptied: Collect
     :raises BadInputError: They do; names the first. Nothing was touched.
     """
     if not server.superuser and (found := unowned_objects(connection, emptied)):
-        first, *others = found
-        more = f" and {len(others)} more" if others else ""
         raise BadInputError(
-            f"{server.user} may not drop {first}{more}, as somebody else owns it. Nothing was touched. Name the "
-            f"owner's URL with --url-env; `inv db.doctor` says what else is missing."
+            f"{server.user} may not drop {format_list(found, 1)}, as somebody else owns it. Nothing was touched. Name "
+            f"the owner's URL with --url-env; `inv db.doctor` says what else is missing."
         )
 
 

@@ -7,7 +7,6 @@ import re
 import secrets
 import time
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dotenv import dotenv_values
@@ -17,6 +16,7 @@ from ..dumpfiles.atomic_write import replace_file
 from ..dumpfiles.dump_file import choose_dump
 from ..dumpfiles.paths import manifest_path, read_manifest
 from ..errors import BadInputError, TaskError, WorkError
+from ..formatting import format_now
 from ..prisma.project import find_prisma, is_installed, prisma_home
 from ..safety.scratch_database import PREFIX, scratch_database, scratch_history, sweep_scratch_databases
 from ..system.processes import run_interactive, run_program
@@ -169,7 +169,7 @@ def _mark(path: Path, report: Report) -> None:
     try:
         manifest = read_manifest(path)
         if manifest is not None:
-            now = datetime.now(UTC).isoformat(timespec="seconds")
+            now = format_now()
             marked = replace(manifest, extra={**manifest.extra, "rehearsed": now})
             replace_file(manifest_path(path), marked.to_json())
     except (OSError, BadInputError) as error:

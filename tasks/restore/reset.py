@@ -12,13 +12,13 @@ from ..postgres.commit import Outcome, ask_outcome, commit_transaction
 from ..postgres.connection import (
     Endpoint,
     connected,
-    in_the_way,
     one,
     read_endpoint,
     refuse_another_endpoint,
     server_facts,
     translated,
 )
+from ..postgres.lock_holders import describe_lock_holders
 from ..postgres.protocol import LostError, StatementStream, as_refusal
 from ..postgres.schemas import Content, empty_schemas, existing_schemas, other_schemas, read_content, refuse_dependents
 from ..safety.guard import nonlocal_reason, refuse_protected
@@ -138,7 +138,7 @@ def _empty(connection: Connection, plan: ResetPlan, safety: SafetyDump, report: 
         empty_schemas(connection, plan.emptied)
     except psycopg.errors.LockNotAvailable:
         connection.execute("ROLLBACK")
-        blockers = in_the_way(connection) or "it has gone since"
+        blockers = describe_lock_holders(connection) or "it has gone since"
         raise ServerError(f"Another session holds a lock that was not free in time ({blockers}). {state}") from None
     except psycopg.Error as error:
         refusal = as_refusal(error)

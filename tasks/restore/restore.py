@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..errors import DifferenceError, TaskError
-from ..formatting import show_name
+from ..formatting import format_list, show_name
 from ..postgres.commit import Outcome
 from ..safety.safety_dump import SafetyDump
 from ..system.runtime import Interruption, set_interrupt_message
@@ -17,8 +17,6 @@ from .filters import OmissionKind
 from .transaction import RestoreTransaction, analyze_restored, loaded_tables, remember_restore
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ..dump.dump import Dumped
     from ..inventory.compare import DifferenceLine
     from ..progress import Report
@@ -59,14 +57,14 @@ class Restored:
             writes an expression in another way.
         """
         if self.changed:
+            changed = format_list([str(each) for each in self.changed], 1)
             raise DifferenceError(
-                f"{done}, but {_some(self.changed)}: statements of the dump, or triggers, changed what was loaded. "
-                f"psql would leave the same."
+                f"{done}, but {changed}: statements of the dump, or triggers, changed what was loaded. psql would "
+                f"leave the same."
             )
         if self.differences:
-            first, *others = self.differences
-            more = f" and {len(others):,} more" if others else ""
-            raise DifferenceError(f"{done}, but definitions differ from the dump: {first.kind} {first.name}{more}.")
+            differing = format_list([f"{each.kind} {each.name}" for each in self.differences], 1)
+            raise DifferenceError(f"{done}, but definitions differ from the dump: {differing}.")
 
     @property
     def lacks(self) -> list[tuple[str, int]]:
@@ -132,8 +130,3 @@ def _warn_of_rows(loader: Loader, report: Report) -> None:
     for key, rows in sorted(loader.found.items()):
         if rows is None:
             report.warn(f"The rows of {show_name(key)} can't be counted; the server took {loader.rows[key]:,}.")
-
-
-def _some(changed: Sequence[Changed]) -> str:
-    more = f", and {len(changed) - 1} more" if len(changed) > 1 else ""
-    return f"{changed[0]}{more}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -14,6 +13,7 @@ from ..dumpformat.lexer import CopyData, CopyEnd, Statement, lex
 from ..dumpformat.manifest import TableRows
 from ..dumpformat.summary import DumpSummary
 from ..errors import TaskError, WorkError
+from ..formatting import format_list, format_now
 from ..inventory.compare import compare_objects_and_content, schemas_in, state_of_manifest, state_to_facts
 from ..inventory.objects import ROLES
 from ..inventory.snapshot import describe_unsummed, state_of_objects
@@ -253,8 +253,8 @@ class RestoreTransaction:
                 self.differences += (line,)
                 self.report.warn(str(line))
             elif line.fatal and line.kind not in loader.spared:
-                more = sum(each.fatal and not each.text for each in lines) - 1
-                raise WorkError(f"{line}" + (f", and {more} more" if more else ""))
+                others = [each for each in lines if each.fatal and not each.text and each is not line]
+                raise WorkError(format_list([str(each) for each in (line, *others)], 1))
             # Whose roles are missing here is told at the end, by role.
             if not (line.kind in ROLES and any(each.concerns_roles for each in loader.left_out)):
                 self.report.warn(str(line))
@@ -299,7 +299,7 @@ def remember_restore(
     record = RestoreRecord(
         database=plan.target.label,
         file=str(plan.dump.path.resolve()),
-        restored=datetime.now(UTC).isoformat(timespec="seconds"),
+        restored=format_now(),
         tables=tuple(replace(each, rows=loader.found.get((each.schema, each.name)) or each.rows) for each in tables),
         sequences=tuple(sorted(survey.sequences.values())),
         dumped=tuple(sorted(TableRows(*key, rows) for key, rows in loader.rows.items())),

@@ -8,7 +8,6 @@ import os
 import secrets
 import socket
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from psycopg import sql
 
 from ..dumpfiles.atomic_write import make_dump_folder, replace_file
 from ..errors import BadInputError, TaskError, WorkError
+from ..formatting import format_now
 from ..postgres.connection import connected, one, system_identifier, translated
 from ..postgres.databases import _like, create_database
 from ..postgres.schemas import existing_schemas
@@ -219,7 +219,7 @@ def _refuse_without_right(connection: Connection) -> None:
 
 
 def _comment() -> sql.Literal:
-    made = datetime.now(UTC).isoformat(timespec="seconds")
+    made = format_now()
     return sql.Literal(json.dumps({"made by": MARK, "host": socket.gethostname(), "pid": os.getpid(), "time": made}))
 
 

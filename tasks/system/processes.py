@@ -13,7 +13,6 @@ import stat
 import subprocess
 import sys
 import termios
-import threading
 import time
 from array import array
 from collections import deque
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from ..errors import MissingProgramError
-from .runtime import Interruption
+from .runtime import BackgroundTask, Interruption
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -249,7 +248,7 @@ class StreamingProcess:
         except OSError as error:
             raise MissingProgramError(f"{self.argv[0]} could not be started: {error.strerror}.") from None
         self._nap_below = _widen(self.stdout) // 2
-        self._drain = threading.Thread(target=self._read_stderr, daemon=True)
+        self._drain = BackgroundTask(self._read_stderr)
         self._drain.start()
 
     @property
@@ -293,7 +292,7 @@ class StreamingProcess:
     def wait(self) -> int:
         """Wait for its end and return its exit status; negative when a signal ended it."""
         code = self._popen.wait()
-        self._drain.join()
+        self._drain.result()
         for stream in (self._popen.stdout, self._popen.stderr):
             if stream is not None:
                 stream.close()

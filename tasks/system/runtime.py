@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import os
 import signal
@@ -36,6 +37,13 @@ class BackgroundTask(threading.Thread, Generic[Result]):
     def failed(self) -> bool:
         """Whether it has ended with an error."""
         return self._error is not None
+
+    def raise_error(self) -> None:
+        """Raise what the work raised, if it has ended so, as often as this is called."""
+        if self._error is not None:
+            # Each time an error of its own: one that is raised twice becomes its own context, a circle in which
+            # whatever follows it (contextlib.ExitStack) never ends.
+            raise copy.copy(self._error)
 
     def result(self) -> Result:
         """Wait for what the work returned; raise what it raised."""

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from ..formatting import show_name
-from ..inventory.snapshot import Migration, parse_moment, read_history
+from ..dumpformat.applied_migration import MigrationState
+from ..formatting import format_list, show_name
+from ..inventory.snapshot import read_history
 from ..postgres.connection import locks_let_go
 from ..postgres.tables import TRUSTED, copied_column, in_batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from datetime import datetime
 
     from psycopg.rows import TupleRow
 
+    from ..dumpformat.applied_migration import AppliedMigration
     from ..inventory.snapshot import Key
     from ..postgres.connection import Connection
 
@@ -168,10 +169,10 @@ def _largest(connection: Connection, feeds: Sequence[TupleRow]) -> dict[tuple[in
 
 def _migrations(connection: Connection, schema: str) -> Iterator[Problem]:
     for each in read_history(connection, schema) or []:
-        if not each["finished"] and not each["rolled_back"]:
+        if each.state is MigrationState.FAILED:
             yield Problem(
-                f"migration {each['name']} failed or has not finished",
-                f"prisma migrate resolve --rolled-back {each['name']}   (or --applied, once its work is done by hand)",
+                f"migration {each.name} failed or has not finished",
+                f"prisma migrate resolve --rolled-back {each.name}   (or --applied, once its work is done by hand)",
             )
 
 
@@ -188,8 +189,7 @@ def _without_statistics(connection: Connection) -> Iterator[Problem]:
     names = [str(name) for (name,) in rows]
     if len(names) > _SHOWN:
         # After a load it is all of them, and one command mends it.
-        shown = f"{', '.join(names[:_SHOWN])} and {len(names) - _SHOWN:,} more"
-        yield Problem(f"{len(names):,} tables have no statistics ({shown})", "ANALYZE;")
+        yield Problem(f"{len(names):,} tables have no statistics ({format_list(names, _SHOWN)})", "ANALYZE;")
         return
     for name in names:
         yield Problem(f"table {name} has no statistics", f"ANALYZE {name};")
@@ -217,7 +217,7 @@ class Health:
     unvalidated: tuple[str, ...]
     indexes: int
     invalid: tuple[str, ...]
-    migrations: tuple[Migration, ...] | None
+    migrations: tuple[AppliedMigration, ...] | None
 
 
 def read_health(connection: Connection, schema: str) -> Health:
@@ -238,25 +238,11 @@ def read_health(connection: Connection, schema: str) -> Health:
         "  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
         f" WHERE c.relkind IN ('r', 'p', 'm') {_OUR_MIGRATIONS} ORDER BY 1"
     ).fetchall()
+    history = read_history(connection, schema)
     return Health(
         foreign_keys=len(keys),
         unvalidated=tuple(str(name) for name, valid in keys if not valid),
         indexes=len(indexes),
         invalid=tuple(str(name) for name, valid in indexes if not valid),
-        migrations=_unfinished_migrations(connection, schema),
+        migrations=None if history is None else history[: -_SHOWN_MIGRATIONS - 1 : -1],
     )
-
-
-def _unfinished_migrations(connection: Connection, schema: str) -> tuple[Migration, ...] | None:
-    rows = read_history(connection, schema)
-    if rows is None:
-        return None
-    return tuple(
-        Migration(row["name"], _time(row["finished"]), _time(row["rolled_back"]))
-        for row in rows[: -_SHOWN_MIGRATIONS - 1 : -1]
-    )
-
-
-def _time(text: str) -> datetime | None:
-    # What Python can't hold (infinity, BC) is no less set.
-    return None if not text else parse_moment(text)[1]
