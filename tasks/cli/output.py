@@ -81,7 +81,7 @@ def show_restored(restored: Restored) -> None:
         return
     print_line(
         f"{plan.dump.path.name} is restored into {plan.target.label}: {format_count(restored.rows, 'row')} in "
-        f"{format_count(restored.tables, 'table')}, {'verified and ' * restored.proven}committed in "
+        f"{format_count(restored.tables, 'table')}, {_proven(restored)}committed in "
         f"{format_seconds(restored.seconds)}"
         f"{'; then migrated' * plan.request.migrate}"
     )
@@ -89,7 +89,13 @@ def show_restored(restored: Restored) -> None:
     for reason, count in restored.lacks:
         print_line(f"  left out ({count:,}): {reason}")
     if plan.dump.manifest is None:
-        print_line("  not provable: no manifest, so only the dump's own end and row counts vouch for its content")
+        print_line("  No manifest, so contents were not verified.")
+
+
+def _proven(restored: Restored) -> str:
+    if not restored.proven:
+        return ""
+    return "counted and " if restored.plan.dump.manifest is None else "verified and "
 
 
 def show_reset(plan: ResetPlan, saved: Dumped | None) -> None:

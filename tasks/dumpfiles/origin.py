@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import ipaddress
 from typing import TYPE_CHECKING
 
 from ..formatting import format_list
@@ -54,19 +55,50 @@ class OriginMatch(enum.Enum):
 def match_database(manifest: Manifest, server: ServerFacts, host: str, port: int) -> OriginMatch:
     """Tell whether a dump is of this database, and whether that is certain.
 
-    The cluster's number decides where both know it. Else name, host and port must agree, which may lead to another
-    server now (a tunnel's port); it is certain only where the server shows the same :class:`Instance`.
+    Clusters of another number are others. A copy of a cluster has its number, so host and port must agree, too; else
+    both must be this machine's own, and the server show the same :class:`Instance`. Where no number is known, host and
+    port must agree, which may lead to another server now (a tunnel's port), and the :class:`Instance`.
     """
     if not is_of_database(manifest, server, host, port):
         return OriginMatch.OTHER
     source, instance = manifest.source, server.instance
-    if source.get("system_identifier") and server.system_identifier:
+    there, known = str(source.get("host")), source.get("system_identifier") and server.system_identifier
+    if known and (there, source.get("port")) == (host, port):
         return OriginMatch.SAME
+    if known and not (is_this_machine(there) and is_this_machine(host)):
+        return OriginMatch.UNCERTAIN
     if instance is None or source.get("database_oid") != instance.database_oid:
         return OriginMatch.UNCERTAIN
+    return OriginMatch.SAME if _is_same_instance(manifest, server) else OriginMatch.UNCERTAIN
+
+
+def _is_same_instance(manifest: Manifest, server: ServerFacts) -> bool:
+    instance, source = server.instance, manifest.source
+    if instance is None:
+        return False
     since = instance.counting_since
-    same = source.get("started") == instance.started or (since is not None and source.get("counting_since") == since)
-    return OriginMatch.SAME if same else OriginMatch.UNCERTAIN
+    return source.get("started") == instance.started or (since is not None and source.get("counting_since") == since)
+
+
+def is_of_cluster(manifest: Manifest, server: ServerFacts) -> bool:
+    """Return whether a dump is certainly of this cluster, so that its roles are the ones of the same name here."""
+    identifier = manifest.source.get("system_identifier")
+    if identifier and server.system_identifier:
+        return bool(identifier == server.system_identifier)
+    return _is_same_instance(manifest, server)
+
+
+def is_this_machine(host: str) -> bool:
+    """Return whether a host is this machine's own: a socket, or a loopback name or address."""
+    return host.startswith(("/", "@")) or host.lower().rstrip(".") == "localhost" or is_loopback(host)
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether an address is one of this machine's loopback."""
+    try:
+        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
 
 
 def is_of_database(manifest: Manifest, server: ServerFacts, host: str, port: int) -> bool:

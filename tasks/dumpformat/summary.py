@@ -292,11 +292,11 @@ def _unnamed(text: bytes) -> str:
 
 def _written(words: TokenReader, end: bytes) -> str:
     """Write tokens as the server writes types, up to a sign or a word; what closes is taken, too."""
-    text, apart = "", False
+    written, apart = [], False
     while words.peek()[0] != "end" and words.peek()[1].upper() != end:
         token = decode_name(words.take()[1]).replace('"', "")
         closes = token in {".", "(", ")", "[", "]", ","}
-        text += " " * (apart and not closes) + token
+        written.append(" " * (apart and not closes) + token)
         apart = token not in {".", "(", "["}
     words.take()
-    return text
+    return "".join(written)

@@ -37,18 +37,28 @@ class TouchNotes:
     _utf8: bool = True
     # Line, and whether it is what `pg_dump --clean` writes; in a schema that the dump fills it replaces what is there.
     _seen: dict[tuple[str, str, str, TouchKind], tuple[int, bool]] = field(default_factory=dict)
+    _counted: int = 0
+    # Schema and name of all that it creates, `_objects` without indexes, and of what it drops.
+    _names: set[tuple[str, str]] = field(default_factory=set)
+    _objects: set[tuple[str, str]] = field(default_factory=set)
+    _dropped: set[tuple[str, str]] = field(default_factory=set)
+
+    @property
+    def created(self) -> dict[tuple[str, str], bool]:
+        """The relations, functions and types that the dump creates, each with whether it also drops that name."""
+        return {key: key in self._dropped for key in self._objects}
 
     def found(self, schemas: Collection[str], *, creates_tables: bool) -> tuple[Touch, ...]:
         """Return what the dump touches and did not create, in the order of its lines.
 
-        :param schemas: The schemas that the dump fills.
+        :param schemas: The schemas that the dump fills: what it drops there and creates is replaced.
         :param creates_tables: False for a dump of rows alone, whose schemas are nobody's but the target's.
         """
         own = frozenset(schemas) if creates_tables else frozenset()
         touches = [
             Touch(schema, name, how, line, kind)
             for (schema, name, how, kind), (line, clean) in self._seen.items()
-            if not (clean and schema in own)
+            if not (clean and schema in own and (not name or (schema, name) in self._names))
         ]
         for (kind, name), line in self._dropped_globals.items():
             if (kind, name) not in self._created_globals:
@@ -82,14 +92,21 @@ class TouchNotes:
 
     def _remember(self, touch: Touch, *, clean: bool = False) -> None:
         key = (touch.schema, touch.name, touch.how, touch.kind)
-        if len(self._seen) <= LIMIT or key in self._seen:
-            line, before = self._seen.get(key, (touch.line, True))
-            self._seen[key] = line, before and clean
+        line, before = self._seen.get(key, (touch.line, True))
+        # What may be replaced is no reason to forget what is not.
+        if before and not clean:
+            if self._counted > LIMIT:
+                return
+            self._counted += 1
+        self._seen[key] = line, before and clean
 
     def _is_own(self, kind: str, found: tuple[str, str]) -> bool:
         return (group(kind), *found) in self._own
 
     def _make(self, kind: str, found: tuple[str, str], how: str) -> None:
+        self._names.add(found)
+        if kind in NAMED and kind != "INDEX":
+            self._objects.add(found)
         if not found[0]:
             # Where it lies only the search path knows, so it is nothing of the dump's own.
             return

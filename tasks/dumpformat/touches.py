@@ -175,6 +175,7 @@ class Touches(TouchNotes):
         elif kind in IN_SCHEMA:
             names = list(take_names(words))
             cascades = words.seek("CASCADE")
+            self._dropped.update(names)
             for found in names:
                 if kind in RELATIONS and self._own.pop(("RELATION", *found), None) is not None and not cascades:
                     continue

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..dumpfiles.dump_file import choose_dump, prove_dump
-from ..dumpfiles.origin import doubt_about_authors, other_owners
+from ..dumpfiles.origin import doubt_about_authors, is_of_cluster, other_owners
 from ..errors import BadInputError
 from ..inventory.compare import state_of_manifest
 from ..postgres.connection import Endpoint, connected, read_endpoint, server_facts, translated
@@ -16,7 +16,7 @@ from ..prisma.forecast import forecast_restore
 from ..safety.guard import nonlocal_reason, refuse_protected
 from ..safety.impact import find_impacts, may_replace
 from ..safety.safety_dump import check_pg_dump, is_worth_saving
-from ..safety.trust import ask_about_authors
+from ..safety.trust import ask_about_authors, is_asked
 from .clear import count_large_objects, read_globals, user_schemas
 from .preflight import check_restore, warn_of_event_triggers
 
@@ -64,6 +64,7 @@ class RestorePlan:
     :ivar goes: What lies in the schemas of the dump now: with `clean` all of it goes, else what the dump replaces.
     :ivar changed: What the dump changes or deletes beyond that.
     :ivar saves: Whether a safety dump of it is made first.
+    :ivar owners: Who, but for superusers, owned what is here when the question was asked; None where there is none.
     :ivar replaces: Whether the dump may replace objects in its schemas, of any kind, or large objects.
     :ivar doubt: Why the dump may be of another database than it has to be of; empty where that is certain.
     """
@@ -83,6 +84,7 @@ class RestorePlan:
     saves: bool
     doubt: str = ""
     replaces: bool = False
+    owners: frozenset[str] | None = None
 
     @property
     def destroys(self) -> bool:
@@ -124,11 +126,17 @@ def plan_restore(
         connected(target, lock_timeout=settings.lock_timeout) as connection,
         translated("Looking at the database failed, nothing was touched", target),
     ):
+        owners = None
         if not request.trust:
-            why = doubt_about_authors(dump.manifest, server.login)
-            if request.migrate and not why:
+            # A role of another cluster may bear the same name.
+            own = dump.manifest is not None and is_of_cluster(dump.manifest, server)
+            why = doubt_about_authors(dump.manifest, server.login if own else "")
+            if request.migrate:
                 # If the migration fails, what is here now is loaded again: that is not the time for a question.
-                why = other_owners(read_owners(connection), server.login)
+                here = read_owners(connection)
+                why = why or other_owners(here, server.login)
+                if is_asked(connection, settings, place):
+                    owners = frozenset(name for name, superuser in here.items() if not superuser)
             ask_about_authors(connection, settings, server, place, path, why, report)
         filled = user_schemas(connection) if request.whole else dump.outline.schemas
         there = existing_schemas(connection, filled)
@@ -181,4 +189,5 @@ def plan_restore(
         changed,
         saves,
         replaces=replaces,
+        owners=owners,
     )

@@ -52,9 +52,10 @@ def _plan(settings: Settings, request: RestoreRequest, report: Report) -> Restor
             f"touched; name one host in it."
         )
     if match_database(manifest, plan.server, place.host, place.port) is OriginMatch.UNCERTAIN:
+        source = manifest.source
         doubt = (
-            f"{plan.dump.path.name} may be of another server: {plan.server.user} may not ask {place} for its cluster's "
-            f"number, and it shows no other sign of being the server that was dumped"
+            f"{plan.dump.path.name} may be of another server: it was made at {source.get('host')} port "
+            f"{source.get('port')}, and nothing proves that {place} is that server and no copy of it"
         )
         plan = replace(plan, doubt=doubt)
     record = read_record(record_path(settings.dumps, plan.target, plan.server))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..dumpfiles.paths import read_manifest
 from ..errors import BadInputError, TaskError, WorkError
+from ..formatting import format_list
 from ..prisma.migrate import _refuse_another, find_migrations_cli, run_migrations
 from ..system.runtime import Interruption, listen_again
 from .plan import RestoreRequest, plan_restore
@@ -74,9 +76,24 @@ def _first_sentence(error: TaskError) -> str:
     return str(error).partition(". ")[0].rstrip(".") + "."
 
 
+def _others_since(plan: RestorePlan, saved: Path) -> list[str]:
+    """Return the owners in a safety dump, but for superusers, that the question before the restore did not cover."""
+    if plan.owners is None:
+        return []
+    manifest = read_manifest(saved)
+    found = manifest.facts.get("owners", {}) if manifest is not None else {}
+    return sorted(name for name, superuser in found.items() if not superuser and name not in plan.owners)
+
+
 def _bring_back(plan: RestorePlan, saved: Path, report: Report) -> str:
     """Restore the safety dump, and say in what state the database is."""
     label = plan.target.label
+    if unasked := _others_since(plan, saved):
+        return (
+            f"{label} holds the restored dump, perhaps with some of the migrations. Since you were asked, "
+            f"{format_list(unasked)} came to own objects in it, so the old state was not loaded unasked. If you trust "
+            f"them: `inv db.undo --trust`."
+        )
     report.step(f"Bringing back what {label} held before …")
     back = (
         f"{label} holds the restored dump, perhaps with some of the migrations. Bring back what was there before with "

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import ipaddress
 import posixpath
 from typing import TYPE_CHECKING
 
+from ..dumpfiles.origin import is_loopback, is_this_machine
 from ..dumpfiles.paths import list_dumps, list_safety_dumps, read_manifest
 from ..errors import BadInputError, GuardError
 
@@ -34,6 +34,9 @@ def refuse_protected(settings: Settings, target: Target, found: Endpoint | None 
         if found is None
         else (found.host, found.address, found.server, found.identifier, found.database)
     )
+    hosts = (target.host,) if found is None else (found.host, found.address)
+    if any(is_this_machine(each) for each in hosts):
+        known = (*known, "localhost")
     for pattern in settings.protected:
         if _matches([pattern], known):
             raise GuardError(
@@ -48,9 +51,9 @@ def nonlocal_reason(settings: Settings, found: Endpoint) -> str:
     """
     if _matches(settings.local, (found.host, found.address, found.server, found.identifier)):
         return ""
-    if not found.socket and not _loopback(found.address):
+    if not found.socket and not is_loopback(found.address):
         return f"the server is at {found.address or found.host}"
-    if not found.socket and not _loopback(found.server):
+    if not found.socket and not is_loopback(found.server):
         return f"{found.host} leads on to {found.server}, as the server says: a container's port, a tunnel or a proxy"
     elsewhere = _elsewhere(settings, found.identifier)
     return f"a dump's manifest knows this server at {elsewhere}: {found.host} is a tunnel to it" if elsewhere else ""
@@ -106,13 +109,6 @@ def _normal(name: str) -> str:
     return name.rstrip(".") or name
 
 
-def _loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
-
-
 def _elsewhere(settings: Settings, identifier: str) -> str:
     """Tell at which other host a manifest beside the dumps has met this cluster; empty if none has."""
     if not identifier:
@@ -122,10 +118,6 @@ def _elsewhere(settings: Settings, identifier: str) -> str:
             manifest = read_manifest(path)
             if manifest is not None and manifest.source.get("system_identifier") == identifier:
                 host = str(manifest.source.get("host", ""))
-                if host and not _own(host) and not _matches(settings.local, [host]):
+                if host and not is_this_machine(host) and not _matches(settings.local, [host]):
                     return host
     return ""
-
-
-def _own(host: str) -> bool:
-    return host.startswith(("/", "@")) or host.lower() == "localhost" or _loopback(host)

@@ -32,6 +32,13 @@ SELECT EXISTS (
 """
 
 
+def is_asked(connection: Connection, settings: Settings, place: Endpoint) -> bool:
+    """Return whether the session's role is asked before it loads what others wrote."""
+    if not one(connection, _MIGHTY, [list(_MIGHTY_ROLES)])[0]:
+        return False
+    return not (settings.trust_local and not nonlocal_reason(settings, place))
+
+
 def ask_about_authors(
     connection: Connection,
     settings: Settings,
@@ -46,9 +53,7 @@ def ask_about_authors(
     :param why: What `doubt` or `others` say; empty where there is no question.
     :raises BadInputError: The answer is no, or no person can be asked. Nothing was touched.
     """
-    if not why or not one(connection, _MIGHTY, [list(_MIGHTY_ROLES)])[0]:
-        return
-    if settings.trust_local and not nonlocal_reason(settings, place):
+    if not why or not is_asked(connection, settings, place):
         return
     risk = (
         f"{path.name} {why}: as {server.user} may do anything on this server, so may the code in it, now or when it is "
