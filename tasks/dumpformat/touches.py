@@ -59,6 +59,10 @@ _LARGE_OBJECT = re.compile(
     % _LITERALS,
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
+# As pg_dump writes the sequence of an identity column.
+_IDENTITY = re.compile(
+    rb"ADD GENERATED (?:ALWAYS|BY DEFAULT) AS IDENTITY \(\s*SEQUENCE NAME (%s(?:\.%s)?)" % (_NAME, _NAME)
+)
 _SEARCH_PATH = re.compile(rb"SELECT\s+(?:pg_catalog\.)?set_config\(\s*'search_path'", re.IGNORECASE)
 _UTF8 = re.compile(rb"['\"\s=]UTF-?8\b|UNICODE", re.IGNORECASE)
 # A name that is written so is another one than it looks.
@@ -108,6 +112,8 @@ class _Kind(enum.Enum):
     MAKES = enum.auto()
     MAKES_GLOBAL = enum.auto()
     MAKES_LARGE_OBJECT = enum.auto()
+    # It makes an object whose rows or definition are not followed: a function, a type, an index.
+    MAKES_NAME = enum.auto()
     # It adds rows, and takes nothing away.
     ADDS = enum.auto()
     # It changes or deletes rows.
@@ -130,6 +136,11 @@ class _Kind(enum.Enum):
     ROLE = enum.auto()
     ENCODING = enum.auto()
     ANYTHING = enum.auto()
+
+
+_PERHAPS_OWN = frozenset({_Kind.DEFINITION, _Kind.SEQUENCE, _Kind.DROPS_TYPE})
+_INDEX = "INDEX"
+_GRANTS = frozenset({"GRANT", "REVOKE"})
 
 
 class _Effect(NamedTuple):
@@ -156,6 +167,16 @@ class Touches:
     _trapped: bool = False
     _utf8: bool = True
     _seen: dict[_Effect, int] = field(default_factory=dict)
+    # What it creates at all, and what it drops by name, each as (schema, name); `_objects` without indexes.
+    _names: set[tuple[str, str]] = field(default_factory=set)
+    _objects: set[tuple[str, str]] = field(default_factory=set)
+    _dropped: set[tuple[str, str]] = field(default_factory=set)
+    _perhaps_own: int = 0
+
+    @property
+    def created(self) -> dict[tuple[str, str], bool]:
+        """The relations, functions and types that the dump creates, each with whether it also drops that name."""
+        return {key: key in self._dropped for key in self._objects}
 
     def statement(self, event: Statement, action: StatementKind) -> None:
         """Note what a statement touches.
@@ -173,7 +194,8 @@ class Touches:
     def found(self, schemas: Collection[str], *, creates_tables: bool) -> tuple[Touch, ...]:
         """Return what the dump touches and did not create, in the order of its lines.
 
-        :param schemas: The schemas that the dump fills. What it changes or drops in them is its own, or is replaced.
+        :param schemas: The schemas that the dump fills. What it creates in them is its own, wherever it is changed or
+            dropped.
         :param creates_tables: False for a dump of rows alone, whose schemas are nobody's but the target's.
         """
         own = frozenset(schemas) if creates_tables else frozenset()
@@ -197,7 +219,9 @@ class Touches:
             return Touch("", "", how, line, TouchKind.ANYTHING)
         if kind is _Kind.SEQUENCE and not creates_tables:
             kind = _Kind.ADDS
-        if kind in {_Kind.DEFINITION, _Kind.SEQUENCE} and schema in own:
+        # Grants on objects of extensions are in pg_dump's own dumps; they delete nothing.
+        made = not name or (schema, name) in self._names or how in _GRANTS
+        if kind in {_Kind.DEFINITION, _Kind.SEQUENCE} and schema in own and made:
             return None
         if kind is _Kind.DROPS_TYPE and schema in own and (schema, name) in self._base_types:
             return None
@@ -211,10 +235,18 @@ class Touches:
     def _note(self, effect: _Effect, text: bytes) -> None:  # noqa: PLR0912 - a table of cases
         kind, schema, name, how = effect
         key = (schema or self._path, name)
+        if kind in {_Kind.MAKES_TABLE, _Kind.MAKES, _Kind.MAKES_NAME, _Kind.MAKES_BASE_TYPE}:
+            self._names.add((schema, name))
+            if how != _INDEX:
+                self._objects.add((schema, name))
+        elif how.startswith("DROP") and name:
+            self._dropped.add((schema, name))
         if kind in {_Kind.MAKES_TABLE, _Kind.MAKES}:
             self._made[key] = self._made.get(key, True) and kind is _Kind.MAKES_TABLE
         elif kind is _Kind.MAKES_GLOBAL:
             self._globals.add((how, name))
+        elif kind is _Kind.MAKES_NAME:
+            return
         elif kind is _Kind.MAKES_BASE_TYPE:
             self._base_types.add((schema, name))
         elif kind is _Kind.MAKES_LARGE_OBJECT:
@@ -241,7 +273,9 @@ class Touches:
             self._remember(effect)
 
     def _remember(self, effect: _Effect) -> None:
-        if len(self._seen) <= LIMIT:
+        # What may turn out to be the dump's own later is no reason to forget what is not.
+        if effect.kind in _PERHAPS_OWN or len(self._seen) <= LIMIT + self._perhaps_own:
+            self._perhaps_own += effect.kind in _PERHAPS_OWN and effect not in self._seen
             self._seen.setdefault(effect, self.line)
 
 
@@ -400,7 +434,9 @@ def _create(text: bytes) -> Iterator[_Effect]:  # noqa: PLR0912 - a table of cas
         pass
     kind = _kind_of(words)
     how = f"CREATE {'OR REPLACE ' if replaces else ''}{kind}"
-    if kind == "INDEX" or kind in _ON_TABLES:
+    if kind == "INDEX":
+        yield from _create_index(words, how)
+    elif kind in _ON_TABLES:
         yield from _on_table(words, kind, how)
     elif kind in _WITHOUT_SCHEMA:
         yield _Effect(_Kind.MAKES_GLOBAL, "", "" if kind in _NAMELESS else words.name(), kind)
@@ -422,10 +458,22 @@ def _create(text: bytes) -> Iterator[_Effect]:  # noqa: PLR0912 - a table of cas
         yield _Effect(_Kind.DEFINITION if kind == "VIEW" else _Kind.REPLACES, *found, how)
     elif kind == "TYPE":
         found = words.names()
-        if words.peek()[1] == b";":
-            yield _Effect(_Kind.MAKES_BASE_TYPE, *found)
+        yield _Effect(_Kind.MAKES_BASE_TYPE if words.peek()[1] == b";" else _Kind.MAKES_NAME, *found)
+    elif kind in _NAMED:
+        yield _Effect(_Kind.MAKES_NAME, *words.names())
     elif kind not in _NAMED | _IN_SCHEMA | {"EXTENSION"}:
         yield _Effect(_Kind.ANYTHING, how=how if kind.replace(" ", "").isalpha() else "CREATE")
+
+
+def _create_index(words: TokenReader, how: str) -> Iterator[_Effect]:
+    """Read CREATE INDEX: the index lies in its table's schema, and is named without it."""
+    words.skip("CONCURRENTLY")
+    _skip_if_exists(words)
+    name = words.name()
+    for effect in _on_table(words, "INDEX", how):
+        if name and effect.name:
+            yield _Effect(_Kind.MAKES_NAME, effect.schema, name, _INDEX)
+        yield effect
 
 
 def _create_schema(words: TokenReader, how: str) -> Iterator[_Effect]:
@@ -485,7 +533,7 @@ def _alter(text: bytes) -> Iterator[_Effect]:
     words.skip("ONLY")
     how = f"ALTER {kind}"
     if kind in _NAMED:
-        yield from _alter_named(words, how)
+        yield from _alter_named(words, how, text)
     elif kind in _IN_SCHEMA:
         schema, _ = words.names()
         yield _named(_Kind.DEFINITION, (schema, "") if schema else None, how)
@@ -502,7 +550,7 @@ def _alter(text: bytes) -> Iterator[_Effect]:
         yield _Effect(_Kind.ANYTHING, how=how if kind.isalpha() else "ALTER")
 
 
-def _alter_named(words: TokenReader, how: str) -> Iterator[_Effect]:
+def _alter_named(words: TokenReader, how: str, text: bytes) -> Iterator[_Effect]:
     schema, name = words.names()
     whole = bool(name) and words.peek()[1] != b"."
     _skip_parentheses(words)
@@ -513,6 +561,11 @@ def _alter_named(words: TokenReader, how: str) -> Iterator[_Effect]:
             # As `pg_dump --data-only --disable-triggers` writes it around the rows.
             return
     yield _named(_Kind.DEFINITION, (schema, name) if whole else None, how)
+    if (first, second) == ("ADD", "CONSTRAINT"):
+        # Its index.
+        yield _Effect(_Kind.MAKES_NAME, schema, words.name(), _INDEX)
+    elif first == "ALTER" and (made := _IDENTITY.search(text)):
+        yield _Effect(_Kind.MAKES_NAME, *split_qualified(made[1]), _INDEX)
     if first == "RENAME" or (first, second) == ("SET", "SCHEMA"):
         yield _Effect(_Kind.RENAMES)
     elif first == "ATTACH":

@@ -372,7 +372,7 @@ class Loader:
                 f"tablespace {space}, missing here or not ours to use (its objects lie in the default)"
             )
         if verb == "TRANSACTION":
-            return "BEGIN and COMMIT around large objects"
+            return "BEGIN and COMMIT (a restore is one transaction)"
         if verb in {"DROP EXTENSION", "DROP SCHEMA"}:
             return f"{verb} (it stays)"
         if verb == "CREATE SCHEMA" and name in self.schemas:

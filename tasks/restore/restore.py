@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..errors import DifferenceError, TaskError
 from ..formatting import show_name
 from ..safety.safety_dump import SafetyDump
+from ..safety.trust import require_trust
 from ..system.runtime import Interruption, set_interrupt_message
 from .loader import OWN_SETTINGS, Changed, Loader
 from .transaction import RestoreTransaction, analyze_restored, loaded_tables, remember_restore
@@ -85,6 +86,8 @@ def restore_dump(
     :raises TaskError: It was rolled back, and the database is as it was; or, where the message says so,
         nobody could be asked whether it was committed.
     """
+    if plan.risk:
+        require_trust(plan.risk, None)
     began = time.monotonic()
     safety = safety or safety_dump_for(plan)
     work = RestoreTransaction(safety, plan, report)

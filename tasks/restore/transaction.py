@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import textwrap
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from ..postgres.commit import Sentences, ask_outcome, commit_transaction
 from ..postgres.connection import blocked, connected, one, refuse_another_endpoint, translated
 from ..postgres.protocol import LostError, StatementError, as_refusal
 from ..postgres.roles import replaceable
-from ..postgres.schemas import empty_schemas
+from ..postgres.schemas import empty_schemas, refuse_new_content
 from ..safety.restore_log import RestoreRecord, record_path, write_record
 from ..system.runtime import Interruption
 from .clear import (
@@ -79,6 +79,14 @@ def tune_transaction(connection: Connection) -> None:
 
 _DUPLICATE = frozenset({"42P06", "42P07", "42710", "42723", "42701", "23505"})
 _DEPENDENT = "2BP01"
+_EXISTS = (
+    "The database already has objects of this dump, and the dump does not drop them first: restore it with --clean, "
+    "which first deletes everything in the schemas that the dump fills."
+)
+_DEPENDENTS = (
+    "Drop what depends on it, restore, and create it again: --clean deletes dependent objects only inside the schemas "
+    "that the dump fills."
+)
 _OUT_OF_LOCKS = "53200"
 _NO_LOCK = "55P03"
 # Characters of a statement.
@@ -163,6 +171,8 @@ class RestoreTransaction:
             return
         self.doing = "emptying the schemas"
         self.report.progress(self.doing, 0, 0, "")
+        if self.plan.goes.is_empty:
+            refuse_new_content(connection, self.plan.fills)
         outline = self.plan.dump.outline
         if not self.plan.request.whole:
             again = replaceable(connection, self.plan.server, outline.globals)
@@ -305,7 +315,7 @@ class RestoreTransaction:
             return ServerError(f"While {doing}: {blocked(self.plan.target)}. {state}")
         hint = ""
         if self._clean_would_help(error):
-            hint = " The database holds other objects than the dump: --clean empties the dump's schemas first."
+            hint = f" {_DEPENDENTS if error.sqlstate == _DEPENDENT else _EXISTS}"
         elif error.sqlstate == _OUT_OF_LOCKS:
             hint = " One transaction locks every relation: raise max_locks_per_transaction and restart the server."
         why = explain_version(error.statement, error.sqlstate, self.plan.dump.server, self.plan.server)
@@ -340,21 +350,27 @@ def remember_restore(
     plan: RestorePlan, loader: Loader, survey: DumpSummary, work: RestoreTransaction, report: Report
 ) -> None:
     """Write the restore to the log that `db.verify` reads; a failure is only a warning."""
+    manifest = plan.dump.manifest
     facts = state_to_facts(work.proven) if work.proven is not None else {}
-    if plan.dump.manifest is not None and "checksums" in plan.dump.manifest.facts:
-        facts = {**facts, "checksums": plan.dump.manifest.facts["checksums"]}
-    tables = loaded_tables(loader)
+    if manifest is not None and work.differences:
+        # What differed when it was committed still differs.
+        facts = manifest.facts
+    elif manifest is not None and "checksums" in manifest.facts:
+        facts = {**facts, "checksums": manifest.facts["checksums"]}
+    expected = {each.key: each.expected for each in loader.changed if not each.sequence}
+    rows = {key: expected.get(key, loader.found.get(key) or count) for key, count in loader.rows.items()}
     record = RestoreRecord(
         database=plan.target.label,
         file=str(plan.dump.path.resolve()),
-        restored=datetime.now(UTC).isoformat(timespec="seconds"),
-        tables=tuple(replace(each, rows=loader.found.get((each.schema, each.name)) or each.rows) for each in tables),
+        restored=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        tables=tuple(sorted(TableRows(*key, count) for key, count in rows.items())),
         sequences=tuple(sorted(survey.sequences.values())),
         dumped=tuple(sorted(TableRows(*key, rows) for key, rows in loader.rows.items())),
         facts=facts,
         schemas=plan.fills if plan.request.clean else (),
-        excluded=plan.dump.manifest.excluded_data if plan.dump.manifest else (),
+        excluded=manifest.excluded_data if manifest else (),
         saved=work.safety.dumped.path.name if work.safety.dumped else "",
+        destroyed=plan.destroys,
     )
     try:
         write_record(record_path(plan.settings.dumps, plan.target, plan.server), record)

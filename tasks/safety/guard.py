@@ -10,6 +10,7 @@ import contextlib
 import fnmatch
 import ipaddress
 import posixpath
+import socket
 from typing import TYPE_CHECKING
 
 from ..dumpfiles.paths import list_dumps, list_safety_dumps, read_manifest
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..config.target import Target
     from ..postgres.connection import Endpoint
+
+
+_VERSION_6 = 6
+_ANY_PORT = 9
 
 
 def refuse_protected(settings: Settings, target: Target, found: Endpoint | None = None) -> None:
@@ -73,8 +78,8 @@ def require_confirmation(label: str, found: Endpoint, reason: str, confirm: str,
     if typed is None:
         raise GuardError(
             f"{label} does not count as local: {reason}. Nothing was touched. To destroy what it holds, name it: "
-            f"--confirm={found.database} (--yes does not do that). If it is yours, as in a container, list its host or "
-            f"address in db.local (INVOKE_DB_LOCAL)."
+            f"--confirm={found.database} (--yes does not do that). If the server is on this machine, as in a container, "
+            f"add {_local_entry(found)!r} to db.local (INVOKE_DB_LOCAL)."
         )
     if typed.strip() != found.database:
         raise GuardError(f"That was not the name of the database. Nothing was touched; {label} is as it was.")
@@ -128,4 +133,27 @@ def _elsewhere(settings: Settings, identifier: str) -> str:
 
 
 def _own(host: str) -> bool:
-    return host.startswith(("/", "@")) or host.lower() == "localhost" or _loopback(host)
+    """Whether a host is this machine: a socket, loopback, its own name, or an address of one of its interfaces."""
+    if host.startswith(("/", "@")) or host.lower() in {"localhost", socket.gethostname().lower()}:
+        return True
+    return _loopback(host) or _is_own_address(host)
+
+
+def _is_own_address(address: str) -> bool:
+    """Whether this machine has this address: to reach its own, it sends from the very same. Nothing is sent."""
+    try:
+        family = socket.AF_INET6 if ipaddress.ip_address(address).version == _VERSION_6 else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, _ANY_PORT))
+            return bool(ipaddress.ip_address(probe.getsockname()[0]) == ipaddress.ip_address(address))
+    except (ValueError, OSError):
+        return False
+
+
+def _local_entry(found: Endpoint) -> str:
+    """Name what makes a server count as local in `db.local`, and no other one."""
+    if not found.socket and not _loopback(found.address):
+        return found.address or found.host
+    if not found.socket and not _loopback(found.server):
+        return found.server
+    return found.identifier or found.host
