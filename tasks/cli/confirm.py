@@ -144,7 +144,8 @@ def _deleted(plan: RestorePlan) -> list[str]:
     what = describe_content(plan.goes)
     if plan.request.whole:
         return [
-            f"  Will be deleted: everything in the database ({what or 'no tables'}). It will be as the dump holds it."
+            f"  Will be deleted: everything in the database, the schemas {format_list(plan.emptied)} "
+            f"({what or 'which are empty'}). It will be as the dump holds it."
         ]
     if plan.request.clean:
         lines = [f"  Will be deleted: everything in {format_list(plan.emptied)} ({what}).", _kept(plan.stays)]

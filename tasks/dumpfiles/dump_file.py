@@ -218,8 +218,8 @@ def _read(source: DumpReader, path: Path, manifest: Manifest | None, report: Rep
     if text.survey.behind is not None:
         line, verb = text.survey.behind
         raise BadInputError(
-            f"{path.name} can't be restored: statements follow pg_dump's last line, from line {line:,}: {verb}. Only SET, "
-            f"RESET and INSERT may. Nothing was touched. Delete what follows, or move it above that line."
+            f"{path.name} can't be restored: statements follow pg_dump's last line, from line {line:,}: {verb}. Only "
+            f"SET, RESET and INSERT may. Nothing was touched. Delete what follows, or move it above that line."
         )
     if not text.survey.complete:
         raise BadInputError(

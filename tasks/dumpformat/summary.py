@@ -50,8 +50,8 @@ _GLOBALS = {
     "CREATE CAST": "cast",
     "CREATE TRANSFORM": "transform",
 }
-# What tools of migrations add behind pg_dump's trailer (dbmate, Rails). Anything else may be another dump, which needs a
-# trailer of its own.
+# What tools of migrations add behind pg_dump's trailer (dbmate, Rails). Anything else may be another dump, which needs
+# a trailer of its own.
 _BEHIND = frozenset({"SET", "RESET", "INSERT"})
 _TOASTABLE = re.compile(rb"text|char|json|bytea|xml|numeric|tsvector|\[\]", re.IGNORECASE)
 
@@ -66,8 +66,7 @@ class DumpSummary:
 
     :ivar rows: Rows per table, as (schema, name), of all COPY data so far.
     :ivar inserts: INSERT statements so far, whose rows are not in `rows`.
-    :ivar complete: The trailer was seen as a comment of the top level, and nothing behind it that needs a trailer of its
-        own.
+    :ivar complete: The trailer was seen as a comment of the top level, and behind it nothing that needs one of its own.
     :ivar behind: The line and the first word of the first such statement behind the last trailer; None without any.
     :ivar current: The table whose rows pass now, and `block` how many of this COPY have passed.
     :ivar server: Version of the server that was dumped, and `client` of the pg_dump, as the header says.

@@ -78,8 +78,8 @@ def require_confirmation(label: str, found: Endpoint, reason: str, confirm: str,
     if typed is None:
         raise GuardError(
             f"{label} does not count as local: {reason}. Nothing was touched. To destroy what it holds, name it: "
-            f"--confirm={found.database} (--yes does not do that). If the server is on this machine, as in a container, "
-            f"add {_local_entry(found)!r} to db.local (INVOKE_DB_LOCAL)."
+            f"--confirm={found.database} (--yes does not do that). If the server is on this machine, as in a "
+            f"container, add {_local_entry(found)!r} to db.local (INVOKE_DB_LOCAL)."
         )
     if typed.strip() != found.database:
         raise GuardError(f"That was not the name of the database. Nothing was touched; {label} is as it was.")
