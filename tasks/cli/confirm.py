@@ -143,10 +143,8 @@ def _deleted(plan: RestorePlan) -> list[str]:
         return ["  Will be deleted: nothing. The schemas of the dump are empty, or do not exist yet."]
     what = describe_content(plan.goes)
     if plan.request.whole:
-        return [
-            f"  Will be deleted: everything in the database, the schemas {format_list(plan.emptied)} "
-            f"({what or 'which are empty'}). It will be as the dump holds it."
-        ]
+        where = f"everything in the database, the schemas {format_list(plan.emptied)}"
+        return [f"  Will be deleted: {where} ({what or 'which are empty'}). It will be as the dump holds it."]
     if plan.request.clean:
         lines = [f"  Will be deleted: everything in {format_list(plan.emptied)} ({what}).", _kept(plan.stays)]
         return [*lines, *_replaced(plan.replaced)]

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from ..dumpfiles.dump_file import choose_dump, prove_dump
 from ..dumpfiles.origin import doubt_about_authors, other_owners
+from ..dumpformat.tokens import TokenReader
 from ..errors import BadInputError
-from ..inventory.compare import key_of, state_of_manifest
+from ..inventory.compare import state_of_manifest
 from ..postgres.connection import Endpoint, connected, read_endpoint, server_facts, translated
 from ..postgres.roles import read_owners, replaceable
 from ..postgres.schemas import Content, existing_schemas, other_schemas, read_content, refuse_dependents
@@ -223,7 +224,9 @@ def _created_names(dump: DumpFile) -> Mapping[tuple[str, str], bool]:
     # Our own dumps are made with pg_dump --clean.
     state = state_of_manifest(dump.manifest) if dump.manifest else None
     objects = state.objects if state else {}
-    named = (key_of(name) for kind in _NAMED for name in objects.get(kind, ()))
+    # A function's identity has its arguments behind the name.
+    identities = (name.encode("utf-8", "surrogateescape") for kind in _NAMED for name in objects.get(kind, ()))
+    named = (TokenReader(identity).names() for identity in identities)
     return dict.fromkeys([*named, *(state.rows if state else ()), *(state.sequences if state else ())], True)
 
 
