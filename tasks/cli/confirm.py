@@ -140,7 +140,8 @@ def _source(plan: RestorePlan) -> list[str]:
 def _deleted(plan: RestorePlan) -> list[str]:
     """Say what will be deleted or replaced, and what will be kept."""
     if plan.request.clean and plan.goes.is_empty and not plan.besides:
-        return ["  Will be deleted: nothing. The schemas of the dump are empty, or do not exist yet."]
+        nothing = "  Will be deleted: nothing. The schemas of the dump are empty, or do not exist yet."
+        return [nothing, *_replaced(plan.replaced)]
     what = describe_content(plan.goes)
     if plan.request.whole:
         where = f"everything in the database, the schemas {format_list(plan.emptied)}"

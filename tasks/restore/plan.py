@@ -213,7 +213,7 @@ def _existing_objects(connection: Connection, dump: DumpFile, request: RestoreRe
     found = [ExistingObject(name, None, dropped=True) for name in globals_]
     if dump.outline.large_objects and not request.whole:
         count = count_large_objects(connection)
-        found += [ExistingObject("large objects", None, dropped=True)] if count else []
+        found += [ExistingObject("large objects that have a number of the dump's", None, dropped=True)] if count else []
     return (*find_existing(connection, names), *found)
 
 
