@@ -98,6 +98,9 @@ def format_moment(moment: datetime | None) -> str:
     return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
-def format_now() -> str:
-    """Return the time now, in UTC to the second, as records and marks hold it."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def format_now(timespec: str = "seconds") -> str:
+    """Return the time now, in UTC, as records and marks hold it.
+
+    :param timespec: As for `datetime.isoformat`.
+    """
+    return datetime.now(UTC).isoformat(timespec=timespec)

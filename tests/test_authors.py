@@ -152,7 +152,7 @@ def test_person_at_a_terminal_is_asked_once(answer: str, code: int, shop: Databa
     words = " ".join(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said).split())
     assert ended == code, said
     assert words.count("Type yes") == 1
-    assert "as postgres may do anything on this server, so may the code in it" in words
+    assert "Because postgres is a superuser, the code in it may do anything on this server" in words
     assert "as an ordinary role that owns the database is the safe way." in words
     assert shop.scalar("SELECT to_regclass('public.x') IS NOT NULL") is (code == 0)
 

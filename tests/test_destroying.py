@@ -34,7 +34,10 @@ USERS = r"app\.users \(about 3 rows\)"
 ANYTHING = "anything in the database"
 STATEMENTS: dict[str, tuple[str, str]] = {
     "truncate": ("TRUNCATE app.users;", f"{USERS}: TRUNCATE on line 3"),
-    "drop": ("DROP TABLE IF EXISTS app.users CASCADE;", f"{USERS}: DROP TABLE … CASCADE on line 3"),
+    "drop": (
+        "DROP TABLE IF EXISTS app.users CASCADE;",
+        f"{USERS} and everything that depends on it: DROP TABLE … CASCADE on line 3",
+    ),
     "column": ("ALTER TABLE app.users DROP COLUMN email CASCADE;", f"{USERS}: ALTER TABLE on line 3"),
     "merge": (
         "MERGE INTO app.users u USING (VALUES (1)) AS s(id) ON u.id = s.id WHEN MATCHED THEN DELETE;",
@@ -174,7 +177,8 @@ def test_plain_restore_over_tables_shows_and_waits(shop: Database, project: Proj
     result = project.inv("db.restore", "--file=foreign.sql")
 
     assert result.returncode == 0, result.stderr
-    assert "Will be replaced: what the dump drops or creates in app (1 table, about 3 rows" in result.stderr
+    assert "Will be replaced: app.users (about 3 rows)." in result.stderr
+    assert "Will be changed: app.users (about 3 rows) and everything that depends on it: DROP" in result.stderr
     assert "Beginning in 3 seconds" in result.stderr
     assert time.monotonic() - began > 3
     assert len(saved(project)) == 1

@@ -200,7 +200,7 @@ def test_a_dump_of_another_database_is_told(shop: Database, new_database: Databa
 
     assert (own.returncode, another.returncode) == (0, 0)
     assert "another database" not in own.stderr
-    assert "That is another database than the one that it goes into." in another.stderr
+    assert f"WARNING: this dump was made from {shop.name} at " in another.stderr
 
 
 @pytest.mark.parametrize("right", [True, False])

@@ -1,6 +1,7 @@
 """Where connections really lead: tunnels, several hosts, services and the environment, with real ones of each."""
 
 import json
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from urllib.parse import urlsplit
@@ -10,6 +11,7 @@ import pytest
 from tasks.config.settings import Settings
 from tasks.dump.dump import make_dump
 from tasks.dump.request import DumpRequest
+from tasks.dumpfiles.origin import is_this_machine
 from tasks.errors import GuardError, WorkError
 from tasks.postgres.commit import Outcome, ask_outcome
 from tasks.postgres.connection import connected, read_endpoint, server_facts
@@ -40,6 +42,16 @@ def other(shop: Database, server_of: Callable[[int], Server]) -> Iterator[Databa
         database = databases(name=shop.name)
         database.execute(SHOP)
         yield database
+
+
+def own_address() -> str:
+    """Return an address of this machine that is not loopback; empty where it has none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return ""
+        return str(probe.getsockname()[0])
 
 
 def through(settings: Settings, port: int) -> Settings:
@@ -75,6 +87,29 @@ def test_a_tunnel_is_found_out_by_a_manifest(shop: Database, project: Project) -
     assert "a dump's manifest knows this server at db.example.com: 127.0.0.1 is a tunnel to it" in alone.stderr
     assert untouched == before
     assert named.returncode == 0, named.stderr
+
+
+@pytest.mark.parametrize("host", [socket.gethostname(), "127.0.0.9"])
+def test_own_name_of_this_machine_is_no_tunnel(host: str, shop: Database, project: Project) -> None:
+    """A dump of the same server that was made by this machine's own name or address leaves it local."""
+    assert project.use(shop).inv("db.dump").returncode == 0
+    path = next(project.dumps.glob("*.manifest.json"))
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document["source"]["host"] = host
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+    with connected(settings_of(project, shop).target()) as connection:
+        endpoint = read_endpoint(connection, server_facts(connection))
+
+    assert nonlocal_reason(settings_of(project, shop), endpoint) == ""
+
+
+@pytest.mark.skipif(not own_address(), reason="this machine has no address but loopback")
+def test_own_address_is_this_machine() -> None:
+    """An address of the documentation's range is not."""
+    assert is_this_machine(own_address())
+    assert not is_this_machine("192.0.2.1")
+    assert not is_this_machine("db.example.com")
 
 
 def test_a_restore_goes_where_it_was_judged_or_nowhere(shop: Database, other: Database, project: Project) -> None:

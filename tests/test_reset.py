@@ -109,7 +109,7 @@ def test_reset_touches_nothing_when_it_is_a_dry_run(database: Database, project:
     result = project.use(database).inv("--dry", "db.reset")
 
     assert result.returncode == 0
-    assert "Goes: all in public: 1 table" in result.stderr
+    assert "Will be deleted: everything in public (1 table" in result.stderr
     assert "Only tried (--dry): nothing was touched." in result.stderr
     assert database.dump_text() == before
 
@@ -122,8 +122,8 @@ def test_reset_shows_what_goes_and_stays_when_it_begins(database: Database, proj
     result = project.use(database).inv("db.reset", "--yes")
 
     assert f"{database.name} at 127.0.0.1:{database.server.port}" in result.stderr
-    assert re.search(r"Goes: all in public: 1 table", result.stderr)
-    assert re.search(r"Stays: .*app", result.stderr)
+    assert "Will be deleted: everything in public (1 table" in result.stderr
+    assert re.search(r"Will be kept: .*app", result.stderr)
     assert "Ctrl-C" not in result.stderr
 
 

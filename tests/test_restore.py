@@ -492,14 +492,15 @@ def test_clean_restore_shows_what_goes_and_stays_when_it_begins(shop: Database, 
 
     assert result.returncode == 0
     assert f"{shop.name} at 127.0.0.1:{shop.server.port}" in result.stderr
-    goes = re.search(r"Goes: .*", result.stderr)
-    stays = re.search(r"Stays: .*", result.stderr)
+    goes = re.search(r"Will be deleted: .*", result.stderr)
+    stays = re.search(r"Will be kept: .*", result.stderr)
     assert goes is not None
     assert "app, public" in goes[0]
-    assert "2 tables, about 420 rows" in goes[0]
+    assert "(2 tables" in goes[0]
+    assert "; about 420 rows, " in goes[0]
     assert stays is not None
     assert "stays_here" in stays[0]
-    assert "stands still" in result.stderr
+    assert "These tables are locked until the restore ends." in result.stderr
     assert "Ctrl-C" not in result.stderr
 
 
@@ -524,7 +525,7 @@ def test_restore_touches_nothing_when_it_is_a_dry_run(shop: Database, project: P
     result = project.inv("--dry", "db.restore", "--clean")
 
     assert result.returncode == 0
-    assert "Goes: " in result.stderr
+    assert "Will be deleted: " in result.stderr
     assert shop.dump_text() == before
 
 

@@ -273,5 +273,30 @@ def test_content_counts_what_would_go_when_extensions_lie_inside(database: Datab
     # The table, its row type and the array of it, its key twice, its TOAST table and that one's index.
     assert (found.tables, found.rows, found.locks) == (1, 100, 7)
     assert found.bytes > 0
-    assert found.filled
-    assert nothing == Content(0, 0, 0, 0, filled=False)
+    assert found.objects == (("table", 1),)
+    assert nothing == Content(0, 0, 0, 0)
+    assert (found.is_empty, nothing.is_empty) == (False, True)
+
+
+@pytest.mark.majors(14, 17, 18)
+def test_content_counts_objects_of_each_kind(database: Database) -> None:
+    """What goes with its owner is not counted: array and row types, identity sequences, inner types of ranges."""
+    database.execute(
+        "CREATE EXTENSION citext; CREATE TABLE t (id int GENERATED ALWAYS AS IDENTITY);"
+        "CREATE VIEW v AS SELECT 1 AS one; CREATE MATERIALIZED VIEW m AS SELECT 1 AS one; CREATE SEQUENCE s;"
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE TYPE mood AS ENUM ('sad');"
+        "CREATE TYPE span AS RANGE (subtype = int)"
+    )
+
+    with database.connect() as connection:
+        found = read_content(connection, ["public"])
+
+    # A range brings functions of its own, which belong to it.
+    assert dict(found.objects) == {
+        "table": 1,
+        "view": 1,
+        "materialized view": 1,
+        "sequence": 1,
+        "routine": 1,
+        "type": 2,
+    }

@@ -118,8 +118,8 @@ def test_warning_is_broken_between_words_when_the_terminal_is_narrow(database: D
     plain = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line).rpartition("\r")[2] for line in said.split("\r\n")]
     assert code == 0, said
     assert all(len(line) <= 60 for line in plain)
-    assert "  The application stands still" not in plain
-    assert any(line.startswith("    ") and "--no-backup" in line for line in plain)
+    assert "  These tables are locked" not in plain
+    assert any(line.startswith("    ") and "disk space" in line for line in plain)
 
 
 def test_no_bar_is_drawn_into_what_the_migration_says(database: Database, project: Project) -> None:

@@ -1,11 +1,13 @@
-"""What a person is told before anything is destroyed, and how they agree to it."""
+"""Show a person what will be deleted or changed, and ask for consent."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..formatting import format_content, format_count, format_list, format_names, format_size
+from ..dumpformat.manifest import TouchKind
+from ..formatting import format_content, format_count, format_list, format_size
 from .terminal import ask, open_console, say
 
 if TYPE_CHECKING:
@@ -14,11 +16,15 @@ if TYPE_CHECKING:
     from ..postgres.schemas import Content
     from ..restore.plan import RestorePlan
     from ..restore.reset import ResetPlan
-    from ..safety.impact import Impact
+    from ..safety.impact import ExistingObject, Impact
 
 
 WAIT_SECONDS = 3
 _SHOWN_IMPACTS = 8
+_SHOWN_EXISTING = 5
+# What people call it, where that is another word than SQL's.
+_PLURALS = {"index": "indexes", "operator class": "operator classes", "operator family": "operator families"}
+_WORDS = {"routine": "function", "statistics": "statistics object"}
 
 
 def confirm(lines: Sequence[str], *, yes: bool, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -36,116 +42,191 @@ def confirm(lines: Sequence[str], *, yes: bool, sleep: Callable[[float], None] =
         sleep(1)
 
 
-def confirm_restore(plan: RestorePlan, *, yes: bool, name: str) -> None:
-    """Say what a restore will do, where it destroys or is only tried; ask for the name where it is to be given; wait.
+def confirm_restore(plan: RestorePlan, *, yes: bool, name: str) -> RestorePlan:
+    """Say what a restore will do, where it destroys or is only tried; ask once where consent is needed; wait.
 
     :param name: The value of `--confirm`.
+    :return: The plan, with consent to load what others wrote.
     """
-    dry = plan.settings.dry
-    if plan.destroys or plan.far or dry:
-        _confirm_all(plan, restore_warning(plan), yes=yes or not plan.destroys, name=name, doubt=plan.doubt)
+    if plan.destroys or plan.settings.dry or plan.doubt or plan.request.whole:
+        confirm(restore_warning(plan), yes=True)
+    _ask_consent(plan, yes=yes, name=name, doubt=plan.doubt, risk=plan.risk)
+    return replace(plan, risk="")
 
 
 def confirm_reset(plan: ResetPlan, *, yes: bool, name: str) -> None:
     """Say what a reset will do, ask for the name where it is to be given, and wait."""
-    _confirm_all(plan, reset_warning(plan), yes=yes, name=name)
+    confirm(reset_warning(plan), yes=True)
+    _ask_consent(plan, yes=yes, name=name)
 
 
-def _confirm_all(plan: RestorePlan | ResetPlan, lines: Sequence[str], *, yes: bool, name: str, doubt: str = "") -> None:
+def _ask_consent(plan: RestorePlan | ResetPlan, *, yes: bool, name: str, doubt: str = "", risk: str = "") -> None:
+    """Ask at most one question: for the database's name, which also answers what is less, or for a yes."""
     from ..safety.guard import require_certain_database, require_confirmation
+    from ..safety.trust import TRUST_QUESTION, require_trust
 
-    dry = plan.settings.dry
-    if plan.far:
-        lines = [*lines, f"  This is not a local database: {plan.far}."]
-    if doubt:
-        lines = [*lines, f"  {doubt}."]
-    confirm(lines, yes=True)
-    asks = bool(plan.far or doubt) and not name
-    if not dry:
-        asked = _asked(f"Type the name of the database to go on ({plan.place.database}): ", asks)
-        require_confirmation(plan.target.label, plan.place, plan.far, name, asked)
-        require_certain_database(plan.place, doubt, name, asked)
-    else:
-        confirm(["Only tried (--dry): nothing was touched."], yes=True)
-    # Who has just typed the name has thought about it.
-    confirm([], yes=yes or dry or asks)
-
-
-def _asked(question: str, wanted: object) -> str | None:
-    """Ask a person; None where nobody is there, or nothing is to be asked."""
-    return ask(question) if wanted else None
+    if plan.settings.dry:
+        warning = [f"Warning: {risk}"] if risk else []
+        confirm([*warning, "Only tried (--dry): nothing was touched."], yes=True)
+        return
+    asks_name = bool(plan.far or doubt) and not name
+    before = f"{risk}\n" if risk else ""
+    asked = ask(f"{before}Type the name of the database to go on ({plan.place.database}): ") if asks_name else None
+    require_confirmation(plan.target.label, plan.place, plan.far, name, asked)
+    require_certain_database(plan.place, doubt, name, asked)
+    if risk and asked is None:
+        require_trust(risk, ask(f"{before}{TRUST_QUESTION}"))
+    # A person who has just answered has thought about it.
+    confirm([], yes=yes or bool(risk) or asks_name or not plan.destroys)
 
 
 def restore_warning(plan: RestorePlan) -> list[str]:
-    """Say what a restore takes away, what it leaves, and what it costs."""
+    """Say what a restore deletes, replaces, changes and keeps, and what it costs."""
+    return [
+        *_source(plan),
+        *_deleted(plan),
+        *_changed(plan),
+        *_safety(plan),
+        *_empty_again(plan),
+        *_price(plan),
+        *_where(plan),
+    ]
+
+
+def reset_warning(plan: ResetPlan) -> list[str]:
+    """Say what a reset deletes and keeps."""
+    label, names = plan.target.label, format_list(plan.emptied)
+    if not plan.destroys:
+        return [f"{label}: {names} {'is' if len(plan.emptied) == 1 else 'are'} empty already."]
+    return [
+        f"{label}: emptying schemas.",
+        f"  Will be deleted: everything in {names} ({describe_content(plan.goes)}).",
+        _kept(plan.stays),
+        *_safety(plan),
+        *_where(plan),
+    ]
+
+
+def describe_content(content: Content) -> str:
+    """Write how many objects of each kind schemas hold, and how many rows and bytes are in the tables."""
+    kinds = [_count_kind(kind, count) for kind, count in content.objects]
+    rows = f"; about {format_count(content.rows, 'row')}, {format_size(content.bytes)}" if content.tables else ""
+    return ", ".join(kinds) + rows
+
+
+def _count_kind(kind: str, count: int) -> str:
+    word = _WORDS.get(kind, kind)
+    return format_count(count, word, _PLURALS.get(word, ""))
+
+
+def _source(plan: RestorePlan) -> list[str]:
+    """Name the dump and where it comes from."""
     from ..dumpfiles.origin import is_of_database
 
     dump, manifest = plan.dump, plan.dump.manifest
     lines = [f"{plan.target.label}: restoring {dump.path.name} ({format_content(dump.rows, dump.inserts)})."]
     if manifest is not None:
         note = f": {manifest.note}" if manifest.note else ""
-        lines.append(
-            f"  Made {manifest.created} of {manifest.source.get('database')} at {manifest.source.get('host')}{note}"
-        )
+        source = manifest.source.get("database")
+        lines.append(f"  Made {manifest.created} of {source} at {manifest.source.get('host')}{note}")
         if not is_of_database(manifest, plan.server, plan.place.host, plan.place.port):
-            lines.append("  That is another database than the one that it goes into.")
+            where = f"{source} at {manifest.source.get('host')}:{manifest.source.get('port')}"
+            lines.append(f"  WARNING: this dump was made from {where}, and you are restoring it into {plan.place}.")
         if manifest.excluded_data:
             lines.append(f"  It lacks the rows of {format_list(manifest.excluded_data)}: these tables will be empty.")
-    changed = [f"  Will be changed: {_impact(each)}." for each in plan.changed[:_SHOWN_IMPACTS]]
-    if len(plan.changed) > _SHOWN_IMPACTS:
-        changed.append(f"  Will be changed: {len(plan.changed) - _SHOWN_IMPACTS:,} more.")
-    if not plan.request.clean:
-        saves = _saves(plan.saves, plan.settings.backup)
-        return [*lines, *_replaced(plan), *changed, *saves]
-    price = (
-        "The application stands still on these tables until the end. Meanwhile the disk holds the old rows, the new "
-        f"ones and their log: about {format_size(3 * dump.content.size)} more for now."
-    )
-    return [
-        *lines,
-        *_goes(plan.emptied, plan.stays, plan.goes, whole=plan.request.whole),
-        *changed,
-        *_saves(plan.saves, plan.settings.backup),
-        price,
+    return lines
+
+
+def _deleted(plan: RestorePlan) -> list[str]:
+    """Say what will be deleted or replaced, and what will be kept."""
+    if plan.request.clean and plan.goes.is_empty and not plan.besides:
+        nothing = "  Will be deleted: nothing. The schemas of the dump are empty, or do not exist yet."
+        return [nothing, *_replaced(plan.replaced)]
+    what = describe_content(plan.goes)
+    if plan.request.whole:
+        where = f"everything in the database, the schemas {format_list(plan.emptied)}"
+        return [f"  Will be deleted: {where} ({what or 'which are empty'}). It will be as the dump holds it."]
+    if plan.request.clean:
+        lines = [f"  Will be deleted: everything in {format_list(plan.emptied)} ({what}).", _kept(plan.stays)]
+        return [*lines, *_replaced(plan.replaced)]
+    kept = [each for each in plan.existing if not each.dropped]
+    lines = _replaced(plan.replaced)
+    if kept:
+        lines.append(f"  Exist already, and the dump does not drop them first: {_names(kept)}.")
+    return [*lines, "  Will be kept: everything else."] if lines else []
+
+
+def _replaced(found: Sequence[ExistingObject]) -> list[str]:
+    return [f"  Will be replaced: {_names(found)}."] if found else []
+
+
+def _names(found: Sequence[ExistingObject]) -> str:
+    shown = [f"{each.name} ({_rows(each.rows)})" if each.rows else each.name for each in found[:_SHOWN_EXISTING]]
+    more = found[_SHOWN_EXISTING:]
+    rows = sum(each.rows or 0 for each in more)
+    rest = f" and {len(more):,} more" + (f" ({_rows(rows)})" if rows else "") if more else ""
+    return ", ".join(shown) + rest
+
+
+def _rows(count: int) -> str:
+    return f"about {format_count(count, 'row')}"
+
+
+def _kept(stays: Sequence[str]) -> str:
+    others = f", and the schemas {format_list(stays)}" if stays else ""
+    return f"  Will be kept: the schemas themselves, their owners and grants, extensions{others}."
+
+
+def _changed(plan: RestorePlan) -> list[str]:
+    """Say what the dump changes beside that, statement by statement."""
+    replaced = {each.name for each in plan.replaced}
+    # What is dropped and created again is named above, unless other objects are dropped with it.
+    found = [
+        each
+        for each in plan.changed
+        if not (each.touch.kind is TouchKind.DEFINITION and each.label in replaced and not each.cascades)
     ]
-
-
-def reset_warning(plan: ResetPlan) -> list[str]:
-    """Say what a reset takes away and what it leaves."""
-    goes = _goes(plan.emptied, plan.stays, plan.goes)
-    return [f"{plan.target.label}: emptying schemas.", *goes, *_saves(plan.saves, plan.settings.backup)]
-
-
-def _replaced(plan: RestorePlan) -> list[str]:
-    """Say what a restore without --clean may replace."""
-    if not plan.goes.tables:
-        return ["  Objects that the dump holds are replaced, all others stay."]
-    tables, rows = format_count(plan.goes.tables, "table"), format_count(plan.goes.rows, "row")
-    what = f"{tables}, about {rows}, {format_size(plan.goes.bytes)}"
-    return [
-        f"  Will be replaced: what the dump drops or creates in {format_names(plan.met)} ({what}).",
-        "  Will be kept: everything else.",
-    ]
+    lines = [f"  Will be changed: {_impact(each)}." for each in found[:_SHOWN_IMPACTS]]
+    if len(found) > _SHOWN_IMPACTS:
+        lines.append(f"  Will be changed: {len(found) - _SHOWN_IMPACTS:,} more.")
+    return lines
 
 
 def _impact(each: Impact) -> str:
-    rows = f" (about {format_count(each.rows, 'row')})" if each.rows else ""
-    return f"{each.label}{rows}: {each.touch.how} on line {each.touch.line:,}"
+    rows = f" ({_rows(each.rows)})" if each.rows else ""
+    more = " and everything that depends on it" if each.cascades else ""
+    return f"{each.label}{rows}{more}: {each.touch.how} on line {each.touch.line:,}"
 
 
-def _saves(saves: bool, kept: int) -> list[str]:
-    if not saves:
+def _safety(plan: RestorePlan | ResetPlan) -> list[str]:
+    """Say whether there will be a way back."""
+    if plan.saves:
+        kept = f"{plan.settings.backup} {'is' if plan.settings.backup == 1 else 'are'} kept"
+        return [f"  A safety dump is made first; `{plan.undo_command}` restores it ({kept})."]
+    if plan.destroys:
+        return [f"  No safety dump: `{plan.settings.command('db.undo')}` will not be possible."]
+    return ["  No safety dump: there is nothing to save."]
+
+
+def _empty_again(plan: RestorePlan) -> list[str]:
+    """Say of an undo into an empty database how to go back to that."""
+    if plan.destroys or not plan.request.whole:
         return []
-    many = f"{format_count(kept, 'safety dump')} {'is' if kept == 1 else 'are'} kept"
-    return [f"  First all of it is dumped, for `inv db.undo` ({many}; --no-backup makes none)."]
+    names = plan.dump.outline.schemas
+    flags = [f"--schema={name}" for name in names] if names != ("public",) else []
+    return [f"  `{plan.settings.command('db.reset', *flags)}` empties it again."]
 
 
-def _goes(emptied: Sequence[str], stays: Sequence[str], goes: Content, *, whole: bool = False) -> list[str]:
-    what = f"{format_count(goes.tables, 'table')}, about {format_count(goes.rows, 'row')}, {format_size(goes.bytes)}"
-    others = f", and {format_names(stays)}" if stays else ""
-    if whole:
-        return [f"  Goes: the whole database, which then is as it was: {format_names(emptied)}: {what}."]
+def _price(plan: RestorePlan) -> list[str]:
+    if not (plan.request.clean and plan.destroys):
+        return []
+    extra = format_size(3 * plan.dump.content.size)
     return [
-        f"  Goes: all in {format_names(emptied) or 'nothing'}: {what}.",
-        f"  Stays: the schemas themselves with owner and grants, extensions, publications{others}.",
+        f"  These tables are locked until the restore ends. It needs about {extra} of extra disk space meanwhile.",
     ]
+
+
+def _where(plan: RestorePlan | ResetPlan) -> list[str]:
+    far = [f"  This is not a local database: {plan.far}."] if plan.far else []
+    doubt = getattr(plan, "doubt", "")
+    return [*far, f"  {doubt}."] if doubt else far

@@ -359,7 +359,7 @@ def _carry_out(plan: RestorePlan, *, yes: bool, name: str) -> None:
     from ..restore.restore import restore_dump
     from ..restore.with_migration import restore_and_migrate
 
-    confirm_restore(plan, yes=yes, name=name)
+    plan = confirm_restore(plan, yes=yes, name=name)
     if not plan.settings.dry:
         act = restore_and_migrate if plan.request.migrate else restore_dump
         with reporting(plan.settings) as report:

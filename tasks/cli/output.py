@@ -85,7 +85,7 @@ def show_restored(restored: Restored) -> None:
         f"{format_seconds(restored.seconds)}"
         f"{'; then migrated' * plan.request.migrate}"
     )
-    _show_saved(restored.saved)
+    _show_saved(restored.saved, plan.undo_command)
     for reason, count in restored.lacks:
         print_line(f"  left out ({count:,}): {reason}")
     if plan.dump.manifest is None:
@@ -101,16 +101,15 @@ def _proven(restored: Restored) -> str:
 def show_reset(plan: ResetPlan, saved: Dumped | None) -> None:
     """Show a reset that was committed."""
     print_line(f"{plan.target.label}: {', '.join(plan.emptied)} emptied.")
-    _show_saved(saved)
+    _show_saved(saved, plan.undo_command)
 
 
-def _show_saved(saved: Dumped | None) -> None:
+def _show_saved(saved: Dumped | None, undo: str) -> None:
     if saved is not None:
         manifest = saved.manifest
         print_line(
-            f"  what was there before is in {saved.path.parent.name}/{saved.path.name}: "
-            f"{format_size(manifest.file.size)}, "
-            f"{format_count(manifest.rows, 'row')}, {format_seconds(manifest.seconds)}; `inv db.undo` brings it back"
+            f"  safety dump: {saved.path.parent.name}/{saved.path.name}, {format_size(manifest.file.size)}, "
+            f"{format_count(manifest.rows, 'row')}, {format_seconds(manifest.seconds)}; `{undo}` restores it"
         )
 
 

@@ -47,6 +47,7 @@ class Settings:
     :ivar backup: How many safety dumps are kept.
     :ivar trust_local: Load any dump into a local database as a superuser, without asking whose code it holds.
     :ivar dry: Show what would be done, and do nothing.
+    :ivar url_env_flag: The flag `--url-env=…` as it was given; empty where it was not.
     """
 
     root: Path
@@ -65,6 +66,14 @@ class Settings:
     trust_local: bool
     output: Output
     dry: bool
+    url_env_flag: str = ""
+
+    def command(self, task: str, *flags: str) -> str:
+        """Return the command that runs a task on the same database, as a person types it.
+
+        :param flags: Its other flags; empty ones are left out.
+        """
+        return " ".join(filter(None, ["inv", task, self.url_env_flag, *flags]))
 
     def url(self, name: str = "") -> FoundUrl:
         """Find the URL.
@@ -101,6 +110,7 @@ def load_settings(ctx: Context, *, url_env: str = "") -> Settings:
         environ=environ,
         dumps=root / _path("dumps_dir", values, required=True),
         url_env=url_env or _text("url_env", values, required=True),
+        url_env_flag=f"--url-env={url_env}" if url_env else "",
         bin_dir=root / _path("bin_dir", values) if _text("bin_dir", values) else None,
         prisma_dir=root / _path("prisma_dir", values) if _text("prisma_dir", values) else None,
         migrate_command=_text("migrate_command", values),

@@ -150,7 +150,9 @@ def _read_dump(settings: Settings, path: Path, manifest: Manifest | None, report
         raise BadInputError(f"{path.name} can't be read to its end: {error}.") from None
     survey = text.survey
     if not survey.complete:
-        raise BadInputError(f"{path.name} is not a whole dump: pg_dump's last line is missing.")
+        raise BadInputError(
+            f"{path.name} is not a whole dump: pg_dump's last line is missing, or other statements follow it."
+        )
     if manifest is not None and text.content != manifest.content:
         raise BadInputError(f"{path.name} is not what its manifest describes: it was damaged or changed since.")
     return Inspected(

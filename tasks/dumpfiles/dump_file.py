@@ -40,6 +40,7 @@ class DumpFile:
     :ivar content: Sums of the plain text; a restore must see the same.
     :ivar signature: Tells whether the file was changed meanwhile.
     :ivar inserts: INSERT statements, whose rows are not counted in `tables`.
+    :ivar names: What its text creates, as `DumpSummary.names`; None where only the manifest was read.
     :ivar histories: The migrations that it holds, by schema; None where they are written in a way that is not read.
     """
 
@@ -55,6 +56,7 @@ class DumpFile:
     sequences: tuple[SequenceValue, ...]
     inserts: int
     histories: Mapping[str, tuple[AppliedMigration, ...]] | None
+    names: Mapping[tuple[str, str], bool] | None = None
 
     @property
     def rows(self) -> int:
@@ -157,12 +159,14 @@ def _proven(settings: Settings, path: Path, report: Report, *, trust: bool) -> D
     _refuse_strange(path, compression, head)
     restorer = _restorer(settings, head)
     manifest = read_manifest(path) if restorer is None else None
+    names = None
     if manifest is None or manifest.file.size != before[2] or _sum(path, report) != manifest.file:
         text = _read(DumpReader(path, restorer, _longest(before[2], manifest, trust=trust)), path, manifest, report)
         survey = text.survey
         outline, content, server = survey.outline(), text.content, survey.server
         tables, sequences, inserts = survey.tables(), tuple(survey.sequences.values()), survey.inserts
         histories = None if text.history.hidden else text.history.histories()
+        names = survey.names
     else:
         outline, content, server = manifest.outline, manifest.content, str(manifest.source.get("server_version", ""))
         tables, sequences, inserts = manifest.tables, manifest.sequences, 0
@@ -182,6 +186,7 @@ def _proven(settings: Settings, path: Path, report: Report, *, trust: bool) -> D
         sequences,
         inserts,
         histories,
+        names,
     )
 
 
@@ -210,6 +215,12 @@ def _read(source: DumpReader, path: Path, manifest: Manifest | None, report: Rep
             raise _another(path) from None
         more = " If that is right, db.restore takes it with --trust." if source.exceeded else ""
         raise BadInputError(f"{path.name} can't be restored: {error}. Nothing was touched.{more}") from None
+    if text.survey.behind is not None:
+        line, verb = text.survey.behind
+        raise BadInputError(
+            f"{path.name} can't be restored: statements follow pg_dump's last line, from line {line:,}: {verb}. Only "
+            f"SET, RESET and INSERT may. Nothing was touched. Delete what follows, or move it above that line."
+        )
     if not text.survey.complete:
         raise BadInputError(
             f"{path.name} is not a whole dump: pg_dump's last line ('-- PostgreSQL database dump complete') is "

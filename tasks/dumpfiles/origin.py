@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import ipaddress
+import socket
 from typing import TYPE_CHECKING
 
 from ..formatting import format_list
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from ..postgres.connection import ServerFacts
 
 
+_VERSION_6 = 6
+_ANY_PORT = 9
 _SHOWN_OWNERS = 3
 
 
@@ -89,8 +92,22 @@ def is_of_cluster(manifest: Manifest, server: ServerFacts) -> bool:
 
 
 def is_this_machine(host: str) -> bool:
-    """Return whether a host is this machine's own: a socket, or a loopback name or address."""
-    return host.startswith(("/", "@")) or host.lower().rstrip(".") == "localhost" or is_loopback(host)
+    """Return whether a host is this machine: a socket, loopback, its name, or an address of one of its interfaces."""
+    name = host.lower().rstrip(".")
+    if host.startswith(("/", "@")) or name in {"localhost", socket.gethostname().lower()}:
+        return True
+    return is_loopback(host) or _is_own_address(host)
+
+
+def _is_own_address(address: str) -> bool:
+    """Return whether this machine has this address: to reach its own, it sends from the very same. Nothing is sent."""
+    try:
+        family = socket.AF_INET6 if ipaddress.ip_address(address).version == _VERSION_6 else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, _ANY_PORT))
+            return bool(ipaddress.ip_address(probe.getsockname()[0]) == ipaddress.ip_address(address))
+    except (ValueError, OSError):
+        return False
 
 
 def is_loopback(address: str) -> bool:

@@ -50,6 +50,9 @@ _GLOBALS = {
     "CREATE CAST": "cast",
     "CREATE TRANSFORM": "transform",
 }
+# What tools of migrations add behind pg_dump's trailer (dbmate, Rails). Anything else may be another dump, which needs
+# a trailer of its own.
+_BEHIND = frozenset({"SET", "RESET", "INSERT"})
 _TOASTABLE = re.compile(rb"text|char|json|bytea|xml|numeric|tsvector|\[\]", re.IGNORECASE)
 
 
@@ -63,7 +66,8 @@ class DumpSummary:
 
     :ivar rows: Rows per table, as (schema, name), of all COPY data so far.
     :ivar inserts: INSERT statements so far, whose rows are not in `rows`.
-    :ivar complete: The trailer was seen as a comment of the top level.
+    :ivar complete: The trailer was seen as a comment of the top level, and behind it nothing that needs one of its own.
+    :ivar behind: The line and the first word of the first such statement behind the last trailer; None without any.
     :ivar current: The table whose rows pass now, and `block` how many of this COPY have passed.
     :ivar server: Version of the server that was dumped, and `client` of the pg_dump, as the header says.
     """
@@ -71,6 +75,7 @@ class DumpSummary:
     rows: dict[tuple[str, str], int] = field(default_factory=dict)
     sequences: dict[tuple[str, str], SequenceValue] = field(default_factory=dict)
     complete: bool = False
+    behind: tuple[int, str] | None = None
     server: str = ""
     client: str = ""
     current: tuple[str, str] | None = None
@@ -125,6 +130,11 @@ class DumpSummary:
         """Whether a table was created."""
         return bool(self._created)
 
+    @property
+    def names(self) -> dict[tuple[str, str], bool]:
+        """The relations, functions and types that it creates, as (schema, name), each with whether it drops it, too."""
+        return self._touches.created
+
     def outline(self) -> Outline:
         """Sum up what a restore of this dump does."""
         schemas = tuple(name for name in self._schemas if name)
@@ -156,7 +166,7 @@ class DumpSummary:
                 "with pg_dump's own --file=, or turn it back with dos2unix"
             )
         if line == TRAILER:
-            self.complete = True
+            self.complete, self.behind = True, None
         elif not self._any and (found := _SERVER.match(line)):
             self.server = found[1].decode(errors="replace")
         elif not self._any and (found := _CLIENT.match(line)):
@@ -164,9 +174,9 @@ class DumpSummary:
 
     def _statement(self, event: Statement, action: StatementKind) -> None:
         self._any = True
-        # What stands behind a trailer is another dump, which needs one of its own.
-        self.complete = False
         verb = action.verb
+        if self.complete and not (verb in _BEHIND or (verb == "SELECT" and action.settings)):
+            self.complete, self.behind = False, (self._touches.line, verb)
         self._transaction(action)
         if event.copies:
             self.current = split_qualified(event.copies)

@@ -128,49 +128,61 @@ _KINDS = (
 _SINGLY = frozenset({"OPERATOR CLASS", "OPERATOR FAMILY"})
 # What goes with its owner (array types, identity sequences, inner types of ranges) is not dropped by name. A
 # partitioned table depends on its own key columns in that way, too.
+_OF_OWNER = """EXISTS (SELECT FROM pg_catalog.pg_depend d
+                    WHERE (d.classid, d.objid) = (i.classid, i.objid) AND d.deptype = 'i'
+                      AND (d.refclassid, d.refobjid) <> (d.classid, d.objid))"""
 _DROPPABLE = f"""{_MEMBERS.format(lying=_LYING)}
 SELECT (pg_catalog.pg_identify_object(i.classid, i.objid, 0)).identity
   FROM inside i JOIN pg_catalog.{{catalogue}} c ON c.oid = i.objid
  WHERE i.classid = 'pg_catalog.{{catalogue}}'::pg_catalog.regclass AND {{condition}}
-   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                    WHERE (d.classid, d.objid) = (i.classid, i.objid) AND d.deptype = 'i'
-                      AND (d.refclassid, d.refobjid) <> (d.classid, d.objid))
+   AND NOT {_OF_OWNER}
  ORDER BY 1
 """
+_COUNTED = " UNION ALL ".join(
+    f"SELECT '{kind}', pg_catalog.count(*) FROM inside i JOIN pg_catalog.{catalogue} c ON c.oid = i.objid"
+    f" WHERE i.classid = 'pg_catalog.{catalogue}'::pg_catalog.regclass AND {condition} AND NOT {_OF_OWNER}"
+    for kind, catalogue, condition in _KINDS
+)
+# The number of locks in a row without a kind, then the objects of each kind.
 _LOCKED = f"""{_MEMBERS.format(lying=_LYING)}, whole(classid, objid) AS (
     SELECT * FROM inside UNION {_PARTS}
 )
-SELECT pg_catalog.count(*) + 2 * pg_catalog.count(*) FILTER (WHERE c.reltoastrelid <> 0)
+SELECT NULL, pg_catalog.count(*) + 2 * pg_catalog.count(*) FILTER (WHERE c.reltoastrelid <> 0)
   FROM whole w LEFT JOIN pg_catalog.pg_class c ON w.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
       AND c.oid = w.objid
+ UNION ALL {_COUNTED}
 """
 _SHOWN = 3
 
 
 @dataclass(frozen=True)
 class Content:
-    """What emptying schemas takes away.
+    """What schemas hold: all that emptying them would delete.
 
     :ivar tables: How many tables, and `rows` that the statistics believe to be in them.
     :ivar locks: How many locks their removal takes: on every relation, TOAST among them, and on every type,
         constraint, default, trigger, function and so on.
     :ivar bytes: Size on disk.
-    :ivar filled: Whether a table may hold rows: whether its file has a page, whatever the statistics believe.
+    :ivar objects: How many objects there are of each kind that is there, as `view`, in the order of their removal.
     """
 
     tables: int
     rows: int
     locks: int
     bytes: int
-    filled: bool
+    objects: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the schemas hold no object that a user made."""
+        return not self.objects
 
 
 _CONTENT = """
 SELECT pg_catalog.count(*) FILTER (WHERE relkind IN ('r', 'p')),
        coalesce(pg_catalog.sum(greatest(reltuples, pg_catalog.pg_stat_get_live_tuples(c.oid)))
            FILTER (WHERE relkind = 'r'), 0)::pg_catalog.int8,
-       coalesce(pg_catalog.sum({}) FILTER (WHERE relkind IN ('r', 'm', 'i')), 0)::pg_catalog.int8,
-       coalesce(pg_catalog.bool_or({}) FILTER (WHERE relkind = 'r'), false)
+       coalesce(pg_catalog.sum({}) FILTER (WHERE relkind IN ('r', 'm', 'i')), 0)::pg_catalog.int8
   FROM pg_catalog.pg_class c
   LEFT JOIN pg_catalog.pg_depend d
          ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'
@@ -197,20 +209,26 @@ def other_schemas(connection: Connection, names: Collection[str]) -> list[str]:
 def read_content(connection: Connection, names: Collection[str], *, locked: bool = False) -> Content:
     """Measure what lies in schemas, without touching a table.
 
-    :param locked: Others may hold locks that are not to be waited for: the catalogue's own estimate of sizes has to do,
-        and every table counts as filled.
+    :param locked: Others may hold locks that are not to be waited for: the catalogue's own estimate of sizes has to do.
     """
-    if locked:
-        sizes = "c.relpages::pg_catalog.int8 * pg_catalog.current_setting('block_size')::pg_catalog.int8", "true"
-    else:
-        sizes = "pg_table_size(c.oid)", "pg_relation_size(c.oid) > 0"
-    query: Any = _CONTENT.format(*sizes)
+    estimate = "c.relpages::pg_catalog.int8 * pg_catalog.current_setting('block_size')::pg_catalog.int8"
+    query: Any = _CONTENT.format(estimate if locked else "pg_catalog.pg_table_size(c.oid)")
     oids = list(existing_schemas(connection, names).values())
     row = connection.execute(query, [oids]).fetchone()
-    locks = connection.execute(_LOCKED.encode(), {"schemas": oids}).fetchone()
-    assert row is not None and locks is not None  # noqa: S101, PT018 - an aggregate always gives a row
-    tables, rows, size, filled = row
-    return Content(int(tables), int(rows), int(locks[0]), int(size), bool(filled))
+    counted = {kind: int(count) for kind, count in connection.execute(_LOCKED.encode(), {"schemas": oids})}
+    assert row is not None  # noqa: S101 - an aggregate always gives a row
+    tables, rows, size = row
+    objects = tuple((kind.lower(), count) for kind, count in counted.items() if kind is not None and count)
+    return Content(int(tables), int(rows), counted[None], int(size), objects)
+
+
+def refuse_new_content(connection: Connection, names: Collection[str]) -> None:
+    """Refuse to empty schemas that were empty when a person was shown what will be deleted.
+
+    :raises WorkError: They hold something now.
+    """
+    if not read_content(connection, names, locked=True).is_empty:
+        raise WorkError("the schemas were empty before, and hold something now; run it again to see what")
 
 
 def refuse_dependents(connection: Connection, names: Collection[str], recreated: Iterable[str] = ()) -> None:
@@ -231,8 +249,8 @@ def refuse_dependents(connection: Connection, names: Collection[str], recreated:
         return
     shown = format_list([f"{who} depends on {what}" for who, what in found], _SHOWN, "; ")
     raise BadInputError(
-        f"Something outside the schemas to be emptied depends on what is in them: {shown}. It would be "
-        f"lost, so nothing was touched. Drop it, or take it out of the way, first."
+        f"Objects outside the schemas to be emptied depend on objects in them: {shown}. They would be deleted, "
+        f"too. Nothing was touched. Drop them, run this again, and create them again."
     )
 
 

@@ -79,7 +79,7 @@ def _way_back(settings: Settings) -> str:
     """Tell how to go back, where there is something to go back to."""
     with contextlib.suppress(TaskError):
         if newest_safety_dump(settings) is not None:
-            return " `inv db.undo` brings back what was there before the last restore or reset."
+            return f" `{settings.command('db.undo')}` restores what the database held before the last restore or reset."
     return ""
 
 

@@ -111,6 +111,13 @@ def count_large_objects(connection: Connection) -> int:
     return int(row[0]) if row else 0
 
 
+def count_extensions(connection: Connection) -> int:
+    """Count the extensions that did not come with the database."""
+    query = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_extension WHERE oid >= %s"
+    row = connection.execute(query, [_FIRST_OID]).fetchone()
+    return int(row[0]) if row else 0
+
+
 def renew_schemas(connection: Connection) -> None:
     """Let empty schemas be what `CREATE SCHEMA` and `initdb` make of them: a dump tells only what differs from that.
 

@@ -45,6 +45,14 @@ _NEW = (
 _UNKNOWN = frozenset({"42601", "0A000", "42704", "22023", "42883", "42703", "42P01", "42P17", "42P16", "42710"})
 _DUPLICATE = frozenset({"42P06", "42P07", "42710", "42723", "42701", "23505"})
 _DEPENDENT = "2BP01"
+_EXISTS = (
+    "The database already has objects of this dump, and the dump does not drop them first: restore it with --clean, "
+    "which first deletes everything in the schemas that the dump fills."
+)
+_DEPENDENTS = (
+    "Drop what depends on it, restore, and create it again: --clean deletes dependent objects only inside the schemas "
+    "that the dump fills."
+)
 _OUT_OF_LOCKS = "53200"
 _NO_LOCK = "55P03"
 # Characters of a statement.
@@ -123,7 +131,7 @@ def _explain_refusal(error: StatementError, plan: RestorePlan, doing: str, state
     conflict = error.sqlstate in _DUPLICATE | {_DEPENDENT}
     hint = ""
     if conflict and not plan.request.clean and plan.dump.outline.creates_tables:
-        hint = " The database holds other objects than the dump: --clean empties the dump's schemas first."
+        hint = f" {_DEPENDENTS if error.sqlstate == _DEPENDENT else _EXISTS}"
     elif error.sqlstate == _OUT_OF_LOCKS:
         hint = " One transaction locks every relation: raise max_locks_per_transaction and restart the server."
     why = explain_version(error.statement, error.sqlstate, plan.dump.server, plan.server)

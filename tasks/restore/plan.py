@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..dumpfiles.dump_file import choose_dump, prove_dump
 from ..dumpfiles.origin import doubt_about_authors, is_of_cluster, other_owners
+from ..dumpformat.tokens import TokenReader
 from ..errors import BadInputError
 from ..inventory.compare import state_of_manifest
 from ..postgres.connection import Endpoint, connected, read_endpoint, server_facts, translated
@@ -14,19 +15,24 @@ from ..postgres.roles import read_owners, replaceable
 from ..postgres.schemas import Content, existing_schemas, other_schemas, read_content, refuse_dependents
 from ..prisma.forecast import forecast_restore
 from ..safety.guard import nonlocal_reason, refuse_protected
-from ..safety.impact import find_impacts, may_replace
-from ..safety.safety_dump import check_pg_dump, is_worth_saving
-from ..safety.trust import ask_about_authors, is_asked
-from .clear import count_large_objects, read_globals, user_schemas
+from ..safety.impact import ExistingObject, find_existing, find_impacts
+from ..safety.safety_dump import check_pg_dump
+from ..safety.trust import author_risk
+from .clear import count_extensions, count_large_objects, read_globals, user_schemas
 from .preflight import check_restore, warn_of_event_triggers
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from ..config.settings import Settings
     from ..config.target import Target
     from ..dumpfiles.dump_file import DumpFile
-    from ..postgres.connection import ServerFacts
+    from ..postgres.connection import Connection, ServerFacts
     from ..progress import Report
     from ..safety.impact import Impact
+
+
+_NAMED = ("table", "view", "sequence", "function", "type")
 
 
 @dataclass(frozen=True)
@@ -61,8 +67,12 @@ class RestorePlan:
 
     :ivar place: Where the connection really leads, and `far` why that does not count as local, where anything is lost.
     :ivar met: The schemas of the dump that exist already; `emptied` those that will be emptied; `stays` the others.
-    :ivar goes: What lies in the schemas of the dump now: with `clean` all of it goes, else what the dump replaces.
+    :ivar goes: What lies in the schemas of the dump now; with `clean` all of it will be deleted.
+    :ivar existing: The objects that have the name of one that the dump creates, where they are not deleted first.
     :ivar changed: What the dump changes or deletes beyond that.
+    :ivar besides: With `whole`, how many objects there are outside the schemas: event triggers, large objects and so
+        on.
+    :ivar risk: What a person has to agree to before it is loaded; empty for nothing.
     :ivar saves: Whether a safety dump of it is made first.
     :ivar owners: Who, but for superusers, owned what is here when the question was asked; None where there is none.
     :ivar replaces: Whether the dump may replace objects in its schemas, of any kind, or large objects.
@@ -83,13 +93,27 @@ class RestorePlan:
     changed: tuple[Impact, ...]
     saves: bool
     doubt: str = ""
-    replaces: bool = False
+    existing: tuple[ExistingObject, ...] = ()
+    besides: int = 0
+    risk: str = ""
+    undo_needs_trust: bool = False
     owners: frozenset[str] | None = None
 
     @property
+    def undo_command(self) -> str:
+        """The command that restores the safety dump of this."""
+        return self.settings.command("db.undo", "--trust" * self.undo_needs_trust)
+
+    @property
+    def replaced(self) -> tuple[ExistingObject, ...]:
+        """The existing objects that the dump drops and creates again."""
+        return tuple(each for each in self.existing if each.dropped)
+
+    @property
     def destroys(self) -> bool:
-        """Whether anything that exists may be lost."""
-        return self.request.clean or self.goes.tables > 0 or bool(self.changed) or self.replaces
+        """Whether anything that exists will be deleted, replaced or changed."""
+        emptied = self.request.clean and not self.goes.is_empty
+        return emptied or bool(self.replaced or self.changed or self.besides)
 
     @property
     def fills(self) -> tuple[str, ...]:
@@ -126,18 +150,17 @@ def plan_restore(
         connected(target, lock_timeout=settings.lock_timeout) as connection,
         translated("Looking at the database failed, nothing was touched", target),
     ):
+        # What is here now is loaded again if a migration fails, which is not the time for a question, and by an undo.
+        owned = read_owners(connection)
+        here = other_owners(owned, server.login)
+        undo_risk = author_risk(connection, settings, place, path, here)
+        # A role of another cluster may have the same name.
+        own = dump.manifest is not None and is_of_cluster(dump.manifest, server)
+        why = doubt_about_authors(dump.manifest, server.login if own else "") or (here if request.migrate else "")
+        risk = "" if request.trust else author_risk(connection, settings, place, path, why)
         owners = None
-        if not request.trust:
-            # A role of another cluster may bear the same name.
-            own = dump.manifest is not None and is_of_cluster(dump.manifest, server)
-            why = doubt_about_authors(dump.manifest, server.login if own else "")
-            if request.migrate:
-                # If the migration fails, what is here now is loaded again: that is not the time for a question.
-                here = read_owners(connection)
-                why = why or other_owners(here, server.login)
-                if is_asked(connection, settings, place):
-                    owners = frozenset(name for name, superuser in here.items() if not superuser)
-            ask_about_authors(connection, settings, server, place, path, why, report)
+        if request.migrate and not request.trust and author_risk(connection, settings, place, path, "is asked about"):
+            owners = frozenset(name for name, superuser in owned.items() if not superuser)
         filled = user_schemas(connection) if request.whole else dump.outline.schemas
         there = existing_schemas(connection, filled)
         met = tuple(name for name in filled if name in there) if dump.outline.creates_tables else ()
@@ -164,30 +187,60 @@ def plan_restore(
                 migrates=request.migrate,
             )
         changed = find_impacts(connection, dump.outline.touches or (), emptied)
-        lost = read_content(connection, stays, locked=request.disconnect) if changed else goes
-        # Without --clean, too, large objects of the same number are replaced, and so is what is no table.
-        replaces = not request.clean and may_replace(connection, met, large_objects=dump.outline.large_objects)
-        loses = replaces or any(
-            is_worth_saving(connection, each, large_objects=dump.outline.large_objects) for each in (goes, lost)
-        )
-    saves = (loses and request.backup and settings.backup > 0) or request.migrate
-    if saves:
-        check_pg_dump(settings, server)
-    far = nonlocal_reason(settings, place) if loses or request.clean or changed else ""
-    return RestorePlan(
-        settings,
-        request,
-        target,
-        server,
-        place,
-        far,
-        dump,
-        met,
-        emptied,
-        stays,
-        goes,
-        changed,
-        saves,
-        replaces=replaces,
+        existing = _existing_objects(connection, dump, request)
+        besides = _outside_schemas(connection, filled) if request.whole else 0
+    plan = RestorePlan(
+        settings=settings,
+        request=request,
+        target=target,
+        server=server,
+        place=place,
+        far="",
+        dump=dump,
+        met=met,
+        emptied=emptied,
+        stays=stays,
+        goes=goes,
+        changed=changed,
+        saves=False,
+        existing=existing,
+        besides=besides,
+        risk=risk,
+        undo_needs_trust=bool(undo_risk),
         owners=owners,
     )
+    saves = (plan.destroys and request.backup and settings.backup > 0) or request.migrate
+    if saves:
+        check_pg_dump(settings, server)
+    return replace(plan, saves=saves, far=nonlocal_reason(settings, place) if plan.destroys else "")
+
+
+def _existing_objects(connection: Connection, dump: DumpFile, request: RestoreRequest) -> tuple[ExistingObject, ...]:
+    """Find what exists of the names that a dump creates, and that is not deleted before it is loaded."""
+    names = {} if request.clean else _created_names(dump)
+    globals_ = [] if request.whole else sorted(read_globals(connection).keys() & set(dump.outline.globals))
+    # pg_dump --clean drops them first; so does a restore with --clean where they depend on what it deletes.
+    found = [ExistingObject(name, None, dropped=True) for name in globals_]
+    if dump.outline.large_objects and not request.whole:
+        count = count_large_objects(connection)
+        found += [ExistingObject("large objects that have a number of the dump's", None, dropped=True)] if count else []
+    return (*find_existing(connection, names), *found)
+
+
+def _created_names(dump: DumpFile) -> Mapping[tuple[str, str], bool]:
+    """Return the names that a dump creates, each with whether it drops them first."""
+    if dump.names is not None:
+        return dump.names
+    # Our own dumps are made with pg_dump --clean.
+    state = state_of_manifest(dump.manifest) if dump.manifest else None
+    objects = state.objects if state else {}
+    # A function's identity has its arguments behind the name.
+    identities = (name.encode("utf-8", "surrogateescape") for kind in _NAMED for name in objects.get(kind, ()))
+    named = (TokenReader(identity).names() for identity in identities)
+    return dict.fromkeys([*named, *(state.rows if state else ()), *(state.sequences if state else ())], True)
+
+
+def _outside_schemas(connection: Connection, schemas: Collection[str]) -> int:
+    """Count what an undo deletes beside the content of schemas."""
+    others = sum(name != "public" for name in schemas)
+    return len(read_globals(connection)) + count_large_objects(connection) + count_extensions(connection) + others

@@ -19,6 +19,7 @@ from ..errors import BadInputError, TaskError, WorkError
 from ..formatting import format_now
 from ..prisma.project import find_prisma, is_installed, prisma_home
 from ..safety.scratch_database import PREFIX, scratch_database, scratch_history, sweep_scratch_databases
+from ..safety.trust import TRUST_QUESTION, require_trust
 from ..system.processes import run_interactive, run_program
 from ..system.runtime import Interruption
 from .plan import RestoreRequest, plan_restore
@@ -75,6 +76,11 @@ def rehearse_dump(settings: Settings, file: str, report: Report, *, trust: bool 
                 _refuse_elsewhere(settings, prisma, there)
             with _only_there(target):
                 plan = plan_restore(settings, RestoreRequest(file=str(path), trust=trust), report, target=there)
+            if plan.risk:
+                # About the server, not about the scratch database.
+                require_trust(plan.risk, report.ask(f"{plan.risk}\n{TRUST_QUESTION}"))
+            with _only_there(target):
+                plan = replace(plan, risk="")
                 restored = restore_dump(plan, report, remember=False)
                 migrated = None if prisma is None else _migrate(settings, prisma, there.database, report)
     except Interruption as interruption:

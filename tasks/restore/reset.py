@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from ..dumpfiles.origin import other_owners
 from ..errors import BadInputError, ServerError, TaskError, WorkError
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
 from ..postgres.connection import (
@@ -20,9 +21,19 @@ from ..postgres.connection import (
 )
 from ..postgres.lock_holders import describe_lock_holders
 from ..postgres.protocol import LostError, StatementStream, as_refusal
-from ..postgres.schemas import Content, empty_schemas, existing_schemas, other_schemas, read_content, refuse_dependents
+from ..postgres.roles import read_owners
+from ..postgres.schemas import (
+    Content,
+    empty_schemas,
+    existing_schemas,
+    other_schemas,
+    read_content,
+    refuse_dependents,
+    refuse_new_content,
+)
 from ..safety.guard import nonlocal_reason, refuse_protected
-from ..safety.safety_dump import SafetyDump, check_pg_dump, is_worth_saving
+from ..safety.safety_dump import SafetyDump, check_pg_dump
+from ..safety.trust import author_risk
 from ..system.runtime import Interruption, set_interrupt_message
 from .error_messages import raise_commit_failure, reset_outcome
 from .preflight import disconnect_others, lock_out_migrations, refuse_unowned, require_lock_capacity
@@ -51,13 +62,24 @@ class ResetPlan:
     goes: Content
     saves: bool
     disconnect: bool
+    undo_needs_trust: bool = False
+
+    @property
+    def undo_command(self) -> str:
+        """The command that restores the safety dump of this."""
+        return self.settings.command("db.undo", "--trust" * self.undo_needs_trust)
+
+    @property
+    def destroys(self) -> bool:
+        """Whether anything that exists will be deleted."""
+        return not self.goes.is_empty
 
 
 def plan_reset(settings: Settings, names: Sequence[str], *, backup: bool = True, disconnect: bool = False) -> ResetPlan:
     """Look at what a reset would take away, and touch nothing.
 
     :param names: The schemas; without any, the URL's `schema=`, else `public`.
-    :param backup: Make a safety dump first, where there are rows.
+    :param backup: Make a safety dump first, where anything will be deleted.
     :param disconnect: End the database's other sessions first.
     :raises BadInputError: A schema does not exist, or something outside depends on what is inside.
     """
@@ -80,19 +102,20 @@ def plan_reset(settings: Settings, names: Sequence[str], *, backup: bool = True,
         goes = read_content(connection, wanted, locked=disconnect)
         require_lock_capacity(connection, goes.locks)
         refuse_unowned(connection, server, wanted)
-        saves = backup and settings.backup > 0 and is_worth_saving(connection, goes, large_objects=0)
+        saves = backup and settings.backup > 0 and not goes.is_empty
         stays = tuple(other_schemas(connection, wanted))
+        here = other_owners(read_owners(connection), server.user)
+        undo_risk = author_risk(connection, settings, place, settings.dumps, here)
     if saves:
         check_pg_dump(settings, server)
-    return ResetPlan(
-        settings, target, server, place, nonlocal_reason(settings, place), wanted, stays, goes, saves, disconnect
-    )
+    far = "" if goes.is_empty else nonlocal_reason(settings, place)
+    return ResetPlan(settings, target, server, place, far, wanted, stays, goes, saves, disconnect, bool(undo_risk))
 
 
 def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:
     """Empty the schemas in one transaction.
 
-    :return: The safety dump of what was in them; None where there were no rows, or none was to be made.
+    :return: The safety dump of what was in them; None where they were empty, or none was to be made.
     :raises TaskError: Nothing was changed.
     """
     label, cluster = plan.target.label, plan.server.system_identifier
@@ -135,6 +158,8 @@ def _empty(connection: Connection, plan: ResetPlan, safety: SafetyDump, report: 
         xid = str(one(connection, "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")[0])
         lock_out_migrations(connection)
         safety.make(connection, plan.emptied, report)
+        if plan.goes.is_empty:
+            refuse_new_content(connection, plan.emptied)
         empty_schemas(connection, plan.emptied)
     except psycopg.errors.LockNotAvailable:
         connection.execute("ROLLBACK")

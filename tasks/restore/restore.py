@@ -11,6 +11,7 @@ from ..errors import DifferenceError, TaskError
 from ..formatting import format_list, show_name
 from ..postgres.commit import Outcome
 from ..safety.safety_dump import SafetyDump
+from ..safety.trust import require_trust
 from ..system.runtime import Interruption, set_interrupt_message
 from .error_messages import restore_outcome
 from .filters import OmissionKind
@@ -89,6 +90,8 @@ def restore_dump(
     :raises TaskError: It was rolled back, and the database is as it was; or, where the message says so,
         nobody could be asked whether it was committed.
     """
+    if plan.risk:
+        require_trust(plan.risk, None)
     began = time.monotonic()
     safety = safety or safety_dump_for(plan)
     work = RestoreTransaction(safety, plan, report)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -20,7 +20,7 @@ from ..inventory.snapshot import describe_unsummed, state_of_objects
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
 from ..postgres.connection import connected, one, refuse_another_endpoint, translated
 from ..postgres.roles import replaceable
-from ..postgres.schemas import empty_schemas
+from ..postgres.schemas import empty_schemas, refuse_new_content
 from ..safety.restore_log import RestoreRecord, record_path, write_record
 from ..system.runtime import Interruption
 from .analyze import analyze_tables
@@ -154,6 +154,8 @@ class RestoreTransaction:
             return
         self.doing = "emptying the schemas"
         self.report.progress(self.doing, 0, 0, "")
+        if self.plan.goes.is_empty:
+            refuse_new_content(connection, self.plan.fills)
         outline = self.plan.dump.outline
         if not self.plan.request.whole:
             again = replaceable(connection, self.plan.server, outline.globals)
@@ -292,21 +294,27 @@ def remember_restore(
     plan: RestorePlan, loader: Loader, survey: DumpSummary, work: RestoreTransaction, report: Report
 ) -> None:
     """Write the restore to the log that `db.verify` reads; a failure is only a warning."""
+    manifest = plan.dump.manifest
     facts = state_to_facts(work.proven) if work.proven is not None else {}
-    if plan.dump.manifest is not None and "checksums" in plan.dump.manifest.facts:
-        facts = {**facts, "checksums": plan.dump.manifest.facts["checksums"]}
-    tables = loaded_tables(loader)
+    if manifest is not None and work.differences:
+        # What differed when it was committed still differs.
+        facts = manifest.facts
+    elif manifest is not None and "checksums" in manifest.facts:
+        facts = {**facts, "checksums": manifest.facts["checksums"]}
+    expected = {each.key: each.expected for each in loader.changed if not each.sequence}
+    rows = {key: expected.get(key, loader.found.get(key) or count) for key, count in loader.rows.items()}
     record = RestoreRecord(
         database=plan.target.label,
         file=str(plan.dump.path.resolve()),
-        restored=format_now(),
-        tables=tuple(replace(each, rows=loader.found.get((each.schema, each.name)) or each.rows) for each in tables),
+        restored=format_now("milliseconds"),
+        tables=tuple(sorted(TableRows(*key, count) for key, count in rows.items())),
         sequences=tuple(sorted(survey.sequences.values())),
         dumped=tuple(sorted(TableRows(*key, rows) for key, rows in loader.rows.items())),
         facts=facts,
         schemas=plan.fills if plan.request.clean else (),
-        excluded=plan.dump.manifest.excluded_data if plan.dump.manifest else (),
+        excluded=manifest.excluded_data if manifest else (),
         saved=work.safety.dumped.path.name if work.safety.dumped else "",
+        destroyed=plan.destroys,
     )
     try:
         write_record(record_path(plan.settings.dumps, plan.target, plan.server), record)

@@ -62,9 +62,10 @@ def _plan(settings: Settings, request: RestoreRequest, report: Report) -> Restor
     saved = parse_instant(manifest.created)
     restored = parse_instant(record.restored) if record is not None and record.saved == "" else None
     if record is not None and restored is not None and (saved is None or restored > saved):
+        loss = "What it replaced can't be restored" if record.destroyed else "It deleted nothing; what it added is lost"
         report.warn(
-            f"The last restore, of {Path(record.file).name} at {record.restored}, made no safety dump. What it "
-            f"replaced can't be brought back, and this goes back behind it: to what was there {manifest.note}."
+            f"The last restore, of {Path(record.file).name} at {record.restored}, made no safety dump. {loss}: this "
+            f"undo restores what was there {manifest.note}."
         )
     return plan
 

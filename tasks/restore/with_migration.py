@@ -97,7 +97,7 @@ def _bring_back(plan: RestorePlan, saved: Path, report: Report) -> str:
     report.step(f"Bringing back what {label} held before …")
     back = (
         f"{label} holds the restored dump, perhaps with some of the migrations. Bring back what was there before with "
-        f"`inv db.undo`."
+        f"`{plan.undo_command}`."
     )
     try:
         restore_safety_dump(plan.settings, saved, report)

@@ -76,8 +76,8 @@ def require_confirmation(label: str, found: Endpoint, reason: str, confirm: str,
     if typed is None:
         raise GuardError(
             f"{label} does not count as local: {reason}. Nothing was touched. To destroy what it holds, name it: "
-            f"--confirm={found.database} (--yes does not do that). If it is yours, as in a container, list its host or "
-            f"address in db.local (INVOKE_DB_LOCAL)."
+            f"--confirm={found.database} (--yes does not do that). If the server is on this machine, as in a "
+            f"container, add {_local_entry(found)!r} to db.local (INVOKE_DB_LOCAL)."
         )
     if typed.strip() != found.database:
         raise GuardError(f"That was not the name of the database. Nothing was touched; {label} is as it was.")
@@ -121,3 +121,12 @@ def _elsewhere(settings: Settings, identifier: str) -> str:
                 if host and not is_this_machine(host) and not _matches(settings.local, [host]):
                     return host
     return ""
+
+
+def _local_entry(found: Endpoint) -> str:
+    """Name what makes a server count as local in `db.local`, and no other one."""
+    if not found.socket and not is_loopback(found.address):
+        return found.address or found.host
+    if not found.socket and not is_loopback(found.server):
+        return found.server
+    return found.identifier or found.host

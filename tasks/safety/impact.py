@@ -12,7 +12,7 @@ from ..postgres.connection import one
 from ..postgres.schemas import lock_out_writers, other_schemas
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from ..dumpformat.manifest import Touch
     from ..postgres.connection import Connection
@@ -55,6 +55,64 @@ SELECT n.nspname
 """
 
 
+_EXISTING = """
+SELECT n.nspname, c.relname, CASE WHEN c.relkind = 'r'
+           THEN greatest(c.reltuples, pg_catalog.pg_stat_get_live_tuples(c.oid)) END::pg_catalog.int8 AS count
+  FROM ROWS FROM (pg_catalog.unnest(%(schemas)s::pg_catalog.text[]),
+                  pg_catalog.unnest(%(names)s::pg_catalog.text[])) AS t(schema, name)
+  JOIN pg_catalog.pg_class c ON c.relname = t.name AND c.relkind NOT IN ('i', 'I', 't', 'c')
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND (t.schema = '' OR n.nspname = t.schema)
+ WHERE n.nspname !~ '^pg_' AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+         WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e')
+UNION
+SELECT n.nspname, t.name, NULL
+  FROM ROWS FROM (pg_catalog.unnest(%(schemas)s::pg_catalog.text[]),
+                  pg_catalog.unnest(%(names)s::pg_catalog.text[])) AS t(schema, name)
+  JOIN (SELECT proname AS name, pronamespace AS namespace, 'pg_catalog.pg_proc'::pg_catalog.regclass AS class, oid
+          FROM pg_catalog.pg_proc
+         UNION ALL SELECT typname, typnamespace, 'pg_catalog.pg_type'::pg_catalog.regclass, y.oid
+          FROM pg_catalog.pg_type y WHERE y.typelem = 0 AND (y.typrelid = 0 OR EXISTS (
+              SELECT FROM pg_catalog.pg_class r WHERE r.oid = y.typrelid AND r.relkind = 'c'))) o ON o.name = t.name
+  JOIN pg_catalog.pg_namespace n ON n.oid = o.namespace AND (t.schema = '' OR n.nspname = t.schema)
+ WHERE n.nspname !~ '^pg_' AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+         WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e')
+ ORDER BY count DESC NULLS LAST, 1, 2
+"""
+
+
+@dataclass(frozen=True)
+class ExistingObject:
+    """An object of the database that has the name of one that a dump creates.
+
+    :ivar name: As people read it.
+    :ivar rows: How many rows the statistics believe to be in it; None for what is no table.
+    :ivar dropped: Whether the dump drops it before. Otherwise its creation fails, or leaves it as it is.
+    """
+
+    name: str
+    rows: int | None
+    dropped: bool
+
+
+def find_existing(connection: Connection, names: Mapping[tuple[str, str], bool]) -> tuple[ExistingObject, ...]:
+    """Return the relations, functions and types that have one of these names, the largest tables first.
+
+    :param names: Schema and name, each with whether the dump drops such an object; no schema means any.
+    """
+    keys = list(names)
+    if not keys:
+        return ()
+    rows = connection.execute(_EXISTING, {"schemas": [key[0] for key in keys], "names": [key[1] for key in keys]})
+    return tuple(
+        ExistingObject(
+            show_name((str(schema), str(name))),
+            None if count is None else max(int(count), 0),
+            names.get((str(schema), str(name)), False) or names.get(("", str(name)), False),
+        )
+        for schema, name, count in rows
+    )
+
+
 @dataclass(frozen=True)
 class Impact:
     """An existing object that a dump may change or delete.
@@ -69,6 +127,11 @@ class Impact:
     schema: str = ""
     name: str = ""
     rows: int | None = None
+
+    @property
+    def cascades(self) -> bool:
+        """Whether everything that depends on it is changed or deleted with it, in any schema."""
+        return self.touch.how.endswith("CASCADE")
 
     @property
     def label(self) -> str:
@@ -136,6 +199,6 @@ def lock_touched_tables(connection: Connection, found: Sequence[Impact]) -> None
 
     Tables that the role itself may not write to are left aside.
     """
-    anything = any(not each.schema for each in found)
+    anything = any(not each.schema or each.cascades for each in found)
     names = other_schemas(connection, ()) if anything else sorted({each.schema for each in found})
     lock_out_writers(connection, [name for name in names if not is_system_schema(name)], writable=True)

@@ -27,12 +27,14 @@ class RestoreRecord:
     :ivar file: The dump's path, as it was.
     :ivar restored: When, in UTC.
     :ivar migrated: When our own migration ran afterwards; empty if none did.
-    :ivar tables: Rows per table after the restore, or after the migration; `dumped` in the dump.
+    :ivar tables: Rows per table as the dump left them, or after the migration; `dumped` in the dump. Where a trigger or
+        a later statement changed rows, these are the rows that were loaded.
     :ivar facts: Objects and checksums, as in a manifest.
     :ivar schemas: The schemas that were emptied first, which so hold nothing else.
     :ivar excluded: Tables whose rows the dump leaves out.
     :ivar saved: The name of the safety dump that was made of what was there before; empty if none was, None where
         nobody noted it.
+    :ivar destroyed: Whether it deleted, replaced or changed anything that existed.
     """
 
     database: str
@@ -46,6 +48,7 @@ class RestoreRecord:
     schemas: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
     saved: str | None = None
+    destroyed: bool = True
 
 
 def record_path(dumps: Path, target: Target, server: ServerFacts) -> Path:

@@ -28,23 +28,12 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..dump.dump import Dumped
     from ..postgres.connection import Connection, Endpoint, ServerFacts
-    from ..postgres.schemas import Content
     from ..progress import Report
     from .impact import Impact
 
 
 TRANSACTION = "transaction"
 WITHOUT = "--no-backup goes on without a safety dump."
-
-
-def is_worth_saving(connection: Connection, goes: Content, *, large_objects: int) -> bool:
-    """Tell whether a safety dump is worth making: whether there are rows that would be lost.
-
-    :param large_objects: How many the restored dump holds, which replace those of the same number.
-    """
-    if goes.filled or not large_objects:
-        return goes.filled
-    return bool(one(connection, "SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)")[0])
 
 
 def check_pg_dump(settings: Settings, server: ServerFacts) -> None:
