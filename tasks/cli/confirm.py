@@ -118,6 +118,9 @@ def reset_warning(plan: ResetPlan) -> list[str]:
 
 def _replaced(plan: RestorePlan) -> list[str]:
     """Say what a restore without --clean may replace."""
+    if not plan.goes.tables and plan.replaces:
+        where = f" in {format_list(plan.met)}" if plan.met else ""
+        return [f"  Will be replaced: what the dump drops or creates{where}.", "  Will be kept: everything else."]
     if not plan.goes.tables:
         return ["  Objects that the dump holds are replaced, all others stay."]
     tables, rows = format_count(plan.goes.tables, "table"), format_count(plan.goes.rows, "row")
