@@ -10,9 +10,14 @@ import pytest
 
 from tasks.dumpfiles.origin import other_owners
 from tasks.dumpformat.manifest import manifest_from_json
+from tasks.errors import WorkError
+from tasks.progress import Silence
+from tasks.restore.plan import RestoreRequest
+from tasks.restore.with_migration import plan_restore_and_migration, restore_and_migrate
 from tests.servers import OWNER
 from tests.support import without_restrict
 from tests.test_guard import elsewhere
+from tests.test_restore import settings_of
 from tests.test_terminal import at_a_terminal
 
 if TYPE_CHECKING:
@@ -209,6 +214,43 @@ def test_restore_that_migrates_asks_before_anything_is_destroyed(
     assert without_restrict(shop.dump_text()) == without_restrict(before)
     assert ("is again as it was before the restore" in result.stderr) == answer
     assert (f"holds objects of {OWNER}" in result.stderr) != answer
+
+
+def test_role_of_another_cluster_is_another_role(new_database: Databases, project: Project) -> None:
+    """Of a role that is asked, only the dumps of its own cluster are its own."""
+    database = new_database(owner=OWNER)
+    database.execute(OWN, role=OWNER)
+    database.execute(f"ALTER ROLE {OWNER} CREATEROLE")
+    project.use(database, OWNER).env.pop("INVOKE_DB_TRUST")
+    try:
+        assert project.inv("db.dump", "--file=d.sql").returncode == 0
+        here = project.inv("db.restore", "--clean", "--yes", "--file=d.sql")
+        manifest = project.dumps / "d.manifest.json"
+        document = json.loads(manifest.read_text())
+        document["source"]["system_identifier"] = "7"
+        manifest.write_text(json.dumps(document))
+        elsewhere_ = project.inv("db.restore", "--clean", "--yes", "--file=d.sql")
+    finally:
+        database.execute(f"ALTER ROLE {OWNER} NOCREATEROLE")
+
+    assert here.returncode == 0, here.stderr
+    assert elsewhere_.returncode == 2, elsewhere_.stderr
+
+
+@pytest.mark.majors(15, 18)
+def test_owner_that_came_after_the_question_is_not_loaded_unasked(shop: Database, project: Project) -> None:
+    """A failed migration leaves the dump in place, and says how the old state comes back."""
+    assert project.inv("db.dump", "--file=d.sql").returncode == 0
+    settings = settings_of(project, shop, trust_local=False, migrate_command="false")
+    plan = plan_restore_and_migration(settings, RestoreRequest(file="d.sql", clean=True, migrate=True), Silence())
+    mixed(shop)
+
+    with pytest.raises(WorkError) as raised:
+        restore_and_migrate(plan, Silence())
+
+    assert f"{OWNER} came to own objects" in str(raised.value)
+    assert "inv db.undo --trust" in str(raised.value)
+    assert shop.scalar("SELECT to_regnamespace('theirs') IS NOT NULL")
 
 
 def test_dry_run_says_it_and_asks_nothing(shop: Database, project: Project) -> None:

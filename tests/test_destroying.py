@@ -38,10 +38,10 @@ STATEMENTS: dict[str, tuple[str, str]] = {
         "DROP TABLE IF EXISTS app.users CASCADE;",
         f"{USERS} and everything that depends on it: DROP TABLE … CASCADE on line 3",
     ),
-    "column": ("ALTER TABLE app.users DROP COLUMN email CASCADE;", f"{USERS}: ALTER TABLE on line 3"),
+    "column": ("ALTER TABLE app.users DROP COLUMN email CASCADE;", f"{ANYTHING}: ALTER TABLE on line 3"),
     "merge": (
         "MERGE INTO app.users u USING (VALUES (1)) AS s(id) ON u.id = s.id WHEN MATCHED THEN DELETE;",
-        f"{USERS}: MERGE on line 3",
+        f"{ANYTHING}: MERGE on line 3",
     ),
     "call": ("CALL app.p();", f"{ANYTHING}: CALL on line 3"),
     "do": ("DO $$ BEGIN DELETE FROM app.users; END $$;", f"{ANYTHING}: DO on line 3"),
@@ -118,21 +118,25 @@ def test_upsert_changes_rows_of_a_table_that_exists(shop: Database, project: Pro
     refused = project.inv("db.restore", "--file=foreign.sql", "--yes")
 
     assert (refused.returncode, shop.dump_text()) == (7, before), refused.stderr
-    assert re.search(f"Will be changed: {USERS}: INSERT … ON CONFLICT DO UPDATE on line 3", refused.stderr)
+    assert re.search(f"Will be changed: {ANYTHING}: INSERT on line 3", refused.stderr)
 
 
 @pytest.mark.majors(15, 18)
-def test_adding_rows_destroys_nothing(shop: Database, project: Project) -> None:
-    """Neither does what a dump creates: no question, no waiting, no safety dump, even far away."""
+def test_adding_rows_to_a_table_that_exists_is_asked_about(shop: Database, project: Project) -> None:
+    """The rows are new, but the table is not the dump's: shown, named far away, saved, and undone."""
     project.write("dumps/foreign.sql", FRESH + "COPY app.users (id) FROM stdin;\n7\n\\.\n" + END)
     far(project)
 
-    result = project.inv("db.restore", "--file=foreign.sql")
+    refused = project.inv("db.restore", "--file=foreign.sql", "--yes")
+    named = project.inv("db.restore", "--file=foreign.sql", "--yes", f"--confirm={shop.name}")
+    added = shop.scalar("SELECT count(*) FROM app.users")
+    undone = project.inv("db.undo", "--yes", f"--confirm={shop.name}")
 
-    assert result.returncode == 0, result.stderr
-    assert "Will be" not in result.stderr
-    assert saved(project) == []
-    assert shop.scalar("SELECT count(*) FROM app.users") == 4
+    assert refused.returncode == 7, refused.stderr
+    assert re.search(f"Will be changed: {USERS}: COPY on line 3", refused.stderr), refused.stderr
+    assert (named.returncode, added) == (0, 4), named.stderr
+    assert undone.returncode == 0, undone.stderr
+    assert shop.scalar("SELECT count(*) FROM app.users") == 3
 
 
 @pytest.mark.parametrize("clean", [False, True], ids=["plain", "clean"])

@@ -185,10 +185,6 @@ FORMS: dict[str, tuple[str, str]] = {
         "",
         f"{FRESH}CREATE FUNCTION fresh.boom() RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN 1; END';\nCREATE TABLE fresh.t (a int);\nINSERT INTO fresh.t VALUES (1);\nALTER TABLE fresh.t ALTER COLUMN a TYPE int USING fresh.boom();",
     ),
-    "insert into rule select": (
-        "",
-        f"{FRESH}CREATE FUNCTION fresh.f(unknown_ text) RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN 1; END';\nCREATE CAST (text AS fresh.nope) WITHOUT FUNCTION;",
-    ),
 }
 # The first part is made by a superuser; the second is loaded by one where it must be.
 OF_A_SUPERUSER: dict[str, tuple[str, str, str]] = {

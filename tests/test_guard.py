@@ -190,6 +190,24 @@ def test_a_protected_database_is_never_destroyed(
     assert shop.dump_text() == before
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "socket"])
+def test_protected_localhost_protects_this_machine_however_it_is_written(
+    host: str, database: Database, project: Project
+) -> None:
+    """Its loopback addresses and its sockets, too."""
+    project.use(database).env["INVOKE_DB_PROTECTED"] = "localhost"
+    written = project.env["DATABASE_URL"]
+    server = database.server
+    if host == "socket":
+        written = f"postgresql://postgres@localhost:{server.port}/{database.name}?host={server.socket_dir}"
+    project.env["DATABASE_URL"] = written if host == "socket" else written.replace("@127.0.0.1", f"@{host}")
+
+    refused = project.inv("db.reset", "--yes")
+
+    assert refused.returncode == 7, refused.stderr
+    assert "is protected" in refused.stderr
+
+
 def test_a_dump_of_another_database_is_told(shop: Database, new_database: Databases, project: Project) -> None:
     """The warning of a clean restore says so; of the dump's own database it says nothing."""
     assert project.use(shop).inv("db.dump").returncode == 0

@@ -45,6 +45,33 @@ def test_undo_is_certain_of_the_same_server(role: str, new_database: Databases, 
 
 
 @pytest.mark.majors(15, 18)
+@pytest.mark.parametrize(("name", "value"), [("host", "db.example.com"), ("port", 5)])
+def test_undo_asks_where_it_may_be_a_copy_of_the_server(
+    name: str, value: object, new_database: Databases, project: Project
+) -> None:
+    """A copied cluster bears the same number, so another host, or another port after a restart, needs the name."""
+    database = new_database(owner=OWNER)
+    database.execute("CREATE TABLE public.t (a int)")
+    project.use(database)
+    assert project.inv("db.reset", "--yes").returncode == 0
+    (path,) = safety_dumps(project)
+    manifest = path.parent / path.name.replace(".sql.zst", ".manifest.json")
+    document = json.loads(manifest.read_text())
+    document["source"] |= {name: value, "started": "2020-01-01T00:00:00+00:00", "counting_since": None}
+    manifest.write_text(json.dumps(document))
+    project.env["INVOKE_DB_LOCAL"] = "127.0.0.1,localhost"
+
+    undone = project.inv("db.undo", "--yes")
+    untouched = database.scalar("SELECT to_regclass('public.t') IS NULL")
+    named = project.inv("db.undo", "--yes", f"--confirm={database.name}")
+
+    assert undone.returncode == 7, undone.stderr
+    assert "may be of another server" in " ".join(undone.stderr.split())
+    assert untouched
+    assert named.returncode == 0, named.stderr
+
+
+@pytest.mark.majors(15, 18)
 @pytest.mark.parametrize("facts", ["recorded", "of an older version"])
 def test_undo_asks_where_a_port_leads_to_another_server(
     facts: str, new_database: Databases, server_of: Callable[[int], Server], project: Project

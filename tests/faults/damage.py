@@ -14,7 +14,7 @@ FORMS: Final = ("gzip, no manifest", "zstd, no manifest", "plain with manifest",
 BLIND: Final = "plain, no manifest"
 """The one in which a flipped bit can go unseen: nothing vouches for the values in it."""
 KINDS: Final = ("cut", "flip")
-UNPROVABLE: Final = "not provable: no manifest"
+UNPROVABLE: Final = "No manifest, so contents were not verified"
 
 
 @dataclass(frozen=True)
