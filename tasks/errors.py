@@ -20,6 +20,11 @@ class TaskError(Exit):
     def __str__(self) -> str:
         return str(self.message)
 
+    @property
+    def first_sentence(self) -> str:
+        """Return its first sentence alone, for a message that says the rest in another way."""
+        return str(self.message).partition(". ")[0].rstrip(".") + "."
+
 
 class BadInputError(TaskError):
     """A value, URL or dump was refused before anything was touched."""

@@ -37,7 +37,7 @@ PASSWORD: Final = "s3cr3t!pässword"
 
 LIBRARIES: Final = "libssl3 libgssapi-krb5-2 libxml2 libzstd1 liblz4-1 libreadline8 tzdata"
 
-_CONFIGURATION: Final = """
+CONFIGURATION: Final = """
 listen_addresses = '127.0.0.1'
 unix_socket_directories = '{socket_dir}'
 timezone = 'UTC'
@@ -199,18 +199,26 @@ class Server:
     """One PostgreSQL server with a cluster of its own, on 127.0.0.1 (SCRAM) and a socket (trust).
 
     :param root: Holds the data folder, the log and the socket.
+    :param environ: Variables on top of the few that it gets.
     """
 
     major: int
     bin_dir: Path
     root: Path
     port: int
+    environ: Mapping[str, str] = field(default_factory=dict)
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     _watchdog: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @classmethod
     def launch(
-        cls, major: int, bin_dir: Path, *, where: Path | None = None, configuration: str = _CONFIGURATION
+        cls,
+        major: int,
+        bin_dir: Path,
+        *,
+        where: Path | None = None,
+        configuration: str = CONFIGURATION,
+        environ: Mapping[str, str] | None = None,
     ) -> "Server":
         """Make a cluster and start it.
 
@@ -222,7 +230,7 @@ class Server:
         account = server_account()
         if account.user is not None and account.group is not None:
             os.chown(root, account.user, account.group)
-        server = cls(major, bin_dir, root, free_port())
+        server = cls(major, bin_dir, root, free_port(), environ or {})
         server._watchdog = server._popen("sh", "-c", _WATCHDOG, "sh", str(root), str(bin_dir))
         try:
             server._initdb(configuration)
@@ -348,7 +356,12 @@ class Server:
                 stderr=log,
                 cwd=self.root,
                 # Extensions such as postgres_fdw would else find the system's libpq, or none.
-                env={"PATH": os.defpath, "LC_ALL": "C", "LD_LIBRARY_PATH": str(self.bin_dir.parent / "lib")},
+                env={
+                    "PATH": os.defpath,
+                    "LC_ALL": "C",
+                    "LD_LIBRARY_PATH": str(self.bin_dir.parent / "lib"),
+                    **self.environ,
+                },
                 start_new_session=True,
                 user=account.user,
                 group=account.group,

@@ -168,3 +168,119 @@ def test_names_say_enough(path: Path) -> None:
     """No function or class of a module has a name that says too little."""
     body = ast.parse(path.read_text(encoding="utf-8")).body
     assert not {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)} & BANNED
+
+
+# What holds what a program, a server or an error said to people.
+MESSAGES = {"message", "message_primary", "message_detail", "message_hint", "said", "stderr"}
+READERS = {
+    "startswith",
+    "endswith",
+    "partition",
+    "rpartition",
+    "removeprefix",
+    "removesuffix",
+    "find",
+    "index",
+    "count",
+}
+MATCHERS = {"search", "match", "fullmatch", "findall", "finditer"}
+# Where text decides all the same, or only text is made of it, and why.
+READ_MESSAGES = {
+    "config.database_url judge_url": "libpq gives no code for a bad URL; the text is cut so that it holds no secret",
+    "doctor.check refused": "only moves the rest of a sentence to another column",
+    "doctor.connectivity _refused": "libpq gives no SQLSTATE of a failed login; only the advice depends on it",
+    "doctor.connectivity _remedy": "libpq gives no SQLSTATE of a failed login; only the advice depends on it",
+    "doctor.folder_checks check_ignored": "git has no exit status for it, and speaks English to us",
+    "dump.pg_dump PgDump.failure": "pg_dump shows no SQLSTATE: compared with what this server says of that error",
+    "dump.pg_dump failed_statement": "pg_dump shows no SQLSTATE, and speaks English to us",
+    "dump.pg_dump last_error": "chooses what of it is shown",
+    "errors TaskError.first_sentence": "chooses what of it is shown",
+    "postgres.lock_capacity is_enough": "looks for the name of a setting, which no language translates",
+    "prisma.project _loaded": "looks for a mark of ours",
+}
+
+
+def messages_read(path: Path) -> set[str]:
+    """Return the functions of a module that look into a message: compare, search or cut it."""
+    found = set()
+    for qualified, function in functions(ast.parse(path.read_text(encoding="utf-8")), ""):
+        caught = {node.name for node in ast.walk(function) if isinstance(node, ast.ExceptHandler) and node.name}
+        arguments = [*function.args.args, *function.args.kwonlyargs]
+        errors = caught | {each.arg for each in arguments if "Error" in ast.unparse(each.annotation or ast.Tuple([]))}
+        names = {"said", "stderr"}
+        for node in ast.walk(function):
+            if isinstance(node, ast.Assign) and is_message(node.value, errors, names):
+                names |= {each.id for each in node.targets if isinstance(each, ast.Name)}
+            elif isinstance(node, ast.For | ast.comprehension) and is_message(node.iter, errors, names):
+                names |= {each.id for each in [node.target] if isinstance(each, ast.Name)}
+        if any(reads_message(node, errors, names) for node in ast.walk(function)):
+            found.add(f"{name_of(path)} {qualified}")
+    return found
+
+
+def functions(node: ast.AST, inside: str) -> Iterator[tuple[str, ast.FunctionDef]]:
+    """Yield the functions below a node, with the classes that they are in."""
+    for each in ast.iter_child_nodes(node):
+        if isinstance(each, ast.FunctionDef):
+            yield inside + each.name, each
+        elif isinstance(each, ast.ClassDef):
+            yield from functions(each, f"{inside}{each.name}.")
+
+
+def is_message(node: ast.AST, errors: set[str], names: set[str]) -> bool:
+    """Tell whether an expression is a message, or made of one by a method of texts or by another function."""
+    if isinstance(node, ast.Name | ast.Attribute):
+        return node.id in names if isinstance(node, ast.Name) else node.attr in MESSAGES
+    if isinstance(node, ast.BoolOp):
+        return any(is_message(each, errors, names) for each in node.values)
+    if isinstance(node, ast.Subscript):
+        return is_message(node.value, errors, names)
+    if not isinstance(node, ast.Call):
+        return False
+    if isinstance(node.func, ast.Attribute) and is_message(node.func.value, errors, names):
+        return True
+    text = isinstance(node.func, ast.Name) and node.func.id == "str"
+    return (text and any(isinstance(each, ast.Name) and each.id in errors for each in node.args)) or any(
+        is_message(each, errors, names) for each in node.args
+    )
+
+
+def reads_message(node: ast.AST, errors: set[str], names: set[str]) -> bool:
+    """Tell whether an expression decides on a message, or cuts it."""
+    if isinstance(node, ast.Compare):
+        # A member of an enum that a listed function has found is no text.
+        by_text = not all(isinstance(each, ast.Is | ast.IsNot) for each in node.ops)
+        return by_text and any(is_message(each, errors, names) for each in (node.left, *node.comparators))
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+        return False
+    if node.func.attr in READERS:
+        return is_message(node.func.value, errors, names)
+    return node.func.attr in MATCHERS and any(is_message(each, errors, names) for each in node.args)
+
+
+def test_messages_decide_nothing() -> None:
+    """No function looks into the message of an error or of a program, but for those that are listed with a reason."""
+    found = {name for path in MODULES if name_of(path).split(".")[0] != "cli" for name in messages_read(path)}
+
+    assert found == READ_MESSAGES.keys()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "'x' in str(error)",
+        "str(error) == 'x'",
+        "str(error).startswith('x')",
+        "str(error).strip().removesuffix('x')",
+        "error.message != 'x'",
+        "error.diag.message_primary.partition('x')",
+        "re.search('x', scrub(str(error)))",
+    ],
+)
+def test_a_branch_on_a_message_is_found(body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever way a function looks into a message, the test above sees it."""
+    module = tmp_path / "module.py"
+    module.write_text(f"def f():\n    try:\n        g()\n    except E as error:\n        return {body}\n")
+    monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
+
+    assert messages_read(module) == {"module f"}

@@ -9,7 +9,7 @@ import pytest
 from tasks.dump.dump import Dumped, make_dump
 from tasks.dump.request import DumpRequest
 from tasks.errors import BadInputError, WorkError
-from tasks.postgres.commit import commit_transaction
+from tasks.postgres.commit import CommitResult, commit_transaction
 from tasks.postgres.lock_capacity import read_lock_capacity
 from tasks.progress import Silence
 from tasks.restore import preflight
@@ -63,10 +63,10 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         found["expected"] = read_lock_capacity(connection, needed).needed
         look(connection, needed)
 
-    def committed(wire: Any, *arguments: Any) -> None:
+    def committed(wire: Any, *arguments: Any) -> CommitResult:
         ((held,),) = wire.ask(_HELD)
         found["held"] = int(held)
-        commit(wire, *arguments)
+        return commit(wire, *arguments)
 
     patch_everywhere(monkeypatch, look, looked)
     patch_everywhere(monkeypatch, commit, committed)

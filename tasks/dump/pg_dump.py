@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -12,7 +14,7 @@ import psycopg
 from ..dumpformat.compression import CHUNK
 from ..errors import ServerError, TaskError, WorkError
 from ..postgres.connection import KEEPALIVES, blocked, connected, one, startup_options, translated
-from ..postgres.lock_capacity import locks_of_reading, locks_spent
+from ..postgres.lock_capacity import SETTING, locks_of_reading, locks_spent
 from ..postgres.tables import read_tables
 from ..system.processes import StreamingProcess
 
@@ -39,6 +41,19 @@ SELECT pg_catalog.count(*),
 """
 # Seconds to wait for the server to end them, and between looks.
 _PATIENCE, _LOOK = 2.0, 0.02
+
+
+_LOCK_TABLE, _SET_SNAPSHOT = "LOCK TABLE", "SET TRANSACTION SNAPSHOT"
+
+
+class DumpFailure(Enum):
+    """Why pg_dump failed."""
+
+    LOCK_TIMEOUT = auto()
+    OUT_OF_LOCKS = auto()
+    # Its session knows nothing of the snapshot.
+    FOREIGN_SNAPSHOT = auto()
+    OTHER = auto()
 
 
 class ParallelReadUnavailableError(ServerError):
@@ -119,6 +134,24 @@ class PgDump:
             return
         raise self.waited()
 
+    def failure(self, said: str) -> DumpFailure:
+        """Return why pg_dump failed.
+
+        pg_dump hands on the server's words, but no SQLSTATE, so a session of ours provokes the same error.
+
+        :param said: Its last lines.
+        """
+        statement = failed_statement(said)
+        if statement == _LOCK_TABLE and self.settings.lock_timeout:
+            with contextlib.suppress(TaskError, psycopg.Error), connected(self.target) as other:
+                if (message := _timeout_message(other)) and message in said:
+                    return DumpFailure.LOCK_TIMEOUT
+        # The name of a setting is in every language the same.
+        if SETTING in said:
+            return DumpFailure.OUT_OF_LOCKS
+        # A snapshot lives in one server alone.
+        return DumpFailure.FOREIGN_SNAPSHOT if statement == _SET_SNAPSHOT else DumpFailure.OTHER
+
     def waited(self) -> ServerError:
         """Say that it waited for too long, and for whom."""
         return ServerError(f"pg_dump gave up: {blocked(self.target, reading=True)}. No dump was written.")
@@ -159,16 +192,38 @@ class PgDump:
         return [str(self.client.path), f"--dbname={self.target.conninfo(**kept)}", "--no-password", role]
 
 
-def timed_out(said: str) -> bool:
-    """Tell whether pg_dump gave up waiting for a table."""
-    return "timeout" in said and "LOCK TABLE" in said
+# What pg_dump writes of a statement that failed, in its C locale. The server's own words are in the language of its
+# lc_messages, and stand before it (14 begins the second line with "error: query was: "):
+#   pg_dump: error: query failed: ERROR:  canceling statement due to statement timeout
+#   pg_dump: detail: Query was: LOCK TABLE public.t IN ACCESS SHARE MODE
+_QUERY = re.compile(r"^[^\n:]*: (?:detail|error): [Qq]uery was: (LOCK TABLE|SET TRANSACTION SNAPSHOT)\b", re.MULTILINE)
+_FAILED = "error: "
+
+
+def failed_statement(said: str) -> str:
+    """Return `LOCK TABLE` or `SET TRANSACTION SNAPSHOT` where pg_dump failed in one; empty for anything else.
+
+    :param said: Its last lines.
+    """
+    found = _QUERY.search(said)
+    return found[1] if found else ""
 
 
 def last_error(said: str) -> str:
-    """Find what it failed of in its last lines."""
-    lines = [line for line in said.splitlines() if "error:" in line.lower()]
-    return lines[0].partition("error: ")[2].rstrip(".") if lines else _last_line(said)
+    """Return what it failed of, in its last lines."""
+    lines = [line for line in said.splitlines() if _FAILED in line]
+    return lines[0].partition(_FAILED)[2].rstrip(".") if lines else _last_line(said)
 
 
 def _last_line(text: str) -> str:
     return text.strip().rpartition("\n")[2].rstrip(".")
+
+
+def _timeout_message(connection: Connection) -> str:
+    """Return what this server says, in its own language, of a statement that took longer than statement_timeout."""
+    try:
+        connection.execute("SELECT pg_catalog.set_config('statement_timeout', '1', false)")
+        connection.execute("SELECT pg_catalog.pg_sleep(60)")
+    except psycopg.errors.QueryCanceled as error:
+        return error.diag.message_primary or ""
+    return ""

@@ -21,13 +21,13 @@ from ..inventory.compare import state_to_facts
 from ..inventory.objects import invalid_indexes
 from ..inventory.snapshot import DatabaseState, describe_unsummed, read_history, state_of_tables
 from ..postgres.connection import translated
-from ..postgres.lock_capacity import SETTING, is_enough, read_lock_capacity
+from ..postgres.lock_capacity import is_enough, read_lock_capacity
 from ..postgres.roles import read_owners
 from ..postgres.schemas import read_content
 from ..postgres.tables import Table, lock_tables, read_keys_into, refuse_changed
 from ..system.runtime import BackgroundTask
 from .parallel import splice_rows
-from .pg_dump import ParallelReadUnavailableError, last_error, timed_out
+from .pg_dump import DumpFailure, ParallelReadUnavailableError, last_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -61,7 +61,7 @@ def check_exclude_pattern(pg_dump: PgDump, pattern: str) -> None:
         while child.stdout.read(CHUNK):
             pass
         code = child.wait()
-    if code and timed_out(child.said):
+    if code and pg_dump.failure(child.said) is DumpFailure.LOCK_TIMEOUT:
         raise pg_dump.waited()
     # A pattern may match tables of PostgreSQL's own alone, which no dump holds.
     if code or not survey.created:
@@ -103,7 +103,8 @@ class DumpStream:
         ):
             self._write(survey, out, counting)
             if self.child.wait() != 0 or not survey.complete:
-                if self.rows is not None and not out.taken and not timed_out(self.child.said):
+                unread = self.rows is not None and not out.taken
+                if unread and self.pg_dump.failure(self.child.said) is not DumpFailure.LOCK_TIMEOUT:
                     said = self.pg_dump.target.scrub(last_error(self.child.said))
                     raise ParallelReadUnavailableError(f"pg_dump failed beside our sessions: {said}")
                 raise self._failure(counting, "pg_dump's output has no end")
@@ -220,15 +221,16 @@ class DumpStream:
             counting.look()
         code = self.child.wait()
         said = self.pg_dump.target.scrub(self.child.said)
-        if timed_out(said):
+        failure = self.pg_dump.failure(said)
+        if failure is DumpFailure.LOCK_TIMEOUT:
             return self.pg_dump.waited()
-        if SETTING in said:
+        if failure is DumpFailure.OUT_OF_LOCKS:
             return self.pg_dump.out_of_locks()
         if code == 0:
             return _not_whole(otherwise)
         what = last_error(said) or f"exit status {code}"
-        # A snapshot lives in one server alone.
-        hint = " A pooler or a proxy leads to several servers: use the direct URL." if "snapshot" in what else ""
+        foreign = failure is DumpFailure.FOREIGN_SNAPSHOT
+        hint = " A pooler or a proxy leads to several servers: use the direct URL." if foreign else ""
         return WorkError(f"pg_dump failed: {what}. No dump was written; the database was only read.{hint}")
 
 

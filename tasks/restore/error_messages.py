@@ -124,8 +124,8 @@ def explain_failure(error: Exception, plan: RestorePlan, doing: str) -> Exceptio
 def _explain_refusal(error: StatementError, plan: RestorePlan, doing: str, state: str) -> TaskError:
     if doing.startswith("ALTER"):
         # Which table, and what of it: in a dump it stands in its first words.
-        said = error.statement.decode(errors="replace").rstrip(";")
-        doing = textwrap.shorten(said, _SHOWN, placeholder=" …")
+        text = error.statement.decode(errors="replace").rstrip(";")
+        doing = textwrap.shorten(text, _SHOWN, placeholder=" …")
     if error.sqlstate == _NO_LOCK:
         return ServerError(f"While {doing}: {blocked(plan.target)}. {state}")
     conflict = error.sqlstate in _DUPLICATE | {_DEPENDENT}

@@ -75,7 +75,6 @@ class RestorePlan:
     :ivar risk: What a person has to agree to before it is loaded; empty for nothing.
     :ivar saves: Whether a safety dump of it is made first.
     :ivar owners: Who, but for superusers, owned what is here when the question was asked; None where there is none.
-    :ivar replaces: Whether the dump may replace objects in its schemas, of any kind, or large objects.
     :ivar doubt: Why the dump may be of another database than it has to be of; empty where that is certain.
     """
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from ..dumpformat.manifest import TouchKind
 from ..dumpformat.touch_forms import is_system_schema
 from ..formatting import show_name
-from ..postgres.connection import one
 from ..postgres.schemas import lock_out_writers, other_schemas
 
 if TYPE_CHECKING:
@@ -180,18 +179,6 @@ def find_impacts(connection: Connection, touches: Sequence[Touch], emptied: Coll
 def filled_schemas(connection: Connection) -> set[str]:
     """Return the schemas that hold an object of any kind, those of extensions left aside."""
     return {str(name) for (name,) in connection.execute(_FILLED)}
-
-
-def may_replace(connection: Connection, met: Collection[str], *, large_objects: int) -> bool:
-    """Return whether a dump may replace something: in schemas that it fills, or large objects.
-
-    :param met: The schemas of the dump that exist.
-    :param large_objects: How many the dump holds.
-    """
-    if not filled_schemas(connection).isdisjoint(met):
-        return True
-    query = "SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)"
-    return large_objects > 0 and bool(one(connection, query)[0])
 
 
 def lock_touched_tables(connection: Connection, found: Sequence[Impact]) -> None:

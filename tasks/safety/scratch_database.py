@@ -261,7 +261,7 @@ def _drop(target: Target, name: str, *, first: TaskError | None = None) -> None:
             _force(target, name)
             raise
     except TaskError as error:
-        before, why = f"{first} " if first else "", str(error).removesuffix(" Nothing was touched.")
+        before, why = f"{first} " if first else "", str(error)
         kind = type(first) if first else WorkError
         raise kind(
             f"{before}The scratch database {name} could not be removed: {why} The next rehearsal removes it."

@@ -34,6 +34,8 @@ PIPE_BYTES = 1 << 20
 DEFAULT_PIPE_BYTES = 1 << 14
 STDERR_LINES = 200
 NAP_SECONDS = 0.002
+# Of programs whose words we read: no translation of the system's language. It goes before LC_MESSAGES and LANGUAGE.
+UNTRANSLATED = {"LC_ALL": "C"}
 
 
 def open_regular(path: Path) -> io.FileIO:
@@ -219,6 +221,8 @@ class StreamingProcess:
     Used as a context manager: leaving it with an exception stops the program (SIGTERM, then
     SIGKILL) and reaps it. Its standard error is drained all the while, so that it never blocks.
 
+    It speaks English, whatever the language of the system.
+
     :param argv: Program and arguments; no secret may stand in them.
     :param extra: Variables added to the environment; secrets travel here.
     :param on_line: Called from another thread with each line of standard error.
@@ -241,7 +245,7 @@ class StreamingProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env={**os.environ, **(extra or {})},
+                env={**os.environ, **UNTRANSLATED, **(extra or {})},
                 bufsize=0,
                 process_group=0,
             )
