@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..dumpformat.manifest import TouchKind
 from ..dumpformat.touches import is_system_schema
 from ..formatting import show_name
+from ..postgres.catalog_filters import NO_MEMBER, USER_SCHEMA, no_member_of_class
 from ..postgres.schemas import lock_out_writers, other_schemas
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 # Objects of extensions are left aside where a dump may only grant on them or set their sequences.
-_FOUND = """
+_FOUND = f"""
 SELECT t.at, n.nspname, CASE WHEN c.relkind = 'r' THEN greatest(c.reltuples, pg_catalog.pg_stat_get_live_tuples(c.oid))
                              END::pg_catalog.int8
   FROM ROWS FROM (pg_catalog.unnest(%(schemas)s::pg_catalog.text[]),
@@ -26,8 +27,7 @@ SELECT t.at, n.nspname, CASE WHEN c.relkind = 'r' THEN greatest(c.reltuples, pg_
   JOIN pg_catalog.pg_class c ON c.relname = t.name
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND (t.schema = '' OR n.nspname = t.schema)
  WHERE c.relkind <> 't' AND n.nspname !~ '^pg_(toast|temp)'
-   AND (t.at = ANY(%(rows)s) OR NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-         WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'))
+   AND (t.at = ANY(%(rows)s) OR {NO_MEMBER})
 UNION ALL
 SELECT t.at, n.nspname, NULL
   FROM ROWS FROM (pg_catalog.unnest(%(schemas)s::pg_catalog.text[]),
@@ -37,13 +37,12 @@ SELECT t.at, n.nspname, NULL
          UNION ALL SELECT typname, typnamespace, 'pg_catalog.pg_type'::pg_catalog.regclass, oid
           FROM pg_catalog.pg_type WHERE typrelid = 0 AND typelem = 0) o ON o.name = t.name
   JOIN pg_catalog.pg_namespace n ON n.oid = o.namespace AND (t.schema = '' OR n.nspname = t.schema)
- WHERE NOT t.at = ANY(%(rows)s) AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-         WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e')
+ WHERE NOT t.at = ANY(%(rows)s) AND {no_member_of_class("o.class", "o.oid")}
 """
-_FILLED = """
+_FILLED = f"""
 SELECT n.nspname
   FROM pg_catalog.pg_namespace n
- WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND EXISTS (
+ WHERE {USER_SCHEMA} AND EXISTS (
        SELECT FROM (SELECT relnamespace AS namespace, 'pg_catalog.pg_class'::pg_catalog.regclass AS class, oid
                       FROM pg_catalog.pg_class
                      UNION ALL SELECT pronamespace, 'pg_catalog.pg_proc'::pg_catalog.regclass, oid
@@ -55,8 +54,7 @@ SELECT n.nspname
                                  FROM pg_catalog.pg_collation
                      UNION ALL SELECT oprnamespace, 'pg_catalog.pg_operator'::pg_catalog.regclass, oid
                                  FROM pg_catalog.pg_operator) o
-        WHERE o.namespace = n.oid AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-              WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e'))
+        WHERE o.namespace = n.oid AND {no_member_of_class("o.class", "o.oid")})
 """
 
 
