@@ -27,6 +27,7 @@ from ..dumpfiles.paths import (
 from ..dumpformat.compression import Compression
 from ..errors import BadInputError, WorkError
 from ..formatting import format_size
+from ..postgres.catalog_filters import USER_SCHEMA
 from ..postgres.connection import one
 
 if TYPE_CHECKING:
@@ -146,10 +147,10 @@ _COMPRESSED = 4
 # A dump of no fewer rows than half the last one's does not shrink to a quarter of it.
 _ROWS, _SURELY = 2, 4
 # No table is locked for this, and what was never analyzed counts as nothing.
-_ROWS_NOW = """
+_ROWS_NOW = f"""
 SELECT coalesce(pg_catalog.sum(c.reltuples) FILTER (WHERE c.reltuples > 0), 0)::bigint
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+ WHERE c.relkind = 'r' AND {USER_SCHEMA}
 """
 # A clean start of a database; what it holds of its own is in no dump.
 _EMPTY = 8_000_000

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from psycopg import errors as pg
 from psycopg import sql
 
+from ..postgres.catalog_filters import NO_MEMBER
 from ..postgres.tables import Table, lock_tables, refuse_changed
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _PATIENCE = 200
 # columns may not read by TID. What lies below a hash partition pg_dump may load through its root, and of an extension's
 # tables it has rules of its own. Where much lies out of line, single rows may be too large to be held here. And where
 # the server gives up a client that does not read for some time, pg_dump must not have to wait for us.
-_LARGE = """
+_LARGE = f"""
 SELECT c.oid, (pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::int)::pg_catalog.int8,
        (SELECT pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
          WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''),
@@ -42,9 +43,7 @@ SELECT c.oid, (pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('
    AND pg_catalog.pg_relation_size(c.oid) >= %s
    AND (c.reltoastrelid = 0 OR pg_catalog.pg_relation_size(c.reltoastrelid) <= pg_catalog.pg_relation_size(c.oid) / 4)
    AND pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.current_setting('tcp_user_timeout') = '0'
-   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                    WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid
-                        AND d.deptype = 'e')
+   AND {NO_MEMBER}
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors(c.oid) a(oid)
                      JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = a.oid WHERE p.partstrat = 'h')
  ORDER BY 2 DESC, 1 LIMIT %s

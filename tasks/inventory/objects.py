@@ -18,8 +18,9 @@ import re
 import secrets
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
+from ..postgres.catalog_filters import USER_SCHEMA, no_member
 from .canonical import canonical, may_be_rewritten
 
 if TYPE_CHECKING:
@@ -80,14 +81,9 @@ def _older(expression: str) -> str:
     return _marked("o", expression)
 
 
-_PEOPLES = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
-_NOT_OF_EXTENSION = """NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-    WHERE d.classid = '{catalogue}'::pg_catalog.regclass AND d.objid = {oid} AND d.deptype = 'e')"""
-
-
-def not_of_extension(catalogue: str, oid: str) -> str:
+def not_of_extension(catalogue: LiteralString, oid: LiteralString) -> LiteralString:
     """Give the condition for what people made themselves: nothing of PostgreSQL's own, nor of an extension's."""
-    return f"{_PEOPLES} AND " + _NOT_OF_EXTENSION.format(catalogue=f"pg_catalog.{catalogue}", oid=oid)
+    return f"{USER_SCHEMA} AND {no_member(catalogue, oid)}"
 
 
 _RELATION = not_of_extension("pg_class", "c.oid")
@@ -157,7 +153,7 @@ _OWNED_BY = """(SELECT pg_catalog.concat_ws(' ', o.deptype, o.refobjid::pg_catal
           JOIN pg_catalog.pg_attribute a ON a.attrelid = o.refobjid AND a.attnum = o.refobjsubid
          WHERE o.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND o.objid = c.oid AND o.deptype IN ('a', 'i')
            AND o.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"""
-_OF_DUMPED = _NOT_OF_EXTENSION.format(catalogue="pg_catalog.pg_class", oid="o.refobjid")
+_OF_DUMPED = no_member("pg_class", "o.refobjid")
 _STATISTICS_FACTS = """pg_catalog.concat_ws(' ', s.stxrelid::pg_catalog.regclass, s.stxkind,
     (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ',' ORDER BY a.attname COLLATE "C")
        FROM pg_catalog.pg_attribute a
@@ -359,7 +355,7 @@ _QUERIES: dict[str, str] = {
             e.evtfoid::pg_catalog.regproc,
                    pg_catalog.array_to_string(e.evttags, ',')), NULL
           FROM pg_catalog.pg_event_trigger e
-         WHERE {_NOT_OF_EXTENSION.format(catalogue="pg_catalog.pg_event_trigger", oid="e.oid")}""",
+         WHERE {no_member("pg_event_trigger", "e.oid")}""",
     "publication": f"""
         SELECT pg_catalog.quote_ident(p.pubname), pg_catalog.concat_ws('|', p.puballtables, p.pubinsert, p.pubupdate,
             p.pubdelete,

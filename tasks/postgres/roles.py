@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .activity import _names
+from .catalog_filters import NO_MEMBER, USER_SCHEMA
 from .connection import one
 from .tables import Table, read_tables
 
@@ -16,13 +17,12 @@ if TYPE_CHECKING:
 
 
 # Tables and sequences that pg_dump would read and this role may not.
-_UNREAD = """
+_UNREAD = f"""
 SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname)
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't'
-   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-   AND (c.oid = ANY(%(dumped)s) OR NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-         WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'))
+   AND {USER_SCHEMA}
+   AND (c.oid = ANY(%(dumped)s) OR {NO_MEMBER})
    AND NOT (pg_catalog.has_schema_privilege(n.oid, 'USAGE')
             AND CASE WHEN c.relkind = 'S' THEN pg_catalog.has_sequence_privilege(c.oid, 'SELECT')
                      ELSE pg_catalog.has_table_privilege(c.oid, 'SELECT') END)
@@ -40,21 +40,20 @@ SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata m
           AND (a.grantee = 0 OR pg_catalog.pg_has_role(a.grantee, 'USAGE')))
 """
 # A schema that an extension lies in is mostly the extension's alone, and a dump of it then holds its name and rows.
-_CLOSED = """
+_CLOSED = f"""
 SELECT n.nspname FROM pg_catalog.pg_namespace n
- WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+ WHERE {USER_SCHEMA}
    AND NOT pg_catalog.has_schema_privilege(n.oid, 'CREATE')
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE e.extnamespace = n.oid AND n.nspname <> 'public')
  ORDER BY 1
 """
 # The owner of a schema may drop what is in it, but a table is locked first.
-_UNOWNED = """
+_UNOWNED = f"""
 SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname)
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND c.relpersistence <> 't'
-   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-         WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e')
+   AND {USER_SCHEMA}
+   AND {NO_MEMBER}
    AND (%(schemas)s::pg_catalog.text[] IS NULL OR n.nspname = ANY(%(schemas)s))
    AND NOT pg_catalog.pg_has_role(c.relowner, 'USAGE')
    AND NOT (pg_catalog.pg_has_role(n.nspowner, 'USAGE') AND (c.relkind NOT IN ('r', 'p', 'v')

@@ -15,6 +15,7 @@ from psycopg import sql
 
 from ..errors import BadInputError, WorkError
 from ..formatting import format_list
+from .catalog_filters import MEMBER, USER_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -178,14 +179,14 @@ class Content:
         return not self.objects
 
 
-_CONTENT = """
+_CONTENT = f"""
 SELECT pg_catalog.count(*) FILTER (WHERE relkind IN ('r', 'p')),
        coalesce(pg_catalog.sum(greatest(reltuples, pg_catalog.pg_stat_get_live_tuples(c.oid)))
            FILTER (WHERE relkind = 'r'), 0)::pg_catalog.int8,
-       coalesce(pg_catalog.sum({}) FILTER (WHERE relkind IN ('r', 'm', 'i')), 0)::pg_catalog.int8
+       coalesce(pg_catalog.sum({{}}) FILTER (WHERE relkind IN ('r', 'm', 'i')), 0)::pg_catalog.int8
   FROM pg_catalog.pg_class c
   LEFT JOIN pg_catalog.pg_depend d
-         ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'
+         ON {MEMBER}
  WHERE d.objid IS NULL AND relnamespace = ANY(%s)
 """
 
@@ -199,8 +200,7 @@ def existing_schemas(connection: Connection, names: Collection[str]) -> dict[str
 def other_schemas(connection: Connection, names: Collection[str]) -> list[str]:
     """Name the schemas of people that are not among these."""
     rows = connection.execute(
-        "SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_'"
-        " AND nspname <> 'information_schema' AND NOT nspname = ANY(%s) ORDER BY 1",
+        f"SELECT nspname FROM pg_catalog.pg_namespace n WHERE {USER_SCHEMA} AND NOT nspname = ANY(%s) ORDER BY 1",
         [list(names)],
     )
     return [str(name) for (name,) in rows]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from psycopg import sql
 
 from ..errors import ServerError
+from .catalog_filters import MEMBER, NO_MEMBER, USER_SCHEMA
 from .connection import locks_let_go
 
 if TYPE_CHECKING:
@@ -42,27 +43,25 @@ SELECT c.oid, n.nspname, c.relname, coalesce(x.condition, ''), greatest(c.reltup
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_catalog.pg_depend d
-         ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'
+         ON {MEMBER}
   LEFT JOIN LATERAL (
          SELECT e.extcondition[position] AS condition
            FROM pg_catalog.pg_extension e, pg_catalog.generate_subscripts(e.extconfig, 1) AS position
           WHERE e.extconfig[position] = c.oid) x ON true
  WHERE c.relkind = 'r' AND c.relpersistence <> 't'
-   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+   AND {USER_SCHEMA}
    AND (d.objid IS NULL OR x.condition IS NOT NULL)
  ORDER BY n.nspname, c.relname
 """
 
 
-_SEQUENCES = """
+_SEQUENCES = f"""
 SELECT n.nspname, c.relname, q.seqincrement
   FROM pg_catalog.pg_sequence q JOIN pg_catalog.pg_class c ON c.oid = q.seqrelid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind = 'S' AND c.relpersistence <> 't'
-   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-   AND (NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                     WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid
-                         AND d.deptype = 'e')
+   AND {USER_SCHEMA}
+   AND ({NO_MEMBER}
         OR EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE c.oid = ANY(e.extconfig)))
  ORDER BY 1, 2
 """

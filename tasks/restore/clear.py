@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import errors, sql
 
+from ..postgres.catalog_filters import USER_SCHEMA, no_member, no_member_of_class
 from .row_counts import quote_literal
 
 if TYPE_CHECKING:
@@ -40,16 +41,13 @@ _GLOBALS = f"""
 SELECT o.type, o.identity
   FROM ({_ALL}) AS g(classid, objid), pg_catalog.pg_identify_object(g.classid, g.objid, 0) AS o
  WHERE g.objid >= {_FIRST_OID}
-   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                    WHERE (d.classid, d.objid) = (g.classid, g.objid) AND d.deptype = 'e')
+   AND {no_member_of_class("g.classid", "g.objid")}
  ORDER BY 1, 2
 """
-_SCHEMAS = """
+_SCHEMAS = f"""
 SELECT n.nspname FROM pg_catalog.pg_namespace n
- WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                    WHERE d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.objid = n.oid
-                        AND d.deptype = 'e')
+ WHERE {USER_SCHEMA}
+   AND {no_member("pg_namespace", "n.oid")}
  ORDER BY 1
 """
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import BadInputError, ServerError
 from ..formatting import format_count, format_list
 from ..postgres.activity import LOCK, disconnect_sessions, read_activity, terminate_blockers
+from ..postgres.catalog_filters import is_system_schema, no_member
 from ..postgres.connection import one
 from ..postgres.lock_capacity import read_lock_capacity
 from ..postgres.roles import closed_schemas, may_create_schemas, unowned_objects
@@ -76,9 +77,8 @@ def warn_of_event_triggers(connection: Connection, server: ServerFacts, dump: Du
     if server.superuser and server.major >= _EVENT_TRIGGERS_OFF:
         return
     rows = connection.execute(
-        "SELECT e.evtname FROM pg_catalog.pg_event_trigger e WHERE e.evtenabled IN ('O', 'A') AND NOT EXISTS"
-        " (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_event_trigger'::pg_catalog.regclass"
-        "   AND d.objid = e.oid AND d.deptype = 'e') ORDER BY 1"
+        "SELECT e.evtname FROM pg_catalog.pg_event_trigger e WHERE e.evtenabled IN ('O', 'A')"
+        f" AND {no_member('pg_event_trigger', 'e.oid')} ORDER BY 1"
     ).fetchall()
     names = [str(name) for (name,) in rows if f"event trigger {name}" not in dump.outline.globals]
     if names:
@@ -128,7 +128,7 @@ def check_restore(
 
 def _refuse_own(dump: DumpFile) -> None:
     for name in dump.outline.schemas:
-        if name.startswith("pg_") or name == "information_schema":
+        if is_system_schema(name):
             raise BadInputError(
                 f"{dump.path.name} creates something in PostgreSQL's own schema {name}, which pg_dump never does and "
                 f"--clean must not empty. Nothing was touched."

@@ -9,6 +9,7 @@ import psycopg
 
 from ..dumpfiles.origin import other_owners
 from ..errors import BadInputError, ServerError, TaskError, WorkError
+from ..postgres.catalog_filters import is_system_schema
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
 from ..postgres.connection import (
     Endpoint,
@@ -94,7 +95,7 @@ def plan_reset(settings: Settings, names: Sequence[str], *, backup: bool = True,
         place = read_endpoint(connection, server)
         refuse_protected(settings, target, place)
         missing = [name for name in wanted if name not in existing_schemas(connection, wanted)]
-        own = [name for name in wanted if name.startswith("pg_") or name == "information_schema"]
+        own = [name for name in wanted if is_system_schema(name)]
         if missing or own:
             why = f"{target.label} has no such schema" if missing else "it is PostgreSQL's own"
             raise BadInputError(f"{(missing or own)[0]} can't be emptied: {why}. Nothing was touched.")

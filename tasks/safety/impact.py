@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..dumpformat.manifest import TouchKind
 from ..dumpformat.touch_forms import is_system_schema
 from ..formatting import show_name
+from ..postgres.catalog_filters import USER_SCHEMA, no_member_of_class
 from ..postgres.schemas import lock_out_writers, other_schemas
 
 if TYPE_CHECKING:
@@ -34,10 +35,10 @@ SELECT t.at, n.nspname, CASE WHEN o.kind = 'r' THEN greatest(o.tuples, pg_catalo
   JOIN pg_catalog.pg_namespace n ON n.oid = o.namespace AND n.nspname = t.schema
  WHERE n.nspname !~ '^pg_(toast|temp)'
 """
-_FILLED = """
+_FILLED = f"""
 SELECT n.nspname
   FROM pg_catalog.pg_namespace n
- WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND EXISTS (
+ WHERE {USER_SCHEMA} AND EXISTS (
        SELECT FROM (SELECT relnamespace AS namespace, 'pg_catalog.pg_class'::pg_catalog.regclass AS class, oid
                       FROM pg_catalog.pg_class
                      UNION ALL SELECT pronamespace, 'pg_catalog.pg_proc'::pg_catalog.regclass, oid
@@ -49,8 +50,7 @@ SELECT n.nspname
                                  FROM pg_catalog.pg_collation
                      UNION ALL SELECT oprnamespace, 'pg_catalog.pg_operator'::pg_catalog.regclass, oid
                                  FROM pg_catalog.pg_operator) o
-        WHERE o.namespace = n.oid AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-              WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e'))
+        WHERE o.namespace = n.oid AND {no_member_of_class("o.class", "o.oid")})
 """
 
 

@@ -10,6 +10,7 @@ from psycopg import sql
 from ..dumpformat.applied_migration import MigrationState
 from ..formatting import format_list, show_name
 from ..inventory.snapshot import read_history
+from ..postgres.catalog_filters import NO_MEMBER, USER_SCHEMA
 from ..postgres.connection import locks_let_go
 from ..postgres.tables import TRUSTED, copied_column, in_batches
 
@@ -23,12 +24,7 @@ if TYPE_CHECKING:
     from ..postgres.connection import Connection
 
 
-_OURS = """
-   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relpersistence <> 't'
-   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                    WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid
-                        AND d.deptype = 'e')
-"""
+_OURS = f" AND {USER_SCHEMA} AND {NO_MEMBER}"
 _SHOWN = 3
 # A sequence feeds a column that it belongs to (serial, identity) or whose default is its next value and no more.
 _FEEDS = f"""
@@ -196,12 +192,6 @@ def _without_statistics(connection: Connection) -> Iterator[Problem]:
 
 
 _SHOWN_MIGRATIONS = 10
-_OUR_MIGRATIONS = """
-   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                    WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid
-                        AND d.deptype = 'e')
-"""
 
 
 @dataclass(frozen=True)
@@ -229,14 +219,14 @@ def read_health(connection: Connection, schema: str) -> Health:
         "SELECT pg_catalog.format('%I.%I', n.nspname, k.conname), k.convalidated"
         "  FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid"
         "  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-        f" WHERE k.contype = 'f' AND k.conparentid = 0 {_OUR_MIGRATIONS} ORDER BY 1"
+        f" WHERE k.contype = 'f' AND k.conparentid = 0 {_OURS} ORDER BY 1"
     ).fetchall()
     indexes = connection.execute(
         "SELECT pg_catalog.format('%I.%I', n.nspname, i.relname), x.indisvalid"
         "  FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class c ON c.oid = x.indrelid"
         "  JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid"
         "  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-        f" WHERE c.relkind IN ('r', 'p', 'm') {_OUR_MIGRATIONS} ORDER BY 1"
+        f" WHERE c.relkind IN ('r', 'p', 'm') {_OURS} ORDER BY 1"
     ).fetchall()
     history = read_history(connection, schema)
     return Health(

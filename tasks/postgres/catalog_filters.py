@@ -1,0 +1,34 @@
+"""Conditions in SQL, and in Python, for what is PostgreSQL's own and what belongs to an extension."""
+
+from __future__ import annotations
+
+from typing import LiteralString
+
+# For `n`, a row of pg_namespace.
+USER_SCHEMA = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+# For `c`, a row of pg_class, and `d`, one of pg_depend.
+MEMBER = "d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'"
+# For `c`, a row of pg_class.
+NO_MEMBER = f"NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE {MEMBER})"
+
+
+def no_member(catalogue: LiteralString, oid: LiteralString) -> LiteralString:
+    """Return the condition that an object belongs to no extension.
+
+    :param catalogue: The object's catalogue, without a schema: `pg_proc`.
+    :param oid: The object's oid, as SQL.
+    """
+    return no_member_of_class(f"'pg_catalog.{catalogue}'::pg_catalog.regclass", oid)
+
+
+def no_member_of_class(classid: LiteralString, oid: LiteralString) -> LiteralString:
+    """Return the condition that an object belongs to no extension, with its catalogue's oid as SQL, too."""
+    return (
+        f"NOT EXISTS (SELECT FROM pg_catalog.pg_depend d"
+        f" WHERE d.classid = {classid} AND d.objid = {oid} AND d.deptype = 'e')"
+    )
+
+
+def is_system_schema(name: str) -> bool:
+    """Return whether a schema is PostgreSQL's own."""
+    return name.startswith("pg_") or name == "information_schema"
