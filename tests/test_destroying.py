@@ -193,7 +193,9 @@ def test_plain_restore_into_an_empty_database_does_not_wait(
     shop: Database, new_database: Databases, project: Project
 ) -> None:
     """Of what is not here nothing is lost, whatever the dump may do."""
-    project.write("dumps/foreign.sql", FRESH + "DO '';\nDROP TABLE IF EXISTS app.users;\nTRUNCATE fresh.t;\n" + END)
+    project.write(
+        "dumps/foreign.sql", FRESH + "DO 'BEGIN END';\nDROP TABLE IF EXISTS app.users;\nTRUNCATE fresh.t;\n" + END
+    )
     far(project)
     project.use(new_database(owner=OWNER), OWNER)
 
@@ -209,7 +211,7 @@ def test_manifest_that_hides_a_touch_is_found_out(shop: Database, project: Proje
     assert project.inv("db.dump", "--file=ours.sql").returncode == 0
     path, manifest = project.dumps / "ours.sql", project.dumps / "ours.manifest.json"
     end = b"--\n-- PostgreSQL database dump complete"
-    text = path.read_bytes().replace(end, b"\nDO '';\n" + end)
+    text = path.read_bytes().replace(end, b"\nDO 'BEGIN END';\n" + end)
     path.write_bytes(text)
     document = json.loads(manifest.read_bytes())
     for key in ("file", "content"):

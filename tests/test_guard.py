@@ -212,6 +212,7 @@ def test_a_dump_of_another_database_is_told(shop: Database, new_database: Databa
     """The warning of a clean restore says so; of the dump's own database it says nothing."""
     assert project.use(shop).inv("db.dump").returncode == 0
     other = new_database()
+    other.execute("CREATE TABLE public.old (a int)")
 
     own = project.inv("db.restore", "--clean", "--yes")
     another = project.use(other).inv("db.restore", "--clean", "--yes")

@@ -60,7 +60,10 @@ TOUCHING: dict[str, tuple[str, Found]] = {
     "drop": ("DROP TABLE IF EXISTS app.users CASCADE;", ALTERED),
     "drop of several": ("DROP TABLE x.t, app.users;", ALTERED),
     "drop of its own with what depends on it": ("DROP TABLE x.u CASCADE;", (("x", "u", DEFINITION),)),
-    "drop of a function": ("DROP FUNCTION app.f(a int, b text), x.f();", (("app", "f", DEFINITION),)),
+    "drop of a function": (
+        "DROP FUNCTION app.f(a int, b text), x.f();",
+        (("app", "f", DEFINITION), ("x", "f", DEFINITION)),
+    ),
     "drop of a collation": ("DROP COLLATION app.c;", (("app", "", DEFINITION),)),
     "drop of a trigger": ("DROP TRIGGER a ON app.users;", ALTERED),
     "drop of a publication": ("DROP PUBLICATION p;", UNKNOWN),
