@@ -50,8 +50,8 @@ class Text:
 def texts() -> list[Text]:
     """Collect what looks like SQL among all string constants of the package."""
     found = []
-    # In `archive` no text is ever sent to a server: it reads what dumps hold. The demo fills a database of its own.
-    paths = [path for path in sorted(TASKS.rglob("*.py")) if path.parent.name != "archive" and path.stem != "demo"]
+    # In `dumpformat` no text is ever sent to a server: it reads what dumps hold. The demo fills a database of its own.
+    paths = [path for path in sorted(TASKS.rglob("*.py")) if path.parent.name != "dumpformat" and path.stem != "demo"]
     for path in paths:
         tree = ast.parse(path.read_text())
         # The parts of an f-string belong to it; what calls inside it are given are texts of their own.

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from ..dumpformat.applied_migration import MIGRATIONS_TABLE, history_from_document
 from ..dumpformat.compression import ARCHIVE_MAGIC, CHUNK, Compression, SumCounter, Sums, read_magic
 from ..dumpformat.foreign_head import LexError, describe_foreign_head
-from ..dumpformat.reader import DumpReader
 from ..errors import BadInputError
 from ..system.pg_programs import newest_client
 from ..system.processes import open_regular
 from .paths import find_dump_file, list_dumps, manifest_path, read_manifest, time_in_name
+from .reader import DumpReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

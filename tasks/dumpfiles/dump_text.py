@@ -11,8 +11,8 @@ from ..dumpformat.summary import DumpSummary
 
 if TYPE_CHECKING:
     from ..dumpformat.compression import Sums
-    from ..dumpformat.reader import DumpReader
     from ..progress import Report
+    from .reader import DumpReader
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,3 @@ def no_member_of_class(classid: LiteralString, oid: LiteralString) -> LiteralStr
         f"NOT EXISTS (SELECT FROM pg_catalog.pg_depend d"
         f" WHERE d.classid = {classid} AND d.objid = {oid} AND d.deptype = 'e')"
     )
-
-
-def is_system_schema(name: str) -> bool:
-    """Return whether a schema is PostgreSQL's own."""
-    return name.startswith("pg_") or name == "information_schema"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from ..dumpformat.touch_forms import is_system_schema
 from ..errors import BadInputError, ServerError
 from ..formatting import format_count, format_list
 from ..postgres.activity import LOCK, disconnect_sessions, read_activity, terminate_blockers
-from ..postgres.catalog_filters import is_system_schema, no_member
+from ..postgres.catalog_filters import no_member
 from ..postgres.connection import one
 from ..postgres.lock_capacity import read_lock_capacity
 from ..postgres.roles import closed_schemas, may_create_schemas, unowned_objects

@@ -38,7 +38,7 @@ from .loader import Loader, describe_statement
 from .preflight import disconnect_others, lock_out_migrations, silence_event_triggers
 
 if TYPE_CHECKING:
-    from ..dumpformat.reader import DumpReader
+    from ..dumpfiles.reader import DumpReader
     from ..dumpformat.statements import StatementKind
     from ..inventory.compare import DifferenceLine
     from ..inventory.snapshot import DatabaseState

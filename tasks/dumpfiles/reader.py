@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from ..dumpformat.compression import BROKEN, CHUNK, DecompressedReader, SumCounter, Sums
+from ..dumpformat.foreign_head import LexError, describe_foreign_head
 from ..formatting import format_size
 from ..system.processes import StreamingProcess, run_program
-from .compression import BROKEN, CHUNK, DecompressedReader, SumCounter, Sums
-from .foreign_head import LexError, describe_foreign_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
