@@ -12,8 +12,9 @@ from psycopg import sql
 from ..dumpformat.statements import StatementKind, parse_default_tablespace
 from ..dumpformat.tokens import TokenReader, split_qualified
 from ..errors import WorkError
-from ..postgres.connection import INPUT, TIMEOUTS, session_role
+from ..postgres.connection import session_role
 from ..postgres.protocol import StatementError, StatementStream
+from ..postgres.session_settings import INPUT, TIMEOUTS
 from ..system.runtime import Interruption
 from .clear import privileges_of_schema
 from .row_counts import (
