@@ -51,7 +51,7 @@ def test_undo_asks_where_it_may_be_a_copy_of_the_server(
 ) -> None:
     """A copied cluster bears the same number, so another host, or another port after a restart, needs the name."""
     database = new_database(owner=OWNER)
-    database.execute("CREATE TABLE public.t (a int)")
+    database.execute("CREATE TABLE public.t AS SELECT 1 AS a")
     project.use(database)
     assert project.inv("db.reset", "--yes").returncode == 0
     (path,) = safety_dumps(project)

@@ -13,8 +13,9 @@ import psycopg
 
 from ..dumpformat.compression import CHUNK
 from ..errors import ServerError, TaskError, WorkError
-from ..postgres.connection import KEEPALIVES, blocked, connected, one, startup_options, translated
+from ..postgres.connection import blocked, connected, one, startup_options, translated
 from ..postgres.lock_capacity import SETTING, locks_of_reading, locks_spent
+from ..postgres.session_settings import KEEPALIVES
 from ..postgres.tables import read_tables
 from ..system.processes import StreamingProcess
 

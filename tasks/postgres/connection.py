@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from dataclasses import dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, LiteralString
@@ -15,6 +14,7 @@ from psycopg.rows import TupleRow, tuple_row
 from ..errors import BadInputError, GuardError, ServerError, TaskError
 from ..formatting import shortened
 from .lock_holders import describe_lock_holders
+from .session_settings import EMPTY_PATH, INPUT, KEEPALIVES, NO_ROLE, READING, TIMEOUTS, role_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,13 +27,6 @@ Connection = psycopg.Connection[TupleRow]
 APPLICATION = "invoke-postgres"
 # Below, what a restore relies on is missing: pg_current_xact_id, DROP … of routines by identity.
 OLDEST_MAJOR = 13
-# A role may carry timeouts that would end a snapshot's holder or a load half-way.
-TIMEOUTS = (
-    "statement_timeout",
-    "idle_in_transaction_session_timeout",
-    "idle_session_timeout",
-    "transaction_timeout",
-)
 
 
 @dataclass(frozen=True)
@@ -60,36 +53,6 @@ class Endpoint:
     def socket(self) -> bool:
         """Whether no network is in between."""
         return self.host.startswith(("/", "@")) and not self.server
-
-
-# A session may wait for others for hours, and what lies between us and the server forgets connections that are silent.
-KEEPALIVES = {"keepalives_idle": "60"}
-
-# What changes the meaning of a dump's text, or hides what the server has to say. Of these pg_dump sets but the
-# strings, without which a dump is split as if they were on.
-INPUT = {
-    "array_nulls": "on",
-    "transform_null_equals": "off",
-    "standard_conforming_strings": "on",
-    "DateStyle": "ISO, MDY",
-    "IntervalStyle": "postgres",
-    "session_replication_role": "origin",
-    "client_min_messages": "warning",
-    # A database's owner may set these; the first changes the names that the server shows us, the second ends the
-    # session at an error that we expect.
-    "quote_all_identifiers": "off",
-    "exit_on_error": "off",
-}
-
-# Before any statement of ours, and above what ALTER ROLE and ALTER DATABASE set.
-_EMPTY_PATH = "-c search_path="
-# The owner of a database may set a role for all its sessions, a superuser's too: tables of that role would then count
-# as our own, and a function in them could take the superuser's role back.
-_NO_ROLE = "-c role=none"
-_NAMED_ROLE = re.compile(r"(?<!\S)(?:-c\s*|--)role=((?:[^\s\\]|\\.)*)", re.IGNORECASE | re.DOTALL)
-# A table may be replaced by a view between our look at the catalogue and our reading. Servers without this setting
-# (before 12.20, 13.16, 14.13, 15.8, 16.4) ignore it.
-_READING = {"restrict_nonsystem_relation_kind": "view,foreign-table"}
 
 
 def read_endpoint(connection: Connection, server: ServerFacts) -> Endpoint:
@@ -191,9 +154,9 @@ def _open(target: Target) -> Connection:
     """Log in with an empty search_path, or without start-up options where a pooler refuses them."""
     settings: dict[str, Any] = {"application_name": APPLICATION, "connect_timeout": "15", **KEEPALIVES}
     settings |= {**target.connect_kwargs(), "client_encoding": "UTF8"}
-    wanted = target.options(_EMPTY_PATH)
+    wanted = target.options(EMPTY_PATH)
     if wanted is not None:
-        wanted = wanted if _role_in(wanted) else f"{wanted} {_NO_ROLE}"
+        wanted = wanted if role_in(wanted) else f"{wanted} {NO_ROLE}"
         try:
             return _log_in({**settings, "options": wanted})
         except pg.ConnectionTimeout:
@@ -215,14 +178,9 @@ def startup_options(connection: Connection) -> str | None:
     return connection.info.options or None
 
 
-def _role_in(options: str) -> str:
-    found = _NAMED_ROLE.findall(options)
-    return re.sub(r"\\(.)", r"\1", found[-1], flags=re.DOTALL) if found else ""
-
-
 def session_role(connection: Connection) -> str:
     """Return the role that the URL's options, PGOPTIONS or the service name; `none` where no person names one."""
-    return _role_in(startup_options(connection) or "") or "none"
+    return role_in(startup_options(connection) or "") or "none"
 
 
 def _sentence(error: Exception) -> str:
@@ -232,7 +190,7 @@ def _sentence(error: Exception) -> str:
 
 
 def _prepare(connection: Connection, lock_timeout: int, *, loads: bool) -> None:
-    wanted = INPUT if loads else {**INPUT, **_READING}
+    wanted = INPUT if loads else {**INPUT, **READING}
     with translated("Setting up the session failed, nothing was touched"):
         # First of all, as a pooler may have dropped the start-up options: with a search_path of others, the `=` below
         # could be their operator.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..dumpformat.tokens import TokenReader
-from ..postgres.connection import INPUT, TIMEOUTS, session_role
+from ..postgres.connection import session_role
+from ..postgres.session_settings import INPUT, TIMEOUTS
 from .row_counts import quote_literal
 
 if TYPE_CHECKING:
