@@ -301,8 +301,8 @@ def _launch(folder: Path, programs: Programs, account: Account | None) -> Runnin
         done = run_program(argv, cwd=Path("/"), env=environ, account=account, timeout=SECONDS + 15)
         if done.returncode == 0:
             return _welcome(folder)
-        if _is_free(port):
-            # Another program took none of them: it is something else.
+        if _is_free(port) or _server(folder / "data") is not None:
+            # No other program has the port, so it is something else; our own server may only be slow.
             said = read_text_from(folder / "log", before)
             raise ServerError(f"PostgreSQL in {folder} did not start: {last_lines(said or done.stderr)}.")
     if fixed:
