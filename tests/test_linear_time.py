@@ -19,9 +19,9 @@ from typing import Any, Final
 import pytest
 
 import tasks
+from tasks.dumpfiles.prisma_history import HistoryReader
 from tasks.dumpformat.foreign_head import LexError
 from tasks.dumpformat.lexer import lex
-from tasks.dumpformat.prisma_history import HistoryReader
 from tasks.dumpformat.statements import classify_statement, parse_setval
 from tasks.dumpformat.summary import DumpSummary
 from tasks.dumpformat.tokens import scan_tokens, split_qualified

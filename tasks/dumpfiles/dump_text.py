@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..dumpformat.lexer import lex
-from ..dumpformat.prisma_history import HistoryReader
 from ..dumpformat.summary import DumpSummary
+from .prisma_history import HistoryReader
 
 if TYPE_CHECKING:
     from ..dumpformat.compression import Sums

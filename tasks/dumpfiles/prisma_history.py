@@ -6,14 +6,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .applied_migration import MIGRATION_COLUMNS, MIGRATIONS_TABLE, migration_from_columns
-from .lexer import CopyData, Statement
-from .statements import classify_statement
-from .tokens import TokenReader, decode_name
+from ..dumpformat.applied_migration import MIGRATION_COLUMNS, MIGRATIONS_TABLE, migration_from_columns
+from ..dumpformat.lexer import CopyData, Statement
+from ..dumpformat.statements import classify_statement
+from ..dumpformat.tokens import TokenReader, decode_name
 
 if TYPE_CHECKING:
-    from .applied_migration import AppliedMigration
-    from .lexer import Event
+    from ..dumpformat.applied_migration import AppliedMigration
+    from ..dumpformat.lexer import Event
 
 
 _KNOWN = frozenset({"migration_name", "started_at", "finished_at", "rolled_back_at", "checksum"})
