@@ -205,11 +205,12 @@ class _DumpJob:
 
     def _source(self) -> dict[str, object]:
         info = self.pg_dump.connection.info
+        instance = read_instance(self.pg_dump.connection) if self.request.safety else None
         return {
             "host": info.host,
             "port": info.port,
             "database": self.pg_dump.server.database,
             "server_version": self.pg_dump.server.version,
             "system_identifier": self.pg_dump.server.system_identifier,
-            **(asdict(read_instance(self.pg_dump.connection)) if self.request.safety else {}),
+            **(asdict(instance) if instance else {}),
         }

@@ -289,8 +289,15 @@ def system_identifier(connection: Connection) -> str | None:
     return str(one(connection, "SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()")[0])
 
 
-def read_instance(connection: Connection) -> Instance:
-    """Ask for what identifies the server where its cluster's number may not be asked for."""
+def read_instance(connection: Connection) -> Instance | None:
+    """Ask for what identifies the server where its cluster's number may not be asked for; None where that may not."""
+    allowed = one(
+        connection,
+        "SELECT pg_catalog.has_function_privilege('pg_catalog.pg_postmaster_start_time()', 'execute')"
+        " AND pg_catalog.has_function_privilege('pg_catalog.pg_stat_get_bgwriter_stat_reset_time()', 'execute')",
+    )[0]
+    if not allowed:
+        return None
     oid, started, since = one(
         connection,
         "SELECT d.oid, pg_catalog.pg_postmaster_start_time(), w.stats_reset"
