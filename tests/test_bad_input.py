@@ -258,9 +258,17 @@ FILES = {
     "end of the transaction": restored("COMMIT;" + END, "COMMIT at top level"),
     "other database inside": restored("\\connect other\n" + END, "\\connect"),
     "shell inside": restored("\\! touch given\n" + END, "psql command"),
-    "encoding that can't be split": restored("SET client_encoding = 'SJIS';" + END, "SJIS"),
-    "program inside": restored("COPY a FROM PROGRAM 'touch given';" + END, "COPY … PROGRAM (line 1)"),
-    "error inside": restored("SELECT 1 FROM nowhere;" + END, "SELECT statement (line 1)"),
+    "encoding that can't be split": restored(
+        "SET client_encoding = 'SJIS';" + END, "sets client_encoding to one whose text can't be split safely"
+    ),
+    "program inside": Row(
+        RESTORE,
+        2,
+        "given.sql was not made here",
+        env={"INVOKE_DB_TRUST": "ask"},
+        files={FILE: "COPY public.kept FROM PROGRAM 'touch given';" + END},
+    ),
+    "error inside": restored("SELECT 1 FROM nowhere;" + END, 'relation "nowhere" does not exist', code=5),
     "syntax error inside": restored("CREATE TABLE public.x (y);" + END, "was rolled back", code=5),
     "role that is missing": restored("CREATE POLICY p ON public.t TO nobody;" + END, "There is no role nobody"),
     "extension that is missing": restored("CREATE EXTENSION nowhere;" + END, "needs the extension nowhere"),

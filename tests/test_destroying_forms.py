@@ -105,6 +105,34 @@ FORMS: dict[str, tuple[str, str]] = {
         "CREATE SCHEMA seqs; CREATE SEQUENCE seqs.invoice; SELECT setval('seqs.invoice', 4711);",
         "DROP SEQUENCE seqs.invoice;\nCREATE SEQUENCE seqs.invoice;",
     ),
+    "drop collation": (
+        'CREATE SCHEMA parts; CREATE COLLATION parts.c FROM "C";',
+        "CREATE DOMAIN parts.z AS int;\nDROP COLLATION parts.c;",
+    ),
+    "replace collation": (
+        'CREATE SCHEMA parts; CREATE COLLATION parts.c FROM "C";',
+        'DROP COLLATION parts.c;\nCREATE COLLATION parts.c FROM "POSIX";',
+    ),
+    "drop operator": (
+        "CREATE SCHEMA parts; CREATE OPERATOR parts.### (FUNCTION = int4pl, LEFTARG = int, RIGHTARG = int);",
+        "CREATE DOMAIN parts.z AS int;\nDROP OPERATOR parts.### (int, int);",
+    ),
+    "replace operator": (
+        "CREATE SCHEMA parts; CREATE OPERATOR parts.### (FUNCTION = int4pl, LEFTARG = int, RIGHTARG = int);",
+        "DROP OPERATOR parts.### (int, int);\nCREATE OPERATOR parts.### (FUNCTION = int4mi, LEFTARG = int, RIGHTARG = int);",
+    ),
+    "drop text search": (
+        "CREATE SCHEMA parts; CREATE TEXT SEARCH DICTIONARY parts.d (TEMPLATE = simple);",
+        "CREATE DOMAIN parts.z AS int;\nDROP TEXT SEARCH DICTIONARY parts.d;",
+    ),
+    "replace text search": (
+        "CREATE SCHEMA parts; CREATE TEXT SEARCH DICTIONARY parts.d (TEMPLATE = simple);",
+        "DROP TEXT SEARCH DICTIONARY parts.d;\nCREATE TEXT SEARCH DICTIONARY parts.d (TEMPLATE = simple, STOPWORDS = english);",
+    ),
+    "index in place of a table": (
+        "CREATE SCHEMA parts; CREATE TABLE parts.precious (a int); INSERT INTO parts.precious VALUES (1);",
+        "DROP TABLE parts.precious;\nCREATE TABLE parts.t (a int);\nCREATE INDEX precious ON parts.t (a);",
+    ),
     "large object": (
         "SELECT lo_from_bytea(4711, 'treasure');",
         "SELECT pg_catalog.lo_create('999999');\nSELECT pg_catalog.lo_unlink('4711');",
@@ -150,7 +178,7 @@ FORMS: dict[str, tuple[str, str]] = {
         f"{FRESH}SET search_path = soon, fresh;\nCREATE TABLE users (id int);\nCREATE SCHEMA soon;\nCREATE VIEW soon.users AS SELECT * FROM app.users;\nDELETE FROM users;",
     ),
     "using app view": (
-        "CREATE FUNCTION app.f() RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN 1; END'; CREATE VIEW app.v AS SELECT app.f() AS a;",
+        "CREATE FUNCTION app.g() RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN 1; END'; CREATE VIEW app.v AS SELECT app.g() AS a;",
         f"{FRESH}CREATE TABLE fresh.t (id int);\nINSERT INTO fresh.t VALUES (1);\nDELETE FROM fresh.t USING app.v WHERE a = 1;",
     ),
     "merge using": (

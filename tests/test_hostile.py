@@ -15,6 +15,7 @@ import pytest
 
 from tasks.dumpfiles.catalog import inspect_dump, list_catalog
 from tasks.dumpfiles.dump_file import prove_dump
+from tasks.dumpformat.manifest import SIZE_LIMIT
 from tasks.errors import BadInputError, TaskError, WorkError
 from tasks.progress import Silence
 from tasks.restore.plan import RestorePlan, RestoreRequest, plan_restore
@@ -53,6 +54,13 @@ def planned(
     return plan_restore(settings, RestoreRequest(str(path), **asked), Silence())
 
 
+def require_asked(plan: RestorePlan, message: str) -> None:
+    """Assert that the plan holds the question, and that nothing is loaded where it has no answer."""
+    assert re.search(message, plan.risk)
+    with pytest.raises(BadInputError, match=f"{message}.* Nothing was touched.* --trust"):
+        restore_dump(plan, Silence())
+
+
 # What a superuser is asked about
 
 
@@ -78,9 +86,9 @@ def test_superuser_is_asked_about_a_foreign_dump(statement: str, database: Datab
     path = foreign(project, statement)
     before = database.dump_text()
 
-    with pytest.raises(BadInputError, match=r"foreign.sql was not made here: as postgres may .* --trust"):
-        planned(project, database, path, trust_local=False)
+    plan = planned(project, database, path, trust_local=False)
 
+    require_asked(plan, r"foreign.sql was not made here\. Because postgres is a superuser")
     assert database.dump_text() == before
 
 
@@ -169,20 +177,25 @@ def test_ordinary_role_is_not_asked_as_the_server_refuses(database: Database, pr
 
 
 @pytest.mark.parametrize(
-    "right", ["GRANT pg_execute_server_program TO mighty", "ALTER ROLE mighty CREATEROLE", "GRANT postgres TO mighty"]
+    ("right", "named"),
+    [
+        ("GRANT pg_execute_server_program TO mighty", "is a member of pg_execute_server_program,"),
+        ("ALTER ROLE mighty CREATEROLE", "has CREATEROLE,"),
+        ("GRANT postgres TO mighty", "is a member of postgres, which is a superuser,"),
+    ],
+    ids=["program", "CREATEROLE", "member"],
 )
-def test_role_that_is_nearly_a_superuser_is_asked(right: str, database: Database, project: Project) -> None:
+def test_role_that_is_nearly_a_superuser_is_asked(right: str, named: str, database: Database, project: Project) -> None:
     """Whoever may run programs, or become or make a role that may."""
     path = foreign(project, "")
-    database.execute("CREATE ROLE mighty LOGIN PASSWORD 'p'")
+    database.execute("CREATE ROLE mighty LOGIN PASSWORD 'p'; GRANT CREATE ON SCHEMA public TO mighty")
     try:
         database.execute(right)
         url = database.url_as("mighty", "p")
         settings = settings_of(project, database, environ={"DATABASE_URL": url}, trust_local=False)
-        with pytest.raises(BadInputError, match="as mighty may do anything"):
-            plan_restore(settings, RestoreRequest(str(path)), Silence())
+        require_asked(plan_restore(settings, RestoreRequest(str(path)), Silence()), f"Because mighty {named}")
     finally:
-        database.execute("DROP ROLE mighty")
+        database.execute("DROP OWNED BY mighty; DROP ROLE mighty")
 
 
 def test_dump_of_ours_is_not_asked_about_and_one_whose_manifest_is_gone_is(
@@ -199,10 +212,9 @@ def test_dump_of_ours_is_not_asked_about_and_one_whose_manifest_is_gone_is(
     plans = [planned(project, database, path, clean=True, trust_local=False) for path in (ours, packed)]
     (project.dumps / "ours.manifest.json").unlink()
 
-    assert [plan.dump.manifest is None for plan in plans] == [False, False]
+    assert [(plan.dump.manifest is None, plan.risk) for plan in plans] == [(False, ""), (False, "")]
     for path in (ours, packed):
-        with pytest.raises(BadInputError, match="was not made here"):
-            planned(project, database, path, clean=True, trust_local=False)
+        require_asked(planned(project, database, path, clean=True, trust_local=False), "was not made here")
 
 
 def test_dump_that_its_manifest_does_not_describe_is_refused_even_when_trusted(
@@ -223,8 +235,7 @@ def test_archive_is_asked_about_as_its_text_is(database: Database, project: Proj
     path = project.dumps / "foreign.dump"
     path.write_bytes(pg_dump(database, "--format=custom"))
 
-    with pytest.raises(BadInputError, match="was not made here"):
-        planned(project, database, path, clean=True, trust_local=False)
+    require_asked(planned(project, database, path, clean=True, trust_local=False), "was not made here")
 
 
 def test_rehearsal_asks_as_a_restore_does(database: Database, project: Project) -> None:
@@ -430,11 +441,11 @@ def test_no_manifest_takes_us_down(database: Database, project: Project) -> None
 
 @pytest.mark.parametrize(
     "text",
-    [b"[" * (1 << 20), b'{"a":' * (1 << 20), b'{"format": 1, "x": "' + b"x" * (1 << 27), b"[],\n" * (1 << 25)],
+    [b"[" * (1 << 20), b'{"a":' * (1 << 20), b'{"format": 1, "x": "' + b"x" * (1 << 27), b"[],\n" * (SIZE_LIMIT // 4 + 1)],
     ids=["deep list", "deep object", "large text", "many lists"],
 )
 def test_gigantic_manifest_is_a_sentence(text: bytes, database: Database, project: Project) -> None:
-    """Deep or large, it costs no more than its own size."""
+    """Deep, or larger than any that we would read, it costs no more memory than others."""
     foreign(project, "")
     (project.dumps / "foreign.manifest.json").write_bytes(text)
     project.use(database)
@@ -465,6 +476,7 @@ def test_forged_manifest_that_vouches_is_believed(database: Database, project: P
     plan = planned(project, database, path, trust_local=False)
 
     assert plan.dump.manifest is not None
+    assert not plan.risk
 
 
 RECIPE = re.findall(

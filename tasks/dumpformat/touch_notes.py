@@ -35,18 +35,24 @@ class TouchNotes:
     _all_runs_code: bool = False
     _safe_path: bool = True
     _utf8: bool = True
-    # Line, and whether it is what `pg_dump --clean` writes; in a schema that the dump fills it replaces what is there.
-    _seen: dict[tuple[str, str, str, TouchKind], tuple[int, bool]] = field(default_factory=dict)
+    # The first line of each touch. With it, for what `pg_dump --clean` writes: the group, schema and name of what the
+    # dump has to create so that the touch only replaces it, in a schema that the dump fills.
+    _seen: dict[tuple[str, str, str, TouchKind, tuple[str, str, str] | None], int] = field(default_factory=dict)
     _counted: int = 0
-    # Schema and name of all that it creates, `_objects` without indexes, and of what it drops.
-    _names: set[tuple[str, str]] = field(default_factory=set)
+    # Group, schema and name of all that it creates. Schema and name of what it creates of the kinds that are looked for
+    # by name, indexes left aside; and of what it drops.
+    _names: set[tuple[str, str, str]] = field(default_factory=set)
     _objects: set[tuple[str, str]] = field(default_factory=set)
     _dropped: set[tuple[str, str]] = field(default_factory=set)
 
     @property
     def created(self) -> dict[tuple[str, str], bool]:
-        """The relations, functions and types that the dump creates, each with whether it also drops that name."""
-        return {key: key in self._dropped for key in self._objects}
+        """The names of what the dump creates, each with whether it also drops that name.
+
+        These are its relations, functions and types; of any other kind those that it drops as well.
+        """
+        replaced = {key[1:] for key in self._names if key[1:] in self._dropped}
+        return {key: key in self._dropped for key in self._objects | replaced}
 
     def found(self, schemas: Collection[str], *, creates_tables: bool) -> tuple[Touch, ...]:
         """Return what the dump touches and did not create, in the order of its lines.
@@ -55,14 +61,14 @@ class TouchNotes:
         :param creates_tables: False for a dump of rows alone, whose schemas are nobody's but the target's.
         """
         own = frozenset(schemas) if creates_tables else frozenset()
-        touches = [
-            Touch(schema, name, how, line, kind)
-            for (schema, name, how, kind), (line, clean) in self._seen.items()
-            if not (clean and schema in own and (not name or (schema, name) in self._names))
-        ]
-        for (kind, name), line in self._dropped_globals.items():
-            if (kind, name) not in self._created_globals:
-                touches.append(Touch("", "", f"DROP {kind} {name}".strip(), line, TouchKind.ANYTHING))
+        lines: dict[tuple[str, str, str, TouchKind], int] = {}
+        for (schema, name, how, kind, creates), line in self._seen.items():
+            if not (schema in own and creates and (creates in self._names or creates[0] == "SCHEMA")):
+                lines.setdefault((schema, name, how, kind), line)
+        touches = [Touch(*key[:3], line, key[3]) for key, line in lines.items()]
+        for dropped, line in self._dropped_globals.items():
+            if dropped not in self._created_globals:
+                touches.append(Touch("", "", f"DROP {' '.join(dropped)}".strip(), line, TouchKind.ANYTHING))
         if self._unlinked:
             touches.append(Touch("", "", "lo_unlink", min(self._unlinked.values()), TouchKind.ANYTHING))
         if not self._utf8:
@@ -88,23 +94,22 @@ class TouchNotes:
             self._anything(how)
         else:
             name = found[1] if kind in NAMED else ""
-            self._remember(Touch(found[0], name, how, self.line, says or TouchKind.DEFINITION), clean=clean)
+            touch = Touch(found[0], name, how, self.line, says or TouchKind.DEFINITION)
+            self._remember(touch, creates=(group(kind), *found) if clean else None)
 
-    def _remember(self, touch: Touch, *, clean: bool = False) -> None:
-        key = (touch.schema, touch.name, touch.how, touch.kind)
-        line, before = self._seen.get(key, (touch.line, True))
-        # What may be replaced is no reason to forget what is not.
-        if before and not clean:
+    def _remember(self, touch: Touch, *, creates: tuple[str, str, str] | None = None) -> None:
+        key = (touch.schema, touch.name, touch.how, touch.kind, creates)
+        if key not in self._seen and not creates:
             if self._counted > LIMIT:
                 return
             self._counted += 1
-        self._seen[key] = line, before and clean
+        self._seen.setdefault(key, touch.line)
 
     def _is_own(self, kind: str, found: tuple[str, str]) -> bool:
         return (group(kind), *found) in self._own
 
     def _make(self, kind: str, found: tuple[str, str], how: str) -> None:
-        self._names.add(found)
+        self._names.add((group(kind), *found))
         if kind in NAMED and kind != "INDEX":
             self._objects.add(found)
         if not found[0]:

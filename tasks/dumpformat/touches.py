@@ -244,7 +244,8 @@ class Touches(TouchNotes):
 
     def _schema(self, name: str, how: str) -> None:
         if ("SCHEMA", name) not in self._created_globals:
-            self._remember(Touch(name, "", how, self.line, TouchKind.DEFINITION), clean=True)
+            touch = Touch(name, "", how, self.line, TouchKind.DEFINITION)
+            self._remember(touch, creates=("SCHEMA", "", name))
 
     def _of_large_object(self, number: bytes, how: str) -> None:
         if not (number.isdigit() and int(number) in self._large_objects):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..safety.impact import Impact
 
 
-_NAMED = ("table", "view", "sequence", "function", "type")
+_NAMED = ("table", "view", "sequence", "function", "type", "collation", "operator")
 
 
 @dataclass(frozen=True)

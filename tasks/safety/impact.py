@@ -18,6 +18,25 @@ if TYPE_CHECKING:
     from ..postgres.connection import Connection
 
 
+# What lies in a schema and is neither a relation nor a function nor a type.
+_OTHERS = """
+SELECT collname AS name, collnamespace AS namespace, 'pg_catalog.pg_collation'::pg_catalog.regclass AS class, oid
+  FROM pg_catalog.pg_collation
+UNION ALL SELECT oprname, oprnamespace, 'pg_catalog.pg_operator'::pg_catalog.regclass, oid FROM pg_catalog.pg_operator
+UNION ALL SELECT conname, connamespace, 'pg_catalog.pg_conversion'::pg_catalog.regclass, oid
+  FROM pg_catalog.pg_conversion
+UNION ALL SELECT stxname, stxnamespace, 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass, oid
+  FROM pg_catalog.pg_statistic_ext
+UNION ALL SELECT opcname, opcnamespace, 'pg_catalog.pg_opclass'::pg_catalog.regclass, oid FROM pg_catalog.pg_opclass
+UNION ALL SELECT opfname, opfnamespace, 'pg_catalog.pg_opfamily'::pg_catalog.regclass, oid FROM pg_catalog.pg_opfamily
+UNION ALL SELECT cfgname, cfgnamespace, 'pg_catalog.pg_ts_config'::pg_catalog.regclass, oid
+  FROM pg_catalog.pg_ts_config
+UNION ALL SELECT dictname, dictnamespace, 'pg_catalog.pg_ts_dict'::pg_catalog.regclass, oid FROM pg_catalog.pg_ts_dict
+UNION ALL SELECT prsname, prsnamespace, 'pg_catalog.pg_ts_parser'::pg_catalog.regclass, oid
+  FROM pg_catalog.pg_ts_parser
+UNION ALL SELECT tmplname, tmplnamespace, 'pg_catalog.pg_ts_template'::pg_catalog.regclass, oid
+  FROM pg_catalog.pg_ts_template
+"""
 # Objects of extensions are found, too, and marked: a dump may grant on them, or add rows to their tables.
 _FOUND = """
 SELECT t.at, n.nspname, CASE WHEN o.kind = 'r' THEN greatest(o.tuples, pg_catalog.pg_stat_get_live_tuples(o.oid))
@@ -46,15 +65,12 @@ SELECT n.nspname
                      UNION ALL SELECT typnamespace, 'pg_catalog.pg_type'::pg_catalog.regclass, oid
                                  FROM pg_catalog.pg_type
                                 WHERE typtype <> 'c' AND typelem = 0
-                     UNION ALL SELECT collnamespace, 'pg_catalog.pg_collation'::pg_catalog.regclass, oid
-                                 FROM pg_catalog.pg_collation
-                     UNION ALL SELECT oprnamespace, 'pg_catalog.pg_operator'::pg_catalog.regclass, oid
-                                 FROM pg_catalog.pg_operator) o
+                     UNION ALL SELECT namespace, class, oid FROM ({_OTHERS}) others) o
         WHERE o.namespace = n.oid AND {no_member_of_class("o.class", "o.oid")})
 """
 
 
-_EXISTING = """
+_EXISTING = f"""
 SELECT n.nspname, c.relname, CASE WHEN c.relkind = 'r'
            THEN greatest(c.reltuples, pg_catalog.pg_stat_get_live_tuples(c.oid)) END::pg_catalog.int8 AS count
   FROM ROWS FROM (pg_catalog.unnest(%(schemas)s::pg_catalog.text[]),
@@ -71,7 +87,8 @@ SELECT n.nspname, t.name, NULL
           FROM pg_catalog.pg_proc
          UNION ALL SELECT typname, typnamespace, 'pg_catalog.pg_type'::pg_catalog.regclass, y.oid
           FROM pg_catalog.pg_type y WHERE y.typelem = 0 AND (y.typrelid = 0 OR EXISTS (
-              SELECT FROM pg_catalog.pg_class r WHERE r.oid = y.typrelid AND r.relkind = 'c'))) o ON o.name = t.name
+              SELECT FROM pg_catalog.pg_class r WHERE r.oid = y.typrelid AND r.relkind = 'c'))
+         UNION ALL ({_OTHERS})) o ON o.name = t.name
   JOIN pg_catalog.pg_namespace n ON n.oid = o.namespace AND (t.schema = '' OR n.nspname = t.schema)
  WHERE n.nspname !~ '^pg_' AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
          WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e')
@@ -94,7 +111,7 @@ class ExistingObject:
 
 
 def find_existing(connection: Connection, names: Mapping[tuple[str, str], bool]) -> tuple[ExistingObject, ...]:
-    """Return the relations, functions and types that have one of these names, the largest tables first.
+    """Return the objects in schemas that have one of these names, the largest tables first.
 
     :param names: Schema and name, each with whether the dump drops such an object; no schema means any.
     """
