@@ -441,7 +441,12 @@ def test_no_manifest_takes_us_down(database: Database, project: Project) -> None
 
 @pytest.mark.parametrize(
     "text",
-    [b"[" * (1 << 20), b'{"a":' * (1 << 20), b'{"format": 1, "x": "' + b"x" * (1 << 27), b"[],\n" * (SIZE_LIMIT // 4 + 1)],
+    [
+        b"[" * (1 << 20),
+        b'{"a":' * (1 << 20),
+        b'{"format": 1, "x": "' + b"x" * (1 << 27),
+        b"[],\n" * (SIZE_LIMIT // 4 + 1),
+    ],
     ids=["deep list", "deep object", "large text", "many lists"],
 )
 def test_gigantic_manifest_is_a_sentence(text: bytes, database: Database, project: Project) -> None:
