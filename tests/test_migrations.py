@@ -260,7 +260,7 @@ def test_a_failing_migration_tells_the_way_back(journal: Project, migrated: Data
 
     assert chain.returncode == 5
     assert "Pending after this restore, for `inv db.migrate`: 20270101000000_broken" in chain.stderr
-    assert "`inv db.undo` brings back" in chain.stderr
+    assert "`inv db.undo` restores what the database held before" in chain.stderr
     assert again.returncode == 5
     assert "P3009" in again.stderr
     assert undone.returncode == 0, undone.stderr

@@ -67,6 +67,11 @@ def restored(database: Database, project: Project, text: str, role: str, *flags:
     return project.use(database, role).inv("db.restore", "--file=foreign.sql", *trust, *flags)
 
 
+def says_proved(result: CompletedProcess[str]) -> bool:
+    """Whether a restore says that it verified the rows, or, without a manifest, that it counted what the dump holds."""
+    return any(said in result.stdout for said in ("verified and", "counted and"))
+
+
 @pytest.fixture
 def owned(new_database: Databases) -> Database:
     """Return an empty database of a plain owner."""
@@ -83,7 +88,7 @@ def test_an_emptied_table_is_never_called_verified(kind: str, role: str, owned: 
     said = " ".join(result.stderr.split())
     assert result.returncode == 6, result.stderr
     assert "public.t holds 0 rows where 3 were expected" in said
-    assert "verified" not in result.stdout
+    assert not says_proved(result)
     assert owned.scalar("SELECT count(*) FROM public.t") == 0
 
 
@@ -101,7 +106,7 @@ def test_a_table_that_is_gone_is_named(last: str, role: str, owned: Database, pr
 
     assert result.returncode == 6, result.stderr
     assert "public.t is no longer the table that was filled" in " ".join(result.stderr.split())
-    assert "verified" not in result.stdout
+    assert not says_proved(result)
 
 
 @pytest.mark.majors(15, 18)
@@ -114,7 +119,7 @@ def test_rows_that_go_through_a_view_are_not_called_verified(role: str, owned: D
 
     assert result.returncode == 0, result.stderr
     assert "The rows of public.v can't be counted" in " ".join(result.stderr.split())
-    assert "verified" not in result.stdout
+    assert not says_proved(result)
 
 
 @pytest.mark.majors(15, 18)
@@ -298,4 +303,4 @@ def test_rehearsal_says_so_too(owned: Database, project: Project) -> None:
     result = project.use(owned).inv("db.rehearse", "--file=foreign.sql", "--trust")
 
     assert result.returncode == 6, result.stderr
-    assert "verified" not in result.stdout
+    assert not says_proved(result)
