@@ -36,7 +36,7 @@ SELECT count(*) FROM (SELECT DISTINCT locktype, database, relation, classid, obj
 # Tables of a model, and tables with a key, for 10 locks of each process and 40 connections.
 _LET_THROUGH = 28
 _TOO_MANY = 120
-_MANY = 600
+_MANY = 500
 _MORE = 1600
 # What Prisma makes of a model with a relation: a key, a sequence, a foreign key, an index, texts.
 _MODEL = """
