@@ -6,7 +6,6 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..dumpformat.manifest import TouchKind
 from ..formatting import format_content, format_count, format_list, format_size
 from .terminal import ask, open_console, say
 
@@ -179,6 +178,8 @@ def _kept(stays: Sequence[str]) -> str:
 
 def _changed(plan: RestorePlan) -> list[str]:
     """Say what the dump changes beside that, statement by statement."""
+    from ..dumpformat.manifest import TouchKind
+
     replaced = {each.name for each in plan.replaced}
     # What is dropped and created again is named above, unless other objects are dropped with it.
     found = [
