@@ -195,7 +195,7 @@ def _changed(plan: RestorePlan) -> list[str]:
 
 def _impact(each: Impact) -> str:
     rows = f" ({_rows(each.rows)})" if each.rows else ""
-    more = " and everything that depends on it" if each.cascades else ""
+    more = " and everything that depends on it" if each.cascades and each.name else ""
     return f"{each.label}{rows}{more}: {each.touch.how} on line {each.touch.line:,}"
 
 
