@@ -7,24 +7,10 @@
 from invoke.collection import Collection
 
 from .cli.bench import bench
-from .cli.db import (
-    doctor,
-    dump,
-    generate,
-    gunzip,
-    gzip,
-    inspect,
-    list_,
-    migrate,
-    migrations,
-    rehearse,
-    reset,
-    restore,
-    undo,
-    url,
-    verify,
-)
+from .cli.checks import doctor, migrations, verify
 from .cli.demo import JOURNAL, demo
+from .cli.dumps import dump, gunzip, gzip, inspect, list_, url
+from .cli.restores import generate, migrate, rehearse, reset, restore, undo
 from .cli.server import start, stop
 from .config.defaults import DEFAULTS
 

@@ -98,6 +98,11 @@ def format_moment(moment: datetime | None) -> str:
     return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
+def format_time(moment: datetime | None, text: str) -> str:
+    """Return a time to the second, or `text` where Python can't hold the time."""
+    return format_moment(moment) or text
+
+
 def format_now(timespec: str = "seconds") -> str:
     """Return the time now, in UTC, as records and marks hold it.
 

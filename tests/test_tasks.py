@@ -16,7 +16,7 @@ import pytest
 from invoke.tasks import Task
 
 from tasks import database, ns
-from tasks.cli.db import RepeatableTask
+from tasks.cli.task import RepeatableTask
 from tests.support import REPOSITORY, Database, Project
 
 TASKS = sorted(database.tasks)
@@ -44,7 +44,7 @@ def test_listing_the_tasks_loads_nothing_that_only_running_them_needs(project: P
     """`inv --list` and completion stay fast."""
     modules = loaded_modules(project, "--list")
 
-    assert "tasks.cli.db" in modules
+    assert "tasks.cli.dumps" in modules
     assert not {"psycopg", "rich.console", "isal", "backports.zstd", "dotenv", "tasks.dump.dump"} & modules
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import MissingProgramError, WorkError
 from ..system.processes import run_interactive, run_program
-from .db import task
+from .task import task
 from .terminal import print_line
 
 if TYPE_CHECKING:

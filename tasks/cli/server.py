@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .db import task
+from .task import task
 from .terminal import print_line
 
 if TYPE_CHECKING:

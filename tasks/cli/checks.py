@@ -1,0 +1,67 @@
+"""The tasks that compare and examine, and change nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import DifferenceError, MissingProgramError
+from .output_checks import show_examined, show_histories, show_verified
+from .task import JSON, URL_ENV, given, load, task
+from .terminal import reporting
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+
+@task(
+    help={
+        "file": "compare with this dump instead of the one last restored",
+        "against_url_env": "compare with another live database, whose URL this variable holds",
+        "checksums": "compare the content of every table, too (of dumps made with --checksums)",
+        "json": JSON,
+        "url_env": URL_ENV,
+    }
+)
+def verify(
+    ctx: Context,
+    file: str | None = None,
+    against_url_env: str | None = None,
+    checksums: bool = False,
+    json: bool = False,
+    url_env: str | None = None,
+) -> None:
+    """Compare rows, sequences and every object with the dump; show the history and what is wrong in itself."""
+    from ..verify.verify import VerifyRequest, verify_database
+
+    loaded = load(ctx, url_env)
+    request = VerifyRequest(given("--file", file), given("--against-url-env", against_url_env), checksums)
+    with reporting(loaded) as report:
+        verified = verify_database(loaded, request, report)
+    show_verified(verified, as_json=json)
+    if verified.expected and verified.differences:
+        raise DifferenceError(f"{verified.target.label} differs from {verified.expected.source}.")
+
+
+@task(help={"json": JSON, "url_env": URL_ENV})
+def doctor(ctx: Context, json: bool = False, url_env: str | None = None) -> None:
+    """Look at everything that dumps and restores rely on, and say what is wrong and what helps; change nothing."""
+    from ..doctor.doctor import examine
+
+    loaded = load(ctx, url_env)
+    with reporting(loaded) as report:
+        examined = examine(loaded, report)
+    show_examined(examined, as_json=json)
+    if examined.wrong:
+        names = ", ".join(check.name for check in examined.wrong)
+        raise MissingProgramError(f"{len(examined.wrong)} of {len(examined.checks)} checks went wrong: {names}.")
+
+
+@task(help={"file": "show the dump's own history, too", "json": JSON, "url_env": URL_ENV})
+def migrations(ctx: Context, file: str | None = None, json: bool = False, url_env: str | None = None) -> None:
+    """Show every migration's state on disk, in the database and, with --file, in a dump."""
+    from ..prisma.forecast import read_histories
+
+    loaded = load(ctx, url_env)
+    with reporting(loaded) as report:
+        histories = read_histories(loaded, given("--file", file), report)
+    show_histories(histories, as_json=json)

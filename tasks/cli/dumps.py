@@ -1,0 +1,110 @@
+"""The tasks that make and show dumps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import BadInputError
+from .output_dumps import show_converted, show_dumped, show_inspected, show_listing, show_url
+from .task import FILE, JSON, URL_ENV, given, load, task
+from .terminal import reporting
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+    from ..dumpformat.compression import Compression
+
+
+@task(help={"url_env": URL_ENV})
+def url(ctx: Context, url_env: str | None = None) -> None:
+    """Show the connection as libpq gets it, with the password masked."""
+    show_url(load(ctx, url_env))
+
+
+@task(
+    iterable=["exclude_data"],
+    help={
+        "gzip": "compress with gzip (.sql.gz)",
+        "zstd": "compress with zstd (.sql.zst)",
+        "file": "where to, instead of a name made of the time",
+        "note": "a note for the manifest, shown by db.list",
+        "checksums": "add a checksum of every table's content, computed by the server in the same snapshot",
+        "exclude_data": "leave out the rows of tables of this pattern (repeats); their definitions stay",
+        "url_env": URL_ENV,
+    },
+)
+def dump(
+    ctx: Context,
+    gzip: bool = False,
+    zstd: bool = False,
+    file: str | None = None,
+    note: str = "",
+    exclude_data: list[str] | None = None,
+    checksums: bool = False,
+    url_env: str | None = None,
+) -> None:
+    """Dump the whole database into one file, with a manifest beside it."""
+    from ..dump.dump import make_dump
+    from ..dump.request import DumpRequest
+
+    loaded = load(ctx, url_env)
+    request = DumpRequest(
+        _compression(gzip=gzip, zstd=zstd), given("--file", file), note, tuple(exclude_data or ()), checksums
+    )
+    with reporting(loaded) as report:
+        dumped = make_dump(loaded, request, report)
+    if dumped is not None:
+        show_dumped(dumped, loaded.output)
+
+
+@task(help={"file": FILE})
+def gzip(ctx: Context, file: str | None = None) -> None:
+    """Compress a dump in place, and keep its manifest true."""
+    from ..dumpformat.compression import Compression
+
+    _convert(ctx, file, Compression.GZIP)
+
+
+@task(help={"file": FILE})
+def gunzip(ctx: Context, file: str | None = None) -> None:
+    """Expand a dump in place, and keep its manifest true."""
+    from ..dumpformat.compression import Compression
+
+    _convert(ctx, file, Compression.NONE)
+
+
+@task(name="list", help={"json": JSON})
+def list_(ctx: Context, json: bool = False) -> None:
+    """List the dumps: when, size, rows, server, note, and whether each is whole as far as its size tells."""
+    from ..dumpfiles.catalog import list_catalog
+
+    show_listing(list_catalog(load(ctx)), as_json=json)
+
+
+@task(help={"file": FILE, "json": JSON})
+def inspect(ctx: Context, file: str | None = None, json: bool = False) -> None:
+    """Show what a dump holds: tables, rows, sizes, migrations, versions, note."""
+    from ..dumpfiles.catalog import inspect_dump
+
+    loaded = load(ctx)
+    with reporting(loaded) as report:
+        inspected = inspect_dump(loaded, given("--file", file), report)
+    show_inspected(inspected, as_json=json)
+
+
+def _compression(*, gzip: bool, zstd: bool) -> Compression | None:
+    from ..dumpformat.compression import Compression
+
+    if gzip and zstd:
+        raise BadInputError("--gzip and --zstd do not go together. Nothing was touched.")
+    return Compression.GZIP if gzip else Compression.ZSTD if zstd else None
+
+
+def _convert(ctx: Context, file: str | None, wanted: Compression) -> None:
+    from ..dumpfiles.convert import convert_dump
+
+    loaded = load(ctx)
+    with reporting(loaded) as report:
+        converted = convert_dump(loaded, given("--file", file), wanted, report)
+    if not loaded.dry and loaded.output.value != "quiet":
+        show_converted(converted)

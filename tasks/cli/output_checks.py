@@ -1,0 +1,169 @@
+"""What the tasks print of comparisons, checks and migrations."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ..formatting import (
+    format_count,
+    format_list,
+    format_time,
+)
+from .terminal import Table, print_json, print_line, print_lines, print_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..doctor.doctor import Examined
+    from ..dumpformat.applied_migration import AppliedMigration
+    from ..prisma.forecast import KnownHistories
+    from ..verify.verify import Verified
+
+
+def show_verified(verified: Verified, *, as_json: bool) -> None:
+    """Show the comparison."""
+    if as_json:
+        print_json(verified_document(verified))
+        return
+    expected = verified.expected
+    if expected is None:
+        print_line(f"{verified.target.label}: no restore is remembered for it, so nothing is compared (see --file=).")
+    else:
+        since = f", migrated {_utc(expected.migrated)}" if expected.migrated else ""
+        when = f", restored {_utc(expected.restored)}{since}" if expected.restored else ""
+        print_line(f"{verified.target.label} beside {expected.source}{when}")
+    table = Table(("table", "expected", "found", ""), right=("expected", "found"))
+    for row in verified.tables:
+        table.add(row.name, _number(row.expected, "-"), _number(row.found), row.mark, marked=not row.same)
+    print_table(table)
+    for line in verified.lines:
+        if line.kind != "rows":
+            print_line(f"{line}" if line.fatal else f"Only told: {line}")
+    _show_health(verified)
+    for ill in verified.ills:
+        print_line(f"Wrong in itself: {ill.what}. Mend it: {ill.remedy}")
+    if expected is not None:
+        count = len(verified.differences)
+        told = len(verified.lines) - count
+        if count:
+            print_line(f"{format_count(count, 'difference')} found.")
+        elif not expected.state.objects:
+            # A dump without a manifest says nothing that objects could be compared with.
+            print_line("Rows and sequences agree; no manifest tells more.")
+        else:
+            print_line(
+                f"No difference; {format_count(told, 'line')} above only told." if told else "Everything agrees."
+            )
+
+
+def _number(value: int | None, absent: str = "missing") -> str:
+    return absent if value is None else f"{value:,}"
+
+
+def _show_health(verified: Verified) -> None:
+    health = verified.health
+    print_line(
+        format_count(health.foreign_keys, "foreign key")
+        + (f", not validated: {format_list(health.unvalidated)}" if health.unvalidated else "")
+        + f"; {format_count(health.indexes, 'index', 'indexes')}"
+        + (f", invalid: {format_list(health.invalid)}" if health.invalid else "")
+    )
+    if health.migrations is None:
+        print_line("No migration history (_prisma_migrations) here.")
+        return
+    undone = ["rolled back"] if any(each.rolled_back for each in health.migrations) else []
+    table = Table(("migration", "state", "finished", *undone))
+    for each in health.migrations:
+        rolled_back = [format_time(each.rolled_back_at, each.rolled_back)] * len(undone)
+        table.add(each.name, each.state.value, format_time(each.finished_at, each.finished), *rolled_back)
+    print_table(table)
+
+
+def _utc(iso: str) -> str:
+    """Write a record's time, which is in UTC, as the tables write theirs."""
+    return f"{iso[:19].replace('T', ' ')} UTC"
+
+
+def verified_document(verified: Verified) -> dict[str, Any]:
+    """The comparison as JSON."""
+    expected = verified.expected
+    return {
+        "database": verified.target.label,
+        "dump": expected.source if expected else None,
+        "restored": expected.restored if expected else None,
+        "migrated": expected.migrated if expected else None,
+        "same": None if expected is None else not verified.differences,
+        "tables": [
+            {"name": row.name, "expected": row.expected, "found": row.found, "same": row.same}
+            for row in verified.tables
+        ],
+        "differences": [asdict(line) for line in verified.differences],
+        "told": [asdict(line) for line in verified.lines if not line.fatal],
+        "wrong": [asdict(ill) for ill in verified.ills],
+        "health": {**asdict(verified.health), "migrations": _migrations_document(verified.health.migrations)},
+    }
+
+
+def _migrations_document(migrations: Sequence[AppliedMigration] | None) -> list[dict[str, Any]] | None:
+    if migrations is None:
+        return None
+    return [
+        {
+            "name": each.name,
+            "finished": each.finished_at or each.finished or None,
+            "rolled_back": each.rolled_back_at or each.rolled_back or None,
+        }
+        for each in migrations
+    ]
+
+
+_STATES = {"ok": ("✓", "green"), "note": ("!", "yellow"), "wrong": ("✗", "bold red"), "skipped": ("–", "dim")}  # noqa: RUF001
+
+
+def show_examined(examined: Examined, *, as_json: bool) -> None:
+    """Show what was looked at, a line each, and below it what helps."""
+    if as_json:
+        checks = [asdict(check) for check in examined.checks]
+        print_json({"database": examined.label or None, "healthy": not examined.wrong, "checks": checks})
+        return
+    width = max(len(check.name) for check in examined.checks)
+    lines: list[tuple[str, str | None, int]] = []
+    for check in examined.checks:
+        sign, style = _STATES[check.state]
+        lines.append((f"{sign} {check.name:{width}}  {check.what}", style, width + 4))
+        if check.remedy:
+            lines.append((f"  {'':{width}}  → {check.remedy}", None, 2))
+    print_lines(lines)
+
+
+def show_histories(histories: KnownHistories, *, as_json: bool) -> None:
+    """Show every migration and its state in each place, and what a deploy would meet."""
+    dump = histories.dump
+    if as_json:
+        print_json(_histories_document(histories))
+        return
+    if not histories.compared:
+        print_line(f"There are no migrations, neither in {histories.application.folder} nor in the database.")
+    else:
+        places = ["database", *(["dump"] if dump is not None else [])]
+        table = Table(("migration", "on disk", *places))
+        for each in histories.compared:
+            states = [state or "" for state in each.states[: len(places)]]
+            table.add(each.name, "yes" if each.disk else "no", *states)
+        print_table(table)
+    for finding in histories.findings:
+        print_line(f"{'`prisma migrate deploy` would refuse. ' if finding.fatal else ''}{finding}")
+
+
+def _histories_document(histories: KnownHistories) -> dict[str, Any]:
+    return {
+        "database": histories.target.label,
+        "folder": str(histories.application.folder),
+        "dump": None if histories.dump is None else str(histories.dump),
+        "migrations": [
+            {"name": each.name, "disk": each.disk, "database": each.states[0], "dump": each.states[1]}
+            for each in histories.compared
+        ],
+        "findings": [asdict(finding) for finding in histories.findings],
+    }

@@ -1,0 +1,159 @@
+"""What the tasks print of dumps."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ..formatting import (
+    format_content,
+    format_count,
+    format_list,
+    format_moment,
+    format_names,
+    format_seconds,
+    format_size,
+    format_time,
+)
+from .terminal import Table, print_json, print_line, print_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..config.settings import Output, Settings
+    from ..dump.dump import Dumped
+    from ..dumpfiles.catalog import Inspected, Listed
+    from ..dumpfiles.convert import Converted
+
+
+def show_url(settings: Settings) -> None:
+    """Show the connection as libpq gets it, and what became of each parameter."""
+    found, target = settings.url(), settings.target()
+    print_line(f"{settings.url_env} from {found.source}")
+    print_line(f"libpq gets: {target.masked}")
+    print_line(f"That is {target.label}, schema {target.schema or 'public'}.")
+    if target.pooled:
+        advice = f"; {target.advice}" if target.advice else ""
+        print_line(
+            f"This looks like a connection pool. Dumps and restores want the direct URL: --url-env=DIRECT_URL{advice}."
+        )
+    if target.changes:
+        table = Table(("parameter", "was", "why"))
+        for change in target.changes:
+            table.add(change.parameter, change.action, change.reason)
+        print_table(table)
+
+
+def show_dumped(dumped: Dumped, output: Output) -> None:
+    """Show a dump that was made; of a quiet one its path alone."""
+    manifest = dumped.manifest
+    if output.value == "quiet":
+        print_line(str(dumped.path))
+        return
+    without = f"; without the rows of {format_list(manifest.excluded_data)}" if manifest.excluded_data else ""
+    print_line(
+        f"{dumped.path}: {format_size(manifest.file.size)}, {format_count(manifest.rows, 'row')} in "
+        f"{format_count(len(manifest.tables), 'table')}, {format_seconds(manifest.seconds)}{without}"
+    )
+
+
+def show_converted(converted: Converted) -> None:
+    """Show what became of a dump that was compressed or expanded."""
+    if not converted.changed:
+        compressed = "already compressed" if converted.path.name.endswith((".gz", ".zst")) else "not compressed"
+        print_line(f"{converted.path} is {compressed}, and stays as it is.")
+    else:
+        print_line(f"{converted.path}: {format_size(converted.before)} → {format_size(converted.after)}")
+
+
+def show_listing(listed: Sequence[Listed], *, as_json: bool) -> None:
+    """Show the dumps, newest first."""
+    if as_json:
+        print_json([_listed_document(each) for each in listed])
+        return
+    if not listed:
+        print_line("No dumps yet. `inv db.dump` makes one.")
+        return
+    columns = ("dump", "when (UTC)", "size", "rows", "server", "whole", "rehearsed", "note")
+    table = Table(columns, right=("size", "rows"))
+    for each in listed:
+        table.add(*_listed_row(each))
+    print_table(table)
+    for each in listed:
+        if each.whole not in {"yes", "unknown"}:
+            print_line(f"{each.path.name} is not whole: {each.whole}")
+
+
+def _listed_row(each: Listed) -> list[str]:
+    return [
+        each.name,
+        format_moment(each.when),
+        format_size(each.size),
+        "" if each.rows is None else f"{each.rows:,}",
+        each.server,
+        each.whole if each.whole in {"yes", "unknown"} else "no",
+        each.rehearsed[:10],
+        "; ".join(
+            [f"without the rows of {format_list(each.excluded)}"] * bool(each.excluded) + [each.note] * bool(each.note)
+        ),
+    ]
+
+
+def _listed_document(each: Listed) -> dict[str, Any]:
+    known = each.whole in {"yes", "unknown"}
+    return {
+        **asdict(each),
+        "name": each.name,
+        "path": str(each.path),
+        "when": each.when.isoformat(),
+        "whole": {"yes": True, "unknown": None}.get(each.whole, False),
+        "why": None if known else each.whole,
+    }
+
+
+def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
+    """Show what a dump holds."""
+    rows = sum(each.rows for each in inspected.tables)
+    manifest = inspected.manifest
+    if as_json:
+        document = {**asdict(inspected), "path": str(inspected.path), "rows": rows}
+        document["manifest"] = json.loads(manifest.to_json()) if manifest else None
+        print_json(document)
+        return
+    holds = format_content(rows, inspected.inserts)
+    print_line(f"{inspected.path}: {format_size(inspected.size)}, {format_size(inspected.content)} as text, {holds}")
+    print_line(f"PostgreSQL {inspected.server or 'unknown'}, dumped by pg_dump {inspected.client or 'unknown'}")
+    if manifest is None:
+        print_line("No manifest of ours: this is what its text says.")
+    else:
+        source, git = manifest.source, ""
+        if manifest.git:
+            git = f", commit {manifest.git['commit'][:12]}" + (" and changes" if manifest.git["dirty"] else "")
+        print_line(f"Made {manifest.created} of {source.get('database')} at {source.get('host')}{git}")
+        if manifest.note:
+            print_line(f"Note: {manifest.note}")
+        if manifest.excluded_data:
+            print_line(f"Without the rows of {format_list(manifest.excluded_data)}")
+        if sums := manifest.facts.get("checksums"):
+            print_line(f"With checksums of {format_count(len(sums), 'table')}, which `db.verify --checksums` compares")
+    if inspected.doubt:
+        print_line(f"A superuser is asked before loading it: it {inspected.doubt}.")
+    outline = inspected.outline
+    print_line(
+        f"Fills {format_names(outline.schemas) or 'no schema'}; {format_count(outline.relations, 'relation')}, "
+        f"{format_count(outline.large_objects, 'large object')}; "
+        f"extensions: {format_names(outline.extensions) or 'none'}"
+    )
+    table = Table(("table", "rows"), right=("rows",))
+    for each in inspected.tables:
+        table.add(each.label, f"{each.rows:,}")
+    print_table(table)
+    if inspected.history is None:
+        unread = "It writes its migration history as INSERT statements, which are not read."
+        print_line(unread if inspected.unread else "No migration history (_prisma_migrations) in it.")
+        return
+    table = Table(("migration", "state", "finished"))
+    for past in inspected.history:
+        table.add(past.name, past.state.value, format_time(past.finished_at, past.finished))
+    print_table(table)

@@ -1,0 +1,71 @@
+"""What the tasks print of restores, resets and rehearsals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..formatting import (
+    format_count,
+    format_seconds,
+    format_size,
+)
+from .terminal import print_line
+
+if TYPE_CHECKING:
+    from ..dump.dump import Dumped
+    from ..restore.rehearse import Rehearsed
+    from ..restore.reset import ResetPlan
+    from ..restore.restore import Restored
+
+
+def show_restored(restored: Restored) -> None:
+    """Show a restore that was committed, and what it left out; nothing where it is to be quiet."""
+    plan = restored.plan
+    if plan.settings.output.value == "quiet":
+        return
+    print_line(
+        f"{plan.dump.path.name} is restored into {plan.target.label}: {format_count(restored.rows, 'row')} in "
+        f"{format_count(restored.tables, 'table')}, {_proven(restored)}committed in "
+        f"{format_seconds(restored.seconds)}"
+        f"{'; then migrated' * plan.request.migrate}"
+    )
+    _show_saved(restored.saved, plan.undo_command)
+    for reason, count in restored.lacks:
+        print_line(f"  left out ({count:,}): {reason}")
+    if plan.dump.manifest is None:
+        print_line("  No manifest, so contents were not verified.")
+
+
+def _proven(restored: Restored) -> str:
+    if not restored.proven:
+        return ""
+    return "counted and " if restored.plan.dump.manifest is None else "verified and "
+
+
+def show_reset(plan: ResetPlan, saved: Dumped | None) -> None:
+    """Show a reset that was committed."""
+    print_line(f"{plan.target.label}: {', '.join(plan.emptied)} emptied.")
+    _show_saved(saved, plan.undo_command)
+
+
+def _show_saved(saved: Dumped | None, undo: str) -> None:
+    if saved is not None:
+        manifest = saved.manifest
+        print_line(
+            f"  safety dump: {saved.path.parent.name}/{saved.path.name}, {format_size(manifest.file.size)}, "
+            f"{format_count(manifest.rows, 'row')}, {format_seconds(manifest.seconds)}; `{undo}` restores it"
+        )
+
+
+def show_rehearsed(rehearsed: Rehearsed) -> None:
+    """Show a rehearsal that went well."""
+    for name in rehearsed.swept:
+        print_line(f"Removed {name}, which a killed rehearsal had left.")
+    restored = rehearsed.restored
+    print_line(
+        f"{rehearsed.path.name} restores: {format_count(restored.rows, 'row')} in "
+        f"{format_count(restored.tables, 'table')}, "
+        f"{'verified, ' * restored.proven}in {format_seconds(restored.seconds)}"
+        + (f"; migrated in {format_seconds(rehearsed.migrated)}" if rehearsed.migrated is not None else "")
+        + f"; {format_seconds(rehearsed.seconds)} in all. The scratch database is removed."
+    )

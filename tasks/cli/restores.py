@@ -1,0 +1,166 @@
+"""The tasks that change what a database holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .confirm import confirm_reset, confirm_restore
+from .output_restores import show_rehearsed, show_reset, show_restored
+from .task import CONFIRM, DISCONNECT, FILE, NO_BACKUP, TRUST, URL_ENV, YES, given, load, task
+from .terminal import reporting
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+    from ..restore.plan import RestorePlan
+
+
+@task(
+    iterable=["schema"],
+    help={
+        "schema": "schema to empty (repeats); the URL's schema= by default, else public",
+        "yes": YES,
+        "confirm": CONFIRM,
+        "disconnect": DISCONNECT,
+        "no_backup": NO_BACKUP,
+        "url_env": URL_ENV,
+    },
+)
+def reset(
+    ctx: Context,
+    schema: list[str] | None = None,
+    yes: bool = False,
+    confirm: str | None = None,
+    disconnect: bool = False,
+    no_backup: bool = False,
+    url_env: str | None = None,
+) -> None:
+    """Empty schemas, keeping their owner, grants, default privileges, comment and extensions."""
+    from ..restore.reset import plan_reset, reset_database
+
+    loaded = load(ctx, url_env)
+    plan = plan_reset(loaded, schema or [], backup=not no_backup, disconnect=disconnect)
+    confirm_reset(plan, yes=yes, name=given("--confirm", confirm))
+    if not loaded.dry:
+        with reporting(loaded) as report:
+            saved = reset_database(plan, report)
+        show_reset(plan, saved)
+
+
+@task(
+    help={
+        "file": FILE,
+        "clean": "empty the schemas that the dump fills first, so that they hold exactly what the dump holds",
+        "yes": YES,
+        "confirm": CONFIRM,
+        "disconnect": DISCONNECT,
+        "no_owner": "leave out the dump's owners: everything is yours",
+        "no_acl": "leave out the dump's grants",
+        "checksums": "compare the content of every table, too (of dumps made with --checksums)",
+        "no_backup": NO_BACKUP,
+        "trust": TRUST,
+        "migrate": "apply the pending migrations in the same step: if one fails, the database is again as it was",
+        "strict": "refuse a dump that names roles which are missing here, or after which no migration can be applied",
+        "url_env": URL_ENV,
+    }
+)
+def restore(
+    ctx: Context,
+    file: str | None = None,
+    clean: bool = False,
+    yes: bool = False,
+    confirm: str | None = None,
+    disconnect: bool = False,
+    no_owner: bool = False,
+    no_acl: bool = False,
+    strict: bool = False,
+    checksums: bool = False,
+    no_backup: bool = False,
+    migrate: bool = False,
+    trust: bool = False,
+    url_env: str | None = None,
+) -> None:
+    """Restore a dump in one transaction, verified before it is committed."""
+    from ..restore.plan import RestoreRequest, plan_restore
+    from ..restore.with_migration import plan_restore_and_migration
+
+    loaded = load(ctx, url_env)
+    choices = {"strict": strict, "checksums": checksums, "migrate": migrate, "disconnect": disconnect, "trust": trust}
+    request = RestoreRequest(given("--file", file), clean, not no_owner, not no_acl, backup=not no_backup, **choices)
+    with reporting(loaded) as report:
+        plan = (plan_restore_and_migration if migrate else plan_restore)(loaded, request, report)
+    _carry_out(plan, yes=yes, name=given("--confirm", confirm))
+
+
+@task(
+    help={
+        "yes": YES,
+        "confirm": CONFIRM,
+        "disconnect": DISCONNECT,
+        "no_backup": NO_BACKUP,
+        "trust": TRUST,
+        "url_env": URL_ENV,
+    }
+)
+def undo(
+    ctx: Context,
+    yes: bool = False,
+    confirm: str | None = None,
+    disconnect: bool = False,
+    no_backup: bool = False,
+    trust: bool = False,
+    url_env: str | None = None,
+) -> None:
+    """Bring back what the database held before the last restore over it, reset or undo."""
+    from ..restore.undo import plan_undo
+
+    loaded = load(ctx, url_env)
+    with reporting(loaded) as report:
+        plan = plan_undo(loaded, report, backup=not no_backup, disconnect=disconnect, trust=trust)
+    _carry_out(plan, yes=yes, name=given("--confirm", confirm))
+
+
+@task(help={"file": FILE, "trust": TRUST, "url_env": URL_ENV})
+def rehearse(ctx: Context, file: str | None = None, trust: bool = False, url_env: str | None = None) -> None:
+    """Restore a dump into a scratch database beside the real one, verify and migrate it, and remove it."""
+    from ..restore.rehearse import rehearse_dump
+
+    loaded = load(ctx, url_env)
+    with reporting(loaded) as report:
+        rehearsed = rehearse_dump(loaded, given("--file", file), report, trust=trust)
+    if rehearsed is not None:
+        show_rehearsed(rehearsed)
+        rehearsed.restored.refuse_differences(f"{rehearsed.path.name} restores")
+
+
+@task(help={"url_env": URL_ENV})
+def migrate(ctx: Context, url_env: str | None = None) -> None:
+    """Apply the pending migrations: `prisma migrate deploy` with the project's own Prisma."""
+    from ..prisma.migrate import run_migrations
+
+    loaded = load(ctx, url_env)
+    with reporting(loaded) as report:
+        run_migrations(loaded, report)
+
+
+@task(help={"url_env": URL_ENV})
+def generate(ctx: Context, url_env: str | None = None) -> None:
+    """Generate the client: `prisma generate` with the project's own Prisma."""
+    from ..prisma.migrate import generate_client
+
+    loaded = load(ctx, url_env)
+    with reporting(loaded) as report:
+        generate_client(loaded, report)
+
+
+def _carry_out(plan: RestorePlan, *, yes: bool, name: str) -> None:
+    from ..restore.restore import restore_dump
+    from ..restore.with_migration import restore_and_migrate
+
+    plan = confirm_restore(plan, yes=yes, name=name)
+    if not plan.settings.dry:
+        act = restore_and_migrate if plan.request.migrate else restore_dump
+        with reporting(plan.settings) as report:
+            restored = act(plan, report)
+        show_restored(restored)
+        restored.refuse_differences(f"The restore into {plan.target.label} is committed")

@@ -1,0 +1,80 @@
+"""What every task of ours shares: signals, help texts, casting of flags."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+from typing import TYPE_CHECKING, Any
+
+from invoke.tasks import Task
+from invoke.tasks import task as invoke_task
+
+from ..errors import BadInputError, InterruptedBySignalError
+from ..system.runtime import Interruption, interruptible, standard_streams
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from invoke.context import Context
+
+    from ..config.settings import Settings
+
+    Decorator = Callable[[Callable[..., None]], Task[Any]]
+
+URL_ENV = "name of the environment variable that holds the URL, instead of DATABASE_URL"
+FILE = "the dump: a path, or a name in the dumps folder; by default the newest by the time in its name"
+YES = "do not wait three seconds before beginning"
+TRUST = "as a superuser, load what other roles or other people wrote, without a question"
+JSON = "print JSON, for programs"
+CONFIRM = "the name of the database, where it is not local and may all the same be destroyed"
+DISCONNECT = "end the other sessions of the database first, if the role may"
+NO_BACKUP = "make no safety dump of what is there now, so that nothing can bring it back"
+
+
+class RepeatableTask(Task):  # type: ignore[type-arg]
+    """A task that runs each time it stands on the command line, and ends in a sentence when a signal comes.
+
+    Invoke runs equal tasks once, so no task of ours equals another.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    __hash__ = Task.__hash__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the body with signals handled."""
+        # What is loaded goes with the process: to look for garbage in it when all ends takes some 70 ms.
+        atexit.register(gc.freeze)
+        try:
+            with standard_streams(), interruptible():
+                return super().__call__(*args, **kwargs)
+        except Interruption as interruption:
+            raise InterruptedBySignalError(
+                interruption.signum, f"Interrupted ({interruption}). {interruption.state or 'Nothing was touched.'}"
+            ) from None
+
+
+def task(*, help: Mapping[str, str], iterable: Sequence[str] = (), name: str | None = None) -> Decorator:  # noqa: A002
+    """Make a task of ours; the parameters are Invoke's own.
+
+    Automatic short flags would take `-h`, `-f` and others from Invoke itself.
+    """
+    made: Decorator = invoke_task(
+        klass=RepeatableTask, auto_shortflags=False, help=dict(help), iterable=list(iterable), name=name
+    )
+    return made
+
+
+def load(ctx: Context, url_env: str | None = None) -> Settings:
+    """Load the settings of a run."""
+    from ..config.settings import load_settings
+
+    return load_settings(ctx, url_env=given("--url-env", url_env))
+
+
+def given(flag: str, value: str | None) -> str:
+    """Take a flag's value; an empty one is most likely a shell's variable that is not set, and no default."""
+    if value is not None and not value.strip():
+        raise BadInputError(f"{flag}= is empty; leave it out, or name something. Nothing was touched.")
+    return value or ""
