@@ -23,7 +23,7 @@ _SHOWN_IMPACTS = 8
 _SHOWN_EXISTING = 5
 # What people call it, where that is another word than SQL's.
 _PLURALS = {"index": "indexes", "operator class": "operator classes", "operator family": "operator families"}
-_WORDS = {"routine": "function", "statistics": "statistics object"}
+_WORDS = {"statistics": "statistics object"}
 
 
 def confirm(lines: Sequence[str], *, yes: bool, sleep: Callable[[float], None] = time.sleep) -> None:

@@ -113,7 +113,9 @@ _KINDS = (
     ("VIEW", "pg_class", "c.relkind = 'v'"),
     ("MATERIALIZED VIEW", "pg_class", "c.relkind = 'm'"),
     ("SEQUENCE", "pg_class", "c.relkind = 'S'"),
-    ("ROUTINE", "pg_proc", "true"),
+    ("AGGREGATE", "pg_proc", "c.prokind = 'a'"),
+    ("PROCEDURE", "pg_proc", "c.prokind = 'p'"),
+    ("FUNCTION", "pg_proc", "c.prokind NOT IN ('a', 'p')"),
     ("OPERATOR CLASS", "pg_opclass", "true"),
     ("OPERATOR FAMILY", "pg_opfamily", "true"),
     ("OPERATOR", "pg_operator", "true"),
@@ -132,8 +134,17 @@ _SINGLY = frozenset({"OPERATOR CLASS", "OPERATOR FAMILY"})
 _OF_OWNER = """EXISTS (SELECT FROM pg_catalog.pg_depend d
                     WHERE (d.classid, d.objid) = (i.classid, i.objid) AND d.deptype = 'i'
                       AND (d.refclassid, d.refobjid) <> (d.classid, d.objid))"""
+# What DROP takes: input types alone do not tell a procedure from another one with OUT arguments, and an aggregate
+# without arguments takes (*). A type may have the form of an array of another one.
+_DROP_NAMES = {
+    "pg_proc": """pg_catalog.format('%%s.%%I(%%s)', c.pronamespace::pg_catalog.regnamespace, c.proname,
+        CASE WHEN c.prokind = 'a' AND c.pronargs = 0 THEN '*'
+            ELSE pg_catalog.pg_get_function_identity_arguments(c.oid) END)""",
+    "pg_type": "pg_catalog.format('%%s.%%I', c.typnamespace::pg_catalog.regnamespace, c.typname)",
+}
+_IDENTITY = "(pg_catalog.pg_identify_object(i.classid, i.objid, 0)).identity"
 _DROPPABLE = f"""{_MEMBERS.format(lying=_LYING)}
-SELECT (pg_catalog.pg_identify_object(i.classid, i.objid, 0)).identity
+SELECT {{identity}}
   FROM inside i JOIN pg_catalog.{{catalogue}} c ON c.oid = i.objid
  WHERE i.classid = 'pg_catalog.{{catalogue}}'::pg_catalog.regclass AND {{condition}}
    AND NOT {_OF_OWNER}
@@ -322,11 +333,12 @@ def _lock(connection: Connection, tables: list[str], mode: str) -> None:
 
 
 def _identities(connection: Connection, catalogue: str, condition: str, oids: list[int]) -> list[str]:
-    query = _DROPPABLE.format(catalogue=catalogue, condition=condition)
+    identity = _DROP_NAMES.get(catalogue, _IDENTITY)
+    query = _DROPPABLE.format(catalogue=catalogue, condition=condition, identity=identity)
     return [str(name) for (name,) in connection.execute(query.encode(), {"schemas": oids})]
 
 
 def _run(connection: Connection, before: str, identities: Collection[str], after: str) -> None:
-    # pg_identify_object quotes each identity as SQL wants it.
+    # The server quotes each identity as SQL wants it.
     text: Any = f"{before} {', '.join(identities)}{after}"
     connection.execute(sql.SQL(text))

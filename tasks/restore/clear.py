@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import errors, sql
 
 from ..postgres.catalog_filters import USER_SCHEMA, no_member, no_member_of_class
+from ..postgres.schemas import existing_schemas
 from .row_counts import quote_literal
 
 if TYPE_CHECKING:
@@ -53,16 +54,31 @@ SELECT n.nspname FROM pg_catalog.pg_namespace n
 
 
 _PUBLIC = "public"
-_ACL = """
-SELECT DISTINCT g.rolname, {what}
+# The privileges that a new schema has by itself: pg_dump writes what differs from that. Of `public` those of initdb,
+# which pg_dump takes for granted from 15 on; before, only as long as nobody has created it again.
+_NEW_ACL = """
+SELECT g.rolname, a.privilege_type
   FROM pg_catalog.pg_namespace n
   LEFT JOIN pg_catalog.pg_init_privs i
          ON i.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND i.objoid = n.oid AND i.privtype = 'i',
-       pg_catalog.aclexplode(coalesce({acl}, pg_catalog.acldefault('n', n.nspowner))) a LEFT
+       pg_catalog.aclexplode(CASE WHEN n.nspname <> 'public' OR NOT %(initdb)s AND i.objoid IS NULL
+           THEN coalesce(i.initprivs, pg_catalog.acldefault('n', n.nspowner))
+           ELSE ARRAY[pg_catalog.makeaclitem(n.nspowner, n.nspowner, 'USAGE', false),
+               pg_catalog.makeaclitem(n.nspowner, n.nspowner, 'CREATE', false),
+               pg_catalog.makeaclitem(0, n.nspowner, 'USAGE', false),
+               pg_catalog.makeaclitem(CASE WHEN %(closed)s THEN n.nspowner ELSE 0 END, n.nspowner, 'CREATE', false)]
+           END) a LEFT JOIN pg_catalog.pg_roles g ON g.oid = a.grantee
+ WHERE n.nspname = %(name)s
+"""
+_GRANTEES = """
+SELECT DISTINCT g.rolname
+  FROM pg_catalog.pg_namespace n,
+       pg_catalog.aclexplode(coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))) a LEFT
            JOIN pg_catalog.pg_roles g ON g.oid = a.grantee
- WHERE n.nspname = %s"""
-_ACL_NOW = _ACL.format(what="''", acl="n.nspacl")
-_ACL_NEW = _ACL.format(what="a.privilege_type", acl="i.initprivs")
+ WHERE n.nspname = %s
+"""
+# From this major on PUBLIC may create nothing in `public`, and the database's owner owns it.
+_CLOSED = 15
 
 
 def user_schemas(connection: Connection) -> tuple[str, ...]:
@@ -117,36 +133,45 @@ def count_extensions(connection: Connection) -> int:
 
 
 def renew_schemas(connection: Connection) -> None:
-    """Let empty schemas be what `CREATE SCHEMA` and `initdb` make of them: a dump tells only what differs from that.
+    """Make empty schemas what `CREATE SCHEMA` and `initdb` make of them: a dump holds only what differs from that.
 
-    What we may not change stays as it is.
+    What we may not change is left as it is.
     """
     for name in user_schemas(connection):
-        schema = sql.Identifier(name)
         # One that an extension lies in can't be dropped.
-        if name == _PUBLIC or not _tried(connection, sql.SQL("DROP SCHEMA {}").format(schema)):
-            for statement in _as_new(connection, name):
-                _tried(connection, statement)
+        if name == _PUBLIC or not _tried(connection, sql.SQL("DROP SCHEMA {}").format(sql.Identifier(name))):
+            _renew(connection, name, initdb=False)
 
 
-def _as_new(connection: Connection, name: str) -> list[sql.Composed]:
-    """Write what takes a schema's comment and grants away, and `public` its owner, too."""
+def create_public(connection: Connection, needed: Collection[str]) -> None:
+    """Create `public` as `initdb` does, where it is missing: no dump of the whole database creates it.
+
+    :param needed: The schemas that there have to be.
+    """
+    if _PUBLIC in needed and not existing_schemas(connection, [_PUBLIC]):
+        connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(_PUBLIC)))
+        _renew(connection, _PUBLIC, initdb=True)
+
+
+def _renew(connection: Connection, name: str, *, initdb: bool) -> None:
+    """Give a schema the comment, grants and, where it is `public`, the owner of a new one.
+
+    :param initdb: Whether its privileges are those of initdb in any case.
+    """
     schema, comment = sql.Identifier(name), sql.Literal("standard public schema" if name == _PUBLIC else None)
-    made = [sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, comment)]
+    closed = connection.info.server_version >= _CLOSED * 10000
+    _tried(connection, sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, comment))
     if name == _PUBLIC:
-        # Since 15 it belongs to whoever owns the database, before to the cluster's first superuser.
-        row = connection.execute(
-            "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = 'pg_database_owner' OR oid = 10"
-            " ORDER BY (rolname = 'pg_database_owner') = (pg_catalog.current_setting('server_version_num')::int >="
-            " 150000) DESC"
-        ).fetchone()
-        made += [sql.SQL("ALTER SCHEMA {} OWNER TO {}").format(schema, sql.Identifier(row[0]))] if row else []
-    now, new = connection.execute(_ACL_NOW, [name]).fetchall(), connection.execute(_ACL_NEW, [name]).fetchall()
-    made += [sql.SQL("REVOKE ALL ON SCHEMA {} FROM {}").format(schema, _role(grantee)) for grantee, _ in now]
+        # Before 15 it belongs to the cluster's first superuser.
+        owner = "rolname = 'pg_database_owner'" if closed else "oid = 10"
+        for (role,) in connection.execute(f"SELECT rolname FROM pg_catalog.pg_roles WHERE {owner}").fetchall():
+            _tried(connection, sql.SQL("ALTER SCHEMA {} OWNER TO {}").format(schema, sql.Identifier(role)))
+    for (grantee,) in connection.execute(_GRANTEES, [name]).fetchall():
+        _tried(connection, sql.SQL("REVOKE ALL ON SCHEMA {} FROM {} CASCADE").format(schema, _role(grantee)))
+    new = connection.execute(_NEW_ACL, {"name": name, "initdb": initdb or closed, "closed": closed}).fetchall()
     for grantee, privilege in new:
         text: Any = privilege
-        made.append(sql.SQL("GRANT {} ON SCHEMA {} TO {}").format(sql.SQL(text), schema, _role(grantee)))
-    return made
+        _tried(connection, sql.SQL("GRANT {} ON SCHEMA {} TO {}").format(sql.SQL(text), schema, _role(grantee)))
 
 
 def _role(name: str | None) -> sql.Composable:

@@ -26,6 +26,7 @@ from ..system.runtime import Interruption
 from .analyze import analyze_tables
 from .clear import (
     clear_default_privileges,
+    create_public,
     drop_after,
     drop_before,
     read_globals,
@@ -151,6 +152,7 @@ class RestoreTransaction:
 
     def _empty(self, connection: Connection) -> None:
         if not self.plan.request.clean:
+            create_public(connection, self.plan.dump.outline.schemas)
             return
         self.doing = "emptying the schemas"
         self.report.progress(self.doing, 0, 0, "")
@@ -160,6 +162,7 @@ class RestoreTransaction:
         if not self.plan.request.whole:
             again = replaceable(connection, self.plan.server, outline.globals)
             empty_schemas(connection, outline.schemas, again)
+            create_public(connection, outline.schemas)
             return
         manifest = self.plan.dump.manifest
         assert manifest is not None  # noqa: S101 - what has none is no safety dump
@@ -169,6 +172,7 @@ class RestoreTransaction:
         empty_schemas(connection, self.plan.emptied, again)
         drop_after(connection, outline.globals, schemas_in(kept), kept.extensions)
         renew_schemas(connection)
+        create_public(connection, schemas_in(kept))
         clear_default_privileges(connection)
 
     def _abandon(self, connection: Connection) -> None:
