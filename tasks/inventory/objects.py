@@ -21,6 +21,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from ..postgres.catalog_filters import USER_SCHEMA, no_member
+from ..postgres.system_grants import DESCRIBED
 from .canonical import canonical, may_be_rewritten
 
 if TYPE_CHECKING:
@@ -603,10 +604,8 @@ def _of_document(value: Any) -> Definition:
 Properties = dict[str, dict[str, str]]
 """Per kind the digest of each object's owner, grants or settings."""
 
-ROLES = ("owner", "grants")
-"""The kinds that depend on which roles there are."""
-
-KINDS = (*ROLES, "settings")
+KINDS = ("owner", "grants", "system_grants", "local_grants", "settings")
+"""`system_grants` are those on PostgreSQL's own objects, and `local_grants` those that are in no dump."""
 
 _LAST_PART = re.compile(r'\.("(?:[^"]|"")*"|[^".]*)\Z')
 
@@ -662,7 +661,7 @@ SELECT 'grants ' || name, grants, NULL FROM given WHERE grants <> usual
 SELECT 'settings ' || name, (SELECT pg_catalog.string_agg(o, ',' ORDER BY o COLLATE "C")
     FROM pg_catalog.unnest(settings) AS o), NULL
   FROM found WHERE settings IS NOT NULL
-"""
+ UNION ALL {DESCRIBED}"""
 
 
 def read_properties(connection: Connection) -> Properties:
@@ -681,7 +680,7 @@ def compare_properties(
     differing = {}
     for kind in KINDS:
         # A manifest of another version of ours may not know it.
-        if kind not in expected or kind not in found or (kind == "grants" and not same_major):
+        if kind not in expected or kind not in found or (kind.endswith("grants") and not same_major):
             continue
         wanted, have = expected[kind], found[kind]
         # An object that is missing, or one too many, is named for itself.

@@ -14,13 +14,13 @@ from ..dumpformat.manifest import TableRows
 from ..dumpformat.summary import DumpSummary
 from ..errors import TaskError, WorkError
 from ..formatting import format_list, format_now
-from ..inventory.compare import compare_objects_and_content, schemas_in, state_of_manifest, state_to_facts
-from ..inventory.objects import ROLES
+from ..inventory.compare import ROLES, compare_objects_and_content, schemas_in, state_of_manifest, state_to_facts
 from ..inventory.snapshot import describe_unsummed, state_of_objects
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
 from ..postgres.connection import connected, one, refuse_another_endpoint, translated
 from ..postgres.roles import replaceable
 from ..postgres.schemas import empty_schemas, refuse_new_content
+from ..postgres.system_grants import revoke_system_grants
 from ..safety.restore_log import RestoreRecord, record_path, write_record
 from ..system.runtime import Interruption
 from .analyze import analyze_tables
@@ -173,6 +173,7 @@ class RestoreTransaction:
         drop_after(connection, outline.globals, schemas_in(kept), kept.extensions)
         renew_schemas(connection)
         create_public(connection, schemas_in(kept))
+        revoke_system_grants(connection)
         clear_default_privileges(connection)
 
     def _abandon(self, connection: Connection) -> None:
