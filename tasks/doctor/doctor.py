@@ -150,7 +150,7 @@ class _Examination:
         # A belt: nothing of what follows writes anyway.
         connection.execute("SET default_transaction_read_only = on")
         self.server = server_facts(connection)
-        return check_server(self.server)
+        return check_server(connection, self.server)
 
     def _pg_dump(self) -> Check:
         bin_dir, environ = self.settings.bin_dir, self.settings.environ

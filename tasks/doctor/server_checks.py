@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import GuardError
-from ..formatting import format_list
+from ..formatting import format_list, show_name
 from ..postgres.activity import read_activity
 from ..postgres.connection import Endpoint, one, read_endpoint
 from ..postgres.lock_capacity import read_lock_capacity
 from ..postgres.roles import read_rights, role_settings
 from ..postgres.schemas import other_schemas, read_content
+from ..postgres.tables import read_unreadable
 from ..safety.guard import nonlocal_reason, refuse_protected
 from ..safety.scratch_database import leftover_scratch_databases
 from .check import note, ok, skipped, wrong
@@ -30,10 +31,13 @@ if TYPE_CHECKING:
     from .check import Check
 
 
-def check_server(facts: ServerFacts) -> Check:
+def check_server(connection: Connection, facts: ServerFacts) -> Check:
     """Say what the server is."""
     what = f"PostgreSQL {facts.version}, encoding {facts.encoding}"
     if facts.in_recovery:
+        if unlogged := [show_name((schema, name)) for schema, name, _ in read_unreadable(connection)]:
+            lacks = f"a standby; a dump lacks what the unlogged {format_list(unlogged)} hold"
+            return note("server", f"{what}; {lacks}", "Use the primary's URL.")
         return note("server", f"{what}; a standby, which can be dumped and nothing else", "Use the primary's URL.")
     return ok("server", what)
 

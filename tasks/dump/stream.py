@@ -17,6 +17,7 @@ from ..dumpformat.foreign_head import LexError
 from ..dumpformat.lexer import lex
 from ..dumpformat.summary import DumpSummary
 from ..errors import BadInputError, TaskError, WorkError
+from ..formatting import format_list, show_name
 from ..inventory.compare import state_to_facts
 from ..inventory.objects import invalid_indexes
 from ..inventory.snapshot import DatabaseState, describe_unsummed, read_history, state_of_tables
@@ -24,7 +25,7 @@ from ..postgres.connection import translated
 from ..postgres.lock_capacity import is_enough, read_lock_capacity
 from ..postgres.roles import read_owners
 from ..postgres.schemas import read_content
-from ..postgres.tables import Table, lock_tables, read_keys_into, refuse_changed
+from ..postgres.tables import Table, lock_tables, read_keys_into, read_unreadable, refuse_changed
 from ..system.runtime import BackgroundTask
 from .parallel import splice_rows
 from .pg_dump import DumpFailure, ParallelReadUnavailableError, last_error
@@ -163,7 +164,7 @@ class DumpStream:
         known = {table.key for table in self.tables}
         unknown = [key for key in survey.rows if key not in known]
         absent = sorted(known - survey.rows.keys())
-        if unknown or (absent and not self.request.exclude_data and not self.pg_dump.server.in_recovery):
+        if unknown or (absent and not self.request.exclude_data):
             name = ".".join((unknown or absent)[0])
             raise WorkError(
                 f"pg_dump and the server disagree about which tables there are ({name}). No dump was written."
@@ -174,12 +175,25 @@ class DumpStream:
                     f"{'.'.join(key)} has {counted[key]:,} rows at the server and {rows:,} in pg_dump's "
                     f"output, in one snapshot. No dump was written; run it again."
                 )
-        if self.request.exclude_data and not absent:
+        unlogged = self._unlogged()
+        if self.request.exclude_data and not absent and not unlogged:
             self.pg_dump.report.warn(
                 "--exclude-data left out no rows: its patterns match no table that holds any itself. Of a partitioned "
                 "table, name the partitions."
             )
-        return tuple(".".join(key) for key in absent)
+        return tuple(".".join(key) for key in (*absent, *unlogged))
+
+    def _unlogged(self) -> list[tuple[str, str]]:
+        """Name the tables whose rows a standby can't read, which pg_dump then leaves out, too."""
+        found = read_unreadable(self.pg_dump.connection)
+        tables = [(schema, name) for schema, name, is_table in found if is_table]
+        if found:
+            names = format_list([show_name((schema, name)) for schema, name, _ in found])
+            self.pg_dump.report.warn(
+                f"A standby can't read unlogged tables and their sequences: the dump lacks what they hold ({names}). "
+                f"Dump the primary to have it."
+            )
+        return tables
 
     def _warn_of_keys(self, survey: DumpSummary) -> None:
         """Say which foreign keys will refuse this dump, as the rows that they refer to are left out of it."""

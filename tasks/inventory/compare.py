@@ -85,8 +85,8 @@ def compare_states(
     :param ahead: How far each sequence may be ahead of what is expected, or behind it where that is negative.
     :return: The lines that do not agree, the fatal ones first.
     """
-    lost = {("table", key) for key in expected.rows.keys() - found.rows.keys()}
-    lost |= {("sequence", key) for key in expected.sequences.keys() - found.sequences.keys()}
+    lost = {("table", key) for key in expected.rows.keys() - found.rows.keys() - found.unread}
+    lost |= {("sequence", key) for key in expected.sequences.keys() - found.sequences.keys() - found.unread}
     # A lost table or sequence is one difference, not two.
     others = [
         line
@@ -98,6 +98,7 @@ def compare_states(
         *_rows(expected, found),
         *_sequences(expected, found, ahead),
         *others,
+        *_unread(expected, found, source),
         *(DifferenceLine("extension", name, "nothing", found.extensions[name], False) for name in sorted(more)),
     ]
     return sorted(lines, key=lambda line: not line.fatal)
@@ -118,8 +119,18 @@ def compare_objects_and_content(
     return sorted(lines, key=lambda line: not line.fatal)
 
 
+def _unread(expected: DatabaseState, found: DatabaseState, source: str) -> Iterator[DifferenceLine]:
+    """Name the unlogged tables and sequences that a standby can't read, on either side."""
+    known = expected.rows.keys() | expected.sequences.keys() | found.rows.keys() | found.sequences.keys()
+    if keys := known & (expected.unread | found.unread):
+        names = [show_name(key) for key in sorted(keys)]
+        yield _line_of("rows", names, f"as in {source}", "no value, as a standby can't read unlogged tables")
+
+
 def _rows(expected: DatabaseState, found: DatabaseState) -> Iterator[DifferenceLine]:
     for key, want in expected.rows.items():
+        if key in found.unread:
+            continue
         have = found.rows.get(key)
         if have is None:
             yield DifferenceLine("table", show_name(key), format_count(want, "row"), MISSING, True)
@@ -130,6 +141,8 @@ def _rows(expected: DatabaseState, found: DatabaseState) -> Iterator[DifferenceL
 def _sequences(expected: DatabaseState, found: DatabaseState, ahead: Mapping[Key, int]) -> Iterator[DifferenceLine]:
     for key, want in expected.sequences.items():
         have, most = found.sequences.get(key), ahead.get(key, 0)
+        if key in found.unread:
+            continue
         if have is None:
             yield DifferenceLine("sequence", show_name(key), _value(want), MISSING, True)
         elif have != want:

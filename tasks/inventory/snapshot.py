@@ -12,6 +12,7 @@ from psycopg import sql
 
 from ..dumpformat.applied_migration import MIGRATION_COLUMNS, MIGRATIONS_TABLE, migration_from_columns
 from ..formatting import format_count, parse_instant, show_name
+from ..postgres.catalog_filters import READABLE
 from ..postgres.lock_capacity import is_enough
 from ..postgres.tables import (
     COPIED,
@@ -21,6 +22,7 @@ from ..postgres.tables import (
     read_checksums,
     read_sequences,
     read_tables,
+    read_unreadable,
 )
 from .objects import pin_settings, read_extensions, read_objects, read_properties
 
@@ -43,6 +45,7 @@ class DatabaseState:
     :ivar major: The server's major version: some digests agree on one major only.
     :ivar rows: Rows per table, as (schema, name); `checksums` only of the tables that were summed.
     :ivar sequences: The last value of each, and whether it was used.
+    :ivar unread: The unlogged tables and sequences of a standby, which can't read them.
     :ivar told: Owners, grants and settings, which may differ.
     """
 
@@ -53,6 +56,7 @@ class DatabaseState:
     extensions: Mapping[str, str] = field(default_factory=dict)
     told: Properties = field(default_factory=dict)
     checksums: Mapping[Key, str] = field(default_factory=dict)
+    unread: frozenset[Key] = frozenset()
 
 
 @contextlib.contextmanager
@@ -134,6 +138,7 @@ def _objects(connection: Connection) -> DatabaseState:
         objects=read_objects(connection),
         extensions=read_extensions(connection),
         told=read_properties(connection),
+        unread=frozenset((schema, name) for schema, name, _ in read_unreadable(connection)),
     )
 
 
@@ -186,7 +191,8 @@ def _history_columns(connection: Connection, schema: str) -> set[str] | None:
     rows = connection.execute(
         "SELECT a.attname, a.atttypid FROM pg_catalog.pg_attribute a"
         " JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE n.nspname = %s AND c.relname = %s AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped"
+        f" WHERE n.nspname = %s AND c.relname = %s AND c.relkind = 'r' AND {READABLE}"
+        "   AND a.attnum > 0 AND NOT a.attisdropped"
         "   AND a.attgenerated = ''",
         [schema, MIGRATIONS_TABLE],
     )

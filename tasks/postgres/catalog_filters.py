@@ -6,6 +6,8 @@ from typing import LiteralString
 
 # For `n`, a row of pg_namespace.
 USER_SCHEMA = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+# For `c`, a row of pg_class: a standby can't read what is unlogged, tables and sequences alike.
+READABLE = "(c.relpersistence <> 'u' OR NOT pg_catalog.pg_is_in_recovery())"
 # For `c`, a row of pg_class, and `d`, one of pg_depend.
 MEMBER = "d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'"
 # For `c`, a row of pg_class.

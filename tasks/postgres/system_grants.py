@@ -24,9 +24,10 @@ def _outside(catalogue: LiteralString, oid: LiteralString) -> LiteralString:
     return f"({_SYSTEM} OR NOT {no_member(catalogue, oid)})"
 
 
-# Columns: class, oid, column, kind and name as GRANT takes them, whose default it has, owner, grants, whether in dumps.
+# Class, oid, column number; kind, name and column as GRANT takes them; the default it has; owner, grants, schema.
 _FOUND = f"""
-    SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, c.oid, 0, CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+    SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, c.oid, 0,
+           CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
            pg_catalog.format('%I.%I', n.nspname, c.relname), '',
            CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::pg_catalog."char", c.relowner, c.relacl, n.nspname
       FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

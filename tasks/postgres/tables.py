@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from psycopg import sql
 
 from ..errors import ServerError
-from .catalog_filters import MEMBER, NO_MEMBER, USER_SCHEMA
+from .catalog_filters import MEMBER, NO_MEMBER, READABLE, USER_SCHEMA
 from .connection import locks_let_go
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ SELECT c.oid, n.nspname, c.relname, coalesce(x.condition, ''), greatest(c.reltup
          SELECT e.extcondition[position] AS condition
            FROM pg_catalog.pg_extension e, pg_catalog.generate_subscripts(e.extconfig, 1) AS position
           WHERE e.extconfig[position] = c.oid) x ON true
- WHERE c.relkind = 'r' AND c.relpersistence <> 't'
+ WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {READABLE}
    AND {USER_SCHEMA}
    AND (d.objid IS NULL OR x.condition IS NOT NULL)
  ORDER BY n.nspname, c.relname
@@ -59,10 +59,18 @@ _SEQUENCES = f"""
 SELECT n.nspname, c.relname, q.seqincrement
   FROM pg_catalog.pg_sequence q JOIN pg_catalog.pg_class c ON c.oid = q.seqrelid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE c.relkind = 'S' AND c.relpersistence <> 't'
+ WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND {READABLE}
    AND {USER_SCHEMA}
    AND ({NO_MEMBER}
         OR EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE c.oid = ANY(e.extconfig)))
+ ORDER BY 1, 2
+"""
+
+
+_UNREADABLE = f"""
+SELECT n.nspname, c.relname, c.relkind = 'r'
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'S') AND NOT {READABLE} AND {USER_SCHEMA} AND {NO_MEMBER}
  ORDER BY 1, 2
 """
 
@@ -104,6 +112,11 @@ class Table:
 def read_tables(connection: Connection) -> list[Table]:
     """List the tables whose rows a dump of this database holds, as the session's snapshot sees them."""
     return [Table(*row) for row in connection.execute(_TABLES)]
+
+
+def read_unreadable(connection: Connection) -> list[tuple[str, str, bool]]:
+    """List the unlogged tables and sequences that a standby can't read: schema, name, and whether it is a table."""
+    return [(str(schema), str(name), bool(table)) for schema, name, table in connection.execute(_UNREADABLE)]
 
 
 def lock_tables(connection: Connection, locked: Sequence[Table]) -> None:

@@ -10,7 +10,7 @@ from psycopg import sql
 from ..dumpformat.applied_migration import MigrationState
 from ..formatting import format_list, show_name
 from ..inventory.snapshot import read_history
-from ..postgres.catalog_filters import NO_MEMBER, USER_SCHEMA
+from ..postgres.catalog_filters import NO_MEMBER, READABLE, USER_SCHEMA
 from ..postgres.connection import locks_let_go
 from ..postgres.tables import TRUSTED, copied_column, in_batches
 
@@ -61,7 +61,7 @@ _BELOW = f"""{TRUSTED}, below(root, relid) AS (
 )
 SELECT b.root, n.nspname, c.relname, c.relowner IN (SELECT oid FROM trusted)
   FROM below b JOIN pg_catalog.pg_class c ON c.oid = b.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE c.relkind = 'r'
+ WHERE c.relkind = 'r' AND {READABLE}
 """
 
 

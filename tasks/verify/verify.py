@@ -125,7 +125,7 @@ class Verified:
         rows = []
         for key in sorted(wanted.keys() | found.keys()):
             want, have, other = wanted.get(key), found.get(key), others.get(key, "")
-            same = (want is None or want == have) and not other
+            same = (want is None or want == have or key in self.found.unread) and not other
             rows.append(VerifiedTable(show_name(key), want, have, same, self._mark(key, want, have, other)))
         return rows
 
@@ -133,6 +133,8 @@ class Verified:
         expected = self.expected
         if expected is None:
             return ""
+        if key in self.found.unread:
+            return "unlogged"
         if want is None:
             return "rows left out" if ".".join(key) in expected.excluded else f"not in {expected.kind}"
         if want != have:
@@ -261,7 +263,8 @@ def _of_database(settings: Settings, request: VerifyRequest, here: tuple[Any, ..
         summed = dict.fromkeys((table.key for table in read_tables(connection)), "") if request.checksums else {}
         found = read_state(connection, summed=summed)
         server = server_facts(connection)
-    return Expected(other.label, found, kind="the other", server=server)
+    excluded = tuple(".".join(key) for key in found.unread)
+    return Expected(other.label, found, excluded=excluded, kind="the other", server=server)
 
 
 def _of_record(settings: Settings, target: Target, server: ServerFacts) -> Expected | None:
