@@ -67,7 +67,8 @@ CREATE TEXT SEARCH CONFIGURATION "c 1" (PARSER = "p 1");
 ALTER TEXT SEARCH CONFIGURATION "c 1" ADD MAPPING FOR asciiword WITH "d 1";
 """
 TABLES = """
-CREATE TABLE "T" (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, a mood, b int, c serial, EXCLUDE USING hash (a WITH ===));
+CREATE TABLE "T" (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, a mood, b int, c serial,
+    EXCLUDE USING hash (a WITH ===));
 INSERT INTO "T" (a, b) VALUES ('sad', 1);
 CREATE TABLE parent (id int) PARTITION BY LIST (id);
 CREATE TABLE child PARTITION OF parent FOR VALUES IN (1);
@@ -154,7 +155,7 @@ CREATE SERVER mine FOREIGN DATA WRAPPER postgres_fdw; GRANT USAGE ON FOREIGN SER
 def test_an_undo_takes_grants_on_system_objects_back(
     database: Database, new_database: Databases, project: Project
 ) -> None:
-    """On catalogues, their columns, functions, types, languages, wrappers and servers; its own undo grants them again."""
+    """On catalogues, their columns, functions, types, languages, wrappers and servers; its undo grants them again."""
     database.execute(GRANTS)
     target = new_database()
     target.execute(OTHERS)
@@ -179,9 +180,8 @@ def test_an_undo_names_grants_that_no_dump_holds(database: Database, project: Pr
     database.execute("CREATE TABLE t (id int)")
     ran(project.use(database), "db.dump")
     ran(project, "db.reset", "--yes")
-    database.execute(
-        f'GRANT CREATE ON DATABASE "{database.name}" TO pg_monitor; GRANT SELECT ON information_schema.tables TO pg_monitor'
-    )
+    database.execute(f'GRANT CREATE ON DATABASE "{database.name}" TO pg_monitor')
+    database.execute("GRANT SELECT ON information_schema.tables TO pg_monitor")
 
     undone = ran(project, "db.undo", "--yes")
     restored = ran(project, "db.restore", "--clean", "--yes")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..postgres.schemas import Content
+    from ..prisma.guarded_migrate import MigrationPlan
     from ..restore.plan import RestorePlan
     from ..restore.reset import ResetPlan
     from ..safety.impact import ExistingObject, Impact
@@ -59,7 +60,15 @@ def confirm_reset(plan: ResetPlan, *, yes: bool, name: str) -> None:
     _ask_consent(plan, yes=yes, name=name)
 
 
-def _ask_consent(plan: RestorePlan | ResetPlan, *, yes: bool, name: str, doubt: str = "", risk: str = "") -> None:
+def confirm_migration(plan: MigrationPlan, *, yes: bool, name: str) -> None:
+    """Say which migrations will be applied, ask for the name where it is to be given, and wait."""
+    confirm(migration_warning(plan), yes=True)
+    _ask_consent(plan, yes=yes, name=name)
+
+
+def _ask_consent(
+    plan: RestorePlan | ResetPlan | MigrationPlan, *, yes: bool, name: str, doubt: str = "", risk: str = ""
+) -> None:
     """Ask at most one question: for the database's name, which also answers what is less, or for a yes."""
     from ..safety.guard import require_certain_database, require_confirmation
     from ..safety.trust import TRUST_QUESTION, require_trust
@@ -67,6 +76,9 @@ def _ask_consent(plan: RestorePlan | ResetPlan, *, yes: bool, name: str, doubt: 
     if plan.settings.dry:
         warning = [f"Warning: {risk}"] if risk else []
         confirm([*warning, "Only tried (--dry): nothing was touched."], yes=True)
+        return
+    if plan.place is None:
+        # A database that does not exist yet holds nothing.
         return
     asks_name = bool(plan.far or doubt) and not name
     before = f"{risk}\n" if risk else ""
@@ -104,6 +116,16 @@ def reset_warning(plan: ResetPlan) -> list[str]:
         *_safety(plan),
         *_where(plan),
     ]
+
+
+def migration_warning(plan: MigrationPlan) -> list[str]:
+    """Say which migrations will be applied, and whether there will be a way back."""
+    label, forecast = plan.target.label, plan.forecast
+    if not plan.applies:
+        return []
+    what = "the migrations that the project's own command finds pending"
+    names = f"{format_list(forecast.pending)}" if forecast is not None else what
+    return [f"{label}: applying migrations.", f"  Will be applied: {names}.", *_safety(plan), *_where(plan)]
 
 
 def describe_content(content: Content) -> str:
@@ -199,7 +221,7 @@ def _impact(each: Impact) -> str:
     return f"{each.label}{rows}{more}: {each.touch.how} on line {each.touch.line:,}"
 
 
-def _safety(plan: RestorePlan | ResetPlan) -> list[str]:
+def _safety(plan: RestorePlan | ResetPlan | MigrationPlan) -> list[str]:
     """Say whether there will be a way back."""
     if plan.saves:
         kept = f"{plan.settings.backup} {'is' if plan.settings.backup == 1 else 'are'} kept"
@@ -227,7 +249,7 @@ def _price(plan: RestorePlan) -> list[str]:
     ]
 
 
-def _where(plan: RestorePlan | ResetPlan) -> list[str]:
+def _where(plan: RestorePlan | ResetPlan | MigrationPlan) -> list[str]:
     far = [f"  This is not a local database: {plan.far}."] if plan.far else []
     doubt = getattr(plan, "doubt", "")
     return [*far, f"  {doubt}."] if doubt else far

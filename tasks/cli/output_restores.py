@@ -13,6 +13,7 @@ from .terminal import print_line
 
 if TYPE_CHECKING:
     from ..dump.dump import Dumped
+    from ..prisma.guarded_migrate import MigrationPlan
     from ..restore.rehearse import Rehearsed
     from ..restore.reset import ResetPlan
     from ..restore.restore import Restored
@@ -45,6 +46,15 @@ def _proven(restored: Restored) -> str:
 def show_reset(plan: ResetPlan, saved: Dumped | None) -> None:
     """Show a reset that was committed."""
     print_line(f"{plan.target.label}: {', '.join(plan.emptied)} emptied.")
+    _show_saved(saved, plan.undo_command)
+
+
+def show_migrated(plan: MigrationPlan, saved: Dumped | None) -> None:
+    """Say that nothing was pending, or how to go back; Prisma has said what it applied."""
+    if plan.settings.output.value == "quiet":
+        return
+    if not plan.applies:
+        print_line(f"No pending migrations in {plan.target.label}.")
     _show_saved(saved, plan.undo_command)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .confirm import confirm_reset, confirm_restore
-from .output_restores import show_rehearsed, show_reset, show_restored
+from .confirm import confirm_migration, confirm_reset, confirm_restore
+from .output_restores import show_migrated, show_rehearsed, show_reset, show_restored
 from .task import CONFIRM, DISCONNECT, FILE, NO_BACKUP, TRUST, URL_ENV, YES, given, load, task
 from .terminal import reporting
 
@@ -133,14 +133,24 @@ def rehearse(ctx: Context, file: str | None = None, trust: bool = False, url_env
         rehearsed.restored.refuse_differences(f"{rehearsed.path.name} restores")
 
 
-@task(help={"url_env": URL_ENV})
-def migrate(ctx: Context, url_env: str | None = None) -> None:
-    """Apply the pending migrations: `prisma migrate deploy` with the project's own Prisma."""
-    from ..prisma.migrate import run_migrations
+@task(help={"yes": YES, "confirm": CONFIRM, "no_backup": NO_BACKUP, "url_env": URL_ENV})
+def migrate(
+    ctx: Context,
+    yes: bool = False,
+    confirm: str | None = None,
+    no_backup: bool = False,
+    url_env: str | None = None,
+) -> None:
+    """Apply the pending migrations with the project's own Prisma, after a safety dump."""
+    from ..prisma.guarded_migrate import migrate_database, plan_migration
 
     loaded = load(ctx, url_env)
     with reporting(loaded) as report:
-        run_migrations(loaded, report)
+        plan = plan_migration(loaded, report, backup=not no_backup)
+    confirm_migration(plan, yes=yes, name=given("--confirm", confirm))
+    with reporting(loaded) as report:
+        saved = migrate_database(plan, report)
+    show_migrated(plan, saved)
 
 
 @task(help={"url_env": URL_ENV})

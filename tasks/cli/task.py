@@ -28,7 +28,7 @@ TRUST = "as a superuser, load what other roles or other people wrote, without a 
 JSON = "print JSON, for programs"
 CONFIRM = "the name of the database, where it is not local and may all the same be destroyed"
 DISCONNECT = "end the other sessions of the database first, if the role may"
-NO_BACKUP = "make no safety dump of what is there now, so that nothing can bring it back"
+NO_BACKUP = "skip the safety dump; `db.undo` will not be possible"
 
 
 class RepeatableTask(Task):  # type: ignore[type-arg]

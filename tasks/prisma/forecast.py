@@ -115,7 +115,7 @@ def _looked_for(settings: Settings, target: Target, report: Report) -> Applicati
     except BadInputError as error:
         report.warn(f"The migrations of this project are not looked at: {error}")
         return None
-    return found if found.disk else None
+    return found
 
 
 def read_histories(settings: Settings, file: str, report: Report) -> KnownHistories:
@@ -143,14 +143,39 @@ def read_histories(settings: Settings, file: str, report: Report) -> KnownHistor
     return KnownHistories(found, target, path, compared, tuple(findings))
 
 
-def forecast_migrate(settings: Settings, target: Target, connection: Connection, report: Report) -> None:
-    """Say what a deploy on the database will meet."""
+@dataclass(frozen=True)
+class Forecast:
+    """What a deploy on the database will meet.
+
+    :ivar pending: The migrations that it will apply, in their order.
+    :ivar history: The database's; None without `_prisma_migrations`.
+    :ivar refused: Whether Prisma will refuse it.
+    """
+
+    pending: tuple[str, ...]
+    history: tuple[AppliedMigration, ...] | None
+    refused: bool
+
+
+def forecast_migrate(settings: Settings, target: Target, connection: Connection, report: Report) -> Forecast | None:
+    """Say what a deploy on the database will meet.
+
+    :return: None where the migrations can't be read; a warning has said why.
+    """
     found = _looked_for(settings, target, report)
     if found is None:
-        return
+        return None
     rows = read_history(connection, found.schema)
-    for finding in foresee_migrations(found.disk, rows, filled=_filled(connection, found), prisma=found.typed):
+    findings = foresee_migrations(found.disk, rows, filled=_filled(connection, found), prisma=found.typed)
+    for finding in findings:
         report.warn(f"Prisma will refuse this. {finding}" if finding.fatal else str(finding))
+    refused = any(finding.fatal for finding in findings)
+    return Forecast(tuple(pending_migrations(found.disk, rows)), rows, refused)
+
+
+def read_deployed(settings: Settings, target: Target, connection: Connection) -> tuple[AppliedMigration, ...] | None:
+    """Read the database's history again, as :class:`Forecast` has it."""
+    return read_history(connection, read_application(settings, target).schema)
 
 
 def forecast_restore(
@@ -172,7 +197,7 @@ def forecast_restore(
     :raises BadInputError: Something would; nothing was touched.
     """
     found = _looked_for(settings, target, report)
-    if found is None or dump.histories is None:
+    if found is None or not found.disk or dump.histories is None:
         return
     rows, filled = _afterwards(connection, found, dump, clean=clean)
     findings = foresee_migrations(found.disk, rows, filled=filled, prisma=found.typed)

@@ -1,4 +1,4 @@
-"""Migrate: the project's own Prisma, with the URL as the person wrote it; and restore and migrate as one step."""
+"""Run the project's own Prisma, with the URL as the person wrote it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING
 
 from ..config.target import sanitize
 from ..dumpformat.manifest import SequenceValue, TableRows
-from ..errors import BadInputError, ServerError, TaskError, WorkError
+from ..errors import BadInputError, TaskError, WorkError
 from ..formatting import format_now
 from ..inventory.compare import state_to_facts
 from ..inventory.snapshot import read_snapshot, read_state
 from ..postgres.activity import end_migration, running_migrations
 from ..postgres.connection import connected, server_facts, translated
 from ..safety.restore_log import read_record, record_path, write_record
-from ..safety.safety_dump import newest_safety_dump
 from ..system.processes import run_interactive
 from ..system.runtime import Interruption
-from .forecast import forecast_migrate
 from .project import direct_variables, find_prisma, prisma_home
 
 if TYPE_CHECKING:
@@ -29,27 +27,16 @@ if TYPE_CHECKING:
 
 
 def run_migrations(settings: Settings, report: Report) -> None:
-    """Say what Prisma will meet, apply the pending migrations, and remember what the database holds afterwards.
+    """Apply the pending migrations, and remember what the database holds afterwards.
 
     :raises MissingProgramError: Node or Prisma is missing; nothing was touched.
-    :raises WorkError: Prisma failed; its own words stand above.
+    :raises WorkError: Prisma failed; its output is above.
     """
     target = settings.target()
-    _refuse_another(settings, target)
+    refuse_another_database(settings, target)
     prisma = find_migrations_cli(settings)
-    if prisma.knows_history:
-        # A database that is not there yet is made by Prisma, and a server that is not there is its to complain about.
-        with (
-            contextlib.suppress(ServerError),
-            connected(target, lock_timeout=settings.lock_timeout) as connection,
-            translated("Reading the migration history failed", target),
-        ):
-            forecast_migrate(settings, target, connection, report)
-    try:
-        if not _run(settings, prisma, report, *prisma.deploy()):
-            return
-    except WorkError as error:
-        raise WorkError(f"{error}{_way_back(settings)}") from None
+    if not _run(settings, prisma, report, *prisma.deploy()):
+        return
     try:
         _remember(settings)
     except (TaskError, OSError) as error:
@@ -60,7 +47,7 @@ def generate_client(settings: Settings, report: Report) -> None:
     """Run `prisma generate`.
 
     :raises MissingProgramError: Node or Prisma is missing.
-    :raises WorkError: Prisma failed; its own words stand above.
+    :raises WorkError: Prisma failed; its output is above.
     """
     prisma = find_migrations_cli(replace(settings, migrate_command=""))
     _run(settings, prisma, report, *prisma.command, "generate")
@@ -75,15 +62,7 @@ def find_migrations_cli(settings: Settings) -> Prisma:
     return find_prisma(home, settings.environ, settings.migrate_command)
 
 
-def _way_back(settings: Settings) -> str:
-    """Tell how to go back, where there is something to go back to."""
-    with contextlib.suppress(TaskError):
-        if newest_safety_dump(settings) is not None:
-            return f" `{settings.command('db.undo')}` restores what the database held before the last restore or reset."
-    return ""
-
-
-def _refuse_another(settings: Settings, target: Target) -> None:
+def refuse_another_database(settings: Settings, target: Target) -> None:
     """Refuse where Prisma would migrate another database than the one that is meant.
 
     :raises BadInputError: The schema's `directUrl` names another database.
@@ -129,14 +108,8 @@ def _run(settings: Settings, prisma: Prisma, report: Report, *argv: str) -> bool
         )
         raise
     if code != 0:
-        raise WorkError(
-            f"{words} ended with exit status {code}; its own words stand above. "
-            + (
-                "Migrations before the failing one stay applied; `inv db.migrations` shows which."
-                if argv != (*prisma.command, "generate")
-                else "Nothing was changed in the database."
-            )
-        )
+        state = " Nothing was changed in the database." if argv == (*prisma.command, "generate") else ""
+        raise WorkError(f"{words} ended with exit status {code}; its output is above.{state}")
     return True
 
 

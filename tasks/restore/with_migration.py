@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..dumpfiles.paths import read_manifest
 from ..errors import BadInputError, TaskError, WorkError
 from ..formatting import format_list
-from ..prisma.migrate import _refuse_another, find_migrations_cli, run_migrations
+from ..prisma.migrate import find_migrations_cli, refuse_another_database, run_migrations
 from ..system.runtime import Interruption, listen_again
 from .plan import RestoreRequest, plan_restore
 from .restore import restore_dump, safety_dump_for
@@ -34,7 +34,7 @@ def plan_restore_and_migration(settings: Settings, request: RestoreRequest, repo
             "touched."
         )
     find_migrations_cli(settings)
-    _refuse_another(settings, settings.target())
+    refuse_another_database(settings, settings.target())
     return plan_restore(settings, request, report)
 
 

@@ -1,0 +1,190 @@
+"""Migrate with a guard: say what is pending, make a safety dump first, and keep it unless nothing was changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from ..dump.dump import make_dump
+from ..dump.request import DumpRequest
+from ..dumpfiles.origin import other_owners
+from ..errors import ServerError, TaskError, WorkError
+from ..postgres.connection import connected, one, read_endpoint, server_facts, translated
+from ..postgres.roles import read_owners
+from ..safety.guard import nonlocal_reason, refuse_protected
+from ..safety.impact import filled_schemas
+from ..safety.safety_dump import WITHOUT, SafetyDump, check_pg_dump
+from ..safety.trust import author_risk
+from ..system.runtime import Interruption, listen_again
+from .forecast import Forecast, forecast_migrate, read_deployed
+from .migrate import find_migrations_cli, refuse_another_database, run_migrations
+
+if TYPE_CHECKING:
+    from ..config.settings import Settings
+    from ..config.target import Target
+    from ..dump.dump import Dumped
+    from ..postgres.connection import Endpoint, ServerFacts
+    from ..progress import Report
+
+
+# Every cluster has it, and Prisma connects to it, too, to create a database.
+_MAINTENANCE = "postgres"
+
+
+@dataclass(frozen=True)
+class MigrationPlan:
+    """What `db.migrate` will do.
+
+    :ivar server: None where the database does not exist yet; Prisma creates it. So is `place`.
+    :ivar far: Why the database does not count as local, where anything may be lost.
+    :ivar forecast: What is pending; None where only Prisma, or the project's own command, knows.
+    :ivar holds: Whether the database holds anything.
+    :ivar saves: Whether a safety dump is made first.
+    """
+
+    settings: Settings
+    target: Target
+    server: ServerFacts | None = None
+    place: Endpoint | None = None
+    far: str = ""
+    forecast: Forecast | None = None
+    holds: bool = False
+    saves: bool = False
+    undo_needs_trust: bool = False
+
+    @property
+    def undo_command(self) -> str:
+        """The command that restores the safety dump of this."""
+        return self.settings.command("db.undo", "--trust" * self.undo_needs_trust)
+
+    @property
+    def applies(self) -> bool:
+        """Whether a migration is pending, or may be."""
+        return self.forecast is None or bool(self.forecast.pending)
+
+    @property
+    def runs(self) -> bool:
+        """Whether Prisma is run: to apply migrations, or to say why it can't."""
+        return self.applies or (self.forecast is not None and self.forecast.refused)
+
+    @property
+    def destroys(self) -> bool:
+        """Whether anything that exists may be changed or deleted."""
+        return self.applies and self.holds
+
+
+def plan_migration(settings: Settings, report: Report, *, backup: bool = True) -> MigrationPlan:
+    """Look at what a migration would do, say what Prisma will meet, and touch nothing.
+
+    :param backup: Make a safety dump first, where anything may be lost.
+    :raises TaskError: It would not work, or must not be done.
+    """
+    target = settings.target()
+    refuse_protected(settings, target)
+    refuse_another_database(settings, target)
+    prisma = find_migrations_cli(settings)
+    try:
+        plan = _look(settings, target, report, knows_history=prisma.knows_history)
+    except ServerError:
+        if not _is_missing(target):
+            raise
+        return MigrationPlan(settings, target)
+    saves = backup and settings.backup > 0 and plan.destroys
+    if saves and plan.server is not None:
+        check_pg_dump(settings, plan.server)
+    return replace(plan, saves=saves, far=plan.far if plan.destroys else "")
+
+
+def _look(settings: Settings, target: Target, report: Report, *, knows_history: bool) -> MigrationPlan:
+    with (
+        connected(target, lock_timeout=settings.lock_timeout) as connection,
+        translated("Looking at the database failed, nothing was touched", target),
+    ):
+        server = server_facts(connection)
+        place = read_endpoint(connection, server)
+        refuse_protected(settings, target, place)
+        here = other_owners(read_owners(connection), server.user)
+        return MigrationPlan(
+            settings,
+            target,
+            server,
+            place,
+            far=nonlocal_reason(settings, place),
+            forecast=forecast_migrate(settings, target, connection, report) if knows_history else None,
+            holds=bool(filled_schemas(connection)),
+            undo_needs_trust=bool(author_risk(connection, settings, place, settings.dumps, here)),
+        )
+
+
+def _is_missing(target: Target) -> bool:
+    """Ask another database of the server whether the one that can't be reached exists."""
+    other = replace(target, keywords=MappingProxyType({**target.keywords, "dbname": _MAINTENANCE}))
+    query = "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = %s)"
+    try:
+        with connected(other) as connection, translated("Looking for the database failed", other):
+            return not one(connection, query, [target.database])[0]
+    except TaskError:
+        return False
+
+
+def migrate_database(plan: MigrationPlan, report: Report) -> Dumped | None:
+    """Make the safety dump, and apply the pending migrations; do nothing where none is pending.
+
+    :return: The safety dump of what was there before; None where none was to be made.
+    :raises WorkError: Prisma failed; says what the database holds now, and how to go back.
+    """
+    if not plan.runs:
+        return None
+    safety = _make_safety_dump(plan, report)
+    try:
+        run_migrations(plan.settings, report)
+    except WorkError as error:
+        raise WorkError(f"{error} {_end(plan, safety)}") from None
+    except Interruption as interruption:
+        listen_again()
+        interruption.state = f"{interruption.state} {_end(plan, safety)}"
+        raise
+    if safety is None:
+        return None
+    safety.keep()
+    return safety.dumped
+
+
+def _make_safety_dump(plan: MigrationPlan, report: Report) -> SafetyDump | None:
+    if not plan.saves or plan.settings.dry or plan.server is None or plan.place is None:
+        return None
+    safety = SafetyDump(plan.settings, plan.server, plan.place, "migrating", wanted=True)
+    request = DumpRequest(note=f"before {safety.before}", safety=True, place=plan.place)
+    try:
+        safety.dumped = make_dump(plan.settings, request, report)
+    except TaskError as error:
+        raise type(error)(f"No safety dump could be made: {error} Nothing was touched. {WITHOUT}") from None
+    return safety
+
+
+def _end(plan: MigrationPlan, safety: SafetyDump | None) -> str:
+    """Say what a failed run left, and keep the safety dump unless nothing was changed."""
+    if _is_unchanged(plan):
+        if safety is not None:
+            safety.discard()
+        return "No migration was begun, and nothing was changed in the database."
+    left = "Migrations before the failing one are applied; `inv db.migrations` shows which."
+    if safety is None or safety.dumped is None:
+        return f"{left} There is no safety dump of what the database held before."
+    safety.keep()
+    return f"{left} `{plan.undo_command}` restores what the database held before this migration."
+
+
+def _is_unchanged(plan: MigrationPlan) -> bool:
+    """Whether the history is what it was: Prisma writes a migration into it before it begins it."""
+    if plan.forecast is None:
+        return False
+    try:
+        with (
+            connected(plan.target, lock_timeout=plan.settings.lock_timeout) as connection,
+            translated("Reading the migration history failed", plan.target),
+        ):
+            return read_deployed(plan.settings, plan.target, connection) == plan.forecast.history
+    except TaskError:
+        return False
