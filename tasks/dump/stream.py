@@ -31,7 +31,7 @@ from .parallel import splice_rows
 from .pg_dump import DumpFailure, ParallelReadUnavailableError, last_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from typing import IO
 
     from ..config.target import Target
@@ -116,8 +116,8 @@ class DumpStream:
             found, history, owners = counting.result()
             if unsummed := describe_unsummed(found, summed):
                 self.pg_dump.report.warn(unsummed)
-            excluded = self._compare(survey, found.rows)
-            self._warn_of_keys(survey)
+            excluded = self._compare(survey, found)
+            self._warn_of_keys(survey, excluded)
             self._warn_of_locks(survey.outline())
             self._warn_of_indexes()
         kept = {key: total for key, total in found.checksums.items() if key in survey.rows}
@@ -126,7 +126,7 @@ class DumpStream:
             "history": history_to_document(history),
             "owners": owners,
         }
-        return survey, sink.sums, out.content, excluded, document
+        return survey, sink.sums, out.content, tuple(".".join(key) for key in sorted(excluded)), document
 
     def _write(self, survey: DumpSummary, out: CompressorThread, counting: SnapshotCount) -> None:
         estimate = sum(table.estimate for table in self.tables)
@@ -159,18 +159,27 @@ class DumpStream:
         table = ".".join(survey.current) if survey.current else "definitions"
         self.pg_dump.report.progress(f"dumping {table}, {out.taken / 1e6:,.0f} MB", survey.total_rows, estimate, "rows")
 
-    def _compare(self, survey: DumpSummary, counted: Mapping[tuple[str, str], int]) -> tuple[str, ...]:
+    def _compare(self, survey: DumpSummary, found: DatabaseState) -> set[tuple[str, str]]:
         """Compare pg_dump's rows with the server's; return the tables whose rows were left out."""
-        known = {table.key for table in self.tables}
-        unknown = [key for key in survey.rows if key not in known]
-        absent = sorted(known - survey.rows.keys())
+        counted = dict(found.rows)
+        # pg_dump writes the rows of some partitions as those of the partitioned table.
+        through = {
+            key: top for key, (top, _) in found.partitions.items() if top in survey.rows and key not in survey.rows
+        }
+        for key, top in through.items():
+            counted[top] = counted.get(top, 0) + counted.pop(key, 0)
+        absent = counted.keys() - survey.rows.keys()
+        unknown = survey.rows.keys() - counted.keys()
         if unknown or (absent and not self.request.exclude_data):
-            name = ".".join((unknown or absent)[0])
+            name = ".".join(min(unknown or absent))
             raise WorkError(
                 f"pg_dump and the server disagree about which tables there are ({name}). No dump was written."
             )
         for key, rows in survey.rows.items():
-            if counted[key] != rows:
+            # Which of these partitions the patterns leave out pg_dump alone knows.
+            if counted[key] > rows and self.request.exclude_data and key in through.values():
+                absent.add(key)
+            elif counted[key] != rows:
                 raise WorkError(
                     f"{'.'.join(key)} has {counted[key]:,} rows at the server and {rows:,} in pg_dump's "
                     f"output, in one snapshot. No dump was written; run it again."
@@ -181,7 +190,7 @@ class DumpStream:
                 "--exclude-data left out no rows: its patterns match no table that holds any itself. Of a partitioned "
                 "table, name the partitions."
             )
-        return tuple(".".join(key) for key in (*absent, *unlogged))
+        return {*absent, *unlogged}
 
     def _unlogged(self) -> list[tuple[str, str]]:
         """Name the tables whose rows a standby can't read, which pg_dump then leaves out, too."""
@@ -195,9 +204,9 @@ class DumpStream:
             )
         return tables
 
-    def _warn_of_keys(self, survey: DumpSummary) -> None:
+    def _warn_of_keys(self, survey: DumpSummary, excluded: Collection[tuple[str, str]]) -> None:
         """Say which foreign keys will refuse this dump, as the rows that they refer to are left out of it."""
-        left_out = [table.oid for table in self.tables if table.key not in survey.rows]
+        left_out = [table.oid for table in self.tables if table.key in excluded]
         filled = [table.oid for table in self.tables if survey.rows.get(table.key)]
         for name, table, referenced in read_keys_into(self.pg_dump.connection, left_out, filled):
             self.pg_dump.report.warn(

@@ -20,6 +20,7 @@ from ..postgres.tables import (
     count_tables,
     lock_tables,
     read_checksums,
+    read_partitions,
     read_sequences,
     read_tables,
     read_unreadable,
@@ -46,6 +47,7 @@ class DatabaseState:
     :ivar rows: Rows per table, as (schema, name); `checksums` only of the tables that were summed.
     :ivar sequences: The last value of each, and whether it was used.
     :ivar unread: The unlogged tables and sequences of a standby, which can't read them.
+    :ivar partitions: Each partition with the partitioned table on top, and whether a reload may move its rows.
     :ivar told: Owners, grants and settings, which may differ.
     """
 
@@ -57,6 +59,7 @@ class DatabaseState:
     told: Properties = field(default_factory=dict)
     checksums: Mapping[Key, str] = field(default_factory=dict)
     unread: frozenset[Key] = frozenset()
+    partitions: Mapping[Key, tuple[Key, bool]] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -139,6 +142,7 @@ def _objects(connection: Connection) -> DatabaseState:
         extensions=read_extensions(connection),
         told=read_properties(connection),
         unread=frozenset((schema, name) for schema, name, _ in read_unreadable(connection)),
+        partitions=read_partitions(connection),
     )
 
 

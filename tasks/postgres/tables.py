@@ -75,6 +75,21 @@ SELECT n.nspname, c.relname, c.relkind = 'r'
 """
 
 
+_PARTITIONS = f"""
+SELECT n.nspname, c.relname, tn.nspname, t.relname,
+       EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors(c.oid) a(oid)
+                 JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = a.oid
+                 JOIN pg_catalog.pg_opclass o ON o.oid = ANY(p.partclass)
+                 JOIN pg_catalog.pg_am m ON m.oid = o.opcmethod
+                WHERE o.opcname = 'enum_ops' AND o.opcnamespace = 'pg_catalog'::pg_catalog.regnamespace
+                  AND m.amname = 'hash')
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_catalog.pg_class t ON t.oid = pg_catalog.pg_partition_root(c.oid)
+  JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
+ WHERE c.relispartition AND c.relkind = 'r' AND {USER_SCHEMA}
+"""
+
+
 class TableChangedError(ServerError):
     """A table is no longer what a snapshot shows of it."""
 
@@ -117,6 +132,15 @@ def read_tables(connection: Connection) -> list[Table]:
 def read_unreadable(connection: Connection) -> list[tuple[str, str, bool]]:
     """List the unlogged tables and sequences that a standby can't read: schema, name, and whether it is a table."""
     return [(str(schema), str(name), bool(table)) for schema, name, table in connection.execute(_UNREADABLE)]
+
+
+def read_partitions(connection: Connection) -> dict[tuple[str, str], tuple[tuple[str, str], bool]]:
+    """Return the partitions that hold rows, each with the partitioned table on top, and whether a reload may move rows.
+
+    An enum's values have other hashes in another database, so pg_dump loads such partitions through that table.
+    """
+    rows = connection.execute(_PARTITIONS)
+    return {(str(schema), str(name)): ((str(above), str(top)), bool(moves)) for schema, name, above, top, moves in rows}
 
 
 def lock_tables(connection: Connection, locked: Sequence[Table]) -> None:

@@ -57,7 +57,8 @@ def disconnect_others(connection: Connection, target: Target, report: Report, *,
         yield
         return
     ended = disconnect_sessions(connection)
-    report.step(f"{format_count(ended.count, 'other session')} of {target.label} ended.")
+    if ended.count:
+        report.step(f"{format_count(ended.count, 'other session')} of {target.label} ended.")
     if ended.left:
         report.warn(
             f"Only their own role, pg_signal_backend or a superuser may end these sessions, which stay: "

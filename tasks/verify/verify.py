@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from ..inventory.compare import (
     ANOTHER,
     MISSING,
     compare_states,
+    join_partitions,
     key_of,
     schemas_of,
     state_from_parts,
@@ -180,6 +181,9 @@ def verify_database(settings: Settings, request: VerifyRequest, report: Report) 
             report.warn(unsummed)
         if proof is not None:
             proof.result()
+    if expected is not None:
+        state, found = join_partitions(expected.state, found)
+        expected = replace(expected, state=state)
     # Of two live databases neither may hold what the other does not; a dump speaks for the schemas that it filled.
     schemas = schemas_of(found) if request.against else expected.schemas if expected else ()
     lines = (
