@@ -248,10 +248,10 @@ def test_an_edited_migration_is_warned_of_and_prisma_does_not_notice(journal: Pr
 
 
 def test_a_failing_migration_tells_the_way_back(journal: Project, migrated: Database) -> None:
-    """After a clean restore the message names undo, which brings back what was there before both."""
+    """After a clean restore the message names undo, which brings back the restored dump, as before the migration."""
     assert journal.inv("db.dump").returncode == 0
-    migrated.execute('DELETE FROM "JournalLog"')
     before = migrated.dump_text()
+    migrated.execute('DELETE FROM "JournalLog"')
     migration(journal, "20270101000000_broken", "SELECT * FROM nowhere;")
 
     chain = journal.inv("db.restore", "--clean", "--yes", "db.migrate", "db.verify")
@@ -260,7 +260,7 @@ def test_a_failing_migration_tells_the_way_back(journal: Project, migrated: Data
 
     assert chain.returncode == 5
     assert "Pending after this restore, for `inv db.migrate`: 20270101000000_broken" in chain.stderr
-    assert "`inv db.undo` restores what the database held before" in chain.stderr
+    assert "`inv db.undo` restores what the database held before this migration" in chain.stderr
     assert again.returncode == 5
     assert "P3009" in again.stderr
     assert undone.returncode == 0, undone.stderr

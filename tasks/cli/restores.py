@@ -111,7 +111,7 @@ def undo(
     trust: bool = False,
     url_env: str | None = None,
 ) -> None:
-    """Bring back what the database held before the last restore over it, reset or undo."""
+    """Bring back what the database held before the last restore over it, reset, migration or undo."""
     from ..restore.undo import plan_undo
 
     loaded = load(ctx, url_env)
