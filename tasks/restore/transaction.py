@@ -307,14 +307,18 @@ def remember_restore(
     elif manifest is not None and "checksums" in manifest.facts:
         facts = {**facts, "checksums": manifest.facts["checksums"]}
     expected = {each.key: each.expected for each in loader.changed if not each.sequence}
-    rows = {key: expected.get(key, loader.found.get(key) or count) for key, count in loader.rows.items()}
+    # Partitions whose partitioned table took rows, too, are counted with that.
+    joined = loader.rows.keys() - loader.found.keys() - expected.keys()
+    loaded = {key: count for key, count in loader.rows.items() if key not in joined}
+    rows = {key: expected.get(key, loader.found.get(key) or count) for key, count in loaded.items()}
+    dumped = {key: count for key, count in loaded.items() if not joined or loader.found.get(key) == count}
     record = RestoreRecord(
         database=plan.target.label,
         file=str(plan.dump.path.resolve()),
         restored=format_now("milliseconds"),
         tables=tuple(sorted(TableRows(*key, count) for key, count in rows.items())),
         sequences=tuple(sorted(survey.sequences.values())),
-        dumped=tuple(sorted(TableRows(*key, rows) for key, rows in loader.rows.items())),
+        dumped=tuple(sorted(TableRows(*key, count) for key, count in dumped.items())),
         facts=facts,
         schemas=plan.fills if plan.request.clean else (),
         excluded=manifest.excluded_data if manifest else (),
