@@ -39,7 +39,8 @@ def reset(
     from ..restore.reset import plan_reset, reset_database
 
     loaded = load(ctx, url_env)
-    plan = plan_reset(loaded, schema or [], backup=not no_backup, disconnect=disconnect)
+    with reporting(loaded) as report:
+        plan = plan_reset(loaded, schema or [], report, backup=not no_backup, disconnect=disconnect)
     confirm_reset(plan, yes=yes, name=given("--confirm", confirm))
     if not loaded.dry:
         with reporting(loaded) as report:

@@ -192,15 +192,16 @@ class DumpStream:
             )
 
     def _warn_of_locks(self, outline: Outline) -> None:
-        """Say where this very server has too few locks to restore the dump; a safety dump has passed that already."""
+        """Say where this very server may have too few locks to restore the dump; a restore says it itself."""
         if self.request.safety:
             return
         goes = read_content(self.pg_dump.connection, outline.schemas, locked=True).locks
         found = read_lock_capacity(self.pg_dump.connection, goes + outline.takes)
         if not found.suffice:
             self.pg_dump.report.warn(
-                f"This server could not restore the dump over what it holds now: that takes about {found.needed:,} "
-                f"locks in one transaction, and there is room for {found.room:,}. {found.remedy}, before you need it."
+                f"This server may not be able to restore the dump over what it holds now: that takes about "
+                f"{found.needed:,} locks in one transaction, and there is room for about {found.room:,}. "
+                f"{found.remedy}, before you need it."
             )
 
     def _warn_of_indexes(self) -> None:

@@ -37,7 +37,7 @@ from ..safety.safety_dump import SafetyDump, check_pg_dump
 from ..safety.trust import author_risk
 from ..system.runtime import Interruption, set_interrupt_message
 from .error_messages import raise_commit_failure, reset_outcome
-from .preflight import disconnect_others, lock_out_migrations, refuse_unowned, require_lock_capacity
+from .preflight import disconnect_others, lock_out_migrations, refuse_unowned, warn_of_locks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +76,9 @@ class ResetPlan:
         return not self.goes.is_empty
 
 
-def plan_reset(settings: Settings, names: Sequence[str], *, backup: bool = True, disconnect: bool = False) -> ResetPlan:
+def plan_reset(
+    settings: Settings, names: Sequence[str], report: Report, *, backup: bool = True, disconnect: bool = False
+) -> ResetPlan:
     """Look at what a reset would take away, and touch nothing.
 
     :param names: The schemas; without any, the URL's `schema=`, else `public`.
@@ -101,7 +103,7 @@ def plan_reset(settings: Settings, names: Sequence[str], *, backup: bool = True,
             raise BadInputError(f"{(missing or own)[0]} can't be emptied: {why}. Nothing was touched.")
         refuse_dependents(connection, wanted)
         goes = read_content(connection, wanted, locked=disconnect)
-        require_lock_capacity(connection, goes.locks)
+        warn_of_locks(connection, goes.locks, report)
         refuse_unowned(connection, server, wanted)
         saves = backup and settings.backup > 0 and not goes.is_empty
         stays = tuple(other_schemas(connection, wanted))
