@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from .manifest import Touch, TouchKind
 from .statements import parse_setval
+from .system_schemas import is_system_schema
 from .tokens import TokenReader, split_qualified
 from .touch_forms import (
     COPY,
@@ -36,7 +37,6 @@ from .touch_forms import (
     first_word,
     holds_literals,
     is_known,
-    is_system_schema,
     nameless,
     restores_statistics,
     sequence_of_identity,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from ..dumpformat.touch_forms import is_system_schema
+from ..dumpformat.system_schemas import is_system_schema
 from ..errors import BadInputError, ServerError
 from ..formatting import format_count, format_list
 from ..postgres.activity import LOCK, disconnect_sessions, read_activity, terminate_blockers

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from ..dumpfiles.origin import other_owners
-from ..dumpformat.touch_forms import is_system_schema
+from ..dumpformat.system_schemas import is_system_schema
 from ..errors import BadInputError, ServerError, TaskError, WorkError
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
 from ..postgres.connection import (

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..dumpformat.manifest import TouchKind
-from ..dumpformat.touch_forms import is_system_schema
+from ..dumpformat.system_schemas import is_system_schema
 from ..formatting import show_name
-from ..postgres.catalog_filters import USER_SCHEMA, no_member_of_class
+from ..postgres.catalog_filters import NO_MEMBER, USER_SCHEMA, no_member_of_class
 from ..postgres.schemas import lock_out_writers, other_schemas
 
 if TYPE_CHECKING:
@@ -77,8 +77,7 @@ SELECT n.nspname, c.relname, CASE WHEN c.relkind = 'r'
                   pg_catalog.unnest(%(names)s::pg_catalog.text[])) AS t(schema, name)
   JOIN pg_catalog.pg_class c ON c.relname = t.name AND c.relkind NOT IN ('i', 'I', 't', 'c')
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND (t.schema = '' OR n.nspname = t.schema)
- WHERE n.nspname !~ '^pg_' AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-         WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e')
+ WHERE n.nspname !~ '^pg_' AND {NO_MEMBER}
 UNION
 SELECT n.nspname, t.name, NULL
   FROM ROWS FROM (pg_catalog.unnest(%(schemas)s::pg_catalog.text[]),
@@ -90,8 +89,7 @@ SELECT n.nspname, t.name, NULL
               SELECT FROM pg_catalog.pg_class r WHERE r.oid = y.typrelid AND r.relkind = 'c'))
          UNION ALL ({_OTHERS})) o ON o.name = t.name
   JOIN pg_catalog.pg_namespace n ON n.oid = o.namespace AND (t.schema = '' OR n.nspname = t.schema)
- WHERE n.nspname !~ '^pg_' AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-         WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e')
+ WHERE n.nspname !~ '^pg_' AND {no_member_of_class("o.class", "o.oid")}
  ORDER BY count DESC NULLS LAST, 1, 2
 """
 
