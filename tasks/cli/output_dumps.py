@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from ..formatting import (
     format_content,
     format_count,
-    format_list,
     format_moment,
     format_names,
     format_seconds,
     format_size,
     format_time,
+    show_name,
 )
 from .terminal import Table, print_json, print_line, print_table
 
@@ -51,7 +51,7 @@ def show_dumped(dumped: Dumped, output: Output) -> None:
     if output.value == "quiet":
         print_line(str(dumped.path))
         return
-    without = f"; without the rows of {format_list(manifest.excluded_data)}" if manifest.excluded_data else ""
+    without = f"; without the rows of {format_names(manifest.excluded_data)}" if manifest.excluded_data else ""
     print_line(
         f"{dumped.path}: {format_size(manifest.file.size)}, {format_count(manifest.rows, 'row')} in "
         f"{format_count(len(manifest.tables), 'table')}, {format_seconds(manifest.seconds)}{without}"
@@ -95,7 +95,7 @@ def _listed_row(each: Listed) -> list[str]:
         each.whole if each.whole in {"yes", "unknown"} else "no",
         each.rehearsed[:10],
         "; ".join(
-            [f"without the rows of {format_list(each.excluded)}"] * bool(each.excluded) + [each.note] * bool(each.note)
+            [f"without the rows of {format_names(each.excluded)}"] * bool(each.excluded) + [each.note] * bool(each.note)
         ),
     ]
 
@@ -104,6 +104,7 @@ def _listed_document(each: Listed) -> dict[str, Any]:
     known = each.whole in {"yes", "unknown"}
     return {
         **asdict(each),
+        "excluded": [show_name(key) for key in each.excluded],
         "name": each.name,
         "path": str(each.path),
         "when": each.when.isoformat(),
@@ -134,7 +135,7 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
         if manifest.note:
             print_line(f"Note: {manifest.note}")
         if manifest.excluded_data:
-            print_line(f"Without the rows of {format_list(manifest.excluded_data)}")
+            print_line(f"Without the rows of {format_names(manifest.excluded_data)}")
         if sums := manifest.facts.get("checksums"):
             print_line(f"With checksums of {format_count(len(sums), 'table')}, which `db.verify --checksums` compares")
     if inspected.doubt:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 # What was seen, sums of file and content, tables whose rows were left out, and the facts for the manifest.
-Streamed = tuple[DumpSummary, Sums, Sums, tuple[str, ...], dict[str, object]]
+Streamed = tuple[DumpSummary, Sums, Sums, tuple[tuple[str, str], ...], dict[str, object]]
 
 
 def check_exclude_pattern(pg_dump: PgDump, pattern: str) -> None:
@@ -158,7 +158,7 @@ class DumpStream:
         table = ".".join(survey.current) if survey.current else "definitions"
         self.pg_dump.report.progress(f"dumping {table}, {out.taken / 1e6:,.0f} MB", survey.total_rows, estimate, "rows")
 
-    def _compare(self, survey: DumpSummary, counted: Mapping[tuple[str, str], int]) -> tuple[str, ...]:
+    def _compare(self, survey: DumpSummary, counted: Mapping[tuple[str, str], int]) -> tuple[tuple[str, str], ...]:
         """Compare pg_dump's rows with the server's; return the tables whose rows were left out."""
         known = {table.key for table in self.tables}
         unknown = [key for key in survey.rows if key not in known]
@@ -179,7 +179,7 @@ class DumpStream:
                 "--exclude-data left out no rows: its patterns match no table that holds any itself. Of a partitioned "
                 "table, name the partitions."
             )
-        return tuple(".".join(key) for key in absent)
+        return tuple(absent)
 
     def _warn_of_keys(self, survey: DumpSummary) -> None:
         """Say which foreign keys will refuse this dump, as the rows that they refer to are left out of it."""

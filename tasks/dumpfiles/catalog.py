@@ -46,7 +46,7 @@ class Listed:
     note: str
     whole: str
     rehearsed: str = ""
-    excluded: tuple[str, ...] = ()
+    excluded: tuple[tuple[str, str], ...] = ()
     checksums: bool = False
     safety: bool = False
 

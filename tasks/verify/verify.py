@@ -76,7 +76,7 @@ class Expected:
     migrated: str = ""
     dumped: dict[Key, int] | None = None
     schemas: tuple[str, ...] = ()
-    excluded: tuple[str, ...] = ()
+    excluded: tuple[Key, ...] = ()
     kind: str = "the dump"
     server: ServerFacts | None = None
 
@@ -134,7 +134,7 @@ class Verified:
         if expected is None:
             return ""
         if want is None:
-            return "rows left out" if ".".join(key) in expected.excluded else f"not in {expected.kind}"
+            return "rows left out" if key in expected.excluded else f"not in {expected.kind}"
         if want != have:
             return "differs"
         dumped = (expected.dumped or {}).get(key, want)
