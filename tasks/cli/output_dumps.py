@@ -39,7 +39,7 @@ def show_url(settings: Settings) -> None:
             f"This looks like a connection pool. Dumps and restores want the direct URL: --url-env=DIRECT_URL{advice}."
         )
     if target.changes:
-        table = Table(("parameter", "was", "why"))
+        table = Table(columns=("parameter", "was", "why"))
         for change in target.changes:
             table.add(change.parameter, change.action, change.reason)
         print_table(table)
@@ -76,7 +76,7 @@ def show_listing(listed: Sequence[Listed], *, as_json: bool) -> None:
         print_line("No dumps yet. `inv db.dump` makes one.")
         return
     columns = ("dump", "when (UTC)", "size", "rows", "server", "whole", "rehearsed", "note")
-    table = Table(columns, right=("size", "rows"))
+    table = Table(columns=columns, right=("size", "rows"))
     for each in listed:
         table.add(*_listed_row(each))
     print_table(table)
@@ -146,7 +146,7 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
         f"{format_count(outline.large_objects, 'large object')}; "
         f"extensions: {format_names(outline.extensions) or 'none'}"
     )
-    table = Table(("table", "rows"), right=("rows",))
+    table = Table(columns=("table", "rows"), right=("rows",))
     for each in inspected.tables:
         table.add(each.label, f"{each.rows:,}")
     print_table(table)
@@ -154,7 +154,7 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
         unread = "It writes its migration history as INSERT statements, which are not read."
         print_line(unread if inspected.unread else "No migration history (_prisma_migrations) in it.")
         return
-    table = Table(("migration", "state", "finished"))
+    table = Table(columns=("migration", "state", "finished"))
     for past in inspected.history:
         table.add(past.name, past.state.value, format_time(past.finished_at, past.finished))
     print_table(table)

@@ -96,7 +96,15 @@ def make_dump(
         if request.place is not None:
             refuse_another_endpoint(connection, request.place)
         client = find_client("pg_dump", server.major, bin_dir=settings.bin_dir, environ=settings.environ)
-        pg_dump = PgDump(settings, report, target, server, client, connection, request.exclude_data)
+        pg_dump = PgDump(
+            settings=settings,
+            report=report,
+            target=target,
+            server=server,
+            client=client,
+            connection=connection,
+            excluded=request.exclude_data,
+        )
         if request.exclude_data:
             from .stream import check_exclude_pattern
 
@@ -200,7 +208,7 @@ class _DumpJob:
             child = stack.enter_context(self.pg_dump.start(snapshot, ours))
             from .stream import DumpStream
 
-            streaming = DumpStream(self.request, self.pg_dump, child, tables, rows)
+            streaming = DumpStream(request=self.request, pg_dump=self.pg_dump, child=child, tables=tables, rows=rows)
             return streaming.into(part.file, Compression.of_name(final.name) or Compression.NONE)
 
     def _refuse_hidden(self, tables: Sequence[Table]) -> None:

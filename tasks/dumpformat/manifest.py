@@ -159,6 +159,11 @@ class TableRows:
         return show_name((self.schema, self.name))
 
 
+def table_rows(rows: Mapping[tuple[str, str], int]) -> tuple[TableRows, ...]:
+    """Return the rows of tables, by schema and name, in order."""
+    return tuple(TableRows(schema=key[0], name=key[1], rows=count) for key, count in sorted(rows.items()))
+
+
 @dataclass(frozen=True, order=True)
 class SequenceValue:
     """A sequence as the dump's own `setval` leaves it."""
@@ -322,11 +327,17 @@ def _from_document(document: dict[str, Any]) -> Manifest:
         file=Sums(int(file["bytes"]), str(file["sha256"])),
         content=Sums(int(content["bytes"]), str(content["sha256"])),
         tables=tuple(
-            TableRows(str(each["schema"]), str(each["name"]), int(each["rows"])) for each in rest.pop("tables")
+            TableRows(schema=str(each["schema"]), name=str(each["name"]), rows=int(each["rows"]))
+            for each in rest.pop("tables")
         ),
         excluded_data=tuple(map(parse_shown_name, rest.pop("excluded_data"))),
         sequences=tuple(
-            SequenceValue(str(each["schema"]), str(each["name"]), int(each["value"]), bool(each["is_called"]))
+            SequenceValue(
+                schema=str(each["schema"]),
+                name=str(each["name"]),
+                value=int(each["value"]),
+                is_called=bool(each["is_called"]),
+            )
             for each in rest.pop("sequences")
         ),
         outline=_outline(outline),

@@ -244,7 +244,7 @@ class Touches(TouchNotes):
 
     def _schema(self, name: str, how: str) -> None:
         if ("SCHEMA", name) not in self._created_globals:
-            touch = Touch(name, "", how, self.line, TouchKind.DEFINITION)
+            touch = Touch(schema=name, name="", how=how, line=self.line, kind=TouchKind.DEFINITION)
             self._remember(touch, creates=("SCHEMA", "", name))
 
     def _of_large_object(self, number: bytes, how: str) -> None:

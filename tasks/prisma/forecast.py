@@ -103,7 +103,9 @@ def read_application(settings: Settings, target: Target) -> Application:
     folder = migrations_folder(home, installed, major, run_program, settings.url().value)
     schema = target.schema or "public"
     schemas = tuple(dict.fromkeys((schema, *listed_schemas(home))))
-    return Application(folder, migrations_on_disk(folder), schema, schemas, typed, major)
+    return Application(
+        folder=folder, disk=migrations_on_disk(folder), schema=schema, schemas=schemas, typed=typed, major=major
+    )
 
 
 def _looked_for(settings: Settings, target: Target, report: Report) -> Application | None:
@@ -140,7 +142,7 @@ def read_histories(settings: Settings, file: str, report: Report) -> KnownHistor
         filled = _filled(connection, found)
     findings = foresee_migrations(found.disk, there, filled=filled, prisma=found.typed)
     compared = compare_migrations(found.disk, there or (), rows)
-    return KnownHistories(found, target, path, compared, tuple(findings))
+    return KnownHistories(application=found, target=target, dump=path, compared=compared, findings=tuple(findings))
 
 
 def forecast_migrate(settings: Settings, target: Target, connection: Connection, report: Report) -> None:

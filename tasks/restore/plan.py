@@ -182,10 +182,14 @@ def _existing_objects(connection: Connection, dump: DumpFile, request: RestoreRe
     names = {} if request.clean else _created_names(dump)
     globals_ = [] if request.whole else sorted(read_globals(connection).keys() & set(dump.outline.globals))
     # pg_dump --clean drops them first; so does a restore with --clean where they depend on what it deletes.
-    found = [ExistingObject(name, None, dropped=True) for name in globals_]
+    found = [ExistingObject(name=name, rows=None, dropped=True) for name in globals_]
     if dump.outline.large_objects and not request.whole:
         count = count_large_objects(connection)
-        found += [ExistingObject("large objects that have a number of the dump's", None, dropped=True)] if count else []
+        found += (
+            [ExistingObject(name="large objects that have a number of the dump's", rows=None, dropped=True)]
+            if count
+            else []
+        )
     return (*find_existing(connection, names), *found)
 
 

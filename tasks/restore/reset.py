@@ -92,7 +92,7 @@ def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:
     label, cluster = plan.target.label, plan.server.system_identifier
     xid, outcome = "", Outcome.ROLLED_BACK
     before = f"resetting {', '.join(plan.emptied)}"
-    safety = SafetyDump(plan.settings, plan.server, plan.place, before, plan.saves)
+    safety = SafetyDump(settings=plan.settings, server=plan.server, place=plan.place, before=before, wanted=plan.saves)
     try:
         with connected(plan.target, lock_timeout=plan.settings.lock_timeout) as connection:
             try:

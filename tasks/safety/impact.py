@@ -119,9 +119,9 @@ def find_existing(connection: Connection, names: Mapping[tuple[str, str], bool])
     rows = connection.execute(_EXISTING, {"schemas": [key[0] for key in keys], "names": [key[1] for key in keys]})
     return tuple(
         ExistingObject(
-            show_name((str(schema), str(name))),
-            None if count is None else max(int(count), 0),
-            names.get((str(schema), str(name)), False) or names.get(("", str(name)), False),
+            name=show_name((str(schema), str(name))),
+            rows=None if count is None else max(int(count), 0),
+            dropped=names.get((str(schema), str(name)), False) or names.get(("", str(name)), False),
         )
         for schema, name, count in rows
     )
@@ -175,7 +175,7 @@ def find_impacts(connection: Connection, touches: Sequence[Touch], emptied: Coll
             extensions.add(id(touch))
         elif touch.schema not in emptied:
             rows = None if count is None else int(count)
-            there.setdefault(id(touch), []).append(Impact(touch, str(schema), touch.name, rows))
+            there.setdefault(id(touch), []).append(Impact(touch=touch, schema=str(schema), name=touch.name, rows=rows))
     found: list[Impact] = []
     for touch in left:
         if met := there.get(id(touch)):
@@ -185,9 +185,9 @@ def find_impacts(connection: Connection, touches: Sequence[Touch], emptied: Coll
         ):
             # Rows of what is not here by that name are those of something else: of a table behind a view, or a renamed
             # one. In a database that holds nothing there is nothing to lose.
-            found += [Impact(touch)] if filled - set(emptied) else []
+            found += [Impact(touch=touch)] if filled - set(emptied) else []
         elif not touch.name and (touch.schema in filled or is_system_schema(touch.schema)):
-            found.append(Impact(touch, touch.schema))
+            found.append(Impact(touch=touch, schema=touch.schema))
     return tuple(found)
 
 
