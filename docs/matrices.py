@@ -126,7 +126,7 @@ def room(fleet: Fleet, project: Project) -> str:
         for shape, counts in locks.EDGE.items()
         for count, found in locks.around(fleet(DEFAULT_MAJOR), project, shape, counts)
     ]
-    head = ["what", "how many", "locks expected", "room", "preflight", "when done all the same"]
+    head = ["what", "how many", "locks expected", "room", "preflight", "result"]
     return (
         f"Tried with {VERSIONS[DEFAULT_MAJOR]}, `max_locks_per_transaction` 64, 100 connections, `--clean` over the "
         f"same content.\n\n{table(head, rows)}"

@@ -40,6 +40,7 @@ def parse_instant(text: str) -> datetime | None:
 
 
 _PLAIN_NAME = re.compile(r"[\w$-]+")
+_SHOWN_NAME = re.compile(r'([\w$-]+|"(?:[^"]|"")*")\.([\w$-]+|"(?:[^"]|"")*")')
 
 
 def format_list(items: Sequence[str], shown: int = _SHOWN, separator: str = ", ") -> str:
@@ -60,9 +61,21 @@ def show_name(key: tuple[str, str]) -> str:
     )
 
 
-def format_names(names: Iterable[str]) -> str:
-    """Return the first names, quoted as :func:`show_name` does, and how many more there are."""
-    return format_list([show_name(("", name)) for name in names])
+def parse_shown_name(text: str) -> tuple[str, str]:
+    """Return the schema and the name that :func:`show_name` wrote, or an earlier version, which never quoted."""
+    if found := _SHOWN_NAME.fullmatch(text):
+        schema, name = (part[1:-1].replace('""', '"') if part.startswith('"') else part for part in found.groups())
+        return schema, name
+    schema, _, name = text.partition(".")
+    return schema, name
+
+
+def format_names(names: Iterable[str | tuple[str, str]]) -> str:
+    """Return the first names, quoted as :func:`show_name` does, and how many more there are.
+
+    :param names: Names, or pairs of schema and name.
+    """
+    return format_list([show_name(("", name) if isinstance(name, str) else name) for name in names])
 
 
 def format_count(count: int, one: str, many: str = "") -> str:

@@ -252,7 +252,7 @@ class _Row:
             "dump": self._try(lambda heard: self._dump(here, heard)),
             "restore": self._try(lambda heard: self._restore(plan_restore(empty, request, heard), heard)),
             "restore --clean": self._try(lambda heard: self._restore(plan_restore(here, clean, heard), heard)),
-            "reset": self._try(lambda heard: reset_database(plan_reset(here, ["public"]), heard)),
+            "reset": self._try(lambda heard: reset_database(plan_reset(here, ["public"], heard), heard)),
             "undo": self._try(lambda heard: self._restore(plan_undo(here, heard), heard)),
             "verify": self._verify(here),
             "rehearse": self._try(lambda heard: rehearse_dump(here, self.reference, heard)),

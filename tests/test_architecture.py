@@ -284,3 +284,43 @@ def test_a_branch_on_a_message_is_found(body: str, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
 
     assert messages_read(module) == {"module f"}
+
+
+def dataclass_fields() -> dict[tuple[str, str], int]:
+    """Return the dataclasses of all modules, each with how many fields it has."""
+    return {
+        (name_of(path), node.name): sum(isinstance(each, ast.AnnAssign) for each in node.body)
+        for path in MODULES
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and any("dataclass" in ast.unparse(each) for each in node.decorator_list)
+    }
+
+
+def imported_names(path: Path) -> dict[str, tuple[str, str]]:
+    """Return what the names in a module mean that are defined in it or imported from this package."""
+    source = ast.parse(path.read_text(encoding="utf-8"))
+    package = list(path.relative_to(ROOT).parts[:-1])
+    found = {node.name: (name_of(path), node.name) for node in source.body if isinstance(node, ast.ClassDef)}
+    for node in ast.walk(source):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = ".".join([*package[: len(package) - node.level + 1], *([node.module] if node.module else [])])
+            found |= {each.asname or each.name: (base, each.name) for each in node.names}
+    return found
+
+
+DATACLASSES = dataclass_fields()
+POSITIONAL_FIELDS = 2
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_dataclasses_are_constructed_by_keyword(path: Path) -> None:
+    """A dataclass with three or more fields gets none of them by position."""
+    names = imported_names(path)
+    found = [
+        f"line {node.lineno}: {ast.unparse(node)}"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args
+        if DATACLASSES.get(names.get(node.func.id, ("", "")), 0) > POSITIONAL_FIELDS
+    ]
+
+    assert not found

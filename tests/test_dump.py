@@ -473,7 +473,7 @@ def test_pattern_of_a_partitioned_table_is_warned_of(database: Database, project
 
     assert rows_of(partly.path) == {"public.events_1": 2}
     assert any("left out no rows" in warning for warning in said.warnings)
-    assert wholly.manifest.excluded_data == ("public.events_1",)
+    assert wholly.manifest.excluded_data == (("public", "events_1"),)
 
 
 def test_pattern_waits_no_longer_than_asked_for_a_lock(database: Database, project: Project) -> None:

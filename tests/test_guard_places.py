@@ -121,7 +121,7 @@ def test_a_restore_goes_where_it_was_judged_or_nowhere(shop: Database, other: Da
     with Forwarder(lambda _: ports[0]) as spread:
         settings = through(settings_of(project, shop), spread.port)
         plan = plan_restore(settings, RestoreRequest(clean=True), Silence())
-        emptied = plan_reset(settings, ["app"])
+        emptied = plan_reset(settings, ["app"], Silence())
         ports[0] = other.server.port
 
         with pytest.raises(GuardError, match="leads to more than one server"):
@@ -209,13 +209,13 @@ def test_it_counts_where_a_url_leads_and_not_its_spelling(
     settings = settings_of(project, shop, environ={"DATABASE_URL": url})
     where = str(server.socket_dir) if socket else "127.0.0.1"
 
-    plan = plan_reset(settings, ["app"])
+    plan = plan_reset(settings, ["app"], Silence())
 
     assert plan.far == ""
     assert (plan.place.host if socket else plan.place.address, plan.place.database) == (where, shop.name)
     for pattern in (where, shop.name, plan.place.identifier):
         with pytest.raises(GuardError, match="is protected"):
-            plan_reset(replace(settings, protected=(pattern,)), ["app"])
+            plan_reset(replace(settings, protected=(pattern,)), ["app"], Silence())
 
 
 @pytest.mark.parametrize("way", ["PGHOSTADDR", "PGSERVICE"])

@@ -73,7 +73,7 @@ def over(settings: Settings) -> None:
 
 def reset(settings: Settings) -> None:
     """Empty the schema."""
-    reset_database(plan_reset(settings, ["public"]), Silence())
+    reset_database(plan_reset(settings, ["public"], Silence()), Silence())
 
 
 def undo(settings: Settings) -> None:

@@ -177,7 +177,7 @@ def test_emptying_is_refused_when_a_dependent_is_made_while_locks_are_awaited(
 ) -> None:
     """What another session makes after the plan was shown, and before the locks are held, is not lost."""
     inside.execute("CREATE TABLE app.a (id integer)")
-    plan = plan_reset(settings_of(project, inside, lock_timeout=20_000), ["app"])
+    plan = plan_reset(settings_of(project, inside, lock_timeout=20_000), ["app"], Silence())
     before = inside.dump_text()
     caught: list[TaskError] = []
 
@@ -203,7 +203,7 @@ def test_emptying_is_refused_when_a_dependent_is_made_while_locks_are_awaited(
 def test_emptying_takes_a_table_when_it_is_made_while_locks_are_awaited(inside: Database, project: Project) -> None:
     """A table that came into the schema meanwhile goes like the others."""
     inside.execute("CREATE TABLE app.a (id integer)")
-    plan = plan_reset(settings_of(project, inside, lock_timeout=20_000), ["app"])
+    plan = plan_reset(settings_of(project, inside, lock_timeout=20_000), ["app"], Silence())
 
     with blocking(inside, "LOCK TABLE app.a IN ACCESS SHARE MODE") as other:
         thread = threading.Thread(target=reset_database, args=[plan, Silence()])

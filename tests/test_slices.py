@@ -5,7 +5,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,24 @@ CREATE TABLE "a.b*c$?[x]|\\d" AS SELECT generate_series(1, 3000) AS "c.*";
 CREATE TABLE aaa AS SELECT 1 AS id;
 CREATE TABLE zzz AS SELECT 1 AS id;
 """
+
+
+@pytest.fixture(autouse=True)
+def processors(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Count four processors, on which tables of a local server are read in parallel; return how to count others."""
+
+    def count(number: int) -> None:
+        monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(number)))
+
+    count(4)
+    return count
+
+
+@pytest.fixture
+def four_processors(tmp_path: Path) -> dict[str, str]:
+    """Return the environment of a command that counts four processors."""
+    (tmp_path / "sitecustomize.py").write_text("import os\nos.sched_getaffinity = lambda _: set(range(4))\n")
+    return {"PYTHONPATH": str(tmp_path)}
 
 
 @pytest.fixture
@@ -131,10 +149,12 @@ def test_database_with_everything_is_read_as_pg_dump_reads_it(
     assert len(read) > 10
 
 
-def test_large_table_is_read_by_two_sessions(database: Database, project: Project) -> None:
+def test_large_table_is_read_by_two_sessions(
+    database: Database, project: Project, four_processors: dict[str, str]
+) -> None:
     """By the command itself: the dump is whole, and what reads it is told nothing of the slices."""
     database.execute(LARGE)
-    result = project.use(database).inv("db.dump", "--gzip", "--file=x.sql.gz")
+    result = project.use(database).inv("db.dump", "--gzip", "--file=x.sql.gz", env=four_processors)
 
     assert result.returncode == 0, result.stderr
     text = content_of(project.dumps / "x.sql.gz")
@@ -366,6 +386,28 @@ def test_pooled_url_is_left_to_pg_dump(read: list[str], database: Database, proj
     assert read == []
 
 
+@pytest.mark.parametrize(("number", "local", "parallel"), [(2, True, False), (2, False, True), (3, True, True)])
+def test_two_processors_that_the_server_shares_are_left_to_pg_dump(
+    number: int,
+    local: bool,
+    parallel: bool,
+    read: list[str],
+    processors: Callable[[int], None],
+    database: Database,
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There parallel reading is slower; it is of use with more processors, or with a server on another machine."""
+    database.execute(LARGE)
+    processors(number)
+    monkeypatch.setattr("tasks.dump.dump.is_this_machine", lambda _: local)
+
+    made = dumped(settings_of(project, database))
+
+    assert made.manifest.rows == 60_010
+    assert bool(read) is parallel
+
+
 @pytest.mark.usefixtures("everywhere")
 def test_text_without_a_place_is_made_again(
     database: Database, project: Project, monkeypatch: pytest.MonkeyPatch
@@ -430,12 +472,12 @@ def test_damaged_page_is_a_sentence(database: Database, project: Project, monkey
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_nothing_is_left_when_a_signal_comes_while_rows_are_read(
-    signum: signal.Signals, database: Database, project: Project
+    signum: signal.Signals, database: Database, project: Project, four_processors: dict[str, str]
 ) -> None:
     """Sessions, threads and the half file go."""
     database.execute(LARGE)
     database.execute("INSERT INTO large SELECT i, repeat(md5(i::text), 5) FROM generate_series(60001, 1000000) i")
-    process = project.use(database).popen("db.dump", "--gzip")
+    process = project.use(database).popen("db.dump", "--gzip", env=four_processors)
     reading = (
         f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database.name}' AND query LIKE 'COPY (SELECT%' "
         "AND state = 'active'"

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.dumpformat.statements import SetVal, StatementKind, classify_statement, parse_setval
+from tasks.dumpformat.manifest import SequenceValue
+from tasks.dumpformat.statements import StatementKind, classify_statement, parse_setval
 from tasks.dumpformat.tokens import split_qualified, unquote_name
 from tests.test_lexer import ONE_STATEMENT
 
@@ -148,13 +149,15 @@ def test_no_statement_is_too_odd(text: bytes) -> None:
     assert classify_statement(text).verb == classify_statement(text.replace(b"\n", b"  ")).verb
 
 
-SETVALS: dict[bytes, SetVal | None] = {
-    b"SELECT pg_catalog.setval('public.s', 999, true);": SetVal("public", "s", 999, is_called=True),
-    b"SELECT pg_catalog.setval('app.not_called', 1000, false);": SetVal("app", "not_called", 1000, is_called=False),
-    b"SELECT pg_catalog.setval('app.\"Down; sequence\"', -4, true);": SetVal("app", "Down; sequence", -4, True),
-    b'SELECT pg_catalog.setval(\'app."it\'\'s ""x"".y"\', 1);': SetVal("app", 'it\'s "x".y', 1, True),
-    b'SELECT pg_catalog.setval(\'"S.x"."\xc3\x9c\nb\\c"\', 7, false);': SetVal("S.x", "Ü\nb\\c", 7, False),
-    b"SELECT setval('s'::regclass, 9223372036854775807, true);": SetVal("", "s", 9223372036854775807, True),
+SETVALS: dict[bytes, SequenceValue | None] = {
+    b"SELECT pg_catalog.setval('public.s', 999, true);": SequenceValue("public", "s", 999, is_called=True),
+    b"SELECT pg_catalog.setval('app.not_called', 1000, false);": SequenceValue(
+        "app", "not_called", 1000, is_called=False
+    ),
+    b"SELECT pg_catalog.setval('app.\"Down; sequence\"', -4, true);": SequenceValue("app", "Down; sequence", -4, True),
+    b'SELECT pg_catalog.setval(\'app."it\'\'s ""x"".y"\', 1);': SequenceValue("app", 'it\'s "x".y', 1, True),
+    b'SELECT pg_catalog.setval(\'"S.x"."\xc3\x9c\nb\\c"\', 7, false);': SequenceValue("S.x", "Ü\nb\\c", 7, False),
+    b"SELECT setval('s'::regclass, 9223372036854775807, true);": SequenceValue("", "s", 9223372036854775807, True),
     b"SELECT pg_catalog.setval('public.s', 1, true), 2;": None,
     b"SELECT pg_catalog.setval('public.s', (SELECT 1), true);": None,
     b"SELECT 'pg_catalog.setval(''public.s'', 1, true);';": None,
@@ -163,7 +166,7 @@ SETVALS: dict[bytes, SetVal | None] = {
 
 
 @pytest.mark.parametrize(("text", "value"), SETVALS.items(), ids=[repr(text[7:60]) for text in SETVALS])
-def test_a_setval_gives_the_sequences_value(text: bytes, value: SetVal | None) -> None:
+def test_a_setval_gives_the_sequences_value(text: bytes, value: SequenceValue | None) -> None:
     """Sequences are in no snapshot: their values are those of the dump's own `setval` lines."""
     assert parse_setval(text) == value
 

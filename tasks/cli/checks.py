@@ -34,7 +34,9 @@ def verify(
     from ..verify.verify import VerifyRequest, verify_database
 
     loaded = load(ctx, url_env)
-    request = VerifyRequest(given("--file", file), given("--against-url-env", against_url_env), checksums)
+    request = VerifyRequest(
+        file=given("--file", file), against=given("--against-url-env", against_url_env), checksums=checksums
+    )
     with reporting(loaded) as report:
         verified = verify_database(loaded, request, report)
     show_verified(verified, as_json=json)

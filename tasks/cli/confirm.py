@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..formatting import format_content, format_count, format_list, format_size
+from ..formatting import format_content, format_count, format_list, format_names, format_size
 from .terminal import ask, open_console, say
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _source(plan: RestorePlan) -> list[str]:
             where = f"{source} at {manifest.source.get('host')}:{manifest.source.get('port')}"
             lines.append(f"  WARNING: this dump was made from {where}, and you are restoring it into {plan.place}.")
         if manifest.excluded_data:
-            lines.append(f"  It lacks the rows of {format_list(manifest.excluded_data)}: these tables will be empty.")
+            lines.append(f"  It lacks the rows of {format_names(manifest.excluded_data)}: these tables will be empty.")
     return lines
 
 

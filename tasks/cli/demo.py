@@ -38,7 +38,7 @@ def demo(ctx: Context) -> None:
     programs = find_programs(loaded.environ, loaded.bin_dir)
     with tempfile.TemporaryDirectory(prefix="invoke-postgres-demo-") as folder, throw_away(programs) as server:
         print_line(f"A private PostgreSQL {programs.major}.{programs.minor} runs; it goes when this ends.")
-        Demo(Path(folder), server.url, programs.bin_dir, loaded.environ).run()
+        Demo(folder=Path(folder), url=server.url, bin_dir=programs.bin_dir, environ=loaded.environ).run()
 
 
 @dataclass

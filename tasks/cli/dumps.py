@@ -49,7 +49,11 @@ def dump(
 
     loaded = load(ctx, url_env)
     request = DumpRequest(
-        _compression(gzip=gzip, zstd=zstd), given("--file", file), note, tuple(exclude_data or ()), checksums
+        compression=_compression(gzip=gzip, zstd=zstd),
+        file=given("--file", file),
+        note=note,
+        exclude_data=tuple(exclude_data or ()),
+        checksums=checksums,
     )
     with reporting(loaded) as report:
         dumped = make_dump(loaded, request, report)

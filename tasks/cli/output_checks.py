@@ -33,7 +33,7 @@ def show_verified(verified: Verified, *, as_json: bool) -> None:
         since = f", migrated {_utc(expected.migrated)}" if expected.migrated else ""
         when = f", restored {_utc(expected.restored)}{since}" if expected.restored else ""
         print_line(f"{verified.target.label} beside {expected.source}{when}")
-    table = Table(("table", "expected", "found", ""), right=("expected", "found"))
+    table = Table(columns=("table", "expected", "found", ""), right=("expected", "found"))
     for row in verified.tables:
         table.add(row.name, _number(row.expected, "-"), _number(row.found), row.mark, marked=not row.same)
     print_table(table)
@@ -73,7 +73,7 @@ def _show_health(verified: Verified) -> None:
         print_line("No migration history (_prisma_migrations) here.")
         return
     undone = ["rolled back"] if any(each.rolled_back for each in health.migrations) else []
-    table = Table(("migration", "state", "finished", *undone))
+    table = Table(columns=("migration", "state", "finished", *undone))
     for each in health.migrations:
         rolled_back = [format_time(each.rolled_back_at, each.rolled_back)] * len(undone)
         table.add(each.name, each.state.value, format_time(each.finished_at, each.finished), *rolled_back)
@@ -147,7 +147,7 @@ def show_histories(histories: KnownHistories, *, as_json: bool) -> None:
         print_line(f"There are no migrations, neither in {histories.application.folder} nor in the database.")
     else:
         places = ["database", *(["dump"] if dump is not None else [])]
-        table = Table(("migration", "on disk", *places))
+        table = Table(columns=("migration", "on disk", *places))
         for each in histories.compared:
             states = [state or "" for state in each.states[: len(places)]]
             table.add(each.name, "yes" if each.disk else "no", *states)

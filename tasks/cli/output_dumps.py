@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from ..formatting import (
     format_content,
     format_count,
-    format_list,
     format_moment,
     format_names,
     format_seconds,
     format_size,
     format_time,
+    show_name,
 )
 from .terminal import Table, print_json, print_line, print_table
 
@@ -39,7 +39,7 @@ def show_url(settings: Settings) -> None:
             f"This looks like a connection pool. Dumps and restores want the direct URL: --url-env=DIRECT_URL{advice}."
         )
     if target.changes:
-        table = Table(("parameter", "was", "why"))
+        table = Table(columns=("parameter", "was", "why"))
         for change in target.changes:
             table.add(change.parameter, change.action, change.reason)
         print_table(table)
@@ -51,7 +51,7 @@ def show_dumped(dumped: Dumped, output: Output) -> None:
     if output.value == "quiet":
         print_line(str(dumped.path))
         return
-    without = f"; without the rows of {format_list(manifest.excluded_data)}" if manifest.excluded_data else ""
+    without = f"; without the rows of {format_names(manifest.excluded_data)}" if manifest.excluded_data else ""
     print_line(
         f"{dumped.path}: {format_size(manifest.file.size)}, {format_count(manifest.rows, 'row')} in "
         f"{format_count(len(manifest.tables), 'table')}, {format_seconds(manifest.seconds)}{without}"
@@ -76,7 +76,7 @@ def show_listing(listed: Sequence[Listed], *, as_json: bool) -> None:
         print_line("No dumps yet. `inv db.dump` makes one.")
         return
     columns = ("dump", "when (UTC)", "size", "rows", "server", "whole", "rehearsed", "note")
-    table = Table(columns, right=("size", "rows"))
+    table = Table(columns=columns, right=("size", "rows"))
     for each in listed:
         table.add(*_listed_row(each))
     print_table(table)
@@ -95,7 +95,7 @@ def _listed_row(each: Listed) -> list[str]:
         each.whole if each.whole in {"yes", "unknown"} else "no",
         each.rehearsed[:10],
         "; ".join(
-            [f"without the rows of {format_list(each.excluded)}"] * bool(each.excluded) + [each.note] * bool(each.note)
+            [f"without the rows of {format_names(each.excluded)}"] * bool(each.excluded) + [each.note] * bool(each.note)
         ),
     ]
 
@@ -104,6 +104,7 @@ def _listed_document(each: Listed) -> dict[str, Any]:
     known = each.whole in {"yes", "unknown"}
     return {
         **asdict(each),
+        "excluded": [show_name(key) for key in each.excluded],
         "name": each.name,
         "path": str(each.path),
         "when": each.when.isoformat(),
@@ -134,7 +135,7 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
         if manifest.note:
             print_line(f"Note: {manifest.note}")
         if manifest.excluded_data:
-            print_line(f"Without the rows of {format_list(manifest.excluded_data)}")
+            print_line(f"Without the rows of {format_names(manifest.excluded_data)}")
         if sums := manifest.facts.get("checksums"):
             print_line(f"With checksums of {format_count(len(sums), 'table')}, which `db.verify --checksums` compares")
     if inspected.doubt:
@@ -145,7 +146,7 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
         f"{format_count(outline.large_objects, 'large object')}; "
         f"extensions: {format_names(outline.extensions) or 'none'}"
     )
-    table = Table(("table", "rows"), right=("rows",))
+    table = Table(columns=("table", "rows"), right=("rows",))
     for each in inspected.tables:
         table.add(each.label, f"{each.rows:,}")
     print_table(table)
@@ -153,7 +154,7 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
         unread = "It writes its migration history as INSERT statements, which are not read."
         print_line(unread if inspected.unread else "No migration history (_prisma_migrations) in it.")
         return
-    table = Table(("migration", "state", "finished"))
+    table = Table(columns=("migration", "state", "finished"))
     for past in inspected.history:
         table.add(past.name, past.state.value, format_time(past.finished_at, past.finished))
     print_table(table)

@@ -39,7 +39,8 @@ def reset(
     from ..restore.reset import plan_reset, reset_database
 
     loaded = load(ctx, url_env)
-    plan = plan_reset(loaded, schema or [], backup=not no_backup, disconnect=disconnect)
+    with reporting(loaded) as report:
+        plan = plan_reset(loaded, schema or [], report, backup=not no_backup, disconnect=disconnect)
     confirm_reset(plan, yes=yes, name=given("--confirm", confirm))
     if not loaded.dry:
         with reporting(loaded) as report:
@@ -86,7 +87,14 @@ def restore(
 
     loaded = load(ctx, url_env)
     choices = {"strict": strict, "checksums": checksums, "migrate": migrate, "disconnect": disconnect, "trust": trust}
-    request = RestoreRequest(given("--file", file), clean, not no_owner, not no_acl, backup=not no_backup, **choices)
+    request = RestoreRequest(
+        file=given("--file", file),
+        clean=clean,
+        owners=not no_owner,
+        privileges=not no_acl,
+        backup=not no_backup,
+        **choices,
+    )
     with reporting(loaded) as report:
         plan = (plan_restore_and_migration if migrate else plan_restore)(loaded, request, report)
     _carry_out(plan, yes=yes, name=given("--confirm", confirm))

@@ -296,7 +296,7 @@ class Draft:
         return None if raw is None else unquote_plus(raw)
 
     def _note(self, parameter: str, action: str, reason: str) -> None:
-        self.changes.append(Change(printable(parameter), action, reason))
+        self.changes.append(Change(parameter=printable(parameter), action=action, reason=reason))
 
 
 def default(keyword: str) -> str:

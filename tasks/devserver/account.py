@@ -26,11 +26,11 @@ def account_for(folder: Path | None = None) -> Account | None:
         with contextlib.suppress(OSError, KeyError):  # it is not there; nobody has that number
             entry = pwd.getpwuid(place.stat().st_uid)
             if entry.pw_uid != 0:
-                return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+                return Account(name=entry.pw_name, uid=entry.pw_uid, gid=entry.pw_gid)
     for name in ("postgres", "nobody"):
         with contextlib.suppress(KeyError):
             entry = pwd.getpwnam(name)
-            return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+            return Account(name=entry.pw_name, uid=entry.pw_uid, gid=entry.pw_gid)
     raise MissingProgramError(
         "PostgreSQL does not run as root, and this machine has neither a user postgres nor nobody: "
         "try it as an ordinary user. Nothing was touched."

@@ -346,4 +346,4 @@ def _server(data: Path) -> Running | None:
     lock = read_lock_lines(data)
     if len(lock) <= _PORT_LINE or not is_server_of(int(lock[0]), data):
         return None
-    return Running(data, host=LOOPBACK, port=int(lock[_PORT_LINE]), database=DATABASE, pid=int(lock[0]))
+    return Running(data_dir=data, host=LOOPBACK, port=int(lock[_PORT_LINE]), database=DATABASE, pid=int(lock[0]))

@@ -32,22 +32,22 @@ class Check:
 
 def ok(name: str, what: str) -> Check:
     """Say that something is as it should be."""
-    return Check(name, "ok", what)
+    return Check(name=name, state="ok", what=what)
 
 
 def note(name: str, what: str, remedy: str = "") -> Check:
     """Say something that does no harm now."""
-    return Check(name, "note", what, remedy)
+    return Check(name=name, state="note", what=what, remedy=remedy)
 
 
 def wrong(name: str, what: str, remedy: str) -> Check:
     """Say what is wrong, and what helps."""
-    return Check(name, "wrong", what, remedy)
+    return Check(name=name, state="wrong", what=what, remedy=remedy)
 
 
 def skipped(name: str, why: str) -> Check:
     """Say why nobody could look."""
-    return Check(name, "skipped", why)
+    return Check(name=name, state="skipped", what=why)
 
 
 def refused(name: str, error: TaskError, remedy: str = "") -> Check:

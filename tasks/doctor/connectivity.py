@@ -121,11 +121,11 @@ def check_connectivity(settings: Settings, *, resolve: Resolve = resolve_address
         if checks[-1].state == "wrong":
             return _ended(checks, "the port is not open", "TLS", "login", target=target)
     last, connection = _login(target)
-    return Reached((*checks, *last), target, connection)
+    return Reached(checks=(*checks, *last), target=target, connection=connection)
 
 
 def _ended(checks: list[Check], why: str, *rest: str, target: Target | None = None) -> Reached:
-    return Reached((*checks, *(skipped(name, why) for name in rest)), target)
+    return Reached(checks=(*checks, *(skipped(name, why) for name in rest)), target=target)
 
 
 def _found(settings: Settings) -> tuple[Check, FoundUrl | None]:
@@ -189,7 +189,7 @@ def _host(target: Target, resolve: Resolve) -> tuple[Check, list[_Place]]:
                 missing.append(f"the socket's folder {host} does not exist")
                 continue
             path = f"{host}/.s.PGSQL.{port}"
-            places.append(_Place(f"socket {path}", "", int(port), path))
+            places.append(_Place(name=f"socket {path}", address="", port=int(port), path=path))
             said.append(f"socket in {host}")
             continue
         try:
@@ -197,7 +197,7 @@ def _host(target: Target, resolve: Resolve) -> tuple[Check, list[_Place]]:
         except OSError as error:
             missing.append(f"{host} can't be resolved ({error.strerror or error})")
             continue
-        places += [_Place(f"{each} port {port}", each, int(port)) for each in known]
+        places += [_Place(name=f"{each} port {port}", address=each, port=int(port)) for each in known]
         said.append(host if known == [host] else f"{host} is {', '.join(known)}")
     if not missing:
         return ok("host", "; ".join(said)), places

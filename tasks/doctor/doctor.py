@@ -81,7 +81,7 @@ def examine(
     with contextlib.ExitStack() as stack:
         if reached.connection is not None:
             stack.callback(reached.connection.close)
-        work = _Examination(settings, report, reached, now, free)
+        work = _Examination(settings=settings, report=report, reached=reached, now=now, free=free)
         work.run()
     target = reached.target
     checks = [*reached.checks, *work.checks]

@@ -82,7 +82,7 @@ def choose_destination(settings: Settings, file: str, compression: Compression |
     :raises BadInputError: The name is taken or can't be used, or it and the flag do not agree.
     """
     if not file:
-        return Destination(None, compression or settings.compress, settings.dumps)
+        return Destination(path=None, compression=compression or settings.compress, folder=settings.dumps)
     path = place_dump_file(file, settings.dumps, settings.cwd)
     named = Compression.of_name(path.name) or Compression.NONE
     if compression not in {None, named}:
@@ -90,12 +90,12 @@ def choose_destination(settings: Settings, file: str, compression: Compression |
             f"--file={file} and the compression that was asked for do not go together: the name's end says "
             f"how a dump is compressed. Leave the flag out, or change the name. Nothing was written."
         )
-    return Destination(path, named, path.parent)
+    return Destination(path=path, compression=named, folder=path.parent)
 
 
 def choose_safety_destination(settings: Settings) -> Destination:
     """Tell where a safety dump goes."""
-    return Destination(None, Compression.ZSTD, settings.dumps / UNDO_FOLDER, UNDO)
+    return Destination(path=None, compression=Compression.ZSTD, folder=settings.dumps / UNDO_FOLDER, prefix=UNDO)
 
 
 @contextlib.contextmanager

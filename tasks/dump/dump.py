@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ..dumpfiles.atomic_write import disk_error
+from ..dumpfiles.origin import is_this_machine
 from ..dumpformat.compression import Compression
 from ..dumpformat.manifest import Manifest
 from ..errors import BadInputError
@@ -25,7 +26,7 @@ from ..postgres.roles import hidden_tables
 from ..postgres.tables import Table, TableChangedError, read_tables
 from ..system.git import git_state
 from ..system.pg_programs import find_client
-from ..system.runtime import BackgroundTask, Interruption, set_interrupt_message
+from ..system.runtime import BackgroundTask, Interruption, count_processors, set_interrupt_message
 from .destination import (
     check_free_space,
     choose_destination,
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 
 # Tables that are rewritten again and again are a sentence, not an endless loop.
 _ATTEMPTS = 3
+# Up to so many, reading a local server's tables in parallel only makes a dump slower (docs/performance.md).
+SHARED_PROCESSORS = 2
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,15 @@ def make_dump(
         if request.place is not None:
             refuse_another_endpoint(connection, request.place)
         client = find_client("pg_dump", server.major, bin_dir=settings.bin_dir, environ=settings.environ)
-        pg_dump = PgDump(settings, report, target, server, client, connection, request.exclude_data)
+        pg_dump = PgDump(
+            settings=settings,
+            report=report,
+            target=target,
+            server=server,
+            client=client,
+            connection=connection,
+            excluded=request.exclude_data,
+        )
         if request.exclude_data:
             from .stream import check_exclude_pattern
 
@@ -155,7 +166,8 @@ class _DumpJob:
 
     def _attempts(self, part: PartFile, final: Path) -> Streamed:
         # Of what the patterns leave out pg_dump alone knows, and a pooler makes no promise about several sessions.
-        attempt, sliced = 1, not (self.request.exclude_data or self.pg_dump.target.pooled)
+        alone = self.request.exclude_data or self.pg_dump.target.pooled or self._is_short_of_processors()
+        attempt, sliced = 1, not alone
         while True:
             try:
                 return self._stream(part, final, sliced=sliced)
@@ -170,6 +182,11 @@ class _DumpJob:
             self.pg_dump.let_go()
             part.file.seek(0)
             part.file.truncate()
+
+    def _is_short_of_processors(self) -> bool:
+        """Return whether pg_dump, its server's session and our compression keep all processors busy (measured)."""
+        info = self.pg_dump.connection.info
+        return count_processors() <= SHARED_PROCESSORS and is_this_machine(info.hostaddr or info.host)
 
     def _stream(self, part: PartFile, final: Path, *, sliced: bool) -> Streamed:
         """Start pg_dump in a snapshot, and see its text through.
@@ -191,7 +208,7 @@ class _DumpJob:
             child = stack.enter_context(self.pg_dump.start(snapshot, ours))
             from .stream import DumpStream
 
-            streaming = DumpStream(self.request, self.pg_dump, child, tables, rows)
+            streaming = DumpStream(request=self.request, pg_dump=self.pg_dump, child=child, tables=tables, rows=rows)
             return streaming.into(part.file, Compression.of_name(final.name) or Compression.NONE)
 
     def _refuse_hidden(self, tables: Sequence[Table]) -> None:

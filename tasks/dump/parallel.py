@@ -110,7 +110,7 @@ class ParallelReader:
             yield Comment(f"-- Data for Name: {name}; Type: TABLE DATA; Schema: {schema}; Owner: {owner}\n".encode())
             yield Comment(b"--\n")
             yield Trivia(b"\n")
-            yield Statement(each.header.as_bytes(), each.table.identifier.as_bytes())
+            yield Statement(text=each.header.as_bytes(), copies=each.table.identifier.as_bytes())
             yield Trivia(b"\n")
             for _ in range(each.slices):
                 yield from itertools.starmap(CopyData, next(self._turns).slice())

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 
 # What was seen, sums of file and content, tables whose rows were left out, and the facts for the manifest.
-Streamed = tuple[DumpSummary, Sums, Sums, tuple[str, ...], dict[str, object]]
+Streamed = tuple[DumpSummary, Sums, Sums, tuple[tuple[str, str], ...], dict[str, object]]
 
 
 def check_exclude_pattern(pg_dump: PgDump, pattern: str) -> None:
@@ -126,7 +126,7 @@ class DumpStream:
             "history": history_to_document(history),
             "owners": owners,
         }
-        return survey, sink.sums, out.content, tuple(".".join(key) for key in sorted(excluded)), document
+        return survey, sink.sums, out.content, excluded, document
 
     def _write(self, survey: DumpSummary, out: CompressorThread, counting: SnapshotCount) -> None:
         estimate = sum(table.estimate for table in self.tables)
@@ -159,7 +159,7 @@ class DumpStream:
         table = ".".join(survey.current) if survey.current else "definitions"
         self.pg_dump.report.progress(f"dumping {table}, {out.taken / 1e6:,.0f} MB", survey.total_rows, estimate, "rows")
 
-    def _compare(self, survey: DumpSummary, found: DatabaseState) -> set[tuple[str, str]]:
+    def _compare(self, survey: DumpSummary, found: DatabaseState) -> tuple[tuple[str, str], ...]:
         """Compare pg_dump's rows with the server's; return the tables whose rows were left out."""
         counted = dict(found.rows)
         # pg_dump writes the rows of some partitions as those of the partitioned table.
@@ -190,7 +190,7 @@ class DumpStream:
                 "--exclude-data left out no rows: its patterns match no table that holds any itself. Of a partitioned "
                 "table, name the partitions."
             )
-        return {*absent, *unlogged}
+        return tuple(sorted({*absent, *unlogged}))
 
     def _unlogged(self) -> list[tuple[str, str]]:
         """Name the tables whose rows a standby can't read, which pg_dump then leaves out, too."""
@@ -215,15 +215,16 @@ class DumpStream:
             )
 
     def _warn_of_locks(self, outline: Outline) -> None:
-        """Say where this very server has too few locks to restore the dump; a safety dump has passed that already."""
+        """Say where this very server may have too few locks to restore the dump; a restore says it itself."""
         if self.request.safety:
             return
         goes = read_content(self.pg_dump.connection, outline.schemas, locked=True).locks
         found = read_lock_capacity(self.pg_dump.connection, goes + outline.takes)
         if not found.suffice:
             self.pg_dump.report.warn(
-                f"This server could not restore the dump over what it holds now: that takes about {found.needed:,} "
-                f"locks in one transaction, and there is room for {found.room:,}. {found.remedy}, before you need it."
+                f"This server may not be able to restore the dump over what it holds now: that takes about "
+                f"{found.needed:,} locks in one transaction, and there is room for about {found.room:,}. "
+                f"{found.remedy}, before you need it."
             )
 
     def _warn_of_indexes(self) -> None:

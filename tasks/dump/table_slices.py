@@ -110,7 +110,11 @@ def choose_slices(connection: Connection, server: ServerFacts, tables: Sequence[
             found = connection.execute(_LARGE, [list(plain), SMALLEST, min(MOST, len(tables) - 1)]).fetchall()
     except pg.LockNotAvailable:
         return []
-    return [TableSlices(plain[oid], tuple(columns), pages, owner) for oid, pages, columns, owner in found if columns]
+    return [
+        TableSlices(table=plain[oid], columns=tuple(columns), pages=pages, owner=owner)
+        for oid, pages, columns, owner in found
+        if columns
+    ]
 
 
 def begin_slices(connection: Connection, snapshot: str, sliced: Sequence[TableSlices]) -> None:

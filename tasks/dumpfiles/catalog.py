@@ -46,7 +46,7 @@ class Listed:
     note: str
     whole: str
     rehearsed: str = ""
-    excluded: tuple[str, ...] = ()
+    excluded: tuple[tuple[str, str], ...] = ()
     checksums: bool = False
     safety: bool = False
 
@@ -76,18 +76,20 @@ def _listed(path: Path) -> Listed:
         manifest = None
     when = time_in_name(path.name) or time_in_name(path.name, UNDO) or datetime.fromtimestamp(status.st_mtime, UTC)
     if manifest is None:
-        return Listed(path, when, status.st_size, None, "", "", doubt or "unknown")
+        return Listed(
+            path=path, when=when, size=status.st_size, rows=None, server="", note="", whole=doubt or "unknown"
+        )
     return Listed(
-        path,
-        parse_instant(manifest.created) or when,
-        status.st_size,
-        manifest.rows,
-        str(manifest.source.get("server_version", "")),
-        manifest.note,
-        doubt or ("yes" if manifest.file_name == path.name else "unknown"),
-        str(manifest.extra.get("rehearsed", "")),
-        manifest.excluded_data,
-        bool(manifest.facts.get("checksums")),
+        path=path,
+        when=parse_instant(manifest.created) or when,
+        size=status.st_size,
+        rows=manifest.rows,
+        server=str(manifest.source.get("server_version", "")),
+        note=manifest.note,
+        whole=doubt or ("yes" if manifest.file_name == path.name else "unknown"),
+        rehearsed=str(manifest.extra.get("rehearsed", "")),
+        excluded=manifest.excluded_data,
+        checksums=bool(manifest.facts.get("checksums")),
     )
 
 
@@ -128,16 +130,16 @@ def inspect_dump(settings: Settings, file: str, report: Report) -> Inspected:
     size = path.stat().st_size
     if manifest is not None and manifest.file.size == size:
         return Inspected(
-            path,
-            manifest,
-            size,
-            manifest.content.size,
-            str(manifest.source.get("server_version", "")),
-            str(manifest.pg_dump.get("version", "")),
-            manifest.outline,
-            manifest.tables,
-            history_from_document(manifest.facts.get("history")),
-            doubt_about_authors(manifest),
+            path=path,
+            manifest=manifest,
+            size=size,
+            content=manifest.content.size,
+            server=str(manifest.source.get("server_version", "")),
+            client=str(manifest.pg_dump.get("version", "")),
+            outline=manifest.outline,
+            tables=manifest.tables,
+            history=history_from_document(manifest.facts.get("history")),
+            doubt=doubt_about_authors(manifest),
         )
     return _read_dump(settings, path, manifest, report)
 
@@ -156,16 +158,16 @@ def _read_dump(settings: Settings, path: Path, manifest: Manifest | None, report
     if manifest is not None and text.content != manifest.content:
         raise BadInputError(f"{path.name} is not what its manifest describes: it was damaged or changed since.")
     return Inspected(
-        path,
-        manifest,
-        size,
-        text.content.size,
-        survey.server,
-        survey.client,
-        survey.outline(),
-        survey.tables(),
-        text.history.history(),
-        doubt_about_authors(manifest),
-        survey.inserts,
-        text.history.hidden,
+        path=path,
+        manifest=manifest,
+        size=size,
+        content=text.content.size,
+        server=survey.server,
+        client=survey.client,
+        outline=survey.outline(),
+        tables=survey.tables(),
+        history=text.history.history(),
+        doubt=doubt_about_authors(manifest),
+        inserts=survey.inserts,
+        unread=text.history.hidden,
     )

@@ -60,7 +60,7 @@ def convert_dump(settings: Settings, file: str, wanted: Compression, report: Rep
         sweep_part_files(source.parent)
     before = source.stat().st_size
     if compression is wanted or (wanted is Compression.GZIP and compression is Compression.ZSTD):
-        return _finished(settings, source, wanted) or Converted(source, before, before, changed=False)
+        return _finished(settings, source, wanted) or Converted(path=source, before=before, after=before, changed=False)
     if head.startswith(ARCHIVE_MAGIC):
         raise BadInputError(f"{source.name} is an archive, which holds its own compression. Nothing was changed.")
     final = source.with_name(name_stem(source) + wanted.suffix)
@@ -76,10 +76,10 @@ def convert_dump(settings: Settings, file: str, wanted: Compression, report: Rep
         raise BadInputError(f"{final.name} exists already, so {source.name} was left as it is. Remove one of them.")
     if settings.dry:
         report.step(f"would write {final.name} and remove {source.name}")
-        return Converted(source, before, before, changed=False)
+        return Converted(path=source, before=before, after=before, changed=False)
     with _speaking(source, final):
         after = _rewrite(source, final, wanted, report)
-    return Converted(final, before, after, changed=True)
+    return Converted(path=final, before=before, after=after, changed=True)
 
 
 @contextlib.contextmanager
@@ -118,7 +118,7 @@ def _finished(settings: Settings, final: Path, wanted: Compression) -> Converted
     before = source.stat().st_size
     with _speaking(source, final):
         _replace(source, final, wanted, manifest, file)
-    return Converted(final, before, file.size, changed=True)
+    return Converted(path=final, before=before, after=file.size, changed=True)
 
 
 def _rewrite(source: Path, final: Path, wanted: Compression, report: Report) -> int:

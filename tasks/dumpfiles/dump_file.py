@@ -174,19 +174,19 @@ def _proven(settings: Settings, path: Path, report: Report, *, trust: bool) -> D
     if _signature(path) != before:
         raise BadInputError(f"{path.name} was changed while it was read. Nothing was touched.")
     return DumpFile(
-        path,
-        before[2],
-        manifest,
-        outline,
-        content,
-        server,
-        restorer,
-        before,
-        tables,
-        sequences,
-        inserts,
-        histories,
-        names,
+        path=path,
+        size=before[2],
+        manifest=manifest,
+        outline=outline,
+        content=content,
+        server=server,
+        restorer=restorer,
+        signature=before,
+        tables=tables,
+        sequences=sequences,
+        inserts=inserts,
+        histories=histories,
+        names=names,
     )
 
 

@@ -38,4 +38,4 @@ def read_dump_text(source: DumpReader, size: int, report: Report) -> DumpText:
         for event, _ in survey.watch(lex(source.chunks())):
             history.see(event, survey.current)
             report.progress("reading the dump", source.position, size, "bytes")
-        return DumpText(survey, history, source.content)
+        return DumpText(survey=survey, history=history, content=source.content)

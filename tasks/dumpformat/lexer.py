@@ -291,9 +291,9 @@ class _Lexer:
         if first != b"COPY" or not (table := _copied(text, standard=standard)):
             if first[:3] == b"SET" or first in _SETTERS:
                 self._follow(text)
-            yield Statement(text, b"", standard)
+            yield Statement(text=text, copies=b"", standard=standard)
             return
-        yield Statement(text, table, standard)
+        yield Statement(text=text, copies=table, standard=standard)
         self._line("the line of a COPY statement")
         rest = self._taken()
         if rest.strip() or not rest.endswith(b"\n"):

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from ..formatting import show_name
+from ..formatting import parse_shown_name, show_name
 from .compression import Compression, Sums
 
 if TYPE_CHECKING:
@@ -159,6 +159,11 @@ class TableRows:
         return show_name((self.schema, self.name))
 
 
+def table_rows(rows: Mapping[tuple[str, str], int]) -> tuple[TableRows, ...]:
+    """Return the rows of tables, by schema and name, in order."""
+    return tuple(TableRows(schema=key[0], name=key[1], rows=count) for key, count in sorted(rows.items()))
+
+
 @dataclass(frozen=True, order=True)
 class SequenceValue:
     """A sequence as the dump's own `setval` leaves it."""
@@ -247,7 +252,7 @@ class Manifest:
     file: Sums
     content: Sums
     tables: tuple[TableRows, ...]
-    excluded_data: tuple[str, ...]
+    excluded_data: tuple[tuple[str, str], ...]
     sequences: tuple[SequenceValue, ...]
     outline: Outline
     seconds: float
@@ -276,7 +281,7 @@ class Manifest:
             },
             "content": {"bytes": self.content.size, "sha256": self.content.sha256},
             "tables": [vars(each) for each in self.tables],
-            "excluded_data": self.excluded_data,
+            "excluded_data": [show_name(key) for key in self.excluded_data],
             "sequences": [vars(each) for each in self.sequences],
             "outline": {**vars(self.outline), "touches": _touches_document(self.outline.touches)},
             "facts": self.facts,
@@ -322,11 +327,17 @@ def _from_document(document: dict[str, Any]) -> Manifest:
         file=Sums(int(file["bytes"]), str(file["sha256"])),
         content=Sums(int(content["bytes"]), str(content["sha256"])),
         tables=tuple(
-            TableRows(str(each["schema"]), str(each["name"]), int(each["rows"])) for each in rest.pop("tables")
+            TableRows(schema=str(each["schema"]), name=str(each["name"]), rows=int(each["rows"]))
+            for each in rest.pop("tables")
         ),
-        excluded_data=tuple(rest.pop("excluded_data")),
+        excluded_data=tuple(map(parse_shown_name, rest.pop("excluded_data"))),
         sequences=tuple(
-            SequenceValue(str(each["schema"]), str(each["name"]), int(each["value"]), bool(each["is_called"]))
+            SequenceValue(
+                schema=str(each["schema"]),
+                name=str(each["name"]),
+                value=int(each["value"]),
+                is_called=bool(each["is_called"]),
+            )
             for each in rest.pop("sequences")
         ),
         outline=_outline(outline),

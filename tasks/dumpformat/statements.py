@@ -6,6 +6,7 @@ import functools
 import re
 from dataclasses import dataclass, field, replace
 
+from .manifest import SequenceValue
 from .tokens import IDENTIFIER, TokenReader, encode_name, split_qualified
 
 _FIRST = re.compile(rb"[A-Za-z]+")
@@ -14,9 +15,6 @@ _PART = rb'(?:"[^"]*(?:""[^"]*)*"|%s)' % IDENTIFIER
 _INSERT = re.compile(rb"INSERT INTO (%s(?:\.%s)?) " % (_PART, _PART))
 _SETVAL = re.compile(rb"SELECT pg_catalog\.setval\('([^'\\]*)', (-?[0-9]+), (true|false)\);\Z")
 
-TRANSACTION_WORDS = frozenset(
-    {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE", "PREPARE TRANSACTION"}
-)
 # What stands between CREATE and the kind of the object.
 _MODIFIERS = frozenset({"OR", "REPLACE", "UNLOGGED", "MATERIALIZED", "RECURSIVE", "DEFAULT", "TRUSTED", "PROCEDURAL"})
 # Kinds whose objects lie in a schema under a name of their own.
@@ -67,26 +65,17 @@ class StatementKind:
     removes: bool = field(default=False, compare=False)
 
 
-_SETS_VALUE = StatementKind("SETVAL")
+_SETS_VALUE = StatementKind(verb="SETVAL")
 
 
-@dataclass(frozen=True, slots=True)
-class SetVal:
-    """A sequence's value, as `setval` sets it."""
-
-    schema: str
-    name: str
-    value: int
-    is_called: bool
-
-
-def parse_setval(text: bytes, *, standard: bool = True) -> SetVal | None:
+def parse_setval(text: bytes, *, standard: bool = True) -> SequenceValue | None:
     """Read a `SELECT pg_catalog.setval(…);`; None where it is something else.
 
     :param standard: Whether standard_conforming_strings is on.
     """
     if (found := _SETVAL.match(text)) is not None:
-        return SetVal(*split_qualified(found[1]), int(found[2]), found[3] == b"true")
+        schema, name = split_qualified(found[1])
+        return SequenceValue(schema=schema, name=name, value=int(found[2]), is_called=found[3] == b"true")
     words = TokenReader(text, standard=standard)
     return _setval(words) if words.skip("SELECT") and _builtin(words) == "setval" and words.sign(b"(") else None
 
@@ -99,18 +88,18 @@ def classify_statement(text: bytes, *, standard: bool = True) -> StatementKind: 
     """
     found = _FIRST.match(text)
     if found is None:
-        return StatementKind("")
+        return StatementKind(verb="")
     first = found.group().upper().decode()
     if first == "COPY":
-        return StatementKind(first)
+        return StatementKind(verb=first)
     if first == "INSERT" and (into := _INSERT.match(text)) is not None:
         return _into(into[1])
     if first in {"BEGIN", "COMMIT", "END", "START", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE"}:
-        return StatementKind("TRANSACTION", name=first)
+        return StatementKind(verb="TRANSACTION", name=first)
     if first == "SELECT" and _SETVAL.match(text) is not None:
         return _SETS_VALUE
     reader = _READERS.get(first)
-    action = reader(TokenReader(text, standard=standard)) if reader else StatementKind(first)
+    action = reader(TokenReader(text, standard=standard)) if reader else StatementKind(verb=first)
     if action.verb == "SELECT" and b"set_config" in text.lower():
         return replace(action, settings=_set_configs(TokenReader(text, standard=standard)))
     return action
@@ -118,12 +107,14 @@ def classify_statement(text: bytes, *, standard: bool = True) -> StatementKind: 
 
 @functools.lru_cache(maxsize=256)
 def _into(table: bytes) -> StatementKind:
-    return StatementKind("INSERT", *split_qualified(table))
+    schema, name = split_qualified(table)
+    return StatementKind(verb="INSERT", schema=schema, name=name)
 
 
 def _insert(words: TokenReader) -> StatementKind:
     words.take()
-    return StatementKind("INSERT", *words.names()) if words.skip("INTO") else StatementKind("INSERT")
+    schema, name = words.names() if words.skip("INTO") else ("", "")
+    return StatementKind(verb="INSERT", schema=schema, name=name)
 
 
 def _select(words: TokenReader) -> StatementKind:
@@ -132,18 +123,18 @@ def _select(words: TokenReader) -> StatementKind:
         return _unlink_if_exists(words)
     called = _builtin(words)
     if not words.sign(b"("):
-        return StatementKind("SELECT")
+        return StatementKind(verb="SELECT")
     if called.startswith("lo_") or called == "lowrite":
-        return StatementKind("LARGE OBJECT", name=called, removes=called == "lo_unlink")
+        return StatementKind(verb="LARGE OBJECT", name=called, removes=called == "lo_unlink")
     if called == "setval" and _setval(words):
-        return StatementKind("SETVAL")
+        return StatementKind(verb="SETVAL")
     if called == "set_config":
         setting = _set_config(words)
         if words.skip("AS"):
             words.name()
         if setting.name and words.sign(b";"):
-            return StatementKind("SET", name=setting.name, settings=(setting,))
-    return StatementKind("SELECT")
+            return StatementKind(verb="SET", name=setting.name, settings=(setting,))
+    return StatementKind(verb="SELECT")
 
 
 def _builtin(words: TokenReader) -> str:
@@ -157,11 +148,11 @@ def _unlink_if_exists(words: TokenReader) -> StatementKind:
     known = words.skip("WHEN") and words.skip("EXISTS") and words.sign(b"(") and words.skip("SELECT")
     known = known and words.take()[1] == b"1" and words.skip("FROM")
     if known and words.names() in {("pg_catalog", "pg_largeobject_metadata"), ("pg_catalog", "pg_largeobject")}:
-        return StatementKind("LARGE OBJECT", name="lo_unlink")
-    return StatementKind("SELECT")
+        return StatementKind(verb="LARGE OBJECT", name="lo_unlink")
+    return StatementKind(verb="SELECT")
 
 
-def _setval(words: TokenReader) -> SetVal | None:
+def _setval(words: TokenReader) -> SequenceValue | None:
     """Read the arguments of `setval`, which must be written out, and the statement's end behind them."""
     named = words.string()
     if named is None or not (_cast(words) and words.sign(b",")):
@@ -172,7 +163,9 @@ def _setval(words: TokenReader) -> SetVal | None:
     if kind != "number" or called not in {"TRUE", "FALSE"} or not (words.sign(b")") and words.sign(b";")):
         return None
     schema, name = split_qualified(encode_name(named))
-    return SetVal(schema, name, -int(digits) if minus else int(digits), called == "TRUE")
+    return SequenceValue(
+        schema=schema, name=name, value=-int(digits) if minus else int(digits), is_called=called == "TRUE"
+    )
 
 
 def _cast(words: TokenReader) -> bool:
@@ -187,11 +180,11 @@ def _set_config(words: TokenReader) -> Setting:
     name = words.string()
     if name is None or not (_cast(words) and words.sign(b",")):
         words.leave()
-        return Setting("", known=False)
+        return Setting(name="", known=False)
     value = words.string()
     known = value is not None and _cast(words) and words.peek()[1] == b","
     words.leave()
-    return Setting(name.lower(), value if known else None, known=known)
+    return Setting(name=name.lower(), value=value if known else None, known=known)
 
 
 def _set_configs(words: TokenReader) -> tuple[Setting, ...]:
@@ -215,16 +208,16 @@ def _set(words: TokenReader) -> StatementKind:
     words.take()
     words.skip("LOCAL")
     if words.skip("SESSION") and words.skip("AUTHORIZATION"):
-        return StatementKind("SET SESSION AUTHORIZATION", roles=tuple(r for r in words.roles() if r != "default"))
+        return StatementKind(verb="SET SESSION AUTHORIZATION", roles=tuple(r for r in words.roles() if r != "default"))
     if words.skip("TRANSACTION", "CONSTRAINTS", "CHARACTERISTICS"):
-        return StatementKind("TRANSACTION", name="SET")
+        return StatementKind(verb="TRANSACTION", name="SET")
     first, second = words.names()
     name = f"{first}.{second}" if first else second
     if name.lower() != "names":
         words.skip("TO")
         words.sign(b"=")
     setting = replace(_value(words), name={"names": "client_encoding"}.get(name.lower(), name.lower()))
-    return StatementKind("SET", name=name, settings=(setting,))
+    return StatementKind(verb="SET", name=name, settings=(setting,))
 
 
 def _value(words: TokenReader) -> Setting:
@@ -240,21 +233,25 @@ def _value(words: TokenReader) -> Setting:
         value = words.string()
         kind = "" if value is None else kind
     known = kind not in {"", "end"} and words.peek()[1] == b";"
-    return Setting("", value if known else None, known=known)
+    return Setting(name="", value=value if known else None, known=known)
 
 
 def _reset(words: TokenReader) -> StatementKind:
     words.take()
     if words.skip("SESSION") and words.skip("AUTHORIZATION"):
-        return StatementKind("SET SESSION AUTHORIZATION")
+        return StatementKind(verb="SET SESSION AUTHORIZATION")
     first, second = words.names()
     name = f"{first}.{second}" if first else second
-    return StatementKind("RESET", name=name, settings=(Setting(name.lower()),))
+    return StatementKind(verb="RESET", name=name, settings=(Setting(name=name.lower()),))
 
 
 def _prepare(words: TokenReader) -> StatementKind:
     words.take()
-    return StatementKind("TRANSACTION", name="PREPARE") if words.skip("TRANSACTION") else StatementKind("PREPARE")
+    return (
+        StatementKind(verb="TRANSACTION", name="PREPARE")
+        if words.skip("TRANSACTION")
+        else StatementKind(verb="PREPARE")
+    )
 
 
 def _create(words: TokenReader) -> StatementKind:
@@ -264,7 +261,8 @@ def _create(words: TokenReader) -> StatementKind:
         pass
     kind = words.word()
     if replaces and kind == "VIEW":
-        return StatementKind("REPLACE VIEW", *words.names())
+        schema, name = words.names()
+        return StatementKind(verb="REPLACE VIEW", schema=schema, name=name)
     if kind == "TEXT":
         kind = f"TEXT {words.word()} {words.word()}"
     elif kind in _TWO_WORDS and words.skip("TABLE", "CLASS", "FAMILY", "TRIGGER", "MAPPING", "INDEX", "METHOD"):
@@ -274,18 +272,19 @@ def _create(words: TokenReader) -> StatementKind:
         words.skip("EXISTS")
     if kind == "POLICY":
         name = words.name()
-        return StatementKind("CREATE POLICY", name=name, roles=words.roles() if words.seek("TO", "USING") else ())
+        return StatementKind(verb="CREATE POLICY", name=name, roles=words.roles() if words.seek("TO", "USING") else ())
     if kind == "USER":
-        return StatementKind("CREATE USER MAPPING", roles=words.roles() if words.skip("FOR") else ())
+        return StatementKind(verb="CREATE USER MAPPING", roles=words.roles() if words.skip("FOR") else ())
     if kind == "SCHEMA":
         name = words.name() if words.peek()[1].upper() != b"AUTHORIZATION" else ""
-        return StatementKind("CREATE SCHEMA", name, name, words.roles() if words.skip("AUTHORIZATION") else ())
+        return StatementKind(
+            verb="CREATE SCHEMA", schema=name, name=name, roles=words.roles() if words.skip("AUTHORIZATION") else ()
+        )
     if kind == "FOREIGN":
         words.skip("DATA")
         words.skip("WRAPPER")
-    if kind in _IN_SCHEMA:
-        return StatementKind(f"CREATE {kind}", *words.names(), conditional=conditional)
-    return StatementKind(f"CREATE {kind}", name=words.name())
+    schema, name = words.names() if kind in _IN_SCHEMA else ("", words.name())
+    return StatementKind(verb=f"CREATE {kind}", schema=schema, name=name, conditional=conditional)
 
 
 def _drop(words: TokenReader) -> StatementKind:
@@ -300,8 +299,8 @@ def _drop(words: TokenReader) -> StatementKind:
         else:
             words.take()
     if kind in {"SCHEMA", "EXTENSION", "DATABASE"}:
-        return StatementKind(f"DROP {kind}", name=words.name(), conditional=conditional, removes=True)
-    return StatementKind("DROP", conditional=conditional, removes=True)
+        return StatementKind(verb=f"DROP {kind}", name=words.name(), conditional=conditional, removes=True)
+    return StatementKind(verb="DROP", conditional=conditional, removes=True)
 
 
 def _alter(words: TokenReader) -> StatementKind:  # noqa: PLR0911 - a table of cases
@@ -309,32 +308,37 @@ def _alter(words: TokenReader) -> StatementKind:  # noqa: PLR0911 - a table of c
     kind = words.word()
     if kind == "DEFAULT":
         roles = words.roles() if words.seek("ROLE", "USER") else ()
-        return StatementKind("DEFAULT PRIVILEGES", roles=roles + (words.roles() if words.seek("TO", "FROM") else ()))
+        return StatementKind(
+            verb="DEFAULT PRIVILEGES", roles=roles + (words.roles() if words.seek("TO", "FROM") else ())
+        )
     if kind == "DATABASE":
-        return StatementKind("ALTER DATABASE", name=words.name())
+        return StatementKind(verb="ALTER DATABASE", name=words.name())
     conditional = _rest_of_kind(words, kind)
-    names = words.names()
+    schema, name = words.names()
     if kind == "DOMAIN" and words.skip("DROP"):
-        return StatementKind("DROP DOMAIN CONSTRAINT", *names)
+        return StatementKind(verb="DROP DOMAIN CONSTRAINT", schema=schema, name=name)
     if kind in {"TABLE", "FOREIGN"}:
         if words.skip("ALTER"):
             words.skip("COLUMN")
             words.name()
             if words.skip("SET"):
-                return StatementKind("ALTER")
+                return StatementKind(verb="ALTER")
         if words.skip("DROP") and words.skip("CONSTRAINT", "DEFAULT", "IDENTITY"):
-            return StatementKind("ALTER", conditional=words.skip("IF") or conditional, removes=True)
+            return StatementKind(verb="ALTER", conditional=words.skip("IF") or conditional, removes=True)
     if words.skip("RENAME"):
-        return StatementKind("ALTER")
+        return StatementKind(verb="ALTER")
     while words.seek("OWNER", "ADD"):
         if words.skip("TO"):
-            return StatementKind("OWNER", *(names if kind in _RELATIONS else ("", "")), words.roles())
+            schema, name = (schema, name) if kind in _RELATIONS else ("", "")
+            return StatementKind(verb="OWNER", schema=schema, name=name, roles=words.roles())
         if words.skip("GENERATED"):
-            return StatementKind("ALTER", name="IDENTITY")
+            return StatementKind(verb="ALTER", name="IDENTITY")
         if words.skip("CONSTRAINT"):
             words.name()
-            return StatementKind("ALTER", name="INDEX" if words.skip("PRIMARY", "UNIQUE", "EXCLUDE") else "CONSTRAINT")
-    return StatementKind("ALTER")
+            return StatementKind(
+                verb="ALTER", name="INDEX" if words.skip("PRIMARY", "UNIQUE", "EXCLUDE") else "CONSTRAINT"
+            )
+    return StatementKind(verb="ALTER")
 
 
 def _rest_of_kind(words: TokenReader, kind: str) -> bool:
@@ -351,22 +355,26 @@ def _rest_of_kind(words: TokenReader, kind: str) -> bool:
 
 def _grant(words: TokenReader) -> StatementKind:
     words.take()
-    verb, on = "GRANT", ("", "")
+    verb, schema, name = "GRANT", "", ""
     if words.seek("ON"):
         if words.skip("SCHEMA"):
-            verb, on = "GRANT ON SCHEMA", ("", words.name())
+            verb, name = "GRANT ON SCHEMA", words.name()
         elif words.skip("TABLE", "SEQUENCE"):
-            named = words.names()
-            # Of several each may be somebody else's.
-            on = on if words.peek()[1] == b"," else named
-    return StatementKind(verb, *on, words.roles() if words.seek("TO", "FROM") else ())
+            schema, name = words.names()
+            if words.peek()[1] == b",":
+                # Of several each may be somebody else's.
+                schema, name = "", ""
+    roles = words.roles() if words.seek("TO", "FROM") else ()
+    return StatementKind(verb=verb, schema=schema, name=name, roles=roles)
 
 
 def _comment(words: TokenReader) -> StatementKind:
     words.take()
     words.skip("ON")
     kind = words.word()
-    return StatementKind(f"COMMENT ON {kind}", name=words.name() if kind in {"EXTENSION", "SCHEMA", "DATABASE"} else "")
+    return StatementKind(
+        verb=f"COMMENT ON {kind}", name=words.name() if kind in {"EXTENSION", "SCHEMA", "DATABASE"} else ""
+    )
 
 
 _READERS = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .foreign_head import LexError
 from .lexer import Comment, CopyData, CopyEnd, MetaCommand, Statement
-from .manifest import Outline, SequenceValue, TableRows
+from .manifest import Outline, SequenceValue, TableRows, table_rows
 from .statements import StatementKind, classify_statement, parse_default_tablespace, parse_setval
 from .tokens import TokenReader, decode_name, split_qualified
 from .touches import Touches
@@ -156,7 +156,7 @@ class DumpSummary:
 
     def tables(self) -> tuple[TableRows, ...]:
         """Rows per table, sorted."""
-        return tuple(sorted(TableRows(*key, rows) for key, rows in self.rows.items()))
+        return table_rows(self.rows)
 
     def _comment(self, text: bytes) -> None:
         line = text.rstrip()
@@ -189,8 +189,7 @@ class DumpSummary:
         elif verb == "SETVAL":
             value = parse_setval(event.text, standard=event.standard)
             if value is not None:
-                key = (value.schema, value.name)
-                self.sequences[key] = SequenceValue(*key, value.value, value.is_called)
+                self.sequences[value.schema, value.name] = value
         elif verb in {"SET", "SELECT"}:
             _refuse_encoding(action)
             if action.name == "default_tablespace" and (space := parse_default_tablespace(action)):

@@ -257,8 +257,3 @@ def takes_off(action: list[str]) -> bool:
     if action[:1] == ["ALTER"]:
         action = action[3:] if action[1:2] == ["COLUMN"] else action[2:]
     return action[:1] == ["DROP"] and action[1:2] != [] and action[1] in _TAKES_OFF and "CASCADE" not in action
-
-
-def is_system_schema(schema: str) -> bool:
-    """Whether a schema is PostgreSQL's own."""
-    return schema.startswith("pg_") or schema == "information_schema"

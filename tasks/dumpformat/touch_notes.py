@@ -65,12 +65,21 @@ class TouchNotes:
         for (schema, name, how, kind, creates), line in self._seen.items():
             if not (schema in own and creates and (creates in self._names or creates[0] == "SCHEMA")):
                 lines.setdefault((schema, name, how, kind), line)
-        touches = [Touch(*key[:3], line, key[3]) for key, line in lines.items()]
+        touches = [
+            Touch(schema=schema, name=name, how=how, line=line, kind=kind)
+            for (schema, name, how, kind), line in lines.items()
+        ]
         for dropped, line in self._dropped_globals.items():
             if dropped not in self._created_globals:
-                touches.append(Touch("", "", f"DROP {' '.join(dropped)}".strip(), line, TouchKind.ANYTHING))
+                touches.append(
+                    Touch(
+                        schema="", name="", how=f"DROP {' '.join(dropped)}".strip(), line=line, kind=TouchKind.ANYTHING
+                    )
+                )
         if self._unlinked:
-            touches.append(Touch("", "", "lo_unlink", min(self._unlinked.values()), TouchKind.ANYTHING))
+            touches.append(
+                Touch(schema="", name="", how="lo_unlink", line=min(self._unlinked.values()), kind=TouchKind.ANYTHING)
+            )
         if not self._utf8:
             touches = [
                 each
@@ -80,11 +89,14 @@ class TouchNotes:
             ]
         touches.sort(key=lambda touch: touch.line)
         if len(touches) > LIMIT:
-            return (*touches[:LIMIT], Touch("", "", "statements of many kinds", 1, TouchKind.ANYTHING))
+            return (
+                *touches[:LIMIT],
+                Touch(schema="", name="", how="statements of many kinds", line=1, kind=TouchKind.ANYTHING),
+            )
         return tuple(touches)
 
     def _anything(self, how: str) -> None:
-        self._remember(Touch("", "", how, self.line, TouchKind.ANYTHING))
+        self._remember(Touch(schema="", name="", how=how, line=self.line, kind=TouchKind.ANYTHING))
 
     def _named(
         self, kind: str, found: tuple[str, str], how: str, *, clean: bool = False, says: TouchKind | None = None
@@ -94,7 +106,7 @@ class TouchNotes:
             self._anything(how)
         else:
             name = found[1] if kind in NAMED else ""
-            touch = Touch(found[0], name, how, self.line, says or TouchKind.DEFINITION)
+            touch = Touch(schema=found[0], name=name, how=how, line=self.line, kind=says or TouchKind.DEFINITION)
             self._remember(touch, creates=(group(kind), *found) if clean else None)
 
     def _remember(self, touch: Touch, *, creates: tuple[str, str, str] | None = None) -> None:

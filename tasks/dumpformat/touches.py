@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from .manifest import Touch, TouchKind
 from .statements import parse_setval
+from .system_schemas import is_system_schema
 from .tokens import TokenReader, split_qualified
 from .touch_forms import (
     COPY,
@@ -36,7 +37,6 @@ from .touch_forms import (
     first_word,
     holds_literals,
     is_known,
-    is_system_schema,
     nameless,
     restores_statistics,
     sequence_of_identity,
@@ -244,7 +244,7 @@ class Touches(TouchNotes):
 
     def _schema(self, name: str, how: str) -> None:
         if ("SCHEMA", name) not in self._created_globals:
-            touch = Touch(name, "", how, self.line, TouchKind.DEFINITION)
+            touch = Touch(schema=name, name="", how=how, line=self.line, kind=TouchKind.DEFINITION)
             self._remember(touch, creates=("SCHEMA", "", name))
 
     def _of_large_object(self, number: bytes, how: str) -> None:

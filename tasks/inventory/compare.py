@@ -120,7 +120,10 @@ def compare_states(
         *_sequences(expected, found, ahead),
         *others,
         *_unread(expected, found, source),
-        *(DifferenceLine("extension", name, "nothing", found.extensions[name], False) for name in sorted(more)),
+        *(
+            DifferenceLine(kind="extension", name=name, expected="nothing", found=found.extensions[name], fatal=False)
+            for name in sorted(more)
+        ),
     ]
     return sorted(lines, key=lambda line: not line.fatal)
 
@@ -154,9 +157,11 @@ def _rows(expected: DatabaseState, found: DatabaseState) -> Iterator[DifferenceL
             continue
         have = found.rows.get(key)
         if have is None:
-            yield DifferenceLine("table", show_name(key), format_count(want, "row"), MISSING, True)
+            yield DifferenceLine(
+                kind="table", name=show_name(key), expected=format_count(want, "row"), found=MISSING, fatal=True
+            )
         elif have != want:
-            yield DifferenceLine("rows", show_name(key), f"{want:,}", f"{have:,}", True)
+            yield DifferenceLine(kind="rows", name=show_name(key), expected=f"{want:,}", found=f"{have:,}", fatal=True)
 
 
 def _sequences(expected: DatabaseState, found: DatabaseState, ahead: Mapping[Key, int]) -> Iterator[DifferenceLine]:
@@ -165,11 +170,17 @@ def _sequences(expected: DatabaseState, found: DatabaseState, ahead: Mapping[Key
         if key in found.unread:
             continue
         if have is None:
-            yield DifferenceLine("sequence", show_name(key), _value(want), MISSING, True)
+            yield DifferenceLine(kind="sequence", name=show_name(key), expected=_value(want), found=MISSING, fatal=True)
         elif have != want:
             apart = have[0] - want[0]
             logged = apart * most > 0 and abs(apart) <= abs(most)
-            yield DifferenceLine("sequence", show_name(key), _value(want), _value(have) + _LOGGED * logged, not logged)
+            yield DifferenceLine(
+                kind="sequence",
+                name=show_name(key),
+                expected=_value(want),
+                found=_value(have) + _LOGGED * logged,
+                fatal=not logged,
+            )
 
 
 def _value(value: tuple[int, bool]) -> str:
@@ -183,7 +194,9 @@ def _checksums(expected: DatabaseState, found: DatabaseState, source: str) -> It
             continue
         # Where another number of rows was counted, other values are no news.
         if have != want and found.rows.get(key, expected.rows.get(key)) == expected.rows.get(key):
-            yield DifferenceLine("content", show_name(key), f"as in {source}", "other values", True)
+            yield DifferenceLine(
+                kind="content", name=show_name(key), expected=f"as in {source}", found="other values", fatal=True
+            )
 
 
 def _objects(
@@ -192,17 +205,20 @@ def _objects(
     filled, extra, unknown = schemas_of(expected), dict[str, list[str]](), dict[str, list[str]]()
     for each in differing:
         if each.what is What.EXTRA and schema_of(each.name) in schemas:
-            yield DifferenceLine(each.kind, each.name, "nothing", "one that should not be there", True)
+            yield DifferenceLine(
+                kind=each.kind, name=each.name, expected="nothing", found="one that should not be there", fatal=True
+            )
         elif each.what is What.EXTRA:
             if (schema := schema_of(each.name)) and schema in filled:
                 extra.setdefault(each.kind, []).append(each.name)
         elif each.what is What.UNKNOWN:
             unknown.setdefault(each.kind, []).append(each.name)
         elif each.what is What.TEXT:
-            yield DifferenceLine(each.kind, each.name, *_excerpts(each.expected, each.found), True, text=True)
+            want, have = _excerpts(each.expected, each.found)
+            yield DifferenceLine(kind=each.kind, name=each.name, expected=want, found=have, fatal=True, text=True)
         else:
             what = MISSING if each.what is What.MISSING else ANOTHER
-            yield DifferenceLine(each.kind, each.name, f"as in {source}", what, True)
+            yield DifferenceLine(kind=each.kind, name=each.name, expected=f"as in {source}", found=what, fatal=True)
     for kind, names in extra.items():
         yield _line_of(kind, names, "nothing", f"what is not in {source}")
     for kind, names in unknown.items():
@@ -229,7 +245,9 @@ def _told(
         bodies = any(each.bodies for kind in expected.objects.values() for each in kind.values())
         unseen = " (bodies of views, rules and SQL functions are compared within one major only)" * bodies
         have = f"PostgreSQL {found.major}{unseen}"
-        yield DifferenceLine("server", "version", f"PostgreSQL {expected.major}", have, False)
+        yield DifferenceLine(
+            kind="server", name="version", expected=f"PostgreSQL {expected.major}", found=have, fatal=False
+        )
     # What is missing, or one too many, is named for itself.
     apart = {name_of(each.kind, each.name) for each in differing if each.what in (What.MISSING, What.EXTRA)}
     for kind, names in compare_properties(expected.told, found.told, same_major=same_major).items():
@@ -240,7 +258,9 @@ def _told(
 
 def _line_of(kind: str, names: list[str], expected: str, found: str) -> DifferenceLine:
     """Tell of what may be hundreds, of which the first are named."""
-    return DifferenceLine(kind, format_list(names, _SHOWN), expected, found, False, tuple(names))
+    return DifferenceLine(
+        kind=kind, name=format_list(names, _SHOWN), expected=expected, found=found, fatal=False, names=tuple(names)
+    )
 
 
 def schemas_of(state: DatabaseState) -> set[str]:
@@ -268,7 +288,7 @@ def _extensions(expected: DatabaseState, found: DatabaseState) -> Iterator[Diffe
     for name, version in expected.extensions.items():
         have = found.extensions.get(name)
         if have != version:
-            yield DifferenceLine("extension", name, version, have or MISSING, False)
+            yield DifferenceLine(kind="extension", name=name, expected=version, found=have or MISSING, fatal=False)
 
 
 def state_of_manifest(manifest: Manifest) -> DatabaseState:

@@ -444,7 +444,12 @@ def _read(connection: Connection, query: str, encoding: str) -> Iterator[tuple[s
     for name, stable, text in connection.execute(in_bytes.encode()):
         facts, texts, whole = _parted(bytes(stable))
         local, bodies, body = (None, (), None) if text is None else _parted(bytes(text))
-        yield str(name), Definition(facts, None if local in _NOTHING else local, texts, bodies, (whole, body))
+        yield (
+            str(name),
+            Definition(
+                facts=facts, local=None if local in _NOTHING else local, texts=texts, bodies=bodies, whole=(whole, body)
+            ),
+        )
 
 
 def _parted(marked: bytes) -> tuple[str, tuple[str, ...], str]:
@@ -523,12 +528,13 @@ def compare_objects(expected: Objects, found: Objects, *, same_major: bool) -> l
         wanted, have = expected[kind], found[kind]
         for name in sorted(wanted.keys() | have.keys()):
             if name not in have:
-                differences.append(Difference(kind, name, What.MISSING))
+                differences.append(Difference(kind=kind, name=name, what=What.MISSING))
             elif name not in wanted:
-                differences.append(Difference(kind, name, What.EXTRA))
+                differences.append(Difference(kind=kind, name=name, what=What.EXTRA))
             elif (what := _difference(wanted[name], have[name], same_major=same_major)) is not None:
                 texts = _differing_texts(wanted[name], have[name], same_major=same_major)
-                differences.append(Difference(kind, name, what, *(texts or ())))
+                left, right = texts or ("", "")
+                differences.append(Difference(kind=kind, name=name, what=what, expected=left, found=right))
     return differences
 
 
@@ -590,14 +596,17 @@ def _from(document: Mapping[str, Any], read_one: Callable[[Any], Definition]) ->
 
 
 def _of_digests(value: Any) -> Definition:
-    return Definition("", whole=(value, None) if isinstance(value, str) else (str(value[0]), str(value[1])))
+    return Definition(facts="", whole=(value, None) if isinstance(value, str) else (str(value[0]), str(value[1])))
 
 
 def _of_document(value: Any) -> Definition:
     if isinstance(value, str):
-        return Definition(value)
+        return Definition(facts=value)
     return Definition(
-        str(value["facts"]), value.get("local"), tuple(value.get("texts", ())), tuple(value.get("bodies", ()))
+        facts=str(value["facts"]),
+        local=value.get("local"),
+        texts=tuple(value.get("texts", ())),
+        bodies=tuple(value.get("bodies", ())),
     )
 
 

@@ -171,7 +171,9 @@ def read_activity(connection: Connection) -> Activity:
     return Activity(
         ours=tuple(int(pid) for (pid,) in connection.execute(_OURS, [APPLICATION])),
         holding=tuple(
-            LockHolder(int(pid), str(user), str(application), bool(idle), float(seconds))
+            LockHolder(
+                pid=int(pid), user=str(user), application=str(application), idle=bool(idle), seconds=float(seconds)
+            )
             for pid, user, application, idle, seconds in connection.execute(_HOLDING)
         ),
         prepared=_names(connection, _PREPARED),

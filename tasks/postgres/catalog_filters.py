@@ -1,4 +1,4 @@
-"""Conditions in SQL, and in Python, for what is PostgreSQL's own and what belongs to an extension."""
+"""Conditions in SQL for what is PostgreSQL's own and what belongs to an extension."""
 
 from __future__ import annotations
 

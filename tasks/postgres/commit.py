@@ -65,17 +65,17 @@ def commit_transaction(wire: StatementStream, xid: str, target: Target, cluster:
     try:
         tag = wire.run(b"COMMIT")
     except StatementError as error:
-        return CommitResult(Outcome.ROLLED_BACK, CommitFailure.REFUSED, str(error))
+        return CommitResult(outcome=Outcome.ROLLED_BACK, failure=CommitFailure.REFUSED, detail=str(error))
     except LostError as error:
         outcome = ask_outcome(xid, target, cluster)
         failure = None if outcome is Outcome.COMMITTED else CommitFailure.CONNECTION_LOST
-        return CommitResult(outcome, failure, target.scrub(str(error)))
+        return CommitResult(outcome=outcome, failure=failure, detail=target.scrub(str(error)))
     except Interruption:
         wire.cancel()
         raise
     if tag != "COMMIT":
-        return CommitResult(Outcome.ROLLED_BACK, CommitFailure.NOT_DONE)
-    return CommitResult(Outcome.COMMITTED)
+        return CommitResult(outcome=Outcome.ROLLED_BACK, failure=CommitFailure.NOT_DONE)
+    return CommitResult(outcome=Outcome.COMMITTED)
 
 
 def ask_outcome(xid: str, target: Target, cluster: str | None, *, patience: float = _PATIENCE) -> Outcome:

@@ -61,7 +61,14 @@ def read_endpoint(connection: Connection, server: ServerFacts) -> Endpoint:
     info = connection.info
     socket = info.host.startswith(("/", "@"))
     address = "" if socket else info.hostaddr
-    return Endpoint(info.host, address, str(found), server.system_identifier or "", server.database, info.port)
+    return Endpoint(
+        host=info.host,
+        address=address,
+        server=str(found),
+        identifier=server.system_identifier or "",
+        database=server.database,
+        port=info.port,
+    )
 
 
 @dataclass(frozen=True)
@@ -304,7 +311,9 @@ def read_instance(connection: Connection) -> Instance | None:
         " FROM pg_catalog.pg_database d, pg_catalog.pg_stat_bgwriter w"
         " WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()",
     )
-    return Instance(int(oid), _in_utc(started), _in_utc(since) if since is not None else None)
+    return Instance(
+        database_oid=int(oid), started=_in_utc(started), counting_since=_in_utc(since) if since is not None else None
+    )
 
 
 def _in_utc(moment: datetime) -> str:

@@ -98,4 +98,4 @@ def read_lock_capacity(connection: Connection, needed: int) -> LockCapacity:
     room = max(0, int(per_transaction * processes * _SHARE) - others)
     # Some more than it has to be, as the next dump is larger.
     wanted = -(-(needed + others) * 5 // int(4 * _SHARE * processes))
-    return LockCapacity(needed, room, wanted)
+    return LockCapacity(needed=needed, room=room, wanted=wanted)

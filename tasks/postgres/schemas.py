@@ -230,7 +230,7 @@ def read_content(connection: Connection, names: Collection[str], *, locked: bool
     assert row is not None  # noqa: S101 - an aggregate always gives a row
     tables, rows, size = row
     objects = tuple((kind.lower(), count) for kind, count in counted.items() if kind is not None and count)
-    return Content(int(tables), int(rows), counted[None], int(size), objects)
+    return Content(tables=int(tables), rows=int(rows), locks=counted[None], bytes=int(size), objects=objects)
 
 
 def refuse_new_content(connection: Connection, names: Collection[str]) -> None:

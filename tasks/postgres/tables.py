@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from psycopg import sql
@@ -126,7 +126,8 @@ class Table:
 
 def read_tables(connection: Connection) -> list[Table]:
     """List the tables whose rows a dump of this database holds, as the session's snapshot sees them."""
-    return [Table(*row) for row in connection.execute(_TABLES)]
+    names = [each.name for each in fields(Table)]
+    return [Table(**dict(zip(names, row, strict=True))) for row in connection.execute(_TABLES)]
 
 
 def read_unreadable(connection: Connection) -> list[tuple[str, str, bool]]:

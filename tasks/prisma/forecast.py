@@ -103,7 +103,9 @@ def read_application(settings: Settings, target: Target) -> Application:
     folder = migrations_folder(home, installed, major, run_program, settings.url().value)
     schema = target.schema or "public"
     schemas = tuple(dict.fromkeys((schema, *listed_schemas(home))))
-    return Application(folder, migrations_on_disk(folder), schema, schemas, typed, major)
+    return Application(
+        folder=folder, disk=migrations_on_disk(folder), schema=schema, schemas=schemas, typed=typed, major=major
+    )
 
 
 def _looked_for(settings: Settings, target: Target, report: Report) -> Application | None:
@@ -140,7 +142,7 @@ def read_histories(settings: Settings, file: str, report: Report) -> KnownHistor
         filled = _filled(connection, found)
     findings = foresee_migrations(found.disk, there, filled=filled, prisma=found.typed)
     compared = compare_migrations(found.disk, there or (), rows)
-    return KnownHistories(found, target, path, compared, tuple(findings))
+    return KnownHistories(application=found, target=target, dump=path, compared=compared, findings=tuple(findings))
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ def forecast_migrate(settings: Settings, target: Target, connection: Connection,
     for finding in findings:
         report.warn(f"Prisma will refuse this. {finding}" if finding.fatal else str(finding))
     refused = any(finding.fatal for finding in findings)
-    return Forecast(tuple(pending_migrations(found.disk, rows)), rows, refused)
+    return Forecast(pending=tuple(pending_migrations(found.disk, rows)), history=rows, refused=refused)
 
 
 def read_deployed(settings: Settings, target: Target, connection: Connection) -> tuple[AppliedMigration, ...] | None:

@@ -89,7 +89,7 @@ def plan_migration(settings: Settings, report: Report, *, backup: bool = True) -
     except ServerError:
         if not _is_missing(target):
             raise
-        return MigrationPlan(settings, target)
+        return MigrationPlan(settings=settings, target=target)
     saves = backup and settings.backup > 0 and plan.destroys
     if saves and plan.server is not None:
         check_pg_dump(settings, plan.server)
@@ -106,10 +106,10 @@ def _look(settings: Settings, target: Target, report: Report, *, knows_history: 
         refuse_protected(settings, target, place)
         here = other_owners(read_owners(connection), server.user)
         return MigrationPlan(
-            settings,
-            target,
-            server,
-            place,
+            settings=settings,
+            target=target,
+            server=server,
+            place=place,
             far=nonlocal_reason(settings, place),
             forecast=forecast_migrate(settings, target, connection, report) if knows_history else None,
             holds=bool(filled_schemas(connection)),
@@ -154,7 +154,7 @@ def migrate_database(plan: MigrationPlan, report: Report) -> Dumped | None:
 def _make_safety_dump(plan: MigrationPlan, report: Report) -> SafetyDump | None:
     if not plan.saves or plan.settings.dry or plan.server is None or plan.place is None:
         return None
-    safety = SafetyDump(plan.settings, plan.server, plan.place, "migrating", wanted=True)
+    safety = SafetyDump(settings=plan.settings, server=plan.server, place=plan.place, before="migrating", wanted=True)
     request = DumpRequest(note=f"before {safety.before}", safety=True, place=plan.place)
     try:
         safety.dumped = make_dump(plan.settings, request, report)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..config.target import sanitize
-from ..dumpformat.manifest import SequenceValue, TableRows
+from ..dumpformat.manifest import SequenceValue, table_rows
 from ..errors import BadInputError, TaskError, WorkError
 from ..formatting import format_now
 from ..inventory.compare import state_to_facts
@@ -140,7 +140,10 @@ def _remember(settings: Settings) -> None:
             return
         with read_snapshot(connection):
             found = read_state(connection)
-    tables = tuple(sorted(TableRows(*key, rows) for key, rows in found.rows.items()))
-    sequences = tuple(sorted(SequenceValue(*key, *value) for key, value in found.sequences.items()))
+    tables = table_rows(found.rows)
+    sequences = tuple(
+        SequenceValue(schema=key[0], name=key[1], value=value, is_called=called)
+        for key, (value, called) in sorted(found.sequences.items())
+    )
     now = format_now()
     write_record(place, replace(record, migrated=now, tables=tables, sequences=sequences, facts=state_to_facts(found)))

@@ -125,9 +125,9 @@ def compare_migrations(
     everywhere = set(known).union(*(history for history in histories if history is not None))
     return tuple(
         Compared(
-            name,
-            name in known,
-            (_state(name, known, histories[0]), _state(name, known, histories[1])),
+            name=name,
+            disk=name in known,
+            states=(_state(name, known, histories[0]), _state(name, known, histories[1])),
         )
         for name in sorted(everywhere)
     )
@@ -169,10 +169,11 @@ def _stopping(
     if rows is None and filled and disk:
         found.append(
             Finding(
-                "P3005",
-                "There are tables but no _prisma_migrations, so Prisma does not know which migrations they come from",
-                f"Baseline it: `{prisma} migrate resolve --applied NAME` for each migration that is in it already, "
-                f"such as {disk[0].name}.",
+                code="P3005",
+                what="There are tables but no _prisma_migrations, so Prisma does not know which migrations they come "
+                "from",
+                remedy=f"Baseline it: `{prisma} migrate resolve --applied NAME` for each migration that is in it "
+                f"already, such as {disk[0].name}.",
                 fatal=True,
             )
         )
@@ -180,10 +181,10 @@ def _stopping(
     if failed:
         found.append(
             Finding(
-                "P3009",
-                f"The history holds a failed migration: {format_list(failed)}",
-                f"Look at what it did, then `{prisma} migrate resolve --rolled-back {failed[0]}` (it will run again) "
-                f"or `--applied {failed[0]}` (it was completed by hand).",
+                code="P3009",
+                what=f"The history holds a failed migration: {format_list(failed)}",
+                remedy=f"Look at what it did, then `{prisma} migrate resolve --rolled-back {failed[0]}` (it will run "
+                f"again) or `--applied {failed[0]}` (it was completed by hand).",
                 fatal=True,
             )
         )
@@ -193,9 +194,9 @@ def _stopping(
     if missing:
         found.append(
             Finding(
-                "P3015",
-                f"There is no {SCRIPT} in the migration {format_list(missing)}",
-                "Bring the file back from git, or remove the folder. Those before it are applied first.",
+                code="P3015",
+                what=f"There is no {SCRIPT} in the migration {format_list(missing)}",
+                remedy="Bring the file back from git, or remove the folder. Those before it are applied first.",
                 fatal=True,
             )
         )
@@ -211,10 +212,10 @@ def _unnoticed(disk: Sequence[OnDisk], rows: Sequence[AppliedMigration], prisma:
     if unknown and known:
         found.append(
             Finding(
-                "",
-                f"The history holds migrations that this checkout does not have: {format_list(unknown)}",
-                "It comes from another branch: check that one out, or expect the application not to fit; Prisma does "
-                "not notice.",
+                code="",
+                what=f"The history holds migrations that this checkout does not have: {format_list(unknown)}",
+                remedy="It comes from another branch: check that one out, or expect the application not to fit; Prisma "
+                "does not notice.",
                 fatal=False,
             )
         )
@@ -222,10 +223,10 @@ def _unnoticed(disk: Sequence[OnDisk], rows: Sequence[AppliedMigration], prisma:
     if edited:
         found.append(
             Finding(
-                "",
-                f"Migrations were edited after they were applied: {format_list(edited)}",
-                f"What they say now is not what is in the database, and a deploy does not notice: bring the file back "
-                f"from git, and write the change into a new migration (`{prisma} migrate dev`).",
+                code="",
+                what=f"Migrations were edited after they were applied: {format_list(edited)}",
+                remedy=f"What they say now is not what is in the database, and a deploy does not notice: bring the "
+                f"file back from git, and write the change into a new migration (`{prisma} migrate dev`).",
                 fatal=False,
             )
         )

@@ -216,11 +216,11 @@ class Manager:
     run: str
 
 
-_NPM = Manager("npm", ("package-lock.json", "npm-shrinkwrap.json"), "npm install", "npx")
+_NPM = Manager(name="npm", locks=("package-lock.json", "npm-shrinkwrap.json"), install="npm install", run="npx")
 _MANAGERS = (
-    Manager("pnpm", ("pnpm-lock.yaml",), "pnpm install", "pnpm"),
-    Manager("yarn", ("yarn.lock",), "yarn install", "yarn"),
-    Manager("bun", ("bun.lock", "bun.lockb"), "bun install", "bunx"),
+    Manager(name="pnpm", locks=("pnpm-lock.yaml",), install="pnpm install", run="pnpm"),
+    Manager(name="yarn", locks=("yarn.lock",), install="yarn install", run="yarn"),
+    Manager(name="bun", locks=("bun.lock", "bun.lockb"), install="bun install", run="bunx"),
     _NPM,
 )
 # `migrate deploy` was renamed in 8, which keeps its state in another table, too.
@@ -283,9 +283,9 @@ def find_prisma(home: Path, environ: Mapping[str, str], configured: str = "") ->
     if program is None:
         yarn = shutil.which("yarn", path=path) if _pnp(home) is not None else None
         if yarn is not None:
-            return Prisma((yarn, "prisma"), home, None, "", typed, words)
+            return Prisma(command=(yarn, "prisma"), home=home, package=None, version="", typed=typed, configured=words)
         if words:
-            return Prisma((), home, None, "", typed, words)
+            return Prisma(command=(), home=home, package=None, version="", typed=typed, configured=words)
         raise MissingProgramError(
             f"There is no Prisma in {home} (node_modules/.bin/prisma is missing). Install the project's packages there "
             f"with `{manager.install}`, or name the folder that has it in INVOKE_DB_PRISMA_DIR. Nothing was touched."
@@ -295,7 +295,9 @@ def find_prisma(home: Path, environ: Mapping[str, str], configured: str = "") ->
             "Node.js is not on PATH, and Prisma needs it. Install Node.js 20 or newer. Nothing was touched."
         )
     package = program.parent.parent / "prisma" / "package.json"
-    return Prisma((str(program),), home, package, _version(package), typed, words)
+    return Prisma(
+        command=(str(program),), home=home, package=package, version=_version(package), typed=typed, configured=words
+    )
 
 
 def _words(configured: str) -> tuple[str, ...]:

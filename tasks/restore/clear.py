@@ -233,7 +233,9 @@ def _take_away(connection: Connection, which: str, values: list[Any]) -> list[sq
     groups: dict[_Group, list[tuple[str | None, str | None, bool]]] = {}
     query: Any = _SAVED.format(which=which)
     for role, schema, kind, grantee, privilege, grantable in connection.execute(query, values or None).fetchall():
-        groups.setdefault(_Group(role, schema, str(kind)), []).append((grantee, privilege, bool(grantable)))
+        groups.setdefault(_Group(role=role, schema=schema, kind=str(kind)), []).append(
+            (grantee, privilege, bool(grantable))
+        )
     back = []
     for group, items in groups.items():
         if group.kind not in _DEFAULT_KINDS:

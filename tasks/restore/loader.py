@@ -104,7 +104,9 @@ class Loader:
         self._stay = frozenset(self.schemas)
         self._somebody_else = False
         self.spared: set[str] = set()
-        self._filter = StatementFilter(self.wire, self.server, self.rules, self.schemas, self._views)
+        self._filter = StatementFilter(
+            wire=self.wire, server=self.server, rules=self.rules, schemas=self.schemas, views=self._views
+        )
 
     def statement(self, event: Statement, action: StatementKind) -> bool:
         """Send one statement, or leave it out; a COPY is left open for its rows.
@@ -212,7 +214,7 @@ class Loader:
         self.found = {**{key: None for key, rows in before.items() if rows is None}, **found}
         for key, (want, have) in sorted(wrong.items()):
             if have is None or self.exact or not want - self._upserted[key] <= have <= want:
-                changed.append(Changed(key, want, have))
+                changed.append(Changed(key=key, expected=want, found=have))
         if changed and self.exact:
             raise WorkError(str(changed[0]))
         self.changed = tuple(changed)

@@ -10,16 +10,14 @@ from ..dumpfiles.origin import doubt_about_authors, is_of_cluster, other_owners
 from ..dumpformat.tokens import TokenReader
 from ..errors import BadInputError
 from ..inventory.compare import state_of_manifest
-from ..postgres.connection import Endpoint, connected, read_endpoint, server_facts, translated
 from ..postgres.roles import read_owners, replaceable
-from ..postgres.schemas import Content, existing_schemas, other_schemas, read_content, refuse_dependents
+from ..postgres.schemas import existing_schemas, other_schemas, read_content, refuse_dependents
 from ..prisma.forecast import forecast_restore
-from ..safety.guard import nonlocal_reason, refuse_protected
+from ..safety.guard import guarded_connection, unprotected_target
 from ..safety.impact import ExistingObject, find_existing, find_impacts
-from ..safety.safety_dump import check_pg_dump
 from ..safety.trust import author_risk
 from .clear import count_extensions, count_large_objects, read_globals, user_schemas
-from .preflight import check_restore, warn_of_event_triggers
+from .preflight import ChangePlan, check_restore, warn_of_event_triggers
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..config.target import Target
     from ..dumpfiles.dump_file import DumpFile
-    from ..postgres.connection import Connection, ServerFacts
+    from ..postgres.connection import Connection
     from ..progress import Report
     from ..safety.impact import Impact
 
@@ -61,47 +59,29 @@ class RestoreRequest:
     trust: bool = False
 
 
-@dataclass(frozen=True)
-class RestorePlan:
+@dataclass(frozen=True, kw_only=True)
+class RestorePlan(ChangePlan):
     """What a restore will do.
 
-    :ivar place: Where the connection really leads, and `far` why that does not count as local, where anything is lost.
-    :ivar met: The schemas of the dump that exist already; `emptied` those that will be emptied; `stays` the others.
-    :ivar goes: What lies in the schemas of the dump now; with `clean` all of it will be deleted.
+    :ivar met: The schemas of the dump that exist already.
     :ivar existing: The objects that have the name of one that the dump creates, where they are not deleted first.
     :ivar changed: What the dump changes or deletes beyond that.
     :ivar besides: With `whole`, how many objects there are outside the schemas: event triggers, large objects and so
         on.
     :ivar risk: What a person has to agree to before it is loaded; empty for nothing.
-    :ivar saves: Whether a safety dump of it is made first.
     :ivar owners: Who, but for superusers, owned what is here when the question was asked; None where there is none.
     :ivar doubt: Why the dump may be of another database than it has to be of; empty where that is certain.
     """
 
-    settings: Settings
     request: RestoreRequest
-    target: Target
-    server: ServerFacts
-    place: Endpoint
-    far: str
     dump: DumpFile
     met: tuple[str, ...]
-    emptied: tuple[str, ...]
-    stays: tuple[str, ...]
-    goes: Content
     changed: tuple[Impact, ...]
-    saves: bool
     doubt: str = ""
     existing: tuple[ExistingObject, ...] = ()
     besides: int = 0
     risk: str = ""
-    undo_needs_trust: bool = False
     owners: frozenset[str] | None = None
-
-    @property
-    def undo_command(self) -> str:
-        """The command that restores the safety dump of this."""
-        return self.settings.command("db.undo", "--trust" * self.undo_needs_trust)
 
     @property
     def replaced(self) -> tuple[ExistingObject, ...]:
@@ -129,26 +109,17 @@ def plan_restore(
     :raises TaskError: It would not work; nothing was touched.
     """
     foreseen = target is None and not request.whole
-    if target is None:
-        target = settings.target()
-        refuse_protected(settings, target)
+    target = target or unprotected_target(settings)
     path = choose_dump(settings, request.file, report)
-    with (
-        connected(target, lock_timeout=settings.lock_timeout) as connection,
-        translated("Looking at the server failed, nothing was touched", target),
-    ):
-        server = server_facts(connection)
-        place = read_endpoint(connection, server)
-        refuse_protected(settings, target, place)
+    with guarded_connection(settings, target, "server"):
+        # The dump, which may take long to read, is of no use without the server.
+        pass
     dump = prove_dump(settings, path, report, trust=request.trust)
     if request.checksums and not (dump.manifest and state_of_manifest(dump.manifest).checksums):
         raise BadInputError(
             f"{path.name} has no checksums to compare with: it was made without --checksums. Nothing was touched."
         )
-    with (
-        connected(target, lock_timeout=settings.lock_timeout) as connection,
-        translated("Looking at the database failed, nothing was touched", target),
-    ):
+    with guarded_connection(settings, target) as (connection, server, place):
         # What is here now is loaded again if a migration fails, which is not the time for a question, and by an undo.
         owned = read_owners(connection)
         here = other_owners(owned, server.login)
@@ -185,33 +156,25 @@ def plan_restore(
                 strict=request.strict,
                 migrates=request.migrate,
             )
-        changed = find_impacts(connection, dump.outline.touches or (), emptied)
-        existing = _existing_objects(connection, dump, request)
-        besides = _outside_schemas(connection, filled) if request.whole else 0
-    plan = RestorePlan(
-        settings=settings,
-        request=request,
-        target=target,
-        server=server,
-        place=place,
-        far="",
-        dump=dump,
-        met=met,
-        emptied=emptied,
-        stays=stays,
-        goes=goes,
-        changed=changed,
-        saves=False,
-        existing=existing,
-        besides=besides,
-        risk=risk,
-        undo_needs_trust=bool(undo_risk),
-        owners=owners,
-    )
-    saves = (plan.destroys and request.backup and settings.backup > 0) or request.migrate
-    if saves:
-        check_pg_dump(settings, server)
-    return replace(plan, saves=saves, far=nonlocal_reason(settings, place) if plan.destroys else "")
+        plan = RestorePlan(
+            settings=settings,
+            request=request,
+            target=target,
+            server=server,
+            place=place,
+            dump=dump,
+            met=met,
+            emptied=emptied,
+            stays=stays,
+            goes=goes,
+            changed=find_impacts(connection, dump.outline.touches or (), emptied),
+            existing=_existing_objects(connection, dump, request),
+            besides=_outside_schemas(connection, filled) if request.whole else 0,
+            risk=risk,
+            undo_needs_trust=bool(undo_risk),
+            owners=owners,
+        )
+    return plan.complete(backup=request.backup, always=request.migrate)
 
 
 def _existing_objects(connection: Connection, dump: DumpFile, request: RestoreRequest) -> tuple[ExistingObject, ...]:
@@ -219,10 +182,14 @@ def _existing_objects(connection: Connection, dump: DumpFile, request: RestoreRe
     names = {} if request.clean else _created_names(dump)
     globals_ = [] if request.whole else sorted(read_globals(connection).keys() & set(dump.outline.globals))
     # pg_dump --clean drops them first; so does a restore with --clean where they depend on what it deletes.
-    found = [ExistingObject(name, None, dropped=True) for name in globals_]
+    found = [ExistingObject(name=name, rows=None, dropped=True) for name in globals_]
     if dump.outline.large_objects and not request.whole:
         count = count_large_objects(connection)
-        found += [ExistingObject("large objects that have a number of the dump's", None, dropped=True)] if count else []
+        found += (
+            [ExistingObject(name="large objects that have a number of the dump's", rows=None, dropped=True)]
+            if count
+            else []
+        )
     return (*find_existing(connection, names), *found)
 
 

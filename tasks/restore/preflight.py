@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
 
-from ..dumpformat.touch_forms import is_system_schema
+from ..dumpformat.system_schemas import is_system_schema
 from ..errors import BadInputError, ServerError
 from ..formatting import format_count, format_list
 from ..postgres.activity import LOCK, disconnect_sessions, read_activity, terminate_blockers
@@ -14,13 +15,16 @@ from ..postgres.connection import one
 from ..postgres.lock_capacity import read_lock_capacity
 from ..postgres.roles import closed_schemas, may_create_schemas, unowned_objects
 from ..postgres.schemas import existing_schemas
+from ..safety.guard import nonlocal_reason
+from ..safety.safety_dump import check_pg_dump
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
+    from ..config.settings import Settings
     from ..config.target import Target
     from ..dumpfiles.dump_file import DumpFile
-    from ..postgres.connection import Connection, ServerFacts
+    from ..postgres.connection import Connection, Endpoint, ServerFacts
     from ..postgres.schemas import Content
     from ..progress import Report
 
@@ -28,6 +32,49 @@ if TYPE_CHECKING:
 # From this major on a superuser may turn them off (manual, 19.11).
 _EVENT_TRIGGERS_OFF = 17
 _SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangePlan:
+    """What a restore or a reset will do to a database.
+
+    :ivar place: Where the connection really leads, and `far` why that does not count as local, where anything is lost.
+    :ivar emptied: The schemas that will be emptied; `stays` the others.
+    :ivar goes: What lies in the schemas that the restore fills, or the reset empties.
+    :ivar saves: Whether a safety dump of it is made first.
+    """
+
+    settings: Settings
+    target: Target
+    server: ServerFacts
+    place: Endpoint
+    emptied: tuple[str, ...]
+    stays: tuple[str, ...]
+    goes: Content
+    far: str = ""
+    saves: bool = False
+    undo_needs_trust: bool = False
+
+    @property
+    def undo_command(self) -> str:
+        """The command that restores the safety dump of this."""
+        return self.settings.command("db.undo", "--trust" * self.undo_needs_trust)
+
+    @property
+    def destroys(self) -> bool:
+        """Whether anything that exists will be deleted, replaced or changed."""
+        return not self.goes.is_empty
+
+    def complete(self, *, backup: bool, always: bool = False) -> Self:
+        """Return the plan with what follows from whether anything is lost.
+
+        :param backup: Make a safety dump first where anything is; with `always`, in any case.
+        :raises TaskError: It could not be made.
+        """
+        saves = (self.destroys and backup and self.settings.backup > 0) or always
+        if saves:
+            check_pg_dump(self.settings, self.server)
+        return replace(self, saves=saves, far=nonlocal_reason(self.settings, self.place) if self.destroys else "")
 
 
 def lock_out_migrations(connection: Connection) -> None:
@@ -124,7 +171,10 @@ def check_restore(
     _roles(connection, dump, strict=strict)
     if strict:
         _tablespaces(connection, dump)
-    _locks(connection, dump, goes, clean=clean)
+    comes = dump.outline.takes
+    # Without --clean a dump takes away no more than what it brings; an object takes up to three times the locks to go
+    # than to come (a domain, its array type and its constraint).
+    warn_of_locks(connection, comes + (goes.locks if clean else min(goes.locks, 3 * comes)), report)
     _version(server, dump, report)
 
 
@@ -212,23 +262,13 @@ def _tablespaces(connection: Connection, dump: DumpFile) -> None:
         )
 
 
-def _locks(connection: Connection, dump: DumpFile, goes: Content, *, clean: bool) -> None:
-    comes = dump.outline.takes
-    # Without --clean a dump takes away no more than what it brings; an object takes up to three times the locks to go
-    # than to come (a domain, its array type and its constraint).
-    require_lock_capacity(connection, comes + (goes.locks if clean else min(goes.locks, 3 * comes)))
-
-
-def require_lock_capacity(connection: Connection, needed: int) -> None:
-    """Refuse where one transaction would run out of locks.
-
-    :raises BadInputError: It would; says what to set. Nothing was touched.
-    """
+def warn_of_locks(connection: Connection, needed: int, report: Report) -> None:
+    """Warn where one transaction may run out of locks; how many the server really has room for nobody can ask."""
     found = read_lock_capacity(connection, needed)
     if not found.suffice:
-        raise BadInputError(
-            f"One transaction would need about {found.needed:,} locks, and the server has room for {found.room:,}. "
-            f"{found.remedy}. Nothing was touched."
+        report.warn(
+            f"One transaction needs about {found.needed:,} locks, and the server has room for about {found.room:,}. If "
+            f"they run out, it is rolled back. {found.remedy}, to be sure."
         )
 
 

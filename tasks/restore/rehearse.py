@@ -88,7 +88,7 @@ def rehearse_dump(settings: Settings, file: str, report: Report, *, trust: bool 
         raise
     if not restored.differences:
         _mark(path, report)
-    return Rehearsed(path, restored, time.monotonic() - began, migrated, swept)
+    return Rehearsed(path=path, restored=restored, seconds=time.monotonic() - began, migrated=migrated, swept=swept)
 
 
 @contextlib.contextmanager

@@ -8,23 +8,14 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from ..dumpfiles.origin import other_owners
-from ..dumpformat.touch_forms import is_system_schema
+from ..dumpformat.system_schemas import is_system_schema
 from ..errors import BadInputError, ServerError, TaskError, WorkError
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
-from ..postgres.connection import (
-    Endpoint,
-    connected,
-    one,
-    read_endpoint,
-    refuse_another_endpoint,
-    server_facts,
-    translated,
-)
+from ..postgres.connection import connected, one, refuse_another_endpoint, translated
 from ..postgres.lock_holders import describe_lock_holders
 from ..postgres.protocol import LostError, StatementStream, as_refusal
 from ..postgres.roles import read_owners
 from ..postgres.schemas import (
-    Content,
     empty_schemas,
     existing_schemas,
     other_schemas,
@@ -32,51 +23,32 @@ from ..postgres.schemas import (
     refuse_dependents,
     refuse_new_content,
 )
-from ..safety.guard import nonlocal_reason, refuse_protected
-from ..safety.safety_dump import SafetyDump, check_pg_dump
+from ..safety.guard import guarded_connection, unprotected_target
+from ..safety.safety_dump import SafetyDump
 from ..safety.trust import author_risk
 from ..system.runtime import Interruption, set_interrupt_message
 from .error_messages import raise_commit_failure, reset_outcome
-from .preflight import disconnect_others, lock_out_migrations, refuse_unowned, require_lock_capacity
+from .preflight import ChangePlan, disconnect_others, lock_out_migrations, refuse_unowned, warn_of_locks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..config.settings import Settings
-    from ..config.target import Target
     from ..dump.dump import Dumped
-    from ..postgres.connection import Connection, ServerFacts
+    from ..postgres.connection import Connection
     from ..progress import Report
 
 
-@dataclass(frozen=True)
-class ResetPlan:
-    """What a reset will do; the fields mean what they mean for a restore."""
+@dataclass(frozen=True, kw_only=True)
+class ResetPlan(ChangePlan):
+    """What a reset will do."""
 
-    settings: Settings
-    target: Target
-    server: ServerFacts
-    place: Endpoint
-    far: str
-    emptied: tuple[str, ...]
-    stays: tuple[str, ...]
-    goes: Content
-    saves: bool
     disconnect: bool
-    undo_needs_trust: bool = False
-
-    @property
-    def undo_command(self) -> str:
-        """The command that restores the safety dump of this."""
-        return self.settings.command("db.undo", "--trust" * self.undo_needs_trust)
-
-    @property
-    def destroys(self) -> bool:
-        """Whether anything that exists will be deleted."""
-        return not self.goes.is_empty
 
 
-def plan_reset(settings: Settings, names: Sequence[str], *, backup: bool = True, disconnect: bool = False) -> ResetPlan:
+def plan_reset(
+    settings: Settings, names: Sequence[str], report: Report, *, backup: bool = True, disconnect: bool = False
+) -> ResetPlan:
     """Look at what a reset would take away, and touch nothing.
 
     :param names: The schemas; without any, the URL's `schema=`, else `public`.
@@ -84,16 +56,9 @@ def plan_reset(settings: Settings, names: Sequence[str], *, backup: bool = True,
     :param disconnect: End the database's other sessions first.
     :raises BadInputError: A schema does not exist, or something outside depends on what is inside.
     """
-    target = settings.target()
-    refuse_protected(settings, target)
+    target = unprotected_target(settings)
     wanted = tuple(dict.fromkeys(names)) or (target.schema or "public",)
-    with (
-        connected(target, lock_timeout=settings.lock_timeout) as connection,
-        translated("Looking at the database failed, nothing was touched", target),
-    ):
-        server = server_facts(connection)
-        place = read_endpoint(connection, server)
-        refuse_protected(settings, target, place)
+    with guarded_connection(settings, target) as (connection, server, place):
         missing = [name for name in wanted if name not in existing_schemas(connection, wanted)]
         own = [name for name in wanted if is_system_schema(name)]
         if missing or own:
@@ -101,16 +66,21 @@ def plan_reset(settings: Settings, names: Sequence[str], *, backup: bool = True,
             raise BadInputError(f"{(missing or own)[0]} can't be emptied: {why}. Nothing was touched.")
         refuse_dependents(connection, wanted)
         goes = read_content(connection, wanted, locked=disconnect)
-        require_lock_capacity(connection, goes.locks)
+        warn_of_locks(connection, goes.locks, report)
         refuse_unowned(connection, server, wanted)
-        saves = backup and settings.backup > 0 and not goes.is_empty
-        stays = tuple(other_schemas(connection, wanted))
-        here = other_owners(read_owners(connection), server.user)
-        undo_risk = author_risk(connection, settings, place, settings.dumps, here)
-    if saves:
-        check_pg_dump(settings, server)
-    far = "" if goes.is_empty else nonlocal_reason(settings, place)
-    return ResetPlan(settings, target, server, place, far, wanted, stays, goes, saves, disconnect, bool(undo_risk))
+        here = other_owners(read_owners(connection), server.login)
+        plan = ResetPlan(
+            settings=settings,
+            target=target,
+            server=server,
+            place=place,
+            emptied=wanted,
+            stays=tuple(other_schemas(connection, wanted)),
+            goes=goes,
+            undo_needs_trust=bool(author_risk(connection, settings, place, settings.dumps, here)),
+            disconnect=disconnect,
+        )
+    return plan.complete(backup=backup)
 
 
 def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:
@@ -122,7 +92,7 @@ def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:
     label, cluster = plan.target.label, plan.server.system_identifier
     xid, outcome = "", Outcome.ROLLED_BACK
     before = f"resetting {', '.join(plan.emptied)}"
-    safety = SafetyDump(plan.settings, plan.server, plan.place, before, plan.saves)
+    safety = SafetyDump(settings=plan.settings, server=plan.server, place=plan.place, before=before, wanted=plan.saves)
     try:
         with connected(plan.target, lock_timeout=plan.settings.lock_timeout) as connection:
             try:

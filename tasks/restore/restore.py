@@ -77,7 +77,7 @@ class Restored:
 def safety_dump_for(plan: RestorePlan) -> SafetyDump:
     """Get ready for the safety dump of a restore; nothing is made yet."""
     before = f"restoring {plan.dump.path.name}"
-    return SafetyDump(plan.settings, plan.server, plan.place, before, plan.saves)
+    return SafetyDump(settings=plan.settings, server=plan.server, place=plan.place, before=before, wanted=plan.saves)
 
 
 def restore_dump(
@@ -94,7 +94,7 @@ def restore_dump(
         require_trust(plan.risk, None)
     began = time.monotonic()
     safety = safety or safety_dump_for(plan)
-    work = RestoreTransaction(safety, plan, report)
+    work = RestoreTransaction(safety=safety, plan=plan, report=report)
     try:
         survey, loader = work.run()
         set_interrupt_message(restore_outcome(Outcome.COMMITTED, plan.target.label))
@@ -114,13 +114,13 @@ def restore_dump(
         raise
     rows, seconds = sum(each.rows for each in tables), time.monotonic() - began
     return Restored(
-        plan,
-        len(tables),
-        rows,
-        seconds,
-        loader.left_out,
-        safety.dumped,
-        loader.changed,
+        plan=plan,
+        tables=len(tables),
+        rows=rows,
+        seconds=seconds,
+        left_out=loader.left_out,
+        saved=safety.dumped,
+        changed=loader.changed,
         proven=not loader.changed and None not in loader.found.values(),
         differences=work.differences,
     )

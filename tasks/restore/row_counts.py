@@ -166,7 +166,7 @@ def compare_sequences(wire: StatementStream, expected: Mapping[Key, tuple[int, b
     """Return the sequences that have another last value, or are used where they should not be, or the reverse."""
     found = read_sequence_values(wire, list(expected))
     return [
-        Changed(key, value, found[key][0] if key in found else None, sequence=True)
+        Changed(key=key, expected=value, found=found[key][0] if key in found else None, sequence=True)
         for key, (value, called) in expected.items()
         if found.get(key) != (value, called)
     ]

@@ -10,7 +10,7 @@ import psycopg
 
 from ..dumpfiles.dump_file import is_unchanged
 from ..dumpformat.lexer import CopyData, CopyEnd, Statement, lex
-from ..dumpformat.manifest import TableRows
+from ..dumpformat.manifest import TableRows, table_rows
 from ..dumpformat.summary import DumpSummary
 from ..errors import TaskError, WorkError
 from ..formatting import format_list, format_now
@@ -188,11 +188,11 @@ class RestoreTransaction:
             names = connection.execute("SELECT nspname FROM pg_catalog.pg_namespace").fetchall()
             set_aside = set_aside_default_privileges(connection, self.plan.fills)
         return Loader(
-            connection,
-            self.plan.server,
-            read_rules(connection, owners=request.owners, privileges=request.privileges, strict=request.strict),
-            {str(name) for (name,) in names},
-            set_aside,
+            connection=connection,
+            server=self.plan.server,
+            rules=read_rules(connection, owners=request.owners, privileges=request.privileges, strict=request.strict),
+            schemas={str(name) for (name,) in names},
+            set_aside=set_aside,
             clean=request.clean,
             exact=self.plan.dump.manifest is not None,
         )
@@ -279,7 +279,7 @@ def loaded_tables(loader: Loader) -> tuple[TableRows, ...]:
     """Return the rows that were loaded, or the number that a table really holds where that is another."""
     changed = {each.key: each.found for each in loader.changed if not each.sequence}
     found = {key: changed.get(key, rows) for key, rows in loader.rows.items()}
-    return tuple(sorted(TableRows(*key, rows) for key, rows in found.items() if rows is not None))
+    return table_rows({key: rows for key, rows in found.items() if rows is not None})
 
 
 def analyze_restored(plan: RestorePlan, loader: Loader, report: Report) -> None:
@@ -316,9 +316,9 @@ def remember_restore(
         database=plan.target.label,
         file=str(plan.dump.path.resolve()),
         restored=format_now("milliseconds"),
-        tables=tuple(sorted(TableRows(*key, count) for key, count in rows.items())),
+        tables=table_rows(rows),
         sequences=tuple(sorted(survey.sequences.values())),
-        dumped=tuple(sorted(TableRows(*key, count) for key, count in dumped.items())),
+        dumped=table_rows(dumped),
         facts=facts,
         schemas=plan.fills if plan.request.clean else (),
         excluded=manifest.excluded_data if manifest else (),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..dumpfiles.origin import OriginMatch, is_of_database, match_database
 from ..errors import BadInputError, GuardError
 from ..formatting import parse_instant
-from ..safety.guard import refuse_protected
+from ..safety.guard import unprotected_target
 from ..safety.restore_log import read_record, record_path
 from ..safety.safety_dump import delete_dump, newest_safety_dump
 from .plan import RestorePlan, RestoreRequest, plan_restore
@@ -30,8 +30,7 @@ def plan_undo(
     :param trust: As for a restore: the safety dump may hold objects of others.
     :raises TaskError: There is none, or it would not work; nothing was touched.
     """
-    target = settings.target()
-    refuse_protected(settings, target)
+    target = unprotected_target(settings)
     path = newest_safety_dump(settings)
     if path is None:
         raise BadInputError(

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 from ..dumpfiles.origin import is_loopback, is_this_machine
 from ..dumpfiles.paths import list_dumps, list_safety_dumps, read_manifest
 from ..errors import BadInputError, GuardError
+from ..postgres.connection import connected, read_endpoint, server_facts, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from ..config.settings import Settings
     from ..config.target import Target
-    from ..postgres.connection import Endpoint
+    from ..postgres.connection import Connection, Endpoint, ServerFacts
 
 
 def refuse_protected(settings: Settings, target: Target, found: Endpoint | None = None) -> None:
@@ -42,6 +43,35 @@ def refuse_protected(settings: Settings, target: Target, found: Endpoint | None 
             raise GuardError(
                 f"{target.label} is protected (db.protected has {pattern!r}). Nothing was touched; check the URL."
             )
+
+
+def unprotected_target(settings: Settings) -> Target:
+    """Return the configured database, whose URL is judged before anything connects.
+
+    :raises GuardError: The configuration protects it.
+    """
+    target = settings.target()
+    refuse_protected(settings, target)
+    return target
+
+
+@contextlib.contextmanager
+def guarded_connection(
+    settings: Settings, target: Target, what: str = "database"
+) -> Iterator[tuple[Connection, ServerFacts, Endpoint]]:
+    """Connect to a database that may be destroyed, to look at it and to touch nothing.
+
+    :param what: What is looked at, for an error of the server.
+    :raises GuardError: The configuration protects what the connection really leads to.
+    """
+    with (
+        connected(target, lock_timeout=settings.lock_timeout) as connection,
+        translated(f"Looking at the {what} failed, nothing was touched", target),
+    ):
+        server = server_facts(connection)
+        place = read_endpoint(connection, server)
+        refuse_protected(settings, target, place)
+        yield connection, server, place
 
 
 def nonlocal_reason(settings: Settings, found: Endpoint) -> str:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..dumpformat.manifest import TouchKind
-from ..dumpformat.touch_forms import is_system_schema
+from ..dumpformat.system_schemas import is_system_schema
 from ..formatting import show_name
-from ..postgres.catalog_filters import USER_SCHEMA, no_member_of_class
+from ..postgres.catalog_filters import NO_MEMBER, USER_SCHEMA, no_member_of_class
 from ..postgres.schemas import lock_out_writers, other_schemas
 
 if TYPE_CHECKING:
@@ -77,8 +77,7 @@ SELECT n.nspname, c.relname, CASE WHEN c.relkind = 'r'
                   pg_catalog.unnest(%(names)s::pg_catalog.text[])) AS t(schema, name)
   JOIN pg_catalog.pg_class c ON c.relname = t.name AND c.relkind NOT IN ('i', 'I', 't', 'c')
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND (t.schema = '' OR n.nspname = t.schema)
- WHERE n.nspname !~ '^pg_' AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-         WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e')
+ WHERE n.nspname !~ '^pg_' AND {NO_MEMBER}
 UNION
 SELECT n.nspname, t.name, NULL
   FROM ROWS FROM (pg_catalog.unnest(%(schemas)s::pg_catalog.text[]),
@@ -90,8 +89,7 @@ SELECT n.nspname, t.name, NULL
               SELECT FROM pg_catalog.pg_class r WHERE r.oid = y.typrelid AND r.relkind = 'c'))
          UNION ALL ({_OTHERS})) o ON o.name = t.name
   JOIN pg_catalog.pg_namespace n ON n.oid = o.namespace AND (t.schema = '' OR n.nspname = t.schema)
- WHERE n.nspname !~ '^pg_' AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-         WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e')
+ WHERE n.nspname !~ '^pg_' AND {no_member_of_class("o.class", "o.oid")}
  ORDER BY count DESC NULLS LAST, 1, 2
 """
 
@@ -121,9 +119,9 @@ def find_existing(connection: Connection, names: Mapping[tuple[str, str], bool])
     rows = connection.execute(_EXISTING, {"schemas": [key[0] for key in keys], "names": [key[1] for key in keys]})
     return tuple(
         ExistingObject(
-            show_name((str(schema), str(name))),
-            None if count is None else max(int(count), 0),
-            names.get((str(schema), str(name)), False) or names.get(("", str(name)), False),
+            name=show_name((str(schema), str(name))),
+            rows=None if count is None else max(int(count), 0),
+            dropped=names.get((str(schema), str(name)), False) or names.get(("", str(name)), False),
         )
         for schema, name, count in rows
     )
@@ -177,7 +175,7 @@ def find_impacts(connection: Connection, touches: Sequence[Touch], emptied: Coll
             extensions.add(id(touch))
         elif touch.schema not in emptied:
             rows = None if count is None else int(count)
-            there.setdefault(id(touch), []).append(Impact(touch, str(schema), touch.name, rows))
+            there.setdefault(id(touch), []).append(Impact(touch=touch, schema=str(schema), name=touch.name, rows=rows))
     found: list[Impact] = []
     for touch in left:
         if met := there.get(id(touch)):
@@ -187,9 +185,9 @@ def find_impacts(connection: Connection, touches: Sequence[Touch], emptied: Coll
         ):
             # Rows of what is not here by that name are those of something else: of a table behind a view, or a renamed
             # one. In a database that holds nothing there is nothing to lose.
-            found += [Impact(touch)] if filled - set(emptied) else []
+            found += [Impact(touch=touch)] if filled - set(emptied) else []
         elif not touch.name and (touch.schema in filled or is_system_schema(touch.schema)):
-            found.append(Impact(touch, touch.schema))
+            found.append(Impact(touch=touch, schema=touch.schema))
     return tuple(found)
 
 

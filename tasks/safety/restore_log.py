@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..dumpfiles.atomic_write import make_dump_folder, replace_file
 from ..dumpformat.manifest import SequenceValue, TableRows
+from ..formatting import parse_shown_name, show_name
 from ..system.processes import read_regular
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class RestoreRecord:
     dumped: tuple[TableRows, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     schemas: tuple[str, ...] = ()
-    excluded: tuple[str, ...] = ()
+    excluded: tuple[tuple[str, str], ...] = ()
     saved: str | None = None
     destroyed: bool = True
 
@@ -64,7 +65,8 @@ def write_record(path: Path, record: RestoreRecord) -> None:
     :raises OSError: It can't be written.
     """
     make_dump_folder(path.parent)
-    replace_file(path, (json.dumps(asdict(record), indent=1) + "\n").encode())
+    document = {**asdict(record), "excluded": [show_name(key) for key in record.excluded]}
+    replace_file(path, (json.dumps(document, indent=1) + "\n").encode())
 
 
 def read_record(path: Path) -> RestoreRecord | None:
@@ -74,8 +76,8 @@ def read_record(path: Path) -> RestoreRecord | None:
         for name in ("tables", "dumped"):
             document[name] = tuple(TableRows(**each) for each in document[name])
         document["sequences"] = tuple(SequenceValue(**each) for each in document["sequences"])
-        for name in ("schemas", "excluded"):
-            document[name] = tuple(document.get(name, ()))
+        document["schemas"] = tuple(document.get("schemas", ()))
+        document["excluded"] = tuple(map(parse_shown_name, document.get("excluded", ())))
         return RestoreRecord(**document)
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None

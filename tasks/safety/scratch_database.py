@@ -73,7 +73,15 @@ def scratch_database(target: Target, notes: Path) -> Iterator[Target]:
         try:
             with translated("The scratch database could not be made"):
                 oid = create_database(connection, name, _like(connection))
-                _remember(notes, Note(_server_identity(connection, target), name, oid, _role_identity(connection)))
+                _remember(
+                    notes,
+                    Note(
+                        server=_server_identity(connection, target),
+                        database=name,
+                        oid=oid,
+                        owner=_role_identity(connection),
+                    ),
+                )
             with connected(on_database(target, name)) as keeper:
                 with translated("The scratch database could not be marked"):
                     keeper.execute("SELECT pg_catalog.pg_advisory_lock(%s)", [LOCK])

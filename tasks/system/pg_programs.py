@@ -120,7 +120,7 @@ def _found_clients(name: str, bin_dir: Path | None, environ: Mapping[str, str]) 
             done = run_program([path, "--version"])
             version = _VERSION.search(done.stdout)
             if done.returncode == 0 and version is not None:
-                yield Client(int(version[1]), int(version[2] or 0), Path(path))
+                yield Client(major=int(version[1]), minor=int(version[2] or 0), path=Path(path))
 
 
 def program_folders(environ: Mapping[str, str]) -> Iterator[Path]:
@@ -205,7 +205,7 @@ def _asked(bin_dir: Path) -> Programs | str:
     version = _SERVER_VERSION.search(done.stdout)
     if done.returncode != 0 or version is None:
         return last_lines(done.stderr)
-    return Programs(bin_dir, int(version[1]), int(version[2] or 0))
+    return Programs(bin_dir=bin_dir, major=int(version[1]), minor=int(version[2] or 0))
 
 
 def reachable_programs(programs: Programs, account: Account | None, home: Path) -> Programs:
@@ -216,7 +216,7 @@ def reachable_programs(programs: Programs, account: Account | None, home: Path) 
     if account is None or _runs(programs, account):
         return programs
     copy = home / f"programs-{programs.major}.{programs.minor}"
-    reached = Programs(copy / "bin", programs.major, programs.minor)
+    reached = Programs(bin_dir=copy / "bin", major=programs.major, minor=programs.minor)
     if not (copy.is_dir() and _runs(reached, account)):
         if not (programs.bin_dir.parent / "share").is_dir():
             raise MissingProgramError(f"{account.name}, who runs it for root, can't reach {programs.bin_dir}.")

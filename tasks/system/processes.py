@@ -137,7 +137,7 @@ def run_program(
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise MissingProgramError(f"{argv[0]} could not be run: {error}.") from None
-    return Finished(done.returncode, done.stdout, done.stderr)
+    return Finished(returncode=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
 
 class SupervisedProcess:

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
+def count_processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class BackgroundTask(threading.Thread, Generic[Result]):
     """Does something in a thread of its own, which ends with the program.
 

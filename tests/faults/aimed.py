@@ -211,11 +211,13 @@ def _wrap(owner: Any, name: str, point: str, run: Run) -> None:
 
 
 def load() -> None:
-    """Load all that the program loads, once; tables of some pages are then large ones, to be read in slices."""
+    """Load all that the program loads, once; tables of some pages are then large ones, read in slices anywhere."""
     for module in ("dumpfiles.convert", "restore.restore", "restore.reset", "restore.undo", "restore.with_migration"):
         importlib.import_module(f"tasks.{module}")
     slices: Any = importlib.import_module("tasks.dump.table_slices")
     slices.SMALLEST, slices.SLICE = 1, 16
+    dump: Any = importlib.import_module("tasks.dump.dump")
+    dump.SHARED_PROCESSORS = 0
     importlib.import_module("tasks.cli.terminal")
     importlib.import_module("rich.live")
     importlib.import_module("invoke.main")
