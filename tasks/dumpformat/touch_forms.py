@@ -259,6 +259,16 @@ def takes_off(action: list[str]) -> bool:
     return action[:1] == ["DROP"] and action[1:2] != [] and action[1] in _TAKES_OFF and "CASCADE" not in action
 
 
+def cast_runs_code(text: bytes) -> bool:
+    """Whether a CREATE CAST makes literals run a function: it is from a type of PostgreSQL's own, as theirs are."""
+    words, source = TokenReader(text), TokenReader(text)
+    words.seek("CAST")
+    skip_parentheses(words)
+    source.seek("CAST")
+    source.sign(b"(")
+    return source.names()[0] in {"", "pg_catalog"} and not words.skip("WITHOUT")
+
+
 def is_system_schema(schema: str) -> bool:
     """Whether a schema is PostgreSQL's own."""
     return schema.startswith("pg_") or schema == "information_schema"

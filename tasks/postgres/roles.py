@@ -60,13 +60,26 @@ SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname)
             OR pg_catalog.has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE')))
  ORDER BY 1
 """
-# The bootstrap superuser's own are not noted there.
-_OWNERS = """
+# What PostgreSQL's own roles own is not noted in pg_shdepend, and their members may give them what they made.
+_OWNER_COLUMNS = (
+    *("pg_class.relowner", "pg_proc.proowner", "pg_type.typowner", "pg_operator.oprowner", "pg_opclass.opcowner"),
+    *("pg_opfamily.opfowner", "pg_collation.collowner", "pg_conversion.conowner", "pg_statistic_ext.stxowner"),
+    *("pg_ts_config.cfgowner", "pg_ts_dict.dictowner", "pg_language.lanowner", "pg_largeobject_metadata.lomowner"),
+    *("pg_foreign_data_wrapper.fdwowner", "pg_foreign_server.srvowner", "pg_extension.extowner"),
+    *("pg_event_trigger.evtowner", "pg_publication.pubowner", "pg_default_acl.defaclrole"),
+)
+_OWNED = " UNION ALL ".join(
+    f"SELECT {column} FROM pg_catalog.{table}" for table, column in (each.split(".") for each in _OWNER_COLUMNS)
+)
+# The bootstrap superuser's own are not noted there, either. The schema `public` is pg_database_owner's from 15 on.
+_OWNERS = f"""
 SELECT r.rolname, r.rolsuper FROM pg_catalog.pg_roles r
  WHERE r.oid IN (SELECT d.refobjid FROM pg_catalog.pg_shdepend d
                   WHERE d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND d.deptype = 'o'
                     AND d.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))
     OR r.oid = (SELECT datdba FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+    OR (r.oid < 16384 AND NOT r.rolsuper AND (r.oid IN ({_OWNED}) OR EXISTS (
+          SELECT FROM pg_catalog.pg_namespace n WHERE n.nspowner = r.oid AND r.rolname <> 'pg_database_owner')))
 """
 
 # Settings of a role for the sessions of this database and this login.
