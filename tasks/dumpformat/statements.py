@@ -12,7 +12,7 @@ _FIRST = re.compile(rb"[A-Za-z]+")
 _PART = rb'(?:"[^"]*(?:""[^"]*)*"|%s)' % IDENTIFIER
 # As pg_dump writes it, with one blank each; any other form is read token by token.
 _INSERT = re.compile(rb"INSERT INTO (%s(?:\.%s)?) " % (_PART, _PART))
-SETVAL = re.compile(rb"SELECT pg_catalog\.setval\('([^'\\]*)', (-?[0-9]+), (true|false)\);\Z")
+_SETVAL = re.compile(rb"SELECT pg_catalog\.setval\('([^'\\]*)', (-?[0-9]+), (true|false)\);\Z")
 
 TRANSACTION_WORDS = frozenset(
     {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE", "PREPARE TRANSACTION"}
@@ -85,7 +85,7 @@ def parse_setval(text: bytes, *, standard: bool = True) -> SetVal | None:
 
     :param standard: Whether standard_conforming_strings is on.
     """
-    if (found := SETVAL.match(text)) is not None:
+    if (found := _SETVAL.match(text)) is not None:
         return SetVal(*split_qualified(found[1]), int(found[2]), found[3] == b"true")
     words = TokenReader(text, standard=standard)
     return _setval(words) if words.skip("SELECT") and _builtin(words) == "setval" and words.sign(b"(") else None
@@ -107,7 +107,7 @@ def classify_statement(text: bytes, *, standard: bool = True) -> StatementKind: 
         return _into(into[1])
     if first in {"BEGIN", "COMMIT", "END", "START", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE"}:
         return StatementKind("TRANSACTION", name=first)
-    if first == "SELECT" and SETVAL.match(text) is not None:
+    if first == "SELECT" and _SETVAL.match(text) is not None:
         return _SETS_VALUE
     reader = _READERS.get(first)
     action = reader(TokenReader(text, standard=standard)) if reader else StatementKind(first)

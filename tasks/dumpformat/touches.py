@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from .manifest import Touch, TouchKind
-from .statements import SETVAL, parse_setval
+from .statements import parse_setval
 from .tokens import TokenReader, split_qualified
 from .touch_forms import (
     COPY,
@@ -33,6 +33,7 @@ from .touch_forms import (
     UTF8,
     actions,
     cast_runs_code,
+    casts,
     certain,
     first_word,
     holds_literals,
@@ -87,7 +88,7 @@ class Touches(TouchNotes):
         elif made is None:
             self._named("TABLE", table, how, says=TouchKind.ADDS)
 
-    def _create(self, words: TokenReader, text: bytes) -> None:
+    def _create(self, words: TokenReader, text: bytes) -> None:  # noqa: PLR0912 - a table of cases
         replaces = words.skip("OR") and words.skip("REPLACE")
         while words.skip(*MODIFIERS):
             pass
@@ -120,18 +121,15 @@ class Touches(TouchNotes):
             found = words.names()
             if not conditional:
                 self._make(kind, found, how)
-            self._create_filled(words, kind, how, text)
-
-    def _create_filled(self, words: TokenReader, kind: str, how: str, text: bytes) -> None:
-        """Read a table that is filled by a query, or is a partition or a child of another table."""
-        if kind == "TABLE" and TokenReader(text).seek("AS"):
-            self._anything(how)
-        elif kind in {"TABLE", "FOREIGN TABLE"} and words.seek("INHERITS", "OF"):
-            words.sign(b"(")
-            if not all(self._is_own("TABLE", each) or self._is_own("TYPE", each) for each in take_names(words)):
+            # Rows of a query; or a partition or a child of another table.
+            if kind == "TABLE" and TokenReader(text).seek("AS"):
                 self._anything(how)
-            # Rows of the other table then reach another server, or this one from outside.
-            self._rows_run_code |= kind == "FOREIGN TABLE"
+            elif kind in {"TABLE", "FOREIGN TABLE"} and words.seek("INHERITS", "OF"):
+                words.sign(b"(")
+                for parent in take_names(words):
+                    self._note_child(found, parent)
+                    if not (self._is_own("TABLE", parent) or self._is_own("TYPE", parent)):
+                        self._anything(how)
 
     def _create_on_table(self, words: TokenReader, kind: str, how: str) -> None:
         """Read what is made on a table; with a trigger or a rule, rows may make functions run."""
@@ -242,12 +240,12 @@ class Touches(TouchNotes):
     def _attached(self, kind: str, found: tuple[str, str], text: bytes, how: str) -> None:
         words = TokenReader(text)
         while words.seek("ATTACH", "INHERIT"):
-            words.skip("PARTITION")
+            attaches = words.skip("PARTITION")
             other = words.names()
             if not self._is_own("TABLE", other):
                 self._named("TABLE", other, how)
-            foreign = any(self._own.get(("RELATION", *each)) is False for each in (found, other))
-            self._rows_run_code |= foreign and kind != "INDEX"
+            if kind != "INDEX":
+                self._note_child(*((other, found) if attaches else (found, other)))
 
     def _schema(self, name: str, how: str) -> None:
         if ("SCHEMA", name) not in self._created_globals:
@@ -321,7 +319,7 @@ class Touches(TouchNotes):
                 self._unlinked.setdefault(number, self.line)
             elif number not in self._large_objects:
                 self._anything("lo_open")
-        elif SETVAL.match(text) is not None and (value := parse_setval(text)) is not None:
+        elif text[:19] == b"SELECT pg_catalog.s" and not casts(text) and (value := parse_setval(text)) is not None:
             if not self._is_own("SEQUENCE", (value.schema, value.name)):
                 self._named("SEQUENCE", (value.schema, value.name), "SELECT setval")
         elif (setting := SET_CONFIG.match(text)) is not None and (setting[1] or self._safe_path):
