@@ -170,10 +170,10 @@ class Touches(TouchNotes):
             found = words.names()
             self._named("TABLE" if known else "", found, how, clean=not words.seek("CASCADE"))
         elif kind in GLOBAL | NAMELESS:
-            names = [name for _, name in take_names(words)] if kind in GLOBAL else [nameless(words)]
+            globals_ = [name for _, name in take_names(words)] if kind in GLOBAL else [nameless(words)]
             if TokenReader(text).seek("CASCADE"):
                 self._anything(f"{how} … CASCADE")
-            for name in names:
+            for name in globals_:
                 self._dropped_globals.setdefault((kind, name), self.line)
         elif kind in IN_SCHEMA:
             names = list(take_names(words))

@@ -61,16 +61,27 @@ SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname)
  ORDER BY 1
 """
 # What PostgreSQL's own roles own is not noted in pg_shdepend, and their members may give them what they made.
-_OWNER_COLUMNS = (
-    *("pg_class.relowner", "pg_proc.proowner", "pg_type.typowner", "pg_operator.oprowner", "pg_opclass.opcowner"),
-    *("pg_opfamily.opfowner", "pg_collation.collowner", "pg_conversion.conowner", "pg_statistic_ext.stxowner"),
-    *("pg_ts_config.cfgowner", "pg_ts_dict.dictowner", "pg_language.lanowner", "pg_largeobject_metadata.lomowner"),
-    *("pg_foreign_data_wrapper.fdwowner", "pg_foreign_server.srvowner", "pg_extension.extowner"),
-    *("pg_event_trigger.evtowner", "pg_publication.pubowner", "pg_default_acl.defaclrole"),
-)
-_OWNED = " UNION ALL ".join(
-    f"SELECT {column} FROM pg_catalog.{table}" for table, column in (each.split(".") for each in _OWNER_COLUMNS)
-)
+_OWNED = """
+SELECT relowner FROM pg_catalog.pg_class
+UNION ALL SELECT proowner FROM pg_catalog.pg_proc
+UNION ALL SELECT typowner FROM pg_catalog.pg_type
+UNION ALL SELECT oprowner FROM pg_catalog.pg_operator
+UNION ALL SELECT opcowner FROM pg_catalog.pg_opclass
+UNION ALL SELECT opfowner FROM pg_catalog.pg_opfamily
+UNION ALL SELECT collowner FROM pg_catalog.pg_collation
+UNION ALL SELECT conowner FROM pg_catalog.pg_conversion
+UNION ALL SELECT stxowner FROM pg_catalog.pg_statistic_ext
+UNION ALL SELECT cfgowner FROM pg_catalog.pg_ts_config
+UNION ALL SELECT dictowner FROM pg_catalog.pg_ts_dict
+UNION ALL SELECT lanowner FROM pg_catalog.pg_language
+UNION ALL SELECT lomowner FROM pg_catalog.pg_largeobject_metadata
+UNION ALL SELECT fdwowner FROM pg_catalog.pg_foreign_data_wrapper
+UNION ALL SELECT srvowner FROM pg_catalog.pg_foreign_server
+UNION ALL SELECT extowner FROM pg_catalog.pg_extension
+UNION ALL SELECT evtowner FROM pg_catalog.pg_event_trigger
+UNION ALL SELECT pubowner FROM pg_catalog.pg_publication
+UNION ALL SELECT defaclrole FROM pg_catalog.pg_default_acl
+"""
 # The bootstrap superuser's own are not noted there, either. The schema `public` is pg_database_owner's from 15 on.
 _OWNERS = f"""
 SELECT r.rolname, r.rolsuper FROM pg_catalog.pg_roles r
