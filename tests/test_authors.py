@@ -110,6 +110,27 @@ def test_dump_with_an_object_of_another_role_is_asked_about(statement: str, shop
 
 
 @pytest.mark.majors(15, 18)
+def test_object_that_its_author_gave_to_a_role_of_postgresql_is_asked_about(shop: Database, project: Project) -> None:
+    """PostgreSQL notes no owner of such an object, and a member of the role can be its author."""
+    shop.execute(f"GRANT CREATE ON DATABASE {shop.name} TO {OWNER}; GRANT pg_monitor TO {OWNER}")
+    try:
+        shop.execute(f"{THEIRS}; GRANT ALL ON SCHEMA theirs TO pg_monitor")
+        shop.execute(f"{FUNCTION}; ALTER FUNCTION theirs.f() OWNER TO pg_monitor", role=OWNER)
+        shop.execute("ALTER SCHEMA theirs OWNER TO pg_monitor", role=OWNER)
+    finally:
+        shop.execute(f"REVOKE pg_monitor FROM {OWNER}")
+    assert project.inv("db.dump", "--file=d.sql").returncode == 0
+
+    results = [
+        project.inv("db.restore", "--clean", "--yes", "--file=d.sql"),
+        project.inv("db.rehearse", "--file=d.sql"),
+    ]
+
+    assert owners_of(project) == {"postgres": True, "pg_monitor": False}
+    assert [each.returncode for each in results] == [2, 2], results[0].stderr
+
+
+@pytest.mark.majors(15, 18)
 def test_ordinary_role_is_never_asked(shop: Database, new_database: Databases, project: Project) -> None:
     """Neither about a foreign dump nor about one with objects of others."""
     mixed(shop)

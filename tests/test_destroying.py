@@ -224,3 +224,33 @@ def test_manifest_that_hides_a_touch_is_found_out(shop: Database, project: Proje
     assert result.returncode == 5, result.stderr
     assert "other objects than the outline" in result.stderr
     assert shop.dump_text() == before
+
+
+@pytest.mark.parametrize("missing", ["touches", "facts"])
+@pytest.mark.majors(15, 18)
+def test_manifest_that_does_not_say_what_the_dump_destroys(
+    missing: str, shop: Database, new_database: Databases, project: Project
+) -> None:
+    """As those of earlier versions, or one that somebody wrote: then the text itself says it."""
+    far(project)
+    other = new_database(owner=OWNER)
+    other.execute("CREATE SCHEMA fresh; CREATE TABLE fresh.t (a int)", role=OWNER)
+    assert project.use(other, OWNER).inv("db.dump", "--file=ours.sql").returncode == 0
+    path, manifest = project.dumps / "ours.sql", project.dumps / "ours.manifest.json"
+    end = b"--\n-- PostgreSQL database dump complete"
+    gone = b"DROP TABLE app.users;\nCREATE TABLE app.users (id int);\n\n"
+    more = b"TRUNCATE app.users;\n\n" if missing == "touches" else gone
+    text = path.read_bytes().replace(end, more + end)
+    path.write_bytes(text)
+    document = json.loads(manifest.read_bytes())
+    for key in ("file", "content"):
+        document[key].update({"bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()})
+    del (document["outline"] if missing == "touches" else document)[missing]
+    manifest.write_text(json.dumps(document), encoding="ascii")
+    project.use(shop, OWNER)
+    shop.execute("DROP VIEW app.names", role=OWNER)
+    before = shop.dump_text()
+
+    refused = project.inv("db.restore", "--yes", "--file=ours.sql")
+
+    assert (refused.returncode, shop.dump_text()) == (7, before), refused.stderr

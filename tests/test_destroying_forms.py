@@ -17,6 +17,34 @@ LONG = "x" * 63
 FRESH = "CREATE SCHEMA fresh;\n"
 # What is in the database, and what the dump does.
 FORMS: dict[str, tuple[str, str]] = {
+    "if not exists as": (
+        "",
+        f"{FRESH}CREATE FUNCTION fresh.boom() RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN 1; END';\nCREATE TABLE IF NOT EXISTS fresh.t AS SELECT fresh.boom();",
+    ),
+    "if not exists partition": (
+        "CREATE TABLE app.p (a int) PARTITION BY LIST (a);",
+        f"{FRESH}CREATE TABLE IF NOT EXISTS fresh.t PARTITION OF app.p DEFAULT;",
+    ),
+    "cast of pg_catalog": (
+        "",
+        f"{FRESH}CREATE TYPE fresh.c AS (a int);\nCREATE FUNCTION fresh.f(int) RETURNS fresh.c LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN NULL; END';\nCREATE CAST (pg_catalog.int4 AS fresh.c) WITH FUNCTION fresh.f(int) AS ASSIGNMENT;\nCREATE TABLE fresh.t (a fresh.c);\nINSERT INTO fresh.t VALUES (1);",
+    ),
+    "cast by an odd name": (
+        "",
+        f'{FRESH}CREATE TYPE fresh.c AS (a int);\nCREATE FUNCTION fresh."WITHOUT FUNCTION"(int) RETURNS fresh.c LANGUAGE plpgsql AS \'BEGIN DELETE FROM app.users; RETURN NULL; END\';\nCREATE CAST (int AS fresh.c) WITH FUNCTION fresh."WITHOUT FUNCTION"(int) AS ASSIGNMENT;\nCREATE TABLE fresh.t (a fresh.c);\nINSERT INTO fresh.t VALUES (1);',
+    ),
+    "setval cast": (
+        "",
+        f"{FRESH}CREATE FUNCTION fresh.boom() RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN 1; END';\nCREATE DOMAIN fresh.d AS regclass CHECK (fresh.boom() = 1);\nCREATE SEQUENCE fresh.s;\nSELECT pg_catalog.setval('fresh.s'::fresh.d, 1, true);",
+    ),
+    "drop of several": (
+        "CREATE PUBLICATION other;",
+        f"DROP PUBLICATION IF EXISTS mine, other;\n{FRESH}CREATE TABLE fresh.t (a int);\nCREATE PUBLICATION mine;",
+    ),
+    "grant on several large objects": (
+        "SELECT lo_from_bytea(4711, 'treasure'); GRANT SELECT ON LARGE OBJECT 4711 TO PUBLIC;",
+        "SELECT pg_catalog.lo_create('999999');\nREVOKE ALL ON LARGE OBJECT 999999, 4711 FROM PUBLIC;",
+    ),
     "qualified drop": (
         "",
         f"{FRESH}SET search_path = fresh, app;\nCREATE TABLE users (id int);\nDROP TABLE fresh.users;\nDELETE FROM users;",
@@ -220,6 +248,11 @@ OF_A_SUPERUSER: dict[str, tuple[str, str, str]] = {
         "CREATE EXTENSION postgres_fdw; CREATE SERVER s FOREIGN DATA WRAPPER postgres_fdw; CREATE USER MAPPING FOR owner SERVER s OPTIONS (user 'u', password 'precious'); CREATE FOREIGN TABLE app.remote (a int) SERVER s; ALTER SERVER s OWNER TO owner; GRANT USAGE ON FOREIGN DATA WRAPPER postgres_fdw TO owner; ALTER FOREIGN TABLE app.remote OWNER TO owner",
         "DROP SERVER IF EXISTS s CASCADE;\nCREATE SERVER s FOREIGN DATA WRAPPER postgres_fdw;",
         OWNER,
+    ),
+    "user mapping": (
+        "CREATE EXTENSION postgres_fdw; CREATE SERVER s FOREIGN DATA WRAPPER postgres_fdw; CREATE USER MAPPING FOR owner SERVER s OPTIONS (user 'u', password 'precious');",
+        f"{FRESH}CREATE TABLE fresh.t (a int);\nDROP USER MAPPING IF EXISTS FOR owner SERVER s;\nCREATE USER MAPPING FOR owner SERVER s;",
+        SUPERUSER,
     ),
     "event trigger": (
         "",

@@ -295,6 +295,25 @@ def test_role_that_the_owner_gives_a_superuser_is_not_taken(
         assert "RESET role" in results["doctor"].stdout + results["doctor"].stderr
 
 
+@pytest.mark.majors(14)
+def test_table_of_a_role_that_granted_itself_is_not_planned(new_database: Databases, project: Project) -> None:
+    """Before PostgreSQL 15 any role can make any other its member."""
+    database = new_database(owner=OWNER)
+    database.execute(ROLE, role=OWNER)
+    database.execute(f"CREATE ROLE met LOGIN PASSWORD '{PASSWORD}'")
+    try:
+        database.execute(f"GRANT {OWNER} TO met", role=OWNER)
+        project.use(database, "met")
+        offset = database.server.log.stat().st_size
+        results = [project.inv(*ROLE_TASKS[name]) for name in ("doctor", "dump", "verify")]
+        heard = database.server.log.read_bytes()[offset:]
+    finally:
+        database.execute("DROP OWNED BY met; DROP ROLE met")
+
+    assert b"called as" not in heard, heard.decode()[-2000:]
+    assert results[1].returncode == 0, results[1].stderr
+
+
 def test_role_that_the_url_names_is_kept(new_database: Databases, project: Project) -> None:
     """With `options=-c role=`, our sessions and pg_dump run as it, also behind the dump's own SET ROLE."""
     database = new_database(owner=OWNER)

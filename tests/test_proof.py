@@ -201,6 +201,26 @@ def test_rows_that_the_role_may_not_see_are_counted(
     assert rights is None if text is SECURED else "owner=" not in rights
 
 
+AT_THE_COUNT = """
+CREATE SEQUENCE public.s;
+CREATE FUNCTION public.f() RETURNS integer LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+  IF current_query() LIKE '%count(*)%' THEN PERFORM setval('public.s', 666); END IF;
+  RETURN 1;
+END $$;
+"""
+
+
+@pytest.mark.majors(15, 18)
+def test_sequence_that_the_count_of_rows_moves_is_found(owned: Database, project: Project) -> None:
+    """To plan a count calls the functions of an index, and what setval does no rollback takes back."""
+    text = AT_THE_COUNT + TABLE + ROWS + "SELECT pg_catalog.setval('public.s', 5, true);\n"
+
+    result = restored(owned, project, text + "CREATE INDEX i ON public.t (v) WHERE public.f() = 1;\n", OWNER)
+
+    assert owned.scalar("SELECT last_value FROM public.s") == 666
+    assert result.returncode == 6, result.stderr
+
+
 # What psql loads is loaded, and counted as it is
 
 USER = 'CREATE TABLE {when}public."User" (id integer PRIMARY KEY, email text);\n'

@@ -142,7 +142,8 @@ def prove_dump(settings: Settings, path: Path, report: Report, *, trust: bool = 
     """Prove that a dump is whole, reading all of it.
 
     With a manifest the file's sum proves it, or else the content's, for a file that was compressed or
-    expanded by hand. Without one the whole text is split, up to pg_dump's trailer.
+    expanded by hand. Without one, or with one that does not say what the dump touches and creates, the whole text is
+    split, up to pg_dump's trailer.
 
     :param trust: Read a foreign one on however long it is.
     :raises BadInputError: It is not whole, or it is no dump. Nothing was touched.
@@ -160,7 +161,8 @@ def _proven(settings: Settings, path: Path, report: Report, *, trust: bool) -> D
     restorer = _restorer(settings, head)
     manifest = read_manifest(path) if restorer is None else None
     names = None
-    if manifest is None or manifest.file.size != before[2] or _sum(path, report) != manifest.file:
+    says = manifest is not None and manifest.outline.touches is not None and "objects" in manifest.facts
+    if manifest is None or not says or manifest.file.size != before[2] or _sum(path, report) != manifest.file:
         text = _read(DumpReader(path, restorer, _longest(before[2], manifest, trust=trust)), path, manifest, report)
         survey = text.survey
         outline, content, server = survey.outline(), text.content, survey.server

@@ -215,8 +215,7 @@ class Outline:
     :ivar globals: The objects without a schema that it creates, as `event trigger audit`, names unquoted.
     :ivar unqualified: It names objects without their schema, so nobody knows which schemas it fills.
     :ivar creates_tables: False for a dump of rows alone.
-    :ivar touches: What it touches and did not create; None in manifests of earlier versions, which describe dumps of
-        pg_dump alone.
+    :ivar touches: What it touches and did not create; None in manifests of earlier versions.
     """
 
     schemas: tuple[str, ...] = ()

@@ -257,3 +257,22 @@ def takes_off(action: list[str]) -> bool:
     if action[:1] == ["ALTER"]:
         action = action[3:] if action[1:2] == ["COLUMN"] else action[2:]
     return action[:1] == ["DROP"] and action[1:2] != [] and action[1] in _TAKES_OFF and "CASCADE" not in action
+
+
+def casts(text: bytes) -> bool:
+    """Whether a statement casts a value with `::`."""
+    words = TokenReader(text)
+    while (token := words.take())[0] != "end":
+        if token == ("sign", b":"):
+            return True
+    return False
+
+
+def cast_runs_code(text: bytes) -> bool:
+    """Whether a CREATE CAST makes literals run a function: it is from a type of PostgreSQL's own, as theirs are."""
+    words, source = TokenReader(text), TokenReader(text)
+    words.seek("CAST")
+    skip_parentheses(words)
+    source.seek("CAST")
+    source.sign(b"(")
+    return source.names()[0] in {"", "pg_catalog"} and not words.skip("WITHOUT")

@@ -26,6 +26,8 @@ class TouchNotes:
     line: int = 1
     # Kind, schema and name of what this dump has created; of relations whether it is a table.
     _own: dict[tuple[str, str, str], bool] = field(default_factory=dict)
+    # The parents, and partitioned tables, of its tables.
+    _parents: dict[tuple[str, str], list[tuple[str, str]]] = field(default_factory=dict)
     _large_objects: set[int] = field(default_factory=set)
     _unlinked: dict[int, int] = field(default_factory=dict)
     _created_globals: set[tuple[str, str]] = field(default_factory=set)
@@ -70,7 +72,8 @@ class TouchNotes:
             for (schema, name, how, kind), line in lines.items()
         ]
         for dropped, line in self._dropped_globals.items():
-            if dropped not in self._created_globals:
+            # Of a user mapping its password is gone, also where the dump makes another.
+            if dropped not in self._created_globals or dropped[0] == "USER MAPPING":
                 touches.append(
                     Touch(
                         schema="", name="", how=f"DROP {' '.join(dropped)}".strip(), line=line, kind=TouchKind.ANYTHING
@@ -119,6 +122,16 @@ class TouchNotes:
 
     def _is_own(self, kind: str, found: tuple[str, str]) -> bool:
         return (group(kind), *found) in self._own
+
+    def _note_child(self, child: tuple[str, str], parent: tuple[str, str]) -> None:
+        """Note a child or a partition: through a foreign one, rows for its parents reach some server."""
+        self._parents.setdefault(child, []).append(parent)
+        left = [parent] if self._own.get(("RELATION", *child)) is False else []
+        while left:
+            key = ("RELATION", *(table := left.pop()))
+            if self._own.get(key):
+                self._own[key] = False
+                left += self._parents.get(table, ())
 
     def _make(self, kind: str, found: tuple[str, str], how: str) -> None:
         self._names.add((group(kind), *found))

@@ -33,6 +33,8 @@ from .touch_forms import (
     TYPES,
     UTF8,
     actions,
+    cast_runs_code,
+    casts,
     certain,
     first_word,
     holds_literals,
@@ -102,31 +104,32 @@ class Touches(TouchNotes):
         elif kind in NAMELESS:
             name = nameless(words)
             self._created_globals.add((kind, name))
-            # Casts of PostgreSQL's own types apply to the literals of an INSERT.
-            calls = kind == "CAST" and b"WITHOUT FUNCTION" not in text
-            self._rows_run_code |= calls and "." not in name.partition(" AS ")[0]
+            self._rows_run_code |= kind == "CAST" and cast_runs_code(text)
         elif kind == "SCHEMA":
             self._create_schema(words, how)
         elif kind == "EXTENSION":
             return
         elif kind not in IN_SCHEMA:
             self._anything(how if kind.replace(" ", "").isalpha() else "CREATE")
-        elif words.skip("IF"):
-            words.skip("NOT")
-            words.skip("EXISTS")
         elif replaces:
             found = words.names()
             if not self._is_own(kind, found):
                 self._named(kind, found, how, clean=kind == "VIEW")
         else:
-            self._make(kind, words.names(), how)
+            # What may be there already is nothing of the dump's own.
+            conditional = words.skip("IF") and words.skip("NOT") and words.skip("EXISTS")
+            found = words.names()
+            if not conditional:
+                self._make(kind, found, how)
             # Rows of a query; or a partition or a child of another table.
             if kind == "TABLE" and TokenReader(text).seek("AS"):
                 self._anything(how)
-            elif kind == "TABLE" and words.seek("INHERITS", "OF"):
+            elif kind in {"TABLE", "FOREIGN TABLE"} and words.seek("INHERITS", "OF"):
                 words.sign(b"(")
-                if not all(self._is_own("TABLE", each) or self._is_own("TYPE", each) for each in take_names(words)):
-                    self._anything(how)
+                for parent in take_names(words):
+                    self._note_child(found, parent)
+                    if not (self._is_own("TABLE", parent) or self._is_own("TYPE", parent)):
+                        self._anything(how)
 
     def _create_on_table(self, words: TokenReader, kind: str, how: str) -> None:
         """Read what is made on a table; with a trigger or a rule, rows may make functions run."""
@@ -167,10 +170,10 @@ class Touches(TouchNotes):
             found = words.names()
             self._named("TABLE" if known else "", found, how, clean=not words.seek("CASCADE"))
         elif kind in GLOBAL | NAMELESS:
-            name = words.name() if kind in GLOBAL else nameless(words)
+            globals_ = [name for _, name in take_names(words)] if kind in GLOBAL else [nameless(words)]
             if TokenReader(text).seek("CASCADE"):
                 self._anything(f"{how} … CASCADE")
-            else:
+            for name in globals_:
                 self._dropped_globals.setdefault((kind, name), self.line)
         elif kind in IN_SCHEMA:
             names = list(take_names(words))
@@ -231,16 +234,18 @@ class Touches(TouchNotes):
             self._make("INDEX", (found[0], words.name()), how)
         elif sequence := sequence_of_identity(text):
             self._make("SEQUENCE", sequence, how)
-        if done[0][:1] in (["ATTACH"], ["INHERIT"]):
-            self._attached(text, how)
+        if any(action[:1] in (["ATTACH"], ["INHERIT"]) for action in done):
+            self._attached(kind, found, text, how)
 
-    def _attached(self, text: bytes, how: str) -> None:
+    def _attached(self, kind: str, found: tuple[str, str], text: bytes, how: str) -> None:
         words = TokenReader(text)
-        words.seek("ATTACH", "INHERIT")
-        words.skip("PARTITION")
-        found = words.names()
-        if not self._is_own("TABLE", found):
-            self._named("TABLE", found, how)
+        while words.seek("ATTACH", "INHERIT"):
+            attaches = words.skip("PARTITION")
+            other = words.names()
+            if not self._is_own("TABLE", other):
+                self._named("TABLE", other, how)
+            if kind != "INDEX":
+                self._note_child(*((other, found) if attaches else (found, other)))
 
     def _schema(self, name: str, how: str) -> None:
         if ("SCHEMA", name) not in self._created_globals:
@@ -263,12 +268,14 @@ class Touches(TouchNotes):
     def _of_names(self, kind: str, words: TokenReader, how: str) -> None:
         if kind == "LARGE OBJECT":
             self._of_large_object(words.take()[1], how)
+            while words.sign(b","):
+                self._of_large_object(words.take()[1], how)
         elif kind == "SCHEMA":
             for _, name in take_names(words):
                 self._schema(name, how)
         elif kind in GLOBAL | NAMELESS:
-            name = nameless(words) if kind in NAMELESS else words.name()
-            if (kind, name) not in self._created_globals:
+            names = [nameless(words)] if kind in NAMELESS else [name for _, name in take_names(words)]
+            if not all((kind, name) in self._created_globals for name in names):
                 self._anything(how)
         elif kind == "COLUMN" or kind in ON_TABLES:
             found = words.names()
@@ -312,7 +319,7 @@ class Touches(TouchNotes):
                 self._unlinked.setdefault(number, self.line)
             elif number not in self._large_objects:
                 self._anything("lo_open")
-        elif (value := parse_setval(text)) is not None and text[:19] == b"SELECT pg_catalog.s":
+        elif text[:19] == b"SELECT pg_catalog.s" and not casts(text) and (value := parse_setval(text)) is not None:
             if not self._is_own("SEQUENCE", (value.schema, value.name)):
                 self._named("SEQUENCE", (value.schema, value.name), "SELECT setval")
         elif (setting := SET_CONFIG.match(text)) is not None and (setting[1] or self._safe_path):

@@ -60,13 +60,37 @@ SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname)
             OR pg_catalog.has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE')))
  ORDER BY 1
 """
-# The bootstrap superuser's own are not noted there.
-_OWNERS = """
+# What PostgreSQL's own roles own is not noted in pg_shdepend, and their members may give them what they made.
+_OWNED = """
+SELECT relowner FROM pg_catalog.pg_class
+UNION ALL SELECT proowner FROM pg_catalog.pg_proc
+UNION ALL SELECT typowner FROM pg_catalog.pg_type
+UNION ALL SELECT oprowner FROM pg_catalog.pg_operator
+UNION ALL SELECT opcowner FROM pg_catalog.pg_opclass
+UNION ALL SELECT opfowner FROM pg_catalog.pg_opfamily
+UNION ALL SELECT collowner FROM pg_catalog.pg_collation
+UNION ALL SELECT conowner FROM pg_catalog.pg_conversion
+UNION ALL SELECT stxowner FROM pg_catalog.pg_statistic_ext
+UNION ALL SELECT cfgowner FROM pg_catalog.pg_ts_config
+UNION ALL SELECT dictowner FROM pg_catalog.pg_ts_dict
+UNION ALL SELECT lanowner FROM pg_catalog.pg_language
+UNION ALL SELECT lomowner FROM pg_catalog.pg_largeobject_metadata
+UNION ALL SELECT fdwowner FROM pg_catalog.pg_foreign_data_wrapper
+UNION ALL SELECT srvowner FROM pg_catalog.pg_foreign_server
+UNION ALL SELECT extowner FROM pg_catalog.pg_extension
+UNION ALL SELECT evtowner FROM pg_catalog.pg_event_trigger
+UNION ALL SELECT pubowner FROM pg_catalog.pg_publication
+UNION ALL SELECT defaclrole FROM pg_catalog.pg_default_acl
+"""
+# The bootstrap superuser's own are not noted there, either. The schema `public` is pg_database_owner's from 15 on.
+_OWNERS = f"""
 SELECT r.rolname, r.rolsuper FROM pg_catalog.pg_roles r
  WHERE r.oid IN (SELECT d.refobjid FROM pg_catalog.pg_shdepend d
                   WHERE d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND d.deptype = 'o'
                     AND d.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))
     OR r.oid = (SELECT datdba FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+    OR (r.oid < 16384 AND NOT r.rolsuper AND (r.oid IN ({_OWNED}) OR EXISTS (
+          SELECT FROM pg_catalog.pg_namespace n WHERE n.nspowner = r.oid AND r.rolname <> 'pg_database_owner')))
 """
 
 # Settings of a role for the sessions of this database and this login.

@@ -23,14 +23,15 @@ Item = TypeVar("Item")
 _BATCH = 200
 
 # The roles whose code may run with our rights: superusers, the role that logged in, and roles that it is a member of.
-# Membership of a superuser proves nothing: before PostgreSQL 15 any role may grant itself to one.
+# Membership of a superuser proves nothing: before PostgreSQL 15 any role may grant itself to one, or to any other,
+# which is then its grantor. Nor does that in PostgreSQL's own roles, which others share.
 TRUSTED = """
 WITH RECURSIVE ours(oid, superuser) AS (
     SELECT oid, rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user
     UNION
     SELECT r.oid, r.rolsuper
       FROM pg_catalog.pg_auth_members m JOIN ours o ON m.member = o.oid JOIN pg_catalog.pg_roles r ON r.oid = m.roleid
-     WHERE NOT o.superuser
+     WHERE NOT o.superuser AND m.grantor <> m.roleid AND r.oid >= 16384
 ), trusted(oid) AS (
     SELECT oid FROM ours UNION SELECT oid FROM pg_catalog.pg_roles WHERE rolsuper
 )"""
