@@ -1,6 +1,8 @@
 """What tests hold in their hands: databases on a real server, and a project folder in which `inv` runs."""
 
+import atexit
 import contextlib
+import functools
 import os
 import re
 import secrets
@@ -18,6 +20,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from tests.fork_server import ForkServer, shares_start
 from tests.servers import PASSWORD, SUPERUSER, Server
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
@@ -222,6 +225,14 @@ __all__ = ["ns"]
 """
 
 
+@functools.cache
+def _fork_server() -> ForkServer:
+    """Start the server of this process's runs of `inv` when the first one comes."""
+    server = ForkServer()
+    atexit.register(server.close)
+    return server
+
+
 @dataclass
 class Project:
     """A person's project: a folder with a `tasks.py`, in which `inv` runs as it would at their desk.
@@ -272,21 +283,35 @@ class Project:
         stdout: int | IO[str] = subprocess.PIPE,
         stderr: int = subprocess.PIPE,
         redirected: str = "",
+        fresh: bool = False,
         timeout: float = 120,
         cwd: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run `inv` with these words and wait for it.
+        """Run `inv` with these words and wait for it, in a fork of a process that has loaded everything.
 
         :param env: Variables on top of the project's; None takes one away.
         :param umask: The child's, where it is not to be ours.
         :param stdin: What it reads; nothing by default, and no terminal.
         :param stdout: Where its standard output goes, where the test is not to have it, and so `stderr`.
-        :param redirected: What bash puts behind it, as `2>&-`.
+        :param redirected: What bash puts behind it, as `2>&-`; then an interpreter of its own starts.
+        :param fresh: Start an interpreter of its own, which loads what it needs.
         """
+        environment = self._environment(env)
+        if not (fresh or redirected) and shares_start(environment):
+            return _fork_server().run(
+                args,
+                cwd=cwd or self.root,
+                env=environment,
+                umask=umask,
+                stdin=stdin or "",
+                stdout=stdout if isinstance(stdout, int) else stdout.fileno(),
+                stderr=stderr,
+                timeout=timeout,
+            )
         return subprocess.run(
             ["bash", "-c", f"{shlex.join(self._argv(args))} {redirected}"] if redirected else self._argv(args),
             cwd=cwd or self.root,
-            env=self._environment(env),
+            env=environment,
             umask=umask,
             input=stdin or "",
             stdout=stdout,
