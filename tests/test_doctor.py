@@ -28,11 +28,11 @@ from tasks.dumpfiles.atomic_write import open_part_file
 from tasks.errors import BadInputError
 from tasks.progress import Silence
 from tasks.safety.scratch_database import MARK, PREFIX
+from tests.flows import settings_of
+from tests.schemas import MIGRATIONS, SHOP, make_tables
 from tests.servers import OWNER, PASSWORD, SUPERUSER, Server, server_account
 from tests.support import Database, Project, blocking
-from tests.test_restore import SHOP, _many, settings_of
-from tests.test_terminal import at_a_terminal
-from tests.test_verify import MIGRATIONS
+from tests.terminals import at_a_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -420,7 +420,7 @@ def test_the_rest_is_looked_at_when_the_server_is_not_there(shop: Database, proj
 
 def test_too_few_locks_are_told_when_many_tables_are_there(database: Database, project: Project) -> None:
     """Without a dump, one of this database is meant; the value to set is named."""
-    _many(database, 1500)
+    make_tables(database, 1500)
 
     told = look(project, database)["locks"]
 

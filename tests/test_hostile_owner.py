@@ -23,9 +23,9 @@ from tasks.prisma.forecast import read_histories
 from tasks.progress import Silence
 from tasks.verify.verify import VerifyRequest, verify_database
 from tests import hostile_database
+from tests.flows import settings_of
 from tests.forwarding import Forwarder
 from tests.servers import OWNER, PASSWORD, SUPERUSER
-from tests.test_restore import settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

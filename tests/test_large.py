@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.bulk import journal_like
+from tests.schemas import OTHERS
 from tests.servers import DEFAULT_MAJOR, MAJORS, OWNER, SUPERUSER
-from tests.test_restore import OTHERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

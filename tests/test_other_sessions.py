@@ -21,10 +21,9 @@ from tasks.restore.reset import plan_reset, reset_database
 from tasks.restore.restore import restore_dump
 from tasks.restore.undo import plan_undo
 from tasks.verify.verify import VerifyRequest, verify_database
+from tests.flows import Said, settings_of
 from tests.servers import OWNER, SUPERUSER, Server
 from tests.support import Database, Databases, Project, blocking
-from tests.test_dump import Said
-from tests.test_restore import settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -33,11 +33,11 @@ from tasks.safety.scratch_database import (
     scratch_database,
     sweep_scratch_databases,
 )
-from tests.journal import JOURNAL, migration
+from tests.flows import newest, pg_dump, settings_of, write
+from tests.journal import COUNT, JOURNAL, TABLES, migration
+from tests.schemas import SHOP
 from tests.servers import OWNER, PASSWORD, SUPERUSER, Server
 from tests.support import Database, Databases, Project, blocking
-from tests.test_migrate import COUNT, TABLES
-from tests.test_restore import SHOP, newest, pg_dump, settings_of, write
 
 if TYPE_CHECKING:
     import subprocess

@@ -12,9 +12,9 @@ from tasks.errors import BadInputError, TaskError
 from tasks.postgres.schemas import Content, empty_schemas, read_content, refuse_dependents
 from tasks.progress import Silence
 from tasks.restore.reset import plan_reset, reset_database
+from tests.flows import pg_dump, restore, settings_of, write
 from tests.servers import OWNER
 from tests.support import Connection, Database, Databases, Project, blocking
-from tests.test_restore import pg_dump, restore, settings_of, write
 
 INSIDE = """
 CREATE SCHEMA app;
