@@ -35,7 +35,7 @@ STATEMENTS: dict[str, tuple[str, str]] = {
         f"{ANYTHING}: MERGE on line 3",
     ),
     "call": ("CALL app.p();", f"{ANYTHING}: CALL on line 3"),
-    "do": ("DO $$ BEGIN DELETE FROM app.users; DUMP_END $$;", f"{ANYTHING}: DO on line 3"),
+    "do": ("DO $$ BEGIN DELETE FROM app.users; END $$;", f"{ANYTHING}: DO on line 3"),
     "select": ("SELECT app.f();", f"{ANYTHING}: SELECT on line 3"),
     "insert": ("INSERT INTO fresh.t VALUES (app.f());", f"{ANYTHING}: INSERT on line 3"),
     "rule": (
@@ -175,7 +175,7 @@ def test_plain_restore_into_an_empty_database_does_not_wait(
     """Of what is not here nothing is lost, whatever the dump may do."""
     project.write(
         "dumps/foreign.sql",
-        FRESH + "DO 'BEGIN DUMP_END';\nDROP TABLE IF EXISTS app.users;\nTRUNCATE fresh.t;\n" + DUMP_END,
+        FRESH + "DO 'BEGIN END';\nDROP TABLE IF EXISTS app.users;\nTRUNCATE fresh.t;\n" + DUMP_END,
     )
     far(project)
     project.use(new_database(owner=OWNER), OWNER)
@@ -192,7 +192,7 @@ def test_manifest_that_hides_a_touch_is_found_out(shop: Database, project: Proje
     assert project.inv("db.dump", "--file=ours.sql").returncode == 0
     path, manifest = project.dumps / "ours.sql", project.dumps / "ours.manifest.json"
     end = b"--\n-- PostgreSQL database dump complete"
-    text = path.read_bytes().replace(end, b"\nDO 'BEGIN DUMP_END';\n" + end)
+    text = path.read_bytes().replace(end, b"\nDO 'BEGIN END';\n" + end)
     path.write_bytes(text)
     document = json.loads(manifest.read_bytes())
     for key in ("file", "content"):

@@ -44,39 +44,39 @@ FORMS: dict[str, tuple[str, str]] = {
     ),
     "own set config": (
         "",
-        f"{FRESH}CREATE FUNCTION fresh.set_config(text, text, boolean) RETURNS text LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN $1; DUMP_END';\nSET search_path = fresh, pg_catalog;\nSELECT set_config('seed', '0', false);",
+        f"{FRESH}CREATE FUNCTION fresh.set_config(text, text, boolean) RETURNS text LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN $1; END';\nSET search_path = fresh, pg_catalog;\nSELECT set_config('seed', '0', false);",
     ),
     "own setval": (
         "",
-        f"{FRESH}CREATE FUNCTION fresh.setval(text, int) RETURNS text LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN $1; DUMP_END';\nCREATE SEQUENCE fresh.s;\nSET search_path = fresh, pg_catalog;\nSELECT setval('fresh.s', 1);",
+        f"{FRESH}CREATE FUNCTION fresh.setval(text, int) RETURNS text LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN $1; END';\nCREATE SEQUENCE fresh.s;\nSET search_path = fresh, pg_catalog;\nSELECT setval('fresh.s', 1);",
     ),
     "delete using view": (
         "",
-        f"{FRESH}CREATE FUNCTION fresh.boom() RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN 1; DUMP_END';\nCREATE TABLE fresh.t (id int);\nCREATE VIEW fresh.v AS SELECT fresh.boom() AS id;\nCOPY fresh.t FROM stdin;\n1\n\\.\nDELETE FROM fresh.t USING fresh.v WHERE fresh.v.id = 1;",
+        f"{FRESH}CREATE FUNCTION fresh.boom() RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN 1; END';\nCREATE TABLE fresh.t (id int);\nCREATE VIEW fresh.v AS SELECT fresh.boom() AS id;\nCOPY fresh.t FROM stdin;\n1\n\\.\nDELETE FROM fresh.t USING fresh.v WHERE fresh.v.id = 1;",
     ),
     "operator": (
         "",
-        f"{FRESH}CREATE FUNCTION fresh.f(int, int) RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN 1; DUMP_END';\nCREATE OPERATOR fresh.### (FUNCTION = fresh.f, LEFTARG = int, RIGHTARG = int);\nCREATE TABLE fresh.t (id int);\nCOPY fresh.t FROM stdin;\n1\n\\.\nSET search_path = fresh;\nUPDATE fresh.t SET id = 1 ### 2;",
+        f"{FRESH}CREATE FUNCTION fresh.f(int, int) RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN 1; END';\nCREATE OPERATOR fresh.### (FUNCTION = fresh.f, LEFTARG = int, RIGHTARG = int);\nCREATE TABLE fresh.t (id int);\nCOPY fresh.t FROM stdin;\n1\n\\.\nSET search_path = fresh;\nUPDATE fresh.t SET id = 1 ### 2;",
     ),
     "insert plus": (
         "",
-        f"{FRESH}CREATE FUNCTION fresh.f(int) RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN 1; DUMP_END';\nCREATE OPERATOR fresh.+ (FUNCTION = fresh.f, RIGHTARG = int);\nCREATE TABLE fresh.t (id int);\nSET search_path = fresh, pg_catalog;\nINSERT INTO fresh.t VALUES (+5);",
+        f"{FRESH}CREATE FUNCTION fresh.f(int) RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN 1; END';\nCREATE OPERATOR fresh.+ (FUNCTION = fresh.f, RIGHTARG = int);\nCREATE TABLE fresh.t (id int);\nSET search_path = fresh, pg_catalog;\nINSERT INTO fresh.t VALUES (+5);",
     ),
     "attribute": (
         "",
-        f"{FRESH}CREATE TABLE fresh.t (id int);\nCREATE FUNCTION fresh.boom(fresh.t) RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN 1; DUMP_END';\nCOPY fresh.t FROM stdin;\n1\n\\.\nSET search_path = fresh;\nUPDATE fresh.t SET id = t.boom;",
+        f"{FRESH}CREATE TABLE fresh.t (id int);\nCREATE FUNCTION fresh.boom(fresh.t) RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN 1; END';\nCOPY fresh.t FROM stdin;\n1\n\\.\nSET search_path = fresh;\nUPDATE fresh.t SET id = t.boom;",
     ),
     "cast domain": (
         "",
-        f"{FRESH}CREATE FUNCTION fresh.chk(int) RETURNS bool LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN true; DUMP_END';\nCREATE DOMAIN fresh.d AS int CHECK (fresh.chk(VALUE));\nCREATE TABLE fresh.t (id int);\nCOPY fresh.t FROM stdin;\n1\n\\.\nUPDATE fresh.t SET id = 2::fresh.d;",
+        f"{FRESH}CREATE FUNCTION fresh.chk(int) RETURNS bool LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN true; END';\nCREATE DOMAIN fresh.d AS int CHECK (fresh.chk(VALUE));\nCREATE TABLE fresh.t (id int);\nCOPY fresh.t FROM stdin;\n1\n\\.\nUPDATE fresh.t SET id = 2::fresh.d;",
     ),
     "copy where": (
         "",
-        f"{FRESH}CREATE FUNCTION fresh.boom() RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN 1; DUMP_END';\nCREATE TABLE fresh.t (id int);\nCOPY fresh.t FROM stdin WHERE fresh.boom() = 1;\n1\n\\.\n",
+        f"{FRESH}CREATE FUNCTION fresh.boom() RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN 1; END';\nCREATE TABLE fresh.t (id int);\nCOPY fresh.t FROM stdin WHERE fresh.boom() = 1;\n1\n\\.\n",
     ),
     "copy where existing": (
         "",
-        f"{FRESH}CREATE FUNCTION fresh.boom() RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN 1; DUMP_END';\nCREATE TABLE fresh.t (id int);\nCOPY fresh.t (id) FROM stdin WITH (FORMAT text) WHERE fresh.boom() = 1;\n1\n\\.\n",
+        f"{FRESH}CREATE FUNCTION fresh.boom() RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN 1; END';\nCREATE TABLE fresh.t (id int);\nCOPY fresh.t (id) FROM stdin WITH (FORMAT text) WHERE fresh.boom() = 1;\n1\n\\.\n",
     ),
     "shell type": (
         "CREATE SCHEMA types; CREATE TYPE types.mood AS ENUM ('x'); ALTER TABLE app.users ADD COLUMN m types.mood DEFAULT 'x';",
@@ -140,14 +140,14 @@ FORMS: dict[str, tuple[str, str]] = {
     ),
     "large object case": (
         "SELECT lo_from_bytea(4711, 'treasure');",
-        "SELECT CASE WHEN EXISTS(SELECT 1 FROM pg_catalog.pg_largeobject_metadata WHERE oid = '4711') THEN pg_catalog.lo_unlink('4711') DUMP_END;\nSELECT pg_catalog.lo_create('999999');",
+        "SELECT CASE WHEN EXISTS(SELECT 1 FROM pg_catalog.pg_largeobject_metadata WHERE oid = '4711') THEN pg_catalog.lo_unlink('4711') END;\nSELECT pg_catalog.lo_create('999999');",
     ),
     "large object write": (
         "SELECT lo_from_bytea(4711, 'treasure');",
         "BEGIN;\nSELECT pg_catalog.lo_create('999999');\nSELECT pg_catalog.lo_open('4711', 131072);\nSELECT pg_catalog.lowrite(0, '\\x00000000');\nSELECT pg_catalog.lo_close(0);\nCOMMIT;",
     ),
     "disable trigger": (
-        "CREATE FUNCTION app.audit() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; DUMP_END'; CREATE TRIGGER audit AFTER UPDATE ON app.users EXECUTE FUNCTION app.audit();",
+        "CREATE FUNCTION app.audit() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; CREATE TRIGGER audit AFTER UPDATE ON app.users EXECUTE FUNCTION app.audit();",
         f"{FRESH}CREATE TABLE fresh.t (a int);\nALTER TABLE app.users DISABLE TRIGGER audit;",
     ),
     "reset path": (
@@ -179,12 +179,12 @@ FORMS: dict[str, tuple[str, str]] = {
         f"{FRESH}SET search_path = soon, fresh;\nCREATE TABLE users (id int);\nCREATE SCHEMA soon;\nCREATE VIEW soon.users AS SELECT * FROM app.users;\nDELETE FROM users;",
     ),
     "using app view": (
-        "CREATE FUNCTION app.g() RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN 1; DUMP_END'; CREATE VIEW app.v AS SELECT app.g() AS a;",
+        "CREATE FUNCTION app.g() RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN 1; END'; CREATE VIEW app.v AS SELECT app.g() AS a;",
         f"{FRESH}CREATE TABLE fresh.t (id int);\nINSERT INTO fresh.t VALUES (1);\nDELETE FROM fresh.t USING app.v WHERE a = 1;",
     ),
     "merge using": (
         "",
-        f"{FRESH}CREATE FUNCTION fresh.boom() RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN 1; DUMP_END';\nCREATE TABLE fresh.t (id int);\nCREATE VIEW fresh.v AS SELECT fresh.boom() AS id;\nMERGE INTO fresh.t USING fresh.v ON fresh.t.id = fresh.v.id WHEN NOT MATCHED THEN DO NOTHING;",
+        f"{FRESH}CREATE FUNCTION fresh.boom() RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN 1; END';\nCREATE TABLE fresh.t (id int);\nCREATE VIEW fresh.v AS SELECT fresh.boom() AS id;\nMERGE INTO fresh.t USING fresh.v ON fresh.t.id = fresh.v.id WHEN NOT MATCHED THEN DO NOTHING;",
     ),
     "matview own": (
         "CREATE SCHEMA rep; CREATE MATERIALIZED VIEW rep.frozen AS SELECT * FROM app.users; DELETE FROM app.users WHERE id > 1;",
@@ -212,7 +212,7 @@ FORMS: dict[str, tuple[str, str]] = {
     ),
     "collation view": (
         "",
-        f"{FRESH}CREATE FUNCTION fresh.boom() RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN 1; DUMP_END';\nCREATE TABLE fresh.t (a int);\nINSERT INTO fresh.t VALUES (1);\nALTER TABLE fresh.t ALTER COLUMN a TYPE int USING fresh.boom();",
+        f"{FRESH}CREATE FUNCTION fresh.boom() RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN 1; END';\nCREATE TABLE fresh.t (a int);\nINSERT INTO fresh.t VALUES (1);\nALTER TABLE fresh.t ALTER COLUMN a TYPE int USING fresh.boom();",
     ),
 }
 # The first part is made by a superuser; the second is loaded by one where it must be.
@@ -224,7 +224,7 @@ OF_A_SUPERUSER: dict[str, tuple[str, str, str]] = {
     ),
     "event trigger": (
         "",
-        f"{FRESH}CREATE FUNCTION fresh.boom() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; DUMP_END';\nCREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION fresh.boom();\nCREATE TABLE fresh.t2 (a int);",
+        f"{FRESH}CREATE FUNCTION fresh.boom() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; END';\nCREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION fresh.boom();\nCREATE TABLE fresh.t2 (a int);",
         SUPERUSER,
     ),
     "drop am": (
