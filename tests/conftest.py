@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ COMPLETE = "TESTS_SKIP_NOTHING"
 # in another run.
 PASSED = "TESTS_PASSED"
 ELSEWHERE = "TESTS_PASSED_ELSEWHERE"
+
+LONG = ("test_large.py", "test_memory.py", "test_under_writers.py")
 
 # How long an example takes says something of the machine, and nothing of us.
 hypothesis.settings.register_profile("patient", deadline=None)
@@ -40,7 +43,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Where nothing may be left out, name what was."""
+    """Name what was left out where nothing may be; with `--durations` the slowest modules, too."""
+    if terminalreporter.config.getoption("durations"):
+        _show_slowest_modules(terminalreporter)
     for nodeid in _left_out(terminalreporter):
         terminalreporter.write_line(f"Skipped, and run nowhere else: {nodeid}. That is a failure.", red=True)
 
@@ -55,6 +60,23 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
             file.writelines(f"{nodeid}\n" for nodeid in _nodeids(reporter, "passed"))
     if exitstatus == 0 and _left_out(reporter):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest tests: at the end the other workers would wait for them."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
+def _show_slowest_modules(terminalreporter: Any) -> None:
+    """Print which modules take the longest, with their tests' and fixtures' seconds."""
+    spent: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if hasattr(report, "duration"):
+                spent[report.nodeid.partition("::")[0]] += report.duration
+    terminalreporter.section("slowest modules")
+    for module, seconds in spent.most_common(20):
+        terminalreporter.write_line(f"{seconds:7.1f} s  {module}")
 
 
 def _nodeids(reporter: Any, outcome: str) -> list[str]:

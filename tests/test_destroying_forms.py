@@ -236,7 +236,8 @@ OF_A_SUPERUSER: dict[str, tuple[str, str, str]] = {
 
 
 @pytest.mark.parametrize("name", [*FORMS, *OF_A_SUPERUSER])
-@pytest.mark.majors(15, 18)
+# What a text does to which objects depends on no major; test_destroying.py tries the usual forms on two.
+@pytest.mark.majors(18)
 def test_dump_that_destroys_in_an_odd_form(name: str, new_database: Databases, project: Project) -> None:
     """Far away it needs the name; with it, a safety dump is made first."""
     shop = new_database(owner=OWNER)
