@@ -10,7 +10,6 @@ import re
 import secrets
 import shutil
 import subprocess
-import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -31,7 +30,7 @@ from tasks.safety.scratch_database import MARK, PREFIX
 from tests.flows import settings_of
 from tests.schemas import MIGRATIONS, SHOP, make_tables
 from tests.servers import OWNER, PASSWORD, SUPERUSER, Server, server_account
-from tests.support import Database, Project, blocking
+from tests.support import Database, Project, blocking, eventually
 from tests.terminals import at_a_terminal
 
 if TYPE_CHECKING:
@@ -601,9 +600,10 @@ def test_who_is_at_work_and_holds_locks_is_named_once(shop: Database, project: P
     """A restore would wait for it as well; of several tables it still is one session."""
     with contextlib.closing(psycopg.connect(shop.url)) as other:
         other.pgconn.send_query(b'BEGIN; LOCK TABLE app.item, public."User" IN ROW EXCLUSIVE MODE; SELECT pg_sleep(60)')
-        time.sleep(1.5)
-        told = look(project, shop)["other sessions"]
         pid = other.info.backend_pid
+        asleep = f"SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND now() - xact_start > '1.1 s'"
+        eventually(lambda: shop.scalar(asleep) == 1, "the other session's work")
+        told = look(project, shop)["other sessions"]
         other.cancel_safe()
 
     assert told.state == "note"

@@ -405,9 +405,13 @@ def test_nothing_is_left_when_a_signal_comes_while_it_is_removed(
     with blocking(shop, f"COMMENT ON DATABASE {name} IS 'somebody holds it'"):
         dropping = "query LIKE 'DROP DATABASE%' AND wait_event_type = 'Lock'"
         wait_for(server, dropping)
+        with server.connect() as connection:
+            row = connection.execute(
+                f"SELECT query_start::text FROM pg_stat_activity WHERE {dropping}".encode()
+            ).fetchone()
+        assert row is not None
         process.send_signal(signal.SIGINT)
-        time.sleep(0.5)
-        wait_for(server, dropping)
+        wait_for(server, f"{dropping} AND query_start > '{row[0]}'")
 
     _, said = process.communicate(timeout=30)
 
