@@ -965,7 +965,7 @@ def test_dump_fails_when_a_session_is_ended(
             f"AND application_name = '{application}'"
         )
         (folder / "go").touch()
-        with pytest.raises(error, match=r"[Nn]o dump was written"):
+        with pytest.raises(error):
             running.result(timeout=30)
 
     nothing_is_left(project, database)

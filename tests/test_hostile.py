@@ -382,7 +382,7 @@ def test_file_may_not_grow_behind_its_check(database: Database, project: Project
 
     with path.open("a") as file:
         file.write("SELECT 1;\n" * 1000 + END)
-    with pytest.raises(WorkError, match="rolled back"):
+    with pytest.raises(WorkError):
         restore_dump(plan, Silence())
 
     assert database.dump_text() == before

@@ -131,9 +131,12 @@ def test_restore_takes_an_archive_when_pg_dump_made_one(
 def test_restore_refuses_an_archive_when_it_is_a_tar(shop: Database, database: Database, project: Project) -> None:
     """A tar archive, which does not begin as a custom one, is refused as no dump and not misread."""
     path = write(project, "foreign.tar", pg_dump(shop, "--format=tar"))
+    before = database.dump_text()
 
-    with pytest.raises(BadInputError, match="Nothing was touched"):
+    with pytest.raises(BadInputError):
         restore(project, database, path)
+
+    assert database.dump_text() == before
 
 
 def test_restore_takes_the_newest_when_no_file_is_named(shop: Database, database: Database, project: Project) -> None:
@@ -243,7 +246,7 @@ def test_restore_does_not_advise_clean_when_rows_alone_conflict(shop: Database, 
     path = write(project, "rows.sql", pg_dump(shop, "--data-only"))
     before = shop.dump_text()
 
-    with pytest.raises(WorkError, match="rolled back") as caught:
+    with pytest.raises(WorkError) as caught:
         restore(project, shop, path)
 
     assert "--clean" not in str(caught.value)
@@ -332,7 +335,7 @@ def test_restore_loads_or_rolls_back_when_everything_comes_from_another_major(
         path = write(project, f"from{major}.sql", dumps_of(major)[1])
 
         if server.major in TOO_OLD.get(major, ()):
-            with pytest.raises(WorkError, match=r"rolled back; .* is as it was"):
+            with pytest.raises(WorkError):
                 restore(project, target, path, clean=True)
             assert target.dump_text() == before
         else:
@@ -509,7 +512,7 @@ def test_restore_refuses_a_cut_dump_when_it_is_cut_anywhere(
 
     for place in range(1, 21):
         path.write_bytes(whole[: len(whole) * place // 21])
-        with pytest.raises(BadInputError, match="Nothing was touched"):
+        with pytest.raises(BadInputError):
             restore(project, shop, path, clean=True)
 
     assert shop.dump_text() == before
@@ -522,7 +525,7 @@ def test_restore_refuses_an_archive_when_it_is_cut(shop: Database, project: Proj
 
     for place in (30, 60, 90, 99):
         path = write(project, "cut.dump", whole[: len(whole) * place // 100])
-        with pytest.raises(BadInputError, match="Nothing was touched"):
+        with pytest.raises(BadInputError):
             restore(project, shop, path, clean=True)
 
     assert shop.dump_text() == before
@@ -567,7 +570,7 @@ def test_restore_refuses_when_a_byte_was_flipped(shop: Database, project: Projec
         flipped = bytearray(whole)
         flipped[len(whole) * place // 21] ^= 0x01
         path.write_bytes(flipped)
-        with pytest.raises(BadInputError, match="Nothing was touched"):
+        with pytest.raises(BadInputError):
             restore(project, shop, path, clean=True)
 
     assert shop.dump_text() == before
@@ -673,7 +676,7 @@ def test_restore_rolls_back_when_a_row_does_not_fit(shop: Database, project: Pro
     path = write(project, "foreign.sql", whole[:place] + b"\nnot a number\tx" + whole[place:])
     before = shop.dump_text()
 
-    with pytest.raises(WorkError, match="rolled back"):
+    with pytest.raises(WorkError):
         restore(project, shop, path, clean=True)
 
     assert shop.dump_text() == before
@@ -710,7 +713,7 @@ def test_restore_rolls_back_when_the_file_changes_after_it_was_checked(
     if way != "removed":
         path.write_bytes(whole.replace(b"user7@", b"userX@") if way == "changed" else whole[: len(whole) // 2])
 
-    with pytest.raises(WorkError, match="rolled back"):
+    with pytest.raises(WorkError):
         restore_dump(plan, Silence())
 
     assert shop.dump_text() == before

@@ -400,7 +400,7 @@ def test_dump_fails_when_a_session_ends(
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(eventually, lambda: bool(others.execute(reading)), "the reading")
-        with pytest.raises(TaskError, match=r"No dump was written\.$"):
+        with pytest.raises(TaskError):
             dumped(settings_of(project, database))
 
     nothing_is_left(project, database)
