@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,12 @@ from tests.support import Database, Databases, Project, listen
 
 # Set in CI, where every program that a test needs can be installed.
 COMPLETE = "TESTS_SKIP_NOTHING"
+# Files that name tests, one a line: those that passed here are added; those that may be skipped here, as they passed
+# in another run.
+PASSED = "TESTS_PASSED"
+ELSEWHERE = "TESTS_PASSED_ELSEWHERE"
+
+LONG = ("test_large.py", "test_memory.py", "test_under_writers.py")
 
 # How long an example takes says something of the machine, and nothing of us.
 hypothesis.settings.register_profile("patient", deadline=None)
@@ -30,22 +37,59 @@ def pytest_configure(config: pytest.Config) -> None:
     listen()
     config.addinivalue_line("markers", "all_majors: run on every major of PostgreSQL, not on one only")
     config.addinivalue_line(
-        "markers", "root: goes another way where root runs it, or needs root; the gate runs it twice"
+        "markers", "root: behaves otherwise for root, needs root or a package of the system; the gate runs it twice"
     )
     config.addinivalue_line("markers", "majors(*majors): run on these majors of PostgreSQL")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Where nothing may be left out, say that something was."""
-    if os.environ.get(COMPLETE) and terminalreporter.stats.get("skipped"):
-        terminalreporter.write_line(f"{COMPLETE} is set, and tests were skipped: that is a failure.", red=True)
+    """Name what was left out where nothing may be; with `--durations` the slowest modules, too."""
+    if terminalreporter.config.getoption("durations"):
+        _show_slowest_modules(terminalreporter)
+    for nodeid in _left_out(terminalreporter):
+        terminalreporter.write_line(f"Skipped, and run nowhere else: {nodeid}. That is a failure.", red=True)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Let a run fail that left a test out where nothing may be left out."""
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if os.environ.get(COMPLETE) and exitstatus == 0 and reporter is not None and reporter.stats.get("skipped"):
+    """Let a run fail that left a test out where nothing may be left out; note what passed."""
+    reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or hasattr(session.config, "workerinput"):
+        return
+    if path := os.environ.get(PASSED):
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.writelines(f"{nodeid}\n" for nodeid in _nodeids(reporter, "passed"))
+    if exitstatus == 0 and _left_out(reporter):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest tests: at the end the other workers would wait for them."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
+def _show_slowest_modules(terminalreporter: Any) -> None:
+    """Print which modules take the longest, with their tests' and fixtures' seconds."""
+    spent: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if hasattr(report, "duration"):
+                spent[report.nodeid.partition("::")[0]] += report.duration
+    terminalreporter.section("slowest modules")
+    for module, seconds in spent.most_common(20):
+        terminalreporter.write_line(f"{seconds:7.1f} s  {module}")
+
+
+def _nodeids(reporter: Any, outcome: str) -> list[str]:
+    return [report.nodeid for report in reporter.stats.get(outcome, ())]
+
+
+def _left_out(reporter: Any) -> list[str]:
+    """List the tests that were skipped although they pass in no other run; nothing where that is all right."""
+    elsewhere = os.environ.get(ELSEWHERE)
+    if not elsewhere and not os.environ.get(COMPLETE):
+        return []
+    covered = Path(elsewhere).read_text(encoding="utf-8").splitlines() if elsewhere else []
+    return sorted(set(_nodeids(reporter, "skipped")) - set(covered))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 JOURNAL = Path(__file__).resolve().parent.parent / "examples" / "journal"
 PENDING = "20260301000000_add_mood"
+COUNT = "SELECT count(*) FROM _prisma_migrations WHERE finished_at IS NOT NULL"
+TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
 
 
 def installed() -> Path:
@@ -50,3 +53,13 @@ def migration(project: Project, name: str, sql: str) -> Path:
 def add_pending(project: Project) -> None:
     """Add the example's pending migration."""
     shutil.copytree(JOURNAL / "pending", project.root / "prisma" / "migrations", dirs_exist_ok=True)
+
+
+def install_fake(home: Path, version: str = "6.19.3") -> Path:
+    """Lay out a Prisma as a package manager does, with a program that does nothing; return the program."""
+    package = home / "node_modules" / "prisma" / "package.json"
+    program = home / "node_modules" / ".bin" / "prisma"
+    for path, text in (package, json.dumps({"version": version})), (program, "#!/bin/sh\n"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return program

@@ -18,8 +18,8 @@ from tasks.progress import Silence
 from tasks.restore import preflight
 from tasks.restore.plan import RestoreRequest, plan_restore
 from tasks.restore.restore import restore_dump
+from tests.flows import settings_of
 from tests.support import Database, Databases, Project
-from tests.test_restore import settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

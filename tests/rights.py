@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks.doctor.doctor import examine
@@ -22,9 +22,9 @@ from tasks.restore.reset import plan_reset, reset_database
 from tasks.restore.restore import restore_dump
 from tasks.restore.undo import plan_undo
 from tasks.verify.verify import VerifyRequest, verify_database
+from tests.flows import Said, settings_of
 from tests.servers import OWNER, PASSWORD, SUPERUSER, Server
 from tests.support import Database, Databases, Project
-from tests.test_restore import settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,17 +165,6 @@ SITUATIONS = {
 }
 
 
-@dataclass
-class Heard(Silence):
-    """Keeps what was warned of."""
-
-    warnings: list[str] = field(default_factory=list)
-
-    def warn(self, text: str) -> None:
-        """Keep it."""
-        self.warnings.append(text)
-
-
 @dataclass(frozen=True)
 class Cell:
     """What became of an operation.
@@ -259,18 +248,18 @@ class _Row:
             "doctor": self._doctor(here),
         }
 
-    def _try(self, work: Callable[[Heard], object]) -> Cell:
-        heard = Heard()
+    def _try(self, work: Callable[[Said], object]) -> Cell:
+        heard = Said()
         try:
             found = work(heard)
         except TaskError as error:
             return Cell(error.exit_code, self._plain(str(error)))
         return Cell(0, found if isinstance(found, str) else "")
 
-    def _dump(self, settings: Settings, heard: Heard) -> Dumped | None:
+    def _dump(self, settings: Settings, heard: Said) -> Dumped | None:
         return make_dump(settings, DumpRequest(file="own.sql"), heard)
 
-    def _restore(self, plan: RestorePlan, heard: Heard) -> str:
+    def _restore(self, plan: RestorePlan, heard: Said) -> str:
         restored: Restored = restore_dump(plan, heard)
         usual = re.compile("settings of|DROP|CREATE SCHEMA|COMMENT ON|SET transaction_timeout|BEGIN and")
         left = Counter({str(why): count for why, count in restored.left_out.items() if not usual.match(str(why))})

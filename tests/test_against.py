@@ -11,10 +11,10 @@ from tasks.inventory.compare import compare_states
 from tasks.inventory.snapshot import DatabaseState
 from tasks.progress import Silence
 from tasks.verify.verify import Verified, VerifyRequest, verify_database
+from tests.flows import settings_of
+from tests.schemas import SHOP
 from tests.servers import OWNER, Server
-from tests.support import Database, Databases, Project
-from tests.test_dump import eventually
-from tests.test_restore import SHOP, settings_of
+from tests.support import Database, Databases, Project, eventually
 
 OTHER = "--against-url-env=OTHER_URL"
 

@@ -105,6 +105,15 @@ def test_no_circles() -> None:
     assert not circle(folders)
 
 
+def test_tests_share_helpers_not_tests() -> None:
+    """No module imports from a module of tests: what several need is a helper in `tests/`."""
+    for path in Path(__file__).parent.rglob("*.py"):
+        modules = {
+            str(node.module) for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.ImportFrom)
+        }
+        assert not {each for each in modules if each.rpartition(".")[2].startswith("test_")}, path.name
+
+
 def test_sizes() -> None:
     """No module, folder or share of the whole is too large to find one's way in."""
     lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}

@@ -14,11 +14,10 @@ from tasks.errors import WorkError
 from tasks.progress import Silence
 from tasks.restore.plan import RestoreRequest
 from tasks.restore.with_migration import plan_restore_and_migration, restore_and_migrate
+from tests.flows import elsewhere, settings_of
 from tests.servers import OWNER
 from tests.support import without_restrict
-from tests.test_guard import elsewhere
-from tests.test_restore import settings_of
-from tests.test_terminal import at_a_terminal
+from tests.terminals import at_a_terminal
 
 if TYPE_CHECKING:
     from pathlib import Path

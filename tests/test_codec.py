@@ -28,7 +28,7 @@ from tasks.dumpformat.compression import (
 from tasks.dumpformat.foreign_head import LexError
 from tasks.dumpformat.lexer import lex
 from tasks.dumpformat.summary import DumpSummary
-from tests.test_lexer import DUMP
+from tests.dump_texts import DUMP
 
 if TYPE_CHECKING:
     from collections.abc import Generator

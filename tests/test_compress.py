@@ -6,16 +6,12 @@ import json
 import os
 import stat
 import subprocess
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from invoke.config import Config
-from invoke.context import Context
 
-from tasks.config.defaults import DEFAULTS
-from tasks.config.settings import Settings, load_settings
 from tasks.dumpfiles.atomic_write import open_part_file
 from tasks.dumpfiles.catalog import list_catalog
 from tasks.dumpfiles.convert import Converted, convert_dump
@@ -24,6 +20,7 @@ from tasks.dumpformat.compression import Compression, DecompressedReader, Summin
 from tasks.dumpformat.manifest import Manifest, Outline, SequenceValue, TableRows
 from tasks.errors import BadInputError, WorkError
 from tasks.progress import Silence
+from tests.flows import Said, settings_of
 from tests.support import Database, Project
 
 STEM = "db_dump_2025-12-21T12-00-00-123Z"
@@ -31,24 +28,6 @@ LATER = "db_dump_2025-12-21T12-00-00-124Z"
 TEXT = (
     b"-- rows\n" + b"".join(b"%d\t%d\n" % (i, i * i) for i in range(20_000)) + b"-- PostgreSQL database dump complete\n"
 )
-
-
-@dataclass
-class Said(Silence):
-    """Keeps what a flow warns of."""
-
-    warnings: list[str] = field(default_factory=list)
-
-    def warn(self, text: str) -> None:
-        """Keep it."""
-        self.warnings.append(text)
-
-
-def settings_of(project: Project, *, dry: bool = False) -> Settings:
-    """Return what `inv` would work with in a project."""
-    config = Config(defaults={"db": DEFAULTS, "run": {"dry": dry}}, lazy=True)
-    config.set_project_location(project.root)
-    return replace(load_settings(Context(config)), cwd=project.root, environ={})
 
 
 def packed(content: bytes, compression: Compression, folder: Path) -> bytes:

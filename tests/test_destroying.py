@@ -11,25 +11,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.flows import far, saved
+from tests.schemas import APP, DUMP_END
 from tests.servers import OWNER
 from tests.support import without_restrict
-from tests.test_guard import elsewhere
 
 if TYPE_CHECKING:
     from tests.support import Database, Databases, Project
 
 FOLDER = Path(__file__).parent / "destroying"
-END = "\n-- PostgreSQL database dump complete\n"
 FRESH = "CREATE SCHEMA fresh;\nCREATE TABLE fresh.t (a int);\n"
-APP = """
-CREATE SCHEMA app;
-CREATE TABLE app.users (id int PRIMARY KEY, email text);
-INSERT INTO app.users VALUES (1, 'a'), (2, 'b'), (3, 'c');
-CREATE VIEW app.names AS SELECT email FROM app.users;
-CREATE FUNCTION app.f() RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; RETURN 1; END';
-CREATE PROCEDURE app.p() LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.users; END';
-ANALYZE app.users;
-"""
 USERS = r"app\.users \(about 3 rows\)"
 ANYTHING = "anything in the database"
 STATEMENTS: dict[str, tuple[str, str]] = {
@@ -71,23 +62,12 @@ def shop(new_database: Databases, project: Project) -> Database:
     return shop
 
 
-def far(project: Project) -> None:
-    """Let the database count as one that is not local."""
-    assert project.inv("db.dump").returncode == 0
-    elsewhere(project)
-
-
-def saved(project: Project) -> list[Path]:
-    """Return the safety dumps."""
-    return sorted((project.dumps / "undo").glob("*.sql*"))
-
-
 @pytest.mark.parametrize("kind", STATEMENTS)
 @pytest.mark.majors(15, 18)
 def test_destroying_statement_outside_the_dumps_schemas(kind: str, shop: Database, project: Project) -> None:
     """Far away it needs the name, and then it is shown, saved from, and can be undone."""
     text, shown = STATEMENTS[kind]
-    project.write("dumps/foreign.sql", FRESH + text + END)
+    project.write("dumps/foreign.sql", FRESH + text + DUMP_END)
     far(project)
     before = shop.dump_text()
 
@@ -111,7 +91,7 @@ def test_destroying_statement_outside_the_dumps_schemas(kind: str, shop: Databas
 def test_upsert_changes_rows_of_a_table_that_exists(shop: Database, project: Project) -> None:
     """So it needs the name far away, and is shown."""
     text = "INSERT INTO app.users VALUES (1, 'z') ON CONFLICT (id) DO UPDATE SET email = EXCLUDED.email;"
-    project.write("dumps/foreign.sql", FRESH + text + END)
+    project.write("dumps/foreign.sql", FRESH + text + DUMP_END)
     far(project)
     before = shop.dump_text()
 
@@ -124,7 +104,7 @@ def test_upsert_changes_rows_of_a_table_that_exists(shop: Database, project: Pro
 @pytest.mark.majors(15, 18)
 def test_adding_rows_to_a_table_that_exists_is_asked_about(shop: Database, project: Project) -> None:
     """The rows are new, but the table is not the dump's: shown, named far away, saved, and undone."""
-    project.write("dumps/foreign.sql", FRESH + "COPY app.users (id) FROM stdin;\n7\n\\.\n" + END)
+    project.write("dumps/foreign.sql", FRESH + "COPY app.users (id) FROM stdin;\n7\n\\.\n" + DUMP_END)
     far(project)
 
     refused = project.inv("db.restore", "--file=foreign.sql", "--yes")
@@ -175,7 +155,7 @@ def test_dump_that_changes_existing_rows(
 
 def test_plain_restore_over_tables_shows_and_waits(shop: Database, project: Project) -> None:
     """As with --clean: what it replaces, and three seconds to stop it."""
-    project.write("dumps/foreign.sql", "DROP TABLE app.users CASCADE;\nCREATE TABLE app.users (id int);\n" + END)
+    project.write("dumps/foreign.sql", "DROP TABLE app.users CASCADE;\nCREATE TABLE app.users (id int);\n" + DUMP_END)
 
     began = time.monotonic()
     result = project.inv("db.restore", "--file=foreign.sql")
@@ -194,7 +174,8 @@ def test_plain_restore_into_an_empty_database_does_not_wait(
 ) -> None:
     """Of what is not here nothing is lost, whatever the dump may do."""
     project.write(
-        "dumps/foreign.sql", FRESH + "DO 'BEGIN END';\nDROP TABLE IF EXISTS app.users;\nTRUNCATE fresh.t;\n" + END
+        "dumps/foreign.sql",
+        FRESH + "DO 'BEGIN END';\nDROP TABLE IF EXISTS app.users;\nTRUNCATE fresh.t;\n" + DUMP_END,
     )
     far(project)
     project.use(new_database(owner=OWNER), OWNER)

@@ -10,7 +10,6 @@ import re
 import secrets
 import shutil
 import subprocess
-import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -28,11 +27,11 @@ from tasks.dumpfiles.atomic_write import open_part_file
 from tasks.errors import BadInputError
 from tasks.progress import Silence
 from tasks.safety.scratch_database import MARK, PREFIX
+from tests.flows import settings_of
+from tests.schemas import MIGRATIONS, SHOP, make_tables
 from tests.servers import OWNER, PASSWORD, SUPERUSER, Server, server_account
-from tests.support import Database, Project, blocking
-from tests.test_restore import SHOP, _many, settings_of
-from tests.test_terminal import at_a_terminal
-from tests.test_verify import MIGRATIONS
+from tests.support import Database, Project, blocking, eventually
+from tests.terminals import at_a_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -420,7 +419,7 @@ def test_the_rest_is_looked_at_when_the_server_is_not_there(shop: Database, proj
 
 def test_too_few_locks_are_told_when_many_tables_are_there(database: Database, project: Project) -> None:
     """Without a dump, one of this database is meant; the value to set is named."""
-    _many(database, 1500)
+    make_tables(database, 1500)
 
     told = look(project, database)["locks"]
 
@@ -601,9 +600,10 @@ def test_who_is_at_work_and_holds_locks_is_named_once(shop: Database, project: P
     """A restore would wait for it as well; of several tables it still is one session."""
     with contextlib.closing(psycopg.connect(shop.url)) as other:
         other.pgconn.send_query(b'BEGIN; LOCK TABLE app.item, public."User" IN ROW EXCLUSIVE MODE; SELECT pg_sleep(60)')
-        time.sleep(1.5)
-        told = look(project, shop)["other sessions"]
         pid = other.info.backend_pid
+        asleep = f"SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND now() - xact_start > '1.1 s'"
+        eventually(lambda: shop.scalar(asleep) == 1, "the other session's work")
+        told = look(project, shop)["other sessions"]
         other.cancel_safe()
 
     assert told.state == "note"

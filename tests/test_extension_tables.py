@@ -16,9 +16,9 @@ from tasks.progress import Silence
 from tasks.restore.plan import RestoreRequest, plan_restore
 from tasks.restore.restore import Restored, restore_dump
 from tasks.verify.verify import Verified, VerifyRequest, verify_database
+from tests.flows import settings_of
 from tests.servers import DEFAULT_MAJOR, OWNER, SUPERUSER, Server, clusters_dir, provision
 from tests.support import Database, Databases, Project
-from tests.test_restore import settings_of
 
 CONTROL = """\
 comment = 'an extension with tables of which people own some rows'

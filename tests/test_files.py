@@ -15,23 +15,14 @@ from tasks.postgres.connection import connected, server_facts
 from tasks.progress import Silence
 from tasks.restore.plan import RestoreRequest, plan_restore
 from tasks.restore.restore import restore_dump
-from tests.test_dump import GATE, NOISE, dumped, eventually, holds_lock, inv_on_a_disk, settings_of, wrapped
+from tests.dump_programs import GATE, NOISE, holds_lock, inv_on_a_disk, wrapped
+from tests.flows import Said, dumped, settings_of
+from tests.support import eventually
 
 if TYPE_CHECKING:
     from tests.support import Database, Project
 
 TABLE = "CREATE TABLE public.t AS SELECT i FROM generate_series(1, 1000) AS i; ANALYZE public.t"
-
-
-class Said(Silence):
-    """Keeps what it is warned of."""
-
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, text: str) -> None:
-        """Keep it."""
-        self.warnings.append(text)
 
 
 # Full, read-only, gone

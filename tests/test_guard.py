@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +11,11 @@ import pytest
 from tasks.errors import GuardError
 from tasks.postgres.connection import Endpoint, connected, read_endpoint, server_facts
 from tasks.safety.guard import nonlocal_reason, require_confirmation
+from tests.flows import elsewhere, settings_of
+from tests.schemas import SHOP
 from tests.servers import OWNER
 from tests.support import Database, Databases, Project, blocking
-from tests.test_restore import SHOP, settings_of
-from tests.test_terminal import at_a_terminal
+from tests.terminals import at_a_terminal
 
 HERE = Endpoint("localhost", "127.0.0.1", "127.0.0.1", "7", "shop", 5432)
 
@@ -26,14 +26,6 @@ def shop(new_database: Databases) -> Database:
     database = new_database()
     database.execute(SHOP)
     return database
-
-
-def elsewhere(project: Project, host: str = "db.example.com") -> None:
-    """Let the manifest of the newest dump say that this server was met at another host, as behind a tunnel."""
-    for path in project.dumps.glob("*.manifest.json"):
-        document = json.loads(path.read_text(encoding="utf-8"))
-        document["source"]["host"] = host
-        path.write_text(json.dumps(document), encoding="utf-8")
 
 
 @pytest.fixture

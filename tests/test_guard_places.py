@@ -21,10 +21,11 @@ from tasks.restore.reset import plan_reset, reset_database
 from tasks.restore.restore import restore_dump
 from tasks.restore.undo import plan_undo
 from tasks.safety.guard import nonlocal_reason
+from tests.flows import settings_of
 from tests.forwarding import Forwarder
+from tests.schemas import SHOP
 from tests.servers import Server
 from tests.support import Database, Databases, Project
-from tests.test_restore import SHOP, settings_of
 
 
 @pytest.fixture

@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.flows import elsewhere, ran, safety_dumps
 from tests.journal import PENDING, add_pending, migration
-from tests.test_guard import elsewhere
-from tests.test_rewritten import ran
-from tests.test_terminal import at_a_terminal
-from tests.test_undo import safety_dumps
+from tests.terminals import at_a_terminal
 
 if TYPE_CHECKING:
     from tests.support import Database, Project

@@ -20,8 +20,8 @@ from tasks.errors import BadInputError, TaskError, WorkError
 from tasks.progress import Silence
 from tasks.restore.plan import RestorePlan, RestoreRequest, plan_restore
 from tasks.restore.restore import restore_dump
+from tests.flows import pg_dump, settings_of
 from tests.servers import OWNER
-from tests.test_restore import pg_dump, settings_of
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -382,7 +382,7 @@ def test_file_may_not_grow_behind_its_check(database: Database, project: Project
 
     with path.open("a") as file:
         file.write("SELECT 1;\n" * 1000 + END)
-    with pytest.raises(WorkError, match="rolled back"):
+    with pytest.raises(WorkError):
         restore_dump(plan, Silence())
 
     assert database.dump_text() == before

@@ -14,21 +14,10 @@ from tasks.restore.plan import RestoreRequest, plan_restore
 from tasks.restore.restore import restore_dump
 from tasks.verify.problems import Problem
 from tasks.verify.verify import VerifyRequest, verify_database
+from tests.flows import settings_of
+from tests.schemas import HISTORY, SHOP
 from tests.servers import Server
 from tests.support import Database, Databases, Project
-from tests.test_restore import SHOP, settings_of
-
-HISTORY = """
-CREATE TABLE _prisma_migrations (
-    id varchar(36) PRIMARY KEY, checksum varchar(64) NOT NULL, finished_at timestamptz,
-    migration_name varchar(255) NOT NULL, logs text, rolled_back_at timestamptz,
-    started_at timestamptz DEFAULT now() NOT NULL, applied_steps_count integer DEFAULT 0 NOT NULL
-);
-INSERT INTO _prisma_migrations (id, checksum, migration_name, finished_at, rolled_back_at) VALUES
-    ('1', 'a', '1_applied', now(), NULL),
-    ('2', 'b', '2_rolled_back', NULL, now()),
-    ('3', 'b', '2_rolled_back', now(), NULL);
-"""
 
 
 def wrong(database: Database, project: Project) -> tuple[Problem, ...]:

@@ -13,9 +13,9 @@ from tasks.dumpfiles.catalog import Inspected, inspect_dump
 from tasks.dumpformat.compression import Compression
 from tasks.errors import BadInputError
 from tasks.progress import Silence
+from tests.flows import pg_dump, settings_of, write
+from tests.schemas import HISTORY, SHOP
 from tests.support import Database, Databases, Project
-from tests.test_ills import HISTORY
-from tests.test_restore import SHOP, pg_dump, settings_of, write
 
 ODD = "3_odd\tname\nof \\ two\x0blines\r\x08\x0c é"
 STATES = [("1_applied", "applied"), ("2_rolled_back", "baselined"), ("2_rolled_back", "rolled back"), (ODD, "failed")]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.bulk import journal_like
+from tests.schemas import OTHERS
 from tests.servers import DEFAULT_MAJOR, MAJORS, OWNER, SUPERUSER
-from tests.test_restore import OTHERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,5 +48,6 @@ def test_two_million_rows_come_back(new_database: Databases, project: Project) -
     assert (dumped.returncode, filled.returncode, replaced.returncode) == (0, 0, 0), filled.stderr + replaced.stderr
     assert f"{ROWS:,} rows in 4 tables" in dumped.stdout
     assert digest(empty) == before
-    assert digest(full, exclude=["kept"]) == digest(source, exclude=["kept"])
+    # The source has no such schema.
+    assert digest(full, exclude=["kept"]) == before
     assert full.dump_text(schemas=["kept"]) == kept

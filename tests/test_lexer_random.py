@@ -16,8 +16,8 @@ from psycopg import pq
 from tasks.dumpformat.lexer import Statement, lex
 from tasks.dumpformat.summary import SAFE_ENCODINGS
 from tasks.dumpformat.tokens import TokenReader, scan_tokens
+from tests.psql_judge import asked_by_psql, bared, by_the_lexer
 from tests.servers import Server
-from tests.test_lexer_judge import asked_by_psql, bared, by_the_lexer
 
 TEXTS: Final = int(os.environ.get("TESTS_TEXTS", "4000"))
 # psql is started once for so many.

@@ -1,16 +1,11 @@
 """The list tells which dumps there are, and which of them are whole, without reading them."""
 
 import json
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from invoke.config import Config
-from invoke.context import Context
 
-from tasks.config.defaults import DEFAULTS
-from tasks.config.settings import Settings, load_settings
 from tasks.dumpfiles.atomic_write import open_part_file
 from tasks.dumpfiles.catalog import list_catalog
 from tasks.dumpfiles.dump_file import choose_dump
@@ -19,28 +14,11 @@ from tasks.dumpformat.compression import Compression, Sums
 from tasks.dumpformat.manifest import Manifest, Outline, TableRows
 from tasks.errors import BadInputError
 from tasks.progress import Silence
+from tests.flows import Said, settings_of
 from tests.support import Database, Project
 
 TIMES = [f"2025-12-21T12-00-00-{number:03}Z" for number in range(10)]
 SUM = "0" * 64
-
-
-@dataclass
-class Said(Silence):
-    """Keeps what a flow warns of."""
-
-    warnings: list[str] = field(default_factory=list)
-
-    def warn(self, text: str) -> None:
-        """Keep it."""
-        self.warnings.append(text)
-
-
-def settings_of(project: Project) -> Settings:
-    """Return what `inv` would work with in a project."""
-    config = Config(defaults={"db": DEFAULTS, "run": {"dry": False}}, lazy=True)
-    config.set_project_location(project.root)
-    return replace(load_settings(Context(config)), cwd=project.root, environ={})
 
 
 def lay(

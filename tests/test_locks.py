@@ -17,11 +17,10 @@ from tasks.restore.preflight import warn_of_locks
 from tasks.restore.reset import plan_reset
 from tasks.restore.restore import restore_dump
 from tasks.verify.verify import VerifyRequest, verify_database
+from tests.flows import Said, restore, settings_of
 from tests.locks import fill
 from tests.servers import Server
 from tests.support import Database, Databases, Project, patch_everywhere
-from tests.test_dump import Said
-from tests.test_restore import restore, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

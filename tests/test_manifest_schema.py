@@ -16,11 +16,11 @@ from tasks.dumpformat.compression import Compression
 from tasks.errors import TaskError
 from tasks.progress import Silence
 from tasks.restore.rehearse import rehearse_dump
+from tests.flows import settings_of
+from tests.sample_manifest import MANIFEST
+from tests.schemas import HISTORY, SHOP
 from tests.servers import Server
 from tests.support import REPOSITORY, Database, Databases, Project
-from tests.test_ills import HISTORY
-from tests.test_manifest import MANIFEST
-from tests.test_restore import SHOP, settings_of
 
 SCHEMA = json.loads((REPOSITORY / "docs" / "manifest.schema.json").read_text(encoding="utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA)

@@ -8,15 +8,12 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from tests.journal import JOURNAL, migration
+from tests.journal import COUNT, JOURNAL, TABLES, migration
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support import Database, Databases, Project
-
-COUNT = "SELECT count(*) FROM _prisma_migrations WHERE finished_at IS NOT NULL"
-TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
 
 
 def test_migrate_builds_an_empty_database_and_then_has_nothing_to_do(journal: Project, database: Database) -> None:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.journal import JOURNAL, PENDING, add_pending, lay_out, migration
+from tests.journal import JOURNAL, PENDING, add_pending, install_fake, lay_out, migration
 from tests.support import Database, blocking
-from tests.test_prisma import install
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -685,7 +684,7 @@ def test_the_command_can_be_configured(journal: Project, database: Database) -> 
 
 def test_prisma_8_keeps_its_history_elsewhere(project: Project, database: Database) -> None:
     """Its migrations are not ours to read: `db.migrations` says so, and a restore is silent about them."""
-    install(project.root, "8.0.0-rc.19")
+    install_fake(project.root, "8.0.0-rc.19")
     project.write("prisma.config.ts", "import { defineConfig } from '@prisma/orm-postgres/config'\n")
     database.execute("CREATE TABLE here (id integer)")
     project.use(database)

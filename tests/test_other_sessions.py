@@ -21,10 +21,9 @@ from tasks.restore.reset import plan_reset, reset_database
 from tasks.restore.restore import restore_dump
 from tasks.restore.undo import plan_undo
 from tasks.verify.verify import VerifyRequest, verify_database
+from tests.flows import Said, settings_of
 from tests.servers import OWNER, SUPERUSER, Server
 from tests.support import Database, Databases, Project, blocking
-from tests.test_dump import Said
-from tests.test_restore import settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -208,11 +207,13 @@ def test_pools_that_come_back_at_once_do_not_stop_it(shop: Shop) -> None:
     """Four sessions that begin to read and stay, and are there again a moment after they were ended."""
     over_ = threading.Event()
     ended = [0] * 4
+    there = [threading.Event() for _ in ended]
 
     def come_back(number: int) -> None:
         while not over_.is_set():
             with contextlib.suppress(psycopg.Error), shop.database.connect(OWNER, autocommit=False) as connection:
                 connection.execute("SELECT count(*) FROM item")
+                there[number].set()
                 while not over_.wait(0.02):
                     connection.execute("SELECT 1")
             ended[number] += 1
@@ -220,8 +221,8 @@ def test_pools_that_come_back_at_once_do_not_stop_it(shop: Shop) -> None:
     pool = [threading.Thread(target=come_back, args=[number]) for number in range(4)]
     for thread in pool:
         thread.start()
-    time.sleep(0.3)
     try:
+        assert all(each.wait(20) for each in there)
         clean(shop.settings, disconnect=True)
     finally:
         over_.set()

@@ -11,9 +11,9 @@ from tasks.restore.plan import RestoreRequest, plan_restore
 from tasks.restore.restore import restore_dump
 from tasks.verify.verify import VerifyRequest, verify_database
 from tests import everything as everything_sql
+from tests.flows import settings_of
 from tests.servers import MAJORS, Server
 from tests.support import Database, Databases, Project
-from tests.test_restore import settings_of
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.flows import newest, ran
 from tests.support import without_restrict
-from tests.test_rewritten import newest, ran
 
 if TYPE_CHECKING:
     from tests.support import Database, Databases, Project
@@ -34,7 +34,7 @@ def test_a_table_partitioned_by_hash_on_an_enum(database: Database, new_database
     target, copy = new_database(), new_database()
     copy.psql(database.dump_text())
     ran(project.use(database), "db.dump", "--checksums")
-    ran(project, "db.verify", f"--file={newest(project)}", "--checksums")
+    ran(project, "db.verify", f"--file={newest(project).name}", "--checksums")
     project.env["OTHER_URL"] = copy.url
     ran(project, "db.verify", "--against-url-env=OTHER_URL")
     project.use(target)
@@ -71,7 +71,7 @@ def test_patterns_are_taken_as_pg_dump_takes_them(database: Database, project: P
     database.execute(SOURCE + "CREATE VIEW pv AS SELECT 1 AS one; CREATE SEQUENCE ps; CREATE EXTENSION citext")
     ran(project.use(database), "db.dump", f"--exclude-data={pattern}")
 
-    dump = (project.dumps / newest(project)).read_bytes()
+    dump = (project.dumps / newest(project).name).read_bytes()
     theirs = database.dump_text(f"--exclude-table-data={pattern}", "--clean", "--if-exists", "--encoding=UTF8")
 
     assert without_restrict(dump) == theirs

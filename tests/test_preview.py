@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.flows import far, saved
+from tests.schemas import APP, DUMP_END
 from tests.servers import OWNER
 from tests.support import without_restrict
-from tests.test_destroying import APP, END, far, saved
-from tests.test_terminal import at_a_terminal
+from tests.terminals import at_a_terminal
 
 if TYPE_CHECKING:
     from tests.support import Database, Databases, Project
@@ -58,7 +59,7 @@ def test_reset_of_objects_without_rows_can_be_undone(kind: str, new_database: Da
 @pytest.mark.usefixtures("shop")
 def test_clean_restore_names_every_kind(project: Project) -> None:
     """Also where the dump holds nothing of the kind; without a safety dump it says what that means."""
-    project.write("dumps/foreign.sql", "CREATE TABLE app.users (id int);\n" + END)
+    project.write("dumps/foreign.sql", "CREATE TABLE app.users (id int);\n" + DUMP_END)
 
     result = project.inv("--dry", "db.restore", "--clean", "--file=foreign.sql")
     without = project.inv("db.restore", "--clean", "--yes", "--no-backup", "--file=foreign.sql")
@@ -94,7 +95,7 @@ def test_plain_restore_shows_what_it_changes_in_the_schemas_of_the_dump(shop: Da
     shop.execute(OTHER + "INSERT INTO public.other VALUES (1); ANALYZE public.other", role="postgres")
     shop.execute(f"ALTER TABLE public.other OWNER TO {OWNER}; GRANT ALL ON SCHEMA public TO {OWNER}")
     text = "CREATE TABLE public.mine (a int);\nALTER TABLE public.other DROP COLUMN a;\nDROP VIEW app.names;\n"
-    project.write("dumps/foreign.sql", text + END)
+    project.write("dumps/foreign.sql", text + DUMP_END)
     before = shop.dump_text()
 
     restored = project.inv("db.restore", "--yes", "--file=foreign.sql")
@@ -113,7 +114,7 @@ def test_plain_restore_that_only_adds_shows_nothing(project: Project) -> None:
     """However many tables the schema holds; an undo afterwards says what the restore was."""
     assert project.inv("db.reset", "--schema=app", "--yes").returncode == 0
     assert project.inv("db.undo", "--yes").returncode == 0
-    project.write("dumps/foreign.sql", "CREATE TABLE app.more (a int);\n" + END)
+    project.write("dumps/foreign.sql", "CREATE TABLE app.more (a int);\n" + DUMP_END)
 
     added = project.inv("db.restore", "--file=foreign.sql")
     undo = project.inv("--dry", "db.undo")
@@ -141,7 +142,7 @@ def test_plain_restore_of_our_own_dump_names_what_it_replaces(shop: Database, pr
 def test_truncate_that_cascades_claims_no_number(shop: Database, project: Project) -> None:
     """It also empties what refers to the table, which only the server knows."""
     shop.execute("CREATE TABLE app.orders (u int REFERENCES app.users); INSERT INTO app.orders VALUES (1)", role=OWNER)
-    project.write("dumps/foreign.sql", "TRUNCATE app.users CASCADE;\n" + END)
+    project.write("dumps/foreign.sql", "TRUNCATE app.users CASCADE;\n" + DUMP_END)
 
     result = project.inv("db.restore", "--yes", "--file=foreign.sql")
 
@@ -188,7 +189,7 @@ def test_question_follows_the_preview(answer: str, new_database: Databases, proj
     database = new_database()
     database.execute("CREATE TABLE public.t AS SELECT 1 AS a")
     project.use(database).env.pop("INVOKE_DB_TRUST")
-    project.write("dumps/foreign.sql", "CREATE TABLE public.t (a int);\n" + END)
+    project.write("dumps/foreign.sql", "CREATE TABLE public.t (a int);\n" + DUMP_END)
 
     code, said = at_a_terminal(project, "db.restore", "--clean", "--file=foreign.sql", answers={"Type yes": answer})
 
@@ -205,7 +206,7 @@ def test_question_names_the_right_that_it_is_about(new_database: Databases, proj
     """An owner with CREATEROLE is no superuser; a rehearsal's refusal talks of no scratch database."""
     database = new_database(owner=OWNER)
     project.use(database, OWNER).env.pop("INVOKE_DB_TRUST")
-    project.write("dumps/foreign.sql", "CREATE TABLE public.t (a int);\n" + END)
+    project.write("dumps/foreign.sql", "CREATE TABLE public.t (a int);\n" + DUMP_END)
     database.execute(f"ALTER ROLE {OWNER} CREATEROLE CREATEDB")
     try:
         restored = project.inv("db.restore", "--file=foreign.sql")
@@ -224,7 +225,7 @@ def test_question_names_the_right_that_it_is_about(new_database: Databases, proj
 def test_verify_compares_with_what_was_loaded(project: Project) -> None:
     """After rows were changed by a later statement of the dump, which ends with 6, verify says so, too."""
     rows = "CREATE SCHEMA fresh;\nCREATE TABLE fresh.t (a int);\nCOPY fresh.t (a) FROM stdin;\n1\n2\n\\.\n"
-    project.write("dumps/foreign.sql", rows + "DELETE FROM fresh.t WHERE a = 1;\n" + END)
+    project.write("dumps/foreign.sql", rows + "DELETE FROM fresh.t WHERE a = 1;\n" + DUMP_END)
 
     restored, verified = project.inv("db.restore", "--yes", "--file=foreign.sql"), project.inv("db.verify")
 
@@ -236,7 +237,7 @@ def test_verify_compares_with_what_was_loaded(project: Project) -> None:
 def test_statements_behind_the_last_line_are_restored(more: str, new_database: Databases, project: Project) -> None:
     """As tools of migrations write them; psql would run them, too."""
     database = new_database(owner=OWNER)
-    project.use(database, OWNER).write("dumps/f.sql", f"CREATE TABLE public.v (a int);{END}\n{more}\n")
+    project.use(database, OWNER).write("dumps/f.sql", f"CREATE TABLE public.v (a int);{DUMP_END}\n{more}\n")
 
     result = project.inv("db.restore", "--file=f.sql")
 
@@ -247,7 +248,7 @@ def test_statements_behind_the_last_line_are_restored(more: str, new_database: D
 def test_other_statements_behind_the_last_line_are_named(project: Project, new_database: Databases) -> None:
     """They may be the beginning of another dump that was cut."""
     project.use(new_database(owner=OWNER), OWNER)
-    project.write("dumps/f.sql", f"CREATE TABLE public.v (a int);{END}\nCREATE TABLE public.w (a int);\n")
+    project.write("dumps/f.sql", f"CREATE TABLE public.v (a int);{DUMP_END}\nCREATE TABLE public.w (a int);\n")
 
     result = project.inv("db.restore", "--file=f.sql")
 
@@ -258,8 +259,8 @@ def test_other_statements_behind_the_last_line_are_named(project: Project, new_d
 @pytest.mark.usefixtures("shop")
 def test_existing_objects_lead_to_clean(project: Project) -> None:
     """A dump that does not drop them fails, and the message says what helps; so does one that drops a needed table."""
-    project.write("dumps/plain.sql", "CREATE TABLE app.users (a int);\n" + END)
-    project.write("dumps/drops.sql", "DROP TABLE app.users;\nCREATE TABLE app.users (a int);\n" + END)
+    project.write("dumps/plain.sql", "CREATE TABLE app.users (a int);\n" + DUMP_END)
+    project.write("dumps/drops.sql", "DROP TABLE app.users;\nCREATE TABLE app.users (a int);\n" + DUMP_END)
 
     plain = project.inv("db.restore", "--yes", "--file=plain.sql")
     drops = project.inv("db.restore", "--yes", "--file=drops.sql")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from typing import TYPE_CHECKING
 
@@ -30,6 +29,7 @@ from tasks.prisma.project import (
     prisma_home,
 )
 from tasks.system.processes import run_program
+from tests.journal import install_fake
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,12 +43,6 @@ def write(path: Path, text: str = "") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def install(home: Path, version: str = "6.19.3") -> Path:
-    """Lay out a Prisma as a package manager does."""
-    write(home / "node_modules" / "prisma" / "package.json", json.dumps({"version": version}))
-    return write(home / "node_modules" / ".bin" / "prisma", "#!/bin/sh\n")
 
 
 # The folder
@@ -170,10 +164,10 @@ def test_a_hoisted_prisma_is_found(tmp_path: Path) -> None:
     (tmp_path / "repository" / ".git").mkdir(parents=True)
     home = tmp_path / "repository" / "packages" / "db"
     home.mkdir(parents=True)
-    install(tmp_path, "1.0.0")
+    install_fake(tmp_path, "1.0.0")
     assert not is_installed(home)
 
-    install(tmp_path / "repository", "7.10.1")
+    install_fake(tmp_path / "repository", "7.10.1")
     found = find_prisma(home, ENVIRON)
 
     assert found.major == 7
@@ -195,7 +189,7 @@ def test_each_major_is_called_as_it_wants(
     tmp_path: Path, version: str, words: tuple[str, ...], *, history: bool
 ) -> None:
     """Prisma 8 has renamed the command, and keeps its history elsewhere."""
-    install(tmp_path, version)
+    install_fake(tmp_path, version)
 
     found = find_prisma(tmp_path, ENVIRON)
 
@@ -226,7 +220,7 @@ def test_people_are_told_what_their_package_manager_understands(
 
     with pytest.raises(MissingProgramError, match=f"`{install_words}`"):
         find_prisma(home, ENVIRON)
-    install(home)
+    install_fake(home)
     assert find_prisma(home, ENVIRON).typed == typed
 
 
@@ -254,7 +248,7 @@ def test_a_configured_command_needs_no_prisma(tmp_path: Path) -> None:
 
 def test_a_project_without_node_is_told_so(tmp_path: Path) -> None:
     """Prisma's program is a script for Node."""
-    install(tmp_path)
+    install_fake(tmp_path)
 
     with pytest.raises(MissingProgramError, match="Node"):
         find_prisma(tmp_path, {"PATH": "/nowhere"})

@@ -14,9 +14,9 @@ import pytest
 
 from tasks.errors import MissingProgramError
 from tasks.system import processes
-from tasks.system.processes import STDERR_LINES, StreamingProcess, run_program
+from tasks.system.processes import STDERR_LINES, StreamingProcess, bytes_waiting, run_program
 from tasks.system.runtime import SIGNALS, Interruption, defer_signals, interruptible, set_interrupt_message
-from tests.support import REPOSITORY
+from tests.support import REPOSITORY, eventually
 
 
 def shell(script: str, **keywords: object) -> StreamingProcess:
@@ -35,7 +35,8 @@ def test_full_pipe_is_read_at_once_however_small(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(processes, "PIPE_BYTES", -1)
     monkeypatch.setattr(processes, "NAP_SECONDS", 30)
     with shell("head -c 300000 /dev/zero; exec sleep 60") as child:
-        time.sleep(1)
+        full = processes._widen(child.stdout)
+        eventually(lambda: bytes_waiting(child.stdout) >= full, "a full pipe")
         began = time.monotonic()
         piece = child.read(1 << 20)
         child.stop()

@@ -33,11 +33,11 @@ from tasks.safety.scratch_database import (
     scratch_database,
     sweep_scratch_databases,
 )
-from tests.journal import JOURNAL, migration
+from tests.flows import newest, pg_dump, settings_of, write
+from tests.journal import COUNT, JOURNAL, TABLES, migration
+from tests.schemas import SHOP
 from tests.servers import OWNER, PASSWORD, SUPERUSER, Server
 from tests.support import Database, Databases, Project, blocking
-from tests.test_migrate import COUNT, TABLES
-from tests.test_restore import SHOP, newest, pg_dump, settings_of, write
 
 if TYPE_CHECKING:
     import subprocess
@@ -405,9 +405,13 @@ def test_nothing_is_left_when_a_signal_comes_while_it_is_removed(
     with blocking(shop, f"COMMENT ON DATABASE {name} IS 'somebody holds it'"):
         dropping = "query LIKE 'DROP DATABASE%' AND wait_event_type = 'Lock'"
         wait_for(server, dropping)
+        with server.connect() as connection:
+            row = connection.execute(
+                f"SELECT query_start::text FROM pg_stat_activity WHERE {dropping}".encode()
+            ).fetchone()
+        assert row is not None
         process.send_signal(signal.SIGINT)
-        time.sleep(0.5)
-        wait_for(server, dropping)
+        wait_for(server, f"{dropping} AND query_start > '{row[0]}'")
 
     _, said = process.communicate(timeout=30)
 

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
+from tests.commands import until_countdown
 from tests.servers import OWNER, SUPERUSER
 from tests.support import Database, Databases, Project, blocking
-from tests.test_restore_faults import until_countdown
 
 FILL = """
 CREATE TABLE public.t (id serial PRIMARY KEY, at timestamp DEFAULT now());

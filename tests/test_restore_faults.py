@@ -2,10 +2,8 @@
 
 import contextlib
 import os
-import re
 import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,13 +11,13 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.commands import END, SLEEP, ended, until_countdown, wait_for, wait_until
+from tests.flows import pg_dump, write
+from tests.schemas import SHOP
 from tests.servers import Server, provision
 from tests.support import Connection, Database, Databases, Project, blocking
-from tests.test_restore import SHOP, pg_dump, write
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-SLEEP = b"SELECT pg_catalog.pg_sleep(60);\n"
-END = b"--\n-- PostgreSQL database dump complete\n--\n"
 PATIENT = {"INVOKE_DB_LOCK_TIMEOUT": "60s"}
 
 TARGET = """
@@ -72,56 +70,11 @@ def rows_for(project: Project, count: int = 1) -> None:
     write(project, "rows.sql", b"COPY app.filled (id) FROM stdin;\n" + rows + b"\\.\n" + END)
 
 
-def ours(database: Database) -> list[tuple[int, str, str]]:
-    """List our sessions in a database: process id, what they wait for, and what they run."""
-    found = database.execute(
-        "SELECT pid, coalesce(wait_event, ''), query FROM pg_stat_activity"
-        " WHERE datname = current_database() AND application_name = 'invoke-postgres' AND state <> 'idle'"
-    )
-    return [(int(pid), str(wait), str(query)) for pid, wait, query in found]
-
-
-def wait_for(found: Callable[[], object], seconds: float = 30) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + seconds
-    while not found():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.02)
-
-
-def wait_until(database: Database, wait: str, query: str = "") -> int:
-    """Wait until a session of ours waits for something, and return its process id."""
-    seen: list[int] = []
-
-    def found() -> bool:
-        seen[:] = [pid for pid, event, text in ours(database) if re.search(wait, event) and query in text]
-        return bool(seen)
-
-    wait_for(found)
-    return seen[0]
-
-
 def nobody_left(database: Database) -> None:
     """Wait until the last session of ours has gone."""
     wait_for(
         lambda: not database.scalar("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'invoke-postgres'")
     )
-
-
-def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Wait for the end of a command; return its exit code and what it said."""
-    _, said = process.communicate(timeout=60)
-    assert "Traceback" not in said
-    return process.returncode, said
-
-
-def until_countdown(process: subprocess.Popen[str]) -> None:
-    """Read what a command says until it counts down."""
-    assert process.stderr is not None
-    lines: list[str] = []
-    while "Ctrl-C" not in "".join(lines[-1:]):
-        lines.append(process.stderr.readline())
-        assert lines[-1], f"it ended: {''.join(lines)}"
 
 
 # Signals

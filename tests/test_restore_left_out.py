@@ -9,9 +9,10 @@ from tasks.progress import Silence
 from tasks.restore.filters import Omission, OmissionKind
 from tasks.restore.plan import RestoreRequest, plan_restore
 from tasks.restore.restore import Restored, restore_dump
+from tests.flows import pg_dump, settings_of, write
+from tests.schemas import SHOP
 from tests.servers import OWNER, SUPERUSER
 from tests.support import Database, Databases, Project
-from tests.test_restore import SHOP, pg_dump, settings_of, write
 
 GHOST = 'Ghost of "production"'
 OWNERS = f"""

@@ -8,6 +8,7 @@ import pytest
 
 from tasks.inventory.objects import What, compare_objects
 from tests.definitions.campaign import facts_of
+from tests.flows import newest, ran
 from tests.support import Database, Databases, Project
 
 REWRITTEN = """
@@ -35,13 +36,6 @@ SET search_path = invalid; {INVALID_INDEX} SET search_path = shell; {SHELL_OPERA
 """
 
 
-def ran(project: Project, *words: str) -> str:
-    """Run `inv`, which has to end well, and return all that it wrote."""
-    result = project.inv(*words)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout + result.stderr
-
-
 @pytest.mark.all_majors
 def test_a_dump_restores_verifies_rehearses_and_is_undone(
     database: Database, new_database: Databases, project: Project
@@ -54,24 +48,19 @@ def test_a_dump_restores_verifies_rehearses_and_is_undone(
     ran(project, "db.dump")
 
     project.use(copy)
-    ran(project, "db.verify", f"--file={newest(project)}")
+    ran(project, "db.verify", f"--file={newest(project).name}")
     project.env["OTHER_URL"] = database.url
     ran(project, "db.verify", "--against-url-env=OTHER_URL")
     project.use(target)
-    ran(project, "db.restore", f"--file={newest(project)}", "--yes")
+    ran(project, "db.restore", f"--file={newest(project).name}", "--yes")
     ran(project, "db.verify")
     project.use(database)
     ran(project, "db.rehearse")
     ran(project, "db.restore", "--clean", "--yes")
     ran(project, "db.undo", "--yes")
-    ran(project, "db.verify", f"--file={newest(project)}")
+    ran(project, "db.verify", f"--file={newest(project).name}")
 
     assert copy.dump_text() == target.dump_text() == database.dump_text()
-
-
-def newest(project: Project) -> str:
-    """Return the name of the newest dump."""
-    return max(project.dumps.glob("db_dump_*.sql*")).name
 
 
 def test_a_dump_names_invalid_indexes_and_the_keys_that_are_lost(database: Database, project: Project) -> None:
@@ -91,7 +80,7 @@ def test_a_dump_names_invalid_indexes_and_the_keys_that_are_lost(database: Datab
 
 def edited(project: Project, change: dict[str, str]) -> Path:
     """Change texts in the newest manifest, as if the server had written others when the dump was made."""
-    manifest = project.dumps / f"{newest(project).partition('.')[0]}.manifest.json"
+    manifest = project.dumps / f"{newest(project).name.partition('.')[0]}.manifest.json"
     document = json.loads(manifest.read_bytes())
     text = json.dumps(document["facts"]["definitions"])
     for old, new in change.items():
@@ -113,8 +102,8 @@ def test_another_text_is_committed_named_and_ends_in_six(
     target = new_database()
 
     restored = project.use(target).inv("db.restore", "--yes")
-    verified = project.inv("db.verify", f"--file={newest(project)}")
-    listed = project.inv("db.verify", f"--file={newest(project)}", "--json")
+    verified = project.inv("db.verify", f"--file={newest(project).name}")
+    listed = project.inv("db.verify", f"--file={newest(project).name}", "--json")
     rehearsed = project.inv("db.rehearse")
 
     assert [each.returncode for each in (restored, verified, listed, rehearsed)] == [6, 6, 6, 6]
@@ -133,7 +122,7 @@ def test_another_fact_rolls_back(database: Database, new_database: Databases, pr
     database.execute(REWRITTEN)
     project.use(database)
     ran(project, "db.dump")
-    manifest = project.dumps / f"{newest(project).partition('.')[0]}.manifest.json"
+    manifest = project.dumps / f"{newest(project).name.partition('.')[0]}.manifest.json"
     document = json.loads(manifest.read_bytes())
     document["facts"]["definitions"]["constraint"]['public."Item"."Item_kind_check"']["facts"] = "0" * 24
     manifest.write_text(json.dumps(document), encoding="utf-8")

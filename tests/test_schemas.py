@@ -12,9 +12,9 @@ from tasks.errors import BadInputError, TaskError
 from tasks.postgres.schemas import Content, empty_schemas, read_content, refuse_dependents
 from tasks.progress import Silence
 from tasks.restore.reset import plan_reset, reset_database
+from tests.flows import pg_dump, restore, settings_of, write
 from tests.servers import OWNER
 from tests.support import Connection, Database, Databases, Project, blocking
-from tests.test_restore import pg_dump, restore, settings_of, write
 
 INSIDE = """
 CREATE SCHEMA app;
@@ -104,7 +104,7 @@ def test_emptying_is_refused_when_something_outside_depends_on_the_inside(inside
     create, name = DEPENDENTS[kind]
     inside.execute(create)
 
-    with session(inside) as connection, pytest.raises(BadInputError, match="Nothing was touched") as caught:
+    with session(inside) as connection, pytest.raises(BadInputError) as caught:
         refuse_dependents(connection, ["app"])
 
     assert name in str(caught.value)
@@ -165,7 +165,7 @@ def test_clean_restore_is_refused_when_the_dump_lacks_what_lies_in_no_schema(
     inside.execute(create)
     before = inside.dump_text()
 
-    with pytest.raises(BadInputError, match="Nothing was touched") as caught:
+    with pytest.raises(BadInputError) as caught:
         restore(project, inside, path, clean=True)
 
     assert name in str(caught.value)

@@ -16,9 +16,9 @@ from tasks.progress import Silence
 from tasks.restore.plan import RestoreRequest, plan_restore
 from tasks.restore.restore import restore_dump
 from tasks.verify.verify import VerifyRequest, verify_database
+from tests.flows import settings_of
 from tests.servers import DEFAULT_MAJOR, Server
 from tests.support import Connection, Database, Databases, Project, drop
-from tests.test_restore import settings_of
 
 SHOP = """
 CREATE SCHEMA shop;

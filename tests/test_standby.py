@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.flows import newest, ran
 from tests.servers import Server
-from tests.support import Database
-from tests.test_dump import eventually
-from tests.test_rewritten import newest, ran
+from tests.support import Database, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,14 +67,14 @@ def test_a_standby_with_unlogged_tables_is_compared(standby: Database, database:
     """With its own dump, its primary's, and its primary in both directions: a note, and no difference."""
     project.use(standby)
     ran(project, "db.dump")
-    own = ran(project, "db.verify", f"--file={newest(project)}")
-    on_primary = ran(project.use(database), "db.verify", f"--file={newest(project)}")
+    own = ran(project, "db.verify", f"--file={newest(project).name}")
+    on_primary = ran(project.use(database), "db.verify", f"--file={newest(project).name}")
     ran(project, "db.dump")
     project.env["OTHER_URL"] = standby.url
     from_primary = ran(project, "db.verify", "--against-url-env=OTHER_URL", "--checksums")
     project.use(standby).env["OTHER_URL"] = database.url
     from_standby = ran(project, "db.verify", "--against-url-env=OTHER_URL", "--checksums")
-    of_primary = ran(project, "db.verify", f"--file={newest(project)}", "--json")
+    of_primary = ran(project, "db.verify", f"--file={newest(project).name}", "--json")
 
     (note,) = [each for each in json.loads(of_primary)["told"] if each["kind"] == "rows"]
     assert set(UNLOGGED) <= set(note["names"])

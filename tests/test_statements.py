@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tasks.dumpformat.manifest import SequenceValue
 from tasks.dumpformat.statements import StatementKind, classify_statement, parse_setval
 from tasks.dumpformat.tokens import split_qualified, unquote_name
-from tests.test_lexer import ONE_STATEMENT
+from tests.dump_texts import ONE_STATEMENT
 
 CLASSIFIED: dict[bytes, StatementKind] = {
     # Settings

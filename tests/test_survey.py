@@ -7,10 +7,10 @@ from tasks.dumpformat.lexer import Statement, lex
 from tasks.dumpformat.manifest import SequenceValue, TableRows
 from tasks.dumpformat.statements import StatementKind
 from tasks.dumpformat.summary import SAFE_ENCODINGS, DumpSummary, RefusedError
+from tests.dump_texts import DUMP, cut
 from tests.everything import BEYOND_PSQL
 from tests.servers import Server
 from tests.support import Connection, Database
-from tests.test_lexer import DUMP, cut
 
 TRAILER = b"--\n-- PostgreSQL database dump complete\n--\n"
 

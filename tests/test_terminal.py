@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
-import pty
 import re
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,53 +12,10 @@ from rich.console import Console
 from tasks.cli.terminal import Reporter, Table, _bars, _share, print_table
 from tasks.config.settings import Output
 from tests.bulk import journal_like
+from tests.terminals import at_a_terminal
 
 if TYPE_CHECKING:
     from tests.support import Database, Project
-
-
-def at_a_terminal(
-    project: Project, *arguments: str, answers: dict[str, str] | None = None, columns: int = 100
-) -> tuple[int, str]:
-    """Run `inv` with a pseudo-terminal for its three streams; return its exit status and all it wrote.
-
-    :param answers: What is typed once something was asked.
-    """
-    waiting = dict(answers or {})
-    ours, theirs = pty.openpty()
-    path = os.pathsep.join(each for each in sys.path if each)
-    environment = {
-        **os.environ,
-        "PYTHONPATH": path,
-        **project.env,
-        "TERM": "xterm-256color",
-        "COLUMNS": str(columns),
-        "LINES": "40",
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "invoke", *arguments],
-        cwd=project.root,
-        env={name: value for name, value in environment.items() if value is not None},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    )
-    os.close(theirs)
-    said = b""
-    # Reading a terminal that nobody holds any more is an error on Linux.
-    while True:
-        try:
-            piece = os.read(ours, 65536)
-        except OSError:
-            break
-        if not piece:
-            break
-        said += piece
-        for question in [each for each in waiting if each.encode() in said]:
-            os.write(ours, f"{waiting.pop(question)}\n".encode())
-    os.close(ours)
-    return process.wait(), said.decode(errors="replace")
 
 
 @pytest.mark.parametrize("output", ["quiet", "normal", "verbose"])

@@ -14,9 +14,9 @@ from tasks.inventory.snapshot import read_state
 from tasks.progress import Silence
 from tasks.restore.plan import RestoreRequest, plan_restore
 from tasks.restore.restore import restore_dump
+from tests.flows import settings_of
 from tests.servers import OWNER, Server
 from tests.support import Database, Databases, Project
-from tests.test_restore import settings_of
 
 SHOP = """
 CREATE SCHEMA shop;

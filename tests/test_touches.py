@@ -9,7 +9,7 @@ import pytest
 from tasks.dumpformat.lexer import lex
 from tasks.dumpformat.manifest import TouchKind
 from tasks.dumpformat.summary import DumpSummary
-from tests.test_restore import pg_dump
+from tests.flows import pg_dump
 
 if TYPE_CHECKING:
     from tests.support import Database

@@ -15,8 +15,8 @@ from tasks.progress import Silence
 from tasks.restore.plan import RestoreRequest, plan_restore
 from tasks.restore.restore import restore_dump
 from tasks.verify.verify import VerifyRequest, verify_database
+from tests.flows import settings_of
 from tests.support import Database, Databases, Project
-from tests.test_restore import settings_of
 
 WRITERS = 8
 DUMPS = 20

@@ -10,10 +10,11 @@ import psycopg
 import pytest
 
 from tasks.dumpfiles.paths import manifest_path, read_manifest
+from tests.commands import END, SLEEP, ended, wait_until
+from tests.flows import newest, safety_dumps
+from tests.schemas import OTHERS, SHOP
 from tests.servers import OWNER
 from tests.support import Database, Databases, Project, blocking
-from tests.test_restore import OTHERS, SHOP, newest
-from tests.test_restore_faults import END, SLEEP, ended, wait_until
 
 GLOBALS = """
 CREATE PUBLICATION leftovers FOR TABLE kept.rows;
@@ -27,11 +28,6 @@ CREATE CAST (kept.pair AS text) WITH FUNCTION kept.pair_to_text(kept.pair);
 SELECT lo_from_bytea(424242, 'old');
 SELECT lo_from_bytea(424243, 'older');
 """
-
-
-def safety_dumps(project: Project) -> list[Path]:
-    """List the safety dumps, oldest first."""
-    return sorted(project.dumps.glob("undo/db_undo_*.sql.zst"))
 
 
 @pytest.fixture

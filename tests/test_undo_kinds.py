@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.test_rewritten import ran
+from tests.flows import ran
 
 if TYPE_CHECKING:
     from tests.support import Database, Databases, Project

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.flows import safety_dumps
 from tests.forwarding import Forwarder
 from tests.servers import OWNER, SUPERUSER
-from tests.test_undo import safety_dumps
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,9 +16,10 @@ from tasks.inventory.snapshot import DatabaseState
 from tasks.progress import Silence
 from tasks.restore.plan import RestoreRequest, plan_restore
 from tasks.restore.restore import restore_dump
+from tests.flows import pg_dump, settings_of, write
+from tests.schemas import MIGRATIONS, SHOP
 from tests.servers import OWNER
 from tests.support import Database, Databases, Project, blocking
-from tests.test_restore import SHOP, pg_dump, settings_of, write
 
 
 @pytest.fixture
@@ -225,21 +226,6 @@ def test_verify_flags_keys_and_indexes_when_they_prove_nothing(database: Databas
     assert result.returncode == 0
     assert "1 foreign key, not validated: app.unchecked" in result.stdout
     assert 'invalid: public."User_email_key"' in result.stdout
-
-
-MIGRATIONS = """
-CREATE SCHEMA app;
-CREATE TABLE app._prisma_migrations (
-    id varchar(36) PRIMARY KEY, checksum varchar(64) NOT NULL, finished_at timestamptz,
-    migration_name varchar(255) NOT NULL, logs text, rolled_back_at timestamptz,
-    started_at timestamptz DEFAULT now() NOT NULL, applied_steps_count integer DEFAULT 0 NOT NULL
-);
-INSERT INTO app._prisma_migrations
-    SELECT i, 'sum', CASE WHEN i NOT IN (11, 12) THEN timestamptz '2025-01-01' + i * interval '1 day' END,
-        'migration_' || lpad(i::text, 2, '0'), NULL, CASE WHEN i = 11 THEN timestamptz '2025-02-01' END,
-        timestamptz '2025-01-01' + i * interval '1 day'
-    FROM generate_series(1, 12) i;
-"""
 
 
 def test_verify_shows_the_last_ten_migrations_when_there_are_more(database: Database, project: Project) -> None:

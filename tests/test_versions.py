@@ -10,9 +10,9 @@ import pytest
 from tasks.errors import WorkError
 from tasks.postgres.connection import ServerFacts
 from tasks.restore.error_messages import explain_version
+from tests.flows import pg_dump, restore, write
 from tests.servers import VERSIONS, Server
 from tests.support import Databases, Project
-from tests.test_restore import pg_dump, restore, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,0 +1,52 @@
+"""`inv` at a pseudo-terminal."""
+
+import os
+import pty
+import subprocess
+import sys
+
+from tests.support import Project
+
+
+def at_a_terminal(
+    project: Project, *arguments: str, answers: dict[str, str] | None = None, columns: int = 100
+) -> tuple[int, str]:
+    """Run `inv` with a pseudo-terminal for its three streams; return its exit status and all it wrote.
+
+    :param answers: What is typed once something was asked.
+    """
+    waiting = dict(answers or {})
+    ours, theirs = pty.openpty()
+    path = os.pathsep.join(each for each in sys.path if each)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": path,
+        **project.env,
+        "TERM": "xterm-256color",
+        "COLUMNS": str(columns),
+        "LINES": "40",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "invoke", *arguments],
+        cwd=project.root,
+        env={name: value for name, value in environment.items() if value is not None},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    said = b""
+    # Reading a terminal that nobody holds any more is an error on Linux.
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        said += piece
+        for question in [each for each in waiting if each.encode() in said]:
+            os.write(ours, f"{waiting.pop(question)}\n".encode())
+    os.close(ours)
+    return process.wait(), said.decode(errors="replace")
