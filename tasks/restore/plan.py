@@ -141,7 +141,8 @@ def plan_restore(
         place = read_endpoint(connection, server)
         refuse_protected(settings, target, place)
     dump = prove_dump(settings, path, report, trust=request.trust)
-    if request.checksums and not (dump.manifest and state_of_manifest(dump.manifest).checksums):
+    manifest = dump.manifest
+    if request.checksums and (manifest is None or (manifest.tables and not state_of_manifest(manifest).checksums)):
         raise BadInputError(
             f"{path.name} has no checksums to compare with: it was made without --checksums. Nothing was touched."
         )
