@@ -193,8 +193,6 @@ def test_an_undo_names_grants_that_no_dump_holds(database: Database, project: Pr
 NEW_PUBLIC = """
 SELECT nspowner::regrole::text, nspacl::text, obj_description(oid) FROM pg_namespace WHERE nspname = 'public'
 """
-    "SELECT nspowner::regrole::text, nspacl::text, obj_description(oid) FROM pg_namespace WHERE nspname = 'public'"
-)
 
 
 @pytest.mark.all_majors
