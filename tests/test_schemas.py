@@ -297,6 +297,6 @@ def test_content_counts_objects_of_each_kind(database: Database) -> None:
         "view": 1,
         "materialized view": 1,
         "sequence": 1,
-        "routine": 1,
+        "function": 1,
         "type": 2,
     }

@@ -188,3 +188,57 @@ def test_an_undo_names_grants_that_no_dump_holds(database: Database, project: Pr
 
     assert "local grants database, table information_schema.tables" in undone
     assert "local grants" not in restored
+
+
+NEW_PUBLIC = """
+SELECT nspowner::regrole::text, nspacl::text, obj_description(oid) FROM pg_namespace WHERE nspname = 'public'
+"""
+
+
+@pytest.mark.all_majors
+def test_a_missing_public_is_created_as_initdb_does(
+    database: Database, new_database: Databases, project: Project
+) -> None:
+    """By a restore, with --clean and without, and by an undo: owner, grants and comment."""
+    database.execute('CREATE TABLE "User" (id int PRIMARY KEY); INSERT INTO "User" VALUES (1)')
+    initial = new_database().execute(NEW_PUBLIC)
+    ran(project.use(database), "db.dump")
+
+    database.execute("DROP SCHEMA public CASCADE")
+    ran(project, "db.restore", "--clean", "--yes")
+    cleanly = database.execute(NEW_PUBLIC)
+    database.execute("DROP SCHEMA public CASCADE")
+    ran(project, "db.restore")
+    plainly = database.execute(NEW_PUBLIC)
+    ran(project, "db.reset", "--yes")
+    database.execute("DROP SCHEMA public CASCADE")
+    ran(project, "db.undo", "--yes")
+    ran(project, "db.verify")
+
+    assert initial == cleanly == plainly == database.execute(NEW_PUBLIC)
+    assert database.scalar('SELECT count(*) FROM "User"') == 1
+
+
+@pytest.mark.majors(15, 18)
+def test_an_owner_of_public_is_not_left_with_grants(database: Database, project: Project) -> None:
+    """Somebody else owned it when the undo began."""
+    database.execute("CREATE TABLE t (id int)")
+    before = database.dump_text()
+    ran(project.use(database), "db.reset", "--yes")
+    database.execute("DROP SCHEMA public; CREATE SCHEMA public AUTHORIZATION pg_monitor")
+
+    ran(project, "db.undo", "--yes")
+
+    assert database.dump_text() == before
+
+
+@pytest.mark.majors(14, 18)
+def test_an_empty_database_is_dumped_and_restored_with_checksums(database: Database, project: Project) -> None:
+    """No table to sum is not the same as no sum of a table."""
+    ran(project.use(database), "db.dump", "--checksums")
+
+    restored = ran(project, "db.restore", "--clean", "--checksums", "--yes")
+    compared = ran(project, "db.verify", "--checksums")
+
+    assert "is restored into" in restored
+    assert "agrees" in compared

@@ -115,7 +115,8 @@ def plan_restore(
         # The dump, which may take long to read, is of no use without the server.
         pass
     dump = prove_dump(settings, path, report, trust=request.trust)
-    if request.checksums and not (dump.manifest and state_of_manifest(dump.manifest).checksums):
+    manifest = dump.manifest
+    if request.checksums and (manifest is None or (manifest.tables and not state_of_manifest(manifest).checksums)):
         raise BadInputError(
             f"{path.name} has no checksums to compare with: it was made without --checksums. Nothing was touched."
         )
