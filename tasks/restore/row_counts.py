@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..dumpformat.tokens import encode_name
 from ..postgres.protocol import StatementError
 from ..postgres.tables import in_batches
 
@@ -46,11 +47,6 @@ class Changed:
 def show_key(key: Key) -> str:
     """Write schema and name for progress and errors, unquoted."""
     return ".".join(part for part in key if part)
-
-
-def encode_name(name: str) -> bytes:
-    """Give a name back its bytes, as the dump wrote them."""
-    return name.encode("utf-8", "surrogateescape")
 
 
 def quote_table(key: Key) -> bytes:

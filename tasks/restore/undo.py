@@ -78,9 +78,4 @@ def restore_safety_dump(settings: Settings, path: Path, report: Report) -> None:
     """
     request = RestoreRequest(file=str(path), clean=True, whole=True, backup=False, trust=True)
     restore_dump(_plan(settings, request, report), report)
-    forget_safety_dump(path)
-
-
-def forget_safety_dump(path: Path) -> None:
-    """Remove a safety dump that is of no use any more."""
     delete_dump(path)

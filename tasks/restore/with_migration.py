@@ -8,10 +8,11 @@ from ..dumpfiles.paths import read_manifest
 from ..errors import BadInputError, TaskError, WorkError
 from ..formatting import format_list
 from ..prisma.migrate import find_migrations_cli, refuse_another_database, run_migrations
+from ..safety.safety_dump import delete_dump
 from ..system.runtime import Interruption, listen_again
 from .plan import RestoreRequest, plan_restore
 from .restore import restore_dump, safety_dump_for
-from .undo import forget_safety_dump, restore_safety_dump
+from .undo import restore_safety_dump
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +69,7 @@ def restore_and_migrate(plan: RestorePlan, report: Report) -> Restored:
         interruption.state = _bring_back(plan, saved.path, report)
         raise
     if plan.settings.backup == 0:
-        forget_safety_dump(saved.path)
+        delete_dump(saved.path)
     return restored
 
 
