@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import BadInputError
-from .output_dumps import show_converted, show_dumped, show_inspected, show_listing, show_url
+from .output_dumps import show_converted, show_dumped, show_inspected, show_listing, show_rows, show_url
 from .task import FILE, JSON, URL_ENV, given, load, task
 from .terminal import reporting
 
@@ -94,6 +94,34 @@ def inspect(ctx: Context, file: str | None = None, json: bool = False) -> None:
     with reporting(loaded) as report:
         inspected = inspect_dump(loaded, given("--file", file), report)
     show_inspected(inspected, as_json=json)
+
+
+@task(
+    help={
+        "file": FILE,
+        "table": "the table, with its schema where several tables have this name",
+        "match": "only rows of which a value holds this text",
+        "limit": "the most rows",
+        "json": "print each row as a JSON object on a line of its own, for programs",
+    }
+)
+def show(
+    ctx: Context,
+    file: str | None = None,
+    table: str | None = None,
+    match: str | None = None,
+    limit: int = 0,
+    json: bool = False,
+) -> None:
+    """Print the rows of a table in a dump, without a server."""
+    from ..dumpfiles.table_rows import RowsRequest, read_table_rows
+
+    loaded = load(ctx)
+    request = RowsRequest(
+        file=given("--file", file), table=given("--table", table), match=given("--match", match), limit=limit
+    )
+    with reporting(loaded) as report:
+        show_rows(read_table_rows(loaded, request, report), as_json=json)
 
 
 def _compression(*, gzip: bool, zstd: bool) -> Compression | None:

@@ -14,17 +14,19 @@ from ..formatting import (
     format_seconds,
     format_size,
     format_time,
+    printable,
     show_name,
 )
-from .terminal import Table, print_json, print_line, print_table
+from .terminal import Table, print_json, print_line, print_raw, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from ..config.settings import Output, Settings
     from ..dump.dump import Dumped
     from ..dumpfiles.catalog import Inspected, Listed
     from ..dumpfiles.convert import Converted
+    from ..dumpfiles.table_rows import RowBatch
 
 
 def show_url(settings: Settings) -> None:
@@ -158,3 +160,21 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
     for past in inspected.history:
         table.add(past.name, past.state.value, format_time(past.finished_at, past.finished))
     print_table(table)
+
+
+def show_rows(batches: Iterable[RowBatch], *, as_json: bool) -> None:
+    """Print rows of a table: as COPY writes them, below the names of the columns, or as JSON objects."""
+    columns: tuple[str, ...] | None = None
+    for batch in batches:
+        if as_json:
+            print_raw(json.dumps(dict(zip(batch.columns, row, strict=True))) for row in batch.values())
+            continue
+        if batch.columns != columns:
+            columns = batch.columns
+            print_raw(["\t".join(map(printable, columns))])
+        print_raw(map(_printable_row, batch.texts()))
+
+
+def _printable_row(row: str) -> str:
+    """Escape control characters; the tabs between the values remain."""
+    return row if row.replace("\t", "").isprintable() else "\t".join(map(printable, row.split("\t")))

@@ -255,6 +255,12 @@ def print_lines(lines: Iterable[tuple[str, str | None, int]]) -> None:
             say(console, text, style, indent=indent)
 
 
+def print_raw(lines: Iterable[str]) -> None:
+    """Print lines of rows, which no terminal's width breaks and which were escaped before."""
+    with written():
+        sys.stdout.writelines(f"{line}\n" for line in lines)
+
+
 def print_json(document: object) -> None:
     """Print a result for programs."""
     with written():

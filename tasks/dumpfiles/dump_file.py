@@ -68,8 +68,10 @@ class DumpFile:
         return DumpReader(self.path, self.restorer, self.content.size)
 
 
-def open_dump_text(settings: Settings, path: Path) -> DumpReader:
+def open_dump_text(settings: Settings, path: Path, *, summed: bool = True) -> DumpReader:
     """Open a dump that was not proven, to look into it.
+
+    :param summed: Whether its checksum will be asked for.
 
     :raises BadInputError: It is no dump, by its first bytes.
     """
@@ -79,7 +81,7 @@ def open_dump_text(settings: Settings, path: Path) -> DumpReader:
     except OSError as error:
         raise _unreadable(path, error) from None
     _refuse_strange(path, compression, head)
-    return DumpReader(path, _restorer(settings, head), longest)
+    return DumpReader(path, _restorer(settings, head), longest, summed=summed)
 
 
 def _restorer(settings: Settings, head: bytes) -> Client | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..dumpformat.applied_migration import MIGRATION_COLUMNS, MIGRATIONS_TABLE, migration_from_columns
+from ..dumpformat.copy_text import NULL, copied_columns, unescape_value
 from ..dumpformat.lexer import CopyData, Statement
 from ..dumpformat.statements import classify_statement
-from ..dumpformat.tokens import TokenReader, decode_name
+from ..dumpformat.tokens import decode_name
 
 if TYPE_CHECKING:
     from ..dumpformat.applied_migration import AppliedMigration
@@ -22,9 +22,6 @@ _LIMIT = 1 << 24
 _NAME = MIGRATIONS_TABLE.encode()
 # An INSERT names its table within these bytes.
 _LOOKED_AT = 512
-# All that COPY writes so (PostgreSQL manual, COPY, Text Format).
-_ESCAPES = {rb"\b": b"\b", rb"\f": b"\f", rb"\n": b"\n", rb"\r": b"\r", rb"\t": b"\t", rb"\v": b"\v", rb"\\": b"\\"}
-_ESCAPE = re.compile(rb"\\[bfnrtv\\]")
 
 
 class HistoryReader:
@@ -45,7 +42,7 @@ class HistoryReader:
         """
         if isinstance(event, Statement) and event.copies:
             self._inside = None
-            columns = _columns(event) if table is not None and table[1] == MIGRATIONS_TABLE else []
+            columns = copied_columns(event) if table is not None and table[1] == MIGRATIONS_TABLE else []
             # Another table may bear that name.
             if table is not None and _KNOWN.issubset(columns):
                 self._inside = self._found[table[0]] = _CopiedRows(columns)
@@ -72,18 +69,6 @@ class HistoryReader:
         return {schema: _parse_history(table) for schema, table in self._found.items()}
 
 
-def _columns(event: Statement) -> list[str]:
-    """List the columns of a COPY."""
-    words, columns = TokenReader(event.text, standard=event.standard), []
-    words.take()
-    words.names()
-    if words.sign(b"("):
-        columns.append(words.name())
-        while words.sign(b","):
-            columns.append(words.name())
-    return columns
-
-
 @dataclass
 class _CopiedRows:
     """The rows of one COPY, as text."""
@@ -99,5 +84,5 @@ def _parse_history(table: _CopiedRows) -> tuple[AppliedMigration, ...]:
 
 
 def _value(row: dict[str, bytes], column: str) -> str:
-    raw = row.get(column, b"\\N")
-    return "" if raw == b"\\N" else decode_name(_ESCAPE.sub(lambda found: _ESCAPES[found.group()], raw))
+    value = unescape_value(row.get(column, NULL))
+    return "" if value is None else decode_name(value)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import queue
+import threading
 from typing import TYPE_CHECKING
 
-from ..dumpformat.compression import BROKEN, CHUNK, DecompressedReader, SumCounter, Sums
+from ..dumpformat.compression import BROKEN, CHUNK, QUEUED, DecompressedReader, SumCounter, Sums
 from ..dumpformat.foreign_head import LexError, describe_foreign_head
 from ..formatting import format_size
 from ..system.processes import StreamingProcess, run_program
+from ..system.runtime import BackgroundTask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
     from ..system.pg_programs import Client
@@ -22,13 +25,15 @@ class DumpReader:
 
     :param restorer: The pg_restore that turns an archive into text; None for plain dumps.
     :param limit: How many bytes of text it may give; 0 for any.
+    :param summed: Whether :attr:`content` will be asked for.
     :ivar exceeded: It would have given more.
     """
 
-    def __init__(self, path: Path, restorer: Client | None, limit: int = 0) -> None:
+    def __init__(self, path: Path, restorer: Client | None, limit: int = 0, *, summed: bool = True) -> None:
         self._path = path
         self._restorer = restorer
         self._limit = limit
+        self._summed = summed
         self.exceeded = False
         self._stack = contextlib.ExitStack()
         self._adder = SumCounter()
@@ -36,7 +41,7 @@ class DumpReader:
 
     def __enter__(self) -> DumpReader:  # noqa: PYI034 - never subclassed
         if self._restorer is None:
-            self._reading = self._stack.enter_context(DecompressedReader(self._path))
+            self._reading = self._stack.enter_context(DecompressedReader(self._path, summed=self._summed))
         return self
 
     def __exit__(self, *details: object) -> None:
@@ -91,3 +96,35 @@ class DumpReader:
             yield chunk
         if child.wait() != 0:
             raise LexError(f"pg_restore can't read it to its end ({child.said.strip()[-300:]})")
+
+
+def read_ahead(chunks: Iterator[bytes]) -> Generator[bytes]:
+    """Hand on chunks that a thread of its own reads, so that expanding a file and looking at its text overlap.
+
+    To be closed before what the chunks come from: the thread has ended then.
+
+    :raises Exception: What the reading raised.
+    """
+    pieces: queue.Queue[bytes] = queue.Queue(QUEUED)
+    stopped = threading.Event()
+
+    def read() -> None:
+        try:
+            for chunk in chunks:
+                pieces.put(chunk)
+                if stopped.is_set():
+                    break
+        finally:
+            pieces.put(b"")
+
+    reading = BackgroundTask(read)
+    reading.start()
+    try:
+        while chunk := pieces.get():
+            yield chunk
+        reading.result()
+    finally:
+        stopped.set()
+        while reading.is_alive():
+            with contextlib.suppress(queue.Empty):
+                pieces.get(timeout=0.01)

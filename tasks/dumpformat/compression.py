@@ -277,13 +277,15 @@ class DecompressedReader:
     """A dump's content as chunks, with the sums of the file and of the content.
 
     :param path: The file; its compression is told by its first bytes, whatever its name.
+    :param summed: Whether to sum the content, which takes time; without it, `content` is that of nothing.
     :ivar compression: What it was found to be.
     :ivar raw: The file's side: size so far, and its sums once all was read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, summed: bool = True) -> None:
         self.compression, _ = read_magic(path)
         self._path = path
+        self._summed = summed
         self._content = SumCounter()
         self._file: IO[bytes] | None = None
         self.raw: SummingWriter
@@ -310,7 +312,8 @@ class DecompressedReader:
         """
         with self._open() as stream:
             while chunk := stream.read(CHUNK):
-                self._content.add(chunk)
+                if self._summed:
+                    self._content.add(chunk)
                 yield chunk
 
     def _open(self) -> contextlib.AbstractContextManager[Readable]:

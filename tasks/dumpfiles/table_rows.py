@@ -1,0 +1,236 @@
+"""Reads the rows of one table from a dump, without a server."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..dumpformat.copy_text import copied_columns, escape_value, unescape_value
+from ..dumpformat.encodings import python_encoding
+from ..dumpformat.foreign_head import LexError
+from ..dumpformat.lexer import CopyData, CopyEnd, Statement, lex
+from ..dumpformat.statements import classify_statement
+from ..dumpformat.tokens import split_qualified
+from ..errors import BadInputError
+from ..formatting import format_list, show_name
+from .dump_file import choose_dump, open_dump_text
+from .paths import read_manifest
+from .reader import read_ahead
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from ..config.settings import Settings
+    from ..progress import Report
+
+    TableKey = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class RowsRequest:
+    """Which rows of a dump to read.
+
+    :ivar file: The dump, as `--file` names it; empty for the newest.
+    :ivar table: A table by its name, with its schema where the name alone is ambiguous.
+    :ivar match: Text that one of a row's values must hold; empty for all rows.
+    :ivar limit: The most rows; 0 for all.
+    """
+
+    file: str
+    table: str
+    match: str = ""
+    limit: int = 0
+
+
+@dataclass(frozen=True)
+class RowBatch:
+    """Rows of a table that follow each other.
+
+    :ivar columns: Names of the columns, in the order of the values.
+    :ivar lines: A row each, as COPY writes it, without the end of the line.
+    :ivar encoding: Python's name of the encoding of the lines.
+    """
+
+    table: TableKey
+    columns: tuple[str, ...]
+    lines: list[bytes]
+    encoding: str
+
+    def texts(self) -> Iterator[str]:
+        """Return each row as COPY writes it, decoded."""
+        return (line.decode(self.encoding, "surrogateescape") for line in self.lines)
+
+    def values(self) -> Iterator[list[str | None]]:
+        """Return the values of each row; None for NULL."""
+        for line in self.lines:
+            found = map(unescape_value, line.split(b"\t") if self.columns else [])
+            yield [None if value is None else value.decode(self.encoding, "surrogateescape") for value in found]
+
+
+def read_table_rows(settings: Settings, request: RowsRequest, report: Report) -> Iterator[RowBatch]:
+    """Read the rows of a table from a dump, in the dump's order.
+
+    The file is read up to the last of the rows; its checksums are not compared. Memory: some chunks of the file.
+
+    :return: At least one batch for each COPY of the table, the first with its columns even if it has no rows.
+    :raises BadInputError: There is no such dump or table, the name is ambiguous, the rows are INSERT statements, or
+        the file is damaged before the last of the rows.
+    """
+    if not request.table:
+        raise BadInputError("--table= is missing: name the table whose rows to print.")
+    if request.limit < 0:
+        raise BadInputError(f"--limit={request.limit} is no number of rows.")
+    path = choose_dump(settings, request.file, report)
+    manifest = read_manifest(path)
+    counts = {(each.schema, each.name): each.rows for each in manifest.tables} if manifest else None
+    reading = _Reading(path=path, request=request, choice=_Choice(name=request.table, counts=counts))
+    if counts is not None:
+        reading.choice.choose(path)
+    try:
+        with (
+            open_dump_text(settings, path, summed=False) as source,
+            contextlib.closing(read_ahead(source.chunks())) as chunks,
+        ):
+            yield from reading.batches(chunks)
+    except LexError as error:
+        raise BadInputError(f"{path.name} can't be read to its end: {error}.") from None
+    if reading.choice.chosen is None:
+        raise BadInputError(f"{path.name} holds no rows of a table {request.table}. `inv db.inspect` lists its tables.")
+
+
+@dataclass
+class _Choice:
+    """The table that a name means.
+
+    :ivar counts: Rows of every table, by the manifest; None where the dump has none.
+    """
+
+    name: str
+    counts: Mapping[TableKey, int] | None
+    chosen: TableKey | None = None
+
+    def means(self, key: TableKey) -> bool:
+        return self.name in {key[1], ".".join(key), show_name(key)}
+
+    def choose(self, path: Path) -> None:
+        """Choose among the tables of the manifest."""
+        assert self.counts is not None  # noqa: S101 - the caller has looked
+        found = [key for key in self.counts if self.means(key)]
+        if len(found) != 1:
+            tables = format_list([show_name(key) for key in found or sorted(self.counts)])
+            what = f"{len(found)} tables of {path.name} have this name" if found else f"{path.name} holds no such table"
+            raise BadInputError(f"--table={self.name}: {what}. {'Choose' if found else 'It holds'}: {tables}.")
+        self.chosen = found[0]
+
+    def is_chosen(self, key: TableKey) -> bool:
+        """Return whether it is this table.
+
+        :raises BadInputError: The name means another table of this dump, too.
+        """
+        if self.chosen is not None and self.counts is not None:
+            return key == self.chosen
+        if not self.means(key):
+            return False
+        if self.chosen not in {None, key}:
+            names = format_list([show_name(each) for each in (self.chosen, key) if each])
+            raise BadInputError(f"--table={self.name} means several tables: {names}. Name one with its schema.")
+        self.chosen = key
+        return True
+
+
+@dataclass
+class _Reading:
+    """One pass over a dump."""
+
+    path: Path
+    request: RowsRequest
+    choice: _Choice
+    encoding: str = "utf-8"
+    passed: int = 0
+    given: int = 0
+    _parts: list[bytes] = field(default_factory=list)
+    _columns: tuple[str, ...] | None = None
+
+    def batches(self, chunks: Iterator[bytes]) -> Iterator[RowBatch]:
+        for event in lex(chunks):
+            if isinstance(event, Statement):
+                if self._begins(event):
+                    yield self._batch([])
+            elif self._columns is not None and isinstance(event, CopyData):
+                if lines := self._lines(event.text):
+                    yield self._batch(lines)
+            elif isinstance(event, CopyEnd):
+                self._columns = None
+            if self._done():
+                return
+
+    def _batch(self, lines: list[bytes]) -> RowBatch:
+        assert self._columns is not None  # noqa: S101 - the caller is inside a COPY of the table
+        assert self.choice.chosen is not None  # noqa: S101 - the same
+        return RowBatch(table=self.choice.chosen, columns=self._columns, lines=lines, encoding=self.encoding)
+
+    def _done(self) -> bool:
+        if self.request.limit and self.given >= self.request.limit:
+            return True
+        counts, chosen = self.choice.counts, self.choice.chosen
+        # A table may be filled by several COPYs, one for each of its partitions.
+        return counts is not None and chosen is not None and self._columns is None and self.passed >= counts[chosen] > 0
+
+    def _begins(self, statement: Statement) -> bool:
+        text = statement.text
+        if statement.copies:
+            if not self.choice.is_chosen(split_qualified(statement.copies)):
+                return False
+            self._columns = tuple(copied_columns(statement))
+            return True
+        if text[:4].upper() == b"SET " and b"client_encoding" in text.lower():
+            for setting in classify_statement(text, standard=statement.standard).settings:
+                if setting.name == "client_encoding":
+                    self.encoding = python_encoding(setting.value or "")
+        elif text[:7].upper() == b"INSERT ":
+            self._refuse_insert(statement)
+        return False
+
+    def _refuse_insert(self, statement: Statement) -> None:
+        kind = classify_statement(statement.text, standard=statement.standard)
+        if self.choice.is_chosen((kind.schema, kind.name)):
+            raise BadInputError(
+                f"{self.path.name} writes the rows of {show_name((kind.schema, kind.name))} as INSERT statements, "
+                f"which db.show does not read. Restore it into a scratch database instead."
+            )
+
+    def _lines(self, text: bytes | bytearray) -> list[bytes]:
+        whole, end, rest = bytes(text).rpartition(b"\n")
+        if not end:
+            self._parts.append(rest)
+            return []
+        whole = b"".join((*self._parts, whole))
+        self._parts = [rest]
+        self.passed += whole.count(b"\n") + 1
+        lines = self._matching(whole) if self.request.match else whole.split(b"\n")
+        if self.request.limit:
+            lines = lines[: self.request.limit - self.given]
+        self.given += len(lines)
+        return lines
+
+    def _matching(self, text: bytes) -> list[bytes]:
+        """Return the lines of which one value holds the text that is looked for."""
+        try:
+            value = self.request.match.encode(self.encoding, "surrogateescape")
+        except UnicodeEncodeError:
+            # No value of this encoding can hold it.
+            return []
+        needle, lines, at = escape_value(value), [], 0
+        while (at := text.find(needle, at)) >= 0:
+            begin = text.rfind(b"\n", 0, at) + 1
+            end = text.find(b"\n", at)
+            line = text[begin : end if end >= 0 else len(text)]
+            # The bytes may also be a part of an escape, or lie in two values.
+            if any(value in found for raw in line.split(b"\t") if (found := unescape_value(raw)) is not None):
+                lines.append(line)
+            if end < 0:
+                break
+            at = end + 1
+        return lines

@@ -1,0 +1,42 @@
+"""The encodings of PostgreSQL as Python knows them."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from typing import Final
+
+_PAGES: Final = {"latin5": 9, "latin6": 10, "latin7": 13, "latin8": 14, "latin9": 15, "latin10": 16}
+_ALIASES: Final = {
+    "unicode": "utf-8",
+    "sqlascii": "utf-8",
+    "koi8": "koi8_r",
+    "koi8r": "koi8_r",
+    "koi8u": "koi8_u",
+    "win": "cp1251",
+    "alt": "cp866",
+    "abc": "cp1258",
+    "tcvn": "cp1258",
+    "tcvn5712": "cp1258",
+    "vscii": "cp1258",
+    "euccn": "gb2312",
+    "eucjp": "euc_jp",
+    "euckr": "euc_kr",
+    "eucjis2004": "euc_jis_2004",
+    **{name: f"iso8859_{page}" for name, page in _PAGES.items()},
+}
+_WINDOWS: Final = re.compile(r"win(?:dows)?(\d+)")
+
+
+def python_encoding(name: str) -> str:
+    """Return Python's name of an encoding of PostgreSQL (`pg_encname_tbl` in src/common/encnames.c has its names).
+
+    :return: `utf-8` where Python has no such encoding; decode with `surrogateescape`, so that no byte is lost.
+    """
+    plain = re.sub(r"[^a-z0-9]", "", name.lower())
+    windows = _WINDOWS.fullmatch(plain)
+    found = f"cp{windows[1]}" if windows else _ALIASES.get(plain, plain)
+    try:
+        return codecs.lookup(found).name
+    except LookupError:
+        return "utf-8"
