@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
 TASKS = {name: ns[name] for name in ns.task_names}
 
 
@@ -31,24 +32,24 @@ FLAGS = [(name, argument) for name in TASKS for argument in arguments_of(name)]
 
 
 def rows_of(name: str) -> list[str]:
-    """Return the README's table rows that begin with a task's name."""
-    return [line for line in README.splitlines() if re.match(rf"\| (`[\w.]+`, )*`{re.escape(name)}`", line)]
+    """Return the rows of the reference that begin with a task's name."""
+    return [line for line in REFERENCE.splitlines() if re.match(rf"\| (`[\w.]+`, )*`{re.escape(name)}`", line)]
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_every_task_is_in_the_readme(name: str) -> None:
-    """The README's reference has a row for each task."""
+def test_every_task_is_in_the_reference(name: str) -> None:
+    """It has a row for each task."""
     assert len(rows_of(name)) == 1
 
 
 @pytest.mark.parametrize(("name", "argument"), FLAGS, ids=[f"{name}-{argument.name}" for name, argument in FLAGS])
-def test_every_flag_is_in_the_readme_and_has_help(name: str, argument: Any) -> None:
+def test_every_flag_is_in_the_reference_and_has_help(name: str, argument: Any) -> None:
     """Each flag stands in its task's row, and `--help` describes it."""
     assert f"`--{argument.name.replace('_', '-')}`" in rows_of(name)[0]
     assert argument.help
 
 
-def test_the_readme_names_no_flag_that_is_not_there() -> None:
+def test_the_reference_names_no_flag_that_is_not_there() -> None:
     """Flags in the reference exist."""
     for name in TASKS:
         known = {f"--{argument.name.replace('_', '-')}" for argument in arguments_of(name)}
@@ -68,20 +69,26 @@ def test_a_task_says_in_one_line_what_it_does(name: str) -> None:
 
 
 @pytest.mark.parametrize("key", DEFAULTS)
-def test_every_setting_is_in_the_readme(key: str) -> None:
+def test_every_setting_is_in_the_reference(key: str) -> None:
     """The table of settings has each key with its default."""
-    row = next(line for line in README.splitlines() if line.startswith(f"| `{key}` |"))
+    row = next(line for line in REFERENCE.splitlines() if line.startswith(f"| `{key}` |"))
     default = row.split("|")[2].strip().strip("`")
     assert default == DEFAULTS[key]
 
 
-def test_every_exit_code_is_in_the_readme() -> None:
+def test_every_exit_code_is_in_the_reference() -> None:
     """The table of exit codes has the codes that the errors have."""
     codes = {
         error.exit_code for error in vars(errors).values() if isinstance(error, type) and hasattr(error, "exit_code")
     }
-    listed = {int(code) for row in re.findall(r"^\| ([\d, ]+) \|", README, re.MULTILINE) for code in row.split(",")}
+    listed = {int(code) for row in re.findall(r"^\| ([\d, ]+) \|", REFERENCE, re.MULTILINE) for code in row.split(",")}
     assert codes <= listed
+
+
+def test_the_readme_is_short_and_shows_a_terminal_first() -> None:
+    """At most 1,500 words, and real output within the first twenty lines."""
+    assert len(README.split()) < 1500
+    assert any(line.startswith("    $ inv ") for line in README.splitlines()[:20])
 
 
 def links() -> Iterator[tuple[Path, str]]:
