@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..dumpfiles.dump_file import choose_dump, prove_dump
-from ..dumpfiles.origin import doubt_about_authors, is_of_cluster, other_owners
+from ..dumpfiles.dump_file import newest_dump_of, prove_dump
+from ..dumpfiles.origin import describe_source, doubt_about_authors, is_of_cluster, is_of_database, other_owners
+from ..dumpfiles.paths import find_dump_file
 from ..dumpformat.tokens import TokenReader
 from ..errors import BadInputError
 from ..inventory.compare import state_of_manifest
@@ -104,6 +105,14 @@ class RestorePlan:
         return self.settings.command("db.undo", "--trust" * self.undo_needs_trust)
 
     @property
+    def other_database(self) -> str:
+        """The database that the dump was made from, where that is certainly another one than this; else empty."""
+        manifest, place = self.dump.manifest, self.place
+        if manifest is None or is_of_database(manifest, self.server, place.host, place.port):
+            return ""
+        return describe_source(manifest)
+
+    @property
     def replaced(self) -> tuple[ExistingObject, ...]:
         """The existing objects that the dump drops and creates again."""
         return tuple(each for each in self.existing if each.dropped)
@@ -132,7 +141,7 @@ def plan_restore(
     if target is None:
         target = settings.target()
         refuse_protected(settings, target)
-    path = choose_dump(settings, request.file, report)
+    path = find_dump_file(request.file, settings.dumps, settings.cwd) if request.file else None
     with (
         connected(target, lock_timeout=settings.lock_timeout) as connection,
         translated("Looking at the server failed, nothing was touched", target),
@@ -140,6 +149,7 @@ def plan_restore(
         server = server_facts(connection)
         place = read_endpoint(connection, server)
         refuse_protected(settings, target, place)
+    path = path or newest_dump_of(settings, server, place, report)
     dump = prove_dump(settings, path, report, trust=request.trust)
     if request.checksums and not (dump.manifest and state_of_manifest(dump.manifest).checksums):
         raise BadInputError(
@@ -208,7 +218,7 @@ def plan_restore(
         undo_needs_trust=bool(undo_risk),
         owners=owners,
     )
-    saves = (plan.destroys and request.backup and settings.backup > 0) or request.migrate
+    saves = (plan.destroys and request.backup and settings.safety_dumps > 0) or request.migrate
     if saves:
         check_pg_dump(settings, server)
     return replace(plan, saves=saves, far=nonlocal_reason(settings, place) if plan.destroys else "")

@@ -10,6 +10,7 @@ import psycopg
 from ..dumpfiles.origin import other_owners
 from ..dumpformat.touch_forms import is_system_schema
 from ..errors import BadInputError, ServerError, TaskError, WorkError
+from ..formatting import format_now
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
 from ..postgres.connection import (
     Endpoint,
@@ -33,6 +34,7 @@ from ..postgres.schemas import (
     refuse_new_content,
 )
 from ..safety.guard import nonlocal_reason, refuse_protected
+from ..safety.restore_log import record_path, record_reset
 from ..safety.safety_dump import SafetyDump, check_pg_dump
 from ..safety.trust import author_risk
 from ..system.runtime import Interruption, set_interrupt_message
@@ -103,7 +105,7 @@ def plan_reset(settings: Settings, names: Sequence[str], *, backup: bool = True,
         goes = read_content(connection, wanted, locked=disconnect)
         require_lock_capacity(connection, goes.locks)
         refuse_unowned(connection, server, wanted)
-        saves = backup and settings.backup > 0 and not goes.is_empty
+        saves = backup and settings.safety_dumps > 0 and not goes.is_empty
         stays = tuple(other_schemas(connection, wanted))
         here = other_owners(read_owners(connection), server.user)
         undo_risk = author_risk(connection, settings, place, settings.dumps, here)
@@ -122,7 +124,8 @@ def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:
     label, cluster = plan.target.label, plan.server.system_identifier
     xid, outcome = "", Outcome.ROLLED_BACK
     before = f"resetting {', '.join(plan.emptied)}"
-    safety = SafetyDump(plan.settings, plan.server, plan.place, before, plan.saves)
+    command = f"db.reset {', '.join(plan.emptied)}"
+    safety = SafetyDump(plan.settings, plan.server, plan.place, before, plan.saves, command)
     try:
         with connected(plan.target, lock_timeout=plan.settings.lock_timeout) as connection:
             try:
@@ -137,6 +140,8 @@ def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:
             outcome = commit.outcome
             raise_commit_failure(commit, reset_outcome(outcome, label))
         set_interrupt_message(reset_outcome(outcome, label))
+        if safety.dumped is None and plan.destroys:
+            _remember(plan, report)
         safety.keep()
     except TaskError:
         safety.discard_after(outcome)
@@ -148,6 +153,18 @@ def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:
         safety.discard_after(outcome)
         raise
     return safety.dumped
+
+
+def _remember(plan: ResetPlan, report: Report) -> None:
+    """Note that there is no way back from this reset, for a later undo to say."""
+    try:
+        place = record_path(plan.settings.dumps, plan.target, plan.server)
+        record_reset(place, plan.target.label, format_now("milliseconds"))
+    except OSError as error:
+        report.warn(
+            f"The reset is committed, but could not be noted: {error.strerror}. `{plan.settings.command('db.undo')}` "
+            f"will not say that it can't undo it."
+        )
 
 
 def _empty(connection: Connection, plan: ResetPlan, safety: SafetyDump, report: Report) -> str:

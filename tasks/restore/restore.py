@@ -76,8 +76,9 @@ class Restored:
 
 def safety_dump_for(plan: RestorePlan) -> SafetyDump:
     """Get ready for the safety dump of a restore; nothing is made yet."""
-    before = f"restoring {plan.dump.path.name}"
-    return SafetyDump(plan.settings, plan.server, plan.place, before, plan.saves)
+    name, manifest = plan.dump.path.name, plan.dump.manifest
+    command = f"db.undo --to={manifest.id}" if plan.request.whole and manifest else f"db.restore {name}"
+    return SafetyDump(plan.settings, plan.server, plan.place, f"restoring {name}", plan.saves, command)
 
 
 def restore_dump(
