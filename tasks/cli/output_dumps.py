@@ -115,7 +115,7 @@ def show_undo_points(points: Sequence[UndoPoint], settings: Settings, *, as_json
 def _undo_point_row(name: str, point: UndoPoint) -> tuple[str, ...]:
     before = point.command or point.note.removeprefix("before ")
     database = _cut(printable(point.database), _DATABASE)
-    return name, format_moment(point.when), database, f"{point.rows:,}", format_size(point.size), printable(before)
+    return name, format_moment(point.when)[:16], database, f"{point.rows:,}", format_size(point.size), printable(before)
 
 
 def _cut(text: str, longest: int) -> str:
