@@ -106,7 +106,7 @@ class RestorePlan:
 
     @property
     def other_database(self) -> str:
-        """The database that the dump was made from, where that is certainly another one than this; else empty."""
+        """The database that the dump was made from, where its manifest says that it is another one; else empty."""
         manifest, place = self.dump.manifest, self.place
         if manifest is None or is_of_database(manifest, self.server, place.host, place.port):
             return ""
