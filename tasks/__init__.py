@@ -9,13 +9,13 @@ from invoke.collection import Collection
 from .cli.bench import bench
 from .cli.checks import doctor, migrations, verify
 from .cli.demo import JOURNAL, demo
-from .cli.dumps import dump, gunzip, gzip, inspect, list_, show, url
+from .cli.dumps import dump, gunzip, gzip, inspect, list_, show, undos, url
 from .cli.restores import generate, migrate, rehearse, reset, restore, undo
 from .cli.server import start, stop
 from .config.defaults import DEFAULTS
 
 _DUMPS = (doctor, url, dump, gzip, gunzip, list_, inspect, show)
-_RESTORES = (reset, restore, undo, rehearse, verify, migrations, migrate, generate)
+_RESTORES = (reset, restore, undos, undo, rehearse, verify, migrations, migrate, generate)
 database = Collection("db", *_DUMPS, *_RESTORES)
 server = Collection("pg", start, stop)
 ns = Collection(database, server)

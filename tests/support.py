@@ -271,6 +271,11 @@ class Project:
         self.env["INVOKE_DB_BIN_DIR"] = str(database.server.bin_dir)
         return self
 
+    def into(self, database: Database) -> tuple[str, str]:
+        """Return the flags that restore the newest dump into another database than the one that it was made from."""
+        newest = max(self.dumps.glob("db_dump_*.sql*"), key=lambda path: path.name)
+        return f"--file={newest.name}", f"--confirm={database.name}"
+
     def write(self, path: str, text: str) -> Path:
         """Write a file of the project (`.env`, `prisma/schema.prisma`)."""
         file = self.root / path

@@ -105,7 +105,8 @@ class Pair:
 
     def restore(self, *, clean: bool = False) -> Restored:
         """Restore the newest dump into the target."""
-        request = RestoreRequest(clean=clean, checksums=True)
+        newest = max(self.project.dumps.glob("db_dump_*.sql"))
+        request = RestoreRequest(str(newest), clean=clean, checksums=True)
         settings = settings_of(self.project, self.target, self.role)
         return restore_dump(plan_restore(settings, request, Silence()), Silence())
 

@@ -160,9 +160,10 @@ def test_nobody_is_asked_where_standard_input_is_closed(project: Project) -> Non
 @pytest.mark.usefixtures("tunnelled")
 def test_an_empty_far_database_may_be_filled(new_database: Databases, project: Project) -> None:
     """A restore that takes nothing away needs no name."""
-    project.use(new_database())
+    empty = new_database()
+    project.use(empty)
 
-    assert project.inv("db.restore").returncode == 0
+    assert project.inv("db.restore", *project.into(empty)[:1]).returncode == 0
 
 
 @pytest.mark.parametrize("pattern", ["127.0.0.*", "test_*", "{identifier}"])
@@ -208,7 +209,7 @@ def test_a_dump_of_another_database_is_told(shop: Database, new_database: Databa
     other.execute("CREATE TABLE public.old (a int)")
 
     own = project.inv("db.restore", "--clean", "--yes")
-    another = project.use(other).inv("db.restore", "--clean", "--yes")
+    another = project.use(other).inv("db.restore", "--clean", "--yes", *project.into(other))
 
     assert (own.returncode, another.returncode) == (0, 0)
     assert "another database" not in own.stderr

@@ -280,8 +280,10 @@ def test_a_restored_database_has_no_ill(new_database: Databases, project: Projec
     """The restore sets the sequences and gathers statistics itself."""
     source, target = new_database(), new_database()
     source.execute(SHOP)
-    make_dump(settings_of(project, source), DumpRequest(), Silence())
-    restore_dump(plan_restore(settings_of(project, target), RestoreRequest(), Silence()), Silence())
+    dumped = make_dump(settings_of(project, source), DumpRequest(), Silence())
+    assert dumped is not None
+    request = RestoreRequest(str(dumped.path))
+    restore_dump(plan_restore(settings_of(project, target), request, Silence()), Silence())
 
     assert wrong(target, project) == ()
 

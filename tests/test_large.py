@@ -42,8 +42,9 @@ def test_two_million_rows_come_back(new_database: Databases, project: Project) -
     before = digest(source)
 
     dumped = project.use(source, OWNER).inv("db.dump", "--gzip", timeout=600)
-    filled = project.use(empty, OWNER).inv("db.restore", "db.verify", timeout=600)
-    replaced = project.use(full, SUPERUSER).inv("db.restore", "--clean", "--yes", "--no-backup", timeout=600)
+    filled = project.use(empty, OWNER).inv("db.restore", *project.into(empty), "db.verify", timeout=600)
+    words = ("db.restore", "--clean", "--yes", "--no-backup", *project.into(full))
+    replaced = project.use(full, SUPERUSER).inv(*words, timeout=600)
 
     assert (dumped.returncode, filled.returncode, replaced.returncode) == (0, 0, 0), filled.stderr + replaced.stderr
     assert f"{ROWS:,} rows in 4 tables" in dumped.stdout

@@ -42,7 +42,7 @@ def test_restore_migrate_verify_ends_in_0_with_a_pending_migration(
     journal.use(copy)
     shutil.copytree(JOURNAL / "pending", journal.root / "prisma" / "migrations", dirs_exist_ok=True)
 
-    chain = journal.inv("db.restore", "--clean", "--yes", "db.migrate", "db.verify")
+    chain = journal.inv("db.restore", "--clean", "--yes", *journal.into(copy), "db.migrate", "db.verify")
 
     assert chain.returncode == 0, chain.stdout + chain.stderr
     assert "6 in the dump" in chain.stdout

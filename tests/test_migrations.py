@@ -280,10 +280,10 @@ def test_a_restore_warns_of_a_failed_migration_in_the_dump(
     before = target.dump_text()
     journal.use(target)
 
-    strict = journal.inv("db.restore", "--clean", "--yes", "--strict")
-    both = journal.inv("db.restore", "--clean", "--yes", "--migrate")
+    strict = journal.inv("db.restore", *journal.into(target), "--clean", "--yes", "--strict")
+    both = journal.inv("db.restore", *journal.into(target), "--clean", "--yes", "--migrate")
     untouched = target.dump_text()
-    warned = journal.inv("db.restore", "--clean", "--yes")
+    warned = journal.inv("db.restore", *journal.into(target), "--clean", "--yes")
 
     for refused in (strict, both):
         assert refused.returncode == 2
@@ -375,7 +375,7 @@ def test_restore_and_migrate_as_one_step(journal: Project, new_database: Databas
     journal.use(target)
     add_pending(journal)
 
-    done = journal.inv("db.restore", "--clean", "--migrate", "--yes", "db.verify")
+    done = journal.inv("db.restore", *journal.into(target), "--clean", "--migrate", "--yes", "db.verify")
     assert done.returncode == 0, done.stderr
     assert target.scalar(COUNT) == 7
     undone = journal.inv("db.undo", "--yes")
@@ -399,7 +399,9 @@ def test_a_failing_migration_brings_back_what_was_there(
     migration(journal, "20270101000000_good", "CREATE SCHEMA later; CREATE TABLE later.t (id integer);")
     migration(journal, "20270201000000_broken", "SELECT * FROM nowhere;")
 
-    failed = journal.inv("db.restore", "--clean", "--migrate", "--yes", env={"INVOKE_DB_BACKUP": "0"})
+    failed = journal.inv(
+        "db.restore", *journal.into(target), "--clean", "--migrate", "--yes", env={"INVOKE_DB_BACKUP": "0"}
+    )
 
     assert failed.returncode == 5
     assert "is again as it was before the restore" in failed.stderr
@@ -417,7 +419,7 @@ def test_an_interrupted_migration_brings_back_what_was_there(journal: Project, n
     journal.use(target)
     migration(journal, "20270101000000_slow", SLEEPING)
 
-    process = journal.popen("db.restore", "--clean", "--migrate", "--yes")
+    process = journal.popen("db.restore", *journal.into(target), "--clean", "--migrate", "--yes")
     wait_for(target, ACTIVE)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
@@ -444,7 +446,7 @@ def test_a_signal_between_restore_and_migration_brings_back_what_was_there(
     before = target.dump_text()
     journal.use(target)
 
-    process = journal.popen("db.restore", "--clean", "--migrate", "--yes")
+    process = journal.popen("db.restore", *journal.into(target), "--clean", "--migrate", "--yes")
     wait_for(target, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'ANALYZE%' AND wait_event = 'PgSleep'")
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
@@ -465,7 +467,7 @@ def test_bringing_back_can_be_interrupted_and_undo_goes_on(journal: Project, new
     journal.env["INVOKE_DB_LOCK_TIMEOUT"] = "60s"
     migration(journal, "20270101000000_slow", SLEEPING)
 
-    process = journal.popen("db.restore", "--clean", "--migrate", "--yes")
+    process = journal.popen("db.restore", *journal.into(target), "--clean", "--migrate", "--yes")
     wait_for(target, ACTIVE)
     with blocking(target, 'LOCK TABLE "JournalLog" IN ACCESS SHARE MODE'):
         process.send_signal(signal.SIGINT)

@@ -42,7 +42,7 @@ def test_restore_gives_everything_back_when_the_database_is_empty(
     target = new_database()
     assert project.use(everything).inv("db.dump").returncode == 0
 
-    result = project.use(target).inv("db.restore")
+    result = project.use(target).inv("db.restore", *project.into(target))
 
     assert result.returncode == 0, result.stderr
     assert target.dump_text() == everything.dump_text()
@@ -58,7 +58,7 @@ def test_clean_restore_makes_filled_schemas_the_dump_when_they_hold_other_things
     kept = target.dump_text(schemas=["kept"])
     assert project.use(everything).inv("db.dump").returncode == 0
 
-    result = project.use(target).inv("db.restore", "--clean", "--yes")
+    result = project.use(target).inv("db.restore", "--clean", "--yes", *project.into(target))
 
     assert result.returncode == 0, result.stderr
     assert target.dump_text(exclude=["kept"]) == everything.dump_text(exclude=["kept"])
@@ -77,8 +77,8 @@ def test_clean_restore_works_when_the_owner_is_no_superuser(
     kept = target.dump_text(schemas=["kept"])
     assert project.use(owner_everything, OWNER).inv("db.dump").returncode == 0
 
-    filled = project.use(empty, OWNER).inv("db.restore")
-    result = project.use(target, OWNER).inv("db.restore", "--clean", "--yes")
+    filled = project.use(empty, OWNER).inv("db.restore", *project.into(empty))
+    result = project.use(target, OWNER).inv("db.restore", "--clean", "--yes", *project.into(target))
 
     assert (filled.returncode, result.returncode) == (0, 0), filled.stderr + result.stderr
     assert empty.dump_text() == owner_everything.dump_text()
@@ -102,13 +102,11 @@ def test_clean_restore_changes_nothing_when_the_database_holds_the_dump(everythi
 
 
 @pytest.mark.parametrize("option", ["", "--gzip", "--zstd"], ids=["sql", "gz", "zst"])
-def test_restore_takes_each_compression_when_it_is_the_newest(
-    shop: Database, database: Database, project: Project, option: str
-) -> None:
+def test_restore_takes_each_compression(shop: Database, database: Database, project: Project, option: str) -> None:
     """Plain, gzip and zstd dumps come back alike."""
     assert project.use(shop).inv("db.dump", *[option] * bool(option)).returncode == 0
 
-    result = project.use(database).inv("db.restore")
+    result = project.use(database).inv("db.restore", *project.into(database))
 
     assert result.returncode == 0, result.stderr
     assert database.dump_text() == shop.dump_text()
@@ -139,17 +137,19 @@ def test_restore_refuses_an_archive_when_it_is_a_tar(shop: Database, database: D
     assert database.dump_text() == before
 
 
-def test_restore_takes_the_newest_when_no_file_is_named(shop: Database, database: Database, project: Project) -> None:
+def test_restore_takes_the_newest_when_no_file_is_named(shop: Database, project: Project) -> None:
     """The time in the name decides, and a part file is never taken."""
     project.use(shop).inv("db.dump")
     shop.execute("DELETE FROM app.item WHERE id > 100")
     project.inv("db.dump", "--gzip")
     write(project, "db_dump_2999-01-01T00-00-00-000Z.part", b"-- not yet a dump")
+    before = shop.dump_text()
+    shop.execute("DELETE FROM app.item")
 
-    result = project.use(database).inv("db.restore")
+    result = project.inv("db.restore", "--clean", "--yes")
 
     assert result.returncode == 0, result.stderr
-    assert database.dump_text() == shop.dump_text()
+    assert shop.dump_text() == before
 
 
 # Dumps of others
@@ -619,20 +619,20 @@ def test_restore_refuses_when_the_file_is_missing_or_a_folder(shop: Database, pr
     assert "There is no dump" in none.stderr
 
 
-def test_restore_passes_over_a_broken_dump_when_it_is_the_newest(
-    shop: Database, database: Database, project: Project
-) -> None:
+def test_restore_passes_over_a_broken_dump_when_it_is_the_newest(shop: Database, project: Project) -> None:
     """A dump that is shorter than its manifest says is not taken by default, and that is said."""
     project.use(shop).inv("db.dump")
     project.inv("db.dump")
     broken = newest(project)
     broken.write_bytes(broken.read_bytes()[:-100])
+    before = shop.dump_text()
+    shop.execute("DELETE FROM app.item")
 
-    result = project.use(database).inv("db.restore")
+    result = project.inv("db.restore", "--clean", "--yes")
 
     assert result.returncode == 0
     assert f"{broken.name} is passed over" in result.stderr
-    assert database.dump_text() == shop.dump_text()
+    assert shop.dump_text() == before
 
 
 def test_restore_is_refused_when_the_configuration_protects_the_database(shop: Database, project: Project) -> None:

@@ -133,7 +133,7 @@ def test_restore_makes_everything_ours_when_no_owner_is_asked_for(
     """--no-owner leaves all owners out, and no grant."""
     project.use(shop).inv("db.dump")
 
-    result = project.use(database).inv("db.restore", "--no-owner")
+    result = project.use(database).inv("db.restore", "--no-owner", *project.into(database))
 
     assert result.returncode == 0, result.stderr
     assert database.scalar("SELECT relowner::regrole::text FROM pg_class WHERE oid = 'app.item'::regclass") == SUPERUSER
@@ -146,7 +146,7 @@ def test_restore_leaves_out_grants_when_no_acl_is_asked_for(
     """--no-acl leaves all grants and default privileges out, and no owner."""
     project.use(shop).inv("db.dump")
 
-    result = project.use(database).inv("db.restore", "--no-acl")
+    result = project.use(database).inv("db.restore", "--no-acl", *project.into(database))
 
     assert result.returncode == 0, result.stderr
     assert database.dump_text() == shop.dump_text("--no-privileges")

@@ -101,10 +101,10 @@ def test_another_text_is_committed_named_and_ends_in_six(
     manifest = edited(project, {"'artist'": "'singer'"})
     target = new_database()
 
-    restored = project.use(target).inv("db.restore", "--yes")
+    restored = project.use(target).inv("db.restore", "--yes", *project.into(target))
     verified = project.inv("db.verify", f"--file={newest(project).name}")
     listed = project.inv("db.verify", f"--file={newest(project).name}", "--json")
-    rehearsed = project.inv("db.rehearse")
+    rehearsed = project.inv("db.rehearse", f"--file={newest(project).name}")
 
     assert [each.returncode for each in (restored, verified, listed, rehearsed)] == [6, 6, 6, 6]
     assert target.scalar('SELECT count(*) FROM "Item"') == 2
@@ -128,7 +128,7 @@ def test_another_fact_rolls_back(database: Database, new_database: Databases, pr
     manifest.write_text(json.dumps(document), encoding="utf-8")
     target = new_database()
 
-    result = project.use(target).inv("db.restore", "--yes")
+    result = project.use(target).inv("db.restore", "--yes", *project.into(target))
 
     assert result.returncode == 5
     assert "Item_kind_check" in result.stderr

@@ -443,8 +443,10 @@ def restored(project: Project, from_server: Server, databases: Databases) -> Sou
     """Dump the shop from one server and restore it into another, over what lies there."""
     source, target = databases(server=from_server), databases()
     source.execute(SHOP)
-    make_dump(settings_of(project, source), DumpRequest(checksums=True), Silence())
-    plan = plan_restore(settings_of(project, target), RestoreRequest(clean=True, checksums=True), Silence())
+    dumped = make_dump(settings_of(project, source), DumpRequest(checksums=True), Silence())
+    assert dumped is not None
+    request = RestoreRequest(str(dumped.path), clean=True, checksums=True)
+    plan = plan_restore(settings_of(project, target), request, Silence())
     restore_dump(plan, Silence())
     kept = databases(template=target)
     drop(target)

@@ -55,9 +55,10 @@ def restored(new_database: Databases, project: Project) -> Database:
     """Return a database into which a dump was just restored, without --clean."""
     source, database = new_database(), new_database()
     source.execute(SHOP)
-    make_dump(settings_of(project, source), DumpRequest(), Silence())
+    dumped = make_dump(settings_of(project, source), DumpRequest(), Silence())
+    assert dumped is not None
     settings = settings_of(project.use(database), database)
-    restore_dump(plan_restore(settings, RestoreRequest(), Silence()), Silence())
+    restore_dump(plan_restore(settings, RestoreRequest(str(dumped.path)), Silence()), Silence())
     return database
 
 

@@ -50,7 +50,7 @@ def test_undo_gives_back_the_whole_database_and_so_does_its_own_undo(
     old = target.dump_text()
     project.use(target)
 
-    restored = project.inv("db.restore", "--clean", "--yes")
+    restored = project.inv("db.restore", "--clean", "--yes", *project.into(target))
     assert restored.returncode == 0, restored.stderr
     new = target.dump_text()
     undone = project.inv("db.undo", "--yes")
@@ -77,7 +77,7 @@ def test_undo_works_when_the_owner_is_no_superuser(
     old = target.dump_text()
     project.use(target, OWNER)
 
-    restored = project.inv("db.restore", "--clean", "--yes")
+    restored = project.inv("db.restore", "--clean", "--yes", *project.into(target))
     assert restored.returncode == 0, restored.stderr
     undone = project.inv("db.undo", "--yes")
 
@@ -138,7 +138,7 @@ def test_no_safety_dump_is_made_when_there_is_nothing(shop: Database, project: P
     database.execute("CREATE SCHEMA app")
     project.use(database)
 
-    assert project.inv("db.restore", "--clean", "--yes").returncode == 0
+    assert project.inv("db.restore", "--clean", "--yes", *project.into(database)).returncode == 0
 
     assert not safety_dumps(project)
 

@@ -27,8 +27,9 @@ def restored(new_database: Databases, project: Project) -> Database:
     """Return a database into which a dump was restored; the project works with it."""
     source, target = new_database(), new_database()
     source.execute(SHOP)
-    make_dump(settings_of(project, source), DumpRequest(), Silence())
-    plan = plan_restore(settings_of(project, target), RestoreRequest(), Silence())
+    dumped = make_dump(settings_of(project, source), DumpRequest(), Silence())
+    assert dumped is not None
+    plan = plan_restore(settings_of(project, target), RestoreRequest(str(dumped.path)), Silence())
     restore_dump(plan, Silence())
     project.use(target)
     return target
@@ -188,7 +189,8 @@ def test_verify_remembers_the_last_good_restore_when_a_later_one_fails(restored:
 
     failed = project.inv("db.restore", "--file=foreign.sql")
     with blocking(restored, "LOCK TABLE app.item IN ACCESS SHARE MODE"):
-        process = project.popen("db.restore", "--clean", "--yes", env={"INVOKE_DB_LOCK_TIMEOUT": "60s"})
+        words = ("db.restore", "--clean", "--yes", *project.into(restored))
+        process = project.popen(*words, env={"INVOKE_DB_LOCK_TIMEOUT": "60s"})
         wait_until_waiting(restored)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)

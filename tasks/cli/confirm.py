@@ -50,7 +50,10 @@ def confirm_restore(plan: RestorePlan, *, yes: bool, name: str) -> RestorePlan:
     """
     if plan.destroys or plan.settings.dry or plan.doubt or plan.request.whole:
         confirm(restore_warning(plan), yes=True)
-    _ask_consent(plan, yes=yes, name=name, doubt=plan.doubt, risk=plan.risk)
+    elif plan.other_database:
+        confirm(_other_database(plan), yes=True)
+    other = plan.other_database if plan.destroys else ""
+    _ask_consent(plan, yes=yes, name=name, doubt=plan.doubt, risk=plan.risk, other=other)
     return replace(plan, risk="")
 
 
@@ -67,10 +70,16 @@ def confirm_migration(plan: MigrationPlan, *, yes: bool, name: str) -> None:
 
 
 def _ask_consent(
-    plan: RestorePlan | ResetPlan | MigrationPlan, *, yes: bool, name: str, doubt: str = "", risk: str = ""
+    plan: RestorePlan | ResetPlan | MigrationPlan,
+    *,
+    yes: bool,
+    name: str,
+    doubt: str = "",
+    risk: str = "",
+    other: str = "",
 ) -> None:
     """Ask at most one question: for the database's name, which also answers what is less, or for a yes."""
-    from ..safety.guard import require_certain_database, require_confirmation
+    from ..safety.guard import require_certain_database, require_confirmation, require_named_database
     from ..safety.trust import TRUST_QUESTION, require_trust
 
     if plan.settings.dry:
@@ -80,11 +89,12 @@ def _ask_consent(
     if plan.place is None:
         # A database that does not exist yet holds nothing.
         return
-    asks_name = bool(plan.far or doubt) and not name
+    asks_name = bool(plan.far or doubt or other) and not name
     before = f"{risk}\n" if risk else ""
     asked = ask(f"{before}Type the name of the database to go on ({plan.place.database}): ") if asks_name else None
     require_confirmation(plan.target.label, plan.place, plan.far, name, asked)
     require_certain_database(plan.place, doubt, name, asked)
+    require_named_database(plan.target.label, plan.place, other, name, asked)
     if risk and asked is None:
         require_trust(risk, ask(f"{before}{TRUST_QUESTION}"))
     # A person who has just answered has thought about it.
@@ -142,20 +152,23 @@ def _count_kind(kind: str, count: int) -> str:
 
 def _source(plan: RestorePlan) -> list[str]:
     """Name the dump and where it comes from."""
-    from ..dumpfiles.origin import is_of_database
-
     dump, manifest = plan.dump, plan.dump.manifest
     lines = [f"{plan.target.label}: restoring {dump.path.name} ({format_content(dump.rows, dump.inserts)})."]
     if manifest is not None:
         note = f": {manifest.note}" if manifest.note else ""
         source = manifest.source.get("database")
         lines.append(f"  Made {manifest.created} of {source} at {manifest.source.get('host')}{note}")
-        if not is_of_database(manifest, plan.server, plan.place.host, plan.place.port):
-            where = f"{source} at {manifest.source.get('host')}:{manifest.source.get('port')}"
-            lines.append(f"  WARNING: this dump was made from {where}, and you are restoring it into {plan.place}.")
+        lines += _other_database(plan)
         if manifest.excluded_data:
             lines.append(f"  It lacks the rows of {format_names(manifest.excluded_data)}: these tables will be empty.")
     return lines
+
+
+def _other_database(plan: RestorePlan) -> list[str]:
+    """Warn of the dump of another database."""
+    if not plan.other_database:
+        return []
+    return [f"  WARNING: this dump was made from {plan.other_database}, and you are restoring it into {plan.place}."]
 
 
 def _deleted(plan: RestorePlan) -> list[str]:
@@ -224,8 +237,7 @@ def _impact(each: Impact) -> str:
 def _safety(plan: RestorePlan | ResetPlan | MigrationPlan) -> list[str]:
     """Say whether there will be a way back."""
     if plan.saves:
-        kept = f"{plan.settings.backup} {'is' if plan.settings.backup == 1 else 'are'} kept"
-        return [f"  A safety dump is made first; `{plan.undo_command}` restores it ({kept})."]
+        return [f"  A safety dump is made first; `{plan.undo_command}` restores it."]
     if plan.destroys:
         return [f"  No safety dump: `{plan.settings.command('db.undo')}` will not be possible."]
     return ["  No safety dump: there is nothing to save."]

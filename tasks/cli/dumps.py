@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import BadInputError
-from .output_dumps import show_converted, show_dumped, show_inspected, show_listing, show_rows, show_url
+from .output_dumps import (
+    show_converted,
+    show_dumped,
+    show_inspected,
+    show_listing,
+    show_rows,
+    show_undo_points,
+    show_url,
+)
 from .task import FILE, JSON, URL_ENV, given, load, task
 from .terminal import reporting
 
@@ -79,10 +87,19 @@ def gunzip(ctx: Context, file: str | None = None) -> None:
 
 @task(name="list", help={"json": JSON})
 def list_(ctx: Context, json: bool = False) -> None:
-    """List the dumps: when, size, rows, server, note, and whether each is whole as far as its size tells."""
+    """List the dumps: database, when, size, rows, server, note, and whether each is whole as far as its size tells."""
     from ..dumpfiles.catalog import list_catalog
 
     show_listing(list_catalog(load(ctx)), as_json=json)
+
+
+@task(help={"json": JSON, "url_env": URL_ENV})
+def undos(ctx: Context, json: bool = False, url_env: str | None = None) -> None:
+    """List the states that db.undo can go back to, newest last."""
+    from ..safety.undo_points import list_undo_points
+
+    loaded = load(ctx, url_env)
+    show_undo_points(list_undo_points(loaded), loaded, as_json=json)
 
 
 @task(help={"file": FILE, "json": JSON})

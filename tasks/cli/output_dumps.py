@@ -17,7 +17,7 @@ from ..formatting import (
     printable,
     show_name,
 )
-from .terminal import Table, print_json, print_line, print_raw, print_table
+from .terminal import Table, open_console, print_json, print_line, print_raw, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from ..dumpfiles.catalog import Inspected, Listed
     from ..dumpfiles.convert import Converted
     from ..dumpfiles.table_rows import RowBatch
+    from ..safety.undo_points import UndoPoint
+
+# Characters of a database's name, which may have 63.
+_DATABASE = 20
 
 
 def show_url(settings: Settings) -> None:
@@ -77,7 +81,7 @@ def show_listing(listed: Sequence[Listed], *, as_json: bool) -> None:
     if not listed:
         print_line("No dumps yet. `inv db.dump` makes one.")
         return
-    columns = ("dump", "when (UTC)", "size", "rows", "server", "whole", "rehearsed", "note")
+    columns = ("dump", "database", "when (UTC)", "size", "rows", "server", "whole", "rehearsed", "note")
     table = Table(columns=columns, right=("size", "rows"))
     for each in listed:
         table.add(*_listed_row(each))
@@ -87,9 +91,42 @@ def show_listing(listed: Sequence[Listed], *, as_json: bool) -> None:
             print_line(f"{each.path.name} is not whole: {each.whole}")
 
 
+def show_undo_points(points: Sequence[UndoPoint], settings: Settings, *, as_json: bool) -> None:
+    """Show what can be undone to, newest last, a line each."""
+    from ..safety.undo_points import shorten_ids
+
+    if as_json:
+        print_json([{**asdict(each), "path": str(each.path), "when": each.when.isoformat()} for each in points])
+        return
+    if not points:
+        print_line(f"There is no safety dump of {settings.target().label} in {settings.dumps}: nothing to undo.")
+        return
+    short = shorten_ids(each.id for each in points)
+    table = Table(columns=("id", "when (UTC)", "database", "rows", "size", "before"), right=("rows", "size"))
+    rows = [_undo_point_row(short[each.id], each) for each in points]
+    widths = [max(map(len, column)) for column in zip(table.columns, *rows, strict=True)]
+    # A line each: a space before it, and three between two columns.
+    left = open_console(stderr=False).width - 1 - sum(width + 3 for width in widths[:-1])
+    for *cells, before in rows:
+        table.add(*cells, _cut(before, max(left, len(table.columns[-1]))))
+    print_table(table)
+    print_line(f"`{settings.command('db.undo', '--to=ID')}` restores one of them.")
+
+
+def _undo_point_row(name: str, point: UndoPoint) -> tuple[str, ...]:
+    before = point.command or point.note.removeprefix("before ")
+    database = _cut(printable(point.database), _DATABASE)
+    return name, format_moment(point.when)[:16], database, f"{point.rows:,}", format_size(point.size), printable(before)
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
 def _listed_row(each: Listed) -> list[str]:
     return [
         each.name,
+        each.database,
         format_moment(each.when),
         format_size(each.size),
         "" if each.rows is None else f"{each.rows:,}",

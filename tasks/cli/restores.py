@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .confirm import confirm_migration, confirm_reset, confirm_restore
 from .output_restores import show_migrated, show_rehearsed, show_reset, show_restored
-from .task import CONFIRM, DISCONNECT, FILE, NO_BACKUP, TRUST, URL_ENV, YES, given, load, task
+from .task import CONFIRM, DISCONNECT, DUMP_OF, NO_BACKUP, TRUST, URL_ENV, YES, given, load, task
 from .terminal import reporting
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def reset(
 
 @task(
     help={
-        "file": FILE,
+        "file": DUMP_OF,
         "clean": "empty the schemas that the dump fills first, so that they hold exactly what the dump holds",
         "yes": YES,
         "confirm": CONFIRM,
@@ -102,6 +102,7 @@ def restore(
 
 @task(
     help={
+        "to": "the id of the state to go back to, or four digits of it or more (db.undos); by default the newest",
         "yes": YES,
         "confirm": CONFIRM,
         "disconnect": DISCONNECT,
@@ -112,6 +113,7 @@ def restore(
 )
 def undo(
     ctx: Context,
+    to: str | None = None,
     yes: bool = False,
     confirm: str | None = None,
     disconnect: bool = False,
@@ -122,13 +124,13 @@ def undo(
     """Bring back what the database held before the last restore over it, reset, migration or undo."""
     from ..restore.undo import plan_undo
 
-    loaded = load(ctx, url_env)
+    loaded, choices = load(ctx, url_env), {"disconnect": disconnect, "trust": trust}
     with reporting(loaded) as report:
-        plan = plan_undo(loaded, report, backup=not no_backup, disconnect=disconnect, trust=trust)
+        plan = plan_undo(loaded, report, to=given("--to", to), backup=not no_backup, **choices)
     _carry_out(plan, yes=yes, name=given("--confirm", confirm))
 
 
-@task(help={"file": FILE, "trust": TRUST, "url_env": URL_ENV})
+@task(help={"file": DUMP_OF, "trust": TRUST, "url_env": URL_ENV})
 def rehearse(ctx: Context, file: str | None = None, trust: bool = False, url_env: str | None = None) -> None:
     """Restore a dump into a scratch database beside the real one, verify and migrate it, and remove it."""
     from ..restore.rehearse import rehearse_dump

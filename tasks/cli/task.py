@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 URL_ENV = "name of the environment variable that holds the URL, instead of DATABASE_URL"
 FILE = "the dump: a path, or a name in the dumps folder; by default the newest by the time in its name"
+DUMP_OF = "the dump: a path, or a name in the dumps folder; by default the newest of this database"
 YES = "do not wait three seconds before beginning"
 TRUST = "as a superuser, load what other roles or other people wrote, without a question"
 JSON = "print JSON, for programs"
-CONFIRM = "the name of the database, where it is not local and may all the same be destroyed"
+CONFIRM = "the name of the database, where it is not local, or the dump is of another one, and it may be destroyed"
 DISCONNECT = "end the other sessions of the database first, if the role may"
 NO_BACKUP = "skip the safety dump; `db.undo` will not be possible"
 

@@ -44,7 +44,7 @@ class Settings:
     :ivar root: The folder of the `tasks.py` that Invoke loaded; every relative path in the configuration
         starts there, and `cwd` is where the person stands.
     :ivar lock_timeout: Milliseconds; 0 waits for ever.
-    :ivar backup: How many safety dumps are kept.
+    :ivar safety_dumps: How many of the newest safety dumps are kept at least; 0 makes none.
     :ivar trust_local: Load any dump into a local database as a superuser, without asking whose code it holds.
     :ivar dry: Show what would be done, and do nothing.
     :ivar url_env_flag: The flag `--url-env=…` as it was given; empty where it was not.
@@ -59,7 +59,7 @@ class Settings:
     prisma_dir: Path | None
     migrate_command: str
     compress: Compression
-    backup: int
+    safety_dumps: int
     lock_timeout: int
     protected: tuple[str, ...]
     local: tuple[str, ...]
@@ -115,7 +115,7 @@ def load_settings(ctx: Context, *, url_env: str = "") -> Settings:
         prisma_dir=root / _path("prisma_dir", values) if _text("prisma_dir", values) else None,
         migrate_command=_text("migrate_command", values),
         compress=Compression(_choice("compress", values, [each.value for each in Compression])),
-        backup=_whole("backup", values),
+        safety_dumps=_safety_dumps(values, environ),
         lock_timeout=_milliseconds("lock_timeout", values),
         protected=_list("protected", values),
         local=_list("local", values),
@@ -178,6 +178,20 @@ def _whole(name: str, values: Mapping[str, Any]) -> int:
     if not value.isascii() or not value.isdigit():
         raise _refused(name, values, "must be a whole number, 0 or more")
     return int(value)
+
+
+def _safety_dumps(values: Mapping[str, Any], environ: Mapping[str, str]) -> int:
+    """Read how many safety dumps are kept; `backup` is the setting's old name."""
+    if not _text("backup", values):
+        return _whole("safety_dumps", values)
+    count, variable = _whole("backup", values), "INVOKE_DB_SAFETY_DUMPS"
+    is_set = variable in environ or values["safety_dumps"] != DEFAULTS["safety_dumps"]
+    if is_set and _whole("safety_dumps", values) != count:
+        raise BadInputError(
+            f"The setting db.backup (INVOKE_DB_BACKUP) is the old name of db.safety_dumps ({variable}), and they "
+            f"differ: {values['backup']!r} and {values['safety_dumps']!r}. Remove db.backup. Nothing was touched."
+        )
+    return count
 
 
 def _milliseconds(name: str, values: Mapping[str, Any]) -> int:

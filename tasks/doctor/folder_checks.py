@@ -12,9 +12,9 @@ from ..dumpfiles.atomic_write import list_part_files
 from ..dumpfiles.catalog import list_catalog
 from ..dumpfiles.paths import (
     DUMP,
-    MANIFEST_SUFFIX,
     UNDO_FOLDER,
     list_dumps,
+    list_orphan_manifests,
     list_safety_dumps,
     read_manifest,
     time_in_name,
@@ -130,7 +130,8 @@ def check_leftovers(settings: Settings) -> Check:
     name = "leftovers"
     found = [settings.dumps, settings.dumps / UNDO_FOLDER]
     parts = [each for place in found if place.is_dir() for each in list_part_files(place)]
-    orphans = [each for place in found if place.is_dir() for each in _orphans(place)]
+    # What a kill leaves in the folder of the safety dumps, the next one sweeps away.
+    orphans = list_orphan_manifests(settings.dumps) if settings.dumps.is_dir() else []
     safety = list_safety_dumps(settings.dumps)
     size = format_size(sum(path.stat().st_size for path in safety))
     kept = f"{format_count(len(safety), 'safety dump')}, {size}"
@@ -148,19 +149,6 @@ def check_leftovers(settings: Settings) -> Check:
     return ok(name, f"none; {kept}")
 
 
-def _orphans(folder: Path) -> list[Path]:
-    """Find manifests whose dump is not there, nor about to be published."""
-    found = {path.name for path in folder.iterdir()}
-    manifests_there = sorted(name for name in found if name.endswith(MANIFEST_SUFFIX))
-    others = found.difference(manifests_there)
-    stems = {name: name.removesuffix(MANIFEST_SUFFIX) for name in manifests_there}
-    return [
-        folder / name
-        for name, stem in stems.items()
-        if not any(other == stem or other.startswith(f"{stem}.") for other in others)
-    ]
-
-
 def check_newest(settings: Settings, now: datetime) -> tuple[Check, Listed | None]:
     """Look at the newest dump: whether it is whole as far as its manifest tells, its age, whether it was rehearsed."""
     name = "newest dump"
@@ -172,7 +160,8 @@ def check_newest(settings: Settings, now: datetime) -> tuple[Check, Listed | Non
     age = now - first.when
     what = f"{first.name}, {_age(age)}, {format_size(first.size)}, {rehearsed}"
     if first.whole not in ("yes", "unknown"):
-        good = next((each.name for each in found if each.whole in ("yes", "unknown")), "")
+        own = [each for each in found if each.database == first.database]
+        good = next((each.name for each in own if each.whole in ("yes", "unknown")), "")
         instead = f" Until then `inv db.restore` takes {good}." if good else ""
         remedy = f"Make a new one with `inv db.dump`, and remove this one.{instead}"
         return wrong(name, f"{first.name} is not whole: {first.whole}", remedy), first

@@ -149,7 +149,7 @@ class _DumpJob:
                 sequences=tuple(sorted(survey.sequences.values())),
                 outline=survey.outline(),
                 facts=found,
-                extra={"transaction": self.request.transaction} if self.request.transaction else {},
+                extra=self._extra(),
                 seconds=round(time.monotonic() - began, 3),
             )
             publish_dump_and_manifest(part, final, manifest)
@@ -219,6 +219,10 @@ class _DumpJob:
                 f"would lack them. No dump was written. Let a superuser run ALTER ROLE … BYPASSRLS, or name the URL of "
                 f"one that sees them with --url-env."
             )
+
+    def _extra(self) -> dict[str, str]:
+        known = {"transaction": self.request.transaction, "command": self.request.command}
+        return {key: value for key, value in known.items() if value}
 
     def _source(self) -> dict[str, object]:
         info = self.pg_dump.connection.info

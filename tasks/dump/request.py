@@ -21,6 +21,7 @@ class DumpRequest:
     :ivar safety: It is a safety dump: it lies and is named apart from the others.
     :ivar place: Where the connection must lead; None for wherever the URL does.
     :ivar transaction: The number of the transaction that it is made for, which goes into the manifest.
+    :ivar command: The command that it is made for, which goes there, too.
     """
 
     compression: Compression | None = None
@@ -31,3 +32,4 @@ class DumpRequest:
     safety: bool = False
     place: Endpoint | None = None
     transaction: str = ""
+    command: str = ""

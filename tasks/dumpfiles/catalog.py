@@ -30,7 +30,7 @@ class Listed:
 
     :ivar when: By its manifest, else its name, else the file's own time.
     :ivar size: Bytes.
-    :ivar rows: None without a manifest, and so `server`.
+    :ivar rows: None without a manifest; `server` and `database` are then empty.
     :ivar whole: `yes` (size as in the manifest), `unknown` (no manifest, or another form of the file than
         it describes: reading it will tell), or why it is not.
     :ivar rehearsed: When it was last rehearsed, by its manifest; empty if never.
@@ -49,6 +49,7 @@ class Listed:
     excluded: tuple[tuple[str, str], ...] = ()
     checksums: bool = False
     safety: bool = False
+    database: str = ""
 
     @property
     def name(self) -> str:
@@ -90,6 +91,7 @@ def _listed(path: Path) -> Listed:
         rehearsed=str(manifest.extra.get("rehearsed", "")),
         excluded=manifest.excluded_data,
         checksums=bool(manifest.facts.get("checksums")),
+        database=str(manifest.source.get("database", "")),
     )
 
 

@@ -9,18 +9,21 @@ from ..dumpformat.applied_migration import MIGRATIONS_TABLE, history_from_docume
 from ..dumpformat.compression import ARCHIVE_MAGIC, CHUNK, Compression, SumCounter, Sums, read_magic
 from ..dumpformat.foreign_head import LexError, describe_foreign_head
 from ..errors import BadInputError
+from ..formatting import format_list
 from ..system.pg_programs import newest_client
 from ..system.processes import open_regular
+from .origin import describe_source, is_of_database
 from .paths import find_dump_file, list_dumps, manifest_path, read_manifest, time_in_name
 from .reader import DumpReader
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from ..config.settings import Settings
     from ..dumpformat.applied_migration import AppliedMigration
     from ..dumpformat.manifest import Manifest, Outline, SequenceValue, TableRows
+    from ..postgres.connection import Endpoint, ServerFacts
     from ..progress import Report
     from ..system.pg_programs import Client
     from .dump_text import DumpText
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 # Below the floor it does not matter.
 BOMB_RATIO = 200
 BOMB_FLOOR = 1 << 28
+_SHOWN_DUMPS = 3
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,9 @@ def _restorer(settings: Settings, head: bytes) -> Client | None:
 
 
 def choose_dump(settings: Settings, file: str, report: Report) -> Path:
-    """Find the dump that is meant: the named one, else the newest that is not known to be broken.
+    """Find the dump that is meant: the named one, else the newest of any database that is not known to be broken.
+
+    For what only reads or compresses a dump; :func:`newest_dump_of` is for what goes into a database.
 
     :raises BadInputError: There is none.
     """
@@ -107,6 +113,51 @@ def choose_dump(settings: Settings, file: str, report: Report) -> Path:
         report.warn(f"{path.name} is passed over: {doubt}")
     raise BadInputError(
         f"There is no dump in {settings.dumps}. Make one with `inv db.dump`, or name a file with --file=."
+    )
+
+
+def newest_dump_of(settings: Settings, server: ServerFacts, place: Endpoint, report: Report) -> Path:
+    """Find the newest dump of a database that is not known to be broken.
+
+    Dumps of other databases and those without a manifest are passed over; the newest of them is said.
+
+    :raises BadInputError: There is none.
+    """
+    others: list[tuple[Path, str]] = []
+    for path in list_dumps(settings.dumps):
+        if time_in_name(path.name) is None:
+            break
+        other, doubt = _other_origin(path, server, place), known_doubt(path)
+        if other:
+            others.append((path, other))
+        elif doubt:
+            report.warn(f"{path.name} is passed over: {doubt}")
+        else:
+            if others:
+                name, why = others[0][0].name, others[0][1]
+                report.warn(f"{name} is newer, but {why}. To restore that one, name it: --file={name}")
+            return path
+    raise BadInputError(_no_dump(settings, place, others))
+
+
+def _other_origin(path: Path, server: ServerFacts, place: Endpoint) -> str:
+    """Tell why a dump does not count as one of a database; empty where it does, or its manifest can't be read."""
+    try:
+        manifest = read_manifest(path)
+    except BadInputError:
+        return ""
+    if manifest is None:
+        return "it has no manifest that says which database it was made from"
+    own = is_of_database(manifest, server, place.host, place.port)
+    return "" if own else f"it was made from {describe_source(manifest)}"
+
+
+def _no_dump(settings: Settings, place: Endpoint, others: Sequence[tuple[Path, str]]) -> str:
+    found = [f"{path.name} ({why})" for path, why in others]
+    more = f" Newest first, there are: {format_list(found, _SHOWN_DUMPS, '; ')}." if found else ""
+    return (
+        f"There is no dump of {place.database} in {settings.dumps}. Nothing was touched. Make one with `inv db.dump`, "
+        f"or name a file with --file=.{more}"
     )
 
 

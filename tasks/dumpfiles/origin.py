@@ -118,6 +118,12 @@ def is_loopback(address: str) -> bool:
         return False
 
 
+def describe_source(manifest: Manifest) -> str:
+    """Name the database that a dump was made from, and where."""
+    source = manifest.source
+    return f"{source.get('database')} at {source.get('host')}:{source.get('port')}"
+
+
 def is_of_database(manifest: Manifest, server: ServerFacts, host: str, port: int) -> bool:
     """Tell whether a dump is of this database: by the cluster's number, where both know it, else by host and port."""
     source = manifest.source

@@ -80,6 +80,22 @@ def list_safety_dumps(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.name, reverse=True)
 
 
+def list_orphan_manifests(folder: Path) -> list[Path]:
+    """List the manifests of a folder whose dump is not there, nor about to be published.
+
+    :raises OSError: The folder can't be read.
+    """
+    found = {path.name for path in folder.iterdir()}
+    manifests = sorted(name for name in found if name.endswith(MANIFEST_SUFFIX))
+    others = found.difference(manifests)
+    stems = {name: name.removesuffix(MANIFEST_SUFFIX) for name in manifests}
+    return [
+        folder / name
+        for name, stem in stems.items()
+        if not any(other == stem or other.startswith(f"{stem}.") for other in others)
+    ]
+
+
 def _is_dump(path: Path) -> bool:
     name = path.name
     if name.endswith((PART_SUFFIX, MANIFEST_SUFFIX)) or name.startswith("."):

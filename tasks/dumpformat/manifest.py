@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import hashlib
 import json
 import re
 from dataclasses import dataclass, field, fields
@@ -90,6 +91,7 @@ FORMAT = 1
 # Far beyond any real one (some hundred bytes an object, and the texts of views); what is larger is something else, and
 # would fill the memory.
 SIZE_LIMIT = 1 << 27
+ID_DIGITS = 16
 _SUMS = {"bytes": int, "sha256": str}
 _NAMES = [FieldName]
 # As in docs/manifest.schema.json, as far as the code relies on it. Keys with `?` came later.
@@ -262,6 +264,12 @@ class Manifest:
     def rows(self) -> int:
         """All rows of all tables."""
         return sum(table.rows for table in self.tables)
+
+    @property
+    def id(self) -> str:
+        """Hexadecimal digits that name the dump; they stay the same when it is compressed, expanded or renamed."""
+        parts = f"{self.created} {self.content.sha256}"
+        return hashlib.sha256(parts.encode(errors="surrogatepass")).hexdigest()[:ID_DIGITS]
 
     def to_json(self) -> bytes:
         """Write it as people and programs read it: UTF-8, indented, keys in our order."""

@@ -90,7 +90,7 @@ def plan_migration(settings: Settings, report: Report, *, backup: bool = True) -
         if not _is_missing(target):
             raise
         return MigrationPlan(settings=settings, target=target)
-    saves = backup and settings.backup > 0 and plan.destroys
+    saves = backup and settings.safety_dumps > 0 and plan.destroys
     if saves and plan.server is not None:
         check_pg_dump(settings, plan.server)
     return replace(plan, saves=saves, far=plan.far if plan.destroys else "")
@@ -154,7 +154,14 @@ def migrate_database(plan: MigrationPlan, report: Report) -> Dumped | None:
 def _make_safety_dump(plan: MigrationPlan, report: Report) -> SafetyDump | None:
     if not plan.saves or plan.settings.dry or plan.server is None or plan.place is None:
         return None
-    safety = SafetyDump(settings=plan.settings, server=plan.server, place=plan.place, before="migrating", wanted=True)
+    safety = SafetyDump(
+        settings=plan.settings,
+        server=plan.server,
+        place=plan.place,
+        before="migrating",
+        wanted=True,
+        command="db.migrate",
+    )
     request = DumpRequest(note=f"before {safety.before}", safety=True, place=plan.place)
     try:
         safety.dumped = make_dump(plan.settings, request, report)

@@ -136,7 +136,7 @@ def _remember(settings: Settings) -> None:
         server = server_facts(connection)
         place = record_path(settings.dumps, target, server)
         record = read_record(place)
-        if record is None:
+        if record is None or not record.file:
             return
         with read_snapshot(connection):
             found = read_state(connection)

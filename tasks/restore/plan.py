@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..dumpfiles.dump_file import choose_dump, prove_dump
-from ..dumpfiles.origin import doubt_about_authors, is_of_cluster, other_owners
+from ..dumpfiles.dump_file import newest_dump_of, prove_dump
+from ..dumpfiles.origin import describe_source, doubt_about_authors, is_of_cluster, is_of_database, other_owners
+from ..dumpfiles.paths import find_dump_file
 from ..dumpformat.tokens import TokenReader
 from ..errors import BadInputError
 from ..inventory.compare import state_of_manifest
@@ -84,6 +85,14 @@ class RestorePlan(ChangePlan):
     owners: frozenset[str] | None = None
 
     @property
+    def other_database(self) -> str:
+        """The database that the dump was made from, where its manifest says that it is another one; else empty."""
+        manifest, place = self.dump.manifest, self.place
+        if manifest is None or is_of_database(manifest, self.server, place.host, place.port):
+            return ""
+        return describe_source(manifest)
+
+    @property
     def replaced(self) -> tuple[ExistingObject, ...]:
         """The existing objects that the dump drops and creates again."""
         return tuple(each for each in self.existing if each.dropped)
@@ -110,10 +119,11 @@ def plan_restore(
     """
     foreseen = target is None and not request.whole
     target = target or unprotected_target(settings)
-    path = choose_dump(settings, request.file, report)
-    with guarded_connection(settings, target, "server"):
-        # The dump, which may take long to read, is of no use without the server.
+    path = find_dump_file(request.file, settings.dumps, settings.cwd) if request.file else None
+    # The dump, which may take long to read, is of no use without the server.
+    with guarded_connection(settings, target, "server") as (_, server, place):
         pass
+    path = path or newest_dump_of(settings, server, place, report)
     dump = prove_dump(settings, path, report, trust=request.trust)
     manifest = dump.manifest
     if request.checksums and (manifest is None or (manifest.tables and not state_of_manifest(manifest).checksums)):

@@ -71,7 +71,7 @@ class ChangePlan:
         :param backup: Make a safety dump first where anything is; with `always`, in any case.
         :raises TaskError: It could not be made.
         """
-        saves = (self.destroys and backup and self.settings.backup > 0) or always
+        saves = (self.destroys and backup and self.settings.safety_dumps > 0) or always
         if saves:
             check_pg_dump(self.settings, self.server)
         return replace(self, saves=saves, far=nonlocal_reason(self.settings, self.place) if self.destroys else "")

@@ -13,10 +13,12 @@ from dotenv import dotenv_values
 
 from ..config.database_url import with_database
 from ..dumpfiles.atomic_write import replace_file
-from ..dumpfiles.dump_file import choose_dump
-from ..dumpfiles.paths import manifest_path, read_manifest
+from ..dumpfiles.dump_file import manifest_for, newest_dump_of
+from ..dumpfiles.origin import describe_source, is_of_database
+from ..dumpfiles.paths import find_dump_file, manifest_path, read_manifest
 from ..errors import BadInputError, TaskError, WorkError
 from ..formatting import format_now
+from ..postgres.connection import connected, read_endpoint, server_facts, translated
 from ..prisma.project import find_prisma, is_installed, prisma_home
 from ..safety.scratch_database import PREFIX, scratch_database, scratch_history, sweep_scratch_databases
 from ..safety.trust import TRUST_QUESTION, require_trust
@@ -63,7 +65,7 @@ def rehearse_dump(settings: Settings, file: str, report: Report, *, trust: bool 
     :raises TaskError: The dump would not restore or migrate; the real database is only asked about itself.
     """
     target = settings.target()
-    path = choose_dump(settings, file, report)
+    path = _choose(settings, target, file, report)
     prisma = _prisma(settings, report)
     if settings.dry:
         report.step(f"would rehearse {path.name} in a scratch database beside {target.label}")
@@ -89,6 +91,22 @@ def rehearse_dump(settings: Settings, file: str, report: Report, *, trust: bool 
     if not restored.differences:
         _mark(path, report)
     return Rehearsed(path=path, restored=restored, seconds=time.monotonic() - began, migrated=migrated, swept=swept)
+
+
+def _choose(settings: Settings, target: Target, file: str, report: Report) -> Path:
+    """Find the dump to rehearse: the named one, which may be of another database, else the newest of this one."""
+    path = find_dump_file(file, settings.dumps, settings.cwd) if file else None
+    with (
+        connected(target, lock_timeout=settings.lock_timeout) as connection,
+        translated("Looking at the server failed, nothing was touched", target),
+    ):
+        server = server_facts(connection)
+        place = read_endpoint(connection, server)
+    path = path or newest_dump_of(settings, server, place, report)
+    manifest = manifest_for(path)
+    if manifest is not None and not is_of_database(manifest, server, place.host, place.port):
+        report.warn(f"This dump was made from {describe_source(manifest)}, and you are rehearsing it beside {place}.")
+    return path
 
 
 @contextlib.contextmanager

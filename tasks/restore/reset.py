@@ -10,6 +10,7 @@ import psycopg
 from ..dumpfiles.origin import other_owners
 from ..dumpformat.system_schemas import is_system_schema
 from ..errors import BadInputError, ServerError, TaskError, WorkError
+from ..formatting import format_now
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
 from ..postgres.connection import connected, one, refuse_another_endpoint, translated
 from ..postgres.lock_holders import describe_lock_holders
@@ -24,6 +25,7 @@ from ..postgres.schemas import (
     refuse_new_content,
 )
 from ..safety.guard import guarded_connection, unprotected_target
+from ..safety.restore_log import record_path, record_reset
 from ..safety.safety_dump import SafetyDump
 from ..safety.trust import author_risk
 from ..system.runtime import Interruption, set_interrupt_message
@@ -92,7 +94,14 @@ def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:
     label, cluster = plan.target.label, plan.server.system_identifier
     xid, outcome = "", Outcome.ROLLED_BACK
     before = f"resetting {', '.join(plan.emptied)}"
-    safety = SafetyDump(settings=plan.settings, server=plan.server, place=plan.place, before=before, wanted=plan.saves)
+    safety = SafetyDump(
+        settings=plan.settings,
+        server=plan.server,
+        place=plan.place,
+        before=before,
+        wanted=plan.saves,
+        command=f"db.reset {', '.join(plan.emptied)}",
+    )
     try:
         with connected(plan.target, lock_timeout=plan.settings.lock_timeout) as connection:
             try:
@@ -107,6 +116,8 @@ def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:
             outcome = commit.outcome
             raise_commit_failure(commit, reset_outcome(outcome, label))
         set_interrupt_message(reset_outcome(outcome, label))
+        if safety.dumped is None and plan.destroys:
+            _remember(plan, report)
         safety.keep()
     except TaskError:
         safety.discard_after(outcome)
@@ -118,6 +129,18 @@ def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:
         safety.discard_after(outcome)
         raise
     return safety.dumped
+
+
+def _remember(plan: ResetPlan, report: Report) -> None:
+    """Note that there is no way back from this reset, for a later undo to say."""
+    try:
+        place = record_path(plan.settings.dumps, plan.target, plan.server)
+        record_reset(place, plan.target.label, format_now("milliseconds"))
+    except OSError as error:
+        report.warn(
+            f"The reset is committed, but could not be noted: {error.strerror}. `{plan.settings.command('db.undo')}` "
+            f"will not say that it can't undo it."
+        )
 
 
 def _empty(connection: Connection, plan: ResetPlan, safety: SafetyDump, report: Report) -> str:

@@ -76,8 +76,16 @@ class Restored:
 
 def safety_dump_for(plan: RestorePlan) -> SafetyDump:
     """Get ready for the safety dump of a restore; nothing is made yet."""
-    before = f"restoring {plan.dump.path.name}"
-    return SafetyDump(settings=plan.settings, server=plan.server, place=plan.place, before=before, wanted=plan.saves)
+    name, manifest = plan.dump.path.name, plan.dump.manifest
+    command = f"db.undo --to={manifest.id}" if plan.request.whole and manifest else f"db.restore {name}"
+    return SafetyDump(
+        settings=plan.settings,
+        server=plan.server,
+        place=plan.place,
+        before=f"restoring {name}",
+        wanted=plan.saves,
+        command=command,
+    )
 
 
 def restore_dump(

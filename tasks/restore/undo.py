@@ -12,6 +12,7 @@ from ..formatting import parse_instant
 from ..safety.guard import unprotected_target
 from ..safety.restore_log import read_record, record_path
 from ..safety.safety_dump import delete_dump, newest_safety_dump
+from ..safety.undo_points import choose_undo_point, list_undo_points
 from .plan import RestorePlan, RestoreRequest, plan_restore
 from .restore import restore_dump
 
@@ -21,17 +22,24 @@ if TYPE_CHECKING:
 
 
 def plan_undo(
-    settings: Settings, report: Report, *, backup: bool = True, disconnect: bool = False, trust: bool = False
+    settings: Settings,
+    report: Report,
+    *,
+    to: str = "",
+    backup: bool = True,
+    disconnect: bool = False,
+    trust: bool = False,
 ) -> RestorePlan:
-    """Plan to make the whole database what its newest safety dump holds.
+    """Plan to make the whole database what its newest safety dump holds, or another one.
 
+    :param to: The beginning of the id of the state to go back to; empty for the newest.
     :param backup: Make a safety dump of what is there now, so that the undo can be undone.
     :param disconnect: End the database's other sessions first.
     :param trust: As for a restore: the safety dump may hold objects of others.
     :raises TaskError: There is none, or it would not work; nothing was touched.
     """
     target = unprotected_target(settings)
-    path = newest_safety_dump(settings)
+    path = choose_undo_point(list_undo_points(settings), to).path if to else newest_safety_dump(settings)
     if path is None:
         raise BadInputError(
             f"There is no safety dump of {target.label} in {settings.dumps}, so there is nothing to undo. Nothing was "
@@ -65,6 +73,12 @@ def _plan(settings: Settings, request: RestoreRequest, report: Report) -> Restor
         report.warn(
             f"The last restore, of {Path(record.file).name} at {record.restored}, made no safety dump. {loss}: this "
             f"undo restores what was there {manifest.note}."
+        )
+    reset = parse_instant(record.reset) if record is not None else None
+    if record is not None and reset is not None and (saved is None or reset > saved):
+        report.warn(
+            f"The last reset, at {record.reset}, made no safety dump, so it can't be undone: this undo restores what "
+            f"was there {manifest.note}."
         )
     return plan
 

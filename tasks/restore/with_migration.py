@@ -68,7 +68,7 @@ def restore_and_migrate(plan: RestorePlan, report: Report) -> Restored:
         listen_again()
         interruption.state = _bring_back(plan, saved.path, report)
         raise
-    if plan.settings.backup == 0:
+    if plan.settings.safety_dumps == 0:
         delete_dump(saved.path)
     return restored
 

@@ -123,6 +123,20 @@ def require_certain_database(found: Endpoint, doubt: str, confirm: str, typed: s
         raise GuardError(f"{doubt}. Nothing was touched. If it is the same server: --confirm={found.database}")
 
 
+def require_named_database(label: str, found: Endpoint, source: str, confirm: str, typed: str | None) -> None:
+    """Let only who has named the database restore the dump of another one over what it holds.
+
+    :param source: The database that the dump was made from; empty where it is this one. For the others see
+        :func:`require_confirmation`.
+    :raises GuardError: The name is another, or missing. Nothing was touched.
+    """
+    if source and found.database not in {confirm, (typed or "").strip()}:
+        raise GuardError(
+            f"The dump was made from {source}, not from {label}. Nothing was touched. To replace what {label} holds, "
+            f"name it: --confirm={found.database} (--yes does not do that)."
+        )
+
+
 def _matches(patterns: Iterable[str], values: Iterable[str]) -> bool:
     known = [_normal(value) for value in values if value]
     return any(fnmatch.fnmatchcase(value, _normal(pattern)) for pattern in patterns for value in known)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..dumpfiles.atomic_write import make_dump_folder, replace_file
@@ -36,6 +36,8 @@ class RestoreRecord:
     :ivar saved: The name of the safety dump that was made of what was there before; empty if none was, None where
         nobody noted it.
     :ivar destroyed: Whether it deleted, replaced or changed anything that existed.
+    :ivar reset: When a later reset emptied schemas without a safety dump, in UTC; empty if none did. Where nothing was
+        restored before it, `file` is empty.
     """
 
     database: str
@@ -50,6 +52,7 @@ class RestoreRecord:
     excluded: tuple[tuple[str, str], ...] = ()
     saved: str | None = None
     destroyed: bool = True
+    reset: str = ""
 
 
 def record_path(dumps: Path, target: Target, server: ServerFacts) -> Path:
@@ -67,6 +70,15 @@ def write_record(path: Path, record: RestoreRecord) -> None:
     make_dump_folder(path.parent)
     document = {**asdict(record), "excluded": [show_name(key) for key in record.excluded]}
     replace_file(path, (json.dumps(document, indent=1) + "\n").encode())
+
+
+def record_reset(path: Path, database: str, when: str) -> None:
+    """Remember that a reset emptied schemas without a safety dump, so that an undo can say that it is not undone.
+
+    :raises OSError: It can't be written.
+    """
+    record = read_record(path) or RestoreRecord(database=database, file="", restored="", tables=(), sequences=())
+    write_record(path, replace(record, reset=when))
 
 
 def read_record(path: Path) -> RestoreRecord | None:

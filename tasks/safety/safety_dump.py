@@ -10,14 +10,26 @@ import psycopg
 
 from ..dump.dump import make_dump
 from ..dump.request import DumpRequest
+from ..dumpfiles.dump_file import known_doubt
 from ..dumpfiles.origin import OriginMatch, match_database
-from ..dumpfiles.paths import list_safety_dumps, manifest_path, read_manifest
+from ..dumpfiles.paths import (
+    MANIFEST_SUFFIX,
+    UNDO,
+    UNDO_FOLDER,
+    list_orphan_manifests,
+    list_safety_dumps,
+    manifest_path,
+    read_manifest,
+    sibling_paths,
+    time_in_name,
+)
+from ..dumpfiles.retention import SavedState, states_to_keep
 from ..errors import BadInputError, MissingProgramError, TaskError
 from ..postgres.commit import Outcome
 from ..postgres.connection import connected, one, read_endpoint, server_facts, translated
 from ..postgres.schemas import lock_out_writers
 from ..system.pg_programs import find_client
-from ..system.runtime import Interruption
+from ..system.runtime import Interruption, defer_signals
 from .guard import refuse_protected
 from .impact import lock_touched_tables
 
@@ -27,6 +39,7 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..dump.dump import Dumped
+    from ..dumpformat.manifest import Manifest
     from ..postgres.connection import Connection, Endpoint, ServerFacts
     from ..progress import Report
     from .impact import Impact
@@ -54,6 +67,7 @@ class SafetyDump:
     :param place: Where the connection leads that will destroy what is saved here.
     :param before: What comes next, for the note in the manifest.
     :param wanted: Whether one is to be made at all.
+    :param command: The command that it is made for, as `db.restore old.sql`.
     :ivar dumped: It, once it is made.
     :ivar committed: Whether what it was made for is known to be done.
     """
@@ -63,6 +77,7 @@ class SafetyDump:
     place: Endpoint
     before: str
     wanted: bool
+    command: str = ""
     dumped: Dumped | None = None
     committed: bool = False
 
@@ -83,7 +98,13 @@ class SafetyDump:
         delete_undone(connection, self.settings, self.server, self.place)
         before = set(list_safety_dumps(self.settings.dumps))
         transaction = str(one(connection, "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")[0])
-        request = DumpRequest(note=f"before {self.before}", safety=True, place=self.place, transaction=transaction)
+        request = DumpRequest(
+            note=f"before {self.before}",
+            safety=True,
+            place=self.place,
+            transaction=transaction,
+            command=self.command,
+        )
         try:
             self.dumped = make_dump(self.settings, request, report)
         except TaskError as error:
@@ -107,13 +128,19 @@ class SafetyDump:
             self.discard()
 
     def keep(self) -> None:
-        """Keep it, and as many older ones of this database as are wanted beside it."""
-        if self.dumped is not None:
-            source = self.dumped.manifest.source
-            host, port = str(source["host"]), int(str(source["port"]))
-            found = safety_dumps_of(self.settings, self.server, host, port, {OriginMatch.SAME})
-            for path in found[max(self.settings.backup, 1) :]:
+        """Keep it, and the older ones of this database that are worth it; delete the others."""
+        if self.dumped is None:
+            return
+        source = self.dumped.manifest.source
+        host, port = str(source["host"]), int(str(source["port"]))
+        found = safety_dumps_of(self.settings, self.server, host, port, {OriginMatch.SAME})
+        # One that is cut is of no worth that could be known, so it pushes out none and is left alone.
+        known = {_state(path, manifest): path for path, manifest in found if not known_doubt(path)}
+        kept = states_to_keep(known, max(self.settings.safety_dumps, 1))
+        for state, path in known.items():
+            if state not in kept:
                 delete_dump(path)
+        sweep_orphan_manifests(self.settings.dumps / UNDO_FOLDER)
 
 
 def newest_safety_dump(settings: Settings) -> Path | None:
@@ -130,14 +157,34 @@ def newest_safety_dump(settings: Settings) -> Path | None:
         place = read_endpoint(connection, server)
         refuse_protected(settings, target, place)
         found = safety_dumps_of(settings, server, place.host, place.port)
-        return next((path for path in found if not was_undone(connection, server, path)), None)
+        return next((path for path, _ in found if not was_undone(connection, server, path)), None)
+
+
+def _state(path: Path, manifest: Manifest) -> SavedState:
+    made = time_in_name(path.name, UNDO)
+    assert made is not None  # noqa: S101 - so safety dumps are found
+    return SavedState(name=path.name, made=made, rows=manifest.rows, size=manifest.content.size)
 
 
 def delete_dump(path: Path) -> None:
-    """Remove a dump and its manifest; one that can't be removed does no harm."""
-    for each in (path, manifest_path(path)):
-        with contextlib.suppress(OSError):
-            each.unlink(missing_ok=True)
+    """Remove a dump and then its manifest; one that can't be removed does no harm.
+
+    A kill in between leaves the manifest, which :func:`sweep_orphan_manifests` removes.
+    """
+    with defer_signals(), contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+        # Another form of the dump has the same manifest.
+        if not sibling_paths(path):
+            manifest_path(path).unlink(missing_ok=True)
+
+
+def sweep_orphan_manifests(folder: Path) -> None:
+    """Remove the manifests in the folder of safety dumps that a kill has left without their dump."""
+    with contextlib.suppress(OSError):
+        for path in list_orphan_manifests(folder):
+            # A dump may have been given its name while the folder was listed.
+            if not sibling_paths(path.with_name(path.name.removesuffix(MANIFEST_SUFFIX))):
+                path.unlink(missing_ok=True)
 
 
 def safety_dumps_of(
@@ -146,8 +193,8 @@ def safety_dumps_of(
     host: str,
     port: int,
     wanted: Collection[OriginMatch] = (OriginMatch.SAME, OriginMatch.UNCERTAIN),
-) -> list[Path]:
-    """List the safety dumps of a database, newest first.
+) -> list[tuple[Path, Manifest]]:
+    """List the safety dumps of a database, newest first, each with its manifest.
 
     :param wanted: How certain it has to be that they are of this one.
     """
@@ -156,7 +203,7 @@ def safety_dumps_of(
         with contextlib.suppress(BadInputError):
             manifest = read_manifest(path)
             if manifest is not None and match_database(manifest, server, host, port) in wanted:
-                found.append(path)
+                found.append((path, manifest))
     return found
 
 

@@ -279,7 +279,7 @@ def _of_database(settings: Settings, request: VerifyRequest, here: tuple[Any, ..
 
 def _of_record(settings: Settings, target: Target, server: ServerFacts) -> Expected | None:
     record = read_record(record_path(settings.dumps, target, server))
-    if record is None:
+    if record is None or not record.file:
         return None
     return Expected(
         source=Path(record.file).name,

@@ -64,6 +64,14 @@ def all_whole(folder: Path, *, killed: bool) -> None:
             raise Violation(f"manifests are left without their dump: {sorted(alone)}")
 
 
+def claim(folder: Path, database: str) -> None:
+    """Let the manifests of a folder say that their dumps were made from a database, which restores take them into."""
+    for path in folder.glob(f"*{MANIFEST}"):
+        document = json.loads(path.read_bytes())
+        document["source"]["database"] = database
+        path.write_text(json.dumps(document), encoding="ascii")
+
+
 def stem(path: Path) -> str:
     """Return a file's name without its suffixes."""
     return path.name.partition(".")[0]

@@ -421,6 +421,7 @@ class Lane:
             self.project.dumps.mkdir()
         for name in ("restore", "reset"):
             shutil.copytree(self.root / "before" / "gunzip", self.root / "before" / name)
+            files.claim(self.root / "before" / name, NAME)
         self.project.use(self.database)
         for operation in operations:
             self._rehearse(operation)

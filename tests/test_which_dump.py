@@ -1,0 +1,378 @@
+"""Which dump is restored: the newest of this database; that of another one by its name, and only knowingly."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tasks.dumpfiles.paths import manifest_path
+from tests.flows import newest
+from tests.servers import OWNER
+from tests.terminals import at_a_terminal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support import Database, Databases, Project
+
+FULL = "CREATE TABLE public.item AS SELECT i AS id, 'good ' || i AS name FROM generate_series(1, 500) i"
+WRONG = "CREATE TABLE public.item AS SELECT 1 AS id, 'wrong'::text AS name"
+COUNT = "SELECT count(*) FROM public.item"
+
+
+@pytest.fixture
+def pair(new_database: Databases, project: Project) -> tuple[Database, Database]:
+    """Return two databases with a dump each; that of the second, which has one row, is newer."""
+    shop, other = new_database(), new_database()
+    shop.execute(FULL)
+    other.execute(WRONG)
+    for each in (shop, other):
+        assert project.use(each).inv("db.dump").returncode == 0
+    return shop, other
+
+
+def without_manifest(project: Project) -> Path:
+    """Take the newest dump's manifest away."""
+    path = newest(project)
+    manifest_path(path).unlink()
+    return path
+
+
+@pytest.mark.majors(14, 18)
+def test_newest_of_each_database_is_taken(pair: tuple[Database, Database], project: Project) -> None:
+    """In one folder, without --file, by restore and by rehearse; a newer one of another database is said."""
+    for database, rows in zip(pair, (500, 1), strict=True):
+        project.use(database)
+        database.execute("TRUNCATE public.item")
+
+        restored = project.inv("db.restore", "--clean", "--yes")
+        rehearsed = project.inv("db.rehearse")
+
+        assert (restored.returncode, rehearsed.returncode) == (0, 0), restored.stderr + rehearsed.stderr
+        assert database.scalar(COUNT) == rows
+        assert "WARNING: this dump was made from" not in restored.stderr
+        assert (f"is newer, but it was made from {pair[1].name} at" in restored.stderr) == (rows == 500)
+        assert f"{rows} row" in rehearsed.stdout
+
+
+def test_no_dump_of_another_database_is_taken_unnamed(
+    pair: tuple[Database, Database], new_database: Databases, project: Project
+) -> None:
+    """Exit 2 with what there is; nothing is touched, and none is rehearsed."""
+    third = new_database()
+    third.execute("CREATE TABLE public.mine AS SELECT 1 AS a")
+    before = third.dump_text()
+    project.use(third)
+
+    results = [project.inv("db.restore", "--clean", "--yes"), project.inv("db.rehearse")]
+
+    for result in results:
+        assert result.returncode == 2
+        assert all(f"it was made from {each.name} at" in result.stderr for each in pair)
+    assert third.dump_text() == before
+
+
+def test_dump_without_a_manifest_is_never_the_newest(pair: tuple[Database, Database], project: Project) -> None:
+    """It is passed over with a warning, and taken by --file alone; without another one it is no choice either."""
+    shop, other = pair
+    lost = without_manifest(project)
+
+    passed = project.use(shop).inv("--dry", "db.restore", "--clean")
+    none = project.use(other).inv("db.restore", "--clean", "--yes")
+    named = project.inv("db.restore", "--clean", "--yes", f"--file={lost.name}")
+
+    assert passed.returncode == 0
+    assert f"{lost.name} is newer, but it has no manifest" in passed.stderr
+    assert none.returncode == 2
+    assert lost.name in none.stderr
+    assert named.returncode == 0, named.stderr
+
+
+@pytest.mark.parametrize("clean", [True, False], ids=["clean", "plain"])
+def test_dump_of_another_database_needs_the_name(
+    pair: tuple[Database, Database], project: Project, *, clean: bool
+) -> None:
+    """Where rows would be destroyed: exit 7 with --yes too, and --confirm lets it pass; the warning names both."""
+    shop, other = pair
+    words = ["db.restore", "--yes", f"--file={newest(project).name}", *["--clean"] * clean]
+    before = shop.dump_text()
+    project.use(shop)
+
+    refused = project.inv(*words)
+    mistaken = project.inv(*words, f"--confirm={other.name}")
+    untouched = shop.dump_text()
+    passed = project.inv(*words, f"--confirm={shop.name}")
+
+    assert (refused.returncode, mistaken.returncode, untouched == before) == (7, 7, True)
+    assert f"--confirm={shop.name}" in refused.stderr
+    said = f"WARNING: this dump was made from {other.name} at 127.0.0.1:{other.server.port}, and you are restoring it"
+    assert f"{said} into {shop.name} at" in refused.stderr
+    assert passed.returncode == 0, passed.stderr
+    assert shop.scalar(COUNT) == 1
+
+
+def test_the_name_is_typed_at_a_terminal(pair: tuple[Database, Database], project: Project) -> None:
+    """It is asked for once, with --yes, too; another answer touches nothing."""
+    shop, _ = pair
+    words = ("db.restore", "--clean", "--yes", f"--file={newest(project).name}")
+    project.use(shop)
+
+    wrong, _ = at_a_terminal(project, *words, answers={"Type the name": "yes"})
+    untouched = shop.scalar(COUNT)
+    right, said = at_a_terminal(project, *words, answers={"Type the name": shop.name})
+
+    assert (wrong, untouched) == (7, 500)
+    assert right == 0, said
+    assert said.count("Type the name of the database") == 1
+    assert shop.scalar(COUNT) == 1
+
+
+def test_dump_of_another_database_fills_an_empty_one_without_a_question(
+    pair: tuple[Database, Database], new_database: Databases, project: Project
+) -> None:
+    """Production's dump into a new database: one line warns, nobody asks or waits; and so is it rehearsed."""
+    shop, _ = pair
+    dump = min(project.dumps.glob("db_dump_*.sql"))
+    empty = new_database()
+    project.use(empty)
+
+    rehearsed = project.inv("db.rehearse", f"--file={dump.name}")
+    filled = project.inv("db.restore", "--clean", f"--file={dump.name}")
+
+    assert (rehearsed.returncode, filled.returncode) == (0, 0), filled.stderr
+    assert f"WARNING: this dump was made from {shop.name} at" in filled.stderr
+    assert "Beginning in" not in filled.stderr
+    assert f"This dump was made from {shop.name} at" in rehearsed.stderr
+    assert empty.scalar(COUNT) == 500
+
+
+def test_a_server_without_a_number_is_known_by_host_and_port(pair: tuple[Database, Database], project: Project) -> None:
+    """A manifest without the cluster's number counts where host, port and name agree, and nowhere else."""
+    shop, _ = pair
+    first = min(project.dumps.glob("db_dump_*.manifest.json"))
+    document = json.loads(first.read_bytes())
+    document["source"]["system_identifier"] = None
+    first.write_text(json.dumps(document), encoding="ascii")
+    same = project.use(shop).inv("--dry", "db.restore", "--clean")
+    document["source"]["port"] = 1
+    first.write_text(json.dumps(document), encoding="ascii")
+
+    elsewhere = project.inv("--dry", "db.restore", "--clean")
+
+    assert same.returncode == 0, same.stderr
+    assert elsewhere.returncode == 2
+    assert f"it was made from {shop.name} at 127.0.0.1:1" in elsewhere.stderr
+
+
+def test_list_names_the_database(pair: tuple[Database, Database], project: Project) -> None:
+    """In a column, and in JSON; it is empty for a dump without a manifest."""
+    shop, other = pair
+    shutil.copy(newest(project), project.dumps / "foreign.sql")
+
+    listed = json.loads(project.inv("db.list", "--json").stdout)
+    shown = project.inv("db.list").stdout
+
+    assert [each["database"] for each in listed] == [other.name, shop.name, ""]
+    assert shop.name in shown
+    assert other.name in shown
+
+
+# Safety dumps
+
+
+def undos(project: Project) -> list[dict[str, object]]:
+    """Return what can be undone to."""
+    found: list[dict[str, object]] = json.loads(project.inv("db.undos", "--json").stdout)
+    return found
+
+
+def test_five_restores_of_a_wrong_dump_leave_the_good_state_in_reach(
+    pair: tuple[Database, Database], project: Project
+) -> None:
+    """The largest of the day survives, `db.undos` shows it, and `db.undo --to` brings every row back."""
+    shop, other = pair
+    before = shop.dump_text()
+    wrong = newest(project).name
+    project.use(shop)
+    for _ in range(5):
+        assert (
+            project.inv("db.restore", "--clean", "--yes", f"--file={wrong}", f"--confirm={shop.name}").returncode == 0
+        )
+    found = undos(project)
+    shown = [line for line in project.inv("db.undos").stdout.splitlines() if "db.restore" in line]
+    good = found[0]
+
+    undone = project.inv("db.undo", "--yes", f"--to={str(good['id'])[:4]}")
+
+    assert [each["rows"] for each in found] == [500, 1, 1, 1]
+    assert [each["command"] for each in found] == [f"db.restore {wrong}"] * 4
+    assert {each["database"] for each in found} == {shop.name}
+    assert len(shown) == 4
+    assert all(str(each["id"])[:4] in line for each, line in zip(found, shown, strict=True))
+    assert undone.returncode == 0, undone.stderr
+    assert shop.dump_text() == before
+    assert len(list(project.dumps.glob("undo/*.manifest.json"))) == len(list(project.dumps.glob("undo/*.zst")))
+    # What the undo replaced is the newest now.
+    assert undos(project)[-1]["command"] == f"db.undo --to={good['id']}"
+    assert project.inv("db.undo", "--yes").returncode == 0
+    assert shop.scalar(COUNT) == 1
+    assert project.use(other).inv("db.undos", "--json").stdout.strip() == "[]"
+
+
+def test_undo_points_take_a_line_each_at_a_terminal(pair: tuple[Database, Database], project: Project) -> None:
+    """Of 80 columns, newest last."""
+    shop, _ = pair
+    project.use(shop)
+    for name in ("a" * 60, "b" * 60):
+        shutil.copy(newest(project), project.dumps / f"{name}.sql")
+        words = ("db.restore", "--clean", "--yes", f"--file={name}.sql")
+        assert project.inv(*words).returncode == 0
+
+    code, said = at_a_terminal(project, "db.undos", columns=80)
+
+    lines = [line for line in said.splitlines() if "db.restore" in line]
+    assert code == 0
+    assert ["db.restore a" in line for line in lines] == [True, False]
+    assert all(len(line) <= 80 for line in said.splitlines())
+
+
+def test_id_of_no_or_several_states_is_refused(pair: tuple[Database, Database], project: Project) -> None:
+    """Exit 2: unknown, too short, of another database, or of several, which are listed; nothing is touched."""
+    shop, other = pair
+    project.use(other)
+    assert project.inv("db.reset", "--yes").returncode == 0
+    (theirs,) = undos(project)
+    project.use(shop)
+    assert project.inv("db.reset", "--yes").returncode == 0
+    (ours,) = undos(project)
+    before = shop.dump_text()
+
+    results = [
+        project.inv("db.undo", "--yes", f"--to={wanted}") for wanted in ("0000", str(ours["id"])[:3], theirs["id"])
+    ]
+    empty = project.inv("db.undo", "--yes", "--to=")
+
+    assert [each.returncode for each in (*results, empty)] == [2] * 4
+    assert all("Nothing was touched" in each.stderr for each in results)
+    assert shop.dump_text() == before
+
+
+def test_id_outlives_compression(pair: tuple[Database, Database], project: Project) -> None:
+    """A safety dump that was expanded is the same state, under the same id."""
+    shop, _ = pair
+    project.use(shop)
+    assert project.inv("db.reset", "--yes").returncode == 0
+    (before,) = undos(project)
+    (path,) = project.dumps.glob("undo/*.zst")
+
+    assert project.inv("db.gunzip", f"--file=undo/{path.name}").returncode == 0
+
+    (after,) = undos(project)
+    assert after["id"] == before["id"]
+    assert after["path"] != before["path"]
+    assert project.inv("db.undo", "--yes", f"--to={after['id']}").returncode == 0
+    assert shop.scalar(COUNT) == 500
+
+
+def test_reset_without_a_safety_dump_is_remembered(pair: tuple[Database, Database], project: Project) -> None:
+    """A later undo says that it does not bring that back; verify still compares with the last restore alone."""
+    shop, _ = pair
+    project.use(shop)
+    nothing = project.inv("db.reset", "--yes", "--no-backup")
+    verified = project.inv("db.verify")
+    assert project.inv("db.restore", "--yes").returncode == 0
+    shop.execute("DELETE FROM public.item WHERE id > 100")
+    assert project.inv("db.reset", "--yes").returncode == 0
+    shop.execute(FULL)
+    before = project.inv("--dry", "db.undo")
+    assert project.inv("db.reset", "--yes", "--no-backup").returncode == 0
+
+    after = project.inv("db.undo", "--yes")
+
+    assert "`inv db.undo` will not be possible" in nothing.stderr
+    assert "nothing is compared" in verified.stdout
+    assert "made no safety dump" not in before.stderr
+    assert after.returncode == 0, after.stderr
+    assert "The last reset, at " in after.stderr
+    assert "made no safety dump" in after.stderr
+
+
+def test_left_over_manifest_of_a_safety_dump_is_harmless(pair: tuple[Database, Database], project: Project) -> None:
+    """A kill between the two unlinks leaves one: doctor is not red, and the next safety dump sweeps it away."""
+    shop, _ = pair
+    project.use(shop)
+    assert project.inv("db.reset", "--yes").returncode == 0
+    (path,) = project.dumps.glob("undo/*.zst")
+    manifest = manifest_path(path)
+    path.unlink()
+    checks = json.loads(project.inv("db.doctor", "--json").stdout)["checks"]
+    shop.execute(WRONG)
+
+    assert project.inv("db.reset", "--yes").returncode == 0
+
+    assert {each["state"] for each in checks if each["name"] == "leftovers"} == {"ok"}
+    assert not manifest.exists()
+    assert len(list(project.dumps.glob("undo/*"))) == 3
+
+
+def test_safety_dump_of_an_earlier_version_is_listed(pair: tuple[Database, Database], project: Project) -> None:
+    """Its manifest does not say which command it was made for; the note does, and undo takes it."""
+    shop, _ = pair
+    project.use(shop)
+    assert project.inv("db.reset", "--yes").returncode == 0
+    (manifest,) = project.dumps.glob("undo/*.manifest.json")
+    document = json.loads(manifest.read_bytes())
+    del document["command"]
+    manifest.write_text(json.dumps(document), encoding="ascii")
+
+    shown = project.inv("db.undos").stdout
+    (point,) = undos(project)
+    undone = project.inv("db.undo", "--yes", f"--to={point['id']}")
+
+    assert "resetting public" in shown
+    assert point["command"] == ""
+    assert undone.returncode == 0, undone.stderr
+    assert shop.scalar(COUNT) == 500
+
+
+def test_an_ordinary_role_lists_and_undoes(new_database: Databases, project: Project) -> None:
+    """It needs no right but to connect."""
+    database = new_database(owner=OWNER)
+    database.execute(FULL, OWNER)
+    project.use(database, OWNER)
+    assert project.inv("db.reset", "--yes").returncode == 0
+    (point,) = undos(project)
+
+    assert project.inv("db.undo", "--yes", f"--to={point['id']}").returncode == 0
+    assert database.scalar(COUNT) == 500
+
+
+@pytest.mark.parametrize(
+    ("env", "kept"),
+    [
+        ({}, 3),
+        ({"INVOKE_DB_BACKUP": "5"}, 5),
+        ({"INVOKE_DB_SAFETY_DUMPS": "5"}, 5),
+        ({"INVOKE_DB_BACKUP": "5", "INVOKE_DB_SAFETY_DUMPS": "5"}, 5),
+        ({"INVOKE_DB_BACKUP": "5", "INVOKE_DB_SAFETY_DUMPS": "3"}, None),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("yaml", [False, True], ids=["environment", "yaml"])
+def test_old_name_of_the_setting_works(env: dict[str, str], kept: int | None, project: Project, *, yaml: bool) -> None:
+    """Both of the same value, too; of two values neither is taken, and a sentence names both."""
+    if yaml:
+        names = {name.removeprefix("INVOKE_DB_").lower(): value for name, value in env.items()}
+        lines = "".join(f"  {name}: {value}\n" for name, value in names.items())
+        project.write("invoke.yaml", f"db:\n  output: normal\n{lines}")
+        env = {}
+
+    result = project.inv("db.list", env=env)
+
+    assert result.returncode == (2 if kept is None else 0), result.stderr
+    if kept is None:
+        assert "db.backup" in result.stderr
+        assert "db.safety_dumps" in result.stderr
