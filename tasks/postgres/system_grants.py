@@ -81,11 +81,16 @@ _FOUND = f"""
            'd', d.datdba, d.datacl, NULL
       FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database() AND d.datacl IS NOT NULL
 """
+# initdb makes information_schema after it has noted what it granted: to everyone.
+_SQL_STANDARD = """CASE WHEN f.schema = 'information_schema' AND f.kind IN ('TABLE', 'SCHEMA') AND f.part = 0
+    THEN ARRAY[pg_catalog.makeaclitem(0, f.owner, CASE f.kind WHEN 'TABLE' THEN 'SELECT' ELSE 'USAGE' END, false)]
+    END"""
 _CHANGED = f"""
     SELECT f.*, initial.acl AS initial
       FROM ({_FOUND}) AS f(class, oid, part, kind, name, columns, letter, owner, acl, schema)
       LEFT JOIN pg_catalog.pg_init_privs i ON (i.classoid, i.objoid, i.objsubid) = (f.class, f.oid, f.part)
-      CROSS JOIN LATERAL (SELECT coalesce(i.initprivs, pg_catalog.acldefault(f.letter, f.owner)) AS acl) AS initial
+      CROSS JOIN LATERAL (SELECT coalesce(i.initprivs, pg_catalog.acldefault(f.letter, f.owner)) || {_SQL_STANDARD}
+          AS acl) AS initial
      WHERE NOT (coalesce(f.acl, pg_catalog.acldefault(f.letter, f.owner)) OPERATOR(pg_catalog.@>) initial.acl
             AND coalesce(f.acl, pg_catalog.acldefault(f.letter, f.owner)) OPERATOR(pg_catalog.<@) initial.acl)
 """
