@@ -53,6 +53,12 @@ _DEPENDENTS = (
     "Drop what depends on it, restore, and create it again: --clean deletes dependent objects only inside the schemas "
     "that the dump fills."
 )
+# Functions and operators, relations, other objects, columns, schemas that are not found.
+_NO_FUNCTION = "42883"
+_NOT_FOUND = frozenset({_NO_FUNCTION, "42P01", "42704", "42703", "3F000"})
+_VIOLATED = frozenset({"23503", "23514"})
+# For people: the server writes it in its own language.
+_FUNCTION = re.compile(r'function "?([^\s"(]+(?:\([^)]*\))?)')
 _OUT_OF_LOCKS = "53200"
 _NO_LOCK = "55P03"
 # Characters of a statement.
@@ -135,7 +141,30 @@ def _explain_refusal(error: StatementError, plan: RestorePlan, doing: str, state
     elif error.sqlstate == _OUT_OF_LOCKS:
         hint = " One transaction locks every relation: raise max_locks_per_transaction and restart the server."
     why = explain_version(error.statement, error.sqlstate, plan.dump.server, plan.server)
-    return WorkError(f"While {doing}: {error}.{why} {state}{hint}")
+    if not (hint or why or plan.lenient):
+        hint = _lenient_hint(error)
+    where = f" ({error.context.rstrip('.')})" if error.context else ""
+    return WorkError(f"While {doing}: {error}{where}.{why} {state}{hint}")
+
+
+def _lenient_hint(error: StatementError) -> str:
+    """Explain a refusal that --lenient may help against; empty for others."""
+    function = _FUNCTION.search(error.context)
+    if error.sqlstate in _VIOLATED:
+        return (
+            " The rows violate it, or it reads a table whose rows are loaded later. --lenient loads the rows, adds what "
+            "they violate as NOT VALID, and ends with exit code 6."
+        )
+    if error.sqlstate not in _NOT_FOUND or not (function or error.sqlstate == _NO_FUNCTION):
+        return ""
+    fix = (
+        f"Fix it where it was dumped: ALTER FUNCTION {function[1]} SET search_path = …; or restore" if function else ""
+    )
+    return (
+        f" A dump is loaded with an empty search_path, so a name without its schema is not found. "
+        f"{fix or 'Restore'} with --lenient, which tries the search_path of the dumped database and ends with exit "
+        f"code 6."
+    )
 
 
 def explain_version(statement: bytes, sqlstate: str, dumped: str, server: ServerFacts) -> str:

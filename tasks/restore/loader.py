@@ -27,7 +27,7 @@ from .row_counts import (
 from .session_settings import SessionSettings, discards_all
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from psycopg import errors
     from psycopg.abc import Buffer
@@ -124,7 +124,8 @@ class Loader:
         if action.verb not in {"COPY", "INSERT"}:
             self._located.clear()
             self._freezes = self._freezes and action.verb not in _MAY_OPEN_CURSORS
-        existed = action.conditional and action.verb in _MAKES_RELATIONS and self._exists(action)
+        existed = action.conditional and action.verb in _MAKES_RELATIONS
+        existed = existed and relation_exists(self.wire, (action.schema, action.name), b"to_regclass")
         if event.copies:
             self._begin_copy(event)
         elif action.verb == "INSERT":
@@ -268,8 +269,11 @@ class Loader:
             if upserts:
                 self._upserted[key] += rows
 
-        self.wire.queue(text, f"INSERT {show_key(key)}", inserted)
+        self._fill(text, key, inserted)
         self._filling = True
+
+    def _fill(self, text: bytes, key: tuple[str, str], done: Callable[[str], None]) -> None:
+        self.wire.queue(text, f"INSERT {show_key(key)}", done)
 
     def _add_rows(self, key: tuple[str, str], rows: int) -> None:
         if key not in self._temporary:
@@ -287,9 +291,6 @@ class Loader:
             if temporary:
                 self._temporary.add(self._located[name])
         return self._located[name]
-
-    def _exists(self, action: StatementKind) -> bool:
-        return relation_exists(self.wire, (action.schema, action.name), b"to_regclass")
 
     def _meet(self, key: tuple[str, str]) -> None:
         """Look at a table that was here before, the first time that rows go into it."""
@@ -313,8 +314,7 @@ class Loader:
 
     def _remember(self, text: bytes, action: StatementKind) -> None:
         if action.verb == "CREATE TABLE":
-            created = self._parted if _partitioned(text) else self._created
-            created.add(self._locate((action.schema, action.name)))
+            (self._parted if _partitioned(text) else self._created).add(self._locate((action.schema, action.name)))
         if action.schema and action.verb in _MAKES_RELATIONS:
             self._own.add((action.schema, action.name))
         elif action.verb == "SET SESSION AUTHORIZATION":
@@ -341,7 +341,11 @@ class Loader:
             self._try(text, tolerance)
         elif action.verb == "CREATE TRANSFORM":
             self.wire.run(_CREATE_TRANSFORM.sub(rb"CREATE OR REPLACE TRANSFORM", text))
-        elif action.verb in _ALONE:
+        else:
+            self._send(text, action)
+
+    def _send(self, text: bytes, action: StatementKind) -> None:
+        if action.verb in _ALONE:
             self.wire.run(text)
         else:
             self.wire.queue(text, describe_statement(action))

@@ -6,13 +6,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..dumpfiles.dump_file import choose_dump, prove_dump
-from ..dumpfiles.origin import doubt_about_authors, is_of_cluster, other_owners
+from ..dumpfiles.origin import doubt_about_authors, is_of_cluster, is_of_database, other_owners
+from ..dumpformat.manifest import recorded_search_path
 from ..dumpformat.tokens import TokenReader
 from ..errors import BadInputError
 from ..inventory.compare import state_of_manifest
+from ..inventory.reload_risks import read_reload_risks
 from ..postgres.connection import Endpoint, connected, read_endpoint, server_facts, translated
 from ..postgres.roles import read_owners, replaceable
 from ..postgres.schemas import Content, existing_schemas, other_schemas, read_content, refuse_dependents
+from ..postgres.search_path import read_search_path
 from ..prisma.forecast import forecast_restore
 from ..safety.guard import nonlocal_reason, refuse_protected
 from ..safety.impact import ExistingObject, find_existing, find_impacts
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..config.target import Target
     from ..dumpfiles.dump_file import DumpFile
+    from ..inventory.reload_risks import ReloadRisk
     from ..postgres.connection import Connection, ServerFacts
     from ..progress import Report
     from ..safety.impact import Impact
@@ -46,6 +50,7 @@ class RestoreRequest:
     :ivar migrate: Migrations follow, and if they fail the safety dump is restored, so there is to be one always.
     :ivar trust: Let the code of a dump's authors do all that the role may, without a question.
     :ivar whole: The dump holds the whole database, which is to hold nothing else afterwards.
+    :ivar lenient: Load what PostgreSQL refuses in the lenient way (:mod:`.lenient`), whosever dump it is.
     """
 
     file: str = ""
@@ -59,6 +64,7 @@ class RestoreRequest:
     migrate: bool = False
     disconnect: bool = False
     trust: bool = False
+    lenient: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,10 @@ class RestorePlan:
     :ivar saves: Whether a safety dump of it is made first.
     :ivar owners: Who, but for superusers, owned what is here when the question was asked; None where there is none.
     :ivar doubt: Why the dump may be of another database than it has to be of; empty where that is certain.
+    :ivar lenient: Whether what PostgreSQL refuses is loaded in the lenient way: where that was asked for, or the dump
+        is ours and of this very database.
+    :ivar search_path: The schemas in which the sessions of the dumped database look up names.
+    :ivar reload_risks: What of the database that is here may not load from a dump.
     """
 
     settings: Settings
@@ -97,11 +107,19 @@ class RestorePlan:
     risk: str = ""
     undo_needs_trust: bool = False
     owners: frozenset[str] | None = None
+    lenient: bool = False
+    search_path: tuple[str, ...] = ()
+    reload_risks: tuple[ReloadRisk, ...] = ()
 
     @property
     def undo_command(self) -> str:
         """The command that restores the safety dump of this."""
         return self.settings.command("db.undo", "--trust" * self.undo_needs_trust)
+
+    @property
+    def tries_undo(self) -> bool:
+        """Whether the safety dump may be loaded without a question, to see that it can be."""
+        return self.request.trust or not self.undo_needs_trust
 
     @property
     def replaced(self) -> tuple[ExistingObject, ...]:
@@ -188,6 +206,9 @@ def plan_restore(
         changed = find_impacts(connection, dump.outline.touches or (), emptied)
         existing = _existing_objects(connection, dump, request)
         besides = _outside_schemas(connection, filled) if request.whole else 0
+        risks = read_reload_risks(connection)
+        search_path = (dump.manifest and recorded_search_path(dump.manifest)) or read_search_path(connection)
+    own = dump.manifest is not None and is_of_database(dump.manifest, server, place.host, place.port)
     plan = RestorePlan(
         settings=settings,
         request=request,
@@ -207,6 +228,9 @@ def plan_restore(
         risk=risk,
         undo_needs_trust=bool(undo_risk),
         owners=owners,
+        lenient=request.lenient or request.whole or own,
+        search_path=search_path,
+        reload_risks=risks,
     )
     saves = (plan.destroys and request.backup and settings.backup > 0) or request.migrate
     if saves:

@@ -10,6 +10,7 @@ import psycopg
 from ..dumpfiles.origin import other_owners
 from ..dumpformat.touch_forms import is_system_schema
 from ..errors import BadInputError, ServerError, TaskError, WorkError
+from ..inventory.reload_risks import read_reload_risks
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
 from ..postgres.connection import (
     Endpoint,
@@ -38,6 +39,7 @@ from ..safety.trust import author_risk
 from ..system.runtime import Interruption, set_interrupt_message
 from .error_messages import raise_commit_failure, reset_outcome
 from .preflight import disconnect_others, lock_out_migrations, refuse_unowned, require_lock_capacity
+from .transaction import try_safety_dump
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..config.target import Target
     from ..dump.dump import Dumped
+    from ..inventory.reload_risks import ReloadRisk
     from ..postgres.connection import Connection, ServerFacts
     from ..progress import Report
 
@@ -64,11 +67,17 @@ class ResetPlan:
     saves: bool
     disconnect: bool
     undo_needs_trust: bool = False
+    reload_risks: tuple[ReloadRisk, ...] = ()
 
     @property
     def undo_command(self) -> str:
         """The command that restores the safety dump of this."""
         return self.settings.command("db.undo", "--trust" * self.undo_needs_trust)
+
+    @property
+    def tries_undo(self) -> bool:
+        """Whether the safety dump may be loaded without a question, to see that it can be."""
+        return not self.undo_needs_trust
 
     @property
     def destroys(self) -> bool:
@@ -107,10 +116,13 @@ def plan_reset(settings: Settings, names: Sequence[str], *, backup: bool = True,
         stays = tuple(other_schemas(connection, wanted))
         here = other_owners(read_owners(connection), server.user)
         undo_risk = author_risk(connection, settings, place, settings.dumps, here)
+        risks = read_reload_risks(connection)
     if saves:
         check_pg_dump(settings, server)
     far = "" if goes.is_empty else nonlocal_reason(settings, place)
-    return ResetPlan(settings, target, server, place, far, wanted, stays, goes, saves, disconnect, bool(undo_risk))
+    return ResetPlan(
+        settings, target, server, place, far, wanted, stays, goes, saves, disconnect, bool(undo_risk), risks
+    )
 
 
 def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:
@@ -159,6 +171,8 @@ def _empty(connection: Connection, plan: ResetPlan, safety: SafetyDump, report: 
         xid = str(one(connection, "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")[0])
         lock_out_migrations(connection)
         safety.make(connection, plan.emptied, report)
+        if plan.tries_undo:
+            try_safety_dump(connection, safety, plan.target, plan.reload_risks, report)
         if plan.goes.is_empty:
             refuse_new_content(connection, plan.emptied)
         empty_schemas(connection, plan.emptied)
