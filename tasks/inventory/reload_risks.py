@@ -1,8 +1,8 @@
 """Definitions that a dump may hold and a restore may refuse, as far as the catalogue can tell.
 
 pg_dump loads with an empty search_path. A function that names another one without its schema then fails while rows are
-loaded, an index is built or a materialized view is filled. A CHECK that reads another table may be tested before that
-table has its rows. Bodies are looked at word by word: what is found may load all the same.
+loaded, an index is built or a materialized view is filled. A CHECK or a generated column that reads another table may
+be computed before that table has its rows. Bodies are looked at word by word: what is found may load all the same.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ class RiskKind(Enum):
 # Without these no row can be loaded; a constraint can be added as NOT VALID, and an index or the content of a view
 # can be missing.
 _ESSENTIAL = frozenset({RiskKind.DOMAIN, RiskKind.GENERATED, RiskKind.PARTITION_KEY})
+# Made when all rows are there.
+_AFTER_ROWS = frozenset({RiskKind.INDEX, RiskKind.VIEW})
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class ReloadRisk:
     def remedy(self) -> str:
         """What a person can do."""
         if self.reads:
-            return "A trigger or a foreign key can check it instead."
+            return "A trigger or a foreign key can do it instead."
         return f"Fix: ALTER FUNCTION {self.function} SET search_path = …; or qualify the name."
 
     @property
@@ -138,7 +140,7 @@ def read_reload_risks(connection: Connection) -> tuple[ReloadRisk, ...]:
 def _risks(calls: Iterable[tuple[RiskKind, str, str, dict[str, bool]]], known: dict[str, bool]) -> Iterator[ReloadRisk]:
     for kind, name, function, words in calls:
         unqualified = [word for word, qualified in words.items() if word in known and not qualified]
-        read = [word for word in words if known.get(word)] if kind is RiskKind.CHECK else []
+        read = [word for word in words if known.get(word)] if kind not in _AFTER_ROWS else []
         if unqualified:
             yield ReloadRisk(kind, name, function, unqualified[0])
         elif read:

@@ -152,8 +152,8 @@ def _lenient_hint(error: StatementError) -> str:
     function = _FUNCTION.search(error.context)
     if error.sqlstate in _VIOLATED:
         return (
-            " The rows violate it, or it reads a table whose rows are loaded later. --lenient loads the rows, adds what "
-            "they violate as NOT VALID, and ends with exit code 6."
+            " The rows violate it, or it reads a table whose rows are loaded later. --lenient loads the rows, adds "
+            "what they violate as NOT VALID, and ends with exit code 6."
         )
     if error.sqlstate not in _NOT_FOUND or not (function or error.sqlstate == _NO_FUNCTION):
         return ""
