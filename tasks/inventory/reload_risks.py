@@ -85,7 +85,7 @@ WITH risky AS (
        AND NOT EXISTS (SELECT FROM pg_catalog.unnest(p.proconfig) AS s(setting)
                         WHERE pg_catalog.starts_with(s.setting, 'search_path='))
 ), called AS (
-    SELECT DISTINCT d.classid, d.objid, r.prosrc, r.name FROM risky r
+    SELECT DISTINCT d.classid, d.objid, d.objsubid, r.prosrc, r.name FROM risky r
       JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.refobjid = r.oid
 )
 SELECT CASE WHEN k.contypid = 0 THEN 'CHECK' ELSE 'DOMAIN' END,
@@ -95,14 +95,16 @@ SELECT CASE WHEN k.contypid = 0 THEN 'CHECK' ELSE 'DOMAIN' END,
  WHERE f.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.contype = 'c' AND k.coninhcount = 0
  UNION ALL
 SELECT 'GENERATED', pg_catalog.concat_ws('.', {_TABLE}, pg_catalog.quote_ident(a.attname)), f.name, f.prosrc
-  FROM called f JOIN pg_catalog.pg_attrdef e ON e.oid = f.objid
-  JOIN pg_catalog.pg_attribute a ON a.attrelid = e.adrelid AND a.attnum = e.adnum AND a.attgenerated = 's'
+  FROM called f LEFT JOIN pg_catalog.pg_attrdef e
+    ON f.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND e.oid = f.objid
+  -- Before 15 the column itself depends on the function.
+  JOIN pg_catalog.pg_attribute a ON a.attgenerated = 's' AND (a.attrelid = e.adrelid AND a.attnum = e.adnum
+        OR f.classid = {_CLASS} AND f.objsubid > 0 AND a.attrelid = f.objid AND a.attnum = f.objsubid)
   JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
- WHERE f.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass
  UNION ALL
 SELECT CASE c.relkind WHEN 'p' THEN 'PARTITION_KEY' ELSE 'INDEX' END, {_TABLE}, f.name, f.prosrc
   FROM called f JOIN pg_catalog.pg_class c ON c.oid = f.objid
- WHERE f.classid = {_CLASS} AND c.relkind IN ('p', 'i', 'I') AND NOT c.relispartition
+ WHERE f.classid = {_CLASS} AND f.objsubid = 0 AND c.relkind IN ('p', 'i', 'I') AND NOT c.relispartition
  UNION ALL
 SELECT 'VIEW', {_TABLE}, f.name, f.prosrc
   FROM called f JOIN pg_catalog.pg_rewrite w ON w.oid = f.objid
