@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..dumpformat.lexer import CopyData, Statement, lex
-from ..dumpformat.tokens import TokenReader, split_qualified
+from ..dumpformat.objects_without_rows import CHECKED, describe_object, objects_without_rows, split_name
+from ..dumpformat.tokens import split_qualified
 from ..postgres.check_constraints import drop_checks
 from ..postgres.protocol import StatementError
-from ..postgres.search_path import join_search_path
+from ..postgres.search_path import SearchPaths
 from .loader import Loader, describe_statement
 from .row_counts import quote_literal, quote_table, show_key
 
@@ -36,9 +37,6 @@ _EXCEPT = frozenset({"42P06", "42P07", "42710", "42723", "42701", "42501"})
 _UNDEFINED = frozenset({"42704", "42P01"})
 _CHECK_VIOLATION = "23514"
 _DEFINES = ("CREATE", "REPLACE", "ALTER", "REFRESH")
-# As `classify_statement` names what an ALTER TABLE adds.
-_CONSTRAINT = "CONSTRAINT"
-_CONSTRAINTS = frozenset({_CONSTRAINT, "INDEX"})
 
 
 @dataclass(frozen=True)
@@ -88,6 +86,7 @@ class LenientLoader(Loader):
         self._copy: Statement | None = None
         self._unchecked: list[DroppedCheck] = []
         self._left = False
+        self._paths = SearchPaths(self.wire, self.search_path)
 
     @property
     def leniencies(self) -> tuple[Leniency, ...]:
@@ -123,7 +122,7 @@ class LenientLoader(Loader):
             self.wire.run(b"SET LOCAL search_path = ''")
             self.wire.run(b"SAVEPOINT %s" % _SAVEPOINT)
             kind, _, owner = check.owner.partition(b" ")
-            parts = split_name(f"{_text(owner)}.{_text(check.name)}")
+            parts = split_name(owner + b"." + check.name)
             objects = ((parts if kind == b"TABLE" else parts[:-1]),)
             name = f"constraint {'.'.join(parts)}"
             try:
@@ -161,17 +160,17 @@ class LenientLoader(Loader):
             except StatementError as error:
                 ease = self._more_lenient(ease, error)
             self.wire.run(b"ROLLBACK TO SAVEPOINT %s" % _SAVEPOINT)
-            path = path or self._show_path()
-            paths = self._paths()
+            path = path or self._paths.show()
+            paths = self._paths.candidates()
             if ease.unchecked:
                 self.wire.run(b"SET LOCAL search_path = ''")
                 checks = drop_checks(self.wire, quote_literal(quote_table(key).decode("utf-8", "surrogateescape")))
-            self._set_path(paths[ease.path - 1] if ease.path else path)
+            self._paths.set(paths[ease.path - 1] if ease.path else path)
         if ease != _Ease():
             self._unchecked += checks
             if ease.path:
-                self._note_path(f"rows of {show_key(key)}", self._show_path())
-            self._set_path(path)
+                self._note_path(f"rows of {show_key(key)}", self._paths.show())
+            self._paths.set(path)
         self.wire.run(b"RELEASE SAVEPOINT %s" % _SAVEPOINT)
 
     def _more_lenient(self, ease: _Ease, error: StatementError) -> _Ease:
@@ -206,9 +205,9 @@ class LenientLoader(Loader):
         try:
             self.wire.run(text)
         except StatementError as error:
-            objects = _objects_of(text, action)
-            name = _describe(objects, action) if objects else describe_statement(action)
-            self._ease(text, name, error, objects, constraint=action.name == _CONSTRAINT and bool(objects))
+            objects = objects_without_rows(text, action)
+            name = describe_object(objects[0], action) if objects else describe_statement(action)
+            self._ease(text, name, error, objects, constraint=bool(objects) and action.name == CHECKED)
         self.wire.run(b"RELEASE SAVEPOINT %s" % _SAVEPOINT)
 
     def _ease(
@@ -231,19 +230,19 @@ class LenientLoader(Loader):
             return
         if not may_help(error):
             raise error
-        path, paths = self._show_path(), self._paths()
+        path, paths = self._paths.show(), self._paths.candidates()
         invalid = text.rstrip()[:-1] + b" NOT VALID;" if constraint else b""
         for attempt, used in [(text, each) for each in paths] + [(invalid, each) for each in (path, *paths) if invalid]:
-            self._set_path(used)
+            self._paths.set(used)
             if self._try_to(attempt):
                 if used != path:
                     self._note_path(name, used)
                 if attempt == invalid:
                     why = f"{name}: added as NOT VALID, because the rows violate it ({error})"
                     self.eased.append(Leniency(why, objects))
-                self._set_path(path)
+                self._paths.set(path)
                 return
-        self._set_path(path)
+        self._paths.set(path)
         if not objects:
             raise error
         self._left = True
@@ -265,60 +264,3 @@ class LenientLoader(Loader):
             return False
         self.wire.run(b"RELEASE SAVEPOINT invoke_postgres_attempt")
         return True
-
-    def _show_path(self) -> str:
-        # Without a function: the search_path is the dump's.
-        return _text(self.wire.ask(b"SHOW search_path")[0][0])
-
-    def _set_path(self, path: str) -> None:
-        """Set the search_path until the next statement of the dump that sets it."""
-        self.wire.run(b"SELECT pg_catalog.set_config('search_path', %s, true)" % quote_literal(path))
-
-    def _paths(self) -> tuple[str, ...]:
-        """Return the search paths to try: the recorded one behind the dump's own, and all other schemas behind both."""
-        own = [_text(name) for (name,) in self.wire.ask(b"SELECT pg_catalog.unnest(pg_catalog.current_schemas(false))")]
-        rest = [_text(name) for (name,) in self.wire.ask(b"SELECT nspname FROM pg_catalog.pg_namespace")]
-        others = sorted(name for name in rest if not name.startswith("pg_") and name != "information_schema")
-        return (join_search_path([*own, *self.search_path]), join_search_path([*own, *self.search_path, *others]))
-
-
-def _text(value: bytes | None) -> str:
-    return (value or b"").decode("utf-8", "surrogateescape")
-
-
-def split_name(name: str) -> tuple[str, ...]:
-    """Split a dotted name as SQL writes it into what its parts say."""
-    words, found = TokenReader(name.encode("utf-8", "surrogateescape")), list[str]()
-    while part := words.name():
-        found.append(part)
-        if not words.sign(b"."):
-            break
-    return tuple(found)
-
-
-def _objects_of(text: bytes, action: StatementKind) -> tuple[tuple[str, ...], ...]:
-    """Name what a statement makes, where no rows are in it; nothing for other statements."""
-    words = TokenReader(text)
-    if action.verb == "REFRESH" and words.seek("VIEW"):
-        return (words.names(),)
-    kind = {"CREATE INDEX": "INDEX", "CREATE TRIGGER": "TRIGGER", "CREATE CONSTRAINT": "TRIGGER"}.get(action.verb, "")
-    if kind and words.seek(kind):
-        name = words.name()
-        table = _table(words) if words.seek("ON") else ("", "")
-        return ((table[0], name),) if kind == "INDEX" else ((*table, name),)
-    if action.verb == "ALTER" and action.name in _CONSTRAINTS and words.seek("TABLE"):
-        table = _table(words)
-        name = words.name() if words.skip("ADD") and words.skip("CONSTRAINT") else ""
-        # A key has an index of its name.
-        return ((*table, name), (table[0], name)) if name else ()
-    return ()
-
-
-def _table(words: TokenReader) -> tuple[str, str]:
-    words.skip("ONLY")
-    return words.names()
-
-
-def _describe(objects: tuple[tuple[str, ...], ...], action: StatementKind) -> str:
-    kinds = {"CREATE INDEX": "index", "REFRESH": "rows of materialized view", "ALTER": "constraint"}
-    return f"{kinds.get(action.verb, 'trigger')} {'.'.join(part for part in objects[0] if part)}"

@@ -12,6 +12,7 @@ import psycopg
 from ..dumpfiles.dump_file import is_unchanged
 from ..dumpformat.lexer import CopyData, CopyEnd, Statement, lex
 from ..dumpformat.manifest import TableRows
+from ..dumpformat.objects_without_rows import split_name
 from ..dumpformat.summary import DumpSummary
 from ..errors import TaskError, WorkError
 from ..formatting import format_list, format_now
@@ -38,7 +39,7 @@ from .clear import (
 )
 from .error_messages import explain_failure, raise_commit_failure, restore_outcome
 from .filters import read_rules
-from .lenient import LenientLoader, may_help, split_name
+from .lenient import LenientLoader, may_help
 from .loader import Loader, describe_statement
 from .plan import RestoreRequest, plan_restore
 from .preflight import disconnect_others, lock_out_migrations, silence_event_triggers
@@ -307,7 +308,7 @@ class RestoreTransaction:
 
     def _is_excused(self, line: DifferenceLine) -> bool:
         """Return whether a difference is one that the lenient way named."""
-        parts = split_name(line.name)
+        parts = split_name(line.name.encode("utf-8", "surrogateescape"))
         return any(parts in each.objects for each in self.leniencies)
 
     def _say(self, survey: DumpSummary, action: StatementKind, source: DumpReader) -> None:
