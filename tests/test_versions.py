@@ -9,7 +9,7 @@ import pytest
 
 from tasks.errors import WorkError
 from tasks.postgres.connection import ServerFacts
-from tasks.restore.error_messages import explain_version
+from tasks.postgres.newer_statements import explain_version
 from tests.flows import pg_dump, restore, write
 from tests.servers import VERSIONS, Server
 from tests.support import Databases, Project

@@ -237,10 +237,20 @@ def _impact(each: Impact) -> str:
 def _safety(plan: RestorePlan | ResetPlan | MigrationPlan) -> list[str]:
     """Say whether there will be a way back."""
     if plan.saves:
-        return [f"  A safety dump is made first; `{plan.undo_command}` restores it."]
+        return [f"  A safety dump is made first; `{plan.undo_command}` restores it.", *_reload_risk(plan)]
     if plan.destroys:
         return [f"  No safety dump: `{plan.settings.command('db.undo')}` will not be possible."]
     return ["  No safety dump: there is nothing to save."]
+
+
+def _reload_risk(plan: RestorePlan | ResetPlan | MigrationPlan) -> list[str]:
+    """Say why the safety dump may not load, and what is done about it."""
+    risk = next((each for each in plan.reload_risks if each.essential), None)
+    if risk is None:
+        return []
+    if plan.tries_undo:
+        return [f"  It is loaded once before anything is deleted, and rolled back: {risk}."]
+    return [f"  WARNING: it may not load, and is not tried, because others' code is in it: {risk}. {risk.remedy}"]
 
 
 def _empty_again(plan: RestorePlan) -> list[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .confirm import confirm_migration, confirm_reset, confirm_restore
 from .output_restores import show_migrated, show_rehearsed, show_reset, show_restored
-from .task import CONFIRM, DISCONNECT, DUMP_OF, NO_BACKUP, TRUST, URL_ENV, YES, given, load, task
+from .task import CONFIRM, DISCONNECT, DUMP_OF, LENIENT, NO_BACKUP, TRUST, URL_ENV, YES, given, load, task
 from .terminal import reporting
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def reset(
         "trust": TRUST,
         "migrate": "apply the pending migrations in the same step: if one fails, the database is again as it was",
         "strict": "refuse a dump that names roles which are missing here, or after which no migration can be applied",
+        "lenient": LENIENT,
         "url_env": URL_ENV,
     }
 )
@@ -79,6 +80,7 @@ def restore(
     no_backup: bool = False,
     migrate: bool = False,
     trust: bool = False,
+    lenient: bool = False,
     url_env: str | None = None,
 ) -> None:
     """Restore a dump in one transaction, verified before it is committed."""
@@ -86,14 +88,10 @@ def restore(
     from ..restore.with_migration import plan_restore_and_migration
 
     loaded = load(ctx, url_env)
-    choices = {"strict": strict, "checksums": checksums, "migrate": migrate, "disconnect": disconnect, "trust": trust}
+    choices = {"strict": strict, "checksums": checksums, "migrate": migrate, "disconnect": disconnect}
+    choices |= {"trust": trust, "lenient": lenient, "backup": not no_backup}
     request = RestoreRequest(
-        file=given("--file", file),
-        clean=clean,
-        owners=not no_owner,
-        privileges=not no_acl,
-        backup=not no_backup,
-        **choices,
+        file=given("--file", file), clean=clean, owners=not no_owner, privileges=not no_acl, **choices
     )
     with reporting(loaded) as report:
         plan = (plan_restore_and_migration if migrate else plan_restore)(loaded, request, report)
@@ -130,14 +128,16 @@ def undo(
     _carry_out(plan, yes=yes, name=given("--confirm", confirm))
 
 
-@task(help={"file": DUMP_OF, "trust": TRUST, "url_env": URL_ENV})
-def rehearse(ctx: Context, file: str | None = None, trust: bool = False, url_env: str | None = None) -> None:
+@task(help={"file": DUMP_OF, "trust": TRUST, "lenient": LENIENT, "url_env": URL_ENV})
+def rehearse(
+    ctx: Context, file: str | None = None, trust: bool = False, lenient: bool = False, url_env: str | None = None
+) -> None:
     """Restore a dump into a scratch database beside the real one, verify and migrate it, and remove it."""
     from ..restore.rehearse import rehearse_dump
 
     loaded = load(ctx, url_env)
     with reporting(loaded) as report:
-        rehearsed = rehearse_dump(loaded, given("--file", file), report, trust=trust)
+        rehearsed = rehearse_dump(loaded, given("--file", file), report, trust=trust, lenient=lenient)
     if rehearsed is not None:
         show_rehearsed(rehearsed)
         rehearsed.restored.refuse_differences(f"{rehearsed.path.name} restores")

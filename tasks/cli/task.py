@@ -29,6 +29,9 @@ TRUST = "as a superuser, load what other roles or other people wrote, without a 
 JSON = "print JSON, for programs"
 CONFIRM = "the name of the database, where it is not local, or the dump is of another one, and it may be destroyed"
 DISCONNECT = "end the other sessions of the database first, if the role may"
+LENIENT = (
+    "load what PostgreSQL refuses in a more lenient way, such as constraints as NOT VALID, and end with exit code 6"
+)
 NO_BACKUP = "skip the safety dump; `db.undo` will not be possible"
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import GuardError
 from ..formatting import format_list, show_name
+from ..inventory.reload_risks import read_reload_risks
 from ..postgres.activity import read_activity
 from ..postgres.connection import Endpoint, one, read_endpoint
 from ..postgres.lock_capacity import read_lock_capacity
@@ -180,6 +181,15 @@ def check_lock_capacity(connection: Connection, manifest: Manifest | None) -> Ch
     found = read_lock_capacity(connection, goes + (goes if manifest is None else manifest.outline.takes))
     what = f"a restore with --clean takes about {found.needed:,}, and the server has room for {found.room:,}"
     return ok(name, what) if found.suffice else wrong(name, what, f"{found.remedy}.")
+
+
+def check_reload(connection: Connection) -> Check:
+    """Look for definitions that a restore may refuse, as far as the catalogue can tell."""
+    name, found = "reload", read_reload_risks(connection)
+    if not found:
+        return ok(name, "no definition is known that a restore would refuse; `inv db.rehearse` proves it")
+    what = f"a restore may refuse {format_list([str(each) for each in found])}"
+    return note(name, what, f"{found[0].remedy} `inv db.rehearse` shows whether a dump loads.")
 
 
 def check_clock(connection: Connection, now: Callable[[], datetime]) -> Check:

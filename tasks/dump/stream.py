@@ -20,11 +20,13 @@ from ..errors import BadInputError, TaskError, WorkError
 from ..formatting import format_list, show_name
 from ..inventory.compare import state_to_facts
 from ..inventory.objects import invalid_indexes
+from ..inventory.reload_risks import read_reload_risks
 from ..inventory.snapshot import DatabaseState, describe_unsummed, read_history, state_of_tables
 from ..postgres.connection import translated
 from ..postgres.lock_capacity import is_enough, read_lock_capacity
 from ..postgres.roles import read_owners
 from ..postgres.schemas import read_content
+from ..postgres.search_path import read_search_path
 from ..postgres.tables import Table, lock_tables, read_keys_into, read_unreadable, refuse_changed
 from ..system.runtime import BackgroundTask
 from .parallel import splice_rows
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from .request import DumpRequest
 
 
+_SHOWN_RISKS = 3
 # What was seen, sums of file and content, tables whose rows were left out, and the facts for the manifest.
 Streamed = tuple[DumpSummary, Sums, Sums, tuple[tuple[str, str], ...], dict[str, object]]
 
@@ -113,18 +116,20 @@ class DumpStream:
                 raise ParallelReadUnavailableError(
                     "pg_dump's text has no rows of its own beside which ours could stand"
                 )
-            found, history, owners = counting.result()
+            found, history, owners, search_path = counting.result()
             if unsummed := describe_unsummed(found, summed):
                 self.pg_dump.report.warn(unsummed)
             excluded = self._compare(survey, found)
             self._warn_of_keys(survey, excluded)
             self._warn_of_locks(survey.outline())
             self._warn_of_indexes()
+            self._warn_of_reload()
         kept = {key: total for key, total in found.checksums.items() if key in survey.rows}
         document = {
             **state_to_facts(replace(found, checksums=kept)),
             "history": history_to_document(history),
             "owners": owners,
+            "search_path": search_path,
         }
         return survey, sink.sums, out.content, excluded, document
 
@@ -236,6 +241,14 @@ class DumpStream:
                 f"or drop it."
             )
 
+    def _warn_of_reload(self) -> None:
+        """Name what may not load from this dump; of a safety dump the restore or reset says it."""
+        found = () if self.request.safety else read_reload_risks(self.pg_dump.connection)
+        for each in found[:_SHOWN_RISKS]:
+            self.pg_dump.report.warn(f"{each}. A restore may refuse it. {each.remedy}")
+        if more := len(found) - _SHOWN_RISKS if len(found) > _SHOWN_RISKS else 0:
+            self.pg_dump.report.warn(f"{more:,} more definitions may not load from this dump: see `inv db.doctor`.")
+
     def _failure(self, counting: SnapshotCount, otherwise: str) -> TaskError:
         """Tell what went wrong, whoever noticed it first."""
         if counting.failed:
@@ -267,11 +280,13 @@ class Counted(NamedTuple):
 
     :ivar history: Prisma's migrations; None where there is no history.
     :ivar owners: All owners of objects, each with whether it is a superuser.
+    :ivar search_path: The schemas in which the role's own sessions look up names.
     """
 
     state: DatabaseState
     history: tuple[AppliedMigration, ...] | None
     owners: dict[str, bool]
+    search_path: list[str]
 
 
 class SnapshotCount(BackgroundTask[Counted]):
@@ -336,4 +351,4 @@ class SnapshotCount(BackgroundTask[Counted]):
             found = state_of_tables(self._connection, self._tables, self._summed)
             # In UTC by now.
             history = read_history(self._connection, (self._target.schema if self._target else None) or "public")
-            return Counted(found, history, read_owners(self._connection))
+            return Counted(found, history, read_owners(self._connection), list(read_search_path(self._connection)))

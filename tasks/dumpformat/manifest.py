@@ -140,6 +140,7 @@ _SHAPE = {
         "told?": {FieldName: {FieldName: str}},
         "checksums?": [[FieldName, FieldName, str]],
         "owners?": {FieldName: bool},
+        "search_path?": _NAMES,
         # Read as far as it is understood, whatever it is.
         "history?": object,
     },
@@ -297,6 +298,11 @@ class Manifest:
         }
         # Names of a SQL_ASCII database may be no Unicode: escaped, they survive.
         return (json.dumps(document, indent=1, ensure_ascii=True) + "\n").encode("ascii")
+
+
+def recorded_search_path(manifest: Manifest) -> tuple[str, ...]:
+    """Return the schemas in which sessions of the dumped database look up names; none where it does not say so."""
+    return tuple(manifest.facts.get("search_path", ()))
 
 
 def manifest_from_json(text: bytes) -> Manifest:

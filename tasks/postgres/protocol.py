@@ -54,11 +54,13 @@ class StatementError(WorkError):
     :ivar sqlstate: The error's code.
     :ivar doing: What the statement does, where it was one of several on their way.
     :ivar statement: Its text.
+    :ivar context: Where it happened, innermost first, as the server says it: functions and lines.
     """
 
-    def __init__(self, message: str, sqlstate: str) -> None:
+    def __init__(self, message: str, sqlstate: str, context: str = "") -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
+        self.context = context
         self.doing = ""
         self.statement = b""
 
@@ -155,6 +157,25 @@ class StatementStream:
             if done is not None:
                 done(tag)
         if not self._pending:
+            self._pending_bytes = 0
+            self._dropping = False
+            self._try(self._pgconn.exit_pipeline_mode)
+
+    def recover(self) -> None:
+        """Drop what was on its way when a statement was refused, so that the session can be used again.
+
+        :raises LostError: The connection was lost.
+        """
+        if self._unasked:
+            self._ask()
+        while self._asked:
+            result = self._next_result()
+            if result is not None and result.status == pq.ExecStatus.PIPELINE_SYNC:
+                self._asked.popleft()
+            elif self._pgconn.status != pq.ConnStatus.OK:
+                raise LostError("the connection was lost")
+        if self._pending:
+            self._pending.clear()
             self._pending_bytes = 0
             self._dropping = False
             self._try(self._pgconn.exit_pipeline_mode)
@@ -348,6 +369,7 @@ class StatementStream:
             field(pq.DiagnosticField.SQLSTATE),
             field(pq.DiagnosticField.MESSAGE_PRIMARY),
             field(pq.DiagnosticField.MESSAGE_DETAIL),
+            field(pq.DiagnosticField.CONTEXT),
         )
 
 
@@ -367,12 +389,12 @@ def as_refusal(error: psycopg.Error) -> StatementError | LostError:
     """Turn an error of psycopg's own calls into one of ours."""
     diagnosis = error.diag
     message = diagnosis.message_primary or str(error).strip()
-    return _refusal(error.sqlstate or "", message, diagnosis.message_detail or "")
+    return _refusal(error.sqlstate or "", message, diagnosis.message_detail or "", diagnosis.context or "")
 
 
-def _refusal(sqlstate: str, message: str, detail: str) -> StatementError | LostError:
+def _refusal(sqlstate: str, message: str, detail: str, context: str) -> StatementError | LostError:
     # Details of a deadlock have several lines.
     text = ". ".join(" ".join(shortened(part).split("\n")).rstrip(".") for part in (message, detail) if part)
     if not sqlstate or sqlstate.startswith(("08", "57P")):
         return LostError(text or "the connection was lost")
-    return StatementError(text, sqlstate)
+    return StatementError(text, sqlstate, "; ".join(shortened(line) for line in context.split("\n") if line))

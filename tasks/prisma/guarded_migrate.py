@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..config.target import Target
     from ..dump.dump import Dumped
+    from ..inventory.reload_risks import ReloadRisk
     from ..postgres.connection import Endpoint, ServerFacts
     from ..progress import Report
 
@@ -52,6 +53,8 @@ class MigrationPlan:
     holds: bool = False
     saves: bool = False
     undo_needs_trust: bool = False
+    reload_risks: tuple[ReloadRisk, ...] = ()
+    tries_undo: bool = False
 
     @property
     def undo_command(self) -> str:

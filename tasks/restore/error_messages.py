@@ -12,37 +12,14 @@ from ..dumpformat.foreign_head import LexError
 from ..errors import ServerError, TaskError, WorkError
 from ..postgres.commit import CommitFailure, Outcome
 from ..postgres.connection import blocked
+from ..postgres.newer_statements import explain_version
 from ..postgres.protocol import LostError, StatementError, as_refusal
 
 if TYPE_CHECKING:
     from ..postgres.commit import CommitResult
-    from ..postgres.connection import ServerFacts
     from .plan import RestorePlan
 
 
-# The major that brought it (release notes, "Migration" and "Changes"), how a dump writes it, how people call it.
-_NEW = (
-    (15, rb"\bNULLS NOT DISTINCT\b", "NULLS NOT DISTINCT"),
-    (15, rb"\bsecurity_invoker\b", "security_invoker of views"),
-    (
-        15,
-        rb"\bPUBLICATION\b.*\b(?:TABLES IN SCHEMA|WHERE)\b|\bPUBLICATION\b.*\bADD TABLE ONLY\b[^;]*\(",
-        "this publication",
-    ),
-    (15, rb"\bSET (?:NULL|DEFAULT) \(", "SET NULL of some columns of a foreign key"),
-    (16, rb"\bCREATE COLLATION\b.*\brules\b", "rules of collations"),
-    (17, rb"\bMAINTAIN\b", "the privilege MAINTAIN (--no-acl leaves out all grants)"),
-    (17, rb"\bJSON_TABLE\b|\bJSON_(?:EXISTS|QUERY|VALUE)\b|\bMERGE_ACTION\b", "these SQL/JSON functions"),
-    (17, rb"\bprovider = builtin\b", "collations of the provider builtin"),
-    (18, rb"\bNOT ENFORCED\b", "NOT ENFORCED"),
-    (18, rb"\bWITHOUT OVERLAPS\b", "WITHOUT OVERLAPS"),
-    (18, rb"\bPERIOD\b", "PERIOD in foreign keys"),
-    (18, rb"\bNOT NULL\b[^,]*\bNOT VALID\b|\bADD CONSTRAINT\b[^,]*\bNOT NULL\b", "NOT NULL as a constraint of its own"),
-    (18, rb"\bNOT NULL NO INHERIT\b", "NOT NULL NO INHERIT"),
-    (18, rb"\bGENERATED ALWAYS AS \((?:(?! STORED).)*?\)(?=,?\s*(?:\n|\)|\Z))", "virtual generated columns"),
-)
-# Syntax error, feature not supported, undefined object, parameter, function, column, table, invalid value.
-_UNKNOWN = frozenset({"42601", "0A000", "42704", "22023", "42883", "42703", "42P01", "42P17", "42P16", "42710"})
 _DUPLICATE = frozenset({"42P06", "42P07", "42710", "42723", "42701", "23505"})
 _DEPENDENT = "2BP01"
 _EXISTS = (
@@ -53,6 +30,12 @@ _DEPENDENTS = (
     "Drop what depends on it, restore, and create it again: --clean deletes dependent objects only inside the schemas "
     "that the dump fills."
 )
+# Functions and operators, relations, other objects, columns, schemas that are not found.
+_NO_FUNCTION = "42883"
+_NOT_FOUND = frozenset({_NO_FUNCTION, "42P01", "42704", "42703", "3F000"})
+_VIOLATED = frozenset({"23503", "23514"})
+# For people: the server writes it in its own language.
+_FUNCTION = re.compile(r'function "?([^\s"(]+(?:\([^)]*\))?)')
 _OUT_OF_LOCKS = "53200"
 _NO_LOCK = "55P03"
 # Characters of a statement.
@@ -135,21 +118,27 @@ def _explain_refusal(error: StatementError, plan: RestorePlan, doing: str, state
     elif error.sqlstate == _OUT_OF_LOCKS:
         hint = " One transaction locks every relation: raise max_locks_per_transaction and restart the server."
     why = explain_version(error.statement, error.sqlstate, plan.dump.server, plan.server)
-    return WorkError(f"While {doing}: {error}.{why} {state}{hint}")
+    if not (hint or why or plan.lenient):
+        hint = _lenient_hint(error)
+    where = f" ({error.context.rstrip('.')})" if error.context else ""
+    return WorkError(f"While {doing}: {error}{where}.{why} {state}{hint}")
 
 
-def explain_version(statement: bytes, sqlstate: str, dumped: str, server: ServerFacts) -> str:
-    """Say of a statement that was refused that it comes from a newer server; empty where that is not why.
-
-    :param dumped: The version of the server that was dumped, as its dump tells.
-    """
-    major = dumped.split(".", maxsplit=1)[0]
-    if sqlstate not in _UNKNOWN or not major.isdigit() or int(major) <= server.major:
+def _lenient_hint(error: StatementError) -> str:
+    """Explain a refusal that --lenient may help against; empty for others."""
+    function = _FUNCTION.search(error.context)
+    if error.sqlstate in _VIOLATED:
+        return (
+            " The rows violate it, or it reads a table whose rows are loaded later. --lenient loads the rows, adds "
+            "what they violate as NOT VALID, and ends with exit code 6."
+        )
+    if error.sqlstate not in _NOT_FOUND or not (function or error.sqlstate == _NO_FUNCTION):
         return ""
-    found = [
-        f"{name}, which came with {since}"
-        for since, pattern, name in _NEW
-        if server.major < since <= int(major) and re.search(pattern, statement, re.DOTALL)
-    ]
-    what = f"does not know {found[0]}" if found else "may not know what this statement says"
-    return f" The dump comes from PostgreSQL {dumped}; this server is {server.version} and {what}."
+    fix = (
+        f"Fix it where it was dumped: ALTER FUNCTION {function[1]} SET search_path = …; or restore" if function else ""
+    )
+    return (
+        f" A dump is loaded with an empty search_path, so a name without its schema is not found. "
+        f"{fix or 'Restore'} with --lenient, which tries the search_path of the dumped database and ends with exit "
+        f"code 6."
+    )

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from ..dumpformat.statements import parse_default_tablespace
+from ..dumpformat.tokens import TokenReader
 from ..errors import WorkError
 from .row_counts import quote_literal, relation_exists
 
@@ -273,3 +274,14 @@ def _kind_without_schema(text: bytes) -> str:
     """Return whether a statement is about a publication, an event trigger or a subscription; else nothing."""
     found = _OF_NO_SCHEMA.match(text)
     return " ".join(found[1].decode().lower().split()) if found else ""
+
+
+def is_partitioned(text: bytes) -> bool:
+    """Return whether a CREATE TABLE makes a partitioned table."""
+    if b"partition" not in text.lower():
+        return False
+    words = TokenReader(text)
+    while words.seek("PARTITION"):
+        if words.skip("BY"):
+            return True
+    return False

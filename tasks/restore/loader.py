@@ -7,11 +7,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..dumpformat.tokens import TokenReader, split_qualified
+from ..dumpformat.tokens import split_qualified
 from ..errors import WorkError
 from ..postgres.protocol import StatementError, StatementStream
 from .clear import privileges_of_schema
-from .filters import OUR_SETTINGS, TABLESPACE, OmissionKind, StatementFilter
+from .filters import OUR_SETTINGS, TABLESPACE, OmissionKind, StatementFilter, is_partitioned
 from .row_counts import (
     Changed,
     compare_row_counts,
@@ -27,7 +27,7 @@ from .row_counts import (
 from .session_settings import SessionSettings, discards_all
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from psycopg import errors
     from psycopg.abc import Buffer
@@ -95,10 +95,9 @@ class Loader:
         # Where unqualified names lead at the moment.
         self._located: dict[str, tuple[str, str]] = {}
         self._temporary: set[tuple[str, str]] = set()
-        self._freezes = True
         self._conditions: dict[tuple[str, str], str] = {}
         self._closed: set[tuple[str, str]] = set()
-        self._filling = False
+        self._freezes, self._filling = True, False
         self._open: tuple[str, str] | None = None
         self._schema_grants: dict[str, list[tuple[bytes, StatementKind]]] = {}
         self._stay = frozenset(self.schemas)
@@ -126,7 +125,7 @@ class Loader:
         if action.verb not in {"COPY", "INSERT"}:
             self._located.clear()
             self._freezes = self._freezes and action.verb not in _MAY_OPEN_CURSORS
-        existed = action.conditional and action.verb in _MAKES_RELATIONS and self._exists(action)
+        existed = self._exists(action)
         if event.copies:
             self._begin_copy(event)
         elif action.verb == "INSERT":
@@ -144,6 +143,10 @@ class Loader:
         if not existed:
             self._remember(event.text, action)
         return True
+
+    def _exists(self, action: StatementKind) -> bool:
+        made = action.conditional and action.verb in _MAKES_RELATIONS
+        return made and relation_exists(self.wire, (action.schema, action.name), b"to_regclass")
 
     def data(self, piece: Buffer) -> None:
         """Send a piece of the open COPY's rows."""
@@ -272,8 +275,11 @@ class Loader:
             if upserts:
                 self._upserted[key] += rows
 
-        self.wire.queue(text, f"INSERT {show_key(key)}", inserted)
+        self._fill(text, key, inserted)
         self._filling = True
+
+    def _fill(self, text: bytes, key: tuple[str, str], done: Callable[[str], None]) -> None:
+        self.wire.queue(text, f"INSERT {show_key(key)}", done)
 
     def _add_rows(self, key: tuple[str, str], rows: int) -> None:
         if key not in self._temporary:
@@ -291,9 +297,6 @@ class Loader:
             if temporary:
                 self._temporary.add(self._located[name])
         return self._located[name]
-
-    def _exists(self, action: StatementKind) -> bool:
-        return relation_exists(self.wire, (action.schema, action.name), b"to_regclass")
 
     def _meet(self, key: tuple[str, str]) -> None:
         """Look at a table that was here before, the first time that rows go into it."""
@@ -317,8 +320,7 @@ class Loader:
 
     def _remember(self, text: bytes, action: StatementKind) -> None:
         if action.verb == "CREATE TABLE":
-            created = self._parted if _partitioned(text) else self._created
-            created.add(self._locate((action.schema, action.name)))
+            (self._parted if is_partitioned(text) else self._created).add(self._locate((action.schema, action.name)))
         if action.schema and action.verb in _MAKES_RELATIONS:
             self._own.add((action.schema, action.name))
         elif action.verb == "SET SESSION AUTHORIZATION":
@@ -345,7 +347,11 @@ class Loader:
             self._try(text, tolerance)
         elif action.verb == "CREATE TRANSFORM":
             self.wire.run(_CREATE_TRANSFORM.sub(rb"CREATE OR REPLACE TRANSFORM", text))
-        elif action.verb in _ALONE:
+        else:
+            self._send(text, action)
+
+    def _send(self, text: bytes, action: StatementKind) -> None:
+        if action.verb in _ALONE:
             self.wire.run(text)
         else:
             self.wire.queue(text, describe_statement(action))
@@ -387,14 +393,3 @@ class Loader:
 def describe_statement(action: StatementKind) -> str:
     """Say what a statement does, for progress and errors."""
     return f"{action.verb} {show_key((action.schema, action.name))}".strip()
-
-
-def _partitioned(text: bytes) -> bool:
-    """Return whether a CREATE TABLE makes a partitioned table."""
-    if b"partition" not in text.lower():
-        return False
-    words = TokenReader(text)
-    while words.seek("PARTITION"):
-        if words.skip("BY"):
-            return True
-    return False

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 from ..dumpfiles.dump_file import newest_dump_of, prove_dump
 from ..dumpfiles.origin import describe_source, doubt_about_authors, is_of_cluster, is_of_database, other_owners
 from ..dumpfiles.paths import find_dump_file
+from ..dumpformat.manifest import recorded_search_path
 from ..dumpformat.tokens import TokenReader
 from ..errors import BadInputError
 from ..inventory.compare import state_of_manifest
+from ..inventory.reload_risks import read_reload_risks
 from ..postgres.roles import read_owners, replaceable
 from ..postgres.schemas import existing_schemas, other_schemas, read_content, refuse_dependents
+from ..postgres.search_path import read_search_path
 from ..prisma.forecast import forecast_restore
 from ..safety.guard import guarded_connection, unprotected_target
 from ..safety.impact import ExistingObject, find_existing, find_impacts
@@ -45,6 +48,7 @@ class RestoreRequest:
     :ivar migrate: Migrations follow, and if they fail the safety dump is restored, so there is to be one always.
     :ivar trust: Let the code of a dump's authors do all that the role may, without a question.
     :ivar whole: The dump holds the whole database, which is to hold nothing else afterwards.
+    :ivar lenient: Load what PostgreSQL refuses in the lenient way (:mod:`.lenient`), whosever dump it is.
     """
 
     file: str = ""
@@ -58,6 +62,7 @@ class RestoreRequest:
     migrate: bool = False
     disconnect: bool = False
     trust: bool = False
+    lenient: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +77,9 @@ class RestorePlan(ChangePlan):
     :ivar risk: What a person has to agree to before it is loaded; empty for nothing.
     :ivar owners: Who, but for superusers, owned what is here when the question was asked; None where there is none.
     :ivar doubt: Why the dump may be of another database than it has to be of; empty where that is certain.
+    :ivar lenient: Whether what PostgreSQL refuses is loaded in the lenient way: where that was asked for, or the dump
+        is ours and of this very database.
+    :ivar search_path: The schemas in which the sessions of the dumped database look up names.
     """
 
     request: RestoreRequest
@@ -83,6 +91,8 @@ class RestorePlan(ChangePlan):
     besides: int = 0
     risk: str = ""
     owners: frozenset[str] | None = None
+    lenient: bool = False
+    search_path: tuple[str, ...] = ()
 
     @property
     def other_database(self) -> str:
@@ -91,6 +101,11 @@ class RestorePlan(ChangePlan):
         if manifest is None or is_of_database(manifest, self.server, place.host, place.port):
             return ""
         return describe_source(manifest)
+
+    @property
+    def tries_undo(self) -> bool:
+        """Whether the safety dump may be loaded without a question, to see that it can be."""
+        return self.request.trust or not self.undo_needs_trust
 
     @property
     def replaced(self) -> tuple[ExistingObject, ...]:
@@ -167,6 +182,7 @@ def plan_restore(
                 strict=request.strict,
                 migrates=request.migrate,
             )
+        own = dump.manifest is not None and is_of_database(dump.manifest, server, place.host, place.port)
         plan = RestorePlan(
             settings=settings,
             request=request,
@@ -184,6 +200,9 @@ def plan_restore(
             risk=risk,
             undo_needs_trust=bool(undo_risk),
             owners=owners,
+            lenient=request.lenient or request.whole or own,
+            search_path=(dump.manifest and recorded_search_path(dump.manifest)) or read_search_path(connection),
+            reload_risks=read_reload_risks(connection),
         )
     return plan.complete(backup=request.backup, always=request.migrate)
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..config.target import Target
     from ..dumpfiles.dump_file import DumpFile
+    from ..inventory.reload_risks import ReloadRisk
     from ..postgres.connection import Connection, Endpoint, ServerFacts
     from ..postgres.schemas import Content
     from ..progress import Report
@@ -42,6 +43,7 @@ class ChangePlan:
     :ivar emptied: The schemas that will be emptied; `stays` the others.
     :ivar goes: What lies in the schemas that the restore fills, or the reset empties.
     :ivar saves: Whether a safety dump of it is made first.
+    :ivar reload_risks: What of the database that is here may not load from a dump.
     """
 
     settings: Settings
@@ -54,6 +56,12 @@ class ChangePlan:
     far: str = ""
     saves: bool = False
     undo_needs_trust: bool = False
+    reload_risks: tuple[ReloadRisk, ...] = ()
+
+    @property
+    def tries_undo(self) -> bool:
+        """Whether the safety dump may be loaded without a question, to see that it can be."""
+        return not self.undo_needs_trust
 
     @property
     def undo_command(self) -> str:

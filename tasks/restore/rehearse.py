@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ..config.target import Target
     from ..prisma.project import Prisma
     from ..progress import Report
+    from .plan import RestorePlan
     from .restore import Restored
 
 
@@ -57,10 +58,13 @@ class Rehearsed:
     swept: tuple[str, ...]
 
 
-def rehearse_dump(settings: Settings, file: str, report: Report, *, trust: bool = False) -> Rehearsed | None:
+def rehearse_dump(
+    settings: Settings, file: str, report: Report, *, trust: bool = False, lenient: bool = False
+) -> Rehearsed | None:
     """Restore, verify and migrate a dump in a scratch database, which is removed whatever happens.
 
     :param trust: As for a restore: what a dump's code does to the server, it does from any database.
+    :param lenient: Load in the lenient way what PostgreSQL refuses, though the dump is not of this database.
     :return: None in a dry run.
     :raises TaskError: The dump would not restore or migrate; the real database is only asked about itself.
     """
@@ -77,7 +81,9 @@ def rehearse_dump(settings: Settings, file: str, report: Report, *, trust: bool 
             if prisma is not None:
                 _refuse_elsewhere(settings, prisma, there)
             with _only_there(target):
-                plan = plan_restore(settings, RestoreRequest(file=str(path), trust=trust), report, target=there)
+                request = RestoreRequest(file=str(path), trust=trust, lenient=lenient)
+                plan = plan_restore(settings, request, report, target=there)
+            plan = replace(plan, lenient=lenient or _is_of(plan, target))
             if plan.risk:
                 # About the server, not about the scratch database.
                 require_trust(plan.risk, report.ask(f"{plan.risk}\n{TRUST_QUESTION}"))
@@ -88,7 +94,7 @@ def rehearse_dump(settings: Settings, file: str, report: Report, *, trust: bool 
     except Interruption as interruption:
         interruption.state = f"The scratch database is removed; {target.label} was not touched."
         raise
-    if not restored.differences:
+    if not (restored.differences or restored.leniencies):
         _mark(path, report)
     return Rehearsed(path=path, restored=restored, seconds=time.monotonic() - began, migrated=migrated, swept=swept)
 
@@ -107,6 +113,12 @@ def _choose(settings: Settings, target: Target, file: str, report: Report) -> Pa
     if manifest is not None and not is_of_database(manifest, server, place.host, place.port):
         report.warn(f"This dump was made from {describe_source(manifest)}, and you are rehearsing it beside {place}.")
     return path
+
+
+def _is_of(plan: RestorePlan, target: Target) -> bool:
+    """Return whether the dump is of the database beside which it is rehearsed."""
+    manifest, server = plan.dump.manifest, replace(plan.server, database=target.database)
+    return manifest is not None and is_of_database(manifest, server, plan.place.host, plan.place.port)
 
 
 @contextlib.contextmanager

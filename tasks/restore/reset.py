@@ -11,6 +11,7 @@ from ..dumpfiles.origin import other_owners
 from ..dumpformat.system_schemas import is_system_schema
 from ..errors import BadInputError, ServerError, TaskError, WorkError
 from ..formatting import format_now
+from ..inventory.reload_risks import read_reload_risks
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
 from ..postgres.connection import connected, one, refuse_another_endpoint, translated
 from ..postgres.lock_holders import describe_lock_holders
@@ -31,6 +32,7 @@ from ..safety.trust import author_risk
 from ..system.runtime import Interruption, set_interrupt_message
 from .error_messages import raise_commit_failure, reset_outcome
 from .preflight import ChangePlan, disconnect_others, lock_out_migrations, refuse_unowned, warn_of_locks
+from .transaction import try_safety_dump
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,6 +83,7 @@ def plan_reset(
             goes=goes,
             undo_needs_trust=bool(author_risk(connection, settings, place, settings.dumps, here)),
             disconnect=disconnect,
+            reload_risks=read_reload_risks(connection),
         )
     return plan.complete(backup=backup)
 
@@ -152,6 +155,8 @@ def _empty(connection: Connection, plan: ResetPlan, safety: SafetyDump, report: 
         xid = str(one(connection, "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")[0])
         lock_out_migrations(connection)
         safety.make(connection, plan.emptied, report)
+        if plan.tries_undo:
+            try_safety_dump(connection, safety, plan.target, plan.reload_risks, report)
         if plan.goes.is_empty:
             refuse_new_content(connection, plan.emptied)
         empty_schemas(connection, plan.emptied)

@@ -13,15 +13,17 @@ from ..postgres.commit import Outcome
 from ..safety.safety_dump import SafetyDump
 from ..safety.trust import require_trust
 from ..system.runtime import Interruption, set_interrupt_message
+from .analyze import analyze_restored, loaded_tables
 from .error_messages import restore_outcome
 from .filters import OmissionKind
-from .transaction import RestoreTransaction, analyze_restored, loaded_tables, remember_restore
+from .transaction import RestoreTransaction, remember_restore
 
 if TYPE_CHECKING:
     from ..dump.dump import Dumped
     from ..inventory.compare import DifferenceLine
     from ..progress import Report
     from .filters import Omission
+    from .lenient import Leniency
     from .loader import Loader
     from .plan import RestorePlan
     from .row_counts import Changed
@@ -38,6 +40,7 @@ class Restored:
     :ivar saved: The safety dump of what was there before.
     :ivar differences: Expressions that the server now writes in another way than at the dump. They are committed, since
         the dump's own statements made them.
+    :ivar leniencies: What PostgreSQL refused, and was loaded in the lenient way.
     """
 
     plan: RestorePlan
@@ -49,14 +52,18 @@ class Restored:
     changed: tuple[Changed, ...] = ()
     proven: bool = True
     differences: tuple[DifferenceLine, ...] = ()
+    leniencies: tuple[Leniency, ...] = ()
 
     def refuse_differences(self, done: str) -> None:
         """Raise where the database does not hold what the dump says; it is committed.
 
         :param done: The beginning of the sentence, such as "The restore is committed".
-        :raises DifferenceError: Statements or triggers of the dump changed rows after they were loaded, or the server
-            writes an expression in another way.
+        :raises DifferenceError: Statements or triggers of the dump changed rows after they were loaded, the server
+            writes an expression in another way, or something was loaded in the lenient way.
         """
+        if self.leniencies:
+            eased = format_list([str(each) for each in self.leniencies], 1)
+            raise DifferenceError(f"{done}, in the lenient way: {eased}.")
         if self.changed:
             changed = format_list([str(each) for each in self.changed], 1)
             raise DifferenceError(
@@ -131,6 +138,7 @@ def restore_dump(
         changed=loader.changed,
         proven=not loader.changed and None not in loader.found.values(),
         differences=work.differences,
+        leniencies=work.leniencies,
     )
 
 

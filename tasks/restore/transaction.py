@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import psycopg
 
 from ..dumpfiles.dump_file import is_unchanged
 from ..dumpformat.lexer import CopyData, CopyEnd, Statement, lex
-from ..dumpformat.manifest import TableRows, table_rows
+from ..dumpformat.manifest import table_rows
+from ..dumpformat.objects_without_rows import split_name
 from ..dumpformat.summary import DumpSummary
 from ..errors import TaskError, WorkError
 from ..formatting import format_list, format_now
@@ -18,12 +20,15 @@ from ..inventory.compare import ROLES, compare_objects_and_content, schemas_in, 
 from ..inventory.snapshot import describe_unsummed, state_of_objects
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
 from ..postgres.connection import connected, one, refuse_another_endpoint, translated
+from ..postgres.protocol import StatementError
 from ..postgres.roles import replaceable
 from ..postgres.schemas import empty_schemas, refuse_new_content
+from ..postgres.session_settings import READING
 from ..postgres.system_grants import revoke_system_grants
+from ..progress import Silence
 from ..safety.restore_log import RestoreRecord, record_path, write_record
+from ..safety.safety_dump import WITHOUT
 from ..system.runtime import Interruption
-from .analyze import analyze_tables
 from .clear import (
     clear_default_privileges,
     create_public,
@@ -35,17 +40,24 @@ from .clear import (
 )
 from .error_messages import explain_failure, raise_commit_failure, restore_outcome
 from .filters import read_rules
+from .lenient import LenientLoader, may_help
 from .loader import Loader, describe_statement
+from .plan import RestoreRequest, plan_restore
 from .preflight import disconnect_others, lock_out_migrations, silence_event_triggers
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from ..config.target import Target
     from ..dumpfiles.reader import DumpReader
     from ..dumpformat.statements import StatementKind
     from ..inventory.compare import DifferenceLine
+    from ..inventory.reload_risks import ReloadRisk
     from ..inventory.snapshot import DatabaseState
     from ..postgres.connection import Connection
     from ..progress import Report
     from ..safety.safety_dump import SafetyDump
+    from .lenient import Leniency
     from .plan import RestorePlan
 
 
@@ -77,10 +89,6 @@ def tune_transaction(connection: Connection) -> None:
     connection.execute(_LOGGING)
 
 
-# Sessions that gather statistics at once.
-_ANALYZING = 2
-
-
 @dataclass
 class RestoreTransaction:
     """The one transaction."""
@@ -92,6 +100,7 @@ class RestoreTransaction:
     committed_as: str = ""
     proven: DatabaseState | None = None
     differences: tuple[DifferenceLine, ...] = ()
+    leniencies: tuple[Leniency, ...] = ()
     # Until COMMIT is sent, whatever ends the work rolls back.
     outcome: Outcome = Outcome.ROLLED_BACK
     _saving: bool = False
@@ -117,10 +126,11 @@ class RestoreTransaction:
                     xid = self._begin(connection)
                     self.doing, self._saving = "making the safety dump", True
                     self.safety.make(connection, self.plan.met, self.report, self.plan.changed)
+                    if plan.tries_undo:
+                        try_safety_dump(connection, self.safety, plan.target, plan.reload_risks, self.report)
                     self._saving = False
                     self._empty(connection)
-                    loader = self._loader(connection)
-                    survey = self._load(loader)
+                    survey, loader = self._load(connection)
                 self._prove(survey, loader, xid)
                 self._compare(connection, loader)
             except Exception as error:
@@ -182,22 +192,54 @@ class RestoreTransaction:
             connection.cancel_safe(timeout=5)
         self.safety.discard()
 
-    def _loader(self, connection: Connection) -> Loader:
+    def try_out(self, connection: Connection, xid: str) -> None:
+        """Empty and load in the open transaction of a caller, who rolls it back.
+
+        :raises Exception: As the server or the comparison has it; nothing is translated.
+        """
+        self._empty(connection)
+        survey, loader = self._load(connection)
+        self._prove(survey, loader, xid)
+        self._compare(connection, loader)
+
+    def _load(self, connection: Connection) -> tuple[DumpSummary, Loader]:
+        """Load the dump; where that is allowed, and the server refuses a statement, load it again the lenient way."""
+        if not self.plan.lenient:
+            loader = self._loader(connection)
+            return self._send(loader), loader
+        connection.execute("SAVEPOINT invoke_postgres_load")
+        loader = self._loader(connection)
+        try:
+            survey = self._send(loader)
+        except StatementError as error:
+            if not may_help(error):
+                raise
+            self.report.detail(f"While {error.doing or self.doing}: {error}. Loading again, in the lenient way.")
+            loader.wire.recover()
+            connection.execute("ROLLBACK TO SAVEPOINT invoke_postgres_load")
+            loader = lenient = self._loader(connection, lenient=True)
+            survey = self._send(lenient)
+        connection.execute("RELEASE SAVEPOINT invoke_postgres_load")
+        return survey, loader
+
+    def _loader(self, connection: Connection, *, lenient: bool = False) -> Loader:
         request = self.plan.request
         with translated("Looking at the database failed, and the restore was rolled back", self.plan.target):
             names = connection.execute("SELECT nspname FROM pg_catalog.pg_namespace").fetchall()
             set_aside = set_aside_default_privileges(connection, self.plan.fills)
-        return Loader(
+        rules = read_rules(connection, owners=request.owners, privileges=request.privileges, strict=request.strict)
+        make = partial(LenientLoader, dump=self.plan.dump, search_path=self.plan.search_path) if lenient else Loader
+        return make(
             connection=connection,
             server=self.plan.server,
-            rules=read_rules(connection, owners=request.owners, privileges=request.privileges, strict=request.strict),
+            rules=rules,
             schemas={str(name) for (name,) in names},
             set_aside=set_aside,
             clean=request.clean,
             exact=self.plan.dump.manifest is not None,
         )
 
-    def _load(self, loader: Loader) -> DumpSummary:
+    def _send(self, loader: Loader) -> DumpSummary:
         survey = DumpSummary()
         with self.plan.dump.open() as source:
             for event, action in survey.watch(lex(source.chunks())):
@@ -211,12 +253,15 @@ class RestoreTransaction:
                     loader.end_of_data(survey.block)
             if source.content != self.plan.dump.content or not survey.complete:
                 raise WorkError("the dump's content is not what it was when it was checked")
+        loader.finish()
         return survey
 
     def _prove(self, survey: DumpSummary, loader: Loader, xid: str) -> None:
         self.doing = "verifying"
         self.report.progress(self.doing, 0, 0, "")
-        loader.finish()
+        self.leniencies = loader.leniencies if isinstance(loader, LenientLoader) else ()
+        for each in self.leniencies:
+            self.report.warn(f"{each}.")
         loader.prove({key: (each.value, each.is_called) for key, each in survey.sequences.items()})
         manifest = self.plan.dump.manifest
         if manifest is not None and survey.tables() != tuple(sorted(manifest.tables)):
@@ -259,12 +304,17 @@ class RestoreTransaction:
             if line.text:
                 self.differences += (line,)
                 self.report.warn(str(line))
-            elif line.fatal and line.kind not in loader.spared:
+            elif line.fatal and line.kind not in loader.spared and not self._is_excused(line):
                 others = [each for each in lines if each.fatal and not each.text and each is not line]
                 raise WorkError(format_list([str(each) for each in (line, *others)], 1))
             # Whose roles are missing here is told at the end, by role.
             if not (line.kind in ROLES and any(each.concerns_roles for each in loader.left_out)):
                 self.report.warn(str(line))
+
+    def _is_excused(self, line: DifferenceLine) -> bool:
+        """Return whether a difference is one that the lenient way named."""
+        parts = split_name(line.name.encode("utf-8", "surrogateescape"))
+        return any(parts in each.objects for each in self.leniencies)
 
     def _say(self, survey: DumpSummary, action: StatementKind, source: DumpReader) -> None:
         table = ".".join(survey.current) if survey.current else ""
@@ -275,24 +325,39 @@ class RestoreTransaction:
         self.report.progress(self.doing, source.position, self.plan.dump.size if source.position else 0, "bytes")
 
 
-def loaded_tables(loader: Loader) -> tuple[TableRows, ...]:
-    """Return the rows that were loaded, or the number that a table really holds where that is another."""
-    changed = {each.key: each.found for each in loader.changed if not each.sequence}
-    found = {key: changed.get(key, rows) for key, rows in loader.rows.items()}
-    return table_rows({key: rows for key, rows in found.items() if rows is not None})
+def try_safety_dump(
+    connection: Connection, safety: SafetyDump, target: Target, risks: Collection[ReloadRisk], report: Report
+) -> None:
+    """Load a safety dump as an undo would, and roll that back, where the catalogue says that it may not load.
 
-
-def analyze_restored(plan: RestorePlan, loader: Loader, report: Report) -> None:
-    """Give the planner statistics; a failure does no harm and is only said."""
-    report.progress("analyzing", 0, 0, "")
+    :param connection: In the transaction that will delete what was dumped.
+    :raises TaskError: It can't be loaded. Nothing was touched.
+    """
+    if safety.dumped is None or not any(each.essential for each in risks):
+        return
+    request = RestoreRequest(file=str(safety.dumped.path), clean=True, whole=True, backup=False, trust=True)
+    plan = plan_restore(safety.settings, request, Silence(), target=target)
+    report.progress("loading the safety dump, to roll that back", 0, 0, "")
+    xid = str(one(connection, "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")[0])
+    connection.execute("SAVEPOINT invoke_postgres_trial")
+    connection.execute(
+        "SELECT pg_catalog.set_config(name, '', true) FROM pg_catalog.pg_settings WHERE name = ANY(%s)", [list(READING)]
+    )
+    silence_event_triggers(connection, plan.server)
+    work = RestoreTransaction(safety=replace(safety, wanted=False, dumped=None), plan=plan, report=Silence())
     try:
-        with contextlib.ExitStack() as stack:
-            filled = {(each.schema, each.name): each.rows for each in loaded_tables(loader)}
-            few = min(_ANALYZING, len(filled))
-            opened = [connected(plan.target, lock_timeout=plan.settings.lock_timeout, loads=True) for _ in range(few)]
-            analyze_tables([stack.enter_context(each) for each in opened], filled)
-    except (TaskError, psycopg.Error) as error:
-        report.warn(f"The restore is committed, but ANALYZE failed: {plan.target.scrub(str(error))}")
+        work.try_out(connection, xid)
+    except Exception as error:
+        explained = explain_failure(error, plan, work.doing)
+        if not isinstance(explained, TaskError):
+            raise
+        why = f"The safety dump can't be loaded, so `db.undo` would fail. {explained}"
+        raise type(explained)(f"{why} {WITHOUT}") from None
+    connection.execute("ROLLBACK TO SAVEPOINT invoke_postgres_trial")
+    connection.execute("RELEASE SAVEPOINT invoke_postgres_trial")
+    if work.leniencies:
+        eased = format_list([str(each) for each in work.leniencies])
+        report.warn(f"`db.undo` loads the safety dump in the lenient way: {eased}.")
 
 
 def remember_restore(

@@ -48,7 +48,8 @@ dumpfiles.dump_file choose_dump prove_dump is_unchanged
 dumpfiles.convert _rewrite _sums _replace
 postgres.connection read_endpoint connect
 restore.preflight check_restore lock_out_migrations
-restore.transaction remember_restore analyze_restored
+restore.transaction remember_restore
+restore.analyze analyze_restored
 restore.transaction.RestoreTransaction _begin _empty _loader _load _prove _compare
 restore.reset _empty
 safety.safety_dump newest_safety_dump

@@ -1,0 +1,160 @@
+"""Definitions that a dump may hold and a restore may refuse, as far as the catalogue can tell.
+
+pg_dump loads with an empty search_path. A function that names another one without its schema then fails while rows are
+loaded, an index is built or a materialized view is filled. A CHECK or a generated column that reads another table may
+be computed before that table has its rows. Bodies are looked at word by word: what is found may load all the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from ..dumpformat.tokens import scan_tokens, unquote_name
+from ..postgres.catalog_filters import USER_SCHEMA, no_member
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ..postgres.connection import Connection
+
+
+class RiskKind(Enum):
+    """What depends on the function; the value is its word for people."""
+
+    CHECK = "constraint"
+    DOMAIN = "domain"
+    GENERATED = "generated column"
+    PARTITION_KEY = "partition key of"
+    INDEX = "index"
+    VIEW = "materialized view"
+
+
+# Without these no row can be loaded; a constraint can be added as NOT VALID, and an index or the content of a view
+# can be missing.
+_ESSENTIAL = frozenset({RiskKind.DOMAIN, RiskKind.GENERATED, RiskKind.PARTITION_KEY})
+# Made when all rows are there.
+_AFTER_ROWS = frozenset({RiskKind.INDEX, RiskKind.VIEW})
+
+
+@dataclass(frozen=True)
+class ReloadRisk:
+    """A definition that may not load from a dump.
+
+    :ivar name: Of the constraint, column, index …, as SQL writes it.
+    :ivar function: The function that it calls, with its arguments' types.
+    :ivar word: What the function names without its schema; or, where `reads`, the table that it reads.
+    """
+
+    kind: RiskKind
+    name: str
+    function: str
+    word: str
+    reads: bool = False
+
+    def __str__(self) -> str:
+        what = f"{self.kind.value} {self.name} calls {self.function}, which"
+        if self.reads:
+            return f"{what} reads {self.word}, whose rows may be loaded later"
+        return f"{what} names {self.word} without its schema"
+
+    @property
+    def remedy(self) -> str:
+        """What a person can do."""
+        if self.reads:
+            return "A trigger or a foreign key can do it instead."
+        return f"Fix: ALTER FUNCTION {self.function} SET search_path = …; or qualify the name."
+
+    @property
+    def essential(self) -> bool:
+        """Whether rows can't be loaded without it."""
+        return self.kind in _ESSENTIAL
+
+
+_CLASS = "'pg_catalog.pg_class'::pg_catalog.regclass"
+_TABLE = "c.oid::pg_catalog.regclass::pg_catalog.text"
+# What calls which function. Functions of extensions, and those that set their own search_path, are no risk.
+_CALLS = f"""
+WITH risky AS (
+    SELECT p.oid, p.prosrc, p.oid::pg_catalog.regprocedure::pg_catalog.text AS name
+      FROM pg_catalog.pg_proc p
+      JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+     WHERE l.lanname IN ('sql', 'plpgsql') AND p.prosqlbody IS NULL AND {USER_SCHEMA}
+       AND {no_member("pg_proc", "p.oid")}
+       AND NOT EXISTS (SELECT FROM pg_catalog.unnest(p.proconfig) AS s(setting)
+                        WHERE pg_catalog.starts_with(s.setting, 'search_path='))
+), called AS (
+    SELECT DISTINCT d.classid, d.objid, d.objsubid, r.prosrc, r.name FROM risky r
+      JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.refobjid = r.oid
+)
+SELECT CASE WHEN k.contypid = 0 THEN 'CHECK' ELSE 'DOMAIN' END,
+       CASE WHEN k.contypid = 0 THEN pg_catalog.concat_ws('.', k.conrelid::pg_catalog.regclass::pg_catalog.text,
+           pg_catalog.quote_ident(k.conname)) ELSE k.contypid::pg_catalog.regtype::pg_catalog.text END, f.name, f.prosrc
+  FROM called f JOIN pg_catalog.pg_constraint k ON k.oid = f.objid
+ WHERE f.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.contype = 'c' AND k.coninhcount = 0
+ UNION ALL
+SELECT 'GENERATED', pg_catalog.concat_ws('.', {_TABLE}, pg_catalog.quote_ident(a.attname)), f.name, f.prosrc
+  FROM called f LEFT JOIN pg_catalog.pg_attrdef e
+    ON f.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND e.oid = f.objid
+  -- Before 15 the column itself depends on the function.
+  JOIN pg_catalog.pg_attribute a ON a.attgenerated = 's' AND (a.attrelid = e.adrelid AND a.attnum = e.adnum
+        OR f.classid = {_CLASS} AND f.objsubid > 0 AND a.attrelid = f.objid AND a.attnum = f.objsubid)
+  JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+ UNION ALL
+SELECT CASE c.relkind WHEN 'p' THEN 'PARTITION_KEY' ELSE 'INDEX' END, {_TABLE}, f.name, f.prosrc
+  FROM called f JOIN pg_catalog.pg_class c ON c.oid = f.objid
+ WHERE f.classid = {_CLASS} AND f.objsubid = 0 AND c.relkind IN ('p', 'i', 'I') AND NOT c.relispartition
+ UNION ALL
+SELECT 'VIEW', {_TABLE}, f.name, f.prosrc
+  FROM called f JOIN pg_catalog.pg_rewrite w ON w.oid = f.objid
+  JOIN pg_catalog.pg_class c ON c.oid = w.ev_class AND c.relkind = 'm' AND c.relispopulated
+ WHERE f.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+ ORDER BY 1, 2, 3
+"""
+_NAMES = f"""
+SELECT c.relname, true FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relname = ANY(%(words)s) AND c.relkind IN ('r', 'p', 'f', 'v', 'm') AND {USER_SCHEMA}
+ UNION
+SELECT p.proname, false FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+ WHERE p.proname = ANY(%(words)s) AND {USER_SCHEMA}
+ UNION
+SELECT t.typname, false FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+ WHERE t.typname = ANY(%(words)s) AND t.typelem = 0 AND {USER_SCHEMA}
+"""
+
+
+def read_reload_risks(connection: Connection) -> tuple[ReloadRisk, ...]:
+    """Find the definitions that may not load from a dump of this database; only the catalogue is read."""
+    calls = [
+        (RiskKind[kind], str(name), str(function), _names_in(str(source)))
+        for kind, name, function, source in connection.execute(_CALLS)
+    ]
+    if not calls:
+        return ()
+    words = sorted({word for *_, found in calls for word in found})
+    known = dict[str, bool]()
+    for word, relation in connection.execute(_NAMES, {"words": words}):
+        known[str(word)] = known.get(str(word), False) or bool(relation)
+    return tuple(_risks(calls, known))
+
+
+def _risks(calls: Iterable[tuple[RiskKind, str, str, dict[str, bool]]], known: dict[str, bool]) -> Iterator[ReloadRisk]:
+    for kind, name, function, words in calls:
+        unqualified = [word for word, qualified in words.items() if word in known and not qualified]
+        read = [word for word in words if known.get(word)] if kind not in _AFTER_ROWS else []
+        if unqualified:
+            yield ReloadRisk(kind=kind, name=name, function=function, word=unqualified[0])
+        elif read:
+            yield ReloadRisk(kind=kind, name=name, function=function, word=read[0], reads=True)
+
+
+def _names_in(source: str) -> dict[str, bool]:
+    """Find the names in a function's body, each with whether it always stands behind a schema; qualifiers are none."""
+    tokens = [*scan_tokens(source.encode("utf-8", "surrogateescape")), ("end", b"")]
+    found = dict[str, bool]()
+    for at, (kind, token) in enumerate(tokens[:-1]):
+        if kind in {"word", "quoted"} and tokens[at + 1] != ("sign", b"."):
+            name = unquote_name(token)
+            found[name] = found.get(name, True) and at > 0 and tokens[at - 1] == ("sign", b".")
+    return found

@@ -1,0 +1,266 @@
+"""The lenient way to load a dump that PostgreSQL wrote and refuses to load.
+
+A statement that is refused is sent once more with the search_path of the dumped database's own sessions. CHECK
+constraints wait until all rows are there. What the rows still violate is added as NOT VALID; an index, constraint,
+trigger or materialized view that can't be made in any way is left out, since no row is in it. Everything is named.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ..dumpformat.lexer import CopyData, Statement, lex
+from ..dumpformat.objects_without_rows import CHECKED, describe_object, objects_without_rows, split_name
+from ..dumpformat.tokens import split_qualified
+from ..postgres.check_constraints import drop_checks
+from ..postgres.protocol import StatementError
+from ..postgres.search_path import SearchPaths
+from .loader import Loader, describe_statement
+from .row_counts import quote_literal, quote_table, show_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from psycopg.abc import Buffer
+
+    from ..dumpfiles.dump_file import DumpFile
+    from ..dumpformat.statements import StatementKind
+    from ..postgres.check_constraints import DroppedCheck
+
+
+_SAVEPOINT = b"invoke_postgres_lenient"
+# Data exceptions, violated constraints, unknown names and types, unsupported features, errors that functions raise.
+_CLASSES = frozenset({"0A", "21", "22", "23", "2F", "38", "39", "3F", "42", "P0"})
+# What exists already, and what the role may not do.
+_EXCEPT = frozenset({"42P06", "42P07", "42710", "42723", "42701", "42501"})
+_UNDEFINED = frozenset({"42704", "42P01"})
+_CHECK_VIOLATION = "23514"
+_DEFINES = ("CREATE", "REPLACE", "ALTER", "REFRESH")
+
+
+@dataclass(frozen=True)
+class Leniency:
+    """Something that was loaded in another way than the dump says.
+
+    :ivar what: For people.
+    :ivar objects: The names, in their parts, of what may now have another definition or be missing.
+    """
+
+    what: str
+    objects: tuple[tuple[str, ...], ...] = ()
+
+    def __str__(self) -> str:
+        return self.what
+
+
+def may_help(error: StatementError) -> bool:
+    """Return whether a refused statement may be accepted in the lenient way."""
+    return error.sqlstate[:2] in _CLASSES and error.sqlstate not in _EXCEPT
+
+
+@dataclass(frozen=True)
+class _Ease:
+    """How rows are loaded: with which of the search paths, 0 for the dump's own, and with CHECK constraints or not."""
+
+    path: int = 0
+    unchecked: bool = False
+
+
+@dataclass
+class LenientLoader(Loader):
+    """Loads a dump statement by statement, each in a savepoint.
+
+    :ivar search_path: The schemas in which the dumped database's sessions look up names.
+    """
+
+    dump: DumpFile | None = None
+    search_path: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # FREEZE needs a table that was made since the last savepoint.
+        self._freezes = False
+        self.eased: list[Leniency] = []
+        self._number = 0
+        self._copy: Statement | None = None
+        self._unchecked: list[DroppedCheck] = []
+        self._left = False
+        self._paths = SearchPaths(self.wire, self.search_path)
+
+    @property
+    def leniencies(self) -> tuple[Leniency, ...]:
+        """What was eased."""
+        return tuple(self.eased)
+
+    def statement(self, event: Statement, action: StatementKind) -> bool:
+        """Send one statement, or leave it out; see :meth:`Loader.statement`."""
+        self._number += 1
+        return super().statement(event, action)
+
+    def end_of_data(self, rows: int) -> None:
+        """End the open COPY; where the server refuses its rows, send them again in the lenient way."""
+        event, key = self._copy, self._open
+        assert event is not None and key is not None  # noqa: S101, PT018 - the lexer ends only what it began
+        first = True
+
+        def copy() -> None:
+            nonlocal first
+            if not first:
+                self.wire.copy(event.text)
+                for piece in self._rows_again():
+                    self.wire.data(piece)
+            first = False
+            super(LenientLoader, self).end_of_data(rows)
+
+        self._load_rows(key, copy)
+
+    def finish(self) -> None:
+        """Do what waits for the end: the CHECK constraints that were dropped, and what every restore does."""
+        self.rows_end()
+        for check in reversed(self._unchecked):
+            self.wire.run(b"SET LOCAL search_path = ''")
+            self.wire.run(b"SAVEPOINT %s" % _SAVEPOINT)
+            kind, _, owner = check.owner.partition(b" ")
+            parts = split_name(owner + b"." + check.name)
+            objects = ((parts if kind == b"TABLE" else parts[:-1]),)
+            name = f"constraint {'.'.join(parts)}"
+            try:
+                self.wire.run(check.statement)
+                self.eased.append(Leniency(f"{name}: checked when all rows were loaded"))
+            except StatementError as error:
+                self._ease(check.statement, name, error, objects, constraint=True)
+            if check.comment:
+                self._try_to(check.comment_statement)
+            self.wire.run(b"RELEASE SAVEPOINT %s" % _SAVEPOINT)
+        self._unchecked.clear()
+        super().finish()
+
+    def _begin_copy(self, event: Statement) -> None:
+        self._meet(self._locate(split_qualified(event.copies)))
+        self.wire.run(b"SAVEPOINT %s" % _SAVEPOINT)
+        super()._begin_copy(event)
+        self._copy = event
+
+    def _fill(self, text: bytes, key: tuple[str, str], done: Callable[[str], None]) -> None:
+        self.wire.run(b"SAVEPOINT %s" % _SAVEPOINT)
+        self._load_rows(key, lambda: done(self.wire.run(text)))
+
+    def _load_rows(self, key: tuple[str, str], load: Callable[[], None]) -> None:
+        """Load rows behind a savepoint, and again in ways that are more lenient; then release it.
+
+        :raises StatementError: They can't be loaded in any way.
+        """
+        checks: list[DroppedCheck] = []
+        ease, path = _Ease(), ""
+        while True:
+            try:
+                load()
+                break
+            except StatementError as error:
+                ease = self._more_lenient(ease, error)
+            self.wire.run(b"ROLLBACK TO SAVEPOINT %s" % _SAVEPOINT)
+            path = path or self._paths.show()
+            paths = self._paths.candidates()
+            if ease.unchecked:
+                self.wire.run(b"SET LOCAL search_path = ''")
+                checks = drop_checks(self.wire, quote_literal(quote_table(key).decode("utf-8", "surrogateescape")))
+            self._paths.set(paths[ease.path - 1] if ease.path else path)
+        if ease != _Ease():
+            self._unchecked += checks
+            if ease.path:
+                self._note_path(f"rows of {show_key(key)}", self._paths.show())
+            self._paths.set(path)
+        self.wire.run(b"RELEASE SAVEPOINT %s" % _SAVEPOINT)
+
+    def _more_lenient(self, ease: _Ease, error: StatementError) -> _Ease:
+        if may_help(error):
+            if error.sqlstate == _CHECK_VIOLATION and not ease.unchecked:
+                return replace(ease, unchecked=True)
+            if ease.path < 2:  # noqa: PLR2004 - the recorded search_path, and that with all other schemas
+                return replace(ease, path=ease.path + 1)
+            if not ease.unchecked:
+                return _Ease(path=1, unchecked=True)
+        raise error
+
+    def _rows_again(self) -> Iterator[Buffer]:
+        """Read the rows of the open COPY once more from the file."""
+        assert self.dump is not None  # noqa: S101 - whoever loads a dump has it
+        seen = 0
+        with self.dump.open() as source:
+            for event in lex(source.chunks()):
+                if isinstance(event, Statement):
+                    seen += 1
+                    if seen > self._number:
+                        return
+                elif isinstance(event, CopyData) and seen == self._number:
+                    yield event.text
+
+    def _send(self, text: bytes, action: StatementKind) -> None:
+        follows = self._left and action.verb.startswith("COMMENT")
+        if not (action.verb.startswith(_DEFINES) or follows) or action.verb in {"CREATE SCHEMA", "CREATE EXTENSION"}:
+            super()._send(text, action)
+            return
+        self.wire.run(b"SAVEPOINT %s" % _SAVEPOINT)
+        try:
+            self.wire.run(text)
+        except StatementError as error:
+            objects = objects_without_rows(text, action)
+            name = describe_object(objects[0], action) if objects else describe_statement(action)
+            self._ease(text, name, error, objects, constraint=bool(objects) and action.name == CHECKED)
+        self.wire.run(b"RELEASE SAVEPOINT %s" % _SAVEPOINT)
+
+    def _ease(
+        self,
+        text: bytes,
+        name: str,
+        error: StatementError,
+        objects: tuple[tuple[str, ...], ...],
+        *,
+        constraint: bool,
+    ) -> None:
+        """Send a statement that was refused in more lenient ways, behind the savepoint.
+
+        :param objects: What it makes, where that may be left out.
+        :raises StatementError: No way is left.
+        """
+        self.wire.run(b"ROLLBACK TO SAVEPOINT %s" % _SAVEPOINT)
+        if self._left and error.sqlstate in _UNDEFINED and not objects:
+            self.eased.append(Leniency(f"{name}: left out, as it needs what was left out"))
+            return
+        if not may_help(error):
+            raise error
+        path, paths = self._paths.show(), self._paths.candidates()
+        invalid = text.rstrip()[:-1] + b" NOT VALID;" if constraint else b""
+        for attempt, used in [(text, each) for each in paths] + [(invalid, each) for each in (path, *paths) if invalid]:
+            self._paths.set(used)
+            if self._try_to(attempt):
+                if used != path:
+                    self._note_path(name, used)
+                if attempt == invalid:
+                    why = f"{name}: added as NOT VALID, because the rows violate it ({error})"
+                    self.eased.append(Leniency(why, objects))
+                self._paths.set(path)
+                return
+        self._paths.set(path)
+        if not objects:
+            raise error
+        self._left = True
+        self.eased.append(Leniency(f"{name}: left out, because the server refused it ({error})", objects))
+
+    def _note_path(self, name: str, path: str) -> None:
+        self.eased.append(Leniency(f"{name}: loaded with search_path = {path}"))
+
+    def _try_to(self, text: bytes) -> bool:
+        """Send a statement, and take it back if it is refused."""
+        self.wire.run(b"SAVEPOINT invoke_postgres_attempt")
+        try:
+            self.wire.run(text)
+        except StatementError as error:
+            if not may_help(error) and error.sqlstate not in _UNDEFINED:
+                raise
+            self.wire.run(b"ROLLBACK TO SAVEPOINT invoke_postgres_attempt")
+            self.wire.run(b"RELEASE SAVEPOINT invoke_postgres_attempt")
+            return False
+        self.wire.run(b"RELEASE SAVEPOINT invoke_postgres_attempt")
+        return True

@@ -1,0 +1,383 @@
+"""Databases that pg_dump dumps and PostgreSQL refuses to load: the way back works, or that is said beforehand."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tasks.dumpfiles.paths import manifest_path, read_manifest
+from tasks.dumpformat.manifest import manifest_from_json, recorded_search_path
+from tasks.inventory.reload_risks import RiskKind, read_reload_risks
+from tasks.postgres.connection import connected
+from tasks.postgres.search_path import join_search_path, read_search_path, split_search_path
+from tests.flows import settings_of
+from tests.servers import OWNER
+from tests.support import Database, Databases, Project
+
+SEARCH_PATH = """
+CREATE EXTENSION unaccent;
+CREATE FUNCTION slug(v text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN lower(unaccent(v)); END $$;
+CREATE TABLE "Post" (id int PRIMARY KEY, title text, slug text GENERATED ALWAYS AS (slug(title)) STORED);
+INSERT INTO "Post" VALUES (1, 'Café'), (2, 'Übung');
+"""
+LATER_TABLE = """
+CREATE TABLE "Zone" (code text PRIMARY KEY); INSERT INTO "Zone" VALUES ('n'), ('s');
+CREATE FUNCTION known_zone(z text) RETURNS bool LANGUAGE sql STABLE
+    AS 'SELECT EXISTS (SELECT FROM public."Zone" WHERE code = z)';
+CREATE TABLE "Address" (id int PRIMARY KEY, zone text CHECK (known_zone(zone)));
+COMMENT ON CONSTRAINT "Address_zone_check" ON "Address" IS 'a zone''s code';
+INSERT INTO "Address" VALUES (1, 'n'), (2, 's');
+"""
+ORPHANS = """
+CREATE TABLE "User" (id int PRIMARY KEY, name text);
+CREATE TABLE "Post" (id int PRIMARY KEY, "authorId" int REFERENCES "User");
+INSERT INTO "User" VALUES (1, 'a');
+SET session_replication_role = replica; INSERT INTO "Post" VALUES (1, 1), (2, 99);
+"""
+EXTENSION_TYPE = """
+CREATE SCHEMA extensions; CREATE EXTENSION hstore SCHEMA extensions;
+CREATE TABLE "Doc" (id int PRIMARY KEY, tags extensions.hstore, n int); INSERT INTO "Doc" VALUES (1, 'a=>1', 0);
+CREATE FUNCTION bump() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.n := OLD.n + 1; RETURN NEW; END $$;
+SET search_path = public, extensions;
+CREATE TRIGGER t BEFORE UPDATE ON "Doc" FOR EACH ROW WHEN (OLD.tags IS DISTINCT FROM NEW.tags) EXECUTE FUNCTION bump();
+"""
+CASES = {
+    "search_path": SEARCH_PATH,
+    "later table": LATER_TABLE,
+    "orphans": ORPHANS,
+    "extension type": EXTENSION_TYPE,
+}
+# Constraints that read tables whose rows are loaded later, with names that need a search_path.
+KINDS = {
+    "domain": "CREATE TABLE z (code text); INSERT INTO z VALUES ('n');"
+    " CREATE FUNCTION known(z text) RETURNS bool LANGUAGE plpgsql STABLE"
+    "   AS 'BEGIN RETURN EXISTS (SELECT FROM z WHERE code = $1); END';"
+    " CREATE DOMAIN zone AS text CHECK (known(VALUE)); CREATE TABLE a (id int, z zone); INSERT INTO a VALUES (1, 'n');",
+    "partitions": "CREATE TABLE z (code text); INSERT INTO z VALUES ('n');"
+    " CREATE FUNCTION known(z text) RETURNS bool LANGUAGE plpgsql STABLE"
+    "   AS 'BEGIN RETURN EXISTS (SELECT FROM z WHERE code = $1); END';"
+    " CREATE TABLE a (id int, z text, CONSTRAINT k CHECK (known(z))) PARTITION BY RANGE (id);"
+    " CREATE TABLE a1 PARTITION OF a FOR VALUES FROM (0) TO (10); INSERT INTO a VALUES (1, 'n');"
+    " CREATE TABLE a2 PARTITION OF a (CONSTRAINT own CHECK (known(z) AND id > 9)) FOR VALUES FROM (10) TO (20);"
+    " INSERT INTO a VALUES (11, 'n');",
+    "inheritance": "CREATE TABLE z (code text); INSERT INTO z VALUES ('n');"
+    " CREATE FUNCTION known(z text) RETURNS bool LANGUAGE plpgsql STABLE"
+    "   AS 'BEGIN RETURN EXISTS (SELECT FROM z WHERE code = $1); END';"
+    " CREATE TABLE a (id int, z text, CONSTRAINT k CHECK (known(z)));"
+    " CREATE TABLE b (CONSTRAINT k CHECK (known(z)), CONSTRAINT own CHECK (known(z) OR id = 0)) INHERITS (a);"
+    " CREATE TABLE c () INHERITS (b); INSERT INTO a VALUES (1, 'n'); INSERT INTO b VALUES (2, 'n');"
+    " INSERT INTO c VALUES (3, 'n');",
+}
+# Since 17 the server builds them with a search_path of its own, so that they can't be made in the first place.
+BUILT = {
+    "index": "CREATE FUNCTION one() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';"
+    " CREATE FUNCTION f(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN i + one(); END';"
+    " CREATE TABLE t (i int); INSERT INTO t VALUES (1), (2); CREATE INDEX t_f ON t (f(i));",
+    "materialized view": "CREATE TABLE z (code text); INSERT INTO z VALUES ('n');"
+    " CREATE FUNCTION codes() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM z';"
+    " CREATE MATERIALIZED VIEW m AS SELECT codes() AS n;",
+}
+# Nothing of it can be made again; the rows can.
+LOST = {
+    "unique index": "CREATE TABLE t (id int); INSERT INTO t VALUES (1), (1); CREATE INDEX t_id ON t (id);"
+    " COMMENT ON INDEX t_id IS 'unique'; ALTER TABLE t CLUSTER ON t_id;"
+    " UPDATE pg_index SET indisunique = true WHERE indexrelid = 't_id'::regclass",
+    "materialized view": "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql"
+    " AS 'BEGIN RETURN current_setting(''app.number''); END';"
+    " CREATE TABLE t (id int); INSERT INTO t VALUES (1), (1); SET app.number = 1;"
+    " CREATE MATERIALIZED VIEW m AS SELECT f() AS n",
+    "orphans in partitions": "CREATE TABLE u (id int PRIMARY KEY);"
+    " CREATE TABLE t (id int REFERENCES u) PARTITION BY RANGE (id);"
+    " CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (10);"
+    " SET session_replication_role = replica; INSERT INTO t VALUES (1), (1)",
+    "check": "CREATE FUNCTION never() RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT true';"
+    " CREATE TABLE t (id int CHECK (never())); INSERT INTO t VALUES (1), (1);"
+    " CREATE OR REPLACE FUNCTION never() RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT false'",
+}
+# A generated column whose function fails while its table is loaded.
+HOPELESS = """
+CREATE TABLE rate (r int); INSERT INTO rate VALUES (2);
+CREATE FUNCTION rated(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE
+    AS 'DECLARE f int; BEGIN SELECT r INTO STRICT f FROM public.rate; RETURN i * f; END';
+CREATE TABLE bill (i int, total int GENERATED ALWAYS AS (rated(i)) STORED); INSERT INTO bill VALUES (1);
+"""
+
+
+def newest(project: Project) -> Path:
+    """Return the newest dump."""
+    return max(project.dumps.glob("db_dump_*.sql*"))
+
+
+def rows_of(database: Database) -> bytes:
+    """Return what pg_dump writes of the rows alone."""
+    return database.dump_text("--data-only")
+
+
+@pytest.mark.all_majors
+@pytest.mark.parametrize("case", CASES)
+def test_an_undo_brings_back_what_postgresql_refuses_to_load(database: Database, project: Project, case: str) -> None:
+    """With every row and every definition; a key that the rows violate is NOT VALID."""
+    database.psql(CASES[case])
+    before, rows = database.dump_text(), rows_of(database)
+    project.use(database)
+
+    reset = project.inv("db.reset", "--yes")
+    undone = project.inv("db.undo", "--yes")
+
+    assert (reset.returncode, undone.returncode) == (0, 6), reset.stderr + undone.stderr
+    assert rows_of(database) == rows
+    assert without_not_valid(database.dump_text()) == before
+
+
+def test_a_dump_goes_back_into_its_own_database_without_a_flag(database: Database, project: Project) -> None:
+    """Each thing that was eased is named, by a restore with --clean and by the undo of it."""
+    database.psql(SEARCH_PATH + LATER_TABLE)
+    before = database.dump_text()
+    project.use(database)
+    assert project.inv("db.dump").returncode == 0
+
+    restored = project.inv("db.restore", "--clean", "--yes")
+    after = database.dump_text()
+    undone = project.inv("db.undo", "--yes")
+
+    assert (restored.returncode, undone.returncode) == (6, 6), restored.stderr + undone.stderr
+    assert before == after == database.dump_text()
+    assert "public.Post" in restored.stderr
+    assert "public.Address.Address_zone_check" in restored.stderr
+
+
+def without_not_valid(dump: bytes) -> bytes:
+    """Take NOT VALID out of a dump's foreign keys."""
+    return dump.replace(b" NOT VALID;", b";")
+
+
+@pytest.mark.majors(16)
+@pytest.mark.parametrize("case", CASES)
+def test_a_plain_restore_elsewhere_says_why_and_the_lenient_way_works(
+    database: Database, new_database: Databases, project: Project, case: str
+) -> None:
+    """Without the flag nothing is changed; with it all is there, and both a restore and a rehearsal end with 6."""
+    database.psql(CASES[case])
+    project.use(database)
+    assert project.inv("db.dump").returncode == 0
+    other = new_database()
+    project.use(other)
+    file = f"--file={newest(project).name}"
+
+    refused = project.inv("db.restore", file, "--yes")
+    untouched = other.dump_text()
+    rehearsed = project.inv("db.rehearse", file)
+    eased = project.inv("db.rehearse", file, "--lenient")
+    restored = project.inv("db.restore", file, "--yes", "--lenient")
+
+    assert refused.returncode == rehearsed.returncode == 5, refused.stderr
+    assert untouched == new_database().dump_text()
+    assert "--lenient" in refused.stderr
+    assert eased.returncode == restored.returncode == 6, restored.stderr
+    assert without_not_valid(other.dump_text()) == database.dump_text()
+
+
+def test_a_refused_restore_names_the_function_and_the_fix(
+    database: Database, new_database: Databases, project: Project
+) -> None:
+    """The server's CONTEXT names it, and the command fits it."""
+    database.psql(SEARCH_PATH)
+    project.use(database)
+    project.inv("db.dump")
+    project.use(new_database())
+
+    refused = project.inv("db.restore", f"--file={newest(project).name}", "--yes").stderr
+
+    assert "public.Post" in refused
+    assert "ALTER FUNCTION public.slug(text) SET search_path" in refused
+
+
+@pytest.mark.majors(14, 18)
+@pytest.mark.parametrize("kind", KINDS)
+def test_constraints_of_each_kind_come_back_as_they_were(database: Database, project: Project, kind: str) -> None:
+    """Also those that partitions and children inherit."""
+    reset_and_undone(database, project, KINDS[kind])
+
+
+@pytest.mark.majors(14, 16)
+@pytest.mark.parametrize("kind", BUILT)
+def test_what_is_built_of_rows_comes_back_as_it_was(database: Database, project: Project, kind: str) -> None:
+    """Where the search_path was all that was wrong."""
+    reset_and_undone(database, project, BUILT[kind])
+
+
+def reset_and_undone(database: Database, project: Project, source: str) -> None:
+    """Fill a database, reset it, undo that, and compare."""
+    database.psql(source)
+    before = database.dump_text()
+    project.use(database)
+
+    reset = project.inv("db.reset", "--yes")
+    undone = project.inv("db.undo", "--yes")
+
+    assert (reset.returncode, undone.returncode) == (0, 6), reset.stderr + undone.stderr
+    assert database.dump_text() == before
+
+
+@pytest.mark.majors(14, 18)
+@pytest.mark.parametrize("kind", LOST)
+def test_what_cannot_be_made_again_costs_no_rows(database: Database, project: Project, kind: str) -> None:
+    """It is left out or NOT VALID, and named, and the rows are back."""
+    database.psql(LOST[kind])
+    rows = rows_of(database)
+    project.use(database)
+
+    reset = project.inv("db.reset", "--yes")
+    undone = project.inv("db.undo", "--yes")
+
+    assert (reset.returncode, undone.returncode) == (0, 6), reset.stderr + undone.stderr
+    assert rows_of(database) == rows
+
+
+@pytest.mark.majors(14, 18)
+def test_a_reset_refuses_where_no_way_back_is_left(database: Database, project: Project) -> None:
+    """As a clean restore does, and each leaves every row; without a safety dump they may."""
+    database.psql(HOPELESS)
+    before = database.dump_text()
+    project.use(database)
+    assert project.inv("db.dump").returncode == 0
+
+    reset = project.inv("db.reset", "--yes")
+    restored = project.inv("db.restore", "--clean", "--yes")
+
+    assert (reset.returncode, restored.returncode) == (5, 5)
+    assert database.dump_text() == before
+    assert not list(project.dumps.glob("undo/*.sql*"))
+    assert project.inv("db.reset", "--yes", "--no-backup").returncode == 0
+
+
+def test_an_ordinary_owner_needs_no_other_right(new_database: Databases, project: Project) -> None:
+    """Neither to create databases nor to disable triggers."""
+    database = new_database(owner=OWNER)
+    database.psql(SEARCH_PATH.partition(";")[0] + ";")
+    database.execute("GRANT CREATE ON SCHEMA public TO PUBLIC")
+    database.psql(SEARCH_PATH.partition(";")[2], role=OWNER)
+    rows = rows_of(database)
+    project.use(database, OWNER)
+
+    assert project.inv("db.reset", "--yes").returncode == 0
+    assert project.inv("db.undo", "--yes").returncode == 6
+    assert rows_of(database) == rows
+
+
+def test_a_dump_of_insert_statements_is_loaded_in_the_lenient_way(
+    database: Database, new_database: Databases, project: Project
+) -> None:
+    """Each row by itself."""
+    database.psql(LATER_TABLE)
+    other = new_database()
+    (project.dumps / "rows.sql").write_bytes(database.dump_text("--inserts"))
+    project.use(other)
+
+    refused = project.inv("db.restore", "--file=rows.sql", "--yes", "--trust")
+    restored = project.inv("db.restore", "--file=rows.sql", "--yes", "--trust", "--lenient")
+
+    assert (refused.returncode, restored.returncode) == (5, 6), restored.stderr
+    assert other.dump_text() == database.dump_text()
+
+
+def test_the_recorded_search_path_is_used_and_older_manifests_do_without(database: Database, project: Project) -> None:
+    """It is the database's own setting; a safety dump that lacks it takes that of the database that is here."""
+    database.psql("CREATE SCHEMA tools; CREATE EXTENSION unaccent SCHEMA tools")
+    database.execute(f'ALTER DATABASE "{database.name}" SET search_path = public, tools')
+    database.psql("SET search_path = public, tools;" + SEARCH_PATH.partition(";")[2])
+    rows = rows_of(database)
+    project.use(database)
+    assert project.inv("db.reset", "--yes").returncode == 0
+    (path,) = project.dumps.glob("undo/*.sql.zst")
+    manifest = read_manifest(path)
+    document = json.loads(manifest_path(path).read_text())
+    del document["facts"]["search_path"]
+    manifest_path(path).write_text(json.dumps(document))
+
+    undone = project.inv("db.undo", "--yes")
+
+    assert manifest is not None
+    assert recorded_search_path(manifest) == ("public", "tools")
+    assert recorded_search_path(manifest_from_json(json.dumps(document).encode())) == ()
+    assert undone.returncode == 6, undone.stderr
+    assert rows_of(database) == rows
+
+
+@pytest.mark.parametrize("path", [['public"; DROP TABLE "Post"; --'], ["pg_temp", "'"], ["no such schema", "\\"]])
+def test_a_hostile_search_path_is_only_names(database: Database, project: Project, path: list[str]) -> None:
+    """Whatever a manifest says, they are identifiers, and a temporary schema is none of them."""
+    database.psql(SEARCH_PATH)
+    rows = rows_of(database)
+    project.use(database)
+    assert project.inv("db.dump").returncode == 0
+    document = json.loads(manifest_path(newest(project)).read_text())
+    document["facts"]["search_path"] = path
+    manifest_path(newest(project)).write_text(json.dumps(document))
+
+    restored = project.inv("db.restore", "--clean", "--yes", "--no-backup")
+
+    assert restored.returncode == 6, restored.stderr
+    assert rows_of(database) == rows
+
+
+@pytest.mark.parametrize(
+    ("setting", "names"),
+    [
+        ('"$user", public', ("me", "public")),
+        ("a, b,c", ("a", "b", "c")),
+        ('"A b", "x""y"', ("A b", 'x"y')),
+        ("", ()),
+        ('""', ()),
+    ],
+)
+def test_a_search_path_is_split_into_names(setting: str, names: tuple[str, ...]) -> None:
+    """As the server writes it in its catalogue."""
+    assert split_search_path(setting, "me") == names
+
+
+def test_a_search_path_is_joined_of_quoted_names() -> None:
+    """Without PostgreSQL's own schemas and without doubles."""
+    assert join_search_path(["a", 'x"y', "pg_temp", "a", ""]) == '"a", "x""y"'
+
+
+@pytest.mark.majors(14, 18)
+def test_the_search_path_of_sessions_is_read_from_the_catalogue(database: Database, project: Project) -> None:
+    """The role's setting in the database goes before the database's, and what does not exist is left out."""
+    found = []
+    for command in (
+        "CREATE SCHEMA one; CREATE SCHEMA two; CREATE SCHEMA three",
+        f'ALTER DATABASE "{database.name}" SET search_path = missing, one, public',
+        f'ALTER ROLE postgres IN DATABASE "{database.name}" SET search_path = two',
+    ):
+        database.execute(command)
+        with connected(settings_of(project, database).target()) as connection:
+            found.append(read_search_path(connection))
+
+    assert found == [("public",), ("one", "public"), ("two",)]
+
+
+@pytest.mark.majors(14, 16)
+def test_dump_and_doctor_see_it_coming(database: Database, project: Project) -> None:
+    """Functions that name something without its schema, or read another table, where loading calls them."""
+    database.psql(SEARCH_PATH + LATER_TABLE + BUILT["index"])
+    database.psql(
+        "CREATE FUNCTION fine(v text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower($1)';"
+        " CREATE FUNCTION set(v text) RETURNS text LANGUAGE plpgsql IMMUTABLE SET search_path = public"
+        "   AS 'BEGIN RETURN unaccent(v); END';"
+        " CREATE TABLE calm (v text CHECK (fine(v) <> '' AND set(v) <> ''))"
+    )
+    with connected(settings_of(project, database).target()) as connection:
+        found = {(each.kind, each.word, each.reads) for each in read_reload_risks(connection)}
+    project.use(database)
+
+    dumped, examined = project.inv("db.dump"), project.inv("db.doctor")
+
+    assert found == {
+        (RiskKind.GENERATED, "unaccent", False),
+        (RiskKind.CHECK, "Zone", True),
+        (RiskKind.INDEX, "one", False),
+    }
+    assert dumped.returncode == 0
+    assert "public.slug(text)" in dumped.stderr
+    assert "public.slug(text)" in examined.stdout
