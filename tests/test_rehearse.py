@@ -18,7 +18,7 @@ import pytest
 
 from tasks.dump.dump import make_dump
 from tasks.dump.request import DumpRequest
-from tasks.errors import BadInputError, WorkError
+from tasks.errors import BadInputError, OperationFailedError
 from tasks.progress import Silence
 from tasks.safety.scratch_database import (
     LOCK,
@@ -27,8 +27,8 @@ from tasks.safety.scratch_database import (
     Note,
     _drop,
     _free,
-    _gone,
     _remember,
+    _try_drop,
     on_database,
     scratch_database,
     sweep_scratch_databases,
@@ -572,7 +572,7 @@ def test_a_session_that_comes_meanwhile_keeps_it(database: Database, new_databas
 
     with left.connect(), database.connect() as connection:
         connection.execute("SET statement_timeout = '1s'")
-        assert not _gone(connection, left.name)
+        assert not _try_drop(connection, left.name)
 
     assert scratches(database.server) == [left.name]
 
@@ -647,7 +647,7 @@ def test_the_server_that_goes_is_said_with_the_name_that_stays(database: Databas
     target = settings_of(project, database).target()
     unreachable = on_database(target, f"gone_{os.getpid()}")
 
-    with pytest.raises(WorkError, match=r"invoke_x could not be removed: .*The next rehearsal removes it"):
+    with pytest.raises(OperationFailedError, match=r"invoke_x could not be removed: .*The next rehearsal removes it"):
         _drop(unreachable, "invoke_x")
     with pytest.raises(BadInputError, match=r"^First\. The scratch database invoke_x could not"):
         _drop(unreachable, "invoke_x", first=BadInputError("First."))

@@ -86,15 +86,15 @@ def _ask_consent(
         warning = [f"Warning: {risk}"] if risk else []
         confirm([*warning, "Only tried (--dry): nothing was touched."], yes=True)
         return
-    if plan.place is None:
+    if plan.endpoint is None:
         # A database that does not exist yet holds nothing.
         return
-    asks_name = bool(plan.far or doubt or other) and not name
+    asks_name = bool(plan.nonlocal_reason or doubt or other) and not name
     before = f"{risk}\n" if risk else ""
-    asked = ask(f"{before}Type the name of the database to go on ({plan.place.database}): ") if asks_name else None
-    require_confirmation(plan.target.label, plan.place, plan.far, name, asked)
-    require_certain_database(plan.place, doubt, name, asked)
-    require_named_database(plan.target.label, plan.place, other, name, asked)
+    asked = ask(f"{before}Type the name of the database to go on ({plan.endpoint.database}): ") if asks_name else None
+    require_confirmation(plan.target.label, plan.endpoint, plan.nonlocal_reason, name, asked)
+    require_certain_database(plan.endpoint, doubt, name, asked)
+    require_named_database(plan.target.label, plan.endpoint, other, name, asked)
     if risk and asked is None:
         require_trust(risk, ask(f"{before}{TRUST_QUESTION}"))
     # A person who has just answered has thought about it.
@@ -121,8 +121,8 @@ def reset_warning(plan: ResetPlan) -> list[str]:
         return [f"{label}: {names} {'is' if len(plan.emptied) == 1 else 'are'} empty already."]
     return [
         f"{label}: emptying schemas.",
-        f"  Will be deleted: everything in {names} ({describe_content(plan.goes)}).",
-        _kept(plan.stays),
+        f"  Will be deleted: everything in {names} ({describe_content(plan.removed)}).",
+        _kept(plan.kept),
         *_safety(plan),
         *_where(plan),
     ]
@@ -168,20 +168,20 @@ def _other_database(plan: RestorePlan) -> list[str]:
     """Warn of the dump of another database."""
     if not plan.other_database:
         return []
-    return [f"  WARNING: this dump was made from {plan.other_database}, and you are restoring it into {plan.place}."]
+    return [f"  WARNING: this dump was made from {plan.other_database}, and you are restoring it into {plan.endpoint}."]
 
 
 def _deleted(plan: RestorePlan) -> list[str]:
     """Say what will be deleted or replaced, and what will be kept."""
-    if plan.request.clean and plan.goes.is_empty and not plan.besides:
+    if plan.request.clean and plan.removed.is_empty and not plan.objects_outside:
         nothing = "  Will be deleted: nothing. The schemas of the dump are empty, or do not exist yet."
         return [nothing, *_replaced(plan.replaced)]
-    what = describe_content(plan.goes)
+    what = describe_content(plan.removed)
     if plan.request.whole:
         where = f"everything in the database, the schemas {format_list(plan.emptied)}"
         return [f"  Will be deleted: {where} ({what or 'which are empty'}). It will be as the dump holds it."]
     if plan.request.clean:
-        lines = [f"  Will be deleted: everything in {format_list(plan.emptied)} ({what}).", _kept(plan.stays)]
+        lines = [f"  Will be deleted: everything in {format_list(plan.emptied)} ({what}).", _kept(plan.kept)]
         return [*lines, *_replaced(plan.replaced)]
     kept = [each for each in plan.existing if not each.dropped]
     lines = _replaced(plan.replaced)
@@ -206,8 +206,8 @@ def _rows(count: int) -> str:
     return f"about {format_count(count, 'row')}"
 
 
-def _kept(stays: Sequence[str]) -> str:
-    others = f", and the schemas {format_list(stays)}" if stays else ""
+def _kept(kept: Sequence[str]) -> str:
+    others = f", and the schemas {format_list(kept)}" if kept else ""
     return f"  Will be kept: the schemas themselves, their owners and grants, extensions{others}."
 
 
@@ -236,7 +236,7 @@ def _impact(each: Impact) -> str:
 
 def _safety(plan: RestorePlan | ResetPlan | MigrationPlan) -> list[str]:
     """Say whether there will be a way back."""
-    if plan.saves:
+    if plan.makes_safety_dump:
         return [f"  A safety dump is made first; `{plan.undo_command}` restores it.", *_reload_risk(plan)]
     if plan.destroys:
         return [f"  No safety dump: `{plan.settings.command('db.undo')}` will not be possible."]
@@ -272,6 +272,6 @@ def _price(plan: RestorePlan) -> list[str]:
 
 
 def _where(plan: RestorePlan | ResetPlan | MigrationPlan) -> list[str]:
-    far = [f"  This is not a local database: {plan.far}."] if plan.far else []
+    reason = [f"  This is not a local database: {plan.nonlocal_reason}."] if plan.nonlocal_reason else []
     doubt = getattr(plan, "doubt", "")
-    return [*far, f"  {doubt}."] if doubt else far
+    return [*reason, f"  {doubt}."] if doubt else reason

@@ -41,11 +41,11 @@ def show_verified(verified: Verified, *, as_json: bool) -> None:
         if line.kind != "rows":
             print_line(f"{line}" if line.fatal else f"Only told: {line}")
     _show_health(verified)
-    for ill in verified.ills:
-        print_line(f"Wrong in itself: {ill.what}. Mend it: {ill.remedy}")
+    for problem in verified.ills:
+        print_line(f"Wrong in itself: {problem.what}. Mend it: {problem.remedy}")
     if expected is not None:
         count = len(verified.differences)
-        told = len(verified.lines) - count
+        notes = len(verified.lines) - count
         if count:
             print_line(f"{format_count(count, 'difference')} found.")
         elif not expected.state.objects:
@@ -53,7 +53,7 @@ def show_verified(verified: Verified, *, as_json: bool) -> None:
             print_line("Rows and sequences agree; no manifest tells more.")
         else:
             print_line(
-                f"No difference; {format_count(told, 'line')} above only told." if told else "Everything agrees."
+                f"No difference; {format_count(notes, 'line')} above only told." if notes else "Everything agrees."
             )
 
 
@@ -100,7 +100,7 @@ def verified_document(verified: Verified) -> dict[str, Any]:
         ],
         "differences": [asdict(line) for line in verified.differences],
         "told": [asdict(line) for line in verified.lines if not line.fatal],
-        "wrong": [asdict(ill) for ill in verified.ills],
+        "wrong": [asdict(problem) for problem in verified.ills],
         "health": {**asdict(verified.health), "migrations": _migrations_document(verified.health.migrations)},
     }
 
@@ -146,10 +146,10 @@ def show_histories(histories: KnownHistories, *, as_json: bool) -> None:
     if not histories.compared:
         print_line(f"There are no migrations, neither in {histories.application.folder} nor in the database.")
     else:
-        places = ["database", *(["dump"] if dump is not None else [])]
-        table = Table(columns=("migration", "on disk", *places))
+        columns = ["database", *(["dump"] if dump is not None else [])]
+        table = Table(columns=("migration", "on disk", *columns))
         for each in histories.compared:
-            states = [state or "" for state in each.states[: len(places)]]
+            states = [state or "" for state in each.states[: len(columns)]]
             table.add(each.name, "yes" if each.disk else "no", *states)
         print_table(table)
     for finding in histories.findings:

@@ -129,7 +129,7 @@ def check_leftovers(settings: Settings) -> Check:
     """Look for what killed commands left, and say what the safety dumps take."""
     name = "leftovers"
     found = [settings.dumps, settings.dumps / UNDO_FOLDER]
-    parts = [each for place in found if place.is_dir() for each in list_part_files(place)]
+    parts = [each for folder in found if folder.is_dir() for each in list_part_files(folder)]
     # What a kill leaves in the folder of the safety dumps, the next one sweeps away.
     orphans = list_orphan_manifests(settings.dumps) if settings.dumps.is_dir() else []
     safety = list_safety_dumps(settings.dumps)

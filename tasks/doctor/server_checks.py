@@ -46,11 +46,11 @@ def check_server(connection: Connection, facts: ServerFacts) -> Check:
 def check_rights(connection: Connection, facts: ServerFacts, settings: Settings, target: Target) -> list[Check]:
     """Look what the role lacks for a dump, for a clean restore and for a rehearsal."""
     found = read_rights(connection)
-    place = read_endpoint(connection, facts)
+    endpoint = read_endpoint(connection, facts)
     return [
         _to_dump(found, facts),
         _to_restore(found, facts),
-        _guarded(settings, target, place),
+        _guarded(settings, target, endpoint),
         _to_rehearse(found, facts),
     ]
 
@@ -68,17 +68,17 @@ def check_role(connection: Connection, facts: ServerFacts) -> Check:
     )
 
 
-def _guarded(settings: Settings, target: Target, place: Endpoint) -> Check:
+def _guarded(settings: Settings, target: Target, endpoint: Endpoint) -> Check:
     name = "guard"
     try:
-        refuse_protected(settings, target, place)
+        refuse_protected(settings, target, endpoint)
     except GuardError:
         return note(name, "db.protected names this database: restores and resets are refused")
-    if reason := nonlocal_reason(settings, place):
+    if reason := nonlocal_reason(settings, endpoint):
         return note(
             name,
             f"not local: {reason}; what destroys asks for the database's name",
-            f"If it is yours, as in a container, list its host or address in db.local: INVOKE_DB_LOCAL={place.server}.",
+            f"If it is yours, as in a container, list its host or address in db.local: INVOKE_DB_LOCAL={endpoint.server}.",
         )
     return ok(name, "the database is local")
 
@@ -145,9 +145,9 @@ def check_sessions(connection: Connection, settings: Settings) -> Check:
     if found.prepared:
         remedy = f"COMMIT PREPARED or ROLLBACK PREPARED '{found.prepared[0]}', whichever it should be."
         return wrong(name, f"prepared transactions hold their locks: {format_list(found.prepared)}", remedy)
-    if stuck := [each for each in found.holding if each.idle and each.seconds > patience]:
-        remedy = f"End its transaction, or the session: SELECT pg_catalog.pg_terminate_backend({stuck[0].pid});"
-        return wrong(name, f"locks are held by who does nothing: {_holding(stuck)}", remedy)
+    if idle := [each for each in found.holding if each.idle and each.seconds > patience]:
+        remedy = f"End its transaction, or the session: SELECT pg_catalog.pg_terminate_backend({idle[0].pid});"
+        return wrong(name, f"locks are held by who does nothing: {_holding(idle)}", remedy)
     if found.migrating:
         pids = format_list([str(pid) for pid in found.migrating])
         remedy = f"If none runs, end the session: SELECT pg_catalog.pg_terminate_backend({found.migrating[0]});"
@@ -177,8 +177,8 @@ def check_lock_capacity(connection: Connection, manifest: Manifest | None) -> Ch
     """
     name = "locks"
     filled = other_schemas(connection, ()) if manifest is None else list(manifest.outline.schemas)
-    goes = read_content(connection, filled, locked=True).locks
-    found = read_lock_capacity(connection, goes + (goes if manifest is None else manifest.outline.takes))
+    removed = read_content(connection, filled, locked=True).locks
+    found = read_lock_capacity(connection, removed + (removed if manifest is None else manifest.outline.takes))
     what = f"a restore with --clean takes about {found.needed:,}, and the server has room for {found.room:,}"
     return ok(name, what) if found.suffice else wrong(name, what, f"{found.remedy}.")
 

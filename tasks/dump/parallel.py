@@ -20,7 +20,7 @@ import psycopg
 from ..dumpformat.lexer import Comment, CopyData, CopyEnd, Statement, Trivia
 from ..dumpformat.summary import TRAILER
 from ..dumpformat.tokens import split_qualified
-from ..errors import ServerError, TaskError, WorkError
+from ..errors import OperationFailedError, ServerError, TaskError
 from ..postgres.connection import connect
 from ..postgres.protocol import LostError, StatementError, StatementStream
 from ..postgres.tables import TableChangedError
@@ -179,18 +179,18 @@ class _ReaderThread(BackgroundTask[None]):
                 raise ParallelReadUnavailableError(
                     f"Our sessions lack something that pg_dump may not need: {error}"
                 ) from None
-            raise WorkError(f"The server could not read the rows: {error}. No dump was written.") from None
+            raise OperationFailedError(f"The server could not read the rows: {error}. No dump was written.") from None
         except LostError as error:
             raise ServerError(f"While the rows were read {error}. No dump was written.") from None
 
     def _read(self) -> None:
         self._begin()
         assert self._connection is not None  # noqa: S101 - it has just been opened
-        wire = StatementStream(self._connection)
+        stream = StatementStream(self._connection)
         first, every = self._turn
         statements = itertools.chain.from_iterable(each.statements() for each in self._tables)
         for statement in itertools.islice(statements, first, None, every):
-            for piece in wire.rows(statement):
+            for piece in stream.rows(statement):
                 self._put(piece)
             self._put(None)
 

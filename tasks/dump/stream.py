@@ -16,7 +16,7 @@ from ..dumpformat.compression import CHUNK, GATHERED, Compression, SummingWriter
 from ..dumpformat.foreign_head import LexError
 from ..dumpformat.lexer import lex
 from ..dumpformat.summary import DumpSummary
-from ..errors import BadInputError, TaskError, WorkError
+from ..errors import BadInputError, OperationFailedError, TaskError
 from ..formatting import format_list, show_name
 from ..inventory.compare import state_to_facts
 from ..inventory.objects import invalid_indexes
@@ -57,10 +57,10 @@ def check_exclude_pattern(pg_dump: PgDump, pattern: str) -> None:
 
     :raises BadInputError: It does not.
     """
-    survey = DumpSummary()
+    summary = DumpSummary()
     with pg_dump.match(pattern) as child:
         with contextlib.suppress(LexError):
-            for _ in survey.watch(lex(pg_dump.read(child))):
+            for _ in summary.watch(lex(pg_dump.read(child))):
                 pass
         while child.stdout.read(CHUNK):
             pass
@@ -68,7 +68,7 @@ def check_exclude_pattern(pg_dump: PgDump, pattern: str) -> None:
     if code and pg_dump.failure(child.said) is DumpFailure.LOCK_TIMEOUT:
         raise pg_dump.waited()
     # A pattern may match tables of PostgreSQL's own alone, which no dump holds.
-    if code or not survey.created:
+    if code or not summary.created:
         raise BadInputError(
             f"--exclude-data={pattern} matches no table, so no rows would be left out. pg_dump reads a pattern "
             f"as psql does: capitals want double quotes, as in --exclude-data='\"AuditLog\"'. Nothing was "
@@ -97,7 +97,7 @@ class DumpStream:
         :raises facts.MovedError: It may go well in another snapshot.
         :raises TaskError: The text is not whole, or is not what the server counts.
         """
-        survey, sink = DumpSummary(), SummingWriter(file)
+        summary, sink = DumpSummary(), SummingWriter(file)
         summed = dict.fromkeys((table.key for table in self.tables), "") if self.request.checksums else {}
         with (
             SnapshotCount(self.pg_dump.connection, self.tables, summed, self.pg_dump.target) as counting,
@@ -105,8 +105,8 @@ class DumpStream:
             self.child,
             open_compressor(sink, compression) as out,
         ):
-            self._write(survey, out, counting)
-            if self.child.wait() != 0 or not survey.complete:
+            self._write(summary, out, counting)
+            if self.child.wait() != 0 or not summary.complete:
                 unread = self.rows is not None and not out.taken
                 if unread and self.pg_dump.failure(self.child.said) is not DumpFailure.LOCK_TIMEOUT:
                     said = self.pg_dump.target.scrub(last_error(self.child.said))
@@ -119,30 +119,30 @@ class DumpStream:
             found, history, owners, search_path = counting.result()
             if unsummed := describe_unsummed(found, summed):
                 self.pg_dump.report.warn(unsummed)
-            excluded = self._compare(survey, found)
-            self._warn_of_keys(survey, excluded)
-            self._warn_of_locks(survey.outline())
+            excluded = self._compare(summary, found)
+            self._warn_of_keys(summary, excluded)
+            self._warn_of_locks(summary.outline())
             self._warn_of_indexes()
             self._warn_of_reload()
-        kept = {key: total for key, total in found.checksums.items() if key in survey.rows}
+        kept = {key: total for key, total in found.checksums.items() if key in summary.rows}
         document = {
             **state_to_facts(replace(found, checksums=kept)),
             "history": history_to_document(history),
             "owners": owners,
             "search_path": search_path,
         }
-        return survey, sink.sums, out.content, excluded, document
+        return summary, sink.sums, out.content, excluded, document
 
-    def _write(self, survey: DumpSummary, out: CompressorThread, counting: SnapshotCount) -> None:
+    def _write(self, summary: DumpSummary, out: CompressorThread, counting: SnapshotCount) -> None:
         estimate = sum(table.estimate for table in self.tables)
         try:
             shown = -GATHERED
-            for event, _ in survey.watch(splice_rows(lex(self._chunks(counting)), self.rows)):
+            for event, _ in summary.watch(splice_rows(lex(self._chunks(counting)), self.rows)):
                 out.write(event.text)
                 if out.taken - shown > GATHERED:
-                    self._progress(survey, estimate, out)
+                    self._progress(summary, estimate, out)
                     shown = out.taken
-            self._progress(survey, estimate, out)
+            self._progress(summary, estimate, out)
         except LexError as error:
             if self.child.stdout.read(1):
                 # It goes on writing, and would wait for ever for somebody to read.
@@ -160,32 +160,34 @@ class DumpStream:
                 counting.result()
             yield chunk
 
-    def _progress(self, survey: DumpSummary, estimate: int, out: CompressorThread) -> None:
-        table = ".".join(survey.current) if survey.current else "definitions"
-        self.pg_dump.report.progress(f"dumping {table}, {out.taken / 1e6:,.0f} MB", survey.total_rows, estimate, "rows")
+    def _progress(self, summary: DumpSummary, estimate: int, out: CompressorThread) -> None:
+        table = ".".join(summary.current) if summary.current else "definitions"
+        self.pg_dump.report.progress(
+            f"dumping {table}, {out.taken / 1e6:,.0f} MB", summary.total_rows, estimate, "rows"
+        )
 
-    def _compare(self, survey: DumpSummary, found: DatabaseState) -> tuple[tuple[str, str], ...]:
+    def _compare(self, summary: DumpSummary, found: DatabaseState) -> tuple[tuple[str, str], ...]:
         """Compare pg_dump's rows with the server's; return the tables whose rows were left out."""
         counted = dict(found.rows)
         # pg_dump writes the rows of some partitions as those of the partitioned table.
         through = {
-            key: top for key, (top, _) in found.partitions.items() if top in survey.rows and key not in survey.rows
+            key: top for key, (top, _) in found.partitions.items() if top in summary.rows and key not in summary.rows
         }
         for key, top in through.items():
             counted[top] = counted.get(top, 0) + counted.pop(key, 0)
-        absent = counted.keys() - survey.rows.keys()
-        unknown = survey.rows.keys() - counted.keys()
+        absent = counted.keys() - summary.rows.keys()
+        unknown = summary.rows.keys() - counted.keys()
         if unknown or (absent and not self.request.exclude_data):
             name = ".".join(min(unknown or absent))
-            raise WorkError(
+            raise OperationFailedError(
                 f"pg_dump and the server disagree about which tables there are ({name}). No dump was written."
             )
-        for key, rows in survey.rows.items():
+        for key, rows in summary.rows.items():
             # Which of these partitions the patterns leave out pg_dump alone knows.
             if counted[key] > rows and self.request.exclude_data and key in through.values():
                 absent.add(key)
             elif counted[key] != rows:
-                raise WorkError(
+                raise OperationFailedError(
                     f"{'.'.join(key)} has {counted[key]:,} rows at the server and {rows:,} in pg_dump's "
                     f"output, in one snapshot. No dump was written; run it again."
                 )
@@ -209,10 +211,10 @@ class DumpStream:
             )
         return tables
 
-    def _warn_of_keys(self, survey: DumpSummary, excluded: Collection[tuple[str, str]]) -> None:
+    def _warn_of_keys(self, summary: DumpSummary, excluded: Collection[tuple[str, str]]) -> None:
         """Say which foreign keys will refuse this dump, as the rows that they refer to are left out of it."""
         left_out = [table.oid for table in self.tables if table.key in excluded]
-        filled = [table.oid for table in self.tables if survey.rows.get(table.key)]
+        filled = [table.oid for table in self.tables if summary.rows.get(table.key)]
         for name, table, referenced in read_keys_into(self.pg_dump.connection, left_out, filled):
             self.pg_dump.report.warn(
                 f"Foreign key {name} of {table} refers to {referenced}, whose rows are left out: this dump can't be "
@@ -223,8 +225,8 @@ class DumpStream:
         """Say where this very server may have too few locks to restore the dump; a restore says it itself."""
         if self.request.safety:
             return
-        goes = read_content(self.pg_dump.connection, outline.schemas, locked=True).locks
-        found = read_lock_capacity(self.pg_dump.connection, goes + outline.takes)
+        removed = read_content(self.pg_dump.connection, outline.schemas, locked=True).locks
+        found = read_lock_capacity(self.pg_dump.connection, removed + outline.takes)
         if not found.suffice:
             self.pg_dump.report.warn(
                 f"This server may not be able to restore the dump over what it holds now: that takes about "
@@ -268,11 +270,11 @@ class DumpStream:
         what = last_error(said) or f"exit status {code}"
         foreign = failure is DumpFailure.FOREIGN_SNAPSHOT
         hint = " A pooler or a proxy leads to several servers: use the direct URL." if foreign else ""
-        return WorkError(f"pg_dump failed: {what}. No dump was written; the database was only read.{hint}")
+        return OperationFailedError(f"pg_dump failed: {what}. No dump was written; the database was only read.{hint}")
 
 
-def _not_whole(why: str) -> WorkError:
-    return WorkError(f"pg_dump's output is not whole: {why}. No dump was written.")
+def _not_whole(why: str) -> OperationFailedError:
+    return OperationFailedError(f"pg_dump's output is not whole: {why}. No dump was written.")
 
 
 class Counted(NamedTuple):

@@ -152,8 +152,8 @@ def _read_dump(settings: Settings, path: Path, manifest: Manifest | None, report
         text = read_dump_text(open_dump_text(settings, path), size, report)
     except LexError as error:
         raise BadInputError(f"{path.name} can't be read to its end: {error}.") from None
-    survey = text.survey
-    if not survey.complete:
+    summary = text.summary
+    if not summary.complete:
         raise BadInputError(
             f"{path.name} is not a whole dump: pg_dump's last line is missing, or other statements follow it."
         )
@@ -164,12 +164,12 @@ def _read_dump(settings: Settings, path: Path, manifest: Manifest | None, report
         manifest=manifest,
         size=size,
         content=text.content.size,
-        server=survey.server,
-        client=survey.client,
-        outline=survey.outline(),
-        tables=survey.tables(),
+        server=summary.server,
+        client=summary.client,
+        outline=summary.outline(),
+        tables=summary.tables(),
         history=text.history.history(),
         doubt=doubt_about_authors(manifest),
-        inserts=survey.inserts,
+        inserts=summary.inserts,
         unread=text.history.hidden,
     )

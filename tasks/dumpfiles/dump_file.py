@@ -84,7 +84,7 @@ def open_dump_text(settings: Settings, path: Path, *, summed: bool = True) -> Du
         longest = _longest(path.stat().st_size, None, trust=False)
     except OSError as error:
         raise _unreadable(path, error) from None
-    _refuse_strange(path, compression, head)
+    _refuse_other_formats(path, compression, head)
     return DumpReader(path, _restorer(settings, head), longest, summed=summed)
 
 
@@ -210,18 +210,18 @@ def prove_dump(settings: Settings, path: Path, report: Report, *, trust: bool = 
 def _proven(settings: Settings, path: Path, report: Report, *, trust: bool) -> DumpFile:
     compression, head = read_magic(path)
     before = _signature(path)
-    _refuse_strange(path, compression, head)
+    _refuse_other_formats(path, compression, head)
     restorer = _restorer(settings, head)
     manifest = read_manifest(path) if restorer is None else None
     names = None
     says = manifest is not None and manifest.outline.touches is not None and "objects" in manifest.facts
     if manifest is None or not says or manifest.file.size != before[2] or _sum(path, report) != manifest.file:
         text = _read(DumpReader(path, restorer, _longest(before[2], manifest, trust=trust)), path, manifest, report)
-        survey = text.survey
-        outline, content, server = survey.outline(), text.content, survey.server
-        tables, sequences, inserts = survey.tables(), tuple(survey.sequences.values()), survey.inserts
+        summary = text.summary
+        outline, content, server = summary.outline(), text.content, summary.server
+        tables, sequences, inserts = summary.tables(), tuple(summary.sequences.values()), summary.inserts
         histories = None if text.history.hidden else text.history.histories()
-        names = survey.names
+        names = summary.names
     else:
         outline, content, server = manifest.outline, manifest.content, str(manifest.source.get("server_version", ""))
         tables, sequences, inserts = manifest.tables, manifest.sequences, 0
@@ -247,9 +247,9 @@ def _proven(settings: Settings, path: Path, report: Report, *, trust: bool) -> D
 
 def _histories(manifest: Manifest) -> dict[str, tuple[AppliedMigration, ...]]:
     """Read the history that a manifest holds, which is that of the schema of the URL that was dumped."""
-    past = history_from_document(manifest.facts.get("history"))
+    history = history_from_document(manifest.facts.get("history"))
     schemas = [each.schema for each in manifest.tables if each.name == MIGRATIONS_TABLE]
-    return {} if past is None or not schemas else {"public" if "public" in schemas else schemas[0]: past}
+    return {} if history is None or not schemas else {"public" if "public" in schemas else schemas[0]: history}
 
 
 def _longest(size: int, manifest: Manifest | None, *, trust: bool) -> int:
@@ -270,13 +270,13 @@ def _read(source: DumpReader, path: Path, manifest: Manifest | None, report: Rep
             raise _another(path) from None
         more = " If that is right, db.restore takes it with --trust." if source.exceeded else ""
         raise BadInputError(f"{path.name} can't be restored: {error}. Nothing was touched.{more}") from None
-    if text.survey.behind is not None:
-        line, verb = text.survey.behind
+    if text.summary.behind is not None:
+        line, verb = text.summary.behind
         raise BadInputError(
             f"{path.name} can't be restored: statements follow pg_dump's last line, from line {line:,}: {verb}. Only "
             f"SET, RESET and INSERT may. Nothing was touched. Delete what follows, or move it above that line."
         )
-    if not text.survey.complete:
+    if not text.summary.complete:
         raise BadInputError(
             f"{path.name} is not a whole dump: pg_dump's last line ('-- PostgreSQL database dump complete') is "
             f"missing, so it was cut or is something else. Nothing was touched."
@@ -302,7 +302,7 @@ def _sum(path: Path, report: Report) -> Sums:
     return adder.sums
 
 
-def _refuse_strange(path: Path, compression: Compression, head: bytes) -> None:
+def _refuse_other_formats(path: Path, compression: Compression, head: bytes) -> None:
     if not head:
         raise BadInputError(f"{path.name} is empty. Nothing was touched.")
     if compression is Compression.NONE and not head.startswith(ARCHIVE_MAGIC) and (what := describe_foreign_head(head)):

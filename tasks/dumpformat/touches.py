@@ -235,9 +235,9 @@ class Touches(TouchNotes):
         elif sequence := sequence_of_identity(text):
             self._make("SEQUENCE", sequence, how)
         if any(action[:1] in (["ATTACH"], ["INHERIT"]) for action in done):
-            self._attached(kind, found, text, how)
+            self._attach(kind, found, text, how)
 
-    def _attached(self, kind: str, found: tuple[str, str], text: bytes, how: str) -> None:
+    def _attach(self, kind: str, found: tuple[str, str], text: bytes, how: str) -> None:
         words = TokenReader(text)
         while words.seek("ATTACH", "INHERIT"):
             attaches = words.skip("PARTITION")

@@ -48,7 +48,7 @@ class DatabaseState:
     :ivar sequences: The last value of each, and whether it was used.
     :ivar unread: The unlogged tables and sequences of a standby, which can't read them.
     :ivar partitions: Each partition with the partitioned table on top, and whether a reload may move its rows.
-    :ivar told: Owners, grants and settings, which may differ.
+    :ivar properties: Owners, grants and settings, which may differ.
     """
 
     major: int
@@ -56,7 +56,7 @@ class DatabaseState:
     sequences: Mapping[Key, tuple[int, bool]]
     objects: Objects = field(default_factory=dict)
     extensions: Mapping[str, str] = field(default_factory=dict)
-    told: Properties = field(default_factory=dict)
+    properties: Properties = field(default_factory=dict)
     checksums: Mapping[Key, str] = field(default_factory=dict)
     unread: frozenset[Key] = frozenset()
     partitions: Mapping[Key, tuple[Key, bool]] = field(default_factory=dict)
@@ -140,7 +140,7 @@ def _objects(connection: Connection) -> DatabaseState:
         sequences={},
         objects=read_objects(connection),
         extensions=read_extensions(connection),
-        told=read_properties(connection),
+        properties=read_properties(connection),
         unread=frozenset((schema, name) for schema, name, _ in read_unreadable(connection)),
         partitions=read_partitions(connection),
     )

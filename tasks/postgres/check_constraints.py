@@ -63,17 +63,17 @@ class DroppedCheck:
         return b"COMMENT ON CONSTRAINT %s ON %s IS %s;" % (self.name, on, self.comment)
 
 
-def drop_checks(wire: StatementStream, table: bytes) -> list[DroppedCheck]:
+def drop_checks(stream: StatementStream, table: bytes) -> list[DroppedCheck]:
     """Drop the CHECK constraints that a table's rows have to pass, in the open transaction, with an empty search_path.
 
     :param table: Its name, as a literal.
     :return: What was dropped; the last is to be added first.
     """
-    rows = [[part or b"" for part in row] for row in wire.ask(_CHECKS % table)]
+    rows = [[part or b"" for part in row] for row in stream.ask(_CHECKS % table)]
     found = [
         DroppedCheck(owner=owner, name=name, definition=definition, comment=comment)
         for owner, name, definition, comment in rows
     ]
     for each in found:
-        wire.run(b"ALTER %s DROP CONSTRAINT %s" % (each.owner, each.name))
+        stream.run(b"ALTER %s DROP CONSTRAINT %s" % (each.owner, each.name))
     return found

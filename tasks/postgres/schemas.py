@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from ..errors import BadInputError, WorkError
+from ..errors import BadInputError, OperationFailedError
 from ..formatting import format_list
 from .catalog_filters import MEMBER, USER_SCHEMA
 
@@ -62,7 +62,7 @@ WITH RECURSIVE member(classid, objid) AS (
 ), inside(classid, objid) AS (
     SELECT * FROM lying EXCEPT SELECT * FROM member
 )"""
-_LYING = " UNION ALL ".join(
+_IN_SCHEMAS = " UNION ALL ".join(
     f"SELECT 'pg_catalog.{name}'::pg_catalog.regclass::pg_catalog.oid, c.oid FROM pg_catalog.{name} c"
     f" WHERE c.{column} = ANY(%(schemas)s)"
     for name, column in _NAMESPACED
@@ -72,7 +72,7 @@ _PARTS = " UNION ALL ".join(
     f" JOIN inside i ON i.classid = 'pg_catalog.{owner}'::pg_catalog.regclass AND i.objid = c.{column}"
     for name, column, owner in _BELONGING
 )
-_OUTSIDE = f"""{_MEMBERS.format(lying=_LYING)}, whole(classid, objid) AS (
+_OUTSIDE = f"""{_MEMBERS.format(in_schemas=_IN_SCHEMAS)}, whole(classid, objid) AS (
     SELECT * FROM inside UNION {_PARTS}
 )
 SELECT DISTINCT o.type, o.identity, (pg_catalog.pg_identify_object(d.refclassid, d.refobjid, 0)).identity
@@ -88,7 +88,7 @@ SELECT DISTINCT o.type, o.identity, (pg_catalog.pg_identify_object(d.refclassid,
 """
 # What pg_depend does not tell: parents outside that would lose the rows of children inside, subscriptions that
 # fill tables inside, and publications that the dump brings back but that have members outside, too.
-_BESIDES = """
+_OTHER_DEPENDENTS = """
 SELECT 'table', i.inhparent::pg_catalog.regclass::pg_catalog.text, i.inhrelid::pg_catalog.regclass::pg_catalog.text
   FROM pg_catalog.pg_inherits i
   JOIN pg_catalog.pg_class p ON p.oid = i.inhparent JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
@@ -143,7 +143,7 @@ _DROP_NAMES = {
     "pg_type": "pg_catalog.format('%%s.%%I', c.typnamespace::pg_catalog.regnamespace, c.typname)",
 }
 _IDENTITY = "(pg_catalog.pg_identify_object(i.classid, i.objid, 0)).identity"
-_DROPPABLE = f"""{_MEMBERS.format(lying=_LYING)}
+_DROPPABLE = f"""{_MEMBERS.format(in_schemas=_IN_SCHEMAS)}
 SELECT {{identity}}
   FROM inside i JOIN pg_catalog.{{catalogue}} c ON c.oid = i.objid
  WHERE i.classid = 'pg_catalog.{{catalogue}}'::pg_catalog.regclass AND {{condition}}
@@ -156,7 +156,7 @@ _COUNTED = " UNION ALL ".join(
     for kind, catalogue, condition in _KINDS
 )
 # The number of locks in a row without a kind, then the objects of each kind.
-_LOCKED = f"""{_MEMBERS.format(lying=_LYING)}, whole(classid, objid) AS (
+_LOCKED = f"""{_MEMBERS.format(in_schemas=_IN_SCHEMAS)}, whole(classid, objid) AS (
     SELECT * FROM inside UNION {_PARTS}
 )
 SELECT NULL, pg_catalog.count(*) + 2 * pg_catalog.count(*) FILTER (WHERE c.reltoastrelid <> 0)
@@ -236,10 +236,10 @@ def read_content(connection: Connection, names: Collection[str], *, locked: bool
 def refuse_new_content(connection: Connection, names: Collection[str]) -> None:
     """Refuse to empty schemas that were empty when a person was shown what will be deleted.
 
-    :raises WorkError: They hold something now.
+    :raises OperationFailedError: They hold something now.
     """
     if not read_content(connection, names, locked=True).is_empty:
-        raise WorkError("the schemas were empty before, and hold something now; run it again to see what")
+        raise OperationFailedError("the schemas were empty before, and hold something now; run it again to see what")
 
 
 def refuse_dependents(connection: Connection, names: Collection[str], recreated: Iterable[str] = ()) -> None:
@@ -252,7 +252,7 @@ def refuse_dependents(connection: Connection, names: Collection[str], recreated:
     oids = list(existing_schemas(connection, names).values())
     allowed = set(recreated)
     rows = connection.execute(_OUTSIDE.encode(), {"schemas": oids}).fetchall()
-    rows += connection.execute(_BESIDES.encode(), {"schemas": oids, "recreated": list(allowed)}).fetchall()
+    rows += connection.execute(_OTHER_DEPENDENTS.encode(), {"schemas": oids, "recreated": list(allowed)}).fetchall()
     found = [
         (f"{kind} {identity}", reference) for kind, identity, reference in rows if not _allowed(kind, identity, allowed)
     ]
@@ -297,7 +297,7 @@ def empty_schemas(connection: Connection, names: Collection[str], recreated: Ite
     rest, dependents are looked for again before each DROP.
 
     :raises BadInputError: Something outside depends on something inside.
-    :raises WorkError: Something is left.
+    :raises OperationFailedError: Something is left.
     """
     oids = list(existing_schemas(connection, names).values())
     if not oids:
@@ -315,7 +315,7 @@ def empty_schemas(connection: Connection, names: Collection[str], recreated: Ite
             _run(connection, f"DROP {kind} IF EXISTS", batch, " CASCADE")
     left = [name for _, catalogue, condition in _KINDS for name in _identities(connection, catalogue, condition, oids)]
     if left:
-        raise WorkError(f"{left[0]} could not be dropped")
+        raise OperationFailedError(f"{left[0]} could not be dropped")
 
 
 def _lock(connection: Connection, tables: list[str], mode: str) -> None:

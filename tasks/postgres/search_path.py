@@ -68,18 +68,18 @@ class SearchPaths:
     :param recorded: The schemas in which sessions of the dumped database look up names.
     """
 
-    def __init__(self, wire: StatementStream, recorded: Sequence[str]) -> None:
-        self._wire = wire
+    def __init__(self, stream: StatementStream, recorded: Sequence[str]) -> None:
+        self._stream = stream
         self._recorded = recorded
 
     def show(self) -> str:
         """Return the one that is in force."""
-        return _text(self._wire.ask(b"SHOW search_path")[0][0])
+        return _text(self._stream.ask(b"SHOW search_path")[0][0])
 
     def set(self, path: str) -> None:
         """Set it up to the end of the transaction, or until the dump sets it."""
         literal = path.replace("'", "''").replace("\\", "\\\\").encode("utf-8", "surrogateescape")
-        self._wire.run(b"SELECT pg_catalog.set_config('search_path', E'%s', true)" % literal)
+        self._stream.run(b"SELECT pg_catalog.set_config('search_path', E'%s', true)" % literal)
 
     def candidates(self) -> tuple[str, ...]:
         """Return those to try: the recorded one behind the dump's own, then with all other schemas behind both."""
@@ -89,7 +89,7 @@ class SearchPaths:
         return join_search_path([*own, *self._recorded]), join_search_path([*own, *self._recorded, *others])
 
     def _names(self, query: bytes) -> list[str]:
-        return [_text(name) for (name,) in self._wire.ask(query)]
+        return [_text(name) for (name,) in self._stream.ask(query)]
 
 
 def _text(value: bytes | None) -> str:

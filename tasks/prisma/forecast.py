@@ -108,7 +108,7 @@ def read_application(settings: Settings, target: Target) -> Application:
     )
 
 
-def _looked_for(settings: Settings, target: Target, report: Report) -> Application | None:
+def _find_application(settings: Settings, target: Target, report: Report) -> Application | None:
     """Find the application where there is one with migrations; its troubles are no reason to fail."""
     try:
         found = read_application(settings, target)
@@ -164,7 +164,7 @@ def forecast_migrate(settings: Settings, target: Target, connection: Connection,
 
     :return: None where the migrations can't be read; a warning has said why.
     """
-    found = _looked_for(settings, target, report)
+    found = _find_application(settings, target, report)
     if found is None:
         return None
     rows = read_history(connection, found.schema)
@@ -198,7 +198,7 @@ def forecast_restore(
     :param migrates: The migrations are applied in the same step; refuse what would stop the deploy.
     :raises BadInputError: Something would; nothing was touched.
     """
-    found = _looked_for(settings, target, report)
+    found = _find_application(settings, target, report)
     if found is None or not found.disk or dump.histories is None:
         return
     rows, filled = _afterwards(connection, found, dump, clean=clean)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..dump.dump import make_dump
 from ..dump.request import DumpRequest
 from ..dumpfiles.origin import other_owners
-from ..errors import ServerError, TaskError, WorkError
+from ..errors import OperationFailedError, ServerError, TaskError
 from ..postgres.connection import connected, one, read_endpoint, server_facts, translated
 from ..postgres.roles import read_owners
 from ..safety.guard import nonlocal_reason, refuse_protected
@@ -37,21 +37,21 @@ _MAINTENANCE = "postgres"
 class MigrationPlan:
     """What `db.migrate` will do.
 
-    :ivar server: None where the database does not exist yet; Prisma creates it. So is `place`.
-    :ivar far: Why the database does not count as local, where anything may be lost.
+    :ivar server: None where the database does not exist yet; Prisma creates it. So is `endpoint`.
+    :ivar nonlocal_reason: Why the database does not count as local, where anything may be lost.
     :ivar forecast: What is pending; None where only Prisma, or the project's own command, knows.
     :ivar holds: Whether the database holds anything.
-    :ivar saves: Whether a safety dump is made first.
+    :ivar makes_safety_dump: Whether a safety dump is made first.
     """
 
     settings: Settings
     target: Target
     server: ServerFacts | None = None
-    place: Endpoint | None = None
-    far: str = ""
+    endpoint: Endpoint | None = None
+    nonlocal_reason: str = ""
     forecast: Forecast | None = None
     holds: bool = False
-    saves: bool = False
+    makes_safety_dump: bool = False
     undo_needs_trust: bool = False
     reload_risks: tuple[ReloadRisk, ...] = ()
     tries_undo: bool = False
@@ -93,10 +93,12 @@ def plan_migration(settings: Settings, report: Report, *, backup: bool = True) -
         if not _is_missing(target):
             raise
         return MigrationPlan(settings=settings, target=target)
-    saves = backup and settings.safety_dumps > 0 and plan.destroys
-    if saves and plan.server is not None:
+    makes_safety_dump = backup and settings.safety_dumps > 0 and plan.destroys
+    if makes_safety_dump and plan.server is not None:
         check_pg_dump(settings, plan.server)
-    return replace(plan, saves=saves, far=plan.far if plan.destroys else "")
+    return replace(
+        plan, makes_safety_dump=makes_safety_dump, nonlocal_reason=plan.nonlocal_reason if plan.destroys else ""
+    )
 
 
 def _look(settings: Settings, target: Target, report: Report, *, knows_history: bool) -> MigrationPlan:
@@ -105,18 +107,18 @@ def _look(settings: Settings, target: Target, report: Report, *, knows_history: 
         translated("Looking at the database failed, nothing was touched", target),
     ):
         server = server_facts(connection)
-        place = read_endpoint(connection, server)
-        refuse_protected(settings, target, place)
+        endpoint = read_endpoint(connection, server)
+        refuse_protected(settings, target, endpoint)
         here = other_owners(read_owners(connection), server.user)
         return MigrationPlan(
             settings=settings,
             target=target,
             server=server,
-            place=place,
-            far=nonlocal_reason(settings, place),
+            endpoint=endpoint,
+            nonlocal_reason=nonlocal_reason(settings, endpoint),
             forecast=forecast_migrate(settings, target, connection, report) if knows_history else None,
             holds=bool(filled_schemas(connection)),
-            undo_needs_trust=bool(author_risk(connection, settings, place, settings.dumps, here)),
+            undo_needs_trust=bool(author_risk(connection, settings, endpoint, settings.dumps, here)),
         )
 
 
@@ -135,15 +137,15 @@ def migrate_database(plan: MigrationPlan, report: Report) -> Dumped | None:
     """Make the safety dump, and apply the pending migrations; do nothing where none is pending.
 
     :return: The safety dump of what was there before; None where none was to be made.
-    :raises WorkError: Prisma failed; says what the database holds now, and how to go back.
+    :raises OperationFailedError: Prisma failed; says what the database holds now, and how to go back.
     """
     if not plan.runs:
         return None
     safety = _make_safety_dump(plan, report)
     try:
         run_migrations(plan.settings, report)
-    except WorkError as error:
-        raise WorkError(f"{error} {_end(plan, safety)}") from None
+    except OperationFailedError as error:
+        raise OperationFailedError(f"{error} {_end(plan, safety)}") from None
     except Interruption as interruption:
         listen_again()
         interruption.state = f"{interruption.state} {_end(plan, safety)}"
@@ -155,17 +157,17 @@ def migrate_database(plan: MigrationPlan, report: Report) -> Dumped | None:
 
 
 def _make_safety_dump(plan: MigrationPlan, report: Report) -> SafetyDump | None:
-    if not plan.saves or plan.settings.dry or plan.server is None or plan.place is None:
+    if not plan.makes_safety_dump or plan.settings.dry or plan.server is None or plan.endpoint is None:
         return None
     safety = SafetyDump(
         settings=plan.settings,
         server=plan.server,
-        place=plan.place,
+        endpoint=plan.endpoint,
         before="migrating",
         wanted=True,
         command="db.migrate",
     )
-    request = DumpRequest(note=f"before {safety.before}", safety=True, place=plan.place)
+    request = DumpRequest(note=f"before {safety.before}", safety=True, endpoint=plan.endpoint)
     try:
         safety.dumped = make_dump(plan.settings, request, report)
     except TaskError as error:

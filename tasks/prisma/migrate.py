@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..config.target import sanitize
 from ..dumpformat.manifest import SequenceValue, table_rows
-from ..errors import BadInputError, TaskError, WorkError
+from ..errors import BadInputError, OperationFailedError, TaskError
 from ..formatting import format_now
 from ..inventory.compare import state_to_facts
 from ..inventory.snapshot import read_snapshot, read_state
@@ -30,7 +30,7 @@ def run_migrations(settings: Settings, report: Report) -> None:
     """Apply the pending migrations, and remember what the database holds afterwards.
 
     :raises MissingProgramError: Node or Prisma is missing; nothing was touched.
-    :raises WorkError: Prisma failed; its output is above.
+    :raises OperationFailedError: Prisma failed; its output is above.
     """
     target = settings.target()
     refuse_another_database(settings, target)
@@ -47,7 +47,7 @@ def generate_client(settings: Settings, report: Report) -> None:
     """Run `prisma generate`.
 
     :raises MissingProgramError: Node or Prisma is missing.
-    :raises WorkError: Prisma failed; its output is above.
+    :raises OperationFailedError: Prisma failed; its output is above.
     """
     prisma = find_migrations_cli(replace(settings, migrate_command=""))
     _run(settings, prisma, report, *prisma.command, "generate")
@@ -109,7 +109,7 @@ def _run(settings: Settings, prisma: Prisma, report: Report, *argv: str) -> bool
         raise
     if code != 0:
         state = " Nothing was changed in the database." if argv == (*prisma.command, "generate") else ""
-        raise WorkError(f"{words} ended with exit status {code}; its output is above.{state}")
+        raise OperationFailedError(f"{words} ended with exit status {code}; its output is above.{state}")
     return True
 
 
@@ -134,8 +134,8 @@ def _remember(settings: Settings) -> None:
     target = settings.target()
     with connected(target, lock_timeout=settings.lock_timeout) as connection, translated("Counting failed"):
         server = server_facts(connection)
-        place = record_path(settings.dumps, target, server)
-        record = read_record(place)
+        path = record_path(settings.dumps, target, server)
+        record = read_record(path)
         if record is None or not record.file:
             return
         with read_snapshot(connection):
@@ -146,4 +146,4 @@ def _remember(settings: Settings) -> None:
         for key, (value, called) in sorted(found.sequences.items())
     )
     now = format_now()
-    write_record(place, replace(record, migrated=now, tables=tables, sequences=sequences, facts=state_to_facts(found)))
+    write_record(path, replace(record, migrated=now, tables=tables, sequences=sequences, facts=state_to_facts(found)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..dumpformat.statements import parse_default_tablespace
 from ..dumpformat.tokens import TokenReader
-from ..errors import WorkError
+from ..errors import OperationFailedError
 from .row_counts import quote_literal, relation_exists
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class StatementFilter:
     :ivar views: Those that the dump has created; the caller adds them.
     """
 
-    wire: StatementStream
+    stream: StatementStream
     server: ServerFacts
     rules: RestoreRules
     schemas: Collection[str]
@@ -142,7 +142,7 @@ class StatementFilter:
     def omission(self, text: bytes, action: StatementKind) -> Omission | None:
         """Return why a statement is left out; None where it is sent.
 
-        :raises WorkError: It can't be carried out here, and --strict was asked for.
+        :raises OperationFailedError: It can't be carried out here, and --strict was asked for.
         """
         return self._unwanted(text, action) or self._absent(text, action)
 
@@ -211,7 +211,7 @@ class StatementFilter:
             lookup = b"to_regclass"
         else:
             return None
-        return None if relation_exists(self.wire, key, lookup) else Omission(OmissionKind.ABSENT)
+        return None if relation_exists(self.stream, key, lookup) else Omission(OmissionKind.ABSENT)
 
     def _owner_omission(self, action: StatementKind) -> Omission | None:
         if not self.rules.owners:
@@ -227,7 +227,7 @@ class StatementFilter:
 
     def _skip_or_fail(self, omission: Omission) -> Omission:
         if self.rules.strict:
-            raise WorkError(f"{omission}, and --strict was asked for")
+            raise OperationFailedError(f"{omission}, and --strict was asked for")
         return omission
 
     def _may_become(self, action: StatementKind) -> bool:
@@ -243,7 +243,7 @@ class StatementFilter:
             "COMMENT ON SCHEMA": (b"pg_namespace", b"nspname", b"nspowner"),
             "COMMENT ON DATABASE": (b"pg_database", b"datname", b"datdba"),
         }[action.verb]
-        rows = self.wire.ask(
+        rows = self.stream.ask(
             b"SELECT pg_catalog.pg_has_role(%s, 'USAGE') FROM pg_catalog.%s WHERE %s = %s"
             % (owner, catalogue, column, quote_literal(action.name))
         )

@@ -86,7 +86,7 @@ class LenientLoader(Loader):
         self._copy: Statement | None = None
         self._unchecked: list[DroppedCheck] = []
         self._left = False
-        self._paths = SearchPaths(self.wire, self.search_path)
+        self._paths = SearchPaths(self.stream, self.search_path)
 
     @property
     def leniencies(self) -> tuple[Leniency, ...]:
@@ -107,9 +107,9 @@ class LenientLoader(Loader):
         def copy() -> None:
             nonlocal first
             if not first:
-                self.wire.copy(event.text)
+                self.stream.copy(event.text)
                 for piece in self._rows_again():
-                    self.wire.data(piece)
+                    self.stream.data(piece)
             first = False
             super(LenientLoader, self).end_of_data(rows)
 
@@ -119,32 +119,32 @@ class LenientLoader(Loader):
         """Do what waits for the end: the CHECK constraints that were dropped, and what every restore does."""
         self.rows_end()
         for check in reversed(self._unchecked):
-            self.wire.run(b"SET LOCAL search_path = ''")
-            self.wire.run(b"SAVEPOINT %s" % _SAVEPOINT)
+            self.stream.run(b"SET LOCAL search_path = ''")
+            self.stream.run(b"SAVEPOINT %s" % _SAVEPOINT)
             kind, _, owner = check.owner.partition(b" ")
             parts = split_name(owner + b"." + check.name)
             objects = ((parts if kind == b"TABLE" else parts[:-1]),)
             name = f"constraint {'.'.join(parts)}"
             try:
-                self.wire.run(check.statement)
+                self.stream.run(check.statement)
                 self.eased.append(Leniency(f"{name}: checked when all rows were loaded"))
             except StatementError as error:
                 self._ease(check.statement, name, error, objects, constraint=True)
             if check.comment:
                 self._try_to(check.comment_statement)
-            self.wire.run(b"RELEASE SAVEPOINT %s" % _SAVEPOINT)
+            self.stream.run(b"RELEASE SAVEPOINT %s" % _SAVEPOINT)
         self._unchecked.clear()
         super().finish()
 
     def _begin_copy(self, event: Statement) -> None:
-        self._meet(self._locate(split_qualified(event.copies)))
-        self.wire.run(b"SAVEPOINT %s" % _SAVEPOINT)
+        self._count_existing(self._locate(split_qualified(event.copies)))
+        self.stream.run(b"SAVEPOINT %s" % _SAVEPOINT)
         super()._begin_copy(event)
         self._copy = event
 
     def _fill(self, text: bytes, key: tuple[str, str], done: Callable[[str], None]) -> None:
-        self.wire.run(b"SAVEPOINT %s" % _SAVEPOINT)
-        self._load_rows(key, lambda: done(self.wire.run(text)))
+        self.stream.run(b"SAVEPOINT %s" % _SAVEPOINT)
+        self._load_rows(key, lambda: done(self.stream.run(text)))
 
     def _load_rows(self, key: tuple[str, str], load: Callable[[], None]) -> None:
         """Load rows behind a savepoint, and again in ways that are more lenient; then release it.
@@ -159,19 +159,19 @@ class LenientLoader(Loader):
                 break
             except StatementError as error:
                 ease = self._more_lenient(ease, error)
-            self.wire.run(b"ROLLBACK TO SAVEPOINT %s" % _SAVEPOINT)
+            self.stream.run(b"ROLLBACK TO SAVEPOINT %s" % _SAVEPOINT)
             path = path or self._paths.show()
             paths = self._paths.candidates()
             if ease.unchecked:
-                self.wire.run(b"SET LOCAL search_path = ''")
-                checks = drop_checks(self.wire, quote_literal(quote_table(key).decode("utf-8", "surrogateescape")))
+                self.stream.run(b"SET LOCAL search_path = ''")
+                checks = drop_checks(self.stream, quote_literal(quote_table(key).decode("utf-8", "surrogateescape")))
             self._paths.set(paths[ease.path - 1] if ease.path else path)
         if ease != _Ease():
             self._unchecked += checks
             if ease.path:
                 self._note_path(f"rows of {show_key(key)}", self._paths.show())
             self._paths.set(path)
-        self.wire.run(b"RELEASE SAVEPOINT %s" % _SAVEPOINT)
+        self.stream.run(b"RELEASE SAVEPOINT %s" % _SAVEPOINT)
 
     def _more_lenient(self, ease: _Ease, error: StatementError) -> _Ease:
         if may_help(error):
@@ -201,14 +201,14 @@ class LenientLoader(Loader):
         if not (action.verb.startswith(_DEFINES) or follows) or action.verb in {"CREATE SCHEMA", "CREATE EXTENSION"}:
             super()._send(text, action)
             return
-        self.wire.run(b"SAVEPOINT %s" % _SAVEPOINT)
+        self.stream.run(b"SAVEPOINT %s" % _SAVEPOINT)
         try:
-            self.wire.run(text)
+            self.stream.run(text)
         except StatementError as error:
             objects = objects_without_rows(text, action)
             name = describe_object(objects[0], action) if objects else describe_statement(action)
             self._ease(text, name, error, objects, constraint=bool(objects) and action.name == CHECKED)
-        self.wire.run(b"RELEASE SAVEPOINT %s" % _SAVEPOINT)
+        self.stream.run(b"RELEASE SAVEPOINT %s" % _SAVEPOINT)
 
     def _ease(
         self,
@@ -224,7 +224,7 @@ class LenientLoader(Loader):
         :param objects: What it makes, where that may be left out.
         :raises StatementError: No way is left.
         """
-        self.wire.run(b"ROLLBACK TO SAVEPOINT %s" % _SAVEPOINT)
+        self.stream.run(b"ROLLBACK TO SAVEPOINT %s" % _SAVEPOINT)
         if self._left and error.sqlstate in _UNDEFINED and not objects:
             self.eased.append(Leniency(f"{name}: left out, as it needs what was left out"))
             return
@@ -253,14 +253,14 @@ class LenientLoader(Loader):
 
     def _try_to(self, text: bytes) -> bool:
         """Send a statement, and take it back if it is refused."""
-        self.wire.run(b"SAVEPOINT invoke_postgres_attempt")
+        self.stream.run(b"SAVEPOINT invoke_postgres_attempt")
         try:
-            self.wire.run(text)
+            self.stream.run(text)
         except StatementError as error:
             if not may_help(error) and error.sqlstate not in _UNDEFINED:
                 raise
-            self.wire.run(b"ROLLBACK TO SAVEPOINT invoke_postgres_attempt")
-            self.wire.run(b"RELEASE SAVEPOINT invoke_postgres_attempt")
+            self.stream.run(b"ROLLBACK TO SAVEPOINT invoke_postgres_attempt")
+            self.stream.run(b"RELEASE SAVEPOINT invoke_postgres_attempt")
             return False
-        self.wire.run(b"RELEASE SAVEPOINT invoke_postgres_attempt")
+        self.stream.run(b"RELEASE SAVEPOINT invoke_postgres_attempt")
         return True

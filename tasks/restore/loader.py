@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..dumpformat.tokens import split_qualified
-from ..errors import WorkError
+from ..errors import OperationFailedError
 from ..postgres.protocol import StatementError, StatementStream
 from .clear import privileges_of_schema
 from .filters import OUR_SETTINGS, TABLESPACE, OmissionKind, StatementFilter, is_partitioned
@@ -64,7 +64,7 @@ class Loader:
     :ivar rows: Rows that went in, by (schema, name).
     :ivar found: How many rows the tables hold at the end; None where they can't be counted.
     :ivar changed: What does not hold what was loaded; found by :meth:`prove`.
-    :ivar spared: Kinds of objects of which something is not ours to replace, and was left out.
+    :ivar skipped_kinds: Kinds of objects of which something is not ours to replace, and was left out.
     """
 
     connection: Connection
@@ -80,8 +80,8 @@ class Loader:
     changed: tuple[Changed, ...] = ()
 
     def __post_init__(self) -> None:
-        self.wire = StatementStream(self.connection)
-        self._session = SessionSettings(self.connection, self.wire, superuser=self.server.superuser)
+        self.stream = StatementStream(self.connection)
+        self._session = SessionSettings(self.connection, self.stream, superuser=self.server.superuser)
         self._warned = False
         self.connection.add_notice_handler(self._notice)
         self._created: set[tuple[str, str]] = set()
@@ -100,18 +100,18 @@ class Loader:
         self._freezes, self._filling = True, False
         self._open: tuple[str, str] | None = None
         self._schema_grants: dict[str, list[tuple[bytes, StatementKind]]] = {}
-        self._stay = frozenset(self.schemas)
-        self._somebody_else = False
-        self.spared: set[str] = set()
+        self._kept_schemas = frozenset(self.schemas)
+        self._other_session_user = False
+        self.skipped_kinds: set[str] = set()
         self._filter = StatementFilter(
-            wire=self.wire, server=self.server, rules=self.rules, schemas=self.schemas, views=self._views
+            stream=self.stream, server=self.server, rules=self.rules, schemas=self.schemas, views=self._views
         )
 
     def statement(self, event: Statement, action: StatementKind) -> bool:
         """Send one statement, or leave it out; a COPY is left open for its rows.
 
         :return: Whether it was sent.
-        :raises WorkError: The server refused it, or an INSERT before it.
+        :raises OperationFailedError: The server refused it, or an INSERT before it.
         """
         if self._filling and action.verb not in _DATA_VERBS:
             self.rows_end()
@@ -120,7 +120,7 @@ class Loader:
             self.left_out[omission] += 1
             if action.verb == "SET" and action.name == TABLESPACE:
                 # Else the one before would hold on.
-                self.wire.run(b"SET default_tablespace = ''")
+                self.stream.run(b"SET default_tablespace = ''")
             return False
         if action.verb not in {"COPY", "INSERT"}:
             self._located.clear()
@@ -130,10 +130,10 @@ class Loader:
             self._begin_copy(event)
         elif action.verb == "INSERT":
             self._insert(event.text, (action.schema, action.name))
-        elif action.verb == "GRANT ON SCHEMA" and action.name in self._stay and not self._somebody_else:
+        elif action.verb == "GRANT ON SCHEMA" and action.name in self._kept_schemas and not self._other_session_user:
             self._schema_grants.setdefault(action.name, []).append((event.text, action))
         else:
-            self._bring_back(before=action)
+            self._restore_default_privileges(before=action)
             if action.verb == "SET SESSION AUTHORIZATION" and action.roles:
                 # Somebody else may need the schema's grants to reach what they grant on.
                 self._grant_on_schemas()
@@ -146,41 +146,41 @@ class Loader:
 
     def _exists(self, action: StatementKind) -> bool:
         made = action.conditional and action.verb in _MAKES_RELATIONS
-        return made and relation_exists(self.wire, (action.schema, action.name), b"to_regclass")
+        return made and relation_exists(self.stream, (action.schema, action.name), b"to_regclass")
 
     def data(self, piece: Buffer) -> None:
         """Send a piece of the open COPY's rows."""
         if self._open not in self._closed:
-            self.wire.data(piece)
+            self.stream.data(piece)
 
     def end_of_data(self, rows: int) -> None:
         """End the open COPY.
 
         :param rows: How many rows the dump holds for it.
-        :raises WorkError: The server took another number of rows, and a manifest says how many there are.
+        :raises OperationFailedError: The server took another number of rows, and a manifest says how many there are.
         """
         assert self._open is not None  # noqa: S101 - the lexer ends only what it began
-        taken = rows if self._open in self._closed else self.wire.end_of_data()
+        taken = rows if self._open in self._closed else self.stream.end_of_data()
         if rows and self._open in self._closed:
-            raise WorkError(
+            raise OperationFailedError(
                 f"{show_key(self._open)} belongs to an extension, and {self.server.user} may not write the "
                 f"{rows:,} rows that the dump holds of it"
             )
         if taken != rows and self.exact:
-            raise WorkError(f"{show_key(self._open)} took {taken:,} rows where the dump holds {rows:,}")
+            raise OperationFailedError(f"{show_key(self._open)} took {taken:,} rows where the dump holds {rows:,}")
         self._add_rows(self._open, rows)
         self._filling = True
         self._open = None
 
     def rows_end(self) -> None:
         """Wait for the last INSERT before what follows the rows, such as indexes."""
-        self.wire.settle()
+        self.stream.drain()
         self._filling = False
 
     def finish(self) -> None:
         """Do what waits for the end: grants on schemas that stay, and default privileges."""
         self.rows_end()
-        self._bring_back()
+        self._restore_default_privileges()
         self._grant_on_schemas()
 
     def _grant_on_schemas(self) -> None:
@@ -189,13 +189,13 @@ class Loader:
         Grants that change nothing are undone, as they would change the order in which the next dump shows them.
         """
         for schema, statements in self._schema_grants.items():
-            before = privileges_of_schema(self.wire, schema)
-            self.wire.run(b"SAVEPOINT invoke_postgres_schema")
+            before = privileges_of_schema(self.stream, schema)
+            self.stream.run(b"SAVEPOINT invoke_postgres_schema")
             for text, action in statements:
                 self._run(text, action)
-            if privileges_of_schema(self.wire, schema) == before:
-                self.wire.run(b"ROLLBACK TO SAVEPOINT invoke_postgres_schema")
-            self.wire.run(b"RELEASE SAVEPOINT invoke_postgres_schema")
+            if privileges_of_schema(self.stream, schema) == before:
+                self.stream.run(b"ROLLBACK TO SAVEPOINT invoke_postgres_schema")
+            self.stream.run(b"RELEASE SAVEPOINT invoke_postgres_schema")
         self._schema_grants.clear()
 
     def prove(self, sequences: Mapping[tuple[str, str], tuple[int, bool]]) -> None:
@@ -205,36 +205,36 @@ class Loader:
         COMMIT can change nothing any more, but fails (PostgreSQL manual, SET TRANSACTION).
 
         :param sequences: Last value of each sequence that the dump sets, and whether it was used.
-        :raises WorkError: A table holds another number of rows than went in, or a sequence is another, and a manifest
+        :raises OperationFailedError: A table holds another number of rows than went in, or a sequence is another, and a manifest
             says what they are. Otherwise see :attr:`changed`.
         """
         self._run_deferred()
-        self._session.take_back()
+        self._session.reset_session()
         changed: list[Changed] = []
         before = {key: self._before.get(key, 0) for key in self.rows}
         expected = {key: self.rows[key] + rows for key, rows in before.items() if rows is not None}
-        wrong, found = compare_row_counts(self.wire, expected, self._conditions)
+        wrong, found = compare_row_counts(self.stream, expected, self._conditions)
         self.found = {**{key: None for key, rows in before.items() if rows is None}, **found}
         for key, (want, have) in sorted(wrong.items()):
             if have is None or self.exact or not want - self._upserted[key] <= have <= want:
                 changed.append(Changed(key=key, expected=want, found=have))
         # Last, as planning the counts may call functions of an index, and no rollback takes setval back.
-        changed += compare_sequences(self.wire, sequences)
+        changed += compare_sequences(self.stream, sequences)
         if changed and self.exact:
-            raise WorkError(str(changed[0]))
+            raise OperationFailedError(str(changed[0]))
         self.changed = tuple(changed)
-        self.wire.run(b"SET TRANSACTION READ ONLY")
+        self.stream.run(b"SET TRANSACTION READ ONLY")
 
     def _run_deferred(self) -> None:
         """Run deferred triggers as COMMIT would, and close cursors, whose queries COMMIT would run to their end.
 
         What runs may put off more. While it does, it writes rows, which the server counts.
         """
-        self.wire.run(b"CLOSE ALL")
+        self.stream.run(b"CLOSE ALL")
         written = self._written()
         for _ in range(_PASSES):
-            self.wire.run(b"SET CONSTRAINTS ALL IMMEDIATE")
-            self.wire.run(b"CLOSE ALL")
+            self.stream.run(b"SET CONSTRAINTS ALL IMMEDIATE")
+            self.stream.run(b"CLOSE ALL")
             before, written = written, self._written()
             if written == before:
                 break
@@ -244,9 +244,9 @@ class Loader:
 
         Without an operator or function: the search path is still the dump's.
         """
-        if not self.wire.ask(b"SELECT FROM pg_catalog.pg_trigger WHERE tgdeferrable LIMIT 1"):
+        if not self.stream.ask(b"SELECT FROM pg_catalog.pg_trigger WHERE tgdeferrable LIMIT 1"):
             return []
-        return self.wire.ask(b"SELECT relid, n_tup_ins, n_tup_upd, n_tup_del FROM pg_catalog.pg_stat_xact_all_tables")
+        return self.stream.ask(b"SELECT relid, n_tup_ins, n_tup_upd, n_tup_del FROM pg_catalog.pg_stat_xact_all_tables")
 
     def _notice(self, notice: errors.Diagnostic) -> None:
         self._warned = self._warned or notice.sqlstate in _NOTHING_DONE
@@ -255,16 +255,16 @@ class Loader:
         key = self._locate(split_qualified(event.copies))
         if key in self._created and self._freezes:
             # Rows of a table that this transaction made need no later rewrite to be seen by all.
-            self.wire.copy(event.text.rstrip()[:-1] + b" WITH (FREEZE);")
+            self.stream.copy(event.text.rstrip()[:-1] + b" WITH (FREEZE);")
         else:
-            self._meet(key)
+            self._count_existing(key)
             if key not in self._closed:
-                self.wire.copy(event.text)
+                self.stream.copy(event.text)
         self._open = key
 
     def _insert(self, text: bytes, key: tuple[str, str]) -> None:
         key = self._locate(key)
-        self._meet(key)
+        self._count_existing(key)
         # It may be a word of a value: then fewer rows are taken for an update, and the number is still the true one.
         upserts = b"CONFLICT" in text or b"conflict" in text
 
@@ -279,7 +279,7 @@ class Loader:
         self._filling = True
 
     def _fill(self, text: bytes, key: tuple[str, str], done: Callable[[str], None]) -> None:
-        self.wire.queue(text, f"INSERT {show_key(key)}", done)
+        self.stream.queue(text, f"INSERT {show_key(key)}", done)
 
     def _add_rows(self, key: tuple[str, str], rows: int) -> None:
         if key not in self._temporary:
@@ -293,30 +293,30 @@ class Loader:
         if schema:
             return key
         if name not in self._located:
-            self._located[name], temporary = locate_relations(self.wire, key)
+            self._located[name], temporary = locate_relations(self.stream, key)
             if temporary:
                 self._temporary.add(self._located[name])
         return self._located[name]
 
-    def _meet(self, key: tuple[str, str]) -> None:
+    def _count_existing(self, key: tuple[str, str]) -> None:
         """Look at a table that was here before, the first time that rows go into it."""
         if key in self._before or key in self._created or key in self._temporary:
             return
         if key in self._parted:
             self._before[key] = 0
             return
-        condition = extension_condition(self.wire, key)
+        condition = extension_condition(self.stream, key)
         if condition is None:
-            self._before[key] = count_rows(self.wire, {key: ""}).get(key)
+            self._before[key] = count_rows(self.stream, {key: ""}).get(key)
             return
         # The dump holds the rows that people added to an extension's own table, under the extension's condition.
         self._conditions[key] = condition
-        if not is_writable(self.wire, key):
+        if not is_writable(self.stream, key):
             # Of a superuser's extension (PostGIS) a plain owner's dump mostly holds no rows, and needs no right.
             self._closed.add(key)
         elif self.clean:
-            self.wire.run(b"DELETE FROM ONLY %s %s" % (quote_table(key), condition.encode()))
-        self._before[key] = count_rows(self.wire, {key: condition}).get(key)
+            self.stream.run(b"DELETE FROM ONLY %s %s" % (quote_table(key), condition.encode()))
+        self._before[key] = count_rows(self.stream, {key: condition}).get(key)
 
     def _remember(self, text: bytes, action: StatementKind) -> None:
         if action.verb == "CREATE TABLE":
@@ -324,37 +324,37 @@ class Loader:
         if action.schema and action.verb in _MAKES_RELATIONS:
             self._own.add((action.schema, action.name))
         elif action.verb == "SET SESSION AUTHORIZATION":
-            self._somebody_else = bool(action.roles)
+            self._other_session_user = bool(action.roles)
         elif action.verb == "CREATE SCHEMA":
             self.schemas.add(action.name)
         if action.verb == "CREATE VIEW":
             self._views.add((action.schema, action.name))
 
-    def _bring_back(self, before: StatementKind | None = None) -> None:
+    def _restore_default_privileges(self, before: StatementKind | None = None) -> None:
         """Give the target its default privileges back, before the dump's own are added to them."""
         if before is None or before.verb == "DEFAULT PRIVILEGES":
             for statement in self.set_aside:
-                self.wire.run(statement)
+                self.stream.run(statement)
             self.set_aside.clear()
 
     def _run(self, text: bytes, action: StatementKind) -> None:
         if action.verb == "RESET":
-            self.wire.run(text)
+            self.stream.run(text)
             self._session.set_again("" if action.name == "all" else action.name)
         elif discards_all(text, action):
             self._session.discard_all()
         elif (tolerance := self._filter.tolerance(text, action, own=self._owns(action))) is not None:
             self._try(text, tolerance)
         elif action.verb == "CREATE TRANSFORM":
-            self.wire.run(_CREATE_TRANSFORM.sub(rb"CREATE OR REPLACE TRANSFORM", text))
+            self.stream.run(_CREATE_TRANSFORM.sub(rb"CREATE OR REPLACE TRANSFORM", text))
         else:
             self._send(text, action)
 
     def _send(self, text: bytes, action: StatementKind) -> None:
         if action.verb in _ALONE:
-            self.wire.run(text)
+            self.stream.run(text)
         else:
-            self.wire.queue(text, describe_statement(action))
+            self.stream.queue(text, describe_statement(action))
 
     def _owns(self, action: StatementKind) -> bool:
         """Whether an owner or a grant can't be refused, as the relation was made by us and is still ours.
@@ -371,23 +371,23 @@ class Loader:
     def _try(self, text: bytes, tolerance: Tolerance) -> None:
         """Send what may be refused, so that a tolerated refusal does not end the transaction."""
         omission = tolerance.omission
-        self.wire.run(b"SAVEPOINT invoke_postgres")
+        self.stream.run(b"SAVEPOINT invoke_postgres")
         self._warned = False
         try:
-            self.wire.run(text)
+            self.stream.run(text)
             if self._warned:
                 # A GRANT or REVOKE without the right to it is but a warning, and nothing has changed.
                 if not tolerance.sqlstates:
-                    raise WorkError(f"{omission}, and --strict was asked for")
+                    raise OperationFailedError(f"{omission}, and --strict was asked for")
                 self.left_out[omission] += 1
         except StatementError as error:
             if error.sqlstate not in tolerance.sqlstates:
                 raise
-            self.wire.run(b"ROLLBACK TO SAVEPOINT invoke_postgres")
+            self.stream.run(b"ROLLBACK TO SAVEPOINT invoke_postgres")
             self.left_out[omission] += 1
             if omission.kind is OmissionKind.NOT_REPLACEABLE:
-                self.spared.add(omission.subject)
-        self.wire.run(b"RELEASE SAVEPOINT invoke_postgres")
+                self.skipped_kinds.add(omission.subject)
+        self.stream.run(b"RELEASE SAVEPOINT invoke_postgres")
 
 
 def describe_statement(action: StatementKind) -> str:

@@ -69,10 +69,10 @@ class RestoreRequest:
 class RestorePlan(ChangePlan):
     """What a restore will do.
 
-    :ivar met: The schemas of the dump that exist already.
+    :ivar present_schemas: The schemas of the dump that exist already.
     :ivar existing: The objects that have the name of one that the dump creates, where they are not deleted first.
     :ivar changed: What the dump changes or deletes beyond that.
-    :ivar besides: With `whole`, how many objects there are outside the schemas: event triggers, large objects and so
+    :ivar objects_outside: With `whole`, how many objects there are outside the schemas: event triggers, large objects and so
         on.
     :ivar risk: What a person has to agree to before it is loaded; empty for nothing.
     :ivar owners: Who, but for superusers, owned what is here when the question was asked; None where there is none.
@@ -84,11 +84,11 @@ class RestorePlan(ChangePlan):
 
     request: RestoreRequest
     dump: DumpFile
-    met: tuple[str, ...]
+    present_schemas: tuple[str, ...]
     changed: tuple[Impact, ...]
     doubt: str = ""
     existing: tuple[ExistingObject, ...] = ()
-    besides: int = 0
+    objects_outside: int = 0
     risk: str = ""
     owners: frozenset[str] | None = None
     lenient: bool = False
@@ -97,8 +97,8 @@ class RestorePlan(ChangePlan):
     @property
     def other_database(self) -> str:
         """The database that the dump was made from, where its manifest says that it is another one; else empty."""
-        manifest, place = self.dump.manifest, self.place
-        if manifest is None or is_of_database(manifest, self.server, place.host, place.port):
+        manifest, endpoint = self.dump.manifest, self.endpoint
+        if manifest is None or is_of_database(manifest, self.server, endpoint.host, endpoint.port):
             return ""
         return describe_source(manifest)
 
@@ -115,8 +115,8 @@ class RestorePlan(ChangePlan):
     @property
     def destroys(self) -> bool:
         """Whether anything that exists will be deleted, replaced or changed."""
-        emptied = self.request.clean and not self.goes.is_empty
-        return emptied or bool(self.replaced or self.changed or self.besides)
+        emptied = self.request.clean and not self.removed.is_empty
+        return emptied or bool(self.replaced or self.changed or self.objects_outside)
 
     @property
     def fills(self) -> tuple[str, ...]:
@@ -136,41 +136,45 @@ def plan_restore(
     target = target or unprotected_target(settings)
     path = find_dump_file(request.file, settings.dumps, settings.cwd) if request.file else None
     # The dump, which may take long to read, is of no use without the server.
-    with guarded_connection(settings, target, "server") as (_, server, place):
+    with guarded_connection(settings, target, "server") as (_, server, endpoint):
         pass
-    path = path or newest_dump_of(settings, server, place, report)
+    path = path or newest_dump_of(settings, server, endpoint, report)
     dump = prove_dump(settings, path, report, trust=request.trust)
     manifest = dump.manifest
     if request.checksums and (manifest is None or (manifest.tables and not state_of_manifest(manifest).checksums)):
         raise BadInputError(
             f"{path.name} has no checksums to compare with: it was made without --checksums. Nothing was touched."
         )
-    with guarded_connection(settings, target) as (connection, server, place):
+    with guarded_connection(settings, target) as (connection, server, endpoint):
         # What is here now is loaded again if a migration fails, which is not the time for a question, and by an undo.
         owned = read_owners(connection)
         here = other_owners(owned, server.login)
-        undo_risk = author_risk(connection, settings, place, path, here)
+        undo_risk = author_risk(connection, settings, endpoint, path, here)
         # A role of another cluster may have the same name.
         own = dump.manifest is not None and is_of_cluster(dump.manifest, server)
         why = doubt_about_authors(dump.manifest, server.login if own else "") or (here if request.migrate else "")
-        risk = "" if request.trust else author_risk(connection, settings, place, path, why)
+        risk = "" if request.trust else author_risk(connection, settings, endpoint, path, why)
         owners = None
-        if request.migrate and not request.trust and author_risk(connection, settings, place, path, "is asked about"):
+        if (
+            request.migrate
+            and not request.trust
+            and author_risk(connection, settings, endpoint, path, "is asked about")
+        ):
             owners = frozenset(name for name, superuser in owned.items() if not superuser)
         filled = user_schemas(connection) if request.whole else dump.outline.schemas
         there = existing_schemas(connection, filled)
-        met = tuple(name for name in filled if name in there) if dump.outline.creates_tables else ()
-        emptied = met if request.clean else ()
+        present_schemas = tuple(name for name in filled if name in there) if dump.outline.creates_tables else ()
+        emptied = present_schemas if request.clean else ()
         # Without --clean, too, what bears the name of something in the dump is replaced.
-        goes = read_content(connection, met, locked=request.disconnect)
+        removed = read_content(connection, present_schemas, locked=request.disconnect)
         if request.whole:
-            goes = replace(goes, locks=goes.locks + count_large_objects(connection))
-        check_restore(connection, server, dump, goes, clean=request.clean, strict=request.strict, report=report)
+            removed = replace(removed, locks=removed.locks + count_large_objects(connection))
+        check_restore(connection, server, dump, removed, clean=request.clean, strict=request.strict, report=report)
         if request.clean:
             recreated = read_globals(connection) if request.whole else dump.outline.globals
             refuse_dependents(connection, emptied, replaceable(connection, server, recreated))
             warn_of_event_triggers(connection, server, dump, report)
-        stays = tuple(other_schemas(connection, emptied))
+        kept = tuple(other_schemas(connection, emptied))
         if foreseen:
             forecast_restore(
                 settings,
@@ -182,21 +186,21 @@ def plan_restore(
                 strict=request.strict,
                 migrates=request.migrate,
             )
-        own = dump.manifest is not None and is_of_database(dump.manifest, server, place.host, place.port)
+        own = dump.manifest is not None and is_of_database(dump.manifest, server, endpoint.host, endpoint.port)
         plan = RestorePlan(
             settings=settings,
             request=request,
             target=target,
             server=server,
-            place=place,
+            endpoint=endpoint,
             dump=dump,
-            met=met,
+            present_schemas=present_schemas,
             emptied=emptied,
-            stays=stays,
-            goes=goes,
+            kept=kept,
+            removed=removed,
             changed=find_impacts(connection, dump.outline.touches or (), emptied),
             existing=_existing_objects(connection, dump, request),
-            besides=_outside_schemas(connection, filled) if request.whole else 0,
+            objects_outside=_outside_schemas(connection, filled) if request.whole else 0,
             risk=risk,
             undo_needs_trust=bool(undo_risk),
             owners=owners,

@@ -39,22 +39,22 @@ _SHOWN = 3
 class ChangePlan:
     """What a restore or a reset will do to a database.
 
-    :ivar place: Where the connection really leads, and `far` why that does not count as local, where anything is lost.
-    :ivar emptied: The schemas that will be emptied; `stays` the others.
-    :ivar goes: What lies in the schemas that the restore fills, or the reset empties.
-    :ivar saves: Whether a safety dump of it is made first.
+    :ivar endpoint: Where the connection really leads, and `nonlocal_reason` why that does not count as local, where anything is lost.
+    :ivar emptied: The schemas that will be emptied; `kept` the others.
+    :ivar removed: What lies in the schemas that the restore fills, or the reset empties.
+    :ivar makes_safety_dump: Whether a safety dump of it is made first.
     :ivar reload_risks: What of the database that is here may not load from a dump.
     """
 
     settings: Settings
     target: Target
     server: ServerFacts
-    place: Endpoint
+    endpoint: Endpoint
     emptied: tuple[str, ...]
-    stays: tuple[str, ...]
-    goes: Content
-    far: str = ""
-    saves: bool = False
+    kept: tuple[str, ...]
+    removed: Content
+    nonlocal_reason: str = ""
+    makes_safety_dump: bool = False
     undo_needs_trust: bool = False
     reload_risks: tuple[ReloadRisk, ...] = ()
 
@@ -71,7 +71,7 @@ class ChangePlan:
     @property
     def destroys(self) -> bool:
         """Whether anything that exists will be deleted, replaced or changed."""
-        return not self.goes.is_empty
+        return not self.removed.is_empty
 
     def complete(self, *, backup: bool, always: bool = False) -> Self:
         """Return the plan with what follows from whether anything is lost.
@@ -79,10 +79,14 @@ class ChangePlan:
         :param backup: Make a safety dump first where anything is; with `always`, in any case.
         :raises TaskError: It could not be made.
         """
-        saves = (self.destroys and backup and self.settings.safety_dumps > 0) or always
-        if saves:
+        makes_safety_dump = (self.destroys and backup and self.settings.safety_dumps > 0) or always
+        if makes_safety_dump:
             check_pg_dump(self.settings, self.server)
-        return replace(self, saves=saves, far=nonlocal_reason(self.settings, self.place) if self.destroys else "")
+        return replace(
+            self,
+            makes_safety_dump=makes_safety_dump,
+            nonlocal_reason=nonlocal_reason(self.settings, self.endpoint) if self.destroys else "",
+        )
 
 
 def lock_out_migrations(connection: Connection) -> None:
@@ -146,7 +150,7 @@ def check_restore(
     connection: Connection,
     server: ServerFacts,
     dump: DumpFile,
-    goes: Content,
+    removed: Content,
     *,
     clean: bool,
     strict: bool,
@@ -154,7 +158,7 @@ def check_restore(
 ) -> None:
     """Ask for all that would make the restore fail half-way.
 
-    :param goes: What lies in the dump's schemas now.
+    :param removed: What lies in the dump's schemas now.
     :raises BadInputError: Something is missing; says what. Nothing was touched.
     """
     if server.in_recovery:
@@ -179,10 +183,10 @@ def check_restore(
     _roles(connection, dump, strict=strict)
     if strict:
         _tablespaces(connection, dump)
-    comes = dump.outline.takes
+    taken = dump.outline.takes
     # Without --clean a dump takes away no more than what it brings; an object takes up to three times the locks to go
     # than to come (a domain, its array type and its constraint).
-    warn_of_locks(connection, comes + (goes.locks if clean else min(goes.locks, 3 * comes)), report)
+    warn_of_locks(connection, taken + (removed.locks if clean else min(removed.locks, 3 * taken)), report)
     _version(server, dump, report)
 
 

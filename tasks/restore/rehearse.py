@@ -16,7 +16,7 @@ from ..dumpfiles.atomic_write import replace_file
 from ..dumpfiles.dump_file import manifest_for, newest_dump_of
 from ..dumpfiles.origin import describe_source, is_of_database
 from ..dumpfiles.paths import find_dump_file, manifest_path, read_manifest
-from ..errors import BadInputError, TaskError, WorkError
+from ..errors import BadInputError, OperationFailedError, TaskError
 from ..formatting import format_now
 from ..postgres.connection import connected, read_endpoint, server_facts, translated
 from ..prisma.project import find_prisma, is_installed, prisma_home
@@ -107,18 +107,20 @@ def _choose(settings: Settings, target: Target, file: str, report: Report) -> Pa
         translated("Looking at the server failed, nothing was touched", target),
     ):
         server = server_facts(connection)
-        place = read_endpoint(connection, server)
-    path = path or newest_dump_of(settings, server, place, report)
+        endpoint = read_endpoint(connection, server)
+    path = path or newest_dump_of(settings, server, endpoint, report)
     manifest = manifest_for(path)
-    if manifest is not None and not is_of_database(manifest, server, place.host, place.port):
-        report.warn(f"This dump was made from {describe_source(manifest)}, and you are rehearsing it beside {place}.")
+    if manifest is not None and not is_of_database(manifest, server, endpoint.host, endpoint.port):
+        report.warn(
+            f"This dump was made from {describe_source(manifest)}, and you are rehearsing it beside {endpoint}."
+        )
     return path
 
 
 def _is_of(plan: RestorePlan, target: Target) -> bool:
     """Return whether the dump is of the database beside which it is rehearsed."""
     manifest, server = plan.dump.manifest, replace(plan.server, database=target.database)
-    return manifest is not None and is_of_database(manifest, server, plan.place.host, plan.place.port)
+    return manifest is not None and is_of_database(manifest, server, plan.endpoint.host, plan.endpoint.port)
 
 
 @contextlib.contextmanager
@@ -153,7 +155,7 @@ def _migrate(settings: Settings, prisma: Prisma, database: str, report: Report) 
     report.progress("", 0, 0, "")
     code = run_interactive(list(prisma.deploy()), cwd=prisma.home, extra=extra)
     if code != 0:
-        raise WorkError(
+        raise OperationFailedError(
             f"The dump restores, but prisma migrate deploy ended on it with exit status {code}; its own words stand "
             f"above."
         )

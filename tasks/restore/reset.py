@@ -9,7 +9,7 @@ import psycopg
 
 from ..dumpfiles.origin import other_owners
 from ..dumpformat.system_schemas import is_system_schema
-from ..errors import BadInputError, ServerError, TaskError, WorkError
+from ..errors import BadInputError, OperationFailedError, ServerError, TaskError
 from ..formatting import format_now
 from ..inventory.reload_risks import read_reload_risks
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
@@ -62,26 +62,26 @@ def plan_reset(
     """
     target = unprotected_target(settings)
     wanted = tuple(dict.fromkeys(names)) or (target.schema or "public",)
-    with guarded_connection(settings, target) as (connection, server, place):
+    with guarded_connection(settings, target) as (connection, server, endpoint):
         missing = [name for name in wanted if name not in existing_schemas(connection, wanted)]
         own = [name for name in wanted if is_system_schema(name)]
         if missing or own:
             why = f"{target.label} has no such schema" if missing else "it is PostgreSQL's own"
             raise BadInputError(f"{(missing or own)[0]} can't be emptied: {why}. Nothing was touched.")
         refuse_dependents(connection, wanted)
-        goes = read_content(connection, wanted, locked=disconnect)
-        warn_of_locks(connection, goes.locks, report)
+        removed = read_content(connection, wanted, locked=disconnect)
+        warn_of_locks(connection, removed.locks, report)
         refuse_unowned(connection, server, wanted)
         here = other_owners(read_owners(connection), server.login)
         plan = ResetPlan(
             settings=settings,
             target=target,
             server=server,
-            place=place,
+            endpoint=endpoint,
             emptied=wanted,
-            stays=tuple(other_schemas(connection, wanted)),
-            goes=goes,
-            undo_needs_trust=bool(author_risk(connection, settings, place, settings.dumps, here)),
+            kept=tuple(other_schemas(connection, wanted)),
+            removed=removed,
+            undo_needs_trust=bool(author_risk(connection, settings, endpoint, settings.dumps, here)),
             disconnect=disconnect,
             reload_risks=read_reload_risks(connection),
         )
@@ -100,16 +100,16 @@ def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:
     safety = SafetyDump(
         settings=plan.settings,
         server=plan.server,
-        place=plan.place,
+        endpoint=plan.endpoint,
         before=before,
-        wanted=plan.saves,
+        wanted=plan.makes_safety_dump,
         command=f"db.reset {', '.join(plan.emptied)}",
     )
     try:
         with connected(plan.target, lock_timeout=plan.settings.lock_timeout) as connection:
             try:
                 with translated("Looking at the server failed, nothing was touched", plan.target):
-                    refuse_another_endpoint(connection, plan.place)
+                    refuse_another_endpoint(connection, plan.endpoint)
                     with disconnect_others(connection, plan.target, report, wanted=plan.disconnect):
                         xid = _empty(connection, plan, safety, report)
             except BaseException:
@@ -137,8 +137,8 @@ def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:
 def _remember(plan: ResetPlan, report: Report) -> None:
     """Note that there is no way back from this reset, for a later undo to say."""
     try:
-        place = record_path(plan.settings.dumps, plan.target, plan.server)
-        record_reset(place, plan.target.label, format_now("milliseconds"))
+        endpoint = record_path(plan.settings.dumps, plan.target, plan.server)
+        record_reset(endpoint, plan.target.label, format_now("milliseconds"))
     except OSError as error:
         report.warn(
             f"The reset is committed, but could not be noted: {error.strerror}. `{plan.settings.command('db.undo')}` "
@@ -157,7 +157,7 @@ def _empty(connection: Connection, plan: ResetPlan, safety: SafetyDump, report: 
         safety.make(connection, plan.emptied, report)
         if plan.tries_undo:
             try_safety_dump(connection, safety, plan.target, plan.reload_risks, report)
-        if plan.goes.is_empty:
+        if plan.removed.is_empty:
             refuse_new_content(connection, plan.emptied)
         empty_schemas(connection, plan.emptied)
     except psycopg.errors.LockNotAvailable:
@@ -166,11 +166,11 @@ def _empty(connection: Connection, plan: ResetPlan, safety: SafetyDump, report: 
         raise ServerError(f"Another session holds a lock that was not free in time ({blockers}). {state}") from None
     except psycopg.Error as error:
         refusal = as_refusal(error)
-        kind = ServerError if isinstance(refusal, LostError) else WorkError
+        kind = ServerError if isinstance(refusal, LostError) else OperationFailedError
         message = plan.target.scrub(str(refusal)).rstrip(".")
         raise kind(f"The schemas could not be emptied: {message}. {state}") from None
-    except WorkError as error:
+    except OperationFailedError as error:
         if safety.wanted and safety.dumped is None:
             raise
-        raise WorkError(f"The schemas could not be emptied: {error}. {state}") from None
+        raise OperationFailedError(f"The schemas could not be emptied: {error}. {state}") from None
     return xid

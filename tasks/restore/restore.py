@@ -88,9 +88,9 @@ def safety_dump_for(plan: RestorePlan) -> SafetyDump:
     return SafetyDump(
         settings=plan.settings,
         server=plan.server,
-        place=plan.place,
+        endpoint=plan.endpoint,
         before=f"restoring {name}",
-        wanted=plan.saves,
+        wanted=plan.makes_safety_dump,
         command=command,
     )
 
@@ -109,21 +109,21 @@ def restore_dump(
         require_trust(plan.risk, None)
     began = time.monotonic()
     safety = safety or safety_dump_for(plan)
-    work = RestoreTransaction(safety=safety, plan=plan, report=report)
+    transaction = RestoreTransaction(safety=safety, plan=plan, report=report)
     try:
-        survey, loader = work.run()
+        summary, loader = transaction.run()
         set_interrupt_message(restore_outcome(Outcome.COMMITTED, plan.target.label))
         tables = loaded_tables(loader)
         _warn_of_rows(loader, report)
         if remember:
-            remember_restore(plan, loader, survey, work, report)
+            remember_restore(plan, loader, summary, transaction, report)
         safety.keep()
         analyze_restored(plan, loader, report)
     except TaskError:
-        safety.discard_after(work.outcome)
+        safety.discard_after(transaction.outcome)
         raise
     except Interruption as interruption:
-        outcome = work.ask_outcome()
+        outcome = transaction.ask_outcome()
         interruption.state = restore_outcome(outcome, plan.target.label)
         safety.discard_after(outcome)
         raise
@@ -137,8 +137,8 @@ def restore_dump(
         saved=safety.dumped,
         changed=loader.changed,
         proven=not loader.changed and None not in loader.found.values(),
-        differences=work.differences,
-        leniencies=work.leniencies,
+        differences=transaction.differences,
+        leniencies=transaction.leniencies,
     )
 
 

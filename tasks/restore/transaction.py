@@ -14,7 +14,7 @@ from ..dumpformat.lexer import CopyData, CopyEnd, Statement, lex
 from ..dumpformat.manifest import table_rows
 from ..dumpformat.objects_without_rows import split_name
 from ..dumpformat.summary import DumpSummary
-from ..errors import TaskError, WorkError
+from ..errors import OperationFailedError, TaskError
 from ..formatting import format_list, format_now
 from ..inventory.compare import ROLES, compare_objects_and_content, schemas_in, state_of_manifest, state_to_facts
 from ..inventory.snapshot import describe_unsummed, state_of_objects
@@ -121,17 +121,17 @@ class RestoreTransaction:
         plan = self.plan
         with connected(plan.target, lock_timeout=plan.settings.lock_timeout, loads=True) as connection:
             try:
-                refuse_another_endpoint(connection, plan.place)
+                refuse_another_endpoint(connection, plan.endpoint)
                 with disconnect_others(connection, plan.target, self.report, wanted=plan.request.disconnect):
                     xid = self._begin(connection)
                     self.doing, self._saving = "making the safety dump", True
-                    self.safety.make(connection, self.plan.met, self.report, self.plan.changed)
+                    self.safety.make(connection, self.plan.present_schemas, self.report, self.plan.changed)
                     if plan.tries_undo:
                         try_safety_dump(connection, self.safety, plan.target, plan.reload_risks, self.report)
                     self._saving = False
                     self._empty(connection)
-                    survey, loader = self._load(connection)
-                self._prove(survey, loader, xid)
+                    summary, loader = self._load(connection)
+                self._prove(summary, loader, xid)
                 self._compare(connection, loader)
             except Exception as error:
                 self._abandon(connection)
@@ -145,10 +145,10 @@ class RestoreTransaction:
             self.doing = "committing"
             self.report.progress(self.doing, 0, 0, "")
             self.committed_as = xid
-            commit = commit_transaction(loader.wire, xid, plan.target, plan.server.system_identifier)
+            commit = commit_transaction(loader.stream, xid, plan.target, plan.server.system_identifier)
             self.outcome = commit.outcome
             raise_commit_failure(commit, restore_outcome(commit.outcome, plan.target.label))
-        return survey, loader
+        return summary, loader
 
     def _begin(self, connection: Connection) -> str:
         with translated("The transaction could not be begun, and nothing was touched"):
@@ -166,7 +166,7 @@ class RestoreTransaction:
             return
         self.doing = "emptying the schemas"
         self.report.progress(self.doing, 0, 0, "")
-        if self.plan.goes.is_empty:
+        if self.plan.removed.is_empty:
             refuse_new_content(connection, self.plan.fills)
         outline = self.plan.dump.outline
         if not self.plan.request.whole:
@@ -198,8 +198,8 @@ class RestoreTransaction:
         :raises Exception: As the server or the comparison has it; nothing is translated.
         """
         self._empty(connection)
-        survey, loader = self._load(connection)
-        self._prove(survey, loader, xid)
+        summary, loader = self._load(connection)
+        self._prove(summary, loader, xid)
         self._compare(connection, loader)
 
     def _load(self, connection: Connection) -> tuple[DumpSummary, Loader]:
@@ -210,17 +210,17 @@ class RestoreTransaction:
         connection.execute("SAVEPOINT invoke_postgres_load")
         loader = self._loader(connection)
         try:
-            survey = self._send(loader)
+            summary = self._send(loader)
         except StatementError as error:
             if not may_help(error):
                 raise
             self.report.detail(f"While {error.doing or self.doing}: {error}. Loading again, in the lenient way.")
-            loader.wire.recover()
+            loader.stream.recover()
             connection.execute("ROLLBACK TO SAVEPOINT invoke_postgres_load")
             loader = lenient = self._loader(connection, lenient=True)
-            survey = self._send(lenient)
+            summary = self._send(lenient)
         connection.execute("RELEASE SAVEPOINT invoke_postgres_load")
-        return survey, loader
+        return summary, loader
 
     def _loader(self, connection: Connection, *, lenient: bool = False) -> Loader:
         request = self.plan.request
@@ -240,50 +240,50 @@ class RestoreTransaction:
         )
 
     def _send(self, loader: Loader) -> DumpSummary:
-        survey = DumpSummary()
+        summary = DumpSummary()
         with self.plan.dump.open() as source:
-            for event, action in survey.watch(lex(source.chunks())):
+            for event, action in summary.watch(lex(source.chunks())):
                 if isinstance(event, CopyData):
                     loader.data(event.text)
                     self._progress(source)
                 elif isinstance(event, Statement) and action is not None:
-                    self._say(survey, action, source)
+                    self._say(summary, action, source)
                     loader.statement(event, action)
                 elif isinstance(event, CopyEnd):
-                    loader.end_of_data(survey.block)
-            if source.content != self.plan.dump.content or not survey.complete:
-                raise WorkError("the dump's content is not what it was when it was checked")
+                    loader.end_of_data(summary.block)
+            if source.content != self.plan.dump.content or not summary.complete:
+                raise OperationFailedError("the dump's content is not what it was when it was checked")
         loader.finish()
-        return survey
+        return summary
 
-    def _prove(self, survey: DumpSummary, loader: Loader, xid: str) -> None:
+    def _prove(self, summary: DumpSummary, loader: Loader, xid: str) -> None:
         self.doing = "verifying"
         self.report.progress(self.doing, 0, 0, "")
         self.leniencies = loader.leniencies if isinstance(loader, LenientLoader) else ()
         for each in self.leniencies:
             self.report.warn(f"{each}.")
-        loader.prove({key: (each.value, each.is_called) for key, each in survey.sequences.items()})
+        loader.prove({key: (each.value, each.is_called) for key, each in summary.sequences.items()})
         manifest = self.plan.dump.manifest
-        if manifest is not None and survey.tables() != tuple(sorted(manifest.tables)):
-            raise WorkError("the rows that went in are not those of the manifest")
+        if manifest is not None and summary.tables() != tuple(sorted(manifest.tables)):
+            raise OperationFailedError("the rows that went in are not those of the manifest")
         outline = self.plan.dump.outline
-        seen = survey.outline()
+        seen = summary.outline()
         if (seen.schemas, seen.globals, seen.creates_tables) != (
             outline.schemas,
             outline.globals,
             outline.creates_tables,
         ) or outline.touches not in {None, seen.touches}:
-            raise WorkError("the dump holds other objects than the outline in its manifest says")
+            raise OperationFailedError("the dump holds other objects than the outline in its manifest says")
         if not is_unchanged(self.plan.dump):
-            raise WorkError("the dump's file was changed while it was restored")
-        now = loader.wire.ask(b"SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text")
-        if not loader.wire.in_transaction or now != [[xid.encode()]]:
-            raise WorkError("the transaction is no longer the one that the restore began")
+            raise OperationFailedError("the dump's file was changed while it was restored")
+        now = loader.stream.ask(b"SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text")
+        if not loader.stream.in_transaction or now != [[xid.encode()]]:
+            raise OperationFailedError("the transaction is no longer the one that the restore began")
 
     def _compare(self, connection: Connection, loader: Loader) -> None:
         """Compare every object, and the content where it is asked for, with the manifest's facts.
 
-        :raises WorkError: Something is missing or different, or, with --clean, more than the dump holds.
+        :raises OperationFailedError: Something is missing or different, or, with --clean, more than the dump holds.
         """
         manifest, request = self.plan.dump.manifest, self.plan.request
         # Names in the dump's own encoding until here; psycopg decodes by the session's.
@@ -304,9 +304,9 @@ class RestoreTransaction:
             if line.text:
                 self.differences += (line,)
                 self.report.warn(str(line))
-            elif line.fatal and line.kind not in loader.spared and not self._is_excused(line):
+            elif line.fatal and line.kind not in loader.skipped_kinds and not self._is_excused(line):
                 others = [each for each in lines if each.fatal and not each.text and each is not line]
-                raise WorkError(format_list([str(each) for each in (line, *others)], 1))
+                raise OperationFailedError(format_list([str(each) for each in (line, *others)], 1))
             # Whose roles are missing here is told at the end, by role.
             if not (line.kind in ROLES and any(each.concerns_roles for each in loader.left_out)):
                 self.report.warn(str(line))
@@ -316,8 +316,8 @@ class RestoreTransaction:
         parts = split_name(line.name.encode("utf-8", "surrogateescape"))
         return any(parts in each.objects for each in self.leniencies)
 
-    def _say(self, survey: DumpSummary, action: StatementKind, source: DumpReader) -> None:
-        table = ".".join(survey.current) if survey.current else ""
+    def _say(self, summary: DumpSummary, action: StatementKind, source: DumpReader) -> None:
+        table = ".".join(summary.current) if summary.current else ""
         self.doing = f"loading {table}" if table and action.verb == "COPY" else describe_statement(action)
         self._progress(source)
 
@@ -344,29 +344,29 @@ def try_safety_dump(
         "SELECT pg_catalog.set_config(name, '', true) FROM pg_catalog.pg_settings WHERE name = ANY(%s)", [list(READING)]
     )
     silence_event_triggers(connection, plan.server)
-    work = RestoreTransaction(safety=replace(safety, wanted=False, dumped=None), plan=plan, report=Silence())
+    transaction = RestoreTransaction(safety=replace(safety, wanted=False, dumped=None), plan=plan, report=Silence())
     try:
-        work.try_out(connection, xid)
+        transaction.try_out(connection, xid)
     except Exception as error:
-        explained = explain_failure(error, plan, work.doing)
+        explained = explain_failure(error, plan, transaction.doing)
         if not isinstance(explained, TaskError):
             raise
         why = f"The safety dump can't be loaded, so `db.undo` would fail. {explained}"
         raise type(explained)(f"{why} {WITHOUT}") from None
     connection.execute("ROLLBACK TO SAVEPOINT invoke_postgres_trial")
     connection.execute("RELEASE SAVEPOINT invoke_postgres_trial")
-    if work.leniencies:
-        eased = format_list([str(each) for each in work.leniencies])
+    if transaction.leniencies:
+        eased = format_list([str(each) for each in transaction.leniencies])
         report.warn(f"`db.undo` loads the safety dump in the lenient way: {eased}.")
 
 
 def remember_restore(
-    plan: RestorePlan, loader: Loader, survey: DumpSummary, work: RestoreTransaction, report: Report
+    plan: RestorePlan, loader: Loader, summary: DumpSummary, transaction: RestoreTransaction, report: Report
 ) -> None:
     """Write the restore to the log that `db.verify` reads; a failure is only a warning."""
     manifest = plan.dump.manifest
-    facts = state_to_facts(work.proven) if work.proven is not None else {}
-    if manifest is not None and work.differences:
+    facts = state_to_facts(transaction.proven) if transaction.proven is not None else {}
+    if manifest is not None and transaction.differences:
         # What differed when it was committed still differs.
         facts = manifest.facts
     elif manifest is not None and "checksums" in manifest.facts:
@@ -382,12 +382,12 @@ def remember_restore(
         file=str(plan.dump.path.resolve()),
         restored=format_now("milliseconds"),
         tables=table_rows(rows),
-        sequences=tuple(sorted(survey.sequences.values())),
+        sequences=tuple(sorted(summary.sequences.values())),
         dumped=table_rows(dumped),
         facts=facts,
         schemas=plan.fills if plan.request.clean else (),
         excluded=manifest.excluded_data if manifest else (),
-        saved=work.safety.dumped.path.name if work.safety.dumped else "",
+        saved=transaction.safety.dumped.path.name if transaction.safety.dumped else "",
         destroyed=plan.destroys,
     )
     try:

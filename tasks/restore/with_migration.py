@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..dumpfiles.paths import read_manifest
-from ..errors import BadInputError, TaskError, WorkError
+from ..errors import BadInputError, OperationFailedError, TaskError
 from ..formatting import format_list
 from ..prisma.migrate import find_migrations_cli, refuse_another_database, run_migrations
 from ..safety.safety_dump import delete_dump
@@ -42,7 +42,7 @@ def plan_restore_and_migration(settings: Settings, request: RestoreRequest, repo
 def restore_and_migrate(plan: RestorePlan, report: Report) -> Restored:
     """Restore, migrate, and bring back what was there before if the migration fails: all of it or nothing.
 
-    :raises WorkError: The migration failed, and the database is as it was; or, where the message says so, it
+    :raises OperationFailedError: The migration failed, and the database is as it was; or, where the message says so, it
         could not be brought back.
     :raises Interruption: As above, for a signal.
     """
@@ -53,20 +53,20 @@ def restore_and_migrate(plan: RestorePlan, report: Report) -> Restored:
         # It came between the commit and the migration.
         if safety.committed and safety.dumped is not None:
             listen_again()
-            interruption.state = _bring_back(plan, safety.dumped.path, report)
+            interruption.state = _undo_restore(plan, safety.dumped.path, report)
         raise
     saved = restored.saved
     assert saved is not None  # noqa: S101 - the plan for this makes one always
     try:
         run_migrations(plan.settings, report)
     except TaskError as error:
-        kind: type[TaskError] = WorkError if isinstance(error, WorkError) else type(error)
-        state = _bring_back(plan, saved.path, report)
+        kind: type[TaskError] = OperationFailedError if isinstance(error, OperationFailedError) else type(error)
+        state = _undo_restore(plan, saved.path, report)
         raise kind(f"The restore was done, but not the migration: {error.first_sentence} {state}") from None
     except Interruption as interruption:
         # Bringing it back may take long, and may be interrupted itself.
         listen_again()
-        interruption.state = _bring_back(plan, saved.path, report)
+        interruption.state = _undo_restore(plan, saved.path, report)
         raise
     if plan.settings.safety_dumps == 0:
         delete_dump(saved.path)
@@ -82,7 +82,7 @@ def _others_since(plan: RestorePlan, saved: Path) -> list[str]:
     return sorted(name for name, superuser in found.items() if not superuser and name not in plan.owners)
 
 
-def _bring_back(plan: RestorePlan, saved: Path, report: Report) -> str:
+def _undo_restore(plan: RestorePlan, saved: Path, report: Report) -> str:
     """Restore the safety dump, and say in what state the database is."""
     label = plan.target.label
     if unasked := _others_since(plan, saved):

@@ -69,9 +69,9 @@ def guarded_connection(
         translated(f"Looking at the {what} failed, nothing was touched", target),
     ):
         server = server_facts(connection)
-        place = read_endpoint(connection, server)
-        refuse_protected(settings, target, place)
-        yield connection, server, place
+        endpoint = read_endpoint(connection, server)
+        refuse_protected(settings, target, endpoint)
+        yield connection, server, endpoint
 
 
 def nonlocal_reason(settings: Settings, found: Endpoint) -> str:
@@ -92,7 +92,7 @@ def nonlocal_reason(settings: Settings, found: Endpoint) -> str:
 def require_confirmation(label: str, found: Endpoint, reason: str, confirm: str, typed: str | None) -> None:
     """Let only who has named the database destroy one that is not local.
 
-    :param reason: What `far` said.
+    :param reason: What `nonlocal_reason` said.
     :param confirm: The value of `--confirm`; empty if it was not given.
     :param typed: What was typed when asked; None where nobody could be asked.
     :raises GuardError: The name is another, or missing. Nothing was touched.

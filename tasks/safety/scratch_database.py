@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from ..dumpfiles.atomic_write import make_dump_folder, replace_file
-from ..errors import BadInputError, TaskError, WorkError
+from ..errors import BadInputError, OperationFailedError, TaskError
 from ..formatting import format_now
 from ..postgres.connection import connected, one, system_identifier, translated
 from ..postgres.databases import _like, create_database
@@ -65,7 +65,7 @@ def scratch_database(target: Target, notes: Path) -> Iterator[Target]:
 
     :param notes: The folder that remembers it, for :func:`sweep`.
     :raises BadInputError: The role may not create databases. Nothing was touched.
-    :raises WorkError: It could not be removed; says its name, and why.
+    :raises OperationFailedError: It could not be removed; says its name, and why.
     """
     name = PREFIX + secrets.token_hex(6)
     with connected(target) as connection:
@@ -82,10 +82,12 @@ def scratch_database(target: Target, notes: Path) -> Iterator[Target]:
                         owner=_role_identity(connection),
                     ),
                 )
-            with connected(on_database(target, name)) as keeper:
+            with connected(on_database(target, name)) as lock_session:
                 with translated("The scratch database could not be marked"):
-                    keeper.execute("SELECT pg_catalog.pg_advisory_lock(%s)", [LOCK])
-                    keeper.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), _comment()))
+                    lock_session.execute("SELECT pg_catalog.pg_advisory_lock(%s)", [LOCK])
+                    lock_session.execute(
+                        sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), _comment())
+                    )
                 yield on_database(target, name)
         except TaskError as error:
             # What went wrong first is what people must read, even where the server has gone and can drop nothing.
@@ -161,7 +163,7 @@ def sweep_scratch_databases(target: Target, notes: Path) -> list[str]:
                 continue
             _, owner, comment, unused = found
             ours = owner == note.owner and unused and _ours(comment)
-            if ours and _free(target, note.database) and _gone(connection, note.database):
+            if ours and _free(target, note.database) and _try_drop(connection, note.database):
                 _forget(notes, note.database)
                 swept.append(note.database)
     return swept
@@ -246,7 +248,7 @@ def _free(target: Target, name: str) -> bool:
         return False
 
 
-def _gone(connection: Connection, name: str) -> bool:
+def _try_drop(connection: Connection, name: str) -> bool:
     """Drop it; a session that has come meanwhile keeps it."""
     try:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
@@ -270,7 +272,7 @@ def _drop(target: Target, name: str, *, first: TaskError | None = None) -> None:
             raise
     except TaskError as error:
         before, why = f"{first} " if first else "", str(error)
-        kind = type(first) if first else WorkError
+        kind = type(first) if first else OperationFailedError
         raise kind(
             f"{before}The scratch database {name} could not be removed: {why} The next rehearsal removes it."
         ) from None

@@ -53,8 +53,8 @@ def list_undo_points(settings: Settings) -> list[UndoPoint]:
         translated("Looking at the server failed, nothing was touched", target),
     ):
         server = server_facts(connection)
-        place = read_endpoint(connection, server)
-        found = safety_dumps_of(settings, server, place.host, place.port)
+        endpoint = read_endpoint(connection, server)
+        found = safety_dumps_of(settings, server, endpoint.host, endpoint.port)
         return [_point(*each) for each in reversed(found) if not was_undone(connection, server, each[0])]
 
 

@@ -11,7 +11,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ..errors import UnshownError
+from ..errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,12 +29,12 @@ def count_processors() -> int:
 class BackgroundTask(threading.Thread, Generic[Result]):
     """Does something in a thread of its own, which ends with the program.
 
-    :param work: What it does.
+    :param function: What it does.
     """
 
-    def __init__(self, work: Callable[[], Result]) -> None:
+    def __init__(self, function: Callable[[], Result]) -> None:
         super().__init__(daemon=True)
-        self._work = work
+        self._function = function
         self._found: list[Result] = []
         self._error: BaseException | None = None
 
@@ -62,7 +62,7 @@ class BackgroundTask(threading.Thread, Generic[Result]):
     def run(self) -> None:
         """Do the work."""
         try:
-            self._found.append(self._work())
+            self._found.append(self._function())
         except BaseException as error:  # noqa: BLE001 - handed to whoever asks for the result
             self._error = error
 
@@ -82,7 +82,7 @@ class Interruption(KeyboardInterrupt):
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
         self.signum = signum
-        self.state = _standing[0]
+        self.state = _message[0]
 
 
 @contextlib.contextmanager
@@ -98,7 +98,7 @@ def interruptible() -> Iterator[None]:
     # A signal that our parent had ignored (nohup) stays ignored.
     before = {each: signal.getsignal(each) for each in SIGNALS}
     set_interrupt_message("")
-    _undivided[0] = 0
+    _deferred[0] = 0
     _late.clear()
     _handled[:] = [each for each in SIGNALS if before[each] is not signal.SIG_IGN]
     listen_again()
@@ -110,12 +110,12 @@ def interruptible() -> Iterator[None]:
 
 
 _handled: list[signal.Signals] = []
-_standing = [""]
+_message = [""]
 
 
 def set_interrupt_message(sentence: str) -> None:
     """Let an interruption that comes from now on say this, as the work is done and only words about it remain."""
-    _standing[0] = sentence
+    _message[0] = sentence
 
 
 def listen_again() -> None:
@@ -127,13 +127,13 @@ def listen_again() -> None:
 def _interrupt(signum: int, _frame: FrameType | None) -> None:
     for each in SIGNALS:
         signal.signal(each, signal.SIG_IGN)
-    if _undivided[0]:
+    if _deferred[0]:
         _late.append(signum)
     else:
         raise Interruption(signum)
 
 
-_undivided = [0]
+_deferred = [0]
 _late: list[int] = []
 
 
@@ -151,12 +151,12 @@ def defer_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _undivided[0] += 1
+    _deferred[0] += 1
     try:
         yield
     finally:
-        _undivided[0] -= 1
-        if _late and not _undivided[0]:
+        _deferred[0] -= 1
+        if _late and not _deferred[0]:
             raise Interruption(_late.pop())
 
 
@@ -168,7 +168,7 @@ def standard_streams() -> Iterator[None]:
     would get the number, and what a program of ours writes there. What can't be written to standard error is lost,
     and nothing else: the work goes on. A result that nobody reads (`inv db.list | head`) ends us quietly.
 
-    :raises UnshownError: Standard output can't be written, as its disk is full.
+    :raises OutputError: Standard output can't be written, as its disk is full.
     """
     _fill_in()
     try:
@@ -178,7 +178,7 @@ def standard_streams() -> Iterator[None]:
     except BrokenPipeError:
         _drop_stdout()
         raise SystemExit(128 + signal.SIGPIPE) from None
-    except UnshownError:
+    except OutputError:
         _drop_stdout()
         raise
 
@@ -219,13 +219,13 @@ def _drop_stdout() -> None:
 def written() -> Iterator[None]:
     """Tell an error of writing to standard output from all others.
 
-    :raises UnshownError: It can't be written.
+    :raises OutputError: It can't be written.
     """
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise UnshownError(
+        raise OutputError(
             f"Standard output can't be written ({error.strerror}), so the result isn't shown; the work itself was done."
         ) from None
