@@ -61,7 +61,7 @@ def restore_and_migrate(plan: RestorePlan, report: Report) -> Restored:
     except TaskError as error:
         kind: type[TaskError] = WorkError if isinstance(error, WorkError) else type(error)
         state = _bring_back(plan, saved.path, report)
-        raise kind(f"The restore was done, but not the migration: {error.first_sentence} {state}") from None
+        raise kind(f"The restore was done, but not the migration: {error.split()[0]}. {state}") from None
     except Interruption as interruption:
         # Bringing it back may take long, and may be interrupted itself.
         listen_again()
