@@ -33,7 +33,7 @@ INSERT INTO _prisma_migrations (id, checksum, migration_name, finished_at, rolle
 
 def wrong(database: Database, project: Project) -> tuple[Problem, ...]:
     """Look at a database, without any dump or record of it."""
-    return verify_database(settings_of(project, database), VerifyRequest(), Silence()).ills
+    return verify_database(settings_of(project, database), VerifyRequest(), Silence()).health.problems
 
 
 def prepare(database: Database, statements: Sequence[str]) -> None:

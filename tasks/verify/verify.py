@@ -24,7 +24,7 @@ from ..postgres.tables import read_increments, read_tables
 from ..progress import Silence
 from ..safety.restore_log import read_record, record_path
 from ..system.runtime import BackgroundTask
-from .problems import read_health, read_problems
+from .problems import read_health
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ..inventory.snapshot import DatabaseState, Key
     from ..postgres.connection import Connection, ServerFacts
     from ..progress import Report
-    from .problems import Health, Problem
+    from .problems import Health
 
 
 # A server logs so many values of a sequence at once (SEQ_LOG_VALS), and a standby knows nothing but the log.
@@ -101,7 +101,7 @@ class Verified:
     """The whole comparison.
 
     :ivar lines: What does not agree, the differences first.
-    :ivar ills: What is wrong in itself, whatever the dump says.
+    :ivar health: What is wrong with the database, whatever the dump says.
     """
 
     target: Target
@@ -110,7 +110,6 @@ class Verified:
     found: DatabaseState
     lines: tuple[DifferenceLine, ...]
     health: Health
-    ills: tuple[Problem, ...]
 
     @property
     def tables(self) -> list[VerifiedTable]:
@@ -171,8 +170,7 @@ def verify_database(settings: Settings, request: VerifyRequest, report: Report) 
         report.progress("counting", 0, 0, "")
         with read_snapshot(connection):
             found = read_state(connection, summed=summed)
-            healthy = read_health(connection, target.schema or "public")
-            wrong = tuple(read_problems(connection, target.schema or "public", found.sequences))
+            health = read_health(connection, target.schema or "public", found.sequences)
             ahead = _ahead(connection, server, expected)
         if unsummed := describe_unsummed(found, summed):
             report.warn(unsummed)
@@ -192,7 +190,7 @@ def verify_database(settings: Settings, request: VerifyRequest, report: Report) 
         if expected
         else []
     )
-    return Verified(target, server, expected, found, tuple(lines), healthy, wrong)
+    return Verified(target, server, expected, found, tuple(lines), health)
 
 
 def _ahead(connection: Connection, server: ServerFacts, expected: Expected | None) -> dict[Key, int]:
