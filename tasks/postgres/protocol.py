@@ -165,7 +165,12 @@ class StatementStream:
         :raises StatementError: The server refused it.
         :raises LostError: The connection was lost.
         """
-        return _fine(self._send(statement, dropping=True))
+        try:
+            return _fine(self._send(statement, dropping=True))
+        except StatementError as error:
+            # One that was on its way before has its own.
+            error.statement = error.statement or statement
+            raise
 
     def ask(self, query: bytes) -> list[list[bytes | None]]:
         """Run a query and return its rows as text."""

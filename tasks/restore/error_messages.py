@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from ..dumpformat.foreign_head import LexError
+from ..dumpformat.statements import classify_statement
 from ..errors import ServerError, TaskError, WorkError
 from ..postgres.commit import CommitFailure, Outcome
 from ..postgres.connection import blocked
@@ -53,6 +54,7 @@ _DEPENDENTS = (
     "Drop what depends on it, restore, and create it again: --clean deletes dependent objects only inside the schemas "
     "that the dump fills."
 )
+_ALTERS = frozenset({"ALTER", "ALTER DATABASE"})
 _OUT_OF_LOCKS = "53200"
 _NO_LOCK = "55P03"
 # Characters of a statement.
@@ -122,7 +124,7 @@ def explain_failure(error: Exception, plan: RestorePlan, doing: str) -> Exceptio
 
 
 def _explain_refusal(error: StatementError, plan: RestorePlan, doing: str, state: str) -> TaskError:
-    if doing.startswith("ALTER"):
+    if error.statement and classify_statement(error.statement).verb in _ALTERS:
         # Which table, and what of it: in a dump it stands in its first words.
         text = error.statement.decode(errors="replace").rstrip(";")
         doing = textwrap.shorten(text, _SHOWN, placeholder=" …")

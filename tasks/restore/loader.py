@@ -11,7 +11,7 @@ from ..dumpformat.tokens import TokenReader, split_qualified
 from ..errors import WorkError
 from ..postgres.protocol import StatementError, StatementStream
 from .clear import privileges_of_schema
-from .filters import OUR_SETTINGS, TABLESPACE, OmissionKind, StatementFilter
+from .filters import OUR_SETTINGS, TABLESPACE, StatementFilter
 from .row_counts import (
     Changed,
     compare_row_counts,
@@ -375,8 +375,8 @@ class Loader:
                 raise
             self.wire.run(b"ROLLBACK TO SAVEPOINT invoke_postgres")
             self.left_out[omission] += 1
-            if omission.kind is OmissionKind.NOT_REPLACEABLE:
-                self.spared.add(omission.subject)
+            if tolerance.spares is not None:
+                self.spared.add(tolerance.spares.value)
         self.wire.run(b"RELEASE SAVEPOINT invoke_postgres")
 
 
