@@ -88,7 +88,7 @@ def restore_warning(plan: RestorePlan) -> list[str]:
         *_safety(plan),
         *_empty_again(plan),
         *_price(plan),
-        *_where(plan),
+        *_where(plan.far, plan.doubt),
     ]
 
 
@@ -102,7 +102,7 @@ def reset_warning(plan: ResetPlan) -> list[str]:
         f"  Will be deleted: everything in {names} ({describe_content(plan.goes)}).",
         _kept(plan.stays),
         *_safety(plan),
-        *_where(plan),
+        *_where(plan.far),
     ]
 
 
@@ -227,7 +227,6 @@ def _price(plan: RestorePlan) -> list[str]:
     ]
 
 
-def _where(plan: RestorePlan | ResetPlan) -> list[str]:
-    far = [f"  This is not a local database: {plan.far}."] if plan.far else []
-    doubt = getattr(plan, "doubt", "")
-    return [*far, f"  {doubt}."] if doubt else far
+def _where(far: str, doubt: str = "") -> list[str]:
+    local = [f"  This is not a local database: {far}."] if far else []
+    return [*local, f"  {doubt}."] if doubt else local
