@@ -109,8 +109,19 @@ def plan_reset(settings: Settings, names: Sequence[str], *, backup: bool = True,
         undo_risk = author_risk(connection, settings, place, settings.dumps, here)
     if saves:
         check_pg_dump(settings, server)
-    far = "" if goes.is_empty else nonlocal_reason(settings, place)
-    return ResetPlan(settings, target, server, place, far, wanted, stays, goes, saves, disconnect, bool(undo_risk))
+    return ResetPlan(
+        settings=settings,
+        target=target,
+        server=server,
+        place=place,
+        far="" if goes.is_empty else nonlocal_reason(settings, place),
+        emptied=wanted,
+        stays=stays,
+        goes=goes,
+        saves=saves,
+        disconnect=disconnect,
+        undo_needs_trust=bool(undo_risk),
+    )
 
 
 def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:

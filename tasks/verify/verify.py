@@ -125,7 +125,8 @@ class Verified:
         for key in sorted(wanted.keys() | found.keys()):
             want, have, other = wanted.get(key), found.get(key), others.get(key, "")
             same = (want is None or want == have) and not other
-            rows.append(VerifiedTable(show_name(key), want, have, same, self._mark(key, want, have, other)))
+            mark = self._mark(key, want, have, other)
+            rows.append(VerifiedTable(name=show_name(key), expected=want, found=have, same=same, mark=mark))
         return rows
 
     def _mark(self, key: Key, want: int | None, have: int | None, other: str) -> str:
@@ -190,7 +191,7 @@ def verify_database(settings: Settings, request: VerifyRequest, report: Report) 
         if expected
         else []
     )
-    return Verified(target, server, expected, found, tuple(lines), health)
+    return Verified(target=target, server=server, expected=expected, found=found, lines=tuple(lines), health=health)
 
 
 def _ahead(connection: Connection, server: ServerFacts, expected: Expected | None) -> dict[Key, int]:
@@ -259,7 +260,7 @@ def _of_database(settings: Settings, request: VerifyRequest, here: tuple[Any, ..
         summed = dict.fromkeys((table.key for table in read_tables(connection)), "") if request.checksums else {}
         found = read_state(connection, summed=summed)
         server = server_facts(connection)
-    return Expected(other.label, found, kind="the other", server=server)
+    return Expected(source=other.label, state=found, kind="the other", server=server)
 
 
 def _of_record(settings: Settings, target: Target, server: ServerFacts) -> Expected | None:
@@ -267,13 +268,13 @@ def _of_record(settings: Settings, target: Target, server: ServerFacts) -> Expec
     if record is None:
         return None
     return Expected(
-        Path(record.file).name,
-        state_from_parts(record.tables, record.sequences, record.facts),
-        record.restored,
-        record.migrated,
-        {(each.schema, each.name): each.rows for each in record.dumped},
-        record.schemas,
-        record.excluded,
+        source=Path(record.file).name,
+        state=state_from_parts(record.tables, record.sequences, record.facts),
+        restored=record.restored,
+        migrated=record.migrated,
+        dumped={(each.schema, each.name): each.rows for each in record.dumped},
+        schemas=record.schemas,
+        excluded=record.excluded,
     )
 
 
@@ -284,7 +285,8 @@ def _of_file(settings: Settings, file: str, report: Report) -> tuple[Expected, B
         # The server counts while the file is read.
         proof = BackgroundTask(lambda: _prove(settings, path, manifest))
         proof.start()
-        return Expected(path.name, state_of_manifest(manifest), excluded=manifest.excluded_data), proof
+        state = state_of_manifest(manifest)
+        return Expected(source=path.name, state=state, excluded=manifest.excluded_data), proof
     dump = prove_dump(settings, path, report)
     if dump.inserts:
         raise BadInputError(
@@ -292,7 +294,7 @@ def _of_file(settings: Settings, file: str, report: Report) -> tuple[Expected, B
             f"known only once it has run, so there is nothing to compare with, and nothing was compared. "
             f"`inv db.restore` counts them, and `inv db.verify` without --file= then compares with what it counted."
         )
-    return Expected(path.name, state_from_parts(dump.tables, dump.sequences, {})), None
+    return Expected(source=path.name, state=state_from_parts(dump.tables, dump.sequences, {})), None
 
 
 def _prove(settings: Settings, path: Path, manifest: Manifest) -> None:
