@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.errors import MissingProgramError, WorkError
+from tasks.errors import MissingProgramError, OperationFailedError
 from tests.servers import PASSWORD, SUPERUSER, Server, ServerSetupError, provision
 
 from . import commands, databases, machine, results, running
@@ -44,7 +44,7 @@ def main(options: Options, *, as_json: bool) -> None:
     """Measure, show the tables, and keep the result of a whole run.
 
     :raises MissingProgramError: The server's programs can't be had.
-    :raises WorkError: A command failed, or a restore did not bring back what it should; nothing is kept.
+    :raises OperationFailedError: A command failed, or a restore did not bring back what it should; nothing is kept.
     """
     from . import showing  # noqa: PLC0415 - rich and plotext, for the end
 
@@ -196,7 +196,7 @@ class _Database:
         used = self._run(case.command, folder, TARGET if case.target else self.built.name, status=case.status)
         wal = self._wal() - before
         if case.target and databases.shape(self.server, TARGET) != self.built.shape:
-            raise WorkError(f"After {case.shown} the database is not what it should be. Nothing is kept.")
+            raise OperationFailedError(f"After {case.shown} the database is not what it should be. Nothing is kept.")
         return results.Sample(round=number, wal=wal, **vars(used))
 
     def _run(self, command: str, folder: Path, database: str, *, status: int = 0) -> running.Used:

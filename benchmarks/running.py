@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from tasks.errors import WorkError
+from tasks.errors import OperationFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -53,7 +53,7 @@ def run(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, st
     :param env: Its whole environment.
     :param log: A file that gets what it says.
     :param status: The exit status that it must have.
-    :raises WorkError: It ended otherwise; the end of what it said is in the message.
+    :raises OperationFailedError: It ended otherwise; the end of what it said is in the message.
     """
     with log.open("wb") as said:
         began = time.perf_counter()
@@ -69,7 +69,9 @@ def run(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, st
             process.returncode = os.waitstatus_to_exitcode(code)
     if process.returncode != status:
         end = log.read_text(encoding="utf-8", errors="replace").strip()[-1500:]
-        raise WorkError(f"{argv[-1] if argv[0] == 'bash' else ' '.join(argv)} ended with {process.returncode}: {end}")
+        raise OperationFailedError(
+            f"{argv[-1] if argv[0] == 'bash' else ' '.join(argv)} ended with {process.returncode}: {end}"
+        )
     return Used(
         seconds=seconds,
         cpu=usage.ru_utime + usage.ru_stime,

@@ -51,7 +51,7 @@ class ServerError(TaskError):
     exit_code = 4
 
 
-class WorkError(TaskError):
+class OperationFailedError(TaskError):
     """The work failed and was undone; the message says in what state things are."""
 
     exit_code = 5
@@ -69,7 +69,7 @@ class GuardError(TaskError):
     exit_code = 7
 
 
-class UnshownError(TaskError):
+class OutputError(TaskError):
     """The work was done, but its result could not be written to standard output."""
 
     exit_code = 8

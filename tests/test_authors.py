@@ -10,7 +10,7 @@ import pytest
 
 from tasks.dumpfiles.origin import other_owners
 from tasks.dumpformat.manifest import manifest_from_json
-from tasks.errors import WorkError
+from tasks.errors import OperationFailedError
 from tasks.progress import Silence
 from tasks.restore.plan import RestoreRequest
 from tasks.restore.with_migration import plan_restore_and_migration, restore_and_migrate
@@ -245,7 +245,7 @@ def test_owner_that_came_after_the_question_is_not_loaded_unasked(shop: Database
     plan = plan_restore_and_migration(settings, RestoreRequest(file="d.sql", clean=True, migrate=True), Silence())
     mixed(shop)
 
-    with pytest.raises(WorkError) as raised:
+    with pytest.raises(OperationFailedError) as raised:
         restore_and_migrate(plan, Silence())
 
     assert f"{OWNER} came to own objects" in str(raised.value)

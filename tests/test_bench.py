@@ -16,7 +16,7 @@ from benchmarks import bench, commands, databases, figures, machine, options, re
 from benchmarks.commands import CASES, Case
 from benchmarks.options import DATABASES, Options
 from benchmarks.results import Contents, Measured, Result, Sample
-from tasks.errors import BadInputError, WorkError
+from tasks.errors import BadInputError, OperationFailedError
 from tests.support import REPOSITORY
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ def test_a_command_that_fails_is_no_sample(tmp_path: Path) -> None:
     argv = ["bash", "-o", "pipefail", "-c", "(echo too bad >&2; exit 3) | cat"]
     env = {"PATH": "/usr/bin:/bin"}
 
-    with pytest.raises(WorkError, match=r"ended with 3: too bad"):
+    with pytest.raises(OperationFailedError, match=r"ended with 3: too bad"):
         running.run(argv, cwd=tmp_path, env=env, log=tmp_path / "said")
 
     assert running.run(argv, cwd=tmp_path, env=env, log=tmp_path / "said", status=3).seconds > 0
@@ -298,7 +298,7 @@ def test_a_restore_that_brings_nothing_back_is_no_sample(new_database: Databases
     built = databases.build(server, "huge", 200)
     idle = Case("restore", "idle", "true", target=commands.EMPTY)
 
-    with pytest.raises(WorkError, match="not what it should be"):
+    with pytest.raises(OperationFailedError, match="not what it should be"):
         list(bench._Database(server, tmp_path, built, print).measure((idle,), 1))
 
 

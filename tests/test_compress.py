@@ -22,7 +22,7 @@ from tasks.dumpfiles.convert import Converted, convert_dump
 from tasks.dumpfiles.paths import manifest_path, read_manifest
 from tasks.dumpformat.compression import Compression, DecompressedReader, SummingWriter, Sums, open_compressor
 from tasks.dumpformat.manifest import Manifest, Outline, SequenceValue, TableRows
-from tasks.errors import BadInputError, WorkError
+from tasks.errors import BadInputError, OperationFailedError
 from tasks.progress import Silence
 from tests.support import Database, Project
 
@@ -427,7 +427,7 @@ def test_dump_is_left_as_it_is_when_its_manifest_can_not_be_written(project: Pro
     in_the_way = project.dumps / f".{STEM}.manifest.json.{os.getpid()}.part"
     in_the_way.mkdir()
 
-    with pytest.raises(WorkError, match="could not be written"):
+    with pytest.raises(OperationFailedError, match="could not be written"):
         converted(project, Compression.GZIP)
 
     in_the_way.rmdir()

@@ -31,7 +31,7 @@ from tasks.dump.dump import Dumped, make_dump
 from tasks.dump.request import DumpRequest
 from tasks.dumpfiles.atomic_write import open_part_file
 from tasks.dumpformat.compression import Compression, DecompressedReader
-from tasks.errors import BadInputError, ServerError, TaskError, WorkError
+from tasks.errors import BadInputError, ServerError, TaskError, OperationFailedError
 from tasks.progress import Silence
 from tasks.system.git import git_state
 from tests.servers import OWNER, PASSWORD, SUPERUSER, Server, free_port, provision
@@ -594,7 +594,10 @@ def test_one_name_at_once_is_made_once(database: Database, project: Project) -> 
     """While a dump is written to a name, a second one to that name is refused."""
     settings = settings_of(project, database)
 
-    with open_part_file(project.dumps / "named.part"), pytest.raises(WorkError, match="another dump is being written"):
+    with (
+        open_part_file(project.dumps / "named.part"),
+        pytest.raises(OperationFailedError, match="another dump is being written"),
+    ):
         dumped(settings, DumpRequest(file="named.sql.gz"))
 
     assert left_in(project.dumps) == []
@@ -865,7 +868,7 @@ def test_dump_fails_when_pg_dump_finds_less_than_the_snapshot_held(database: Dat
     database.execute(PEOPLE)
     folder = wrapped(project, database, 'sql \'ALTER TABLE people DROP COLUMN name\'\nexec "$REAL" "$@"')
 
-    with pytest.raises(WorkError, match=r"pg_dump failed: .* does not exist\. No dump was written"):
+    with pytest.raises(OperationFailedError, match=r"pg_dump failed: .* does not exist\. No dump was written"):
         dumped(settings_of(project, database, bin_dir=folder))
 
     nothing_is_left(project, database)
@@ -996,7 +999,7 @@ def test_no_dump_is_left_when_pg_dump(script: str, reason: str, database: Databa
     database.execute(PEOPLE)
     folder = wrapped(project, database, script)
 
-    with pytest.raises(WorkError, match=re.escape(reason)):
+    with pytest.raises(OperationFailedError, match=re.escape(reason)):
         dumped(settings_of(project, database, bin_dir=folder))
 
     nothing_is_left(project, database)
@@ -1060,7 +1063,9 @@ def test_dump_goes_on_when_its_hangup_is_ignored(database: Database, project: Pr
 
 
 @pytest.mark.parametrize(
-    ("application", "error"), [("invoke-postgres", ServerError), ("pg_dump", WorkError)], ids=["ours", "pg_dump's"]
+    ("application", "error"),
+    [("invoke-postgres", ServerError), ("pg_dump", OperationFailedError)],
+    ids=["ours", "pg_dump's"],
 )
 def test_dump_fails_when_a_session_is_ended(
     application: str, error: type[TaskError], database: Database, project: Project
@@ -1157,7 +1162,7 @@ def test_dump_fails_when_the_folder_is_a_file(database: Database, project: Proje
     project.dumps.rmdir()
     project.dumps.write_text("a file")
 
-    with pytest.raises(WorkError, match=f"{project.dumps} can't be used"):
+    with pytest.raises(OperationFailedError, match=f"{project.dumps} can't be used"):
         dumped(settings_of(project, database))
 
 

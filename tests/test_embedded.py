@@ -22,7 +22,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from tasks.config.target import sanitize
 from tasks.devserver.account import account_for, give
-from tasks.devserver.server import Running, find_running, major_of, start, stop, throw_away
+from tasks.devserver.server import Running, find_running, major_of, start, stop, temporary_server
 from tasks.errors import BadInputError, MissingProgramError, ServerError
 from tasks.system.pg_programs import NAMES, Programs, find_programs, reachable_programs
 from tasks.system.processes import read_environment
@@ -306,7 +306,7 @@ def test_the_password_is_not_in_the_repr() -> None:
 
 def test_throw_away_leaves_nothing(programs: Programs) -> None:
     """A server is there in the block; after it neither its process nor its folder."""
-    with throw_away(programs) as running:
+    with temporary_server(programs) as running:
         rows = ask(running.url, "SELECT current_setting('data_directory'), current_setting('listen_addresses')")
         assert rows == [(str(running.data_dir), "")]
         assert Path(running.host).stat().st_mode & 0o077 == 0
@@ -320,7 +320,7 @@ def test_throw_away_goes_with_an_error_and_open_sessions(programs: Programs) -> 
     seen: list[Running] = []
 
     def fail_within() -> None:
-        with throw_away(programs) as running:
+        with temporary_server(programs) as running:
             seen.append(running)
             threading.Thread(target=_sleep_in_sql, args=(running.url,), daemon=True).start()
             query = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sl%'"
@@ -341,8 +341,8 @@ def _sleep_in_sql(url: str) -> None:
 
 def test_two_at_once_do_not_meet(programs: Programs) -> None:
     """Each has its own data, and the end of one is not the end of the other."""
-    with throw_away(programs) as one:
-        with throw_away(programs) as two:
+    with temporary_server(programs) as one:
+        with temporary_server(programs) as two:
             ask(one.url, "CREATE TABLE here ()")
             assert ask(two.url, "SELECT to_regclass('here')") == [(None,)]
             assert ask(one.url, "SELECT to_regclass('here') IS NULL") == [(False,)]
@@ -357,7 +357,7 @@ def test_the_environment_has_no_say(programs: Programs, monkeypatch: pytest.Monk
     monkeypatch.setenv("PGCLIENTENCODING", "latin1")
     monkeypatch.setenv("SECRET", "s3cr3t")
 
-    with throw_away(programs) as running:
+    with temporary_server(programs) as running:
         monkeypatch.delenv("PGCLIENTENCODING")
         rows = ask(running.url, "SELECT current_setting('client_encoding'), current_setting('TimeZone')")
         rows += ask(running.url, "COPY (SELECT 1) TO PROGRAM 'cat >/dev/null; test -z \"$SECRET\"'")
@@ -370,7 +370,7 @@ def test_letters_of_all_alphabets_have_cases(programs: Programs) -> None:
     if programs.major < 17:
         pytest.skip("the built-in provider came with 17")
 
-    with throw_away(programs) as running:
+    with temporary_server(programs) as running:
         assert ask(running.url, "SELECT upper('жä')") == [("ЖÄ",)]
 
 
@@ -382,7 +382,7 @@ def test_a_start_that_fails_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> 
         (tmp_path / "share").mkdir()
     before = set(Path("/tmp").glob("pg-*"))
 
-    with pytest.raises(ServerError, match=r"did not start: the disk is on fire\.$"), throw_away(broken):
+    with pytest.raises(ServerError, match=r"did not start: the disk is on fire\.$"), temporary_server(broken):
         pytest.fail("there is no server")
 
     assert set(Path("/tmp").glob("pg-*")) - before == set()
@@ -564,7 +564,7 @@ def test_another_projects_server_with_the_old_number_is_left_alone(folder: Path,
     running = start(folder, programs)
     lock = (folder / "data" / "postmaster.pid").read_text()
     stop(folder)
-    with throw_away(programs) as other:
+    with temporary_server(programs) as other:
         (folder / "data" / "postmaster.pid").write_text(lock.replace(str(running.pid), str(other.pid), 1))
 
         assert find_running(folder) is None
@@ -664,7 +664,7 @@ def test_a_path_with_blanks_and_letters_will_do(place: Path, template: Path, pro
 def test_it_never_runs_as_root(folder: Path, programs: Programs) -> None:
     """Neither kind has a process of root's, nor one of root's groups."""
     kept = start(folder, programs)
-    with throw_away(programs) as thrown:
+    with temporary_server(programs) as thrown:
         for pid in (kept.pid, thrown.pid):
             status = dict(re.findall(r"(\w+):\s+(.*)", Path(f"/proc/{pid}/status").read_text()))
             assert "0" not in status["Uid"].split() + (status["Gid"] + " " + status["Groups"]).split()
@@ -679,7 +679,7 @@ def test_root_uses_a_copy_of_programs_that_are_out_of_reach(tmp_path: Path, plac
         path.chmod(path.stat().st_mode & 0o700)
     hidden = Programs(closed / "pg" / "bin", programs.major, programs.minor)
 
-    with throw_away(hidden) as running:
+    with temporary_server(hidden) as running:
         assert ask(running.url, "SELECT 1") == [(1,)]
     kept = start(place / ".postgres", hidden)
 

@@ -11,7 +11,7 @@ import pytest
 
 from tasks.dump.dump import Dumped, make_dump
 from tasks.dump.request import DumpRequest
-from tasks.errors import WorkError
+from tasks.errors import OperationFailedError
 from tasks.progress import Silence
 from tasks.restore.plan import RestoreRequest, plan_restore
 from tasks.restore.restore import Restored, restore_dump
@@ -312,7 +312,7 @@ def test_nothing_is_changed_when_a_plain_owner_may_not_write_the_extensions_tabl
     each.target.execute(PLACES + "DELETE FROM places WHERE id < 9", OWNER)
     before = each.target.dump_text()
 
-    with pytest.raises(WorkError, match=r"spatial_ref_sys.*was rolled back"):
+    with pytest.raises(OperationFailedError, match=r"spatial_ref_sys.*was rolled back"):
         each.restore(clean=True)
 
     assert each.target.dump_text() == before

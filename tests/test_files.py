@@ -10,7 +10,7 @@ import pytest
 
 from tasks.dump.destination import check_free_space, choose_destination
 from tasks.dumpformat.compression import Compression
-from tasks.errors import BadInputError, WorkError
+from tasks.errors import BadInputError, OperationFailedError
 from tasks.postgres.connection import connected, server_facts
 from tasks.progress import Silence
 from tasks.restore.plan import RestoreRequest, plan_restore
@@ -79,7 +79,7 @@ def test_restore_leaves_the_database_when_the_folder_vanishes(database: Database
     plan = plan_restore(settings_of(project, database), RestoreRequest(str(path), clean=True), Silence())
 
     shutil.rmtree(project.dumps)
-    with pytest.raises(WorkError, match=r"No safety dump|can't be read|can't be used"):
+    with pytest.raises(OperationFailedError, match=r"No safety dump|can't be read|can't be used"):
         restore_dump(plan, Silence())
 
     assert database.dump_text() == before

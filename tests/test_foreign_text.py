@@ -20,7 +20,7 @@ from tasks.dumpfiles.atomic_write import make_dump_folder
 from tasks.dumpfiles.paths import manifest_path, read_manifest
 from tasks.dumpformat.compression import DecompressedReader
 from tasks.dumpformat.statements import Setting, classify_statement
-from tasks.errors import BadInputError, GuardError, WorkError
+from tasks.errors import BadInputError, GuardError, OperationFailedError
 from tasks.restore.filters import OUR_SETTINGS
 from tasks.safety.guard import refuse_protected
 from tasks.safety.restore_log import read_record
@@ -44,7 +44,7 @@ def test_hostile_text_stays_in_its_line(capsys: pytest.CaptureFixture[str]) -> N
     say(Plain(stream), f"Event trigger {HOSTILE}")  # type: ignore[arg-type]
 
     assert printed.count("\n") == 1 + 5
-    for text in (printed.replace("\n", ""), "".join(said).removesuffix("\n"), str(WorkError(HOSTILE))):
+    for text in (printed.replace("\n", ""), "".join(said).removesuffix("\n"), str(OperationFailedError(HOSTILE))):
         assert text.isprintable()
         assert "shop\\nWarning" in text
 

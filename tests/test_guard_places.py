@@ -12,7 +12,7 @@ from tasks.config.settings import Settings
 from tasks.dump.dump import make_dump
 from tasks.dump.request import DumpRequest
 from tasks.dumpfiles.origin import is_this_machine
-from tasks.errors import GuardError, WorkError
+from tasks.errors import GuardError, OperationFailedError
 from tasks.postgres.commit import Outcome, ask_outcome
 from tasks.postgres.connection import connected, read_endpoint, server_facts
 from tasks.progress import Silence
@@ -181,7 +181,7 @@ def test_a_dump_has_one_snapshot_or_is_none(shop: Database, other: Database, pro
     with Forwarder(lambda number: (shop, other)[number % 2].server.port) as spread:
         settings = through(settings_of(project, shop), spread.port)
 
-        with pytest.raises(WorkError, match=r"snapshot.*No dump was written.*use the direct URL"):
+        with pytest.raises(OperationFailedError, match=r"snapshot.*No dump was written.*use the direct URL"):
             make_dump(settings, DumpRequest(), Silence())
 
     assert [path.name for path in project.dumps.iterdir() if path.name.startswith("db_dump")] == []

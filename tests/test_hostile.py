@@ -16,7 +16,7 @@ import pytest
 from tasks.dumpfiles.catalog import inspect_dump, list_catalog
 from tasks.dumpfiles.dump_file import prove_dump
 from tasks.dumpformat.manifest import SIZE_LIMIT
-from tasks.errors import BadInputError, TaskError, WorkError
+from tasks.errors import BadInputError, TaskError, OperationFailedError
 from tasks.progress import Silence
 from tasks.restore.plan import RestorePlan, RestoreRequest, plan_restore
 from tasks.restore.restore import restore_dump
@@ -294,7 +294,7 @@ def test_variables_of_psql_are_text(text: str, database: Database, project: Proj
     before = database.dump_text()
 
     plan = planned(project, database, path, clean=True)
-    with pytest.raises(WorkError, match="syntax error") as refused:
+    with pytest.raises(OperationFailedError, match="syntax error") as refused:
         restore_dump(plan, Silence())
 
     assert str(Path.home()) not in str(refused.value)
@@ -382,7 +382,7 @@ def test_file_may_not_grow_behind_its_check(database: Database, project: Project
 
     with path.open("a") as file:
         file.write("SELECT 1;\n" * 1000 + END)
-    with pytest.raises(WorkError, match="rolled back"):
+    with pytest.raises(OperationFailedError, match="rolled back"):
         restore_dump(plan, Silence())
 
     assert database.dump_text() == before

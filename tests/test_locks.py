@@ -8,7 +8,7 @@ import pytest
 
 from tasks.dump.dump import Dumped, make_dump
 from tasks.dump.request import DumpRequest
-from tasks.errors import BadInputError, WorkError
+from tasks.errors import BadInputError, OperationFailedError
 from tasks.postgres.commit import CommitResult, commit_transaction
 from tasks.postgres.lock_capacity import read_lock_capacity
 from tasks.progress import Silence
@@ -152,7 +152,7 @@ def _refusal(project: Project, database: Database, dumped: Dumped) -> str:
     try:
         plan = plan_restore(settings, RestoreRequest(str(dumped.path), clean=True, backup=False), Silence())
         restore_dump(plan, Silence())
-    except (BadInputError, WorkError) as error:
+    except (BadInputError, OperationFailedError) as error:
         return str(error)
     return ""
 
@@ -175,7 +175,9 @@ def test_thousands_of_tables_are_dumped_and_verified(small_server: Server, proje
         assert dumped is not None
         assert (len(dumped.manifest.tables), verified.lines) == (_MANY, ())
         fill(database, "plain", range(_MANY, _MORE))
-        with pytest.raises(WorkError, match=r"no room for locks on .* tables\. No dump was written\.") as refused:
+        with pytest.raises(
+            OperationFailedError, match=r"no room for locks on .* tables\. No dump was written\."
+        ) as refused:
             make_dump(settings, DumpRequest(file="more.sql"), Silence())
         assert [path.name for path in project.dumps.glob("more*")] == []
         allow(small_server, value_of(str(refused.value)))

@@ -18,7 +18,7 @@ import pytest
 
 from tasks.dump.dump import make_dump
 from tasks.dump.request import DumpRequest
-from tasks.errors import BadInputError, WorkError
+from tasks.errors import BadInputError, OperationFailedError
 from tasks.progress import Silence
 from tasks.safety.scratch_database import (
     LOCK,
@@ -643,7 +643,7 @@ def test_the_server_that_goes_is_said_with_the_name_that_stays(database: Databas
     target = settings_of(project, database).target()
     unreachable = on_database(target, f"gone_{os.getpid()}")
 
-    with pytest.raises(WorkError, match=r"invoke_x could not be removed: .*The next rehearsal removes it"):
+    with pytest.raises(OperationFailedError, match=r"invoke_x could not be removed: .*The next rehearsal removes it"):
         _drop(unreachable, "invoke_x")
     with pytest.raises(BadInputError, match=r"^First\. The scratch database invoke_x could not"):
         _drop(unreachable, "invoke_x", first=BadInputError("First."))

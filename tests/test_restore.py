@@ -15,7 +15,7 @@ from invoke.context import Context
 
 from tasks.config.defaults import DEFAULTS
 from tasks.config.settings import Settings, load_settings
-from tasks.errors import BadInputError, WorkError
+from tasks.errors import BadInputError, OperationFailedError
 from tasks.progress import Silence
 from tasks.restore.plan import RestoreRequest, plan_restore
 from tasks.restore.restore import Restored, restore_dump
@@ -337,7 +337,7 @@ def test_restore_does_not_advise_clean_when_rows_alone_conflict(shop: Database, 
     path = write(project, "rows.sql", pg_dump(shop, "--data-only"))
     before = shop.dump_text()
 
-    with pytest.raises(WorkError, match="rolled back") as caught:
+    with pytest.raises(OperationFailedError, match="rolled back") as caught:
         restore(project, shop, path)
 
     assert "--clean" not in str(caught.value)
@@ -426,7 +426,7 @@ def test_restore_loads_or_rolls_back_when_everything_comes_from_another_major(
         path = write(project, f"from{major}.sql", dumps_of(major)[1])
 
         if server.major in TOO_OLD.get(major, ()):
-            with pytest.raises(WorkError, match=r"rolled back; .* is as it was"):
+            with pytest.raises(OperationFailedError, match=r"rolled back; .* is as it was"):
                 restore(project, target, path, clean=True)
             assert target.dump_text() == before
         else:
@@ -752,7 +752,7 @@ def test_restore_leaves_nothing_when_an_error_stands_behind_large_objects(
     target.execute("CREATE TABLE public.old AS SELECT 1 AS n")
     before = target.dump_text()
 
-    with pytest.raises(WorkError, match=r"division by zero.*rolled back"):
+    with pytest.raises(OperationFailedError, match=r"division by zero.*rolled back"):
         restore(project, target, path, clean=True)
 
     assert b"lo_create" in whole
@@ -767,7 +767,7 @@ def test_restore_rolls_back_when_a_row_does_not_fit(shop: Database, project: Pro
     path = write(project, "foreign.sql", whole[:place] + b"\nnot a number\tx" + whole[place:])
     before = shop.dump_text()
 
-    with pytest.raises(WorkError, match="rolled back"):
+    with pytest.raises(OperationFailedError, match="rolled back"):
         restore(project, shop, path, clean=True)
 
     assert shop.dump_text() == before
@@ -784,7 +784,7 @@ def test_restore_rolls_back_when_a_deferred_constraint_fails(new_database: Datab
     rows = "COPY public.c (p) FROM stdin;\n1\n\\.\n--\n-- PostgreSQL database dump complete\n--\n"
     path = write(project, "rows.sql", rows.encode())
 
-    with pytest.raises(WorkError, match=r"verifying.*foreign key.*is as it was"):
+    with pytest.raises(OperationFailedError, match=r"verifying.*foreign key.*is as it was"):
         restore(project, target, path)
 
     assert target.dump_text() == before
@@ -804,7 +804,7 @@ def test_restore_rolls_back_when_the_file_changes_after_it_was_checked(
     if way != "removed":
         path.write_bytes(whole.replace(b"user7@", b"userX@") if way == "changed" else whole[: len(whole) // 2])
 
-    with pytest.raises(WorkError, match="rolled back"):
+    with pytest.raises(OperationFailedError, match="rolled back"):
         restore_dump(plan, Silence())
 
     assert shop.dump_text() == before
@@ -852,7 +852,7 @@ def test_restore_rolls_back_when_the_manifest_counts_other_rows(shop: Database, 
     manifest.write_text(re.sub(r'"rows": 300', '"rows": 299', manifest.read_text(), count=1))
     before = shop.dump_text()
 
-    with pytest.raises(WorkError, match=r"not those of the manifest.*rolled back"):
+    with pytest.raises(OperationFailedError, match=r"not those of the manifest.*rolled back"):
         restore(project, shop, path, clean=True)
 
     assert shop.dump_text() == before
@@ -864,7 +864,7 @@ def test_restore_rolls_back_when_a_statement_ends_the_transaction_from_within(sh
     path = write(project, "foreign.sql", _whole(text))
     before = shop.dump_text()
 
-    with pytest.raises(WorkError, match=r"invalid transaction termination.*rolled back"):
+    with pytest.raises(OperationFailedError, match=r"invalid transaction termination.*rolled back"):
         restore(project, shop, path)
 
     assert shop.dump_text() == before

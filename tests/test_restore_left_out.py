@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tasks.errors import BadInputError, WorkError
+from tasks.errors import BadInputError, OperationFailedError
 from tasks.progress import Silence
 from tasks.restore.filters import Omission, OmissionKind
 from tasks.restore.plan import RestoreRequest, plan_restore
@@ -97,7 +97,7 @@ def test_restore_rolls_back_when_it_is_strict_and_an_owner_is_not_ours_to_set(
     target = new_database(owner=OWNER)
     before = target.dump_text()
 
-    with pytest.raises(WorkError, match=r"owner postgres.* --strict .*rolled back"):
+    with pytest.raises(OperationFailedError, match=r"owner postgres.* --strict .*rolled back"):
         restore(project, target, pg_dump(shop), OWNER, strict=True)
 
     assert target.dump_text() == before

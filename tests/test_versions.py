@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tasks.errors import WorkError
+from tasks.errors import OperationFailedError
 from tasks.postgres.connection import ServerFacts
 from tasks.restore.error_messages import explain_version
 from tests.servers import VERSIONS, Server
@@ -78,7 +78,7 @@ def test_what_an_older_server_does_not_know_is_named(
         target.execute("CREATE TABLE kept AS SELECT 1 AS one")
         path = write(project, "newer.sql", pg_dump(source))
 
-        with pytest.raises(WorkError) as raised:
+        with pytest.raises(OperationFailedError) as raised:
             restore(project, target, path, clean=True)
 
         assert target.scalar("SELECT count(*) FROM kept") == 1

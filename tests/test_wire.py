@@ -52,7 +52,7 @@ def test_an_error_names_its_statement_and_nothing_behind_it_is_done(database: Da
         wire.queue(b"INSERT INTO t VALUES ('x')", "the wrong one", tags.append)
         wire.queue(b"INSERT INTO t VALUES (2)", "the one behind", tags.append)
         with pytest.raises(StatementError) as caught:
-            wire.settle()
+            wire.drain()
 
     assert (caught.value.doing, caught.value.sqlstate) == ("the wrong one", "22P02")
     assert tags == ["INSERT 0 1"] * 20
@@ -95,7 +95,7 @@ def test_rows_are_dropped_and_what_follows_is_in_order(database: Database, begin
         rows = wire.ask(b"SELECT i FROM generate_series(1, 3) i")
         wire.queue(b"SELECT 1 / (3 - i) FROM generate_series(1, 5) i", "the wrong one")
         with pytest.raises(StatementError) as caught:
-            wire.settle()
+            wire.drain()
 
     assert tags == [each for count in range(WINDOW + 3) for each in (f"SELECT {count}", "SET")]
     assert (tag, rows) == ("SELECT 3", [[b"1"], [b"2"], [b"3"]])
@@ -126,7 +126,7 @@ def test_statements_larger_than_the_window_pass(database: Database, begin: bytes
         for _ in range(4):
             wire.queue(b"DO $$ BEGIN RAISE WARNING '%', repeat('x', 200000); END $$", "DO")
             wire.queue(b"SELECT '%s'" % (b"y" * WINDOW_BYTES), "SELECT")
-        wire.settle()
+        wire.drain()
         assert wire.ask(b"SELECT 1") == [[b"1"]]
 
 
@@ -140,7 +140,7 @@ def test_a_lost_connection_is_told_whatever_is_on_its_way(database: Database, be
         wire.queue(b"SELECT pg_terminate_backend(%s)" % (row[0] or b""), "SELECT")
         wire.queue(b"SELECT 1", "SELECT")
         with pytest.raises(LostError):
-            wire.settle()
+            wire.drain()
 
 
 def test_a_statement_that_asks_for_rows_of_copy_is_refused(database: Database) -> None:
@@ -152,7 +152,7 @@ def test_a_statement_that_asks_for_rows_of_copy_is_refused(database: Database) -
         with pytest.raises(Exception, match=r"(?i)copy|pipeline|lost"):  # noqa: PT012 - either may notice it
             wire.queue(b"COPY t FROM stdin", "COPY")
             wire.queue(b"INSERT INTO t VALUES ('later')", "INSERT")
-            wire.settle()
+            wire.drain()
 
     assert database.scalar("SELECT count(*) FROM t") == 0
 

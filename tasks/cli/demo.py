@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import MissingProgramError, WorkError
+from ..errors import MissingProgramError, OperationFailedError
 from ..system.processes import run_interactive, run_program
 from .task import task
 from .terminal import print_line
@@ -31,12 +31,12 @@ _DIFFERENT = 6
 def demo(ctx: Context) -> None:
     """Show it all on a throw-away PostgreSQL: dump, damage, verify, restore, migrate, verify."""
     from ..config.settings import load_settings
-    from ..devserver.server import throw_away
+    from ..devserver.server import temporary_server
     from ..system.pg_programs import find_programs
 
     loaded = load_settings(ctx)
     programs = find_programs(loaded.environ, loaded.bin_dir)
-    with tempfile.TemporaryDirectory(prefix="invoke-postgres-demo-") as folder, throw_away(programs) as server:
+    with tempfile.TemporaryDirectory(prefix="invoke-postgres-demo-") as folder, temporary_server(programs) as server:
         print_line(f"A private PostgreSQL {programs.major}.{programs.minor} runs; it goes when this ends.")
         Demo(Path(folder), server.url, programs.bin_dir, loaded.environ).run()
 
@@ -59,7 +59,7 @@ class Demo:
     def run(self) -> None:
         """Tell the whole story; every command is a real one.
 
-        :raises WorkError: Something went otherwise than it should.
+        :raises OperationFailedError: Something went otherwise than it should.
         """
         app, has_prisma = self._application()
         rows = self._fill(app, has_prisma=has_prisma)
@@ -102,7 +102,9 @@ class Demo:
                 prisma = app / "node_modules" / ".bin" / "prisma"
                 done = run_program([prisma, "migrate", "deploy"], cwd=app, extra=self._environment(app), timeout=120)
                 if done.returncode != 0:
-                    raise WorkError(f"prisma migrate deploy failed: {(done.stderr or done.stdout).strip()[-500:]}")
+                    raise OperationFailedError(
+                        f"prisma migrate deploy failed: {(done.stderr or done.stdout).strip()[-500:]}"
+                    )
                 print_line("The example's six migrations are applied by its own Prisma (prisma migrate deploy).")
             else:
                 for path in sorted((app / "prisma" / "migrations").glob("*/migration.sql")):
@@ -152,7 +154,7 @@ class Demo:
         code = run_interactive(argv, cwd=self.folder, extra=self._environment(self.folder / "journal"))
         self.took.append((f"inv {words[0]}" + (" …" if len(words) > 1 else ""), time.monotonic() - began))
         if code != expect:
-            raise WorkError(f"inv {shown} ended with exit status {code}, expected was {expect}.")
+            raise OperationFailedError(f"inv {shown} ended with exit status {code}, expected was {expect}.")
         if expect:
             print_line(f"(exit status {code}: the difference was found, as it should be)")
 

@@ -24,7 +24,7 @@ from urllib.parse import quote
 from ..config.target import sanitize
 from ..errors import BadInputError, MissingProgramError, ServerError
 from ..postgres.connection import connected
-from ..postgres.databases import create_database, let_owner_in
+from ..postgres.databases import create_database, open_to_owner
 from ..system.pg_programs import (
     SUPERUSER,
     initdb_argv,
@@ -114,7 +114,7 @@ class Running:
 
 
 @contextlib.contextmanager
-def throw_away(programs: Programs) -> Iterator[Running]:
+def temporary_server(programs: Programs) -> Iterator[Running]:
     """Run a new, empty server for the length of a block; no process and no file of it is left.
 
     It listens on a socket that only its account can reach, and on no port, so that any number run side
@@ -326,7 +326,7 @@ def _welcome(folder: Path) -> Running:
         if known is None:
             create_database(connection, DATABASE)
         elif not known[0]:
-            let_owner_in(connection, DATABASE)
+            open_to_owner(connection, DATABASE)
     return running
 
 

@@ -25,7 +25,7 @@ from ..dumpfiles.paths import (
     sibling_paths,
 )
 from ..dumpformat.compression import Compression
-from ..errors import BadInputError, WorkError
+from ..errors import BadInputError, OperationFailedError
 from ..formatting import format_size
 from ..postgres.catalog_filters import USER_SCHEMA
 from ..postgres.connection import one
@@ -48,13 +48,15 @@ _TRIES = 1000
 def prepare_dump_folder(folder: Path) -> None:
     """Make the folder of the dumps ready.
 
-    :raises WorkError: It can't be made or written to.
+    :raises OperationFailedError: It can't be made or written to.
     """
     try:
         make_dump_folder(folder)
         sweep_part_files(folder)
     except OSError as error:
-        raise WorkError(f"The folder {folder} can't be used: {error.strerror}. Nothing was touched.") from None
+        raise OperationFailedError(
+            f"The folder {folder} can't be used: {error.strerror}. Nothing was touched."
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -112,16 +114,18 @@ def reserve_destination(place: Destination, when: datetime) -> Iterator[tuple[Pa
                 part = stack.enter_context(open_part_file(reserved))
             except FileExistsError:
                 if place.path:
-                    raise WorkError(
+                    raise OperationFailedError(
                         f"{reserved} is there: another dump is being written to {final.name}, or was killed. Wait for "
                         f"it, or remove that file if none runs. Nothing was touched."
                     ) from None
                 continue
             except OSError as error:
-                raise WorkError(f"{reserved} can't be written: {error.strerror}. Nothing was touched.") from None
+                raise OperationFailedError(
+                    f"{reserved} can't be written: {error.strerror}. Nothing was touched."
+                ) from None
             yield part, final
             return
-        raise WorkError(f"No free name for a dump was found in {place.folder}.")
+        raise OperationFailedError(f"No free name for a dump was found in {place.folder}.")
 
 
 def publish_dump_and_manifest(part: PartFile, final: Path, manifest: Manifest) -> None:

@@ -20,7 +20,7 @@ import psycopg
 from ..dumpformat.lexer import Comment, CopyData, CopyEnd, Statement, Trivia
 from ..dumpformat.summary import TRAILER
 from ..dumpformat.tokens import split_qualified
-from ..errors import ServerError, TaskError, WorkError
+from ..errors import ServerError, TaskError, OperationFailedError
 from ..postgres.connection import connect
 from ..postgres.protocol import LostError, StatementError, StatementStream
 from ..postgres.tables import TableChangedError
@@ -179,7 +179,7 @@ class _ReaderThread(BackgroundTask[None]):
                 raise ParallelReadUnavailableError(
                     f"Our sessions lack something that pg_dump may not need: {error}"
                 ) from None
-            raise WorkError(f"The server could not read the rows: {error}. No dump was written.") from None
+            raise OperationFailedError(f"The server could not read the rows: {error}. No dump was written.") from None
         except LostError as error:
             raise ServerError(f"While the rows were read {error}. No dump was written.") from None
 

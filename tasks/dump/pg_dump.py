@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from ..dumpformat.compression import CHUNK
-from ..errors import ServerError, TaskError, WorkError
+from ..errors import ServerError, TaskError, OperationFailedError
 from ..postgres.connection import blocked, connected, one, startup_options, translated
 from ..postgres.lock_capacity import SETTING, locks_of_reading, locks_spent
 from ..postgres.session_settings import KEEPALIVES
@@ -166,7 +166,7 @@ class PgDump:
             while one(self.connection, _YOUNGER, [0, ours])[0] and time.monotonic() < deadline:
                 time.sleep(_LOOK)
 
-    def out_of_locks(self) -> WorkError:
+    def out_of_locks(self) -> OperationFailedError:
         """Say that the server has too few locks for it, and how many it takes."""
         with connected(self.target) as other, translated("pg_dump ran out of locks, and no dump was written"):
             tables = len(read_tables(other))

@@ -16,7 +16,7 @@ from ..dumpformat.compression import CHUNK, GATHERED, Compression, SummingWriter
 from ..dumpformat.foreign_head import LexError
 from ..dumpformat.lexer import lex
 from ..dumpformat.summary import DumpSummary
-from ..errors import BadInputError, TaskError, WorkError
+from ..errors import BadInputError, TaskError, OperationFailedError
 from ..inventory.compare import state_to_facts
 from ..inventory.objects import invalid_indexes
 from ..inventory.snapshot import DatabaseState, describe_unsummed, read_history, state_of_tables
@@ -165,12 +165,12 @@ class DumpStream:
         absent = sorted(known - survey.rows.keys())
         if unknown or (absent and not self.request.exclude_data and not self.pg_dump.server.in_recovery):
             name = ".".join((unknown or absent)[0])
-            raise WorkError(
+            raise OperationFailedError(
                 f"pg_dump and the server disagree about which tables there are ({name}). No dump was written."
             )
         for key, rows in survey.rows.items():
             if counted[key] != rows:
-                raise WorkError(
+                raise OperationFailedError(
                     f"{'.'.join(key)} has {counted[key]:,} rows at the server and {rows:,} in pg_dump's "
                     f"output, in one snapshot. No dump was written; run it again."
                 )
@@ -231,11 +231,11 @@ class DumpStream:
         what = last_error(said) or f"exit status {code}"
         foreign = failure is DumpFailure.FOREIGN_SNAPSHOT
         hint = " A pooler or a proxy leads to several servers: use the direct URL." if foreign else ""
-        return WorkError(f"pg_dump failed: {what}. No dump was written; the database was only read.{hint}")
+        return OperationFailedError(f"pg_dump failed: {what}. No dump was written; the database was only read.{hint}")
 
 
-def _not_whole(why: str) -> WorkError:
-    return WorkError(f"pg_dump's output is not whole: {why}. No dump was written.")
+def _not_whole(why: str) -> OperationFailedError:
+    return OperationFailedError(f"pg_dump's output is not whole: {why}. No dump was written.")
 
 
 class Counted(NamedTuple):

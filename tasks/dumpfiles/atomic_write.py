@@ -13,7 +13,7 @@ import os
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from ..errors import WorkError
+from ..errors import OperationFailedError
 from ..system.processes import make_file, make_folder, open_regular
 from ..system.runtime import defer_signals
 from .paths import PART_SUFFIX, manifest_path, sibling_paths
@@ -127,11 +127,13 @@ def replace_file(path: Path, content: bytes) -> None:
         sync_folder(path.parent)
 
 
-def disk_error(error: OSError, path: Path) -> WorkError:
+def disk_error(error: OSError, path: Path) -> OperationFailedError:
     """Put an error of the file system into a sentence."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return WorkError(f"The disk of {path.parent} is full. No file was left behind; free some space and run again.")
-    return WorkError(f"{path} could not be written: {error.strerror or error}. No file was left behind.")
+        return OperationFailedError(
+            f"The disk of {path.parent} is full. No file was left behind; free some space and run again."
+        )
+    return OperationFailedError(f"{path} could not be written: {error.strerror or error}. No file was left behind.")
 
 
 def sync_folder(folder: Path) -> None:

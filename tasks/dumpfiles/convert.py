@@ -16,7 +16,7 @@ from ..dumpformat.compression import (
     open_compressor,
     read_magic,
 )
-from ..errors import BadInputError, WorkError
+from ..errors import BadInputError, OperationFailedError
 from ..system.runtime import Interruption, set_interrupt_message
 from .atomic_write import disk_error, is_same_file, open_part_file, replace_file, sweep_part_files, sync_folder
 from .dump_file import choose_dump
@@ -51,7 +51,7 @@ def convert_dump(settings: Settings, file: str, wanted: Compression, report: Rep
     :param file: The dump; empty for the newest.
     :param wanted: GZIP compresses what is not compressed at all; NONE expands gzip and zstd.
     :raises BadInputError: The dump is damaged, is an archive, or the new name is taken. Nothing was changed.
-    :raises WorkError: The new file could not be written; the old one is as it was.
+    :raises OperationFailedError: The new file could not be written; the old one is as it was.
     """
     source = choose_dump(settings, file, report)
     compression, head = read_magic(source)
@@ -137,7 +137,9 @@ def _rewrite(source: Path, final: Path, wanted: Compression, report: Report) -> 
                     f"left as it is."
                 )
             if _sums(part.path)[1] != reading.content:
-                raise WorkError(f"{final.name} did not read back as it was written; {source.name} was left as it is.")
+                raise OperationFailedError(
+                    f"{final.name} did not read back as it was written; {source.name} was left as it is."
+                )
             try:
                 part.publish(final)
                 _replace(source, final, wanted, manifest, sink.sums)

@@ -341,7 +341,7 @@ def exported_snapshot(connection: Connection) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def locks_let_go(connection: Connection) -> Iterator[None]:
+def releasing_locks(connection: Connection) -> Iterator[None]:
     """Read in the open transaction, and give back the locks that this takes.
 
     Planning locks every index of a table: of thousands of tables they would fill the server's room for locks, to which

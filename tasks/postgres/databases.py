@@ -20,11 +20,11 @@ def create_database(connection: Connection, name: str, options: sql.Composable =
     :param options: What is added to CREATE DATABASE, each option with a blank before it.
     """
     connection.execute(sql.SQL("CREATE DATABASE {}{} ALLOW_CONNECTIONS false").format(sql.Identifier(name), options))
-    let_owner_in(connection, name)
+    open_to_owner(connection, name)
     return int(one(connection, "SELECT oid FROM pg_catalog.pg_database WHERE datname = %s", [name])[0])
 
 
-def let_owner_in(connection: Connection, name: str) -> None:
+def open_to_owner(connection: Connection, name: str) -> None:
     """Open a closed database of ours to its owner and superusers alone."""
     connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
     connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(name)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import errors as pg
 
-from ..errors import WorkError
+from ..errors import OperationFailedError
 from .connection import one
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def is_enough(connection: Connection, tables: int, state: str) -> Iterator[None]
     """Read that many tables in a block, and say what to set where the server runs out of locks.
 
     :param state: What is to be said of files or database then.
-    :raises WorkError: It did.
+    :raises OperationFailedError: It did.
     """
     # A transaction that has failed can't be asked.
     found = locks_of_reading(connection, tables)
@@ -80,9 +80,9 @@ def is_enough(connection: Connection, tables: int, state: str) -> Iterator[None]
         raise locks_spent(found, tables, state) from None
 
 
-def locks_spent(found: LockCapacity, tables: int, state: str) -> WorkError:
+def locks_spent(found: LockCapacity, tables: int, state: str) -> OperationFailedError:
     """Say that the server has no more locks for whoever reads so many tables; for `state` see :func:`enough`."""
-    return WorkError(
+    return OperationFailedError(
         f"The server has no room for locks on {tables:,} tables. {state} {found.remedy}, then run this again."
     )
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import psycopg
 from psycopg import pq
 
-from ..errors import ServerError, WorkError
+from ..errors import ServerError, OperationFailedError
 from ..formatting import shortened
 from ..system.processes import bytes_waiting
 
@@ -48,7 +48,7 @@ _COPIES = frozenset({pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT})
 _FINE = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY})
 
 
-class StatementError(WorkError):
+class StatementError(OperationFailedError):
     """The server refused a statement.
 
     :ivar sqlstate: The error's code.
@@ -123,9 +123,9 @@ class StatementStream:
         if self._unasked >= self._together:
             self._ask()
         if self._pending_bytes > WINDOW_BYTES:
-            self.settle()
+            self.drain()
         elif len(self._pending) >= WINDOW:
-            self.settle(WINDOW // 2)
+            self.drain(WINDOW // 2)
 
     def _ask(self) -> None:
         """Send what is not yet sent, and ask for the results (the protocol's Sync)."""
@@ -134,7 +134,7 @@ class StatementStream:
         self._unasked = 0
         self._flush()
 
-    def settle(self, most: int = 0) -> None:
+    def drain(self, most: int = 0) -> None:
         """Wait until at most that many statements are on their way; for errors see :meth:`queue`."""
         if not self._pending:
             return
@@ -180,7 +180,7 @@ class StatementStream:
     def copy(self, statement: bytes) -> None:
         """Begin a COPY … FROM stdin."""
         if self._send(statement).status != pq.ExecStatus.COPY_IN:
-            raise WorkError("the server did not take a COPY as one")
+            raise OperationFailedError("the server did not take a COPY as one")
 
     def data(self, piece: Buffer) -> None:
         """Send a piece of COPY data."""
@@ -201,7 +201,7 @@ class StatementStream:
         :raises LostError: The connection was lost.
         """
         if self._send(statement).status != pq.ExecStatus.COPY_OUT:
-            raise WorkError("the server did not take a COPY as one")
+            raise OperationFailedError("the server did not take a COPY as one")
         more = True
         while more:
             piece, rows, more = self._piece()
@@ -258,7 +258,7 @@ class StatementStream:
             self._connection.cancel_safe(timeout=5)
 
     def _send(self, statement: bytes, *, dropping: bool = False) -> PGresult:
-        self.settle()
+        self.drain()
         self._try(lambda: self._pgconn.send_query_params(statement, []))
         self._dropping = self._begins = dropping
         try:
@@ -364,7 +364,7 @@ def _ends(result: PGresult | None) -> bool:
 def _fine(result: PGresult) -> str:
     """Return the command tag of a statement that went well."""
     if result.status not in _FINE:
-        raise WorkError("a statement asked to send or fetch COPY data, which a dump never does")
+        raise OperationFailedError("a statement asked to send or fetch COPY data, which a dump never does")
     return (result.command_status or b"").decode()
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from ..errors import BadInputError, WorkError
+from ..errors import BadInputError, OperationFailedError
 from ..formatting import format_list
 from .catalog_filters import MEMBER, USER_SCHEMA
 
@@ -225,10 +225,10 @@ def read_content(connection: Connection, names: Collection[str], *, locked: bool
 def refuse_new_content(connection: Connection, names: Collection[str]) -> None:
     """Refuse to empty schemas that were empty when a person was shown what will be deleted.
 
-    :raises WorkError: They hold something now.
+    :raises OperationFailedError: They hold something now.
     """
     if not read_content(connection, names, locked=True).is_empty:
-        raise WorkError("the schemas were empty before, and hold something now; run it again to see what")
+        raise OperationFailedError("the schemas were empty before, and hold something now; run it again to see what")
 
 
 def refuse_dependents(connection: Connection, names: Collection[str], recreated: Iterable[str] = ()) -> None:
@@ -286,7 +286,7 @@ def empty_schemas(connection: Connection, names: Collection[str], recreated: Ite
     rest, dependents are looked for again before each DROP.
 
     :raises BadInputError: Something outside depends on something inside.
-    :raises WorkError: Something is left.
+    :raises OperationFailedError: Something is left.
     """
     oids = list(existing_schemas(connection, names).values())
     if not oids:
@@ -304,7 +304,7 @@ def empty_schemas(connection: Connection, names: Collection[str], recreated: Ite
             _run(connection, f"DROP {kind} IF EXISTS", batch, " CASCADE")
     left = [name for _, catalogue, condition in _KINDS for name in _identities(connection, catalogue, condition, oids)]
     if left:
-        raise WorkError(f"{left[0]} could not be dropped")
+        raise OperationFailedError(f"{left[0]} could not be dropped")
 
 
 def _lock(connection: Connection, tables: list[str], mode: str) -> None:

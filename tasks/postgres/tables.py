@@ -10,7 +10,7 @@ from psycopg import sql
 
 from ..errors import ServerError
 from .catalog_filters import MEMBER, NO_MEMBER, USER_SCHEMA
-from .connection import locks_let_go
+from .connection import releasing_locks
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -160,7 +160,7 @@ def _count_planned(connection: Connection, counted: Sequence[Table]) -> Iterator
             )
             for position, table in enumerate(batch)
         ]
-        with locks_let_go(connection):
+        with releasing_locks(connection):
             found = connection.execute(sql.SQL(" UNION ALL ").join(parts)).fetchall()
         for position, rows in found:
             yield batch[position], rows
@@ -238,7 +238,7 @@ def read_sequences(connection: Connection) -> dict[tuple[str, str], tuple[int, b
             sql.SQL("SELECT {}::int, last_value, is_called FROM {}").format(sql.Literal(at), sql.Identifier(*name))
             for at, name in enumerate(batch)
         ]
-        with locks_let_go(connection):
+        with releasing_locks(connection):
             rows = connection.execute(sql.SQL(" UNION ALL ").join(parts)).fetchall()
         for at, value, called in rows:
             found[batch[at]] = (int(value), bool(called))
@@ -286,7 +286,7 @@ def read_checksums(
     columns = dict(_columns(connection, summed))
     text = _in_utf8(connection.info.parameter_status("server_encoding") or "")
     for batch in in_batches(summed):
-        with locks_let_go(connection):
+        with releasing_locks(connection):
             for table in batch:
                 row = connection.execute(_query(table, columns.get(table.oid, []), text)).fetchone()
                 assert row is not None  # noqa: S101 - an aggregate always gives a row

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..config.target import sanitize
 from ..dumpformat.manifest import SequenceValue, TableRows
-from ..errors import BadInputError, ServerError, TaskError, WorkError
+from ..errors import BadInputError, ServerError, TaskError, OperationFailedError
 from ..formatting import format_now
 from ..inventory.compare import state_to_facts
 from ..inventory.snapshot import read_snapshot, read_state
@@ -32,7 +32,7 @@ def run_migrations(settings: Settings, report: Report) -> None:
     """Say what Prisma will meet, apply the pending migrations, and remember what the database holds afterwards.
 
     :raises MissingProgramError: Node or Prisma is missing; nothing was touched.
-    :raises WorkError: Prisma failed; its own words stand above.
+    :raises OperationFailedError: Prisma failed; its own words stand above.
     """
     target = settings.target()
     _refuse_another(settings, target)
@@ -48,8 +48,8 @@ def run_migrations(settings: Settings, report: Report) -> None:
     try:
         if not _run(settings, prisma, report, *prisma.deploy()):
             return
-    except WorkError as error:
-        raise WorkError(f"{error}{_way_back(settings)}") from None
+    except OperationFailedError as error:
+        raise OperationFailedError(f"{error}{_way_back(settings)}") from None
     try:
         _remember(settings)
     except (TaskError, OSError) as error:
@@ -60,7 +60,7 @@ def generate_client(settings: Settings, report: Report) -> None:
     """Run `prisma generate`.
 
     :raises MissingProgramError: Node or Prisma is missing.
-    :raises WorkError: Prisma failed; its own words stand above.
+    :raises OperationFailedError: Prisma failed; its own words stand above.
     """
     prisma = find_migrations_cli(replace(settings, migrate_command=""))
     _run(settings, prisma, report, *prisma.command, "generate")
@@ -129,7 +129,7 @@ def _run(settings: Settings, prisma: Prisma, report: Report, *argv: str) -> bool
         )
         raise
     if code != 0:
-        raise WorkError(
+        raise OperationFailedError(
             f"{words} ended with exit status {code}; its own words stand above. "
             + (
                 "Migrations before the failing one stay applied; `inv db.migrations` shows which."

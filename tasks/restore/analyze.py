@@ -31,7 +31,7 @@ def analyze_tables(connections: Sequence[Connection], rows: Mapping[tuple[str, s
             todo[wire] += min(rows[key], _SAMPLED) + 1
             wire.queue(b"ANALYZE %s" % quote_table(key), f"ANALYZE {show_key(key)}")
         for wire in wires:
-            wire.settle()
+            wire.drain()
     except Interruption:
         for wire in wires:
             wire.cancel()

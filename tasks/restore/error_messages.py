@@ -10,7 +10,7 @@ import psycopg
 
 from ..dumpformat.foreign_head import LexError
 from ..dumpformat.statements import classify_statement
-from ..errors import ServerError, TaskError, WorkError
+from ..errors import ServerError, TaskError, OperationFailedError
 from ..postgres.commit import CommitFailure, Outcome
 from ..postgres.connection import blocked
 from ..postgres.protocol import LostError, StatementError, as_refusal
@@ -90,13 +90,13 @@ def raise_commit_failure(commit: CommitResult, state: str) -> None:
     """Raise where a transaction was not committed.
 
     :param state: The sentence about its outcome.
-    :raises WorkError: It was rolled back.
+    :raises OperationFailedError: It was rolled back.
     :raises ServerError: It was rolled back by a lost connection, or no server can be asked.
     """
     if commit.failure is CommitFailure.REFUSED:
-        raise WorkError(f"The commit was refused: {commit.detail}. {state}")
+        raise OperationFailedError(f"The commit was refused: {commit.detail}. {state}")
     if commit.failure is CommitFailure.NOT_DONE:
-        raise WorkError(f"The server rolled back instead of committing. {state}")
+        raise OperationFailedError(f"The server rolled back instead of committing. {state}")
     if commit.failure is CommitFailure.CONNECTION_LOST:
         raise ServerError(f"The connection was lost in the commit ({commit.detail.rstrip('.')}). {state}")
 
@@ -112,11 +112,11 @@ def explain_failure(error: Exception, plan: RestorePlan, doing: str) -> Exceptio
         error = as_refusal(error)
     if isinstance(error, StatementError):
         return _explain_refusal(error, plan, error.doing or doing, state)
-    kind = ServerError if isinstance(error, LostError) else WorkError
+    kind = ServerError if isinstance(error, LostError) else OperationFailedError
     what = {
         LexError: f"the dump can't be read on, {error}",
         OSError: f"{plan.dump.path.name} can't be read, {getattr(error, 'strerror', '')}",
-        WorkError: str(error),
+        OperationFailedError: str(error),
         LostError: plan.target.scrub(str(error)),
     }
     found = next((text for each, text in what.items() if isinstance(error, each)), "")
@@ -137,7 +137,7 @@ def _explain_refusal(error: StatementError, plan: RestorePlan, doing: str, state
     elif error.sqlstate == _OUT_OF_LOCKS:
         hint = " One transaction locks every relation: raise max_locks_per_transaction and restart the server."
     why = explain_version(error.statement, error.sqlstate, plan.dump.server, plan.server)
-    return WorkError(f"While {doing}: {error}.{why} {state}{hint}")
+    return OperationFailedError(f"While {doing}: {error}.{why} {state}{hint}")
 
 
 def explain_version(statement: bytes, sqlstate: str, dumped: str, server: ServerFacts) -> str:

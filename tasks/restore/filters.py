@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from ..dumpformat.statements import parse_default_tablespace
-from ..errors import WorkError
+from ..errors import OperationFailedError
 from .row_counts import quote_literal, relation_exists
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class StatementFilter:
     def omission(self, text: bytes, action: StatementKind) -> Omission | None:
         """Return why a statement is left out; None where it is sent.
 
-        :raises WorkError: It can't be carried out here, and --strict was asked for.
+        :raises OperationFailedError: It can't be carried out here, and --strict was asked for.
         """
         return self._unwanted(text, action) or self._absent(text, action)
 
@@ -239,7 +239,7 @@ class StatementFilter:
 
     def _skip_or_fail(self, omission: Omission) -> Omission:
         if self.rules.strict:
-            raise WorkError(f"{omission}, and --strict was asked for")
+            raise OperationFailedError(f"{omission}, and --strict was asked for")
         return omission
 
     def _may_become(self, action: StatementKind) -> bool:

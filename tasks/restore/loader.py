@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..dumpformat.tokens import TokenReader, split_qualified
-from ..errors import WorkError
+from ..errors import OperationFailedError
 from ..postgres.protocol import StatementError, StatementStream
 from .clear import privileges_of_schema
 from .filters import OUR_SETTINGS, TABLESPACE, StatementFilter
@@ -110,7 +110,7 @@ class Loader:
         """Send one statement, or leave it out; a COPY is left open for its rows.
 
         :return: Whether it was sent.
-        :raises WorkError: The server refused it, or an INSERT before it.
+        :raises OperationFailedError: The server refused it, or an INSERT before it.
         """
         if self._filling and action.verb not in _DATA_VERBS:
             self.rows_end()
@@ -152,24 +152,24 @@ class Loader:
         """End the open COPY.
 
         :param rows: How many rows the dump holds for it.
-        :raises WorkError: The server took another number of rows, and a manifest says how many there are.
+        :raises OperationFailedError: The server took another number of rows, and a manifest says how many there are.
         """
         assert self._open is not None  # noqa: S101 - the lexer ends only what it began
         taken = rows if self._open in self._closed else self.wire.end_of_data()
         if rows and self._open in self._closed:
-            raise WorkError(
+            raise OperationFailedError(
                 f"{show_key(self._open)} belongs to an extension, and {self.server.user} may not write the "
                 f"{rows:,} rows that the dump holds of it"
             )
         if taken != rows and self.exact:
-            raise WorkError(f"{show_key(self._open)} took {taken:,} rows where the dump holds {rows:,}")
+            raise OperationFailedError(f"{show_key(self._open)} took {taken:,} rows where the dump holds {rows:,}")
         self._add_rows(self._open, rows)
         self._filling = True
         self._open = None
 
     def rows_end(self) -> None:
         """Wait for the last INSERT before what follows the rows, such as indexes."""
-        self.wire.settle()
+        self.wire.drain()
         self._filling = False
 
     def finish(self) -> None:
@@ -200,7 +200,7 @@ class Loader:
         COMMIT can change nothing any more, but fails (PostgreSQL manual, SET TRANSACTION).
 
         :param sequences: Last value of each sequence that the dump sets, and whether it was used.
-        :raises WorkError: A table holds another number of rows than went in, or a sequence is another, and a manifest
+        :raises OperationFailedError: A table holds another number of rows than went in, or a sequence is another, and a manifest
             says what they are. Otherwise see :attr:`changed`.
         """
         self._run_deferred()
@@ -214,7 +214,7 @@ class Loader:
             if have is None or self.exact or not want - self._upserted[key] <= have <= want:
                 changed.append(Changed(key, want, have))
         if changed and self.exact:
-            raise WorkError(str(changed[0]))
+            raise OperationFailedError(str(changed[0]))
         self.changed = tuple(changed)
         self.wire.run(b"SET TRANSACTION READ ONLY")
 
@@ -250,14 +250,14 @@ class Loader:
             # Rows of a table that this transaction made need no later rewrite to be seen by all.
             self.wire.copy(event.text.rstrip()[:-1] + b" WITH (FREEZE);")
         else:
-            self._meet(key)
+            self._count_existing(key)
             if key not in self._closed:
                 self.wire.copy(event.text)
         self._open = key
 
     def _insert(self, text: bytes, key: tuple[str, str]) -> None:
         key = self._locate(key)
-        self._meet(key)
+        self._count_existing(key)
         # It may be a word of a value: then fewer rows are taken for an update, and the number is still the true one.
         upserts = b"CONFLICT" in text or b"conflict" in text
 
@@ -291,7 +291,7 @@ class Loader:
     def _exists(self, action: StatementKind) -> bool:
         return relation_exists(self.wire, (action.schema, action.name), b"to_regclass")
 
-    def _meet(self, key: tuple[str, str]) -> None:
+    def _count_existing(self, key: tuple[str, str]) -> None:
         """Look at a table that was here before, the first time that rows go into it."""
         if key in self._before or key in self._created or key in self._temporary:
             return
@@ -368,7 +368,7 @@ class Loader:
             if self._warned:
                 # A GRANT or REVOKE without the right to it is but a warning, and nothing has changed.
                 if not tolerance.sqlstates:
-                    raise WorkError(f"{omission}, and --strict was asked for")
+                    raise OperationFailedError(f"{omission}, and --strict was asked for")
                 self.left_out[omission] += 1
         except StatementError as error:
             if error.sqlstate not in tolerance.sqlstates:

@@ -15,7 +15,7 @@ from ..config.database_url import with_database
 from ..dumpfiles.atomic_write import replace_file
 from ..dumpfiles.dump_file import choose_dump
 from ..dumpfiles.paths import manifest_path, read_manifest
-from ..errors import BadInputError, TaskError, WorkError
+from ..errors import BadInputError, TaskError, OperationFailedError
 from ..formatting import format_now
 from ..prisma.project import find_prisma, is_installed, prisma_home
 from ..safety.scratch_database import PREFIX, scratch_database, scratch_history, sweep_scratch_databases
@@ -123,7 +123,7 @@ def _migrate(settings: Settings, prisma: Prisma, database: str, report: Report) 
     report.progress("", 0, 0, "")
     code = run_interactive(list(prisma.deploy()), cwd=prisma.home, extra=extra)
     if code != 0:
-        raise WorkError(
+        raise OperationFailedError(
             f"The dump restores, but prisma migrate deploy ended on it with exit status {code}; its own words stand "
             f"above."
         )

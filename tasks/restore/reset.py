@@ -9,7 +9,7 @@ import psycopg
 
 from ..dumpfiles.origin import other_owners
 from ..dumpformat.touch_forms import is_system_schema
-from ..errors import BadInputError, ServerError, TaskError, WorkError
+from ..errors import BadInputError, ServerError, TaskError, OperationFailedError
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
 from ..postgres.connection import (
     Endpoint,
@@ -179,11 +179,11 @@ def _empty(connection: Connection, plan: ResetPlan, safety: SafetyDump, report: 
         raise ServerError(f"Another session holds a lock that was not free in time ({blockers}). {state}") from None
     except psycopg.Error as error:
         refusal = as_refusal(error)
-        kind = ServerError if isinstance(refusal, LostError) else WorkError
+        kind = ServerError if isinstance(refusal, LostError) else OperationFailedError
         message = plan.target.scrub(str(refusal)).rstrip(".")
         raise kind(f"The schemas could not be emptied: {message}. {state}") from None
-    except WorkError as error:
+    except OperationFailedError as error:
         if safety.wanted and safety.dumped is None:
             raise
-        raise WorkError(f"The schemas could not be emptied: {error}. {state}") from None
+        raise OperationFailedError(f"The schemas could not be emptied: {error}. {state}") from None
     return xid

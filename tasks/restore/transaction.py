@@ -12,7 +12,7 @@ from ..dumpfiles.dump_file import is_unchanged
 from ..dumpformat.lexer import CopyData, CopyEnd, Statement, lex
 from ..dumpformat.manifest import TableRows
 from ..dumpformat.summary import DumpSummary
-from ..errors import TaskError, WorkError
+from ..errors import TaskError, OperationFailedError
 from ..formatting import format_list, format_now
 from ..inventory.compare import compare_objects_and_content, schemas_in, state_of_manifest, state_to_facts
 from ..inventory.objects import ROLES
@@ -205,7 +205,7 @@ class RestoreTransaction:
                 elif isinstance(event, CopyEnd):
                     loader.end_of_data(survey.block)
             if source.content != self.plan.dump.content or not survey.complete:
-                raise WorkError("the dump's content is not what it was when it was checked")
+                raise OperationFailedError("the dump's content is not what it was when it was checked")
         return survey
 
     def _prove(self, survey: DumpSummary, loader: Loader, xid: str) -> None:
@@ -215,7 +215,7 @@ class RestoreTransaction:
         loader.prove({key: (each.value, each.is_called) for key, each in survey.sequences.items()})
         manifest = self.plan.dump.manifest
         if manifest is not None and survey.tables() != tuple(sorted(manifest.tables)):
-            raise WorkError("the rows that went in are not those of the manifest")
+            raise OperationFailedError("the rows that went in are not those of the manifest")
         outline = self.plan.dump.outline
         seen = survey.outline()
         if (seen.schemas, seen.globals, seen.creates_tables) != (
@@ -223,17 +223,17 @@ class RestoreTransaction:
             outline.globals,
             outline.creates_tables,
         ) or outline.touches not in {None, seen.touches}:
-            raise WorkError("the dump holds other objects than the outline in its manifest says")
+            raise OperationFailedError("the dump holds other objects than the outline in its manifest says")
         if not is_unchanged(self.plan.dump):
-            raise WorkError("the dump's file was changed while it was restored")
+            raise OperationFailedError("the dump's file was changed while it was restored")
         now = loader.wire.ask(b"SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text")
         if not loader.wire.in_transaction or now != [[xid.encode()]]:
-            raise WorkError("the transaction is no longer the one that the restore began")
+            raise OperationFailedError("the transaction is no longer the one that the restore began")
 
     def _compare(self, connection: Connection, loader: Loader) -> None:
         """Compare every object, and the content where it is asked for, with the manifest's facts.
 
-        :raises WorkError: Something is missing or different, or, with --clean, more than the dump holds.
+        :raises OperationFailedError: Something is missing or different, or, with --clean, more than the dump holds.
         """
         manifest, request = self.plan.dump.manifest, self.plan.request
         # Names in the dump's own encoding until here; psycopg decodes by the session's.
@@ -256,7 +256,7 @@ class RestoreTransaction:
                 self.report.warn(str(line))
             elif line.fatal and line.kind not in loader.spared:
                 others = [each for each in lines if each.fatal and not each.text and each is not line]
-                raise WorkError(format_list([str(each) for each in (line, *others)], 1))
+                raise OperationFailedError(format_list([str(each) for each in (line, *others)], 1))
             # Whose roles are missing here is told at the end, by role.
             if not (line.kind in ROLES and any(each.concerns_roles for each in loader.left_out)):
                 self.report.warn(str(line))

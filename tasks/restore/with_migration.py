@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..dumpfiles.paths import read_manifest
-from ..errors import BadInputError, TaskError, WorkError
+from ..errors import BadInputError, TaskError, OperationFailedError
 from ..formatting import format_list
 from ..prisma.migrate import _refuse_another, find_migrations_cli, run_migrations
 from ..system.runtime import Interruption, listen_again
@@ -41,7 +41,7 @@ def plan_restore_and_migration(settings: Settings, request: RestoreRequest, repo
 def restore_and_migrate(plan: RestorePlan, report: Report) -> Restored:
     """Restore, migrate, and bring back what was there before if the migration fails: all of it or nothing.
 
-    :raises WorkError: The migration failed, and the database is as it was; or, where the message says so, it
+    :raises OperationFailedError: The migration failed, and the database is as it was; or, where the message says so, it
         could not be brought back.
     :raises Interruption: As above, for a signal.
     """
@@ -59,7 +59,7 @@ def restore_and_migrate(plan: RestorePlan, report: Report) -> Restored:
     try:
         run_migrations(plan.settings, report)
     except TaskError as error:
-        kind: type[TaskError] = WorkError if isinstance(error, WorkError) else type(error)
+        kind: type[TaskError] = OperationFailedError if isinstance(error, OperationFailedError) else type(error)
         state = _bring_back(plan, saved.path, report)
         raise kind(f"The restore was done, but not the migration: {error.split()[0]}. {state}") from None
     except Interruption as interruption:

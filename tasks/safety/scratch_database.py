@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from ..dumpfiles.atomic_write import make_dump_folder, replace_file
-from ..errors import BadInputError, TaskError, WorkError
+from ..errors import BadInputError, TaskError, OperationFailedError
 from ..formatting import format_now
 from ..postgres.connection import connected, one, system_identifier, translated
 from ..postgres.databases import _like, create_database
@@ -65,7 +65,7 @@ def scratch_database(target: Target, notes: Path) -> Iterator[Target]:
 
     :param notes: The folder that remembers it, for :func:`sweep`.
     :raises BadInputError: The role may not create databases. Nothing was touched.
-    :raises WorkError: It could not be removed; says its name, and why.
+    :raises OperationFailedError: It could not be removed; says its name, and why.
     """
     name = PREFIX + secrets.token_hex(6)
     with connected(target) as connection:
@@ -262,7 +262,7 @@ def _drop(target: Target, name: str, *, first: TaskError | None = None) -> None:
             raise
     except TaskError as error:
         before, why = f"{first} " if first else "", str(error)
-        kind = type(first) if first else WorkError
+        kind = type(first) if first else OperationFailedError
         raise kind(
             f"{before}The scratch database {name} could not be removed: {why} The next rehearsal removes it."
         ) from None

@@ -11,7 +11,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ..errors import UnshownError
+from ..errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -163,7 +163,7 @@ def standard_streams() -> Iterator[None]:
     would get the number, and what a program of ours writes there. What can't be written to standard error is lost,
     and nothing else: the work goes on. A result that nobody reads (`inv db.list | head`) ends us quietly.
 
-    :raises UnshownError: Standard output can't be written, as its disk is full.
+    :raises OutputError: Standard output can't be written, as its disk is full.
     """
     _fill_in()
     try:
@@ -173,7 +173,7 @@ def standard_streams() -> Iterator[None]:
     except BrokenPipeError:
         _drop_stdout()
         raise SystemExit(128 + signal.SIGPIPE) from None
-    except UnshownError:
+    except OutputError:
         _drop_stdout()
         raise
 
@@ -214,13 +214,13 @@ def _drop_stdout() -> None:
 def written() -> Iterator[None]:
     """Tell an error of writing to standard output from all others.
 
-    :raises UnshownError: It can't be written.
+    :raises OutputError: It can't be written.
     """
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise UnshownError(
+        raise OutputError(
             f"Standard output can't be written ({error.strerror}), so the result isn't shown; the work itself was done."
         ) from None

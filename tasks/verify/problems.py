@@ -11,7 +11,7 @@ from ..dumpformat.applied_migration import MigrationState
 from ..formatting import format_list, show_name
 from ..inventory.snapshot import read_history
 from ..postgres.catalog_filters import NO_MEMBER, USER_SCHEMA
-from ..postgres.connection import locks_let_go
+from ..postgres.connection import releasing_locks
 from ..postgres.tables import TRUSTED, copied_column, in_batches
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ def _largest(connection: Connection, feeds: Sequence[TupleRow]) -> dict[tuple[in
             if (value := max((value for value in values if value <= most), default=None)) is not None:
                 found[wanted[at]] = max(value, found.get(wanted[at], value))
     for batch in in_batches(parts):
-        with locks_let_go(connection):
+        with releasing_locks(connection):
             rows = connection.execute(sql.SQL(" UNION ALL ").join(batch)).fetchall()
         for at, value in rows:
             if value is not None:

@@ -53,7 +53,7 @@ def damage(lane: Lane, pipe: Pipe, kind: str, form: str) -> Damaged:
     kept.write_bytes(path.read_bytes())
     args = (*OPERATIONS["restore"], "--no-backup", f"--file={path.name}")
     ended = lane.run(*args, operation="restore")
-    lane.settle()
+    lane.drain()
     content, states = lane.content(), lane.states["restore"]
     state = {states["old"]: "old", states["new"]: "new"}.get(content, "damaged")
     if state != "old":

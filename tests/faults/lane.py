@@ -165,7 +165,7 @@ class Lane:
         ended = self.run(*OPERATIONS[operation], operation=operation, aim=aim, victim=victim)
         try:
             if operation not in FILES_ONLY:
-                self.settle()
+                self.drain()
             missed = not ended.phase or (victim in SIGNALS and ended.code == 0)
             state = self._judge(operation, victim, ended, before)
             self._again(operation, state)
@@ -199,7 +199,7 @@ class Lane:
         """Run the same again, without a fault: it works, and sweeps what lies about."""
         ended = self.run(*OPERATIONS[operation], operation=operation)
         if operation not in FILES_ONLY:
-            self.settle()
+            self.drain()
         found = self.state(operation)
         # An undo of an undo brings back what was before.
         wanted = "old" if operation == "undo" and state == "new" else "new"
@@ -250,7 +250,7 @@ class Lane:
         """Take note that the database holds something else now."""
         self._holds = ""
 
-    def settle(self) -> None:
+    def drain(self) -> None:
         """Wait until the server is there and nobody is left in the database.
 
         :raises Violation: Somebody is.

@@ -53,7 +53,7 @@ class Pipe:
         return self._judged(self._load(dump))
 
     def _judged(self, code: int) -> tuple[str, int]:
-        self._lane.settle()
+        self._lane.drain()
         content = self._lane.content()
         state = {self._old: "old", self._new: "new"}.get(content, "damaged")
         if state != "old":
