@@ -122,7 +122,7 @@ class _DumpJob:
         try:
             git = BackgroundTask(lambda: git_state(self.pg_dump.settings.root))
             git.start()
-            survey, file, content, excluded, found = self._attempts(part, final)
+            summary, file, content, excluded, found = self._attempts(part, final)
             manifest = Manifest(
                 created=when.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
                 note=self.request.note,
@@ -133,10 +133,10 @@ class _DumpJob:
                 compression=Compression.of_name(final.name) or Compression.NONE,
                 file=file,
                 content=content,
-                tables=survey.tables(),
+                tables=summary.tables(),
                 excluded_data=excluded,
-                sequences=tuple(sorted(survey.sequences.values())),
-                outline=survey.outline(),
+                sequences=tuple(sorted(summary.sequences.values())),
+                outline=summary.outline(),
                 facts=found,
                 extra={"transaction": self.request.transaction} if self.request.transaction else {},
                 seconds=round(time.monotonic() - began, 3),

@@ -186,11 +186,11 @@ class _ReaderThread(BackgroundTask[None]):
     def _read(self) -> None:
         self._begin()
         assert self._connection is not None  # noqa: S101 - it has just been opened
-        wire = StatementStream(self._connection)
+        stream = StatementStream(self._connection)
         first, every = self._turn
         statements = itertools.chain.from_iterable(each.statements() for each in self._tables)
         for statement in itertools.islice(statements, first, None, every):
-            for piece in wire.rows(statement):
+            for piece in stream.rows(statement):
                 self._put(piece)
             self._put(None)
 

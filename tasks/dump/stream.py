@@ -53,10 +53,10 @@ def check_exclude_pattern(pg_dump: PgDump, pattern: str) -> None:
 
     :raises BadInputError: It does not.
     """
-    survey = DumpSummary()
+    summary = DumpSummary()
     with pg_dump.match(pattern) as child:
         with contextlib.suppress(LexError):
-            for _ in survey.watch(lex(pg_dump.read(child))):
+            for _ in summary.watch(lex(pg_dump.read(child))):
                 pass
         while child.stdout.read(CHUNK):
             pass
@@ -64,7 +64,7 @@ def check_exclude_pattern(pg_dump: PgDump, pattern: str) -> None:
     if code and pg_dump.failure(child.said) is DumpFailure.LOCK_TIMEOUT:
         raise pg_dump.waited()
     # A pattern may match tables of PostgreSQL's own alone, which no dump holds.
-    if code or not survey.created:
+    if code or not summary.created:
         raise BadInputError(
             f"--exclude-data={pattern} matches no table, so no rows would be left out. pg_dump reads a pattern "
             f"as psql does: capitals want double quotes, as in --exclude-data='\"AuditLog\"'. Nothing was "
@@ -93,7 +93,7 @@ class DumpStream:
         :raises facts.MovedError: It may go well in another snapshot.
         :raises TaskError: The text is not whole, or is not what the server counts.
         """
-        survey, sink = DumpSummary(), SummingWriter(file)
+        summary, sink = DumpSummary(), SummingWriter(file)
         summed = dict.fromkeys((table.key for table in self.tables), "") if self.request.checksums else {}
         with (
             SnapshotCount(self.pg_dump.connection, self.tables, summed, self.pg_dump.target) as counting,
@@ -101,8 +101,8 @@ class DumpStream:
             self.child,
             open_compressor(sink, compression) as out,
         ):
-            self._write(survey, out, counting)
-            if self.child.wait() != 0 or not survey.complete:
+            self._write(summary, out, counting)
+            if self.child.wait() != 0 or not summary.complete:
                 unread = self.rows is not None and not out.taken
                 if unread and self.pg_dump.failure(self.child.said) is not DumpFailure.LOCK_TIMEOUT:
                     said = self.pg_dump.target.scrub(last_error(self.child.said))
@@ -115,28 +115,28 @@ class DumpStream:
             found, history, owners = counting.result()
             if unsummed := describe_unsummed(found, summed):
                 self.pg_dump.report.warn(unsummed)
-            excluded = self._compare(survey, found.rows)
-            self._warn_of_keys(survey)
-            self._warn_of_locks(survey.outline())
+            excluded = self._compare(summary, found.rows)
+            self._warn_of_keys(summary)
+            self._warn_of_locks(summary.outline())
             self._warn_of_indexes()
-        kept = {key: total for key, total in found.checksums.items() if key in survey.rows}
+        kept = {key: total for key, total in found.checksums.items() if key in summary.rows}
         document = {
             **state_to_facts(replace(found, checksums=kept)),
             "history": history_to_document(history),
             "owners": owners,
         }
-        return survey, sink.sums, out.content, excluded, document
+        return summary, sink.sums, out.content, excluded, document
 
-    def _write(self, survey: DumpSummary, out: CompressorThread, counting: SnapshotCount) -> None:
+    def _write(self, summary: DumpSummary, out: CompressorThread, counting: SnapshotCount) -> None:
         estimate = sum(table.estimate for table in self.tables)
         try:
             shown = -GATHERED
-            for event, _ in survey.watch(splice_rows(lex(self._chunks(counting)), self.rows)):
+            for event, _ in summary.watch(splice_rows(lex(self._chunks(counting)), self.rows)):
                 out.write(event.text)
                 if out.taken - shown > GATHERED:
-                    self._progress(survey, estimate, out)
+                    self._progress(summary, estimate, out)
                     shown = out.taken
-            self._progress(survey, estimate, out)
+            self._progress(summary, estimate, out)
         except LexError as error:
             if self.child.stdout.read(1):
                 # It goes on writing, and would wait for ever for somebody to read.
@@ -154,21 +154,23 @@ class DumpStream:
                 counting.result()
             yield chunk
 
-    def _progress(self, survey: DumpSummary, estimate: int, out: CompressorThread) -> None:
-        table = ".".join(survey.current) if survey.current else "definitions"
-        self.pg_dump.report.progress(f"dumping {table}, {out.taken / 1e6:,.0f} MB", survey.total_rows, estimate, "rows")
+    def _progress(self, summary: DumpSummary, estimate: int, out: CompressorThread) -> None:
+        table = ".".join(summary.current) if summary.current else "definitions"
+        self.pg_dump.report.progress(
+            f"dumping {table}, {out.taken / 1e6:,.0f} MB", summary.total_rows, estimate, "rows"
+        )
 
-    def _compare(self, survey: DumpSummary, counted: Mapping[tuple[str, str], int]) -> tuple[str, ...]:
+    def _compare(self, summary: DumpSummary, counted: Mapping[tuple[str, str], int]) -> tuple[str, ...]:
         """Compare pg_dump's rows with the server's; return the tables whose rows were left out."""
         known = {table.key for table in self.tables}
-        unknown = [key for key in survey.rows if key not in known]
-        absent = sorted(known - survey.rows.keys())
+        unknown = [key for key in summary.rows if key not in known]
+        absent = sorted(known - summary.rows.keys())
         if unknown or (absent and not self.request.exclude_data and not self.pg_dump.server.in_recovery):
             name = ".".join((unknown or absent)[0])
             raise OperationFailedError(
                 f"pg_dump and the server disagree about which tables there are ({name}). No dump was written."
             )
-        for key, rows in survey.rows.items():
+        for key, rows in summary.rows.items():
             if counted[key] != rows:
                 raise OperationFailedError(
                     f"{'.'.join(key)} has {counted[key]:,} rows at the server and {rows:,} in pg_dump's "
@@ -181,10 +183,10 @@ class DumpStream:
             )
         return tuple(".".join(key) for key in absent)
 
-    def _warn_of_keys(self, survey: DumpSummary) -> None:
+    def _warn_of_keys(self, summary: DumpSummary) -> None:
         """Say which foreign keys will refuse this dump, as the rows that they refer to are left out of it."""
-        left_out = [table.oid for table in self.tables if table.key not in survey.rows]
-        filled = [table.oid for table in self.tables if survey.rows.get(table.key)]
+        left_out = [table.oid for table in self.tables if table.key not in summary.rows]
+        filled = [table.oid for table in self.tables if summary.rows.get(table.key)]
         for name, table, referenced in read_keys_into(self.pg_dump.connection, left_out, filled):
             self.pg_dump.report.warn(
                 f"Foreign key {name} of {table} refers to {referenced}, whose rows are left out: this dump can't be "

@@ -148,8 +148,8 @@ def _read_dump(settings: Settings, path: Path, manifest: Manifest | None, report
         text = read_dump_text(open_dump_text(settings, path), size, report)
     except LexError as error:
         raise BadInputError(f"{path.name} can't be read to its end: {error}.") from None
-    survey = text.survey
-    if not survey.complete:
+    summary = text.summary
+    if not summary.complete:
         raise BadInputError(
             f"{path.name} is not a whole dump: pg_dump's last line is missing, or other statements follow it."
         )
@@ -160,12 +160,12 @@ def _read_dump(settings: Settings, path: Path, manifest: Manifest | None, report
         manifest,
         size,
         text.content.size,
-        survey.server,
-        survey.client,
-        survey.outline(),
-        survey.tables(),
+        summary.server,
+        summary.client,
+        summary.outline(),
+        summary.tables(),
         text.history.history(),
         doubt_about_authors(manifest),
-        survey.inserts,
+        summary.inserts,
         text.history.hidden,
     )

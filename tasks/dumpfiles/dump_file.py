@@ -162,11 +162,11 @@ def _proven(settings: Settings, path: Path, report: Report, *, trust: bool) -> D
     names = None
     if manifest is None or manifest.file.size != before[2] or _sum(path, report) != manifest.file:
         text = _read(DumpReader(path, restorer, _longest(before[2], manifest, trust=trust)), path, manifest, report)
-        survey = text.survey
-        outline, content, server = survey.outline(), text.content, survey.server
-        tables, sequences, inserts = survey.tables(), tuple(survey.sequences.values()), survey.inserts
+        summary = text.summary
+        outline, content, server = summary.outline(), text.content, summary.server
+        tables, sequences, inserts = summary.tables(), tuple(summary.sequences.values()), summary.inserts
         histories = None if text.history.hidden else text.history.histories()
-        names = survey.names
+        names = summary.names
     else:
         outline, content, server = manifest.outline, manifest.content, str(manifest.source.get("server_version", ""))
         tables, sequences, inserts = manifest.tables, manifest.sequences, 0
@@ -215,13 +215,13 @@ def _read(source: DumpReader, path: Path, manifest: Manifest | None, report: Rep
             raise _another(path) from None
         more = " If that is right, db.restore takes it with --trust." if source.exceeded else ""
         raise BadInputError(f"{path.name} can't be restored: {error}. Nothing was touched.{more}") from None
-    if text.survey.behind is not None:
-        line, verb = text.survey.behind
+    if text.summary.behind is not None:
+        line, verb = text.summary.behind
         raise BadInputError(
             f"{path.name} can't be restored: statements follow pg_dump's last line, from line {line:,}: {verb}. Only "
             f"SET, RESET and INSERT may. Nothing was touched. Delete what follows, or move it above that line."
         )
-    if not text.survey.complete:
+    if not text.summary.complete:
         raise BadInputError(
             f"{path.name} is not a whole dump: pg_dump's last line ('-- PostgreSQL database dump complete') is "
             f"missing, so it was cut or is something else. Nothing was touched."

@@ -22,7 +22,7 @@ class DumpText:
     :ivar content: Sums of the plain text.
     """
 
-    survey: DumpSummary
+    summary: DumpSummary
     history: HistoryReader
     content: Sums
 
@@ -33,9 +33,9 @@ def read_dump_text(source: DumpReader, size: int, report: Report) -> DumpText:
     :param size: Bytes of the file, for the progress.
     :raises LexError: It can't be read, or may not be restored.
     """
-    survey, history = DumpSummary(), HistoryReader()
+    summary, history = DumpSummary(), HistoryReader()
     with source:
-        for event, _ in survey.watch(lex(source.chunks())):
-            history.see(event, survey.current)
+        for event, _ in summary.watch(lex(source.chunks())):
+            history.see(event, summary.current)
             report.progress("reading the dump", source.position, size, "bytes")
-        return DumpText(survey, history, source.content)
+        return DumpText(summary, history, source.content)

@@ -54,7 +54,7 @@ class CommitResult:
     detail: str = ""
 
 
-def commit_transaction(wire: StatementStream, xid: str, target: Target, cluster: str | None) -> CommitResult:
+def commit_transaction(stream: StatementStream, xid: str, target: Target, cluster: str | None) -> CommitResult:
     """Commit, and find out what became of it if nobody says.
 
     An interruption cancels a commit that can still be cancelled; the caller then asks :func:`ask_outcome`.
@@ -63,7 +63,7 @@ def commit_transaction(wire: StatementStream, xid: str, target: Target, cluster:
     :param cluster: The cluster's number, where it is known: another one knows nothing of this transaction.
     """
     try:
-        tag = wire.run(b"COMMIT")
+        tag = stream.run(b"COMMIT")
     except StatementError as error:
         return CommitResult(Outcome.ROLLED_BACK, CommitFailure.REFUSED, str(error))
     except LostError as error:
@@ -71,7 +71,7 @@ def commit_transaction(wire: StatementStream, xid: str, target: Target, cluster:
         failure = None if outcome is Outcome.COMMITTED else CommitFailure.CONNECTION_LOST
         return CommitResult(outcome, failure, target.scrub(str(error)))
     except Interruption:
-        wire.cancel()
+        stream.cancel()
         raise
     if tag != "COMMIT":
         return CommitResult(Outcome.ROLLED_BACK, CommitFailure.NOT_DONE)

@@ -23,16 +23,16 @@ def analyze_tables(connections: Sequence[Connection], rows: Mapping[tuple[str, s
 
     :param rows: How many rows each got: the largest come first, each where least is to be done.
     """
-    wires = [StatementStream(connection) for connection in connections]
-    todo = dict.fromkeys(wires, 0)
+    streams = [StatementStream(connection) for connection in connections]
+    todo = dict.fromkeys(streams, 0)
     try:
         for key in sorted(rows, key=lambda each: (-rows[each], each)):
-            wire = min(todo, key=todo.__getitem__)
-            todo[wire] += min(rows[key], _SAMPLED) + 1
-            wire.queue(b"ANALYZE %s" % quote_table(key), f"ANALYZE {show_key(key)}")
-        for wire in wires:
-            wire.drain()
+            stream = min(todo, key=todo.__getitem__)
+            todo[stream] += min(rows[key], _SAMPLED) + 1
+            stream.queue(b"ANALYZE %s" % quote_table(key), f"ANALYZE {show_key(key)}")
+        for stream in streams:
+            stream.drain()
     except Interruption:
-        for wire in wires:
-            wire.cancel()
+        for stream in streams:
+            stream.cancel()
         raise

@@ -251,9 +251,9 @@ class _Group:
         )
 
 
-def privileges_of_schema(wire: StatementStream, schema: str) -> list[list[bytes | None]]:
+def privileges_of_schema(stream: StatementStream, schema: str) -> list[list[bytes | None]]:
     """Read a schema's privileges as a set, whatever their order."""
-    return wire.ask(
+    return stream.ask(
         b"SELECT a.grantor, a.grantee, a.privilege_type, a.is_grantable FROM pg_catalog.pg_namespace n,"
         b" pg_catalog.aclexplode(coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))) a"
         b" WHERE n.nspname = %s ORDER BY 1, 2, 3, 4" % quote_literal(schema)

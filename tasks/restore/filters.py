@@ -144,7 +144,7 @@ class StatementFilter:
     :ivar views: Those that the dump has created; the caller adds them.
     """
 
-    wire: StatementStream
+    stream: StatementStream
     server: ServerFacts
     rules: RestoreRules
     schemas: Collection[str]
@@ -223,7 +223,7 @@ class StatementFilter:
             lookup = b"to_regclass"
         else:
             return None
-        return None if relation_exists(self.wire, key, lookup) else Omission(OmissionKind.ABSENT)
+        return None if relation_exists(self.stream, key, lookup) else Omission(OmissionKind.ABSENT)
 
     def _owner_omission(self, action: StatementKind) -> Omission | None:
         if not self.rules.owners:
@@ -255,7 +255,7 @@ class StatementFilter:
             "COMMENT ON SCHEMA": (b"pg_namespace", b"nspname", b"nspowner"),
             "COMMENT ON DATABASE": (b"pg_database", b"datname", b"datdba"),
         }[action.verb]
-        rows = self.wire.ask(
+        rows = self.stream.ask(
             b"SELECT pg_catalog.pg_has_role(%s, 'USAGE') FROM pg_catalog.%s WHERE %s = %s"
             % (owner, catalogue, column, quote_literal(action.name))
         )

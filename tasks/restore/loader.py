@@ -80,8 +80,8 @@ class Loader:
     changed: tuple[Changed, ...] = ()
 
     def __post_init__(self) -> None:
-        self.wire = StatementStream(self.connection)
-        self._session = SessionSettings(self.connection, self.wire, superuser=self.server.superuser)
+        self.stream = StatementStream(self.connection)
+        self._session = SessionSettings(self.connection, self.stream, superuser=self.server.superuser)
         self._warned = False
         self.connection.add_notice_handler(self._notice)
         self._created: set[tuple[str, str]] = set()
@@ -104,7 +104,7 @@ class Loader:
         self._stay = frozenset(self.schemas)
         self._somebody_else = False
         self.spared: set[str] = set()
-        self._filter = StatementFilter(self.wire, self.server, self.rules, self.schemas, self._views)
+        self._filter = StatementFilter(self.stream, self.server, self.rules, self.schemas, self._views)
 
     def statement(self, event: Statement, action: StatementKind) -> bool:
         """Send one statement, or leave it out; a COPY is left open for its rows.
@@ -119,7 +119,7 @@ class Loader:
             self.left_out[omission] += 1
             if action.verb == "SET" and action.name == TABLESPACE:
                 # Else the one before would hold on.
-                self.wire.run(b"SET default_tablespace = ''")
+                self.stream.run(b"SET default_tablespace = ''")
             return False
         if action.verb not in {"COPY", "INSERT"}:
             self._located.clear()
@@ -146,7 +146,7 @@ class Loader:
     def data(self, piece: Buffer) -> None:
         """Send a piece of the open COPY's rows."""
         if self._open not in self._closed:
-            self.wire.data(piece)
+            self.stream.data(piece)
 
     def end_of_data(self, rows: int) -> None:
         """End the open COPY.
@@ -155,7 +155,7 @@ class Loader:
         :raises OperationFailedError: The server took another number of rows, and a manifest says how many there are.
         """
         assert self._open is not None  # noqa: S101 - the lexer ends only what it began
-        taken = rows if self._open in self._closed else self.wire.end_of_data()
+        taken = rows if self._open in self._closed else self.stream.end_of_data()
         if rows and self._open in self._closed:
             raise OperationFailedError(
                 f"{show_key(self._open)} belongs to an extension, and {self.server.user} may not write the "
@@ -169,7 +169,7 @@ class Loader:
 
     def rows_end(self) -> None:
         """Wait for the last INSERT before what follows the rows, such as indexes."""
-        self.wire.drain()
+        self.stream.drain()
         self._filling = False
 
     def finish(self) -> None:
@@ -184,13 +184,13 @@ class Loader:
         Grants that change nothing are undone, as they would change the order in which the next dump shows them.
         """
         for schema, statements in self._schema_grants.items():
-            before = privileges_of_schema(self.wire, schema)
-            self.wire.run(b"SAVEPOINT invoke_postgres_schema")
+            before = privileges_of_schema(self.stream, schema)
+            self.stream.run(b"SAVEPOINT invoke_postgres_schema")
             for text, action in statements:
                 self._run(text, action)
-            if privileges_of_schema(self.wire, schema) == before:
-                self.wire.run(b"ROLLBACK TO SAVEPOINT invoke_postgres_schema")
-            self.wire.run(b"RELEASE SAVEPOINT invoke_postgres_schema")
+            if privileges_of_schema(self.stream, schema) == before:
+                self.stream.run(b"ROLLBACK TO SAVEPOINT invoke_postgres_schema")
+            self.stream.run(b"RELEASE SAVEPOINT invoke_postgres_schema")
         self._schema_grants.clear()
 
     def prove(self, sequences: Mapping[tuple[str, str], tuple[int, bool]]) -> None:
@@ -205,10 +205,10 @@ class Loader:
         """
         self._run_deferred()
         self._session.take_back()
-        changed = compare_sequences(self.wire, sequences)
+        changed = compare_sequences(self.stream, sequences)
         before = {key: self._before.get(key, 0) for key in self.rows}
         expected = {key: self.rows[key] + rows for key, rows in before.items() if rows is not None}
-        wrong, found = compare_row_counts(self.wire, expected, self._conditions)
+        wrong, found = compare_row_counts(self.stream, expected, self._conditions)
         self.found = {**{key: None for key, rows in before.items() if rows is None}, **found}
         for key, (want, have) in sorted(wrong.items()):
             if have is None or self.exact or not want - self._upserted[key] <= have <= want:
@@ -216,18 +216,18 @@ class Loader:
         if changed and self.exact:
             raise OperationFailedError(str(changed[0]))
         self.changed = tuple(changed)
-        self.wire.run(b"SET TRANSACTION READ ONLY")
+        self.stream.run(b"SET TRANSACTION READ ONLY")
 
     def _run_deferred(self) -> None:
         """Run deferred triggers as COMMIT would, and close cursors, whose queries COMMIT would run to their end.
 
         What runs may put off more. While it does, it writes rows, which the server counts.
         """
-        self.wire.run(b"CLOSE ALL")
+        self.stream.run(b"CLOSE ALL")
         written = self._written()
         for _ in range(_PASSES):
-            self.wire.run(b"SET CONSTRAINTS ALL IMMEDIATE")
-            self.wire.run(b"CLOSE ALL")
+            self.stream.run(b"SET CONSTRAINTS ALL IMMEDIATE")
+            self.stream.run(b"CLOSE ALL")
             before, written = written, self._written()
             if written == before:
                 break
@@ -237,9 +237,9 @@ class Loader:
 
         Without an operator or function: the search path is still the dump's.
         """
-        if not self.wire.ask(b"SELECT FROM pg_catalog.pg_trigger WHERE tgdeferrable LIMIT 1"):
+        if not self.stream.ask(b"SELECT FROM pg_catalog.pg_trigger WHERE tgdeferrable LIMIT 1"):
             return []
-        return self.wire.ask(b"SELECT relid, n_tup_ins, n_tup_upd, n_tup_del FROM pg_catalog.pg_stat_xact_all_tables")
+        return self.stream.ask(b"SELECT relid, n_tup_ins, n_tup_upd, n_tup_del FROM pg_catalog.pg_stat_xact_all_tables")
 
     def _notice(self, notice: errors.Diagnostic) -> None:
         self._warned = self._warned or notice.sqlstate in _NOTHING_DONE
@@ -248,11 +248,11 @@ class Loader:
         key = self._locate(split_qualified(event.copies))
         if key in self._created and self._freezes:
             # Rows of a table that this transaction made need no later rewrite to be seen by all.
-            self.wire.copy(event.text.rstrip()[:-1] + b" WITH (FREEZE);")
+            self.stream.copy(event.text.rstrip()[:-1] + b" WITH (FREEZE);")
         else:
             self._count_existing(key)
             if key not in self._closed:
-                self.wire.copy(event.text)
+                self.stream.copy(event.text)
         self._open = key
 
     def _insert(self, text: bytes, key: tuple[str, str]) -> None:
@@ -268,7 +268,7 @@ class Loader:
             if upserts:
                 self._upserted[key] += rows
 
-        self.wire.queue(text, f"INSERT {show_key(key)}", inserted)
+        self.stream.queue(text, f"INSERT {show_key(key)}", inserted)
         self._filling = True
 
     def _add_rows(self, key: tuple[str, str], rows: int) -> None:
@@ -283,13 +283,13 @@ class Loader:
         if schema:
             return key
         if name not in self._located:
-            self._located[name], temporary = locate_relations(self.wire, key)
+            self._located[name], temporary = locate_relations(self.stream, key)
             if temporary:
                 self._temporary.add(self._located[name])
         return self._located[name]
 
     def _exists(self, action: StatementKind) -> bool:
-        return relation_exists(self.wire, (action.schema, action.name), b"to_regclass")
+        return relation_exists(self.stream, (action.schema, action.name), b"to_regclass")
 
     def _count_existing(self, key: tuple[str, str]) -> None:
         """Look at a table that was here before, the first time that rows go into it."""
@@ -298,18 +298,18 @@ class Loader:
         if key in self._parted:
             self._before[key] = 0
             return
-        condition = extension_condition(self.wire, key)
+        condition = extension_condition(self.stream, key)
         if condition is None:
-            self._before[key] = count_rows(self.wire, {key: ""}).get(key)
+            self._before[key] = count_rows(self.stream, {key: ""}).get(key)
             return
         # The dump holds the rows that people added to an extension's own table, under the extension's condition.
         self._conditions[key] = condition
-        if not is_writable(self.wire, key):
+        if not is_writable(self.stream, key):
             # Of a superuser's extension (PostGIS) a plain owner's dump mostly holds no rows, and needs no right.
             self._closed.add(key)
         elif self.clean:
-            self.wire.run(b"DELETE FROM ONLY %s %s" % (quote_table(key), condition.encode()))
-        self._before[key] = count_rows(self.wire, {key: condition}).get(key)
+            self.stream.run(b"DELETE FROM ONLY %s %s" % (quote_table(key), condition.encode()))
+        self._before[key] = count_rows(self.stream, {key: condition}).get(key)
 
     def _remember(self, text: bytes, action: StatementKind) -> None:
         if action.verb == "CREATE TABLE":
@@ -328,23 +328,23 @@ class Loader:
         """Give the target its default privileges back, before the dump's own are added to them."""
         if before is None or before.verb == "DEFAULT PRIVILEGES":
             for statement in self.set_aside:
-                self.wire.run(statement)
+                self.stream.run(statement)
             self.set_aside.clear()
 
     def _run(self, text: bytes, action: StatementKind) -> None:
         if action.verb == "RESET":
-            self.wire.run(text)
+            self.stream.run(text)
             self._session.set_again("" if action.name == "all" else action.name)
         elif discards_all(text, action):
             self._session.discard_all()
         elif (tolerance := self._filter.tolerance(text, action, own=self._owns(action))) is not None:
             self._try(text, tolerance)
         elif action.verb == "CREATE TRANSFORM":
-            self.wire.run(_CREATE_TRANSFORM.sub(rb"CREATE OR REPLACE TRANSFORM", text))
+            self.stream.run(_CREATE_TRANSFORM.sub(rb"CREATE OR REPLACE TRANSFORM", text))
         elif action.verb in _ALONE:
-            self.wire.run(text)
+            self.stream.run(text)
         else:
-            self.wire.queue(text, describe_statement(action))
+            self.stream.queue(text, describe_statement(action))
 
     def _owns(self, action: StatementKind) -> bool:
         """Whether an owner or a grant can't be refused, as the relation was made by us and is still ours.
@@ -361,10 +361,10 @@ class Loader:
     def _try(self, text: bytes, tolerance: Tolerance) -> None:
         """Send what may be refused, so that a tolerated refusal does not end the transaction."""
         omission = tolerance.omission
-        self.wire.run(b"SAVEPOINT invoke_postgres")
+        self.stream.run(b"SAVEPOINT invoke_postgres")
         self._warned = False
         try:
-            self.wire.run(text)
+            self.stream.run(text)
             if self._warned:
                 # A GRANT or REVOKE without the right to it is but a warning, and nothing has changed.
                 if not tolerance.sqlstates:
@@ -373,11 +373,11 @@ class Loader:
         except StatementError as error:
             if error.sqlstate not in tolerance.sqlstates:
                 raise
-            self.wire.run(b"ROLLBACK TO SAVEPOINT invoke_postgres")
+            self.stream.run(b"ROLLBACK TO SAVEPOINT invoke_postgres")
             self.left_out[omission] += 1
             if tolerance.spares is not None:
                 self.spared.add(tolerance.spares.value)
-        self.wire.run(b"RELEASE SAVEPOINT invoke_postgres")
+        self.stream.run(b"RELEASE SAVEPOINT invoke_postgres")
 
 
 def describe_statement(action: StatementKind) -> str:

@@ -96,12 +96,12 @@ def restore_dump(
     safety = safety or safety_dump_for(plan)
     work = RestoreTransaction(safety, plan, report)
     try:
-        survey, loader = work.run()
+        summary, loader = work.run()
         set_interrupt_message(restore_outcome(Outcome.COMMITTED, plan.target.label))
         tables = loaded_tables(loader)
         _warn_of_rows(loader, report)
         if remember:
-            remember_restore(plan, loader, survey, work, report)
+            remember_restore(plan, loader, summary, work, report)
         safety.keep()
         analyze_restored(plan, loader, report)
     except TaskError:

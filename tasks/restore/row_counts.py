@@ -64,7 +64,7 @@ def quote_literal(text: str) -> bytes:
     return b" E'%s'" % raw.replace(b"\\", b"\\\\") if b"\\" in raw else b"'%s'" % raw
 
 
-def count_rows(wire: StatementStream, conditions: Mapping[Key, str]) -> dict[Key, int | None]:
+def count_rows(stream: StatementStream, conditions: Mapping[Key, str]) -> dict[Key, int | None]:
     """Count tables: without their children, but with their partitions, foreign ones aside.
 
     Nothing that users made is run: what is no ordinary or partitioned table is not read.
@@ -73,23 +73,23 @@ def count_rows(wire: StatementStream, conditions: Mapping[Key, str]) -> dict[Key
     :return: None where the role may not read a table and may not let itself. What is not there as such a table is
         left out: also where a view, or a foreign or temporary table, has its name.
     """
-    kinds = {key: kind for key, kind in _kinds(wire, list(conditions)).items() if kind in {b"r", b"p"}}
+    kinds = {key: kind for key, kind in _kinds(stream, list(conditions)).items() if kind in {b"r", b"p"}}
     found: dict[Key, int | None] = dict.fromkeys(kinds)
     # Whose count it is, what is counted, and under which condition.
     counted = [(key, key, conditions[key].encode()) for key, kind in kinds.items() if kind == b"r"]
     for key, kind in kinds.items():
         if kind == b"p":
             found[key] = 0
-            counted += [(key, each, b"") for each in _partitions(wire, key, b"r")]
+            counted += [(key, each, b"") for each in _partitions(stream, key, b"r")]
     for batch in in_batches(counted):
-        for (key, _, _), rows in zip(batch, _batch(wire, [each[1:] for each in batch]), strict=True):
+        for (key, _, _), rows in zip(batch, _batch(stream, [each[1:] for each in batch]), strict=True):
             before = found[key]
             found[key] = rows if before is None or rows is None else before + rows
     return found
 
 
 def compare_row_counts(
-    wire: StatementStream, expected: Mapping[Key, int], conditions: Mapping[Key, str]
+    stream: StatementStream, expected: Mapping[Key, int], conditions: Mapping[Key, str]
 ) -> tuple[dict[Key, tuple[int, int | None]], dict[Key, int | None]]:
     """Count tables and compare.
 
@@ -99,11 +99,11 @@ def compare_row_counts(
         not there any more); and how many rows each table holds, as :func:`count` returns it.
     """
     expected = dict(expected)
-    kinds = _kinds(wire, [key for key, rows in expected.items() if rows])
+    kinds = _kinds(stream, [key for key, rows in expected.items() if rows])
     for root in [key for key, kind in kinds.items() if kind == b"p" and key in expected]:
-        below = [key for key in _partitions(wire, root, b"p', 'r") if key in expected]
+        below = [key for key in _partitions(stream, root, b"p', 'r") if key in expected]
         expected[root] += sum(expected.pop(key) for key in below if key != root)
-    found = count_rows(wire, {key: conditions.get(key, "") for key in expected})
+    found = count_rows(stream, {key: conditions.get(key, "") for key in expected})
     wrong: dict[Key, tuple[int, int | None]] = {}
     for key, want in expected.items():
         have = found.get(key)
@@ -112,12 +112,12 @@ def compare_row_counts(
     return wrong, found
 
 
-def locate_relations(wire: StatementStream, key: Key) -> tuple[Key, bool]:
+def locate_relations(stream: StatementStream, key: Key) -> tuple[Key, bool]:
     """Find where a table lies whose name is written without a schema, as the session finds it now.
 
     :return: Schema and name, and whether it is temporary; the key itself where there is no such table.
     """
-    found = wire.ask(
+    found = stream.ask(
         b"SELECT n.nspname, c.relname, c.relpersistence FROM pg_catalog.pg_class c"
         b" JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace"
         b" WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass(%s)" % quote_literal(_text(key))
@@ -127,44 +127,44 @@ def locate_relations(wire: StatementStream, key: Key) -> tuple[Key, bool]:
     return key, False
 
 
-def relation_exists(wire: StatementStream, key: Key, lookup: bytes) -> bool:
+def relation_exists(stream: StatementStream, key: Key, lookup: bytes) -> bool:
     """Tell whether there is something of this name.
 
     :param lookup: `to_regclass` or `to_regtype`.
     """
-    return wire.ask(b"SELECT pg_catalog.%s(%s) IS NOT NULL" % (lookup, quote_literal(_text(key)))) == [[b"t"]]
+    return stream.ask(b"SELECT pg_catalog.%s(%s) IS NOT NULL" % (lookup, quote_literal(_text(key)))) == [[b"t"]]
 
 
-def extension_condition(wire: StatementStream, key: Key) -> str | None:
+def extension_condition(stream: StatementStream, key: Key) -> str | None:
     """Give the condition (`WHERE …`) under which an extension's table is dumped; None for any other table."""
-    found = wire.ask(
+    found = stream.ask(
         b"SELECT e.extcondition[p] FROM pg_catalog.pg_extension e, pg_catalog.generate_subscripts(e.extconfig, 1) AS p"
         b" WHERE e.extconfig[p] = pg_catalog.to_regclass(%s)" % quote_literal(_text(key))
     )
     return (found[0][0] or b"").decode() if found else None
 
 
-def is_writable(wire: StatementStream, key: Key) -> bool:
+def is_writable(stream: StatementStream, key: Key) -> bool:
     """Tell whether we may replace the rows of a table."""
     name = quote_literal(_text(key))
     query = b"SELECT pg_catalog.has_table_privilege(%s, 'INSERT') AND pg_catalog.has_table_privilege(%s, 'DELETE')"
-    return wire.ask(query % (name, name)) == [[b"t"]]
+    return stream.ask(query % (name, name)) == [[b"t"]]
 
 
-def read_sequence_values(wire: StatementStream, keys: Sequence[Key]) -> dict[Key, tuple[int, bool]]:
+def read_sequence_values(stream: StatementStream, keys: Sequence[Key]) -> dict[Key, tuple[int, bool]]:
     """Read the last value of sequences, and whether it was used; what is no sequence is left out."""
     found = {}
-    kinds = _kinds(wire, keys)
+    kinds = _kinds(stream, keys)
     for batch in in_batches([key for key in keys if kinds.get(key) == b"S"]):
         parts = [b"SELECT %d, last_value, is_called FROM %s" % (at, quote_table(key)) for at, key in enumerate(batch)]
-        for at, value, called in wire.ask(b" UNION ALL ".join(parts)):
+        for at, value, called in stream.ask(b" UNION ALL ".join(parts)):
             found[batch[int(at or 0)]] = (int(value or 0), called == b"t")
     return found
 
 
-def compare_sequences(wire: StatementStream, expected: Mapping[Key, tuple[int, bool]]) -> list[Changed]:
+def compare_sequences(stream: StatementStream, expected: Mapping[Key, tuple[int, bool]]) -> list[Changed]:
     """Return the sequences that have another last value, or are used where they should not be, or the reverse."""
-    found = read_sequence_values(wire, list(expected))
+    found = read_sequence_values(stream, list(expected))
     return [
         Changed(key, value, found[key][0] if key in found else None, sequence=True)
         for key, (value, called) in expected.items()
@@ -172,15 +172,15 @@ def compare_sequences(wire: StatementStream, expected: Mapping[Key, tuple[int, b
     ]
 
 
-def _batch(wire: StatementStream, counted: Sequence[tuple[Key, bytes]]) -> list[int | None]:
+def _batch(stream: StatementStream, counted: Sequence[tuple[Key, bytes]]) -> list[int | None]:
     """Count some tables in one statement, or one by one where the role may not read one of them."""
-    found = _ask_counts(wire, counted, ())
+    found = _ask_counts(stream, counted, ())
     if found is not None:
         return list(found)
-    return [_alone(wire, key, condition) for key, condition in counted]
+    return [_alone(stream, key, condition) for key, condition in counted]
 
 
-def _alone(wire: StatementStream, key: Key, condition: bytes) -> int | None:
+def _alone(stream: StatementStream, key: Key, condition: bytes) -> int | None:
     """Count one table, with what its owner may give itself for that: it is taken back with the savepoint.
 
     Forced row-level security hides rows from an owner, too, and an owner may lack SELECT (PostgreSQL manual, 5.9).
@@ -190,14 +190,14 @@ def _alone(wire: StatementStream, key: Key, condition: bytes) -> int | None:
     read = b"GRANT SELECT ON TABLE %s TO CURRENT_USER" % table
     reach = b"GRANT USAGE ON SCHEMA %s TO CURRENT_USER" % schema
     for first in ((), (see,), (see, read), (reach, see, read)):
-        found = _ask_counts(wire, [(key, condition)], first)
+        found = _ask_counts(stream, [(key, condition)], first)
         if found is not None:
             return found[0]
     return None
 
 
 def _ask_counts(
-    wire: StatementStream, counted: Sequence[tuple[Key, bytes]], first: Sequence[bytes]
+    stream: StatementStream, counted: Sequence[tuple[Key, bytes]], first: Sequence[bytes]
 ) -> list[int] | None:
     """Count in a savepoint that is rolled back, which also gives back the locks that planning takes.
 
@@ -209,23 +209,23 @@ def _ask_counts(
         for at, (table, condition) in enumerate(counted)
     ]
     found: list[int] | None = [0] * len(counted)
-    wire.run(b"SAVEPOINT " + _SAVEPOINT)
+    stream.run(b"SAVEPOINT " + _SAVEPOINT)
     try:
         for statement in first:
-            wire.run(statement)
-        for at, rows in wire.ask(b" UNION ALL ".join(parts)):
+            stream.run(statement)
+        for at, rows in stream.ask(b" UNION ALL ".join(parts)):
             assert found is not None  # noqa: S101 - for the types
             found[int(at or 0)] = int(rows or 0)
     except StatementError as error:
         if error.sqlstate not in _REFUSED:
             raise
         found = None
-    wire.run(b"ROLLBACK TO SAVEPOINT " + _SAVEPOINT)
-    wire.run(b"RELEASE SAVEPOINT " + _SAVEPOINT)
+    stream.run(b"ROLLBACK TO SAVEPOINT " + _SAVEPOINT)
+    stream.run(b"RELEASE SAVEPOINT " + _SAVEPOINT)
     return found
 
 
-def _kinds(wire: StatementStream, keys: Sequence[Key]) -> dict[Key, bytes]:
+def _kinds(stream: StatementStream, keys: Sequence[Key]) -> dict[Key, bytes]:
     """Tell what exists under each name, as `pg_class.relkind` does; `t` for a temporary table."""
     found = {}
     for batch in in_batches(keys):
@@ -240,12 +240,12 @@ def _kinds(wire: StatementStream, keys: Sequence[Key]) -> dict[Key, bytes]:
             b" JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) n.oid"
             b"  AND c.relname OPERATOR(pg_catalog.=) k.name" % values
         )
-        found.update({batch[int(row[0] or 0)]: row[1] or b"" for row in wire.ask(query)})
+        found.update({batch[int(row[0] or 0)]: row[1] or b"" for row in stream.ask(query)})
     return found
 
 
-def _partitions(wire: StatementStream, root: Key, kinds: bytes) -> list[Key]:
-    found = wire.ask(
+def _partitions(stream: StatementStream, root: Key, kinds: bytes) -> list[Key]:
+    found = stream.ask(
         b"SELECT n.nspname, c.relname FROM pg_catalog.pg_partition_tree(%s) t"
         b" JOIN pg_catalog.pg_class c ON c.oid = t.relid"
         b" JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('%s')"

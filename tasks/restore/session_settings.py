@@ -31,9 +31,9 @@ _DISCARD_ALL = (
 class SessionSettings:
     """Remembers what is ours of a session when it begins, and sets it again."""
 
-    def __init__(self, connection: Connection, wire: StatementStream, *, superuser: bool) -> None:
+    def __init__(self, connection: Connection, stream: StatementStream, *, superuser: bool) -> None:
         """Read what is ours of the session and may be set at any time."""
-        self._wire = wire
+        self._stream = stream
         self._role = quote_literal(session_role(connection))
         rows = connection.execute(
             "SELECT name, pg_catalog.current_setting(name), context FROM pg_catalog.pg_settings"
@@ -48,12 +48,12 @@ class SessionSettings:
         """Set again what is ours of the session: all of it, or one setting, where it is ours."""
         for name, value in self._settings:
             if only in {"", name.lower()}:
-                self._wire.run(b"SET %s = %s" % (name.encode(), quote_literal(value)))
+                self._stream.run(b"SET %s = %s" % (name.encode(), quote_literal(value)))
 
     def discard_all(self) -> None:
         """Do what DISCARD ALL does, and set again what is ours."""
         for statement in _DISCARD_ALL:
-            self._wire.run(statement)
+            self._stream.run(statement)
         self.set_again()
 
     def take_back(self) -> None:
@@ -62,10 +62,10 @@ class SessionSettings:
         What depends on a temporary object goes with it, as it would at the session's end.
         """
         for statement in (b"RESET SESSION AUTHORIZATION", b"SET ROLE " + self._role, b"SET search_path = ''"):
-            self._wire.run(statement)
+            self._stream.run(statement)
         self.set_again()
-        self._wire.run(b"SET row_security = off")
-        self._wire.run(b"DISCARD TEMP")
+        self._stream.run(b"SET row_security = off")
+        self._stream.run(b"DISCARD TEMP")
 
 
 def discards_all(text: bytes, action: StatementKind) -> bool:

@@ -119,8 +119,8 @@ class RestoreTransaction:
                     self._saving = False
                     self._empty(connection)
                     loader = self._loader(connection)
-                    survey = self._load(loader)
-                self._prove(survey, loader, xid)
+                    summary = self._load(loader)
+                self._prove(summary, loader, xid)
                 self._compare(connection, loader)
             except Exception as error:
                 self._abandon(connection)
@@ -134,10 +134,10 @@ class RestoreTransaction:
             self.doing = "committing"
             self.report.progress(self.doing, 0, 0, "")
             self.committed_as = xid
-            commit = commit_transaction(loader.wire, xid, plan.target, plan.server.system_identifier)
+            commit = commit_transaction(loader.stream, xid, plan.target, plan.server.system_identifier)
             self.outcome = commit.outcome
             raise_commit_failure(commit, restore_outcome(commit.outcome, plan.target.label))
-        return survey, loader
+        return summary, loader
 
     def _begin(self, connection: Connection) -> str:
         with translated("The transaction could not be begun, and nothing was touched"):
@@ -193,31 +193,31 @@ class RestoreTransaction:
         )
 
     def _load(self, loader: Loader) -> DumpSummary:
-        survey = DumpSummary()
+        summary = DumpSummary()
         with self.plan.dump.open() as source:
-            for event, action in survey.watch(lex(source.chunks())):
+            for event, action in summary.watch(lex(source.chunks())):
                 if isinstance(event, CopyData):
                     loader.data(event.text)
                     self._progress(source)
                 elif isinstance(event, Statement) and action is not None:
-                    self._say(survey, action, source)
+                    self._say(summary, action, source)
                     loader.statement(event, action)
                 elif isinstance(event, CopyEnd):
-                    loader.end_of_data(survey.block)
-            if source.content != self.plan.dump.content or not survey.complete:
+                    loader.end_of_data(summary.block)
+            if source.content != self.plan.dump.content or not summary.complete:
                 raise OperationFailedError("the dump's content is not what it was when it was checked")
-        return survey
+        return summary
 
-    def _prove(self, survey: DumpSummary, loader: Loader, xid: str) -> None:
+    def _prove(self, summary: DumpSummary, loader: Loader, xid: str) -> None:
         self.doing = "verifying"
         self.report.progress(self.doing, 0, 0, "")
         loader.finish()
-        loader.prove({key: (each.value, each.is_called) for key, each in survey.sequences.items()})
+        loader.prove({key: (each.value, each.is_called) for key, each in summary.sequences.items()})
         manifest = self.plan.dump.manifest
-        if manifest is not None and survey.tables() != tuple(sorted(manifest.tables)):
+        if manifest is not None and summary.tables() != tuple(sorted(manifest.tables)):
             raise OperationFailedError("the rows that went in are not those of the manifest")
         outline = self.plan.dump.outline
-        seen = survey.outline()
+        seen = summary.outline()
         if (seen.schemas, seen.globals, seen.creates_tables) != (
             outline.schemas,
             outline.globals,
@@ -226,8 +226,8 @@ class RestoreTransaction:
             raise OperationFailedError("the dump holds other objects than the outline in its manifest says")
         if not is_unchanged(self.plan.dump):
             raise OperationFailedError("the dump's file was changed while it was restored")
-        now = loader.wire.ask(b"SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text")
-        if not loader.wire.in_transaction or now != [[xid.encode()]]:
+        now = loader.stream.ask(b"SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text")
+        if not loader.stream.in_transaction or now != [[xid.encode()]]:
             raise OperationFailedError("the transaction is no longer the one that the restore began")
 
     def _compare(self, connection: Connection, loader: Loader) -> None:
@@ -261,8 +261,8 @@ class RestoreTransaction:
             if not (line.kind in ROLES and any(each.concerns_roles for each in loader.left_out)):
                 self.report.warn(str(line))
 
-    def _say(self, survey: DumpSummary, action: StatementKind, source: DumpReader) -> None:
-        table = ".".join(survey.current) if survey.current else ""
+    def _say(self, summary: DumpSummary, action: StatementKind, source: DumpReader) -> None:
+        table = ".".join(summary.current) if summary.current else ""
         self.doing = f"loading {table}" if table and action.verb == "COPY" else describe_statement(action)
         self._progress(source)
 
@@ -291,7 +291,7 @@ def analyze_restored(plan: RestorePlan, loader: Loader, report: Report) -> None:
 
 
 def remember_restore(
-    plan: RestorePlan, loader: Loader, survey: DumpSummary, work: RestoreTransaction, report: Report
+    plan: RestorePlan, loader: Loader, summary: DumpSummary, work: RestoreTransaction, report: Report
 ) -> None:
     """Write the restore to the log that `db.verify` reads; a failure is only a warning."""
     manifest = plan.dump.manifest
@@ -308,7 +308,7 @@ def remember_restore(
         file=str(plan.dump.path.resolve()),
         restored=format_now("milliseconds"),
         tables=tuple(sorted(TableRows(*key, count) for key, count in rows.items())),
-        sequences=tuple(sorted(survey.sequences.values())),
+        sequences=tuple(sorted(summary.sequences.values())),
         dumped=tuple(sorted(TableRows(*key, rows) for key, rows in loader.rows.items())),
         facts=facts,
         schemas=plan.fills if plan.request.clean else (),
