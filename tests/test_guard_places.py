@@ -212,8 +212,8 @@ def test_it_counts_where_a_url_leads_and_not_its_spelling(
     plan = plan_reset(settings, ["app"])
 
     assert plan.far == ""
-    assert (plan.place.host if socket else plan.place.address, plan.place.database) == (where, shop.name)
-    for pattern in (where, shop.name, plan.place.identifier):
+    assert (plan.endpoint.host if socket else plan.endpoint.address, plan.endpoint.database) == (where, shop.name)
+    for pattern in (where, shop.name, plan.endpoint.identifier):
         with pytest.raises(GuardError, match="is protected"):
             plan_reset(replace(settings, protected=(pattern,)), ["app"])
 

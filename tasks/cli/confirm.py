@@ -70,9 +70,9 @@ def _ask_consent(plan: RestorePlan | ResetPlan, *, yes: bool, name: str, doubt: 
         return
     asks_name = bool(plan.far or doubt) and not name
     before = f"{risk}\n" if risk else ""
-    asked = ask(f"{before}Type the name of the database to go on ({plan.place.database}): ") if asks_name else None
-    require_confirmation(plan.target.label, plan.place, plan.far, name, asked)
-    require_certain_database(plan.place, doubt, name, asked)
+    asked = ask(f"{before}Type the name of the database to go on ({plan.endpoint.database}): ") if asks_name else None
+    require_confirmation(plan.target.label, plan.endpoint, plan.far, name, asked)
+    require_certain_database(plan.endpoint, doubt, name, asked)
     if risk and asked is None:
         require_trust(risk, ask(f"{before}{TRUST_QUESTION}"))
     # A person who has just answered has thought about it.
@@ -128,9 +128,9 @@ def _source(plan: RestorePlan) -> list[str]:
         note = f": {manifest.note}" if manifest.note else ""
         source = manifest.source.get("database")
         lines.append(f"  Made {manifest.created} of {source} at {manifest.source.get('host')}{note}")
-        if not is_of_database(manifest, plan.server, plan.place.host, plan.place.port):
+        if not is_of_database(manifest, plan.server, plan.endpoint.host, plan.endpoint.port):
             where = f"{source} at {manifest.source.get('host')}:{manifest.source.get('port')}"
-            lines.append(f"  WARNING: this dump was made from {where}, and you are restoring it into {plan.place}.")
+            lines.append(f"  WARNING: this dump was made from {where}, and you are restoring it into {plan.endpoint}.")
         if manifest.excluded_data:
             lines.append(f"  It lacks the rows of {format_list(manifest.excluded_data)}: these tables will be empty.")
     return lines

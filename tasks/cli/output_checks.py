@@ -155,10 +155,10 @@ def show_histories(histories: KnownHistories, *, as_json: bool) -> None:
     if not histories.compared:
         print_line(f"There are no migrations, neither in {histories.application.folder} nor in the database.")
     else:
-        places = ["database", *(["dump"] if dump is not None else [])]
-        table = Table(("migration", "on disk", *places))
+        columns = ["database", *(["dump"] if dump is not None else [])]
+        table = Table(("migration", "on disk", *columns))
         for each in histories.compared:
-            states = [state or "" for state in each.states[: len(places)]]
+            states = [state or "" for state in each.states[: len(columns)]]
             table.add(each.name, "yes" if each.disk else "no", *states)
         print_table(table)
     for finding in histories.findings:

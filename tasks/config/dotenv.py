@@ -56,7 +56,7 @@ class FoundUrl:
     source: str
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The source, for a sentence."""
         return "the environment" if self.source == "environment" else self.source
 

@@ -91,7 +91,7 @@ class Settings:
         """
         found = self.url(name)
         target = sanitize(found.value, prisma_dir=self.root / "prisma")
-        return replace(target, origin=f"{name or self.url_env} from {found.place}")
+        return replace(target, origin=f"{name or self.url_env} from {found.location}")
 
 
 def load_settings(ctx: Context, *, url_env: str = "") -> Settings:

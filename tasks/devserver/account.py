@@ -21,10 +21,10 @@ def account_for(folder: Path | None = None) -> Account | None:
     """
     if os.geteuid() != 0:
         return None
-    places = (folder / "data", folder.parent) if folder else ()
-    for place in places:
+    paths = (folder / "data", folder.parent) if folder else ()
+    for path in paths:
         with contextlib.suppress(OSError, KeyError):  # it is not there; nobody has that number
-            entry = pwd.getpwuid(place.stat().st_uid)
+            entry = pwd.getpwuid(path.stat().st_uid)
             if entry.pw_uid != 0:
                 return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
     for name in ("postgres", "nobody"):

@@ -104,11 +104,11 @@ def check_connectivity(settings: Settings, *, resolve: Resolve = resolve_address
         why = "only the service that the URL names knows it"
         checks += [skipped("host", why), skipped("port", why)]
     else:
-        third, places = _host(target, resolve)
+        third, candidates = _host(target, resolve)
         checks.append(third)
-        if not places:
+        if not candidates:
             return _ended(checks, "the host is not known", "port", "TLS", "login", target=target)
-        checks.append(_port(places))
+        checks.append(_port(candidates))
         if checks[-1].state is CheckState.WRONG:
             return _ended(checks, "the port is not open", "TLS", "login", target=target)
     last, connection = _login(target)
@@ -126,7 +126,7 @@ def _found(settings: Settings) -> tuple[Check, FoundUrl | None]:
     except BadInputError as error:
         return refused(name, error, f"Correct {settings.url_env}, and look again."), None
     if found.source != "environment":
-        return ok(name, f"{settings.url_env} from {found.place}"), found
+        return ok(name, f"{settings.url_env} from {found.location}"), found
     try:
         others = {key: value for key, value in settings.environ.items() if key != settings.url_env}
         hidden = read_url(settings.url_env, settings.root, others)
@@ -147,8 +147,8 @@ def _understood(settings: Settings, found: FoundUrl) -> tuple[Check, Target | No
         target = sanitize(found.value, prisma_dir=settings.root / "prisma")
         target.child_environment()
     except BadInputError as error:
-        return refused(name, error, f"Correct {settings.url_env} in {found.place}, and look again."), None
-    target = replace(target, origin=f"{settings.url_env} from {found.place}")
+        return refused(name, error, f"Correct {settings.url_env} in {found.location}, and look again."), None
+    target = replace(target, origin=f"{settings.url_env} from {found.location}")
     changes = "".join(f"; {each.parameter} is {each.action}" for each in target.changes)
     what = f"{target.label}, schema {target.schema or 'public'}{changes}"
     if target.pooled:
@@ -158,7 +158,7 @@ def _understood(settings: Settings, found: FoundUrl) -> tuple[Check, Target | No
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Candidate:
     """One address, or one socket, that libpq would try.
 
     :ivar name: For people.
@@ -171,8 +171,8 @@ class _Place:
     path: str = ""
 
 
-def _host(target: Target, resolve: Resolve) -> tuple[Check, list[_Place]]:
-    places: list[_Place] = []
+def _host(target: Target, resolve: Resolve) -> tuple[Check, list[_Candidate]]:
+    candidates: list[_Candidate] = []
     said, missing = [], []
     for host, port, address in target.endpoints:
         if host.startswith(("/", "@")) and not address:
@@ -180,7 +180,7 @@ def _host(target: Target, resolve: Resolve) -> tuple[Check, list[_Place]]:
                 missing.append(f"the socket's folder {host} does not exist")
                 continue
             path = f"{host}/.s.PGSQL.{port}"
-            places.append(_Place(f"socket {path}", "", int(port), path))
+            candidates.append(_Candidate(f"socket {path}", "", int(port), path))
             said.append(f"socket in {host}")
             continue
         try:
@@ -188,34 +188,34 @@ def _host(target: Target, resolve: Resolve) -> tuple[Check, list[_Place]]:
         except OSError as error:
             missing.append(f"{host} can't be resolved ({error.strerror or error})")
             continue
-        places += [_Place(f"{each} port {port}", each, int(port)) for each in known]
+        candidates += [_Candidate(f"{each} port {port}", each, int(port)) for each in known]
         said.append(host if known == [host] else f"{host} is {', '.join(known)}")
     if not missing:
-        return ok("host", "; ".join(said)), places
+        return ok("host", "; ".join(said)), candidates
     what, remedy = "; ".join([*missing, *said]), f"Correct the host in the URL, or look at network, VPN and DNS. {_TRY}"
-    return (note if places else wrong)("host", what, remedy), places
+    return (note if candidates else wrong)("host", what, remedy), candidates
 
 
-def _port(places: list[_Place]) -> Check:
+def _port(candidates: list[_Candidate]) -> Check:
     closed = []
-    for place in places:
-        why = _closed(place)
+    for candidate in candidates:
+        why = _closed(candidate)
         if not why:
-            return ok("port", f"{place.name} is open")
-        closed.append(f"{place.name}: {why}")
+            return ok("port", f"{candidate.name} is open")
+        closed.append(f"{candidate.name}: {why}")
     remedy = f"Start the server there (`inv pg.start` starts one of your own), or correct host and port. {_TRY}"
     return wrong("port", "; ".join(closed), remedy)
 
 
-def _closed(place: _Place) -> str:
+def _closed(candidate: _Candidate) -> str:
     """Tell why nobody can connect; empty where somebody can."""
     try:
-        if not place.path:
-            socket.create_connection((place.address, place.port), timeout=_OPEN_SECONDS).close()
+        if not candidate.path:
+            socket.create_connection((candidate.address, candidate.port), timeout=_OPEN_SECONDS).close()
             return ""
         with socket.socket(socket.AF_UNIX) as unix:
             unix.settimeout(_OPEN_SECONDS)
-            unix.connect(f"\0{place.path[1:]}" if place.path.startswith("@") else place.path)
+            unix.connect(f"\0{candidate.path[1:]}" if candidate.path.startswith("@") else candidate.path)
     except TimeoutError:
         return f"no answer in {_OPEN_SECONDS:.0f} s"
     except OSError as error:

@@ -130,8 +130,8 @@ def check_leftovers(settings: Settings) -> Check:
     """Look for what killed commands left, and say what the safety dumps take."""
     name = "leftovers"
     found = [settings.dumps, settings.dumps / UNDO_FOLDER]
-    parts = [each for place in found if place.is_dir() for each in list_part_files(place)]
-    orphans = [each for place in found if place.is_dir() for each in _orphans(place)]
+    parts = [each for folder in found if folder.is_dir() for each in list_part_files(folder)]
+    orphans = [each for folder in found if folder.is_dir() for each in _orphans(folder)]
     safety = list_safety_dumps(settings.dumps)
     size = format_size(sum(path.stat().st_size for path in safety))
     kept = f"{format_count(len(safety), 'safety dump')}, {size}"

@@ -41,11 +41,11 @@ def check_server(facts: ServerFacts) -> Check:
 def check_rights(connection: Connection, facts: ServerFacts, settings: Settings, target: Target) -> list[Check]:
     """Look what the role lacks for a dump, for a clean restore and for a rehearsal."""
     found = read_rights(connection)
-    place = read_endpoint(connection, facts)
+    endpoint = read_endpoint(connection, facts)
     return [
         _to_dump(found, facts),
         _to_restore(found, facts),
-        _guarded(settings, target, place),
+        _guarded(settings, target, endpoint),
         _to_rehearse(found, facts),
     ]
 
@@ -63,17 +63,17 @@ def check_role(connection: Connection, facts: ServerFacts) -> Check:
     )
 
 
-def _guarded(settings: Settings, target: Target, place: Endpoint) -> Check:
+def _guarded(settings: Settings, target: Target, endpoint: Endpoint) -> Check:
     name = "guard"
     try:
-        refuse_protected(settings, target, place)
+        refuse_protected(settings, target, endpoint)
     except GuardError:
         return note(name, "db.protected names this database: restores and resets are refused")
-    if reason := nonlocal_reason(settings, place):
+    if reason := nonlocal_reason(settings, endpoint):
         return note(
             name,
             f"not local: {reason}; what destroys asks for the database's name",
-            f"If it is yours, as in a container, list its host or address in db.local: INVOKE_DB_LOCAL={place.server}.",
+            f"If it is yours, as in a container, list its host or address in db.local: INVOKE_DB_LOCAL={endpoint.server}.",
         )
     return ok(name, "the database is local")
 

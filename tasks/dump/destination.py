@@ -101,19 +101,19 @@ def choose_safety_destination(settings: Settings) -> Destination:
 
 
 @contextlib.contextmanager
-def reserve_destination(place: Destination, when: datetime) -> Iterator[tuple[PartFile, Path]]:
+def reserve_destination(destination: Destination, when: datetime) -> Iterator[tuple[PartFile, Path]]:
     """Open the part file under a name that is ours alone, and tell the final name."""
     with contextlib.ExitStack() as stack:
         for attempt in range(_TRIES):
-            final = place.name(when + timedelta(milliseconds=attempt))
+            final = destination.name(when + timedelta(milliseconds=attempt))
             stem = name_stem(final)
             reserved = final.with_name(stem + PART_SUFFIX)
-            if not place.path and any(final.parent.glob(f"{stem}.*")):
+            if not destination.path and any(final.parent.glob(f"{stem}.*")):
                 continue
             try:
                 part = stack.enter_context(open_part_file(reserved))
             except FileExistsError:
-                if place.path:
+                if destination.path:
                     raise OperationFailedError(
                         f"{reserved} is there: another dump is being written to {final.name}, or was killed. Wait for "
                         f"it, or remove that file if none runs. Nothing was touched."
@@ -125,7 +125,7 @@ def reserve_destination(place: Destination, when: datetime) -> Iterator[tuple[Pa
                 ) from None
             yield part, final
             return
-        raise OperationFailedError(f"No free name for a dump was found in {place.folder}.")
+        raise OperationFailedError(f"No free name for a dump was found in {destination.folder}.")
 
 
 def publish_dump_and_manifest(part: PartFile, final: Path, manifest: Manifest) -> None:
@@ -172,7 +172,7 @@ def nearest_folder(path: Path) -> Path:
 
 def check_free_space(
     settings: Settings,
-    place: Destination,
+    destination: Destination,
     connection: Connection,
     server: ServerFacts,
     report: Report,
@@ -185,21 +185,23 @@ def check_free_space(
     :raises BadInputError: It surely won't fit: even a quarter of the last dump would not, and the database has not
         become much smaller. Nothing was touched. Where it only may not fit, that is a warning.
     """
-    there = free(nearest_folder(place.folder))
+    there = free(nearest_folder(destination.folder))
     info = connection.info
     last = _last(settings, server, info.host, info.port)
-    packed = place.compression is not Compression.NONE
+    packed = destination.compression is not Compression.NONE
     if last is None:
         database = int(one(connection, "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())")[0])
         needed, why = max(0, database - _EMPTY) // (_COMPRESSED if packed else 1), "by the size of the database"
-    elif last.compression is place.compression:
+    elif last.compression is destination.compression:
         needed, why = last.file.size, f"as {last.file_name} did"
     else:
         needed, why = last.content.size // (_COMPRESSED if packed else 1), f"by {last.file_name}"
     if there >= needed:
         return
-    what = f"The dump will take about {format_size(needed)}, {why}, and {place.folder} has {format_size(there)} left"
-    if last is not None and last.compression is place.compression and there < needed // _SURELY:
+    what = (
+        f"The dump will take about {format_size(needed)}, {why}, and {destination.folder} has {format_size(there)} left"
+    )
+    if last is not None and last.compression is destination.compression and there < needed // _SURELY:
         rows = int(one(connection, _ROWS_NOW)[0])
         if rows >= max(1, last.rows // _ROWS):
             raise BadInputError(f"{what}. Nothing was touched. {MAKE_ROOM}")

@@ -73,13 +73,13 @@ def make_dump(
     :raises TaskError: No dump was made, and no file of it is left; the database is never changed.
     """
     target = settings.target()
-    place = choose_destination(settings, request.file, request.compression)
+    destination = choose_destination(settings, request.file, request.compression)
     if request.safety:
-        place = choose_safety_destination(settings)
+        destination = choose_safety_destination(settings)
     if not settings.dry:
         prepare_dump_folder(settings.dumps)
         if request.safety:
-            prepare_dump_folder(place.folder)
+            prepare_dump_folder(destination.folder)
     if target.pooled:
         advice = f"; {target.advice}" if target.advice else ""
         report.warn(
@@ -90,8 +90,8 @@ def make_dump(
         translated("The server failed us, and no dump was written"),
     ):
         server = server_facts(connection)
-        if request.place is not None:
-            refuse_another_endpoint(connection, request.place)
+        if request.endpoint is not None:
+            refuse_another_endpoint(connection, request.endpoint)
         client = find_client("pg_dump", server.major, bin_dir=settings.bin_dir, environ=settings.environ)
         pg_dump = PgDump(settings, report, target, server, client, connection, request.exclude_data)
         if request.exclude_data:
@@ -100,12 +100,12 @@ def make_dump(
             for pattern in request.exclude_data:
                 check_exclude_pattern(pg_dump, pattern)
         else:
-            check_free_space(settings, place, connection, server, report)
+            check_free_space(settings, destination, connection, server, report)
         if settings.dry:
-            report.step(f"would dump {target.label} with pg_dump {client.version} into {place.name(now())}")
+            report.step(f"would dump {target.label} with pg_dump {client.version} into {destination.name(now())}")
             return None
         when = now()
-        with reserve_destination(place, when) as (part, final):
+        with reserve_destination(destination, when) as (part, final):
             return _DumpJob(request, pg_dump).dump(part, final, when)
 
 

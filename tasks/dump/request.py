@@ -19,7 +19,7 @@ class DumpRequest:
     :ivar exclude_data: pg_dump's patterns of tables whose rows are left out.
     :ivar checksums: Sum the content of every table at the server, too.
     :ivar safety: It is a safety dump: it lies and is named apart from the others.
-    :ivar place: Where the connection must lead; None for wherever the URL does.
+    :ivar endpoint: Where the connection must lead; None for wherever the URL does.
     :ivar transaction: The number of the transaction that it is made for, which goes into the manifest.
     """
 
@@ -29,5 +29,5 @@ class DumpRequest:
     exclude_data: tuple[str, ...] = ()
     checksums: bool = False
     safety: bool = False
-    place: Endpoint | None = None
+    endpoint: Endpoint | None = None
     transaction: str = ""

@@ -161,8 +161,8 @@ def _remember(settings: Settings) -> None:
     target = settings.target()
     with connected(target, lock_timeout=settings.lock_timeout) as connection, translated("Counting failed"):
         server = server_facts(connection)
-        place = record_path(settings.dumps, target, server)
-        record = read_record(place)
+        path = record_path(settings.dumps, target, server)
+        record = read_record(path)
         if record is None:
             return
         with read_snapshot(connection):
@@ -170,4 +170,4 @@ def _remember(settings: Settings) -> None:
     tables = tuple(sorted(TableRows(*key, rows) for key, rows in found.rows.items()))
     sequences = tuple(sorted(SequenceValue(*key, *value) for key, value in found.sequences.items()))
     now = format_now()
-    write_record(place, replace(record, migrated=now, tables=tables, sequences=sequences, facts=state_to_facts(found)))
+    write_record(path, replace(record, migrated=now, tables=tables, sequences=sequences, facts=state_to_facts(found)))

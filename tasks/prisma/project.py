@@ -317,8 +317,8 @@ def _above(folder: Path) -> Iterator[Path]:
 
 
 def _program(home: Path) -> Path | None:
-    places = (each / "node_modules" / ".bin" / "prisma" for each in _above(home))
-    return next((place for place in places if place.exists()), None)
+    candidates = (each / "node_modules" / ".bin" / "prisma" for each in _above(home))
+    return next((candidate for candidate in candidates if candidate.exists()), None)
 
 
 def _pnp(home: Path) -> Path | None:

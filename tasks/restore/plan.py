@@ -65,7 +65,7 @@ class RestoreRequest:
 class RestorePlan:
     """What a restore will do.
 
-    :ivar place: Where the connection really leads, and `far` why that does not count as local, where anything is lost.
+    :ivar endpoint: Where the connection really leads, and `far` why that does not count as local, where anything is lost.
     :ivar met: The schemas of the dump that exist already; `emptied` those that will be emptied; `stays` the others.
     :ivar goes: What lies in the schemas of the dump now; with `clean` all of it will be deleted.
     :ivar existing: The objects that have the name of one that the dump creates, where they are not deleted first.
@@ -82,7 +82,7 @@ class RestorePlan:
     request: RestoreRequest
     target: Target
     server: ServerFacts
-    place: Endpoint
+    endpoint: Endpoint
     far: str
     dump: DumpFile
     met: tuple[str, ...]
@@ -138,8 +138,8 @@ def plan_restore(
         translated("Looking at the server failed, nothing was touched", target),
     ):
         server = server_facts(connection)
-        place = read_endpoint(connection, server)
-        refuse_protected(settings, target, place)
+        endpoint = read_endpoint(connection, server)
+        refuse_protected(settings, target, endpoint)
     dump = prove_dump(settings, path, report, trust=request.trust)
     if request.checksums and not (dump.manifest and state_of_manifest(dump.manifest).checksums):
         raise BadInputError(
@@ -152,13 +152,17 @@ def plan_restore(
         # What is here now is loaded again if a migration fails, which is not the time for a question, and by an undo.
         owned = read_owners(connection)
         here = other_owners(owned, server.login)
-        undo_risk = author_risk(connection, settings, place, path, here)
+        undo_risk = author_risk(connection, settings, endpoint, path, here)
         # A role of another cluster may have the same name.
         own = dump.manifest is not None and is_of_cluster(dump.manifest, server)
         why = doubt_about_authors(dump.manifest, server.login if own else "") or (here if request.migrate else "")
-        risk = "" if request.trust else author_risk(connection, settings, place, path, why)
+        risk = "" if request.trust else author_risk(connection, settings, endpoint, path, why)
         owners = None
-        if request.migrate and not request.trust and author_risk(connection, settings, place, path, "is asked about"):
+        if (
+            request.migrate
+            and not request.trust
+            and author_risk(connection, settings, endpoint, path, "is asked about")
+        ):
             owners = frozenset(name for name, superuser in owned.items() if not superuser)
         filled = user_schemas(connection) if request.whole else dump.outline.schemas
         there = existing_schemas(connection, filled)
@@ -193,7 +197,7 @@ def plan_restore(
         request=request,
         target=target,
         server=server,
-        place=place,
+        endpoint=endpoint,
         far="",
         dump=dump,
         met=met,
@@ -211,7 +215,7 @@ def plan_restore(
     saves = (plan.destroys and request.backup and settings.backup > 0) or request.migrate
     if saves:
         check_pg_dump(settings, server)
-    return replace(plan, saves=saves, far=nonlocal_reason(settings, place) if plan.destroys else "")
+    return replace(plan, saves=saves, far=nonlocal_reason(settings, endpoint) if plan.destroys else "")
 
 
 def _existing_objects(connection: Connection, dump: DumpFile, request: RestoreRequest) -> tuple[ExistingObject, ...]:

@@ -56,7 +56,7 @@ class ResetPlan:
     settings: Settings
     target: Target
     server: ServerFacts
-    place: Endpoint
+    endpoint: Endpoint
     far: str
     emptied: tuple[str, ...]
     stays: tuple[str, ...]
@@ -92,8 +92,8 @@ def plan_reset(settings: Settings, names: Sequence[str], *, backup: bool = True,
         translated("Looking at the database failed, nothing was touched", target),
     ):
         server = server_facts(connection)
-        place = read_endpoint(connection, server)
-        refuse_protected(settings, target, place)
+        endpoint = read_endpoint(connection, server)
+        refuse_protected(settings, target, endpoint)
         missing = [name for name in wanted if name not in existing_schemas(connection, wanted)]
         own = [name for name in wanted if is_system_schema(name)]
         if missing or own:
@@ -106,15 +106,15 @@ def plan_reset(settings: Settings, names: Sequence[str], *, backup: bool = True,
         saves = backup and settings.backup > 0 and not goes.is_empty
         stays = tuple(other_schemas(connection, wanted))
         here = other_owners(read_owners(connection), server.user)
-        undo_risk = author_risk(connection, settings, place, settings.dumps, here)
+        undo_risk = author_risk(connection, settings, endpoint, settings.dumps, here)
     if saves:
         check_pg_dump(settings, server)
     return ResetPlan(
         settings=settings,
         target=target,
         server=server,
-        place=place,
-        far="" if goes.is_empty else nonlocal_reason(settings, place),
+        endpoint=endpoint,
+        far="" if goes.is_empty else nonlocal_reason(settings, endpoint),
         emptied=wanted,
         stays=stays,
         goes=goes,
@@ -133,12 +133,12 @@ def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:
     label, cluster = plan.target.label, plan.server.system_identifier
     xid, outcome = "", Outcome.ROLLED_BACK
     before = f"resetting {', '.join(plan.emptied)}"
-    safety = SafetyDump(plan.settings, plan.server, plan.place, before, plan.saves)
+    safety = SafetyDump(plan.settings, plan.server, plan.endpoint, before, plan.saves)
     try:
         with connected(plan.target, lock_timeout=plan.settings.lock_timeout) as connection:
             try:
                 with translated("Looking at the server failed, nothing was touched", plan.target):
-                    refuse_another_endpoint(connection, plan.place)
+                    refuse_another_endpoint(connection, plan.endpoint)
                     with disconnect_others(connection, plan.target, report, wanted=plan.disconnect):
                         xid = _empty(connection, plan, safety, report)
             except BaseException:

@@ -111,7 +111,7 @@ class RestoreTransaction:
         plan = self.plan
         with connected(plan.target, lock_timeout=plan.settings.lock_timeout, loads=True) as connection:
             try:
-                refuse_another_endpoint(connection, plan.place)
+                refuse_another_endpoint(connection, plan.endpoint)
                 with disconnect_others(connection, plan.target, self.report, wanted=plan.request.disconnect):
                     xid = self._begin(connection)
                     self.doing, self._saving = "making the safety dump", True

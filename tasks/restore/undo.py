@@ -45,17 +45,17 @@ def plan_undo(
 def _plan(settings: Settings, request: RestoreRequest, report: Report) -> RestorePlan:
     """Plan it on the database that the safety dump is of, and no other."""
     plan = plan_restore(settings, request, report)
-    manifest, place = plan.dump.manifest, plan.place
-    if manifest is None or not is_of_database(manifest, plan.server, place.host, place.port):
+    manifest, endpoint = plan.dump.manifest, plan.endpoint
+    if manifest is None or not is_of_database(manifest, plan.server, endpoint.host, endpoint.port):
         raise GuardError(
-            f"{plan.dump.path.name} is of another database than {place}, to which the URL leads now. Nothing was "
+            f"{plan.dump.path.name} is of another database than {endpoint}, to which the URL leads now. Nothing was "
             f"touched; name one host in it."
         )
-    if match_database(manifest, plan.server, place.host, place.port) is OriginMatch.UNCERTAIN:
+    if match_database(manifest, plan.server, endpoint.host, endpoint.port) is OriginMatch.UNCERTAIN:
         source = manifest.source
         doubt = (
             f"{plan.dump.path.name} may be of another server: it was made at {source.get('host')} port "
-            f"{source.get('port')}, and nothing proves that {place} is that server and no copy of it"
+            f"{source.get('port')}, and nothing proves that {endpoint} is that server and no copy of it"
         )
         plan = replace(plan, doubt=doubt)
     record = read_record(record_path(settings.dumps, plan.target, plan.server))

@@ -51,7 +51,7 @@ def check_pg_dump(settings: Settings, server: ServerFacts) -> None:
 class SafetyDump:
     """The safety dump of one restore or reset.
 
-    :param place: Where the connection leads that will destroy what is saved here.
+    :param endpoint: Where the connection leads that will destroy what is saved here.
     :param before: What comes next, for the note in the manifest.
     :param wanted: Whether one is to be made at all.
     :ivar dumped: It, once it is made.
@@ -60,7 +60,7 @@ class SafetyDump:
 
     settings: Settings
     server: ServerFacts
-    place: Endpoint
+    endpoint: Endpoint
     before: str
     wanted: bool
     dumped: Dumped | None = None
@@ -80,10 +80,12 @@ class SafetyDump:
         lock_out_writers(connection, emptied)
         if changed:
             lock_touched_tables(connection, changed)
-        delete_undone(connection, self.settings, self.server, self.place)
+        delete_undone(connection, self.settings, self.server, self.endpoint)
         before = set(list_safety_dumps(self.settings.dumps))
         transaction = str(one(connection, "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")[0])
-        request = DumpRequest(note=f"before {self.before}", safety=True, place=self.place, transaction=transaction)
+        request = DumpRequest(
+            note=f"before {self.before}", safety=True, endpoint=self.endpoint, transaction=transaction
+        )
         try:
             self.dumped = make_dump(self.settings, request, report)
         except TaskError as error:
@@ -127,9 +129,9 @@ def newest_safety_dump(settings: Settings) -> Path | None:
         translated("Looking at the server failed, nothing was touched", target),
     ):
         server = server_facts(connection)
-        place = read_endpoint(connection, server)
-        refuse_protected(settings, target, place)
-        found = safety_dumps_of(settings, server, place.host, place.port)
+        endpoint = read_endpoint(connection, server)
+        refuse_protected(settings, target, endpoint)
+        found = safety_dumps_of(settings, server, endpoint.host, endpoint.port)
         return next((path for path in found if not was_undone(connection, server, path)), None)
 
 
@@ -168,21 +170,21 @@ def was_undone(connection: Connection, server: ServerFacts, path: Path) -> bool:
     return _fate(connection, server, path) in {"aborted", "future"}
 
 
-def delete_undone(connection: Connection, settings: Settings, server: ServerFacts, place: Endpoint) -> None:
+def delete_undone(connection: Connection, settings: Settings, server: ServerFacts, endpoint: Endpoint) -> None:
     """Remove the safety dumps of what was killed and rolled back, which stand in the way of older ones.
 
     Only where the server says so in as many words: a transaction may still run, and one that the server does not know
     may have been another's, of a cluster that was set back. A copy of the cluster bears the same number, and its
     transactions the same ones too: what was made of another place is left alone.
     """
-    here = {"host": place.host, "port": place.port, "database": place.database}
+    here = {"host": endpoint.host, "port": endpoint.port, "database": endpoint.database}
     for path in list_safety_dumps(settings.dumps):
         with contextlib.suppress(BadInputError):
             manifest = read_manifest(path)
             if (
                 manifest is not None
                 and here.items() <= manifest.source.items()
-                and match_database(manifest, server, place.host, place.port) is OriginMatch.SAME
+                and match_database(manifest, server, endpoint.host, endpoint.port) is OriginMatch.SAME
                 and _fate(connection, server, path) == "aborted"
             ):
                 delete_dump(path)

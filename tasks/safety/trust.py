@@ -32,12 +32,12 @@ SELECT r.rolname, p.rolname, p.rolsuper, p.rolcreaterole
 """
 
 
-def author_risk(connection: Connection, settings: Settings, place: Endpoint, path: Path, why: str) -> str:
+def author_risk(connection: Connection, settings: Settings, endpoint: Endpoint, path: Path, why: str) -> str:
     """Tell what a role with special rights risks that loads what others wrote; empty where there is no question.
 
     :param why: What `doubt_about_authors` or `other_owners` say.
     """
-    if not why or (settings.trust_local and not nonlocal_reason(settings, place)):
+    if not why or (settings.trust_local and not nonlocal_reason(settings, endpoint)):
         return ""
     row = connection.execute(_MIGHTY, [list(_MIGHTY_ROLES)]).fetchone()
     if row is None:
