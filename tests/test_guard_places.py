@@ -211,7 +211,7 @@ def test_it_counts_where_a_url_leads_and_not_its_spelling(
 
     plan = plan_reset(settings, ["app"])
 
-    assert plan.far == ""
+    assert plan.nonlocal_reason == ""
     assert (plan.endpoint.host if socket else plan.endpoint.address, plan.endpoint.database) == (where, shop.name)
     for pattern in (where, shop.name, plan.endpoint.identifier):
         with pytest.raises(GuardError, match="is protected"):

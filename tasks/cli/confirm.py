@@ -68,10 +68,10 @@ def _ask_consent(plan: RestorePlan | ResetPlan, *, yes: bool, name: str, doubt: 
         warning = [f"Warning: {risk}"] if risk else []
         confirm([*warning, "Only tried (--dry): nothing was touched."], yes=True)
         return
-    asks_name = bool(plan.far or doubt) and not name
+    asks_name = bool(plan.nonlocal_reason or doubt) and not name
     before = f"{risk}\n" if risk else ""
     asked = ask(f"{before}Type the name of the database to go on ({plan.endpoint.database}): ") if asks_name else None
-    require_confirmation(plan.target.label, plan.endpoint, plan.far, name, asked)
+    require_confirmation(plan.target.label, plan.endpoint, plan.nonlocal_reason, name, asked)
     require_certain_database(plan.endpoint, doubt, name, asked)
     if risk and asked is None:
         require_trust(risk, ask(f"{before}{TRUST_QUESTION}"))
@@ -88,7 +88,7 @@ def restore_warning(plan: RestorePlan) -> list[str]:
         *_safety(plan),
         *_empty_again(plan),
         *_price(plan),
-        *_where(plan.far, plan.doubt),
+        *_where(plan.nonlocal_reason, plan.doubt),
     ]
 
 
@@ -99,10 +99,10 @@ def reset_warning(plan: ResetPlan) -> list[str]:
         return [f"{label}: {names} {'is' if len(plan.emptied) == 1 else 'are'} empty already."]
     return [
         f"{label}: emptying schemas.",
-        f"  Will be deleted: everything in {names} ({describe_content(plan.goes)}).",
-        _kept(plan.stays),
+        f"  Will be deleted: everything in {names} ({describe_content(plan.removed)}).",
+        _kept(plan.kept),
         *_safety(plan),
-        *_where(plan.far),
+        *_where(plan.nonlocal_reason),
     ]
 
 
@@ -138,15 +138,15 @@ def _source(plan: RestorePlan) -> list[str]:
 
 def _deleted(plan: RestorePlan) -> list[str]:
     """Say what will be deleted or replaced, and what will be kept."""
-    if plan.request.clean and plan.goes.is_empty and not plan.besides:
+    if plan.request.clean and plan.removed.is_empty and not plan.objects_outside:
         nothing = "  Will be deleted: nothing. The schemas of the dump are empty, or do not exist yet."
         return [nothing, *_replaced(plan.replaced)]
-    what = describe_content(plan.goes)
+    what = describe_content(plan.removed)
     if plan.request.whole:
         where = f"everything in the database, the schemas {format_list(plan.emptied)}"
         return [f"  Will be deleted: {where} ({what or 'which are empty'}). It will be as the dump holds it."]
     if plan.request.clean:
-        lines = [f"  Will be deleted: everything in {format_list(plan.emptied)} ({what}).", _kept(plan.stays)]
+        lines = [f"  Will be deleted: everything in {format_list(plan.emptied)} ({what}).", _kept(plan.kept)]
         return [*lines, *_replaced(plan.replaced)]
     kept = [each for each in plan.existing if not each.dropped]
     lines = _replaced(plan.replaced)
@@ -171,8 +171,8 @@ def _rows(count: int) -> str:
     return f"about {format_count(count, 'row')}"
 
 
-def _kept(stays: Sequence[str]) -> str:
-    others = f", and the schemas {format_list(stays)}" if stays else ""
+def _kept(kept: Sequence[str]) -> str:
+    others = f", and the schemas {format_list(kept)}" if kept else ""
     return f"  Will be kept: the schemas themselves, their owners and grants, extensions{others}."
 
 
@@ -201,7 +201,7 @@ def _impact(each: Impact) -> str:
 
 def _safety(plan: RestorePlan | ResetPlan) -> list[str]:
     """Say whether there will be a way back."""
-    if plan.saves:
+    if plan.makes_safety_dump:
         kept = f"{plan.settings.backup} {'is' if plan.settings.backup == 1 else 'are'} kept"
         return [f"  A safety dump is made first; `{plan.undo_command}` restores it ({kept})."]
     if plan.destroys:
@@ -227,6 +227,6 @@ def _price(plan: RestorePlan) -> list[str]:
     ]
 
 
-def _where(far: str, doubt: str = "") -> list[str]:
-    local = [f"  This is not a local database: {far}."] if far else []
+def _where(reason: str, doubt: str = "") -> list[str]:
+    local = [f"  This is not a local database: {reason}."] if reason else []
     return [*local, f"  {doubt}."] if doubt else local

@@ -172,8 +172,8 @@ def check_lock_capacity(connection: Connection, manifest: Manifest | None) -> Ch
     """
     name = "locks"
     filled = other_schemas(connection, ()) if manifest is None else list(manifest.outline.schemas)
-    goes = read_content(connection, filled, locked=True).locks
-    found = read_lock_capacity(connection, goes + (goes if manifest is None else manifest.outline.takes))
+    removed = read_content(connection, filled, locked=True).locks
+    found = read_lock_capacity(connection, removed + (removed if manifest is None else manifest.outline.takes))
     what = f"a restore with --clean takes about {found.needed:,}, and the server has room for {found.room:,}"
     return ok(name, what) if found.suffice else wrong(name, what, f"{found.remedy}.")
 

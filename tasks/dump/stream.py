@@ -197,8 +197,8 @@ class DumpStream:
         """Say where this very server has too few locks to restore the dump; a safety dump has passed that already."""
         if self.request.safety:
             return
-        goes = read_content(self.pg_dump.connection, outline.schemas, locked=True).locks
-        found = read_lock_capacity(self.pg_dump.connection, goes + outline.takes)
+        removed = read_content(self.pg_dump.connection, outline.schemas, locked=True).locks
+        found = read_lock_capacity(self.pg_dump.connection, removed + outline.takes)
         if not found.suffice:
             self.pg_dump.report.warn(
                 f"This server could not restore the dump over what it holds now: that takes about {found.needed:,} "

@@ -65,15 +65,15 @@ class RestoreRequest:
 class RestorePlan:
     """What a restore will do.
 
-    :ivar endpoint: Where the connection really leads, and `far` why that does not count as local, where anything is lost.
-    :ivar met: The schemas of the dump that exist already; `emptied` those that will be emptied; `stays` the others.
-    :ivar goes: What lies in the schemas of the dump now; with `clean` all of it will be deleted.
+    :ivar endpoint: Where the connection really leads, and `nonlocal_reason` why that does not count as local, where anything is lost.
+    :ivar present_schemas: The schemas of the dump that exist already; `emptied` those that will be emptied; `kept` the others.
+    :ivar removed: What lies in the schemas of the dump now; with `clean` all of it will be deleted.
     :ivar existing: The objects that have the name of one that the dump creates, where they are not deleted first.
     :ivar changed: What the dump changes or deletes beyond that.
-    :ivar besides: With `whole`, how many objects there are outside the schemas: event triggers, large objects and so
+    :ivar objects_outside: With `whole`, how many objects there are outside the schemas: event triggers, large objects and so
         on.
     :ivar risk: What a person has to agree to before it is loaded; empty for nothing.
-    :ivar saves: Whether a safety dump of it is made first.
+    :ivar makes_safety_dump: Whether a safety dump of it is made first.
     :ivar owners: Who, but for superusers, owned what is here when the question was asked; None where there is none.
     :ivar doubt: Why the dump may be of another database than it has to be of; empty where that is certain.
     """
@@ -83,17 +83,17 @@ class RestorePlan:
     target: Target
     server: ServerFacts
     endpoint: Endpoint
-    far: str
+    nonlocal_reason: str
     dump: DumpFile
-    met: tuple[str, ...]
+    present_schemas: tuple[str, ...]
     emptied: tuple[str, ...]
-    stays: tuple[str, ...]
-    goes: Content
+    kept: tuple[str, ...]
+    removed: Content
     changed: tuple[Impact, ...]
-    saves: bool
+    makes_safety_dump: bool
     doubt: str = ""
     existing: tuple[ExistingObject, ...] = ()
-    besides: int = 0
+    objects_outside: int = 0
     risk: str = ""
     undo_needs_trust: bool = False
     owners: frozenset[str] | None = None
@@ -111,8 +111,8 @@ class RestorePlan:
     @property
     def destroys(self) -> bool:
         """Whether anything that exists will be deleted, replaced or changed."""
-        emptied = self.request.clean and not self.goes.is_empty
-        return emptied or bool(self.replaced or self.changed or self.besides)
+        emptied = self.request.clean and not self.removed.is_empty
+        return emptied or bool(self.replaced or self.changed or self.objects_outside)
 
     @property
     def fills(self) -> tuple[str, ...]:
@@ -166,18 +166,18 @@ def plan_restore(
             owners = frozenset(name for name, superuser in owned.items() if not superuser)
         filled = user_schemas(connection) if request.whole else dump.outline.schemas
         there = existing_schemas(connection, filled)
-        met = tuple(name for name in filled if name in there) if dump.outline.creates_tables else ()
-        emptied = met if request.clean else ()
+        present_schemas = tuple(name for name in filled if name in there) if dump.outline.creates_tables else ()
+        emptied = present_schemas if request.clean else ()
         # Without --clean, too, what bears the name of something in the dump is replaced.
-        goes = read_content(connection, met, locked=request.disconnect)
+        removed = read_content(connection, present_schemas, locked=request.disconnect)
         if request.whole:
-            goes = replace(goes, locks=goes.locks + count_large_objects(connection))
-        check_restore(connection, server, dump, goes, clean=request.clean, strict=request.strict, report=report)
+            removed = replace(removed, locks=removed.locks + count_large_objects(connection))
+        check_restore(connection, server, dump, removed, clean=request.clean, strict=request.strict, report=report)
         if request.clean:
             recreated = read_globals(connection) if request.whole else dump.outline.globals
             refuse_dependents(connection, emptied, replaceable(connection, server, recreated))
             warn_of_event_triggers(connection, server, dump, report)
-        stays = tuple(other_schemas(connection, emptied))
+        kept = tuple(other_schemas(connection, emptied))
         if foreseen:
             forecast_restore(
                 settings,
@@ -191,31 +191,35 @@ def plan_restore(
             )
         changed = find_impacts(connection, dump.outline.touches or (), emptied)
         existing = _existing_objects(connection, dump, request)
-        besides = _outside_schemas(connection, filled) if request.whole else 0
+        objects_outside = _outside_schemas(connection, filled) if request.whole else 0
     plan = RestorePlan(
         settings=settings,
         request=request,
         target=target,
         server=server,
         endpoint=endpoint,
-        far="",
+        nonlocal_reason="",
         dump=dump,
-        met=met,
+        present_schemas=present_schemas,
         emptied=emptied,
-        stays=stays,
-        goes=goes,
+        kept=kept,
+        removed=removed,
         changed=changed,
-        saves=False,
+        makes_safety_dump=False,
         existing=existing,
-        besides=besides,
+        objects_outside=objects_outside,
         risk=risk,
         undo_needs_trust=bool(undo_risk),
         owners=owners,
     )
-    saves = (plan.destroys and request.backup and settings.backup > 0) or request.migrate
-    if saves:
+    makes_safety_dump = (plan.destroys and request.backup and settings.backup > 0) or request.migrate
+    if makes_safety_dump:
         check_pg_dump(settings, server)
-    return replace(plan, saves=saves, far=nonlocal_reason(settings, endpoint) if plan.destroys else "")
+    return replace(
+        plan,
+        makes_safety_dump=makes_safety_dump,
+        nonlocal_reason=nonlocal_reason(settings, endpoint) if plan.destroys else "",
+    )
 
 
 def _existing_objects(connection: Connection, dump: DumpFile, request: RestoreRequest) -> tuple[ExistingObject, ...]:

@@ -90,7 +90,7 @@ def check_restore(
     connection: Connection,
     server: ServerFacts,
     dump: DumpFile,
-    goes: Content,
+    removed: Content,
     *,
     clean: bool,
     strict: bool,
@@ -98,7 +98,7 @@ def check_restore(
 ) -> None:
     """Ask for all that would make the restore fail half-way.
 
-    :param goes: What lies in the dump's schemas now.
+    :param removed: What lies in the dump's schemas now.
     :raises BadInputError: Something is missing; says what. Nothing was touched.
     """
     if server.in_recovery:
@@ -123,7 +123,7 @@ def check_restore(
     _roles(connection, dump, strict=strict)
     if strict:
         _tablespaces(connection, dump)
-    _locks(connection, dump, goes, clean=clean)
+    _locks(connection, dump, removed, clean=clean)
     _version(server, dump, report)
 
 
@@ -211,11 +211,11 @@ def _tablespaces(connection: Connection, dump: DumpFile) -> None:
         )
 
 
-def _locks(connection: Connection, dump: DumpFile, goes: Content, *, clean: bool) -> None:
+def _locks(connection: Connection, dump: DumpFile, removed: Content, *, clean: bool) -> None:
     comes = dump.outline.takes
     # Without --clean a dump takes away no more than what it brings; an object takes up to three times the locks to go
     # than to come (a domain, its array type and its constraint).
-    require_lock_capacity(connection, comes + (goes.locks if clean else min(goes.locks, 3 * comes)))
+    require_lock_capacity(connection, comes + (removed.locks if clean else min(removed.locks, 3 * comes)))
 
 
 def require_lock_capacity(connection: Connection, needed: int) -> None:

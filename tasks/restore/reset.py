@@ -57,11 +57,11 @@ class ResetPlan:
     target: Target
     server: ServerFacts
     endpoint: Endpoint
-    far: str
+    nonlocal_reason: str
     emptied: tuple[str, ...]
-    stays: tuple[str, ...]
-    goes: Content
-    saves: bool
+    kept: tuple[str, ...]
+    removed: Content
+    makes_safety_dump: bool
     disconnect: bool
     undo_needs_trust: bool = False
 
@@ -73,7 +73,7 @@ class ResetPlan:
     @property
     def destroys(self) -> bool:
         """Whether anything that exists will be deleted."""
-        return not self.goes.is_empty
+        return not self.removed.is_empty
 
 
 def plan_reset(settings: Settings, names: Sequence[str], *, backup: bool = True, disconnect: bool = False) -> ResetPlan:
@@ -100,25 +100,25 @@ def plan_reset(settings: Settings, names: Sequence[str], *, backup: bool = True,
             why = f"{target.label} has no such schema" if missing else "it is PostgreSQL's own"
             raise BadInputError(f"{(missing or own)[0]} can't be emptied: {why}. Nothing was touched.")
         refuse_dependents(connection, wanted)
-        goes = read_content(connection, wanted, locked=disconnect)
-        require_lock_capacity(connection, goes.locks)
+        removed = read_content(connection, wanted, locked=disconnect)
+        require_lock_capacity(connection, removed.locks)
         refuse_unowned(connection, server, wanted)
-        saves = backup and settings.backup > 0 and not goes.is_empty
-        stays = tuple(other_schemas(connection, wanted))
+        makes_safety_dump = backup and settings.backup > 0 and not removed.is_empty
+        kept = tuple(other_schemas(connection, wanted))
         here = other_owners(read_owners(connection), server.user)
         undo_risk = author_risk(connection, settings, endpoint, settings.dumps, here)
-    if saves:
+    if makes_safety_dump:
         check_pg_dump(settings, server)
     return ResetPlan(
         settings=settings,
         target=target,
         server=server,
         endpoint=endpoint,
-        far="" if goes.is_empty else nonlocal_reason(settings, endpoint),
+        nonlocal_reason="" if removed.is_empty else nonlocal_reason(settings, endpoint),
         emptied=wanted,
-        stays=stays,
-        goes=goes,
-        saves=saves,
+        kept=kept,
+        removed=removed,
+        makes_safety_dump=makes_safety_dump,
         disconnect=disconnect,
         undo_needs_trust=bool(undo_risk),
     )
@@ -133,7 +133,7 @@ def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:
     label, cluster = plan.target.label, plan.server.system_identifier
     xid, outcome = "", Outcome.ROLLED_BACK
     before = f"resetting {', '.join(plan.emptied)}"
-    safety = SafetyDump(plan.settings, plan.server, plan.endpoint, before, plan.saves)
+    safety = SafetyDump(plan.settings, plan.server, plan.endpoint, before, plan.makes_safety_dump)
     try:
         with connected(plan.target, lock_timeout=plan.settings.lock_timeout) as connection:
             try:
@@ -170,7 +170,7 @@ def _empty(connection: Connection, plan: ResetPlan, safety: SafetyDump, report: 
         xid = str(one(connection, "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")[0])
         lock_out_migrations(connection)
         safety.make(connection, plan.emptied, report)
-        if plan.goes.is_empty:
+        if plan.removed.is_empty:
             refuse_new_content(connection, plan.emptied)
         empty_schemas(connection, plan.emptied)
     except psycopg.errors.LockNotAvailable:

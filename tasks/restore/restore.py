@@ -77,7 +77,7 @@ class Restored:
 def safety_dump_for(plan: RestorePlan) -> SafetyDump:
     """Get ready for the safety dump of a restore; nothing is made yet."""
     before = f"restoring {plan.dump.path.name}"
-    return SafetyDump(plan.settings, plan.server, plan.endpoint, before, plan.saves)
+    return SafetyDump(plan.settings, plan.server, plan.endpoint, before, plan.makes_safety_dump)
 
 
 def restore_dump(

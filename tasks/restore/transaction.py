@@ -115,7 +115,7 @@ class RestoreTransaction:
                 with disconnect_others(connection, plan.target, self.report, wanted=plan.request.disconnect):
                     xid = self._begin(connection)
                     self.doing, self._saving = "making the safety dump", True
-                    self.safety.make(connection, self.plan.met, self.report, self.plan.changed)
+                    self.safety.make(connection, self.plan.present_schemas, self.report, self.plan.changed)
                     self._saving = False
                     self._empty(connection)
                     loader = self._loader(connection)
@@ -154,7 +154,7 @@ class RestoreTransaction:
             return
         self.doing = "emptying the schemas"
         self.report.progress(self.doing, 0, 0, "")
-        if self.plan.goes.is_empty:
+        if self.plan.removed.is_empty:
             refuse_new_content(connection, self.plan.fills)
         outline = self.plan.dump.outline
         if not self.plan.request.whole:

@@ -62,7 +62,7 @@ def nonlocal_reason(settings: Settings, found: Endpoint) -> str:
 def require_confirmation(label: str, found: Endpoint, reason: str, confirm: str, typed: str | None) -> None:
     """Let only who has named the database destroy one that is not local.
 
-    :param reason: What `far` said.
+    :param reason: What `nonlocal_reason` said.
     :param confirm: The value of `--confirm`; empty if it was not given.
     :param typed: What was typed when asked; None where nobody could be asked.
     :raises GuardError: The name is another, or missing. Nothing was touched.

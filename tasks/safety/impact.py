@@ -180,8 +180,8 @@ def find_impacts(connection: Connection, touches: Sequence[Touch], emptied: Coll
             there.setdefault(id(touch), []).append(Impact(touch, str(schema), touch.name, rows))
     found: list[Impact] = []
     for touch in left:
-        if met := there.get(id(touch)):
-            found += {(each.schema, each.name): each for each in met}.values()
+        if matches := there.get(id(touch)):
+            found += {(each.schema, each.name): each for each in matches}.values()
         elif touch.kind is TouchKind.ANYTHING or (
             touch.kind in {TouchKind.ROWS, TouchKind.ADDS} and id(touch) not in extensions
         ):
