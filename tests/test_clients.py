@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import MissingProgramError
-from tasks.system.pg_programs import USUAL_PLACES, Client, choose_client, find_client, how_to_install, newest_client
+from tasks.system.pg_programs import PROGRAM_FOLDERS, Client, choose_client, find_client, how_to_install, newest_client
 from tests.servers import MAJORS, provision
 
 
@@ -140,8 +140,8 @@ def test_debians_wrapper_is_passed_over(tmp_path: Path) -> None:
 
 def test_usual_places_are_looked_through_when_the_path_has_none() -> None:
     """Debian's, Homebrew's and PGDG's folders are named, each with a place for the version."""
-    assert all(place.startswith("/") for place in USUAL_PLACES)
-    assert {"/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/libpq/bin"} <= set(USUAL_PLACES)
+    assert all(place.startswith("/") for place in PROGRAM_FOLDERS)
+    assert {"/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/libpq/bin"} <= set(PROGRAM_FOLDERS)
 
 
 @pytest.mark.parametrize("name", ["pg_dump", "pg_restore"])

@@ -41,11 +41,11 @@ def show_verified(verified: Verified, *, as_json: bool) -> None:
         if line.kind != "rows":
             print_line(f"{line}" if line.fatal else f"Only told: {line}")
     _show_health(verified)
-    for ill in verified.health.problems:
-        print_line(f"Wrong in itself: {ill.what}. Mend it: {ill.remedy}")
+    for problem in verified.health.problems:
+        print_line(f"Wrong in itself: {problem.what}. Mend it: {problem.remedy}")
     if expected is not None:
         count = len(verified.differences)
-        told = len(verified.lines) - count
+        notes = len(verified.lines) - count
         if count:
             print_line(f"{format_count(count, 'difference')} found.")
         elif not expected.state.objects:
@@ -53,7 +53,7 @@ def show_verified(verified: Verified, *, as_json: bool) -> None:
             print_line("Rows and sequences agree; no manifest tells more.")
         else:
             print_line(
-                f"No difference; {format_count(told, 'line')} above only told." if told else "Everything agrees."
+                f"No difference; {format_count(notes, 'line')} above only told." if notes else "Everything agrees."
             )
 
 
@@ -103,7 +103,7 @@ def verified_document(verified: Verified) -> dict[str, Any]:
         ],
         "differences": [asdict(line) for line in verified.differences],
         "told": [asdict(line) for line in verified.lines if not line.fatal],
-        "wrong": [asdict(ill) for ill in health.problems],
+        "wrong": [asdict(problem) for problem in health.problems],
         "health": {
             "foreign_keys": health.foreign_keys,
             "unvalidated": [each.qualified for each in health.unvalidated],

@@ -154,6 +154,6 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
         print_line(unread if inspected.unread else "No migration history (_prisma_migrations) in it.")
         return
     table = Table(("migration", "state", "finished"))
-    for past in inspected.history:
-        table.add(past.name, past.state.value, format_time(past.finished_at, past.finished))
+    for migration in inspected.history:
+        table.add(migration.name, migration.state.value, format_time(migration.finished_at, migration.finished))
     print_table(table)

@@ -60,7 +60,7 @@ class Plain:
 def open_console(*, stderr: bool) -> Console | Plain:
     """Open what people see, as it is at this moment: a terminal, a file or a pipe."""
     stream, environ = sys.stderr if stderr else sys.stdout, read_environment()
-    _forgive(stream)
+    _escape_unencodable(stream)
     if not stream.isatty() and environ.get("FORCE_COLOR", "0") in {"", "0"}:
         return Plain(stream)
     from rich.console import Console
@@ -86,7 +86,7 @@ def open_console(*, stderr: bool) -> Console | Plain:
     return screen
 
 
-def _forgive(stream: Any) -> None:
+def _escape_unencodable(stream: Any) -> None:
     """Let a terminal that knows few letters get the code of the others; it is no reason to fail."""
     with contextlib.suppress(AttributeError, ValueError):
         stream.reconfigure(errors="backslashreplace")
@@ -288,16 +288,16 @@ def print_table(table: Table) -> None:
     if not table.rows:
         return
     console = open_console(stderr=False)
-    lines = list(_beside_each_other(table))
+    lines = list(_side_by_side(table))
     if max(_cells(line) for line, _ in lines) > console.width:
-        print_lines((line, style, 4) for line, style in _below_each_other(table))
+        print_lines((line, style, 4) for line, style in _stacked(table))
         return
     with written():
         for line, style in ("", None), *lines, ("", None):
             console.print(line, style=style)
 
 
-def _beside_each_other(table: Table) -> Iterator[tuple[str, str | None]]:
+def _side_by_side(table: Table) -> Iterator[tuple[str, str | None]]:
     """Write it as lines that are as wide as they need."""
     widths = [max(map(_cells, column)) for column in zip(table.columns, *table.rows, strict=True)]
     yield _row(table, table.columns, widths), "bold"
@@ -315,7 +315,7 @@ def _row(table: Table, cells: tuple[str, ...], widths: Sequence[int]) -> str:
     return " " + "   ".join(padded).rstrip()
 
 
-def _below_each_other(table: Table) -> Iterator[tuple[str, str | None]]:
+def _stacked(table: Table) -> Iterator[tuple[str, str | None]]:
     """Write a row as its first cell, and below it the others, each behind the name of its column."""
     for number, (first, *others) in enumerate(table.rows):
         named = [f"{column} {cell}".strip() for column, cell in zip(table.columns[1:], others, strict=True) if cell]

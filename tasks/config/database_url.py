@@ -96,8 +96,8 @@ def url_parameters(query: str) -> dict[str, str]:
 
 def judge_url(parts: Mapping[str, str], kept: Mapping[str, str]) -> dict[str, str]:
     """Let libpq's own parser read the URL, which holds no secret any more."""
-    if clumsy := [name for name, raw in kept.items() if "=" in raw]:
-        raise refuse_url(f"has a second = in {clumsy[0]}: write %3D for the = of a value")
+    if ambiguous := [name for name, raw in kept.items() if "=" in raw]:
+        raise refuse_url(f"has a second = in {ambiguous[0]}: write %3D for the = of a value")
     user = f"{parts['user']}@" if parts["user"] else ""
     plain = f"postgresql://{user}{parts['hosts']}{parts['path']}"
     query = "&".join(f"{name}={raw}" for name, raw in kept.items())

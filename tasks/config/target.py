@@ -103,9 +103,9 @@ class Target:
         :raises BadInputError: a secret is given that libpq takes from no environment variable
             (`sslpassword`): it could only travel in the argv, for every user to read.
         """
-        if stuck := sorted(self.secrets.keys() - {"password"}):
+        if refused := sorted(self.secrets.keys() - {"password"}):
             raise BadInputError(
-                f"The database URL gives {stuck[0]}, which PostgreSQL's programs take from no environment "
+                f"The database URL gives {refused[0]}, which PostgreSQL's programs take from no environment "
                 "variable, and on their command line every user could read it; nothing was started. Put "
                 "it into ~/.pg_service.conf and write service=NAME in the URL."
             )

@@ -125,7 +125,7 @@ def temporary_server(programs: Programs) -> Iterator[Running]:
     """
     account = account_for()
     home = Path(tempfile.mkdtemp(prefix="pg-", dir=temporary_folder(account)))
-    leash = None
+    process = None
     try:
         give(home, account)
         programs = reachable_programs(programs, account, home)
@@ -133,11 +133,11 @@ def temporary_server(programs: Programs) -> Iterator[Running]:
         for path in home.rglob("*"):
             give(path, account)
         script = _supervisor_script(programs, home)
-        leash = SupervisedProcess(["/bin/sh", "-c", script], env=server_environment(programs), account=account)
-        yield replace(_await_ready(home, leash), started=True)
+        process = SupervisedProcess(["/bin/sh", "-c", script], env=server_environment(programs), account=account)
+        yield replace(_await_ready(home, process), started=True)
     finally:
-        if leash is not None:
-            leash.release(timeout=15)
+        if process is not None:
+            process.release(timeout=15)
         shutil.rmtree(home, ignore_errors=True)
 
 
@@ -158,7 +158,7 @@ def start(folder: Path, programs: Programs) -> Running:
         _prepare(folder, account)
         with lock_folder(folder):
             if find_running(folder):
-                return _welcome(folder)
+                return _prepare_database(folder)
             if major_of(folder) not in (None, programs.major):
                 raise MissingProgramError(
                     f"The data in {folder} are those of PostgreSQL {major_of(folder)}, and the programs in "
@@ -234,10 +234,10 @@ def _supervisor_script(programs: Programs, home: Path) -> str:
     )
 
 
-def _await_ready(home: Path, leash: SupervisedProcess) -> Running:
+def _await_ready(home: Path, process: SupervisedProcess) -> Running:
     data = home / "data"
     deadline = time.monotonic() + SECONDS
-    while leash.running and not (home / "ended").exists() and time.monotonic() < deadline:
+    while process.running and not (home / "ended").exists() and time.monotonic() < deadline:
         lock = read_lock_lines(data)
         if len(lock) > _STATUS_LINE and lock[_STATUS_LINE].strip() == "ready":
             return Running(data_dir=data, host=str(home), port=5432, database="postgres", pid=int(lock[0]))
@@ -300,7 +300,7 @@ def _launch(folder: Path, programs: Programs, account: Account | None) -> Runnin
         environ = server_environment(programs)
         done = run_program(argv, cwd=Path("/"), env=environ, account=account, timeout=SECONDS + 15)
         if done.returncode == 0:
-            return _welcome(folder)
+            return _prepare_database(folder)
         if _is_free(port) or _server(folder / "data") is not None:
             # No other program has the port, so it is something else; our own server may only be slow.
             said = read_text_from(folder / "log", before)
@@ -313,7 +313,7 @@ def _launch(folder: Path, programs: Programs, account: Account | None) -> Runnin
     raise ServerError("No free port was found on 127.0.0.1. Nothing was started.")
 
 
-def _welcome(folder: Path) -> Running:
+def _prepare_database(folder: Path) -> Running:
     """Make sure of the database and of the port, also when the last start was killed half-way."""
     running = find_running(folder)
     if running is None:

@@ -81,10 +81,10 @@ def examine(
     with contextlib.ExitStack() as stack:
         if reached.connection is not None:
             stack.callback(reached.connection.close)
-        work = _Examination(settings, report, reached, now, free)
-        work.run()
+        examination = _Examination(settings, report, reached, now, free)
+        examination.run()
     target = reached.target
-    checks = [*reached.checks, *work.checks]
+    checks = [*reached.checks, *examination.checks]
     if target is not None:
         checks = [replace(each, what=target.scrub(each.what), remedy=target.scrub(each.remedy)) for each in checks]
     return Examined(target.label if target else "", tuple(checks))
@@ -139,8 +139,8 @@ class _Examination:
             with translated("the server did not answer", self.reached.target):
                 found = look()
         except (TaskError, OSError) as error:
-            told = error if isinstance(error, TaskError) else TaskError(str(error))
-            found = refused(name, told, "Mend that, and look again.")
+            failure = error if isinstance(error, TaskError) else TaskError(str(error))
+            found = refused(name, failure, "Mend that, and look again.")
         self.checks += [found] if isinstance(found, Check) else found
 
     def _server(self) -> Check:

@@ -140,9 +140,9 @@ def check_sessions(connection: Connection, settings: Settings) -> Check:
     if found.prepared:
         remedy = f"COMMIT PREPARED or ROLLBACK PREPARED '{found.prepared[0]}', whichever it should be."
         return wrong(name, f"prepared transactions hold their locks: {format_list(found.prepared)}", remedy)
-    if stuck := [each for each in found.holding if each.idle and each.seconds > patience]:
-        remedy = f"End its transaction, or the session: SELECT pg_catalog.pg_terminate_backend({stuck[0].pid});"
-        return wrong(name, f"locks are held by who does nothing: {_holding(stuck)}", remedy)
+    if idle := [each for each in found.holding if each.idle and each.seconds > patience]:
+        remedy = f"End its transaction, or the session: SELECT pg_catalog.pg_terminate_backend({idle[0].pid});"
+        return wrong(name, f"locks are held by who does nothing: {_holding(idle)}", remedy)
     if found.migrating:
         pids = format_list([str(pid) for pid in found.migrating])
         remedy = f"If none runs, end the session: SELECT pg_catalog.pg_terminate_backend({found.migrating[0]});"

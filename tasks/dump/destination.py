@@ -130,18 +130,18 @@ def reserve_destination(destination: Destination, when: datetime) -> Iterator[tu
 
 def publish_dump_and_manifest(part: PartFile, final: Path, manifest: Manifest) -> None:
     """Publish the manifest, then the dump: a dump of ours is never seen without its manifest."""
-    beside = manifest_path(final)
+    manifest_file = manifest_path(final)
     if not sibling_paths(final):
         # Left behind by a dump that somebody removed.
-        beside.unlink(missing_ok=True)
+        manifest_file.unlink(missing_ok=True)
     try:
-        with open_part_file(beside.with_name(beside.name + PART_SUFFIX)) as paper:
-            paper.file.write(manifest.to_json())
-            paper.publish(beside)
+        with open_part_file(manifest_file.with_name(manifest_file.name + PART_SUFFIX)) as manifest_part:
+            manifest_part.file.write(manifest.to_json())
+            manifest_part.publish(manifest_file)
         part.publish(final)
     except BaseException:
         if not final.exists():
-            beside.unlink(missing_ok=True)
+            manifest_file.unlink(missing_ok=True)
         raise
 
 

@@ -167,7 +167,7 @@ class _DumpJob:
                     raise
                 attempt += 1
                 self.pg_dump.report.warn(f"{error} Beginning again with a new snapshot.")
-            self.pg_dump.let_go()
+            self.pg_dump.await_sessions_end()
             part.file.seek(0)
             part.file.truncate()
 

@@ -157,7 +157,7 @@ class PgDump:
         """Say that it waited for too long, and for whom."""
         return ServerError(f"pg_dump gave up: {blocked(self.target, reading=True)}. No dump was written.")
 
-    def let_go(self) -> None:
+    def await_sessions_end(self) -> None:
         """Wait a moment until the server has ended the sessions of an attempt, which count until then."""
         deadline = time.monotonic() + _PATIENCE
         # Where this session is lost, too, the next attempt says so.

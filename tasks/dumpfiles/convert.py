@@ -77,13 +77,13 @@ def convert_dump(settings: Settings, file: str, wanted: Compression, report: Rep
     if settings.dry:
         report.step(f"would write {final.name} and remove {source.name}")
         return Converted(source, before, before, changed=False)
-    with _speaking(source, final):
+    with _describing_files(source, final):
         after = _rewrite(source, final, wanted, report)
     return Converted(final, before, after, changed=True)
 
 
 @contextlib.contextmanager
-def _speaking(source: Path, final: Path) -> Iterator[None]:
+def _describing_files(source: Path, final: Path) -> Iterator[None]:
     """Say of an interruption and of the disk's errors what is there."""
     try:
         yield
@@ -116,7 +116,7 @@ def _finished(settings: Settings, final: Path, wanted: Compression) -> Converted
     if manifest is None or not manifest.content == content == same or read_magic(final)[0] is not wanted:
         return None
     before = source.stat().st_size
-    with _speaking(source, final):
+    with _describing_files(source, final):
         _replace(source, final, wanted, manifest, file)
     return Converted(final, before, file.size, changed=True)
 

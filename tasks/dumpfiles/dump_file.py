@@ -78,7 +78,7 @@ def open_dump_text(settings: Settings, path: Path) -> DumpReader:
         longest = _longest(path.stat().st_size, None, trust=False)
     except OSError as error:
         raise _unreadable(path, error) from None
-    _refuse_strange(path, compression, head)
+    _refuse_other_formats(path, compression, head)
     return DumpReader(path, _restorer(settings, head), longest)
 
 
@@ -156,7 +156,7 @@ def prove_dump(settings: Settings, path: Path, report: Report, *, trust: bool = 
 def _proven(settings: Settings, path: Path, report: Report, *, trust: bool) -> DumpFile:
     compression, head = read_magic(path)
     before = _signature(path)
-    _refuse_strange(path, compression, head)
+    _refuse_other_formats(path, compression, head)
     restorer = _restorer(settings, head)
     manifest = read_manifest(path) if restorer is None else None
     names = None
@@ -192,9 +192,9 @@ def _proven(settings: Settings, path: Path, report: Report, *, trust: bool) -> D
 
 def _histories(manifest: Manifest) -> dict[str, tuple[AppliedMigration, ...]]:
     """Read the history that a manifest holds, which is that of the schema of the URL that was dumped."""
-    past = history_from_document(manifest.facts.get("history"))
+    history = history_from_document(manifest.facts.get("history"))
     schemas = [each.schema for each in manifest.tables if each.name == MIGRATIONS_TABLE]
-    return {} if past is None or not schemas else {"public" if "public" in schemas else schemas[0]: past}
+    return {} if history is None or not schemas else {"public" if "public" in schemas else schemas[0]: history}
 
 
 def _longest(size: int, manifest: Manifest | None, *, trust: bool) -> int:
@@ -247,7 +247,7 @@ def _sum(path: Path, report: Report) -> Sums:
     return adder.sums
 
 
-def _refuse_strange(path: Path, compression: Compression, head: bytes) -> None:
+def _refuse_other_formats(path: Path, compression: Compression, head: bytes) -> None:
     if not head:
         raise BadInputError(f"{path.name} is empty. Nothing was touched.")
     if compression is Compression.NONE and not head.startswith(ARCHIVE_MAGIC) and (what := describe_foreign_head(head)):

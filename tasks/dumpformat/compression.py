@@ -195,10 +195,10 @@ class CompressorThread(BackgroundTask[None]):
         self._gathered_bytes += len(data)
         self.taken += len(data)
         if self._gathered_bytes >= GATHERED:
-            self._hand_on()
+            self._forward()
         return len(data)
 
-    def _hand_on(self) -> None:
+    def _forward(self) -> None:
         self.raise_error()
         self._room.acquire()
         self._pieces.put(b"".join(self._gathered) if len(self._gathered) > 1 else self._gathered[0])
@@ -211,7 +211,7 @@ class CompressorThread(BackgroundTask[None]):
         :raises OSError: It could not be written.
         """
         if self._gathered:
-            self._hand_on()
+            self._forward()
         self.stop()
         self.raise_error()
         if self._packer:

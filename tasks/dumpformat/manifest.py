@@ -36,16 +36,16 @@ def check_shape(value: object, shape: Shape, where: str = "document") -> None:
     """
     if isinstance(shape, tuple):
         if not any(_fits(value, each, where) for each in shape):
-            raise _misshapen(where)
+            raise _shape_error(where)
     elif isinstance(shape, list) and isinstance(value, list):
         if len(shape) > 1 and len(value) != len(shape):
-            raise _misshapen(where)
+            raise _shape_error(where)
         for at, each in enumerate(value):
             check_shape(each, shape[at if len(shape) > 1 else 0], where)
     elif isinstance(shape, dict) and isinstance(value, dict):
         _check_keys(value, shape, where)
     elif not _is(value, shape):
-        raise _misshapen(where)
+        raise _shape_error(where)
 
 
 def _check_keys(value: dict[str, Any], shape: dict[Any, Shape], where: str) -> None:
@@ -82,7 +82,7 @@ def _is(value: object, kind: object) -> bool:
     return isinstance(kind, type) and isinstance(value, kind)
 
 
-def _misshapen(where: str) -> ValueError:
+def _shape_error(where: str) -> ValueError:
     return ValueError(f"its {where!r} is not what it should be")
 
 

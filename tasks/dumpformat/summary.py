@@ -24,7 +24,7 @@ _SERVER = re.compile(rb"-- Dumped from database version (\S.*)")
 _CLIENT = re.compile(rb"-- Dumped by pg_dump version (\S.*)")
 _META = re.compile(rb"\\(\S*)")
 # Nothing may follow the key: psql would run another command behind it.
-_INNOCENT = re.compile(rb"\\(?:un)?restrict[ \t]+[A-Za-z0-9]+\s*\Z")
+_HARMLESS = re.compile(rb"\\(?:un)?restrict[ \t]+[A-Za-z0-9]+\s*\Z")
 # The encodings in which no character holds the byte of a backslash or a quote, by all names that PostgreSQL has for
 # them (`pg_encname_tbl` in src/common/encnames.c); no others can be split safely.
 SAFE_ENCODINGS = frozenset(
@@ -260,7 +260,7 @@ def refuse_backslash_command(text: bytes) -> None:
 
     :raises RefusedError: It is any other backslash command; its arguments are not repeated.
     """
-    if _INNOCENT.match(text):
+    if _HARMLESS.match(text):
         return
     found = _META.match(text)
     name = found[1] if found else b""

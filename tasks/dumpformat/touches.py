@@ -232,9 +232,9 @@ class Touches(TouchNotes):
         elif sequence := sequence_of_identity(text):
             self._make("SEQUENCE", sequence, how)
         if done[0][:1] in (["ATTACH"], ["INHERIT"]):
-            self._attached(text, how)
+            self._attach(text, how)
 
-    def _attached(self, text: bytes, how: str) -> None:
+    def _attach(self, text: bytes, how: str) -> None:
         words = TokenReader(text)
         words.seek("ATTACH", "INHERIT")
         words.skip("PARTITION")

@@ -109,7 +109,7 @@ def compare_objects_and_content(
         *_checksums(expected, found, source),
         *_objects(expected, differing, schemas, source),
         *_extensions(expected, found),
-        *_told(expected, found, differing, source),
+        *_compare_notes(expected, found, differing, source),
     ]
     return sorted(lines, key=lambda line: not line.fatal)
 
@@ -183,7 +183,7 @@ def _excerpt(text: str, begin: int) -> str:
     return ("… " * (begin > 0) + text[begin:end] + " …" * (len(text) > end)) or MISSING
 
 
-def _told(
+def _compare_notes(
     expected: DatabaseState, found: DatabaseState, differing: list[Difference], source: str
 ) -> Iterator[DifferenceLine]:
     same_major = expected.major == found.major
@@ -194,7 +194,7 @@ def _told(
         yield DifferenceLine("server", "version", f"PostgreSQL {expected.major}", have, False)
     # What is missing, or one too many, is named for itself.
     apart = {name_of(each.kind, each.name) for each in differing if each.what in (What.MISSING, What.EXTRA)}
-    for kind, names in compare_properties(expected.told, found.told, same_major=same_major).items():
+    for kind, names in compare_properties(expected.properties, found.properties, same_major=same_major).items():
         if there := [name for name in names if name not in apart and table_of(name) not in apart]:
             yield _line_of(kind, there, f"as in {source}", "another one" if kind == "owner" else "other ones")
 
@@ -247,7 +247,7 @@ def state_from_parts(
         sequences={(each.schema, each.name): (each.value, each.is_called) for each in sequences},
         objects=_objects_of(facts),
         extensions=dict(facts.get("extensions", {})),
-        told={kind: dict(found) for kind, found in facts.get("told", {}).items()},
+        properties={kind: dict(found) for kind, found in facts.get("told", {}).items()},
         checksums={(schema, name): total for schema, name, total in facts.get("checksums", [])},
     )
 
@@ -265,6 +265,6 @@ def state_to_facts(state: DatabaseState) -> Mapping[str, Any]:
         "major": state.major,
         "definitions": objects_to_document(state.objects),
         "extensions": dict(state.extensions),
-        "told": state.told,
+        "told": state.properties,
         "checksums": [[*key, total] for key, total in sorted(state.checksums.items())],
     }

@@ -43,7 +43,7 @@ class DatabaseState:
     :ivar major: The server's major version: some digests agree on one major only.
     :ivar rows: Rows per table, as (schema, name); `checksums` only of the tables that were summed.
     :ivar sequences: The last value of each, and whether it was used.
-    :ivar told: Owners, grants and settings, which may differ.
+    :ivar properties: Owners, grants and settings, which may differ.
     """
 
     major: int
@@ -51,7 +51,7 @@ class DatabaseState:
     sequences: Mapping[Key, tuple[int, bool]]
     objects: Objects = field(default_factory=dict)
     extensions: Mapping[str, str] = field(default_factory=dict)
-    told: Properties = field(default_factory=dict)
+    properties: Properties = field(default_factory=dict)
     checksums: Mapping[Key, str] = field(default_factory=dict)
 
 
@@ -133,7 +133,7 @@ def _objects(connection: Connection) -> DatabaseState:
         sequences={},
         objects=read_objects(connection),
         extensions=read_extensions(connection),
-        told=read_properties(connection),
+        properties=read_properties(connection),
     )
 
 

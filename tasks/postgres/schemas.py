@@ -62,7 +62,7 @@ WITH RECURSIVE member(classid, objid) AS (
 ), inside(classid, objid) AS (
     SELECT * FROM lying EXCEPT SELECT * FROM member
 )"""
-_LYING = " UNION ALL ".join(
+_IN_SCHEMAS = " UNION ALL ".join(
     f"SELECT 'pg_catalog.{name}'::pg_catalog.regclass::pg_catalog.oid, c.oid FROM pg_catalog.{name} c"
     f" WHERE c.{column} = ANY(%(schemas)s)"
     for name, column in _NAMESPACED
@@ -72,7 +72,7 @@ _PARTS = " UNION ALL ".join(
     f" JOIN inside i ON i.classid = 'pg_catalog.{owner}'::pg_catalog.regclass AND i.objid = c.{column}"
     for name, column, owner in _BELONGING
 )
-_OUTSIDE = f"""{_MEMBERS.format(lying=_LYING)}, whole(classid, objid) AS (
+_OUTSIDE = f"""{_MEMBERS.format(lying=_IN_SCHEMAS)}, whole(classid, objid) AS (
     SELECT * FROM inside UNION {_PARTS}
 )
 SELECT DISTINCT o.type, o.identity, (pg_catalog.pg_identify_object(d.refclassid, d.refobjid, 0)).identity
@@ -88,7 +88,7 @@ SELECT DISTINCT o.type, o.identity, (pg_catalog.pg_identify_object(d.refclassid,
 """
 # What pg_depend does not tell: parents outside that would lose the rows of children inside, subscriptions that
 # fill tables inside, and publications that the dump brings back but that have members outside, too.
-_BESIDES = """
+_OTHER_DEPENDENTS = """
 SELECT 'table', i.inhparent::pg_catalog.regclass::pg_catalog.text, i.inhrelid::pg_catalog.regclass::pg_catalog.text
   FROM pg_catalog.pg_inherits i
   JOIN pg_catalog.pg_class p ON p.oid = i.inhparent JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
@@ -132,7 +132,7 @@ _SINGLY = frozenset({"OPERATOR CLASS", "OPERATOR FAMILY"})
 _OF_OWNER = """EXISTS (SELECT FROM pg_catalog.pg_depend d
                     WHERE (d.classid, d.objid) = (i.classid, i.objid) AND d.deptype = 'i'
                       AND (d.refclassid, d.refobjid) <> (d.classid, d.objid))"""
-_DROPPABLE = f"""{_MEMBERS.format(lying=_LYING)}
+_DROPPABLE = f"""{_MEMBERS.format(lying=_IN_SCHEMAS)}
 SELECT (pg_catalog.pg_identify_object(i.classid, i.objid, 0)).identity
   FROM inside i JOIN pg_catalog.{{catalogue}} c ON c.oid = i.objid
  WHERE i.classid = 'pg_catalog.{{catalogue}}'::pg_catalog.regclass AND {{condition}}
@@ -145,7 +145,7 @@ _COUNTED = " UNION ALL ".join(
     for kind, catalogue, condition in _KINDS
 )
 # The number of locks in a row without a kind, then the objects of each kind.
-_LOCKED = f"""{_MEMBERS.format(lying=_LYING)}, whole(classid, objid) AS (
+_LOCKED = f"""{_MEMBERS.format(lying=_IN_SCHEMAS)}, whole(classid, objid) AS (
     SELECT * FROM inside UNION {_PARTS}
 )
 SELECT NULL, pg_catalog.count(*) + 2 * pg_catalog.count(*) FILTER (WHERE c.reltoastrelid <> 0)
@@ -241,7 +241,7 @@ def refuse_dependents(connection: Connection, names: Collection[str], recreated:
     oids = list(existing_schemas(connection, names).values())
     allowed = set(recreated)
     rows = connection.execute(_OUTSIDE.encode(), {"schemas": oids}).fetchall()
-    rows += connection.execute(_BESIDES.encode(), {"schemas": oids, "recreated": list(allowed)}).fetchall()
+    rows += connection.execute(_OTHER_DEPENDENTS.encode(), {"schemas": oids, "recreated": list(allowed)}).fetchall()
     found = [
         (f"{kind} {identity}", reference) for kind, identity, reference in rows if not _allowed(kind, identity, allowed)
     ]

@@ -106,7 +106,7 @@ def read_application(settings: Settings, target: Target) -> Application:
     return Application(folder, migrations_on_disk(folder), schema, schemas, typed, major)
 
 
-def _looked_for(settings: Settings, target: Target, report: Report) -> Application | None:
+def _find_application(settings: Settings, target: Target, report: Report) -> Application | None:
     """Find the application where there is one with migrations; its troubles are no reason to fail."""
     try:
         found = read_application(settings, target)
@@ -145,7 +145,7 @@ def read_histories(settings: Settings, file: str, report: Report) -> KnownHistor
 
 def forecast_migrate(settings: Settings, target: Target, connection: Connection, report: Report) -> None:
     """Say what a deploy on the database will meet."""
-    found = _looked_for(settings, target, report)
+    found = _find_application(settings, target, report)
     if found is None:
         return
     rows = read_history(connection, found.schema)
@@ -171,7 +171,7 @@ def forecast_restore(
     :param migrates: The migrations are applied in the same step; refuse what would stop the deploy.
     :raises BadInputError: Something would; nothing was touched.
     """
-    found = _looked_for(settings, target, report)
+    found = _find_application(settings, target, report)
     if found is None or dump.histories is None:
         return
     rows, filled = _afterwards(connection, found, dump, clean=clean)

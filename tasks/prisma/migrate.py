@@ -49,7 +49,7 @@ def run_migrations(settings: Settings, report: Report) -> None:
         if not _run(settings, prisma, report, *prisma.deploy()):
             return
     except OperationFailedError as error:
-        raise OperationFailedError(f"{error}{_way_back(settings)}") from None
+        raise OperationFailedError(f"{error}{_undo_advice(settings)}") from None
     try:
         _remember(settings)
     except (TaskError, OSError) as error:
@@ -75,7 +75,7 @@ def find_migrations_cli(settings: Settings) -> Prisma:
     return find_prisma(home, settings.environ, settings.migrate_command)
 
 
-def _way_back(settings: Settings) -> str:
+def _undo_advice(settings: Settings) -> str:
     """Tell how to go back, where there is something to go back to."""
     with contextlib.suppress(TaskError):
         if newest_safety_dump(settings) is not None:

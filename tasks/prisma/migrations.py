@@ -158,7 +158,7 @@ def foresee_migrations(
     :param filled: Whether its schema holds anything else.
     :param prisma: What to type for Prisma (`npx prisma`).
     """
-    findings = [*_stopping(disk, rows, filled=filled, prisma=prisma), *_unnoticed(disk, rows or (), prisma)]
+    findings = [*_stopping(disk, rows, filled=filled, prisma=prisma), *_unreported(disk, rows or (), prisma)]
     return sorted(findings, key=lambda finding: not finding.fatal)
 
 
@@ -202,7 +202,7 @@ def _stopping(
     return found
 
 
-def _unnoticed(disk: Sequence[OnDisk], rows: Sequence[AppliedMigration], prisma: str) -> list[Finding]:
+def _unreported(disk: Sequence[OnDisk], rows: Sequence[AppliedMigration], prisma: str) -> list[Finding]:
     history, known = effective_rows(rows), {each.name: each for each in disk}
     found = []
     unknown = sorted(

@@ -194,16 +194,16 @@ def set_aside_default_privileges(connection: Connection, schemas: Collection[str
     :param schemas: The schemas that the dump fills; those without a schema are taken away, too.
     :return: The statements that bring them back, in their order.
     """
-    us = "o.rolname = current_user AND (n.nspname IS NULL OR n.nspname = ANY(%s))"
-    return [each.as_bytes(connection) for each in _take_away(connection, us, [list(schemas)])]
+    condition = "o.rolname = current_user AND (n.nspname IS NULL OR n.nspname = ANY(%s))"
+    return [each.as_bytes(connection) for each in _revoke_default_privileges(connection, condition, [list(schemas)])]
 
 
 def clear_default_privileges(connection: Connection) -> None:
     """Take away the default privileges of all roles that we may speak for, in the open transaction."""
-    _take_away(connection, "pg_catalog.pg_has_role(o.oid, 'USAGE')", [])
+    _revoke_default_privileges(connection, "pg_catalog.pg_has_role(o.oid, 'USAGE')", [])
 
 
-def _take_away(connection: Connection, which: str, values: list[Any]) -> list[sql.Composed]:
+def _revoke_default_privileges(connection: Connection, which: str, values: list[Any]) -> list[sql.Composed]:
     """Take default privileges away, and return what brings them back."""
     groups: dict[_Group, list[tuple[str | None, str | None, bool]]] = {}
     query: Any = _SAVED.format(which=which)
@@ -241,7 +241,7 @@ class _Group:
         objects: Any = _DEFAULT_KINDS[self.kind]
         where = sql.SQL("") if self.schema is None else sql.SQL("IN SCHEMA {} ").format(sql.Identifier(self.schema))
         return sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {us} {where}{what} ON {objects} {way} {role}{option}").format(
-            us=sql.Identifier(self.role),
+            condition=sql.Identifier(self.role),
             where=where,
             what=sql.SQL(text),
             objects=sql.SQL(objects),

@@ -87,12 +87,12 @@ class Omission:
 class Tolerance:
     """The refusals by the server, as SQLSTATE, that leave a statement out instead of ending the restore.
 
-    :ivar spares: The kind of object that is left as it was found.
+    :ivar skipped_kind: The kind of object that is left as it was found.
     """
 
     omission: Omission
     sqlstates: frozenset[str]
-    spares: SchemalessKind | None = None
+    skipped_kind: SchemalessKind | None = None
 
 
 @dataclass(frozen=True)

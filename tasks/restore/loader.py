@@ -64,7 +64,7 @@ class Loader:
     :ivar rows: Rows that went in, by (schema, name).
     :ivar found: How many rows the tables hold at the end; None where they can't be counted.
     :ivar changed: What does not hold what was loaded; found by :meth:`prove`.
-    :ivar spared: Kinds of objects of which something is not ours to replace, and was left out.
+    :ivar skipped_kinds: Kinds of objects of which something is not ours to replace, and was left out.
     """
 
     connection: Connection
@@ -101,9 +101,9 @@ class Loader:
         self._filling = False
         self._open: tuple[str, str] | None = None
         self._schema_grants: dict[str, list[tuple[bytes, StatementKind]]] = {}
-        self._stay = frozenset(self.schemas)
-        self._somebody_else = False
-        self.spared: set[str] = set()
+        self._kept_schemas = frozenset(self.schemas)
+        self._other_session_user = False
+        self.skipped_kinds: set[str] = set()
         self._filter = StatementFilter(self.stream, self.server, self.rules, self.schemas, self._views)
 
     def statement(self, event: Statement, action: StatementKind) -> bool:
@@ -129,10 +129,10 @@ class Loader:
             self._begin_copy(event)
         elif action.verb == "INSERT":
             self._insert(event.text, (action.schema, action.name))
-        elif action.verb == "GRANT ON SCHEMA" and action.name in self._stay and not self._somebody_else:
+        elif action.verb == "GRANT ON SCHEMA" and action.name in self._kept_schemas and not self._other_session_user:
             self._schema_grants.setdefault(action.name, []).append((event.text, action))
         else:
-            self._bring_back(before=action)
+            self._restore_default_privileges(before=action)
             if action.verb == "SET SESSION AUTHORIZATION" and action.roles:
                 # Somebody else may need the schema's grants to reach what they grant on.
                 self._grant_on_schemas()
@@ -175,7 +175,7 @@ class Loader:
     def finish(self) -> None:
         """Do what waits for the end: grants on schemas that stay, and default privileges."""
         self.rows_end()
-        self._bring_back()
+        self._restore_default_privileges()
         self._grant_on_schemas()
 
     def _grant_on_schemas(self) -> None:
@@ -204,7 +204,7 @@ class Loader:
             says what they are. Otherwise see :attr:`changed`.
         """
         self._run_deferred()
-        self._session.take_back()
+        self._session.reset_session()
         changed = compare_sequences(self.stream, sequences)
         before = {key: self._before.get(key, 0) for key in self.rows}
         expected = {key: self.rows[key] + rows for key, rows in before.items() if rows is not None}
@@ -318,13 +318,13 @@ class Loader:
         if action.schema and action.verb in _MAKES_RELATIONS:
             self._own.add((action.schema, action.name))
         elif action.verb == "SET SESSION AUTHORIZATION":
-            self._somebody_else = bool(action.roles)
+            self._other_session_user = bool(action.roles)
         elif action.verb == "CREATE SCHEMA":
             self.schemas.add(action.name)
         if action.verb == "CREATE VIEW":
             self._views.add((action.schema, action.name))
 
-    def _bring_back(self, before: StatementKind | None = None) -> None:
+    def _restore_default_privileges(self, before: StatementKind | None = None) -> None:
         """Give the target its default privileges back, before the dump's own are added to them."""
         if before is None or before.verb == "DEFAULT PRIVILEGES":
             for statement in self.set_aside:
@@ -375,8 +375,8 @@ class Loader:
                 raise
             self.stream.run(b"ROLLBACK TO SAVEPOINT invoke_postgres")
             self.left_out[omission] += 1
-            if tolerance.spares is not None:
-                self.spared.add(tolerance.spares.value)
+            if tolerance.skipped_kind is not None:
+                self.skipped_kinds.add(tolerance.skipped_kind.value)
         self.stream.run(b"RELEASE SAVEPOINT invoke_postgres")
 
 

@@ -94,21 +94,21 @@ def restore_dump(
         require_trust(plan.risk, None)
     began = time.monotonic()
     safety = safety or safety_dump_for(plan)
-    work = RestoreTransaction(safety, plan, report)
+    transaction = RestoreTransaction(safety, plan, report)
     try:
-        summary, loader = work.run()
+        summary, loader = transaction.run()
         set_interrupt_message(restore_outcome(Outcome.COMMITTED, plan.target.label))
         tables = loaded_tables(loader)
         _warn_of_rows(loader, report)
         if remember:
-            remember_restore(plan, loader, summary, work, report)
+            remember_restore(plan, loader, summary, transaction, report)
         safety.keep()
         analyze_restored(plan, loader, report)
     except TaskError:
-        safety.discard_after(work.outcome)
+        safety.discard_after(transaction.outcome)
         raise
     except Interruption as interruption:
-        outcome = work.ask_outcome()
+        outcome = transaction.ask_outcome()
         interruption.state = restore_outcome(outcome, plan.target.label)
         safety.discard_after(outcome)
         raise
@@ -122,7 +122,7 @@ def restore_dump(
         safety.dumped,
         loader.changed,
         proven=not loader.changed and None not in loader.found.values(),
-        differences=work.differences,
+        differences=transaction.differences,
     )
 
 

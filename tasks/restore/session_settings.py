@@ -56,7 +56,7 @@ class SessionSettings:
             self._stream.run(statement)
         self.set_again()
 
-    def take_back(self) -> None:
+    def reset_session(self) -> None:
         """Take back the role, the settings and the temporary objects of the dump.
 
         What depends on a temporary object goes with it, as it would at the session's end.

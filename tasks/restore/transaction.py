@@ -254,7 +254,7 @@ class RestoreTransaction:
             if line.text:
                 self.differences += (line,)
                 self.report.warn(str(line))
-            elif line.fatal and line.kind not in loader.spared:
+            elif line.fatal and line.kind not in loader.skipped_kinds:
                 others = [each for each in lines if each.fatal and not each.text and each is not line]
                 raise OperationFailedError(format_list([str(each) for each in (line, *others)], 1))
             # Whose roles are missing here is told at the end, by role.
@@ -291,12 +291,12 @@ def analyze_restored(plan: RestorePlan, loader: Loader, report: Report) -> None:
 
 
 def remember_restore(
-    plan: RestorePlan, loader: Loader, summary: DumpSummary, work: RestoreTransaction, report: Report
+    plan: RestorePlan, loader: Loader, summary: DumpSummary, transaction: RestoreTransaction, report: Report
 ) -> None:
     """Write the restore to the log that `db.verify` reads; a failure is only a warning."""
     manifest = plan.dump.manifest
-    facts = state_to_facts(work.proven) if work.proven is not None else {}
-    if manifest is not None and work.differences:
+    facts = state_to_facts(transaction.proven) if transaction.proven is not None else {}
+    if manifest is not None and transaction.differences:
         # What differed when it was committed still differs.
         facts = manifest.facts
     elif manifest is not None and "checksums" in manifest.facts:
@@ -313,7 +313,7 @@ def remember_restore(
         facts=facts,
         schemas=plan.fills if plan.request.clean else (),
         excluded=manifest.excluded_data if manifest else (),
-        saved=work.safety.dumped.path.name if work.safety.dumped else "",
+        saved=transaction.safety.dumped.path.name if transaction.safety.dumped else "",
         destroyed=plan.destroys,
     )
     try:

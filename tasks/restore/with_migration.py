@@ -52,7 +52,7 @@ def restore_and_migrate(plan: RestorePlan, report: Report) -> Restored:
         # It came between the commit and the migration.
         if safety.committed and safety.dumped is not None:
             listen_again()
-            interruption.state = _bring_back(plan, safety.dumped.path, report)
+            interruption.state = _undo_restore(plan, safety.dumped.path, report)
         raise
     saved = restored.saved
     assert saved is not None  # noqa: S101 - the plan for this makes one always
@@ -60,12 +60,12 @@ def restore_and_migrate(plan: RestorePlan, report: Report) -> Restored:
         run_migrations(plan.settings, report)
     except TaskError as error:
         kind: type[TaskError] = OperationFailedError if isinstance(error, OperationFailedError) else type(error)
-        state = _bring_back(plan, saved.path, report)
+        state = _undo_restore(plan, saved.path, report)
         raise kind(f"The restore was done, but not the migration: {error.split()[0]}. {state}") from None
     except Interruption as interruption:
         # Bringing it back may take long, and may be interrupted itself.
         listen_again()
-        interruption.state = _bring_back(plan, saved.path, report)
+        interruption.state = _undo_restore(plan, saved.path, report)
         raise
     if plan.settings.backup == 0:
         forget_safety_dump(saved.path)
@@ -81,7 +81,7 @@ def _others_since(plan: RestorePlan, saved: Path) -> list[str]:
     return sorted(name for name, superuser in found.items() if not superuser and name not in plan.owners)
 
 
-def _bring_back(plan: RestorePlan, saved: Path, report: Report) -> str:
+def _undo_restore(plan: RestorePlan, saved: Path, report: Report) -> str:
     """Restore the safety dump, and say in what state the database is."""
     label = plan.target.label
     if unasked := _others_since(plan, saved):

@@ -167,7 +167,7 @@ def was_undone(connection: Connection, server: ServerFacts, path: Path) -> bool:
 
     :return: Also where the server knows no such transaction yet: it crashed before that was on its disk.
     """
-    return _fate(connection, server, path) in {"aborted", "future"}
+    return _transaction_status(connection, server, path) in {"aborted", "future"}
 
 
 def delete_undone(connection: Connection, settings: Settings, server: ServerFacts, endpoint: Endpoint) -> None:
@@ -185,12 +185,12 @@ def delete_undone(connection: Connection, settings: Settings, server: ServerFact
                 manifest is not None
                 and here.items() <= manifest.source.items()
                 and match_database(manifest, server, endpoint.host, endpoint.port) is OriginMatch.SAME
-                and _fate(connection, server, path) == "aborted"
+                and _transaction_status(connection, server, path) == "aborted"
             ):
                 delete_dump(path)
 
 
-def _fate(connection: Connection, server: ServerFacts, path: Path) -> str:
+def _transaction_status(connection: Connection, server: ServerFacts, path: Path) -> str:
     """Ask the server what became of the transaction that a safety dump was made in; empty where nobody can tell."""
     manifest = read_manifest(path)
     if manifest is None or not manifest.extra.get(TRANSACTION):

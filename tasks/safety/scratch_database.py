@@ -74,10 +74,12 @@ def scratch_database(target: Target, notes: Path) -> Iterator[Target]:
             with translated("The scratch database could not be made"):
                 oid = create_database(connection, name, _like(connection))
                 _remember(notes, Note(_server_identity(connection, target), name, oid, _role_identity(connection)))
-            with connected(on_database(target, name)) as keeper:
+            with connected(on_database(target, name)) as lock_session:
                 with translated("The scratch database could not be marked"):
-                    keeper.execute("SELECT pg_catalog.pg_advisory_lock(%s)", [LOCK])
-                    keeper.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), _comment()))
+                    lock_session.execute("SELECT pg_catalog.pg_advisory_lock(%s)", [LOCK])
+                    lock_session.execute(
+                        sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), _comment())
+                    )
                 yield on_database(target, name)
         except TaskError as error:
             # What went wrong first is what people must read, even where the server has gone and can drop nothing.
@@ -153,7 +155,7 @@ def sweep_scratch_databases(target: Target, notes: Path) -> list[str]:
                 continue
             _, owner, comment, unused = found
             ours = owner == note.owner and unused and _ours(comment)
-            if ours and _free(target, note.database) and _gone(connection, note.database):
+            if ours and _free(target, note.database) and _try_drop(connection, note.database):
                 _forget(notes, note.database)
                 swept.append(note.database)
     return swept
@@ -238,7 +240,7 @@ def _free(target: Target, name: str) -> bool:
         return False
 
 
-def _gone(connection: Connection, name: str) -> bool:
+def _try_drop(connection: Connection, name: str) -> bool:
     """Drop it; a session that has come meanwhile keeps it."""
     try:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))

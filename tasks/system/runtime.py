@@ -24,12 +24,12 @@ Result = TypeVar("Result")
 class BackgroundTask(threading.Thread, Generic[Result]):
     """Does something in a thread of its own, which ends with the program.
 
-    :param work: What it does.
+    :param function: What it does.
     """
 
-    def __init__(self, work: Callable[[], Result]) -> None:
+    def __init__(self, function: Callable[[], Result]) -> None:
         super().__init__(daemon=True)
-        self._work = work
+        self._function = function
         self._found: list[Result] = []
         self._error: BaseException | None = None
 
@@ -57,7 +57,7 @@ class BackgroundTask(threading.Thread, Generic[Result]):
     def run(self) -> None:
         """Do the work."""
         try:
-            self._found.append(self._work())
+            self._found.append(self._function())
         except BaseException as error:  # noqa: BLE001 - handed to whoever asks for the result
             self._error = error
 
@@ -71,13 +71,13 @@ class Interruption(KeyboardInterrupt):
     It is a `KeyboardInterrupt`, so psycopg cancels the running query before handing it on.
 
     :ivar signum: The signal's number.
-    :ivar state: What state things are in, once someone on the way up knows; until then what :func:`stands` was told.
+    :ivar state: What state things are in, once someone on the way up knows; until then what :func:`set_interrupt_message` was told.
     """
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
         self.signum = signum
-        self.state = _standing[0]
+        self.state = _message[0]
 
 
 @contextlib.contextmanager
@@ -93,7 +93,7 @@ def interruptible() -> Iterator[None]:
     # A signal that our parent had ignored (nohup) stays ignored.
     before = {each: signal.getsignal(each) for each in SIGNALS}
     set_interrupt_message("")
-    _undivided[0] = 0
+    _deferred[0] = 0
     _late.clear()
     _handled[:] = [each for each in SIGNALS if before[each] is not signal.SIG_IGN]
     listen_again()
@@ -105,12 +105,12 @@ def interruptible() -> Iterator[None]:
 
 
 _handled: list[signal.Signals] = []
-_standing = [""]
+_message = [""]
 
 
 def set_interrupt_message(sentence: str) -> None:
     """Let an interruption that comes from now on say this, as the work is done and only words about it remain."""
-    _standing[0] = sentence
+    _message[0] = sentence
 
 
 def listen_again() -> None:
@@ -122,13 +122,13 @@ def listen_again() -> None:
 def _interrupt(signum: int, _frame: FrameType | None) -> None:
     for each in SIGNALS:
         signal.signal(each, signal.SIG_IGN)
-    if _undivided[0]:
+    if _deferred[0]:
         _late.append(signum)
     else:
         raise Interruption(signum)
 
 
-_undivided = [0]
+_deferred = [0]
 _late: list[int] = []
 
 
@@ -146,12 +146,12 @@ def defer_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _undivided[0] += 1
+    _deferred[0] += 1
     try:
         yield
     finally:
-        _undivided[0] -= 1
-        if _late and not _undivided[0]:
+        _deferred[0] -= 1
+        if _late and not _deferred[0]:
             raise Interruption(_late.pop())
 
 
