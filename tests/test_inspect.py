@@ -14,7 +14,7 @@ from tasks.dumpformat.compression import Compression
 from tasks.errors import BadInputError
 from tasks.progress import Silence
 from tests.support import Database, Databases, Project
-from tests.test_ills import HISTORY
+from tests.test_problems import HISTORY
 from tests.test_restore import SHOP, pg_dump, settings_of, write
 
 ODD = "3_odd\tname\nof \\ two\x0blines\r\x08\x0c é"
