@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -168,6 +169,36 @@ def test_names_say_enough(path: Path) -> None:
     """No function or class of a module has a name that says too little."""
     body = ast.parse(path.read_text(encoding="utf-8")).body
     assert not {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)} & BANNED
+
+
+# Words of an old private dialect, which were renamed to the field's terms: no identifier is one of them, with or
+# without an underscore in front, in whatever case.
+OLD_NAMES = {
+    *("alone_error", "attached", "elsewhere_error", "far", "fate", "forgive", "forgiven", "goes", "gone", "ill"),
+    *("leashed", "let_go", "lying", "making_way", "meet", "met", "misshapen", "moved_error", "packing", "past"),
+    *("place", "places", "saves", "sentences", "settle", "spared", "spares", "stands", "stay", "strange"),
+    *("undivided", "unnoticed", "unshown_error", "welcome", "wires", "work", "work_error"),
+}
+# Nor does one of them hold these.
+OLD_PARTS = {"beside", "besides", "goes", "ills", "leash", "mighty", "stays", "survey", "told", "undivided", "wire"}
+
+
+def identifiers(path: Path) -> set[str]:
+    """Return all names that a module defines, assigns or reads."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for field in ("name", "asname", "id", "attr", "arg"):
+            if isinstance(name := getattr(node, field, None), str):
+                found.add(name)
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_old_names_are_gone(path: Path) -> None:
+    """No identifier of a module is of the dialect that was given up."""
+    words = {name: re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).strip("_").lower() for name in identifiers(path)}
+    old = {name for name, word in words.items() if word in OLD_NAMES or OLD_PARTS & set(word.split("_"))}
+    assert not old
 
 
 # What holds what a program, a server or an error said to people.

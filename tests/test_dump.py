@@ -31,7 +31,7 @@ from tasks.dump.dump import Dumped, make_dump
 from tasks.dump.request import DumpRequest
 from tasks.dumpfiles.atomic_write import open_part_file
 from tasks.dumpformat.compression import Compression, DecompressedReader
-from tasks.errors import BadInputError, ServerError, TaskError, OperationFailedError
+from tasks.errors import BadInputError, OperationFailedError, ServerError, TaskError
 from tasks.progress import Silence
 from tasks.system.git import git_state
 from tests.servers import OWNER, PASSWORD, SUPERUSER, Server, free_port, provision

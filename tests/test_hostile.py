@@ -16,7 +16,7 @@ import pytest
 from tasks.dumpfiles.catalog import inspect_dump, list_catalog
 from tasks.dumpfiles.dump_file import prove_dump
 from tasks.dumpformat.manifest import SIZE_LIMIT
-from tasks.errors import BadInputError, TaskError, OperationFailedError
+from tasks.errors import BadInputError, OperationFailedError, TaskError
 from tasks.progress import Silence
 from tasks.restore.plan import RestorePlan, RestoreRequest, plan_restore
 from tasks.restore.restore import restore_dump

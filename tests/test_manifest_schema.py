@@ -18,8 +18,8 @@ from tasks.progress import Silence
 from tasks.restore.rehearse import rehearse_dump
 from tests.servers import Server
 from tests.support import REPOSITORY, Database, Databases, Project
-from tests.test_problems import HISTORY
 from tests.test_manifest import MANIFEST
+from tests.test_problems import HISTORY
 from tests.test_restore import SHOP, settings_of
 
 SCHEMA = json.loads((REPOSITORY / "docs" / "manifest.schema.json").read_text(encoding="utf-8"))

@@ -27,8 +27,8 @@ from tasks.safety.scratch_database import (
     Note,
     _drop,
     _free,
-    _gone,
     _remember,
+    _try_drop,
     on_database,
     scratch_database,
     sweep_scratch_databases,
@@ -568,7 +568,7 @@ def test_a_session_that_comes_meanwhile_keeps_it(database: Database, new_databas
 
     with left.connect(), database.connect() as connection:
         connection.execute("SET statement_timeout = '1s'")
-        assert not _gone(connection, left.name)
+        assert not _try_drop(connection, left.name)
 
     assert scratches(database.server) == [left.name]
 

@@ -20,7 +20,7 @@ import psycopg
 from ..dumpformat.lexer import Comment, CopyData, CopyEnd, Statement, Trivia
 from ..dumpformat.summary import TRAILER
 from ..dumpformat.tokens import split_qualified
-from ..errors import ServerError, TaskError, OperationFailedError
+from ..errors import OperationFailedError, ServerError, TaskError
 from ..postgres.connection import connect
 from ..postgres.protocol import LostError, StatementError, StatementStream
 from ..postgres.tables import TableChangedError

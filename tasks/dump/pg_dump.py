@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from ..dumpformat.compression import CHUNK
-from ..errors import ServerError, TaskError, OperationFailedError
+from ..errors import OperationFailedError, ServerError, TaskError
 from ..postgres.connection import blocked, connected, one, startup_options, translated
 from ..postgres.lock_capacity import SETTING, locks_of_reading, locks_spent
 from ..postgres.session_settings import KEEPALIVES

@@ -16,7 +16,7 @@ from ..dumpformat.compression import CHUNK, GATHERED, Compression, SummingWriter
 from ..dumpformat.foreign_head import LexError
 from ..dumpformat.lexer import lex
 from ..dumpformat.summary import DumpSummary
-from ..errors import BadInputError, TaskError, OperationFailedError
+from ..errors import BadInputError, OperationFailedError, TaskError
 from ..inventory.compare import state_to_facts
 from ..inventory.objects import invalid_indexes
 from ..inventory.snapshot import DatabaseState, describe_unsummed, read_history, state_of_tables

@@ -258,12 +258,12 @@ def open_compressor(sink: SummingWriter, compression: Compression) -> Iterator[C
 
     :raises OSError: The file could not be written (a full disk, say).
     """
-    packing = CompressorThread(sink, compression)
+    compressing = CompressorThread(sink, compression)
     try:
-        yield packing
-        packing.finish()
+        yield compressing
+        compressing.finish()
     finally:
-        packing.stop()
+        compressing.stop()
 
 
 def read_magic(path: Path) -> tuple[Compression, bytes]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import psycopg
 from psycopg import pq
 
-from ..errors import ServerError, OperationFailedError
+from ..errors import OperationFailedError, ServerError
 from ..formatting import shortened
 from ..system.processes import bytes_waiting
 
@@ -103,7 +103,7 @@ class StatementStream:
     def queue(self, statement: bytes, doing: str, done: Callable[[str], None] | None = None) -> None:
         """Send one statement and do not wait for it: further ones follow at once (libpq's pipeline mode).
 
-        Each is still a message of its own, and whatever else is asked of this wire waits for all of them first. An
+        Each is still a message of its own, and whatever else is asked of this stream waits for all of them first. An
         error may thus be raised by a later call; what came behind it was refused, too.
 
         :param doing: What it does, for the error.

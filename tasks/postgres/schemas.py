@@ -57,10 +57,10 @@ WITH RECURSIVE member(classid, objid) AS (
     UNION
     SELECT d.classid, d.objid FROM pg_catalog.pg_depend d
       JOIN member m ON (d.refclassid, d.refobjid) = (m.classid, m.objid) WHERE d.deptype = 'i'
-), lying(classid, objid) AS (
-    {lying}
+), in_schemas(classid, objid) AS (
+    {in_schemas}
 ), inside(classid, objid) AS (
-    SELECT * FROM lying EXCEPT SELECT * FROM member
+    SELECT * FROM in_schemas EXCEPT SELECT * FROM member
 )"""
 _IN_SCHEMAS = " UNION ALL ".join(
     f"SELECT 'pg_catalog.{name}'::pg_catalog.regclass::pg_catalog.oid, c.oid FROM pg_catalog.{name} c"
@@ -72,7 +72,7 @@ _PARTS = " UNION ALL ".join(
     f" JOIN inside i ON i.classid = 'pg_catalog.{owner}'::pg_catalog.regclass AND i.objid = c.{column}"
     for name, column, owner in _BELONGING
 )
-_OUTSIDE = f"""{_MEMBERS.format(lying=_IN_SCHEMAS)}, whole(classid, objid) AS (
+_OUTSIDE = f"""{_MEMBERS.format(in_schemas=_IN_SCHEMAS)}, whole(classid, objid) AS (
     SELECT * FROM inside UNION {_PARTS}
 )
 SELECT DISTINCT o.type, o.identity, (pg_catalog.pg_identify_object(d.refclassid, d.refobjid, 0)).identity
@@ -132,7 +132,7 @@ _SINGLY = frozenset({"OPERATOR CLASS", "OPERATOR FAMILY"})
 _OF_OWNER = """EXISTS (SELECT FROM pg_catalog.pg_depend d
                     WHERE (d.classid, d.objid) = (i.classid, i.objid) AND d.deptype = 'i'
                       AND (d.refclassid, d.refobjid) <> (d.classid, d.objid))"""
-_DROPPABLE = f"""{_MEMBERS.format(lying=_IN_SCHEMAS)}
+_DROPPABLE = f"""{_MEMBERS.format(in_schemas=_IN_SCHEMAS)}
 SELECT (pg_catalog.pg_identify_object(i.classid, i.objid, 0)).identity
   FROM inside i JOIN pg_catalog.{{catalogue}} c ON c.oid = i.objid
  WHERE i.classid = 'pg_catalog.{{catalogue}}'::pg_catalog.regclass AND {{condition}}
@@ -145,7 +145,7 @@ _COUNTED = " UNION ALL ".join(
     for kind, catalogue, condition in _KINDS
 )
 # The number of locks in a row without a kind, then the objects of each kind.
-_LOCKED = f"""{_MEMBERS.format(lying=_IN_SCHEMAS)}, whole(classid, objid) AS (
+_LOCKED = f"""{_MEMBERS.format(in_schemas=_IN_SCHEMAS)}, whole(classid, objid) AS (
     SELECT * FROM inside UNION {_PARTS}
 )
 SELECT NULL, pg_catalog.count(*) + 2 * pg_catalog.count(*) FILTER (WHERE c.reltoastrelid <> 0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..config.target import sanitize
 from ..dumpformat.manifest import SequenceValue, TableRows
-from ..errors import BadInputError, ServerError, TaskError, OperationFailedError
+from ..errors import BadInputError, OperationFailedError, ServerError, TaskError
 from ..formatting import format_now
 from ..inventory.compare import state_to_facts
 from ..inventory.snapshot import read_snapshot, read_state

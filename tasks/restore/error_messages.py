@@ -10,7 +10,7 @@ import psycopg
 
 from ..dumpformat.foreign_head import LexError
 from ..dumpformat.statements import classify_statement
-from ..errors import ServerError, TaskError, OperationFailedError
+from ..errors import OperationFailedError, ServerError, TaskError
 from ..postgres.commit import CommitFailure, Outcome
 from ..postgres.connection import blocked
 from ..postgres.protocol import LostError, StatementError, as_refusal

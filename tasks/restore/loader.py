@@ -200,8 +200,8 @@ class Loader:
         COMMIT can change nothing any more, but fails (PostgreSQL manual, SET TRANSACTION).
 
         :param sequences: Last value of each sequence that the dump sets, and whether it was used.
-        :raises OperationFailedError: A table holds another number of rows than went in, or a sequence is another, and a manifest
-            says what they are. Otherwise see :attr:`changed`.
+        :raises OperationFailedError: A table holds another number of rows than went in, or a sequence is another, and
+            a manifest says what they are. Otherwise see :attr:`changed`.
         """
         self._run_deferred()
         self._session.reset_session()

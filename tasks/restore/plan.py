@@ -65,13 +65,15 @@ class RestoreRequest:
 class RestorePlan:
     """What a restore will do.
 
-    :ivar endpoint: Where the connection really leads, and `nonlocal_reason` why that does not count as local, where anything is lost.
-    :ivar present_schemas: The schemas of the dump that exist already; `emptied` those that will be emptied; `kept` the others.
+    :ivar endpoint: Where the connection really leads.
+    :ivar nonlocal_reason: Why that does not count as local, where anything is lost.
+    :ivar present_schemas: The schemas of the dump that exist already.
+    :ivar emptied: The schemas that will be emptied; `kept` the others.
     :ivar removed: What lies in the schemas of the dump now; with `clean` all of it will be deleted.
     :ivar existing: The objects that have the name of one that the dump creates, where they are not deleted first.
     :ivar changed: What the dump changes or deletes beyond that.
-    :ivar objects_outside: With `whole`, how many objects there are outside the schemas: event triggers, large objects and so
-        on.
+    :ivar objects_outside: With `whole`, how many objects there are outside the schemas: event triggers, large objects
+        and so on.
     :ivar risk: What a person has to agree to before it is loaded; empty for nothing.
     :ivar makes_safety_dump: Whether a safety dump of it is made first.
     :ivar owners: Who, but for superusers, owned what is here when the question was asked; None where there is none.

@@ -212,10 +212,10 @@ def _tablespaces(connection: Connection, dump: DumpFile) -> None:
 
 
 def _locks(connection: Connection, dump: DumpFile, removed: Content, *, clean: bool) -> None:
-    comes = dump.outline.takes
+    taken = dump.outline.takes
     # Without --clean a dump takes away no more than what it brings; an object takes up to three times the locks to go
     # than to come (a domain, its array type and its constraint).
-    require_lock_capacity(connection, comes + (removed.locks if clean else min(removed.locks, 3 * comes)))
+    require_lock_capacity(connection, taken + (removed.locks if clean else min(removed.locks, 3 * taken)))
 
 
 def require_lock_capacity(connection: Connection, needed: int) -> None:

@@ -15,7 +15,7 @@ from ..config.database_url import with_database
 from ..dumpfiles.atomic_write import replace_file
 from ..dumpfiles.dump_file import choose_dump
 from ..dumpfiles.paths import manifest_path, read_manifest
-from ..errors import BadInputError, TaskError, OperationFailedError
+from ..errors import BadInputError, OperationFailedError, TaskError
 from ..formatting import format_now
 from ..prisma.project import find_prisma, is_installed, prisma_home
 from ..safety.scratch_database import PREFIX, scratch_database, scratch_history, sweep_scratch_databases

@@ -9,7 +9,7 @@ import psycopg
 
 from ..dumpfiles.origin import other_owners
 from ..dumpformat.touch_forms import is_system_schema
-from ..errors import BadInputError, ServerError, TaskError, OperationFailedError
+from ..errors import BadInputError, OperationFailedError, ServerError, TaskError
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
 from ..postgres.connection import (
     Endpoint,

@@ -12,7 +12,7 @@ from ..dumpfiles.dump_file import is_unchanged
 from ..dumpformat.lexer import CopyData, CopyEnd, Statement, lex
 from ..dumpformat.manifest import TableRows
 from ..dumpformat.summary import DumpSummary
-from ..errors import TaskError, OperationFailedError
+from ..errors import OperationFailedError, TaskError
 from ..formatting import format_list, format_now
 from ..inventory.compare import compare_objects_and_content, schemas_in, state_of_manifest, state_to_facts
 from ..inventory.objects import ROLES

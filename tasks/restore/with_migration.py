@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..dumpfiles.paths import read_manifest
-from ..errors import BadInputError, TaskError, OperationFailedError
+from ..errors import BadInputError, OperationFailedError, TaskError
 from ..formatting import format_list
 from ..prisma.migrate import _refuse_another, find_migrations_cli, run_migrations
 from ..system.runtime import Interruption, listen_again

@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from ..dumpfiles.atomic_write import make_dump_folder, replace_file
-from ..errors import BadInputError, TaskError, OperationFailedError
+from ..errors import BadInputError, OperationFailedError, TaskError
 from ..formatting import format_now
 from ..postgres.connection import connected, one, system_identifier, translated
 from ..postgres.databases import _like, create_database
