@@ -1,8 +1,12 @@
 """The error tree: one sentence and one exit code for everything that a user can cause."""
 
+import re
+
 from invoke.exceptions import Exit
 
 from .formatting import printable
+
+_UNTOUCHED = re.compile(r" ?Nothing was (?:touched|contacted|compared|started)\b[^.]*\.?")
 
 
 class TaskError(Exit):
@@ -20,10 +24,13 @@ class TaskError(Exit):
     def __str__(self) -> str:
         return str(self.message)
 
-    @property
-    def first_sentence(self) -> str:
-        """Return its first sentence alone, for a message that says the rest in another way."""
-        return str(self.message).partition(". ")[0].rstrip(".") + "."
+    def split(self) -> tuple[str, str]:
+        """Return what happened, the first sentence without its period, and the rest, which says what to do.
+
+        That nothing was touched is left out, for places where that goes without saying.
+        """
+        what, _, rest = _UNTOUCHED.sub("", str(self.message)).strip().partition(". ")
+        return what.rstrip("."), rest.strip()
 
 
 class BadInputError(TaskError):

@@ -22,7 +22,7 @@ from tests.support import Database, Databases, Project
 
 def wrong(database: Database, project: Project) -> tuple[Problem, ...]:
     """Look at a database, without any dump or record of it."""
-    return verify_database(settings_of(project, database), VerifyRequest(), Silence()).ills
+    return verify_database(settings_of(project, database), VerifyRequest(), Silence()).health.problems
 
 
 def prepare(database: Database, statements: Sequence[str]) -> None:
@@ -167,7 +167,7 @@ CASES: dict[str, tuple[list[str], str, str, list[str]]] = {
 
 @pytest.mark.majors(14, 17, 18)
 @pytest.mark.parametrize(("statements", "what", "remedy", "first"), CASES.values(), ids=CASES.keys())
-def test_an_ill_is_named_and_its_command_mends_it(
+def test_a_problem_is_named_and_its_command_fixes_it(
     statements: list[str], what: str, remedy: str, first: list[str], database: Database, project: Project
 ) -> None:
     """One line each; after the command, as it is shown, there is nothing left."""
@@ -175,11 +175,11 @@ def test_an_ill_is_named_and_its_command_mends_it(
     if "no statistics" not in what:
         database.execute("ANALYZE")
 
-    (ill,) = wrong(database, project)
-    prepare(database, [*first, ill.remedy])
+    (problem,) = wrong(database, project)
+    prepare(database, [*first, problem.remedy])
 
-    assert what in ill.what
-    assert remedy in ill.remedy
+    assert what in problem.what
+    assert remedy in problem.remedy
     assert wrong(database, project) == ()
 
 
@@ -202,7 +202,7 @@ def test_constraints_that_came_with_18(
     prepare(database, statements)
 
     found = wrong(database, project)
-    prepare(database, [ill.remedy for ill in found])
+    prepare(database, [problem.remedy for problem in found])
 
     assert len(found) == count
     assert wrong(database, project) == ()
@@ -220,7 +220,7 @@ def test_failed_and_unfinished_migrations_are_named(database: Database, project:
     found = wrong(database, project)
 
     assert none == ()
-    assert [ill.what for ill in found] == [
+    assert [problem.what for problem in found] == [
         "migration 3_half failed or has not finished",
         "migration 4_x failed or has not finished",
     ]
@@ -268,7 +268,7 @@ HEALTHY = {
 
 
 @pytest.mark.parametrize("statements", HEALTHY.values(), ids=HEALTHY.keys())
-def test_a_healthy_database_has_no_ill(statements: list[str], database: Database, project: Project) -> None:
+def test_a_healthy_database_has_no_problem(statements: list[str], database: Database, project: Project) -> None:
     """What only looks like one is none."""
     prepare(database, [*statements, "ANALYZE"])
 
@@ -276,7 +276,7 @@ def test_a_healthy_database_has_no_ill(statements: list[str], database: Database
 
 
 @pytest.mark.majors(14, 17)
-def test_a_restored_database_has_no_ill(new_database: Databases, project: Project) -> None:
+def test_a_restored_database_has_no_problem(new_database: Databases, project: Project) -> None:
     """The restore sets the sequences and gathers statistics itself."""
     source, target = new_database(), new_database()
     source.execute(SHOP)
@@ -288,7 +288,7 @@ def test_a_restored_database_has_no_ill(new_database: Databases, project: Projec
     assert wrong(target, project) == ()
 
 
-def test_verify_shows_ills_and_ends_in_0(database: Database, project: Project) -> None:
+def test_verify_shows_problems_and_ends_in_0(database: Database, project: Project) -> None:
     """For people and for programs; what is wrong in itself is no difference from a dump."""
     prepare(database, CASES["serial"][0])
     database.execute("ANALYZE")

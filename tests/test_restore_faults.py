@@ -526,3 +526,21 @@ def test_an_error_says_what_of_which_table(database: Database, project: Project)
     assert "restoring foreign.sql (2 INSERT statements)." in result.stderr
     assert "While ALTER TABLE ONLY public.t ADD CONSTRAINT t_key UNIQUE (i): could not create" in result.stderr
     assert database.scalar("SELECT to_regclass('public.t')") is None
+
+
+def test_an_error_says_what_else_is_dropped(database: Database, project: Project) -> None:
+    """A constraint that others need is named, though its statement is one that may be refused."""
+    database.execute("CREATE TABLE public.old ()")
+    project.write(
+        "dumps/foreign.sql",
+        "CREATE TABLE public.t (i int CONSTRAINT t_key PRIMARY KEY);\n"
+        "CREATE TABLE public.u (i int REFERENCES public.t);\n"
+        "ALTER TABLE ONLY public.t DROP CONSTRAINT t_key;\n"
+        "--\n-- PostgreSQL database dump complete\n--\n",
+    )
+
+    result = project.use(database).inv("db.restore", "--clean", "--yes", "--file=foreign.sql")
+
+    assert result.returncode == 5
+    assert "While ALTER TABLE ONLY public.t DROP CONSTRAINT t_key: cannot drop" in result.stderr
+    assert database.scalar("SELECT to_regclass('public.t')") is None

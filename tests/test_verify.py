@@ -215,7 +215,7 @@ def wait_until_waiting(database: Database) -> None:
 
 
 def test_verify_flags_keys_and_indexes_when_they_prove_nothing(database: Database, project: Project) -> None:
-    """A foreign key that was never checked and an index that can't be used are named."""
+    """A foreign key that was never checked and an index that can't be used are named, each once."""
     database.execute(SHOP)
     database.execute(
         'ALTER TABLE app.item DROP CONSTRAINT "item_ownerId_fkey",'
@@ -224,10 +224,29 @@ def test_verify_flags_keys_and_indexes_when_they_prove_nothing(database: Databas
     )
 
     result = project.use(database).inv("db.verify")
+    health = json.loads(project.inv("db.verify", "--json").stdout)["health"]
 
     assert result.returncode == 0
-    assert "1 foreign key, not validated: app.unchecked" in result.stdout
-    assert 'invalid: public."User_email_key"' in result.stdout
+    assert "1 foreign key; " in result.stdout
+    assert result.stdout.count("unchecked of app.item was never checked") == 1
+    assert result.stdout.count('index public."User_email_key" is invalid') == 1
+    assert health["unvalidated"] == ["app.unchecked"]
+    assert health["invalid"] == ['public."User_email_key"']
+
+
+@pytest.mark.majors(18)
+def test_verify_names_what_no_command_fixes(database: Database, project: Project) -> None:
+    """The index of a partitioned table that its partitions lack, and a key that is not enforced, are named once."""
+    database.execute(
+        "CREATE TABLE parted (id int PRIMARY KEY, n int) PARTITION BY RANGE (id);"
+        "CREATE TABLE part PARTITION OF parted FOR VALUES FROM (1) TO (9); CREATE INDEX lonely ON ONLY parted (n);"
+        "CREATE TABLE child (of int CONSTRAINT lax REFERENCES parted NOT ENFORCED); ANALYZE"
+    )
+
+    result = project.use(database).inv("db.verify")
+
+    assert "1 foreign key, not validated: public.lax; 3 indexes, invalid: public.lonely" in result.stdout
+    assert result.stdout.count("lonely") == result.stdout.count("lax") == 1
 
 
 def test_verify_shows_the_last_ten_migrations_when_there_are_more(database: Database, project: Project) -> None:

@@ -110,7 +110,7 @@ def restore_warning(plan: RestorePlan) -> list[str]:
         *_safety(plan),
         *_empty_again(plan),
         *_price(plan),
-        *_where(plan),
+        *_where(plan.nonlocal_reason, plan.doubt),
     ]
 
 
@@ -124,7 +124,7 @@ def reset_warning(plan: ResetPlan) -> list[str]:
         f"  Will be deleted: everything in {names} ({describe_content(plan.removed)}).",
         _kept(plan.kept),
         *_safety(plan),
-        *_where(plan),
+        *_where(plan.nonlocal_reason),
     ]
 
 
@@ -135,7 +135,12 @@ def migration_warning(plan: MigrationPlan) -> list[str]:
         return []
     what = "the migrations that the project's own command finds pending"
     names = f"{format_list(forecast.pending)}" if forecast is not None else what
-    return [f"{label}: applying migrations.", f"  Will be applied: {names}.", *_safety(plan), *_where(plan)]
+    return [
+        f"{label}: applying migrations.",
+        f"  Will be applied: {names}.",
+        *_safety(plan),
+        *_where(plan.nonlocal_reason),
+    ]
 
 
 def describe_content(content: Content) -> str:
@@ -271,7 +276,6 @@ def _price(plan: RestorePlan) -> list[str]:
     ]
 
 
-def _where(plan: RestorePlan | ResetPlan | MigrationPlan) -> list[str]:
-    reason = [f"  This is not a local database: {plan.nonlocal_reason}."] if plan.nonlocal_reason else []
-    doubt = getattr(plan, "doubt", "")
-    return [*reason, f"  {doubt}."] if doubt else reason
+def _where(reason: str, doubt: str = "") -> list[str]:
+    local = [f"  This is not a local database: {reason}."] if reason else []
+    return [*local, f"  {doubt}."] if doubt else local

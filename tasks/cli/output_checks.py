@@ -41,7 +41,7 @@ def show_verified(verified: Verified, *, as_json: bool) -> None:
         if line.kind != "rows":
             print_line(f"{line}" if line.fatal else f"Only told: {line}")
     _show_health(verified)
-    for problem in verified.ills:
+    for problem in verified.health.problems:
         print_line(f"Wrong in itself: {problem.what}. Mend it: {problem.remedy}")
     if expected is not None:
         count = len(verified.differences)
@@ -63,11 +63,14 @@ def _number(value: int | None, absent: str = "missing") -> str:
 
 def _show_health(verified: Verified) -> None:
     health = verified.health
+    # The others are problems, which have a line of their own.
+    unvalidated = [each.qualified for each in health.unvalidated if each.problem is None]
+    invalid = [each.name for each in health.invalid if each.problem is None]
     print_line(
         format_count(health.foreign_keys, "foreign key")
-        + (f", not validated: {format_list(health.unvalidated)}" if health.unvalidated else "")
-        + f"; {format_count(health.indexes, 'index', 'indexes')}"
-        + (f", invalid: {format_list(health.invalid)}" if health.invalid else "")
+        + (f", not validated: {format_list(unvalidated)}" if unvalidated else "")
+        + f"; {format_count(len(health.indexes), 'index', 'indexes')}"
+        + (f", invalid: {format_list(invalid)}" if invalid else "")
     )
     if health.migrations is None:
         print_line("No migration history (_prisma_migrations) here.")
@@ -87,7 +90,7 @@ def _utc(iso: str) -> str:
 
 def verified_document(verified: Verified) -> dict[str, Any]:
     """The comparison as JSON."""
-    expected = verified.expected
+    expected, health = verified.expected, verified.health
     return {
         "database": verified.target.label,
         "dump": expected.source if expected else None,
@@ -100,8 +103,14 @@ def verified_document(verified: Verified) -> dict[str, Any]:
         ],
         "differences": [asdict(line) for line in verified.differences],
         "told": [asdict(line) for line in verified.lines if not line.fatal],
-        "wrong": [asdict(problem) for problem in verified.ills],
-        "health": {**asdict(verified.health), "migrations": _migrations_document(verified.health.migrations)},
+        "wrong": [asdict(problem) for problem in health.problems],
+        "health": {
+            "foreign_keys": health.foreign_keys,
+            "unvalidated": [each.qualified for each in health.unvalidated],
+            "indexes": len(health.indexes),
+            "invalid": [each.name for each in health.invalid],
+            "migrations": _migrations_document(health.migrations),
+        },
     }
 
 

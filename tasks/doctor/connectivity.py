@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +11,9 @@ from ..config.dotenv import read_url
 from ..config.target import sanitize
 from ..errors import BadInputError, TaskError
 from ..postgres.connection import connect
+from ..postgres.login_failure import LoginFailure, NotConnectedError
 from ..system.runtime import BackgroundTask
-from .check import note, ok, refused, skipped, wrong
+from .check import CheckState, note, ok, refused, skipped, wrong
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,41 +33,32 @@ _OPEN_SECONDS = 3.0
 # An examination waits for nobody's lock longer than that.
 LOCK_MILLISECONDS = 2000
 _VERIFYING = ("verify-ca", "verify-full")
-_TLS_WORDS = re.compile(r"\bSSL\b|\bTLS\b|certificate", re.IGNORECASE)
 _TRY = "`inv db.url` shows host, port and database as libpq gets them."
-# Words of libpq and of the server, and what helps.
-_REMEDIES = (
-    (
-        r"password authentication failed",
-        "User or password of the URL is wrong: correct it (%40 is an @), or let a superuser run ALTER ROLE … PASSWORD.",
+_REMEDIES = {
+    LoginFailure.WRONG_PASSWORD: (
+        "User or password of the URL is wrong: correct it (%40 is an @), or let a superuser run ALTER ROLE … PASSWORD."
     ),
-    (r"no password supplied", "The URL has no password: write it as user:password@host."),
-    (
-        r'database "[^"]*" does not exist',
-        "Make it (CREATE DATABASE, or `inv db.migrate`, where Prisma makes it), or correct the name behind the host.",
+    LoginFailure.NO_PASSWORD: "The URL has no password: write it as user:password@host.",
+    LoginFailure.NO_DATABASE: (
+        "Make it (CREATE DATABASE, or `inv db.migrate`, where Prisma makes it), or correct the name behind the host."
     ),
-    (r'role "[^"]*" does not exist', "Create it (CREATE ROLE … LOGIN PASSWORD …), or correct the user in the URL."),
-    (
-        r"pg_hba\.conf",
-        "The server takes no such login from here: try sslmode=require, or add a line to the server's pg_hba.conf.",
+    LoginFailure.NO_ROLE: "Create it (CREATE ROLE … LOGIN PASSWORD …), or correct the user in the URL.",
+    LoginFailure.NOT_ADMITTED: (
+        "The server takes no such login from here: try sslmode=require, or add a line to the server's pg_hba.conf."
     ),
-    (
-        r"too many clients|too many connections|remaining connection slots",
-        "All its connections are taken: end some (pg_stat_activity shows them), or raise max_connections.",
+    LoginFailure.TOO_MANY_CONNECTIONS: (
+        "All its connections are taken: end some (pg_stat_activity shows them), or raise max_connections."
     ),
-    (r"starting up|shutting down|recovery mode", "Wait a moment, and look again."),
-)
-_TLS_REMEDIES = (
-    (
-        r"server does not support SSL",
-        "Let the server speak TLS (ssl = on), or, if the network can be trusted, write sslmode=prefer into the URL.",
+    LoginFailure.NOT_READY: "Wait a moment, and look again.",
+    LoginFailure.NO_TLS: (
+        "Let the server speak TLS (ssl = on), or, if the network can be trusted, write sslmode=prefer into the URL."
     ),
-    (
-        r"certificate|root",
-        "Name the authority's certificate with sslrootcert=FILE in the URL, and the host as the certificate does.",
+    LoginFailure.CERTIFICATE: (
+        "Name the authority's certificate with sslrootcert=FILE in the URL, and the host as the certificate does."
     ),
-    (r"", "Correct sslmode and the certificates that the URL names."),
-)
+    LoginFailure.OTHER_TLS: "Correct sslmode and the certificates that the URL names.",
+    LoginFailure.OTHER: f"Look at the server's log. {_TRY}",
+}
 
 
 @dataclass(frozen=True)
@@ -118,7 +109,7 @@ def check_connectivity(settings: Settings, *, resolve: Resolve = resolve_address
         if not candidates:
             return _ended(checks, "the host is not known", "port", "TLS", "login", target=target)
         checks.append(_port(candidates))
-        if checks[-1].state == "wrong":
+        if checks[-1].state is CheckState.WRONG:
             return _ended(checks, "the port is not open", "TLS", "login", target=target)
     last, connection = _login(target)
     return Reached(checks=(*checks, *last), target=target, connection=connection)
@@ -242,19 +233,17 @@ def _login(target: Target) -> tuple[list[Check], Connection | None]:
 
 
 def _refused(target: Target, error: TaskError) -> list[Check]:
-    said, mode = str(error), target.sslmode
-    if _TLS_WORDS.search(said) and "pg_hba.conf" not in said:
-        tls = refused("TLS", error)
-        return [replace(tls, remedy=_remedy(said, _TLS_REMEDIES)), skipped("login", "TLS is not as it was asked for")]
-    # Where TLS is a must, the server's own words came through it.
-    through = "FATAL:" in said and mode in ("require", *_VERIFYING)
+    failure, answered = LoginFailure.OTHER, False
+    if isinstance(error, NotConnectedError):
+        failure, answered = error.failure, error.answered
+    if failure.concerns_tls:
+        tls = replace(refused("TLS", error), remedy=_REMEDIES[failure])
+        return [tls, skipped("login", "TLS is not as it was asked for")]
+    # Where TLS is a must, the server's own answer came through it.
+    mode = target.sslmode
+    through = answered and mode in ("require", *_VERIFYING)
     tls = ok("TLS", f"sslmode={mode}") if through else skipped("TLS", "nobody is logged in")
-    login = refused("login", error)
-    return [tls, replace(login, remedy=_remedy(said, _REMEDIES) or f"Look at the server's log. {_TRY}")]
-
-
-def _remedy(said: str, remedies: tuple[tuple[str, str], ...]) -> str:
-    return next((remedy for words, remedy in remedies if re.search(words, said)), "")
+    return [tls, replace(refused("login", error), remedy=_REMEDIES[failure])]
 
 
 def _tls(target: Target, connection: Connection) -> Check:

@@ -17,7 +17,7 @@ from ..prisma.forecast import read_histories
 from ..prisma.project import find_prisma, has_schema, prisma_home
 from ..system.pg_programs import find_client, newest_client
 from ..system.processes import run_program
-from .check import Check, note, ok, refused, skipped, wrong
+from .check import Check, CheckState, note, ok, refused, skipped, wrong
 from .connectivity import check_connectivity, resolve_addresses
 from .folder_checks import check_folder, check_ignored, check_leftovers, check_newest, check_space, manifest_or_none
 from .server_checks import (
@@ -60,7 +60,7 @@ class Examined:
     @property
     def wrong(self) -> list[Check]:
         """What is wrong."""
-        return [check for check in self.checks if check.state == "wrong"]
+        return [check for check in self.checks if check.state is CheckState.WRONG]
 
 
 def examine(

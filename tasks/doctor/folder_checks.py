@@ -84,10 +84,11 @@ def check_ignored(settings: Settings) -> Check:
             return _ignored(dumps, there)
     except MissingProgramError:
         return skipped(name, "there is no git on PATH")
-    said = inside.stderr.strip().partition("\n")[0]
-    if "not a git repository" in said:
+    here = there.resolve()
+    # git has one exit status for all that it can't do, such as a repository of another owner.
+    if not any(os.path.lexists(each / ".git") for each in (here, *here.parents)):
         return ok(name, "not in a git repository")
-    return skipped(name, f"git does not say ({said})")
+    return skipped(name, f"git does not say ({next(iter(inside.stderr.strip().splitlines()), '')})")
 
 
 def _ignored(dumps: Path, there: Path) -> Check:

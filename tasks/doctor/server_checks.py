@@ -78,7 +78,8 @@ def _guarded(settings: Settings, target: Target, endpoint: Endpoint) -> Check:
         return note(
             name,
             f"not local: {reason}; what destroys asks for the database's name",
-            f"If it is yours, as in a container, list its host or address in db.local: INVOKE_DB_LOCAL={endpoint.server}.",
+            "If it is yours, as in a container, list its host or address in db.local: "
+            f"INVOKE_DB_LOCAL={endpoint.server}.",
         )
     return ok(name, "the database is local")
 

@@ -116,7 +116,7 @@ def choose_dump(settings: Settings, file: str, report: Report) -> Path:
     )
 
 
-def newest_dump_of(settings: Settings, server: ServerFacts, place: Endpoint, report: Report) -> Path:
+def newest_dump_of(settings: Settings, server: ServerFacts, endpoint: Endpoint, report: Report) -> Path:
     """Find the newest dump of a database that is not known to be broken.
 
     Dumps of other databases and those without a manifest are passed over; the newest of them is said.
@@ -127,7 +127,7 @@ def newest_dump_of(settings: Settings, server: ServerFacts, place: Endpoint, rep
     for path in list_dumps(settings.dumps):
         if time_in_name(path.name) is None:
             break
-        other, doubt = _other_origin(path, server, place), known_doubt(path)
+        other, doubt = _other_origin(path, server, endpoint), known_doubt(path)
         if other:
             others.append((path, other))
         elif doubt:
@@ -137,10 +137,10 @@ def newest_dump_of(settings: Settings, server: ServerFacts, place: Endpoint, rep
                 name, why = others[0][0].name, others[0][1]
                 report.warn(f"{name} is newer, but {why}. To restore that one, name it: --file={name}")
             return path
-    raise BadInputError(_no_dump(settings, place, others))
+    raise BadInputError(_no_dump(settings, endpoint, others))
 
 
-def _other_origin(path: Path, server: ServerFacts, place: Endpoint) -> str:
+def _other_origin(path: Path, server: ServerFacts, endpoint: Endpoint) -> str:
     """Tell why a dump does not count as one of a database; empty where it does, or its manifest can't be read."""
     try:
         manifest = read_manifest(path)
@@ -148,15 +148,15 @@ def _other_origin(path: Path, server: ServerFacts, place: Endpoint) -> str:
         return ""
     if manifest is None:
         return "it has no manifest that says which database it was made from"
-    own = is_of_database(manifest, server, place.host, place.port)
+    own = is_of_database(manifest, server, endpoint.host, endpoint.port)
     return "" if own else f"it was made from {describe_source(manifest)}"
 
 
-def _no_dump(settings: Settings, place: Endpoint, others: Sequence[tuple[Path, str]]) -> str:
+def _no_dump(settings: Settings, endpoint: Endpoint, others: Sequence[tuple[Path, str]]) -> str:
     found = [f"{path.name} ({why})" for path, why in others]
     more = f" Newest first, there are: {format_list(found, _SHOWN_DUMPS, '; ')}." if found else ""
     return (
-        f"There is no dump of {place.database} in {settings.dumps}. Nothing was touched. Make one with `inv db.dump`, "
+        f"There is no dump of {endpoint.database} in {settings.dumps}. Nothing was touched. Make one with `inv db.dump`, "
         f"or name a file with --file=.{more}"
     )
 

@@ -38,7 +38,7 @@ class HistoryReader:
     def see(self, event: Event, table: tuple[str, str] | None) -> None:
         """Take note of an event.
 
-        :param table: The table whose rows pass, as the survey says.
+        :param table: The table whose rows pass, as the summary says.
         """
         if isinstance(event, Statement) and event.copies:
             self._inside = None

@@ -14,6 +14,7 @@ from psycopg.rows import TupleRow, tuple_row
 from ..errors import BadInputError, GuardError, ServerError, TaskError
 from ..formatting import shortened
 from .lock_holders import describe_lock_holders
+from .login_failure import not_connected
 from .session_settings import EMPTY_PATH, INPUT, KEEPALIVES, NO_ROLE, READING, TIMEOUTS, role_in
 
 if TYPE_CHECKING:
@@ -145,10 +146,11 @@ def connect(target: Target, *, lock_timeout: int = 0, loads: bool = False) -> Co
         connection = _open(target)
     except (psycopg.OperationalError, psycopg.ProgrammingError, UnicodeError) as error:
         origin = f" ({target.origin})" if target.origin else ""
-        raise ServerError(
+        message = (
             f"No connection to {target.label}{origin}: {target.scrub(_sentence(error))}. Nothing was touched. "
             "`inv db.doctor` says what helps."
-        ) from None
+        )
+        raise not_connected(message, error) from None
     try:
         _prepare(connection, lock_timeout, loads=loads)
     except BaseException:

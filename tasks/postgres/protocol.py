@@ -105,7 +105,7 @@ class StatementStream:
     def queue(self, statement: bytes, doing: str, done: Callable[[str], None] | None = None) -> None:
         """Send one statement and do not wait for it: further ones follow at once (libpq's pipeline mode).
 
-        Each is still a message of its own, and whatever else is asked of this wire waits for all of them first. An
+        Each is still a message of its own, and whatever else is asked of this stream waits for all of them first. An
         error may thus be raised by a later call; what came behind it was refused, too.
 
         :param doing: What it does, for the error.
@@ -186,7 +186,12 @@ class StatementStream:
         :raises StatementError: The server refused it.
         :raises LostError: The connection was lost.
         """
-        return _fine(self._send(statement, dropping=True))
+        try:
+            return _fine(self._send(statement, dropping=True))
+        except StatementError as error:
+            # One that was on its way before has its own.
+            error.statement = error.statement or statement
+            raise
 
     def ask(self, query: bytes) -> list[list[bytes | None]]:
         """Run a query and return its rows as text."""
@@ -365,12 +370,8 @@ class StatementStream:
         def field(code: pq.DiagnosticField) -> str:
             return (result.error_field(code) or b"")[:_MESSAGE].decode(errors="replace")
 
-        return _refusal(
-            field(pq.DiagnosticField.SQLSTATE),
-            field(pq.DiagnosticField.MESSAGE_PRIMARY),
-            field(pq.DiagnosticField.MESSAGE_DETAIL),
-            field(pq.DiagnosticField.CONTEXT),
-        )
+        codes = pq.DiagnosticField
+        return _refusal(*map(field, (codes.SQLSTATE, codes.MESSAGE_PRIMARY, codes.MESSAGE_DETAIL, codes.CONTEXT)))
 
 
 def _ends(result: PGresult | None) -> bool:

@@ -57,10 +57,10 @@ WITH RECURSIVE member(classid, objid) AS (
     UNION
     SELECT d.classid, d.objid FROM pg_catalog.pg_depend d
       JOIN member m ON (d.refclassid, d.refobjid) = (m.classid, m.objid) WHERE d.deptype = 'i'
-), lying(classid, objid) AS (
-    {lying}
+), in_schemas(classid, objid) AS (
+    {in_schemas}
 ), inside(classid, objid) AS (
-    SELECT * FROM lying EXCEPT SELECT * FROM member
+    SELECT * FROM in_schemas EXCEPT SELECT * FROM member
 )"""
 _IN_SCHEMAS = " UNION ALL ".join(
     f"SELECT 'pg_catalog.{name}'::pg_catalog.regclass::pg_catalog.oid, c.oid FROM pg_catalog.{name} c"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from ..dumpformat.foreign_head import LexError
+from ..dumpformat.statements import classify_statement
 from ..errors import OperationFailedError, ServerError, TaskError
 from ..postgres.commit import CommitFailure, Outcome
 from ..postgres.connection import blocked
@@ -36,6 +37,7 @@ _NOT_FOUND = frozenset({_NO_FUNCTION, "42P01", "42704", "42703", "3F000"})
 _VIOLATED = frozenset({"23503", "23514"})
 # For people: the server writes it in its own language.
 _FUNCTION = re.compile(r'function "?([^\s"(]+(?:\([^)]*\))?)')
+_ALTERS = frozenset({"ALTER", "ALTER DATABASE"})
 _OUT_OF_LOCKS = "53200"
 _NO_LOCK = "55P03"
 # Characters of a statement.
@@ -105,7 +107,7 @@ def explain_failure(error: Exception, plan: RestorePlan, doing: str) -> Exceptio
 
 
 def _explain_refusal(error: StatementError, plan: RestorePlan, doing: str, state: str) -> TaskError:
-    if doing.startswith("ALTER"):
+    if error.statement and classify_statement(error.statement).verb in _ALTERS:
         # Which table, and what of it: in a dump it stands in its first words.
         text = error.statement.decode(errors="replace").rstrip(";")
         doing = textwrap.shorten(text, _SHOWN, placeholder=" …")

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from ..postgres.protocol import StatementStream
 
 
+class SchemalessKind(Enum):
+    """Kinds of objects that lie in no schema; the value is how people and the inventory call them."""
+
+    PUBLICATION = "publication"
+    EVENT_TRIGGER = "event trigger"
+    SUBSCRIPTION = "subscription"
+
+
 class OmissionKind(Enum):
     """Why a statement is left out; the value is the text for people, `{}` its subject."""
 
@@ -78,10 +86,14 @@ class Omission:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """The refusals by the server, as SQLSTATE, that leave a statement out instead of ending the restore."""
+    """The refusals by the server, as SQLSTATE, that leave a statement out instead of ending the restore.
+
+    :ivar skipped_kind: The kind of object that is left as it was found.
+    """
 
     omission: Omission
     sqlstates: frozenset[str]
+    skipped_kind: SchemalessKind | None = None
 
 
 @dataclass(frozen=True)
@@ -154,23 +166,28 @@ class StatementFilter:
         nothing: frozenset[str] = frozenset()
         strict, superuser = self.rules.strict, self.server.superuser
         if (kind := _kind_without_schema(text)) and not superuser:
-            return Tolerance(Omission(OmissionKind.NOT_REPLACEABLE, kind), nothing if strict else _ANOTHERS)
+            refusals = nothing if strict else _ANOTHERS
+            return Tolerance(
+                omission=Omission(OmissionKind.NOT_REPLACEABLE, kind.value), sqlstates=refusals, skipped_kind=kind
+            )
         if action.verb in ACL_VERBS | {"OWNER"} and not superuser and not own:
             denied = OmissionKind.OWNERS_DENIED if action.verb == "OWNER" else OmissionKind.GRANTS_DENIED
-            return Tolerance(Omission(denied), nothing if strict else _DENIED)
+            return Tolerance(omission=Omission(denied), sqlstates=nothing if strict else _DENIED)
         if action.verb == "SECURITY":
-            return Tolerance(Omission(OmissionKind.SECURITY_LABEL), nothing if strict else _NO_PROVIDER)
+            return Tolerance(
+                omission=Omission(OmissionKind.SECURITY_LABEL), sqlstates=nothing if strict else _NO_PROVIDER
+            )
         if action.removes and not action.conditional:
-            return Tolerance(Omission(OmissionKind.ABSENT), _ABSENT)
+            return Tolerance(omission=Omission(OmissionKind.ABSENT), sqlstates=_ABSENT)
         if text.startswith(b"DROP TRANSFORM"):
             # Up to 17 every function of the language that has an argument of the type depends on it, those of
             # extensions too, although none uses it.
-            return Tolerance(Omission(OmissionKind.TRANSFORM), _NEEDED)
+            return Tolerance(omission=Omission(OmissionKind.TRANSFORM), sqlstates=_NEEDED)
         return None
 
     def _unwanted(self, text: bytes, action: StatementKind) -> Omission | None:  # noqa: PLR0911 - a table of cases
         verb, name = action.verb, action.name
-        if _kind_without_schema(text) == "subscription":
+        if _kind_without_schema(text) is SchemalessKind.SUBSCRIPTION:
             return Omission(OmissionKind.SUBSCRIPTION)
         if verb == "SET" and name in OUR_SETTINGS:
             return Omission(OmissionKind.OWN_SETTINGS)
@@ -270,10 +287,10 @@ def read_rules(connection: Connection, *, owners: bool, privileges: bool, strict
     )
 
 
-def _kind_without_schema(text: bytes) -> str:
-    """Return whether a statement is about a publication, an event trigger or a subscription; else nothing."""
+def _kind_without_schema(text: bytes) -> SchemalessKind | None:
+    """Return whether a statement is about a publication, an event trigger or a subscription; else None."""
     found = _OF_NO_SCHEMA.match(text)
-    return " ".join(found[1].decode().lower().split()) if found else ""
+    return SchemalessKind(" ".join(found[1].decode().lower().split())) if found else None
 
 
 def is_partitioned(text: bytes) -> bool:

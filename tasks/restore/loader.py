@@ -11,7 +11,7 @@ from ..dumpformat.tokens import split_qualified
 from ..errors import OperationFailedError
 from ..postgres.protocol import StatementError, StatementStream
 from .clear import privileges_of_schema
-from .filters import OUR_SETTINGS, TABLESPACE, OmissionKind, StatementFilter, is_partitioned
+from .filters import OUR_SETTINGS, TABLESPACE, StatementFilter, is_partitioned
 from .row_counts import (
     Changed,
     compare_row_counts,
@@ -205,8 +205,8 @@ class Loader:
         COMMIT can change nothing any more, but fails (PostgreSQL manual, SET TRANSACTION).
 
         :param sequences: Last value of each sequence that the dump sets, and whether it was used.
-        :raises OperationFailedError: A table holds another number of rows than went in, or a sequence is another, and a manifest
-            says what they are. Otherwise see :attr:`changed`.
+        :raises OperationFailedError: A table holds another number of rows than went in, or a sequence is another, and
+            a manifest says what they are. Otherwise see :attr:`changed`.
         """
         self._run_deferred()
         self._session.reset_session()
@@ -385,8 +385,8 @@ class Loader:
                 raise
             self.stream.run(b"ROLLBACK TO SAVEPOINT invoke_postgres")
             self.left_out[omission] += 1
-            if omission.kind is OmissionKind.NOT_REPLACEABLE:
-                self.skipped_kinds.add(omission.subject)
+            if tolerance.skipped_kind is not None:
+                self.skipped_kinds.add(tolerance.skipped_kind.value)
         self.stream.run(b"RELEASE SAVEPOINT invoke_postgres")
 
 

@@ -72,8 +72,8 @@ class RestorePlan(ChangePlan):
     :ivar present_schemas: The schemas of the dump that exist already.
     :ivar existing: The objects that have the name of one that the dump creates, where they are not deleted first.
     :ivar changed: What the dump changes or deletes beyond that.
-    :ivar objects_outside: With `whole`, how many objects there are outside the schemas: event triggers, large objects and so
-        on.
+    :ivar objects_outside: With `whole`, how many objects there are outside the schemas: event triggers, large objects
+        and so on.
     :ivar risk: What a person has to agree to before it is loaded; empty for nothing.
     :ivar owners: Who, but for superusers, owned what is here when the question was asked; None where there is none.
     :ivar doubt: Why the dump may be of another database than it has to be of; empty where that is certain.

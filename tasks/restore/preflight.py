@@ -39,7 +39,8 @@ _SHOWN = 3
 class ChangePlan:
     """What a restore or a reset will do to a database.
 
-    :ivar endpoint: Where the connection really leads, and `nonlocal_reason` why that does not count as local, where anything is lost.
+    :ivar endpoint: Where the connection really leads.
+    :ivar nonlocal_reason: Why that does not count as local, where anything is lost.
     :ivar emptied: The schemas that will be emptied; `kept` the others.
     :ivar removed: What lies in the schemas that the restore fills, or the reset empties.
     :ivar makes_safety_dump: Whether a safety dump of it is made first.

@@ -62,7 +62,7 @@ def restore_and_migrate(plan: RestorePlan, report: Report) -> Restored:
     except TaskError as error:
         kind: type[TaskError] = OperationFailedError if isinstance(error, OperationFailedError) else type(error)
         state = _undo_restore(plan, saved.path, report)
-        raise kind(f"The restore was done, but not the migration: {error.first_sentence} {state}") from None
+        raise kind(f"The restore was done, but not the migration: {error.split()[0]}. {state}") from None
     except Interruption as interruption:
         # Bringing it back may take long, and may be interrupted itself.
         listen_again()

@@ -76,7 +76,7 @@ class Interruption(KeyboardInterrupt):
     It is a `KeyboardInterrupt`, so psycopg cancels the running query before handing it on.
 
     :ivar signum: The signal's number.
-    :ivar state: What state things are in, once someone on the way up knows; until then what :func:`stands` was told.
+    :ivar state: What state things are in, once a caller knows; until then the text of :func:`set_interrupt_message`.
     """
 
     def __init__(self, signum: int) -> None:

@@ -1,4 +1,4 @@
-"""What is wrong with a database in itself, whatever a dump says, each with the command that mends it."""
+"""Detect problems in a database, each with the command that fixes it."""
 
 from __future__ import annotations
 
@@ -65,57 +65,166 @@ SELECT b.root, n.nspname, c.relname, c.relowner IN (SELECT oid FROM trusted)
 """
 
 
+_SHOWN_MIGRATIONS = 10
+
+
 @dataclass(frozen=True)
 class Problem:
     """Something wrong.
 
-    :ivar what: A sentence part, with its name; `remedy` the command that mends it.
+    :ivar what: A sentence part, with its name; `remedy` the command that fixes it.
     """
 
     what: str
     remedy: str
 
 
-def read_problems(connection: Connection, schema: str, sequences: Mapping[Key, tuple[int, bool]]) -> Iterator[Problem]:
-    """Look for what is wrong, in the snapshot that is open.
+@dataclass(frozen=True)
+class Constraint:
+    """A foreign key, or another constraint that was never checked.
+
+    :ivar name: Quoted, and so `table`, which has its schema in front.
+    :ivar qualified: Its schema and name.
+    :ivar enforced: False for NOT ENFORCED, new in 18, which can't be validated.
+    """
+
+    table: str
+    name: str
+    qualified: str
+    foreign_key: bool
+    validated: bool
+    enforced: bool
+
+    @property
+    def problem(self) -> Problem | None:
+        """Return what is wrong with it; None where nothing is."""
+        if self.validated or not self.enforced:
+            return None
+        return Problem(
+            f"constraint {self.name} of {self.table} was never checked (NOT VALID)",
+            f"ALTER TABLE {self.table} VALIDATE CONSTRAINT {self.name};",
+        )
+
+
+@dataclass(frozen=True)
+class Index:
+    """An index.
+
+    :ivar name: Schema and name, quoted.
+    :ivar partitioned: Whether it only joins those of the partitions, and is valid once all of them have one.
+    :ivar left_over: Whether it has the name of one that a failed REINDEX CONCURRENTLY leaves.
+    """
+
+    name: str
+    valid: bool
+    partitioned: bool
+    left_over: bool
+
+    @property
+    def problem(self) -> Problem | None:
+        """Return what is wrong with it, where one command fixes that; else None."""
+        if self.valid or self.partitioned:
+            return None
+        # What a failed REINDEX left is to be dropped (PostgreSQL manual, REINDEX, Rebuilding Concurrently).
+        verb = "DROP" if self.left_over else "REINDEX"
+        return Problem(f"index {self.name} is invalid", f"{verb} INDEX CONCURRENTLY {self.name};")
+
+
+@dataclass(frozen=True)
+class Health:
+    """Keys, indexes, history and problems of a database.
+
+    :ivar constraints: All foreign keys, and other constraints that were never checked.
+    :ivar history: The oldest first; None without `_prisma_migrations`.
+    :ivar problems: Each once, with the command that fixes it.
+    """
+
+    constraints: tuple[Constraint, ...]
+    indexes: tuple[Index, ...]
+    history: tuple[AppliedMigration, ...] | None
+    problems: tuple[Problem, ...]
+
+    @property
+    def foreign_keys(self) -> int:
+        """Return how many foreign keys there are."""
+        return sum(each.foreign_key for each in self.constraints)
+
+    @property
+    def unvalidated(self) -> list[Constraint]:
+        """Return the foreign keys that were never checked (NOT VALID)."""
+        return [each for each in self.constraints if each.foreign_key and not each.validated]
+
+    @property
+    def invalid(self) -> list[Index]:
+        """Return the indexes that can't be used."""
+        return [each for each in self.indexes if not each.valid]
+
+    @property
+    def migrations(self) -> tuple[AppliedMigration, ...] | None:
+        """Return the last ten, newest first; None without `_prisma_migrations`."""
+        return None if self.history is None else self.history[: -_SHOWN_MIGRATIONS - 1 : -1]
+
+
+def read_health(connection: Connection, schema: str, sequences: Mapping[Key, tuple[int, bool]]) -> Health:
+    """Read them, in the snapshot that is open.
 
     :param schema: Where Prisma keeps its history.
-    :param sequences: Where the sequences stand.
+    :param sequences: Each sequence's last value, and whether it was used.
     """
-    yield from _invalid_indexes(connection)
-    yield from _unvalidated(connection)
-    yield from _behind(connection, sequences)
-    yield from _migrations(connection, schema)
-    yield from _without_statistics(connection)
+    constraints, indexes = _read_constraints(connection), _read_indexes(connection)
+    history = read_history(connection, schema)
+    problems = [*(each.problem for each in indexes), *(each.problem for each in constraints)]
+    return Health(
+        constraints=constraints,
+        indexes=indexes,
+        history=history,
+        problems=(
+            *(each for each in problems if each is not None),
+            *_behind(connection, sequences),
+            *_migrations(history or ()),
+            *_without_statistics(connection),
+        ),
+    )
 
 
-def _invalid_indexes(connection: Connection) -> Iterator[Problem]:
+def _read_indexes(connection: Connection) -> tuple[Index, ...]:
     rows = connection.execute(
-        "SELECT pg_catalog.format('%I.%I', n.nspname, i.relname), i.relname ~ '_cc(new|old)[0-9]*$'"
+        "SELECT pg_catalog.format('%I.%I', n.nspname, i.relname), x.indisvalid, i.relkind = 'I',"
+        " i.relname ~ '_cc(new|old)[0-9]*$'"
         " FROM pg_catalog.pg_index x"
         " JOIN pg_catalog.pg_class c ON c.oid = x.indrelid JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid"
         " JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace"
-        f" WHERE NOT x.indisvalid AND i.relkind = 'i' {_OURS} ORDER BY 1"
+        f" WHERE c.relkind IN ('r', 'p', 'm') {_OURS} ORDER BY 1"
     )
-    for name, left_over in rows:
-        # What a REINDEX that failed has left behind is to go (PostgreSQL manual, REINDEX, Rebuilding Concurrently).
-        yield Problem(f"index {name} is invalid", f"{'DROP' if left_over else 'REINDEX'} INDEX CONCURRENTLY {name};")
+    return tuple(
+        Index(name=name, valid=valid, partitioned=partitioned, left_over=left_over)
+        for name, valid, partitioned, left_over in rows
+    )
 
 
-def _unvalidated(connection: Connection) -> Iterator[Problem]:
+def _read_constraints(connection: Connection) -> tuple[Constraint, ...]:
     rows = connection.execute(
-        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.quote_ident(k.conname)"
+        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.quote_ident(k.conname),"
+        " pg_catalog.format('%I.%I', n.nspname, k.conname), k.contype = 'f', k.convalidated,"
+        # A constraint that is not enforced is new in 18.
+        " coalesce((pg_catalog.to_jsonb(k) ->> 'conenforced')::boolean, true)"
         " FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid"
         " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-        # NOT NULL is one since 18, and a constraint that is not enforced, also new there, can't be validated.
-        " WHERE NOT k.convalidated AND k.contype IN ('c', 'f', 'n') AND k.conparentid = 0"
-        f" AND coalesce((pg_catalog.to_jsonb(k) ->> 'conenforced')::boolean, true) {_OURS} ORDER BY 1, 2"
+        # NOT NULL is one since 18.
+        " WHERE (k.contype = 'f' OR NOT k.convalidated AND k.contype IN ('c', 'n')) AND k.conparentid = 0"
+        f" {_OURS} ORDER BY 1, 2"
     )
-    for table, name in rows:
-        yield Problem(
-            f"constraint {name} of {table} was never checked (NOT VALID)",
-            f"ALTER TABLE {table} VALIDATE CONSTRAINT {name};",
+    return tuple(
+        Constraint(
+            table=table,
+            name=name,
+            qualified=qualified,
+            foreign_key=foreign_key,
+            validated=validated,
+            enforced=enforced,
         )
+        for table, name, qualified, foreign_key, validated, enforced in rows
+    )
 
 
 def _behind(connection: Connection, sequences: Mapping[Key, tuple[int, bool]]) -> Iterator[Problem]:
@@ -163,8 +272,8 @@ def _largest(connection: Connection, feeds: Sequence[TupleRow]) -> dict[tuple[in
     return found
 
 
-def _migrations(connection: Connection, schema: str) -> Iterator[Problem]:
-    for each in read_history(connection, schema) or []:
+def _migrations(history: Sequence[AppliedMigration]) -> Iterator[Problem]:
+    for each in history:
         if each.state is MigrationState.FAILED:
             yield Problem(
                 f"migration {each.name} failed or has not finished",
@@ -184,55 +293,8 @@ def _without_statistics(connection: Connection) -> Iterator[Problem]:
     )
     names = [str(name) for (name,) in rows]
     if len(names) > _SHOWN:
-        # After a load it is all of them, and one command mends it.
+        # After a load it is all of them, and one command fixes it.
         yield Problem(f"{len(names):,} tables have no statistics ({format_list(names, _SHOWN)})", "ANALYZE;")
         return
     for name in names:
         yield Problem(f"table {name} has no statistics", f"ANALYZE {name};")
-
-
-_SHOWN_MIGRATIONS = 10
-
-
-@dataclass(frozen=True)
-class Health:
-    """Keys, indexes and history of a database.
-
-    :ivar unvalidated: Names of foreign keys that were never checked (NOT VALID).
-    :ivar invalid: Names of indexes that can't be used.
-    :ivar migrations: The last ten, newest first; None without `_prisma_migrations`.
-    """
-
-    foreign_keys: int
-    unvalidated: tuple[str, ...]
-    indexes: int
-    invalid: tuple[str, ...]
-    migrations: tuple[AppliedMigration, ...] | None
-
-
-def read_health(connection: Connection, schema: str) -> Health:
-    """Read them, in whatever transaction is open.
-
-    :param schema: Where Prisma keeps its history.
-    """
-    keys = connection.execute(
-        "SELECT pg_catalog.format('%I.%I', n.nspname, k.conname), k.convalidated"
-        "  FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid"
-        "  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-        f" WHERE k.contype = 'f' AND k.conparentid = 0 {_OURS} ORDER BY 1"
-    ).fetchall()
-    indexes = connection.execute(
-        "SELECT pg_catalog.format('%I.%I', n.nspname, i.relname), x.indisvalid"
-        "  FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class c ON c.oid = x.indrelid"
-        "  JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid"
-        "  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-        f" WHERE c.relkind IN ('r', 'p', 'm') {_OURS} ORDER BY 1"
-    ).fetchall()
-    history = read_history(connection, schema)
-    return Health(
-        foreign_keys=len(keys),
-        unvalidated=tuple(str(name) for name, valid in keys if not valid),
-        indexes=len(indexes),
-        invalid=tuple(str(name) for name, valid in indexes if not valid),
-        migrations=None if history is None else history[: -_SHOWN_MIGRATIONS - 1 : -1],
-    )

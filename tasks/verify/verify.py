@@ -25,7 +25,7 @@ from ..postgres.tables import read_increments, read_tables
 from ..progress import Silence
 from ..safety.restore_log import read_record, record_path
 from ..system.runtime import BackgroundTask
-from .problems import read_health, read_problems
+from .problems import read_health
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ..inventory.snapshot import DatabaseState, Key
     from ..postgres.connection import Connection, ServerFacts
     from ..progress import Report
-    from .problems import Health, Problem
+    from .problems import Health
 
 
 # A server logs so many values of a sequence at once (SEQ_LOG_VALS), and a standby knows nothing but the log.
@@ -102,7 +102,7 @@ class Verified:
     """The whole comparison.
 
     :ivar lines: What does not agree, the differences first.
-    :ivar ills: What is wrong in itself, whatever the dump says.
+    :ivar health: What is wrong with the database, whatever the dump says.
     """
 
     target: Target
@@ -111,7 +111,6 @@ class Verified:
     found: DatabaseState
     lines: tuple[DifferenceLine, ...]
     health: Health
-    ills: tuple[Problem, ...]
 
     @property
     def tables(self) -> list[VerifiedTable]:
@@ -127,11 +126,8 @@ class Verified:
         for key in sorted(wanted.keys() | found.keys()):
             want, have, other = wanted.get(key), found.get(key), others.get(key, "")
             same = (want is None or want == have or key in self.found.unread) and not other
-            rows.append(
-                VerifiedTable(
-                    name=show_name(key), expected=want, found=have, same=same, mark=self._mark(key, want, have, other)
-                )
-            )
+            mark = self._mark(key, want, have, other)
+            rows.append(VerifiedTable(name=show_name(key), expected=want, found=have, same=same, mark=mark))
         return rows
 
     def _mark(self, key: Key, want: int | None, have: int | None, other: str) -> str:
@@ -178,8 +174,7 @@ def verify_database(settings: Settings, request: VerifyRequest, report: Report) 
         report.progress("counting", 0, 0, "")
         with read_snapshot(connection):
             found = read_state(connection, summed=summed)
-            healthy = read_health(connection, target.schema or "public")
-            wrong = tuple(read_problems(connection, target.schema or "public", found.sequences))
+            health = read_health(connection, target.schema or "public", found.sequences)
             ahead = _ahead(connection, server, expected)
         if unsummed := describe_unsummed(found, summed):
             report.warn(unsummed)
@@ -202,9 +197,7 @@ def verify_database(settings: Settings, request: VerifyRequest, report: Report) 
         if expected
         else []
     )
-    return Verified(
-        target=target, server=server, expected=expected, found=found, lines=tuple(lines), health=healthy, ills=wrong
-    )
+    return Verified(target=target, server=server, expected=expected, found=found, lines=tuple(lines), health=health)
 
 
 def _ahead(connection: Connection, server: ServerFacts, expected: Expected | None) -> dict[Key, int]:
@@ -299,7 +292,8 @@ def _of_file(settings: Settings, file: str, report: Report) -> tuple[Expected, B
         # The server counts while the file is read.
         proof = BackgroundTask(lambda: _prove(settings, path, manifest))
         proof.start()
-        return Expected(source=path.name, state=state_of_manifest(manifest), excluded=manifest.excluded_data), proof
+        state = state_of_manifest(manifest)
+        return Expected(source=path.name, state=state, excluded=manifest.excluded_data), proof
     dump = prove_dump(settings, path, report)
     if dump.inserts:
         raise BadInputError(

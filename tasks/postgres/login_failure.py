@@ -1,0 +1,79 @@
+"""Why no connection was made: the one place where libpq's text is read."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from ..errors import ServerError
+
+if TYPE_CHECKING:
+    import psycopg
+
+
+class LoginFailure(Enum):
+    """What stopped a login."""
+
+    WRONG_PASSWORD = auto()
+    NO_PASSWORD = auto()
+    NO_DATABASE = auto()
+    NO_ROLE = auto()
+    NOT_ADMITTED = auto()
+    TOO_MANY_CONNECTIONS = auto()
+    NOT_READY = auto()
+    NO_TLS = auto()
+    CERTIFICATE = auto()
+    OTHER_TLS = auto()
+    OTHER = auto()
+
+    @property
+    def concerns_tls(self) -> bool:
+        """Return whether TLS failed, before any login."""
+        return self in {LoginFailure.NO_TLS, LoginFailure.CERTIFICATE, LoginFailure.OTHER_TLS}
+
+
+class NotConnectedError(ServerError):
+    """No connection was made.
+
+    :ivar failure: Why.
+    :ivar answered: Whether the server itself refused the login.
+    """
+
+    def __init__(self, message: str, failure: LoginFailure, *, answered: bool) -> None:
+        super().__init__(message)
+        self.failure = failure
+        self.answered = answered
+
+
+# libpq of all sorts of TLS failures. The server's pg_hba.conf may ask for TLS, too, and is looked for first.
+_TLS = re.compile(r"\bSSL\b|\bTLS\b|certificate", re.IGNORECASE)
+_TLS_FAILURES = (
+    (r"server does not support SSL", LoginFailure.NO_TLS),
+    (r"certificate|root", LoginFailure.CERTIFICATE),
+)
+_FAILURES = (
+    (r"password authentication failed", LoginFailure.WRONG_PASSWORD),
+    (r"no password supplied", LoginFailure.NO_PASSWORD),
+    (r'database "[^"]*" does not exist', LoginFailure.NO_DATABASE),
+    (r'role "[^"]*" does not exist', LoginFailure.NO_ROLE),
+    (r"pg_hba\.conf", LoginFailure.NOT_ADMITTED),
+    (r"too many clients|too many connections|remaining connection slots", LoginFailure.TOO_MANY_CONNECTIONS),
+    (r"starting up|shutting down|recovery mode", LoginFailure.NOT_READY),
+)
+
+
+def not_connected(message: str, error: psycopg.Error | UnicodeError) -> NotConnectedError:
+    """Return the error for a connection that was not made.
+
+    libpq hands on no SQLSTATE of a failed login (PostgreSQL manual, PQerrorMessage), so its text is looked at. Its own
+    part is English, as nothing sets this process' LC_MESSAGES; the server's part is in the server's lc_messages, and in
+    another language it is OTHER. Only advice depends on it, never an exit code.
+
+    :param message: The whole message for people.
+    """
+    text = str(error)
+    tls = _TLS.search(text) is not None and "pg_hba.conf" not in text
+    known = (failure for pattern, failure in (_TLS_FAILURES if tls else _FAILURES) if re.search(pattern, text))
+    failure = next(known, LoginFailure.OTHER_TLS if tls else LoginFailure.OTHER)
+    return NotConnectedError(message, failure, answered="FATAL:" in text)
