@@ -156,8 +156,8 @@ def _no_dump(settings: Settings, endpoint: Endpoint, others: Sequence[tuple[Path
     found = [f"{path.name} ({why})" for path, why in others]
     more = f" Newest first, there are: {format_list(found, _SHOWN_DUMPS, '; ')}." if found else ""
     return (
-        f"There is no dump of {endpoint.database} in {settings.dumps}. Nothing was touched. Make one with `inv db.dump`, "
-        f"or name a file with --file=.{more}"
+        f"There is no dump of {endpoint.database} in {settings.dumps}. Nothing was touched. Make one with "
+        f"`inv db.dump`, or name a file with --file=.{more}"
     )
 
 

@@ -1,8 +1,8 @@
 """One connection, statement by statement, in bytes: what is sent and fetched, and how it waits.
 
 Each statement goes by the extended protocol, which takes exactly one (PostgreSQL manual, 55.2.3): text that
-was split wrongly is refused, never run as several. Nothing here blocks inside libpq, so that a signal is
-seen at once, and data is flushed as it goes, so that libpq's buffer stays small.
+was split wrongly is refused, never run as several. Nothing here blocks inside libpq, so a signal is seen at
+once, and data is flushed early, so libpq's buffer remains small.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 # How many statements, and how many bytes of them, may be on their way at once.
-WINDOW = 64
-WINDOW_BYTES = 1 << 20
+WINDOW, WINDOW_BYTES = 64, 1 << 20
 # How many go out at once, where they are one transaction anyhow.
 _TOGETHER = 16
 # Milliseconds.
@@ -370,12 +369,12 @@ class StatementStream:
         def field(code: pq.DiagnosticField) -> str:
             return (result.error_field(code) or b"")[:_MESSAGE].decode(errors="replace")
 
-        codes = pq.DiagnosticField
-        return _refusal(*map(field, (codes.SQLSTATE, codes.MESSAGE_PRIMARY, codes.MESSAGE_DETAIL, codes.CONTEXT)))
+        code = pq.DiagnosticField
+        return _refusal(*map(field, (code.SQLSTATE, code.MESSAGE_PRIMARY, code.MESSAGE_DETAIL, code.CONTEXT)))
 
 
 def _ends(result: PGresult | None) -> bool:
-    """Return whether a result ends a statement or a synchronization, so that another statement may follow."""
+    # Of a statement or a synchronization, so that another statement may follow.
     return result is None or result.status == pq.ExecStatus.PIPELINE_SYNC
 
 
