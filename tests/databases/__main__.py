@@ -18,7 +18,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="what is drawn follows from it (1)")
     parser.add_argument("--count", type=int, default=60, help="databases on each major that psql carries over (60)")
     parser.add_argument("--major", type=int, action="append", help="a major of PostgreSQL (repeats; all)")
-    parser.add_argument("--minimise", action="store_true", help="look for the fewest statements; takes minutes for each")
+    parser.add_argument(
+        "--minimise", action="store_true", help="look for the fewest statements; takes minutes for each"
+    )
     parser.add_argument("--write", action="store_true", help=f"put the tally into {DOCS.name}")
     given = parser.parse_args()
     listen()

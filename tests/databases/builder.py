@@ -25,7 +25,21 @@ CREATE_ROLES: Final = "".join(
 )
 _ODD: Final = (
     *("select", "user", "Order", "table", "order by", "ALL", "default", "null"),
-    *('with "quotes"', "it's", "a.b", "two\nlines", "tab\there", "back\\slash", "\\.", "$$", "$1", "%s", "{x}", "--", "/*"),
+    *(
+        'with "quotes"',
+        "it's",
+        "a.b",
+        "two\nlines",
+        "tab\there",
+        "back\\slash",
+        "\\.",
+        "$$",
+        "$1",
+        "%s",
+        "{x}",
+        "--",
+        "/*",
+    ),
     *("COMMIT;", "COPY t FROM stdin;", "Ünïcödé", "表", "🐘", " blank ", "x" * 60, "ö" * 29, "(", "*", "a,b", ";"),
 )
 

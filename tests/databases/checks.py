@@ -36,7 +36,9 @@ else:
 _SHOWN: Final = 40
 _ENTRY: Final = re.compile(rb"\n--\n(?=-- (?:Name|Data for Name|TOC entry))")
 _OF_SCHEMA: Final = re.compile(rb"-- Name: [^\n]*(?:\n[^\n]*)*?; Type: (?:SCHEMA|DEFAULT ACL);|-- Name: SCHEMA ")
-_SCHEMAS: Final = "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' ORDER BY 1"
+_SCHEMAS: Final = (
+    "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' ORDER BY 1"
+)
 Text = Sequence[bytes]
 
 
@@ -246,8 +248,8 @@ class Checks:
 
 def _compare(step: str, expected: Text, found: Text) -> None:
     if expected != found:
-        lines = [b"\n--\n".join(each).decode(errors="replace").splitlines() for each in (expected, found)]
-        differing = [line[:200] for line in difflib.unified_diff(*lines, "psql", "ours", lineterm="", n=2)]
+        theirs, ours = (b"\n--\n".join(each).decode(errors="replace").splitlines() for each in (expected, found))
+        differing = [line[:200] for line in difflib.unified_diff(theirs, ours, "psql", "ours", lineterm="", n=2)]
         raise Difference(step, "\n".join(differing[:_SHOWN]))
 
 

@@ -64,7 +64,9 @@ def _expressions(b: Builder) -> None:
     if b.chance(0.5) and b.run(places.SCHEMA):
         for column in expressions.COLUMNS:
             b.run(f"INSERT INTO public.t ({column.name}) VALUES {', '.join(f'({each})' for each in column.values)}")
-        b.types += [Type(each.type, each.values) for each in expressions.COLUMNS if each.type in {"mood", "code", "pair"}]
+        b.types += [
+            Type(each.type, each.values) for each in expressions.COLUMNS if each.type in {"mood", "code", "pair"}
+        ]
         for _ in range(b.random.randint(5, 15)):
             _defined(b)
 
@@ -93,7 +95,9 @@ def comment(b: Builder) -> None:
     table = b.table()
     things = [f"TABLE {table.name}", f"SCHEMA {b.pick(b.schemas)}"]
     things += [f"COLUMN {table.name}.{each.name}" for each in table.columns[:2]]
-    things += [f"VIEW {each.name}" for each in b.views[-1:]] + [f"MATERIALIZED VIEW {each.name}" for each in b.materialized[-1:]]
+    things += [f"VIEW {each.name}" for each in b.views[-1:]] + [
+        f"MATERIALIZED VIEW {each.name}" for each in b.materialized[-1:]
+    ]
     things += [f"SEQUENCE {each}" for each in b.sequences[-1:]] + [f"ROUTINE {each}" for each in b.routines[-1:]]
     things += [f"EXTENSION {quote(each)}" for each in b.extensions[-1:]]
     b.run(f"COMMENT ON {b.pick(things)} IS {b.text()}")
@@ -103,7 +107,9 @@ def grant(b: Builder) -> None:
     """Grant or revoke something."""
     table, role = b.pick((*b.tables, *b.views, *b.materialized)), b.role()
     end = "" if role == "PUBLIC" else b.pick(("", " WITH GRANT OPTION"))
-    grants = [f"{privileges} ON {table.name}" for privileges in ("SELECT", "ALL", "INSERT, UPDATE, TRUNCATE", "REFERENCES")]
+    grants = [
+        f"{privileges} ON {table.name}" for privileges in ("SELECT", "ALL", "INSERT, UPDATE, TRUNCATE", "REFERENCES")
+    ]
     grants += [f"{b.pick(('USAGE', 'ALL', 'CREATE'))} ON SCHEMA {b.pick(b.schemas)}"]
     grants += [f"SELECT ({each.name}), UPDATE ({each.name}) ON {table.name}" for each in table.columns[:1]]
     grants += [f"USAGE ON SEQUENCE {each}" for each in b.sequences[-1:]]
@@ -148,10 +154,11 @@ def publication(b: Builder) -> None:
 
 def event_trigger(b: Builder) -> None:
     """Make an event trigger."""
+    event = b.pick(("ddl_command_end", "sql_drop"))
     function = f"ext.{b.bare('ddl')}" if b.extensions else b.name("ddl")
     b.run(
         f"CREATE FUNCTION {function}() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN NULL; END'",
-        f"CREATE EVENT TRIGGER {b.bare('event')} ON {b.pick(('ddl_command_end', 'sql_drop'))} EXECUTE FUNCTION {function}()",
+        f"CREATE EVENT TRIGGER {b.bare('event')} ON {event} EXECUTE FUNCTION {function}()",
     )
 
 

@@ -86,7 +86,11 @@ def sequence(b: Builder) -> None:
     b.sequences.append(name)
     written = name.replace("'", "''")
     uses = [f"SELECT nextval('{written}')", f"SELECT nextval('{written}') FROM generate_series(1, 3)"]
-    uses += [f"SELECT setval('{written}', 5, false)", f"SELECT setval('{written}', 6)", f"ALTER SEQUENCE {name} RESTART WITH 5"]
+    uses += [
+        f"SELECT setval('{written}', 5, false)",
+        f"SELECT setval('{written}', 6)",
+        f"ALTER SEQUENCE {name} RESTART WITH 5",
+    ]
     if b.chance(0.6):
         b.run(b.pick(uses))
     table = b.pick(b.tables) if b.tables else None
@@ -99,39 +103,36 @@ def function(b: Builder) -> None:
     """Make functions: overloaded, with OUT and VARIADIC, defaults, SQL bodies, settings."""
     name, type_ = b.name("fn"), b.pick(b.types)
     table = b.table()
-    value = b.pick(type_.values)
-    atomic = "; ".join(b.some(_ATOMIC)).format(table=table.name.replace("{", "{{"))
-    body = b.pick(_BODIES)
+    value, null = b.pick(type_.values), f"NULL::{type_.sql}".replace("'", "''")
+    atomic = "; ".join(b.some(_ATOMIC)).replace("{table}", table.name)
+    body, whole = b.pick(_BODIES), table.name.replace("'", "''")
+    sets = f"SET search_path TO {b.pick(b.schemas)}, pg_temp SET work_mem TO '1MB' SET DateStyle TO 'ISO, DMY'"
+    percentile = "STYPE = internal, FINALFUNC = percentile_disc_final, FINALFUNC_EXTRA"
+    moving = "MSFUNC = int8pl, MINVFUNC = int8mi, MSTYPE = bigint, SORTOP = OPERATOR(pg_catalog.<)"
     forms = [
-        f"FUNCTION {name}(a {type_.sql}) RETURNS {type_.sql} LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS 'SELECT $1'",
+        f"FUNCTION {name}(a {type_.sql}) RETURNS {type_.sql} LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT $1'",
         f"FUNCTION {name}(integer, b text DEFAULT 'x;y') RETURNS text LANGUAGE plpgsql AS $b$ {body} $b$",
-        f"FUNCTION {name}(a {type_.sql} DEFAULT {value}, OUT b {type_.sql}, OUT c integer) LANGUAGE sql AS 'SELECT $1, 1'",
+        f"FUNCTION {name}(a {type_.sql} DEFAULT {value}, OUT b {type_.sql}, OUT text) AS 'SELECT $1, 1' LANGUAGE sql",
         f"FUNCTION {name}(INOUT a {type_.sql}) LANGUAGE sql STABLE COST 9 AS 'SELECT $1'",
-        f"FUNCTION {name}(VARIADIC rest text[] DEFAULT '{{}}') RETURNS integer LANGUAGE sql AS 'SELECT cardinality($1)'",
-        f"FUNCTION {name}(n numeric) RETURNS TABLE (x integer, {b.bare('y')} {type_.sql}) LANGUAGE sql ROWS 3 AS 'SELECT 1, {{}}'"
-        .replace("{}", "NULL::" + type_.sql.replace("'", "''")),
+        f"FUNCTION {name}(VARIADIC rest text[] DEFAULT '{{}}') RETURNS integer LANGUAGE sql AS 'SELECT 1'",
+        f"FUNCTION {name}(n numeric) RETURNS TABLE (x text, y {type_.sql}) ROWS 3 AS 'SELECT 1, {null}' LANGUAGE sql",
         f"FUNCTION {name}(a integer) RETURNS SETOF record LANGUAGE sql BEGIN ATOMIC {atomic}; END",
         f"FUNCTION {name}(a integer) RETURNS bigint LANGUAGE sql BEGIN ATOMIC {atomic}; SELECT 1::bigint; END",
         f"FUNCTION {name}(a bigint) RETURNS bigint LANGUAGE sql IMMUTABLE RETURN a * 2",
         f"FUNCTION {name}(anyelement, OUT anyelement, OUT anyarray) LANGUAGE sql AS 'SELECT $1, ARRAY[$1]'",
-        f"FUNCTION {name}() RETURNS SETOF {table.name} LANGUAGE sql ROWS 5 SECURITY DEFINER AS 'SELECT * FROM "
-        + table.name.replace("'", "''")
-        + "'",
+        f"FUNCTION {name}() RETURNS SETOF {table.name} LANGUAGE sql SECURITY DEFINER AS 'SELECT * FROM {whole}'",
         f"FUNCTION {name}({table.name}) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT $1::text'",
-        f"FUNCTION {name}(a date) RETURNS date LANGUAGE sql SET search_path TO {b.pick(b.schemas)}, pg_temp "
-        f"SET work_mem TO '1MB' SET DateStyle TO 'ISO, DMY' LEAKPROOF AS 'SELECT $1'",
+        f"FUNCTION {name}(a date) RETURNS date LANGUAGE sql {sets} LEAKPROOF AS 'SELECT $1'",
         f"PROCEDURE {name}(a integer) LANGUAGE plpgsql AS $b$ BEGIN COMMIT; END $b$",
         f"PROCEDURE {name}(a text, INOUT b integer DEFAULT 3) LANGUAGE plpgsql AS $b$ BEGIN NULL; END $b$",
-        f"PROCEDURE {name}(OUT a {type_.sql}) LANGUAGE sql AS 'SELECT {{}}'".replace("{}", f"NULL::{type_.sql}".replace("'", "''")),
+        f"PROCEDURE {name}(OUT a {type_.sql}) LANGUAGE sql AS 'SELECT {null}'",
         f"PROCEDURE {name}(a integer, OUT b integer, OUT c text) LANGUAGE sql AS 'SELECT $1, NULL'",
         f"PROCEDURE {name}(VARIADIC a integer[]) LANGUAGE sql BEGIN ATOMIC {atomic.replace('$1', '1')}; END",
         f"AGGREGATE {name}(numeric) (SFUNC = numeric_add, STYPE = numeric, INITCOND = '0', PARALLEL = safe)",
         f"AGGREGATE {name}(*) (SFUNC = int8inc, STYPE = int8, INITCOND = '0', COMBINEFUNC = int8pl)",
         f"AGGREGATE {name}(VARIADIC text[]) (SFUNC = array_cat, STYPE = text[])",
-        f"AGGREGATE {name}(double precision ORDER BY anyelement) (SFUNC = ordered_set_transition, STYPE = internal, "
-        f"FINALFUNC = percentile_disc_final, FINALFUNC_EXTRA)",
-        f"AGGREGATE {name}(bigint) (SFUNC = int8pl, STYPE = bigint, MSFUNC = int8pl, MINVFUNC = int8mi, MSTYPE = bigint, "
-        f"SORTOP = OPERATOR(pg_catalog.<))",
+        f"AGGREGATE {name}(float8 ORDER BY anyelement) (SFUNC = ordered_set_transition, {percentile})",
+        f"AGGREGATE {name}(bigint) (SFUNC = int8pl, STYPE = bigint, {moving})",
     ]
     for form in b.some(forms, 4):
         if b.run(f"CREATE {form}"):
@@ -156,10 +157,10 @@ def trigger(b: Builder) -> None:
     when = f" WHEN (NEW.{table.columns[0].name} IS NOT NULL)" if table.columns and b.chance(0.5) else ""
     forms = [
         f"TRIGGER {name} BEFORE INSERT OR UPDATE{of} ON {table.name} FOR EACH ROW{when}",
-        f"TRIGGER {name} AFTER UPDATE ON {table.name} REFERENCING OLD TABLE AS o NEW TABLE AS \"n;\" FOR EACH STATEMENT",
+        f'TRIGGER {name} AFTER UPDATE ON {table.name} REFERENCING OLD TABLE AS o NEW TABLE AS "n;" FOR EACH STATEMENT',
         f"TRIGGER {name} AFTER INSERT OR DELETE OR TRUNCATE ON {table.name} FOR EACH STATEMENT",
         f"TRIGGER {name} AFTER INSERT ON {table.name} FOR EACH ROW{when}",
-        f"CONSTRAINT TRIGGER {name} AFTER INSERT OR UPDATE ON {table.name} DEFERRABLE INITIALLY DEFERRED FOR EACH ROW{when}",
+        f"CONSTRAINT TRIGGER {name} AFTER INSERT ON {table.name} DEFERRABLE INITIALLY DEFERRED FOR EACH ROW{when}",
         f"CONSTRAINT TRIGGER {name} AFTER DELETE ON {table.name} FROM {b.table().name} FOR EACH ROW",
         *(f"TRIGGER {name} INSTEAD OF INSERT ON {each.name} FOR EACH ROW" for each in b.views[-1:]),
     ]
@@ -243,7 +244,9 @@ def rule(b: Builder) -> None:
     """Make a rule on a table or a view."""
     table, other, name = b.pick((*b.tables, *b.views)), b.table(), b.bare("rule")
     event = b.pick(("INSERT", "UPDATE", "DELETE"))
-    does = b.pick(("DO INSTEAD NOTHING", "DO ALSO NOTIFY \"chan;nel\", 'x'", f"DO ALSO DELETE FROM {other.name} WHERE false"))
+    does = b.pick(
+        ("DO INSTEAD NOTHING", "DO ALSO NOTIFY \"chan;nel\", 'x'", f"DO ALSO DELETE FROM {other.name} WHERE false")
+    )
     where = f" WHERE {'OLD' if event == 'DELETE' else 'NEW'}.{table.columns[0].name} IS NULL" if table.columns else ""
     if b.run(f"CREATE RULE {name} AS ON {event} TO {table.name}{b.pick(('', where))} {does}") and b.chance(0.3):
         b.run(f"ALTER TABLE {table.name} {b.pick(('DISABLE', 'ENABLE ALWAYS', 'ENABLE REPLICA'))} RULE {name}")
@@ -269,8 +272,14 @@ def statistics(b: Builder) -> None:
     if len(table.columns) > 1:
         columns = ", ".join(each.name for each in b.random.sample(table.columns, 2))
         kinds = b.pick(("", " (ndistinct)", " (mcv, dependencies)"))
-        if b.run(b.pick((f"CREATE STATISTICS {name}{kinds} ON {columns} FROM {table.name}",
-                         f"CREATE STATISTICS {name} ON ({table.columns[0].name} IS NULL) FROM {table.name}"))) and b.chance(0.3):
+        if b.run(
+            b.pick(
+                (
+                    f"CREATE STATISTICS {name}{kinds} ON {columns} FROM {table.name}",
+                    f"CREATE STATISTICS {name} ON ({table.columns[0].name} IS NULL) FROM {table.name}",
+                )
+            )
+        ) and b.chance(0.3):
             b.run(f"ALTER STATISTICS {name} SET STATISTICS 55")
 
 
@@ -280,7 +289,7 @@ def operator(b: Builder) -> None:
     type_ = b.pick([each for each in b.types if not each.sql.endswith("]")])
     sign = b.pick(("===", "<->>", "@#@", "~~~~", "|&|"))
     b.run(
-        f"CREATE FUNCTION {name}({type_.sql}, {type_.sql}) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT $1 IS NULL'",
+        f"CREATE FUNCTION {name}({type_.sql}, {type_.sql}) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true'",
         f"CREATE OPERATOR {schema}.{sign} (LEFTARG = {type_.sql}, RIGHTARG = {type_.sql}, FUNCTION = {name}, "
         f"COMMUTATOR = OPERATOR({schema}.{sign}), RESTRICT = eqsel)",
     )
@@ -296,7 +305,7 @@ def text_search(b: Builder) -> None:
     """Make a text search dictionary and configuration."""
     dictionary, configuration = b.name("dict"), b.name("conf")
     b.run(
-        f"CREATE TEXT SEARCH DICTIONARY {dictionary} (TEMPLATE = snowball, LANGUAGE = 'english', STOPWORDS = 'english')",
+        f"CREATE TEXT SEARCH DICTIONARY {dictionary} (TEMPLATE = snowball, LANGUAGE = english, STOPWORDS = english)",
         f"CREATE TEXT SEARCH CONFIGURATION {configuration} (COPY = pg_catalog.english)",
         f"ALTER TEXT SEARCH CONFIGURATION {configuration} ALTER MAPPING FOR asciiword WITH {dictionary}, simple",
         f"ALTER TEXT SEARCH CONFIGURATION {configuration} DROP MAPPING FOR email",

@@ -17,7 +17,9 @@ def table(b: Builder) -> None:
     key = _key(b, definitions)
     definitions += _more(b, columns)
     kind = b.pick(("", "", "", "UNLOGGED "))
-    options = b.pick(("", "", "", " WITH (fillfactor = 70, autovacuum_enabled = false)", " WITH (toast_tuple_target = 256)"))
+    options = b.pick(
+        ("", "", "", " WITH (fillfactor = 70, autovacuum_enabled = false)", " WITH (toast_tuple_target = 256)")
+    )
     if b.run(f"CREATE {kind}TABLE {name} ({', '.join(definitions)}){options}"):
         made = Table(name, (Column(key, _INTEGER), *columns) if key else tuple(columns))
         b.tables.append(made)
@@ -139,7 +141,11 @@ def constraint(b: Builder) -> None:
         f"EXCLUDE USING gist ({column.name} WITH =) WHERE ({column.name} IS NOT NULL)",
         f"EXCLUDE USING btree ({column.name} WITH =){late}",
         f"EXCLUDE USING hash ({column.name} WITH =)",
-        *([f"CHECK ({column.name} <> {value}) NOT ENFORCED", f"NOT NULL {column.name} NOT VALID"] if b.major >= 18 else []),
+        *(
+            [f"CHECK ({column.name} <> {value}) NOT ENFORCED", f"NOT NULL {column.name} NOT VALID"]
+            if b.major >= 18
+            else []
+        ),
         *([f"NOT NULL {column.name} NO INHERIT"] if b.major >= 18 else []),
     ]
     b.run(f"ALTER TABLE {table.name} ADD CONSTRAINT {name} {b.pick(forms)}")
@@ -166,13 +172,16 @@ def foreign_key(b: Builder, table: Table | None = None) -> None:
         # Composite: both tables get a column and a unique key for it.
         extra, unique = b.bare("x"), b.bare("xkey")
         prepared = [
-            f"ALTER TABLE {each} ADD COLUMN {extra} integer DEFAULT 1" for each in dict.fromkeys((other.name, table.name))
+            f"ALTER TABLE {each} ADD COLUMN {extra} integer DEFAULT 1"
+            for each in dict.fromkeys((other.name, table.name))
         ]
         prepared.append(f"ALTER TABLE {other.name} ADD CONSTRAINT {unique} UNIQUE ({target.name}, {extra})")
         key = f"FOREIGN KEY ({column.name}, {extra}) REFERENCES {other.name} ({target.name}, {extra})"
         b.run(add, *prepared, fill_in, f"ALTER TABLE {table.name} ADD CONSTRAINT {name} {key} {rule}")
     else:
-        b.run(add, *([fill_in] if b.chance(0.7) else []), f"ALTER TABLE {table.name} ADD CONSTRAINT {name} {key} {rule}")
+        b.run(
+            add, *([fill_in] if b.chance(0.7) else []), f"ALTER TABLE {table.name} ADD CONSTRAINT {name} {key} {rule}"
+        )
 
 
 def circle(b: Builder) -> None:
@@ -196,33 +205,42 @@ def index(b: Builder) -> None:
     if not table.columns:
         return
     column, other = b.pick(table.columns), b.pick(table.columns)
-    expression = f"(({column.name})::text)" if column.type.category in {"number", "text", "key"} else f"({column.name} IS NULL)"
-    unique = f"UNIQUE INDEX {name} ON {{}}"
+    expression = (
+        f"(({column.name})::text)" if column.type.category in {"number", "text", "key"} else f"({column.name} IS NULL)"
+    )
+    order = b.pick(("", "DESC", "ASC NULLS FIRST", "DESC NULLS LAST"))
+    unique = f"UNIQUE INDEX {name} ON {table.name}"
     forms = [
-        f"INDEX {name} ON {{}} ({column.name} {b.pick(('', 'DESC', 'ASC NULLS FIRST', 'DESC NULLS LAST'))}, {other.name})",
-        f"INDEX {name} ON {{}} ({expression}, {other.name}) WHERE {other.name} IS NOT NULL",
-        f"INDEX {name} ON {{}} ({column.name}) WHERE {other.name} = {b.pick(other.type.values)}",
-        f"INDEX {name} ON {{}} ({column.name}) INCLUDE ({other.name}) WITH (fillfactor = 60)",
-        f"INDEX {name} ON {{}} USING hash ({column.name})",
-        f"INDEX {name} ON {{}} USING brin ({column.name}) WITH (pages_per_range = 8, autosummarize = true)",
-        f"INDEX {name} ON {{}} USING gin ({column.name}) WITH (fastupdate = false)",
-        f"INDEX {name} ON {{}} USING gist ({column.name})",
-        f"INDEX {name} ON {{}} USING spgist ({column.name})",
-        f"INDEX {name} ON {{}} USING bloom ({column.name})",
-        f"INDEX {name} ON {{}} USING gin ({column.name} gin_trgm_ops)",
-        f"INDEX {name} ON {{}} USING gin ({column.name} jsonb_path_ops)",
-        f'INDEX {name} ON {{}} ({column.name} COLLATE "C" text_pattern_ops)',
-        f"INDEX {name} ON ONLY {{}} ({column.name})",
+        f"INDEX {name} ON {table.name} ({column.name} {order}, {other.name})",
+        f"INDEX {name} ON {table.name} ({expression}, {other.name}) WHERE {other.name} IS NOT NULL",
+        f"INDEX {name} ON {table.name} ({column.name}) WHERE {other.name} = {b.pick(other.type.values)}",
+        f"INDEX {name} ON {table.name} ({column.name}) INCLUDE ({other.name}) WITH (fillfactor = 60)",
+        f"INDEX {name} ON {table.name} USING hash ({column.name})",
+        f"INDEX {name} ON {table.name} USING brin ({column.name}) WITH (pages_per_range = 8, autosummarize = true)",
+        f"INDEX {name} ON {table.name} USING gin ({column.name}) WITH (fastupdate = false)",
+        f"INDEX {name} ON {table.name} USING gist ({column.name})",
+        f"INDEX {name} ON {table.name} USING spgist ({column.name})",
+        f"INDEX {name} ON {table.name} USING bloom ({column.name})",
+        f"INDEX {name} ON {table.name} USING gin ({column.name} gin_trgm_ops)",
+        f"INDEX {name} ON {table.name} USING gin ({column.name} jsonb_path_ops)",
+        f'INDEX {name} ON {table.name} ({column.name} COLLATE "C" text_pattern_ops)',
+        f"INDEX {name} ON ONLY {table.name} ({column.name})",
         f"{unique} ({column.name}, {other.name}) {b.of_major(15, 'NULLS NOT DISTINCT')}",
         f"{unique} (({column.name} IS NULL)) WHERE {column.name} IS NULL AND {column.name} IS NOT NULL",
     ]
     for _ in range(3):
-        if b.run(f"CREATE {b.pick(forms).format(table.name)}"):
+        if b.run(f"CREATE {b.pick(forms)}"):
             # An index lies in the schema of its table.
             made = f"{_schema_of(b, table.name)}.{name}"
             b.indexes.append(made)
-            after = [f"ALTER INDEX {made} ALTER COLUMN 1 SET STATISTICS 77", f"ALTER TABLE {table.name} CLUSTER ON {name}"]
-            after += [f"ALTER TABLE {table.name} REPLICA IDENTITY USING INDEX {name}", f"COMMENT ON INDEX {made} IS {b.text()}"]
+            after = [
+                f"ALTER INDEX {made} ALTER COLUMN 1 SET STATISTICS 77",
+                f"ALTER TABLE {table.name} CLUSTER ON {name}",
+            ]
+            after += [
+                f"ALTER TABLE {table.name} REPLICA IDENTITY USING INDEX {name}",
+                f"COMMENT ON INDEX {made} IS {b.text()}",
+            ]
             if b.chance(0.4):
                 b.run(b.pick(after))
             return
@@ -260,7 +278,7 @@ def inheritance(b: Builder) -> None:
 
 
 def alter(b: Builder) -> None:
-    """Change a table: drop, add and set columns, storage, owner, row security, replica identity, its schema's grants."""
+    """Change a table: its columns, storage, owner, row security, replica identity."""
     table = b.table()
     if not table.columns:
         b.run(f"ALTER TABLE {table.name} OWNER TO {b.pick(OWNERS)}")

@@ -31,10 +31,14 @@ def markdown(tallies: Mapping[int, Tally], seed: int) -> str:
 
 def _counters(head: Sequence[str], counters: Sequence[Counter[str]]) -> str:
     names = dict.fromkeys(name for counter in counters for name in counter)
-    rows = [[name, *(counter[name] for counter in counters), sum(counter[name] for counter in counters)] for name in names]
+    rows = [
+        [name, *(counter[name] for counter in counters), sum(counter[name] for counter in counters)] for name in names
+    ]
     return _table(head, rows)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(f'{each:,}' if isinstance(each, int) else str(each) for each in line)} |" for line in lines)
+    return "\n".join(
+        f"| {' | '.join(f'{each:,}' if isinstance(each, int) else str(each) for each in line)} |" for line in lines
+    )

@@ -34,7 +34,11 @@ _TEXTS: Final = (
 )
 TYPES: Final = (
     *(
-        Type(each.type, [*each.values, *(_TEXTS if each.type in {"text", "varchar"} else ())], _CATEGORIES.get(each.type, ""))
+        Type(
+            each.type,
+            [*each.values, *(_TEXTS if each.type in {"text", "varchar"} else ())],
+            _CATEGORIES.get(each.type, ""),
+        )
         for each in COLUMNS
         if each.type not in _OWN
     ),
@@ -45,7 +49,11 @@ TYPES: Final = (
     Type("real", ("'NaN'", "'-0'", "1e-40", "3.4e38", "'Infinity'", "0.1")),
     Type("double precision", ("'-0'", "5e-324", "1.7976931348623157e308", "0.1", "1e15", "123456789.123456789")),
     Type("text", ("repeat('long ', 5000)", "repeat(md5('x'), 9000)", "E'\\x01\\x7f'", "'\u2028'"), "text"),
-    Type("timestamptz", ("'infinity'", "'-infinity'", "'0044-03-15 BC'", "'294276-12-31'", "'2024-03-31 02:30+01'"), "time"),
+    Type(
+        "timestamptz",
+        ("'infinity'", "'-infinity'", "'0044-03-15 BC'", "'294276-12-31'", "'2024-03-31 02:30+01'"),
+        "time",
+    ),
     Type("date", ("'infinity'", "'0001-01-01 BC'", "'5874897-12-31'"), "time"),
     Type("interval", ("'1 year -1 day 00:00:01.000001'", "'-178000000 years'", "'0'", "'1 mon -1 sec'")),
     Type("interval year to month", ("'1 year 2 months'", "'-3 months'")),
