@@ -172,6 +172,8 @@ def _sequence_bound(of: str) -> str:
     return f"CASE WHEN s.seq{of} = {own} THEN {dumped} ELSE s.seq{of} END"
 
 
+# A partition inherits its table's; one below another is attached before that is, and has none after a reload.
+_OWN_IDENTITY = "CASE WHEN NOT c.relispartition THEN a.attidentity END"
 _STATISTICS_FACTS = """pg_catalog.concat_ws(' ', s.stxrelid::pg_catalog.regclass, s.stxkind,
     (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ',' ORDER BY a.attname COLLATE "C")
        FROM pg_catalog.pg_attribute a
@@ -195,7 +197,7 @@ _QUERIES: dict[str, str] = {
                    {_older("c.relreplident")} || {_newer_fact(_REPLICA_IDENTITY)},
                    (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', pg_catalog.quote_ident(a.attname),
                        pg_catalog.format_type(a.atttypid, a.atttypmod),
-                               a.attnotnull, a.attidentity, a.attgenerated,
+                               a.attnotnull, {_older("a.attidentity")} || {_newer_fact(_OWN_IDENTITY)}, a.attgenerated,
                                {_text("pg_catalog.pg_get_expr(f.adbin, f.adrelid)", _DEFAULT)},
                                CASE WHEN a.attcollation <> t.typcollation
                                    THEN a.attcollation::pg_catalog.regcollation END,

@@ -2,11 +2,13 @@
 
 import argparse
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from tests.databases import campaign, tables_of_tally
-from tests.servers import MAJORS, Fleet
+from tests.servers import MAJORS, Server, provision
 from tests.support import listen
 
 DOCS: Final = Path(__file__).resolve().parent.parent.parent / "docs" / "random-databases.md"
@@ -24,13 +26,10 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help=f"put the tally into {DOCS.name}")
     given = parser.parse_args()
     listen()
-    fleet = Fleet([], announce=_say)
-    tallies = {}
-    try:
-        for major in given.major or MAJORS:
-            tallies[major] = campaign.run(fleet(major), given.seed, given.count, _say, minimise=given.minimise)
-    finally:
-        fleet.close()
+    majors = given.major or MAJORS
+    with ProcessPoolExecutor(given.lanes) as pool:
+        run = partial(_run, seed=given.seed, count=given.count, minimise=given.minimise)
+        tallies = dict(zip(majors, pool.map(run, majors), strict=True))
     text = tables_of_tally.markdown(tallies, given.seed)
     sys.stdout.write(f"{text}\n")
     found = sum(len(tally.differences) for tally in tallies.values())
@@ -39,6 +38,14 @@ def main() -> int:
         after = rest.partition(tables_of_tally.END)[2]
         DOCS.write_text(f"{before}{tables_of_tally.BEGIN}\n\n{text}\n\n{tables_of_tally.END}{after}", encoding="utf-8")
     return 1 if found else 0
+
+
+def _run(major: int, *, seed: int, count: int, minimise: bool) -> campaign.Tally:
+    server = Server.launch(major, provision(major))
+    try:
+        return campaign.run(server, seed, count, _say, minimise=minimise)
+    finally:
+        server.close()
 
 
 def _say(line: str) -> None:

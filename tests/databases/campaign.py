@@ -7,12 +7,16 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from tests.databases import generator
 from tests.databases.builder import Script
 from tests.databases.checks import Checks, Difference, Judged, judge
 from tests.servers import Server
 from tests.support import Database, Databases, Project
+
+# After how many databases the campaign says how far it is.
+_SAID: Final = 10
 
 
 @dataclass
@@ -62,6 +66,8 @@ def run(server: Server, seed: int, count: int, say: Callable[[str], None], *, mi
                     if minimise:
                         script, over = minimised(server, name, script, over, difference.step)
                     say(f"DIFFERENCE in {name}: {difference}\n{sql_of(script)}-- over:\n{sql_of(over)}-- end of {name}")
+                if tally.kept % _SAID == 0:
+                    say(f"PostgreSQL {server.major}: {tally.kept} of {count} done, {len(tally.differences)} differ")
                 # The next one is restored over this one.
                 earlier.close()
                 earlier.push(stack.pop_all())
@@ -114,11 +120,12 @@ def minimised(server: Server, name: str, script: Script, over: Script, step: str
         return found is not None and found.step == step
 
     over = [] if differs(script, []) else over
-    script = _fewest(script, lambda fewer: differs(fewer, over))
-    return script, _fewest(over, lambda fewer: differs(script, fewer))
+    script = fewest(script, lambda fewer: differs(fewer, over))
+    return script, fewest(over, lambda fewer: differs(script, fewer))
 
 
-def _fewest(script: Script, differs: Callable[[Script], bool]) -> Script:
+def fewest(script: Script, differs: Callable[[Script], bool]) -> Script:
+    """Drop groups of statements, halves first and then ever fewer at once, as long as the rest differs."""
     size = max(len(script) // 2, 1)
     while script:
         at = len(script)

@@ -50,9 +50,12 @@ class Difference(Exception):  # noqa: N818 - it is what was found, and no error 
     """
 
     def __init__(self, step: str, detail: str) -> None:
-        super().__init__(f"{step}: {detail}")
+        super().__init__(step, detail)
         self.step = step
         self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.step}: {self.detail}"
 
 
 @dataclass(frozen=True)

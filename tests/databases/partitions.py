@@ -46,7 +46,7 @@ _DIVISIONS: Final = (
     ),
     Division(
         "HASH",
-        Type("uuid", ("gen_random_uuid()",), "key"),
+        Type("uuid", tuple(f"md5('{each}')::uuid" for each in range(9)), "key"),
         ("WITH (MODULUS 2, REMAINDER 0)", "WITH (MODULUS 4, REMAINDER 1)"),
     ),
 )
