@@ -1,8 +1,10 @@
 """Make random databases on a server, and check each of those that pg_dump and psql carry over."""
 
 import contextlib
+import math
 import random
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,7 +27,7 @@ class Tally:
 
     :ivar drawn: Random databases; `kept` those of them that pg_dump and psql carry over.
     :ivar rewritten: Those that have another text after psql has loaded them once.
-    :ivar objects: Groups of statements that a server took, by kind; `refused` those that it did not take.
+    :ivar objects: Groups of statements that the server took, by kind.
     :ivar done: What was done with them.
     :ivar differences: What differed, by the name of the database.
     """
@@ -38,16 +40,25 @@ class Tally:
     differences: dict[str, Difference] = field(default_factory=dict)
 
 
-def run(server: Server, seed: int, count: int, say: Callable[[str], None], *, minimise: bool = False) -> Tally:
+def run(
+    server: Server,
+    seed: int,
+    count: int,
+    say: Callable[[str], None],
+    *,
+    seconds: float = math.inf,
+    minimise: bool = False,
+) -> Tally:
     """Try random databases on one server, until psql has carried over so many.
 
     :param say: Is told each difference, with the statements that make the database.
+    :param seconds: After so many no other database is begun.
     :param minimise: Look for the fewest of those statements that make the same difference; it takes minutes.
     """
-    tally = Tally()
+    tally, end = Tally(), time.monotonic() + seconds
     last, over = None, list[tuple[str, ...]]()
     with contextlib.ExitStack() as earlier:
-        while tally.kept < count and tally.drawn < 3 * count + 10:
+        while tally.kept < count and tally.drawn < 3 * count + 10 and time.monotonic() < end:
             name = f"{seed}-{server.major}-{tally.drawn}"
             tally.drawn += 1
             with contextlib.ExitStack() as stack:

@@ -151,7 +151,6 @@ class Checks:
             request = DumpRequest(compression=compression, checksums=self._checksums)
             dumped = make_dump(self._settings(self._source), request, Silence())
             assert dumped is not None
-        self._same("the source after its dump", entries(self._judged.source), self._source)
         return dumped
 
     def _load_by_psql(self, dumped: Dumped) -> None:
@@ -179,7 +178,6 @@ class Checks:
             rehearsed = rehearse_dump(self._settings(database), str(dumped.path), Silence(), trust=True)
             assert rehearsed is not None
             rehearsed.restored.refuse_differences("rehearsed")
-        self._same("rehearse", self._judged.text, database)
 
     def _reset_and_undo(self, database: Database) -> None:
         settings = self._settings(database)
