@@ -3,6 +3,7 @@
 import pytest
 
 from tests.databases import campaign, generator
+from tests.databases.builder import Script
 from tests.servers import Server
 from tests.support import Databases
 
@@ -43,7 +44,7 @@ def test_statements_that_were_drawn_make_the_same_database_again(server: Server)
 
 def test_statements_that_do_not_matter_are_dropped() -> None:
     """Of a script only the groups are left without which it would not differ."""
-    script = [(f"SELECT {number}",) for number in range(20)]
+    script: Script = [(f"SELECT {number}",) for number in range(20)]
 
     fewest = campaign.fewest(script, lambda fewer: {("SELECT 3",), ("SELECT 17",)} <= set(fewer))
 
