@@ -1,11 +1,15 @@
 """A sample of the campaign of random databases; the whole is `uv run python -m tests.databases`."""
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tests.databases import campaign, generator
-from tests.databases.builder import Script
 from tests.servers import Server
 from tests.support import Databases
+
+if TYPE_CHECKING:
+    from tests.databases.builder import Script
 
 _COUNT = 2
 
