@@ -137,8 +137,8 @@ class Builder:
         return self.pick(("PUBLIC", *map(quote, ROLES)))
 
     def value(self, type_: Type) -> str:
-        """Draw a value, as SQL."""
-        return "NULL" if self.chance(0.15) else self.pick(type_.values)
+        """Draw a value, as SQL; that of a key is never NULL."""
+        return "NULL" if type_.category != "id" and self.chance(0.15) else self.pick(type_.values)
 
     def row(self, columns: Sequence[Column]) -> str:
         """Draw a row, as SQL; now and then it holds nothing but NULL."""

@@ -7,7 +7,7 @@ from tests.databases.builder import OWNERS, Builder, Column, Kind, Table
 from tests.databases.values import Type
 
 _ACTIONS: Final = ("NO ACTION", "RESTRICT", "CASCADE", "SET NULL", "SET DEFAULT")
-_INTEGER: Final = Type("integer", tuple(map(str, range(-3, 40))), "number")
+_INTEGER: Final = Type("integer", tuple(map(str, range(-3, 40))), "id")
 
 
 def table(b: Builder) -> None:
@@ -95,7 +95,7 @@ def fill(b: Builder, table: Table) -> None:
         rows = ", ".join(b.row(table.columns) for _ in range(count))
         b.run(f"INSERT INTO {table.name} ({names}) OVERRIDING SYSTEM VALUE VALUES {rows} ON CONFLICT DO NOTHING")
         amount -= count
-    numbers = table.having("number")
+    numbers = table.having("id", "number")
     if numbers and b.chance(0.1):
         b.run(f"INSERT INTO {table.name} ({numbers[0].name}) OVERRIDING SYSTEM VALUE SELECT generate_series(100, 3000)")
 
@@ -154,20 +154,21 @@ def constraint(b: Builder) -> None:
 def foreign_key(b: Builder, table: Table | None = None) -> None:
     """Add a foreign key with a column of its own: to itself, to another table, in a circle, composite."""
     table = table or b.table()
-    other = table if b.chance(0.2) else b.table()
-    numbers = other.having("number", "key", "text", "time")
-    if not numbers:
+    keyed = [each for each in b.tables if each.having("id")] or b.tables
+    other = table if b.chance(0.2) else b.pick(keyed)
+    targets = other.having("id") or other.having("number", "key", "text", "time")
+    if not targets:
         return
-    target = b.pick(numbers[:2])
+    target = b.pick(targets)
     column, name = Column(b.bare("fk"), target.type), b.bare("fkey")
     first, second = b.pick(_ACTIONS), b.pick(_ACTIONS)
-    end = b.pick(("", "", " DEFERRABLE", " DEFERRABLE INITIALLY DEFERRED", " NOT VALID", " MATCH FULL"))
+    end = b.pick(("", "", " DEFERRABLE", " DEFERRABLE INITIALLY DEFERRED", " NOT VALID"))
     end += b.of_major(18, b.pick(("", "", " NOT ENFORCED")))
     some = f" ({column.name})" if first.startswith("SET") and b.major >= 15 and b.chance(0.3) else ""
     add = f"ALTER TABLE {table.name} ADD COLUMN {column.name} {column.type.sql}"
     fill_in = f"UPDATE {table.name} SET {column.name} = (SELECT {target.name} FROM {other.name} LIMIT 1)"
     key = f"FOREIGN KEY ({column.name}) REFERENCES {other.name} ({target.name})"
-    rule = f"ON DELETE {first}{some} ON UPDATE {second}{end}"
+    rule = f"{b.pick(('', '', 'MATCH FULL '))}ON DELETE {first}{some} ON UPDATE {second}{end}"
     if len(other.columns) > 1 and len(table.columns) > 1 and b.chance(0.3):
         # Composite: both tables get a column and a unique key for it.
         extra, unique = b.bare("x"), b.bare("xkey")
