@@ -162,10 +162,7 @@ _IDENTITY = """pg_catalog.pg_depend o
 
 
 def _sequence_bound(of: str) -> str:
-    """Write a bound as the dump does, which leaves out that of the type.
-
-    :param of: `max`, or `min`, whose own bound is one further from zero.
-    """
+    """Write a bound, `max` or `min`, as a dump does, which leaves out that of the type."""
     most = "CASE {} WHEN 21 THEN 32767 WHEN 23 THEN 2147483647 ELSE 9223372036854775807 END"
     sign, further = ("", "") if of == "max" else ("-", " - 1")
     own, dumped = (f"{sign}{most.format(each)}{further}" for each in ("s.seqtypid", "coalesce(a.atttypid, s.seqtypid)"))
