@@ -62,12 +62,10 @@ class Difference(Exception):  # noqa: N818 - it is what was found, and no error 
 class Judged:
     """What pg_dump and psql make of a database.
 
-    :ivar source: pg_dump's text of it.
-    :ivar copy: What psql has loaded from that; `text` its text.
+    :ivar copy: What psql has loaded; `text` its text.
     :ivar rewritten: Whether it has another text than its source; its own copy then has the same.
     """
 
-    source: bytes
     copy: Database
     text: Text
     rewritten: bool
@@ -95,7 +93,7 @@ def judge(databases: Databases, source: Database) -> Judged | None:
                 return None
     except AssertionError:
         return None
-    return Judged(text, copy, entries(copied), rewritten)
+    return Judged(copy, entries(copied), rewritten)
 
 
 def entries(dump: bytes) -> Text:
