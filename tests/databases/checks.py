@@ -98,7 +98,8 @@ def judge(databases: Databases, source: Database) -> Judged | None:
 
 def entries(dump: bytes) -> Text:
     """Split a text of pg_dump into its entries, sorted: the order of two of one name follows from their numbers."""
-    return sorted(_ENTRY.split(dump.replace(b"\n\n\n--\n", b"\n\n--\n")))
+    body = dump.rpartition(b"\n--\n-- PostgreSQL database dump complete\n")[0]
+    return sorted(entry.strip() for entry in _ENTRY.split(body))
 
 
 def _without_schemas(dump: bytes) -> Text:
