@@ -99,6 +99,7 @@ def judge(databases: Databases, source: Database) -> Judged | None:
 def entries(dump: bytes) -> Text:
     """Split a text of pg_dump into its entries, sorted: the order of two of one name follows from their numbers."""
     body = dump.rpartition(b"\n--\n-- PostgreSQL database dump complete\n")[0]
+    assert body, "pg_dump ends each text in the same words"
     return sorted(entry.strip() for entry in _ENTRY.split(body))
 
 

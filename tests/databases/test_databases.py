@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.databases import campaign, generator
+from tests.databases.checks import entries
 from tests.servers import Server
 from tests.support import Databases
 
@@ -53,3 +54,14 @@ def test_statements_that_do_not_matter_are_dropped() -> None:
     fewest = campaign.fewest(script, lambda fewer: {("SELECT 3",), ("SELECT 17",)} <= set(fewer))
 
     assert fewest == [("SELECT 3",), ("SELECT 17",)]
+
+
+def test_texts_of_different_rows_differ(server: Server) -> None:
+    """What compares two texts sees a row, and no order of entries."""
+    with Databases(server) as databases:
+        one, other = databases(), databases()
+        one.execute("CREATE TABLE t AS SELECT 1 AS n")
+        other.execute("CREATE TABLE t AS SELECT 2 AS n")
+
+        assert entries(one.dump_text()) != entries(other.dump_text())
+        assert entries(one.dump_text()) == entries(one.dump_text())
