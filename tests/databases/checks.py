@@ -39,6 +39,9 @@ _OF_SCHEMA: Final = re.compile(rb"-- Name: [^\n]*(?:\n[^\n]*)*?; Type: (?:SCHEMA
 _SCHEMAS: Final = (
     "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' ORDER BY 1"
 )
+_DEPENDENTS: Final = """
+SELECT 'PUBLICATION', pubname FROM pg_publication UNION ALL SELECT 'EVENT TRIGGER', evtname FROM pg_event_trigger
+"""
 Text = Sequence[bytes]
 
 
@@ -199,10 +202,15 @@ class Checks:
         """Restore over a clone of another database, whose other schemas are dropped before."""
         database = self._databases(template=other.copy)
         wanted, before = self._judged.schemas, other
-        if dropped := [name for name in schemas_of(database) if name not in (*wanted, "ext", "public")]:
+        dropped = [("SCHEMA", name) for name in schemas_of(database) if name not in (*wanted, "ext", "public")]
+        if self._random.random() < 0.7:
+            # They depend on what the restore deletes, so that it is refused.
+            dropped += [(str(kind), str(name)) for kind, name in database.execute(_DEPENDENTS)]
+        if dropped:
             with database.connect() as connection:
-                for name in dropped:
-                    connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
+                for kind, name in dropped:
+                    statement = sql.SQL("DROP {} {} CASCADE")
+                    connection.execute(statement.format(sql.SQL(kind), sql.Identifier(name)))
             judged = judge(self._databases, database)
             if judged is None:
                 return
