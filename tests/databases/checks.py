@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from psycopg import sql
-
 from tasks.config.settings import Settings
 from tasks.dump.dump import Dumped, make_dump
 from tasks.dump.request import DumpRequest
@@ -25,6 +23,7 @@ from tasks.restore.reset import plan_reset, reset_database
 from tasks.restore.restore import restore_dump
 from tasks.restore.undo import plan_undo
 from tasks.verify.verify import VerifyRequest, verify_database
+from tests.databases.builder import quote
 from tests.support import Database, Databases, Project
 from tests.test_restore import settings_of
 
@@ -207,10 +206,7 @@ class Checks:
             # They depend on what the restore deletes, so that it is refused.
             dropped += [(str(kind), str(name)) for kind, name in database.execute(_DEPENDENTS)]
         if dropped:
-            with database.connect() as connection:
-                for kind, name in dropped:
-                    statement = sql.SQL("DROP {} {} CASCADE")
-                    connection.execute(statement.format(sql.SQL(kind), sql.Identifier(name)))
+            database.execute("; ".join(f"DROP {kind} {quote(name)} CASCADE" for kind, name in dropped))
             judged = judge(self._databases, database)
             if judged is None:
                 return
