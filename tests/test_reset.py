@@ -75,6 +75,18 @@ def test_reset_empties_all_that_are_named_when_there_are_several(database: Datab
     assert objects(database) == [("third", "stays")]
 
 
+@pytest.mark.majors(14, 18)
+def test_reset_works_when_the_owner_of_a_view_may_only_read_its_tables(database: Database, project: Project) -> None:
+    """LOCK TABLE refuses such a view even to a superuser, since it locks what the view reads in its owner's name."""
+    database.execute(f"{FILL} GRANT SELECT ON t TO pg_monitor; ALTER VIEW v OWNER TO pg_monitor")
+    database.execute("CREATE VIEW public.over AS TABLE public.v")
+
+    result = project.use(database).inv("db.reset", "--yes")
+
+    assert result.returncode == 0, result.stderr
+    assert objects(database) == []
+
+
 def test_reset_empties_the_schema_of_the_url_when_none_is_named(database: Database, project: Project) -> None:
     """Prisma's `schema=` says which; `public` is only the default."""
     database.execute(FILL)

@@ -155,6 +155,23 @@ _OWNED_BY = """(SELECT pg_catalog.concat_ws(' ', o.deptype, o.refobjid::pg_catal
          WHERE o.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND o.objid = c.oid AND o.deptype IN ('a', 'i')
            AND o.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"""
 _OF_DUMPED = no_member("pg_class", "o.refobjid")
+# An identity's sequence, which a dump creates with the column's type: CREATE TABLE … (LIKE …) gives it another.
+_IDENTITY = """pg_catalog.pg_depend o
+          JOIN pg_catalog.pg_attribute a ON a.attrelid = o.refobjid AND a.attnum = o.refobjsubid
+            ON o.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND o.objid = c.oid AND o.deptype = 'i'
+           AND o.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"""
+
+
+def _sequence_bound(of: str) -> str:
+    """Write a bound, `max` or `min`, as a dump does, which leaves out that of the type."""
+    most = "CASE {} WHEN 21 THEN 32767 WHEN 23 THEN 2147483647 ELSE 9223372036854775807 END"
+    sign, further = ("", "") if of == "max" else ("-", " - 1")
+    own, dumped = (f"{sign}{most.format(each)}{further}" for each in ("s.seqtypid", "coalesce(a.atttypid, s.seqtypid)"))
+    return f"CASE WHEN s.seq{of} = {own} THEN {dumped} ELSE s.seq{of} END"
+
+
+# A partition inherits its table's; one below another is attached before that is, and has none after a reload.
+_OWN_IDENTITY = "CASE WHEN NOT c.relispartition THEN a.attidentity END"
 _STATISTICS_FACTS = """pg_catalog.concat_ws(' ', s.stxrelid::pg_catalog.regclass, s.stxkind,
     (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ',' ORDER BY a.attname COLLATE "C")
        FROM pg_catalog.pg_attribute a
@@ -178,7 +195,7 @@ _QUERIES: dict[str, str] = {
                    {_older("c.relreplident")} || {_newer_fact(_REPLICA_IDENTITY)},
                    (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', pg_catalog.quote_ident(a.attname),
                        pg_catalog.format_type(a.atttypid, a.atttypmod),
-                               a.attnotnull, a.attidentity, a.attgenerated,
+                               a.attnotnull, {_older("a.attidentity")} || {_newer_fact(_OWN_IDENTITY)}, a.attgenerated,
                                {_text("pg_catalog.pg_get_expr(f.adbin, f.adrelid)", _DEFAULT)},
                                CASE WHEN a.attcollation <> t.typcollation
                                    THEN a.attcollation::pg_catalog.regcollation END,
@@ -236,13 +253,12 @@ _QUERIES: dict[str, str] = {
            AND c.relpersistence <> 't' AND {_RELATION} AND {_DUMPED_KEY}""",
     "sequence": f"""
         SELECT c.oid::pg_catalog.regclass::pg_catalog.text,
-               pg_catalog.concat_ws('|', pg_catalog.format_type(s.seqtypid, NULL), s.seqstart, s.seqincrement,
-                   s.seqmax, s.seqmin, s.seqcache,
-                   s.seqcycle)
+               pg_catalog.concat_ws('|', pg_catalog.format_type(coalesce(a.atttypid, s.seqtypid), NULL), s.seqstart,
+                   s.seqincrement, {_sequence_bound("max")}, {_sequence_bound("min")}, s.seqcache, s.seqcycle)
                || coalesce({_older(f"'|' || {_OWNED_BY})")}, '') || {_newer_fact(f"{_OWNED_BY} AND {_OF_DUMPED})")},
                NULL
           FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-          JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid
+          JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid LEFT JOIN {_IDENTITY}
          WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND {_RELATION}""",
     "trigger": f"""
         SELECT pg_catalog.concat_ws('.', g.tgrelid::pg_catalog.regclass::pg_catalog.text,

@@ -302,9 +302,12 @@ def empty_schemas(connection: Connection, names: Collection[str], recreated: Ite
     oids = list(existing_schemas(connection, names).values())
     if not oids:
         return
-    locked = _identities(connection, "pg_class", "c.relkind IN ('r', 'p', 'v')", oids)
-    if locked:
-        _lock(connection, locked, "ACCESS EXCLUSIVE")
+    tables = _identities(connection, "pg_class", "c.relkind IN ('r', 'p')", oids)
+    if tables:
+        _lock(connection, tables, "ACCESS EXCLUSIVE")
+    for view in _identities(connection, "pg_class", "c.relkind = 'v'", oids):
+        # LOCK TABLE would lock what the view reads, too, for which its owner may lack the right.
+        _run(connection, "ALTER VIEW", [view], " RESET (security_barrier)")
     refuse_dependents(connection, names, recreated)
     for kind, catalogue, condition in _KINDS:
         found = _identities(connection, catalogue, condition, oids)
