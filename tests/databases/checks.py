@@ -24,8 +24,8 @@ from tasks.restore.restore import restore_dump
 from tasks.restore.undo import plan_undo
 from tasks.verify.verify import VerifyRequest, verify_database
 from tests.databases.builder import quote
+from tests.flows import settings_of
 from tests.support import Database, Databases, Project
-from tests.test_restore import settings_of
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -185,7 +185,7 @@ class Checks:
         settings = self._settings(database)
         try:
             # The functions of event triggers lie in `ext`, where there is one.
-            plan = plan_reset(settings, [name for name in schemas_of(database) if name != "ext"])
+            plan = plan_reset(settings, [name for name in schemas_of(database) if name != "ext"], Silence())
         except BadInputError:
             # Something outside depends on something inside, such as an event trigger on its function.
             self.done["reset refused"] += 1
