@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from ..dumpformat.foreign_head import LexError
+from ..dumpformat.newer_statements import explain_version
 from ..dumpformat.statements import classify_statement
 from ..errors import OperationFailedError, ServerError, TaskError
 from ..postgres.commit import CommitFailure, Outcome
 from ..postgres.connection import blocked
-from ..postgres.newer_statements import explain_version
 from ..postgres.protocol import LostError, StatementError, as_refusal
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _explain_refusal(error: StatementError, plan: RestorePlan, doing: str, state
         hint = f" {_DEPENDENTS if error.sqlstate == _DEPENDENT else _EXISTS}"
     elif error.sqlstate == _OUT_OF_LOCKS:
         hint = " One transaction locks every relation: raise max_locks_per_transaction and restart the server."
-    why = explain_version(error.statement, error.sqlstate, plan.dump.server, plan.server)
+    why = explain_version(error.statement, error.sqlstate, plan.dump.server, plan.server.version)
     if not (hint or why or plan.lenient):
         hint = _lenient_hint(error)
     where = f" ({error.context.rstrip('.')})" if error.context else ""

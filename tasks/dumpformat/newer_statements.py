@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .connection import ServerFacts
-
 
 # The major that brought it (release notes, "Migration" and "Changes"), how a dump writes it, how people call it.
 _NEW = (
@@ -34,18 +29,18 @@ _NEW = (
 _UNKNOWN = frozenset({"42601", "0A000", "42704", "22023", "42883", "42703", "42P01", "42P17", "42P16", "42710"})
 
 
-def explain_version(statement: bytes, sqlstate: str, dumped: str, server: ServerFacts) -> str:
+def explain_version(statement: bytes, sqlstate: str, dumped: str, version: str) -> str:
     """Say of a statement that was refused that it comes from a newer server; empty where that is not why.
 
-    :param dumped: The version of the server that was dumped, as its dump tells.
+    :param dumped: The version of the server that was dumped, as its dump says; `version` that of the server here.
     """
-    major = dumped.split(".", maxsplit=1)[0]
-    if sqlstate not in _UNKNOWN or not major.isdigit() or int(major) <= server.major:
+    major, here = dumped.split(".", maxsplit=1)[0], int(version.split(".", maxsplit=1)[0])
+    if sqlstate not in _UNKNOWN or not major.isdigit() or int(major) <= here:
         return ""
     found = [
         f"{name}, which came with {since}"
         for since, pattern, name in _NEW
-        if server.major < since <= int(major) and re.search(pattern, statement, re.DOTALL)
+        if here < since <= int(major) and re.search(pattern, statement, re.DOTALL)
     ]
     what = f"does not know {found[0]}" if found else "may not know what this statement says"
-    return f" The dump comes from PostgreSQL {dumped}; this server is {server.version} and {what}."
+    return f" The dump comes from PostgreSQL {dumped}; this server is {version} and {what}."
