@@ -66,9 +66,30 @@ def test_undo_asks_where_it_may_be_a_copy_of_the_server(
     named = project.inv("db.undo", "--yes", f"--confirm={database.name}")
 
     assert undone.returncode == 7, undone.stderr
-    assert "may be of another server" in " ".join(undone.stderr.split())
+    assert "may be of another database" in " ".join(undone.stderr.split())
     assert untouched
     assert named.returncode == 0, named.stderr
+
+
+def test_undo_asks_where_another_database_has_the_name(new_database: Databases, project: Project) -> None:
+    """The one that was dumped was renamed, and a new one created: the cluster, host and port are the same."""
+    database = new_database(owner=OWNER)
+    database.execute("CREATE TABLE public.t AS SELECT 'of the first' AS v")
+    project.use(database)
+    assert project.inv("db.reset", "--yes").returncode == 0
+    with database.server.connect() as connection:
+        connection.execute(f'ALTER DATABASE "{database.name}" RENAME TO "{database.name}_first"'.encode())
+    another = new_database(name=database.name)
+    another.execute("CREATE TABLE public.t AS SELECT 'of another' AS v")
+
+    undone = project.inv("db.undo", "--yes")
+    untouched = another.scalar("SELECT v FROM public.t")
+    named = project.inv("db.undo", "--yes", f"--confirm={database.name}")
+
+    assert undone.returncode == 7, undone.stderr
+    assert untouched == "of another"
+    assert named.returncode == 0, named.stderr
+    assert another.scalar("SELECT v FROM public.t") == "of the first"
 
 
 @pytest.mark.majors(15, 18)
@@ -104,6 +125,6 @@ def test_undo_asks_where_a_port_leads_to_another_server(
         named = project.inv("db.undo", "--yes", f"--confirm={other.name}")
 
     assert (undone.returncode, wrong.returncode) == (7, 7)
-    assert "may be of another server" in " ".join(undone.stderr.split())
+    assert "may be of another database" in " ".join(undone.stderr.split())
     assert untouched == "of another"
     assert named.returncode == 0, named.stderr

@@ -58,16 +58,19 @@ class OriginMatch(enum.Enum):
 def match_database(manifest: Manifest, server: ServerFacts, host: str, port: int) -> OriginMatch:
     """Tell whether a dump is of this database, and whether that is certain.
 
-    Clusters of another number are others. A copy of a cluster has its number, so host and port must agree, too; else
-    both must be this machine's own, and the server show the same :class:`Instance`. Where no number is known, host and
-    port must agree, which may lead to another server now (a tunnel's port), and the :class:`Instance`.
+    Clusters of another number are others. A copy of a cluster has its number, so host and port must agree, too, and the
+    number of the database in it; else both must be this machine's own, and the server show the same :class:`Instance`.
+    Where no number is known, host and port must agree, which may lead to another server now (a tunnel's port), and the
+    :class:`Instance`.
     """
     if not is_of_database(manifest, server, host, port):
         return OriginMatch.OTHER
     source, instance = manifest.source, server.instance
     there, known = str(source.get("host")), source.get("system_identifier") and server.system_identifier
     if known and (there, source.get("port")) == (host, port):
-        return OriginMatch.SAME
+        oid = source.get("database_oid", instance.database_oid if instance else None)
+        # Another database may have been created under the name of the one that was dumped.
+        return OriginMatch.SAME if instance is None or oid == instance.database_oid else OriginMatch.UNCERTAIN
     if known and not (is_this_machine(there) and is_this_machine(host)):
         return OriginMatch.UNCERTAIN
     if instance is None or source.get("database_oid") != instance.database_oid:

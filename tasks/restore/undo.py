@@ -61,8 +61,8 @@ def _plan(settings: Settings, request: RestoreRequest, report: Report) -> Restor
     if match_database(manifest, plan.server, endpoint.host, endpoint.port) is OriginMatch.UNCERTAIN:
         source = manifest.source
         doubt = (
-            f"{plan.dump.path.name} may be of another server: it was made at {source.get('host')} port "
-            f"{source.get('port')}, and nothing proves that {endpoint} is that server and no copy of it"
+            f"{plan.dump.path.name} may be of another database: it was made at {source.get('host')} port "
+            f"{source.get('port')}, and nothing proves that {endpoint} is that database, and not a copy or a new one"
         )
         plan = replace(plan, doubt=doubt)
     record = read_record(record_path(settings.dumps, plan.target, plan.server))
