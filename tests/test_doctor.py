@@ -62,6 +62,7 @@ NAMES = [
     "other sessions",
     "newest dump",
     "locks",
+    "definitions",
     "clock",
 ]
 SCRIPT = "CREATE TABLE t (id integer);\n"

@@ -113,7 +113,7 @@ def say(console: Console | Plain, text: str, style: str | None = None, *, indent
 
 
 class Reporter:
-    """Shows what a flow says; see :class:`tasks.flows.report.Report`.
+    """Shows what a flow says; see :class:`tasks.progress.Report`.
 
     :param console: Opens what it is shown on, once there is something to show: that takes time, which the server
         may need for its own work by then.

@@ -121,7 +121,7 @@ class _Examination:
         self._ask("other sessions", lambda there, *_: check_sessions(there, settings))
         self._look("newest dump", self._newest)
         self._ask("locks", lambda there, *_: check_lock_capacity(there, manifest_or_none(self.newest)))
-        self._ask("reload", lambda there, *_: check_reload(there))
+        self._ask("definitions", lambda there, *_: check_reload(there))
         self._ask("clock", lambda there, *_: check_clock(there, self.now))
 
     def _ask(self, name: str, look: Callable[[Connection, ServerFacts, Target], Check | Sequence[Check]]) -> None:

@@ -186,7 +186,7 @@ def check_lock_capacity(connection: Connection, manifest: Manifest | None) -> Ch
 
 def check_reload(connection: Connection) -> Check:
     """Look for definitions that a restore may refuse, as far as the catalogue can tell."""
-    name, found = "reload", read_reload_risks(connection)
+    name, found = "definitions", read_reload_risks(connection)
     if not found:
         return ok(name, "no definition is known that a restore would refuse; `inv db.rehearse` proves it")
     what = f"a restore may refuse {format_list([str(each) for each in found])}"

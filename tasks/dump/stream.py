@@ -93,8 +93,8 @@ class DumpStream:
     def into(self, file: IO[bytes], compression: Compression) -> Streamed:
         """Let its text, and the rows that we read, pass to the compressor while the server counts.
 
-        :raises AloneError: It may go well without our sessions.
-        :raises facts.MovedError: It may go well in another snapshot.
+        :raises ParallelReadUnavailableError: It may go well without our sessions.
+        :raises TableChangedError: It may go well in another snapshot.
         :raises TaskError: The text is not whole, or is not what the server counts.
         """
         summary, sink = DumpSummary(), SummingWriter(file)
@@ -338,7 +338,7 @@ class SnapshotCount(BackgroundTask[Counted]):
     def look(self) -> None:
         """Look whether the tables are still those of the snapshot.
 
-        :raises facts.MovedError: One is not.
+        :raises TableChangedError: One is not.
         """
         refuse_changed(self._connection, self._tables)
 

@@ -124,7 +124,7 @@ def begin_slices(connection: Connection, snapshot: str, sliced: Sequence[TableSl
     us. So we don't wait, neither here nor while reading.
 
     :raises psycopg.Error: The snapshot is not to be had here, or a table not at once.
-    :raises facts.MovedError: A table is no longer the snapshot's.
+    :raises TableChangedError: A table is no longer the snapshot's.
     """
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
     connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))

@@ -214,8 +214,7 @@ def _proven(settings: Settings, path: Path, report: Report, *, trust: bool) -> D
     restorer = _restorer(settings, head)
     manifest = read_manifest(path) if restorer is None else None
     names = None
-    says = manifest is not None and manifest.outline.touches is not None and "objects" in manifest.facts
-    if manifest is None or not says or manifest.file.size != before[2] or _sum(path, report) != manifest.file:
+    if manifest is None or not _describes_objects(manifest) or manifest.file.size != before[2] or _sum(path, report) != manifest.file:
         text = _read(DumpReader(path, restorer, _longest(before[2], manifest, trust=trust)), path, manifest, report)
         summary = text.summary
         outline, content, server = summary.outline(), text.content, summary.server
@@ -243,6 +242,11 @@ def _proven(settings: Settings, path: Path, report: Report, *, trust: bool) -> D
         histories=histories,
         names=names,
     )
+
+
+def _describes_objects(manifest: Manifest) -> bool:
+    """Return whether a manifest says what a restore of its dump creates and changes; else the text is read."""
+    return manifest.outline.touches is not None and not manifest.facts.keys().isdisjoint({"objects", "definitions"})
 
 
 def _histories(manifest: Manifest) -> dict[str, tuple[AppliedMigration, ...]]:

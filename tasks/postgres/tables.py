@@ -160,7 +160,7 @@ def refuse_changed(connection: Connection, locked: Iterable[Table]) -> None:
     `pg_relation_filenode`, which knows the present, then name different files. And where two tables have
     swapped their names, one's rows would be dumped under the other's definition.
 
-    :raises MovedError: One was.
+    :raises TableChangedError: One was.
     """
     by_oid = {table.oid: table for table in locked}
     rows = connection.execute(
