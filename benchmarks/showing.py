@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .results import Result
 
 KINDS = ("dump", "restore", "verify", "gzip", "list")
-HEADINGS = ("median s", "min to max", "of ours", "CPU s", "ours alone", "MB ours", "MB any", "MB WAL", "MB files")
+HEADINGS = ("median s", "min to max", "ratio", "CPU s", "ours alone", "MB ours", "MB any", "MB WAL", "MB files")
 _BARS = 80
 _SHORTER = {
     " --yes": "",

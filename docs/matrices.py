@@ -27,6 +27,8 @@ from tests.test_memory import LIMIT_MB, SIZES, measured
 from tests.test_restore import settings_of
 
 PAGE = ROOT / "docs" / "compatibility.md"
+# A message, the number of a situation in which it appears, and the operations.
+Messages = dict[str, dict[int, list[str]]]
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -68,12 +70,12 @@ def versions(fleet: Fleet, project: Project) -> str:
     servers = [f"server {major}" for major in MAJORS]
     return (
         f"Tried with {', '.join(VERSIONS.values())}.\n\n"
-        f"Which pg_dump dumps which server; `db.dump` takes the server's own major where there is one, else the lowest "
-        f"newer one, and refuses (3) before any work where there is none:\n\n{table(['', *servers], clients)}\n\n"
-        f"Which dump of `db.dump`, with every kind of object that 14 knows, restores into which server, with "
-        f"`db.restore --clean` and `db.verify` after it:\n\n{table(['', *servers], restores)}\n\n"
-        f"A dump that uses what only a newer server knows is rolled back (5), with both versions and the thing named: "
-        f"`tests/test_versions.py` lists what is tried."
+        f"Which pg_dump dumps which server. `db.dump` uses the pg_dump of the server's major, else the lowest newer "
+        f"one, else it refuses (3):\n\n{table(['', *servers], clients)}\n\n"
+        f"Which dump of `db.dump` restores into which server. The dump holds every kind of object of PostgreSQL 14, "
+        f"and `db.verify` follows `db.restore --clean`:\n\n{table(['', *servers], restores)}\n\n"
+        f"A dump that uses a feature of a newer server is rolled back (5); the message names both versions and the "
+        f"feature. `tests/test_versions.py` lists the features tried."
     )
 
 
@@ -98,25 +100,34 @@ def _restore(project: Project, target: Database, name: str) -> str:
 def permissions(fleet: Fleet, folder: Path) -> str:
     """Try every operation in every situation."""
     server = fleet(DEFAULT_MAJOR)
-    rows, notes = [], []
+    rows: list[list[str]] = []
+    said: Messages = {}
     for number, name in enumerate(rights.SITUATIONS, 1):
         cells = rights.row(name, server, lambda each: Project.create(folder / each.replace(" ", "-") / "project"))
         title = rights.SITUATIONS[name].title
         rows.append([f"{number}. {title}", *(cell.short for cell in cells.values())])
-        said: dict[str, list[str]] = {}
         for operation, cell in cells.items():
             if cell.says:
-                said.setdefault(cell.says, []).append(operation)
-        if said:
-            notes.append(f"{number}. {title[0].upper()}{title[1:]}")
-            notes += [f"   - {', '.join(where)}: {says}" for says, where in said.items()]
+                said.setdefault(cell.says, {}).setdefault(number, []).append(operation)
     return (
-        f"Tried with {VERSIONS[DEFAULT_MAJOR]}: a small shop that belongs to a plain owner, dumped by a superuser; "
-        f"`restore` goes into an empty database, the other operations run in the shop, from left to right. "
-        f"There is no provider of security labels among PostgreSQL's own packages: those tried are of one that is not "
-        f"loaded.\n\n"
-        f"{table(['', *rights.OPERATIONS], rows)}\n\nWhat is said:\n\n" + "\n".join(notes)
+        f"Tried with {VERSIONS[DEFAULT_MAJOR]} on a small database of a plain owner, dumped by a superuser. `restore` "
+        f"runs in an empty database, the other operations in the source, from left to right. The security labels are "
+        f"of a provider that is not loaded, because PostgreSQL's packages contain none.\n\n"
+        f"{table(['', *rights.OPERATIONS], rows)}\n\nThe messages, each with the operations and the numbers of the "
+        f"situations:\n\n" + "\n".join(message_lines(said))
     )
+
+
+def message_lines(said: Messages) -> list[str]:
+    """Return one line for each message: the operations and the situations in which it appears, and the message."""
+    lines = []
+    for message, situations in said.items():
+        numbers: dict[str, list[str]] = {}
+        for number, operations in situations.items():
+            numbers.setdefault(", ".join(operations), []).append(str(number))
+        where = "; ".join(f"{operations} ({', '.join(found)})" for operations, found in numbers.items())
+        lines.append(f"- {where}: {message}")
+    return lines
 
 
 def room(fleet: Fleet, project: Project) -> str:
@@ -126,7 +137,7 @@ def room(fleet: Fleet, project: Project) -> str:
         for shape, counts in locks.EDGE.items()
         for count, found in locks.around(fleet(DEFAULT_MAJOR), project, shape, counts)
     ]
-    head = ["what", "how many", "locks expected", "room", "preflight", "result"]
+    head = ["what", "number", "locks expected", "locks available", "preflight", "result"]
     return (
         f"Tried with {VERSIONS[DEFAULT_MAJOR]}, `max_locks_per_transaction` 64, 100 connections, `--clean` over the "
         f"same content.\n\n{table(head, rows)}"
@@ -143,8 +154,8 @@ def sizes(fleet: Fleet) -> str:
             if max(found) >= LIMIT_MB:
                 raise SystemExit(f"{size.title}: {found} MB")
             rows.append([size.title, *(f"{each:.0f} MB" for each in found), f"{time.monotonic() - began:.0f} s"])
-    head = ["what", "memory of db.dump --gzip", "memory of db.restore", "all in all"]
-    return f"Peaks of our own process; each result is compared with its source.\n\n{table(head, rows)}"
+    head = ["what", "memory of db.dump --gzip", "memory of db.restore", "total time"]
+    return f"Peak memory of our Python process. Each result is compared with its source.\n\n{table(head, rows)}"
 
 
 def main() -> None:

@@ -16,14 +16,14 @@ def markdown(tally: Tally, seed: int) -> str:
     """Write everything that was counted."""
     kills, pipes, files = len(tally.outcomes), len(tally.piped), len(tally.damaged)
     first = (
-        f"Seed {seed}: {kills:,} kills of ours and {pipes:,} of psql's pipeline; {files:,} damaged dumps, each "
+        f"Seed {seed}: {kills:,} kills of our program and {pipes:,} of psql's pipeline; {files:,} damaged dumps, each "
         f"restored by us and loaded by psql. Promises broken: {len(tally.violations)}."
     )
     parts = [
         first,
         "### Where the kills landed",
         _phases(tally),
-        "### Who was killed",
+        "### What was killed",
         _victims(tally),
         "### The same kills while a dump loads: `db.restore --clean`, and `gunzip -c dump.sql.gz | psql -1`",
         _beside(tally),
