@@ -19,6 +19,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode-escape").decode() for char in text)
 
 
+def printable_row(row: str) -> str:
+    """Escape the values of a row, and keep the tabs between them."""
+    return row if row.replace("\t", "").isprintable() else "\t".join(map(printable, row.split("\t")))
+
+
 # Characters.
 _MESSAGE = 1000
 

@@ -43,13 +43,13 @@ def test_clean_refuses_when_something_outside_would_be_lost(
     outside: str, database: Database, new_database: Databases, project: Project
 ) -> None:
     """What pg_depend does not tell in the plain way is refused, too, and nothing is touched."""
-    dump = dumped(project, database)
+    dumped(project, database)
     target = new_database()
     target.execute(OUTSIDE[outside])
     before = target.dump_text()
     project.use(target)
 
-    result = project.inv("db.restore", "--clean", "--yes", f"--file={dump}")
+    result = project.inv("db.restore", "--clean", "--yes", *project.into(target))
 
     assert result.returncode == 2
     assert "other." in result.stderr
@@ -58,7 +58,7 @@ def test_clean_refuses_when_something_outside_would_be_lost(
 
 def test_clean_looks_again_when_it_had_to_wait(database: Database, new_database: Databases, project: Project) -> None:
     """What somebody makes outside while a DROP waits is found, and all is rolled back."""
-    dump = dumped(project, database)
+    dumped(project, database)
     target = new_database()
     target.execute("CREATE SCHEMA other; CREATE TYPE public.mood AS ENUM ('ok'); CREATE VIEW public.v AS SELECT 1 AS i")
     target.execute("CREATE MATERIALIZED VIEW public.m AS SELECT 1 AS i")
@@ -78,7 +78,7 @@ def test_clean_looks_again_when_it_had_to_wait(database: Database, new_database:
 
     thread = threading.Thread(target=meddle)
     thread.start()
-    result = project.inv("db.restore", "--clean", "--yes", f"--file={dump}")
+    result = project.inv("db.restore", "--clean", "--yes", *project.into(target))
     thread.join()
     holder.close()
 
@@ -104,7 +104,7 @@ def test_clean_does_not_trust_the_outline_of_a_manifest(
     before = target.dump_text()
     project.use(target)
 
-    result = project.inv("db.restore", "--clean", "--yes", f"--file={dump}")
+    result = project.inv("db.restore", "--clean", "--yes", *project.into(target))
 
     assert result.returncode == 5
     assert "outline" in result.stderr
@@ -120,12 +120,12 @@ def test_settings_of_the_target_change_nothing(
 ) -> None:
     """A role's or a database's own defaults do not change what is loaded, or whether it is."""
     database.execute("CREATE TABLE public.words AS SELECT ARRAY[NULL, 'x']::text[] AS w")
-    dump = dumped(project, database)
+    dumped(project, database)
     target = new_database()
     target.execute(f'ALTER DATABASE "{target.name}" SET {setting}')
     project.use(target)
 
-    result = project.inv("db.restore", "--clean", "--yes", f"--file={dump}")
+    result = project.inv("db.restore", "--clean", "--yes", *project.into(target))
 
     assert result.returncode == 0, result.stderr
     assert without_restrict(target.dump_text()) == without_restrict(database.dump_text())
@@ -158,7 +158,7 @@ def test_a_grant_that_does_nothing_is_told(database: Database, new_database: Dat
         project.use(target, role="owner")
 
         told = project.inv("db.restore", f"--file={dump}")
-        strict = project.inv("db.restore", "--strict", "--clean", "--yes", f"--file={dump}")
+        strict = project.inv("db.restore", "--strict", "--clean", "--yes", *project.into(target))
 
         assert told.returncode == 0, told.stderr
         assert "grants that are not ours to set" in told.stdout

@@ -249,7 +249,7 @@ def test_role_of_another_cluster_is_another_role(new_database: Databases, projec
         document = json.loads(manifest.read_text())
         document["source"]["system_identifier"] = "7"
         manifest.write_text(json.dumps(document))
-        elsewhere_ = project.inv("db.restore", "--clean", "--yes", "--file=d.sql")
+        elsewhere_ = project.inv("db.restore", "--clean", "--yes", "--file=d.sql", f"--confirm={database.name}")
     finally:
         database.execute(f"ALTER ROLE {OWNER} NOCREATEROLE")
 

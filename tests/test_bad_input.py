@@ -156,7 +156,7 @@ FLAGS = {
     "URL for a name": Row(
         "db.dump --url-env=postgresql://u:s3cr3t@h/d", 2, "takes the name of an environment variable"
     ),
-    "no dump": Row("db.restore", 2, "There is no dump in"),
+    "no dump": Row("db.restore", 2, "There is no dump of"),
     "missing file": Row("db.restore --file=nowhere.sql", 2, "There is no dump 'nowhere.sql'"),
     "other form of the file": Row(RESTORE, 2, "but there is given.sql.gz", files={f"{FILE}.gz": PACKED}),
     "empty confirmation": Row(f"{RESTORE} --confirm=", 2, "--confirm= is empty", files={FILE: GOOD}),

@@ -40,13 +40,13 @@ linux = pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads /proc"
 HOLD = """
 import sys, time
 from pathlib import Path
-from tasks.devserver import server as embedded
+from tasks.devserver import server as devserver
 from tasks.system.processes import read_environment
 from tasks.system.runtime import interruptible
 from tasks.system.pg_programs import find_programs
 programs = find_programs(read_environment(), Path(sys.argv[1]))
 def hold():
-    with embedded.throw_away(programs) as running:
+    with devserver.temporary_server(programs) as running:
         print(running.pid, running.host, flush=True)
         time.sleep(60)
 if sys.argv[2] == "handled":
@@ -60,12 +60,12 @@ else:
 START = """
 import os, sys
 from pathlib import Path
-from tasks.devserver import server as embedded
+from tasks.devserver import server as devserver
 from tasks.system.processes import read_environment
 from tasks.system.runtime import interruptible
 from tasks.system.pg_programs import find_programs
 programs = find_programs(read_environment(), Path(sys.argv[1]))
-running = embedded.start(Path(sys.argv[2]), programs)
+running = devserver.start(Path(sys.argv[2]), programs)
 print(running.pid, running.started, flush=True)
 os.kill(os.getpid(), 9)
 """
@@ -75,7 +75,7 @@ ORDINARY = """
 import os, sys, tempfile
 from pathlib import Path
 import psycopg
-from tasks.devserver import server as embedded
+from tasks.devserver import server as devserver
 from tasks.system.processes import read_environment
 from tasks.system.runtime import interruptible
 from tasks.system.pg_programs import find_programs
@@ -84,12 +84,12 @@ if sys.argv[3]:
     os.setgid(int(sys.argv[3]))
     os.setuid(int(sys.argv[3]))
 programs = find_programs(read_environment(), Path(sys.argv[1]))
-with embedded.throw_away(programs) as running:
+with devserver.temporary_server(programs) as running:
     with psycopg.connect(running.url) as connection:
         print(Path(running.host).parent, connection.execute("SELECT 42").fetchone()[0])
 folder = Path(sys.argv[2])
-kept = embedded.start(folder, programs)
-print(kept.data_dir.stat().st_uid == os.geteuid(), embedded.stop(folder), embedded.stop(folder))
+kept = devserver.start(folder, programs)
+print(kept.data_dir.stat().st_uid == os.geteuid(), devserver.stop(folder), devserver.stop(folder))
 """
 
 
@@ -304,7 +304,7 @@ def test_the_password_is_not_in_the_repr() -> None:
 # The one that is thrown away
 
 
-def test_throw_away_leaves_nothing(programs: Programs) -> None:
+def test_a_temporary_server_leaves_nothing(programs: Programs) -> None:
     """A server is there in the block; after it neither its process nor its folder."""
     with temporary_server(programs) as running:
         rows = ask(running.url, "SELECT current_setting('data_directory'), current_setting('listen_addresses')")
@@ -315,7 +315,7 @@ def test_throw_away_leaves_nothing(programs: Programs) -> None:
     assert not Path(running.host).exists()
 
 
-def test_throw_away_goes_with_an_error_and_open_sessions(programs: Programs) -> None:
+def test_a_temporary_server_is_deleted_with_an_error_and_open_sessions(programs: Programs) -> None:
     """An exception passes through, and a session that still works does not hold the server up."""
     seen: list[Running] = []
 
@@ -747,13 +747,13 @@ def test_another_users_folder_is_refused(folder: Path, programs: Programs) -> No
     code = f"""
 import os
 from pathlib import Path
-from tasks.devserver import server as embedded
+from tasks.devserver import server as devserver
 from tasks.system.pg_programs import Programs
 os.setgroups([]); os.setgid({other}); os.setuid({other})
-for act in (embedded.stop, lambda folder: embedded.start(folder, Programs(Path("/"), 1, 1))):
+for act in (devserver.stop, lambda folder: devserver.start(folder, Programs(Path("/"), 1, 1))):
     try:
         act(Path({str(folder)!r}))
-    except embedded.BadInputError as error:
+    except devserver.BadInputError as error:
         print("belongs to another user" in str(error))
 """
 

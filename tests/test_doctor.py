@@ -412,6 +412,7 @@ def test_the_rest_is_looked_at_when_the_server_is_not_there(shop: Database, proj
         "scratch databases",
         "other sessions",
         "locks",
+        "definitions",
         "clock",
     ]
     assert "whether it fits the server is not known" in found["pg_dump"]["what"]

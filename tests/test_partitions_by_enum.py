@@ -38,9 +38,9 @@ def test_a_table_partitioned_by_hash_on_an_enum(database: Database, new_database
     project.env["OTHER_URL"] = copy.url
     ran(project, "db.verify", "--against-url-env=OTHER_URL")
     project.use(target)
-    ran(project, "db.restore", "--checksums")
+    ran(project, "db.restore", "--checksums", *project.into(target))
     ran(project, "db.verify")
-    ran(project, "db.restore", "--clean", "--yes")
+    ran(project, "db.restore", "--clean", "--yes", *project.into(target))
     ran(project, "db.undo", "--yes")
     ran(project, "db.verify")
     # In which partition a row lies differs.

@@ -66,7 +66,8 @@ def test_clean_restore_names_every_kind(project: Project) -> None:
 
     assert (result.returncode, without.returncode) == (0, 0), (result.stderr, without.stderr)
     assert re.search(
-        r"Will be deleted: everything in app \(1 table, 1 view, 2 functions; about 3 rows, [\d.]+ kB\)", result.stderr
+        r"Will be deleted: everything in app \(1 table, 1 view, 1 procedure, 1 function; about 3 rows, [\d.]+ kB\)",
+        result.stderr,
     ), result.stderr
     assert "No safety dump: `inv db.undo` will not be possible." in without.stderr
     assert saved(project) == []

@@ -52,7 +52,7 @@ def test_a_standby_with_unlogged_tables_is_dumped(
     target, copy = new_database(), new_database()
     copy.psql(standby.dump_text())
     project.use(target)
-    ran(project, "db.restore", "--clean", "--yes", "--checksums")
+    ran(project, "db.restore", "--clean", "--yes", "--checksums", *project.into(target))
     checks = {each["name"]: each for each in json.loads(examined.stdout)["checks"]}
     (manifest,) = project.dumps.glob("*.manifest.json")
 

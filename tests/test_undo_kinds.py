@@ -163,7 +163,7 @@ def test_an_undo_takes_grants_on_system_objects_back(
     ran(project.use(database), "db.dump")
     project.use(target)
 
-    restored = ran(project, "db.restore", "--clean", "--yes")
+    restored = ran(project, "db.restore", "--clean", "--yes", *project.into(target))
     new = target.dump_text()
     undone = ran(project, "db.undo", "--yes")
     after_undo = target.dump_text()

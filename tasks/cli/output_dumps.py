@@ -15,6 +15,7 @@ from ..formatting import (
     format_size,
     format_time,
     printable,
+    printable_row,
     show_name,
 )
 from .terminal import Table, open_console, print_json, print_line, print_raw, print_table
@@ -208,10 +209,5 @@ def show_rows(batches: Iterable[RowBatch], *, as_json: bool) -> None:
             continue
         if batch.columns != columns:
             columns = batch.columns
-            print_raw(["\t".join(map(printable, columns))])
-        print_raw(map(_printable_row, batch.texts()))
-
-
-def _printable_row(row: str) -> str:
-    """Escape control characters; the tabs between the values remain."""
-    return row if row.replace("\t", "").isprintable() else "\t".join(map(printable, row.split("\t")))
+            print_raw([printable_row("\t".join(columns))])
+        print_raw(map(printable_row, batch.texts()))

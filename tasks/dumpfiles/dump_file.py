@@ -214,7 +214,12 @@ def _proven(settings: Settings, path: Path, report: Report, *, trust: bool) -> D
     restorer = _restorer(settings, head)
     manifest = read_manifest(path) if restorer is None else None
     names = None
-    if manifest is None or not _describes_objects(manifest) or manifest.file.size != before[2] or _sum(path, report) != manifest.file:
+    if (
+        manifest is None
+        or not _describes_objects(manifest)
+        or manifest.file.size != before[2]
+        or _sum(path, report) != manifest.file
+    ):
         text = _read(DumpReader(path, restorer, _longest(before[2], manifest, trust=trust)), path, manifest, report)
         summary = text.summary
         outline, content, server = summary.outline(), text.content, summary.server

@@ -16,6 +16,8 @@ SELECT l.pid, a.usename, a.application_name, a.state,
   FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)
  WHERE l.granted AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() AND a.application_name IS DISTINCT
      FROM 'pg_dump'
+   -- Our own session, before it rolls back what failed.
+   AND (a.application_name = 'invoke-postgres' AND a.state = 'idle in transaction (aborted)') IS NOT TRUE
    AND (l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
         AND ((l.locktype = 'relation' AND l.relation >= 16384) OR l.locktype = 'object')
         AND (l.mode = 'AccessExclusiveLock' OR NOT %(reading)s)
