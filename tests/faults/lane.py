@@ -42,7 +42,8 @@ OPERATIONS: Final = {
     "gunzip": ("db.gunzip",),
     "restore": ("db.restore", "--clean", "--yes"),
     "reset": ("db.reset", "--yes"),
-    "undo": ("db.undo", "--yes"),
+    # The database is created anew before each fault, so it is not the one that was saved.
+    "undo": ("db.undo", "--yes", "--confirm=app"),
 }
 FILES_ONLY: Final = ("gzip", "gunzip")
 """Operations that know nothing of the server."""
