@@ -122,9 +122,10 @@ def is_loopback(address: str) -> bool:
 
 
 def describe_source(manifest: Manifest) -> str:
-    """Name the database that a dump was made from, and where."""
-    source = manifest.source
-    return f"{source.get('database')} at {source.get('host')}:{source.get('port')}"
+    """Name the database that a dump was made from, and where, in the form of an endpoint."""
+    source, cluster = manifest.source, manifest.source.get("system_identifier")
+    known = f", cluster {cluster}" if cluster else ""
+    return f"{source.get('database')} at {source.get('host')} port {source.get('port')}{known}"
 
 
 def is_of_database(manifest: Manifest, server: ServerFacts, host: str, port: int) -> bool:
