@@ -1,6 +1,8 @@
 """The error tree: one sentence and one exit code for everything that a user can cause."""
 
+import copy
 import re
+from typing import Self
 
 from invoke.exceptions import Exit
 
@@ -23,6 +25,12 @@ class TaskError(Exit):
 
     def __str__(self) -> str:
         return str(self.message)
+
+    def reworded(self, message: str) -> Self:
+        """Return the same error with another message."""
+        error = copy.copy(self)
+        error.message = printable(message)
+        return error
 
     def split(self) -> tuple[str, str]:
         """Return what happened, the first sentence without its period, and the rest, which says what to do.

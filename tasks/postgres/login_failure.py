@@ -40,7 +40,7 @@ class NotConnectedError(ServerError):
     :ivar answered: Whether the server itself refused the login.
     """
 
-    def __init__(self, message: str, failure: LoginFailure, *, answered: bool) -> None:
+    def __init__(self, message: str, failure: LoginFailure = LoginFailure.OTHER, *, answered: bool = False) -> None:
         super().__init__(message)
         self.failure = failure
         self.answered = answered

@@ -171,7 +171,7 @@ def _make_safety_dump(plan: MigrationPlan, report: Report) -> SafetyDump | None:
     try:
         safety.dumped = make_dump(plan.settings, request, report)
     except TaskError as error:
-        raise type(error)(f"No safety dump could be made: {error} Nothing was touched. {WITHOUT}") from None
+        raise error.reworded(f"No safety dump could be made: {error} Nothing was touched. {WITHOUT}") from None
     return safety
 
 

@@ -129,7 +129,7 @@ def _only_there(target: Target) -> Iterator[None]:
     try:
         yield
     except TaskError as error:
-        raise type(error)(f"{error} That was in a scratch database; {target.label} was not touched.") from None
+        raise error.reworded(f"{error} That was in a scratch database; {target.label} was not touched.") from None
 
 
 def _prisma(settings: Settings, report: Report) -> Prisma | None:

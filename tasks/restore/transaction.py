@@ -352,7 +352,7 @@ def try_safety_dump(
         if not isinstance(explained, TaskError):
             raise
         why = f"The safety dump can't be loaded, so `db.undo` would fail. {explained}"
-        raise type(explained)(f"{why} {WITHOUT}") from None
+        raise explained.reworded(f"{why} {WITHOUT}") from None
     connection.execute("ROLLBACK TO SAVEPOINT invoke_postgres_trial")
     connection.execute("RELEASE SAVEPOINT invoke_postgres_trial")
     if transaction.leniencies:

@@ -108,7 +108,7 @@ class SafetyDump:
         try:
             self.dumped = make_dump(self.settings, request, report)
         except TaskError as error:
-            raise type(error)(f"No safety dump could be made: {error} Nothing was touched. {WITHOUT}") from None
+            raise error.reworded(f"No safety dump could be made: {error} Nothing was touched. {WITHOUT}") from None
         except Interruption:
             # It may have come between the last rename and here.
             for path in set(list_safety_dumps(self.settings.dumps)) - before:
