@@ -21,16 +21,21 @@ def state(name: str, day: int, hour: int, rows: int, size: int = 0) -> SavedStat
 CASES: dict[str, tuple[list[SavedState], int, str]] = {
     "nothing": ([], 3, ""),
     "fewer than are kept": ([state("a", 0, 0, 1), state("b", 0, 1, 1)], 3, "ab"),
-    "equal ones, the newest": ([state(name, 0, at, 5, 9) for at, name in enumerate("abcde")], 2, "de"),
+    "equal ones, the newest": ([state(name, 0, at, 5, 9) for at, name in enumerate("abcde")], 2, "ade"),
     "the good one before five wrong ones": (
         [state("g", 0, 0, 500), *(state(str(at), 0, at, 1) for at in range(1, 6))],
+        3,
+        "g345",
+    ),
+    "the good one before five larger wrong ones": (
+        [state("g", 0, 0, 500), *(state(str(at), 0, at, 3000) for at in range(1, 6))],
         3,
         "g345",
     ),
     "the largest by size among equal rows": (
         [state("a", 0, 0, 5, 9), state("b", 0, 1, 5, 10), state("c", 0, 2, 5, 9), state("d", 0, 3, 5, 9)],
         1,
-        "bd",
+        "abd",
     ),
     "rows count more than size": (
         [state("a", 0, 0, 6, 1), state("b", 0, 1, 5, 10), state("c", 0, 2, 5, 9)],
@@ -51,7 +56,7 @@ CASES: dict[str, tuple[list[SavedState], int, str]] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_kept(name: str) -> None:
-    """The newest ones, and of each of the last seven days the newest and the largest."""
+    """The newest ones, and of each of the last seven days the newest, the oldest and the largest."""
     states, newest, kept = CASES[name]
 
     assert "".join(sorted(each.name for each in states_to_keep(states, newest))) == "".join(sorted(kept))
@@ -82,7 +87,7 @@ def test_properties_of_what_is_kept(states: list[SavedState], newest: int, chanc
     assert states_to_keep(kept, newest) == kept
     assert kept <= set(states)
     assert len(kept) >= min(newest, len(states))
-    assert len(kept) <= newest + 2 * DAYS
+    assert len(kept) <= newest + 3 * DAYS
     by_age = sorted(states, key=lambda each: (each.made, each.name))
     assert set(by_age[-newest:]) <= kept
     if states:

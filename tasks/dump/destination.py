@@ -92,6 +92,12 @@ def choose_destination(settings: Settings, file: str, compression: Compression |
             f"--file={file} and the compression that was asked for do not go together: the name's end says "
             f"how a dump is compressed. Leave the flag out, or change the name. Nothing was written."
         )
+    manifest = manifest_path(path)
+    if manifest.exists() and not manifest.with_name(name_stem(path) + PART_SUFFIX).exists():
+        raise BadInputError(
+            f"{manifest.name} exists without its dump: it may prove a dump that was renamed. Rename or delete it, or "
+            f"choose another name. Nothing was written."
+        )
     return Destination(path=path, compression=named, folder=path.parent)
 
 

@@ -28,7 +28,7 @@ def doubt_about_authors(manifest: Manifest | None, role: str = "") -> str:
     :return: A clause about the dump.
     """
     if manifest is None:
-        return "was not made here"
+        return "was not made here, or its manifest is missing"
     if "owners" not in manifest.facts:
         return "does not say who owns what it holds"
     return other_owners(manifest.facts["owners"], role)

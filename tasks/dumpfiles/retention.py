@@ -32,9 +32,9 @@ class SavedState:
 def states_to_keep(states: Iterable[SavedState], newest: int) -> set[SavedState]:
     """Return the safety dumps of one database that are worth keeping.
 
-    These are the newest ones, and of each of the last seven days the newest and the largest: a restore of a wrong dump
-    that is repeated can't push out the good state. Days are those of UTC, as in the names of the dumps, and are counted
-    back from the newest dump, not from now.
+    These are the newest ones, and of each of the last seven days the newest, the oldest and the largest: repeated
+    restores of a wrong dump can't push out the state before them, and a larger state is not lost either. Days are those
+    of UTC, as in the names of the dumps, and are counted back from the newest dump, not from now.
 
     :param newest: How many of the newest are kept, whatever their day.
     """
@@ -46,5 +46,5 @@ def states_to_keep(states: Iterable[SavedState], newest: int) -> set[SavedState]
             days.setdefault(each.made.date(), []).append(each)
     for day in days.values():
         # Of equally large ones the first, which is the newest.
-        kept |= {day[0], max(day, key=lambda each: (each.rows, each.size))}
+        kept |= {day[0], day[-1], max(day, key=lambda each: (each.rows, each.size))}
     return kept

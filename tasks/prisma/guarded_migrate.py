@@ -10,10 +10,12 @@ from ..dump.dump import make_dump
 from ..dump.request import DumpRequest
 from ..dumpfiles.origin import other_owners
 from ..errors import OperationFailedError, ServerError, TaskError
+from ..formatting import format_now
 from ..postgres.connection import connected, one, read_endpoint, server_facts, translated
 from ..postgres.roles import read_owners
 from ..safety.guard import nonlocal_reason, refuse_protected
 from ..safety.impact import filled_schemas
+from ..safety.restore_log import record_path, record_unsaved
 from ..safety.safety_dump import WITHOUT, SafetyDump, check_pg_dump
 from ..safety.trust import author_risk
 from ..system.runtime import Interruption, listen_again
@@ -151,9 +153,21 @@ def migrate_database(plan: MigrationPlan, report: Report) -> Dumped | None:
         interruption.state = f"{interruption.state} {_end(plan, safety)}"
         raise
     if safety is None:
+        _remember_unsaved(plan, report)
         return None
     safety.keep()
     return safety.dumped
+
+
+def _remember_unsaved(plan: MigrationPlan, report: Report) -> None:
+    """Note that an undo will go back further than this migration."""
+    if plan.server is None or not plan.holds or plan.settings.dry:
+        return
+    path = record_path(plan.settings.dumps, plan.target, plan.server)
+    try:
+        record_unsaved(path, plan.target.label, format_now("milliseconds"), "migration")
+    except OSError as error:
+        report.warn(f"Could not note that this migration made no safety dump: {error.strerror}.")
 
 
 def _make_safety_dump(plan: MigrationPlan, report: Report) -> SafetyDump | None:

@@ -26,7 +26,7 @@ from ..postgres.schemas import (
     refuse_new_content,
 )
 from ..safety.guard import guarded_connection, unprotected_target
-from ..safety.restore_log import record_path, record_reset
+from ..safety.restore_log import record_path, record_unsaved
 from ..safety.safety_dump import SafetyDump
 from ..safety.trust import author_risk
 from ..system.runtime import Interruption, set_interrupt_message
@@ -138,7 +138,7 @@ def _remember(plan: ResetPlan, report: Report) -> None:
     """Note that there is no way back from this reset, for a later undo to say."""
     try:
         endpoint = record_path(plan.settings.dumps, plan.target, plan.server)
-        record_reset(endpoint, plan.target.label, format_now("milliseconds"))
+        record_unsaved(endpoint, plan.target.label, format_now("milliseconds"), "reset")
     except OSError as error:
         report.warn(
             f"The reset is committed, but could not be noted: {error.strerror}. `{plan.settings.command('db.undo')}` "

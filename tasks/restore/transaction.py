@@ -366,7 +366,7 @@ def remember_restore(
     """Write the restore to the log that `db.verify` reads; a failure is only a warning."""
     manifest = plan.dump.manifest
     facts = state_to_facts(transaction.proven) if transaction.proven is not None else {}
-    if manifest is not None and transaction.differences:
+    if manifest is not None and (transaction.differences or transaction.leniencies):
         # What differed when it was committed still differs.
         facts = manifest.facts
     elif manifest is not None and "checksums" in manifest.facts:

@@ -72,13 +72,13 @@ def _plan(settings: Settings, request: RestoreRequest, report: Report) -> Restor
         loss = "What it replaced can't be restored" if record.destroyed else "It deleted nothing; what it added is lost"
         report.warn(
             f"The last restore, of {Path(record.file).name} at {record.restored}, made no safety dump. {loss}: this "
-            f"undo restores what was there {manifest.note}."
+            f"undo restores what was there {manifest.note}. What was written since is lost."
         )
     reset = parse_instant(record.reset) if record is not None else None
     if record is not None and reset is not None and (saved is None or reset > saved):
         report.warn(
-            f"The last reset, at {record.reset}, made no safety dump, so it can't be undone: this undo restores what "
-            f"was there {manifest.note}."
+            f"The last {record.unsaved}, at {record.reset}, made no safety dump, so this undo goes back further: it "
+            f"restores what was there {manifest.note}. What was written since is lost."
         )
     return plan
 

@@ -8,6 +8,7 @@ from ..dumpfiles.paths import read_manifest
 from ..errors import BadInputError, OperationFailedError, TaskError
 from ..formatting import format_list
 from ..prisma.migrate import find_migrations_cli, refuse_another_database, run_migrations
+from ..safety.restore_log import read_record, record_path, write_record
 from ..safety.safety_dump import delete_dump
 from ..system.runtime import Interruption, listen_again
 from .plan import RestoreRequest, plan_restore
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..progress import Report
+    from ..safety.restore_log import RestoreRecord
     from .plan import RestorePlan
     from .restore import Restored
 
@@ -46,14 +48,14 @@ def restore_and_migrate(plan: RestorePlan, report: Report) -> Restored:
         could not be brought back.
     :raises Interruption: As above, for a signal.
     """
-    safety = safety_dump_for(plan)
+    safety, record = safety_dump_for(plan), read_record(_record_path(plan))
     try:
         restored = restore_dump(plan, report, safety=safety)
     except Interruption as interruption:
         # It came between the commit and the migration.
         if safety.committed and safety.dumped is not None:
             listen_again()
-            interruption.state = _undo_restore(plan, safety.dumped.path, report)
+            interruption.state = _undo_restore(plan, safety.dumped.path, record, report)
         raise
     saved = restored.saved
     assert saved is not None  # noqa: S101 - the plan for this makes one always
@@ -61,12 +63,12 @@ def restore_and_migrate(plan: RestorePlan, report: Report) -> Restored:
         run_migrations(plan.settings, report)
     except TaskError as error:
         kind: type[TaskError] = OperationFailedError if isinstance(error, OperationFailedError) else type(error)
-        state = _undo_restore(plan, saved.path, report)
+        state = _undo_restore(plan, saved.path, record, report)
         raise kind(f"The restore was done, but not the migration: {error.split()[0]}. {state}") from None
     except Interruption as interruption:
         # Bringing it back may take long, and may be interrupted itself.
         listen_again()
-        interruption.state = _undo_restore(plan, saved.path, report)
+        interruption.state = _undo_restore(plan, saved.path, record, report)
         raise
     if plan.settings.safety_dumps == 0:
         delete_dump(saved.path)
@@ -82,7 +84,22 @@ def _others_since(plan: RestorePlan, saved: Path) -> list[str]:
     return sorted(name for name, superuser in found.items() if not superuser and name not in plan.owners)
 
 
-def _undo_restore(plan: RestorePlan, saved: Path, report: Report) -> str:
+def _record_path(plan: RestorePlan) -> Path:
+    return record_path(plan.settings.dumps, plan.target, plan.server)
+
+
+def _forget_restore(plan: RestorePlan, record: RestoreRecord | None, report: Report) -> None:
+    """Put the record of the restore before this one back."""
+    try:
+        if record is None:
+            _record_path(plan).unlink(missing_ok=True)
+        else:
+            write_record(_record_path(plan), record)
+    except OSError as error:
+        report.warn(f"The record of the last restore could not be put back: {error.strerror}.")
+
+
+def _undo_restore(plan: RestorePlan, saved: Path, record: RestoreRecord | None, report: Report) -> str:
     """Restore the safety dump, and say in what state the database is."""
     label = plan.target.label
     if unasked := _others_since(plan, saved):
@@ -103,4 +120,5 @@ def _undo_restore(plan: RestorePlan, saved: Path, report: Report) -> str:
     except Interruption as interruption:
         interruption.state = f"Bringing back what was there before was interrupted: {interruption.state} {back}"
         raise
+    _forget_restore(plan, record, report)
     return f"{label} is again as it was before the restore."

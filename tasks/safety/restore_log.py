@@ -36,8 +36,9 @@ class RestoreRecord:
     :ivar saved: The name of the safety dump that was made of what was there before; empty if none was, None where
         nobody noted it.
     :ivar destroyed: Whether it deleted, replaced or changed anything that existed.
-    :ivar reset: When a later reset emptied schemas without a safety dump, in UTC; empty if none did. Where nothing was
-        restored before it, `file` is empty.
+    :ivar reset: When a later command changed the database without a safety dump, in UTC; empty if none did. Where
+        nothing was restored before it, `file` is empty.
+    :ivar unsaved: That command: `reset` or `migration`.
     """
 
     database: str
@@ -53,6 +54,7 @@ class RestoreRecord:
     saved: str | None = None
     destroyed: bool = True
     reset: str = ""
+    unsaved: str = "reset"
 
 
 def record_path(dumps: Path, target: Target, server: ServerFacts) -> Path:
@@ -72,13 +74,15 @@ def write_record(path: Path, record: RestoreRecord) -> None:
     replace_file(path, (json.dumps(document, indent=1) + "\n").encode())
 
 
-def record_reset(path: Path, database: str, when: str) -> None:
-    """Remember that a reset emptied schemas without a safety dump, so that an undo can say that it is not undone.
+def record_unsaved(path: Path, database: str, when: str, command: str) -> None:
+    """Remember that a command made no safety dump, so that an undo can say that it goes back further.
+
+    :param command: `reset` or `migration`.
 
     :raises OSError: It can't be written.
     """
     record = read_record(path) or RestoreRecord(database=database, file="", restored="", tables=(), sequences=())
-    write_record(path, replace(record, reset=when))
+    write_record(path, replace(record, reset=when, unsaved=command))
 
 
 def read_record(path: Path) -> RestoreRecord | None:
