@@ -103,6 +103,12 @@ LOST = {
     f"{FALSE}",
     "domain in ranges": f"{TRUE} CREATE TYPE r AS RANGE (SUBTYPE = d); CREATE TABLE t (r r[]);"
     f" INSERT INTO t VALUES (ARRAY['[1,3)'::r]){FALSE}",
+    "view that needs a key": "CREATE TABLE t (id int PRIMARY KEY, n text); INSERT INTO t VALUES (1, 'a');"
+    " CREATE VIEW v AS SELECT id, n FROM t GROUP BY id; CREATE VIEW w AS SELECT * FROM v;"
+    " COMMENT ON VIEW v IS 'grouped';"
+    " UPDATE pg_index SET indisready = false, indislive = false WHERE indexrelid = 't_pkey'::regclass;"
+    " INSERT INTO t VALUES (1, 'b');"
+    " UPDATE pg_index SET indisready = true, indislive = true WHERE indexrelid = 't_pkey'::regclass",
     "a code of the function's own": "CREATE TABLE z (i int); INSERT INTO z VALUES (1);"
     " CREATE FUNCTION ok(i int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN"
     " IF NOT EXISTS (SELECT FROM public.z) THEN RAISE 'none' USING ERRCODE = 'ZX001'; END IF; RETURN true; END $$;"
