@@ -175,6 +175,31 @@ def test_as_many_are_kept_as_the_configuration_says(shop: Database, project: Pro
     assert len(list(project.dumps.glob("undo/*.manifest.json"))) == 2
 
 
+def test_a_clock_that_was_set_back_costs_no_safety_dump(database: Database, project: Project) -> None:
+    """The one that was just made is kept, and no undo takes one with a time in the future for the newest."""
+    database.psql("CREATE TABLE first (i int); INSERT INTO first VALUES (1)")
+    rows = database.dump_text()
+    project.use(database).env["INVOKE_DB_SAFETY_DUMPS"] = "1"
+    assert project.inv("db.reset", "--yes").returncode == 0
+    (first,) = safety_dumps(project)
+    future = first.with_name("db_undo_2099-01-01T00-00-00-000Z.sql.zst")
+    text = manifest_path(first).read_text(encoding="utf-8").replace(first.name, future.name)
+    manifest_path(future).write_text(text, encoding="utf-8")
+    manifest_path(first).unlink()
+    first.rename(future)
+    database.psql("CREATE TABLE later (i int); INSERT INTO later VALUES (1)")
+
+    reset = project.inv("db.reset", "--yes")
+    kept = safety_dumps(project)
+    refused = project.inv("db.undo", "--yes")
+    ids = [read_manifest(path) for path in kept]
+    undone = [project.inv("db.undo", "--yes", f"--to={each.id}").returncode for each in ids if each]
+
+    assert (reset.returncode, refused.returncode, undone) == (0, 2, [0, 0])
+    assert future in kept
+    assert database.dump_text() == rows
+
+
 def test_one_that_is_kept_is_enough_to_undo_the_undo(shop: Database, project: Project) -> None:
     """The dump that an undo restores is not pruned before it is restored."""
     assert project.use(shop).inv("db.dump").returncode == 0

@@ -250,12 +250,11 @@ def _safety(plan: RestorePlan | ResetPlan | MigrationPlan) -> list[str]:
 
 def _reload_risk(plan: RestorePlan | ResetPlan | MigrationPlan) -> list[str]:
     """Say why the safety dump may not load, and what is done about it."""
-    risk = next((each for each in plan.reload_risks if each.essential), None)
-    if risk is None:
+    if not plan.row_code:
         return []
     if plan.tries_undo:
-        return [f"  It is loaded once before anything is deleted, and rolled back: {risk}."]
-    return [f"  WARNING: it may not load, and is not tried, because others' code is in it: {risk}. {risk.remedy}"]
+        return [f"  It is loaded once before anything is deleted, and rolled back: {plan.row_code}."]
+    return [f"  WARNING: it may not load, and is not tried, because others' code is in it: {plan.row_code}."]
 
 
 def _empty_again(plan: RestorePlan) -> list[str]:

@@ -2,7 +2,8 @@
 
 pg_dump loads with an empty search_path. A function that names another one without its schema then fails while rows are
 loaded, an index is built or a materialized view is filled. A CHECK or a generated column that reads another table may
-be computed before that table has its rows. Bodies are looked at word by word: what is found may load all the same.
+be computed before that table has its rows. Bodies are looked at word by word: what is found may load all the same, and
+what is not found may fail. So wherever rows can't be loaded without users' code, :func:`read_row_code` finds it.
 """
 
 from __future__ import annotations
@@ -31,9 +32,6 @@ class RiskKind(Enum):
     VIEW = "materialized view"
 
 
-# Without these no row can be loaded; a constraint can be added as NOT VALID, and an index or the content of a view
-# can be missing.
-_ESSENTIAL = frozenset({RiskKind.DOMAIN, RiskKind.GENERATED, RiskKind.PARTITION_KEY})
 # Made when all rows are there.
 _AFTER_ROWS = frozenset({RiskKind.INDEX, RiskKind.VIEW})
 
@@ -66,14 +64,17 @@ class ReloadRisk:
             return "A trigger or a foreign key can do it instead."
         return f"Fix: ALTER FUNCTION {self.function} SET search_path = …; or qualify the name."
 
-    @property
-    def essential(self) -> bool:
-        """Whether rows can't be loaded without it."""
-        return self.kind in _ESSENTIAL
-
 
 _CLASS = "'pg_catalog.pg_class'::pg_catalog.regclass"
 _TABLE = "c.oid::pg_catalog.regclass::pg_catalog.text"
+_COLUMN = f"pg_catalog.concat_ws('.', {_TABLE}, pg_catalog.quote_ident(a.attname))"
+# The generated columns that depend on what is in `called`.
+_GENERATED = f"""called f LEFT JOIN pg_catalog.pg_attrdef e
+    ON f.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND e.oid = f.objid
+  -- Before 15 the column itself depends on the function.
+  JOIN pg_catalog.pg_attribute a ON a.attgenerated = 's' AND (a.attrelid = e.adrelid AND a.attnum = e.adnum
+        OR f.classid = {_CLASS} AND f.objsubid > 0 AND a.attrelid = f.objid AND a.attnum = f.objsubid)
+  JOIN pg_catalog.pg_class c ON c.oid = a.attrelid"""
 # What calls which function. Functions of extensions, and those that set their own search_path, are no risk.
 _CALLS = f"""
 WITH risky AS (
@@ -94,17 +95,12 @@ SELECT CASE WHEN k.contypid = 0 THEN 'CHECK' ELSE 'DOMAIN' END,
   FROM called f JOIN pg_catalog.pg_constraint k ON k.oid = f.objid
  WHERE f.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.contype = 'c' AND k.coninhcount = 0
  UNION ALL
-SELECT 'GENERATED', pg_catalog.concat_ws('.', {_TABLE}, pg_catalog.quote_ident(a.attname)), f.name, f.prosrc
-  FROM called f LEFT JOIN pg_catalog.pg_attrdef e
-    ON f.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND e.oid = f.objid
-  -- Before 15 the column itself depends on the function.
-  JOIN pg_catalog.pg_attribute a ON a.attgenerated = 's' AND (a.attrelid = e.adrelid AND a.attnum = e.adnum
-        OR f.classid = {_CLASS} AND f.objsubid > 0 AND a.attrelid = f.objid AND a.attnum = f.objsubid)
-  JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+SELECT 'GENERATED', {_COLUMN}, f.name, f.prosrc
+  FROM {_GENERATED}
  UNION ALL
 SELECT CASE c.relkind WHEN 'p' THEN 'PARTITION_KEY' ELSE 'INDEX' END, {_TABLE}, f.name, f.prosrc
   FROM called f JOIN pg_catalog.pg_class c ON c.oid = f.objid
- WHERE f.classid = {_CLASS} AND f.objsubid = 0 AND c.relkind IN ('p', 'i', 'I') AND NOT c.relispartition
+ WHERE f.classid = {_CLASS} AND f.objsubid = 0 AND (c.relkind = 'p' OR c.relkind IN ('i', 'I') AND NOT c.relispartition)
  UNION ALL
 SELECT 'VIEW', {_TABLE}, f.name, f.prosrc
   FROM called f JOIN pg_catalog.pg_rewrite w ON w.oid = f.objid
@@ -122,6 +118,44 @@ SELECT p.proname, false FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n
 SELECT t.typname, false FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
  WHERE t.typname = ANY(%(words)s) AND t.typelem = 0 AND {USER_SCHEMA}
 """
+# Users' code, also behind operators, operator classes and functions, and what cannot be left out and runs it for rows.
+_ROW_CODE = f"""
+WITH RECURSIVE code(classid, objid) AS (
+    SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid, p.oid
+      FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+     WHERE {USER_SCHEMA} AND {no_member("pg_proc", "p.oid")}
+     UNION
+    SELECT 'pg_catalog.pg_opclass'::pg_catalog.regclass::pg_catalog.oid, o.oid
+      FROM pg_catalog.pg_opclass o JOIN pg_catalog.pg_namespace n ON n.oid = o.opcnamespace
+     WHERE {USER_SCHEMA} AND {no_member("pg_opclass", "o.oid")}
+     UNION
+    SELECT d.classid, d.objid
+      FROM code c JOIN pg_catalog.pg_depend d ON d.refclassid = c.classid AND d.refobjid = c.objid
+     WHERE d.classid IN ('pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_operator'::pg_catalog.regclass)
+), called AS (
+    SELECT d.classid, d.objid, d.objsubid
+      FROM code c JOIN pg_catalog.pg_depend d ON d.refclassid = c.classid AND d.refobjid = c.objid
+)
+SELECT 'DOMAIN', k.contypid::pg_catalog.regtype::pg_catalog.text
+  FROM called f JOIN pg_catalog.pg_constraint k ON k.oid = f.objid
+ WHERE f.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.contypid <> 0
+ UNION ALL
+SELECT 'GENERATED', {_COLUMN}
+  FROM {_GENERATED}
+ UNION ALL
+SELECT 'PARTITION_KEY', {_TABLE} FROM called f JOIN pg_catalog.pg_class c ON c.oid = f.objid
+ WHERE f.classid = {_CLASS} AND f.objsubid = 0 AND c.relkind = 'p'
+ ORDER BY 1, 2 LIMIT 1
+"""
+
+
+def read_row_code(connection: Connection) -> str:
+    """Name a definition that runs users' code for each row that is loaded and can't be left out; empty without one.
+
+    Whether such rows load can't be told from the catalogue: the code may read tables or settings, or was replaced.
+    """
+    row = connection.execute(_ROW_CODE.encode()).fetchone()
+    return f"{RiskKind[row[0]].value} {row[1]} runs code of this database" if row else ""
 
 
 def read_reload_risks(connection: Connection) -> tuple[ReloadRisk, ...]:

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from .protocol import StatementStream
 
 
-# Those of the table, of the tables above it, from which it inherits, and of its columns' domains. A constraint is
-# dropped where it is defined, the topmost first; PostgreSQL drops what was inherited with it.
+# Those of the table, of the tables above it, from which it inherits, and of the domains in its columns' types. A
+# constraint is dropped where it is defined, the topmost first; PostgreSQL drops what was inherited with it.
 _CHECKS = b"""
 WITH RECURSIVE above(relid, depth) AS (
     SELECT %s::pg_catalog.regclass::pg_catalog.oid, 0
@@ -20,8 +20,12 @@ WITH RECURSIVE above(relid, depth) AS (
     SELECT a.atttypid FROM pg_catalog.pg_attribute a JOIN above b ON b.relid = a.attrelid
      WHERE b.depth = 0 AND a.attnum > 0 AND NOT a.attisdropped
      UNION
-    SELECT CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.typelem END
-      FROM kinds d JOIN pg_catalog.pg_type t ON t.oid = d.typid WHERE t.typtype = 'd' OR t.typelem <> 0
+    SELECT p.typid FROM kinds d JOIN pg_catalog.pg_type t ON t.oid = d.typid
+     CROSS JOIN LATERAL (SELECT t.typbasetype UNION ALL SELECT t.typelem
+         UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute a
+             WHERE a.attrelid = t.typrelid AND t.typrelid <> 0 AND a.attnum > 0 AND NOT a.attisdropped
+         UNION ALL SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE t.oid IN (r.rngtypid, r.rngmultitypid)) p(typid)
+     WHERE p.typid <> 0
 ), found(depth, owner, conoid) AS (
     SELECT b.depth, 'TABLE ' || b.relid::pg_catalog.regclass::pg_catalog.text, k.oid
       FROM (SELECT relid, pg_catalog.max(depth) AS depth FROM above GROUP BY relid) b

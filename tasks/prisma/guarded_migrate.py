@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..config.target import Target
     from ..dump.dump import Dumped
-    from ..inventory.reload_risks import ReloadRisk
     from ..postgres.connection import Endpoint, ServerFacts
     from ..progress import Report
 
@@ -55,7 +54,7 @@ class MigrationPlan:
     holds: bool = False
     makes_safety_dump: bool = False
     undo_needs_trust: bool = False
-    reload_risks: tuple[ReloadRisk, ...] = ()
+    row_code: str = ""
     tries_undo: bool = False
 
     @property

@@ -12,7 +12,7 @@ from ..dumpformat.manifest import recorded_search_path
 from ..dumpformat.tokens import TokenReader
 from ..errors import BadInputError
 from ..inventory.compare import state_of_manifest
-from ..inventory.reload_risks import read_reload_risks
+from ..inventory.reload_risks import read_row_code
 from ..postgres.roles import read_owners, replaceable
 from ..postgres.schemas import existing_schemas, other_schemas, read_content, refuse_dependents
 from ..postgres.search_path import read_search_path
@@ -206,7 +206,7 @@ def plan_restore(
             owners=owners,
             lenient=request.lenient or request.whole or own,
             search_path=(dump.manifest and recorded_search_path(dump.manifest)) or read_search_path(connection),
-            reload_risks=read_reload_risks(connection),
+            row_code=read_row_code(connection),
         )
     return plan.complete(backup=request.backup, always=request.migrate)
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..config.target import Target
     from ..dumpfiles.dump_file import DumpFile
-    from ..inventory.reload_risks import ReloadRisk
     from ..postgres.connection import Connection, Endpoint, ServerFacts
     from ..postgres.schemas import Content
     from ..progress import Report
@@ -44,7 +43,7 @@ class ChangePlan:
     :ivar emptied: The schemas that will be emptied; `kept` the others.
     :ivar removed: What lies in the schemas that the restore fills, or the reset empties.
     :ivar makes_safety_dump: Whether a safety dump of it is made first.
-    :ivar reload_risks: What of the database that is here may not load from a dump.
+    :ivar row_code: What runs users' code when the safety dump's rows are loaded, so that it may fail; empty without.
     """
 
     settings: Settings
@@ -57,7 +56,7 @@ class ChangePlan:
     nonlocal_reason: str = ""
     makes_safety_dump: bool = False
     undo_needs_trust: bool = False
-    reload_risks: tuple[ReloadRisk, ...] = ()
+    row_code: str = ""
 
     @property
     def tries_undo(self) -> bool:

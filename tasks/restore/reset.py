@@ -11,7 +11,7 @@ from ..dumpfiles.origin import other_owners
 from ..dumpformat.system_schemas import is_system_schema
 from ..errors import BadInputError, OperationFailedError, ServerError, TaskError
 from ..formatting import format_now
-from ..inventory.reload_risks import read_reload_risks
+from ..inventory.reload_risks import read_row_code
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
 from ..postgres.connection import connected, one, refuse_another_endpoint, translated
 from ..postgres.lock_holders import describe_lock_holders
@@ -83,7 +83,7 @@ def plan_reset(
             removed=removed,
             undo_needs_trust=bool(author_risk(connection, settings, endpoint, settings.dumps, here)),
             disconnect=disconnect,
-            reload_risks=read_reload_risks(connection),
+            row_code=read_row_code(connection),
         )
     return plan.complete(backup=backup)
 
@@ -156,7 +156,7 @@ def _empty(connection: Connection, plan: ResetPlan, safety: SafetyDump, report: 
         lock_out_migrations(connection)
         safety.make(connection, plan.emptied, report)
         if plan.tries_undo:
-            try_safety_dump(connection, safety, plan.target, plan.reload_risks, report)
+            try_safety_dump(connection, safety, plan.target, report)
         if plan.removed.is_empty:
             refuse_new_content(connection, plan.emptied)
         empty_schemas(connection, plan.emptied)
@@ -172,5 +172,5 @@ def _empty(connection: Connection, plan: ResetPlan, safety: SafetyDump, report: 
     except OperationFailedError as error:
         if safety.wanted and safety.dumped is None:
             raise
-        raise OperationFailedError(f"The schemas could not be emptied: {error}. {state}") from None
+        raise OperationFailedError(f"The schemas could not be emptied: {str(error).rstrip('.')}. {state}") from None
     return xid

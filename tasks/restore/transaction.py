@@ -17,6 +17,7 @@ from ..dumpformat.summary import DumpSummary
 from ..errors import OperationFailedError, TaskError
 from ..formatting import format_list, format_now
 from ..inventory.compare import ROLES, compare_objects_and_content, schemas_in, state_of_manifest, state_to_facts
+from ..inventory.reload_risks import read_row_code
 from ..inventory.snapshot import describe_unsummed, state_of_objects
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
 from ..postgres.connection import connected, one, refuse_another_endpoint, translated
@@ -46,13 +47,10 @@ from .plan import RestoreRequest, plan_restore
 from .preflight import disconnect_others, lock_out_migrations, silence_event_triggers
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from ..config.target import Target
     from ..dumpfiles.reader import DumpReader
     from ..dumpformat.statements import StatementKind
     from ..inventory.compare import DifferenceLine
-    from ..inventory.reload_risks import ReloadRisk
     from ..inventory.snapshot import DatabaseState
     from ..postgres.connection import Connection
     from ..progress import Report
@@ -127,7 +125,7 @@ class RestoreTransaction:
                     self.doing, self._saving = "making the safety dump", True
                     self.safety.make(connection, self.plan.present_schemas, self.report, self.plan.changed)
                     if plan.tries_undo:
-                        try_safety_dump(connection, self.safety, plan.target, plan.reload_risks, self.report)
+                        try_safety_dump(connection, self.safety, plan.target, self.report)
                     self._saving = False
                     self._empty(connection)
                     summary, loader = self._load(connection)
@@ -325,15 +323,13 @@ class RestoreTransaction:
         self.report.progress(self.doing, source.position, self.plan.dump.size if source.position else 0, "bytes")
 
 
-def try_safety_dump(
-    connection: Connection, safety: SafetyDump, target: Target, risks: Collection[ReloadRisk], report: Report
-) -> None:
-    """Load a safety dump as an undo would, and roll that back, where the catalogue says that it may not load.
+def try_safety_dump(connection: Connection, safety: SafetyDump, target: Target, report: Report) -> None:
+    """Load a safety dump as an undo would, and roll that back, where its rows run users' code.
 
     :param connection: In the transaction that will delete what was dumped.
     :raises TaskError: It can't be loaded. Nothing was touched.
     """
-    if safety.dumped is None or not any(each.essential for each in risks):
+    if safety.dumped is None or not read_row_code(connection):
         return
     request = RestoreRequest(file=str(safety.dumped.path), clean=True, whole=True, backup=False, trust=True)
     plan = plan_restore(safety.settings, request, Silence(), target=target)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..dumpfiles.origin import OriginMatch, is_of_database, match_database
+from ..dumpfiles.paths import UNDO, time_in_name
 from ..errors import BadInputError, GuardError
 from ..formatting import parse_instant
 from ..safety.guard import unprotected_target
@@ -19,6 +21,9 @@ from .restore import restore_dump
 if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..progress import Report
+
+# Between machines that share a folder of dumps.
+_CLOCK_DIFFERENCE = timedelta(minutes=1)
 
 
 def plan_undo(
@@ -40,6 +45,12 @@ def plan_undo(
     """
     target = unprotected_target(settings)
     path = choose_undo_point(list_undo_points(settings), to).path if to else newest_safety_dump(settings)
+    made = time_in_name(path.name, UNDO) if path is not None and not to else None
+    if path is not None and made is not None and made > datetime.now(UTC) + _CLOCK_DIFFERENCE:
+        raise BadInputError(
+            f"{path.name} was made in the future, so the clock was set back, and a newer safety dump may have an older "
+            f"name. Nothing was touched. `inv db.undos` lists all; `inv db.undo --to=ID` restores one of them."
+        )
     if path is None:
         raise BadInputError(
             f"There is no safety dump of {target.label} in {settings.dumps}, so there is nothing to undo. Nothing was "

@@ -138,7 +138,8 @@ class SafetyDump:
         known = {_state(path, manifest): path for path, manifest in found if not known_doubt(path)}
         kept = states_to_keep(known, max(self.settings.safety_dumps, 1))
         for state, path in known.items():
-            if state not in kept:
+            # The clock may have been set back since others were made.
+            if state not in kept and path != self.dumped.path:
                 delete_dump(path)
         sweep_orphan_manifests(self.settings.dumps / UNDO_FOLDER)
 
