@@ -159,7 +159,7 @@ def migrate_database(plan: MigrationPlan, report: Report) -> Dumped | None:
 
 
 def _remember_unsaved(plan: MigrationPlan, report: Report) -> None:
-    """Note that an undo will go back further than this migration."""
+    """Note that an undo will restore an older state than that before this migration."""
     if plan.server is None or not plan.holds or plan.settings.dry:
         return
     path = record_path(plan.settings.dumps, plan.target, plan.server)

@@ -88,8 +88,8 @@ def _plan(settings: Settings, request: RestoreRequest, report: Report) -> Restor
     reset = parse_instant(record.reset) if record is not None else None
     if record is not None and reset is not None and (saved is None or reset > saved):
         report.warn(
-            f"The last {record.unsaved}, at {record.reset}, made no safety dump, so this undo goes back further: it "
-            f"restores what was there {manifest.note}. What was written since is lost."
+            f"The last {record.unsaved}, at {record.reset}, made no safety dump, so this undo restores an "
+            f"older state: what was there {manifest.note}. What was written since is lost."
         )
     return plan
 

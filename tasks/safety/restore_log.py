@@ -75,7 +75,7 @@ def write_record(path: Path, record: RestoreRecord) -> None:
 
 
 def record_unsaved(path: Path, database: str, when: str, command: str) -> None:
-    """Remember that a command made no safety dump, so that an undo can say that it goes back further.
+    """Remember that a command made no safety dump, so that an undo can say that it restores an older state.
 
     :param command: `reset` or `migration`.
 
