@@ -14,7 +14,7 @@ from ..dumpformat.manifest import SIZE_LIMIT, Manifest, manifest_from_json
 from ..errors import BadInputError
 from ..formatting import format_list
 from ..system.processes import open_regular
-from .short_ids import SHORTEST_ID, is_id_beginning
+from .short_ids import SHORTEST_ID, is_id_beginning, shorten_ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -163,7 +163,8 @@ def _only_dump(value: str, found: Mapping[Path, str], *, broken: bool) -> Path:
 
     :raises BadInputError: There are several, or it is not whole.
     """
-    shown = [f"{path.name} ({known[:SHORTEST_ID]})" if known else path.name for path, known in found.items()]
+    short = shorten_ids(filter(None, found.values()))
+    shown = [f"{path.name} ({short[known]})" if known else path.name for path, known in found.items()]
     path = next(iter(found))
     if len(found) > 1:
         raise BadInputError(f"--file={value} may be {format_list(shown)}. Nothing was touched. Name one of them.")
