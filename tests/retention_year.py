@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tasks.config.keep_policy import parse_keep_policy
 from tasks.config.settings import Settings
@@ -83,7 +83,7 @@ class Year:
         self.tally["made"] += 1
         partial = self._happens(8)
         name = f"by-hand-{self.tally['made']}.sql" if self._happens(1) else ""
-        changes = {"rehearsed": made.isoformat(timespec="seconds")} if self._happens(10) else {}
+        changes: dict[str, Any] = {"rehearsed": made.isoformat(timespec="seconds")} if self._happens(10) else {}
         path = store_dump(
             self.settings.dumps,
             made,

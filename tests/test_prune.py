@@ -227,6 +227,18 @@ def test_dump_and_its_compressed_form_share_a_manifest(five: list[Path], project
     assert read_manifest(other) is not None
 
 
+def test_two_prunes_at_once_do_what_one_does(project: Project) -> None:
+    """Each skips what the other one has deleted."""
+    dumps = [store_dump(project.dumps, ago(days)) for days in range(60)]
+    project.env["INVOKE_DB_KEEP"] = "last=2"
+    runs = [project.popen("db.prune", "--yes") for _ in range(2)]
+
+    said = [run.communicate(timeout=60)[1] for run in runs]
+
+    assert [run.returncode for run in runs] == [0, 0], said
+    assert names(project) == {path.name for each in dumps[:2] for path in (each, manifest_path(each))}
+
+
 def test_real_dumps_are_pruned(database: Database, project: Project) -> None:
     """Of a real database, beside another's; the newest one restores."""
     project.use(database)

@@ -107,7 +107,7 @@ def print_dumps(listed: Sequence[Listed], every_id: Iterable[str], verdicts: Map
     from ..dumpfiles.short_ids import shorten_ids
 
     short, now = shorten_ids(each for each in every_id if each), datetime.now(UTC)
-    columns = _PLAN_COLUMNS if verdicts else _LIST_COLUMNS
+    columns: tuple[str, ...] = _PLAN_COLUMNS if verdicts else _LIST_COLUMNS
     cells = [_cells_of(each, short.get(each.id, ""), now, verdicts) for each in listed]
     rows = [tuple(each[name] for name in columns) for each in cells]
     width = open_console(stderr=False).width
@@ -138,6 +138,7 @@ def _width(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> int:
 def _shortened(columns: Sequence[str], rows: list[tuple[str, ...]], width: int) -> list[tuple[str, ...]]:
     """Cut the columns of free text, the longest first, until the table has a width, or no more can be cut."""
     free = [at for at, name in enumerate(columns) if name in _CUT_COLUMNS]
+    rows = [tuple(_cut(cell, width) if at in free else cell for at, cell in enumerate(row)) for row in rows]
     while _width(columns, rows) > width:
         lengths = {at: max(len(row[at]) for row in rows) for at in free}
         at = max(lengths, key=lambda each: lengths[each])

@@ -54,7 +54,8 @@ def prune(ctx: Context, yes: bool = False) -> None:
     if plan is None:
         show_no_policy()
         return
-    show_prune_plan(plan)
+    if loaded.dry or loaded.output.value != "quiet":
+        show_prune_plan(plan)
     confirm(describe_prune(plan), yes=yes or loaded.dry or not plan.doomed)
     if not loaded.dry:
         with reporting(loaded) as report:

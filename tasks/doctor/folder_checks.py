@@ -164,7 +164,7 @@ def check_newest(settings: Settings, now: datetime) -> tuple[Check, Listed | Non
         own = [each for each in found if each.database == first.database]
         good = next((each.name for each in own if each.whole in ("yes", "unknown")), "")
         instead = f" Until then `inv db.restore` takes {good}." if good else ""
-        remedy = f"Make a new one with `inv db.dump`, and remove this one.{instead}"
+        remedy = f"Make a new one with `inv db.dump`, and `inv db.delete --file={first.name}`.{instead}"
         return wrong(name, f"{first.name} is not whole: {first.whole}", remedy), first
     if age < -SKEW:
         remedy = "Set the clock that is wrong; until then no newer dump is found as the newest."

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import BadInputError, OperationFailedError
-from ..system.runtime import defer_signals, set_interrupt_message
+from ..system.runtime import Interruption, defer_signals, set_interrupt_message
 from .atomic_write import forget_manifest, list_part_files, sweep_part_files, sync_folder
 from .catalog import list_catalog
 from .dump_file import file_signature
@@ -74,6 +74,10 @@ def carry_out_deletion(settings: Settings, doomed: DoomedDump) -> None:
     sweep_deleted(settings)
     try:
         delete_dump(doomed)
+    except Interruption as interruption:
+        # Signals are deferred while it is deleted.
+        interruption.state = f"{doomed.dump.name} was {'kept' if doomed.dump.path.exists() else 'deleted'}."
+        raise
     except OSError as error:
         raise OperationFailedError(f"{doomed.dump.name} could not be deleted: {error.strerror}.") from None
     set_interrupt_message(f"{doomed.dump.name} was deleted.")
