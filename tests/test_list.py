@@ -198,6 +198,7 @@ def test_match_finds_name_note_and_branch(text: str, found: set[str], project: P
 
     assert result.returncode == 0
     assert {each["name"] for each in json.loads(result.stdout)} == found
+    assert ("No dump matches." in project.inv("db.list", f"--match={text}").stdout) is (not found)
 
 
 @pytest.mark.parametrize("flags", [("--limit=-1",), ("--match=",)], ids=str)

@@ -81,7 +81,7 @@ def show_converted(converted: Converted) -> None:
         print_line(f"{converted.path}: {format_size(converted.before)} → {format_size(converted.after)}")
 
 
-def show_listing(listed: Sequence[Listed], every_id: Iterable[str], *, as_json: bool) -> None:
+def show_listing(listed: Sequence[Listed], every_id: Sequence[str], *, as_json: bool) -> None:
     """Show dumps, a line each.
 
     :param every_id: The ids of all dumps, among which the shown beginnings are unique.
@@ -90,7 +90,7 @@ def show_listing(listed: Sequence[Listed], every_id: Iterable[str], *, as_json: 
         print_json([_listed_document(each) for each in listed])
         return
     if not listed:
-        print_line("No dumps yet. `inv db.dump` makes one.")
+        print_line("No dump matches." if every_id else "No dumps yet. `inv db.dump` makes one.")
         return
     print_dumps(listed, every_id, {})
     for each in listed:

@@ -87,6 +87,8 @@ class Deletions:
             if not struck:
                 raise Violation("it was over before")
             self._judge(operation, killed=code == -signal.SIGKILL)
+            if "Nothing was touched" in self._said() and self._files() != self.before:
+                raise Violation("files were deleted, and the message says that nothing was touched")
             self._finish(operation)
         except Violation as violation:
             raise Violation(f"{where}: {violation}") from None
@@ -133,6 +135,9 @@ class Deletions:
         folder = self.project.dumps
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
+    def _said(self) -> str:
+        return (self.project.root / "err").read_text(encoding="utf-8", errors="replace")
+
     def _lay_out(self) -> None:
         shutil.rmtree(self.project.dumps)
         (self.project.dumps / "undo").mkdir(parents=True)
@@ -163,8 +168,8 @@ class Deletions:
         :return: Whether it was struck, or its events where it was not to be; and its exit code.
         """
         assert self.server.stdin is not None
-        out = str(self.project.root / "out")
-        request = {"args": ARGS[operation], "operation": operation, "aim": aim, "out": out, "err": out}
+        out, err = (str(self.project.root / name) for name in ("out", "err"))
+        request = {"args": ARGS[operation], "operation": operation, "aim": aim, "out": out, "err": err}
         self.server.stdin.write(json.dumps(request) + "\n")
         self.server.stdin.flush()
         found: Any = False
