@@ -11,12 +11,14 @@ from .cli.checks import doctor, migrations, verify
 from .cli.demo import JOURNAL, demo
 from .cli.dumps import dump, gunzip, gzip, inspect, list_, show, undos, url
 from .cli.restores import generate, migrate, rehearse, reset, restore, undo
+from .cli.retention import delete, pin, prune
 from .cli.server import start, stop
 from .config.defaults import DEFAULTS
 
 _DUMPS = (doctor, url, dump, gzip, gunzip, list_, inspect, show)
+_KEEPING = (pin, delete, prune)
 _RESTORES = (reset, restore, undos, undo, rehearse, verify, migrations, migrate, generate)
-database = Collection("db", *_DUMPS, *_RESTORES)
+database = Collection("db", *_DUMPS, *_KEEPING, *_RESTORES)
 server = Collection("pg", start, stop)
 ns = Collection(database, server)
 # On each collection itself, so that it holds in another project's namespace too.

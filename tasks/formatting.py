@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -109,6 +109,15 @@ def format_size(count: float) -> str:
 def format_seconds(seconds: float) -> str:
     """Return a duration: `1.5 s`."""
     return f"{seconds:.1f} s"
+
+
+def format_age(age: timedelta) -> str:
+    """Return a span of time in its largest unit: `5 min`, `7 h`, `12 d`; one below 0 as `in 5 min`."""
+    if age < timedelta(0):
+        return f"in {format_age(-age)}"
+    if age < timedelta(hours=1):
+        return f"{age // timedelta(minutes=1)} min"
+    return f"{age.days} d" if age.days > 1 else f"{age // timedelta(hours=1)} h"
 
 
 def format_moment(moment: datetime | None) -> str:

@@ -459,7 +459,7 @@ def test_an_old_dump_is_a_note(shop: Database, project: Project) -> None:
     later = look(project, shop, now=lambda: datetime.now(UTC) + timedelta(days=8))["newest dump"]
 
     assert later.state == "note"
-    assert "8 days old" in later.what
+    assert "8 d old" in later.what
     assert "never rehearsed" in later.what
 
 

@@ -306,24 +306,25 @@ def test_progress_tells_rows_beside_the_estimate(database: Database, project: Pr
 
 
 def test_manifest_tells_the_commit_and_whether_the_tree_was_dirty(database: Database, project: Project) -> None:
-    """A changed tracked file makes it dirty; a file that git does not know does not."""
+    """A changed tracked file makes it dirty, an unknown one does not; a detached HEAD has no branch."""
 
     def git(*words: str) -> str:
         person = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
         argv = ["git", "-C", str(project.root), *person, *words]
         return subprocess.run(argv, capture_output=True, check=True, text=True).stdout
 
-    git("init", "--quiet")
+    git("init", "--quiet", "--initial-branch=trunk")
     git("add", "tasks.py")
     git("commit", "--quiet", "--message=first")
 
     clean = manifest_of(dumped(settings_of(project, database)).path)["git"]
     project.write("tasks.py", "changed")
+    git("checkout", "--quiet", "--detach")
     dirty = manifest_of(dumped(settings_of(project, database)).path)["git"]
 
     commit = git("rev-parse", "HEAD").strip()
-    assert clean == {"commit": commit, "dirty": False}
-    assert dirty == {"commit": commit, "dirty": True}
+    assert clean == {"commit": commit, "dirty": False, "branch": "trunk"}
+    assert dirty == {"commit": commit, "dirty": True, "branch": None}
 
 
 def test_git_state_is_unknown_outside_git(tmp_path: Path) -> None:

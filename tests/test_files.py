@@ -159,7 +159,7 @@ def test_next_dump_is_measured_by_the_last_one(database: Database, project: Proj
     assert look(project, database, Compression.NONE, last) == []
     (warning,) = look(project, database, Compression.NONE, last - 1)
     (other,) = look(project, database, Compression.GZIP, 10)
-    with pytest.raises(BadInputError, match=r"has 10 bytes left\. Nothing was touched\. Remove old dumps"):
+    with pytest.raises(BadInputError, match=r"has 10 bytes left\. Nothing was touched\. Delete old dumps"):
         look(project, database, Compression.NONE, 10)
     database.execute("TRUNCATE noise; ANALYZE noise")
     (smaller,) = look(project, database, Compression.NONE, 10)

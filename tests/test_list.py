@@ -9,7 +9,7 @@ import pytest
 from tasks.dumpfiles.atomic_write import open_part_file
 from tasks.dumpfiles.catalog import list_catalog
 from tasks.dumpfiles.dump_file import choose_dump
-from tasks.dumpfiles.paths import manifest_path
+from tasks.dumpfiles.paths import find_dump_file, manifest_path
 from tasks.dumpformat.compression import Compression, Sums
 from tasks.dumpformat.manifest import Manifest, Outline, TableRows
 from tasks.errors import BadInputError
@@ -43,7 +43,7 @@ def lay(
         document = Manifest(
             created=created,
             note=note,
-            git=None,
+            git={"commit": "a" * 40, "dirty": False, "branch": "main"},
             source={"server_version": "17.6"},
             pg_dump={},
             file_name=file_name or name,
@@ -148,7 +148,7 @@ def test_archives_of_pg_dump_are_listed(project: Project) -> None:
 
 
 def test_table_tells_all_of_each_dump(project: Project) -> None:
-    """Name, size, rows, server, whether whole, note; nothing is cut off in a pipe."""
+    """Size, rows, state, note, name; nothing is cut off in a pipe."""
     note = "before the billing migration; " + "long " * 20
     lay(project, f"db_dump_{TIMES[0]}.sql", size=12_345, note=note)
 
@@ -157,9 +157,67 @@ def test_table_tells_all_of_each_dump(project: Project) -> None:
     assert result.returncode == 0, result.stderr
     said = " ".join(result.stdout.split())
     assert f"db_dump_{TIMES[0]}.sql" in said
-    for words in ("12.3 kB 1,234 17.6 yes", "before the billing migration; long long"):
+    for words in ("12.3 kB 1,234 whole", "before the billing migration; long long"):
         assert words in said
     assert result.stdout.count("long") == 20
+
+
+def test_list_is_in_the_order_of_time(project: Project) -> None:
+    """Newest last, in the table and in JSON, safety dumps among the others; --limit takes the newest."""
+    (project.dumps / "undo").mkdir()
+    for name, created in (
+        (f"db_dump_{TIMES[3]}.sql", "2025-12-23T12:00:00.000Z"),
+        (f"undo/db_undo_{TIMES[1]}.sql", "2025-12-22T12:00:00.000Z"),
+        ("named.sql", "2025-12-24T12:00:00.000Z"),
+        (f"db_dump_{TIMES[2]}.sql", "2025-12-21T12:00:00.000Z"),
+    ):
+        lay(project, name, created=created, file_name=name.rpartition("/")[2])
+
+    table = [line.split()[-1] for line in project.inv("db.list").stdout.splitlines() if ".sql" in line]
+    limited = [each["name"] for each in json.loads(project.inv("db.list", "--limit=2", "--json").stdout)]
+
+    assert table == [
+        f"db_dump_{TIMES[2]}.sql",
+        f"undo/db_undo_{TIMES[1]}.sql",
+        f"db_dump_{TIMES[3]}.sql",
+        "named.sql",
+    ]
+    assert limited == table[-2:]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("BILLING", {"a.sql"}), ("b.sql", {"b.sql"}), ("main", {"a.sql", "b.sql"}), ("[x]", {"b.sql"}), ("none", set())],
+)
+def test_match_finds_name_note_and_branch(text: str, found: set[str], project: Project) -> None:
+    """Capitals or not, as text and no pattern; the ids shown are unique among all dumps."""
+    lay(project, "a.sql", note="before the billing migration")
+    lay(project, "b.sql", note="[x] done", created="2025-12-22T12:00:00.000Z")
+
+    result = project.inv("db.list", f"--match={text}", "--json")
+
+    assert result.returncode == 0
+    assert {each["name"] for each in json.loads(result.stdout)} == found
+    assert ("No dump matches." in project.inv("db.list", f"--match={text}").stdout) is (not found)
+
+
+@pytest.mark.parametrize("flags", [("--limit=-1",), ("--match=",)], ids=str)
+def test_senseless_choice_of_dumps_is_refused(flags: tuple[str, ...], project: Project) -> None:
+    """Exit 2."""
+    assert project.inv("db.list", *flags).returncode == 2
+
+
+def test_shown_id_names_the_dump(project: Project) -> None:
+    """What the first column shows is what --file= takes."""
+    lay(project, f"db_dump_{TIMES[0]}.sql")
+    lay(project, f"db_dump_{TIMES[1]}.sql", created="2025-12-22T12:00:00.000Z")
+
+    shown = [line.split()[0] for line in project.inv("db.list").stdout.splitlines() if ".sql" in line]
+
+    assert len(set(shown)) == 2
+    for name, number in zip(shown, range(2), strict=True):
+        path = find_dump_file(name, project.dumps, project.root)
+        assert path.name == f"db_dump_{TIMES[number]}.sql"
 
 
 def test_markup_in_a_note_is_shown_as_it_is(project: Project) -> None:
@@ -178,12 +236,15 @@ def test_json_tells_all_of_each_dump(project: Project) -> None:
 
     result = project.inv("db.list", "--json")
 
-    first, second = json.loads(result.stdout)
+    found = {each["name"]: each for each in json.loads(result.stdout)}
+    first, second = found[path.name], found["b.sql"]
     expected = {
         "path": str(path),
         "when": "2025-12-21T12:00:00+00:00",
         "size": 100,
         "rows": 1234,
+        "branch": "main",
+        "pinned": "",
         "server": "17.6",
         "note": "ünïcödé",
         "whole": True,

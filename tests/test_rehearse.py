@@ -131,8 +131,7 @@ def test_a_rehearsal_proves_a_dump_and_leaves_nothing(
     assert sorted(path.name for path in project.dumps.iterdir()) == files
     (when,) = rehearsed(project)
     assert began <= datetime.fromisoformat(when) <= datetime.now(UTC)
-    # In the dump's name, as its own time, and as that of the rehearsal.
-    assert project.inv("db.list").stdout.count(when[:10]) == 3
+    assert "  rehearsed  " in project.inv("db.list").stdout
     assert project.inv("db.verify", f"--file={newest(project).name}").returncode == 0
 
 

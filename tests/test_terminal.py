@@ -45,18 +45,19 @@ def test_a_bar_moves_while_a_dump_is_made(database: Database, project: Project) 
     assert "rows" in said
 
 
-def test_dumps_are_listed_one_below_the_other_when_the_terminal_is_narrow(database: Database, project: Project) -> None:
-    """Where the table has no room, no column is folded into a tower of letters."""
+def test_dumps_take_a_line_each_when_the_terminal_is_narrow(database: Database, project: Project) -> None:
+    """Free text is cut; id, age, size, rows and state are whole, and a name that a person chose begins the note."""
     project.use(database)
-    assert project.inv("db.dump", "--note=before the billing migration").returncode == 0
+    assert project.inv("db.dump", "--note=before the billing migration, which is long").returncode == 0
+    assert project.inv("db.dump", "--file=mine.sql", "--note=second").returncode == 0
 
     code, said = at_a_terminal(project, "db.list", columns=80)
 
     plain = re.sub(r"\x1b\[[0-9;]*m", "", said)
-    name, *facts = plain.splitlines()
+    first, second = (line for line in plain.splitlines() if "0 min" in line)
     assert code == 0
-    assert name.startswith("db_dump_")
-    assert ", rows 0, server 17.11, whole yes, note before the billing migration" in " ".join(map(str.strip, facts))
+    assert re.search(r" [0-9a-f]{4}  test_.+… .+ 0 min  .+     0  whole  before.+…", first)
+    assert "mine.sql: sec" in second
     assert all(len(line) <= 80 for line in plain.splitlines())
 
 

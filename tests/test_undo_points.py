@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tasks.dumpfiles.short_ids import shorten_ids
 from tasks.errors import BadInputError
-from tasks.safety.undo_points import UndoPoint, choose_undo_point, shorten_ids
+from tasks.safety.undo_points import UndoPoint, choose_undo_point
 
 IDS = ("3f2a000000000000", "3f2a0b0000000000", "9d00000000000000")
 POINTS = [

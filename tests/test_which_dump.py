@@ -176,7 +176,7 @@ def test_list_names_the_database(pair: tuple[Database, Database], project: Proje
     listed = json.loads(project.inv("db.list", "--json").stdout)
     shown = project.inv("db.list").stdout
 
-    assert [each["database"] for each in listed] == [other.name, shop.name, ""]
+    assert [each["database"] for each in listed] == [shop.name, other.name, ""]
     assert shop.name in shown
     assert other.name in shown
 

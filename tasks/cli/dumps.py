@@ -85,12 +85,21 @@ def gunzip(ctx: Context, file: str | None = None) -> None:
     _convert(ctx, file, Compression.NONE)
 
 
-@task(name="list", help={"json": JSON})
-def list_(ctx: Context, json: bool = False) -> None:
-    """List the dumps: database, when, size, rows, server, note, and whether each is whole as far as its size tells."""
-    from ..dumpfiles.catalog import list_catalog
+@task(
+    name="list",
+    help={
+        "match": "only dumps whose name, note, database or git branch holds this text",
+        "limit": "only so many of the newest",
+        "json": JSON,
+    },
+)
+def list_(ctx: Context, match: str | None = None, limit: int = 0, json: bool = False) -> None:
+    """List dumps and safety dumps, newest last: id, database, branch, age, size, rows, state, note."""
+    from ..dumpfiles.catalog import list_catalog, select_dumps
 
-    show_listing(list_catalog(load(ctx)), as_json=json)
+    found = list_catalog(load(ctx))
+    listed = select_dumps(found, given("--match", match), limit)
+    show_listing(listed, [each.id for each in found], as_json=json)
 
 
 @task(help={"json": JSON, "url_env": URL_ENV})

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ..formatting import (
+    format_age,
     format_content,
     format_count,
     format_moment,
@@ -18,10 +20,10 @@ from ..formatting import (
     printable_row,
     show_name,
 )
-from .terminal import Table, open_console, print_json, print_line, print_raw, print_table
+from .terminal import Table, count_cells, open_console, print_json, print_line, print_raw, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ..config.settings import Output, Settings
     from ..dump.dump import Dumped
@@ -32,6 +34,12 @@ if TYPE_CHECKING:
 
 # Characters of a database's name, which may have 63.
 _DATABASE = 20
+_LIST_COLUMNS = ("id", "database", "branch", "age", "size", "rows", "state", "note", "file")
+_PLAN_COLUMNS = ("id", "database", "age", "size", "state", "plan", "file")
+# What is cut where a table is too wide, and what is left of it.
+_CUT_COLUMNS = ("database", "branch", "note", "plan")
+_SHORTEST_CELL = 6
+_GAP = 2
 
 
 def show_url(settings: Settings) -> None:
@@ -74,27 +82,76 @@ def show_converted(converted: Converted) -> None:
         print_line(f"{converted.path}: {format_size(converted.before)} → {format_size(converted.after)}")
 
 
-def show_listing(listed: Sequence[Listed], *, as_json: bool) -> None:
-    """Show the dumps, newest first."""
+def show_listing(listed: Sequence[Listed], every_id: Sequence[str], *, as_json: bool) -> None:
+    """Show dumps, a line each.
+
+    :param every_id: The ids of all dumps, among which the shown beginnings are unique.
+    """
     if as_json:
         print_json([_listed_document(each) for each in listed])
         return
     if not listed:
-        print_line("No dumps yet. `inv db.dump` makes one.")
+        print_line("No dump matches." if every_id else "No dumps yet. `inv db.dump` makes one.")
         return
-    columns = ("dump", "database", "when (UTC)", "size", "rows", "server", "whole", "rehearsed", "note")
-    table = Table(columns=columns, right=("size", "rows"))
-    for each in listed:
-        table.add(*_listed_row(each))
-    print_table(table)
+    print_dumps(listed, every_id, {})
     for each in listed:
         if each.whole not in {"yes", "unknown"}:
             print_line(f"{each.path.name} is not whole: {each.whole}")
 
 
+def print_dumps(listed: Sequence[Listed], every_id: Iterable[str], verdicts: Mapping[str, str]) -> None:
+    """Print a table of dumps, a line each; a terminal that is too narrow for the files' names does without them.
+
+    :param verdicts: What is to be done with each dump, by its name, and why; where there are any, they take the place
+        of the note.
+    """
+    from ..dumpfiles.short_ids import shorten_ids
+
+    short, now = shorten_ids(each for each in every_id if each), datetime.now(UTC)
+    columns: tuple[str, ...] = _PLAN_COLUMNS if verdicts else _LIST_COLUMNS
+    cells = [_cells_of(each, short.get(each.id, ""), now, verdicts) for each in listed]
+    rows = [tuple(each[name] for name in columns) for each in cells]
+    width = open_console(stderr=False).width
+    if _width(columns, rows) > width:
+        columns = columns[:-1]
+        # A dump that has no id, or whose name a person chose, is known by its name.
+        rows = [(*row[:-2], _named(each, row[-2])) for each, row in zip(listed, rows, strict=True)]
+        rows = _shortened(columns, rows, width)
+    table = Table(columns=columns, right=("age", "size", "rows"), gap=_GAP)
+    for row in rows:
+        table.add(*row)
+    print_table(table)
+
+
+def _named(each: Listed, text: str) -> str:
+    from ..dumpfiles.paths import DUMP, UNDO, time_in_name
+
+    is_ours = each.id and time_in_name(each.path.name, UNDO if each.safety else DUMP) is not None
+    return text if is_ours else ": ".join(filter(None, [printable(each.name), text]))
+
+
+def _width(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> int:
+    """Return how wide a table of dumps is, with the space before it."""
+    cells = sum(max(map(count_cells, column)) for column in zip(columns, *rows, strict=True))
+    return 1 + cells + _GAP * (len(columns) - 1)
+
+
+def _shortened(columns: Sequence[str], rows: list[tuple[str, ...]], width: int) -> list[tuple[str, ...]]:
+    """Cut the columns of free text, the longest first, until the table has a width, or no more can be cut."""
+    free = [at for at, name in enumerate(columns) if name in _CUT_COLUMNS]
+    rows = [tuple(_cut(cell, width) if at in free else cell for at, cell in enumerate(row)) for row in rows]
+    while _width(columns, rows) > width:
+        lengths = {at: max(len(row[at]) for row in rows) for at in free}
+        at = max(lengths, key=lambda each: lengths[each])
+        if lengths[at] <= _SHORTEST_CELL:
+            break
+        rows = [(*row[:at], _cut(row[at], lengths[at] - 1), *row[at + 1 :]) for row in rows]
+    return rows
+
+
 def show_undo_points(points: Sequence[UndoPoint], settings: Settings, *, as_json: bool) -> None:
     """Show what can be undone to, newest last, a line each."""
-    from ..safety.undo_points import shorten_ids
+    from ..dumpfiles.short_ids import shorten_ids
 
     if as_json:
         print_json([{**asdict(each), "path": str(each.path), "when": each.when.isoformat()} for each in points])
@@ -124,26 +181,38 @@ def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def _listed_row(each: Listed) -> list[str]:
-    return [
-        each.name,
-        each.database,
-        format_moment(each.when),
-        format_size(each.size),
-        "" if each.rows is None else f"{each.rows:,}",
-        each.server,
-        each.whole if each.whole in {"yes", "unknown"} else "no",
-        each.rehearsed[:10],
-        "; ".join(
-            [f"without the rows of {format_names(each.excluded)}"] * bool(each.excluded) + [each.note] * bool(each.note)
-        ),
-    ]
+def _cells_of(each: Listed, short: str, now: datetime, verdicts: Mapping[str, str]) -> dict[str, str]:
+    lacks = [f"without the rows of {format_names(each.excluded)}"] * bool(each.excluded)
+    cells = {
+        "id": short,
+        "database": each.database,
+        "branch": each.branch,
+        "age": format_age(now - each.when),
+        "size": format_size(each.size),
+        "rows": "" if each.rows is None else f"{each.rows:,}",
+        "state": describe_state(each),
+        "note": "; ".join(filter(None, [*lacks, each.note])),
+        "plan": verdicts.get(each.name, ""),
+        "file": each.name,
+    }
+    return {name: printable(cell) for name, cell in cells.items()}
+
+
+def describe_state(each: Listed) -> str:
+    """Return what is known of a dump without reading it, in a few words."""
+    known = {"yes": "whole", "unknown": "unknown"}.get(each.whole, "broken")
+    if known == "whole" and each.excluded:
+        known = "partial"
+    words = ["pinned" if each.pinned else "", "safety" if each.safety else ""]
+    return ", ".join(filter(None, ["rehearsed" if each.rehearsed and known == "whole" else known, *words]))
 
 
 def _listed_document(each: Listed) -> dict[str, Any]:
     known = each.whole in {"yes", "unknown"}
+    document = asdict(each)
+    del document["origin"]
     return {
-        **asdict(each),
+        **document,
         "excluded": [show_name(key) for key in each.excluded],
         "name": each.name,
         "path": str(each.path),

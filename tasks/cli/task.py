@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     Decorator = Callable[[Callable[..., None]], Task[Any]]
 
 URL_ENV = "name of the environment variable that holds the URL, instead of DATABASE_URL"
-FILE = "the dump: a path, or a name in the dumps folder; by default the newest by the time in its name"
-DUMP_OF = "the dump: a path, or a name in the dumps folder; by default the newest of this database"
+_NAMED = "the dump: a path, a name in the dumps folder, or the beginning of a name or an id (db.list)"
+FILE = f"{_NAMED}; by default the newest by the time in its name"
+DUMP_OF = f"{_NAMED}; by default the newest of this database"
+FILE_NEEDED = _NAMED
 YES = "do not wait three seconds before beginning"
 TRUST = "as a superuser, load what other roles or other people wrote, without a question"
 JSON = "print JSON, for programs"

@@ -272,10 +272,12 @@ class Table:
     """Rows of cells, below names of columns.
 
     :ivar right: The columns of numbers.
+    :ivar gap: How many spaces are between two columns.
     """
 
     columns: tuple[str, ...]
     right: Sequence[str] = ()
+    gap: int = 3
     rows: list[tuple[str, ...]] = field(default_factory=list)
     marked: set[int] = field(default_factory=set)
 
@@ -295,7 +297,7 @@ def print_table(table: Table) -> None:
         return
     console = open_console(stderr=False)
     lines = list(_side_by_side(table))
-    if max(_cells(line) for line, _ in lines) > console.width:
+    if max(count_cells(line) for line, _ in lines) > console.width:
         print_lines((line, style, 4) for line, style in _stacked(table))
         return
     with written():
@@ -305,20 +307,20 @@ def print_table(table: Table) -> None:
 
 def _side_by_side(table: Table) -> Iterator[tuple[str, str | None]]:
     """Write it as lines that are as wide as they need."""
-    widths = [max(map(_cells, column)) for column in zip(table.columns, *table.rows, strict=True)]
+    widths = [max(map(count_cells, column)) for column in zip(table.columns, *table.rows, strict=True)]
     yield _row(table, table.columns, widths), "bold"
-    yield " " + "-" * (sum(widths) + 3 * (len(widths) - 1)), None
+    yield " " + "-" * (sum(widths) + table.gap * (len(widths) - 1)), None
     for number, row in enumerate(table.rows):
         yield _row(table, row, widths), _style(table, number)
 
 
 def _row(table: Table, cells: tuple[str, ...], widths: Sequence[int]) -> str:
-    padding = [" " * (width - _cells(cell)) for width, cell in zip(widths, cells, strict=True)]
+    padding = [" " * (width - count_cells(cell)) for width, cell in zip(widths, cells, strict=True)]
     padded = [
         pad + cell if column in table.right else cell + pad
         for column, pad, cell in zip(table.columns, padding, cells, strict=True)
     ]
-    return " " + "   ".join(padded).rstrip()
+    return " " + (" " * table.gap).join(padded).rstrip()
 
 
 def _stacked(table: Table) -> Iterator[tuple[str, str | None]]:
@@ -333,8 +335,8 @@ def _style(table: Table, number: int) -> str | None:
     return "bold red" if number in table.marked else None
 
 
-def _cells(text: str) -> int:
-    """Tell how many cells of a terminal it takes."""
+def count_cells(text: str) -> int:
+    """Return how many cells of a terminal a text takes."""
     if text.isascii():
         return len(text)
     return sum(0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF") for char in text)

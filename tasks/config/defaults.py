@@ -10,6 +10,7 @@ DEFAULTS = {
     "compress": "none",
     "safety_dumps": "3",
     "backup": "",
+    "keep": "",
     "lock_timeout": "10s",
     "protected": "",
     "local": "",

@@ -13,12 +13,15 @@ from ..errors import BadInputError
 from ..system.processes import read_environment
 from .defaults import DEFAULTS
 from .dotenv import FoundUrl, read_url
+from .keep_policy import parse_keep_policy
 from .target import Target, sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from invoke.context import Context
+
+    from .keep_policy import KeepPolicy
 
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min)?\Z")
@@ -47,6 +50,7 @@ class Settings:
     :ivar safety_dumps: How many of the newest safety dumps are kept at least; 0 makes none.
     :ivar trust_local: Load any dump into a local database as a superuser, without asking whose code it holds.
     :ivar dry: Show what would be done, and do nothing.
+    :ivar keep: What `db.prune` keeps; None where it is not set.
     :ivar url_env_flag: The flag `--url-env=…` as it was given; empty where it was not.
     """
 
@@ -67,6 +71,7 @@ class Settings:
     output: Output
     dry: bool
     url_env_flag: str = ""
+    keep: KeepPolicy | None = None
 
     def command(self, task: str, *flags: str) -> str:
         """Return the command that runs a task on the same database, as a person types it.
@@ -122,6 +127,7 @@ def load_settings(ctx: Context, *, url_env: str = "") -> Settings:
         trust_local=_choice("trust", values, ["ask", "local"]) == "local",
         output=Output(_choice("output", values, [each.value for each in Output])),
         dry=bool(ctx.config.run.dry),
+        keep=_keep(values),
     )
 
 
@@ -192,6 +198,13 @@ def _safety_dumps(values: Mapping[str, Any], environ: Mapping[str, str]) -> int:
             f"differ: {values['backup']!r} and {values['safety_dumps']!r}. Remove db.backup. Nothing was touched."
         )
     return count
+
+
+def _keep(values: Mapping[str, Any]) -> KeepPolicy | None:
+    try:
+        return parse_keep_policy(_text("keep", values))
+    except ValueError as error:
+        raise _refused("keep", values, str(error)) from None
 
 
 def _milliseconds(name: str, values: Mapping[str, Any]) -> int:

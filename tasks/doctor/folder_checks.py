@@ -20,7 +20,7 @@ from ..dumpfiles.paths import (
     time_in_name,
 )
 from ..errors import MissingProgramError
-from ..formatting import format_count, format_list, format_size
+from ..formatting import format_age, format_count, format_list, format_size
 from ..system.processes import Finished, run_program
 from .check import note, ok, skipped, wrong
 
@@ -164,7 +164,7 @@ def check_newest(settings: Settings, now: datetime) -> tuple[Check, Listed | Non
         own = [each for each in found if each.database == first.database]
         good = next((each.name for each in own if each.whole in ("yes", "unknown")), "")
         instead = f" Until then `inv db.restore` takes {good}." if good else ""
-        remedy = f"Make a new one with `inv db.dump`, and remove this one.{instead}"
+        remedy = f"Make a new one with `inv db.dump`, and `inv db.delete --file={first.name}`.{instead}"
         return wrong(name, f"{first.name} is not whole: {first.whole}", remedy), first
     if age < -SKEW:
         remedy = "Set the clock that is wrong; until then no newer dump is found as the newest."
@@ -175,9 +175,7 @@ def check_newest(settings: Settings, now: datetime) -> tuple[Check, Listed | Non
 
 
 def _age(age: timedelta, suffix: str = " old") -> str:
-    if age < timedelta(hours=1):
-        return f"{max(0, int(age.total_seconds() // 60))} min{suffix}"
-    return f"{age.days} days{suffix}" if age.days > 1 else f"{age.total_seconds() / 3600:.0f} hours{suffix}"
+    return f"{format_age(max(age, timedelta(0)))}{suffix}"
 
 
 def manifest_or_none(listed: Listed | None) -> Manifest | None:

@@ -151,7 +151,9 @@ def publish_dump_and_manifest(part: PartFile, final: Path, manifest: Manifest) -
         raise
 
 
-MAKE_ROOM = "Remove old dumps (`inv db.list` shows them), compress with --zstd, or name a larger disk in db.dumps_dir."
+MAKE_ROOM = (
+    "Delete old dumps (`inv db.prune`, `inv db.delete`), compress with --zstd, or name a larger disk in db.dumps_dir."
+)
 # What compression leaves of an ordinary dump's text.
 _COMPRESSED = 4
 # A dump of no fewer rows than half the last one's does not shrink to a quarter of it.

@@ -167,13 +167,13 @@ def sweep_part_files(folder: Path) -> list[Path]:
         with contextlib.suppress(OSError), open_regular(path) as file:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
             if is_same_file(file.fileno(), path):
-                _forget_manifest(path)
+                forget_manifest(path)
                 path.unlink()
                 removed.append(path)
     return removed
 
 
-def _forget_manifest(part: Path) -> None:
+def forget_manifest(part: Path) -> None:
     """Remove the manifest that was published just before its dump, which now never comes."""
     dump = part.with_name(part.name.removesuffix(PART_SUFFIX))
     if not sibling_paths(dump):

@@ -11,12 +11,14 @@ from ..dumpformat.applied_migration import AppliedMigration, history_from_docume
 from ..dumpformat.foreign_head import LexError
 from ..errors import BadInputError
 from ..formatting import parse_instant
-from .dump_file import choose_dump, known_doubt, open_dump_text
+from .dump_file import choose_dump, open_dump_text
 from .dump_text import read_dump_text
-from .origin import doubt_about_authors
-from .paths import UNDO, list_dumps, list_safety_dumps, read_manifest, time_in_name
+from .origin import doubt_about_authors, origin_key
+from .paths import UNDO, known_doubt, list_dumps, list_safety_dumps, read_manifest, time_in_name
+from .pin import PINNED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from ..config.settings import Settings
@@ -36,6 +38,10 @@ class Listed:
     :ivar rehearsed: When it was last rehearsed, by its manifest; empty if never.
     :ivar excluded: Tables whose rows it leaves out, by its manifest; `checksums` whether it has those of the others.
     :ivar safety: Whether it is a safety dump, which is never the newest.
+    :ivar id: All digits of its id, by its manifest; empty without one.
+    :ivar branch: The git branch that was checked out; empty where that is not known.
+    :ivar pinned: When it was pinned; empty if it is not.
+    :ivar origin: What dumps of the same database have in common (:func:`origin_key`); empty without a manifest.
     """
 
     path: Path
@@ -50,6 +56,10 @@ class Listed:
     checksums: bool = False
     safety: bool = False
     database: str = ""
+    id: str = ""
+    branch: str = ""
+    pinned: str = ""
+    origin: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -92,7 +102,29 @@ def _listed(path: Path) -> Listed:
         excluded=manifest.excluded_data,
         checksums=bool(manifest.facts.get("checksums")),
         database=str(manifest.source.get("database", "")),
+        id=manifest.id,
+        branch=str((manifest.git or {}).get("branch") or ""),
+        pinned=str(manifest.extra.get(PINNED, "")),
+        origin=origin_key(manifest),
     )
+
+
+def select_dumps(listed: Iterable[Listed], match: str = "", limit: int = 0) -> list[Listed]:
+    """Return dumps and safety dumps oldest first.
+
+    :param match: Text that the name, the note, the database or the branch must hold, capitals or not; empty for all.
+    :param limit: Only so many of the newest; 0 for all.
+    :raises BadInputError: The limit is below 0.
+    """
+    if limit < 0:
+        raise BadInputError(f"--limit={limit} is no number of dumps.")
+    wanted = match.casefold()
+    found = [
+        each
+        for each in listed
+        if any(wanted in text.casefold() for text in (each.name, each.note, each.database, each.branch))
+    ]
+    return sorted(found, key=lambda each: (each.when, each.name))[-limit:]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ..formatting import format_list
 from ..system.pg_programs import newest_client
 from ..system.processes import open_regular
 from .origin import describe_source, is_of_database
-from .paths import find_dump_file, list_dumps, manifest_path, read_manifest, time_in_name
+from .paths import find_dump_file, known_doubt, list_dumps, manifest_path, read_manifest, time_in_name
 from .reader import DumpReader
 
 if TYPE_CHECKING:
@@ -161,20 +161,6 @@ def _no_dump(settings: Settings, endpoint: Endpoint, others: Sequence[tuple[Path
     )
 
 
-def known_doubt(path: Path) -> str:
-    """Tell, without reading it, why a dump can't be whole; empty where nothing speaks against it."""
-    try:
-        size = path.stat().st_size
-        if size == 0:
-            return "it is empty"
-        manifest = read_manifest(path)
-    except (OSError, BadInputError) as error:
-        return str(error)
-    if manifest is None or manifest.file_name != path.name or manifest.file.size == size:
-        return ""
-    return f"it has {size:,} bytes where its manifest says {manifest.file.size:,}"
-
-
 def manifest_for(path: Path) -> Manifest | None:
     """Read the manifest that is to describe a dump, unproven; None where there is none of ours.
 
@@ -209,7 +195,7 @@ def prove_dump(settings: Settings, path: Path, report: Report, *, trust: bool = 
 
 def _proven(settings: Settings, path: Path, report: Report, *, trust: bool) -> DumpFile:
     compression, head = read_magic(path)
-    before = _signature(path)
+    before = file_signature(path)
     _refuse_other_formats(path, compression, head)
     restorer = _restorer(settings, head)
     manifest = read_manifest(path) if restorer is None else None
@@ -230,7 +216,7 @@ def _proven(settings: Settings, path: Path, report: Report, *, trust: bool) -> D
         outline, content, server = manifest.outline, manifest.content, str(manifest.source.get("server_version", ""))
         tables, sequences, inserts = manifest.tables, manifest.sequences, 0
         histories = _histories(manifest)
-    if _signature(path) != before:
+    if file_signature(path) != before:
         raise BadInputError(f"{path.name} was changed while it was read. Nothing was touched.")
     return DumpFile(
         path=path,
@@ -318,7 +304,11 @@ def _refuse_other_formats(path: Path, compression: Compression, head: bytes) -> 
         raise BadInputError(f"{path.name} is {what}. Nothing was touched.")
 
 
-def _signature(path: Path) -> tuple[int, int, int, int]:
+def file_signature(path: Path) -> tuple[int, int, int, int]:
+    """Return what changes when a file is replaced or written to.
+
+    :raises OSError: It is not there.
+    """
     status = path.stat()
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
@@ -326,6 +316,6 @@ def _signature(path: Path) -> tuple[int, int, int, int]:
 def is_unchanged(dump: DumpFile) -> bool:
     """Tell whether the file is still the one that was proven."""
     try:
-        return _signature(dump.path) == dump.signature
+        return file_signature(dump.path) == dump.signature
     except OSError:
         return False

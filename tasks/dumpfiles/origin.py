@@ -137,3 +137,13 @@ def is_of_database(manifest: Manifest, server: ServerFacts, host: str, port: int
     if identifier and server.system_identifier:
         return bool(identifier == server.system_identifier)
     return (source.get("host"), source.get("port")) == (host, port)
+
+
+def origin_key(manifest: Manifest) -> tuple[str, ...]:
+    """Return what dumps of one database have in common: its name, and the number, host and port of its cluster.
+
+    Where :func:`is_of_database` takes two hosts for one database, as their clusters have the same number, the keys
+    differ: one of them may be a copy. None of these values is empty for all dumps, but the number, which not every role
+    may ask for.
+    """
+    return tuple(str(manifest.source.get(name) or "") for name in ("database", "system_identifier", "host", "port"))

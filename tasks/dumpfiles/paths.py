@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 from ..dumpformat.compression import Compression
 from ..dumpformat.manifest import SIZE_LIMIT, Manifest, manifest_from_json
 from ..errors import BadInputError
+from ..formatting import format_list
 from ..system.processes import open_regular
+from .short_ids import SHORTEST_ID, is_id_beginning, shorten_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 
@@ -103,11 +105,13 @@ def _is_dump(path: Path) -> bool:
     return path.is_file() and (Compression.of_name(name) is not None or name.endswith((".dump", ".pgdump")))
 
 
-def find_dump_file(value: str, dumps: Path, cwd: Path) -> Path:
+def find_dump_file(value: str, dumps: Path, cwd: Path, *, broken: bool = False) -> Path:
     """Find the dump that a person means.
 
-    :param value: A path as typed, a path below `dumps`, or a bare file name.
-    :raises BadInputError: There is no such file.
+    :param value: A path as typed, a path below `dumps`, a file name, or the beginning of the name or the id of one
+        dump in `dumps`, of four characters or more.
+    :param broken: Whether a beginning may name a dump that is known not to be whole.
+    :raises BadInputError: There is no such file, a beginning is that of several, or of one that is not whole.
     """
     if not value.strip() or "\0" in value:
         raise BadInputError("--file= names no file.")
@@ -129,12 +133,47 @@ def find_dump_file(value: str, dumps: Path, cwd: Path) -> Path:
                 f"Nothing was touched; write it into a file first."
             )
         return candidate
+    found = {} if Compression.of_name(value) else _dumps_that_begin(value, dumps)
+    if found:
+        return _only_dump(value, found, broken=broken)
     for candidate in (cwd / value, dumps / value):
         with _judged(value):
             others = sibling_paths(candidate)
         for other in others:
             raise BadInputError(f"There is no dump {value!r}, but there is {other.name}. Nothing was touched.")
     raise BadInputError(f"There is no dump {value!r}, neither here nor in {dumps}. `inv db.list` shows them.")
+
+
+def _dumps_that_begin(value: str, dumps: Path) -> dict[Path, str]:
+    """Return the dumps whose name or id begins so, each with its id; it is empty where the dump has none."""
+    found: dict[Path, str] = {}
+    beginning = value.strip()
+    for path in [*list_dumps(dumps), *list_safety_dumps(dumps)] if len(beginning) >= SHORTEST_ID else []:
+        name, known = path.relative_to(dumps).as_posix(), ""
+        with contextlib.suppress(BadInputError):
+            manifest = read_manifest(path)
+            known = manifest.id if manifest else ""
+        if path.name.startswith(beginning) or name.startswith(beginning) or is_id_beginning(beginning, known):
+            found[path] = known
+    return found
+
+
+def _only_dump(value: str, found: Mapping[Path, str], *, broken: bool) -> Path:
+    """Return the one dump that a beginning names.
+
+    :raises BadInputError: There are several, or it is not whole.
+    """
+    short = shorten_ids(filter(None, found.values()))
+    shown = [f"{path.name} ({short[known]})" if known else path.name for path, known in found.items()]
+    path = next(iter(found))
+    if len(found) > 1:
+        raise BadInputError(f"--file={value} may be {format_list(shown)}. Nothing was touched. Name one of them.")
+    if not broken and (doubt := known_doubt(path)):
+        raise BadInputError(
+            f"--file={value} is {path.name}, which is not whole: {doubt}. Nothing was touched. Choose another dump, or "
+            f"name this one in full."
+        )
+    return path
 
 
 @contextlib.contextmanager
@@ -210,3 +249,17 @@ def read_manifest(dump: Path) -> Manifest | None:
             f"The manifest {path.name} can't be used: {why}. The dump is untouched; move the manifest away "
             f"to treat the dump as one without."
         ) from None
+
+
+def known_doubt(path: Path) -> str:
+    """Tell, without reading it, why a dump can't be whole; empty where nothing speaks against it."""
+    try:
+        size = path.stat().st_size
+        if size == 0:
+            return "it is empty"
+        manifest = read_manifest(path)
+    except (OSError, BadInputError) as error:
+        return str(error)
+    if manifest is None or manifest.file_name != path.name or manifest.file.size == size:
+        return ""
+    return f"it has {size:,} bytes where its manifest says {manifest.file.size:,}"

@@ -1,14 +1,18 @@
-"""Which safety dumps are worth keeping: a pure function of what is known of them."""
+"""Decide which dumps and safety dumps are kept: pure functions of what is known of them."""
 
 from __future__ import annotations
 
+import enum
+from collections import defaultdict
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from datetime import date, datetime
+
+    from ..config.keep_policy import KeepPolicy
 
 
 DAYS = 7
@@ -48,3 +52,118 @@ def states_to_keep(states: Iterable[SavedState], newest: int) -> set[SavedState]
         # Of equally large ones the first, which is the newest.
         kept |= {day[0], day[-1], max(day, key=lambda each: (each.rows, each.size))}
     return kept
+
+
+class Condition(enum.Enum):
+    """What is known of a dump without reading it."""
+
+    COMPLETE = enum.auto()
+    """Its manifest describes this very file: name and size."""
+    BROKEN = enum.auto()
+    UNKNOWN = enum.auto()
+    """Its manifest describes another form of it, as it was compressed or renamed by hand."""
+    FOREIGN = enum.auto()
+    """It has no manifest, so nobody knows which database it is of."""
+
+
+@dataclass(frozen=True)
+class StoredDump:
+    """A dump, as far as it depends on that whether it is kept.
+
+    :ivar name: Its file's name, which is unique.
+    :ivar made: When it was made.
+    :ivar series: What dumps have in common that can replace each other: the database, and which rows they lack.
+    :ivar partial: Whether it lacks rows.
+    :ivar named: Whether a person has named it; such a dump is never the newest by default, and never deleted.
+    """
+
+    name: str
+    made: datetime
+    series: tuple[str, ...]
+    condition: Condition = Condition.COMPLETE
+    partial: bool = False
+    rehearsed: bool = False
+    pinned: bool = False
+    named: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a dump is kept, and why.
+
+    :ivar reasons: For people; there is at least one.
+    """
+
+    kept: bool
+    reasons: tuple[str, ...]
+
+
+# The label of a period tells it apart from all others of its kind, and is greater for later ones.
+_PERIODS: dict[str, Callable[[datetime], str]] = {
+    "daily": lambda made: made.strftime("%Y-%m-%d"),
+    "weekly": lambda made: "{}-W{:02}".format(*made.isocalendar()[:2]),
+    "monthly": lambda made: made.strftime("%Y-%m"),
+    "yearly": lambda made: made.strftime("%Y"),
+}
+_ALWAYS = {
+    Condition.BROKEN: "broken",
+    Condition.UNKNOWN: "compressed or renamed by hand",
+    Condition.FOREIGN: "no manifest",
+}
+
+
+def judge_dumps(dumps: Iterable[StoredDump], policy: KeepPolicy, now: datetime) -> dict[str, Verdict]:
+    """Decide for each dump whether it is kept.
+
+    Of each series the policy keeps the last dumps, and one of each of the last periods in which there are any: the
+    newest that was rehearsed, else the newest. Periods are those of UTC; those without a dump do not count, so no time
+    that passes without dumps deletes one. The newest dump of a series, its newest rehearsed one and pinned ones are
+    always kept. Only complete dumps are deleted or fill a slot.
+
+    :param now: Dumps that are newer were made while a clock was wrong, or is wrong now: they are kept and fill no slot.
+    :return: The verdicts by name.
+    """
+    verdicts: dict[str, Verdict] = {}
+    series: dict[tuple[str, ...], list[StoredDump]] = defaultdict(list)
+    for each in dumps:
+        if reason := _kept_always(each, now):
+            verdicts[each.name] = Verdict(kept=True, reasons=(reason,))
+        else:
+            series[each.series].append(each)
+    for group in series.values():
+        reasons = _slots(sorted(group, key=lambda each: (each.made, each.name), reverse=True), policy)
+        for each in group:
+            partial = ("partial",) * each.partial
+            found = tuple(reasons[each.name])
+            verdicts[each.name] = Verdict(kept=bool(found), reasons=partial + (found or ("no slot",)))
+    return verdicts
+
+
+def _kept_always(dump: StoredDump, now: datetime) -> str:
+    """Tell why a dump is kept whatever the policy says; empty where the policy decides."""
+    if dump.condition in _ALWAYS:
+        return _ALWAYS[dump.condition]
+    if dump.named:
+        return "named by hand"
+    return "made in the future" if dump.made > now else ""
+
+
+def _slots(dumps: list[StoredDump], policy: KeepPolicy) -> dict[str, list[str]]:
+    """Return the reasons to keep each dump of a series, which are given newest first."""
+    reasons: dict[str, list[str]] = {each.name: [] for each in dumps}
+    reasons[dumps[0].name].append("newest")
+    if rehearsed := next((each for each in dumps if each.rehearsed), None):
+        reasons[rehearsed.name].append("rehearsed")
+    for each in dumps:
+        if each.pinned:
+            reasons[each.name].append("pinned")
+    for number, each in enumerate(dumps[: policy.last], start=1):
+        reasons[each.name].append(f"last {number}")
+    for name, label in _PERIODS.items():
+        periods: dict[str, list[StoredDump]] = defaultdict(list)
+        for each in dumps:
+            periods[label(each.made.astimezone(UTC))].append(each)
+        for period in list(periods)[: getattr(policy, name)]:
+            best = next((each for each in periods[period] if each.rehearsed), periods[period][0])
+            reasons[best.name].append(f"{name} {period}")
+    return reasons

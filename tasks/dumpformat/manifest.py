@@ -98,7 +98,7 @@ _NAMES = [FieldName]
 _SHAPE = {
     "created": str,
     "note": str,
-    "git": (None, {"commit": str, "dirty": bool}),
+    "git": (None, {"commit": str, "dirty": bool, "branch?": (None, str)}),
     "source": {
         "host?": str,
         "port?": int,

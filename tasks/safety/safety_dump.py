@@ -10,12 +10,12 @@ import psycopg
 
 from ..dump.dump import make_dump
 from ..dump.request import DumpRequest
-from ..dumpfiles.dump_file import known_doubt
 from ..dumpfiles.origin import OriginMatch, match_database
 from ..dumpfiles.paths import (
     MANIFEST_SUFFIX,
     UNDO,
     UNDO_FOLDER,
+    known_doubt,
     list_orphan_manifests,
     list_safety_dumps,
     manifest_path,
@@ -23,6 +23,7 @@ from ..dumpfiles.paths import (
     sibling_paths,
     time_in_name,
 )
+from ..dumpfiles.pin import PINNED
 from ..dumpfiles.retention import SavedState, states_to_keep
 from ..errors import BadInputError, MissingProgramError, TaskError
 from ..postgres.commit import Outcome
@@ -135,7 +136,11 @@ class SafetyDump:
         host, port = str(source["host"]), int(str(source["port"]))
         found = safety_dumps_of(self.settings, self.server, host, port, {OriginMatch.SAME})
         # One that is cut is of no worth that could be known, so it pushes out none and is left alone.
-        known = {_state(path, manifest): path for path, manifest in found if not known_doubt(path)}
+        known = {
+            _state(path, manifest): path
+            for path, manifest in found
+            if not known_doubt(path) and PINNED not in manifest.extra
+        }
         kept = states_to_keep(known, max(self.settings.safety_dumps, 1))
         for state, path in known.items():
             # The clock may have been set back since others were made.

@@ -6,21 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..dumpfiles.paths import UNDO, time_in_name
+from ..dumpfiles.short_ids import SHORTEST_ID, is_id_beginning
 from ..errors import BadInputError
 from ..formatting import format_list, format_moment
 from ..postgres.connection import connected, read_endpoint, server_facts, translated
 from .safety_dump import safety_dumps_of, was_undone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
     from pathlib import Path
 
     from ..config.settings import Settings
     from ..dumpformat.manifest import Manifest
-
-
-SHORTEST_ID = 4
 
 
 @dataclass(frozen=True)
@@ -73,28 +71,18 @@ def _point(path: Path, manifest: Manifest) -> UndoPoint:
     )
 
 
-def shorten_ids(ids: Iterable[str]) -> dict[str, str]:
-    """Return beginnings of ids that are equally long, of four digits or more, and tell all of them apart."""
-    known = set(ids)
-    length = SHORTEST_ID
-    while len({each[:length] for each in known}) < len(known):
-        length += 1
-    return {each: each[:length] for each in known}
-
-
 def choose_undo_point(points: Sequence[UndoPoint], wanted: str) -> UndoPoint:
     """Find the undo point that a person means.
 
     :param wanted: The beginning of its id, of four digits or more.
     :raises BadInputError: There is none, or there are several.
     """
-    beginning = wanted.strip().lower()
-    if len(beginning) < SHORTEST_ID:
+    if len(wanted.strip()) < SHORTEST_ID:
         raise BadInputError(
             f"--to={wanted} is too short: give four digits of the id or more. `inv db.undos` lists them. Nothing was "
             f"touched."
         )
-    found = [each for each in points if each.id.startswith(beginning)]
+    found = [each for each in points if is_id_beginning(wanted, each.id)]
     if not found:
         raise BadInputError(
             f"--to={wanted} names no state that can be undone to. `inv db.undos` lists them. Nothing was touched."

@@ -13,10 +13,14 @@ if TYPE_CHECKING:
 
 
 def git_state(root: Path) -> dict[str, object] | None:
-    """Tell the commit of the project, and whether tracked files differ from it; None outside git."""
+    """Return the commit of the project, its branch, and whether tracked files differ from the commit; None outside git.
+
+    The branch is None where no branch is checked out.
+    """
     with contextlib.suppress(MissingProgramError):
         commit = run_program(["git", "-C", root, "rev-parse", "HEAD"])
         if commit.returncode == 0:
             status = run_program(["git", "-C", root, "status", "--porcelain", "--untracked-files=no"])
-            return {"commit": commit.stdout.strip(), "dirty": bool(status.stdout.strip())}
+            branch = run_program(["git", "-C", root, "symbolic-ref", "--short", "--quiet", "HEAD"]).stdout.strip()
+            return {"commit": commit.stdout.strip(), "dirty": bool(status.stdout.strip()), "branch": branch or None}
     return None

@@ -37,6 +37,8 @@ PHASES: Final = {
     "restore": RESTORE,
     "reset": ("before BEGIN", "saving", "emptying", "in COMMIT", "after"),
     "undo": RESTORE,
+    "prune": ("before", "deleting", "after"),
+    "delete": ("before", "deleting", "after"),
 }
 """The phases of each operation, in their order."""
 
@@ -46,6 +48,8 @@ postgres.connection server_facts
 dumpformat.compression read_magic
 dumpfiles.dump_file choose_dump prove_dump is_unchanged
 dumpfiles.convert _rewrite _sums _replace
+dumpfiles.deletion delete_dump sweep_deleted carry_out_deletion
+dumpfiles.prune carry_out_prune
 postgres.connection read_endpoint connect
 restore.preflight check_restore lock_out_migrations
 restore.transaction remember_restore
@@ -93,14 +97,16 @@ _ENTER: Final = {
         "commit.commit_transaction": "in COMMIT",
     },
     "reset": {"SafetyDump.make": "saving", "commit.commit_transaction": "in COMMIT"},
+    "prune": {"deletion.delete_dump": "deleting"},
 }
 _LEAVE: Final = {
     "dump": {"destination.publish_dump_and_manifest": "after"},
     "gzip": {"convert._sums": "publishing", "os.unlink dump": "after"},
     "restore": {"Loader.rows_end": "indexing", "commit.commit_transaction": "after"},
     "reset": {"SafetyDump.make": "emptying", "commit.commit_transaction": "after"},
+    "prune": {"prune.carry_out_prune": "after", "deletion.carry_out_deletion": "after"},
 }
-_LIKE: Final = {"gunzip": "gzip", "undo": "restore"}
+_LIKE: Final = {"gunzip": "gzip", "undo": "restore", "delete": "prune"}
 
 
 class Run:
@@ -213,7 +219,14 @@ def _wrap(owner: Any, name: str, point: str, run: Run) -> None:
 
 def load() -> None:
     """Load all that the program loads, once; tables of some pages are then large ones, read in slices anywhere."""
-    for module in ("dumpfiles.convert", "restore.restore", "restore.reset", "restore.undo", "restore.with_migration"):
+    for module in (
+        "dumpfiles.prune",
+        "dumpfiles.convert",
+        "restore.restore",
+        "restore.reset",
+        "restore.undo",
+        "restore.with_migration",
+    ):
         importlib.import_module(f"tasks.{module}")
     slices: Any = importlib.import_module("tasks.dump.table_slices")
     slices.SMALLEST, slices.SLICE = 1, 16

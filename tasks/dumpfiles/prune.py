@@ -1,0 +1,130 @@
+"""Prune: delete the dumps that the policy `db.keep` does not keep."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ..errors import BadInputError, OperationFailedError
+from ..formatting import format_count, format_list, show_name
+from ..system.runtime import Interruption, set_interrupt_message
+from .catalog import list_catalog
+from .deletion import delete_dump, doomed_dump, is_in_use, sweep_deleted
+from .paths import time_in_name
+from .retention import Condition, StoredDump, Verdict, judge_dumps
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..config.keep_policy import KeepPolicy
+    from ..config.settings import Settings
+    from ..progress import Report
+    from .catalog import Listed
+    from .deletion import DoomedDump
+
+
+_IN_USE = Verdict(kept=True, reasons=("being compressed or expanded",))
+_SAFETY = Verdict(kept=True, reasons=("safety dump",))
+
+
+@dataclass(frozen=True)
+class PrunePlan:
+    """What a prune deletes and keeps.
+
+    :ivar dumps: All dumps and safety dumps, oldest first.
+    :ivar verdicts: By path as :attr:`Listed.name` writes it.
+    :ivar doomed: What is deleted, oldest first.
+    """
+
+    settings: Settings
+    policy: KeepPolicy
+    dumps: tuple[Listed, ...]
+    verdicts: Mapping[str, Verdict]
+    doomed: tuple[DoomedDump, ...]
+
+
+def plan_prune(settings: Settings, *, now: datetime | None = None) -> PrunePlan | None:
+    """Decide which dumps are deleted, and change nothing; None where `db.keep` is not set.
+
+    :param now: The time; that of the clock by default.
+    """
+    if settings.keep is None:
+        return None
+    found = list_catalog(settings)
+    stored = [_stored(each) for each in found if not each.safety]
+    verdicts = judge_dumps(stored, settings.keep, now or datetime.now(UTC))
+    doomed = []
+    for each in reversed(found):
+        if each.safety:
+            verdicts[each.name] = _SAFETY
+        elif not verdicts[each.name].kept:
+            if is_in_use(each.path):
+                verdicts[each.name] = _IN_USE
+            else:
+                # Somebody may delete it meanwhile.
+                with contextlib.suppress(BadInputError):
+                    doomed.append(doomed_dump(each))
+    return PrunePlan(
+        settings=settings,
+        policy=settings.keep,
+        dumps=tuple(sorted(found, key=lambda each: (each.when, each.name))),
+        verdicts=verdicts,
+        doomed=tuple(doomed),
+    )
+
+
+def carry_out_prune(plan: PrunePlan, report: Report, *, now: datetime | None = None) -> tuple[Listed, ...]:
+    """Delete what a plan names, as far as it would be deleted now, too; return what was deleted.
+
+    What was changed, pinned or deleted meanwhile is skipped, and so is what became the only one of its kind.
+
+    :raises OperationFailedError: Some could not be deleted; says which.
+    """
+    sweep_deleted(plan.settings)
+    current = plan_prune(plan.settings, now=now)
+    still = {(each.dump.name, each.signature) for each in current.doomed} if current else set()
+    deleted: list[Listed] = []
+    failed: list[str] = []
+    try:
+        for each in plan.doomed:
+            if (each.dump.name, each.signature) not in still:
+                report.warn(f"{each.dump.name} was changed meanwhile, or is needed now, and was kept.")
+                continue
+            try:
+                if delete_dump(each):
+                    deleted.append(each.dump)
+            except OSError as error:
+                failed.append(f"{each.dump.name} ({error.strerror})")
+    except Interruption as interruption:
+        # The last one is not in the list yet, where the signal came while it was deleted.
+        interruption.state = _done([each.dump for each in plan.doomed if not each.dump.path.exists()])
+        raise
+    set_interrupt_message(_done(deleted))
+    if failed:
+        raise OperationFailedError(f"Could not be deleted: {format_list(failed)}. {_done(deleted)}")
+    return tuple(deleted)
+
+
+def _done(deleted: list[Listed]) -> str:
+    return f"{format_count(len(deleted), 'dump was', 'dumps were')} deleted; all others were kept."
+
+
+def _stored(each: Listed) -> StoredDump:
+    condition = _CONDITIONS.get(each.whole, Condition.BROKEN)
+    if condition is not Condition.BROKEN and not each.origin:
+        condition = Condition.FOREIGN
+    return StoredDump(
+        name=each.name,
+        made=each.when,
+        series=(*each.origin, *sorted(map(show_name, each.excluded))),
+        condition=condition,
+        partial=bool(each.excluded),
+        rehearsed=bool(each.rehearsed),
+        pinned=bool(each.pinned),
+        named=time_in_name(each.path.name) is None,
+    )
+
+
+_CONDITIONS = {"yes": Condition.COMPLETE, "unknown": Condition.UNKNOWN}
