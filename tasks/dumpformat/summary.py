@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from .foreign_head import LexError
 from .lexer import Comment, CopyData, CopyEnd, MetaCommand, Statement
 from .manifest import Outline, SequenceValue, TableRows, table_rows
+from .server_needs import ServerNeeds
 from .statements import StatementKind, classify_statement, parse_default_tablespace, parse_setval
 from .tokens import TokenReader, decode_name, split_qualified
 from .touches import Touches
@@ -96,6 +97,7 @@ class DumpSummary:
     _globals: dict[str, None] = field(default_factory=dict)
     _any: bool = False
     _touches: Touches = field(default_factory=Touches)
+    _needs: ServerNeeds = field(default_factory=ServerNeeds)
 
     def watch(self, events: Iterable[Event]) -> Iterator[tuple[Event, StatementKind | None]]:
         """Hand events on, each statement with what it does, and take note of them.
@@ -115,6 +117,7 @@ class DumpSummary:
                 action = classify_statement(event.text, standard=event.standard)
                 self._statement(event, action)
                 self._touches.statement(event, action)
+                self._needs.statement(event, action)
             else:
                 self._touches.line += event.text.count(b"\n")
                 if isinstance(event, CopyEnd):
@@ -152,6 +155,7 @@ class DumpSummary:
             unqualified=self._unqualified,
             creates_tables=creates_tables,
             touches=self._touches.found(schemas, creates_tables=creates_tables),
+            needs=self._needs.found(),
         )
 
     def tables(self) -> tuple[TableRows, ...]:
@@ -192,6 +196,7 @@ class DumpSummary:
                 self.sequences[value.schema, value.name] = value
         elif verb in {"SET", "SELECT"}:
             _refuse_encoding(action)
+            self._roles.update(dict.fromkeys(action.roles))
             if action.name == "default_tablespace" and (space := parse_default_tablespace(action)):
                 self._tablespaces.setdefault(space)
         elif verb == "LARGE OBJECT":
