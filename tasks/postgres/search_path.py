@@ -72,6 +72,10 @@ class SearchPaths:
         self._stream = stream
         self._recorded = recorded
 
+    def begin(self) -> None:
+        """Look up names as those sessions do, until the dump sets another path, or to the end of the transaction."""
+        self.set(join_search_path(self._recorded))
+
     def show(self) -> str:
         """Return the one that is in force."""
         return _text(self._stream.ask(b"SHOW search_path")[0][0])

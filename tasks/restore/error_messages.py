@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from ..dumpformat.foreign_head import LexError
-from ..dumpformat.newer_statements import explain_version
+from ..dumpformat.server_needs import explain_version
 from ..dumpformat.statements import classify_statement
 from ..errors import OperationFailedError, ServerError, TaskError
 from ..postgres.commit import CommitFailure, Outcome
@@ -120,7 +120,10 @@ def _explain_refusal(error: StatementError, plan: RestorePlan, doing: str, state
     elif error.sqlstate == _OUT_OF_LOCKS:
         hint = " One transaction locks every relation: raise max_locks_per_transaction and restart the server."
     why = explain_version(error.statement, error.sqlstate, plan.dump.server, plan.server.version)
-    if not (hint or why or plan.lenient):
+    skipped = ", ".join(plan.request.skip_extensions)
+    if skipped and error.sqlstate in _NOT_FOUND:
+        hint = f" If that is a part of {skipped}, which --skip-extension left out, the dump needs the extension."
+    elif not (hint or why or plan.lenient):
         hint = _lenient_hint(error)
     where = f" ({error.context.rstrip('.')})" if error.context else ""
     return OperationFailedError(f"While {doing}: {error}{where}.{why} {state}{hint}")

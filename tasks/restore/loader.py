@@ -11,7 +11,7 @@ from ..dumpformat.tokens import split_qualified
 from ..errors import OperationFailedError
 from ..postgres.protocol import StatementError, StatementStream
 from .clear import privileges_of_schema
-from .filters import OUR_SETTINGS, TABLESPACE, StatementFilter, is_partitioned
+from .filters import OUR_SETTINGS, TABLESPACE, StatementFilter, changes_role, is_partitioned
 from .row_counts import (
     Changed,
     compare_row_counts,
@@ -101,7 +101,7 @@ class Loader:
         self._open: tuple[str, str] | None = None
         self._schema_grants: dict[str, list[tuple[bytes, StatementKind]]] = {}
         self._kept_schemas = frozenset(self.schemas)
-        self._other_session_user = False
+        self._other_user = False
         self.skipped_kinds: set[str] = set()
         self._filter = StatementFilter(
             stream=self.stream, server=self.server, rules=self.rules, schemas=self.schemas, views=self._views
@@ -121,6 +121,8 @@ class Loader:
             if action.verb == "SET" and action.name == TABLESPACE:
                 # Else the one before would hold on.
                 self.stream.run(b"SET default_tablespace = ''")
+            elif self._other_user and changes_role(action):
+                self._session.reset_role()
             return False
         if action.verb not in {"COPY", "INSERT"}:
             self._located.clear()
@@ -130,11 +132,11 @@ class Loader:
             self._begin_copy(event)
         elif action.verb == "INSERT":
             self._insert(event.text, (action.schema, action.name))
-        elif action.verb == "GRANT ON SCHEMA" and action.name in self._kept_schemas and not self._other_session_user:
+        elif action.verb == "GRANT ON SCHEMA" and action.name in self._kept_schemas and not self._other_user:
             self._schema_grants.setdefault(action.name, []).append((event.text, action))
         else:
             self._restore_default_privileges(before=action)
-            if action.verb == "SET SESSION AUTHORIZATION" and action.roles:
+            if changes_role(action) and action.roles:
                 # Somebody else may need the schema's grants to reach what they grant on.
                 self._grant_on_schemas()
             self._run(event.text, action)
@@ -180,6 +182,8 @@ class Loader:
     def finish(self) -> None:
         """Do what waits for the end: grants on schemas that stay, and default privileges."""
         self.rows_end()
+        if self._other_user:
+            self._session.reset_role()
         self._restore_default_privileges()
         self._grant_on_schemas()
 
@@ -322,9 +326,10 @@ class Loader:
         if action.verb == "CREATE TABLE":
             (self._parted if is_partitioned(text) else self._created).add(self._locate((action.schema, action.name)))
         if action.schema and action.verb in _MAKES_RELATIONS:
-            self._own.add((action.schema, action.name))
-        elif action.verb == "SET SESSION AUTHORIZATION":
-            self._other_session_user = bool(action.roles)
+            if not self._other_user:
+                self._own.add((action.schema, action.name))
+        elif changes_role(action):
+            self._other_user = bool(action.roles)
         elif action.verb == "CREATE SCHEMA":
             self.schemas.add(action.name)
         if action.verb == "CREATE VIEW":

@@ -56,13 +56,18 @@ class SessionSettings:
             self._stream.run(statement)
         self.set_again()
 
+    def reset_role(self) -> None:
+        """Become the role again that the session began with."""
+        for statement in (b"RESET SESSION AUTHORIZATION", b"SET ROLE " + self._role):
+            self._stream.run(statement)
+
     def reset_session(self) -> None:
         """Take back the role, the settings and the temporary objects of the dump.
 
         What depends on a temporary object goes with it, as it would at the session's end.
         """
-        for statement in (b"RESET SESSION AUTHORIZATION", b"SET ROLE " + self._role, b"SET search_path = ''"):
-            self._stream.run(statement)
+        self.reset_role()
+        self._stream.run(b"SET search_path = ''")
         self.set_again()
         self._stream.run(b"SET row_security = off")
         self._stream.run(b"DISCARD TEMP")
