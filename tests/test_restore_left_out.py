@@ -165,9 +165,10 @@ def test_restore_is_refused_when_a_role_is_needed_and_missing(shop: Database, pr
 def test_restore_takes_session_authorization_when_the_dump_was_made_so(
     new_database: Databases, project: Project, role: str
 ) -> None:
-    """A superuser becomes each owner; a plain owner leaves it out and owns all."""
+    """A superuser becomes each owner; a plain owner leaves out what it may not become, and owns all."""
     source, target = new_database(), new_database(owner=role)
     source.execute(f"CREATE TABLE public.t AS SELECT 1 AS n; ALTER TABLE public.t OWNER TO {OWNER}")
+    source.execute("CREATE TABLE public.u ()")
     target.execute(f"GRANT CREATE ON SCHEMA public TO {OWNER}")
 
     restored = restore(project, target, pg_dump(source, "--use-set-session-authorization"), role)

@@ -268,7 +268,7 @@ class _Group:
         objects: Any = _DEFAULT_KINDS[self.kind]
         where = sql.SQL("") if self.schema is None else sql.SQL("IN SCHEMA {} ").format(sql.Identifier(self.schema))
         return sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {us} {where}{what} ON {objects} {way} {role}{option}").format(
-            condition=sql.Identifier(self.role),
+            us=sql.Identifier(self.role),
             where=where,
             what=sql.SQL(text),
             objects=sql.SQL(objects),
