@@ -83,7 +83,7 @@ class SearchPaths:
     def set(self, path: str) -> None:
         """Set it up to the end of the transaction, or until the dump sets it."""
         literal = path.replace("'", "''").replace("\\", "\\\\").encode("utf-8", "surrogateescape")
-        self._stream.run(b"SELECT pg_catalog.set_config('search_path', E'%s', true)" % literal)
+        self._stream.run(self._stream.encoded(b"SELECT pg_catalog.set_config('search_path', E'%s', true)" % literal))
 
     def candidates(self) -> tuple[str, ...]:
         """Return those to try: the recorded one behind the dump's own, then with all other schemas behind both."""

@@ -7,7 +7,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..dumpformat.tokens import split_qualified
 from ..errors import OperationFailedError
 from ..postgres.protocol import StatementError, StatementStream
 from .clear import privileges_of_schema
@@ -129,7 +128,7 @@ class Loader:
             self._freezes = self._freezes and action.verb not in _MAY_OPEN_CURSORS
         existed = self._exists(action)
         if event.copies:
-            self._begin_copy(event)
+            self._begin_copy(event, (action.schema, action.name))
         elif action.verb == "INSERT":
             self._insert(event.text, (action.schema, action.name))
         elif action.verb == "GRANT ON SCHEMA" and action.name in self._kept_schemas and not self._other_user:
@@ -255,8 +254,8 @@ class Loader:
     def _notice(self, notice: errors.Diagnostic) -> None:
         self._warned = self._warned or notice.sqlstate in _NOTHING_DONE
 
-    def _begin_copy(self, event: Statement) -> None:
-        key = self._locate(split_qualified(event.copies))
+    def _begin_copy(self, event: Statement, key: tuple[str, str]) -> None:
+        key = self._locate(key)
         if key in self._created and self._freezes:
             # Rows of a table that this transaction made need no later rewrite to be seen by all.
             self.stream.copy(event.text.rstrip()[:-1] + b" WITH (FREEZE);")
@@ -319,7 +318,7 @@ class Loader:
             # Of a superuser's extension (PostGIS) a plain owner's dump mostly holds no rows, and needs no right.
             self._closed.add(key)
         elif self.clean:
-            self.stream.run(b"DELETE FROM ONLY %s %s" % (quote_table(key), condition.encode()))
+            self.stream.run(self.stream.encoded(b"DELETE FROM ONLY %s %s" % (quote_table(key), condition.encode())))
         self._before[key] = count_rows(self.stream, {key: condition}).get(key)
 
     def _remember(self, text: bytes, action: StatementKind) -> None:
@@ -339,7 +338,7 @@ class Loader:
         """Give the target its default privileges back, before the dump's own are added to them."""
         if before is None or before.verb == "DEFAULT PRIVILEGES":
             for statement in self.set_aside:
-                self.stream.run(statement)
+                self.stream.run(self.stream.encoded(statement))
             self.set_aside.clear()
 
     def _run(self, text: bytes, action: StatementKind) -> None:

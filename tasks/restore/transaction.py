@@ -253,6 +253,7 @@ class RestoreTransaction:
                     self._progress(source)
                 elif isinstance(event, Statement) and action is not None:
                     self._say(summary, action, source)
+                    loader.stream.encoding = summary.encoding
                     loader.statement(event, action)
                 elif isinstance(event, CopyEnd):
                     loader.end_of_data(summary.block)
@@ -290,8 +291,6 @@ class RestoreTransaction:
         :raises OperationFailedError: Something is missing or different, or, with --clean, more than the dump holds.
         """
         manifest, request = self.plan.dump.manifest, self.plan.request
-        # Names in the dump's own encoding until here; psycopg decodes by the session's.
-        connection.execute("SET client_encoding = 'UTF8'")
         if manifest is None or not ({"objects", "definitions"} & manifest.facts.keys()):
             return
         expected = state_of_manifest(manifest)
