@@ -159,7 +159,9 @@ class DumpSummary:
     @property
     def names(self) -> dict[tuple[str, str], bool]:
         """The relations, functions and types that it creates, as (schema, name), each with whether it drops it, too."""
-        return {(self._name(schema), self._name(name)): gone for (schema, name), gone in self._touches.created.items()}
+        return {
+            (self._name(schema), self._name(name)): drops for (schema, name), drops in self._touches.created.items()
+        }
 
     def outline(self) -> Outline:
         """Sum up what a restore of this dump does."""

@@ -62,6 +62,7 @@ class Loader:
     :ivar left_out: What was left out, counted by reason.
     :ivar rows: Rows that went in, by (schema, name).
     :ivar found: How many rows the tables hold at the end; None where they can't be counted.
+    :ivar created: The tables that it made and that may hold rows.
     :ivar changed: What does not hold what was loaded; found by :meth:`prove`.
     :ivar skipped_kinds: Kinds of objects of which something is not ours to replace, and was left out.
     """
@@ -83,7 +84,7 @@ class Loader:
         self._session = SessionSettings(self.connection, self.stream, superuser=self.server.superuser)
         self._warned = False
         self.connection.add_notice_handler(self._notice)
-        self._created: set[tuple[str, str]] = set()
+        self.created: set[tuple[str, str]] = set()
         self._parted: set[tuple[str, str]] = set()
         self._views: set[tuple[str, str]] = set()
         self._own: set[tuple[str, str]] = set()
@@ -256,7 +257,7 @@ class Loader:
 
     def _begin_copy(self, event: Statement, key: tuple[str, str]) -> None:
         key = self._locate(key)
-        if key in self._created and self._freezes:
+        if key in self.created and self._freezes:
             # Rows of a table that this transaction made need no later rewrite to be seen by all.
             self.stream.copy(event.text.rstrip()[:-1] + b" WITH (FREEZE);")
         else:
@@ -303,7 +304,7 @@ class Loader:
 
     def _count_existing(self, key: tuple[str, str]) -> None:
         """Look at a table that was here before, the first time that rows go into it."""
-        if key in self._before or key in self._created or key in self._temporary:
+        if key in self._before or key in self.created or key in self._temporary:
             return
         if key in self._parted:
             self._before[key] = 0
@@ -323,7 +324,7 @@ class Loader:
 
     def _remember(self, text: bytes, action: StatementKind) -> None:
         if action.verb == "CREATE TABLE":
-            (self._parted if is_partitioned(text) else self._created).add(self._locate((action.schema, action.name)))
+            (self._parted if is_partitioned(text) else self.created).add(self._locate((action.schema, action.name)))
         if action.schema and action.verb in _MAKES_RELATIONS:
             if not self._other_user:
                 self._own.add((action.schema, action.name))

@@ -11,13 +11,14 @@ from ..dumpfiles.paths import find_dump_file
 from ..dumpformat.manifest import recorded_search_path
 from ..dumpformat.tokens import TokenReader
 from ..errors import BadInputError
-from ..formatting import format_list
+from ..formatting import format_list, show_name
 from ..inventory.compare import state_of_manifest
 from ..inventory.reload_risks import read_reload_risks
 from ..inventory.requirements import Accepted, missing_roles
 from ..postgres.roles import read_owners, replaceable
 from ..postgres.schemas import existing_schemas, other_schemas, read_content, refuse_dependents
 from ..postgres.search_path import read_search_path
+from ..postgres.tables import read_tables
 from ..prisma.forecast import forecast_restore
 from ..safety.guard import guarded_connection, unprotected_target
 from ..safety.impact import ExistingObject, find_existing, find_impacts
@@ -92,6 +93,7 @@ class RestorePlan(ChangePlan):
         is ours and of this very database.
     :ivar search_path: The schemas in which the sessions of the dumped database look up names.
     :ivar new_roles: The roles that will be created.
+    :ivar other_tables: The tables in the dump's schemas that the dump does not create: --clean deletes them.
     """
 
     request: RestoreRequest
@@ -106,6 +108,7 @@ class RestorePlan(ChangePlan):
     lenient: bool = False
     search_path: tuple[str, ...] = ()
     new_roles: tuple[str, ...] = ()
+    other_tables: tuple[str, ...] = ()
 
     @property
     def other_database(self) -> str:
@@ -228,6 +231,7 @@ def plan_restore(
             search_path=(dump.manifest and recorded_search_path(dump.manifest)) or read_search_path(connection),
             reload_risks=read_reload_risks(connection),
             new_roles=_new_roles(connection, dump, request, report),
+            other_tables=() if request.whole else _other_tables(connection, dump, present_schemas),
         )
     return plan.complete(backup=request.backup, always=request.migrate)
 
@@ -255,6 +259,12 @@ def _existing_objects(connection: Connection, dump: DumpFile, request: RestoreRe
             else []
         )
     return (*find_existing(connection, names), *found)
+
+
+def _other_tables(connection: Connection, dump: DumpFile, schemas: Collection[str]) -> tuple[str, ...]:
+    created = _created_names(dump)
+    here = [(each.schema, each.name) for each in read_tables(connection) if each.schema in schemas]
+    return tuple(show_name(key) for key in here if key not in created) if created else ()
 
 
 def _created_names(dump: DumpFile) -> Mapping[tuple[str, str], bool]:
