@@ -36,7 +36,7 @@ _INSIDE: tuple[tuple[bytes, str], ...] = (
 )
 # The first major whose pg_restore reads a version of the archive format (K_VERS_… in pg_backup_archiver.h).
 _ARCHIVE_MAJORS = {(1, 15): 16, (1, 16): 17}
-_LATER_MAJOR = 19
+_LATER, _LATER_MAJOR = range(17, 32), 19
 
 
 class LexError(ValueError):
@@ -64,4 +64,6 @@ def archive_major(head: bytes) -> int:
     :param head: Its first bytes: `PGDMP`, then the version of the format.
     """
     version = (head[5], head[6]) if len(head) > 6 else (0, 0)  # noqa: PLR2004 - where the version ends
-    return _LATER_MAJOR if version > max(_ARCHIVE_MAJORS) else _ARCHIVE_MAJORS.get(version, 0)
+    # Other numbers are those of a damaged file, or of none.
+    later = version[0] == 1 and version[1] in _LATER
+    return _LATER_MAJOR if later else _ARCHIVE_MAJORS.get(version, 0)

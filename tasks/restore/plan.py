@@ -263,8 +263,10 @@ def _existing_objects(connection: Connection, dump: DumpFile, request: RestoreRe
 
 def _other_tables(connection: Connection, dump: DumpFile, schemas: Collection[str]) -> tuple[str, ...]:
     created = _created_names(dump)
+    if not (created or dump.names is not None):
+        return ()
     here = [(each.schema, each.name) for each in read_tables(connection) if each.schema in schemas]
-    return tuple(show_name(key) for key in here if key not in created) if created else ()
+    return tuple(show_name(key) for key in here if key not in created)
 
 
 def _created_names(dump: DumpFile) -> Mapping[tuple[str, str], bool]:
