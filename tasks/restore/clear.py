@@ -267,8 +267,10 @@ class _Group:
         text: Any = what
         objects: Any = _DEFAULT_KINDS[self.kind]
         where = sql.SQL("") if self.schema is None else sql.SQL("IN SCHEMA {} ").format(sql.Identifier(self.schema))
-        return sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {us} {where}{what} ON {objects} {way} {role}{option}").format(
-            us=sql.Identifier(self.role),
+        return sql.SQL(
+            "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} {where}{what} ON {objects} {way} {role}{option}"
+        ).format(
+            owner=sql.Identifier(self.role),
             where=where,
             what=sql.SQL(text),
             objects=sql.SQL(objects),
