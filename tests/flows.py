@@ -53,6 +53,20 @@ def restore(
     return restore_dump(plan, Silence())
 
 
+def restore_path(
+    project: Project, database: Database, path: Path, role: str = SUPERUSER, report: Silence | None = None, **asked: Any
+) -> Restored:
+    """Restore a dump in this process, with what is asked for besides."""
+    report = report or Silence()
+    plan = plan_restore(settings_of(project, database, role), RestoreRequest(str(path), trust=True, **asked), report)
+    return restore_dump(plan, report)
+
+
+def dump_of(*statements: str) -> bytes:
+    """Return a dump that holds these statements and pg_dump's own end."""
+    return "\n".join([*statements, "--\n-- PostgreSQL database dump complete\n--\n"]).encode()
+
+
 def pg_dump(database: Database, *options: str, program: Path | None = None) -> bytes:
     """Dump as somebody else would: with pg_dump itself, keys of restrict and all."""
     argv = [str(program or database.server.bin_dir / "pg_dump"), f"--dbname={database.server.conninfo(database.name)}"]

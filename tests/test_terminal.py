@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
 from rich.console import Console
+from rich.progress import Progress
 
 from tasks.cli.terminal import Reporter, Table, _bars, _share, print_table
 from tasks.config.settings import Output
+from tasks.system.runtime import Interruption, interruptible
 from tests.bulk import journal_like
 from tests.terminals import at_a_terminal
 
@@ -108,6 +112,32 @@ def test_bar_is_one_line(width: int, encoding: str) -> None:
     assert len(line) <= width
     assert "1,234.5 MB/s" in line
     assert line.rstrip().endswith("0:00:00")
+
+
+class InterruptedBar(Progress):
+    """A bar that a signal meets in the instant in which it begins."""
+
+    begun = False
+
+    def start(self) -> None:
+        """Begin, with a signal half-way."""
+        os.kill(os.getpid(), signal.SIGINT)
+        super().start()
+        self.begun = True
+
+
+def test_a_signal_waits_until_the_bar_has_begun() -> None:
+    """Else it could not be taken down, and the terminal would have no cursor."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    reporter, bar = Reporter(Output.NORMAL, lambda: console), InterruptedBar(console=console)
+    vars(reporter).update(_progress=bar, _next=0.0)
+
+    with pytest.raises(Interruption), interruptible():
+        reporter.progress("loading", 1, 2, "bytes")
+    reporter.close()
+
+    assert bar.begun
+    assert bar.live.is_started is False
 
 
 def test_a_share_of_a_total_that_was_too_low_is_not_shown() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tasks.dumpformat.newer_statements import explain_version
+from tasks.dumpformat.server_needs import explain_version
 from tasks.errors import OperationFailedError
 from tests.flows import pg_dump, restore, write
 from tests.servers import VERSIONS, Server

@@ -187,6 +187,12 @@ def _deleted(plan: RestorePlan) -> list[str]:
         return [f"  Will be deleted: {where} ({what or 'which are empty'}). It will be as the dump holds it."]
     if plan.request.clean:
         lines = [f"  Will be deleted: everything in {format_list(plan.emptied)} ({what}).", _kept(plan.kept)]
+        if plan.other_tables:
+            held = max(plan.removed.tables - len(plan.other_tables), 0)
+            lines.append(
+                f"  WARNING: the dump holds {held:,} of these {format_count(plan.removed.tables, 'table')}. It does "
+                f"not hold {format_list(plan.other_tables)}."
+            )
         return [*lines, *_replaced(plan.replaced)]
     kept = [each for each in plan.existing if not each.dropped]
     lines = _replaced(plan.replaced)

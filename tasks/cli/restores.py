@@ -49,6 +49,7 @@ def reset(
 
 
 @task(
+    iterable=["skip_extension"],
     help={
         "file": DUMP_OF,
         "clean": "empty the schemas that the dump fills first, so that they hold exactly what the dump holds",
@@ -57,6 +58,8 @@ def reset(
         "disconnect": DISCONNECT,
         "no_owner": "leave out the dump's owners: everything is yours",
         "no_acl": "leave out the dump's grants",
+        "create_roles": "create the roles that the dump names and that are missing here, as roles that can't log in",
+        "skip_extension": "an extension of the dump to leave out, where nothing in the dump uses it (repeats)",
         "checksums": "compare the content of every table, too (of dumps made with --checksums)",
         "no_backup": NO_BACKUP,
         "trust": TRUST,
@@ -64,7 +67,7 @@ def reset(
         "strict": "refuse a dump that names roles which are missing here, or after which no migration can be applied",
         "lenient": LENIENT,
         "url_env": URL_ENV,
-    }
+    },
 )
 def restore(
     ctx: Context,
@@ -75,6 +78,8 @@ def restore(
     disconnect: bool = False,
     no_owner: bool = False,
     no_acl: bool = False,
+    create_roles: bool = False,
+    skip_extension: list[str] | None = None,
     strict: bool = False,
     checksums: bool = False,
     no_backup: bool = False,
@@ -89,10 +94,10 @@ def restore(
 
     loaded = load(ctx, url_env)
     choices = {"strict": strict, "checksums": checksums, "migrate": migrate, "disconnect": disconnect}
-    choices |= {"trust": trust, "lenient": lenient, "backup": not no_backup}
-    request = RestoreRequest(
-        file=given("--file", file), clean=clean, owners=not no_owner, privileges=not no_acl, **choices
-    )
+    choices |= {"trust": trust, "lenient": lenient, "backup": not no_backup, "create_roles": create_roles}
+    choices |= {"owners": not no_owner, "privileges": not no_acl, "clean": clean}
+    skipped = tuple(given("--skip-extension", name) for name in skip_extension or ())
+    request = RestoreRequest(file=given("--file", file), skip_extensions=skipped, **choices)
     with reporting(loaded) as report:
         plan = (plan_restore_and_migration if migrate else plan_restore)(loaded, request, report)
     _carry_out(plan, yes=yes, name=given("--confirm", confirm))

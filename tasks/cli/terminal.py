@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from ..formatting import printable
 from ..system.processes import read_environment
-from ..system.runtime import written
+from ..system.runtime import defer_signals, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -177,7 +177,9 @@ class Reporter:
         self._next = now + SCREEN_SECONDS
         if self._bar is None:
             self._bar = self._progress.add_task("", amount="")
-        self._progress.start()
+        # A bar that has half begun could not be taken down.
+        with defer_signals():
+            self._progress.start()
         self._progress.update(
             self._bar,
             description=printable(what),

@@ -191,6 +191,10 @@ class Draft:
         if (schema := self._pop("schema")) is not None:
             self.schema = schema
             self._note("schema", "translated", "Prisma's own: remembered as the schema that Prisma uses")
+        if unquote(self.kept.get("sslmode", "")) == "no-verify":
+            del self.kept["sslmode"]
+            self.added["sslmode"] = "require"
+            self._note("sslmode", "translated", "node-postgres' no-verify is TLS without a check: sslmode=require")
         for name in ("ssl", "requiressl"):
             self._old_ssl(name, self._pop(name))
         accept = self._pop("sslaccept")

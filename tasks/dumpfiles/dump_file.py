@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from ..dumpformat.applied_migration import MIGRATIONS_TABLE, history_from_document
 from ..dumpformat.compression import ARCHIVE_MAGIC, CHUNK, Compression, SumCounter, Sums, read_magic
-from ..dumpformat.foreign_head import LexError, describe_foreign_head
-from ..errors import BadInputError
+from ..dumpformat.foreign_head import LexError, archive_major, describe_foreign_head
+from ..errors import BadInputError, MissingProgramError
 from ..formatting import format_list
 from ..system.pg_programs import newest_client
 from ..system.processes import open_regular
@@ -92,7 +92,15 @@ def _restorer(settings: Settings, head: bytes) -> Client | None:
     """Find the pg_restore that an archive needs; None for a plain dump."""
     if not head.startswith(ARCHIVE_MAGIC):
         return None
-    return newest_client("pg_restore", bin_dir=settings.bin_dir, environ=settings.environ)
+    client = newest_client("pg_restore", bin_dir=settings.bin_dir, environ=settings.environ)
+    needed = archive_major(head)
+    if client.major < needed:
+        raise MissingProgramError(
+            f"The archive was written by a newer pg_dump than the pg_restore here: {client.path} is of version "
+            f"{client.major}, and version {needed} or newer reads it. Install postgresql-client-{needed}, or turn the "
+            f"archive into text where it was made (pg_restore --file=dump.sql ARCHIVE). Nothing was touched."
+        )
+    return client
 
 
 def choose_dump(settings: Settings, file: str, report: Report) -> Path:

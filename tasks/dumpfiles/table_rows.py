@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..dumpformat.copy_text import copied_columns, escape_value, unescape_value
-from ..dumpformat.encodings import python_encoding
+from ..dumpformat.encodings import python_encoding, recode_action, recode_name
 from ..dumpformat.foreign_head import LexError
 from ..dumpformat.lexer import CopyData, CopyEnd, Statement, lex
 from ..dumpformat.statements import classify_statement
@@ -181,9 +181,10 @@ class _Reading:
     def _begins(self, statement: Statement) -> bool:
         text = statement.text
         if statement.copies:
-            if not self.choice.is_chosen(split_qualified(statement.copies)):
+            schema, name = (recode_name(part, self.encoding) for part in split_qualified(statement.copies))
+            if not self.choice.is_chosen((schema, name)):
                 return False
-            self._columns = tuple(copied_columns(statement))
+            self._columns = tuple(recode_name(column, self.encoding) for column in copied_columns(statement))
             return True
         if text[:4].upper() == b"SET " and b"client_encoding" in text.lower():
             for setting in classify_statement(text, standard=statement.standard).settings:
@@ -194,7 +195,7 @@ class _Reading:
         return False
 
     def _refuse_insert(self, statement: Statement) -> None:
-        kind = classify_statement(statement.text, standard=statement.standard)
+        kind = recode_action(classify_statement(statement.text, standard=statement.standard), self.encoding)
         if self.choice.is_chosen((kind.schema, kind.name)):
             raise BadInputError(
                 f"{self.path.name} writes the rows of {show_name((kind.schema, kind.name))} as INSERT statements, "

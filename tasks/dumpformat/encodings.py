@@ -1,10 +1,17 @@
-"""The encodings of PostgreSQL as Python knows them."""
+"""The encodings of PostgreSQL as Python knows them, and names in them."""
 
 from __future__ import annotations
 
 import codecs
+import functools
 import re
-from typing import Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from .tokens import decode_name, encode_name
+
+if TYPE_CHECKING:
+    from .statements import StatementKind
 
 _PAGES: Final = {"latin5": 9, "latin6": 10, "latin7": 13, "latin8": 14, "latin9": 15, "latin10": 16}
 _ALIASES: Final = {
@@ -28,6 +35,7 @@ _ALIASES: Final = {
 _WINDOWS: Final = re.compile(r"win(?:dows)?(\d+)")
 
 
+@functools.lru_cache(maxsize=64)
 def python_encoding(name: str) -> str:
     """Return Python's name of an encoding of PostgreSQL (`pg_encname_tbl` in src/common/encnames.c has its names).
 
@@ -40,3 +48,22 @@ def python_encoding(name: str) -> str:
         return codecs.lookup(found).name
     except LookupError:
         return "utf-8"
+
+
+def recode_name(name: str, encoding: str) -> str:
+    """Return a name that :func:`decode_name` read as UTF-8 in the encoding that its bytes have.
+
+    :param encoding: Python's name of it.
+    """
+    return name if name.isascii() else encode_name(name).decode(encoding, "surrogateescape")
+
+
+def raw_name(name: str, encoding: str) -> str:
+    """Return a name as :func:`decode_name` reads it: undo :func:`recode_name`."""
+    return name if name.isascii() else decode_name(name.encode(encoding, "surrogateescape"))
+
+
+def recode_action(action: StatementKind, encoding: str) -> StatementKind:
+    """Return what a statement does with its names in the encoding of its text."""
+    schema, name, *roles = (recode_name(each, encoding) for each in (action.schema, action.name, *action.roles))
+    return replace(action, schema=schema, name=name, roles=tuple(roles))

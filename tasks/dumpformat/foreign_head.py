@@ -34,6 +34,9 @@ _INSIDE: tuple[tuple[bytes, str], ...] = (
     (b"\x28\xb5\x2f\xfd", "compressed twice: expand it once first (unzstd)"),
     (b"PGDMP", "an archive of pg_dump's, compressed once more: expand it first"),
 )
+# The first major whose pg_restore reads a version of the archive format (K_VERS_… in pg_backup_archiver.h).
+_ARCHIVE_MAJORS = {(1, 15): 16, (1, 16): 17}
+_LATER, _LATER_MAJOR = range(17, 32), 19
 
 
 class LexError(ValueError):
@@ -53,3 +56,14 @@ def describe_foreign_head(head: bytes, *, inside: bool = False) -> str:
     if b"\0" in head or head[:1] >= b"\x80":
         return "not a dump: it holds binary data, or is encrypted"
     return ""
+
+
+def archive_major(head: bytes) -> int:
+    """Return the lowest major version of a pg_restore that reads an archive; 0 for any.
+
+    :param head: Its first bytes: `PGDMP`, then the version of the format.
+    """
+    version = (head[5], head[6]) if len(head) > 6 else (0, 0)  # noqa: PLR2004 - where the version ends
+    # Other numbers are those of a damaged file, or of none.
+    later = version[0] == 1 and version[1] in _LATER
+    return _LATER_MAJOR if later else _ARCHIVE_MAJORS.get(version, 0)

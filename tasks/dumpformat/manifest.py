@@ -127,6 +127,7 @@ _SHAPE = {
         "globals?": _NAMES,
         "unqualified?": bool,
         "creates_tables?": bool,
+        "needs?": (None, [{"kind": str, "schema": FieldName, "name": FieldName}]),
         "touches?": (None, [{"schema": FieldName, "name": FieldName, "how": FieldName, "line": int, "kind": str}]),
     },
     "facts?": {
@@ -203,6 +204,24 @@ class Touch:
     kind: TouchKind
 
 
+class NeedKind(enum.StrEnum):
+    """What a dump may use and not create."""
+
+    EXTENSION = "extension"
+    SCHEMA = "schema"
+    COLLATION = "collation"
+    ACCESS_METHOD = "access method"
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something that a dump uses and does not create, or an extension, in the schema in which it is expected."""
+
+    kind: str
+    schema: str
+    name: str
+
+
 @dataclass(frozen=True)
 class Outline:
     """What a dump does when it is restored, read from its statements.
@@ -219,6 +238,7 @@ class Outline:
     :ivar unqualified: It names objects without their schema, so nobody knows which schemas it fills.
     :ivar creates_tables: False for a dump of rows alone.
     :ivar touches: What it touches and did not create; None in manifests of earlier versions.
+    :ivar needs: What must be here for it; None in manifests of earlier versions.
     """
 
     schemas: tuple[str, ...] = ()
@@ -233,6 +253,7 @@ class Outline:
     unqualified: bool = False
     creates_tables: bool = True
     touches: tuple[Touch, ...] | None = None
+    needs: tuple[Need, ...] | None = None
 
     @property
     def takes(self) -> int:
@@ -291,7 +312,7 @@ class Manifest:
             "tables": [vars(each) for each in self.tables],
             "excluded_data": [show_name(key) for key in self.excluded_data],
             "sequences": [vars(each) for each in self.sequences],
-            "outline": {**vars(self.outline), "touches": _touches_document(self.outline.touches)},
+            "outline": _outline_document(self.outline),
             "facts": self.facts,
             "seconds": self.seconds,
             **self.extra,
@@ -345,12 +366,7 @@ def _from_document(document: dict[str, Any]) -> Manifest:
         ),
         excluded_data=tuple(map(parse_shown_name, rest.pop("excluded_data"))),
         sequences=tuple(
-            SequenceValue(
-                schema=str(each["schema"]),
-                name=str(each["name"]),
-                value=int(each["value"]),
-                is_called=bool(each["is_called"]),
-            )
+            SequenceValue(schema=each["schema"], name=each["name"], value=each["value"], is_called=each["is_called"])
             for each in rest.pop("sequences")
         ),
         outline=_outline(outline),
@@ -367,11 +383,13 @@ def _outline(document: dict[str, Any]) -> Outline:
     }
     if known.get("touches") is not None:
         known["touches"] = tuple(Touch(**{**each, "kind": _touch_kind(each["kind"])}) for each in known["touches"])
+    known["needs"] = known.get("needs") and tuple(Need(**each) for each in known["needs"])
     return Outline(**known)
 
 
-def _touches_document(touches: tuple[Touch, ...] | None) -> list[dict[str, Any]] | None:
-    return None if touches is None else [vars(each) for each in touches]
+def _outline_document(outline: Outline) -> dict[str, Any]:
+    lists = {"touches": outline.touches, "needs": outline.needs}
+    return {**vars(outline), **{key: each and [vars(item) for item in each] for key, each in lists.items()}}
 
 
 def _touch_kind(written: str) -> TouchKind:

@@ -60,3 +60,24 @@ def describe_object(parts: tuple[str, ...], action: StatementKind) -> str:
         "REPLACE VIEW": "query of view",
     }
     return f"{kinds.get(action.verb, 'trigger')} {'.'.join(part for part in parts if part)}"
+
+
+def is_placeholder_view(text: bytes) -> bool:
+    """Return whether a CREATE OR REPLACE VIEW makes a view of nothing but typed NULLs, as `pg_dump --clean` does."""
+    words = TokenReader(text)
+    if not (words.seek("AS") and words.skip("SELECT")):
+        return False
+    if words.peek()[1] == b";":
+        return True
+    while words.skip("NULL") and words.sign(b":") and words.sign(b":"):
+        # Up to the next column, behind the type with its modifiers, and COLLATE and AS.
+        while words.peek() not in {("sign", b","), ("sign", b";"), ("end", b"")}:
+            if words.skip("FROM", "WHERE", "UNION", "LIMIT"):
+                return False
+            if words.sign(b"("):
+                words.leave()
+            else:
+                words.take()
+        if not words.sign(b","):
+            return True
+    return False

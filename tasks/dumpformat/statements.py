@@ -133,7 +133,7 @@ def _select(words: TokenReader) -> StatementKind:
         if words.skip("AS"):
             words.name()
         if setting.name and words.sign(b";"):
-            return StatementKind(verb="SET", name=setting.name, settings=(setting,))
+            return _changes(setting, setting.name)
     return StatementKind(verb="SELECT")
 
 
@@ -217,7 +217,12 @@ def _set(words: TokenReader) -> StatementKind:
         words.skip("TO")
         words.sign(b"=")
     setting = replace(_value(words), name={"names": "client_encoding"}.get(name.lower(), name.lower()))
-    return StatementKind(verb="SET", name=name, settings=(setting,))
+    return _changes(setting, name)
+
+
+def _changes(setting: Setting, name: str) -> StatementKind:
+    becomes = setting.name == "role" and setting.value not in {None, "none"}
+    return StatementKind(verb="SET", name=name, roles=(setting.value or "",) * becomes, settings=(setting,))
 
 
 def _value(words: TokenReader) -> Setting:

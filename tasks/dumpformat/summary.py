@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeVar
 
+from .encodings import python_encoding, raw_name, recode_action, recode_name
 from .foreign_head import LexError
 from .lexer import Comment, CopyData, CopyEnd, MetaCommand, Statement
-from .manifest import Outline, SequenceValue, TableRows, table_rows
+from .manifest import Need, Outline, SequenceValue, TableRows, Touch, table_rows
+from .server_needs import ServerNeeds
 from .statements import StatementKind, classify_statement, parse_default_tablespace, parse_setval
 from .tokens import TokenReader, decode_name, split_qualified
 from .touches import Touches
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from .lexer import Event
 
 
+_Item = TypeVar("_Item", Touch, Need, SequenceValue)
+_UTF8 = "utf-8"
 TRAILER = b"-- PostgreSQL database dump complete"
 _SERVER = re.compile(rb"-- Dumped from database version (\S.*)")
 _CLIENT = re.compile(rb"-- Dumped by pg_dump version (\S.*)")
@@ -69,6 +73,7 @@ class DumpSummary:
     :ivar complete: The trailer was seen as a comment of the top level, and behind it nothing that needs one of its own.
     :ivar behind: The line and the first word of the first such statement behind the last trailer; None without any.
     :ivar current: The table whose rows pass now, and `block` how many of this COPY have passed.
+    :ivar encoding: Python's name of the encoding of the text.
     :ivar server: Version of the server that was dumped, and `client` of the pg_dump, as the header says.
     """
 
@@ -76,6 +81,7 @@ class DumpSummary:
     sequences: dict[tuple[str, str], SequenceValue] = field(default_factory=dict)
     complete: bool = False
     behind: tuple[int, str] | None = None
+    encoding: str = "utf-8"
     server: str = ""
     client: str = ""
     current: tuple[str, str] | None = None
@@ -96,6 +102,7 @@ class DumpSummary:
     _globals: dict[str, None] = field(default_factory=dict)
     _any: bool = False
     _touches: Touches = field(default_factory=Touches)
+    _needs: ServerNeeds = field(default_factory=ServerNeeds)
 
     def watch(self, events: Iterable[Event]) -> Iterator[tuple[Event, StatementKind | None]]:
         """Hand events on, each statement with what it does, and take note of them.
@@ -113,8 +120,10 @@ class DumpSummary:
                     self.rows[self.current] += count
             elif isinstance(event, Statement):
                 action = classify_statement(event.text, standard=event.standard)
-                self._statement(event, action)
                 self._touches.statement(event, action)
+                self._needs.statement(event, action)
+                action = self._recoded(event, action)
+                self._statement(event, action)
             else:
                 self._touches.line += event.text.count(b"\n")
                 if isinstance(event, CopyEnd):
@@ -125,6 +134,23 @@ class DumpSummary:
                     refuse_backslash_command(event.text)
             yield event, action
 
+    def _recoded(self, event: Statement, action: StatementKind) -> StatementKind:
+        """Name a COPY's table, and decode all names; an encoding that the statement sets is that of those after it."""
+        if event.copies:
+            schema, name = split_qualified(event.copies)
+            action = replace(action, schema=schema, name=name)
+        recoded = action if self.encoding == _UTF8 else recode_action(action, self.encoding)
+        for setting in action.settings:
+            if setting.name == "client_encoding":
+                self.encoding = python_encoding(setting.value or "")
+        return recoded
+
+    def _name(self, name: str) -> str:
+        return recode_name(name, self.encoding)
+
+    def _named(self, item: _Item) -> _Item:
+        return replace(item, schema=self._name(item.schema), name=self._name(item.name))
+
     @property
     def created(self) -> bool:
         """Whether a table was created."""
@@ -133,12 +159,16 @@ class DumpSummary:
     @property
     def names(self) -> dict[tuple[str, str], bool]:
         """The relations, functions and types that it creates, as (schema, name), each with whether it drops it, too."""
-        return self._touches.created
+        return {
+            (self._name(schema), self._name(name)): drops for (schema, name), drops in self._touches.created.items()
+        }
 
     def outline(self) -> Outline:
         """Sum up what a restore of this dump does."""
         schemas = tuple(name for name in self._schemas if name)
         creates_tables = bool(self._created or self._extensions or not (self.rows or self.inserts))
+        raw = [raw_name(name, self.encoding) for name in schemas]
+        touches = self._touches.found(raw, creates_tables=creates_tables)
         return Outline(
             schemas=schemas,
             relations=self._relations,
@@ -151,7 +181,8 @@ class DumpSummary:
             globals=tuple(self._globals),
             unqualified=self._unqualified,
             creates_tables=creates_tables,
-            touches=self._touches.found(schemas, creates_tables=creates_tables),
+            touches=tuple(map(self._named, touches)),
+            needs=tuple(map(self._named, self._needs.found())),
         )
 
     def tables(self) -> tuple[TableRows, ...]:
@@ -179,7 +210,7 @@ class DumpSummary:
             self.complete, self.behind = False, (self._touches.line, verb)
         self._transaction(action)
         if event.copies:
-            self.current = split_qualified(event.copies)
+            self.current = (action.schema, action.name)
             self.block = 0
             self.rows.setdefault(self.current, 0)
             self._unqualified |= not self.current[0]
@@ -189,11 +220,13 @@ class DumpSummary:
         elif verb == "SETVAL":
             value = parse_setval(event.text, standard=event.standard)
             if value is not None:
+                value = self._named(value)
                 self.sequences[value.schema, value.name] = value
         elif verb in {"SET", "SELECT"}:
             _refuse_encoding(action)
+            self._roles.update(dict.fromkeys(action.roles))
             if action.name == "default_tablespace" and (space := parse_default_tablespace(action)):
-                self._tablespaces.setdefault(space)
+                self._tablespaces.setdefault(self._name(space))
         elif verb == "LARGE OBJECT":
             self._large_objects += action.name == "lo_create"
         elif verb in {"CREATE DATABASE", "DROP DATABASE", "ALTER DATABASE"}:
@@ -204,7 +237,7 @@ class DumpSummary:
     def _object(self, action: StatementKind, text: bytes) -> None:
         verb = action.verb
         if verb in _GLOBALS:
-            self._globals.setdefault(f"{_GLOBALS[verb]} {_unnamed(text) or action.name}")
+            self._globals.setdefault(f"{_GLOBALS[verb]} {self._name(_unnamed(text)) or action.name}")
         if verb.startswith("CREATE ") and action.schema:
             self._schemas.setdefault(action.schema)
         elif verb in _RELATIONS and verb != "CREATE INDEX":

@@ -79,5 +79,5 @@ def drop_checks(stream: StatementStream, table: bytes) -> list[DroppedCheck]:
         for owner, name, definition, comment in rows
     ]
     for each in found:
-        stream.run(b"ALTER %s DROP CONSTRAINT %s" % (each.owner, each.name))
+        stream.run(stream.encoded(b"ALTER %s DROP CONSTRAINT %s" % (each.owner, each.name)))
     return found

@@ -19,6 +19,7 @@ from psycopg import pq
 from ..errors import OperationFailedError, ServerError
 from ..formatting import shortened
 from ..system.processes import bytes_waiting
+from .session_settings import decode_rows, session_encoding, transcode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,17 +31,13 @@ if TYPE_CHECKING:
 
 
 Result = TypeVar("Result")
-# How many statements, and how many bytes of them, may be on their way at once.
-WINDOW, WINDOW_BYTES = 64, 1 << 20
-# How many go out at once, where they are one transaction anyhow.
-_TOGETHER = 16
-# Milliseconds.
-_LOOK_UP = 500
-# What is read of a COPY … TO STDOUT at a time.
-PIECE = 1 << 20
+# How many statements, and how many bytes of them, may be on their way at once; and how many go out at once, where they
+# are one transaction anyhow.
+WINDOW, WINDOW_BYTES, _TOGETHER = 64, 1 << 20, 16
+# Milliseconds of a wait, and what is read of a COPY … TO STDOUT at a time.
+_LOOK_UP, PIECE = 500, 1 << 20
 # Seconds in which it may gather, and how much of it is enough.
-_NAP = 0.0005
-_GATHERED = 1 << 17
+_NAP, _GATHERED = 0.0005, 1 << 17
 # Bytes of a server's message, and of its details, that are looked at.
 _MESSAGE = 1 << 13
 _COPIES = frozenset({pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT})
@@ -93,8 +90,9 @@ class StatementStream:
         self._came: deque[PGresult | None] = deque()
         self._ends = 0
         # Whether rows are dropped, and whether libpq is still to be asked so for the next statement.
-        self._dropping = False
-        self._begins = False
+        self._dropping = self._begins = False
+        # Of what is sent, for errors: the server says what a dump has set too late.
+        self.encoding = "utf-8"
 
     @property
     def in_transaction(self) -> bool:
@@ -192,10 +190,14 @@ class StatementStream:
             error.statement = error.statement or statement
             raise
 
+    def encoded(self, statement: bytes) -> bytes:
+        """Return a statement of ours, which is written in UTF-8, in the session's encoding."""
+        self.drain()
+        return transcode(statement, "utf-8", session_encoding(self._pgconn))
+
     def ask(self, query: bytes) -> list[list[bytes | None]]:
-        """Run a query and return its rows as text."""
-        result = self._send(query)
-        return [[result.get_value(row, column) for column in range(result.nfields)] for row in range(result.ntuples)]
+        """Run a query of ours and return its rows as text, in UTF-8."""
+        return decode_rows(self._send(self.encoded(query)), self._pgconn)
 
     def copy(self, statement: bytes) -> None:
         """Begin a COPY … FROM stdin."""
@@ -314,7 +316,6 @@ class StatementStream:
             try:
                 self._pgconn.consume_input()
             except psycopg.Error:
-                # What the server said last is still to be had.
                 return self._pgconn.get_result()
         result = self._came.popleft()
         self._ends -= _ends(result)
@@ -348,8 +349,7 @@ class StatementStream:
     def _drop_rows(self) -> None:
         """Drop rows while more is still being sent: libpq would keep all that comes in its buffer."""
         while self._ends < len(self._pending) + len(self._asked) and self._take():
-            last = self._came[-1]
-            if last is not None and last.status in _COPIES:
+            if (last := self._came[-1]) is not None and last.status in _COPIES:
                 break
 
     def _wait(self, events: int) -> int:
@@ -367,7 +367,7 @@ class StatementStream:
 
     def _error(self, result: PGresult) -> StatementError | LostError:
         def field(code: pq.DiagnosticField) -> str:
-            return (result.error_field(code) or b"")[:_MESSAGE].decode(errors="replace")
+            return (result.error_field(code) or b"")[:_MESSAGE].decode(self.encoding, "replace")
 
         code = pq.DiagnosticField
         return _refusal(*map(field, (code.SQLSTATE, code.MESSAGE_PRIMARY, code.MESSAGE_DETAIL, code.CONTEXT)))

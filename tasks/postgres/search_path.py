@@ -72,6 +72,10 @@ class SearchPaths:
         self._stream = stream
         self._recorded = recorded
 
+    def begin(self) -> None:
+        """Look up names as those sessions do, until the dump sets another path, or to the end of the transaction."""
+        self.set(join_search_path(self._recorded))
+
     def show(self) -> str:
         """Return the one that is in force."""
         return _text(self._stream.ask(b"SHOW search_path")[0][0])
@@ -79,7 +83,7 @@ class SearchPaths:
     def set(self, path: str) -> None:
         """Set it up to the end of the transaction, or until the dump sets it."""
         literal = path.replace("'", "''").replace("\\", "\\\\").encode("utf-8", "surrogateescape")
-        self._stream.run(b"SELECT pg_catalog.set_config('search_path', E'%s', true)" % literal)
+        self._stream.run(self._stream.encoded(b"SELECT pg_catalog.set_config('search_path', E'%s', true)" % literal))
 
     def candidates(self) -> tuple[str, ...]:
         """Return those to try: the recorded one behind the dump's own, then with all other schemas behind both."""

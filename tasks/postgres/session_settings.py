@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+from ..dumpformat.encodings import python_encoding
+
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGconn, PGresult
 
 # A role may carry timeouts that would end a snapshot's holder or a load half-way.
 TIMEOUTS = (
@@ -45,3 +51,22 @@ def role_in(options: str) -> str:
     """Return the role that start-up options name; empty where they name none."""
     found = _NAMED_ROLE.findall(options)
     return re.sub(r"\\(.)", r"\1", found[-1], flags=re.DOTALL) if found else ""
+
+
+def session_encoding(connection: PGconn) -> str:
+    """Return Python's name of the encoding in which the session reads and writes, which a dump may change."""
+    return python_encoding((connection.parameter_status(b"client_encoding") or b"").decode())
+
+
+def transcode(text: bytes, source: str, target: str) -> bytes:
+    """Return a text in another encoding; bytes that the first does not know are kept."""
+    if text.isascii() or source == target:
+        return text
+    return text.decode(source, "surrogateescape").encode(target, "surrogateescape")
+
+
+def decode_rows(result: PGresult, connection: PGconn) -> list[list[bytes | None]]:
+    """Return the rows of a result as text, in UTF-8."""
+    encoding = session_encoding(connection)
+    values = [[result.get_value(row, column) for column in range(result.nfields)] for row in range(result.ntuples)]
+    return [[value and transcode(value, encoding, "utf-8") for value in row] for row in values]

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from ..dumpformat.foreign_head import LexError
-from ..dumpformat.newer_statements import explain_version
+from ..dumpformat.server_needs import explain_version
 from ..dumpformat.statements import classify_statement
 from ..errors import OperationFailedError, ServerError, TaskError
+from ..formatting import format_list
 from ..postgres.commit import CommitFailure, Outcome
 from ..postgres.connection import blocked
 from ..postgres.protocol import LostError, StatementError, as_refusal
@@ -117,10 +118,18 @@ def _explain_refusal(error: StatementError, plan: RestorePlan, doing: str, state
     hint = ""
     if conflict and not plan.request.clean and plan.dump.outline.creates_tables:
         hint = f" {_DEPENDENTS if error.sqlstate == _DEPENDENT else _EXISTS}"
+        if plan.other_tables:
+            others = format_list(plan.other_tables)
+            hint += (
+                f" That deletes tables that the dump does not hold, too: {others}. To keep them, drop only the others."
+            )
     elif error.sqlstate == _OUT_OF_LOCKS:
         hint = " One transaction locks every relation: raise max_locks_per_transaction and restart the server."
     why = explain_version(error.statement, error.sqlstate, plan.dump.server, plan.server.version)
-    if not (hint or why or plan.lenient):
+    skipped = ", ".join(plan.request.skip_extensions)
+    if skipped and error.sqlstate in _NOT_FOUND:
+        hint = f" If that is a part of {skipped}, which --skip-extension left out, the dump needs the extension."
+    elif not (hint or why or plan.lenient):
         hint = _lenient_hint(error)
     where = f" ({error.context.rstrip('.')})" if error.context else ""
     return OperationFailedError(f"While {doing}: {error}{where}.{why} {state}{hint}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from ..dumpformat.objects_without_rows import is_placeholder_view
 from ..dumpformat.statements import parse_default_tablespace
 from ..dumpformat.tokens import TokenReader
 from ..errors import OperationFailedError
@@ -50,6 +51,8 @@ class OmissionKind(Enum):
     NOT_REPLACEABLE = "{}s that are not ours to replace"
     SECURITY_LABEL = "SECURITY LABEL of a provider that is not loaded here"
     TRANSFORM = "DROP TRANSFORM (it is replaced)"
+    EXTENSION_UNWANTED = "extension {} (--skip-extension)"
+    ROLE = "SET ROLE {}, missing here or not ours to take (objects stay ours)"
 
 
 # Owners and grants: what of them differs from the dump afterwards is explained by these.
@@ -61,6 +64,8 @@ _OF_ROLES = frozenset(
         OmissionKind.GRANTS_UNWANTED,
         OmissionKind.GRANTEE_MISSING,
         OmissionKind.GRANTS_DENIED,
+        OmissionKind.ROLE,
+        OmissionKind.SESSION_USER,
     }
 )
 
@@ -106,6 +111,7 @@ class RestoreRules:
     :ivar roles: The roles that exist here.
     :ivar parameters: The names of the server's settings.
     :ivar tablespaces: Those that exist here and that we may create in.
+    :ivar skipped: The extensions that are left out.
     """
 
     owners: bool
@@ -115,6 +121,7 @@ class RestoreRules:
     settable: frozenset[str]
     parameters: frozenset[str]
     tablespaces: frozenset[str] = frozenset()
+    skipped: frozenset[str] = frozenset()
 
 
 # Ours are set for the whole session; the header of a dump would reset them.
@@ -124,8 +131,9 @@ OUR_SETTINGS = frozenset(
 )
 ACL_VERBS = frozenset({"GRANT", "GRANT ON SCHEMA", "DEFAULT PRIVILEGES"})
 TABLESPACE = "default_tablespace"
+ROLE = "role"
+_GRANTS_SET = 160000
 _SET_WORDS = frozenset({"time", "names", "schema", "xml", "seed"})
-_PLACEHOLDER = re.compile(rb"\bAS\s+SELECT(\s+NULL::|\s*;)")
 _OF_NO_SCHEMA = re.compile(rb"(?:CREATE|ALTER|DROP|COMMENT\s+ON)\s+(PUBLICATION|EVENT\s+TRIGGER|SUBSCRIPTION)\b")
 _DENIED = frozenset({"42501"})
 # "security label provider … is not loaded", and that none is.
@@ -185,12 +193,16 @@ class StatementFilter:
             return Tolerance(omission=Omission(OmissionKind.TRANSFORM), sqlstates=_NEEDED)
         return None
 
-    def _unwanted(self, text: bytes, action: StatementKind) -> Omission | None:  # noqa: PLR0911 - a table of cases
+    def _unwanted(self, text: bytes, action: StatementKind) -> Omission | None:  # noqa: PLR0911, PLR0912 - a table of cases
         verb, name = action.verb, action.name
         if _kind_without_schema(text) is SchemalessKind.SUBSCRIPTION:
             return Omission(OmissionKind.SUBSCRIPTION)
+        if verb in {"CREATE EXTENSION", "COMMENT ON EXTENSION"} and name in self.rules.skipped:
+            return Omission(OmissionKind.EXTENSION_UNWANTED, name)
         if verb == "SET" and name in OUR_SETTINGS:
             return Omission(OmissionKind.OWN_SETTINGS)
+        if verb == "SET" and name == ROLE:
+            return self._role_omission(action)
         if verb == "SET" and "." not in name and name not in self.rules.parameters | _SET_WORDS:
             return Omission(OmissionKind.UNKNOWN_SETTING, name)
         if (
@@ -212,7 +224,8 @@ class StatementFilter:
         if verb in ACL_VERBS:
             return self._acl_omission(action)
         if verb == "SET SESSION AUTHORIZATION" and not self._may_become(action):
-            return Omission(OmissionKind.SESSION_USER)
+            omission = Omission(OmissionKind.SESSION_USER)
+            return self._skip_or_fail(omission) if self.rules.owners and action.roles else omission
         return None
 
     def _absent(self, text: bytes, action: StatementKind) -> Omission | None:
@@ -224,7 +237,7 @@ class StatementFilter:
         key = (action.schema, action.name)
         if action.verb == "DROP DOMAIN CONSTRAINT":
             lookup = b"to_regtype"
-        elif action.verb == "REPLACE VIEW" and key not in self.views and _PLACEHOLDER.search(text):
+        elif action.verb == "REPLACE VIEW" and key not in self.views and is_placeholder_view(text):
             lookup = b"to_regclass"
         else:
             return None
@@ -235,6 +248,13 @@ class StatementFilter:
             return Omission(OmissionKind.OWNERS_UNWANTED)
         missing = [role for role in action.roles if role not in self.rules.settable]
         return self._skip_or_fail(Omission(OmissionKind.OWNER_MISSING, missing[0])) if missing else None
+
+    def _role_omission(self, action: StatementKind) -> Omission | None:
+        if not self.rules.owners:
+            return Omission(OmissionKind.OWNERS_UNWANTED)
+        known = all(each.known for each in action.settings)
+        missing = [] if known and self.rules.settable.issuperset(action.roles) else [", ".join(action.roles) or "…"]
+        return self._skip_or_fail(Omission(OmissionKind.ROLE, missing[0])) if missing else None
 
     def _acl_omission(self, action: StatementKind) -> Omission | None:
         if not self.rules.privileges:
@@ -249,7 +269,8 @@ class StatementFilter:
 
     def _may_become(self, action: StatementKind) -> bool:
         allowed = self.server.superuser and self.rules.owners and self.rules.privileges
-        return allowed and all(role in self.rules.roles for role in action.roles)
+        ours = action.roles == (self.server.login,) == (self.server.user,)
+        return ours or (allowed and all(role in self.rules.roles for role in action.roles))
 
     def _owns(self, action: StatementKind) -> bool:
         """Return whether a comment on an extension, schema or database is ours to make."""
@@ -267,10 +288,14 @@ class StatementFilter:
         return rows == [[b"t"]]
 
 
-def read_rules(connection: Connection, *, owners: bool, privileges: bool, strict: bool = False) -> RestoreRules:
+def read_rules(
+    connection: Connection, *, owners: bool, privileges: bool, strict: bool = False, skipped: Collection[str] = ()
+) -> RestoreRules:
     """Ask the server what a restore has to leave out."""
+    # Since 16 a membership may come without the right to SET ROLE.
+    right = "SET" if connection.info.server_version >= _GRANTS_SET else "MEMBER"
     roles = connection.execute(
-        "SELECT rolname, pg_catalog.pg_has_role(oid, 'MEMBER') FROM pg_catalog.pg_roles"
+        "SELECT rolname, pg_catalog.pg_has_role(oid, %s) FROM pg_catalog.pg_roles", [right]
     ).fetchall()
     parameters = connection.execute("SELECT name FROM pg_catalog.pg_settings").fetchall()
     tablespaces = connection.execute(
@@ -284,6 +309,7 @@ def read_rules(connection: Connection, *, owners: bool, privileges: bool, strict
         settable=frozenset(str(name) for name, member in roles if member),
         parameters=frozenset(str(name).lower() for (name,) in parameters),
         tablespaces=frozenset(str(name) for (name,) in tablespaces),
+        skipped=frozenset(skipped),
     )
 
 
@@ -291,6 +317,11 @@ def _kind_without_schema(text: bytes) -> SchemalessKind | None:
     """Return whether a statement is about a publication, an event trigger or a subscription; else None."""
     found = _OF_NO_SCHEMA.match(text)
     return SchemalessKind(" ".join(found[1].decode().lower().split())) if found else None
+
+
+def changes_role(action: StatementKind) -> bool:
+    """Return whether what follows a statement is done by another role, or by ours again."""
+    return action.verb == "SET SESSION AUTHORIZATION" or (action.verb in {"SET", "RESET"} and action.name == ROLE)
 
 
 def is_partitioned(text: bytes) -> bool:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from ..dumpformat.lexer import CopyData, Statement, lex
 from ..dumpformat.objects_without_rows import CHECKED, describe_object, objects_without_rows, split_name
-from ..dumpformat.tokens import split_qualified
 from ..postgres.check_constraints import drop_checks
 from ..postgres.protocol import StatementError
 from ..postgres.search_path import SearchPaths
@@ -130,20 +129,20 @@ class LenientLoader(Loader):
             objects = ((parts if kind == b"TABLE" else parts[:-1]),)
             name = f"constraint {'.'.join(parts)}"
             try:
-                self.stream.run(check.statement)
+                self.stream.run(self.stream.encoded(check.statement))
                 self.eased.append(Leniency(f"{name}: checked when all rows were loaded"))
             except StatementError as error:
                 self._ease(check.statement, name, error, objects, constraint=True)
             if check.comment:
-                self._try_to(check.comment_statement)
+                self._try_to(self.stream.encoded(check.comment_statement))
             self.stream.run(b"RELEASE SAVEPOINT %s" % _SAVEPOINT)
         self._unchecked.clear()
         super().finish()
 
-    def _begin_copy(self, event: Statement) -> None:
-        self._count_existing(self._locate(split_qualified(event.copies)))
+    def _begin_copy(self, event: Statement, key: tuple[str, str]) -> None:
+        self._count_existing(self._locate(key))
         self.stream.run(b"SAVEPOINT %s" % _SAVEPOINT)
-        super()._begin_copy(event)
+        super()._begin_copy(event, key)
         self._copy = event
 
     def _fill(self, text: bytes, key: tuple[str, str], done: Callable[[str], None]) -> None:

@@ -7,11 +7,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..dumpformat.tokens import split_qualified
 from ..errors import OperationFailedError
 from ..postgres.protocol import StatementError, StatementStream
 from .clear import privileges_of_schema
-from .filters import OUR_SETTINGS, TABLESPACE, StatementFilter, is_partitioned
+from .filters import OUR_SETTINGS, TABLESPACE, StatementFilter, changes_role, is_partitioned
 from .row_counts import (
     Changed,
     compare_row_counts,
@@ -63,6 +62,7 @@ class Loader:
     :ivar left_out: What was left out, counted by reason.
     :ivar rows: Rows that went in, by (schema, name).
     :ivar found: How many rows the tables hold at the end; None where they can't be counted.
+    :ivar created: The tables that it made and that may hold rows.
     :ivar changed: What does not hold what was loaded; found by :meth:`prove`.
     :ivar skipped_kinds: Kinds of objects of which something is not ours to replace, and was left out.
     """
@@ -84,7 +84,7 @@ class Loader:
         self._session = SessionSettings(self.connection, self.stream, superuser=self.server.superuser)
         self._warned = False
         self.connection.add_notice_handler(self._notice)
-        self._created: set[tuple[str, str]] = set()
+        self.created: set[tuple[str, str]] = set()
         self._parted: set[tuple[str, str]] = set()
         self._views: set[tuple[str, str]] = set()
         self._own: set[tuple[str, str]] = set()
@@ -101,7 +101,7 @@ class Loader:
         self._open: tuple[str, str] | None = None
         self._schema_grants: dict[str, list[tuple[bytes, StatementKind]]] = {}
         self._kept_schemas = frozenset(self.schemas)
-        self._other_session_user = False
+        self._other_user = False
         self.skipped_kinds: set[str] = set()
         self._filter = StatementFilter(
             stream=self.stream, server=self.server, rules=self.rules, schemas=self.schemas, views=self._views
@@ -121,20 +121,22 @@ class Loader:
             if action.verb == "SET" and action.name == TABLESPACE:
                 # Else the one before would hold on.
                 self.stream.run(b"SET default_tablespace = ''")
+            elif self._other_user and changes_role(action):
+                self._session.reset_role()
             return False
         if action.verb not in {"COPY", "INSERT"}:
             self._located.clear()
             self._freezes = self._freezes and action.verb not in _MAY_OPEN_CURSORS
         existed = self._exists(action)
         if event.copies:
-            self._begin_copy(event)
+            self._begin_copy(event, (action.schema, action.name))
         elif action.verb == "INSERT":
             self._insert(event.text, (action.schema, action.name))
-        elif action.verb == "GRANT ON SCHEMA" and action.name in self._kept_schemas and not self._other_session_user:
+        elif action.verb == "GRANT ON SCHEMA" and action.name in self._kept_schemas and not self._other_user:
             self._schema_grants.setdefault(action.name, []).append((event.text, action))
         else:
             self._restore_default_privileges(before=action)
-            if action.verb == "SET SESSION AUTHORIZATION" and action.roles:
+            if changes_role(action) and action.roles:
                 # Somebody else may need the schema's grants to reach what they grant on.
                 self._grant_on_schemas()
             self._run(event.text, action)
@@ -180,6 +182,8 @@ class Loader:
     def finish(self) -> None:
         """Do what waits for the end: grants on schemas that stay, and default privileges."""
         self.rows_end()
+        if self._other_user:
+            self._session.reset_role()
         self._restore_default_privileges()
         self._grant_on_schemas()
 
@@ -251,9 +255,9 @@ class Loader:
     def _notice(self, notice: errors.Diagnostic) -> None:
         self._warned = self._warned or notice.sqlstate in _NOTHING_DONE
 
-    def _begin_copy(self, event: Statement) -> None:
-        key = self._locate(split_qualified(event.copies))
-        if key in self._created and self._freezes:
+    def _begin_copy(self, event: Statement, key: tuple[str, str]) -> None:
+        key = self._locate(key)
+        if key in self.created and self._freezes:
             # Rows of a table that this transaction made need no later rewrite to be seen by all.
             self.stream.copy(event.text.rstrip()[:-1] + b" WITH (FREEZE);")
         else:
@@ -300,7 +304,7 @@ class Loader:
 
     def _count_existing(self, key: tuple[str, str]) -> None:
         """Look at a table that was here before, the first time that rows go into it."""
-        if key in self._before or key in self._created or key in self._temporary:
+        if key in self._before or key in self.created or key in self._temporary:
             return
         if key in self._parted:
             self._before[key] = 0
@@ -315,16 +319,17 @@ class Loader:
             # Of a superuser's extension (PostGIS) a plain owner's dump mostly holds no rows, and needs no right.
             self._closed.add(key)
         elif self.clean:
-            self.stream.run(b"DELETE FROM ONLY %s %s" % (quote_table(key), condition.encode()))
+            self.stream.run(self.stream.encoded(b"DELETE FROM ONLY %s %s" % (quote_table(key), condition.encode())))
         self._before[key] = count_rows(self.stream, {key: condition}).get(key)
 
     def _remember(self, text: bytes, action: StatementKind) -> None:
         if action.verb == "CREATE TABLE":
-            (self._parted if is_partitioned(text) else self._created).add(self._locate((action.schema, action.name)))
+            (self._parted if is_partitioned(text) else self.created).add(self._locate((action.schema, action.name)))
         if action.schema and action.verb in _MAKES_RELATIONS:
-            self._own.add((action.schema, action.name))
-        elif action.verb == "SET SESSION AUTHORIZATION":
-            self._other_session_user = bool(action.roles)
+            if not self._other_user:
+                self._own.add((action.schema, action.name))
+        elif changes_role(action):
+            self._other_user = bool(action.roles)
         elif action.verb == "CREATE SCHEMA":
             self.schemas.add(action.name)
         if action.verb == "CREATE VIEW":
@@ -334,7 +339,7 @@ class Loader:
         """Give the target its default privileges back, before the dump's own are added to them."""
         if before is None or before.verb == "DEFAULT PRIVILEGES":
             for statement in self.set_aside:
-                self.stream.run(statement)
+                self.stream.run(self.stream.encoded(statement))
             self.set_aside.clear()
 
     def _run(self, text: bytes, action: StatementKind) -> None:

@@ -11,11 +11,14 @@ from ..dumpfiles.paths import find_dump_file
 from ..dumpformat.manifest import recorded_search_path
 from ..dumpformat.tokens import TokenReader
 from ..errors import BadInputError
+from ..formatting import format_list, show_name
 from ..inventory.compare import state_of_manifest
 from ..inventory.reload_risks import read_row_code
+from ..inventory.requirements import Accepted, missing_roles
 from ..postgres.roles import read_owners, replaceable
 from ..postgres.schemas import existing_schemas, other_schemas, read_content, refuse_dependents
 from ..postgres.search_path import read_search_path
+from ..postgres.tables import read_tables
 from ..prisma.forecast import forecast_restore
 from ..safety.guard import guarded_connection, unprotected_target
 from ..safety.impact import ExistingObject, find_existing, find_impacts
@@ -49,6 +52,8 @@ class RestoreRequest:
     :ivar trust: Let the code of a dump's authors do all that the role may, without a question.
     :ivar whole: The dump holds the whole database, which is to hold nothing else afterwards.
     :ivar lenient: Load what PostgreSQL refuses in the lenient way (:mod:`.lenient`), whosever dump it is.
+    :ivar create_roles: Create the roles that the dump names and that are missing here.
+    :ivar skip_extensions: Extensions of the dump that are left out.
     """
 
     file: str = ""
@@ -63,6 +68,13 @@ class RestoreRequest:
     disconnect: bool = False
     trust: bool = False
     lenient: bool = False
+    create_roles: bool = False
+    skip_extensions: tuple[str, ...] = ()
+
+    @property
+    def sets_roles(self) -> bool:
+        """Whether owners or grants of the dump are set."""
+        return self.owners or self.privileges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +92,8 @@ class RestorePlan(ChangePlan):
     :ivar lenient: Whether what PostgreSQL refuses is loaded in the lenient way: where that was asked for, or the dump
         is ours and of this very database.
     :ivar search_path: The schemas in which the sessions of the dumped database look up names.
+    :ivar new_roles: The roles that will be created.
+    :ivar other_tables: The tables in the dump's schemas that the dump does not create: --clean deletes them.
     """
 
     request: RestoreRequest
@@ -93,6 +107,8 @@ class RestorePlan(ChangePlan):
     owners: frozenset[str] | None = None
     lenient: bool = False
     search_path: tuple[str, ...] = ()
+    new_roles: tuple[str, ...] = ()
+    other_tables: tuple[str, ...] = ()
 
     @property
     def other_database(self) -> str:
@@ -169,7 +185,14 @@ def plan_restore(
         removed = read_content(connection, present_schemas, locked=request.disconnect)
         if request.whole:
             removed = replace(removed, locks=removed.locks + count_large_objects(connection))
-        check_restore(connection, server, dump, removed, clean=request.clean, strict=request.strict, report=report)
+        accepted = Accepted(
+            roles=request.strict or (request.create_roles and request.sets_roles),
+            create_roles=request.create_roles,
+            tablespaces=request.strict,
+            extensions=request.skip_extensions,
+            lenient=request.lenient,
+        )
+        check_restore(connection, server, dump, removed, clean=request.clean, accepted=accepted, report=report)
         if request.clean:
             recreated = read_globals(connection) if request.whole else dump.outline.globals
             refuse_dependents(connection, emptied, replaceable(connection, server, recreated))
@@ -207,8 +230,19 @@ def plan_restore(
             lenient=request.lenient or request.whole or own,
             search_path=(dump.manifest and recorded_search_path(dump.manifest)) or read_search_path(connection),
             row_code=read_row_code(connection),
+            new_roles=_new_roles(connection, dump, request, report),
+            other_tables=() if request.whole else _other_tables(connection, dump, present_schemas),
         )
     return plan.complete(backup=request.backup, always=request.migrate)
+
+
+def _new_roles(connection: Connection, dump: DumpFile, request: RestoreRequest, report: Report) -> tuple[str, ...]:
+    if not request.create_roles:
+        return ()
+    roles = missing_roles(connection, dump.outline.needed_roles + dump.outline.roles * request.sets_roles)
+    if roles:
+        report.step(f"Roles that will be created (NOLOGIN): {format_list(roles)}")
+    return tuple(roles)
 
 
 def _existing_objects(connection: Connection, dump: DumpFile, request: RestoreRequest) -> tuple[ExistingObject, ...]:
@@ -225,6 +259,14 @@ def _existing_objects(connection: Connection, dump: DumpFile, request: RestoreRe
             else []
         )
     return (*find_existing(connection, names), *found)
+
+
+def _other_tables(connection: Connection, dump: DumpFile, schemas: Collection[str]) -> tuple[str, ...]:
+    created = _created_names(dump)
+    if not (created or dump.names is not None):
+        return ()
+    here = [(each.schema, each.name) for each in read_tables(connection) if each.schema in schemas]
+    return tuple(show_name(key) for key in here if key not in created)
 
 
 def _created_names(dump: DumpFile) -> Mapping[tuple[str, str], bool]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 from ..dumpformat.system_schemas import is_system_schema
 from ..errors import BadInputError, ServerError
 from ..formatting import format_count, format_list
+from ..inventory.requirements import find_missing
 from ..postgres.activity import LOCK, disconnect_sessions, read_activity, terminate_blockers
 from ..postgres.catalog_filters import no_member
 from ..postgres.connection import one
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..config.target import Target
     from ..dumpfiles.dump_file import DumpFile
+    from ..inventory.requirements import Accepted
     from ..postgres.connection import Connection, Endpoint, ServerFacts
     from ..postgres.schemas import Content
     from ..progress import Report
@@ -153,13 +155,14 @@ def check_restore(
     removed: Content,
     *,
     clean: bool,
-    strict: bool,
+    accepted: Accepted,
     report: Report,
 ) -> None:
     """Ask for all that would make the restore fail half-way.
 
     :param removed: What lies in the dump's schemas now.
-    :raises BadInputError: Something is missing; says what. Nothing was touched.
+    :param accepted: What is left out or created where it is missing.
+    :raises BadInputError: Something is missing; names all of it, with the commands. Nothing was touched.
     """
     if server.in_recovery:
         raise BadInputError("The server is a standby, which can't be written to. Use the primary's URL.")
@@ -179,10 +182,7 @@ def check_restore(
         report.warn("The dump fills no schema, so --clean empties nothing.")
     if not server.superuser and dump.outline.creates_tables:
         _rights(connection, server, dump.outline.schemas, clean=clean)
-    _extensions(connection, server, dump)
-    _roles(connection, dump, strict=strict)
-    if strict:
-        _tablespaces(connection, dump)
+    _refuse_missing(connection, server, dump, accepted)
     taken = dump.outline.takes
     # Without --clean a dump takes away no more than what it brings; an object takes up to three times the locks to go
     # than to come (a domain, its array type and its constraint).
@@ -227,51 +227,11 @@ def refuse_unowned(connection: Connection, server: ServerFacts, emptied: Collect
         )
 
 
-def _extensions(connection: Connection, server: ServerFacts, dump: DumpFile) -> None:
-    rows = connection.execute(
-        "SELECT name, installed_version IS NOT NULL,"
-        " coalesce((SELECT pg_catalog.bool_or(v.trusted) FROM pg_catalog.pg_available_extension_versions v"
-        "            WHERE v.name = a.name), false)"
-        " FROM pg_catalog.pg_available_extensions a WHERE name = ANY(%s)",
-        [list(dump.outline.extensions)],
-    ).fetchall()
-    known = {str(name): (installed, trusted) for name, installed, trusted in rows}
-    for name in dump.outline.extensions:
-        if name not in known:
-            raise BadInputError(
-                f"The dump needs the extension {name}, which is not installed on this server's machine. Nothing was "
-                f"touched."
-            )
-        installed, trusted = known[name]
-        if not installed and not trusted and not server.superuser:
-            raise BadInputError(
-                f"The dump needs the extension {name}, which only a superuser may create: let one run CREATE "
-                f"EXTENSION {name} in {server.database} first. Nothing was touched."
-            )
-
-
-def _roles(connection: Connection, dump: DumpFile, *, strict: bool) -> None:
-    wanted = [*dump.outline.needed_roles, *(dump.outline.roles if strict else ())]
-    rows = connection.execute("SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY(%s)", [wanted])
-    missing = sorted(set(wanted) - {str(name) for (name,) in rows})
-    if not missing:
-        return
-    why = "policies or mappings of the dump name" if missing[0] in dump.outline.needed_roles else "the dump names"
-    raise BadInputError(
-        f"There is no role {', '.join(missing)} here, and {why} it. Create it (CREATE ROLE … NOLOGIN is enough)"
-        f"{' or leave --strict away' if why == 'the dump names' else ''}. Nothing was touched."
-    )
-
-
-def _tablespaces(connection: Connection, dump: DumpFile) -> None:
-    rows = connection.execute(
-        "SELECT spcname FROM pg_catalog.pg_tablespace WHERE pg_catalog.has_tablespace_privilege(oid, 'CREATE')"
-    ).fetchall()
-    if missing := sorted(set(dump.outline.tablespaces) - {str(name) for (name,) in rows}):
-        raise BadInputError(
-            f"There is no tablespace {', '.join(missing)} here that we may create in, and the dump names it. Create "
-            f"it, or leave --strict away. Nothing was touched."
-        )
+def _refuse_missing(connection: Connection, server: ServerFacts, dump: DumpFile, accepted: Accepted) -> None:
+    if unknown := [name for name in accepted.extensions if name not in dump.outline.extensions]:
+        raise BadInputError(f"{dump.path.name} creates no extension {unknown[0]} to skip. Nothing was touched.")
+    if missing := find_missing(connection, server, dump.outline, accepted):
+        raise BadInputError(f"{'. '.join(map(str, missing))}. Nothing was touched.")
 
 
 def warn_of_locks(connection: Connection, needed: int, report: Report) -> None:

@@ -130,7 +130,8 @@ def restore_dump(
     rows, seconds = sum(each.rows for each in tables), time.monotonic() - began
     return Restored(
         plan=plan,
-        tables=len(tables),
+        # A dump of definitions alone loads no rows.
+        tables=len(tables) or len(loader.created),
         rows=rows,
         seconds=seconds,
         left_out=loader.left_out,

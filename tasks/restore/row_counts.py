@@ -208,7 +208,7 @@ def _ask_counts(
     stream.run(b"SAVEPOINT " + _SAVEPOINT)
     try:
         for statement in first:
-            stream.run(statement)
+            stream.run(stream.encoded(statement))
         for at, rows in stream.ask(b" UNION ALL ".join(parts)):
             assert found is not None  # noqa: S101 - for the types
             found[int(at or 0)] = int(rows or 0)

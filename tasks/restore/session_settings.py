@@ -48,7 +48,7 @@ class SessionSettings:
         """Set again what is ours of the session: all of it, or one setting, where it is ours."""
         for name, value in self._settings:
             if only in {"", name.lower()}:
-                self._stream.run(b"SET %s = %s" % (name.encode(), quote_literal(value)))
+                self._stream.run(self._stream.encoded(b"SET %s = %s" % (name.encode(), quote_literal(value))))
 
     def discard_all(self) -> None:
         """Do what DISCARD ALL does, and set again what is ours."""
@@ -56,13 +56,19 @@ class SessionSettings:
             self._stream.run(statement)
         self.set_again()
 
+    def reset_role(self) -> None:
+        """Become the role again that the session began with."""
+        for statement in (b"RESET SESSION AUTHORIZATION", b"SET ROLE " + self._role):
+            self._stream.run(self._stream.encoded(statement))
+
     def reset_session(self) -> None:
         """Take back the role, the settings and the temporary objects of the dump.
 
         What depends on a temporary object goes with it, as it would at the session's end.
         """
-        for statement in (b"RESET SESSION AUTHORIZATION", b"SET ROLE " + self._role, b"SET search_path = ''"):
-            self._stream.run(statement)
+        self.reset_role()
+        self._stream.run(b"SET client_encoding = 'UTF8'")
+        self._stream.run(b"SET search_path = ''")
         self.set_again()
         self._stream.run(b"SET row_security = off")
         self._stream.run(b"DISCARD TEMP")

@@ -18,12 +18,14 @@ from ..errors import OperationFailedError, TaskError
 from ..formatting import format_list, format_now
 from ..inventory.compare import ROLES, compare_objects_and_content, schemas_in, state_of_manifest, state_to_facts
 from ..inventory.reload_risks import read_row_code
+from ..inventory.requirements import create_roles
 from ..inventory.snapshot import describe_unsummed, state_of_objects
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
 from ..postgres.connection import connected, one, refuse_another_endpoint, translated
 from ..postgres.protocol import StatementError
 from ..postgres.roles import replaceable
 from ..postgres.schemas import empty_schemas, refuse_new_content
+from ..postgres.search_path import SearchPaths
 from ..postgres.session_settings import READING
 from ..postgres.system_grants import revoke_system_grants
 from ..progress import Silence
@@ -128,6 +130,7 @@ class RestoreTransaction:
                         try_safety_dump(connection, self.safety, plan.target, self.report)
                     self._saving = False
                     self._empty(connection)
+                    create_roles(connection, plan.server, plan.new_roles)
                     summary, loader = self._load(connection)
                 self._prove(summary, loader, xid)
                 self._compare(connection, loader)
@@ -225,7 +228,8 @@ class RestoreTransaction:
         with translated("Looking at the database failed, and the restore was rolled back", self.plan.target):
             names = connection.execute("SELECT nspname FROM pg_catalog.pg_namespace").fetchall()
             set_aside = set_aside_default_privileges(connection, self.plan.fills)
-        rules = read_rules(connection, owners=request.owners, privileges=request.privileges, strict=request.strict)
+        wanted = {"owners": request.owners, "privileges": request.privileges, "strict": request.strict}
+        rules = read_rules(connection, skipped=request.skip_extensions, **wanted)
         make = partial(LenientLoader, dump=self.plan.dump, search_path=self.plan.search_path) if lenient else Loader
         return make(
             connection=connection,
@@ -239,6 +243,7 @@ class RestoreTransaction:
 
     def _send(self, loader: Loader) -> DumpSummary:
         summary = DumpSummary()
+        SearchPaths(loader.stream, self.plan.search_path).begin()
         with self.plan.dump.open() as source:
             for event, action in summary.watch(lex(source.chunks())):
                 if isinstance(event, CopyData):
@@ -246,6 +251,7 @@ class RestoreTransaction:
                     self._progress(source)
                 elif isinstance(event, Statement) and action is not None:
                     self._say(summary, action, source)
+                    loader.stream.encoding = summary.encoding
                     loader.statement(event, action)
                 elif isinstance(event, CopyEnd):
                     loader.end_of_data(summary.block)
@@ -264,8 +270,7 @@ class RestoreTransaction:
         manifest = self.plan.dump.manifest
         if manifest is not None and summary.tables() != tuple(sorted(manifest.tables)):
             raise OperationFailedError("the rows that went in are not those of the manifest")
-        outline = self.plan.dump.outline
-        seen = summary.outline()
+        outline, seen = self.plan.dump.outline, summary.outline()
         if (seen.schemas, seen.globals, seen.creates_tables) != (
             outline.schemas,
             outline.globals,
@@ -284,8 +289,6 @@ class RestoreTransaction:
         :raises OperationFailedError: Something is missing or different, or, with --clean, more than the dump holds.
         """
         manifest, request = self.plan.dump.manifest, self.plan.request
-        # Names in the dump's own encoding until here; psycopg decodes by the session's.
-        connection.execute("SET client_encoding = 'UTF8'")
         if manifest is None or not ({"objects", "definitions"} & manifest.facts.keys()):
             return
         expected = state_of_manifest(manifest)

@@ -1,0 +1,139 @@
+"""What a dump needs of a server: schemas, extensions, collations, access methods, and statements that it knows."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from .manifest import Need, NeedKind
+from .system_schemas import is_system_schema
+from .tokens import TokenReader, split_qualified
+
+if TYPE_CHECKING:
+    from .lexer import Statement
+    from .statements import StatementKind
+
+
+# The major that brought it (release notes, "Migration" and "Changes"), how a dump writes it, how people call it.
+_NEW = (
+    (15, rb"\bNULLS NOT DISTINCT\b", "NULLS NOT DISTINCT"),
+    (15, rb"\bsecurity_invoker\b", "security_invoker of views"),
+    (
+        15,
+        rb"\bPUBLICATION\b.*\b(?:TABLES IN SCHEMA|WHERE)\b|\bPUBLICATION\b.*\bADD TABLE ONLY\b[^;]*\(",
+        "this publication",
+    ),
+    (15, rb"\bSET (?:NULL|DEFAULT) \(", "SET NULL of some columns of a foreign key"),
+    (16, rb"\bCREATE COLLATION\b.*\brules\b", "rules of collations"),
+    (17, rb"\bMAINTAIN\b", "the privilege MAINTAIN (--no-acl leaves out all grants)"),
+    (17, rb"\bJSON_TABLE\b|\bJSON_(?:EXISTS|QUERY|VALUE)\b|\bMERGE_ACTION\b", "these SQL/JSON functions"),
+    (17, rb"\bprovider = builtin\b", "collations of the provider builtin"),
+    (18, rb"\bNOT ENFORCED\b", "NOT ENFORCED"),
+    (18, rb"\bWITHOUT OVERLAPS\b", "WITHOUT OVERLAPS"),
+    (18, rb"\bPERIOD\b", "PERIOD in foreign keys"),
+    (18, rb"\bNOT NULL\b[^,]*\bNOT VALID\b|\bADD CONSTRAINT\b[^,]*\bNOT NULL\b", "NOT NULL as a constraint of its own"),
+    (18, rb"\bNOT NULL NO INHERIT\b", "NOT NULL NO INHERIT"),
+    (18, rb"\bGENERATED ALWAYS AS \((?:(?! STORED).)*?\)(?=,?\s*(?:\n|\)|\Z))", "virtual generated columns"),
+)
+# Syntax error, feature not supported, undefined object, parameter, function, column, table, invalid value.
+_UNKNOWN = frozenset({"42601", "0A000", "42704", "22023", "42883", "42703", "42P01", "42P17", "42P16", "42710"})
+_ON_TABLE = frozenset({"CREATE INDEX", "CREATE TRIGGER", "CREATE CONSTRAINT", "CREATE POLICY"})
+# Those of PostgreSQL itself.
+_METHODS = frozenset({"heap", "btree", "hash", "gist", "gin", "brin", "spgist"})
+_NAMES_OTHERS = re.compile(rb"collate|references", re.IGNORECASE)
+
+
+def explain_version(statement: bytes, sqlstate: str, dumped: str, version: str) -> str:
+    """Say of a statement that was refused that it comes from a newer server; empty where that is not why.
+
+    :param dumped: The version of the server that was dumped, as its dump says; `version` that of the server here.
+    """
+    major, here = dumped.split(".", maxsplit=1)[0], int(version.split(".", maxsplit=1)[0])
+    if sqlstate not in _UNKNOWN or not major.isdigit() or int(major) <= here:
+        return ""
+    found = [
+        f"{name}, which came with {since}"
+        for since, pattern, name in _NEW
+        if here < since <= int(major) and re.search(pattern, statement, re.DOTALL)
+    ]
+    what = f"does not know {found[0]}" if found else "may not know what this statement says"
+    return f" The dump comes from PostgreSQL {dumped}; this server is {version} and {what}."
+
+
+class ServerNeeds:
+    """What a dump uses and does not create, noted while its statements pass."""
+
+    def __init__(self) -> None:
+        self._used: dict[Need, None] = {}
+        self._created: set[tuple[NeedKind, str, str]] = set()
+
+    def statement(self, event: Statement, action: StatementKind) -> None:
+        """Note what a statement needs; what is only to be dropped is not needed."""
+        text, verb = event.text, action.verb
+        if event.copies:
+            self._schema(split_qualified(event.copies)[0])
+        elif verb == "INSERT":
+            self._schema(action.schema)
+        elif verb == "SET" and action.name == "default_table_access_method":
+            self._method(action.settings[0].value or "")
+        elif verb.startswith("CREATE ") or (verb.startswith(("ALTER", "OWNER")) and not action.conditional):
+            self._definition(text, action, standard=event.standard)
+
+    def found(self) -> tuple[Need, ...]:
+        """Return what is used and not created."""
+        return tuple(each for each in self._used if (each.kind, each.schema, each.name) not in self._created)
+
+    def _definition(self, text: bytes, action: StatementKind, *, standard: bool) -> None:
+        verb = action.verb
+        if verb == "CREATE EXTENSION":
+            words = TokenReader(text, standard=standard)
+            self._use(NeedKind.EXTENSION, words.name() if words.seek("SCHEMA") else "", action.name)
+        elif verb == "CREATE SCHEMA":
+            self._created.add((NeedKind.SCHEMA, "", action.name))
+        elif verb == "CREATE ACCESS":
+            self._created.add((NeedKind.ACCESS_METHOD, "", action.name))
+        elif verb == "CREATE COLLATION":
+            self._created |= {(NeedKind.COLLATION, action.schema, action.name), (NeedKind.COLLATION, "", action.name)}
+        if verb in _ON_TABLE:
+            self._on_table(TokenReader(text, standard=standard))
+        elif verb == "ALTER":
+            self._altered(TokenReader(text, standard=standard), removes=action.removes)
+        else:
+            self._schema(action.schema)
+        if _NAMES_OTHERS.search(text):
+            self._names_others(TokenReader(text, standard=standard))
+
+    def _on_table(self, words: TokenReader) -> None:
+        if words.seek("ON"):
+            words.skip("ONLY")
+            self._schema(words.names()[0])
+            if words.skip("USING"):
+                self._method(words.name())
+
+    def _altered(self, words: TokenReader, *, removes: bool) -> None:
+        if words.skip("ALTER") and words.skip("TABLE") and not words.skip("IF") and not removes:
+            words.skip("ONLY")
+            self._schema(words.names()[0])
+
+    def _names_others(self, words: TokenReader) -> None:
+        while words.peek()[0] != "end":
+            if words.skip("REFERENCES"):
+                self._schema(words.names()[0])
+            elif words.skip("COLLATE"):
+                schema, name = words.names()
+                if is_system_schema(schema) or not schema:
+                    self._use(NeedKind.COLLATION, schema, name)
+            else:
+                words.take()
+
+    def _method(self, name: str) -> None:
+        if name not in _METHODS:
+            self._use(NeedKind.ACCESS_METHOD, "", name)
+
+    def _schema(self, name: str) -> None:
+        if name and not is_system_schema(name):
+            self._use(NeedKind.SCHEMA, "", name)
+
+    def _use(self, kind: NeedKind, schema: str, name: str) -> None:
+        if name:
+            self._used.setdefault(Need(kind=kind, schema=schema, name=name))
