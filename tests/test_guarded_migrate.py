@@ -44,6 +44,20 @@ def test_a_safety_dump_is_made_of_what_is_there(journal: Project, migrated: Data
     assert after != before == migrated.dump_text()
 
 
+def test_a_migration_warns_of_a_safety_dump_that_may_not_load(journal: Project, migrated: Database) -> None:
+    """As it loads none to see whether it can be."""
+    add_pending(journal)
+    migrated.psql(
+        "CREATE FUNCTION f(i int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT i';"
+        " CREATE TABLE g (i int, j int GENERATED ALWAYS AS (f(i)) STORED)"
+    )
+
+    said = ran(journal, "db.migrate", "--yes")
+
+    assert "WARNING" in said
+    assert "public.g.j" in said
+
+
 def test_no_safety_dump_is_made_where_it_is_not_wanted(journal: Project, migrated: Database) -> None:
     """--no-backup says that an undo will not be possible."""
     add_pending(journal)

@@ -260,7 +260,7 @@ def _reload_risk(plan: RestorePlan | ResetPlan | MigrationPlan) -> list[str]:
         return []
     if plan.tries_undo:
         return [f"  It is loaded once before anything is deleted, and rolled back: {plan.row_code}."]
-    return [f"  WARNING: it may not load, and is not tried, because others' code is in it: {plan.row_code}."]
+    return [f"  WARNING: it may not load, and is not tried: {plan.row_code}. `inv db.rehearse` tries a dump."]
 
 
 def _empty_again(plan: RestorePlan) -> list[str]:

@@ -152,7 +152,7 @@ SELECT 'PARTITION_KEY', {_TABLE} FROM called f JOIN pg_catalog.pg_class c ON c.o
 def read_row_code(connection: Connection) -> str:
     """Name a definition that runs users' code for each row that is loaded and can't be left out; empty without one.
 
-    Whether such rows load can't be told from the catalogue: the code may read tables or settings, or was replaced.
+    The catalogue does not show whether such rows load: the code may read tables or settings, or was replaced.
     """
     row = connection.execute(_ROW_CODE.encode()).fetchone()
     return f"{RiskKind[row[0]].value} {row[1]} runs code of this database" if row else ""

@@ -11,6 +11,7 @@ from ..dump.request import DumpRequest
 from ..dumpfiles.origin import other_owners
 from ..errors import OperationFailedError, ServerError, TaskError
 from ..formatting import format_now
+from ..inventory.reload_risks import read_row_code
 from ..postgres.connection import connected, one, read_endpoint, server_facts, translated
 from ..postgres.roles import read_owners
 from ..safety.guard import nonlocal_reason, refuse_protected
@@ -120,6 +121,7 @@ def _look(settings: Settings, target: Target, report: Report, *, knows_history: 
             forecast=forecast_migrate(settings, target, connection, report) if knows_history else None,
             holds=bool(filled_schemas(connection)),
             undo_needs_trust=bool(author_risk(connection, settings, endpoint, settings.dumps, here)),
+            row_code=read_row_code(connection),
         )
 
 
