@@ -377,3 +377,14 @@ def test_old_name_of_the_setting_works(env: dict[str, str], kept: int | None, pr
     if kept is None:
         assert "db.backup" in result.stderr
         assert "db.safety_dumps" in result.stderr
+
+
+def test_dumps_that_a_person_named_are_listed(database: Database, project: Project) -> None:
+    """They are never taken without --file, and the error says that they are there."""
+    project.use(database)
+    assert project.inv("db.dump", "--file=monday.sql").returncode == 0
+
+    result = project.inv("db.restore", "--clean", "--yes")
+
+    assert result.returncode == 2
+    assert "monday.sql" in result.stderr

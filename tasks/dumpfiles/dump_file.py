@@ -132,9 +132,11 @@ def newest_dump_of(settings: Settings, server: ServerFacts, endpoint: Endpoint, 
     :raises BadInputError: There is none.
     """
     others: list[tuple[Path, str]] = []
+    named: list[tuple[Path, str]] = []
     for path in list_dumps(settings.dumps):
         if time_in_name(path.name) is None:
-            break
+            named.append((path, "its name has no time of ours"))
+            continue
         other, doubt = _other_origin(path, server, endpoint), known_doubt(path)
         if other:
             others.append((path, other))
@@ -145,7 +147,7 @@ def newest_dump_of(settings: Settings, server: ServerFacts, endpoint: Endpoint, 
                 name, why = others[0][0].name, others[0][1]
                 report.warn(f"{name} is newer, but {why}. To restore that one, name it: --file={name}")
             return path
-    raise BadInputError(_no_dump(settings, endpoint, others))
+    raise BadInputError(_no_dump(settings, endpoint, others + named))
 
 
 def _other_origin(path: Path, server: ServerFacts, endpoint: Endpoint) -> str:
@@ -162,9 +164,10 @@ def _other_origin(path: Path, server: ServerFacts, endpoint: Endpoint) -> str:
 
 def _no_dump(settings: Settings, endpoint: Endpoint, others: Sequence[tuple[Path, str]]) -> str:
     found = [f"{path.name} ({why})" for path, why in others]
-    more = f" Newest first, there are: {format_list(found, _SHOWN_DUMPS, '; ')}." if found else ""
+    more = f" The others: {format_list(found, _SHOWN_DUMPS, '; ')}." if found else ""
+    default = " that is taken without --file=" if found else ""
     return (
-        f"There is no dump of {endpoint.database} in {settings.dumps}. Nothing was touched. Make one with "
+        f"There is no dump of {endpoint.database} in {settings.dumps}{default}. Nothing was touched. Make one with "
         f"`inv db.dump`, or name a file with --file=.{more}"
     )
 

@@ -101,7 +101,7 @@ class Constraint:
         if self.validated or not self.enforced:
             return None
         return Problem(
-            f"constraint {self.name} of {self.table} was never checked (NOT VALID)",
+            f"constraint {self.name} of {self.table} was never checked (NOT VALID). First correct rows that violate it",
             f"ALTER TABLE {self.table} VALIDATE CONSTRAINT {self.name};",
         )
 
