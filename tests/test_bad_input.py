@@ -191,7 +191,7 @@ CONFIGURATION = {
     "Prisma that is nowhere": configured("PRISMA_DIR", "/nowhere", "no Prisma in /nowhere", code=3, words="db.migrate"),
     "YAML of a list for a text": yaml("db:\n  compress: [gzip]\n", "must be a text or a number"),
     "YAML of a truth for a folder": yaml("db:\n  dumps_dir: true\n", "must be a text or a number"),
-    "YAML of an unknown key": yaml("db:\n  keep: 7\n", "There is no setting db.keep"),
+    "YAML of an unknown key": yaml("db:\n  keeps: 7\n", "There is no setting db.keeps"),
 }
 URLS = {
     "empty": url("", "is empty"),

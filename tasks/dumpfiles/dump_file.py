@@ -135,7 +135,7 @@ def newest_dump_of(settings: Settings, server: ServerFacts, endpoint: Endpoint, 
     named: list[tuple[Path, str]] = []
     for path in list_dumps(settings.dumps):
         if time_in_name(path.name) is None:
-            named.append((path, "its name has no time of ours"))
+            named.append((path, "it was named by hand"))
             continue
         other, doubt = _other_origin(path, server, endpoint), known_doubt(path)
         if other:
