@@ -63,7 +63,7 @@ class Condition(enum.Enum):
     UNKNOWN = enum.auto()
     """Its manifest describes another form of it, as it was compressed or renamed by hand."""
     FOREIGN = enum.auto()
-    """It has no manifest, so nobody knows which database it is of."""
+    """It has no manifest, so its database is unknown."""
 
 
 @dataclass(frozen=True)

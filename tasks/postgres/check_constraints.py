@@ -1,4 +1,4 @@
-"""CHECK constraints that stand in the way of a table's rows: dropped for a time, and described for their return."""
+"""Drop the CHECK constraints that refuse a table's rows, and describe them so that they can be added again."""
 
 from __future__ import annotations
 

@@ -27,11 +27,11 @@ from ..dumpfiles.pin import PINNED
 from ..dumpfiles.retention import SavedState, states_to_keep
 from ..errors import BadInputError, MissingProgramError, TaskError
 from ..postgres.commit import Outcome
-from ..postgres.connection import connected, one, read_endpoint, server_facts, translated
+from ..postgres.connection import one
 from ..postgres.schemas import lock_out_writers
 from ..system.pg_programs import find_client
 from ..system.runtime import Interruption, defer_signals
-from .guard import refuse_protected
+from .guard import guarded_connection
 from .impact import lock_touched_tables
 
 if TYPE_CHECKING:
@@ -154,14 +154,7 @@ def newest_safety_dump(settings: Settings) -> Path | None:
 
     :raises TaskError: The server can't be asked who it is.
     """
-    target = settings.target()
-    with (
-        connected(target, lock_timeout=settings.lock_timeout) as connection,
-        translated("Looking at the server failed, nothing was touched", target),
-    ):
-        server = server_facts(connection)
-        endpoint = read_endpoint(connection, server)
-        refuse_protected(settings, target, endpoint)
+    with guarded_connection(settings, settings.target(), "server") as (connection, server, endpoint):
         found = safety_dumps_of(settings, server, endpoint.host, endpoint.port)
         return next((path for path, _ in found if not was_undone(connection, server, path)), None)
 
