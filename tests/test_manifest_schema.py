@@ -16,7 +16,7 @@ from tasks.dumpformat.compression import Compression
 from tasks.errors import TaskError
 from tasks.progress import Silence
 from tasks.restore.rehearse import rehearse_dump
-from tests.flows import settings_of
+from tests.flows import settings_of, sqlstate_of
 from tests.sample_manifest import MANIFEST
 from tests.schemas import HISTORY, SHOP
 from tests.servers import Server
@@ -92,9 +92,10 @@ def test_names_that_are_no_unicode_are_refused(new_database: Databases, project:
         connection.execute("SET client_encoding = 'SQL_ASCII'")
         connection.execute(b'CREATE TABLE "caf\xe9" AS SELECT 1 AS n')
 
-    with pytest.raises(TaskError, match="invalid byte sequence"):
+    with pytest.raises(TaskError) as refused:
         dumped(project, database, DumpRequest())
 
+    assert sqlstate_of(refused.value) == "22021"
     assert not [path for path in project.dumps.iterdir() if path.name != ".gitignore"]
 
 

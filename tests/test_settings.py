@@ -127,7 +127,7 @@ def test_value_that_can_not_be_used_is_refused(name: str, value: str, tmp_path: 
 @pytest.mark.parametrize("name", sorted(DEFAULTS.keys() - {"protected", "local"}))
 def test_value_of_the_wrong_kind_is_refused(name: str, value: object, tmp_path: Path) -> None:
     """YAML has lists, mappings and booleans; none is a folder's name or a number."""
-    with pytest.raises(BadInputError, match=f"db.{name} "):
+    with pytest.raises(BadInputError, match=rf"db\.{name}\b"):
         loaded(tmp_path, {name: value})
 
 
