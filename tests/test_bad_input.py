@@ -217,8 +217,8 @@ URLS = {
 }
 FILES = {
     "nothing": restored(b"", "is empty"),
-    "zeros": restored(bytes(1000), "holds binary data"),
-    "picture": restored(b"\x89PNG\r\n\x1a\n" + NOISE, "holds binary data"),
+    "zeros": restored(bytes(1000), "binary data"),
+    "picture": restored(b"\x89PNG\r\n\x1a\n" + NOISE, "binary data"),
     "text": restored(b"hello, world\n", "ends inside a statement"),
     "JSON": restored(b'{"name": "shop"}', "is JSON, not a dump"),
     "PDF": restored(b"%PDF-1.7\n" + NOISE, "is a PDF"),
@@ -229,7 +229,7 @@ FILES = {
     "tar": restored(b"toc.dat" + bytes(93), "tar format"),
     "SQLite": restored(b"SQLite format 3\x00" + NOISE, "SQLite"),
     "MySQL": restored(b"-- MySQL dump 10.13\n", "MySQL"),
-    "HTML": restored(b"<!DOCTYPE html><title>404</title>", "what a server answered"),
+    "HTML": restored(b"<!DOCTYPE html><title>404</title>", "HTML"),
     "Git LFS": restored(b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
     "age": restored(b"age-encryption.org/v1\n" + NOISE, "encrypted with age"),
     "age in letters": restored(b"-----BEGIN AGE ENCRYPTED FILE-----\nYWdl\n", "encrypted with age"),
@@ -237,12 +237,12 @@ FILES = {
     "PGP in letters": restored(b"-----BEGIN PGP MESSAGE-----\n\nhQ==\n", "gpg --decrypt"),
     "openssl": restored(b"Salted__" + NOISE, "encrypted with openssl"),
     "UTF-16": restored(GOOD.decode().encode("utf-16"), "UTF-16"),
-    "UTF-16 without a mark": restored(GOOD.decode().encode("utf-16-le"), "holds binary data"),
+    "UTF-16 without a mark": restored(GOOD.decode().encode("utf-16-le"), "binary data"),
     "byte order mark": restored(b"\xef\xbb\xbf" + GOOD, "byte order mark"),
     "Windows line ends": restored(GOOD.replace(b"\n", b"\r\n"), "CRLF"),
     "cut in a row": restored(GOOD[:120], "ends inside the rows"),
     "cut before its end": restored(GOOD[:140], "is not a whole dump"),
-    "zero in a row": restored(GOOD.replace(b"text of", b"text\0of"), "byte of zero"),
+    "zero in a row": restored(GOOD.replace(b"text of", b"text\0of"), "zero byte"),
     "gzip of nothing": restored(gzip.compress(b""), "is not a whole dump", name="given.sql.gz"),
     "gzip that is cut": restored(PACKED[:-20], "cut or damaged", name="given.sql.gz"),
     "gzip with a flipped bit": restored(flipped(PACKED, len(PACKED) // 2), "given.sql.gz", name="given.sql.gz"),
@@ -258,9 +258,7 @@ FILES = {
     "end of the transaction": restored("COMMIT;" + END, "COMMIT at top level"),
     "other database inside": restored("\\connect other\n" + END, "\\connect"),
     "shell inside": restored("\\! touch given\n" + END, "psql command"),
-    "encoding that can't be split": restored(
-        "SET client_encoding = 'SJIS';" + END, "sets client_encoding to one whose text can't be split safely"
-    ),
+    "encoding that can't be split": restored("SET client_encoding = 'SJIS';" + END, "--encoding=UTF8"),
     "program inside": Row(
         RESTORE,
         2,

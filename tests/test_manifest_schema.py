@@ -246,7 +246,7 @@ def test_a_newer_format_is_refused_with_a_sentence(
     result = project.use(database).inv(*words, f"--file={path.name}")
 
     assert result.returncode == 2
-    assert "its format 2 is newer than this version knows (1)" in result.stderr
+    assert "its format 2 is newer " in result.stderr
     assert "Traceback" not in result.stderr
     assert database.dump_text() == before
     assert server.running
@@ -260,10 +260,10 @@ def test_a_newer_format_is_listed_as_not_usable(database: Database, project: Pro
     shown = project.inv("db.list")
     chosen = project.inv("db.inspect")
 
-    assert "newer than this version knows" in json.dumps(listed)
+    assert "format 2 is newer" in json.dumps(listed)
     assert listed["whole"] is not True
     assert shown.returncode == 0
-    assert "newer than this version knows" in " ".join(shown.stdout.split())
+    assert "format 2 is newer" in " ".join(shown.stdout.split())
     assert chosen.returncode == 2
     assert f"{path.name} is passed over" in chosen.stderr
 
