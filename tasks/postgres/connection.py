@@ -198,8 +198,19 @@ def _sentence(error: Exception) -> str:
     return shortened("; ".join(dict.fromkeys(lines)).rstrip(".?"))
 
 
+# The values that this server knows and that the role may set.
+_SETTINGS = """
+SELECT pg_catalog.set_config(s.name, v.setting, false)
+  FROM ROWS FROM (pg_catalog.unnest(%s::pg_catalog.text[]), pg_catalog.unnest(%s::pg_catalog.text[]))
+    AS v(name, setting)
+  JOIN pg_catalog.pg_settings s ON s.name = v.name
+ WHERE s.context = 'user' OR (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
+"""
+
+
 def _prepare(connection: Connection, lock_timeout: int, *, loads: bool) -> None:
-    wanted = INPUT if loads else {**INPUT, **READING}
+    ours = INPUT if loads else {**INPUT, **READING}
+    wanted = {**dict.fromkeys(TIMEOUTS, "0"), "lock_timeout": f"{lock_timeout}ms", **ours}
     with translated("Setting up the session failed, nothing was touched"):
         # First of all, as a pooler may have dropped the start-up options: with a search_path of others, the `=` below
         # could be their operator.
@@ -208,19 +219,7 @@ def _prepare(connection: Connection, lock_timeout: int, *, loads: bool) -> None:
             [session_role(connection)],
         )
         _refuse_another_role(connection)
-        connection.execute(
-            "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name = ANY(%s)",
-            [list(TIMEOUTS)],
-        )
-        connection.execute("SELECT pg_catalog.set_config('lock_timeout', %s, false)", [f"{lock_timeout}ms"])
-        connection.execute(
-            "SELECT pg_catalog.set_config(s.name, v.setting, false)"
-            "  FROM ROWS FROM (pg_catalog.unnest(%s::pg_catalog.text[]), pg_catalog.unnest(%s::pg_catalog.text[]))"
-            "    AS v(name, setting)"
-            "  JOIN pg_catalog.pg_settings s ON s.name = v.name WHERE s.context = 'user'"
-            "    OR (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)",
-            [list(wanted), list(wanted.values())],
-        )
+        connection.execute(_SETTINGS, [list(wanted), list(wanted.values())])
         # Should we be killed, the server is to notice in the middle of a statement (14 and newer, not everywhere).
         with contextlib.suppress(pg.InvalidParameterValue, pg.UndefinedObject):
             connection.execute("SELECT pg_catalog.set_config('client_connection_check_interval', '5s', false)")
@@ -259,6 +258,18 @@ def translated(what: str, target: Target | None = None) -> Iterator[None]:
         raise kind(f"{what}: {_sentence(error)}.") from None
 
 
+_KNOWS_CLUSTER = "pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'execute')"
+_KNOWS_INSTANCE = (
+    "pg_catalog.has_function_privilege('pg_catalog.pg_postmaster_start_time()', 'execute')"
+    " AND pg_catalog.has_function_privilege('pg_catalog.pg_stat_get_bgwriter_stat_reset_time()', 'execute')"
+)
+_FACTS = f"""
+SELECT pg_catalog.current_setting('server_version'), pg_catalog.current_database(), current_user::pg_catalog.text,
+       (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), pg_catalog.pg_is_in_recovery(),
+       pg_catalog.current_setting('server_encoding'), session_user::pg_catalog.text, {_KNOWS_CLUSTER}, {_KNOWS_INSTANCE}
+"""
+
+
 def server_facts(connection: Connection) -> ServerFacts:
     """Ask a server what it is.
 
@@ -269,44 +280,31 @@ def server_facts(connection: Connection) -> ServerFacts:
         raise BadInputError(
             f"The server is PostgreSQL {major}; {OLDEST_MAJOR} or newer is needed. Nothing was touched."
         )
-    row = one(
-        connection,
-        "SELECT pg_catalog.current_setting('server_version'), pg_catalog.current_database(),"
-        " current_user::pg_catalog.text,"
-        " (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), pg_catalog.pg_is_in_recovery(),"
-        " pg_catalog.current_setting('server_encoding'), session_user::pg_catalog.text",
-    )
+    row = one(connection, _FACTS)
     return ServerFacts(
         version=str(row[0]).split()[0],
         major=major,
         database=str(row[1]),
         user=str(row[2]),
         superuser=bool(row[3]),
-        system_identifier=system_identifier(connection),
+        system_identifier=_identifier(connection) if row[7] else None,
         in_recovery=bool(row[4]),
         encoding=str(row[5]),
-        instance=read_instance(connection),
+        instance=_instance(connection) if row[8] else None,
         login=str(row[6]),
     )
 
 
 def system_identifier(connection: Connection) -> str | None:
     """Ask for the cluster's own number; None where the role may not."""
-    query = "SELECT pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'execute')"
-    if not one(connection, query)[0]:
-        return None
+    return _identifier(connection) if one(connection, f"SELECT {_KNOWS_CLUSTER}")[0] else None
+
+
+def _identifier(connection: Connection) -> str:
     return str(one(connection, "SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()")[0])
 
 
-def read_instance(connection: Connection) -> Instance | None:
-    """Ask for what identifies the server where its cluster's number may not be asked for; None where that may not."""
-    allowed = one(
-        connection,
-        "SELECT pg_catalog.has_function_privilege('pg_catalog.pg_postmaster_start_time()', 'execute')"
-        " AND pg_catalog.has_function_privilege('pg_catalog.pg_stat_get_bgwriter_stat_reset_time()', 'execute')",
-    )[0]
-    if not allowed:
-        return None
+def _instance(connection: Connection) -> Instance:
     oid, started, since = one(
         connection,
         "SELECT d.oid, pg_catalog.pg_postmaster_start_time(), w.stats_reset"
