@@ -1,4 +1,4 @@
-"""The error tree: one sentence and one exit code for everything that a user can cause."""
+"""The errors that a user can cause, each with its exit code."""
 
 import copy
 import re
@@ -14,8 +14,8 @@ _UNTOUCHED = re.compile(r" ?Nothing was (?:touched|contacted|compared|started)\b
 class TaskError(Exit):
     """An expected failure, shown as one line without a traceback.
 
-    :param message: What happened, in what state the database and the files are, what to do next.
-        It never holds a password: what is put in has been scrubbed where it was made.
+    :param message: What failed, the state of the database and the files, what to do. It must not contain a password:
+        the caller scrubs it.
     """
 
     exit_code = 5
@@ -33,16 +33,16 @@ class TaskError(Exit):
         return error
 
     def split(self) -> tuple[str, str]:
-        """Return what happened, the first sentence without its period, and the rest, which says what to do.
+        """Return the first sentence (what failed, without its period) and the rest (what to do).
 
-        That nothing was touched is left out, for places where that goes without saying.
+        "Nothing was touched" is left out: the caller states what was changed.
         """
         what, _, rest = _UNTOUCHED.sub("", str(self.message)).strip().partition(". ")
         return what.rstrip("."), rest.strip()
 
 
 class BadInputError(TaskError):
-    """A value, URL or dump was refused before anything was touched."""
+    """A value, URL or dump was refused before anything was changed."""
 
     exit_code = 2
 
@@ -54,13 +54,13 @@ class MissingProgramError(TaskError):
 
 
 class ServerError(TaskError):
-    """The server cannot be reached, or another session stands in the way."""
+    """The server cannot be reached, or another session blocks the work."""
 
     exit_code = 4
 
 
 class OperationFailedError(TaskError):
-    """The work failed and was undone; the message says in what state things are."""
+    """The work failed and was rolled back; the message says the state of the database and the files."""
 
     exit_code = 5
 
@@ -72,7 +72,7 @@ class DifferenceError(TaskError):
 
 
 class GuardError(TaskError):
-    """The guard said no; nothing was touched."""
+    """The guard refused; nothing was changed."""
 
     exit_code = 7
 
@@ -84,10 +84,10 @@ class OutputError(TaskError):
 
 
 class InterruptedBySignalError(TaskError):
-    """A signal ended the work; everything was cleaned up first.
+    """A signal ended the work, after the clean-up.
 
     :param signum: The signal's number; the exit code is 128 more.
-    :param message: What state things are in.
+    :param message: The state of the database and the files.
     """
 
     def __init__(self, signum: int, message: str) -> None:

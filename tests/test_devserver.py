@@ -260,7 +260,7 @@ def test_missing_programs_are_a_sentence(tmp_path: Path) -> None:
     [
         ("#!/bin/sh\necho 'libssl.so.3: no such file' >&2; exit 127", "libssl.so.3: no such file"),
         ("#!/nowhere/sh\n", "No such file or directory"),
-        ("#!/bin/sh\n", "it said nothing"),
+        ("#!/bin/sh\n", "no message"),
     ],
     ids=["library", "interpreter", "mute"],
 )
@@ -277,7 +277,7 @@ def test_programs_that_do_not_start_are_a_sentence(tmp_path: Path, script: str, 
 
 def test_programs_of_another_major_are_a_sentence(tmp_path: Path) -> None:
     """Data of a major that nothing here can read: both versions are named."""
-    with pytest.raises(MissingProgramError, match=r"are those of PostgreSQL 41, and only programs of 42"):
+    with pytest.raises(MissingProgramError, match=r"PostgreSQL 41, .* 42"):
         find_programs({}, fake(tmp_path / "bin"), major=41)
 
 
@@ -592,7 +592,7 @@ def test_a_taken_port_is_a_sentence(folder: Path, programs: Programs) -> None:
     stop(folder)
     with (
         socket.create_server(("127.0.0.1", port)),
-        pytest.raises(ServerError, match=f"port {port} .* is taken by another program"),
+        pytest.raises(ServerError, match=f"port {port}, .* delete .*/port "),
     ):
         start(folder, programs)
 
@@ -616,7 +616,7 @@ def test_a_missing_password_is_a_sentence_and_does_not_hinder_stopping(folder: P
     running = start(folder, programs)
     (folder / "password").unlink()
 
-    with pytest.raises(BadInputError, match="password is missing: put it back"):
+    with pytest.raises(BadInputError, match="/password is missing"):
         start(folder, programs)
 
     assert alive(running.pid)
@@ -638,7 +638,7 @@ def test_a_start_that_fails_tells_the_servers_words(folder: Path, programs: Prog
 
 def test_a_path_that_a_shell_would_read_is_refused(place: Path, programs: Programs) -> None:
     """pg_ctl puts the path into a command line; nothing is made there."""
-    with pytest.raises(BadInputError, match="plainer name"):
+    with pytest.raises(BadInputError, match=r"pg_ctl .*Nothing was started"):
         start(place / "$(touch oops)", programs)
 
     assert list(place.iterdir()) == []

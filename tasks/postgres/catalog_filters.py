@@ -1,4 +1,4 @@
-"""Conditions in SQL for what is PostgreSQL's own and what belongs to an extension."""
+"""SQL conditions that exclude PostgreSQL's own objects and those of extensions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import LiteralString
 
 # For `n`, a row of pg_namespace.
 USER_SCHEMA = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
-# For `c`, a row of pg_class: a standby can't read what is unlogged, tables and sequences alike.
+# For `c`, a row of pg_class: a standby can't read unlogged tables and sequences.
 READABLE = "(c.relpersistence <> 'u' OR NOT pg_catalog.pg_is_in_recovery())"
 # For `c`, a row of pg_class, and `d`, one of pg_depend.
 MEMBER = "d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'"
@@ -24,7 +24,11 @@ def no_member(catalogue: LiteralString, oid: LiteralString) -> LiteralString:
 
 
 def no_member_of_class(classid: LiteralString, oid: LiteralString) -> LiteralString:
-    """Return the condition that an object belongs to no extension, with its catalogue's oid as SQL, too."""
+    """Return the condition that an object belongs to no extension.
+
+    :param classid: The oid of the object's catalogue, as SQL.
+    :param oid: The object's oid, as SQL.
+    """
     return (
         f"NOT EXISTS (SELECT FROM pg_catalog.pg_depend d"
         f" WHERE d.classid = {classid} AND d.objid = {oid} AND d.deptype = 'e')"

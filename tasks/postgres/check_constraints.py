@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from .protocol import StatementStream
 
 
-# Those of the table, of the tables above it, from which it inherits, and of the domains in its columns' types. A
-# constraint is dropped where it is defined, the topmost first; PostgreSQL drops what was inherited with it.
+# The constraints of the table, of its parents, and of the domains in its columns' types. A constraint is dropped in the
+# table that defines it, the topmost table first; PostgreSQL drops the inherited ones with it.
 _CHECKS = b"""
 WITH RECURSIVE above(relid, depth) AS (
     SELECT %s::pg_catalog.regclass::pg_catalog.oid, 0
@@ -46,8 +46,8 @@ SELECT f.owner, pg_catalog.quote_ident(k.conname), pg_catalog.pg_get_constraintd
 class DroppedCheck:
     """A CHECK constraint that was dropped.
 
-    :ivar owner: `TABLE …` or `DOMAIN …`, as SQL, and so `name` and `definition`.
-    :ivar comment: As a literal; empty where it has none.
+    :ivar owner: `TABLE …` or `DOMAIN …`, as SQL. `name` and `definition` are SQL, too.
+    :ivar comment: The comment as a literal; empty without one.
     """
 
     owner: bytes
@@ -57,21 +57,21 @@ class DroppedCheck:
 
     @property
     def statement(self) -> bytes:
-        """The statement that adds it again."""
+        """Return the statement that adds the constraint again."""
         return b"ALTER %s ADD CONSTRAINT %s %s;" % (self.owner, self.name, self.definition)
 
     @property
     def comment_statement(self) -> bytes:
-        """The statement that gives it its comment back."""
+        """Return the statement that sets the constraint's comment again."""
         on = self.owner if self.owner.startswith(b"DOMAIN ") else self.owner.removeprefix(b"TABLE ")
         return b"COMMENT ON CONSTRAINT %s ON %s IS %s;" % (self.name, on, self.comment)
 
 
 def drop_checks(stream: StatementStream, table: bytes) -> list[DroppedCheck]:
-    """Drop the CHECK constraints that a table's rows have to pass, in the open transaction, with an empty search_path.
+    """Drop the CHECK constraints that apply to a table's rows, in the open transaction, with an empty search_path.
 
-    :param table: Its name, as a literal.
-    :return: What was dropped; the last is to be added first.
+    :param table: The table's name, as a literal.
+    :return: The dropped constraints; add the last one first.
     """
     rows = [[part or b"" for part in row] for row in stream.ask(_CHECKS % table)]
     found = [
