@@ -90,7 +90,6 @@ def restore(
 ) -> None:
     """Restore a dump in one transaction, verified before it is committed."""
     from ..restore.plan import RestoreRequest, plan_restore
-    from ..restore.with_migration import plan_restore_and_migration
 
     loaded = load(ctx, url_env)
     choices = {"strict": strict, "checksums": checksums, "migrate": migrate, "disconnect": disconnect}
@@ -99,7 +98,12 @@ def restore(
     skipped = tuple(given("--skip-extension", name) for name in skip_extension or ())
     request = RestoreRequest(file=given("--file", file), skip_extensions=skipped, **choices)
     with reporting(loaded) as report:
-        plan = (plan_restore_and_migration if migrate else plan_restore)(loaded, request, report)
+        if migrate:
+            from ..restore.with_migration import plan_restore_and_migration
+
+            plan = plan_restore_and_migration(loaded, request, report)
+        else:
+            plan = plan_restore(loaded, request, report)
     _carry_out(plan, yes=yes, name=given("--confirm", confirm))
 
 
@@ -180,12 +184,15 @@ def generate(ctx: Context, url_env: str | None = None) -> None:
 
 def _carry_out(plan: RestorePlan, *, yes: bool, name: str) -> None:
     from ..restore.restore import restore_dump
-    from ..restore.with_migration import restore_and_migrate
 
     plan = confirm_restore(plan, yes=yes, name=name)
     if not plan.settings.dry:
-        act = restore_and_migrate if plan.request.migrate else restore_dump
         with reporting(plan.settings) as report:
-            restored = act(plan, report)
+            if plan.request.migrate:
+                from ..restore.with_migration import restore_and_migrate
+
+                restored = restore_and_migrate(plan, report)
+            else:
+                restored = restore_dump(plan, report)
         show_restored(restored)
         restored.refuse_differences(f"The restore into {plan.target.label} is committed")

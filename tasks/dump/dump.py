@@ -17,7 +17,6 @@ from ..formatting import format_list
 from ..postgres.connection import (
     connected,
     exported_snapshot,
-    read_instance,
     refuse_another_endpoint,
     server_facts,
     translated,
@@ -226,7 +225,7 @@ class _DumpJob:
 
     def _source(self) -> dict[str, object]:
         info = self.pg_dump.connection.info
-        instance = read_instance(self.pg_dump.connection) if self.request.safety else None
+        instance = self.pg_dump.server.instance if self.request.safety else None
         return {
             "host": info.host,
             "port": info.port,

@@ -201,8 +201,19 @@ def _sentence(error: Exception) -> str:
     return shortened("; ".join(dict.fromkeys(lines)).rstrip(".?"))
 
 
+# Settings that this server does not have or that the role may not set are left out.
+_SETTINGS = """
+SELECT pg_catalog.set_config(s.name, v.setting, false)
+  FROM ROWS FROM (pg_catalog.unnest(%s::pg_catalog.text[]), pg_catalog.unnest(%s::pg_catalog.text[]))
+    AS v(name, setting)
+  JOIN pg_catalog.pg_settings s ON s.name = v.name
+ WHERE s.context = 'user' OR (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
+"""
+
+
 def _prepare(connection: Connection, lock_timeout: int, *, loads: bool) -> None:
-    settings = INPUT if loads else {**INPUT, **READING}
+    ours = INPUT if loads else {**INPUT, **READING}
+    wanted = {**dict.fromkeys(TIMEOUTS, "0"), "lock_timeout": f"{lock_timeout}ms", **ours}
     with translated("Setting up the session failed, nothing was touched"):
         # This is the first statement, because a pooler may have dropped the start-up options: with another search_path
         # the `=` below could be an operator of another role.
@@ -211,19 +222,7 @@ def _prepare(connection: Connection, lock_timeout: int, *, loads: bool) -> None:
             [session_role(connection)],
         )
         _refuse_another_role(connection)
-        connection.execute(
-            "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name = ANY(%s)",
-            [list(TIMEOUTS)],
-        )
-        connection.execute("SELECT pg_catalog.set_config('lock_timeout', %s, false)", [f"{lock_timeout}ms"])
-        connection.execute(
-            "SELECT pg_catalog.set_config(s.name, v.setting, false)"
-            "  FROM ROWS FROM (pg_catalog.unnest(%s::pg_catalog.text[]), pg_catalog.unnest(%s::pg_catalog.text[]))"
-            "    AS v(name, setting)"
-            "  JOIN pg_catalog.pg_settings s ON s.name = v.name WHERE s.context = 'user'"
-            "    OR (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)",
-            [list(settings), list(settings.values())],
-        )
+        connection.execute(_SETTINGS, [list(wanted), list(wanted.values())])
         # If we are killed, the server then notices during a statement (14 and newer, not on all systems).
         with contextlib.suppress(pg.InvalidParameterValue, pg.UndefinedObject):
             connection.execute("SELECT pg_catalog.set_config('client_connection_check_interval', '5s', false)")
@@ -263,6 +262,18 @@ def translated(what: str, target: Target | None = None) -> Iterator[None]:
         raise kind(f"{what}: {_sentence(error)}.") from None
 
 
+_KNOWS_CLUSTER = "pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'execute')"
+_KNOWS_INSTANCE = (
+    "pg_catalog.has_function_privilege('pg_catalog.pg_postmaster_start_time()', 'execute')"
+    " AND pg_catalog.has_function_privilege('pg_catalog.pg_stat_get_bgwriter_stat_reset_time()', 'execute')"
+)
+_FACTS = f"""
+SELECT pg_catalog.current_setting('server_version'), pg_catalog.current_database(), current_user::pg_catalog.text,
+       (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), pg_catalog.pg_is_in_recovery(),
+       pg_catalog.current_setting('server_encoding'), session_user::pg_catalog.text, {_KNOWS_CLUSTER}, {_KNOWS_INSTANCE}
+"""
+
+
 def server_facts(connection: Connection) -> ServerFacts:
     """Return the properties of a connection's server, database and session.
 
@@ -273,44 +284,31 @@ def server_facts(connection: Connection) -> ServerFacts:
         raise BadInputError(
             f"The server is PostgreSQL {major}, but {OLDEST_MAJOR} or newer is required. Nothing was touched."
         )
-    row = one(
-        connection,
-        "SELECT pg_catalog.current_setting('server_version'), pg_catalog.current_database(),"
-        " current_user::pg_catalog.text,"
-        " (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), pg_catalog.pg_is_in_recovery(),"
-        " pg_catalog.current_setting('server_encoding'), session_user::pg_catalog.text",
-    )
+    row = one(connection, _FACTS)
     return ServerFacts(
         version=str(row[0]).split()[0],
         major=major,
         database=str(row[1]),
         user=str(row[2]),
         superuser=bool(row[3]),
-        system_identifier=system_identifier(connection),
+        system_identifier=_identifier(connection) if row[7] else None,
         in_recovery=bool(row[4]),
         encoding=str(row[5]),
-        instance=read_instance(connection),
+        instance=_instance(connection) if row[8] else None,
         login=str(row[6]),
     )
 
 
 def system_identifier(connection: Connection) -> str | None:
     """Return the cluster's system identifier; None if the role may not read it."""
-    query = "SELECT pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'execute')"
-    if not one(connection, query)[0]:
-        return None
+    return _identifier(connection) if one(connection, f"SELECT {_KNOWS_CLUSTER}")[0] else None
+
+
+def _identifier(connection: Connection) -> str:
     return str(one(connection, "SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()")[0])
 
 
-def read_instance(connection: Connection) -> Instance | None:
-    """Return the server's identity without its system identifier; None if the role may not read it."""
-    allowed = one(
-        connection,
-        "SELECT pg_catalog.has_function_privilege('pg_catalog.pg_postmaster_start_time()', 'execute')"
-        " AND pg_catalog.has_function_privilege('pg_catalog.pg_stat_get_bgwriter_stat_reset_time()', 'execute')",
-    )[0]
-    if not allowed:
-        return None
+def _instance(connection: Connection) -> Instance:
     oid, started, since = one(
         connection,
         "SELECT d.oid, pg_catalog.pg_postmaster_start_time(), w.stats_reset"

@@ -17,7 +17,7 @@ from ..formatting import format_list
 from .catalog_filters import MEMBER, USER_SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
     from .connection import Connection
 
@@ -71,10 +71,12 @@ _PARTS = " UNION ALL ".join(
     f" JOIN inside i ON i.classid = 'pg_catalog.{owner}'::pg_catalog.regclass AND i.objid = c.{column}"
     for name, column, owner in _BELONGING
 )
+# Also dependencies that are not in pg_depend: parent tables outside that would lose the rows of their children inside,
+# subscriptions that fill tables inside, and publications that the dump creates again but that also have tables outside.
 _OUTSIDE = f"""{_MEMBERS.format(in_schemas=_IN_SCHEMAS)}, whole(classid, objid) AS (
     SELECT * FROM inside UNION {_PARTS}
 )
-SELECT DISTINCT o.type, o.identity, (pg_catalog.pg_identify_object(d.refclassid, d.refobjid, 0)).identity
+SELECT DISTINCT 1, o.type, o.identity, (pg_catalog.pg_identify_object(d.refclassid, d.refobjid, 0)).identity
   FROM pg_catalog.pg_depend d
   JOIN whole w ON (d.refclassid, d.refobjid) = (w.classid, w.objid)
   LEFT JOIN whole s ON (d.classid, d.objid) = (s.classid, s.objid)
@@ -83,27 +85,23 @@ SELECT DISTINCT o.type, o.identity, (pg_catalog.pg_identify_object(d.refclassid,
  WHERE s.objid IS NULL
    AND (d.deptype NOT IN ('e', 'i') OR (d.deptype = 'i' AND d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass))
    AND (t.oid IS NULL OR t.relnamespace <> 'pg_toast'::pg_catalog.regnamespace)
- ORDER BY 1, 2, 3
-"""
-# Dependencies that are not in pg_depend: parent tables outside that would lose the rows of their children inside,
-# subscriptions that fill tables inside, and publications that the dump creates again but that also have tables outside.
-_OTHER_DEPENDENTS = """
-SELECT 'table', i.inhparent::pg_catalog.regclass::pg_catalog.text, i.inhrelid::pg_catalog.regclass::pg_catalog.text
+ UNION ALL
+SELECT 2, 'table', i.inhparent::pg_catalog.regclass::pg_catalog.text, i.inhrelid::pg_catalog.regclass::pg_catalog.text
   FROM pg_catalog.pg_inherits i
   JOIN pg_catalog.pg_class p ON p.oid = i.inhparent JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
  WHERE c.relnamespace = ANY(%(schemas)s) AND NOT p.relnamespace = ANY(%(schemas)s) AND p.relkind IN ('r', 'p')
  UNION ALL
-SELECT 'a subscription to', r.srrelid::pg_catalog.regclass::pg_catalog.text,
+SELECT 2, 'a subscription to', r.srrelid::pg_catalog.regclass::pg_catalog.text,
     r.srrelid::pg_catalog.regclass::pg_catalog.text
   FROM pg_catalog.pg_subscription_rel r JOIN pg_catalog.pg_class c ON c.oid = r.srrelid
  WHERE c.relnamespace = ANY(%(schemas)s)
  UNION ALL
-SELECT 'table', r.prrelid::pg_catalog.regclass || ' in publication ' || pg_catalog.quote_ident(p.pubname),
+SELECT 2, 'table', r.prrelid::pg_catalog.regclass || ' in publication ' || pg_catalog.quote_ident(p.pubname),
     p.pubname::pg_catalog.text
   FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
   JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
  WHERE NOT c.relnamespace = ANY(%(schemas)s) AND 'publication ' || p.pubname = ANY(%(recreated)s)
- ORDER BY 1, 2, 3
+ ORDER BY 1, 2, 3, 4
 """
 # The kinds of objects in the order of their DROP.
 _KINDS = (
@@ -143,16 +141,11 @@ _DROP_NAMES = {
     "pg_type": "pg_catalog.format('%%s.%%I', c.typnamespace::pg_catalog.regnamespace, c.typname)",
 }
 _IDENTITY = "(pg_catalog.pg_identify_object(i.classid, i.objid, 0)).identity"
-_DROPPABLE = f"""{_MEMBERS.format(in_schemas=_IN_SCHEMAS)}
-SELECT {{identity}}
-  FROM inside i JOIN pg_catalog.{{catalogue}} c ON c.oid = i.objid
- WHERE i.classid = 'pg_catalog.{{catalogue}}'::pg_catalog.regclass AND {{condition}}
-   AND NOT {_OF_OWNER}
- ORDER BY 1
-"""
+_OF_KIND = f"""FROM inside i JOIN pg_catalog.{{catalogue}} c ON c.oid = i.objid
+ WHERE i.classid = 'pg_catalog.{{catalogue}}'::pg_catalog.regclass AND {{condition}} AND NOT {_OF_OWNER}"""
+_DROPPABLE = f"SELECT '{{kind}}', {{identity}} {_OF_KIND}"
 _COUNTED = " UNION ALL ".join(
-    f"SELECT '{kind}', pg_catalog.count(*) FROM inside i JOIN pg_catalog.{catalogue} c ON c.oid = i.objid"
-    f" WHERE i.classid = 'pg_catalog.{catalogue}'::pg_catalog.regclass AND {condition} AND NOT {_OF_OWNER}"
+    f"SELECT '{kind}', pg_catalog.count(*) {_OF_KIND.format(catalogue=catalogue, condition=condition)}"
     for kind, catalogue, condition in _KINDS
 )
 # First a row without a kind, with the number of locks; then the number of objects of each kind.
@@ -252,12 +245,15 @@ def refuse_dependents(connection: Connection, names: Collection[str], recreated:
         them again.
     :raises BadInputError: There is such an object. The message names it.
     """
-    oids = list(existing_schemas(connection, names).values())
-    allowed = set(recreated)
-    rows = connection.execute(_OUTSIDE.encode(), {"schemas": oids}).fetchall()
-    rows += connection.execute(_OTHER_DEPENDENTS.encode(), {"schemas": oids, "recreated": list(allowed)}).fetchall()
+    _refuse_dependents(connection, list(existing_schemas(connection, names).values()), set(recreated))
+
+
+def _refuse_dependents(connection: Connection, oids: list[int], allowed: set[str]) -> None:
+    rows = connection.execute(_OUTSIDE.encode(), {"schemas": oids, "recreated": list(allowed)})
     found = [
-        (f"{kind} {identity}", reference) for kind, identity, reference in rows if not _allowed(kind, identity, allowed)
+        (f"{kind} {identity}", reference)
+        for _, kind, identity, reference in rows
+        if not _allowed(kind, identity, allowed)
     ]
     if not found:
         return
@@ -288,8 +284,7 @@ def lock_out_writers(connection: Connection, names: Collection[str], *, writable
             " AND (pg_catalog.has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE')"
             " OR pg_catalog.pg_has_role(c.relowner, 'USAGE'))"
         )
-    tables = _identities(connection, "pg_class", condition, oids)
-    if tables:
+    if tables := _identities(connection, oids, [("TABLE", "pg_class", condition)]).get("TABLE"):
         _lock(connection, tables, "SHARE")
 
 
@@ -305,22 +300,28 @@ def empty_schemas(connection: Connection, names: Collection[str], recreated: Ite
     oids = list(existing_schemas(connection, names).values())
     if not oids:
         return
-    tables = _identities(connection, "pg_class", "c.relkind IN ('r', 'p')", oids)
-    if tables:
+    allowed = set(recreated)
+    found = _identities(connection, oids)
+    if tables := found.get("TABLE"):
         _lock(connection, tables, "ACCESS EXCLUSIVE")
-    for view in _identities(connection, "pg_class", "c.relkind = 'v'", oids):
-        # LOCK TABLE would also lock the tables of the view, which its owner may have no privilege for.
-        _run(connection, "ALTER VIEW", [view], " RESET (security_barrier)")
-    refuse_dependents(connection, names, recreated)
-    for kind, catalogue, condition in _KINDS:
-        found = _identities(connection, catalogue, condition, oids)
-        if found:
+        found = _identities(connection, oids)
+    if views := found.get("VIEW"):
+        for view in views:
+            # LOCK TABLE would also lock the tables of the view, which its owner may have no privilege for.
+            _run(connection, "ALTER VIEW", [view], " RESET (security_barrier)")
+        found = _identities(connection, oids)
+    _refuse_dependents(connection, oids, allowed)
+    dropped = False
+    for kind, _, _ in _KINDS:
+        if not (identities := found.get(kind)):
+            continue
+        if dropped:
             # A DROP may have waited for another session, and types and functions can't be locked.
-            refuse_dependents(connection, names, recreated)
-        for batch in [[each] for each in found] if kind in _SINGLY else [found] if found else []:
+            _refuse_dependents(connection, oids, allowed)
+        for batch in [[each] for each in identities] if kind in _SINGLY else [identities]:
             _run(connection, f"DROP {kind} IF EXISTS", batch, " CASCADE")
-    left = [name for _, catalogue, condition in _KINDS for name in _identities(connection, catalogue, condition, oids)]
-    if left:
+        dropped, found = True, _identities(connection, oids)
+    if left := [name for kind, _, _ in _KINDS for name in found.get(kind, ())]:
         raise OperationFailedError(f"{left[0]} could not be dropped")
 
 
@@ -338,10 +339,21 @@ def _lock(connection: Connection, tables: list[str], mode: str) -> None:
     _run(connection, "LOCK TABLE", tables, f" IN {mode} MODE")
 
 
-def _identities(connection: Connection, catalogue: str, condition: str, oids: list[int]) -> list[str]:
-    identity = _DROP_NAMES.get(catalogue, _IDENTITY)
-    query = _DROPPABLE.format(catalogue=catalogue, condition=condition, identity=identity)
-    return [str(name) for (name,) in connection.execute(query.encode(), {"schemas": oids})]
+def _identities(
+    connection: Connection, oids: list[int], kinds: Sequence[tuple[str, str, str]] = _KINDS
+) -> dict[str, list[str]]:
+    """Return the names of the objects in schemas by kind, as DROP takes them."""
+    parts = (
+        _DROPPABLE.format(
+            kind=kind, catalogue=catalogue, condition=condition, identity=_DROP_NAMES.get(catalogue, _IDENTITY)
+        )
+        for kind, catalogue, condition in kinds
+    )
+    query = f"{_MEMBERS.format(in_schemas=_IN_SCHEMAS)} {' UNION ALL '.join(parts)} ORDER BY 2"
+    found: dict[str, list[str]] = {}
+    for kind, name in connection.execute(query.encode(), {"schemas": oids}):
+        found.setdefault(str(kind), []).append(str(name))
+    return found
 
 
 def _run(connection: Connection, before: str, identities: Collection[str], after: str) -> None:

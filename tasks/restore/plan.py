@@ -151,17 +151,15 @@ def plan_restore(
     foreseen = target is None and not request.whole
     target = target or unprotected_target(settings)
     path = find_dump_file(request.file, settings.dumps, settings.cwd) if request.file else None
-    # The dump, which may take long to read, is of no use without the server.
-    with guarded_connection(settings, target, "server") as (_, server, endpoint):
-        pass
-    path = path or newest_dump_of(settings, server, endpoint, report)
-    dump = prove_dump(settings, path, report, trust=request.trust)
-    manifest = dump.manifest
-    if request.checksums and (manifest is None or (manifest.tables and not state_of_manifest(manifest).checksums)):
-        raise BadInputError(
-            f"{path.name} has no checksums to compare with: it was made without --checksums. Nothing was touched."
-        )
+    # First the server: the dump, which may take long to read, is of no use without it.
     with guarded_connection(settings, target) as (connection, server, endpoint):
+        path = path or newest_dump_of(settings, server, endpoint, report)
+        dump = prove_dump(settings, path, report, trust=request.trust)
+        manifest = dump.manifest
+        if request.checksums and (manifest is None or (manifest.tables and not state_of_manifest(manifest).checksums)):
+            raise BadInputError(
+                f"{path.name} has no checksums to compare with: it was made without --checksums. Nothing was touched."
+            )
         # What is here now is loaded again if a migration fails, which is not the time for a question, and by an undo.
         owned = read_owners(connection)
         here = other_owners(owned, server.login)
