@@ -38,9 +38,11 @@ WINDOW, WINDOW_BYTES, _TOGETHER = 64, 1 << 20, 16
 _LOOK_UP, PIECE = 500, 1 << 20
 # Seconds in which it may gather, and how much of it is enough.
 _NAP, _GATHERED = 0.0005, 1 << 17
-# Bytes of a server's message, and of its details, that are looked at.
+# Characters of a server's message, and of its details, that are looked at.
 _MESSAGE = 1 << 13
 _COPIES = frozenset({pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT})
+# Where the server's sources raise what code of users raises itself: the languages' own RAISE, `elog` and so on.
+_RAISED_IN = frozenset({"pl_exec.c exec_stmt_raise", "plperl.c", "plpy_elog.c", "pltcl.c"})
 _FINE = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY})
 
 
@@ -51,12 +53,14 @@ class StatementError(OperationFailedError):
     :ivar doing: What the statement does, where it was one of several on their way.
     :ivar statement: Its text.
     :ivar context: Where it happened, innermost first, as the server says it: functions and lines.
+    :ivar raised: Whether code of users raised it and chose its code, which then says nothing of the server.
     """
 
-    def __init__(self, message: str, sqlstate: str, context: str = "") -> None:
+    def __init__(self, message: str, sqlstate: str, context: str = "", *, raised: bool = False) -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
         self.context = context
+        self.raised = raised
         self.doing = ""
         self.statement = b""
 
@@ -306,7 +310,7 @@ class StatementStream:
         if last is None:
             raise LostError("the connection was lost")
         if last.status == pq.ExecStatus.FATAL_ERROR:
-            raise self._error(last)
+            raise _refusal(psycopg.errors.Diagnostic(last, self.encoding))
         return last
 
     def _next_result(self) -> PGresult | None:
@@ -365,13 +369,6 @@ class StatementStream:
         except psycopg.Error:
             raise LostError("the connection was lost") from None
 
-    def _error(self, result: PGresult) -> StatementError | LostError:
-        def field(code: pq.DiagnosticField) -> str:
-            return (result.error_field(code) or b"")[:_MESSAGE].decode(self.encoding, "replace")
-
-        code = pq.DiagnosticField
-        return _refusal(*map(field, (code.SQLSTATE, code.MESSAGE_PRIMARY, code.MESSAGE_DETAIL, code.CONTEXT)))
-
 
 def _ends(result: PGresult | None) -> bool:
     # Of a statement or a synchronization, so that another statement may follow.
@@ -387,14 +384,17 @@ def _fine(result: PGresult) -> str:
 
 def as_refusal(error: psycopg.Error) -> StatementError | LostError:
     """Turn an error of psycopg's own calls into one of ours."""
-    diagnosis = error.diag
-    message = diagnosis.message_primary or str(error).strip()
-    return _refusal(error.sqlstate or "", message, diagnosis.message_detail or "", diagnosis.context or "")
+    return _refusal(error.diag, str(error).strip())
 
 
-def _refusal(sqlstate: str, message: str, detail: str, context: str) -> StatementError | LostError:
+def _refusal(said: psycopg.errors.Diagnostic, otherwise: str = "") -> StatementError | LostError:
     # Details of a deadlock have several lines.
-    text = ". ".join(" ".join(shortened(part).split("\n")).rstrip(".") for part in (message, detail) if part)
-    if not sqlstate or sqlstate.startswith(("08", "57P")):
+    parts = [(part or "")[:_MESSAGE] for part in (said.message_primary or otherwise, said.message_detail)]
+    text = ". ".join(" ".join(shortened(part).split("\n")).rstrip(".") for part in parts if part)
+    state, severity = said.sqlstate or "", said.severity_nonlocalized
+    # After an ERROR the session lives on, and its code may be one that a function chose. Poolers may say no severity.
+    if not state or severity in {"FATAL", "PANIC"} or (severity != "ERROR" and state.startswith(("08", "57P"))):
         return LostError(text or "the connection was lost")
-    return StatementError(text, sqlstate, "; ".join(shortened(line) for line in context.split("\n") if line))
+    where = "; ".join(shortened(line) for line in (said.context or "")[:_MESSAGE].split("\n") if line)
+    raised = not _RAISED_IN.isdisjoint({said.source_file, f"{said.source_file} {said.source_function}"})
+    return StatementError(text, state, where, raised=raised)
