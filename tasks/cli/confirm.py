@@ -256,11 +256,11 @@ def _safety(plan: RestorePlan | ResetPlan | MigrationPlan) -> list[str]:
 
 def _reload_risk(plan: RestorePlan | ResetPlan | MigrationPlan) -> list[str]:
     """Say why the safety dump may not load, and what is done about it."""
-    if not plan.row_code:
+    if not plan.reload_doubt:
         return []
     if plan.tries_undo:
-        return [f"  It is loaded once before anything is deleted, and rolled back: {plan.row_code}."]
-    return [f"  WARNING: it may not load, and is not tried: {plan.row_code}. `inv db.rehearse` tries a dump."]
+        return [f"  It is first loaded once, which locks the tables, and rolled back: {plan.reload_doubt}."]
+    return [f"  WARNING: it may not load, and is not tried: {plan.reload_doubt}. `inv db.rehearse` tries a dump."]
 
 
 def _empty_again(plan: RestorePlan) -> list[str]:

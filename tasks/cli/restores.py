@@ -162,13 +162,14 @@ def migrate(
 ) -> None:
     """Apply the pending migrations with the project's own Prisma, after a safety dump."""
     from ..prisma.guarded_migrate import migrate_database, plan_migration
+    from ..restore.transaction import try_migrations_undo
 
     loaded = load(ctx, url_env)
     with reporting(loaded) as report:
         plan = plan_migration(loaded, report, backup=not no_backup)
     confirm_migration(plan, yes=yes, name=given("--confirm", confirm))
     with reporting(loaded) as report:
-        saved = migrate_database(plan, report)
+        saved = migrate_database(plan, report, try_migrations_undo)
     show_migrated(plan, saved)
 
 

@@ -13,7 +13,7 @@ from ..dumpformat.tokens import TokenReader
 from ..errors import BadInputError
 from ..formatting import format_list, show_name
 from ..inventory.compare import state_of_manifest
-from ..inventory.reload_risks import read_row_code
+from ..inventory.reload_risks import find_reload_doubt
 from ..inventory.requirements import Accepted, missing_roles
 from ..postgres.roles import read_owners, replaceable
 from ..postgres.schemas import existing_schemas, other_schemas, read_content, refuse_dependents
@@ -227,7 +227,7 @@ def plan_restore(
             owners=owners,
             lenient=request.lenient or request.whole or own,
             search_path=(dump.manifest and recorded_search_path(dump.manifest)) or read_search_path(connection),
-            row_code=read_row_code(connection),
+            reload_doubt=find_reload_doubt(connection),
             new_roles=_new_roles(connection, dump, request, report),
             other_tables=() if request.whole else _other_tables(connection, dump, present_schemas),
         )
