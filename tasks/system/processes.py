@@ -185,20 +185,23 @@ class SupervisedProcess:
             self._popen.wait()
 
 
-def run_interactive(argv: Sequence[str | Path], *, cwd: Path, extra: Mapping[str, str]) -> int:
+def run_interactive(argv: Sequence[str | Path], *, cwd: Path, extra: Mapping[str, str], to_stderr: bool = False) -> int:
     """Run a program that speaks to the person itself, on our own terminal, and return its exit status.
 
     A signal that ends us is handed on to it (Ctrl-C reaches it by itself), and it is waited for, so that it can
     finish what must not be cut.
 
     :param extra: Variables added to the environment; secrets travel here.
+    :param to_stderr: Its standard output is our standard error.
     :raises MissingProgramError: It can't be started.
     :raises Interruption: A signal came; the program has ended by now.
     """
     sys.stdout.flush()
     sys.stderr.flush()
     try:
-        popen = subprocess.Popen([str(part) for part in argv], cwd=cwd, env={**os.environ, **extra})
+        popen = subprocess.Popen(
+            [str(part) for part in argv], cwd=cwd, env={**os.environ, **extra}, stdout=2 if to_stderr else None
+        )
     except OSError as error:
         raise MissingProgramError(f"{argv[0]} could not be started: {error.strerror}.") from None
     try:
