@@ -131,8 +131,8 @@ def test_everything_is_green_when_nothing_is_wrong(shop: Database, project: Proj
     assert list(found) == NAMES
     assert {each["state"] for each in found.values()} == {"ok"}, found
     assert [line.split("  ")[0] for line in result.stdout.splitlines()] == [f"✓ {name}" for name in NAMES]
-    assert f"PostgreSQL {shop.server.major}." in found["server"]["what"]
-    assert "6.19.3" in found["Prisma"]["what"]
+    assert f"PostgreSQL {shop.server.major}." in found["server"]["message"]
+    assert "6.19.3" in found["Prisma"]["message"]
 
 
 @pytest.mark.usefixtures("shop")
@@ -144,8 +144,8 @@ def test_a_new_project_has_notes_and_no_faults(project: Project) -> None:
 
     assert code == 0
     assert {name for name, each in found.items() if each["state"] == "note"} == {"Prisma", "newest dump"}
-    assert found["newest dump"]["remedy"] == "`inv db.dump` makes one."
-    assert "first dump" in found["folder"]["what"]
+    assert found["newest dump"]["fix"] == "`inv db.dump` makes one."
+    assert "first dump" in found["folder"]["message"]
 
 
 @pytest.mark.parametrize("dumps", [True, False], ids=["with-dumps", "without-a-folder"])
@@ -397,8 +397,8 @@ def test_the_rest_is_looked_at_when_the_server_is_not_there(shop: Database, proj
     code, found = documents(project)
 
     assert code == 3
-    assert {each["state"] for each in found.values()} == {"ok", "note", "wrong", "skipped"}
-    assert [name for name, each in found.items() if each["state"] == "wrong"] == ["port"]
+    assert {each["state"] for each in found.values()} == {"ok", "note", "problem", "skipped"}
+    assert [name for name, each in found.items() if each["state"] == "problem"] == ["port"]
     assert [name for name, each in found.items() if each["state"] == "skipped"] == [
         "TLS",
         "login",
@@ -413,7 +413,7 @@ def test_the_rest_is_looked_at_when_the_server_is_not_there(shop: Database, proj
         "definitions",
         "clock",
     ]
-    assert "whether it fits the server is not known" in found["pg_dump"]["what"]
+    assert "whether it fits the server is not known" in found["pg_dump"]["message"]
     assert found["newest dump"]["state"] == "ok"
 
 
@@ -469,7 +469,7 @@ def test_several_hosts_are_all_looked_at(shop: Database, project: Project) -> No
 
     assert code == 0
     assert found["host"]["state"] == "note"
-    assert "nowhere.invalid" in found["host"]["what"]
+    assert "nowhere.invalid" in found["host"]["message"]
     assert found["port"]["state"] == found["login"]["state"] == "ok"
 
 
@@ -502,8 +502,8 @@ def test_a_socket_is_looked_for(shop: Database, project: Project) -> None:
     code, found = documents(project)
 
     assert code == 0, found
-    assert "socket in" in found["host"]["what"]
-    assert ".s.PGSQL." in found["port"]["what"]
+    assert "socket in" in found["host"]["message"]
+    assert ".s.PGSQL." in found["port"]["message"]
 
 
 @pytest.mark.usefixtures("shop")
@@ -515,7 +515,7 @@ def test_another_url_in_env_file_is_a_note_when_the_environment_wins(project: Pr
 
     assert code == 0
     assert found["URL found"]["state"] == "note"
-    assert ".env has another one, which is not used" in found["URL found"]["what"]
+    assert ".env has another one, which is not used" in found["URL found"]["message"]
     assert "other-secret" not in json.dumps(found)
 
 
@@ -526,10 +526,12 @@ def test_translated_parameters_and_poolers_are_named(shop: Database, project: Pr
     code, found = documents(project, "--url-env=DIRECT_URL")
 
     assert code == 0
-    assert "DIRECT_URL from the environment" in found["URL found"]["what"]
-    assert "schema is translated; connection_limit is dropped; pgbouncer is dropped" in found["URL understood"]["what"]
-    assert "schema app" in found["URL understood"]["what"]
-    assert "--url-env=DIRECT_URL" in found["URL understood"]["remedy"]
+    assert "DIRECT_URL from the environment" in found["URL found"]["message"]
+    assert (
+        "schema is translated; connection_limit is dropped; pgbouncer is dropped" in found["URL understood"]["message"]
+    )
+    assert "schema app" in found["URL understood"]["message"]
+    assert "--url-env=DIRECT_URL" in found["URL understood"]["fix"]
 
 
 def test_a_plain_owner_is_healthy_when_everything_is_its_own(owner_everything: Database, project: Project) -> None:
@@ -557,7 +559,7 @@ def test_a_running_dump_is_a_note_and_no_leftover(project: Project) -> None:
 
     assert code == 0
     assert found["leftovers"]["state"] == "note"
-    assert "a dump is being written" in found["leftovers"]["what"]
+    assert "a dump is being written" in found["leftovers"]["message"]
 
 
 def test_scratch_databases_are_listed_when_a_rehearsal_was_killed(shop: Database, project: Project) -> None:
@@ -686,12 +688,12 @@ def test_tls_is_compared_with_what_was_asked_for(private_server: Server, project
     unproven = documents(project)[1]["TLS"]
 
     assert [each["state"] for each in told] == ["ok"] * 3
-    assert all("TLSv1.3" in each["what"] for each in told)
-    assert "the certificate is not verified" in told[1]["what"]
-    assert "verify-full: TLSv1.3, the certificate is verified" in told[2]["what"]
-    assert unproven["state"] == "wrong"
-    assert "sslrootcert=FILE" in unproven["remedy"]
-    assert (code, behind["TLS"]["state"], behind["login"]["state"]) == (3, "ok", "wrong")
+    assert all("TLSv1.3" in each["message"] for each in told)
+    assert "the certificate is not verified" in told[1]["message"]
+    assert "verify-full: TLSv1.3, the certificate is verified" in told[2]["message"]
+    assert unproven["state"] == "problem"
+    assert "sslrootcert=FILE" in unproven["fix"]
+    assert (code, behind["TLS"]["state"], behind["login"]["state"]) == (3, "ok", "problem")
 
 
 def test_a_prepared_transaction_is_told(private_server: Server, project: Project) -> None:
@@ -724,7 +726,7 @@ def test_a_history_in_another_schema_is_read(database: Database, project: Projec
     code, found = documents(project)
 
     assert code == 3
-    assert "migration_12" in found["migrations"]["what"]
+    assert "migration_12" in found["migrations"]["message"]
 
 
 @pytest.mark.usefixtures("shop")

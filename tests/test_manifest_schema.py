@@ -256,12 +256,12 @@ def test_a_newer_format_is_listed_as_not_usable(database: Database, project: Pro
     """The list shows it with the reason, and chooses another one."""
     path = newer(project, database)
 
-    (listed,) = json.loads(project.use(database).inv("db.list", "--json").stdout)
+    (listed,) = json.loads(project.use(database).inv("db.list", "--json").stdout)["dumps"]
     shown = project.inv("db.list")
     chosen = project.inv("db.inspect")
 
     assert "format 2 is newer" in json.dumps(listed)
-    assert listed["whole"] is not True
+    assert listed["complete"] is not True
     assert shown.returncode == 0
     assert "format 2 is newer" in " ".join(shown.stdout.split())
     assert chosen.returncode == 2

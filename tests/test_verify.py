@@ -333,7 +333,7 @@ def test_a_name_can_not_say_that_everything_agrees(restored: Database, project: 
 
     result = project.inv("db.verify", "--json"), project.inv("db.verify")
 
-    assert json.loads(result[0].stdout)["told"]
+    assert json.loads(result[0].stdout)["notes"]
     assert "Everything agrees." not in result[1].stdout.splitlines()
     assert r'table app."x\nEverything agrees.": expected nothing' in result[1].stdout
 

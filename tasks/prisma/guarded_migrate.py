@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..dump.dump import make_dump
 from ..dump.request import DumpRequest
 from ..dumpfiles.origin import other_owners
-from ..errors import OperationFailedError, ServerError, TaskError
+from ..errors import Effect, OperationFailedError, ServerError, TaskError
 from ..formatting import format_now
 from ..inventory.reload_risks import find_reload_doubt
 from ..postgres.connection import connected, one, read_endpoint, server_facts, translated
@@ -83,6 +83,22 @@ class MigrationPlan:
     def destroys(self) -> bool:
         """Whether anything that exists may be changed or deleted."""
         return self.applies and self.holds
+
+
+@dataclass(frozen=True)
+class Migrated:
+    """A migration that was carried out.
+
+    :ivar saved: The safety dump of what was there before; None where none was made.
+    """
+
+    plan: MigrationPlan
+    saved: Dumped | None
+
+    @property
+    def applied(self) -> tuple[str, ...] | None:
+        """The migrations that were applied; None where only the project's own command knows."""
+        return None if self.plan.forecast is None else tuple(self.plan.forecast.pending)
 
 
 def plan_migration(settings: Settings, report: Report, *, backup: bool = True) -> MigrationPlan:
@@ -163,10 +179,14 @@ def migrate_database(
     try:
         run_migrations(plan.settings, report)
     except OperationFailedError as error:
-        raise OperationFailedError(f"{error} {_end(plan, safety)}") from None
+        state, effect = _end(plan, safety)
+        failed = OperationFailedError(f"{error} {state}")
+        failed.effect = effect
+        raise failed from None
     except Interruption as interruption:
         listen_again()
-        interruption.state = f"{interruption.state} {_end(plan, safety)}"
+        state, interruption.effect = _end(plan, safety)
+        interruption.state = f"{interruption.state} {state}"
         raise
     if safety is None:
         _remember_unsaved(plan, report)
@@ -205,17 +225,19 @@ def _make_safety_dump(plan: MigrationPlan, report: Report) -> SafetyDump | None:
     return safety
 
 
-def _end(plan: MigrationPlan, safety: SafetyDump | None) -> str:
+def _end(plan: MigrationPlan, safety: SafetyDump | None) -> tuple[str, Effect]:
     """Say what a failed run left, and keep the safety dump unless nothing was changed."""
     if _is_unchanged(plan):
         if safety is not None:
             safety.discard()
-        return "No migration was begun, and nothing was changed in the database."
+        return "No migration was begun, and nothing was changed in the database.", Effect.UNCHANGED
+    # Nobody knows whether a command of the project's own, which leaves no history, changed anything.
+    effect = Effect.CHANGED if plan.forecast is not None else Effect.UNKNOWN
     left = "Migrations before the failing one are applied; `inv db.migrations` shows which."
     if safety is None or safety.dumped is None:
-        return f"{left} There is no safety dump of what the database held before."
+        return f"{left} There is no safety dump of what the database held before.", effect
     safety.keep()
-    return f"{left} `{plan.undo_command}` restores what the database held before this migration."
+    return f"{left} `{plan.undo_command}` restores what the database held before this migration.", effect
 
 
 def _is_unchanged(plan: MigrationPlan) -> bool:

@@ -98,7 +98,7 @@ def _run(settings: Settings, prisma: Prisma, report: Report, *argv: str) -> bool
     began = server_time(target)
     report.progress("", 0, 0, "")
     try:
-        code = run_interactive(list(argv), cwd=prisma.home, extra=extra)
+        code = run_interactive(list(argv), cwd=prisma.home, extra=extra, to_stderr=settings.as_json)
     except Interruption as interruption:
         ended = end_migration(target, began)
         interruption.state = (

@@ -132,7 +132,7 @@ def _explain_refusal(error: StatementError, plan: RestorePlan, doing: str, state
     elif not (hint or why or plan.lenient):
         hint = _lenient_hint(error)
     where = f" ({error.context.rstrip('.')})" if error.context else ""
-    return OperationFailedError(f"While {doing}: {error}{where}.{why} {state}{hint}")
+    return OperationFailedError(f"While {doing}: {error}{where}.{why} {state}", fix=hint.strip())
 
 
 def _lenient_hint(error: StatementError) -> str:

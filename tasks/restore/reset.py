@@ -118,17 +118,18 @@ def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:
             commit = commit_transaction(StatementStream(connection), xid, plan.target, cluster)
             outcome = commit.outcome
             raise_commit_failure(commit, reset_outcome(outcome, label))
-        set_interrupt_message(reset_outcome(outcome, label))
+        set_interrupt_message(reset_outcome(outcome, label), outcome.effect)
         if safety.dumped is None and plan.destroys:
             _remember(plan, report)
         safety.keep()
-    except TaskError:
+    except TaskError as error:
+        error.effect = outcome.effect
         safety.discard_after(outcome)
         raise
     except Interruption as interruption:
         if xid and outcome is not Outcome.COMMITTED:
             outcome = ask_outcome(xid, plan.target, cluster)
-        interruption.state = reset_outcome(outcome, label)
+        interruption.state, interruption.effect = reset_outcome(outcome, label), outcome.effect
         safety.discard_after(outcome)
         raise
     return safety.dumped

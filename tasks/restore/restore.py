@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..dumpformat.manifest import table_rows
-from ..errors import DifferenceError, TaskError
+from ..errors import DifferenceError, Effect, TaskError
 from ..formatting import format_list, format_now, show_name
 from ..inventory.compare import state_to_facts
 from ..postgres.commit import Outcome
@@ -58,6 +58,11 @@ class Restored:
     differences: tuple[DifferenceLine, ...] = ()
     leniencies: tuple[Leniency, ...] = ()
 
+    @property
+    def complete(self) -> bool:
+        """Whether the database holds what the dump says."""
+        return not (self.leniencies or self.changed or self.differences)
+
     def refuse_differences(self, done: str) -> None:
         """Raise where the database does not hold what the dump says; it is committed.
 
@@ -65,18 +70,21 @@ class Restored:
         :raises DifferenceError: Statements or triggers of the dump changed rows after they were loaded, the server
             writes an expression in another way, or something was loaded in the lenient way.
         """
+        if self.complete:
+            return
+        error = DifferenceError(f"{done}, {self._describe_differences()}.")
+        error.effect, error.result = Effect.CHANGED, self
+        raise error
+
+    def _describe_differences(self) -> str:
         if self.leniencies:
-            eased = format_list([str(each) for each in self.leniencies], 1)
-            raise DifferenceError(f"{done}, in the lenient way: {eased}.")
+            return f"in the lenient way: {format_list([str(each) for each in self.leniencies], 1)}"
         if self.changed:
             changed = format_list([str(each) for each in self.changed], 1)
-            raise DifferenceError(
-                f"{done}, but {changed}: statements of the dump, or triggers, changed what was loaded. psql would "
-                f"leave the same."
-            )
-        if self.differences:
-            differing = format_list([f"{each.kind} {each.name}" for each in self.differences], 1)
-            raise DifferenceError(f"{done}, but definitions differ from the dump: {differing}.")
+            why = "statements of the dump, or triggers, changed what was loaded. psql would leave the same"
+            return f"but {changed}: {why}"
+        differing = format_list([f"{each.kind} {each.name}" for each in self.differences], 1)
+        return f"but definitions differ from the dump: {differing}"
 
     @property
     def lacks(self) -> list[tuple[str, int]]:
@@ -116,19 +124,20 @@ def restore_dump(
     transaction = RestoreTransaction(safety=safety, plan=plan, report=report)
     try:
         summary, loader = transaction.run()
-        set_interrupt_message(restore_outcome(Outcome.COMMITTED, plan.target.label))
+        set_interrupt_message(restore_outcome(Outcome.COMMITTED, plan.target.label), Effect.CHANGED)
         tables = loaded_tables(loader)
         _warn_of_rows(loader, report)
         if remember:
             remember_restore(plan, loader, summary, transaction, report)
         safety.keep()
         analyze_restored(plan, loader, report)
-    except TaskError:
+    except TaskError as error:
+        error.effect = transaction.outcome.effect
         safety.discard_after(transaction.outcome)
         raise
     except Interruption as interruption:
         outcome = transaction.ask_outcome()
-        interruption.state = restore_outcome(outcome, plan.target.label)
+        interruption.state, interruption.effect = restore_outcome(outcome, plan.target.label), outcome.effect
         safety.discard_after(outcome)
         raise
     rows, seconds = sum(each.rows for each in tables), time.monotonic() - began
