@@ -157,6 +157,8 @@ def _count_kind(kind: str, count: int) -> str:
 
 def _source(plan: RestorePlan) -> list[str]:
     """Name the dump and where it comes from."""
+    from ..dumpfiles.origin import describe_part
+
     dump, manifest = plan.dump, plan.dump.manifest
     lines = [f"{plan.target.label}: restoring {dump.path.name} ({format_content(dump.rows, dump.inserts)})."]
     if manifest is not None:
@@ -164,6 +166,8 @@ def _source(plan: RestorePlan) -> list[str]:
         source = manifest.source.get("database")
         lines.append(f"  Made {manifest.created} of {source} at {manifest.source.get('host')}{note}")
         lines += _other_database(plan)
+        if part := describe_part(manifest):
+            lines.append(f"  It holds a part of the database: {part}.")
         if manifest.excluded_data:
             lines.append(f"  It lacks the rows of {format_names(manifest.excluded_data)}: these tables will be empty.")
     return lines

@@ -94,6 +94,7 @@ SIZE_LIMIT = 1 << 27
 ID_DIGITS = 16
 _SUMS = {"bytes": int, "sha256": str}
 _NAMES = [FieldName]
+_SELECTED = dict.fromkeys(("tables", "excluded_tables", "schemas", "excluded_schemas"), _NAMES)
 # The part of docs/manifest.schema.json that the code relies on. Keys with `?` were added later.
 _SHAPE = {
     "created": str,
@@ -114,6 +115,7 @@ _SHAPE = {
     "content": _SUMS,
     "tables": [{"schema": FieldName, "name": FieldName, "rows": int}],
     "excluded_data": _NAMES,
+    "selection?": {**_SELECTED, "only": (None, str)},
     "sequences": [{"schema": FieldName, "name": FieldName, "value": int, "is_called": bool}],
     "outline": {
         "schemas?": _NAMES,

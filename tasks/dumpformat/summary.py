@@ -165,6 +165,11 @@ class DumpSummary:
             (self._name(schema), self._name(name)): drops for (schema, name), drops in self._touches.created.items()
         }
 
+    @property
+    def created_names(self) -> set[tuple[str, str, str]]:
+        """All that it creates in schemas, indexes included: the group of its kind, its schema and its name."""
+        return {(group, self._name(schema), self._name(name)) for group, schema, name in self._touches.created_names}
+
     def outline(self) -> Outline:
         """Return the effects of restoring this dump."""
         schemas = tuple(name for name in self._schemas if name)

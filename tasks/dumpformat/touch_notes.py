@@ -56,6 +56,11 @@ class TouchNotes:
         replaced = {key[1:] for key in self._names if key[1:] in self._dropped}
         return {key: key in self._dropped for key in self._objects | replaced}
 
+    @property
+    def created_names(self) -> set[tuple[str, str, str]]:
+        """Group (:func:`group`), schema and name of all that the dump creates in schemas."""
+        return set(self._names)
+
     def found(self, schemas: Collection[str], *, creates_tables: bool) -> tuple[Touch, ...]:
         """Return the objects that the dump changes or deletes, but does not create, in the order of its lines.
 

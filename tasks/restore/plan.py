@@ -16,9 +16,8 @@ from ..inventory.compare import state_of_manifest
 from ..inventory.reload_risks import find_reload_doubt
 from ..inventory.requirements import Accepted, missing_roles
 from ..postgres.roles import read_owners, replaceable
-from ..postgres.schemas import existing_schemas, other_schemas, read_content, refuse_dependents
+from ..postgres.schemas import existing_schemas, other_schemas, read_content, read_table_names, refuse_dependents
 from ..postgres.search_path import read_search_path
-from ..postgres.tables import read_tables
 from ..prisma.forecast import forecast_restore
 from ..safety.guard import guarded_connection, unprotected_target
 from ..safety.impact import ExistingObject, find_existing, find_impacts
@@ -263,14 +262,15 @@ def _other_tables(connection: Connection, dump: DumpFile, schemas: Collection[st
     created = _created_names(dump)
     if not (created or dump.names is not None):
         return ()
-    here = [(each.schema, each.name) for each in read_tables(connection) if each.schema in schemas]
-    return tuple(show_name(key) for key in here if key not in created)
+    return tuple(show_name(key) for key in read_table_names(connection, schemas) if key not in created)
 
 
 def _created_names(dump: DumpFile) -> Mapping[tuple[str, str], bool]:
     """Return the names that a dump creates, each with whether it drops them first."""
     if dump.names is not None:
         return dump.names
+    if not dump.outline.creates_tables:
+        return {}
     # Our own dumps are made with pg_dump --clean.
     state = state_of_manifest(dump.manifest) if dump.manifest else None
     objects = state.objects if state else {}
