@@ -94,6 +94,7 @@ SIZE_LIMIT = 1 << 27
 ID_DIGITS = 16
 _SUMS = {"bytes": int, "sha256": str}
 _NAMES = [FieldName]
+_DEFINITION = {"facts": str, "local?": str, "texts?": [str], "bodies?": [str], "parts?": {FieldName: str}}
 # As in docs/manifest.schema.json, as far as the code relies on it. Keys with `?` came later.
 _SHAPE = {
     "created": str,
@@ -135,7 +136,7 @@ _SHAPE = {
         # Manifests of earlier versions hold digests alone.
         "objects?": {FieldName: {FieldName: (str, [str, str])}},
         "definitions?": {
-            FieldName: {FieldName: (str, {"facts": str, "local?": str, "texts?": [str], "bodies?": [str]})},
+            FieldName: {FieldName: (str, _DEFINITION)},
         },
         "extensions?": {FieldName: str},
         "told?": {FieldName: {FieldName: str}},
