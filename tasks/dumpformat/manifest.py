@@ -95,6 +95,7 @@ ID_DIGITS = 16
 _SUMS = {"bytes": int, "sha256": str}
 _NAMES = [FieldName]
 _SELECTED = dict.fromkeys(("tables", "excluded_tables", "schemas", "excluded_schemas"), _NAMES)
+_DEFINITION = {"facts": str, "local?": str, "texts?": [str], "bodies?": [str], "parts?": {FieldName: str}}
 # The part of docs/manifest.schema.json that the code relies on. Keys with `?` were added later.
 _SHAPE = {
     "created": str,
@@ -137,7 +138,7 @@ _SHAPE = {
         # Manifests of earlier versions contain only digests.
         "objects?": {FieldName: {FieldName: (str, [str, str])}},
         "definitions?": {
-            FieldName: {FieldName: (str, {"facts": str, "local?": str, "texts?": [str], "bodies?": [str]})},
+            FieldName: {FieldName: (str, _DEFINITION)},
         },
         "extensions?": {FieldName: str},
         "told?": {FieldName: {FieldName: str}},
