@@ -137,9 +137,7 @@ _SHAPE = {
         "major?": int,
         # Manifests of earlier versions contain only digests.
         "objects?": {FieldName: {FieldName: (str, [str, str])}},
-        "definitions?": {
-            FieldName: {FieldName: (str, _DEFINITION)},
-        },
+        "definitions?": {FieldName: {FieldName: (str, _DEFINITION)}},
         "extensions?": {FieldName: str},
         "told?": {FieldName: {FieldName: str}},
         "checksums?": [[FieldName, FieldName, str]],
