@@ -29,7 +29,7 @@ class TaskError(Exit):
     :ivar kind: The class of the error, for programs.
     :ivar message: What Invoke prints; `str()` returns the sentences for people in any case.
     :ivar effect: What became of the database. Until it is set, nothing was changed.
-    :ivar result: The result of the task, where it has one all the same.
+    :ivar result: The result of the task, if it has one.
     """
 
     exit_code = 5
