@@ -263,6 +263,6 @@ def test_programs_read_json(shop: Database, project: Project) -> None:
     for document in (ours, foreign):
         assert document["rows"] == 424
         assert {"schema": "app", "name": "item", "rows": 300} in document["tables"]
-        assert document["server"].startswith("17.")
-        assert [each["name"] for each in document["history"]][-1] == ODD
+        assert document["server_version"].startswith("17.")
+        assert [each["name"] for each in document["migrations"]][-1] == ODD
         assert document["outline"]["schemas"] == ["app", "public"]

@@ -311,7 +311,7 @@ def rehearsed_document(rehearsed: Rehearsed | None) -> Document:
             "database": restored.plan.settings.target().label,
             **_restored(restored),
             "migrated": rehearsed.migrated is not None,
-            "removed": list(rehearsed.swept),
+            "removed": list(rehearsed.removed),
             "seconds": rehearsed.seconds,
             "restore_seconds": restored.seconds,
             "migrate_seconds": rehearsed.migrated,

@@ -84,7 +84,7 @@ def show_rehearsed(rehearsed: Rehearsed | None, *, as_json: bool) -> None:
         return
     if rehearsed is None:
         return
-    for name in rehearsed.swept:
+    for name in rehearsed.removed:
         print_line(f"Removed {name}, which a killed rehearsal had left.")
     restored = rehearsed.restored
     print_line(

@@ -155,8 +155,8 @@ def _values(ctx: Context, environ: Mapping[str, str]) -> dict[str, Any]:
         if name not in DEFAULTS:
             known = ", ".join(DEFAULTS)
             raise BadInputError(f"There is no setting {written}; the settings are {known}. Nothing was touched.")
-    # Invoke reads the environment for settings that it knows; for a task of somebody's own that calls ours it knows
-    # those of its file alone.
+    # Invoke reads the environment for settings that it knows. If a project's own task calls ours, it knows only those
+    # of the configuration file.
     return {
         name: given.get(name, environ.get(f"{prefix}{name.upper()}", default)) for name, default in DEFAULTS.items()
     }

@@ -231,7 +231,7 @@ def _end(plan: MigrationPlan, safety: SafetyDump | None) -> tuple[str, Effect]:
         if safety is not None:
             safety.discard()
         return "No migration was begun, and nothing was changed in the database.", Effect.UNCHANGED
-    # Nobody knows whether a command of the project's own, which leaves no history, changed anything.
+    # A command of the project's own may leave no history to compare.
     effect = Effect.CHANGED if plan.forecast is not None else Effect.UNKNOWN
     left = "Migrations before the failing one are applied; `inv db.migrations` shows which."
     if safety is None or safety.dumped is None:

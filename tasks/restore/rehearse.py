@@ -48,14 +48,14 @@ class Rehearsed:
     """A rehearsal that went well.
 
     :ivar migrated: Seconds of `prisma migrate deploy`; None where the project has no Prisma.
-    :ivar swept: Scratch databases of killed rehearsals that were removed.
+    :ivar removed: Scratch databases of killed rehearsals that were removed.
     """
 
     path: Path
     restored: Restored
     seconds: float
     migrated: float | None
-    swept: tuple[str, ...]
+    removed: tuple[str, ...]
 
     def refuse_differences(self) -> None:
         """Raise where the scratch database did not hold what the dump says.
@@ -85,7 +85,7 @@ def rehearse_dump(
     if settings.dry:
         report.step(f"would rehearse {path.name} in a scratch database beside {target.label}")
         return None
-    swept = tuple(sweep_scratch_databases(target, settings.dumps))
+    removed = tuple(sweep_scratch_databases(target, settings.dumps))
     began = time.monotonic()
     try:
         with scratch_database(target, settings.dumps) as there:
@@ -108,7 +108,7 @@ def rehearse_dump(
         raise
     if not (restored.differences or restored.leniencies):
         _mark(path, report)
-    return Rehearsed(path=path, restored=restored, seconds=time.monotonic() - began, migrated=migrated, swept=swept)
+    return Rehearsed(path=path, restored=restored, seconds=time.monotonic() - began, migrated=migrated, removed=removed)
 
 
 def _choose(settings: Settings, target: Target, file: str, report: Report) -> Path:
