@@ -47,7 +47,6 @@ _COMPLETE = frozenset({"word", "quoted", "string", "number", "sign"})
 _CONSTANTS = frozenset({"string", "escaped", "dollar"})
 _ESCAPE = re.compile(rb"\\(?:([0-7]{1,3})|x([0-9A-Fa-f]{1,2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))|''", re.DOTALL)
 _LETTERS = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
-_LAST_CODE_POINT = 0x10FFFF
 _UNQUOTED = re.compile(rb"[a-z_][a-z0-9_$]*")
 _END = ("end", b"")
 # Names that every server has, or that mean the current role.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .activity import _names
-from .catalog_filters import NO_MEMBER, USER_SCHEMA
+from .catalog_filters import IN_SCHEMA, NO_MEMBER, USER_SCHEMA
 from .connection import one
 from .tables import Table, read_tables
 
@@ -61,27 +61,17 @@ SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname)
  ORDER BY 1
 """
 # pg_shdepend does not record objects of PostgreSQL's own roles, and their members may transfer objects to them.
-_OWNED = """
-SELECT relowner FROM pg_catalog.pg_class
-UNION ALL SELECT proowner FROM pg_catalog.pg_proc
-UNION ALL SELECT typowner FROM pg_catalog.pg_type
-UNION ALL SELECT oprowner FROM pg_catalog.pg_operator
-UNION ALL SELECT opcowner FROM pg_catalog.pg_opclass
-UNION ALL SELECT opfowner FROM pg_catalog.pg_opfamily
-UNION ALL SELECT collowner FROM pg_catalog.pg_collation
-UNION ALL SELECT conowner FROM pg_catalog.pg_conversion
-UNION ALL SELECT stxowner FROM pg_catalog.pg_statistic_ext
-UNION ALL SELECT cfgowner FROM pg_catalog.pg_ts_config
-UNION ALL SELECT dictowner FROM pg_catalog.pg_ts_dict
-UNION ALL SELECT lanowner FROM pg_catalog.pg_language
-UNION ALL SELECT lomowner FROM pg_catalog.pg_largeobject_metadata
-UNION ALL SELECT fdwowner FROM pg_catalog.pg_foreign_data_wrapper
-UNION ALL SELECT srvowner FROM pg_catalog.pg_foreign_server
-UNION ALL SELECT extowner FROM pg_catalog.pg_extension
-UNION ALL SELECT evtowner FROM pg_catalog.pg_event_trigger
-UNION ALL SELECT pubowner FROM pg_catalog.pg_publication
-UNION ALL SELECT defaclrole FROM pg_catalog.pg_default_acl
-"""
+_OWNER_COLUMNS = (
+    {name: f"{prefix}owner" for name, prefix in IN_SCHEMA.items()}
+    | {"pg_language": "lanowner", "pg_largeobject_metadata": "lomowner", "pg_foreign_data_wrapper": "fdwowner"}
+    | {"pg_foreign_server": "srvowner", "pg_extension": "extowner", "pg_event_trigger": "evtowner"}
+    | {"pg_publication": "pubowner", "pg_default_acl": "defaclrole"}
+)
+_OWNED = " UNION ALL ".join(
+    f"SELECT {column} FROM pg_catalog.{name}"
+    for name, column in _OWNER_COLUMNS.items()
+    if name not in {"pg_constraint", "pg_ts_parser", "pg_ts_template"}
+)
 # pg_shdepend does not record objects of the bootstrap superuser, either. From 15 on, pg_database_owner owns `public`.
 _OWNERS = f"""
 SELECT r.rolname, r.rolsuper FROM pg_catalog.pg_roles r

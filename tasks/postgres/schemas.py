@@ -14,7 +14,7 @@ from psycopg import sql
 
 from ..errors import BadInputError, OperationFailedError
 from ..formatting import format_list
-from .catalog_filters import MEMBER, NO_MEMBER, USER_SCHEMA
+from .catalog_filters import IN_SCHEMA, MEMBER, NO_MEMBER, USER_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -22,23 +22,6 @@ if TYPE_CHECKING:
     from .connection import Connection
 
 
-# Catalogues of objects in a schema: class, column of the schema.
-_NAMESPACED = (
-    ("pg_class", "relnamespace"),
-    ("pg_type", "typnamespace"),
-    ("pg_proc", "pronamespace"),
-    ("pg_constraint", "connamespace"),
-    ("pg_operator", "oprnamespace"),
-    ("pg_opclass", "opcnamespace"),
-    ("pg_opfamily", "opfnamespace"),
-    ("pg_collation", "collnamespace"),
-    ("pg_conversion", "connamespace"),
-    ("pg_statistic_ext", "stxnamespace"),
-    ("pg_ts_config", "cfgnamespace"),
-    ("pg_ts_dict", "dictnamespace"),
-    ("pg_ts_parser", "prsnamespace"),
-    ("pg_ts_template", "tmplnamespace"),
-)
 # Catalogues of parts of other objects: class, column of the other object, class of that object.
 _BELONGING = (
     ("pg_attrdef", "adrelid", "pg_class"),
@@ -63,8 +46,8 @@ WITH RECURSIVE member(classid, objid) AS (
 )"""
 _IN_SCHEMAS = " UNION ALL ".join(
     f"SELECT 'pg_catalog.{name}'::pg_catalog.regclass::pg_catalog.oid, c.oid FROM pg_catalog.{name} c"
-    f" WHERE c.{column} = ANY(%(schemas)s)"
-    for name, column in _NAMESPACED
+    f" WHERE c.{prefix}namespace = ANY(%(schemas)s)"
+    for name, prefix in IN_SCHEMA.items()
 )
 _PARTS = " UNION ALL ".join(
     f"SELECT 'pg_catalog.{name}'::pg_catalog.regclass::pg_catalog.oid, c.oid FROM pg_catalog.{name} c"
