@@ -14,6 +14,7 @@ from ..postgres.connection import connect
 from ..postgres.login_failure import LoginFailure, NotConnectedError
 from ..system.runtime import BackgroundTask
 from .check import CheckState, note, ok, refused, skipped, wrong
+from .compose_file import find_compose_service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,7 +105,7 @@ def check_connectivity(settings: Settings, *, resolve: Resolve = resolve_address
         why = "only the service that the URL names knows it"
         checks += [skipped("host", why), skipped("port", why)]
     else:
-        third, candidates = _host(target, resolve)
+        third, candidates = _host(target, resolve, settings.root)
         checks.append(third)
         if not candidates:
             return _ended(checks, "the host is not known", "port", "TLS", "login", target=target)
@@ -129,7 +130,7 @@ def _found(settings: Settings) -> tuple[Check, FoundUrl | None]:
         return ok(name, f"{settings.url_env} from {found.location}"), found
     try:
         others = {key: value for key, value in settings.environ.items() if key != settings.url_env}
-        hidden = read_url(settings.url_env, settings.root, others)
+        hidden = read_url(settings.url_env, settings.root, others, settings.prisma_dir)
     except BadInputError:
         hidden = found
     if hidden.value != found.value:
@@ -171,8 +172,9 @@ class _Candidate:
     path: str = ""
 
 
-def _host(target: Target, resolve: Resolve) -> tuple[Check, list[_Candidate]]:
+def _host(target: Target, resolve: Resolve, root: Path) -> tuple[Check, list[_Candidate]]:
     candidates: list[_Candidate] = []
+    services: list[str] = []
     said, missing = [], []
     for host, port, address in target.endpoints:
         if host.startswith(("/", "@")) and not address:
@@ -187,13 +189,27 @@ def _host(target: Target, resolve: Resolve) -> tuple[Check, list[_Candidate]]:
             known = [address] if address else resolve(host)
         except OSError as error:
             missing.append(f"{host} can't be resolved ({error.strerror or error})")
+            services += _compose_advice(root, host, port)
             continue
         candidates += [_Candidate(name=f"{each} port {port}", address=each, port=int(port)) for each in known]
         said.append(host if known == [host] else f"{host} is {', '.join(known)}")
     if not missing:
         return ok("host", "; ".join(said)), candidates
-    what, remedy = "; ".join([*missing, *said]), f"Correct the host in the URL, or look at network, VPN and DNS. {_TRY}"
+    what = "; ".join([*missing, *said])
+    remedy = " ".join(services) or f"Correct the host in the URL, or look at network, VPN and DNS. {_TRY}"
     return (note if candidates else wrong)("host", what, remedy), candidates
+
+
+def _compose_advice(root: Path, host: str, port: str) -> list[str]:
+    """Say how to reach a service of Compose, whose name is known only inside its network."""
+    service = find_compose_service(root, host, port)
+    if service is None:
+        return []
+    name = f"{host} is a service of {service.file}, and its name is known only inside the network of Compose."
+    if service.published:
+        return [f"{name} Write localhost:{service.published} into the URL instead of {host}:{port}."]
+    publish = f'publish its port there (ports: ["{port}:{port}"]), and write localhost and that port into the URL.'
+    return [f"{name} If it is not published yet, {publish}"]
 
 
 def _port(candidates: list[_Candidate]) -> Check:
