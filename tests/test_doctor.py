@@ -23,6 +23,7 @@ from tasks.config.target import sanitize
 from tasks.doctor.check import refused
 from tasks.doctor.connectivity import resolve_addresses
 from tasks.doctor.doctor import examine
+from tasks.doctor.tasks_file import check_tasks_file
 from tasks.dumpfiles.atomic_write import open_part_file
 from tasks.errors import BadInputError
 from tasks.progress import Silence
@@ -471,6 +472,61 @@ def test_several_hosts_are_all_looked_at(shop: Database, project: Project) -> No
     assert found["host"]["state"] == "note"
     assert "nowhere.invalid" in found["host"]["message"]
     assert found["port"]["state"] == found["login"]["state"] == "ok"
+
+
+COMPOSE = {
+    "short": ('services:\n  db:\n    image: postgres\n    ports:\n    - "5433:5432"\n', "localhost:5433"),
+    "address": ("services:\n  web: {}\n  db:\n    ports:\n      - 127.0.0.1:5434:5432  # local\n", "localhost:5434"),
+    "long": ("services:\n  db:\n    ports:\n      - target: 5432\n        published: '5435'\n", "localhost:5435"),
+    "another port": ("services:\n  db:\n    ports:\n      - 8080:80\n", "publish its port"),
+    "variable": ("services:\n  db:\n    ports:\n      - ${PORT:-5433}:5432\n", "publish its port"),
+    "none": ("services:\n  db:\n    image: postgres\nvolumes:\n  data:\n", "publish its port"),
+    "another service": ("services:\n  other:\n    ports: ['1:5432']\nvolumes:\n  db:\n", "VPN and DNS"),
+    "not YAML": ("\t%\0{[", "VPN and DNS"),
+}
+
+
+@pytest.mark.parametrize(("text", "advice"), COMPOSE.values(), ids=COMPOSE.keys())
+def test_a_compose_service_is_reached_by_its_published_port(text: str, advice: str, project: Project) -> None:
+    """A service's name is known only inside of Compose; the remedy names the port of this machine."""
+
+    def resolve(_host: str) -> list[str]:
+        raise OSError(None, "Name or service not known")
+
+    project.write("docker-compose.yml", text)
+    settings = replace(settings_of(project), environ={"DATABASE_URL": "postgresql://app:pw@db:5432/shop"})
+
+    found = {each.name: each for each in examine(settings, Silence(), resolve=resolve).checks}
+
+    assert found["host"].state == "wrong"
+    assert advice in found["host"].remedy
+
+
+TASKS_FILES = {
+    "hidden": ("from invoke import task\nfrom invoke_postgres import ns\n\n@task\ndef build(c): ...\n", ["build"]),
+    "options": (
+        "import invoke\nfrom invoke_postgres import ns\n\n@invoke.task(name='x')\ndef lint(c): ...\n",
+        ["lint"],
+    ),
+    "added": (
+        "from invoke import task\nfrom invoke_postgres import ns\n\n@task\ndef build(c): ...\nns.add_task(build)\n",
+        [],
+    ),
+    "no other tasks": ("from invoke_postgres import ns\n", []),
+    "database": ("from invoke import task\nfrom invoke_postgres import database\n\n@task\ndef build(c): ...\n", []),
+    "not Python": ("from invoke_postgres import ns (", []),
+}
+
+
+@pytest.mark.parametrize(("text", "hidden"), TASKS_FILES.values(), ids=TASKS_FILES.keys())
+def test_tasks_that_an_imported_namespace_hides_are_named(text: str, hidden: list[str], tmp_path: Path) -> None:
+    """`inv` takes an imported `ns` for all that there is; each task that it hides is named with the fix."""
+    (tmp_path / "tasks.py").write_text(text, encoding="utf-8")
+
+    found = check_tasks_file(tmp_path)
+
+    assert [name for each in found for name in hidden if f"ns.add_task({name})" in each.remedy] == hidden
+    assert len(found) == bool(hidden)
 
 
 def test_a_name_that_nobody_resolves_is_told_in_time(shop: Database, project: Project) -> None:
