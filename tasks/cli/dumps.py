@@ -108,7 +108,9 @@ def undos(ctx: Context, json: bool = False, url_env: str | None = None) -> None:
     from ..safety.undo_points import list_undo_points
 
     loaded = load(ctx, url_env)
-    show_undo_points(list_undo_points(loaded), loaded, as_json=json)
+    with reporting(loaded) as report:
+        points = list_undo_points(loaded, report)
+    show_undo_points(points, loaded, as_json=json)
 
 
 @task(help={"file": FILE, "json": JSON})
