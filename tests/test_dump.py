@@ -659,7 +659,7 @@ def test_dump_ends_in_time_when_an_alter_was_there_first(database: Database, pro
         result = project.use(database).inv("db.dump", env={"INVOKE_DB_LOCK_TIMEOUT": "1s"})
 
     assert result.returncode == 4
-    assert re.search(rf"another session holds .*pid {pid}, user postgres", result.stderr)
+    assert re.search(rf"another session .*pid {pid}, user postgres", result.stderr)
     assert time.monotonic() - began < 15
     nothing_is_left(project, database)
 
@@ -775,7 +775,7 @@ def test_dump_ends_in_time_when_an_open_alter_comes_between(database: Database, 
         """AND wait_event = 'PgSleep'" 2>/dev/null; do :; done; exec "$REAL" "$@\"""",
     )
 
-    with pytest.raises(ServerError, match="another session holds"):
+    with pytest.raises(ServerError, match=r"another session .*pid \d+, user postgres"):
         dumped(settings_of(project, database, bin_dir=folder, lock_timeout=500))
 
     nothing_is_left(project, database)
@@ -1155,7 +1155,7 @@ def test_name_that_is_no_unicode_ends_in_a_sentence(new_database: Databases, pro
     with database.connect(client_encoding="latin1") as connection:
         connection.execute('CREATE TABLE "t\u00e9" (id int)')
 
-    with pytest.raises(BadInputError, match=r"invalid byte sequence.* rename what bears it"):
+    with pytest.raises(BadInputError, match=r"invalid byte sequence.*SQL_ASCII"):
         dumped(settings_of(project, database))
 
     nothing_is_left(project, database)
