@@ -17,6 +17,7 @@ from ..formatting import format_list, show_name
 from .dump_file import choose_dump, open_dump_text
 from .paths import read_manifest
 from .reader import read_ahead
+from .table_names import is_name_of, require_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -111,17 +112,13 @@ class _Choice:
     counts: Mapping[TableKey, int] | None
     chosen: TableKey | None = None
 
-    def means(self, key: TableKey) -> bool:
-        return self.name in {key[1], ".".join(key), show_name(key)}
-
     def choose(self, path: Path) -> None:
         """Choose among the tables of the manifest."""
         assert self.counts is not None  # noqa: S101 - the caller has looked
-        found = [key for key in self.counts if self.means(key)]
-        if len(found) != 1:
-            tables = format_list([show_name(key) for key in found or sorted(self.counts)])
-            what = f"{len(found)} tables of {path.name} have this name" if found else f"{path.name} holds no such table"
-            raise BadInputError(f"--table={self.name}: {what}. {'Choose' if found else 'It holds'}: {tables}.")
+        found = require_tables("--table", [self.name], self.counts, path.name)
+        if len(found) > 1:
+            names = format_list([show_name(key) for key in found])
+            raise BadInputError(f"--table={self.name} matches {len(found)} tables of {path.name}: {names}. Name one.")
         self.chosen = found[0]
 
     def is_chosen(self, key: TableKey) -> bool:
@@ -131,7 +128,7 @@ class _Choice:
         """
         if self.chosen is not None and self.counts is not None:
             return key == self.chosen
-        if not self.means(key):
+        if not is_name_of(self.name, key):
             return False
         if self.chosen not in {None, key}:
             names = format_list([show_name(each) for each in (self.chosen, key) if each])
