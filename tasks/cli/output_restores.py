@@ -24,8 +24,9 @@ def show_restored(restored: Restored) -> None:
     plan = restored.plan
     if plan.settings.output.value == "quiet":
         return
+    what = f"{'Rows of ' * plan.request.data_only}{plan.tables.names} of " if plan.tables is not None else ""
     print_line(
-        f"{plan.dump.path.name} is restored into {plan.target.label}: {format_count(restored.rows, 'row')} in "
+        f"{what}{plan.dump.path.name} is restored into {plan.target.label}: {format_count(restored.rows, 'row')} in "
         f"{format_count(restored.tables, 'table')}, {_proven(restored)}committed in "
         f"{format_seconds(restored.seconds)}"
         f"{'; then migrated' * plan.request.migrate}"

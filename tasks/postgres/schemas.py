@@ -72,7 +72,7 @@ _PARTS = " UNION ALL ".join(
     f" JOIN inside i ON i.classid = 'pg_catalog.{owner}'::pg_catalog.regclass AND i.objid = c.{column}"
     for name, column, owner in _BELONGING
 )
-_OUTSIDE = f"""{_MEMBERS.format(in_schemas=_IN_SCHEMAS)}, whole(classid, objid) AS (
+_OUTSIDE = f"""{_MEMBERS}, whole(classid, objid) AS (
     SELECT * FROM inside UNION {_PARTS}
 )
 SELECT DISTINCT o.type, o.identity, (pg_catalog.pg_identify_object(d.refclassid, d.refobjid, 0)).identity
@@ -86,6 +86,22 @@ SELECT DISTINCT o.type, o.identity, (pg_catalog.pg_identify_object(d.refclassid,
    AND (t.oid IS NULL OR t.relnamespace <> 'pg_toast'::pg_catalog.regnamespace)
  ORDER BY 1, 2, 3
 """
+# Tables with what belongs to them; foreign keys count as such on either side.
+_OF_TABLES = """SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, t.oid
+      FROM pg_catalog.unnest(%(tables)s::pg_catalog.oid[]) AS t(oid)
+     UNION ALL SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, indexrelid
+      FROM pg_catalog.pg_index WHERE indrelid = ANY(%(tables)s)
+     UNION ALL SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, d.objid
+      FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class q ON q.oid = d.objid AND q.relkind = 'S'
+     WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype IN ('a', 'i')
+       AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = ANY(%(tables)s)
+     UNION ALL SELECT 'pg_catalog.pg_type'::pg_catalog.regclass::pg_catalog.oid,
+           pg_catalog.unnest(ARRAY[y.oid, y.typarray])
+      FROM pg_catalog.pg_type y WHERE y.typrelid = ANY(%(tables)s)
+     UNION ALL SELECT 'pg_catalog.pg_constraint'::pg_catalog.regclass::pg_catalog.oid, oid
+      FROM pg_catalog.pg_constraint WHERE conrelid = ANY(%(tables)s) OR confrelid = ANY(%(tables)s)
+     UNION ALL SELECT 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass::pg_catalog.oid, oid
+      FROM pg_catalog.pg_statistic_ext WHERE stxrelid = ANY(%(tables)s)"""
 # What pg_depend does not tell: parents outside that would lose the rows of children inside, subscriptions that
 # fill tables inside, and publications that the dump brings back but that have members outside, too.
 _OTHER_DEPENDENTS = """
@@ -251,7 +267,7 @@ def refuse_dependents(connection: Connection, names: Collection[str], recreated:
     """
     oids = list(existing_schemas(connection, names).values())
     allowed = set(recreated)
-    rows = connection.execute(_OUTSIDE.encode(), {"schemas": oids}).fetchall()
+    rows = connection.execute(_OUTSIDE.format(in_schemas=_IN_SCHEMAS).encode(), {"schemas": oids}).fetchall()
     rows += connection.execute(_OTHER_DEPENDENTS.encode(), {"schemas": oids, "recreated": list(allowed)}).fetchall()
     found = [
         (f"{kind} {identity}", reference) for kind, identity, reference in rows if not _allowed(kind, identity, allowed)
@@ -263,6 +279,21 @@ def refuse_dependents(connection: Connection, names: Collection[str], recreated:
         f"Objects outside the schemas to be emptied depend on objects in them: {shown}. They would be deleted, "
         f"too. Nothing was touched. Drop them, run this again, and create them again."
     )
+
+
+def table_dependents(connection: Connection, tables: Collection[int]) -> list[str]:
+    """Say what depends on tables and would be lost if they were dropped; foreign keys are left aside.
+
+    :param tables: Their oids, those of their partitions included.
+    """
+    query = _OUTSIDE.format(in_schemas=_OF_TABLES).encode()
+    rows = connection.execute(query, {"tables": list(tables)}).fetchall()
+    rows += connection.execute(
+        "SELECT 'a subscription to', r.srrelid::pg_catalog.regclass::pg_catalog.text, 'it'"
+        " FROM pg_catalog.pg_subscription_rel r WHERE r.srrelid = ANY(%s)",
+        [list(tables)],
+    ).fetchall()
+    return [f"{kind} {identity} depends on {reference}" for kind, identity, reference in rows]
 
 
 def _allowed(kind: str, identity: str, allowed: set[str]) -> bool:
