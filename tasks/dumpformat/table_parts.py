@@ -95,6 +95,8 @@ class TableParts:
         self.created: dict[Key, None] = {}
         self.filled: dict[Key, None] = {}
         self.parted: set[Key] = set()
+        # Foreign keys: the referencing table, the name, and the referenced table.
+        self.references: list[tuple[Key, str, Key]] = []
         self._encoding = "utf-8"
         self._number = -1
         self._containers: dict[ObjectName, ObjectName] = {}
@@ -139,6 +141,11 @@ class TableParts:
                 return
             if subject.part is not None and subject.container is not None:
                 self._containers[subject.part] = subject.container
+            if (foreign_key := _foreign_key(event)) is not None:
+                constraint, referenced = foreign_key
+                self.references.append(
+                    (self._key(subject.about), recode_name(constraint, self._encoding), self._key(referenced))
+                )
             if verb == "CREATE TABLE":
                 self.created.setdefault(self._key(subject.about))
                 if is_partitioned(event.text):
@@ -281,7 +288,7 @@ def _created(words: TokenReader, event: Statement) -> StatementSubject | None:
         return StatementSubject(about=statistics, part=statistics, container=_relation(words)) if found_table else None
     if kind not in _RELATIONS:
         return None
-    conditional = words.skip("IF")
+    conditional = words.skip("IF") and words.skip("NOT") and words.skip("EXISTS")
     found = _relation(words)
     parent = _relation(words) if words.skip("PARTITION") and words.skip("OF") else None
     known = not conditional and not (kind != "SEQUENCE" and TokenReader(event.text).seek("AS"))
@@ -299,7 +306,7 @@ def _altered(words: TokenReader, event: Statement) -> StatementSubject | None:
         return StatementSubject(about=ObjectName(_STATISTICS, *words.names()))
     if kind not in _RELATIONS:
         return None
-    known = not words.skip("IF")
+    known = not (words.skip("IF") and words.skip("EXISTS"))
     found = _relation(words)
     known = known and all(is_known(kind, action, own=True) for action in actions(words))
     part, container = _altered_part(found, event)
@@ -323,6 +330,17 @@ def _altered_part(found: ObjectName, event: Statement) -> tuple[ObjectName | Non
         parts = _dotted(words)
         return (found, ObjectName(_RELATION, *parts[-3:-1])) if len(parts) > 2 else (None, None)  # noqa: PLR2004 - schema, table, column
     return None, None
+
+
+def _foreign_key(event: Statement) -> tuple[str, ObjectName] | None:
+    """Return the name of the foreign key that an ALTER TABLE adds, and the table that it references."""
+    if b" FOREIGN KEY " not in event.text:
+        return None
+    words = TokenReader(event.text, standard=event.standard)
+    if not words.seek("CONSTRAINT"):
+        return None
+    name = words.name()
+    return (name, _relation(words)) if words.skip("FOREIGN") and words.seek("REFERENCES") else None
 
 
 def _dotted(words: TokenReader) -> list[str]:

@@ -183,6 +183,11 @@ def plan_restore(
             how = {"data_only": request.data_only, "counted": not request.disconnect}
             tables = plan_tables(connection, dump, parts, request.tables, search_path=search_path, **how)
             dump = narrowed_dump(dump, tables)
+            if tables.lost_keys:
+                report.warn(
+                    f"These foreign keys of other tables in the dump are not restored, add them again yourself: "
+                    f"{format_list(tables.lost_keys)}."
+                )
         # What is here now is loaded again if a migration fails, which is not the time for a question, and by an undo.
         owned = read_owners(connection)
         here = other_owners(owned, server.login)

@@ -75,12 +75,14 @@ class TablesPlan:
     """Which tables of a dump are restored.
 
     :ivar live: What the database has of them.
+    :ivar lost_keys: Foreign keys of other tables in the dump to tables that are created: they are not restored.
     """
 
     data_only: bool
     tables: tuple[ReplacedTable, ...]
     selection: TableSelection
     live: tuple[LiveTable, ...]
+    lost_keys: tuple[str, ...] = ()
 
     @property
     def replaces(self) -> bool:
@@ -173,11 +175,18 @@ def plan_tables(
     _refuse_dump(dump, parts, tables, selection, data_only=data_only)
     _refuse_live(connection, tables, live, parts, selection, data_only=data_only)
     counts = _count_rows(connection, {each.key for each in live}) if counted else {}
+    missing = selection.tables - {each.key for each in live}
+    lost = [
+        f"{key} of {show_name(table)}"
+        for table, key, referenced in parts.references
+        if referenced in missing and table not in selection.tables
+    ]
     return TablesPlan(
         data_only=data_only,
         tables=tuple(_replaced(key, live, parts, counts) for key in tables),
         selection=selection,
         live=live,
+        lost_keys=tuple(lost),
     )
 
 
