@@ -149,7 +149,7 @@ def test_rows_that_would_lose_their_reference_roll_it_back(more: list[str], shop
     result = restored(project, "--table=public.orders", *more)
 
     assert result.returncode == 5, result.stdout
-    assert "2 rows of public.lines reference rows that are not there any more" in " ".join(result.stderr.split())
+    assert "violated by 2 rows of public.lines" in " ".join(result.stderr.split())
     assert shop.dump_text() == before
 
 

@@ -230,9 +230,10 @@ def add_foreign_keys(connection: Connection, keys: Sequence[ForeignKey]) -> None
             with connection.transaction():
                 run_text(connection, f"{each.altered} ADD CONSTRAINT {each.name} {each.definition}")
         except errors.ForeignKeyViolation:
-            rows = f"{_count_violations(connection, each)} of {each.table}"
             raise OperationFailedError(
-                f"{rows} reference rows that are not there any more (foreign key {each.name}: {each.definition})"
+                f"foreign key {each.name} would be violated by {_count_violations(connection, each)} of {each.table} "
+                f"({each.definition}): the rows that they reference are not there any more. Restore that table, too, "
+                f"or delete such rows first"
             ) from None
         if each.comment is not None:
             comment = sql.SQL(" IS {}").format(sql.Literal(each.comment)).as_string(connection)
