@@ -116,6 +116,19 @@ def is_name_of(text: str, key: Key) -> bool:
     return text in _exact_forms(key)
 
 
+def require_schemas(flag: str, texts: Iterable[str], schemas: Collection[str], source: str) -> list[str]:
+    """Return the schemas that the values of a flag mean, by the rules of :func:`require_tables`.
+
+    :raises BadInputError: A value means no schema, or is a name, not a pattern, and means several.
+    """
+    keys = {name: ("", name) for name in schemas}
+
+    def match(text: str) -> list[Key]:
+        return [keys[name] for name in match_schemas(text, schemas)]
+
+    return [name for _, name in _require(flag, texts, list(keys.values()), match, f"{source} has no such schema")]
+
+
 def require_tables(
     flag: str, texts: Iterable[str], tables: Collection[Key], source: str, search_path: Sequence[str] = ()
 ) -> list[Key]:
@@ -125,24 +138,31 @@ def require_tables(
     :param source: What should have them, as a sentence's subject.
     :raises BadInputError: A value means no table, or is a name, not a pattern, and means several.
     """
+    return _require(
+        flag, texts, tables, lambda text: match_tables(text, tables, search_path), f"{source} has no such table"
+    )
+
+
+def _require(
+    flag: str, texts: Iterable[str], names: Collection[Key], match: Callable[[str], list[Key]], absent: str
+) -> list[Key]:
     chosen: set[Key] = set()
     for text in texts:
         try:
-            found = match_tables(text, tables, search_path)
+            found = match(text)
             is_name = parse_pattern(text).is_name
         except ValueError as error:
             raise BadInputError(f"{flag}={text}: {error}. Nothing was touched.") from None
-        names = format_list([show_name(key) for key in found or sorted(tables)])
+        shown = format_list([show_name(key) for key in found or sorted(names)])
         if not found:
-            has = f"It has: {names}." if tables else "It has none."
-            raise BadInputError(f"{flag}={text}: {source} has no such table. {has} Nothing was touched.")
+            has = f"It has: {shown}." if names else "It has none."
+            raise BadInputError(f"{flag}={text}: {absent}. {has} Nothing was touched.")
         if is_name and len(found) > 1:
             raise BadInputError(
-                f"{flag}={text}: {len(found)} tables of {source} have this name: {names}. Choose one of them. "
-                f"Nothing was touched."
+                f"{flag}={text}: {len(found)} have this name: {shown}. Choose one of them. Nothing was touched."
             )
         chosen.update(found)
-    return [key for key in tables if key in chosen]
+    return [key for key in names if key in chosen]
 
 
 def _exact_forms(key: Key) -> tuple[str, ...]:

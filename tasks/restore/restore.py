@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from ..dumpformat.manifest import TableRows, table_rows
-from ..errors import DifferenceError, TaskError
+from ..errors import DifferenceError, Effect, TaskError
 from ..formatting import format_list, format_now, show_name
 from ..inventory.compare import state_to_facts
 from ..postgres.commit import Outcome
@@ -73,6 +73,11 @@ class Restored:
     differences: tuple[DifferenceLine, ...] = ()
     leniencies: tuple[Leniency, ...] = ()
 
+    @property
+    def complete(self) -> bool:
+        """Whether the database holds what the dump says."""
+        return not (self.leniencies or self.changed or self.differences)
+
     def refuse_differences(self, done: str) -> None:
         """Raise where the database does not hold what the dump says; it is committed.
 
@@ -80,18 +85,21 @@ class Restored:
         :raises DifferenceError: Statements or triggers of the dump changed rows after they were loaded, the server
             writes an expression in another way, or something was loaded in the lenient way.
         """
+        if self.complete:
+            return
+        error = DifferenceError(f"{done}, {self._describe_differences()}.")
+        error.effect, error.result = Effect.CHANGED, self
+        raise error
+
+    def _describe_differences(self) -> str:
         if self.leniencies:
-            eased = format_list([str(each) for each in self.leniencies], 1)
-            raise DifferenceError(f"{done}, in the lenient way: {eased}.")
+            return f"in the lenient way: {format_list([str(each) for each in self.leniencies], 1)}"
         if self.changed:
             changed = format_list([str(each) for each in self.changed], 1)
-            raise DifferenceError(
-                f"{done}, but {changed}: statements of the dump, or triggers, changed what was loaded. psql would "
-                f"leave the same."
-            )
-        if self.differences:
-            differing = format_list([f"{each.kind} {each.name}" for each in self.differences], 1)
-            raise DifferenceError(f"{done}, but definitions differ from the dump: {differing}.")
+            why = "statements of the dump, or triggers, changed what was loaded. psql would leave the same"
+            return f"but {changed}: {why}"
+        differing = format_list([f"{each.kind} {each.name}" for each in self.differences], 1)
+        return f"but definitions differ from the dump: {differing}"
 
     @property
     def lacks(self) -> list[tuple[str, int]]:
@@ -131,19 +139,20 @@ def restore_dump(
     transaction = RestoreTransaction(safety=safety, plan=plan, report=report)
     try:
         summary, loader = transaction.run()
-        set_interrupt_message(restore_outcome(Outcome.COMMITTED, plan.target.label))
+        set_interrupt_message(restore_outcome(Outcome.COMMITTED, plan.target.label), Effect.CHANGED)
         tables = loaded_tables(loader)
         _warn_of_rows(loader, report)
         if remember:
             remember_restore(plan, loader, summary, transaction, report)
         safety.keep()
         analyze_restored(plan, loader, report)
-    except TaskError:
+    except TaskError as error:
+        error.effect = transaction.outcome.effect
         safety.discard_after(transaction.outcome)
         raise
     except Interruption as interruption:
         outcome = transaction.ask_outcome()
-        interruption.state = restore_outcome(outcome, plan.target.label)
+        interruption.state, interruption.effect = restore_outcome(outcome, plan.target.label), outcome.effect
         safety.discard_after(outcome)
         raise
     rows, seconds = sum(each.rows for each in tables), time.monotonic() - began
@@ -246,7 +255,9 @@ def analyze_restored(plan: RestorePlan, loader: Loader, report: Report) -> None:
     try:
         with contextlib.ExitStack() as stack:
             filled = {(each.schema, each.name): each.rows for each in loaded_tables(loader)}
-            few = min(_ANALYZING, len(filled))
+            # Another session costs more than it saves where little is to be read.
+            little = sum(min(rows, _SAMPLED) for rows in filled.values()) < _SAMPLED
+            few = min(1 if little else _ANALYZING, len(filled))
             opened = [connected(plan.target, lock_timeout=plan.settings.lock_timeout, loads=True) for _ in range(few)]
             analyze_tables([stack.enter_context(each) for each in opened], filled)
     except (TaskError, psycopg.Error) as error:

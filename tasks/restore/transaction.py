@@ -16,7 +16,7 @@ from ..dumpformat.summary import DumpSummary
 from ..errors import OperationFailedError, TaskError
 from ..formatting import format_list
 from ..inventory.compare import ROLES, compare_objects_and_content, schemas_in, state_of_manifest
-from ..inventory.reload_risks import read_row_code
+from ..inventory.reload_risks import find_reload_doubt
 from ..inventory.requirements import create_roles
 from ..inventory.snapshot import describe_unsummed, state_of_objects
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
@@ -246,7 +246,8 @@ class RestoreTransaction:
             schemas={str(name) for (name,) in names},
             set_aside=set_aside,
             clean=request.clean,
-            exact=self.plan.dump.manifest is not None,
+            # Rows alone meet the target's own triggers.
+            exact=self.plan.dump.manifest is not None and self.plan.dump.outline.creates_tables,
         )
 
     def _send(self, loader: Loader) -> DumpSummary:
@@ -349,15 +350,19 @@ class RestoreTransaction:
 
 
 def try_safety_dump(connection: Connection, safety: SafetyDump, target: Target, report: Report) -> None:
-    """Load a safety dump as an undo would, and roll that back, where its rows run users' code.
+    """Load a safety dump as an undo would, and roll that back, where the catalogue shows why it may not load.
 
     :param connection: In the transaction that will delete what was dumped.
     :raises TaskError: It can't be loaded. Nothing was touched.
     """
-    if safety.dumped is None or not read_row_code(connection):
+    if safety.dumped is None or not find_reload_doubt(connection):
         return
     request = RestoreRequest(file=str(safety.dumped.path), clean=True, whole=True, backup=False, trust=True)
-    plan = plan_restore(safety.settings, request, Silence(), target=target)
+    refused = "The safety dump can't be loaded, so `db.undo` would fail."
+    try:
+        plan = plan_restore(safety.settings, request, Silence(), target=target)
+    except TaskError as error:
+        raise error.reworded(f"{refused} {error} {WITHOUT}") from None
     report.progress("loading the safety dump, to roll that back", 0, 0, "")
     xid = str(one(connection, "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")[0])
     connection.execute("SAVEPOINT invoke_postgres_trial")
@@ -372,10 +377,24 @@ def try_safety_dump(connection: Connection, safety: SafetyDump, target: Target, 
         explained = explain_failure(error, plan, transaction.doing)
         if not isinstance(explained, TaskError):
             raise
-        why = f"The safety dump can't be loaded, so `db.undo` would fail. {explained}"
-        raise explained.reworded(f"{why} {WITHOUT}") from None
+        raise explained.reworded(f"{refused} {explained} {WITHOUT}") from None
     connection.execute("ROLLBACK TO SAVEPOINT invoke_postgres_trial")
     connection.execute("RELEASE SAVEPOINT invoke_postgres_trial")
     if transaction.leniencies:
         eased = format_list([str(each) for each in transaction.leniencies])
         report.warn(f"`db.undo` loads the safety dump in the lenient way: {eased}.")
+
+
+def try_migrations_undo(safety: SafetyDump, target: Target, report: Report) -> None:
+    """Load the safety dump of a migration in a transaction of its own, as :func:`try_safety_dump` does.
+
+    :raises TaskError: It can't be loaded, or somebody is in the way. Nothing was touched.
+    """
+    with (
+        connected(target, lock_timeout=safety.settings.lock_timeout) as connection,
+        translated("The safety dump could not be tried, and nothing was touched", target),
+    ):
+        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
+        lock_out_migrations(connection)
+        try_safety_dump(connection, safety, target, report)
+        connection.execute("ROLLBACK")
