@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..dumpformat.manifest import TouchKind
-from ..dumpformat.system_schemas import is_system_schema
+from ..dumpformat.tokens import is_system_schema
 from ..formatting import show_name
 from ..postgres.catalog_filters import IN_SCHEMA, NO_MEMBER, USER_SCHEMA, no_member_of_class
 from ..postgres.schemas import lock_out_writers, other_schemas
