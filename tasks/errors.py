@@ -1,4 +1,4 @@
-"""The error tree: one sentence and one exit code for everything that a user can cause."""
+"""The errors that a user can cause, each with its exit code."""
 
 import copy
 import enum
@@ -23,13 +23,13 @@ class Effect(enum.StrEnum):
 class TaskError(Exit):
     """An expected failure, shown as one line without a traceback.
 
-    :param message: What happened, in what state the database and the files are, what to do next.
-        It never holds a password: what is put in has been scrubbed where it was made.
-    :param fix: What to do next, where it is given apart; it is shown behind the message.
+    :param message: What failed, the state of the database and the files, what to do. It must not contain a password:
+        the caller scrubs it.
+    :param fix: What to do, if it is given apart; it is shown after the message.
     :ivar kind: The class of the error, for programs.
     :ivar message: What Invoke prints; `str()` returns the sentences for people in any case.
-    :ivar effect: What became of the database. Until it is set, nothing was changed.
-    :ivar result: The result of the task, if it has one.
+    :ivar effect: The effect on the database. Until it is set, nothing was changed.
+    :ivar result: The result of the task, if it has one in spite of the error.
     """
 
     exit_code = 5
@@ -52,16 +52,16 @@ class TaskError(Exit):
         return error
 
     def split(self) -> tuple[str, str]:
-        """Return what happened, the first sentence without its period, and the rest, which says what to do.
+        """Return the first sentence (what failed, without its period) and the rest (what to do).
 
-        That nothing was touched is left out, for places where that goes without saying.
+        "Nothing was touched" is left out: the caller states what was changed.
         """
         what, _, rest = _UNTOUCHED.sub("", str(self.message)).strip().partition(". ")
         return what.rstrip("."), rest.strip()
 
 
 class BadInputError(TaskError):
-    """A value, URL or dump was refused before anything was touched."""
+    """A value, URL or dump was refused before anything was changed."""
 
     exit_code = 2
     kind = "bad_input"
@@ -75,14 +75,14 @@ class MissingProgramError(TaskError):
 
 
 class ServerError(TaskError):
-    """The server cannot be reached, or another session stands in the way."""
+    """The server cannot be reached, or another session blocks the work."""
 
     exit_code = 4
     kind = "server"
 
 
 class OperationFailedError(TaskError):
-    """The work failed and was undone; the message says in what state things are."""
+    """The work failed and was rolled back; the message says the state of the database and the files."""
 
     exit_code = 5
 
@@ -95,7 +95,7 @@ class DifferenceError(TaskError):
 
 
 class GuardError(TaskError):
-    """The guard said no; nothing was touched."""
+    """The guard refused; nothing was changed."""
 
     exit_code = 7
     kind = "refused"
@@ -110,10 +110,10 @@ class OutputError(TaskError):
 
 
 class InterruptedBySignalError(TaskError):
-    """A signal ended the work; everything was cleaned up first.
+    """A signal ended the work, after the clean-up.
 
     :param signum: The signal's number; the exit code is 128 more.
-    :param message: What state things are in.
+    :param message: The state of the database and the files.
     """
 
     kind = "interrupted"

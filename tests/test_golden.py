@@ -44,6 +44,7 @@ _RANDOM: Final = frozenset(
     | {"server_version", "pg_dump_version", "content_size", "connection", "state", "message", "fix", "transaction"}
 )
 _DIGEST: Final = re.compile(r"[0-9a-f]{16,}|\d{4}-\d\d-\d\d[T ].*")
+_NAMED_BY_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-\d{3}Z")
 _CASES: Final = {
     "no such dump": ("db.restore", "--file=absent.sql"),
     "no dump at all": ("db.restore",),
@@ -83,7 +84,7 @@ def shape(value: Any, key: str = "") -> Any:
         return value
     if key in _RANDOM or isinstance(value, float) or (isinstance(value, str) and _DIGEST.fullmatch(value)):
         return f"({type(value).__name__})"
-    return value
+    return _NAMED_BY_TIME.sub("(time)", value) if isinstance(value, str) else value
 
 
 def document(text: str) -> str:

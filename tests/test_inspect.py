@@ -195,7 +195,7 @@ def test_a_dump_that_is_not_whole_is_refused(shop: Database, project: Project) -
         with pytest.raises(BadInputError):
             look(project, shop, name)
     path.write_bytes(text.replace(b"user7@", b"user77@"))
-    with pytest.raises(BadInputError, match="is not what its manifest describes"):
+    with pytest.raises(BadInputError):
         look(project, shop, path.name)
 
 

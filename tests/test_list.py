@@ -316,7 +316,7 @@ def test_nothing_is_chosen_when_all_are_broken_or_named_by_hand(project: Project
     lay(project, f"db_dump_{TIMES[0]}.sql", size=0)
     lay(project, "named.sql")
 
-    with pytest.raises(BadInputError, match="There is no dump in"):
+    with pytest.raises(BadInputError):
         choose_dump(settings_of(project), "", Silence())
 
 

@@ -83,6 +83,8 @@ def dump_document(dumped: Dumped | None) -> Document:
 
 
 def _dump(dumped: Dumped | None) -> Document | None:
+    from ..dumpfiles.origin import describe_part
+
     if dumped is None:
         return None
     manifest = dumped.manifest
@@ -95,6 +97,7 @@ def _dump(dumped: Dumped | None) -> Document | None:
         "sha256": manifest.file.sha256,
         "rows": manifest.rows,
         "tables": len(manifest.tables),
+        "part": describe_part(manifest) or None,
         "excluded": [show_name(key) for key in manifest.excluded_data],
         "checksums": bool(manifest.facts.get("checksums")),
         "note": manifest.note or None,
@@ -121,6 +124,7 @@ def _listed(each: Listed) -> Document:
         "rows": each.rows,
         "complete": complete,
         "reason": each.whole if complete is False else None,
+        "part": each.part or None,
         "excluded": [show_name(key) for key in each.excluded],
         "checksums": each.checksums,
         "safety": each.safety,

@@ -14,7 +14,7 @@ from .output_dumps import (
     show_undo_points,
     show_url,
 )
-from .task import FILE, JSON, URL_ENV, given, load, task
+from .task import FILE, JSON, URL_ENV, all_given, given, load, task
 from .terminal import reporting
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ..config.target import Target
     from ..dump.dump import Dumped
+    from ..dump.request import PartRequest
     from ..dumpfiles.catalog import Inspected, Listed
     from ..dumpfiles.convert import Converted
     from ..dumpformat.compression import Compression
@@ -37,7 +38,7 @@ def url(ctx: Context, json: bool = False, url_env: str | None = None) -> Target:
 
 
 @task(
-    iterable=["exclude_data"],
+    iterable=["exclude_data", "table", "exclude_table", "schema", "exclude_schema"],
     help={
         "gzip": "compress with gzip (.sql.gz)",
         "zstd": "compress with zstd (.sql.zst)",
@@ -45,6 +46,12 @@ def url(ctx: Context, json: bool = False, url_env: str | None = None) -> Target:
         "note": "a note for the manifest, shown by db.list",
         "checksums": "add a checksum of every table's content, computed by the server in the same snapshot",
         "exclude_data": "leave out the rows of tables of this pattern (repeats); their definitions stay",
+        "table": "only tables of this name or pattern, and what belongs to them (repeats)",
+        "exclude_table": "leave out tables of this name or pattern (repeats)",
+        "schema": "only schemas of this name or pattern (repeats)",
+        "exclude_schema": "leave out schemas of this name or pattern (repeats)",
+        "schema_only": "only definitions, no rows",
+        "data_only": "only rows, no definitions",
         "json": JSON,
         "url_env": URL_ENV,
     },
@@ -56,21 +63,26 @@ def dump(
     file: str | None = None,
     note: str = "",
     exclude_data: list[str] | None = None,
+    table: list[str] | None = None,
+    exclude_table: list[str] | None = None,
+    schema: list[str] | None = None,
+    exclude_schema: list[str] | None = None,
+    schema_only: bool = False,
+    data_only: bool = False,
     checksums: bool = False,
     json: bool = False,
     url_env: str | None = None,
 ) -> Dumped | None:
-    """Dump the whole database into one file, with a manifest beside it."""
+    """Dump the database, or a part of it, into one file with a manifest."""
     from ..dump.dump import make_dump
     from ..dump.request import DumpRequest
 
     loaded = load(ctx, url_env, as_json=json)
+    compression, path = _compression(gzip=gzip, zstd=zstd), given("--file", file)
+    part = _part(table, exclude_table, schema, exclude_schema, schema_only=schema_only, data_only=data_only)
+    left_out = tuple(exclude_data or ())
     request = DumpRequest(
-        compression=_compression(gzip=gzip, zstd=zstd),
-        file=given("--file", file),
-        note=note,
-        exclude_data=tuple(exclude_data or ()),
-        checksums=checksums,
+        compression=compression, file=path, note=note, exclude_data=left_out, checksums=checksums, part=part
     )
     with reporting(loaded) as report:
         dumped = make_dump(loaded, request, report)
@@ -161,6 +173,27 @@ def show(
     )
     with reporting(loaded) as report:
         show_rows(read_table_rows(loaded, request, report), as_json=json)
+
+
+def _part(
+    table: list[str] | None,
+    exclude_table: list[str] | None,
+    schema: list[str] | None,
+    exclude_schema: list[str] | None,
+    *,
+    schema_only: bool,
+    data_only: bool,
+) -> PartRequest:
+    from ..dump.request import PartRequest
+
+    return PartRequest(
+        tables=all_given("--table", table),
+        exclude_tables=all_given("--exclude-table", exclude_table),
+        schemas=all_given("--schema", schema),
+        exclude_schemas=all_given("--exclude-schema", exclude_schema),
+        schema_only=schema_only,
+        data_only=data_only,
+    )
 
 
 def _compression(*, gzip: bool, zstd: bool) -> Compression | None:

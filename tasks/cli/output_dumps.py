@@ -71,6 +71,8 @@ def show_url(settings: Settings) -> None:
 
 def show_dumped(dumped: Dumped | None, settings: Settings) -> None:
     """Show a dump that was made; of a quiet one its path alone, and nothing of a dry run."""
+    from ..dumpfiles.origin import describe_part
+
     if settings.as_json:
         print_json(dump_document(dumped))
         return
@@ -80,11 +82,21 @@ def show_dumped(dumped: Dumped | None, settings: Settings) -> None:
     if settings.output.value == "quiet":
         print_line(str(dumped.path))
         return
-    without = f"; without the rows of {format_names(manifest.excluded_data)}" if manifest.excluded_data else ""
+    lacks = "".join(f"; {each}" for each in _lacks(describe_part(manifest), manifest.excluded_data))
     print_line(
         f"{dumped.path}: {format_size(manifest.file.size)}, {format_count(manifest.rows, 'row')} in "
-        f"{format_count(len(manifest.tables), 'table')}, {format_seconds(manifest.seconds)}{without}"
+        f"{format_count(len(manifest.tables), 'table')}, {format_seconds(manifest.seconds)}{lacks}"
     )
+
+
+def _lacks(part: str, excluded: Sequence[tuple[str, str]]) -> list[str]:
+    """Return what a dump lacks of its database, in clauses.
+
+    :param part: As `describe_part` has it.
+    :param excluded: The tables whose rows it leaves out.
+    """
+    rows = f"without the rows of {format_names(excluded)}" if excluded and "without rows" not in part else ""
+    return list(filter(None, [part, rows]))
 
 
 def show_converted(converted: Converted) -> None:
@@ -196,7 +208,6 @@ def _cut(text: str, longest: int) -> str:
 
 
 def _cells_of(each: Listed, short: str, now: datetime, verdicts: Mapping[str, str]) -> dict[str, str]:
-    lacks = [f"without the rows of {format_names(each.excluded)}"] * bool(each.excluded)
     cells = {
         "id": short,
         "database": each.database,
@@ -205,7 +216,7 @@ def _cells_of(each: Listed, short: str, now: datetime, verdicts: Mapping[str, st
         "size": format_size(each.size),
         "rows": "" if each.rows is None else f"{each.rows:,}",
         "state": describe_state(each),
-        "note": "; ".join(filter(None, [*lacks, each.note])),
+        "note": "; ".join(filter(None, [*_lacks(each.part, each.excluded), each.note])),
         "plan": verdicts.get(each.name, ""),
         "file": each.name,
     }
@@ -215,7 +226,7 @@ def _cells_of(each: Listed, short: str, now: datetime, verdicts: Mapping[str, st
 def describe_state(each: Listed) -> str:
     """Return what is known of a dump without reading it, in a few words."""
     known = {"yes": "whole", "unknown": "unknown"}.get(each.whole, "broken")
-    if known == "whole" and each.excluded:
+    if known == "whole" and each.is_partial:
         known = "partial"
     words = ["pinned" if each.pinned else "", "safety" if each.safety else ""]
     return ", ".join(filter(None, ["rehearsed" if each.rehearsed and known == "whole" else known, *words]))
@@ -223,6 +234,8 @@ def describe_state(each: Listed) -> str:
 
 def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
     """Show what a dump holds."""
+    from ..dumpfiles.origin import describe_part
+
     rows = sum(each.rows for each in inspected.tables)
     manifest = inspected.manifest
     if as_json:
@@ -240,8 +253,8 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
         print_line(f"Made {manifest.created} of {source.get('database')} at {source.get('host')}{git}")
         if manifest.note:
             print_line(f"Note: {manifest.note}")
-        if manifest.excluded_data:
-            print_line(f"Without the rows of {format_names(manifest.excluded_data)}")
+        for lack in _lacks(describe_part(manifest), manifest.excluded_data):
+            print_line(f"{lack[:1].upper()}{lack[1:]}")
         if sums := manifest.facts.get("checksums"):
             print_line(f"With checksums of {format_count(len(sums), 'table')}, which `db.verify --checksums` compares")
     if inspected.doubt:

@@ -98,7 +98,6 @@ def restore(
 ) -> Restored | None:
     """Restore a dump in one transaction, verified before it is committed."""
     from ..restore.plan import RestoreRequest, plan_restore
-    from ..restore.with_migration import plan_restore_and_migration
 
     loaded = load(ctx, url_env, as_json=json)
     choices = {"strict": strict, "checksums": checksums, "migrate": migrate, "disconnect": disconnect}
@@ -107,7 +106,12 @@ def restore(
     skipped = tuple(given("--skip-extension", name) for name in skip_extension or ())
     request = RestoreRequest(file=given("--file", file), skip_extensions=skipped, **choices)
     with reporting(loaded) as report:
-        plan = (plan_restore_and_migration if migrate else plan_restore)(loaded, request, report)
+        if migrate:
+            from ..restore.with_migration import plan_restore_and_migration
+
+            plan = plan_restore_and_migration(loaded, request, report)
+        else:
+            plan = plan_restore(loaded, request, report)
     return _carry_out(plan, yes=yes, name=given("--confirm", confirm))
 
 
@@ -175,13 +179,14 @@ def migrate(
 ) -> Migrated | None:
     """Apply the pending migrations with the project's own Prisma, after a safety dump."""
     from ..prisma.guarded_migrate import Migrated, migrate_database, plan_migration
+    from ..restore.transaction import try_migrations_undo
 
     loaded = load(ctx, url_env, as_json=json)
     with reporting(loaded) as report:
         plan = plan_migration(loaded, report, backup=not no_backup)
     confirm_migration(plan, yes=yes, name=given("--confirm", confirm))
     with reporting(loaded) as report:
-        migrated = Migrated(plan=plan, saved=migrate_database(plan, report))
+        migrated = Migrated(plan=plan, saved=migrate_database(plan, report, try_migrations_undo))
     show_migrated(migrated, as_json=json)
     return None if loaded.dry else migrated
 
@@ -198,14 +203,17 @@ def generate(ctx: Context, url_env: str | None = None) -> None:
 
 def _carry_out(plan: RestorePlan, *, yes: bool, name: str) -> Restored | None:
     from ..restore.restore import restore_dump
-    from ..restore.with_migration import restore_and_migrate
 
     plan = confirm_restore(plan, yes=yes, name=name)
     restored = None
     if not plan.settings.dry:
-        act = restore_and_migrate if plan.request.migrate else restore_dump
         with reporting(plan.settings) as report:
-            restored = act(plan, report)
+            if plan.request.migrate:
+                from ..restore.with_migration import restore_and_migrate
+
+                restored = restore_and_migrate(plan, report)
+            else:
+                restored = restore_dump(plan, report)
     show_restored(restored, as_json=plan.settings.as_json)
     if restored is not None:
         restored.refuse_differences(f"The restore into {plan.target.label} is committed")

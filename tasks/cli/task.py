@@ -99,3 +99,8 @@ def given(flag: str, value: str | None) -> str:
     if value is not None and not value.strip():
         raise BadInputError(f"{flag}= is empty; leave it out, or name something. Nothing was touched.")
     return value or ""
+
+
+def all_given(flag: str, values: Sequence[str] | None) -> tuple[str, ...]:
+    """Take the values of a flag that repeats, as :func:`given` takes one."""
+    return tuple(given(flag, value) for value in values or ())

@@ -88,7 +88,7 @@ class Settings:
         :param name: Another variable's name than the one that is set.
         :raises BadInputError: There is none, or it can't be read without doubt.
         """
-        return read_url(name or self.url_env, self.root, self.environ)
+        return read_url(name or self.url_env, self.root, self.environ, self.prisma_dir)
 
     def target(self, name: str = "") -> Target:
         """Find the URL and translate it.

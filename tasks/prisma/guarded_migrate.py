@@ -11,7 +11,7 @@ from ..dump.request import DumpRequest
 from ..dumpfiles.origin import other_owners
 from ..errors import Effect, OperationFailedError, ServerError, TaskError
 from ..formatting import format_now
-from ..inventory.reload_risks import read_row_code
+from ..inventory.reload_risks import find_reload_doubt
 from ..postgres.connection import connected, one, read_endpoint, server_facts, translated
 from ..postgres.roles import read_owners
 from ..safety.guard import nonlocal_reason, refuse_protected
@@ -24,6 +24,8 @@ from .forecast import Forecast, forecast_migrate, read_deployed
 from .migrate import find_migrations_cli, refuse_another_database, run_migrations
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..config.settings import Settings
     from ..config.target import Target
     from ..dump.dump import Dumped
@@ -55,8 +57,12 @@ class MigrationPlan:
     holds: bool = False
     makes_safety_dump: bool = False
     undo_needs_trust: bool = False
-    row_code: str = ""
-    tries_undo: bool = False
+    reload_doubt: str = ""
+
+    @property
+    def tries_undo(self) -> bool:
+        """Whether the safety dump may be loaded without a question, to see that it can be."""
+        return not self.undo_needs_trust
 
     @property
     def undo_command(self) -> str:
@@ -137,7 +143,7 @@ def _look(settings: Settings, target: Target, report: Report, *, knows_history: 
             forecast=forecast_migrate(settings, target, connection, report) if knows_history else None,
             holds=bool(filled_schemas(connection)),
             undo_needs_trust=bool(author_risk(connection, settings, endpoint, settings.dumps, here)),
-            row_code=read_row_code(connection),
+            reload_doubt=find_reload_doubt(connection),
         )
 
 
@@ -152,15 +158,24 @@ def _is_missing(target: Target) -> bool:
         return False
 
 
-def migrate_database(plan: MigrationPlan, report: Report) -> Dumped | None:
+def migrate_database(
+    plan: MigrationPlan, report: Report, try_undo: Callable[[SafetyDump, Target, Report], None]
+) -> Dumped | None:
     """Make the safety dump, and apply the pending migrations; do nothing where none is pending.
 
+    :param try_undo: Raises a TaskError where the safety dump can't be loaded, and changes nothing.
     :return: The safety dump of what was there before; None where none was to be made.
     :raises OperationFailedError: Prisma failed; says what the database holds now, and how to go back.
     """
     if not plan.runs:
         return None
     safety = _make_safety_dump(plan, report)
+    if safety is not None and plan.tries_undo:
+        try:
+            try_undo(safety, plan.target, report)
+        except BaseException:
+            safety.discard()
+            raise
     try:
         run_migrations(plan.settings, report)
     except OperationFailedError as error:

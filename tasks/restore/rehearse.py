@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from dotenv import dotenv_values
 
 from ..config.database_url import with_database
+from ..config.prisma_home import prisma_home
 from ..dumpfiles.atomic_write import replace_file
 from ..dumpfiles.dump_file import manifest_for, newest_dump_of
 from ..dumpfiles.origin import describe_source, is_of_database
@@ -19,7 +20,7 @@ from ..dumpfiles.paths import find_dump_file, manifest_path, read_manifest
 from ..errors import BadInputError, DifferenceError, Effect, OperationFailedError, TaskError
 from ..formatting import format_now
 from ..postgres.connection import connected, read_endpoint, server_facts, translated
-from ..prisma.project import find_prisma, is_installed, prisma_home
+from ..prisma.project import find_prisma, is_installed
 from ..safety.scratch_database import PREFIX, scratch_database, scratch_history, sweep_scratch_databases
 from ..safety.trust import TRUST_QUESTION, require_trust
 from ..system.processes import run_interactive, run_program

@@ -11,7 +11,7 @@ from ..dumpfiles.origin import other_owners
 from ..dumpformat.system_schemas import is_system_schema
 from ..errors import BadInputError, OperationFailedError, ServerError, TaskError
 from ..formatting import format_now
-from ..inventory.reload_risks import read_row_code
+from ..inventory.reload_risks import find_reload_doubt
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
 from ..postgres.connection import connected, one, refuse_another_endpoint, translated
 from ..postgres.lock_holders import describe_lock_holders
@@ -83,7 +83,7 @@ def plan_reset(
             removed=removed,
             undo_needs_trust=bool(author_risk(connection, settings, endpoint, settings.dumps, here)),
             disconnect=disconnect,
-            row_code=read_row_code(connection),
+            reload_doubt=find_reload_doubt(connection),
         )
     return plan.complete(backup=backup)
 
