@@ -159,6 +159,55 @@ def test_a_missing_variable_says_where_was_looked(tmp_path: Path) -> None:
     assert 'SHADOW_URL="postgresql://user:password@host:5432/database"' in message
 
 
+def test_the_prisma_folder_comes_after_the_root(tmp_path: Path) -> None:
+    """Of a workspace with a schema, or of the configured folder, `.env` and `prisma/.env` are read last."""
+    write(tmp_path, "OTHER=x")
+    (tmp_path / "apps/web/prisma").mkdir(parents=True)
+    write(tmp_path / "apps/web", '{"private": true}', "package.json")
+    write(tmp_path / "apps/web", "", "prisma/schema.prisma")
+    write(tmp_path, '{"workspaces": ["apps/*"]}', "package.json")
+    write(tmp_path / "apps/web", f"{NAME}=second", "prisma/.env")
+    (tmp_path / "other").mkdir()
+    write(tmp_path / "other", f"{NAME}=configured")
+
+    assert read_url(NAME, tmp_path, {}) == FoundUrl("second", "apps/web/prisma/.env")
+    write(tmp_path / "apps/web", f"{NAME}=${{OTHER}}")
+    assert read_url(NAME, tmp_path, {}) == FoundUrl("x", "apps/web/.env")
+    assert read_url(NAME, tmp_path, {}, tmp_path / "other") == FoundUrl("configured", "other/.env")
+    write(tmp_path, f"{NAME}=first")
+    assert read_url(NAME, tmp_path, {}, tmp_path / "other") == FoundUrl("first", ".env")
+
+
+@pytest.mark.parametrize("file", [".env.local", ".env.development"])
+def test_a_file_that_prisma_does_not_read_is_named(file: str, tmp_path: Path) -> None:
+    """A URL that only Next.js finds is not used, and the message says where it is."""
+    write(tmp_path, f"{NAME}={URL}", file)
+
+    with pytest.raises(BadInputError) as caught:
+        read_url(NAME, tmp_path, {})
+
+    assert f"is set only in {file}" in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "environ"),
+    [
+        (f"DB_HOST=h\n{NAME}=postgresql://$DB_HOST/d", {}),
+        (f'{NAME}="postgresql://u:$DB_PASSWORD@h/d"', {"DB_PASSWORD": SECRET}),
+    ],
+    ids=["file", "environment"],
+)
+def test_a_reference_without_braces_is_refused(text: str, environ: dict[str, str], tmp_path: Path) -> None:
+    """Next.js replaces it and Prisma does not, where it is the name of a variable."""
+    write(tmp_path, text)
+
+    with pytest.raises(BadInputError, match=r"without braces") as caught:
+        read_url(NAME, tmp_path, environ)
+
+    assert SECRET not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", [URL, "", "A B", "1A", "A=B", "A\n", "ÄB"])
 def test_a_url_for_a_name_is_refused_unseen(tmp_path: Path, name: str) -> None:
     """Who gives the URL where its name belongs does not see it printed."""

@@ -115,7 +115,7 @@ def test_a_pipe_among_the_dumps_does_not_hang_the_list(project: Project, databas
 
     assert result.returncode == 0, result.stderr
     assert "good.sql" in result.stdout
-    assert "bad.manifest.json can't be used: it is no ordinary file" in result.stdout
+    assert "bad.manifest.json can't be used: " in result.stdout
 
 
 def test_no_umask_makes_what_others_may_write(tmp_path: Path) -> None:

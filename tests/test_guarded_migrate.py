@@ -44,18 +44,28 @@ def test_a_safety_dump_is_made_of_what_is_there(journal: Project, migrated: Data
     assert after != before == migrated.dump_text()
 
 
-def test_a_migration_warns_of_a_safety_dump_that_may_not_load(journal: Project, migrated: Database) -> None:
-    """As it loads none to see whether it can be."""
+@pytest.mark.majors(14, 18)
+def test_a_migration_tries_a_safety_dump_that_may_not_load(journal: Project, migrated: Database) -> None:
+    """It applies none where it can't be loaded, and all where it can."""
     add_pending(journal)
     migrated.psql(
-        "CREATE FUNCTION f(i int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT i';"
-        " CREATE TABLE g (i int, j int GENERATED ALWAYS AS (f(i)) STORED)"
+        "CREATE FUNCTION f(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN i; END';"
+        " CREATE TABLE g (i int, j int GENERATED ALWAYS AS (f(i)) STORED); INSERT INTO g VALUES (1);"
+        " CREATE OR REPLACE FUNCTION f(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN i / 0; END'"
     )
+    before = migrated.dump_text()
 
-    said = ran(journal, "db.migrate", "--yes")
+    refused = journal.inv("db.migrate", "--yes")
+    after, left = migrated.dump_text(), safety_dumps(journal)
+    migrated.psql("CREATE OR REPLACE FUNCTION f(i int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT i'")
+    applied = ran(journal, "db.migrate", "--yes")
 
-    assert "WARNING" in said
-    assert "public.g.j" in said
+    assert refused.returncode == 5
+    assert "public.g.j" in refused.stderr
+    assert before == after
+    assert left == []
+    assert "public.g.j" in applied
+    assert migrated.scalar(APPLIED) == 7
 
 
 def test_no_safety_dump_is_made_where_it_is_not_wanted(journal: Project, migrated: Database) -> None:

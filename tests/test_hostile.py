@@ -262,7 +262,7 @@ def test_inspect_says_whether_a_superuser_is_asked(project: Project) -> None:
     document = json.loads(project.inv("db.inspect", "--file=foreign.sql", "--json").stdout)
 
     assert "A superuser is asked before loading it: it was not made here, or its manifest is missing." in result.stdout
-    assert document["doubt"] == "was not made here, or its manifest is missing"
+    assert document["needs_trust"] == "was not made here, or its manifest is missing"
     assert "powers" not in document
 
 

@@ -364,7 +364,7 @@ def test_pin_survives_gzip_gunzip_and_prune(database: Database, project: Project
         assert project.inv("db.dump").returncode == 0
     assert project.inv("db.prune", "--yes", env={"INVOKE_DB_KEEP": "last=1"}).returncode == 0
 
-    listed = json.loads(project.inv("db.list", "--json").stdout)
+    listed = json.loads(project.inv("db.list", "--json").stdout)["dumps"]
     assert [bool(each["pinned"]) for each in listed] == [True, False]
     assert "whole, pinned" in project.inv("db.list").stdout
     assert project.inv("db.verify", f"--file={dump.name}.gz").returncode == 0

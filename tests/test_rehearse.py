@@ -101,7 +101,7 @@ def begin(project: Project, server: Server) -> "subprocess.Popen[str]":
 
 def rehearsed(project: Project) -> list[str]:
     """Tell when the dumps were rehearsed, as `db.list` does."""
-    return [each["rehearsed"] for each in json.loads(project.inv("db.list", "--json").stdout)]
+    return [each["rehearsed"] for each in json.loads(project.inv("db.list", "--json").stdout)["dumps"]]
 
 
 # What it does

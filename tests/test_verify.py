@@ -83,9 +83,9 @@ def test_verify_shows_every_difference_that_it_counts_once(restored: Database, p
 
     result = project.inv("db.verify")
 
-    shown = re.findall(r"^(?!Wrong)(\w+ \S+): expected", result.stdout, re.MULTILINE)
+    shown = re.findall(r"^(?!Wrong)(\w+ \S+): (?:expected|definition)", result.stdout, re.MULTILINE)
     assert sorted(shown) == ["sequence app.item_id_seq", "table app.item", 'table public."User"']
-    assert 'table public."User": expected as in the dump, found another definition' in result.stdout
+    assert 'table public."User": definition is not as in the dump: column "later" is integer' in result.stdout
     assert "3 differences found." in result.stdout
 
 
@@ -333,7 +333,7 @@ def test_a_name_can_not_say_that_everything_agrees(restored: Database, project: 
 
     result = project.inv("db.verify", "--json"), project.inv("db.verify")
 
-    assert json.loads(result[0].stdout)["told"]
+    assert json.loads(result[0].stdout)["notes"]
     assert "Everything agrees." not in result[1].stdout.splitlines()
     assert r'table app."x\nEverything agrees.": expected nothing' in result[1].stdout
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -10,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..dumpformat.tokens import split_qualified
 from ..formatting import format_count, format_list, show_name
+from .object_differences import What, compare_objects
 from .objects import (
-    What,
-    compare_objects,
     compare_properties,
     name_of,
     objects_from_digests,
@@ -26,14 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from ..dumpformat.manifest import Manifest, SequenceValue, TableRows
-    from .objects import Difference, Objects
+    from .object_differences import DefinitionChange, Difference
+    from .objects import Objects
     from .snapshot import Key
 
 
 _SHOWN = 3
-# Characters of a text that differs, and of those before the first one that does.
-_EXCERPT = 160
-_BEFORE = 40
 # Kinds of lines that depend on which roles there are; those of the last are in no dump.
 LOCAL_GRANTS = "local grants"
 ROLES = ("owner", "grants", "system grants", LOCAL_GRANTS)
@@ -52,6 +48,7 @@ class DifferenceLine:
     :ivar expected: As people read it, and so `found`; `missing` where there is none.
     :ivar fatal: Whether it is a difference; else it is only told.
     :ivar text: Whether it is one of expressions alone, as the server writes them.
+    :ivar changes: What differs in a definition, where more than its digest is known.
     :ivar names: Every name, where one line tells of several.
     """
 
@@ -62,8 +59,13 @@ class DifferenceLine:
     fatal: bool
     names: tuple[str, ...] = ()
     text: bool = False
+    changes: tuple[DefinitionChange, ...] = ()
 
     def __str__(self) -> str:
+        if self.found == ANOTHER:
+            what = format_list([str(each) for each in self.changes], _SHOWN, "; ")
+            unknown = "only a digest of it is recorded, so what differs is not known"
+            return f"{self.kind} {self.name}: definition is not {self.expected}: {what or unknown}"
         return f"{self.kind} {self.name}: expected {self.expected}, found {self.found}"
 
 
@@ -217,28 +219,20 @@ def _objects(
                 extra.setdefault(each.kind, []).append(each.name)
         elif each.what is What.UNKNOWN:
             unknown.setdefault(each.kind, []).append(each.name)
-        elif each.what is What.TEXT:
-            want, have = _excerpts(each.expected, each.found)
-            yield DifferenceLine(kind=each.kind, name=each.name, expected=want, found=have, fatal=True, text=True)
         else:
-            what = MISSING if each.what is What.MISSING else ANOTHER
-            yield DifferenceLine(kind=each.kind, name=each.name, expected=f"as in {source}", found=what, fatal=True)
+            yield DifferenceLine(
+                kind=each.kind,
+                name=each.name,
+                expected=f"as in {source}",
+                found=MISSING if each.what is What.MISSING else ANOTHER,
+                fatal=True,
+                text=each.what is What.TEXT,
+                changes=each.changes,
+            )
     for kind, names in extra.items():
         yield _line_of(kind, names, "nothing", f"what is not in {source}")
     for kind, names in unknown.items():
         yield _line_of(kind, names, f"as in {source}", "text that PostgreSQL may have written in another way")
-
-
-def _excerpts(expected: str, found: str) -> tuple[str, str]:
-    """Cut two texts down to where they differ, on one line each."""
-    same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(expected, found, strict=False)))
-    begin = max(same - _BEFORE, 0) if max(len(expected), len(found)) > _EXCERPT else 0
-    return _excerpt(expected, begin), _excerpt(found, begin)
-
-
-def _excerpt(text: str, begin: int) -> str:
-    end = begin + _EXCERPT
-    return ("… " * (begin > 0) + text[begin:end] + " …" * (len(text) > end)) or MISSING
 
 
 def _compare_notes(

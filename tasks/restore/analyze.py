@@ -62,7 +62,9 @@ def analyze_restored(plan: RestorePlan, loader: Loader, report: Report) -> None:
     try:
         with contextlib.ExitStack() as stack:
             filled = {(each.schema, each.name): each.rows for each in loaded_tables(loader)}
-            few = min(_ANALYZING, len(filled))
+            # Another session costs more than it saves where little is to be read.
+            little = sum(min(rows, _SAMPLED) for rows in filled.values()) < _SAMPLED
+            few = min(1 if little else _ANALYZING, len(filled))
             opened = [connected(plan.target, lock_timeout=plan.settings.lock_timeout, loads=True) for _ in range(few)]
             analyze_tables([stack.enter_context(each) for each in opened], filled)
     except (TaskError, psycopg.Error) as error:

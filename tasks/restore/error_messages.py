@@ -112,7 +112,7 @@ def _explain_refusal(error: StatementError, plan: RestorePlan, doing: str, state
         # Which table, and what of it: in a dump it stands in its first words.
         text = error.statement.decode(errors="replace").rstrip(";")
         doing = textwrap.shorten(text, _SHOWN, placeholder=" …")
-    if error.sqlstate == _NO_LOCK:
+    if error.sqlstate == _NO_LOCK and not error.raised:
         return ServerError(f"While {doing}: {blocked(plan.target)}. {state}")
     conflict = error.sqlstate in _DUPLICATE | {_DEPENDENT}
     hint = ""
@@ -123,7 +123,7 @@ def _explain_refusal(error: StatementError, plan: RestorePlan, doing: str, state
             hint += (
                 f" That deletes tables that the dump does not hold, too: {others}. To keep them, drop only the others."
             )
-    elif error.sqlstate == _OUT_OF_LOCKS:
+    elif error.sqlstate == _OUT_OF_LOCKS and not error.raised:
         hint = " One transaction locks every relation: raise max_locks_per_transaction and restart the server."
     why = explain_version(error.statement, error.sqlstate, plan.dump.server, plan.server.version)
     skipped = ", ".join(plan.request.skip_extensions)
@@ -132,7 +132,7 @@ def _explain_refusal(error: StatementError, plan: RestorePlan, doing: str, state
     elif not (hint or why or plan.lenient):
         hint = _lenient_hint(error)
     where = f" ({error.context.rstrip('.')})" if error.context else ""
-    return OperationFailedError(f"While {doing}: {error}{where}.{why} {state}{hint}")
+    return OperationFailedError(f"While {doing}: {error}{where}.{why} {state}", fix=hint.strip())
 
 
 def _lenient_hint(error: StatementError) -> str:

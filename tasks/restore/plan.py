@@ -13,12 +13,11 @@ from ..dumpformat.tokens import TokenReader
 from ..errors import BadInputError
 from ..formatting import format_list, show_name
 from ..inventory.compare import state_of_manifest
-from ..inventory.reload_risks import read_row_code
+from ..inventory.reload_risks import find_reload_doubt
 from ..inventory.requirements import Accepted, missing_roles
 from ..postgres.roles import read_owners, replaceable
-from ..postgres.schemas import existing_schemas, other_schemas, read_content, refuse_dependents
+from ..postgres.schemas import existing_schemas, other_schemas, read_content, read_table_names, refuse_dependents
 from ..postgres.search_path import read_search_path
-from ..postgres.tables import read_tables
 from ..prisma.forecast import forecast_restore
 from ..safety.guard import guarded_connection, unprotected_target
 from ..safety.impact import ExistingObject, find_existing, find_impacts
@@ -151,17 +150,15 @@ def plan_restore(
     foreseen = target is None and not request.whole
     target = target or unprotected_target(settings)
     path = find_dump_file(request.file, settings.dumps, settings.cwd) if request.file else None
-    # The dump, which may take long to read, is of no use without the server.
-    with guarded_connection(settings, target, "server") as (_, server, endpoint):
-        pass
-    path = path or newest_dump_of(settings, server, endpoint, report)
-    dump = prove_dump(settings, path, report, trust=request.trust)
-    manifest = dump.manifest
-    if request.checksums and (manifest is None or (manifest.tables and not state_of_manifest(manifest).checksums)):
-        raise BadInputError(
-            f"{path.name} has no checksums to compare with: it was made without --checksums. Nothing was touched."
-        )
+    # First the server: the dump, which may take long to read, is of no use without it.
     with guarded_connection(settings, target) as (connection, server, endpoint):
+        path = path or newest_dump_of(settings, server, endpoint, report)
+        dump = prove_dump(settings, path, report, trust=request.trust)
+        manifest = dump.manifest
+        if request.checksums and (manifest is None or (manifest.tables and not state_of_manifest(manifest).checksums)):
+            raise BadInputError(
+                f"{path.name} has no checksums to compare with: it was made without --checksums. Nothing was touched."
+            )
         # What is here now is loaded again if a migration fails, which is not the time for a question, and by an undo.
         owned = read_owners(connection)
         here = other_owners(owned, server.login)
@@ -229,7 +226,7 @@ def plan_restore(
             owners=owners,
             lenient=request.lenient or request.whole or own,
             search_path=(dump.manifest and recorded_search_path(dump.manifest)) or read_search_path(connection),
-            row_code=read_row_code(connection),
+            reload_doubt=find_reload_doubt(connection),
             new_roles=_new_roles(connection, dump, request, report),
             other_tables=() if request.whole else _other_tables(connection, dump, present_schemas),
         )
@@ -265,14 +262,15 @@ def _other_tables(connection: Connection, dump: DumpFile, schemas: Collection[st
     created = _created_names(dump)
     if not (created or dump.names is not None):
         return ()
-    here = [(each.schema, each.name) for each in read_tables(connection) if each.schema in schemas]
-    return tuple(show_name(key) for key in here if key not in created)
+    return tuple(show_name(key) for key in read_table_names(connection, schemas) if key not in created)
 
 
 def _created_names(dump: DumpFile) -> Mapping[tuple[str, str], bool]:
     """Return the names that a dump creates, each with whether it drops them first."""
     if dump.names is not None:
         return dump.names
+    if not dump.outline.creates_tables:
+        return {}
     # Our own dumps are made with pg_dump --clean.
     state = state_of_manifest(dump.manifest) if dump.manifest else None
     objects = state.objects if state else {}
