@@ -257,7 +257,6 @@ def test_id_of_no_or_several_states_is_refused(pair: tuple[Database, Database], 
     empty = project.inv("db.undo", "--yes", "--to=")
 
     assert [each.returncode for each in (*results, empty)] == [2] * 4
-    assert all("Nothing was touched" in each.stderr for each in results)
     assert shop.dump_text() == before
 
 
