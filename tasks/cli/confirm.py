@@ -157,6 +157,8 @@ def _count_kind(kind: str, count: int) -> str:
 
 def _source(plan: RestorePlan) -> list[str]:
     """Name the dump and where it comes from."""
+    from ..dumpfiles.origin import describe_part
+
     dump, manifest = plan.dump, plan.dump.manifest
     lines = [f"{plan.target.label}: restoring {dump.path.name} ({format_content(dump.rows, dump.inserts)})."]
     if manifest is not None:
@@ -164,6 +166,8 @@ def _source(plan: RestorePlan) -> list[str]:
         source = manifest.source.get("database")
         lines.append(f"  Made {manifest.created} of {source} at {manifest.source.get('host')}{note}")
         lines += _other_database(plan)
+        if part := describe_part(manifest):
+            lines.append(f"  It holds a part of the database: {part}.")
         if manifest.excluded_data:
             lines.append(f"  It lacks the rows of {format_names(manifest.excluded_data)}: these tables will be empty.")
     return lines
@@ -256,11 +260,11 @@ def _safety(plan: RestorePlan | ResetPlan | MigrationPlan) -> list[str]:
 
 def _reload_risk(plan: RestorePlan | ResetPlan | MigrationPlan) -> list[str]:
     """Say why the safety dump may not load, and what is done about it."""
-    if not plan.row_code:
+    if not plan.reload_doubt:
         return []
     if plan.tries_undo:
-        return [f"  It is loaded once before anything is deleted, and rolled back: {plan.row_code}."]
-    return [f"  WARNING: it may not load, and is not tried: {plan.row_code}. `inv db.rehearse` tries a dump."]
+        return [f"  It is first loaded once, which locks the tables, and rolled back: {plan.reload_doubt}."]
+    return [f"  WARNING: it may not load, and is not tried: {plan.reload_doubt}. `inv db.rehearse` tries a dump."]
 
 
 def _empty_again(plan: RestorePlan) -> list[str]:

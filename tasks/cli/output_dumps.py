@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..formatting import (
     format_age,
@@ -18,14 +17,21 @@ from ..formatting import (
     format_time,
     printable,
     printable_row,
-    show_name,
 )
-from .terminal import Table, count_cells, open_console, print_json, print_line, print_raw, print_table
+from .documents import (
+    dump_document,
+    inspected_document,
+    listing_document,
+    print_json,
+    states_document,
+    url_document,
+)
+from .terminal import Table, count_cells, open_console, print_line, print_raw, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ..config.settings import Output, Settings
+    from ..config.settings import Settings
     from ..dump.dump import Dumped
     from ..dumpfiles.catalog import Inspected, Listed
     from ..dumpfiles.convert import Converted
@@ -44,6 +50,9 @@ _GAP = 2
 
 def show_url(settings: Settings) -> None:
     """Show the connection as libpq gets it, and what became of each parameter."""
+    if settings.as_json:
+        print_json(url_document(settings))
+        return
     found, target = settings.url(), settings.target()
     print_line(f"{settings.url_env} from {found.source}")
     print_line(f"libpq gets: {target.masked}")
@@ -60,17 +69,34 @@ def show_url(settings: Settings) -> None:
         print_table(table)
 
 
-def show_dumped(dumped: Dumped, output: Output) -> None:
-    """Show a dump that was made; of a quiet one its path alone."""
+def show_dumped(dumped: Dumped | None, settings: Settings) -> None:
+    """Show a dump that was made; of a quiet one its path alone, and nothing of a dry run."""
+    from ..dumpfiles.origin import describe_part
+
+    if settings.as_json:
+        print_json(dump_document(dumped))
+        return
+    if dumped is None:
+        return
     manifest = dumped.manifest
-    if output.value == "quiet":
+    if settings.output.value == "quiet":
         print_line(str(dumped.path))
         return
-    without = f"; without the rows of {format_names(manifest.excluded_data)}" if manifest.excluded_data else ""
+    lacks = "".join(f"; {each}" for each in _lacks(describe_part(manifest), manifest.excluded_data))
     print_line(
         f"{dumped.path}: {format_size(manifest.file.size)}, {format_count(manifest.rows, 'row')} in "
-        f"{format_count(len(manifest.tables), 'table')}, {format_seconds(manifest.seconds)}{without}"
+        f"{format_count(len(manifest.tables), 'table')}, {format_seconds(manifest.seconds)}{lacks}"
     )
+
+
+def _lacks(part: str, excluded: Sequence[tuple[str, str]]) -> list[str]:
+    """Return what a dump lacks of its database, in clauses.
+
+    :param part: As `describe_part` has it.
+    :param excluded: The tables whose rows it leaves out.
+    """
+    rows = f"without the rows of {format_names(excluded)}" if excluded and "without rows" not in part else ""
+    return list(filter(None, [part, rows]))
 
 
 def show_converted(converted: Converted) -> None:
@@ -88,7 +114,7 @@ def show_listing(listed: Sequence[Listed], every_id: Sequence[str], *, as_json: 
     :param every_id: The ids of all dumps, among which the shown beginnings are unique.
     """
     if as_json:
-        print_json([_listed_document(each) for each in listed])
+        print_json(listing_document(listed))
         return
     if not listed:
         print_line("No dump matches." if every_id else "No dumps yet. `inv db.dump` makes one.")
@@ -154,7 +180,7 @@ def show_undo_points(points: Sequence[UndoPoint], settings: Settings, *, as_json
     from ..dumpfiles.short_ids import shorten_ids
 
     if as_json:
-        print_json([{**asdict(each), "path": str(each.path), "when": each.when.isoformat()} for each in points])
+        print_json(states_document(points, settings))
         return
     if not points:
         print_line(f"There is no safety dump of {settings.target().label} in {settings.dumps}: nothing to undo.")
@@ -182,7 +208,6 @@ def _cut(text: str, longest: int) -> str:
 
 
 def _cells_of(each: Listed, short: str, now: datetime, verdicts: Mapping[str, str]) -> dict[str, str]:
-    lacks = [f"without the rows of {format_names(each.excluded)}"] * bool(each.excluded)
     cells = {
         "id": short,
         "database": each.database,
@@ -191,7 +216,7 @@ def _cells_of(each: Listed, short: str, now: datetime, verdicts: Mapping[str, st
         "size": format_size(each.size),
         "rows": "" if each.rows is None else f"{each.rows:,}",
         "state": describe_state(each),
-        "note": "; ".join(filter(None, [*lacks, each.note])),
+        "note": "; ".join(filter(None, [*_lacks(each.part, each.excluded), each.note])),
         "plan": verdicts.get(each.name, ""),
         "file": each.name,
     }
@@ -201,35 +226,20 @@ def _cells_of(each: Listed, short: str, now: datetime, verdicts: Mapping[str, st
 def describe_state(each: Listed) -> str:
     """Return what is known of a dump without reading it, in a few words."""
     known = {"yes": "whole", "unknown": "unknown"}.get(each.whole, "broken")
-    if known == "whole" and each.excluded:
+    if known == "whole" and each.is_partial:
         known = "partial"
     words = ["pinned" if each.pinned else "", "safety" if each.safety else ""]
     return ", ".join(filter(None, ["rehearsed" if each.rehearsed and known == "whole" else known, *words]))
 
 
-def _listed_document(each: Listed) -> dict[str, Any]:
-    known = each.whole in {"yes", "unknown"}
-    document = asdict(each)
-    del document["origin"]
-    return {
-        **document,
-        "excluded": [show_name(key) for key in each.excluded],
-        "name": each.name,
-        "path": str(each.path),
-        "when": each.when.isoformat(),
-        "whole": {"yes": True, "unknown": None}.get(each.whole, False),
-        "why": None if known else each.whole,
-    }
-
-
 def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
     """Show what a dump holds."""
+    from ..dumpfiles.origin import describe_part
+
     rows = sum(each.rows for each in inspected.tables)
     manifest = inspected.manifest
     if as_json:
-        document = {**asdict(inspected), "path": str(inspected.path), "rows": rows}
-        document["manifest"] = json.loads(manifest.to_json()) if manifest else None
-        print_json(document)
+        print_json(inspected_document(inspected))
         return
     holds = format_content(rows, inspected.inserts)
     print_line(f"{inspected.path}: {format_size(inspected.size)}, {format_size(inspected.content)} as text, {holds}")
@@ -243,8 +253,8 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
         print_line(f"Made {manifest.created} of {source.get('database')} at {source.get('host')}{git}")
         if manifest.note:
             print_line(f"Note: {manifest.note}")
-        if manifest.excluded_data:
-            print_line(f"Without the rows of {format_names(manifest.excluded_data)}")
+        for lack in _lacks(describe_part(manifest), manifest.excluded_data):
+            print_line(f"{lack[:1].upper()}{lack[1:]}")
         if sums := manifest.facts.get("checksums"):
             print_line(f"With checksums of {format_count(len(sums), 'table')}, which `db.verify --checksums` compares")
     if inspected.doubt:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
-from ..errors import BadInputError, InterruptedBySignalError
+from ..errors import BadInputError, InterruptedBySignalError, TaskError
 from ..system.runtime import Interruption, interruptible, standard_streams
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
 
-    Decorator = Callable[[Callable[..., None]], Task[Any]]
+    Decorator = Callable[[Callable[..., Any]], Task[Any]]
 
 URL_ENV = "name of the environment variable that holds the URL, instead of DATABASE_URL"
 _NAMED = "the dump: a path, a name in the dumps folder, or the beginning of a name or an id (db.list)"
@@ -49,16 +49,31 @@ class RepeatableTask(Task):  # type: ignore[type-arg]
     __hash__ = Task.__hash__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the body with signals handled."""
+        """Run the body with signals handled, and return its result.
+
+        With `--json` the message that Invoke prints of an error is JSON.
+        """
+        try:
+            return self._run_body(*args, **kwargs)
+        except TaskError as error:
+            if kwargs.get("json") is True:
+                from .documents import error_line
+
+                error.message = error_line(error)
+            raise
+
+    def _run_body(self, *args: Any, **kwargs: Any) -> Any:
         # What is loaded goes with the process: to look for garbage in it when all ends takes some 70 ms.
         atexit.register(gc.freeze)
         try:
             with standard_streams(), interruptible():
                 return super().__call__(*args, **kwargs)
         except Interruption as interruption:
-            raise InterruptedBySignalError(
+            error = InterruptedBySignalError(
                 interruption.signum, f"Interrupted ({interruption}). {interruption.state or 'Nothing was touched.'}"
-            ) from None
+            )
+            error.effect = interruption.effect
+            raise error from None
 
 
 def task(*, help: Mapping[str, str], iterable: Sequence[str] = (), name: str | None = None) -> Decorator:  # noqa: A002
@@ -72,11 +87,11 @@ def task(*, help: Mapping[str, str], iterable: Sequence[str] = (), name: str | N
     return made
 
 
-def load(ctx: Context, url_env: str | None = None) -> Settings:
+def load(ctx: Context, url_env: str | None = None, *, as_json: bool = False) -> Settings:
     """Load the settings of a run."""
     from ..config.settings import load_settings
 
-    return load_settings(ctx, url_env=given("--url-env", url_env))
+    return load_settings(ctx, url_env=given("--url-env", url_env), as_json=as_json)
 
 
 def given(flag: str, value: str | None) -> str:
@@ -84,3 +99,8 @@ def given(flag: str, value: str | None) -> str:
     if value is not None and not value.strip():
         raise BadInputError(f"{flag}= is empty; leave it out, or name something. Nothing was touched.")
     return value or ""
+
+
+def all_given(flag: str, values: Sequence[str] | None) -> tuple[str, ...]:
+    """Take the values of a flag that repeats, as :func:`given` takes one."""
+    return tuple(given(flag, value) for value in values or ())

@@ -14,6 +14,7 @@ from ..postgres.connection import connect
 from ..postgres.login_failure import LoginFailure, NotConnectedError
 from ..system.runtime import BackgroundTask
 from .check import CheckState, note, ok, refused, skipped, wrong
+from .compose_file import find_compose_service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,7 +107,7 @@ def check_connectivity(settings: Settings, *, resolve: Resolve = resolve_address
         why = "it is set in the service that the URL names"
         checks += [skipped("host", why), skipped("port", why)]
     else:
-        third, candidates = _check_host(target, resolve)
+        third, candidates = _check_host(target, resolve, settings.root)
         checks.append(third)
         if not candidates:
             return _skip_rest(checks, "the host is not known", "port", "TLS", "login", target=target)
@@ -131,7 +132,7 @@ def _check_url_found(settings: Settings) -> tuple[Check, FoundUrl | None]:
         return ok(name, f"{settings.url_env} from {found.location}"), found
     try:
         others = {key: value for key, value in settings.environ.items() if key != settings.url_env}
-        hidden = read_url(settings.url_env, settings.root, others)
+        hidden = read_url(settings.url_env, settings.root, others, settings.prisma_dir)
     except BadInputError:
         hidden = found
     if hidden.value != found.value:
@@ -173,8 +174,9 @@ class _Candidate:
     path: str = ""
 
 
-def _check_host(target: Target, resolve: Resolve) -> tuple[Check, list[_Candidate]]:
+def _check_host(target: Target, resolve: Resolve, root: Path) -> tuple[Check, list[_Candidate]]:
     candidates: list[_Candidate] = []
+    services: list[str] = []
     resolved, missing = [], []
     for host, port, address in target.endpoints:
         if host.startswith(("/", "@")) and not address:
@@ -189,14 +191,27 @@ def _check_host(target: Target, resolve: Resolve) -> tuple[Check, list[_Candidat
             known = [address] if address else resolve(host)
         except OSError as error:
             missing.append(f"{host} can't be resolved ({error.strerror or error})")
+            services += _compose_advice(root, host, port)
             continue
         candidates += [_Candidate(name=f"{each} port {port}", address=each, port=int(port)) for each in known]
         resolved.append(host if known == [host] else f"{host} is {', '.join(known)}")
     if not missing:
         return ok("host", "; ".join(resolved)), candidates
     what = "; ".join([*missing, *resolved])
-    remedy = f"Correct the host in the URL, or check network, VPN and DNS. {_SHOW_URL}"
+    remedy = " ".join(services) or f"Correct the host in the URL, or check network, VPN and DNS. {_SHOW_URL}"
     return (note if candidates else wrong)("host", what, remedy), candidates
+
+
+def _compose_advice(root: Path, host: str, port: str) -> list[str]:
+    """Return how to reach a service of Compose, whose name resolves only inside its network."""
+    service = find_compose_service(root, host, port)
+    if service is None:
+        return []
+    name = f"{host} is a service of {service.file}. Its name resolves only inside the network of Compose."
+    if service.published:
+        return [f"{name} Write localhost:{service.published} into the URL instead of {host}:{port}."]
+    publish = f'publish its port there (ports: ["{port}:{port}"]), and write localhost and that port into the URL.'
+    return [f"{name} If it is not published yet, {publish}"]
 
 
 def _check_port(candidates: list[_Candidate]) -> Check:

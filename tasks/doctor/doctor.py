@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from ..config.prisma_home import has_schema, prisma_home
 from ..dump.destination import free_bytes
 from ..errors import MissingProgramError, TaskError
 from ..formatting import format_list
 from ..postgres.connection import one, server_facts, translated
 from ..prisma.forecast import read_histories
-from ..prisma.project import RENAMED, find_prisma, has_schema, prisma_home
+from ..prisma.project import RENAMED, find_prisma
 from ..system.pg_programs import find_client, newest_client
 from ..system.processes import run_program
 from .check import Check, CheckState, note, ok, refused, skipped, wrong
@@ -30,6 +31,7 @@ from .server_checks import (
     check_server,
     check_sessions,
 )
+from .tasks_file import check_tasks_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -107,6 +109,7 @@ class _Examination:
         self._ask("role", lambda there, facts, _: check_role(there, facts))
         self._look("pg_dump", self._pg_dump)
         self._look("pg_restore", self._pg_restore)
+        self._look("tasks.py", lambda: check_tasks_file(settings.root))
         self._look("Prisma", self._prisma)
         self._ask("migrations", lambda *_: self._migrations())
         self._look("folder", lambda: check_folder(settings))

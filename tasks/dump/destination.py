@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from ..dumpfiles.atomic_write import PartFile, make_dump_folder, open_part_file, sweep_part_files
-from ..dumpfiles.origin import is_of_database
+from ..dumpfiles.origin import describe_part, is_of_database
 from ..dumpfiles.paths import (
     DUMP,
     PART_SUFFIX,
@@ -221,6 +221,8 @@ def _last(settings: Settings, server: ServerFacts, host: str, port: int) -> Mani
     for path in [*list_dumps(settings.dumps), *list_safety_dumps(settings.dumps)]:
         with contextlib.suppress(BadInputError):
             manifest = read_manifest(path)
-            if manifest is not None and not manifest.excluded_data and is_of_database(manifest, server, host, port):
+            if manifest is None or manifest.excluded_data or describe_part(manifest):
+                continue
+            if is_of_database(manifest, server, host, port):
                 return manifest
     return None

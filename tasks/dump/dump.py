@@ -35,6 +35,7 @@ from .destination import (
     reserve_destination,
 )
 from .pg_dump import ParallelReadUnavailableError, PgDump
+from .selection import check_part, resolve_selection
 from .table_slices import choose_slices
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def make_dump(
     :raises TaskError: No dump was made, and no file of it is left; the database is never changed.
     """
     target = settings.target()
+    check_part(request.part, request.exclude_data)
     destination = choose_destination(settings, request.file, request.compression)
     if request.safety:
         destination = choose_safety_destination(settings)
@@ -103,13 +105,14 @@ def make_dump(
             client=client,
             connection=connection,
             excluded=request.exclude_data,
+            selection=resolve_selection(connection, request.part, target.schema or ""),
         )
         if request.exclude_data:
             from .stream import check_exclude_pattern
 
             for pattern in request.exclude_data:
                 check_exclude_pattern(pg_dump, pattern)
-        else:
+        elif not pg_dump.selection.is_part:
             check_free_space(settings, destination, connection, server, report)
         if settings.dry:
             report.step(f"would dump {target.label} with pg_dump {client.version} into {destination.name(now())}")
@@ -165,7 +168,10 @@ class _DumpJob:
 
     def _attempts(self, part: PartFile, final: Path) -> Streamed:
         # Of what the patterns leave out pg_dump alone knows, and a pooler makes no promise about several sessions.
-        alone = self.request.exclude_data or self.pg_dump.target.pooled or self._is_short_of_processors()
+        selection = self.pg_dump.selection
+        # Rows alone are in the order of the foreign keys, not of the names.
+        alone = self.request.exclude_data or selection.data_only or selection.schema_only
+        alone = alone or self.pg_dump.target.pooled or self._is_short_of_processors()
         attempt, sliced = 1, not alone
         while True:
             try:
@@ -195,8 +201,9 @@ class _DumpJob:
         connection, target = self.pg_dump.connection, self.pg_dump.target
         with contextlib.ExitStack() as stack:
             snapshot = stack.enter_context(exported_snapshot(connection))
-            tables = read_tables(connection)
-            self._refuse_hidden(tables)
+            all_tables = read_tables(connection)
+            tables = [table for table in all_tables if self.pg_dump.selection.holds(table.key)]
+            self._refuse_hidden([] if self.pg_dump.selection.schema_only else tables)
             rows = None
             if large := choose_slices(connection, self.pg_dump.server, tables) if sliced else []:
                 from .parallel import ParallelReader
@@ -207,7 +214,14 @@ class _DumpJob:
             child = stack.enter_context(self.pg_dump.start(snapshot, ours))
             from .stream import DumpStream
 
-            streaming = DumpStream(request=self.request, pg_dump=self.pg_dump, child=child, tables=tables, rows=rows)
+            streaming = DumpStream(
+                request=self.request,
+                pg_dump=self.pg_dump,
+                child=child,
+                tables=tables,
+                all_tables=all_tables,
+                rows=rows,
+            )
             return streaming.into(part.file, Compression.of_name(final.name) or Compression.NONE)
 
     def _refuse_hidden(self, tables: Sequence[Table]) -> None:
@@ -219,8 +233,13 @@ class _DumpJob:
                 f"one that sees them with --url-env."
             )
 
-    def _extra(self) -> dict[str, str]:
-        known = {"transaction": self.request.transaction, "command": self.request.command}
+    def _extra(self) -> dict[str, object]:
+        selection = self.pg_dump.selection
+        known = {
+            "transaction": self.request.transaction,
+            "command": self.request.command,
+            "selection": selection.document() if selection.is_part else None,
+        }
         return {key: value for key, value in known.items() if value}
 
     def _source(self) -> dict[str, object]:

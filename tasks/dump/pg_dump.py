@@ -18,6 +18,7 @@ from ..postgres.lock_capacity import SETTING, locks_of_reading, locks_spent
 from ..postgres.session_settings import KEEPALIVES
 from ..postgres.tables import read_tables
 from ..system.processes import StreamingProcess
+from .selection import EVERYTHING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ..postgres.connection import Connection, ServerFacts
     from ..progress import Report
     from ..system.pg_programs import Client
+    from .selection import Selection
 
 
 # Of the sessions, of ours and of pg_dump's, that a session's owner began after it: how many there are, and whether a
@@ -67,6 +69,7 @@ class PgDump:
 
     :ivar connection: The session that it gets its snapshot from.
     :ivar excluded: Its patterns of tables whose rows are left out.
+    :ivar selection: What it dumps.
     """
 
     settings: Settings
@@ -76,6 +79,7 @@ class PgDump:
     client: Client
     connection: Connection
     excluded: tuple[str, ...] = ()
+    selection: Selection = EVERYTHING
 
     def start(self, snapshot: str, ours: Sequence[str] = ()) -> StreamingProcess:
         """Start it.
@@ -97,13 +101,13 @@ class PgDump:
     def options(self) -> list[str]:
         """Build pg_dump's options, without those that say which server."""
         return [
-            "--clean",
-            "--if-exists",
+            *([] if self.selection.data_only else ["--clean", "--if-exists"]),
             *self._lock_wait(),
             *(["--no-unlogged-table-data"] if self.server.in_recovery else []),
             *([] if self.server.encoding == "SQL_ASCII" else ["--encoding=UTF8"]),
             *(["--verbose"] if self.settings.output.value == "verbose" else []),
             *(f"--exclude-table-data={pattern}" for pattern in self.excluded),
+            *self.selection.options(),
         ]
 
     def _lock_wait(self) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import psycopg
 
-from ..dumpformat.applied_migration import history_to_document
+from ..dumpformat.applied_migration import MIGRATIONS_TABLE, history_to_document
 from ..dumpformat.compression import CHUNK, GATHERED, Compression, SummingWriter, Sums, open_compressor
 from ..dumpformat.foreign_head import LexError
 from ..dumpformat.lexer import lex
@@ -20,6 +20,7 @@ from ..errors import BadInputError, OperationFailedError, TaskError
 from ..formatting import format_list, show_name
 from ..inventory.compare import state_to_facts
 from ..inventory.objects import invalid_indexes
+from ..inventory.part import restrict_state
 from ..inventory.reload_risks import read_reload_risks
 from ..inventory.snapshot import DatabaseState, describe_unsummed, read_history, state_of_tables
 from ..postgres.connection import translated
@@ -80,7 +81,7 @@ def check_exclude_pattern(pg_dump: PgDump, pattern: str) -> None:
 class DumpStream:
     """A pg_dump that runs, and what is made of its text.
 
-    :ivar tables: Those of its snapshot.
+    :ivar tables: Those of its snapshot that it dumps, of all that there are.
     :ivar rows: What our sessions read beside it.
     """
 
@@ -88,6 +89,7 @@ class DumpStream:
     pg_dump: PgDump
     child: StreamingProcess
     tables: Sequence[Table]
+    all_tables: Sequence[Table]
     rows: ParallelReader | None
 
     def into(self, file: IO[bytes], compression: Compression) -> Streamed:
@@ -98,9 +100,10 @@ class DumpStream:
         :raises TaskError: The text is not whole, or is not what the server counts.
         """
         summary, sink = DumpSummary(), SummingWriter(file)
-        summed = dict.fromkeys((table.key for table in self.tables), "") if self.request.checksums else {}
+        selection, filled = self.pg_dump.selection, self._filled()
+        summed = dict.fromkeys((table.key for table in filled), "") if self.request.checksums else {}
         with (
-            SnapshotCount(self.pg_dump.connection, self.tables, summed, self.pg_dump.target) as counting,
+            SnapshotCount(self.pg_dump.connection, self.tables, summed, self.pg_dump.target, filled) as counting,
             # After an error it is stopped before anything else: it holds locks.
             self.child,
             open_compressor(sink, compression) as out,
@@ -121,17 +124,38 @@ class DumpStream:
                 self.pg_dump.report.warn(unsummed)
             excluded = self._compare(summary, found)
             self._warn_of_keys(summary, excluded)
-            self._warn_of_locks(summary.outline())
-            self._warn_of_indexes()
-            self._warn_of_reload()
+            if selection.is_part:
+                created = summary.created_names
+                excluded = self._without_rows(excluded, created)
+                found = restrict_state(found, summary.outline(), created, selection.owners)
+            else:
+                self._warn_of_locks(summary.outline())
+                self._warn_of_indexes()
+                self._warn_of_reload()
         kept = {key: total for key, total in found.checksums.items() if key in summary.rows}
         document = {
             **state_to_facts(replace(found, checksums=kept)),
-            "history": history_to_document(history),
+            "history": history_to_document(history if self._holds_history(summary) else None),
             "owners": owners,
             "search_path": search_path,
         }
         return summary, sink.sums, out.content, excluded, document
+
+    def _filled(self) -> Sequence[Table]:
+        """Return the tables whose rows it holds."""
+        return [] if self.pg_dump.selection.schema_only else self.tables
+
+    def _without_rows(
+        self, excluded: tuple[tuple[str, str], ...], created: Collection[tuple[str, str, str]]
+    ) -> tuple[tuple[str, str], ...]:
+        """Return the tables whose definitions it holds, and not the rows."""
+        defined = {table.key for table in self.tables if ("RELATION", *table.key) in created}
+        return tuple(sorted(defined)) if self.pg_dump.selection.schema_only else excluded
+
+    def _holds_history(self, summary: DumpSummary) -> bool:
+        """Return whether the rows of Prisma's history are in it."""
+        schema = self.pg_dump.target.schema or "public"
+        return not self.pg_dump.selection.is_part or (schema, MIGRATIONS_TABLE) in summary.rows
 
     def _write(self, summary: DumpSummary, out: CompressorThread, counting: SnapshotCount) -> None:
         estimate = sum(table.estimate for table in self.tables)
@@ -202,6 +226,7 @@ class DumpStream:
     def _unlogged(self) -> list[tuple[str, str]]:
         """Name the tables whose rows a standby can't read, which pg_dump then leaves out, too."""
         found = read_unreadable(self.pg_dump.connection)
+        found = [each for each in found if self.pg_dump.selection.holds(each[:2])]
         tables = [(schema, name) for schema, name, is_table in found if is_table]
         if found:
             names = format_list([show_name((schema, name)) for schema, name, _ in found])
@@ -212,13 +237,27 @@ class DumpStream:
         return tables
 
     def _warn_of_keys(self, summary: DumpSummary, excluded: Collection[tuple[str, str]]) -> None:
-        """Say which foreign keys will refuse this dump, as the rows that they refer to are left out of it."""
+        """Say which foreign keys will refuse this dump, as the rows that they refer to are left out of it.
+
+        Or the tables: then the keys can only be created where these exist.
+        """
         left_out = [table.oid for table in self.tables if table.key in excluded]
         filled = [table.oid for table in self.tables if summary.rows.get(table.key)]
         for name, table, referenced in read_keys_into(self.pg_dump.connection, left_out, filled):
             self.pg_dump.report.warn(
                 f"Foreign key {name} of {table} refers to {referenced}, whose rows are left out: this dump can't be "
                 f"restored while {table} refers to them. Leave out its rows, too."
+            )
+        selection = self.pg_dump.selection
+        if selection.data_only or not selection.limits_objects:
+            return
+        absent = [table.oid for table in self.all_tables if not selection.holds(table.key)]
+        keys = read_keys_into(self.pg_dump.connection, absent, [table.oid for table in self.tables])
+        if keys:
+            names = format_list([f"{name} of {table} ({referenced})" for name, table, referenced in keys], _SHOWN_RISKS)
+            self.pg_dump.report.warn(
+                f"The dump does not hold the tables that these foreign keys refer to: {names}. It can be restored "
+                f"where these tables exist."
             )
 
     def _warn_of_locks(self, outline: Outline) -> None:
@@ -298,6 +337,7 @@ class SnapshotCount(BackgroundTask[Counted]):
 
     :param summed: The tables whose content is summed, too, as in :func:`read_state`.
     :param target: Says where Prisma keeps its history, and where to ask who holds a lock.
+    :param counted: Those of the tables that are counted; all of them by default.
     """
 
     def __init__(
@@ -306,10 +346,12 @@ class SnapshotCount(BackgroundTask[Counted]):
         tables: Sequence[Table],
         summed: Mapping[tuple[str, str], str] | None = None,
         target: Target | None = None,
+        counted: Sequence[Table] | None = None,
     ) -> None:
         super().__init__(self._count)
         self._connection = connection
         self._tables = tables
+        self._counted = tables if counted is None else counted
         self._summed = summed or {}
         self._target = target
 
@@ -350,7 +392,7 @@ class SnapshotCount(BackgroundTask[Counted]):
         ):
             lock_tables(self._connection, self._tables)
             self.look()
-            found = state_of_tables(self._connection, self._tables, self._summed)
+            found = state_of_tables(self._connection, self._counted, self._summed)
             # In UTC by now.
             history = read_history(self._connection, (self._target.schema if self._target else None) or "public")
             return Counted(found, history, read_owners(self._connection), list(read_search_path(self._connection)))

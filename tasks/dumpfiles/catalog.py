@@ -13,7 +13,7 @@ from ..errors import BadInputError
 from ..formatting import parse_instant
 from .dump_file import choose_dump, open_dump_text
 from .dump_text import read_dump_text
-from .origin import doubt_about_authors, origin_key
+from .origin import describe_part, doubt_about_authors, origin_key
 from .paths import UNDO, known_doubt, list_dumps, list_safety_dumps, read_manifest, time_in_name
 from .pin import PINNED
 
@@ -41,6 +41,7 @@ class Listed:
     :ivar id: All digits of its id, by its manifest; empty without one.
     :ivar branch: The git branch that was checked out; empty where that is not known.
     :ivar pinned: When it was pinned; empty if it is not.
+    :ivar part: Which part of its database it holds, in words; empty where that is all of it.
     :ivar origin: What dumps of the same database have in common (:func:`origin_key`); empty without a manifest.
     """
 
@@ -59,7 +60,13 @@ class Listed:
     id: str = ""
     branch: str = ""
     pinned: str = ""
+    part: str = ""
     origin: tuple[str, ...] = ()
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether it lacks anything that its database held."""
+        return bool(self.part or self.excluded)
 
     @property
     def name(self) -> str:
@@ -105,6 +112,7 @@ def _listed(path: Path) -> Listed:
         id=manifest.id,
         branch=str((manifest.git or {}).get("branch") or ""),
         pinned=str(manifest.extra.get(PINNED, "")),
+        part=describe_part(manifest),
         origin=origin_key(manifest),
     )
 

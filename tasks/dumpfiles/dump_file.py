@@ -12,7 +12,7 @@ from ..errors import BadInputError, MissingProgramError
 from ..formatting import format_list
 from ..system.pg_programs import newest_client
 from ..system.processes import open_regular
-from .origin import describe_source, is_of_database
+from .origin import describe_part, describe_source, is_of_database
 from .paths import find_dump_file, known_doubt, list_dumps, manifest_path, read_manifest, time_in_name
 from .reader import DumpReader
 
@@ -115,12 +115,12 @@ def choose_dump(settings: Settings, file: str, report: Report) -> Path:
     for path in list_dumps(settings.dumps):
         if time_in_name(path.name) is None:
             break
-        doubt = known_doubt(path)
+        doubt = known_doubt(path) or _known_part(path)
         if not doubt:
             return path
         report.warn(f"{path.name} is passed over: {doubt}")
     raise BadInputError(
-        f"There is no dump in {settings.dumps}. Make one with `inv db.dump`, or name a file with --file=."
+        f"There is no dump in {settings.dumps}.", fix="Make one with `inv db.dump`, or name a file with --file=."
     )
 
 
@@ -137,7 +137,7 @@ def newest_dump_of(settings: Settings, server: ServerFacts, endpoint: Endpoint, 
         if time_in_name(path.name) is None:
             named.append((path, "it was named by hand"))
             continue
-        other, doubt = _other_origin(path, server, endpoint), known_doubt(path)
+        other, doubt = _other_origin(path, server, endpoint), known_doubt(path) or _known_part(path)
         if other:
             others.append((path, other))
         elif doubt:
@@ -160,6 +160,13 @@ def _other_origin(path: Path, server: ServerFacts, endpoint: Endpoint) -> str:
         return "it has no manifest that says which database it was made from"
     own = is_of_database(manifest, server, endpoint.host, endpoint.port)
     return "" if own else f"it was made from {describe_source(manifest)}"
+
+
+def _known_part(path: Path) -> str:
+    """Return which part of its database a dump holds, by its manifest; empty where that is all of it."""
+    manifest = read_manifest(path)
+    part = describe_part(manifest) if manifest else ""
+    return part and f"it holds a part of its database: {part}. To use it, name it with --file="
 
 
 def _no_dump(settings: Settings, endpoint: Endpoint, others: Sequence[tuple[Path, str]]) -> str:

@@ -7,10 +7,10 @@ import ipaddress
 import socket
 from typing import TYPE_CHECKING
 
-from ..formatting import format_list
+from ..formatting import format_list, format_names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ..dumpformat.manifest import Manifest
     from ..postgres.connection import ServerFacts
@@ -126,6 +126,29 @@ def describe_source(manifest: Manifest) -> str:
     source, cluster = manifest.source, manifest.source.get("system_identifier")
     known = f", cluster {cluster}" if cluster else ""
     return f"{source.get('database')} at {source.get('host')} port {source.get('port')}{known}"
+
+
+_ONLY = {"definitions": "without rows", "rows": "rows without definitions"}
+
+
+def describe_part(manifest: Manifest) -> str:
+    """Return which part of its database a dump holds; empty for one of all of it, with or without all rows."""
+    selection = manifest.extra.get("selection")
+    if not selection:
+        return ""
+    schemas, excluded = selection["schemas"], selection["excluded_schemas"]
+    found = [
+        f"only {format_list(selection['tables'])}" if selection["tables"] else "",
+        f"only {_schemas(schemas)}" if schemas else "",
+        f"without {_schemas(excluded)}" if excluded else "",
+        f"without {format_list(selection['excluded_tables'])}" if selection["excluded_tables"] else "",
+        _ONLY.get(selection["only"], ""),
+    ]
+    return ", ".join(filter(None, found))
+
+
+def _schemas(names: Sequence[str]) -> str:
+    return f"the schema{'s' if len(names) > 1 else ''} {format_names(names)}"
 
 
 def is_of_database(manifest: Manifest, server: ServerFacts, host: str, port: int) -> bool:

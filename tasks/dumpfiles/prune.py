@@ -118,9 +118,9 @@ def _stored(each: Listed) -> StoredDump:
     return StoredDump(
         name=each.name,
         made=each.when,
-        series=(*each.origin, *sorted(map(show_name, each.excluded))),
+        series=(*each.origin, each.part, *sorted(map(show_name, each.excluded))),
         condition=condition,
-        partial=bool(each.excluded),
+        partial=each.is_partial,
         rehearsed=bool(each.rehearsed),
         pinned=bool(each.pinned),
         named=time_in_name(each.path.name) is None,

@@ -72,8 +72,8 @@ class StoredDump:
 
     :ivar name: Its file's name, which is unique.
     :ivar made: When it was made.
-    :ivar series: What dumps have in common that can replace each other: the database, and which rows they lack.
-    :ivar partial: Whether it lacks rows.
+    :ivar series: What dumps have in common that can replace each other: the database, and what they lack of it.
+    :ivar partial: Whether it lacks rows or objects.
     :ivar named: Whether a person has named it; such a dump is never the newest by default, and never deleted.
     """
 

@@ -15,8 +15,10 @@ from ..dumpformat.tokens import split_qualified
 from ..errors import BadInputError
 from ..formatting import format_list, show_name
 from .dump_file import choose_dump, open_dump_text
+from .origin import describe_part
 from .paths import read_manifest
 from .reader import read_ahead
+from .table_names import is_name_of, require_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -86,8 +88,9 @@ def read_table_rows(settings: Settings, request: RowsRequest, report: Report) ->
     manifest = read_manifest(path)
     counts = {(each.schema, each.name): each.rows for each in manifest.tables} if manifest else None
     reading = _Reading(path=path, request=request, choice=_Choice(name=request.table, counts=counts))
-    if counts is not None:
-        reading.choice.choose(path)
+    if manifest is not None:
+        part = describe_part(manifest)
+        reading.choice.choose(f"{path.name} ({part})" if part else path.name)
     try:
         with (
             open_dump_text(settings, path, summed=False) as source,
@@ -111,17 +114,16 @@ class _Choice:
     counts: Mapping[TableKey, int] | None
     chosen: TableKey | None = None
 
-    def means(self, key: TableKey) -> bool:
-        return self.name in {key[1], ".".join(key), show_name(key)}
+    def choose(self, source: str) -> None:
+        """Choose among the tables of the manifest.
 
-    def choose(self, path: Path) -> None:
-        """Choose among the tables of the manifest."""
+        :param source: The dump, in words.
+        """
         assert self.counts is not None  # noqa: S101 - the caller has looked
-        found = [key for key in self.counts if self.means(key)]
-        if len(found) != 1:
-            tables = format_list([show_name(key) for key in found or sorted(self.counts)])
-            what = f"{len(found)} tables of {path.name} have this name" if found else f"{path.name} holds no such table"
-            raise BadInputError(f"--table={self.name}: {what}. {'Choose' if found else 'It holds'}: {tables}.")
+        found = require_tables("--table", [self.name], self.counts, source)
+        if len(found) > 1:
+            names = format_list([show_name(key) for key in found])
+            raise BadInputError(f"--table={self.name} matches {len(found)} tables of {source}: {names}. Name one.")
         self.chosen = found[0]
 
     def is_chosen(self, key: TableKey) -> bool:
@@ -131,7 +133,7 @@ class _Choice:
         """
         if self.chosen is not None and self.counts is not None:
             return key == self.chosen
-        if not self.means(key):
+        if not is_name_of(self.name, key):
             return False
         if self.chosen not in {None, key}:
             names = format_list([show_name(each) for each in (self.chosen, key) if each])

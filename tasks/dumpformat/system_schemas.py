@@ -1,4 +1,4 @@
-"""The names of PostgreSQL's own schemas; `postgres/catalog_filters.py` has the same as a condition in SQL."""
+"""The names of PostgreSQL's own schemas; `postgres/catalog_filters.py` has the same condition in SQL."""
 
 from __future__ import annotations
 

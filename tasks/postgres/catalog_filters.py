@@ -19,6 +19,12 @@ READABLE = "(c.relpersistence <> 'u' OR NOT pg_catalog.pg_is_in_recovery())"
 MEMBER = "d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'"
 # For `c`, a row of pg_class.
 NO_MEMBER = f"NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE {MEMBER})"
+# For `t`, a row of pg_type: joins the types `p.typid` whose values its values hold.
+PARTS_OF_TYPE = """CROSS JOIN LATERAL (SELECT t.typbasetype UNION ALL SELECT t.typelem
+    UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = t.typrelid AND t.typrelid <> 0 AND a.attnum > 0 AND NOT a.attisdropped
+    UNION ALL SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE t.oid IN (r.rngtypid, r.rngmultitypid)) p(typid)
+WHERE p.typid <> 0"""
 
 
 def no_member(catalogue: LiteralString, oid: LiteralString) -> LiteralString:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from ..errors import ServerError, TaskError
+from ..errors import Effect, ServerError, TaskError
 from ..system.runtime import Interruption
 from .connection import connected, one, system_identifier
 from .protocol import LostError, StatementError
@@ -31,6 +31,15 @@ class Outcome(Enum):
     ROLLED_BACK = auto()
     # The server of the transaction does not answer.
     UNKNOWN = auto()
+
+    @property
+    def effect(self) -> Effect:
+        """What it means for the database."""
+        return {
+            Outcome.COMMITTED: Effect.CHANGED,
+            Outcome.ROLLED_BACK: Effect.UNCHANGED,
+            Outcome.UNKNOWN: Effect.UNKNOWN,
+        }[self]
 
 
 class CommitFailure(Enum):

@@ -40,6 +40,8 @@ _POLL_MILLISECONDS, PIECE = 500, 1 << 20
 _NAP, _ENOUGH = 0.0005, 1 << 17
 # Bytes of a server's message, and of its detail, that are read.
 _MESSAGE = 1 << 13
+# The functions of the server with which users' code raises errors: RAISE, `elog` and the like.
+_RAISED_IN = frozenset({"pl_exec.c exec_stmt_raise", "plperl.c", "plpy_elog.c", "pltcl.c"})
 _COPIES = frozenset({pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT})
 _SUCCESS = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY})
 
@@ -51,12 +53,14 @@ class StatementError(OperationFailedError):
     :ivar doing: What a queued statement does; empty for any other.
     :ivar statement: The statement's text.
     :ivar context: The server's CONTEXT: functions and lines, innermost first.
+    :ivar raised: Whether users' code raised the error and chose its SQLSTATE.
     """
 
-    def __init__(self, message: str, sqlstate: str, context: str = "") -> None:
+    def __init__(self, message: str, sqlstate: str, context: str = "", *, raised: bool = False) -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
         self.context = context
+        self.raised = raised
         self.doing = ""
         self.statement = b""
 
@@ -306,7 +310,7 @@ class StatementStream:
         if last is None:
             raise LostError("the connection was lost")
         if last.status == pq.ExecStatus.FATAL_ERROR:
-            raise self._error(last)
+            raise _refusal(psycopg.errors.Diagnostic(last, self.encoding))
         return last
 
     def _next_result(self) -> PGresult | None:
@@ -365,13 +369,6 @@ class StatementStream:
         except psycopg.Error:
             raise LostError("the connection was lost") from None
 
-    def _error(self, result: PGresult) -> StatementError | LostError:
-        def field(code: pq.DiagnosticField) -> str:
-            return (result.error_field(code) or b"")[:_MESSAGE].decode(self.encoding, "replace")
-
-        code = pq.DiagnosticField
-        return _refusal(*map(field, (code.SQLSTATE, code.MESSAGE_PRIMARY, code.MESSAGE_DETAIL, code.CONTEXT)))
-
 
 def _ends(result: PGresult | None) -> bool:
     # The end of a statement or a Sync; another statement may follow.
@@ -387,14 +384,17 @@ def _command_tag(result: PGresult) -> str:
 
 def as_refusal(error: psycopg.Error) -> StatementError | LostError:
     """Return a psycopg error as a StatementError or a LostError."""
-    diagnosis = error.diag
-    message = diagnosis.message_primary or str(error).strip()
-    return _refusal(error.sqlstate or "", message, diagnosis.message_detail or "", diagnosis.context or "")
+    return _refusal(error.diag, str(error).strip())
 
 
-def _refusal(sqlstate: str, message: str, detail: str, context: str) -> StatementError | LostError:
+def _refusal(diagnosis: psycopg.errors.Diagnostic, otherwise: str = "") -> StatementError | LostError:
     # The detail of a deadlock has several lines.
-    text = ". ".join(" ".join(shortened(part).split("\n")).rstrip(".") for part in (message, detail) if part)
-    if not sqlstate or sqlstate.startswith(("08", "57P")):
+    parts = [(part or "")[:_MESSAGE] for part in (diagnosis.message_primary or otherwise, diagnosis.message_detail)]
+    text = ". ".join(" ".join(shortened(part).split("\n")).rstrip(".") for part in parts if part)
+    state, severity = diagnosis.sqlstate or "", diagnosis.severity_nonlocalized
+    # After an ERROR the session continues, and a function may have chosen the code. Poolers may send no severity.
+    if not state or severity in {"FATAL", "PANIC"} or (severity != "ERROR" and state.startswith(("08", "57P"))):
         return LostError(text or "the connection was lost")
-    return StatementError(text, sqlstate, "; ".join(shortened(line) for line in context.split("\n") if line))
+    where = "; ".join(shortened(line) for line in (diagnosis.context or "")[:_MESSAGE].split("\n") if line)
+    source = {diagnosis.source_file, f"{diagnosis.source_file} {diagnosis.source_function}"}
+    return StatementError(text, state, where, raised=not _RAISED_IN.isdisjoint(source))

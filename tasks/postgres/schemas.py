@@ -14,7 +14,7 @@ from psycopg import sql
 
 from ..errors import BadInputError, OperationFailedError
 from ..formatting import format_list
-from .catalog_filters import IN_SCHEMA, MEMBER, USER_SCHEMA
+from .catalog_filters import IN_SCHEMA, MEMBER, NO_MEMBER, USER_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -208,6 +208,17 @@ def read_content(connection: Connection, names: Collection[str], *, locked: bool
     tables, rows, size = row
     objects = tuple((kind.lower(), count) for kind, count in counted.items() if kind is not None and count)
     return Content(tables=int(tables), rows=int(rows), locks=counted[None], bytes=int(size), objects=objects)
+
+
+def read_table_names(connection: Connection, names: Collection[str]) -> list[tuple[str, str]]:
+    """Return schema and name of the tables that :attr:`Content.tables` counts."""
+    rows = connection.execute(
+        "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n"
+        f" ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') AND n.nspname = ANY(%s) AND {NO_MEMBER}"
+        " ORDER BY 1, 2",
+        [list(names)],
+    )
+    return [(str(schema), str(name)) for schema, name in rows]
 
 
 def refuse_new_content(connection: Connection, names: Collection[str]) -> None:

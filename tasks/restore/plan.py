@@ -13,12 +13,11 @@ from ..dumpformat.tokens import TokenReader
 from ..errors import BadInputError
 from ..formatting import format_list, show_name
 from ..inventory.compare import state_of_manifest
-from ..inventory.reload_risks import read_row_code
+from ..inventory.reload_risks import find_reload_doubt
 from ..inventory.requirements import Accepted, missing_roles
 from ..postgres.roles import read_owners, replaceable
-from ..postgres.schemas import existing_schemas, other_schemas, read_content, refuse_dependents
+from ..postgres.schemas import existing_schemas, other_schemas, read_content, read_table_names, refuse_dependents
 from ..postgres.search_path import read_search_path
-from ..postgres.tables import read_tables
 from ..prisma.forecast import forecast_restore
 from ..safety.guard import guarded_connection, unprotected_target
 from ..safety.impact import ExistingObject, find_existing, find_impacts
@@ -227,7 +226,7 @@ def plan_restore(
             owners=owners,
             lenient=request.lenient or request.whole or own,
             search_path=(dump.manifest and recorded_search_path(dump.manifest)) or read_search_path(connection),
-            row_code=read_row_code(connection),
+            reload_doubt=find_reload_doubt(connection),
             new_roles=_new_roles(connection, dump, request, report),
             other_tables=() if request.whole else _other_tables(connection, dump, present_schemas),
         )
@@ -263,14 +262,15 @@ def _other_tables(connection: Connection, dump: DumpFile, schemas: Collection[st
     created = _created_names(dump)
     if not (created or dump.names is not None):
         return ()
-    here = [(each.schema, each.name) for each in read_tables(connection) if each.schema in schemas]
-    return tuple(show_name(key) for key in here if key not in created)
+    return tuple(show_name(key) for key in read_table_names(connection, schemas) if key not in created)
 
 
 def _created_names(dump: DumpFile) -> Mapping[tuple[str, str], bool]:
     """Return the names that a dump creates, each with whether it drops them first."""
     if dump.names is not None:
         return dump.names
+    if not dump.outline.creates_tables:
+        return {}
     # Our own dumps are made with pg_dump --clean.
     state = state_of_manifest(dump.manifest) if dump.manifest else None
     objects = state.objects if state else {}

@@ -7,19 +7,23 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..errors import DifferenceError, TaskError
-from ..formatting import format_list, show_name
+from ..dumpformat.manifest import table_rows
+from ..errors import DifferenceError, Effect, TaskError
+from ..formatting import format_list, format_now, show_name
+from ..inventory.compare import state_to_facts
 from ..postgres.commit import Outcome
+from ..safety.restore_log import RestoreRecord, record_path, write_record
 from ..safety.safety_dump import SafetyDump
 from ..safety.trust import require_trust
 from ..system.runtime import Interruption, set_interrupt_message
 from .analyze import analyze_restored, loaded_tables
 from .error_messages import restore_outcome
 from .filters import OmissionKind
-from .transaction import RestoreTransaction, remember_restore
+from .transaction import RestoreTransaction
 
 if TYPE_CHECKING:
     from ..dump.dump import Dumped
+    from ..dumpformat.summary import DumpSummary
     from ..inventory.compare import DifferenceLine
     from ..progress import Report
     from .filters import Omission
@@ -54,6 +58,11 @@ class Restored:
     differences: tuple[DifferenceLine, ...] = ()
     leniencies: tuple[Leniency, ...] = ()
 
+    @property
+    def complete(self) -> bool:
+        """Whether the database holds what the dump says."""
+        return not (self.leniencies or self.changed or self.differences)
+
     def refuse_differences(self, done: str) -> None:
         """Raise where the database does not hold what the dump says; it is committed.
 
@@ -61,18 +70,21 @@ class Restored:
         :raises DifferenceError: Statements or triggers of the dump changed rows after they were loaded, the server
             writes an expression in another way, or something was loaded in the lenient way.
         """
+        if self.complete:
+            return
+        error = DifferenceError(f"{done}, {self._describe_differences()}.")
+        error.effect, error.result = Effect.CHANGED, self
+        raise error
+
+    def _describe_differences(self) -> str:
         if self.leniencies:
-            eased = format_list([str(each) for each in self.leniencies], 1)
-            raise DifferenceError(f"{done}, in the lenient way: {eased}.")
+            return f"in the lenient way: {format_list([str(each) for each in self.leniencies], 1)}"
         if self.changed:
             changed = format_list([str(each) for each in self.changed], 1)
-            raise DifferenceError(
-                f"{done}, but {changed}: statements of the dump, or triggers, changed what was loaded. psql would "
-                f"leave the same."
-            )
-        if self.differences:
-            differing = format_list([f"{each.kind} {each.name}" for each in self.differences], 1)
-            raise DifferenceError(f"{done}, but definitions differ from the dump: {differing}.")
+            why = "statements of the dump, or triggers, changed what was loaded. psql would leave the same"
+            return f"but {changed}: {why}"
+        differing = format_list([f"{each.kind} {each.name}" for each in self.differences], 1)
+        return f"but definitions differ from the dump: {differing}"
 
     @property
     def lacks(self) -> list[tuple[str, int]]:
@@ -112,19 +124,20 @@ def restore_dump(
     transaction = RestoreTransaction(safety=safety, plan=plan, report=report)
     try:
         summary, loader = transaction.run()
-        set_interrupt_message(restore_outcome(Outcome.COMMITTED, plan.target.label))
+        set_interrupt_message(restore_outcome(Outcome.COMMITTED, plan.target.label), Effect.CHANGED)
         tables = loaded_tables(loader)
         _warn_of_rows(loader, report)
         if remember:
             remember_restore(plan, loader, summary, transaction, report)
         safety.keep()
         analyze_restored(plan, loader, report)
-    except TaskError:
+    except TaskError as error:
+        error.effect = transaction.outcome.effect
         safety.discard_after(transaction.outcome)
         raise
     except Interruption as interruption:
         outcome = transaction.ask_outcome()
-        interruption.state = restore_outcome(outcome, plan.target.label)
+        interruption.state, interruption.effect = restore_outcome(outcome, plan.target.label), outcome.effect
         safety.discard_after(outcome)
         raise
     rows, seconds = sum(each.rows for each in tables), time.monotonic() - began
@@ -150,3 +163,39 @@ def _warn_of_rows(loader: Loader, report: Report) -> None:
     for key, rows in sorted(loader.found.items()):
         if rows is None:
             report.warn(f"The rows of {show_name(key)} can't be counted; the server took {loader.rows[key]:,}.")
+
+
+def remember_restore(
+    plan: RestorePlan, loader: Loader, summary: DumpSummary, transaction: RestoreTransaction, report: Report
+) -> None:
+    """Write the restore to the log that `db.verify` reads; a failure is only a warning."""
+    manifest = plan.dump.manifest
+    facts = state_to_facts(transaction.proven) if transaction.proven is not None else {}
+    if manifest is not None and (transaction.differences or transaction.leniencies):
+        # What differed when it was committed still differs.
+        facts = manifest.facts
+    elif manifest is not None and "checksums" in manifest.facts:
+        facts = {**facts, "checksums": manifest.facts["checksums"]}
+    expected = {each.key: each.expected for each in loader.changed if not each.sequence}
+    # Partitions whose partitioned table took rows, too, are counted with that.
+    joined = loader.rows.keys() - loader.found.keys() - expected.keys()
+    loaded = {key: count for key, count in loader.rows.items() if key not in joined}
+    rows = {key: expected.get(key, loader.found.get(key) or count) for key, count in loaded.items()}
+    dumped = {key: count for key, count in loaded.items() if not joined or loader.found.get(key) == count}
+    record = RestoreRecord(
+        database=plan.target.label,
+        file=str(plan.dump.path.resolve()),
+        restored=format_now("milliseconds"),
+        tables=table_rows(rows),
+        sequences=tuple(sorted(summary.sequences.values())),
+        dumped=table_rows(dumped),
+        facts=facts,
+        schemas=plan.fills if plan.request.clean else (),
+        excluded=manifest.excluded_data if manifest else (),
+        saved=transaction.safety.dumped.path.name if transaction.safety.dumped else "",
+        destroyed=plan.destroys,
+    )
+    try:
+        write_record(record_path(plan.settings.dumps, plan.target, plan.server), record)
+    except OSError as error:
+        report.warn(f"The restore is committed, but could not be remembered: {error.strerror}. Verify with --file=.")

@@ -11,13 +11,12 @@ import psycopg
 
 from ..dumpfiles.dump_file import is_unchanged
 from ..dumpformat.lexer import CopyData, CopyEnd, Statement, lex
-from ..dumpformat.manifest import table_rows
 from ..dumpformat.objects_without_rows import split_name
 from ..dumpformat.summary import DumpSummary
 from ..errors import OperationFailedError, TaskError
-from ..formatting import format_list, format_now
-from ..inventory.compare import ROLES, compare_objects_and_content, schemas_in, state_of_manifest, state_to_facts
-from ..inventory.reload_risks import read_row_code
+from ..formatting import format_list
+from ..inventory.compare import ROLES, compare_objects_and_content, schemas_in, state_of_manifest
+from ..inventory.reload_risks import find_reload_doubt
 from ..inventory.requirements import create_roles
 from ..inventory.snapshot import describe_unsummed, state_of_objects
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
@@ -29,7 +28,6 @@ from ..postgres.search_path import SearchPaths
 from ..postgres.session_settings import READING
 from ..postgres.system_grants import revoke_system_grants
 from ..progress import Silence
-from ..safety.restore_log import RestoreRecord, record_path, write_record
 from ..safety.safety_dump import WITHOUT
 from ..system.runtime import Interruption
 from .clear import (
@@ -238,7 +236,8 @@ class RestoreTransaction:
             schemas={str(name) for (name,) in names},
             set_aside=set_aside,
             clean=request.clean,
-            exact=self.plan.dump.manifest is not None,
+            # Rows alone meet the target's own triggers.
+            exact=self.plan.dump.manifest is not None and self.plan.dump.outline.creates_tables,
         )
 
     def _send(self, loader: Loader) -> DumpSummary:
@@ -298,7 +297,7 @@ class RestoreTransaction:
         self.proven = state_of_objects(connection, summed)
         if unsummed := describe_unsummed(self.proven, summed):
             self.report.warn(unsummed)
-        schemas_filled = (*self.plan.fills, *([""] if request.whole else [])) if request.clean else ()
+        schemas_filled = (*self.plan.fills, *([""] if request.whole else [])) if request.clean else None
         lines = compare_objects_and_content(expected, self.proven, schemas_filled)
         for line in lines:
             # Of the dump's own statements, which are proven: the server wrote what it read in another way.
@@ -327,15 +326,19 @@ class RestoreTransaction:
 
 
 def try_safety_dump(connection: Connection, safety: SafetyDump, target: Target, report: Report) -> None:
-    """Load a safety dump as an undo would, and roll that back, where its rows run users' code.
+    """Load a safety dump as an undo would, and roll that back, where the catalogue shows why it may not load.
 
     :param connection: In the transaction that will delete what was dumped.
     :raises TaskError: It can't be loaded. Nothing was touched.
     """
-    if safety.dumped is None or not read_row_code(connection):
+    if safety.dumped is None or not find_reload_doubt(connection):
         return
     request = RestoreRequest(file=str(safety.dumped.path), clean=True, whole=True, backup=False, trust=True)
-    plan = plan_restore(safety.settings, request, Silence(), target=target)
+    refused = "The safety dump can't be loaded, so `db.undo` would fail."
+    try:
+        plan = plan_restore(safety.settings, request, Silence(), target=target)
+    except TaskError as error:
+        raise error.reworded(f"{refused} {error} {WITHOUT}") from None
     report.progress("loading the safety dump, to roll that back", 0, 0, "")
     xid = str(one(connection, "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")[0])
     connection.execute("SAVEPOINT invoke_postgres_trial")
@@ -350,8 +353,7 @@ def try_safety_dump(connection: Connection, safety: SafetyDump, target: Target, 
         explained = explain_failure(error, plan, transaction.doing)
         if not isinstance(explained, TaskError):
             raise
-        why = f"The safety dump can't be loaded, so `db.undo` would fail. {explained}"
-        raise explained.reworded(f"{why} {WITHOUT}") from None
+        raise explained.reworded(f"{refused} {explained} {WITHOUT}") from None
     connection.execute("ROLLBACK TO SAVEPOINT invoke_postgres_trial")
     connection.execute("RELEASE SAVEPOINT invoke_postgres_trial")
     if transaction.leniencies:
@@ -359,37 +361,16 @@ def try_safety_dump(connection: Connection, safety: SafetyDump, target: Target, 
         report.warn(f"`db.undo` loads the safety dump in the lenient way: {eased}.")
 
 
-def remember_restore(
-    plan: RestorePlan, loader: Loader, summary: DumpSummary, transaction: RestoreTransaction, report: Report
-) -> None:
-    """Write the restore to the log that `db.verify` reads; a failure is only a warning."""
-    manifest = plan.dump.manifest
-    facts = state_to_facts(transaction.proven) if transaction.proven is not None else {}
-    if manifest is not None and (transaction.differences or transaction.leniencies):
-        # What differed when it was committed still differs.
-        facts = manifest.facts
-    elif manifest is not None and "checksums" in manifest.facts:
-        facts = {**facts, "checksums": manifest.facts["checksums"]}
-    expected = {each.key: each.expected for each in loader.changed if not each.sequence}
-    # Partitions whose partitioned table took rows, too, are counted with that.
-    joined = loader.rows.keys() - loader.found.keys() - expected.keys()
-    loaded = {key: count for key, count in loader.rows.items() if key not in joined}
-    rows = {key: expected.get(key, loader.found.get(key) or count) for key, count in loaded.items()}
-    dumped = {key: count for key, count in loaded.items() if not joined or loader.found.get(key) == count}
-    record = RestoreRecord(
-        database=plan.target.label,
-        file=str(plan.dump.path.resolve()),
-        restored=format_now("milliseconds"),
-        tables=table_rows(rows),
-        sequences=tuple(sorted(summary.sequences.values())),
-        dumped=table_rows(dumped),
-        facts=facts,
-        schemas=plan.fills if plan.request.clean else (),
-        excluded=manifest.excluded_data if manifest else (),
-        saved=transaction.safety.dumped.path.name if transaction.safety.dumped else "",
-        destroyed=plan.destroys,
-    )
-    try:
-        write_record(record_path(plan.settings.dumps, plan.target, plan.server), record)
-    except OSError as error:
-        report.warn(f"The restore is committed, but could not be remembered: {error.strerror}. Verify with --file=.")
+def try_migrations_undo(safety: SafetyDump, target: Target, report: Report) -> None:
+    """Load the safety dump of a migration in a transaction of its own, as :func:`try_safety_dump` does.
+
+    :raises TaskError: It can't be loaded, or somebody is in the way. Nothing was touched.
+    """
+    with (
+        connected(target, lock_timeout=safety.settings.lock_timeout) as connection,
+        translated("The safety dump could not be tried, and nothing was touched", target),
+    ):
+        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
+        lock_out_migrations(connection)
+        try_safety_dump(connection, safety, target, report)
+        connection.execute("ROLLBACK")

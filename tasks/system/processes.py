@@ -184,20 +184,23 @@ class SupervisedProcess:
             self._popen.wait()
 
 
-def run_interactive(argv: Sequence[str | Path], *, cwd: Path, extra: Mapping[str, str]) -> int:
+def run_interactive(argv: Sequence[str | Path], *, cwd: Path, extra: Mapping[str, str], to_stderr: bool = False) -> int:
     """Run an interactive program on our terminal, and return its exit status.
 
     A signal to this process is forwarded to it (Ctrl-C at a terminal reaches it anyway). We then wait until it ends,
     so that it can finish work that must not be interrupted.
 
     :param extra: Variables added to the environment; secrets are passed here.
+    :param to_stderr: Connect its standard output to our standard error.
     :raises MissingProgramError: It can't be started.
     :raises Interruption: A signal arrived; the program has ended.
     """
     sys.stdout.flush()
     sys.stderr.flush()
     try:
-        popen = subprocess.Popen([str(part) for part in argv], cwd=cwd, env={**os.environ, **extra})
+        popen = subprocess.Popen(
+            [str(part) for part in argv], cwd=cwd, env={**os.environ, **extra}, stdout=2 if to_stderr else None
+        )
     except OSError as error:
         raise MissingProgramError(f"{argv[0]} could not be started: {error.strerror}.") from None
     try:

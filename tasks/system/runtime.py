@@ -11,7 +11,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ..errors import OutputError
+from ..errors import Effect, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,12 +77,13 @@ class Interruption(KeyboardInterrupt):
     :ivar signum: The signal's number.
     :ivar state: The state of the database and files, if a caller has set it; else the text of
         :func:`set_interrupt_message`.
+    :ivar effect: The effect on the database, in the same way.
     """
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
         self.signum = signum
-        self.state = _message[0]
+        self.state, self.effect = _message[0]
 
 
 @contextlib.contextmanager
@@ -110,12 +111,15 @@ def interruptible() -> Iterator[None]:
 
 
 _handled: list[signal.Signals] = []
-_message = [""]
+_message = [("", Effect.UNCHANGED)]
 
 
-def set_interrupt_message(sentence: str) -> None:
-    """Set the message of later interruptions, once the work is done and only output remains."""
-    _message[0] = sentence
+def set_interrupt_message(sentence: str, effect: Effect = Effect.UNCHANGED) -> None:
+    """Set the message of later interruptions, once the work is done and only output remains.
+
+    :param effect: The effect of the work on the database.
+    """
+    _message[0] = sentence, effect
 
 
 def listen_again() -> None:

@@ -52,7 +52,7 @@ dumpfiles.deletion delete_dump sweep_deleted carry_out_deletion
 dumpfiles.prune carry_out_prune
 postgres.connection read_endpoint connect
 restore.preflight check_restore lock_out_migrations
-restore.transaction remember_restore
+restore.restore remember_restore
 restore.analyze analyze_restored
 restore.transaction.RestoreTransaction _begin _empty _loader _load _prove _compare
 restore.reset _empty

@@ -1,0 +1,188 @@
+"""The part of a database that a dump is to hold: the flags resolved into names, and those into pg_dump's options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..dumpfiles.table_names import require_schemas, require_tables
+from ..errors import BadInputError
+from ..formatting import format_count, show_name
+from ..postgres.catalog_filters import NO_MEMBER, USER_SCHEMA
+from ..postgres.search_path import read_search_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from ..postgres.connection import Connection
+    from .request import PartRequest
+
+    Key = tuple[str, str]
+
+
+# All that pg_dump's --table takes. With a partition its partitioned table, with a sequence the table of its column, and
+# whether the default of another table takes values from it, too.
+_RELATIONS = f"""
+SELECT n.nspname, c.relname, c.relkind = 'S', an.nspname, a.relname,
+       EXISTS (SELECT FROM pg_catalog.pg_depend u JOIN pg_catalog.pg_attrdef f ON f.oid = u.objid
+                WHERE u.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND u.refobjid = c.oid
+                  AND u.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND f.adrelid <> o.refobjid)
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_catalog.pg_inherits i ON i.inhrelid = c.oid AND c.relispartition
+  LEFT JOIN pg_catalog.pg_depend o ON c.relkind = 'S' AND o.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+        AND o.objid = c.oid AND o.deptype = 'a' AND o.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+  LEFT JOIN pg_catalog.pg_class a ON a.oid = coalesce(i.inhparent, o.refobjid)
+  LEFT JOIN pg_catalog.pg_namespace an ON an.oid = a.relnamespace
+ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't' AND {USER_SCHEMA}
+   AND ({NO_MEMBER} OR EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE c.oid = ANY(e.extconfig)))
+ ORDER BY 1, 2
+"""
+_SCHEMAS = f"SELECT n.nspname FROM pg_catalog.pg_namespace n WHERE {USER_SCHEMA} ORDER BY 1"
+_SOURCE = "the database"
+# Bytes of names on pg_dump's command line; Linux takes two megabytes of arguments and environment.
+_LONGEST = 1_000_000
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a dump holds of a database; all of it by default.
+
+    :ivar tables: All that it holds, with whatever belongs to it; empty for no such limit.
+    :ivar schemas: The schemas that it holds; empty for no such limit.
+    :ivar excluded_sequences: What only columns of excluded tables take values from: pg_dump would dump it alone.
+    :ivar owners: Sequences, each with the table of the column that it belongs to.
+    """
+
+    tables: tuple[Key, ...] = ()
+    excluded_tables: tuple[Key, ...] = ()
+    schemas: tuple[str, ...] = ()
+    excluded_schemas: tuple[str, ...] = ()
+    schema_only: bool = False
+    data_only: bool = False
+    excluded_sequences: tuple[Key, ...] = ()
+    owners: Mapping[Key, Key] = field(default_factory=dict)
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it leaves anything out."""
+        return bool(self.limits_objects or self.schema_only or self.data_only)
+
+    @property
+    def limits_objects(self) -> bool:
+        """Whether it leaves out objects by their names."""
+        return bool(self.tables or self.excluded_tables or self.schemas or self.excluded_schemas)
+
+    def holds(self, key: Key) -> bool:
+        """Return whether it holds a table of a name."""
+        if key in self.excluded_tables or key[0] in self.excluded_schemas:
+            return False
+        return key in self.tables if self.tables else not self.schemas or key[0] in self.schemas
+
+    def options(self) -> list[str]:
+        """Return pg_dump's options for it: names in quotes, in which nothing has a meaning."""
+        return [
+            *(["--strict-names"] if self.tables or self.schemas else []),
+            *(f"--table={_quoted(*key)}" for key in self.tables),
+            *(f"--exclude-table={_quoted(*key)}" for key in self.excluded_tables + self.excluded_sequences),
+            *(f"--schema={_quoted(name)}" for name in self.schemas),
+            *(f"--exclude-schema={_quoted(name)}" for name in self.excluded_schemas),
+            *(["--schema-only"] if self.schema_only else []),
+            *(["--data-only"] if self.data_only else []),
+        ]
+
+    def document(self) -> dict[str, object]:
+        """Return what the manifest says of it."""
+        return {
+            "tables": [show_name(key) for key in self.tables],
+            "excluded_tables": [show_name(key) for key in self.excluded_tables],
+            "schemas": list(self.schemas),
+            "excluded_schemas": list(self.excluded_schemas),
+            "only": "definitions" if self.schema_only else "rows" if self.data_only else None,
+        }
+
+
+EVERYTHING = Selection()
+
+
+def check_part(request: PartRequest, exclude_data: Sequence[str]) -> None:
+    """Refuse flags that do not go together.
+
+    :param exclude_data: The values of --exclude-data.
+    :raises BadInputError: They don't.
+    """
+    if request.schema_only and exclude_data:
+        raise BadInputError(
+            "--schema-only and --exclude-data do not go together: there are no rows. Nothing was touched."
+        )
+    if request.schema_only and request.data_only:
+        raise BadInputError("--schema-only and --data-only do not go together. Nothing was touched.")
+    if request.tables and (request.schemas or request.exclude_schemas):
+        raise BadInputError(
+            "--table and --schema do not go together: pg_dump takes the tables and ignores the schemas. Name the "
+            "tables of a schema as --table='schema.*'. Nothing was touched."
+        )
+
+
+def resolve_selection(connection: Connection, request: PartRequest, schema: str = "") -> Selection:
+    """Find what the flags name in the database.
+
+    :param schema: That of the URL, where names without one are looked up first.
+    :raises BadInputError: A value names nothing, or several things.
+    """
+    if not (request.tables or request.exclude_tables or request.schemas or request.exclude_schemas):
+        return Selection(schema_only=request.schema_only, data_only=request.data_only)
+    parents: dict[Key, Key] = {}
+    owners: dict[Key, Key] = {}
+    shared: set[Key] = set()
+    names: dict[Key, None] = {}
+    for schema_name, name, is_sequence, parent_schema, parent, is_shared in connection.execute(_RELATIONS):
+        key = (str(schema_name), str(name))
+        names[key] = None
+        if parent is not None:
+            (owners if is_sequence else parents)[key] = (str(parent_schema), str(parent))
+        if is_shared:
+            shared.add(key)
+    path = [*([schema] if schema else []), *(each for each in read_search_path(connection) if each != schema)]
+    schemas = [str(name) for (name,) in connection.execute(_SCHEMAS)]
+    tables = require_tables("--table", request.tables, names, _SOURCE, path)
+    excluded = require_tables("--exclude-table", request.exclude_tables, names, _SOURCE, path)
+    excluded_tables = _with_partitions(excluded, parents)
+    selection = Selection(
+        tables=_with_partitions(tables, parents),
+        excluded_tables=excluded_tables,
+        schemas=tuple(require_schemas("--schema", request.schemas, schemas, _SOURCE)),
+        excluded_schemas=tuple(require_schemas("--exclude-schema", request.exclude_schemas, schemas, _SOURCE)),
+        schema_only=request.schema_only,
+        data_only=request.data_only,
+        excluded_sequences=tuple(
+            key for key, owner in owners.items() if owner in excluded_tables and key not in {*shared, *excluded}
+        ),
+        owners=owners,
+    )
+    if (request.tables and all(not selection.holds(key) for key in selection.tables)) or (
+        request.schemas and set(selection.schemas) <= set(selection.excluded_schemas)
+    ):
+        raise BadInputError("The flags leave nothing to dump. Nothing was touched.")
+    if sum(len(option.encode()) for option in selection.options()) > _LONGEST:
+        count = format_count(len(selection.tables) + len(selection.excluded_tables), "table")
+        raise BadInputError(
+            f"The flags name {count}, more than fit on pg_dump's command line. Name schemas instead. "
+            f"Nothing was touched."
+        )
+    return selection
+
+
+def _with_partitions(keys: Sequence[Key], parents: Mapping[Key, Key]) -> tuple[Key, ...]:
+    """Add the partitions of partitioned tables, without which pg_dump would dump none of their rows."""
+    chosen = set(keys)
+    return (*keys, *(key for key in parents if key not in chosen and chosen & set(_above(key, parents))))
+
+
+def _above(key: Key, parents: Mapping[Key, Key]) -> Iterable[Key]:
+    while (parent := parents.get(key)) is not None:
+        yield parent
+        key = parent
+
+
+def _quoted(*parts: str) -> str:
+    return ".".join('"{}"'.format(part.replace('"', '""')) for part in parts)

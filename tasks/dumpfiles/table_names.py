@@ -1,0 +1,199 @@
+"""What `--table=` and `--schema=` name: what exists under that name, else what pg_dump's pattern matches."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from ..errors import BadInputError
+from ..formatting import format_list, show_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
+
+    Key = tuple[str, str]
+
+Item = TypeVar("Item")
+_WILDCARDS = {"*": ".*", "?": ".", "$": r"\$"}
+# What has a meaning in a regular expression, which pg_dump leaves to it outside quotes.
+_SPECIAL = frozenset("*?+|()[]{}^\\")
+_PARTS = 2
+
+
+@dataclass(frozen=True)
+class NamePattern:
+    """A name as typed, read by the rules of psql and pg_dump: folded to small letters, `"…"` as it is, `*`, `?`.
+
+    :ivar parts: A regular expression for each part between dots; quoted text keeps its case in it.
+    :ivar folded: The same with small letters outside quotes, as pg_dump reads it.
+    :ivar is_name: Whether nothing outside quotes stands for other characters.
+    """
+
+    parts: tuple[str, ...]
+    folded: tuple[str, ...]
+    is_name: bool
+
+
+def parse_pattern(text: str) -> NamePattern:
+    """Read a pattern.
+
+    :raises ValueError: It is not one; says why.
+    """
+    parts, folded, quoted, is_name, at = [""], [""], False, True, 0
+    while at < len(text):
+        char = text[at]
+        at += 1
+        if char == '"':
+            if not quoted or text[at : at + 1] != '"':
+                quoted = not quoted
+                continue
+            at += 1
+        elif char == "." and not quoted:
+            parts.append("")
+            folded.append("")
+            continue
+        elif not quoted and char in _SPECIAL | _WILDCARDS.keys():
+            # Brackets that hold nothing are a part of the name, as in psql.
+            brackets = "[]" if text[at - 1 : at + 1] == "[]" else ""
+            at += len(brackets[1:])
+            is_name = is_name and bool(brackets or char == "$")
+            each = re.escape(brackets) or _WILDCARDS.get(char, char)
+            parts[-1] += each
+            folded[-1] += each
+            continue
+        parts[-1] += f"(?-i:{re.escape(char)})" if quoted else re.escape(char)
+        folded[-1] += re.escape(char if quoted else char.lower())
+    if quoted:
+        raise ValueError("a double quote is not closed")
+    for each in (*parts, *folded):
+        try:
+            re.compile(each)
+        except (re.error, RecursionError, OverflowError):
+            raise ValueError("it is no pattern") from None
+    return NamePattern(parts=tuple(parts), folded=tuple(folded), is_name=is_name)
+
+
+def match_tables(text: str, tables: Iterable[Key], search_path: Sequence[str] = ()) -> list[Key]:
+    """Return the tables that a text means, in their order; none where it means none.
+
+    The first of these that finds any: the name exactly as typed (also as `schema.name`, and in quotes), pg_dump's
+    pattern, and that pattern whether letters are capitals or not. Without a schema, tables that the search path finds
+    come first; only where there are none, those of other schemas count.
+
+    :raises ValueError: It is no pattern; says why.
+    """
+    pattern = parse_pattern(text)
+    if len(pattern.parts) > _PARTS:
+        found = [key for key in tables if text in _exact_forms(key)]
+        if found:
+            return found
+        raise ValueError("it has more dots than schema.table; write a part that holds dots in double quotes")
+    return _first_found(
+        list(tables),
+        lambda key: text in _exact_forms(key),
+        lambda key: _fits(pattern.folded, key),
+        lambda key: _fits(pattern.parts, key, re.IGNORECASE),
+        narrowed=lambda found: found if len(pattern.parts) == _PARTS else _visible(found, search_path),
+    )
+
+
+def match_schemas(text: str, schemas: Iterable[str]) -> list[str]:
+    """Return the schemas that a text means, by the rules of :func:`match_tables`.
+
+    :raises ValueError: It is no pattern; says why.
+    """
+    pattern = parse_pattern(text)
+    tests = [lambda name: name == text]
+    if len(pattern.parts) == 1:
+        tests.append(lambda name: _fits(pattern.folded, ("", name)))
+        tests.append(lambda name: _fits(pattern.parts, ("", name), re.IGNORECASE))
+    return _first_found(list(schemas), *tests)
+
+
+def is_name_of(text: str, key: Key) -> bool:
+    """Return whether a text is a table's very name: its case included, with or without schema and quotes."""
+    return text in _exact_forms(key)
+
+
+def require_schemas(flag: str, texts: Iterable[str], schemas: Collection[str], source: str) -> list[str]:
+    """Return the schemas that the values of a flag mean, by the rules of :func:`require_tables`.
+
+    :raises BadInputError: A value means no schema, or is a name, not a pattern, and means several.
+    """
+    keys = {name: ("", name) for name in schemas}
+
+    def match(text: str) -> list[Key]:
+        return [keys[name] for name in match_schemas(text, schemas)]
+
+    return [name for _, name in _require(flag, texts, list(keys.values()), match, f"{source} has no such schema")]
+
+
+def require_tables(
+    flag: str, texts: Iterable[str], tables: Collection[Key], source: str, search_path: Sequence[str] = ()
+) -> list[Key]:
+    """Return the tables that the values of a flag mean, each once, in their order.
+
+    :param flag: As `--table`.
+    :param source: What should have them, as a sentence's subject.
+    :raises BadInputError: A value means no table, or is a name, not a pattern, and means several.
+    """
+    return _require(
+        flag, texts, tables, lambda text: match_tables(text, tables, search_path), f"{source} has no such table"
+    )
+
+
+def _require(
+    flag: str, texts: Iterable[str], names: Collection[Key], match: Callable[[str], list[Key]], absent: str
+) -> list[Key]:
+    chosen: set[Key] = set()
+    for text in texts:
+        try:
+            found = match(text)
+            is_name = parse_pattern(text).is_name
+        except ValueError as error:
+            raise BadInputError(f"{flag}={text}: {error}. Nothing was touched.") from None
+        shown = format_list([show_name(key) for key in found or sorted(names)])
+        if not found:
+            has = f"It has: {shown}." if names else "It has none."
+            raise BadInputError(f"{flag}={text}: {absent}. {has} Nothing was touched.")
+        if is_name and len(found) > 1:
+            raise BadInputError(
+                f"{flag}={text}: {len(found)} have this name: {shown}. Choose one of them. Nothing was touched."
+            )
+        chosen.update(found)
+    return [key for key in names if key in chosen]
+
+
+def _exact_forms(key: Key) -> tuple[str, ...]:
+    schema, name = key
+    quoted = ['"{}"'.format(part.replace('"', '""')) for part in key]
+    return name, quoted[1], f"{schema}.{name}", f"{schema}.{quoted[1]}", f"{quoted[0]}.{name}", ".".join(quoted)
+
+
+def _fits(parts: Sequence[str], key: Key, flags: int = 0) -> bool:
+    return all(
+        re.fullmatch(part, name, flags | re.DOTALL) is not None
+        for part, name in zip(reversed(parts), reversed(key), strict=False)
+    )
+
+
+def _first_found(
+    items: list[Item],
+    *tests: Callable[[Item], bool],
+    narrowed: Callable[[list[Item]], list[Item]] = lambda found: found,
+) -> list[Item]:
+    for test in tests:
+        if found := [each for each in items if test(each)]:
+            return narrowed(found)
+    return []
+
+
+def _visible(tables: list[Key], search_path: Sequence[str]) -> list[Key]:
+    """Return of tables those that a name without a schema finds, or all where it finds none."""
+    first: dict[str, int] = {}
+    order = {schema: at for at, schema in reversed(list(enumerate(search_path)))}
+    for schema, name in tables:
+        if schema in order:
+            first[name] = min(first.get(name, len(order)), order[schema])
+    return [key for key in tables if first.get(key[1]) == order.get(key[0], -1)] or tables
