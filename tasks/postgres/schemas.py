@@ -47,7 +47,7 @@ WITH RECURSIVE member(classid, objid) AS (
 _IN_SCHEMAS = " UNION ALL ".join(
     f"SELECT 'pg_catalog.{name}'::pg_catalog.regclass::pg_catalog.oid, c.oid FROM pg_catalog.{name} c"
     f" WHERE c.{prefix}namespace = ANY(%(schemas)s)"
-    for name, prefix in IN_SCHEMA.items()
+    for name, prefix in IN_SCHEMA
 )
 _PARTS = " UNION ALL ".join(
     f"SELECT 'pg_catalog.{name}'::pg_catalog.regclass::pg_catalog.oid, c.oid FROM pg_catalog.{name} c"
