@@ -58,8 +58,17 @@ def doctor(ctx: Context, json: bool = False, url_env: str | None = None) -> None
         raise MissingProgramError(f"{len(examined.wrong)} of {len(examined.checks)} checks went wrong: {names}.")
 
 
-@task(help={"file": "show the dump's own history, too", "json": JSON, "url_env": URL_ENV})
-def migrations(ctx: Context, file: str | None = None, json: bool = False, url_env: str | None = None) -> None:
+@task(
+    help={
+        "file": "show the dump's own history, too",
+        "check": "end with exit code 6 if a migration is pending or has failed, or a deploy would be refused",
+        "json": JSON,
+        "url_env": URL_ENV,
+    }
+)
+def migrations(
+    ctx: Context, file: str | None = None, check: bool = False, json: bool = False, url_env: str | None = None
+) -> None:
     """Show every migration's state on disk, in the database and, with --file, in a dump."""
     from ..prisma.forecast import read_histories
 
@@ -67,3 +76,5 @@ def migrations(ctx: Context, file: str | None = None, json: bool = False, url_en
     with reporting(loaded) as report:
         histories = read_histories(loaded, given("--file", file), report)
     show_histories(histories, as_json=json)
+    if check:
+        histories.refuse_undeployed()

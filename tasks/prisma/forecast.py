@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..config.prisma_home import prisma_home
 from ..dumpfiles.dump_file import choose_dump, prove_dump
-from ..errors import BadInputError, MissingProgramError
+from ..errors import BadInputError, DifferenceError, MissingProgramError
 from ..formatting import format_list
 from ..inventory.snapshot import read_history
 from ..postgres.connection import connected, one, translated
@@ -69,6 +69,7 @@ class KnownHistories:
     """The migrations of disk, database and dump side by side.
 
     :ivar dump: The dump's path; None where none was asked for.
+    :ivar pending: The migrations that a deploy would apply, in their order.
     :ivar findings: What a deploy on the database would meet now.
     """
 
@@ -76,7 +77,15 @@ class KnownHistories:
     target: Target
     dump: Path | None
     compared: tuple[Compared, ...]
+    pending: tuple[str, ...]
     findings: tuple[Finding, ...]
+
+    def refuse_undeployed(self) -> None:
+        """Raise DifferenceError where a deploy would apply a migration, or would be refused."""
+        stopping = [str(each) for each in self.findings if each.fatal]
+        if stopping or self.pending:
+            pending = f"Pending in {self.target.label}: {format_list(self.pending)}."
+            raise DifferenceError(" ".join([*stopping, *([pending] if self.pending else [])]))
 
 
 def read_application(settings: Settings, target: Target) -> Application:
@@ -143,7 +152,14 @@ def read_histories(settings: Settings, file: str, report: Report) -> KnownHistor
         filled = _filled(connection, found)
     findings = foresee_migrations(found.disk, there, filled=filled, prisma=found.typed)
     compared = compare_migrations(found.disk, there or (), rows)
-    return KnownHistories(application=found, target=target, dump=path, compared=compared, findings=tuple(findings))
+    return KnownHistories(
+        application=found,
+        target=target,
+        dump=path,
+        compared=compared,
+        pending=tuple(pending_migrations(found.disk, there)),
+        findings=tuple(findings),
+    )
 
 
 @dataclass(frozen=True)
