@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tasks.prisma.forecast import read_histories
+from tests.flows import Said, settings_of
 from tests.journal import JOURNAL, PENDING, add_pending, install_fake, lay_out, migration
 from tests.support import Database, blocking
 
@@ -120,6 +122,16 @@ def test_check_ends_with_6_until_every_migration_is_applied(journal: Project, mi
     assert PENDING in pending.stderr
     assert json.loads(pending.stdout)["migrations"]
     assert "20260201000000_half" in failed.stderr
+
+
+def test_what_is_waited_for_is_said(journal: Project, migrated: Database) -> None:
+    """Prisma's own loader takes its time; the progress says so."""
+    settings = settings_of(journal, environ={**os.environ, "DATABASE_URL": migrated.url})
+    report = Said()
+
+    read_histories(settings, "", report)
+
+    assert "waiting for Prisma to read prisma.config.ts" in [what for what, *_ in report.progresses]
 
 
 def test_a_dump_has_its_own_column(journal: Project, new_database: Databases) -> None:
