@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import sys
 from typing import TYPE_CHECKING, Any
 
 from invoke.tasks import Task
@@ -11,11 +12,13 @@ from invoke.tasks import task as invoke_task
 
 from ..errors import BadInputError, InterruptedBySignalError
 from ..system.runtime import Interruption, interruptible, standard_streams
+from .invoke_errors import forget_words, note_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from invoke.context import Context
+    from invoke.parser.argument import Argument
 
     from ..config.settings import Settings
 
@@ -48,8 +51,15 @@ class RepeatableTask(Task):  # type: ignore[type-arg]
 
     __hash__ = Task.__hash__
 
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        """Return the flags, and note a word that follows the task on the command line."""
+        arguments: list[Argument] = super().get_arguments(ignore_unknown_help)
+        note_words(str(self.name), arguments, sys.argv[1:])
+        return arguments
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the body with signals handled."""
+        forget_words()
         # What is loaded goes with the process: to look for garbage in it when all ends takes some 70 ms.
         atexit.register(gc.freeze)
         try:
