@@ -39,9 +39,15 @@ def confirm(lines: Sequence[str], *, yes: bool, sleep: Callable[[float], None] =
         say(console, line, "yellow")
     if yes:
         return
-    console.print(f"Press Ctrl-C to stop it. Beginning in {WAIT_SECONDS} seconds …", style="yellow")
-    for _ in range(WAIT_SECONDS):
+    if not console.is_terminal:
+        console.print(f"Press Ctrl-C to stop it. Beginning in {WAIT_SECONDS} seconds …", style="yellow")
+        sleep(WAIT_SECONDS)
+        return
+    console.print("Press Ctrl-C to stop it. Beginning in ", style="yellow", end="")
+    for left in range(WAIT_SECONDS, 0, -1):
+        console.print(f"{left}… ", style="yellow", end="")
         sleep(1)
+    console.print("")
 
 
 def confirm_restore(plan: RestorePlan, *, yes: bool, name: str) -> RestorePlan:
