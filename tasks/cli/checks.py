@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from ..errors import DifferenceError, MissingProgramError
 from .output_checks import show_examined, show_histories, show_verified
-from .task import JSON, URL_ENV, given, load, task
+from .task import JSON, URL_ENV, given, load, reads_input, task
 from .terminal import reporting
 
 if TYPE_CHECKING:
     from invoke.context import Context
 
 
+@reads_input
 @task(
     help={
         "file": "compare with this dump instead of the one last restored",
@@ -58,6 +59,7 @@ def doctor(ctx: Context, json: bool = False, url_env: str | None = None) -> None
         raise MissingProgramError(f"{len(examined.wrong)} of {len(examined.checks)} checks went wrong: {names}.")
 
 
+@reads_input
 @task(help={"file": "show the dump's own history, too", "json": JSON, "url_env": URL_ENV})
 def migrations(ctx: Context, file: str | None = None, json: bool = False, url_env: str | None = None) -> None:
     """Show every migration's state on disk, in the database and, with --file, in a dump."""

@@ -20,7 +20,7 @@ from ..formatting import (
     printable_row,
     show_name,
 )
-from .terminal import Table, count_cells, open_console, print_json, print_line, print_raw, print_table
+from .terminal import Table, count_cells, open_console, print_json, print_line, print_raw, print_table, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -61,18 +61,24 @@ def show_url(settings: Settings) -> None:
 
 
 def show_dumped(dumped: Dumped, output: Output) -> None:
-    """Show a dump that was made; of a quiet one its path alone."""
+    """Show a dump that was made; of a quiet one its path alone. Of one on standard output nothing joins it there."""
     from ..dumpfiles.origin import describe_part
 
-    manifest = dumped.manifest
+    manifest, piped = dumped.manifest, str(dumped.path) == "-"
     if output.value == "quiet":
-        print_line(str(dumped.path))
+        if not piped:
+            print_line(str(dumped.path))
         return
     lacks = "".join(f"; {each}" for each in _lacks(describe_part(manifest), manifest.excluded_data))
-    print_line(
-        f"{dumped.path}: {format_size(manifest.file.size)}, {format_count(manifest.rows, 'row')} in "
+    where = "standard output" if piped else dumped.path
+    text = (
+        f"{where}: {format_size(manifest.file.size)}, {format_count(manifest.rows, 'row')} in "
         f"{format_count(len(manifest.tables), 'table')}, {format_seconds(manifest.seconds)}{lacks}"
     )
+    if piped:
+        say(open_console(stderr=True), text)
+    else:
+        print_line(text)
 
 
 def _lacks(part: str, excluded: Sequence[tuple[str, str]]) -> list[str]:
@@ -100,7 +106,7 @@ def show_listing(listed: Sequence[Listed], every_id: Sequence[str], *, as_json: 
     :param every_id: The ids of all dumps, among which the shown beginnings are unique.
     """
     if as_json:
-        print_json([_listed_document(each) for each in listed])
+        print_json([listed_document(each) for each in listed])
         return
     if not listed:
         print_line("No dump matches." if every_id else "No dumps yet. `inv db.dump` makes one.")
@@ -218,7 +224,8 @@ def describe_state(each: Listed) -> str:
     return ", ".join(filter(None, ["rehearsed" if each.rehearsed and known == "whole" else known, *words]))
 
 
-def _listed_document(each: Listed) -> dict[str, Any]:
+def listed_document(each: Listed) -> dict[str, Any]:
+    """Return what JSON says of a dump."""
     known = each.whole in {"yes", "unknown"}
     document = asdict(each)
     del document["origin"]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .confirm import confirm_migration, confirm_reset, confirm_restore
 from .output_restores import show_migrated, show_rehearsed, show_reset, show_restored
-from .task import CONFIRM, DISCONNECT, DUMP_OF, LENIENT, NO_BACKUP, TRUST, URL_ENV, YES, given, load, task
+from .task import CONFIRM, DISCONNECT, DUMP_OF, LENIENT, NO_BACKUP, TRUST, URL_ENV, YES, given, load, reads_input, task
 from .terminal import reporting
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def reset(
         show_reset(plan, saved)
 
 
+@reads_input
 @task(
     iterable=["skip_extension"],
     help={
@@ -133,6 +134,7 @@ def undo(
     _carry_out(plan, yes=yes, name=given("--confirm", confirm))
 
 
+@reads_input
 @task(help={"file": DUMP_OF, "trust": TRUST, "lenient": LENIENT, "url_env": URL_ENV})
 def rehearse(
     ctx: Context, file: str | None = None, trust: bool = False, lenient: bool = False, url_env: str | None = None

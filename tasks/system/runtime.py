@@ -6,12 +6,14 @@ import contextlib
 import copy
 import io
 import os
+import select
 import signal
+import stat
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ..errors import OutputError
+from ..errors import BadInputError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -100,6 +102,7 @@ def interruptible() -> Iterator[None]:
     set_interrupt_message("")
     _deferred[0] = 0
     _late.clear()
+    _signalled[0] = False
     _handled[:] = [each for each in SIGNALS if before[each] is not signal.SIG_IGN]
     listen_again()
     try:
@@ -127,12 +130,14 @@ def listen_again() -> None:
 def _interrupt(signum: int, _frame: FrameType | None) -> None:
     for each in SIGNALS:
         signal.signal(each, signal.SIG_IGN)
+    _signalled[0] = True
     if _deferred[0]:
         _late.append(signum)
     else:
         raise Interruption(signum)
 
 
+_signalled = [False]
 _deferred = [0]
 _late: list[int] = []
 
@@ -229,3 +234,66 @@ def written() -> Iterator[None]:
         raise OutputError(
             f"Standard output can't be written ({error.strerror}), so the result isn't shown; the work itself was done."
         ) from None
+
+
+# Seconds between looks whether a signal came while nobody reads what is written.
+_LOOK = 0.2
+_INPUT_CHUNK = 1 << 20
+
+
+class StandardOutput(io.RawIOBase):
+    """Standard output for bytes; a reader that stalls does not keep a signal from ending us.
+
+    :ivar size: Bytes written so far.
+    :raises BadInputError: It is a terminal.
+    """
+
+    def __init__(self) -> None:
+        if os.isatty(1):
+            raise BadInputError(
+                "--file=- writes the dump to standard output, which is a terminal here. Nothing was touched. Redirect "
+                "it to a file or a program."
+            )
+        kind = os.fstat(1).st_mode
+        # So much a pipe takes without waiting once it takes anything.
+        self._most = select.PIPE_BUF if stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind) else 0
+        self.size = 0
+
+    def writable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Write some of it.
+
+        :raises OSError: It can't be written: the reader has ended, the disk is full, or a signal came.
+        """
+        while not _signalled[0]:
+            if not self._most or select.select([], [1], [], _LOOK)[1]:
+                count = os.write(1, memoryview(data)[: self._most or None])
+                self.size += count
+                return count
+        raise InterruptedError
+
+
+def read_standard_input() -> Iterator[bytes]:
+    """Hand on what standard input holds, in chunks, to its end.
+
+    :raises BadInputError: It is a terminal.
+    :raises OSError: It can't be read.
+    """
+    if os.isatty(0):
+        raise BadInputError(
+            "--file=- reads the dump from standard input, which is a terminal here. Nothing was touched. Redirect a "
+            "file or a program to it, or name a file."
+        )
+    while chunk := os.read(0, _INPUT_CHUNK):
+        yield chunk
+
+
+def answer_from_terminal() -> None:
+    """Let the terminal, if there is one, be standard input from now on, as what that held has been read."""
+    with contextlib.suppress(OSError):
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_CLOEXEC)
+        os.dup2(terminal, 0)
+        os.close(terminal)
