@@ -356,3 +356,21 @@ def test_standard_error_that_would_have_to_wait_is_not_waited_for(database: Data
         os.close(reading)
 
     assert codes == [0, 0, 2]
+
+
+def test_completion_leaves_paths_to_the_shell(project: Project) -> None:
+    """Invoke offers flags, and nothing for the value of --file, so that bash completes names of files."""
+    script = (
+        "source <(inv --print-completion-script bash); complete -p inv\n"
+        'for words in "--fi" "--file = dumps/x"; do COMP_WORDS=(inv db.restore $words); COMPREPLY=()\n'
+        'set -- $words; _complete_invoke inv "${@: -1}"; echo "${COMPREPLY[*]}."; done'
+    )
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+    run = subprocess.run(
+        ["bash", "-c", script], cwd=project.root, env={"PATH": path}, capture_output=True, text=True, check=True
+    )
+
+    registered, flags, values = run.stdout.splitlines()
+    assert "-o default" in registered
+    assert (flags, values) == ("--file.", ".")

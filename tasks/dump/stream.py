@@ -256,8 +256,8 @@ class DumpStream:
         if keys:
             names = format_list([f"{name} of {table} ({referenced})" for name, table, referenced in keys], _SHOWN_RISKS)
             self.pg_dump.report.warn(
-                f"The dump does not hold the tables that these foreign keys refer to: {names}. It can be restored "
-                f"where these tables exist."
+                f"The dump does not hold the tables that these foreign keys refer to: {names}. Where these tables are "
+                f"missing, a restore leaves the keys out."
             )
 
     def _warn_of_locks(self, outline: Outline) -> None:
