@@ -79,7 +79,7 @@ def make_dump(
     *,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Dumped | None:
-    """Dump the whole database into one file with its manifest.
+    """Dump the database, or a part of it, into one file with its manifest, or to standard output.
 
     :return: The dump, or None in a dry run.
     :raises TaskError: No dump was made, and no file of it is left; the database is never changed.
@@ -87,6 +87,11 @@ def make_dump(
     target = settings.target()
     check_part(request.part, request.exclude_data)
     output = StandardOutput() if request.file == STANDARD_OUTPUT else None
+    if output and (request.note or request.checksums):
+        raise BadInputError(
+            "--note and --checksums are written to the manifest, and --file=- makes none. Leave them out. Nothing was "
+            "touched."
+        )
     destination = choose_destination(settings, "" if output else request.file, request.compression)
     if request.safety:
         destination = choose_safety_destination(settings)
@@ -168,11 +173,10 @@ class _DumpJob:
 
         :raises OutputError: It could not be written.
         """
-        began = time.monotonic()
+        began, compression = time.monotonic(), self.request.compression or Compression.NONE
         try:
-            streamed = self._stream(
-                cast("IO[bytes]", output), self.request.compression or Compression.NONE, sliced=False
-            )
+            with output:
+                streamed = self._stream(cast("IO[bytes]", output), compression, sliced=False)
         except Interruption as interruption:
             interruption.state = f"{_CUT if output.size else ''} The database was only read.".strip()
             raise

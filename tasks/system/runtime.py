@@ -248,6 +248,8 @@ class StandardOutput(io.RawIOBase):
     :raises BadInputError: It is a terminal.
     """
 
+    _descriptor = 1
+
     def __init__(self) -> None:
         if os.isatty(1):
             raise BadInputError(
@@ -255,13 +257,25 @@ class StandardOutput(io.RawIOBase):
                 "it to a file or a program."
             )
         kind = os.fstat(1).st_mode
+        self._waits = stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind)
         # So much a pipe takes without waiting once it takes anything.
-        self._most = select.PIPE_BUF if stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind) else 0
+        self._most = select.PIPE_BUF if self._waits else None
         self.size = 0
+        if stat.S_ISFIFO(kind):
+            # Opened once more, on Linux, it need not wait itself, and does not change the one that others share.
+            with contextlib.suppress(OSError):
+                self._descriptor = os.open("/proc/self/fd/1", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                self._most = None
 
     def writable(self) -> bool:
         """Say yes."""
         return True
+
+    def close(self) -> None:
+        """Close what was opened here; standard output itself is left open."""
+        if not self.closed and self._descriptor != 1:
+            os.close(self._descriptor)
+        super().close()
 
     def write(self, data: Any) -> int:
         """Write some of it.
@@ -269,8 +283,8 @@ class StandardOutput(io.RawIOBase):
         :raises OSError: It can't be written: the reader has ended, the disk is full, or a signal came.
         """
         while not _signalled[0]:
-            if not self._most or select.select([], [1], [], _LOOK)[1]:
-                count = os.write(1, memoryview(data)[: self._most or None])
+            if not self._waits or select.select([], [self._descriptor], [], _LOOK)[1]:
+                count = os.write(self._descriptor, memoryview(data)[: self._most])
                 self.size += count
                 return count
         raise InterruptedError
