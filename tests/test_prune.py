@@ -113,6 +113,26 @@ def test_dry_prune_gives_a_reason_for_every_file(project: Project) -> None:
     assert names(project) == before
 
 
+def test_prune_writes_json(five: list[Path], project: Project) -> None:
+    """Standard output holds every dump with the verdict, the reasons and what was done, and nothing else."""
+    for dry, deleted in ((["--dry"], 0), ([], 3)):
+        result = project.inv(*dry, "db.prune", "--json", "--yes", env={"INVOKE_DB_KEEP": "last=2"})
+
+        document = json.loads(result.stdout)
+        assert document["policy"] == {"last": 2, "daily": 0, "weekly": 0, "monthly": 0, "yearly": 0}
+        assert document["dry"] is bool(dry)
+        assert [each["dump"]["name"] for each in document["dumps"]] == sorted(path.name for path in five)
+        assert [each["keep"] for each in document["dumps"]] == [False, False, False, True, True]
+        assert sum(each["deleted"] for each in document["dumps"]) == deleted
+        assert document["dumps"][-1]["reasons"] == ["newest", "last 1"]
+    assert json.loads(project.inv("db.prune", "--json").stdout) == {
+        "version": 1,
+        "policy": None,
+        "dry": False,
+        "dumps": [],
+    }
+
+
 def test_prune_says_that_no_policy_is_set(five: list[Path], project: Project) -> None:
     """It deletes nothing then, and shows how to set one."""
     result = project.inv("db.prune", "--yes")

@@ -107,10 +107,11 @@ def _dump(dumped: Dumped | None) -> Document | None:
 
 def listing_document(listed: Iterable[Listed]) -> Document:
     """Describe dumps."""
-    return {"dumps": [_listed(each) for each in listed]}
+    return {"dumps": [listed_document(each) for each in listed]}
 
 
-def _listed(each: Listed) -> Document:
+def listed_document(each: Listed) -> Document:
+    """Describe a dump in the list."""
     complete = {"yes": True, "unknown": None}.get(each.whole, False)
     return {
         "id": each.id or None,

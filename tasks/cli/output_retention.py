@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ..formatting import format_age, format_count, format_size
+from .documents import listed_document, print_json
 from .output_dumps import describe_state, print_dumps
 from .terminal import print_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from ..dumpfiles.catalog import Listed
@@ -51,8 +53,11 @@ def show_deleted(dump: Listed) -> None:
     print_line(f"{dump.name} was deleted, {format_size(dump.size)}.")
 
 
-def show_no_policy() -> None:
+def show_no_policy(*, as_json: bool) -> None:
     """Say that no policy is set."""
+    if as_json:
+        print_json({"policy": None, "dry": False, "dumps": []})
+        return
     print_line(
         "The setting db.keep is not set, so nothing is deleted. Set it in invoke.yaml, and look at the plan with "
         "`inv --dry db.prune`:"
@@ -83,10 +88,19 @@ def describe_prune(plan: PrunePlan) -> list[str]:
     return [*lines, _DRY] if plan.settings.dry else lines
 
 
-def show_pruned(deleted: Sequence[Listed]) -> None:
-    """Say what was deleted."""
-    if deleted:
+def show_pruned(plan: PrunePlan, deleted: Sequence[Listed], *, as_json: bool) -> None:
+    """Say what was deleted; as JSON every dump with whether it is kept, and why."""
+    if as_json:
+        names, dry = {each.name for each in deleted}, plan.settings.dry
+        dumps = [{"dump": listed_document(each), **_verdict(plan, each.name, names)} for each in plan.dumps]
+        print_json({"policy": asdict(plan.policy), "dry": dry, "dumps": dumps})
+    elif deleted:
         print_line(f"Deleted {_amount(deleted)}.")
+
+
+def _verdict(plan: PrunePlan, name: str, deleted: Collection[str]) -> dict[str, object]:
+    verdict = plan.verdicts[name]
+    return {"keep": verdict.kept, "reasons": list(verdict.reasons), "deleted": name in deleted}
 
 
 def _amount(dumps: Sequence[Listed]) -> str:

@@ -6,7 +6,21 @@ from typing import TYPE_CHECKING
 
 from .confirm import confirm_migration, confirm_reset, confirm_restore
 from .output_restores import show_migrated, show_rehearsed, show_reset, show_restored
-from .task import CONFIRM, DISCONNECT, DUMP_OF, JSON, LENIENT, NO_BACKUP, TRUST, URL_ENV, YES, given, load, task
+from .task import (
+    CONFIRM,
+    DISCONNECT,
+    DUMP_OF,
+    JSON,
+    LENIENT,
+    NO_BACKUP,
+    TRUST,
+    URL_ENV,
+    YES,
+    given,
+    load,
+    reads_input,
+    task,
+)
 from .terminal import reporting
 
 if TYPE_CHECKING:
@@ -54,6 +68,7 @@ def reset(
     return saved
 
 
+@reads_input
 @task(
     iterable=["table", "skip_extension"],
     help={
@@ -152,6 +167,7 @@ def undo(
     return _carry_out(plan, yes=yes, name=given("--confirm", confirm))
 
 
+@reads_input
 @task(help={"file": DUMP_OF, "trust": TRUST, "lenient": LENIENT, "json": JSON, "url_env": URL_ENV})
 def rehearse(
     ctx: Context,
