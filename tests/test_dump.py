@@ -1160,6 +1160,7 @@ def test_name_that_is_no_unicode_ends_in_a_sentence(new_database: Databases, pro
 
     assert sqlstate_of(refused.value) == "22021"
     nothing_is_left(project, database)
+    assert "SQL_ASCII" in str(refused.value)
 
 
 def test_latin1_database_is_dumped_as_utf8(new_database: Databases, project: Project) -> None:

@@ -49,7 +49,7 @@ FEATURES = {
         18, "CREATE TABLE t (a int, b int GENERATED ALWAYS AS (a * 2))", "virtual generated columns"
     ),
     "NOT NULL NOT VALID": Feature(
-        18, "CREATE TABLE t (a int); ALTER TABLE t ADD CONSTRAINT c NOT NULL a NOT VALID", "NOT NULL as a constraint"
+        18, "CREATE TABLE t (a int); ALTER TABLE t ADD CONSTRAINT c NOT NULL a NOT VALID", "NOT NULL as a named"
     ),
     "WITHOUT OVERLAPS": Feature(
         18, "CREATE TABLE t (a int4range, b int4range, PRIMARY KEY (a, b WITHOUT OVERLAPS))", "WITHOUT OVERLAPS"

@@ -189,7 +189,7 @@ def take_names(words: TokenReader) -> Iterator[tuple[str, str]]:
 
 
 def skip_parentheses(words: TokenReader) -> None:
-    """Take the next parentheses with their content, if they come next."""
+    """Take a parenthesis with its content, if one comes next."""
     depth = 0
     while words.peek() == ("sign", b"(") or (depth and words.peek()[0] != "end"):
         kind, found = words.take()

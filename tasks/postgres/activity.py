@@ -190,7 +190,7 @@ def _names(
 
 # Prisma's migration lock (schema-engine, `pg_advisory_lock(72707369)`).
 LOCK = 72707369
-# Sessions of our role and machine that hold the lock and began after a moment.
+# Sessions of our role and machine that hold the lock and began after a given time.
 _LEFT = """
 SELECT pg_catalog.pg_terminate_backend(a.pid)
   FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
