@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tasks.prisma.forecast import read_histories
+from tests.flows import Said, settings_of
 from tests.journal import JOURNAL, PENDING, add_pending, install_fake, lay_out, migration
 from tests.support import Database, blocking
 
@@ -105,6 +107,32 @@ def test_every_state_is_told(journal: Project, migrated: Database) -> None:
 
 
 @pytest.mark.usefixtures("migrated")
+def test_check_ends_with_6_until_every_migration_is_applied(journal: Project, migrated: Database) -> None:
+    """For CI: pending and failed migrations have an exit code, and none has without --check."""
+    applied = journal.inv("db.migrations", "--check")
+    add_pending(journal)
+    pending = journal.inv("db.migrations", "--check", "--json")
+    shown = journal.inv("db.migrations")
+    migrated.execute(FAILED)
+    shutil.rmtree(journal.root / "prisma" / "migrations" / PENDING)
+    failed = journal.inv("db.migrations", "--check")
+
+    assert [each.returncode for each in (applied, pending, shown, failed)] == [0, 6, 0, 6]
+    assert PENDING in pending.stderr
+    assert json.loads(pending.stdout)["migrations"]
+    assert "20260201000000_half" in failed.stderr
+
+
+def test_what_is_waited_for_is_said(journal: Project, migrated: Database) -> None:
+    """Prisma's own loader takes its time; the progress says so."""
+    settings = settings_of(journal, environ={**os.environ, "DATABASE_URL": migrated.url})
+    report = Said()
+
+    read_histories(settings, "", report)
+
+    assert "waiting for Prisma to read prisma.config.ts" in [what for what, *_ in report.progresses]
+
+
 def test_a_dump_has_its_own_column(journal: Project, new_database: Databases) -> None:
     """With --file= the dump's history stands beside the database's, with a manifest and without."""
     assert journal.inv("db.dump").returncode == 0

@@ -356,3 +356,22 @@ def test_standard_error_that_would_have_to_wait_is_not_waited_for(database: Data
         os.close(reading)
 
     assert codes == [0, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["db.restore", "foo"], "--file=foo"),
+        (["db.restore", "--clean", "--confirm", "shop", "foo.sql"], "--file=foo.sql"),
+        (["db.dump", "db.inspect", "foo"], "--file=foo"),
+        (["db.list", "foo"], ""),
+        (["db.restore", "--file", "foo"], ""),
+        (["db.restore", "db.list"], ""),
+    ],
+)
+def test_a_dump_without_its_flag_gets_a_hint(words: list[str], hint: str, project: Project) -> None:
+    """Invoke takes a bare word for a task; a word after a task that takes a dump may be one."""
+    result = project.inv(*words, fresh=True, env={"DATABASE_URL": None})
+
+    assert result.returncode != 0
+    assert (f"write {hint}" in result.stderr) if hint else ("write --file=" not in result.stderr)

@@ -248,16 +248,16 @@ def test_verify_names_what_no_command_fixes(database: Database, project: Project
 
 
 def test_verify_shows_the_last_ten_migrations_when_there_are_more(database: Database, project: Project) -> None:
-    """Newest first, each with its state; the URL's schema says where they lie."""
+    """In the order of their names, as in db.migrations, each with its state; the URL's schema says where they lie."""
     database.execute(MIGRATIONS)
     project.use(database).env["DATABASE_URL"] += "?schema=app"
 
     shown = project.inv("db.verify").stdout
     migrations = verify_json(project)["health"]["migrations"]
 
-    assert [each["name"] for each in migrations] == [f"migration_{i:02}" for i in range(12, 2, -1)]
-    assert [bool(each["finished"]) for each in migrations[:3]] == [False, False, True]
-    assert [bool(each["rolled_back"]) for each in migrations[:3]] == [False, True, False]
+    assert [each["name"] for each in migrations] == [f"migration_{i:02}" for i in range(3, 13)]
+    assert [bool(each["finished"]) for each in migrations[-3:]] == [True, False, False]
+    assert [bool(each["rolled_back"]) for each in migrations[-3:]] == [False, True, False]
     lines = {line.split()[0]: line for line in shown.splitlines() if line.strip().startswith("migration_")}
     assert "failed" in lines["migration_12"]
     assert "rolled back" in lines["migration_11"]

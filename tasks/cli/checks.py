@@ -68,8 +68,17 @@ def doctor(ctx: Context, json: bool = False, url_env: str | None = None) -> Exam
     return examined
 
 
-@task(help={"file": "show the dump's own history, too", "json": JSON, "url_env": URL_ENV})
-def migrations(ctx: Context, file: str | None = None, json: bool = False, url_env: str | None = None) -> KnownHistories:
+@task(
+    help={
+        "file": "show the dump's own history, too",
+        "check": "end with exit code 6 if a migration is pending or has failed, or a deploy would be refused",
+        "json": JSON,
+        "url_env": URL_ENV,
+    }
+)
+def migrations(
+    ctx: Context, file: str | None = None, check: bool = False, json: bool = False, url_env: str | None = None
+) -> KnownHistories:
     """Show every migration's state on disk, in the database and, with --file, in a dump."""
     from ..prisma.forecast import read_histories
 
@@ -77,4 +86,6 @@ def migrations(ctx: Context, file: str | None = None, json: bool = False, url_en
     with reporting(loaded) as report:
         histories = read_histories(loaded, given("--file", file), report)
     show_histories(histories, as_json=json)
+    if check:
+        histories.refuse_undeployed()
     return histories

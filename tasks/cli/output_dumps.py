@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from ..dumpformat.applied_migration import sort_migrations
 from ..formatting import (
     format_age,
     format_content,
@@ -274,7 +275,7 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
         print_line(unread if inspected.unread else "No migration history (_prisma_migrations) in it.")
         return
     table = Table(columns=("migration", "state", "finished"))
-    for migration in inspected.history:
+    for migration in sort_migrations(inspected.history):
         table.add(migration.name, migration.state.value, format_time(migration.finished_at, migration.finished))
     print_table(table)
 

@@ -55,9 +55,11 @@ def reset(
 
 
 @task(
-    iterable=["skip_extension"],
+    iterable=["table", "skip_extension"],
     help={
         "file": DUMP_OF,
+        "table": "restore only this table of the dump, its definition and its rows (repeats; a name or a pattern)",
+        "data_only": "with --table: only the rows; they replace those of the table as it is now",
         "clean": "empty the schemas that the dump fills first, so that they hold exactly what the dump holds",
         "yes": YES,
         "confirm": CONFIRM,
@@ -79,6 +81,8 @@ def reset(
 def restore(
     ctx: Context,
     file: str | None = None,
+    table: list[str] | None = None,
+    data_only: bool = False,
     clean: bool = False,
     yes: bool = False,
     confirm: str | None = None,
@@ -102,9 +106,10 @@ def restore(
     loaded = load(ctx, url_env, as_json=json)
     choices = {"strict": strict, "checksums": checksums, "migrate": migrate, "disconnect": disconnect}
     choices |= {"trust": trust, "lenient": lenient, "backup": not no_backup, "create_roles": create_roles}
-    choices |= {"owners": not no_owner, "privileges": not no_acl, "clean": clean}
+    choices |= {"owners": not no_owner, "privileges": not no_acl, "clean": clean, "data_only": data_only}
     skipped = tuple(given("--skip-extension", name) for name in skip_extension or ())
-    request = RestoreRequest(file=given("--file", file), skip_extensions=skipped, **choices)
+    tables = tuple(given("--table", name) for name in table or ())
+    request = RestoreRequest(file=given("--file", file), skip_extensions=skipped, tables=tables, **choices)
     with reporting(loaded) as report:
         if migrate:
             from ..restore.with_migration import plan_restore_and_migration

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import sys
 from typing import TYPE_CHECKING, Any
 
 from invoke.tasks import Task
@@ -11,11 +12,13 @@ from invoke.tasks import task as invoke_task
 
 from ..errors import BadInputError, InterruptedBySignalError, TaskError
 from ..system.runtime import Interruption, interruptible, standard_streams
+from .invoke_errors import forget_words, note_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from invoke.context import Context
+    from invoke.parser.argument import Argument
 
     from ..config.settings import Settings
 
@@ -48,11 +51,18 @@ class RepeatableTask(Task):  # type: ignore[type-arg]
 
     __hash__ = Task.__hash__
 
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        """Return the flags, and note a word that follows the task on the command line."""
+        arguments: list[Argument] = super().get_arguments(ignore_unknown_help)
+        note_words(str(self.name), arguments, sys.argv[1:])
+        return arguments
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the body with signals handled, and return its result.
 
         With `--json` the message that Invoke prints of an error is JSON.
         """
+        forget_words()
         try:
             return self._run_body(*args, **kwargs)
         except TaskError as error:

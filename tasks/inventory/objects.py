@@ -53,7 +53,7 @@ _PART = re.compile(
 )
 # Around facts with a name, which may hold marked parts; the digests do not hold the name.
 _OPENING, _CLOSING = rf"<{_NONCE}\[(?P<label>{_UNMARKED})<{_NONCE}:", rf"<{_NONCE}\]>"
-_NAMED = re.compile(f"{_OPENING}(?P<content>.*?){_CLOSING}".encode(), re.DOTALL)
+_NAMED = re.compile(rf"{_OPENING}(?P<content>[^<]*(?:<(?!{_NONCE}[\[\]])[^<]*)*){_CLOSING}".encode())
 
 
 def _marked(kind: str, expression: str, label: str = "''") -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..config.prisma_home import prisma_home
+from ..config.prisma_home import config_file, prisma_home
 from ..dumpfiles.dump_file import choose_dump, prove_dump
-from ..errors import BadInputError, MissingProgramError
+from ..errors import BadInputError, DifferenceError, MissingProgramError
 from ..formatting import format_list
 from ..inventory.snapshot import read_history
 from ..postgres.connection import connected, one, translated
+from ..progress import Silence
 from ..system.processes import run_program
 from .migrations import (
     compare_migrations,
@@ -69,6 +70,7 @@ class KnownHistories:
     """The migrations of disk, database and dump side by side.
 
     :ivar dump: The dump's path; None where none was asked for.
+    :ivar pending: The migrations that a deploy would apply, in their order.
     :ivar findings: What a deploy on the database would meet now.
     """
 
@@ -76,10 +78,18 @@ class KnownHistories:
     target: Target
     dump: Path | None
     compared: tuple[Compared, ...]
+    pending: tuple[str, ...]
     findings: tuple[Finding, ...]
 
+    def refuse_undeployed(self) -> None:
+        """Raise DifferenceError where a deploy would apply a migration, or would be refused."""
+        stopping = [str(each) for each in self.findings if each.fatal]
+        if stopping or self.pending:
+            pending = f"Pending in {self.target.label}: {format_list(self.pending)}."
+            raise DifferenceError(" ".join([*stopping, *([pending] if self.pending else [])]))
 
-def read_application(settings: Settings, target: Target) -> Application:
+
+def read_application(settings: Settings, target: Target, report: Report) -> Application:
     """Find the application and read its migrations.
 
     :raises ElsewhereError: Its Prisma is 8 or newer.
@@ -101,6 +111,8 @@ def read_application(settings: Settings, target: Target) -> Application:
             f"Prisma {major} keeps its migrations in another form and their history in another table: `{typed} "
             f"migration status` shows them. Nothing was touched."
         )
+    if installed is not None and (config := config_file(home)) is not None:
+        report.progress(f"waiting for Prisma to read {config.name}", 0, 0, "")
     folder = migrations_folder(home, installed, major, run_program, settings.url().value)
     schema = target.schema or "public"
     schemas = tuple(dict.fromkeys((schema, *listed_schemas(home))))
@@ -112,7 +124,7 @@ def read_application(settings: Settings, target: Target) -> Application:
 def _find_application(settings: Settings, target: Target, report: Report) -> Application | None:
     """Find the application where there is one with migrations; its troubles are no reason to fail."""
     try:
-        found = read_application(settings, target)
+        found = read_application(settings, target, report)
     except UnsupportedPrismaError:
         return None
     except BadInputError as error:
@@ -127,7 +139,7 @@ def read_histories(settings: Settings, file: str, report: Report) -> KnownHistor
     :raises TaskError: One of them can't be read. Nothing is ever changed.
     """
     target = settings.target()
-    found = read_application(settings, target)
+    found = read_application(settings, target, report)
     path = rows = None
     if file:
         path = choose_dump(settings, file, report)
@@ -143,7 +155,14 @@ def read_histories(settings: Settings, file: str, report: Report) -> KnownHistor
         filled = _filled(connection, found)
     findings = foresee_migrations(found.disk, there, filled=filled, prisma=found.typed)
     compared = compare_migrations(found.disk, there or (), rows)
-    return KnownHistories(application=found, target=target, dump=path, compared=compared, findings=tuple(findings))
+    return KnownHistories(
+        application=found,
+        target=target,
+        dump=path,
+        compared=compared,
+        pending=tuple(pending_migrations(found.disk, there)),
+        findings=tuple(findings),
+    )
 
 
 @dataclass(frozen=True)
@@ -178,7 +197,7 @@ def forecast_migrate(settings: Settings, target: Target, connection: Connection,
 
 def read_deployed(settings: Settings, target: Target, connection: Connection) -> tuple[AppliedMigration, ...] | None:
     """Read the database's history again, as :class:`Forecast` has it."""
-    return read_history(connection, read_application(settings, target).schema)
+    return read_history(connection, read_application(settings, target, Silence()).schema)
 
 
 def forecast_restore(
