@@ -107,7 +107,6 @@ def test_every_state_is_told(journal: Project, migrated: Database) -> None:
     assert "does not have: 20250608081544_add_event_enrichment" in shown
 
 
-@pytest.mark.usefixtures("migrated")
 def test_check_ends_with_6_until_every_migration_is_applied(journal: Project, migrated: Database) -> None:
     """For CI: pending and failed migrations have an exit code, and none has without --check."""
     applied = journal.inv("db.migrations", "--check")
@@ -134,6 +133,7 @@ def test_what_is_waited_for_is_said(journal: Project, migrated: Database) -> Non
     assert "waiting for Prisma to read prisma.config.ts" in [what for what, *_ in report.progresses]
 
 
+@pytest.mark.usefixtures("migrated")
 def test_a_dump_has_its_own_column(journal: Project, new_database: Databases) -> None:
     """With --file= the dump's history stands beside the database's, with a manifest and without."""
     assert journal.inv("db.dump").returncode == 0
