@@ -2,10 +2,12 @@
 
 :data:`ns` is a whole root namespace, for a `tasks.py` without tasks of its own;
 :data:`database` is the `db` collection alone, for `ns.add_collection(database)`; :data:`server` the `pg` one.
+:mod:`db` has the tasks as functions, which return their results.
 """
 
 from invoke.collection import Collection
 
+from .cli import db
 from .cli.bench import bench
 from .cli.checks import doctor, migrations, verify
 from .cli.demo import JOURNAL, demo
@@ -29,4 +31,4 @@ if JOURNAL.is_dir():
     ns.add_task(demo)
     ns.add_task(bench)
 
-__all__ = ["database", "ns", "server"]
+__all__ = ["database", "db", "ns", "server"]

@@ -1,4 +1,4 @@
-"""Formats lists, counts, sizes, times and names for people."""
+"""Format lists, counts, sizes, times and names for people."""
 
 from __future__ import annotations
 
@@ -11,32 +11,31 @@ if TYPE_CHECKING:
 
 
 def printable(text: str) -> str:
-    """Escape whatever is no letter or sign of one line: ends of lines, control characters, changes of direction.
+    """Return the text with its unprintable characters escaped: newlines, control characters, changes of direction.
 
-    The one place for it: all that comes from a database, a dump, a manifest or another program passes through here
-    before a person sees it.
+    Every text from a database, a dump, a manifest or another program passes through here before it is shown.
     """
     return "".join(char if char.isprintable() else char.encode("unicode-escape").decode() for char in text)
 
 
 def printable_row(row: str) -> str:
-    """Escape the values of a row, and keep the tabs between them."""
+    """Return a row with its values escaped and the tabs between them kept."""
     return row if row.replace("\t", "").isprintable() else "\t".join(map(printable, row.split("\t")))
 
 
-# Characters.
+# Characters of a server's message.
 _MESSAGE = 1000
 
 _SHOWN = 8
 
 
 def shortened(text: str) -> str:
-    """Return a message of a server, cut where it is too long to be read."""
+    """Return a server's message, cut after 1000 characters."""
     return text if len(text) <= _MESSAGE else text[:_MESSAGE] + "…"
 
 
 def parse_instant(text: str) -> datetime | None:
-    """Return the time that a text in ISO style holds, in UTC, which one without a zone is in; None if it holds none."""
+    """Return the time of a text in ISO 8601, in UTC; None if it is not one. A time without a zone is in UTC."""
     try:
         found = datetime.fromisoformat(text)
         return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
@@ -49,10 +48,10 @@ _SHOWN_NAME = re.compile(r'([\w$-]+|"(?:[^"]|"")*")\.([\w$-]+|"(?:[^"]|"")*")')
 
 
 def format_list(items: Sequence[str], shown: int = _SHOWN, separator: str = ", ") -> str:
-    """Return the first items, and how many more there are: `a, b and 3 more`.
+    """Return the first items and the number of the others: `a, b and 3 more`.
 
-    :param shown: How many items are named; all of them if there are no more than that.
-    :param separator: What separates them; `"; "` where items hold commas: `a; b; and 3 more`.
+    :param shown: The largest number of items to list.
+    :param separator: The text between items; `"; "` if items contain commas: `a; b; and 3 more`.
     """
     more = len(items) - shown
     rest = f"{separator.rstrip(', ')} and {more:,} more" if more > 0 else ""
@@ -60,14 +59,14 @@ def format_list(items: Sequence[str], shown: int = _SHOWN, separator: str = ", "
 
 
 def show_name(key: tuple[str, str]) -> str:
-    """Write schema and name for people: quoted only where one could take it for another name."""
+    """Return `schema.name` for people; a part is quoted only if it would be ambiguous."""
     return ".".join(
         part if _PLAIN_NAME.fullmatch(part) else '"{}"'.format(part.replace('"', '""')) for part in key if part
     )
 
 
 def parse_shown_name(text: str) -> tuple[str, str]:
-    """Return the schema and the name that :func:`show_name` wrote, or an earlier version, which never quoted."""
+    """Return the schema and the name of a text that :func:`show_name`, or an earlier version without quotes, wrote."""
     if found := _SHOWN_NAME.fullmatch(text):
         schema, name = (part[1:-1].replace('""', '"') if part.startswith('"') else part for part in found.groups())
         return schema, name
@@ -76,7 +75,7 @@ def parse_shown_name(text: str) -> tuple[str, str]:
 
 
 def format_names(names: Iterable[str | tuple[str, str]]) -> str:
-    """Return the first names, quoted as :func:`show_name` does, and how many more there are.
+    """Return the first names, quoted as by :func:`show_name`, and the number of the others.
 
     :param names: Names, or pairs of schema and name.
     """
@@ -84,21 +83,21 @@ def format_names(names: Iterable[str | tuple[str, str]]) -> str:
 
 
 def format_count(count: int, one: str, many: str = "") -> str:
-    """Write a number of things.
+    """Return a count with its noun: `1 row`, `2 rows`.
 
-    :param many: The plural, where it is not `one` with an s.
+    :param many: The plural, if it is not `one` with an s.
     """
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def format_content(rows: int, inserts: int) -> str:
-    """Write what a dump fills tables with: rows, and INSERT statements, each of which may bring several."""
+    """Return a dump's number of rows and of INSERT statements, each of which may add several rows."""
     statements = format_count(inserts, "INSERT statement")
     return statements if inserts and not rows else format_count(rows, "row") + (f" and {statements}" if inserts else "")
 
 
 def format_size(count: float) -> str:
-    """Write a number of bytes."""
+    """Return a number of bytes with its unit, in powers of 1000."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if count < 1000:  # noqa: PLR2004 - SI
             return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
@@ -112,7 +111,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_age(age: timedelta) -> str:
-    """Return a span of time in its largest unit: `5 min`, `7 h`, `12 d`; one below 0 as `in 5 min`."""
+    """Return a duration in minutes, hours or days: `5 min`, `7 h`, `12 d`; a negative one as `in 5 min`."""
     if age < timedelta(0):
         return f"in {format_age(-age)}"
     if age < timedelta(hours=1):
@@ -121,17 +120,17 @@ def format_age(age: timedelta) -> str:
 
 
 def format_moment(moment: datetime | None) -> str:
-    """Return a time to the second, in its own time zone; empty for None."""
+    """Return a time to the second, in its time zone; empty for None."""
     return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def format_time(moment: datetime | None, text: str) -> str:
-    """Return a time to the second, or `text` where Python can't hold the time."""
+    """Return a time to the second; `text` if the time is None, because Python can't represent it."""
     return format_moment(moment) or text
 
 
 def format_now(timespec: str = "seconds") -> str:
-    """Return the time now, in UTC, as records and marks hold it.
+    """Return the current time in UTC, in ISO 8601.
 
     :param timespec: As for `datetime.isoformat`.
     """

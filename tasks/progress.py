@@ -1,4 +1,4 @@
-"""The interface through which work reports its progress; `cli.terminal` shows it, tests collect it."""
+"""The interface through which the work reports its progress; `cli.terminal` shows it, tests record it."""
 
 from __future__ import annotations
 
@@ -6,50 +6,50 @@ from typing import Protocol
 
 
 class Report(Protocol):
-    """Takes what a flow says. Every method returns at once, and none gets a secret."""
+    """The receiver of progress messages. Its methods return at once, and are never passed a secret."""
 
     def step(self, text: str) -> None:
-        """Take one line for a finished step."""
+        """Report a finished step in one line."""
         ...
 
     def detail(self, text: str) -> None:
-        """Take a line for who wants to see everything."""
+        """Report a detail, which only verbose output shows."""
         ...
 
     def warn(self, text: str) -> None:
-        """Take a line that nobody should miss."""
+        """Report a warning."""
         ...
 
     def ask(self, question: str) -> str | None:
-        """Ask a person, and return the answer; None where no terminal is there to ask."""
+        """Ask the user and return the answer; None without a terminal."""
         ...
 
     def progress(self, what: str, done: int, total: int, unit: str) -> None:
-        """Take how far the work is; called often.
+        """Report the progress of a phase; called often.
 
-        :param what: The phase, and the table or index in work; empty where something else is about to write to the
-            terminal, so that nothing may be drawn there until more is said.
-        :param total: What `done` will be at the end; 0 where nobody knows.
+        :param what: The phase, and the current table or index. Empty before another program writes to the terminal:
+            then draw nothing until the next call.
+        :param total: The final value of `done`; 0 if unknown.
         :param unit: `rows` or `bytes`.
         """
         ...
 
 
 class Silence:
-    """Says nothing."""
+    """A report that discards everything."""
 
     def step(self, text: str) -> None:
-        """Say nothing."""
+        """Discard the line."""
 
     def detail(self, text: str) -> None:
-        """Say nothing."""
+        """Discard the line."""
 
     def warn(self, text: str) -> None:
-        """Say nothing."""
+        """Discard the line."""
 
     def ask(self, question: str) -> str | None:  # noqa: ARG002 - the protocol's
-        """Return None: no person is there."""
+        """Return None: there is no terminal."""
         return None
 
     def progress(self, what: str, done: int, total: int, unit: str) -> None:
-        """Say nothing."""
+        """Discard the progress."""

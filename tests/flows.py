@@ -87,6 +87,15 @@ def ran(project: Project, *words: str) -> str:
     return result.stdout + result.stderr
 
 
+def sqlstate_of(error: BaseException | None) -> str:
+    """Return the SQLSTATE of the server's error that an error of ours was made from; empty without one."""
+    while error is not None:
+        if isinstance(state := getattr(error, "sqlstate", None), str):
+            return state
+        error = error.__context__
+    return ""
+
+
 def newest(project: Project) -> Path:
     """Return the newest dump of ours."""
     return max(path for path in project.dumps.iterdir() if re.search(r"\.sql(\.gz|\.zst)?$", path.name))

@@ -116,4 +116,4 @@ def _tried(project: Project, database: Database, name: str) -> Tried:
         except TaskError as error:
             was = "out of locks, rolled back (5)" if "out of shared memory" in str(error) else str(error)
     found = asked[0]
-    return Tried(found.needed, found.room, "no warning" if found.suffice else f"warns: {found.wanted}", was)
+    return Tried(found.needed, found.room, "no warning" if found.suffice else f"warns: {found.setting}", was)

@@ -202,9 +202,8 @@ def drop(database: Database) -> None:
             "SELECT subname FROM pg_subscription JOIN pg_database d ON d.oid = subdbid WHERE datname = %s",
             [database.name],
         ).fetchall()
-    for (name,) in subscriptions:
-        _drop_subscription(database, name)
-    with server.connect() as connection:
+        for (name,) in subscriptions:
+            _drop_subscription(database, name)
         statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database.name))
         connection.execute(statement)
 

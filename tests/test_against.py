@@ -74,7 +74,7 @@ def test_what_differs_is_said_of_the_other(pair: tuple[Database, Database], proj
     result = project.inv("db.verify", OTHER)
 
     assert result.returncode == 6
-    assert 'table public."User": expected as in the other, found another definition' in result.stdout
+    assert 'table public."User": definition is not as in the other: column "later" is integer' in result.stdout
     assert re.search(r"public\.User +120 +120 +another definition", result.stdout)
     assert re.search(r"Only told: extension citext: expected nothing, found \d", result.stdout)
     assert re.search(r"Only told: extension hstore: expected \S+, found missing", result.stdout)

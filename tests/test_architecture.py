@@ -115,6 +115,21 @@ def test_tests_share_helpers_not_tests() -> None:
         assert not {each for each in modules if each.rpartition(".")[2].startswith("test_")}, path.name
 
 
+def test_errors_are_known_by_their_class() -> None:
+    """No test matches words of an error's sentence: its class, its SQLSTATE and what it names are enough."""
+    found = [
+        f"{path.name}:{node.lineno}: {text}"
+        for path in sorted(Path(__file__).parent.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.raises"
+        for keyword in node.keywords
+        if keyword.arg == "match" and (text := ast.unparse(keyword.value))
+        if any(isinstance(each, ast.Constant) and " " in str(each.value) for each in ast.walk(keyword.value))
+    ]
+
+    assert not found
+
+
 def test_sizes() -> None:
     """No module, folder or share of the whole is too large to find one's way in."""
     lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}

@@ -158,7 +158,8 @@ def test_plain_restore_over_tables_shows_and_waits(shop: Database, project: Proj
     project.write("dumps/foreign.sql", "DROP TABLE app.users CASCADE;\nCREATE TABLE app.users (id int);\n" + DUMP_END)
 
     began = time.monotonic()
-    result = project.inv("db.restore", "--file=foreign.sql")
+    # A fork would not wait.
+    result = project.inv("db.restore", "--file=foreign.sql", fresh=True)
 
     assert result.returncode == 0, result.stderr
     assert "Will be replaced: app.users (about 3 rows)." in result.stderr

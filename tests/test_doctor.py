@@ -23,6 +23,7 @@ from tasks.config.target import sanitize
 from tasks.doctor.check import refused
 from tasks.doctor.connectivity import resolve_addresses
 from tasks.doctor.doctor import examine
+from tasks.doctor.tasks_file import check_tasks_file
 from tasks.dumpfiles.atomic_write import open_part_file
 from tasks.errors import BadInputError
 from tasks.progress import Silence
@@ -131,8 +132,8 @@ def test_everything_is_green_when_nothing_is_wrong(shop: Database, project: Proj
     assert list(found) == NAMES
     assert {each["state"] for each in found.values()} == {"ok"}, found
     assert [line.split("  ")[0] for line in result.stdout.splitlines()] == [f"✓ {name}" for name in NAMES]
-    assert f"PostgreSQL {shop.server.major}." in found["server"]["what"]
-    assert "6.19.3" in found["Prisma"]["what"]
+    assert f"PostgreSQL {shop.server.major}." in found["server"]["message"]
+    assert "6.19.3" in found["Prisma"]["message"]
 
 
 @pytest.mark.usefixtures("shop")
@@ -144,8 +145,8 @@ def test_a_new_project_has_notes_and_no_faults(project: Project) -> None:
 
     assert code == 0
     assert {name for name, each in found.items() if each["state"] == "note"} == {"Prisma", "newest dump"}
-    assert found["newest dump"]["remedy"] == "`inv db.dump` makes one."
-    assert "is made by the first dump" in found["folder"]["what"]
+    assert found["newest dump"]["fix"] == "`inv db.dump` makes one."
+    assert "first dump" in found["folder"]["message"]
 
 
 @pytest.mark.parametrize("dumps", [True, False], ids=["with-dumps", "without-a-folder"])
@@ -344,7 +345,7 @@ BROKEN = {
         with_url(lambda url, _: url.replace(f":{quote(PASSWORD, safe='')}@", "@")),
         "login",
         "no password supplied",
-        "write it as user:password@host",
+        "user:password@host",
     ),
     "no database": Broken(
         with_url(lambda url, database: url.replace(database.name, "not_there")),
@@ -358,17 +359,15 @@ BROKEN = {
     "no pg_dump": Broken(without_programs, "pg_dump", "No pg_dump was found", "apt install postgresql-client-17"),
     "no Prisma": Broken(prisma_missing, "Prisma", "There is no Prisma in", "npm install"),
     "failed migration": Broken(migration_failed, "migrations", "P3009", "migrate resolve --rolled-back"),
-    "a file for the folder": Broken(file_for_folder, "folder", "dumps is no folder", "Move it away"),
-    "below a file": Broken(folder_below_file, "folder", r"tasks\.py is no folder", "Move it away"),
-    "open to others": Broken(open_to_others, "folder", "open to others: db_dump_2025", "chmod -R go-rwx"),
+    "a file for the folder": Broken(file_for_folder, "folder", "dumps is not a folder", "db.dumps_dir"),
+    "below a file": Broken(folder_below_file, "folder", r"tasks\.py is not a folder", "db.dumps_dir"),
+    "open to others": Broken(open_to_others, "folder", ": db_dump_2025", "chmod -R go-rwx"),
     "seen by git": Broken(seen_by_git, "ignored by git", "git does not ignore", r"echo '\*' >"),
-    "kept by git": Broken(kept_by_git, "ignored by git", r"git keeps files of .*: mine\.sql", "git rm -r --cached"),
+    "kept by git": Broken(kept_by_git, "ignored by git", r"git tracks .*: mine\.sql", "git rm -r --cached"),
     "part file": Broken(part_left, "leftovers", r"000Z\.part", "rm /"),
-    "manifest": Broken(
-        manifest_left, "leftovers", r"without their dump: .*000Z\.manifest\.json", "If a dump was renamed.*rm /"
-    ),
-    "cut": Broken(dump_cut, "newest dump", "is not whole: it has", r"takes db_dump_\S+Z\.sql\."),
-    "from the future": Broken(dump_of_tomorrow, "newest dump", "comes from the future", "clock"),
+    "manifest": Broken(manifest_left, "leftovers", r"000Z\.manifest\.json", "renamed.*rm /"),
+    "cut": Broken(dump_cut, "newest dump", "is not complete: it has", r"db\.restore` uses db_dump_\S+Z\.sql\."),
+    "from the future": Broken(dump_of_tomorrow, "newest dump", "in the future", "clock"),
 }
 
 
@@ -399,8 +398,8 @@ def test_the_rest_is_looked_at_when_the_server_is_not_there(shop: Database, proj
     code, found = documents(project)
 
     assert code == 3
-    assert {each["state"] for each in found.values()} == {"ok", "note", "wrong", "skipped"}
-    assert [name for name, each in found.items() if each["state"] == "wrong"] == ["port"]
+    assert {each["state"] for each in found.values()} == {"ok", "note", "problem", "skipped"}
+    assert [name for name, each in found.items() if each["state"] == "problem"] == ["port"]
     assert [name for name, each in found.items() if each["state"] == "skipped"] == [
         "TLS",
         "login",
@@ -415,7 +414,7 @@ def test_the_rest_is_looked_at_when_the_server_is_not_there(shop: Database, proj
         "definitions",
         "clock",
     ]
-    assert "whether it fits the server is not known" in found["pg_dump"]["what"]
+    assert "whether it fits the server is not known" in found["pg_dump"]["message"]
     assert found["newest dump"]["state"] == "ok"
 
 
@@ -471,8 +470,63 @@ def test_several_hosts_are_all_looked_at(shop: Database, project: Project) -> No
 
     assert code == 0
     assert found["host"]["state"] == "note"
-    assert "nowhere.invalid" in found["host"]["what"]
+    assert "nowhere.invalid" in found["host"]["message"]
     assert found["port"]["state"] == found["login"]["state"] == "ok"
+
+
+COMPOSE = {
+    "short": ('services:\n  db:\n    image: postgres\n    ports:\n    - "5433:5432"\n', "localhost:5433"),
+    "address": ("services:\n  web: {}\n  db:\n    ports:\n      - 127.0.0.1:5434:5432  # local\n", "localhost:5434"),
+    "long": ("services:\n  db:\n    ports:\n      - target: 5432\n        published: '5435'\n", "localhost:5435"),
+    "another port": ("services:\n  db:\n    ports:\n      - 8080:80\n", "publish its port"),
+    "variable": ("services:\n  db:\n    ports:\n      - ${PORT:-5433}:5432\n", "publish its port"),
+    "none": ("services:\n  db:\n    image: postgres\nvolumes:\n  data:\n", "publish its port"),
+    "another service": ("services:\n  other:\n    ports: ['1:5432']\nvolumes:\n  db:\n", "VPN and DNS"),
+    "not YAML": ("\t%\0{[", "VPN and DNS"),
+}
+
+
+@pytest.mark.parametrize(("text", "advice"), COMPOSE.values(), ids=COMPOSE.keys())
+def test_a_compose_service_is_reached_by_its_published_port(text: str, advice: str, project: Project) -> None:
+    """A service's name is known only inside of Compose; the remedy names the port of this machine."""
+
+    def resolve(_host: str) -> list[str]:
+        raise OSError(None, "Name or service not known")
+
+    project.write("docker-compose.yml", text)
+    settings = replace(settings_of(project), environ={"DATABASE_URL": "postgresql://app:pw@db:5432/shop"})
+
+    found = {each.name: each for each in examine(settings, Silence(), resolve=resolve).checks}
+
+    assert found["host"].state == "wrong"
+    assert advice in found["host"].remedy
+
+
+TASKS_FILES = {
+    "hidden": ("from invoke import task\nfrom invoke_postgres import ns\n\n@task\ndef build(c): ...\n", ["build"]),
+    "options": (
+        "import invoke\nfrom invoke_postgres import ns\n\n@invoke.task(name='x')\ndef lint(c): ...\n",
+        ["lint"],
+    ),
+    "added": (
+        "from invoke import task\nfrom invoke_postgres import ns\n\n@task\ndef build(c): ...\nns.add_task(build)\n",
+        [],
+    ),
+    "no other tasks": ("from invoke_postgres import ns\n", []),
+    "database": ("from invoke import task\nfrom invoke_postgres import database\n\n@task\ndef build(c): ...\n", []),
+    "not Python": ("from invoke_postgres import ns (", []),
+}
+
+
+@pytest.mark.parametrize(("text", "hidden"), TASKS_FILES.values(), ids=TASKS_FILES.keys())
+def test_tasks_that_an_imported_namespace_hides_are_named(text: str, hidden: list[str], tmp_path: Path) -> None:
+    """`inv` takes an imported `ns` for all that there is; each task that it hides is named with the fix."""
+    (tmp_path / "tasks.py").write_text(text, encoding="utf-8")
+
+    found = check_tasks_file(tmp_path)
+
+    assert [name for each in found for name in hidden if f"ns.add_task({name})" in each.remedy] == hidden
+    assert len(found) == bool(hidden)
 
 
 def test_a_name_that_nobody_resolves_is_told_in_time(shop: Database, project: Project) -> None:
@@ -491,7 +545,7 @@ def test_a_name_that_nobody_resolves_is_told_in_time(shop: Database, project: Pr
 
 def test_a_name_that_is_none_is_no_traceback() -> None:
     """Python refuses a label that is too long with an error of its own."""
-    with pytest.raises(OSError, match="no host's name"):
+    with pytest.raises(OSError):
         resolve_addresses("x" * 70 + ".example.com")
 
 
@@ -504,8 +558,8 @@ def test_a_socket_is_looked_for(shop: Database, project: Project) -> None:
     code, found = documents(project)
 
     assert code == 0, found
-    assert "socket in" in found["host"]["what"]
-    assert ".s.PGSQL." in found["port"]["what"]
+    assert "socket in" in found["host"]["message"]
+    assert ".s.PGSQL." in found["port"]["message"]
 
 
 @pytest.mark.usefixtures("shop")
@@ -517,7 +571,7 @@ def test_another_url_in_env_file_is_a_note_when_the_environment_wins(project: Pr
 
     assert code == 0
     assert found["URL found"]["state"] == "note"
-    assert ".env has another one, which is not used" in found["URL found"]["what"]
+    assert ".env has another one, which is not used" in found["URL found"]["message"]
     assert "other-secret" not in json.dumps(found)
 
 
@@ -528,10 +582,12 @@ def test_translated_parameters_and_poolers_are_named(shop: Database, project: Pr
     code, found = documents(project, "--url-env=DIRECT_URL")
 
     assert code == 0
-    assert "DIRECT_URL from the environment" in found["URL found"]["what"]
-    assert "schema is translated; connection_limit is dropped; pgbouncer is dropped" in found["URL understood"]["what"]
-    assert "schema app" in found["URL understood"]["what"]
-    assert "--url-env=DIRECT_URL" in found["URL understood"]["remedy"]
+    assert "DIRECT_URL from the environment" in found["URL found"]["message"]
+    assert (
+        "schema is translated; connection_limit is dropped; pgbouncer is dropped" in found["URL understood"]["message"]
+    )
+    assert "schema app" in found["URL understood"]["message"]
+    assert "--url-env=DIRECT_URL" in found["URL understood"]["fix"]
 
 
 def test_a_plain_owner_is_healthy_when_everything_is_its_own(owner_everything: Database, project: Project) -> None:
@@ -559,7 +615,7 @@ def test_a_running_dump_is_a_note_and_no_leftover(project: Project) -> None:
 
     assert code == 0
     assert found["leftovers"]["state"] == "note"
-    assert "a dump is being written" in found["leftovers"]["what"]
+    assert "a dump is being written" in found["leftovers"]["message"]
 
 
 def test_scratch_databases_are_listed_when_a_rehearsal_was_killed(shop: Database, project: Project) -> None:
@@ -616,7 +672,7 @@ def test_who_is_at_work_and_holds_locks_is_named_once(shop: Database, project: P
     ("query", "said"),
     [
         ("SELECT pg_advisory_lock(72707369)", "holds Prisma's lock"),
-        ("SET application_name = 'invoke-postgres'", "another command of ours"),
+        ("SET application_name = 'invoke-postgres'", "another invoke-postgres command"),
     ],
 )
 def test_who_else_is_at_work_is_a_note(query: str, said: str, shop: Database, project: Project) -> None:
@@ -688,12 +744,12 @@ def test_tls_is_compared_with_what_was_asked_for(private_server: Server, project
     unproven = documents(project)[1]["TLS"]
 
     assert [each["state"] for each in told] == ["ok"] * 3
-    assert all("TLSv1.3" in each["what"] for each in told)
-    assert "the certificate is not verified" in told[1]["what"]
-    assert "verify-full: TLSv1.3, the certificate is verified" in told[2]["what"]
-    assert unproven["state"] == "wrong"
-    assert "sslrootcert=FILE" in unproven["remedy"]
-    assert (code, behind["TLS"]["state"], behind["login"]["state"]) == (3, "ok", "wrong")
+    assert all("TLSv1.3" in each["message"] for each in told)
+    assert "the certificate is not verified" in told[1]["message"]
+    assert "verify-full: TLSv1.3, the certificate is verified" in told[2]["message"]
+    assert unproven["state"] == "problem"
+    assert "sslrootcert=FILE" in unproven["fix"]
+    assert (code, behind["TLS"]["state"], behind["login"]["state"]) == (3, "ok", "problem")
 
 
 def test_a_prepared_transaction_is_told(private_server: Server, project: Project) -> None:
@@ -726,7 +782,7 @@ def test_a_history_in_another_schema_is_read(database: Database, project: Projec
     code, found = documents(project)
 
     assert code == 3
-    assert "migration_12" in found["migrations"]["what"]
+    assert "migration_12" in found["migrations"]["message"]
 
 
 @pytest.mark.usefixtures("shop")

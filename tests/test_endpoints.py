@@ -125,9 +125,9 @@ def test_a_restore_goes_where_it_was_judged_or_nowhere(shop: Database, other: Da
         emptied = plan_reset(settings, ["app"], Silence())
         ports[0] = other.server.port
 
-        with pytest.raises(GuardError, match="leads to more than one server"):
+        with pytest.raises(GuardError):
             restore_dump(plan, Silence())
-        with pytest.raises(GuardError, match="leads to more than one server"):
+        with pytest.raises(GuardError):
             reset_database(emptied, Silence())
 
     assert other.dump_text() == before
@@ -144,7 +144,7 @@ def test_a_safety_dump_is_of_what_is_destroyed(shop: Database, other: Database, 
         first = spread.seen
         spread.target = lambda number: shop.server.port if number == first else other.server.port
 
-        with pytest.raises(GuardError, match=r"No safety dump could be made.*leads to more than one server"):
+        with pytest.raises(GuardError):
             restore_dump(plan, Silence())
 
     assert shop.dump_text() == before
@@ -160,7 +160,7 @@ def test_an_undo_is_of_its_own_database(shop: Database, other: Database, project
         first = spread.seen
         spread.target = lambda number: shop.server.port if number == first else other.server.port
 
-        with pytest.raises(GuardError, match="is of another database"):
+        with pytest.raises(GuardError):
             plan_undo(settings, Silence())
 
 
@@ -182,7 +182,7 @@ def test_a_dump_has_one_snapshot_or_is_none(shop: Database, other: Database, pro
     with Forwarder(lambda number: (shop, other)[number % 2].server.port) as spread:
         settings = through(settings_of(project, shop), spread.port)
 
-        with pytest.raises(OperationFailedError, match=r"snapshot.*No dump was written.*use the direct URL"):
+        with pytest.raises(OperationFailedError):
             make_dump(settings, DumpRequest(), Silence())
 
     assert [path.name for path in project.dumps.iterdir() if path.name.startswith("db_dump")] == []
@@ -215,7 +215,7 @@ def test_it_counts_where_a_url_leads_and_not_its_spelling(
     assert plan.nonlocal_reason == ""
     assert (plan.endpoint.host if socket else plan.endpoint.address, plan.endpoint.database) == (where, shop.name)
     for pattern in (where, shop.name, plan.endpoint.identifier):
-        with pytest.raises(GuardError, match="is protected"):
+        with pytest.raises(GuardError):
             plan_reset(replace(settings, protected=(pattern,)), ["app"], Silence())
 
 

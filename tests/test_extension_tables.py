@@ -333,7 +333,7 @@ def test_nothing_is_changed_when_a_plain_owner_may_not_write_the_extensions_tabl
     each.target.execute(PLACES + "DELETE FROM places WHERE id < 9", OWNER)
     before = each.target.dump_text()
 
-    with pytest.raises(OperationFailedError, match=r"spatial_ref_sys.*was rolled back"):
+    with pytest.raises(OperationFailedError, match="spatial_ref_sys"):
         each.restore(clean=True)
 
     assert each.target.dump_text() == before

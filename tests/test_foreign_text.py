@@ -95,11 +95,11 @@ def test_what_is_no_file_is_never_waited_for(make: Callable[[Path], object], tmp
     for name in (".env", "a.manifest.json", "b.sql", "record"):
         make(tmp_path / name)
 
-    with pytest.raises(BadInputError, match=r"\.env (is a folder|can't be read)"):
+    with pytest.raises(BadInputError, match=r"\.env"):
         read_url("DATABASE_URL", tmp_path, {})
-    with pytest.raises(BadInputError, match=r"a\.manifest\.json can't be used"):
+    with pytest.raises(BadInputError, match=r"a\.manifest\.json"):
         read_manifest(tmp_path / "a.sql")
-    with pytest.raises(OSError, match=r"ordinary file|directory|device"):
+    with pytest.raises(OSError):
         DecompressedReader(tmp_path / "b.sql")
     assert read_record(tmp_path / "record") is None
 
@@ -115,7 +115,7 @@ def test_a_pipe_among_the_dumps_does_not_hang_the_list(project: Project, databas
 
     assert result.returncode == 0, result.stderr
     assert "good.sql" in result.stdout
-    assert "bad.manifest.json can't be used: it is no ordinary file" in result.stdout
+    assert "bad.manifest.json can't be used: " in result.stdout
 
 
 def test_no_umask_makes_what_others_may_write(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_protected_name_is_known_however_it_is_written(pattern: str, value: st
     settings = SimpleNamespace(protected=(pattern,))
     target = SimpleNamespace(host=value, database="other", label="shop at db")
 
-    with pytest.raises(GuardError, match="is protected"):
+    with pytest.raises(GuardError):
         refuse_protected(settings, target)  # type: ignore[arg-type]
     refuse_protected(settings, SimpleNamespace(host="another", database="x", label=""))  # type: ignore[arg-type]
 
@@ -168,7 +168,7 @@ def test_a_protected_name_is_known_however_it_is_written(pattern: str, value: st
 )
 def test_a_value_that_is_no_list_of_names_is_refused(name: str, value: object) -> None:
     """It would protect nothing, in silence."""
-    with pytest.raises(BadInputError, match=rf"db\.{name}.* must be a list of names, or one text with commas"):
+    with pytest.raises(BadInputError, match=rf"db\.{name}\b"):
         load_settings(Context(Config(overrides={"db": {name: value}})))
 
 
@@ -182,7 +182,7 @@ def test_a_list_of_names_is_taken_in_every_form() -> None:
 @pytest.mark.parametrize("name", ["protected", "local"])
 def test_a_list_outside_of_db_is_refused(name: str) -> None:
     """At the top level of invoke.yaml it does nothing, and who wrote it believes otherwise."""
-    with pytest.raises(BadInputError, match=f"`{name}` at its top level"):
+    with pytest.raises(BadInputError, match=name):
         load_settings(Context(Config(overrides={name: ["shop"]})))
 
 

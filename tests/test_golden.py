@@ -12,6 +12,7 @@ from typing import Any, Final
 import pytest
 
 from tasks import ns
+from tests.output_schema import complaints
 from tests.support import Database, Project
 
 GOLDEN: Final = Path(__file__).parent / "golden"
@@ -36,12 +37,14 @@ _RANDOM: Final = frozenset(
         "database",
         "system_identifier",
         "path",
+        "dump",
         "seconds",
         "version",
     }
-    | {"server_version", "server", "client", "state", "what", "remedy", "transaction"}
+    | {"server_version", "pg_dump_version", "content_size", "connection", "state", "message", "fix", "transaction"}
 )
 _DIGEST: Final = re.compile(r"[0-9a-f]{16,}|\d{4}-\d\d-\d\d[T ].*")
+_NAMED_BY_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-\d{3}Z")
 _CASES: Final = {
     "no such dump": ("db.restore", "--file=absent.sql"),
     "no dump at all": ("db.restore",),
@@ -77,9 +80,11 @@ def shape(value: Any, key: str = "") -> Any:
         return [shape(each, key) for each in value]
     if isinstance(value, bool) or value is None:
         return value
+    if key == "version" and isinstance(value, int):
+        return value
     if key in _RANDOM or isinstance(value, float) or (isinstance(value, str) and _DIGEST.fullmatch(value)):
         return f"({type(value).__name__})"
-    return value
+    return _NAMED_BY_TIME.sub("(time)", value) if isinstance(value, str) else value
 
 
 def document(text: str) -> str:
@@ -112,22 +117,42 @@ def test_manifest_is_as_it_was(shop: Project) -> None:
     held("manifest.json", document((shop.root / "dumps" / "shop.manifest.json").read_text(encoding="utf-8")))
 
 
+_RESTORED: Final = ("db.restore", "--file=shop.sql", "--clean", "--yes")
+
+
 @pytest.mark.parametrize(
-    "args",
+    ("args", "before"),
     [
-        ("db.list",),
-        ("db.inspect", "--file=shop.sql"),
-        ("db.verify", "--file=shop.sql"),
-        ("db.migrations",),
-        ("db.doctor",),
+        (("db.url",), ()),
+        (("db.dump",), ()),
+        (("db.list",), ()),
+        (("db.inspect", "--file=shop.sql"), ()),
+        (_RESTORED, ()),
+        (("db.undos",), _RESTORED),
+        (("db.undo", "--yes"), _RESTORED),
+        (("db.rehearse", "--file=shop.sql"), ()),
+        (("db.verify", "--file=shop.sql"), ()),
+        (("db.migrations",), ()),
+        (("db.doctor",), ()),
     ],
-    ids=lambda args: args[0],
+    ids=lambda args: args[0] if args else "",
 )
-def test_json_is_as_it_was(args: tuple[str, ...], shop: Project) -> None:
-    """Keys, and what does not differ from run to run."""
+def test_json_is_as_it_was(args: tuple[str, ...], before: tuple[str, ...], shop: Project) -> None:
+    """Keys, and what does not differ from run to run; it fits the schema."""
+    if before:
+        assert shop.inv(*before).returncode == 0
+
     found = shop.inv(*args, "--json")
 
+    assert complaints(args[0], found.stdout) == []
     held(f"json/{args[0]}.json", document(found.stdout))
+
+
+def test_an_error_in_json_is_as_it_was(shop: Project) -> None:
+    """Its keys."""
+    found = shop.inv("db.inspect", "--file=absent.sql", "--json")
+
+    held("json/error.json", document(found.stderr.splitlines()[-1]))
 
 
 def test_exit_codes_are_as_they_were(project: Project, database: Database) -> None:

@@ -96,7 +96,7 @@ def test_only_its_name_lets_a_far_database_be_destroyed(
     if allowed:
         require_confirmation("shop at db", HERE, reason, confirm, typed)
     else:
-        with pytest.raises(GuardError, match="Nothing was touched"):
+        with pytest.raises(GuardError):
             require_confirmation("shop at db", HERE, reason, confirm, typed)
 
 

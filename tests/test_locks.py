@@ -188,9 +188,7 @@ def test_thousands_of_tables_are_dumped_and_verified(small_server: Server, proje
         assert dumped is not None
         assert (len(dumped.manifest.tables), verified.lines) == (_MANY, ())
         fill(database, "plain", range(_MANY, _MORE))
-        with pytest.raises(
-            OperationFailedError, match=r"no room for locks on .* tables\. No dump was written\."
-        ) as refused:
+        with pytest.raises(OperationFailedError) as refused:
             make_dump(settings, DumpRequest(file="more.sql"), Silence())
         assert [path.name for path in project.dumps.glob("more*")] == []
         allow(small_server, value_of(str(refused.value)))

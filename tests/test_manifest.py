@@ -96,16 +96,16 @@ def test_a_manifest_without_facts_is_whole() -> None:
 
 
 REFUSED: dict[str, tuple[bytes, str | None]] = {
-    "empty": (b"", "Expecting value"),
-    "cut": (MANIFEST.to_json()[:-10], "Expecting|Unterminated|delimiter"),
+    "empty": (b"", None),
+    "cut": (MANIFEST.to_json()[:-10], None),
     "not JSON": (b"\x1f\x8b\x08", None),
-    "another encoding": ("{}".encode("utf-16"), "not a manifest"),
-    "a list": (b"[]", "not a manifest"),
-    "a number": (b"1", "not a manifest"),
-    "no format": (b"{}", "not a manifest"),
-    "deep": (b"[" * 100_000, "not a manifest"),
-    "format of another kind": (changed(format="1"), "not a manifest"),
-    "newer format": (changed(format=FORMAT + 1), "newer"),
+    "another encoding": ("{}".encode("utf-16"), None),
+    "a list": (b"[]", None),
+    "a number": (b"1", None),
+    "no format": (b"{}", None),
+    "deep": (b"[" * 100_000, None),
+    "format of another kind": (changed(format="1"), None),
+    "newer format": (changed(format=FORMAT + 1), None),
     "no file": (changed(file=...), "file"),
     "file without its sum": (changed(file={"name": "x", "bytes": 1, "compression": "none"}), "sha256"),
     "no content": (changed(content=None), None),
@@ -137,19 +137,19 @@ REFUSED: dict[str, tuple[bytes, str | None]] = {
     "owners of another kind": (changed(facts={"told": {"owner": [1]}}), "facts.told"),
     "host of another kind": (changed(source={"host": ["a"]}), "source.host"),
     "seconds without end": (changed(seconds=float("inf")), "seconds"),
-    "a number of very many digits": (b'{"format": ' + b"9" * 5000 + b"}", "digits"),
+    "a number of very many digits": (b'{"format": ' + b"9" * 5000 + b"}", None),
     "size of another kind": (changed(content={"bytes": "many", "sha256": "x"}), None),
 }
 
 
-@pytest.mark.parametrize(("text", "said"), REFUSED.values(), ids=REFUSED.keys())
-def test_what_is_no_manifest_is_an_error(tmp_path: Path, text: bytes, said: str | None) -> None:
+@pytest.mark.parametrize(("text", "key"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_is_no_manifest_is_an_error(tmp_path: Path, text: bytes, key: str | None) -> None:
     """Cut, foreign, newer or misspelled: an error, which for a person is a sentence that names the file."""
     (tmp_path / "a.manifest.json").write_bytes(text)
 
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=key):
         manifest_from_json(text)
-    with pytest.raises(BadInputError, match=r"manifest a\.manifest\.json can't be used"):
+    with pytest.raises(BadInputError, match=r"a\.manifest\.json"):
         read_manifest(tmp_path / "a.sql")
 
 
@@ -170,5 +170,5 @@ def test_a_manifest_that_can_not_be_read_is_said(tmp_path: Path) -> None:
         file.truncate(1 << 40)
 
     for name in ("a.sql", "b.sql"):
-        with pytest.raises(BadInputError, match="can't be used"):
+        with pytest.raises(BadInputError, match=r"\.manifest\.json"):
             read_manifest(tmp_path / name)

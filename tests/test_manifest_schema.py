@@ -16,7 +16,7 @@ from tasks.dumpformat.compression import Compression
 from tasks.errors import TaskError
 from tasks.progress import Silence
 from tasks.restore.rehearse import rehearse_dump
-from tests.flows import settings_of
+from tests.flows import settings_of, sqlstate_of
 from tests.sample_manifest import MANIFEST
 from tests.schemas import HISTORY, SHOP
 from tests.servers import Server
@@ -93,9 +93,10 @@ def test_names_that_are_no_unicode_are_refused(new_database: Databases, project:
         connection.execute("SET client_encoding = 'SQL_ASCII'")
         connection.execute(b'CREATE TABLE "caf\xe9" AS SELECT 1 AS n')
 
-    with pytest.raises(TaskError, match="invalid byte sequence"):
+    with pytest.raises(TaskError) as refused:
         dumped(project, database, DumpRequest())
 
+    assert sqlstate_of(refused.value) == "22021"
     assert not [path for path in project.dumps.iterdir() if path.name != ".gitignore"]
 
 
@@ -246,7 +247,7 @@ def test_a_newer_format_is_refused_with_a_sentence(
     result = project.use(database).inv(*words, f"--file={path.name}")
 
     assert result.returncode == 2
-    assert "its format 2 is newer than this version knows (1)" in result.stderr
+    assert "its format 2 is newer " in result.stderr
     assert "Traceback" not in result.stderr
     assert database.dump_text() == before
     assert server.running
@@ -256,14 +257,14 @@ def test_a_newer_format_is_listed_as_not_usable(database: Database, project: Pro
     """The list shows it with the reason, and chooses another one."""
     path = newer(project, database)
 
-    (listed,) = json.loads(project.use(database).inv("db.list", "--json").stdout)
+    (listed,) = json.loads(project.use(database).inv("db.list", "--json").stdout)["dumps"]
     shown = project.inv("db.list")
     chosen = project.inv("db.inspect")
 
-    assert "newer than this version knows" in json.dumps(listed)
-    assert listed["whole"] is not True
+    assert "format 2 is newer" in json.dumps(listed)
+    assert listed["complete"] is not True
     assert shown.returncode == 0
-    assert "newer than this version knows" in " ".join(shown.stdout.split())
+    assert "format 2 is newer" in " ".join(shown.stdout.split())
     assert chosen.returncode == 2
     assert f"{path.name} is passed over" in chosen.stderr
 

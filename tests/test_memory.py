@@ -83,7 +83,7 @@ def test_memory_stays_flat(content: str, suffix: str, new_database: Databases, p
 LARGE_RESULT = "SELECT repeat('x', 100000) FROM generate_series(1, 20000);\n"
 
 
-@pytest.mark.majors(15, 18)
+@pytest.mark.majors(18)
 @pytest.mark.parametrize(
     "statements",
     [

@@ -117,8 +117,8 @@ def test_a_dump_has_its_own_column(journal: Project, new_database: Databases) ->
     ours, foreign = states(journal, f"--file={dump.name}"), states(journal, "--file=foreign.sql")
 
     assert ours == foreign
-    assert ours[INIT] == {"name": INIT, "disk": True, "database": "pending", "dump": "applied"}
-    assert ours[PENDING] == {"name": PENDING, "disk": True, "database": "pending", "dump": "pending"}
+    assert ours[INIT] == {"name": INIT, "on_disk": True, "database": "pending", "dump": "applied"}
+    assert ours[PENDING] == {"name": PENDING, "on_disk": True, "database": "pending", "dump": "pending"}
 
 
 def test_a_failed_migration_that_was_applied_later_stays_failed_for_prisma(
@@ -584,7 +584,7 @@ def test_another_schema_than_public(journal: Project, database: Database) -> Non
 
     assert migrated.returncode == 0, migrated.stderr
     assert "P3005" not in migrated.stderr
-    assert before[INIT] == {"name": INIT, "disk": True, "database": "applied", "dump": "applied"}
+    assert before[INIT] == {"name": INIT, "on_disk": True, "database": "applied", "dump": "applied"}
     assert chain.returncode == 0, chain.stderr
     assert database.scalar("SELECT count(*) FROM tenant._prisma_migrations") == 7
 

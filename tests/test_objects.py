@@ -4,12 +4,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tasks.inventory.object_differences import Difference, What, compare_objects
 from tasks.inventory.objects import (
     Definition,
-    Difference,
     Objects,
-    What,
-    compare_objects,
     objects_from_document,
     objects_to_document,
     pin_settings,

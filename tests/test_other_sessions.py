@@ -172,7 +172,7 @@ def test_a_prepared_transaction_is_named(server: Server, tmp_path_factory: pytes
             connection.execute("BEGIN; LOCK TABLE item; PREPARE TRANSACTION 'forgotten'")
         project = Project.create(tmp_path_factory.mktemp("prepared") / "project")
 
-        with pytest.raises(ServerError, match=r"a prepared transaction \(forgotten\), holds public\.item"):
+        with pytest.raises(ServerError, match=r"\bforgotten\b.*\bpublic\.item\b"):
             reset(settings_of(project, database, lock_timeout=_PATIENCE))
     finally:
         own.close()
@@ -197,7 +197,7 @@ def test_a_superusers_lock_ends_the_restore_all_the_same(shop: Shop) -> None:
     """With --disconnect, too: exit 4, and its pid."""
     with (
         blocking(shop.database, "LOCK TABLE item", role=SUPERUSER) as other,
-        pytest.raises(ServerError, match=f"pid {other.info.backend_pid}, user {SUPERUSER}"),
+        pytest.raises(ServerError, match=rf"\b{other.info.backend_pid}\b.*\b{SUPERUSER}\b"),
     ):
         clean(shop.settings, disconnect=True)
     assert shop.database.scalar("SELECT count(*) FROM item") == 50

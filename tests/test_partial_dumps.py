@@ -41,8 +41,9 @@ def test_a_refusal_names_the_tables_that_clean_would_delete(shop: Database, proj
 
     with pytest.raises(OperationFailedError, match=r"--clean.*public\.b"):
         restore_path(project, shop, part)
-    with pytest.raises(OperationFailedError, match=r"--clean, which first deletes [^.]*\.$"):
+    with pytest.raises(OperationFailedError, match="--clean") as refused:
         restore_path(project, shop, whole)
+    assert "public.b" not in str(refused.value)
 
 
 @pytest.mark.majors(14, 18)
@@ -75,7 +76,7 @@ def test_a_newer_archive_names_the_version_to_install(
     database.execute(SHOP.format("public.a"))
     path = write(project, "given.dump", archive(server, database, major))
 
-    with pytest.raises(MissingProgramError, match=f"version {needed} or newer"):
+    with pytest.raises(MissingProgramError, match=rf"\b{needed}\b"):
         restore_path(project, new_database(), path)
 
 

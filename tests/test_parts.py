@@ -170,9 +170,9 @@ def test_no_part_is_ever_the_newest(shop: Database, project: Project) -> None:
     assert whole.path.name in planned.stderr
     assert "only public.User" in ran(project, "db.list")
     assert "Only public.User" in ran(project, "db.inspect", f"--file={made.path.name}")
-    listed = {each["name"]: each for each in json.loads(project.inv("db.list", "--json").stdout)}
+    listed = {each["name"]: each for each in json.loads(project.inv("db.list", "--json").stdout)["dumps"]}
     assert listed[made.path.name]["part"] == "only public.User"
-    assert listed[whole.path.name]["part"] == ""
+    assert listed[whole.path.name]["part"] is None
     asked = project.inv("db.show", "--table=Post", f"--file={made.path.name}")
     assert asked.returncode == 2
     assert "only public.User" in asked.stderr

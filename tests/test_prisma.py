@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.config.prisma_home import prisma_home
 from tasks.dumpformat.applied_migration import AppliedMigration
 from tasks.errors import BadInputError, MissingProgramError
 from tasks.prisma.migrations import (
@@ -26,7 +27,6 @@ from tasks.prisma.project import (
     is_installed,
     listed_schemas,
     migrations_folder,
-    prisma_home,
 )
 from tasks.system.processes import run_program
 from tests.journal import install_fake

@@ -301,6 +301,6 @@ def test_verify_shows_problems_and_ends_in_0(database: Database, project: Projec
         'Wrong in itself: sequence "public"."t_id_seq" stands at 1, behind public.t.id, whose largest value is 7. '
         'Mend it: SELECT pg_catalog.setval(\'"public"."t_id_seq"\', 7);'
     ) in shown.stdout
-    (wrong_in_itself,) = document["wrong"]
-    assert wrong_in_itself["remedy"] == """SELECT pg_catalog.setval('"public"."t_id_seq"', 7);"""
+    (wrong_in_itself,) = document["problems"]
+    assert wrong_in_itself["fix"] == """SELECT pg_catalog.setval('"public"."t_id_seq"', 7);"""
     assert document["same"] is None

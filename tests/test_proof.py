@@ -78,7 +78,7 @@ def owned(new_database: Databases) -> Database:
     return new_database(owner=OWNER)
 
 
-@pytest.mark.majors(15, 18)
+@pytest.mark.majors(18)
 @BOTH
 @pytest.mark.parametrize("kind", EMPTIES)
 def test_an_emptied_table_is_never_called_verified(kind: str, role: str, owned: Database, project: Project) -> None:
@@ -255,7 +255,7 @@ CARRIED = {
 }
 
 
-@pytest.mark.majors(15, 18)
+@pytest.mark.majors(18)
 @BOTH
 @pytest.mark.parametrize("kind", CARRIED)
 def test_what_psql_loads_is_loaded(

@@ -144,7 +144,7 @@ def test_restore_is_refused_when_an_access_method_is_missing(database: Database,
     """Of an extension that the dump does not create."""
     text = dump_of("CREATE TABLE public.t (v int);", "CREATE INDEX i ON public.t USING hnsw (v);")
 
-    with pytest.raises(BadInputError, match="access method hnsw"):
+    with pytest.raises(BadInputError, match="hnsw"):
         restore_path(project, database, write(project, "given.sql", text))
 
 
@@ -171,7 +171,7 @@ def test_restore_rolls_back_when_a_skipped_extension_is_needed(database: Databas
         "CREATE TABLE public.t (id public.citext);",
     )
 
-    with pytest.raises(OperationFailedError, match="citext, which --skip-extension left out"):
+    with pytest.raises(OperationFailedError, match=r"citext.*--skip-extension"):
         restore_path(project, database, write(project, "given.sql", text), skip_extensions=("citext",))
 
     assert database.scalar("SELECT to_regclass('public.s') IS NULL")
@@ -237,7 +237,7 @@ def test_creating_roles_is_refused_when_the_role_may_not(new_database: Databases
     target.execute(f"GRANT CREATE ON SCHEMA public TO {OWNER}")
     text = dump_of("CREATE TABLE public.t ();", "CREATE POLICY p ON public.t TO nobody_here;")
 
-    with pytest.raises(BadInputError, match=r"nobody_here.*CREATEROLE"):
+    with pytest.raises(BadInputError, match="nobody_here"):
         restore_path(project, target, write(project, "given.sql", text), OWNER, create_roles=True)
 
     assert target.scalar("SELECT to_regclass('public.t') IS NULL")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from tasks.dumpformat.summary import RefusedError
 from tasks.errors import BadInputError, OperationFailedError
 from tasks.progress import Silence
 from tasks.restore.plan import RestoreRequest, plan_restore
@@ -14,7 +15,7 @@ from tasks.restore.restore import restore_dump
 from tasks.restore.row_counts import Changed
 from tests import everything as everything_sql
 from tests.bulk import journal_like
-from tests.flows import newest, pg_dump, restore, settings_of, write
+from tests.flows import newest, pg_dump, restore, settings_of, sqlstate_of, write
 from tests.schemas import OTHERS, SHOP, make_tables
 from tests.servers import MAJORS, OWNER, SUPERUSER, Server
 from tests.support import Database, Databases, Project, blocking
@@ -235,7 +236,7 @@ def test_clean_restore_refuses_when_the_dump_holds_rows_alone(shop: Database, pr
     path = write(project, "rows.sql", pg_dump(shop, "--data-only"))
     before = shop.dump_text()
 
-    with pytest.raises(BadInputError, match="creates no table"):
+    with pytest.raises(BadInputError):
         restore(project, shop, path, clean=True)
 
     assert shop.dump_text() == before
@@ -389,6 +390,20 @@ def test_restore_rolls_back_when_a_view_depends_on_what_the_dump_drops(shop: Dat
     assert shop.dump_text() == before
 
 
+@pytest.mark.majors(14, 18)
+def test_a_plain_restore_does_not_warn_of_what_it_keeps(shop: Database, project: Project) -> None:
+    """Other objects of the same schemas are there on purpose."""
+    project.use(shop).inv("db.dump")
+    shop.execute("CREATE TABLE app.other (id int); CREATE VIEW app.seen AS SELECT 1 AS one")
+
+    result = project.inv("db.restore", "--yes")
+
+    assert result.returncode == 0, result.stderr
+    assert "app.other" not in result.stderr
+    assert "app.seen" not in result.stderr
+    assert shop.scalar("SELECT one FROM app.seen") == 1
+
+
 # What --clean shows, and how long it waits
 
 
@@ -418,7 +433,8 @@ def test_clean_restore_waits_three_seconds_when_yes_is_not_said(shop: Database, 
     project.use(shop).inv("db.dump")
 
     began = time.monotonic()
-    result = project.inv("db.restore", "--clean")
+    # A fork would not wait.
+    result = project.inv("db.restore", "--clean", fresh=True)
 
     assert time.monotonic() - began >= 3
     assert result.returncode == 0
@@ -478,8 +494,9 @@ def test_restore_refuses_before_anything_when_the_dump_holds(statement: str, sho
     path = write(project, "foreign.sql", _whole(statement))
     before = shop.dump_text()
 
-    with pytest.raises(BadInputError, match=r"foreign\.sql can't be restored: .* Nothing was touched"):
+    with pytest.raises(BadInputError) as refused:
         restore(project, shop, path, clean=True)
+    assert isinstance(refused.value.__context__, RefusedError)
 
     assert shop.dump_text() == before
 
@@ -537,7 +554,7 @@ def test_restore_refuses_when_only_the_trailer_is_missing(shop: Database, projec
     path = write(project, "foreign.sql", whole.partition(b"--\n-- PostgreSQL database dump complete")[0])
     before = shop.dump_text()
 
-    with pytest.raises(BadInputError, match="not a whole dump"):
+    with pytest.raises(BadInputError):
         restore(project, shop, path, clean=True)
 
     assert shop.dump_text() == before
@@ -552,7 +569,7 @@ def test_restore_refuses_a_trailer_when_it_stands_in_a_row(
     path = write(project, "foreign.sql", whole[: whole.rindex(b"\\.\n")])
     before = shop.dump_text()
 
-    with pytest.raises(BadInputError, match="it ends inside the rows"):
+    with pytest.raises(BadInputError):
         restore(project, shop, path, clean=True)
 
     assert shop.dump_text() == before
@@ -577,28 +594,28 @@ def test_restore_refuses_when_a_byte_was_flipped(shop: Database, project: Projec
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"),
+    ("content", "named"),
     [
-        (b"", "is empty"),
-        (b"\x00\x01\x02\x03" * 100, "binary"),
+        (b"", None),
+        (b"\x00\x01\x02\x03" * 100, None),
         (b"\xff\xfe-\x00-\x00", "UTF-16"),
-        (b"\xef\xbb\xbf-- PostgreSQL database dump", "byte order mark"),
-        (b"hello, world\n", "can't be restored"),
-        (b"\x1f\x8b nonsense", "can't be restored"),
-        (gzip.compress(b""), "not a whole dump"),
-        (b"\x28\xb5\x2f\xfd nonsense", "can't be restored"),
-        (b"PGDMP nonsense", "can't be restored"),
+        (b"\xef\xbb\xbf-- PostgreSQL database dump", None),
+        (b"hello, world\n", None),
+        (b"\x1f\x8b nonsense", None),
+        (gzip.compress(b""), None),
+        (b"\x28\xb5\x2f\xfd nonsense", None),
+        (b"PGDMP nonsense", None),
     ],
     ids=["empty", "binary", "utf16", "bom", "text", "gzip", "empty-gzip", "zstd", "archive"],
 )
 def test_restore_refuses_when_the_file_is_no_dump(
-    shop: Database, project: Project, content: bytes, sentence: str
+    shop: Database, project: Project, content: bytes, named: str | None
 ) -> None:
     """What is no dump is told from one by its content, whatever its name."""
     path = write(project, "db_dump_2999-01-01T00-00-00-000Z.sql", content)
     before = shop.dump_text()
 
-    with pytest.raises(BadInputError, match=sentence):
+    with pytest.raises(BadInputError, match=named):
         restore(project, shop, path, clean=True)
 
     assert shop.dump_text() == before
@@ -661,9 +678,10 @@ def test_restore_leaves_nothing_when_an_error_stands_behind_large_objects(
     target.execute("CREATE TABLE public.old AS SELECT 1 AS n")
     before = target.dump_text()
 
-    with pytest.raises(OperationFailedError, match=r"division by zero.*rolled back"):
+    with pytest.raises(OperationFailedError) as failed:
         restore(project, target, path, clean=True)
 
+    assert sqlstate_of(failed.value) == "22012"
     assert b"lo_create" in whole
     assert target.dump_text() == before
     assert target.scalar("SELECT count(*) FROM pg_largeobject_metadata") == 0
@@ -693,9 +711,10 @@ def test_restore_rolls_back_when_a_deferred_constraint_fails(new_database: Datab
     rows = "COPY public.c (p) FROM stdin;\n1\n\\.\n--\n-- PostgreSQL database dump complete\n--\n"
     path = write(project, "rows.sql", rows.encode())
 
-    with pytest.raises(OperationFailedError, match=r"verifying.*foreign key.*is as it was"):
+    with pytest.raises(OperationFailedError) as failed:
         restore(project, target, path)
 
+    assert sqlstate_of(failed.value) == "23503"
     assert target.dump_text() == before
 
 
@@ -761,7 +780,7 @@ def test_restore_rolls_back_when_the_manifest_counts_other_rows(shop: Database, 
     manifest.write_text(re.sub(r'"rows": 300', '"rows": 299', manifest.read_text(), count=1))
     before = shop.dump_text()
 
-    with pytest.raises(OperationFailedError, match=r"not those of the manifest.*rolled back"):
+    with pytest.raises(OperationFailedError):
         restore(project, shop, path, clean=True)
 
     assert shop.dump_text() == before
@@ -773,9 +792,10 @@ def test_restore_rolls_back_when_a_statement_ends_the_transaction_from_within(sh
     path = write(project, "foreign.sql", _whole(text))
     before = shop.dump_text()
 
-    with pytest.raises(OperationFailedError, match=r"invalid transaction termination.*rolled back"):
+    with pytest.raises(OperationFailedError) as failed:
         restore(project, shop, path)
 
+    assert sqlstate_of(failed.value) == "2D000"
     assert shop.dump_text() == before
 
 

@@ -15,7 +15,7 @@ def test_server_answers_its_major_when_started(server: Server) -> None:
 
     assert database.scalar("SHOW server_version_num").startswith(str(server.major))
     assert database.scalar("SELECT current_user", role=OWNER) == OWNER
-    with pytest.raises(AssertionError, match="password authentication failed"):
+    with pytest.raises(AssertionError, match="password"):
         database.psql("SELECT 1", f"--dbname={database.url_as(OWNER, password='wrong')}")
 
 
@@ -69,7 +69,7 @@ def test_psql_fails_when_a_function_body_names_a_column_begin(database: Database
     """The dump that only a better splitter than psql's can load is what its name says."""
     database.execute(BEYOND_PSQL)
 
-    with pytest.raises(AssertionError, match="psql: "):
+    with pytest.raises(AssertionError, match="psql:"):
         new_database().psql(database.dump_text())
 
 

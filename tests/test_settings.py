@@ -127,7 +127,7 @@ def test_value_that_can_not_be_used_is_refused(name: str, value: str, tmp_path: 
 @pytest.mark.parametrize("name", sorted(DEFAULTS.keys() - {"protected", "local"}))
 def test_value_of_the_wrong_kind_is_refused(name: str, value: object, tmp_path: Path) -> None:
     """YAML has lists, mappings and booleans; none is a folder's name or a number."""
-    with pytest.raises(BadInputError, match=f"db.{name} "):
+    with pytest.raises(BadInputError, match=rf"db\.{name}\b"):
         loaded(tmp_path, {name: value})
 
 
@@ -218,6 +218,25 @@ def test_url_comes_from_the_first_that_has_it(
     assert result.returncode == 0, result.stderr
     assert f"DATABASE_URL from {source}" in result.stdout
     assert host in result.stdout
+
+
+def test_url_of_a_monorepo_is_that_of_its_application(project: Project) -> None:
+    """The one workspace with a schema has the URL; of two, `prisma_dir` has to name one."""
+    project.write("package.json", '{"workspaces": ["apps/*"]}')
+    for name in ("web", "admin"):
+        project.write(f"apps/{name}/package.json", "{}")
+        project.write(f"apps/{name}/.env", f'DATABASE_URL="postgresql://u@{name}.example/d"\n')
+    project.write("apps/web/prisma/schema.prisma", "")
+
+    alone = project.inv("db.url")
+    project.write("apps/admin/prisma/schema.prisma", "")
+    refused = project.inv("db.url")
+    chosen = project.inv("db.url", env={"INVOKE_DB_PRISMA_DIR": "apps/admin"})
+
+    assert [alone.returncode, refused.returncode, chosen.returncode] == [0, 2, 0]
+    assert "DATABASE_URL from apps/web/.env" in alone.stdout
+    assert "apps/admin, apps/web" in refused.stderr
+    assert "admin.example" in chosen.stdout
 
 
 def test_missing_url_is_a_sentence(project: Project) -> None:

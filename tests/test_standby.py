@@ -58,7 +58,7 @@ def test_a_standby_with_unlogged_tables_is_dumped(
 
     assert target.dump_text() == copy.dump_text()
     assert json.loads(manifest.read_bytes())["excluded_data"] == UNLOGGED
-    assert all(each in dumped and each in checks["server"]["what"] for each in UNLOGGED)
+    assert all(each in dumped and each in checks["server"]["message"] for each in UNLOGGED)
     assert database.scalar("SELECT count(*) FROM cache") == 1
 
 
@@ -76,7 +76,7 @@ def test_a_standby_with_unlogged_tables_is_compared(standby: Database, database:
     from_standby = ran(project, "db.verify", "--against-url-env=OTHER_URL", "--checksums")
     of_primary = ran(project, "db.verify", f"--file={newest(project).name}", "--json")
 
-    (note,) = [each for each in json.loads(of_primary)["told"] if each["kind"] == "rows"]
+    (note,) = [each for each in json.loads(of_primary)["notes"] if each["kind"] == "rows"]
     assert set(UNLOGGED) <= set(note["names"])
     assert all("public.cache" in said for said in (on_primary, from_primary, from_standby))
     assert "public.cache" not in own

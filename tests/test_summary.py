@@ -202,7 +202,7 @@ SETS_ENCODING = (
 def test_an_encoding_whose_characters_hold_quotes_is_refused(form: str) -> None:
     """Text in these can't be split byte by byte, by whatever name and however it is set; the rest passes."""
     for name in (name for names in UNSAFE.values() for name in names):
-        with pytest.raises(RefusedError, match=r"--encoding=UTF8|in a way that pg_dump does not"):
+        with pytest.raises(RefusedError):
             survey((form % name).encode())
     for name in ("UTF8", "utf-8", "Unicode", "LATIN1", "iso_8859_1", "SQL_ASCII", "WIN1252", "Windows-1251", "EUC_JP"):
         assert survey((form % name).encode(), b"\n", TRAILER).complete

@@ -404,7 +404,7 @@ def test_a_secret_without_a_variable_stops_before_a_child() -> None:
     target = clean(f"{BASE}?sslcert=c&sslkey=k&sslpassword=open-sesame")
 
     assert target.connect_kwargs()["sslpassword"] == "open-sesame"
-    with pytest.raises(BadInputError, match=r"gives sslpassword.*nothing was started") as caught:
+    with pytest.raises(BadInputError, match="sslpassword") as caught:
         target.child_environment()
     assert "open-sesame" not in str(caught.value)
 
@@ -421,7 +421,7 @@ def test_conninfo_takes_overrides_but_no_secret() -> None:
         "dbname": "post'gres\\",
         "connect_timeout": "3",
     }
-    with pytest.raises(ValueError, match="secret"):
+    with pytest.raises(ValueError):
         target.conninfo(password="x")
 
 

@@ -149,7 +149,7 @@ def test_json_flag_takes_no_word_of_the_chain(project: Project) -> None:
     """`inv db.list --json db.list`: the second task is a task."""
     result = project.inv("db.list", "--json", "db.list")
 
-    assert result.stdout == "[]\nNo dumps yet. `inv db.dump` makes one.\n"
+    assert result.stdout == '{\n "version": 1,\n "dumps": []\n}\nNo dumps yet. `inv db.dump` makes one.\n'
 
 
 @pytest.mark.parametrize("color", ["", "1"])
@@ -231,7 +231,7 @@ def test_result_is_alone_on_standard_output(database: Database, project: Project
 
     result = project.inv("db.list", "--json", env={"INVOKE_DB_OUTPUT": "verbose"})
 
-    assert len(json.loads(result.stdout)) == 2
+    assert len(json.loads(result.stdout)["dumps"]) == 2
 
 
 def test_quiet_says_the_result_alone(database: Database, project: Project) -> None:

@@ -377,12 +377,12 @@ def test_the_list_marks_safety_dumps(shop: Database, project: Project) -> None:
     (saved,) = safety_dumps(project)
 
     listed = project.inv("db.list")
-    as_json = json.loads(project.inv("db.list", "--json").stdout)
+    as_json = json.loads(project.inv("db.list", "--json").stdout)["dumps"]
     inspected = project.inv("db.inspect", f"--file=undo/{saved.name}")
 
     assert f"undo/{saved.name}" in listed.stdout
     assert "before restoring" in listed.stdout
-    assert [(each["safety"], each["whole"]) for each in as_json] == [(False, True), (True, True)]
+    assert [(each["safety"], each["complete"]) for each in as_json] == [(False, True), (True, True)]
     assert inspected.returncode == 0
 
 

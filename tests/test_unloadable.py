@@ -7,7 +7,7 @@ import pytest
 
 from tasks.dumpfiles.paths import manifest_path, read_manifest
 from tasks.dumpformat.manifest import manifest_from_json, recorded_search_path
-from tasks.inventory.reload_risks import RiskKind, read_reload_risks
+from tasks.inventory.reload_risks import RiskKind, find_reload_doubt, read_reload_risks
 from tasks.postgres.connection import connected
 from tasks.postgres.search_path import join_search_path, read_search_path, split_search_path
 from tests.flows import settings_of
@@ -109,9 +109,26 @@ LOST = {
     " UPDATE pg_index SET indisready = false, indislive = false WHERE indexrelid = 't_pkey'::regclass;"
     " INSERT INTO t VALUES (1, 'b');"
     " UPDATE pg_index SET indisready = true, indislive = true WHERE indexrelid = 't_pkey'::regclass",
+    "NOT NULL domain in a composite type": "CREATE DOMAIN d AS int NOT NULL; CREATE TYPE c AS (x int);"
+    " CREATE TABLE t (v c); INSERT INTO t VALUES (row(1)); ALTER TYPE c ADD ATTRIBUTE y d",
+    "NOT NULL domain in an array": "CREATE DOMAIN d AS int NOT NULL; CREATE TABLE t (v d[]);"
+    " INSERT INTO t VALUES ('{1}'); UPDATE t SET v[4] = 2",
+    "NOT NULL domain of a subquery": "CREATE DOMAIN d AS int NOT NULL; COMMENT ON DOMAIN d IS 'a number';"
+    " CREATE TABLE t (v d); INSERT INTO t VALUES ((SELECT v FROM t WHERE false))",
     "a code of the function's own": "CREATE TABLE z (i int); INSERT INTO z VALUES (1);"
     " CREATE FUNCTION ok(i int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN"
     " IF NOT EXISTS (SELECT FROM public.z) THEN RAISE 'none' USING ERRCODE = 'ZX001'; END IF; RETURN true; END $$;"
+    " CREATE TABLE a (i int CHECK (ok(i))); INSERT INTO a VALUES (1)",
+    "codes of the server": "CREATE TABLE z (i int); INSERT INTO z VALUES (1);"
+    " CREATE FUNCTION ok(code text) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN"
+    " IF NOT EXISTS (SELECT FROM public.z) THEN RAISE 'none' USING ERRCODE = code; END IF; RETURN true; END $$;"
+    + "".join(
+        f" CREATE TABLE a{code} (i text CHECK (ok(i))); INSERT INTO a{code} VALUES ('{code}');"
+        for code in ("42501", "53100", "57014", "55P03", "08006", "57P01", "40001", "XX000")
+    ),
+    "rights that are granted at the end": "DROP ROLE IF EXISTS reader; CREATE ROLE reader; CREATE TABLE z (i int);"
+    " GRANT SELECT ON z TO reader; CREATE FUNCTION ok(i int) RETURNS bool LANGUAGE plpgsql SECURITY DEFINER"
+    " AS 'BEGIN RETURN (SELECT count(*) >= 0 FROM public.z); END'; ALTER FUNCTION ok OWNER TO reader;"
     " CREATE TABLE a (i int CHECK (ok(i))); INSERT INTO a VALUES (1)",
 }
 RATE = "CREATE TABLE rate (r int); INSERT INTO rate VALUES (2);"
@@ -147,7 +164,32 @@ HIDDEN = {
     " CREATE OPERATOR CLASS rated FOR TYPE int USING btree AS OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =,"
     " OPERATOR 4 >=, OPERATOR 5 >, FUNCTION 1 compare(int, int); CREATE TABLE p (i int) PARTITION BY RANGE (i rated);"
     " CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10); INSERT INTO p VALUES (1)",
+    "rows of another table": "CREATE TABLE log (i int); CREATE FUNCTION noted(i int) RETURNS bool LANGUAGE sql"
+    " AS 'INSERT INTO public.log VALUES (i) RETURNING true'; CREATE TABLE a (i int CHECK (noted(i)));"
+    " INSERT INTO a VALUES (1)",
+    "name of an index": "CREATE TABLE t (i int PRIMARY KEY, r regclass); INSERT INTO t VALUES (1, 't_pkey')",
+    "name of overloaded functions": "CREATE FUNCTION f(i int) RETURNS int LANGUAGE sql AS 'SELECT 1';"
+    " CREATE TYPE c AS (p regproc); CREATE TABLE t (p c[]); INSERT INTO t VALUES (ARRAY[ROW('f'::regproc)::c]);"
+    " CREATE FUNCTION f(t text) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "expressions of the catalogue": "CREATE TABLE t (i int DEFAULT 1); CREATE TABLE s AS SELECT adbin FROM pg_attrdef",
+    "missing library": "CREATE FUNCTION f() RETURNS language_handler LANGUAGE c"
+    " AS '$libdir/plpgsql', 'plpgsql_call_handler';"
+    " UPDATE pg_proc SET probin = '$libdir/missing' WHERE proname = 'f'; CREATE TABLE t (i int)",
 }
+# No reason to load a safety dump before it is needed.
+ORDINARY = """
+CREATE EXTENSION citext; CREATE EXTENSION hstore;
+CREATE DOMAIN mail AS text CHECK (VALUE LIKE '%@%'); CREATE TYPE mood AS ENUM ('good', 'bad');
+CREATE TYPE place AS (x int, y int); CREATE TYPE span AS RANGE (SUBTYPE = numeric);
+CREATE FUNCTION touched() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.n := 1; RETURN NEW; END';
+CREATE FUNCTION plain(v text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower(v)';
+CREATE TABLE a (id serial PRIMARY KEY, n int CHECK (n > 0), m mail, k mood, p place[], s span, h hstore, c citext,
+    language regconfig, d numeric GENERATED ALWAYS AS (n * 2) STORED);
+CREATE TABLE b (id int REFERENCES a, at date) PARTITION BY RANGE (at);
+CREATE TABLE b1 PARTITION OF b FOR VALUES FROM ('2020-01-01') TO ('2030-01-01');
+CREATE TRIGGER t BEFORE UPDATE ON a FOR EACH ROW EXECUTE FUNCTION touched();
+CREATE INDEX ON a (plain(m)); CREATE VIEW v AS SELECT plain(m) FROM a; CREATE MATERIALIZED VIEW w AS SELECT * FROM v;
+"""
 
 
 def newest(project: Project) -> Path:
@@ -240,6 +282,25 @@ def test_a_refused_restore_names_the_function_and_the_fix(
 
 
 @pytest.mark.majors(14, 18)
+def test_the_fix_of_an_sql_function_has_its_arguments(
+    database: Database, new_database: Databases, project: Project
+) -> None:
+    """The server names it without them; the manifest has them, unless several have its name."""
+    database.psql(
+        "CREATE TABLE z (i int);"
+        " CREATE FUNCTION one(i int) RETURNS bool LANGUAGE sql AS 'SELECT $1 >= count(*) FROM z';"
+        " CREATE TABLE a (i int CHECK (one(i))); INSERT INTO a VALUES (1)"
+    )
+    project.use(database)
+    project.inv("db.dump")
+    project.use(new_database())
+
+    refused = project.inv("db.restore", f"--file={newest(project).name}", "--yes").stderr
+
+    assert "ALTER FUNCTION public.one(integer) SET search_path" in refused
+
+
+@pytest.mark.majors(14, 18)
 @pytest.mark.parametrize("kind", KINDS)
 def test_constraints_of_each_kind_come_back_as_they_were(database: Database, project: Project, kind: str) -> None:
     """Also those that partitions and children inherit."""
@@ -294,6 +355,56 @@ def test_a_reset_refuses_where_no_way_back_is_left(database: Database, project: 
     restored = project.inv("db.restore", "--clean", "--yes")
 
     assert (reset.returncode, restored.returncode) == (5, 5)
+    assert database.dump_text() == before
+    assert not list(project.dumps.glob("undo/*.sql*"))
+    assert project.inv("db.reset", "--yes", "--no-backup").returncode == 0
+
+
+@pytest.mark.majors(14, 18)
+def test_an_ordinary_database_pays_nothing(database: Database, project: Project) -> None:
+    """The catalogue shows no reason to try its safety dump, and a reset does not."""
+    database.psql(ORDINARY)
+    project.use(database)
+
+    with connected(settings_of(project, database).target()) as connection:
+        doubt = find_reload_doubt(connection)
+    reset = project.inv("db.reset", "--yes")
+
+    assert doubt == ""
+    assert reset.returncode == 0
+    assert "loaded once" not in reset.stderr
+
+
+# What the role may delete, and not create again.
+RIGHTS = {
+    "event trigger": "CREATE SCHEMA guard; GRANT USAGE, CREATE ON SCHEMA guard TO owner;"
+    " CREATE FUNCTION guard.no() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;"
+    " CREATE EVENT TRIGGER no ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION guard.no()",
+    "closed schema": "REVOKE CREATE ON SCHEMA public FROM PUBLIC; REVOKE CREATE ON SCHEMA public FROM owner;"
+    " ALTER SCHEMA public OWNER TO postgres",
+    "others' schema": "CREATE SCHEMA theirs; CREATE TABLE theirs.t (i int); GRANT USAGE ON SCHEMA theirs TO owner;"
+    " GRANT SELECT ON theirs.t TO owner",
+    "leakproof function": "CREATE FUNCTION f(i int) RETURNS int LANGUAGE sql LEAKPROOF AS 'SELECT i';"
+    " ALTER FUNCTION f OWNER TO owner",
+}
+
+
+@pytest.mark.majors(14, 18)
+@pytest.mark.parametrize("case", RIGHTS)
+def test_a_reset_refuses_where_the_role_lacks_rights_for_the_way_back(
+    new_database: Databases, project: Project, case: str
+) -> None:
+    """Though it may empty the schema."""
+    database = new_database(owner=OWNER)
+    database.execute("GRANT CREATE ON SCHEMA public TO owner")
+    database.psql("CREATE TABLE mine (i int); INSERT INTO mine VALUES (1)", role=OWNER)
+    database.psql(RIGHTS[case])
+    before = database.dump_text()
+    project.use(database, OWNER)
+
+    reset = project.inv("db.reset", "--yes")
+
+    assert reset.returncode in {2, 5}, reset.stderr
     assert database.dump_text() == before
     assert not list(project.dumps.glob("undo/*.sql*"))
     assert project.inv("db.reset", "--yes", "--no-backup").returncode == 0

@@ -83,9 +83,9 @@ def test_verify_shows_every_difference_that_it_counts_once(restored: Database, p
 
     result = project.inv("db.verify")
 
-    shown = re.findall(r"^(?!Wrong)(\w+ \S+): expected", result.stdout, re.MULTILINE)
+    shown = re.findall(r"^(?!Wrong)(\w+ \S+): (?:expected|definition)", result.stdout, re.MULTILINE)
     assert sorted(shown) == ["sequence app.item_id_seq", "table app.item", 'table public."User"']
-    assert 'table public."User": expected as in the dump, found another definition' in result.stdout
+    assert 'table public."User": definition is not as in the dump: column "later" is integer' in result.stdout
     assert "3 differences found." in result.stdout
 
 
@@ -220,6 +220,7 @@ def test_verify_flags_keys_and_indexes_when_they_prove_nothing(database: Databas
     database.execute(
         'ALTER TABLE app.item DROP CONSTRAINT "item_ownerId_fkey",'
         ' ADD CONSTRAINT unchecked FOREIGN KEY ("ownerId") REFERENCES public."User" (id) NOT VALID;'
+        'ALTER TABLE app.item ADD CONSTRAINT positive CHECK ("ownerId" > 0) NOT VALID;'
         "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'public.\"User_email_key\"'::regclass"
     )
 
@@ -230,7 +231,7 @@ def test_verify_flags_keys_and_indexes_when_they_prove_nothing(database: Databas
     assert "1 foreign key; " in result.stdout
     assert result.stdout.count("unchecked of app.item was never checked") == 1
     assert result.stdout.count('index public."User_email_key" is invalid') == 1
-    assert health["unvalidated"] == ["app.unchecked"]
+    assert health["unvalidated"] == ["app.positive", "app.unchecked"]
     assert health["invalid"] == ['public."User_email_key"']
 
 
@@ -333,7 +334,7 @@ def test_a_name_can_not_say_that_everything_agrees(restored: Database, project: 
 
     result = project.inv("db.verify", "--json"), project.inv("db.verify")
 
-    assert json.loads(result[0].stdout)["told"]
+    assert json.loads(result[0].stdout)["notes"]
     assert "Everything agrees." not in result[1].stdout.splitlines()
     assert r'table app."x\nEverything agrees.": expected nothing' in result[1].stdout
 

@@ -49,7 +49,7 @@ FEATURES = {
         18, "CREATE TABLE t (a int, b int GENERATED ALWAYS AS (a * 2))", "virtual generated columns"
     ),
     "NOT NULL NOT VALID": Feature(
-        18, "CREATE TABLE t (a int); ALTER TABLE t ADD CONSTRAINT c NOT NULL a NOT VALID", "NOT NULL as a constraint"
+        18, "CREATE TABLE t (a int); ALTER TABLE t ADD CONSTRAINT c NOT NULL a NOT VALID", "NOT NULL as a named"
     ),
     "WITHOUT OVERLAPS": Feature(
         18, "CREATE TABLE t (a int4range, b int4range, PRIMARY KEY (a, b WITHOUT OVERLAPS))", "WITHOUT OVERLAPS"
@@ -82,9 +82,9 @@ def test_what_an_older_server_does_not_know_is_named(
 
         assert target.scalar("SELECT count(*) FROM kept") == 1
     said = str(raised.value)
-    assert f"The dump comes from PostgreSQL {VERSIONS[new]}; this server is {VERSIONS[old]} and does not know" in said
+    assert f"The dump comes from PostgreSQL {VERSIONS[new]}; this server is {VERSIONS[old]} " in said
     assert f"{feature.named}" in said
-    assert f"which came with {feature.since}" in said
+    assert f"in PostgreSQL {feature.since}." in said
     assert "is as it was" in said
 
 
@@ -92,7 +92,5 @@ def test_nothing_is_said_of_versions_where_they_are_not_the_reason() -> None:
     """A dump of the same or an older server, and an error that no version explains."""
     assert explain_version(b"CREATE TABLE t (a int NOT ENFORCED)", "42601", "16.2", "16.15") == ""
     assert explain_version(b"INSERT INTO t VALUES (1)", "23505", "18.1", "16.15") == ""
-    assert explain_version(b"CREATE THING x", "42601", "18.1", "16.15").endswith(
-        "may not know what this statement says."
-    )
+    assert "18.1; this server is 16.15 " in explain_version(b"CREATE THING x", "42601", "18.1", "16.15")
     assert explain_version(b"CREATE THING x", "42601", "", "16.15") == ""

@@ -173,10 +173,10 @@ def test_list_names_the_database(pair: tuple[Database, Database], project: Proje
     shop, other = pair
     shutil.copy(newest(project), project.dumps / "foreign.sql")
 
-    listed = json.loads(project.inv("db.list", "--json").stdout)
+    listed = json.loads(project.inv("db.list", "--json").stdout)["dumps"]
     shown = project.inv("db.list").stdout
 
-    assert [each["database"] for each in listed] == [shop.name, other.name, ""]
+    assert [each["database"] for each in listed] == [shop.name, other.name, None]
     assert shop.name in shown
     assert other.name in shown
 
@@ -186,7 +186,7 @@ def test_list_names_the_database(pair: tuple[Database, Database], project: Proje
 
 def undos(project: Project) -> list[dict[str, object]]:
     """Return what can be undone to."""
-    found: list[dict[str, object]] = json.loads(project.inv("db.undos", "--json").stdout)
+    found: list[dict[str, object]] = json.loads(project.inv("db.undos", "--json").stdout)["states"]
     return found
 
 
@@ -220,7 +220,7 @@ def test_five_restores_of_a_wrong_dump_leave_the_good_state_in_reach(
     assert undos(project)[-1]["command"] == f"db.undo --to={good['id']}"
     assert project.inv("db.undo", "--yes").returncode == 0
     assert shop.scalar(COUNT) == 1
-    assert project.use(other).inv("db.undos", "--json").stdout.strip() == "[]"
+    assert undos(project.use(other)) == []
 
 
 def test_undo_points_take_a_line_each_at_a_terminal(pair: tuple[Database, Database], project: Project) -> None:
@@ -334,7 +334,7 @@ def test_safety_dump_of_an_earlier_version_is_listed(pair: tuple[Database, Datab
     undone = project.inv("db.undo", "--yes", f"--to={point['id']}")
 
     assert "resetting public" in shown
-    assert point["command"] == ""
+    assert point["command"] is None
     assert undone.returncode == 0, undone.stderr
     assert shop.scalar(COUNT) == 500
 
@@ -388,3 +388,18 @@ def test_dumps_that_a_person_named_are_listed(database: Database, project: Proje
 
     assert result.returncode == 2
     assert "monday.sql" in result.stderr
+
+
+def test_a_safety_dump_without_a_manifest_is_named(database: Database, project: Project) -> None:
+    """Nothing says of which database it is, so it is no state to go back to."""
+    database.execute("CREATE TABLE t (id int)")
+    project.use(database)
+    assert project.inv("db.reset", "--yes").returncode == 0
+    (path,) = project.dumps.glob("undo/*.sql*[!n]")
+    manifest_path(path).unlink()
+
+    listed = project.inv("db.undos")
+
+    assert listed.returncode == 0
+    assert path.name in listed.stderr
+    assert path.name not in listed.stdout

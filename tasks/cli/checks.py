@@ -12,6 +12,10 @@ from .terminal import reporting
 if TYPE_CHECKING:
     from invoke.context import Context
 
+    from ..doctor.doctor import Examined
+    from ..prisma.forecast import KnownHistories
+    from ..verify.verify import Verified
+
 
 @reads_input
 @task(
@@ -30,7 +34,7 @@ def verify(
     checksums: bool = False,
     json: bool = False,
     url_env: str | None = None,
-) -> None:
+) -> Verified:
     """Compare rows, sequences and every object with the dump; show the history and what is wrong in itself."""
     from ..verify.verify import VerifyRequest, verify_database
 
@@ -42,11 +46,14 @@ def verify(
         verified = verify_database(loaded, request, report)
     show_verified(verified, as_json=json)
     if verified.expected and verified.differences:
-        raise DifferenceError(f"{verified.target.label} differs from {verified.expected.source}.")
+        error = DifferenceError(f"{verified.target.label} differs from {verified.expected.source}.")
+        error.result = verified
+        raise error
+    return verified
 
 
 @task(help={"json": JSON, "url_env": URL_ENV})
-def doctor(ctx: Context, json: bool = False, url_env: str | None = None) -> None:
+def doctor(ctx: Context, json: bool = False, url_env: str | None = None) -> Examined:
     """Look at everything that dumps and restores rely on, and say what is wrong and what helps; change nothing."""
     from ..doctor.doctor import examine
 
@@ -56,12 +63,15 @@ def doctor(ctx: Context, json: bool = False, url_env: str | None = None) -> None
     show_examined(examined, as_json=json)
     if examined.wrong:
         names = ", ".join(check.name for check in examined.wrong)
-        raise MissingProgramError(f"{len(examined.wrong)} of {len(examined.checks)} checks went wrong: {names}.")
+        error = MissingProgramError(f"{len(examined.wrong)} of {len(examined.checks)} checks went wrong: {names}.")
+        error.result = examined
+        raise error
+    return examined
 
 
 @reads_input
 @task(help={"file": "show the dump's own history, too", "json": JSON, "url_env": URL_ENV})
-def migrations(ctx: Context, file: str | None = None, json: bool = False, url_env: str | None = None) -> None:
+def migrations(ctx: Context, file: str | None = None, json: bool = False, url_env: str | None = None) -> KnownHistories:
     """Show every migration's state on disk, in the database and, with --file, in a dump."""
     from ..prisma.forecast import read_histories
 
@@ -69,3 +79,4 @@ def migrations(ctx: Context, file: str | None = None, json: bool = False, url_en
     with reporting(loaded) as report:
         histories = read_histories(loaded, given("--file", file), report)
     show_histories(histories, as_json=json)
+    return histories

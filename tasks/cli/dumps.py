@@ -20,14 +20,21 @@ from .terminal import reporting
 if TYPE_CHECKING:
     from invoke.context import Context
 
+    from ..config.target import Target
+    from ..dump.dump import Dumped
     from ..dump.request import PartRequest
+    from ..dumpfiles.catalog import Inspected, Listed
+    from ..dumpfiles.convert import Converted
     from ..dumpformat.compression import Compression
+    from ..safety.undo_points import UndoPoint
 
 
-@task(help={"url_env": URL_ENV})
-def url(ctx: Context, url_env: str | None = None) -> None:
+@task(help={"json": JSON, "url_env": URL_ENV})
+def url(ctx: Context, json: bool = False, url_env: str | None = None) -> Target:
     """Show the connection as libpq gets it, with the password masked."""
-    show_url(load(ctx, url_env))
+    loaded = load(ctx, url_env, as_json=json)
+    show_url(loaded)
+    return loaded.target()
 
 
 @task(
@@ -45,6 +52,7 @@ def url(ctx: Context, url_env: str | None = None) -> None:
         "exclude_schema": "leave out schemas of this name or pattern (repeats)",
         "schema_only": "only definitions, no rows",
         "data_only": "only rows, no definitions",
+        "json": JSON,
         "url_env": URL_ENV,
     },
 )
@@ -62,13 +70,14 @@ def dump(
     schema_only: bool = False,
     data_only: bool = False,
     checksums: bool = False,
+    json: bool = False,
     url_env: str | None = None,
-) -> None:
-    """Dump the database, or a part of it, into one file, with a manifest beside it."""
+) -> Dumped | None:
+    """Dump the database, or a part of it, into one file with a manifest."""
     from ..dump.dump import make_dump
     from ..dump.request import DumpRequest
 
-    loaded = load(ctx, url_env)
+    loaded = load(ctx, url_env, as_json=json)
     compression, path = _compression(gzip=gzip, zstd=zstd), given("--file", file)
     part = _part(table, exclude_table, schema, exclude_schema, schema_only=schema_only, data_only=data_only)
     left_out = tuple(exclude_data or ())
@@ -77,24 +86,24 @@ def dump(
     )
     with reporting(loaded) as report:
         dumped = make_dump(loaded, request, report)
-    if dumped is not None:
-        show_dumped(dumped, loaded.output)
+    show_dumped(dumped, loaded)
+    return dumped
 
 
 @task(help={"file": FILE})
-def gzip(ctx: Context, file: str | None = None) -> None:
+def gzip(ctx: Context, file: str | None = None) -> Converted:
     """Compress a dump in place, and keep its manifest true."""
     from ..dumpformat.compression import Compression
 
-    _convert(ctx, file, Compression.GZIP)
+    return _convert(ctx, file, Compression.GZIP)
 
 
 @task(help={"file": FILE})
-def gunzip(ctx: Context, file: str | None = None) -> None:
+def gunzip(ctx: Context, file: str | None = None) -> Converted:
     """Expand a dump in place, and keep its manifest true."""
     from ..dumpformat.compression import Compression
 
-    _convert(ctx, file, Compression.NONE)
+    return _convert(ctx, file, Compression.NONE)
 
 
 @task(
@@ -105,27 +114,31 @@ def gunzip(ctx: Context, file: str | None = None) -> None:
         "json": JSON,
     },
 )
-def list_(ctx: Context, match: str | None = None, limit: int = 0, json: bool = False) -> None:
+def list_(ctx: Context, match: str | None = None, limit: int = 0, json: bool = False) -> list[Listed]:
     """List dumps and safety dumps, newest last: id, database, branch, age, size, rows, state, note."""
     from ..dumpfiles.catalog import list_catalog, select_dumps
 
     found = list_catalog(load(ctx))
     listed = select_dumps(found, given("--match", match), limit)
     show_listing(listed, [each.id for each in found], as_json=json)
+    return listed
 
 
 @task(help={"json": JSON, "url_env": URL_ENV})
-def undos(ctx: Context, json: bool = False, url_env: str | None = None) -> None:
+def undos(ctx: Context, json: bool = False, url_env: str | None = None) -> list[UndoPoint]:
     """List the states that db.undo can go back to, newest last."""
     from ..safety.undo_points import list_undo_points
 
-    loaded = load(ctx, url_env)
-    show_undo_points(list_undo_points(loaded), loaded, as_json=json)
+    loaded = load(ctx, url_env, as_json=json)
+    with reporting(loaded) as report:
+        points = list_undo_points(loaded, report)
+    show_undo_points(points, loaded, as_json=json)
+    return points
 
 
 @reads_input
 @task(help={"file": FILE_OR_INPUT, "json": JSON})
-def inspect(ctx: Context, file: str | None = None, json: bool = False) -> None:
+def inspect(ctx: Context, file: str | None = None, json: bool = False) -> Inspected:
     """Show what a dump holds: tables, rows, sizes, migrations, versions, note."""
     from ..dumpfiles.catalog import inspect_dump
 
@@ -133,6 +146,7 @@ def inspect(ctx: Context, file: str | None = None, json: bool = False) -> None:
     with reporting(loaded) as report:
         inspected = inspect_dump(loaded, given("--file", file), report)
     show_inspected(inspected, as_json=json)
+    return inspected
 
 
 @reads_input
@@ -193,7 +207,7 @@ def _compression(*, gzip: bool, zstd: bool) -> Compression | None:
     return Compression.GZIP if gzip else Compression.ZSTD if zstd else None
 
 
-def _convert(ctx: Context, file: str | None, wanted: Compression) -> None:
+def _convert(ctx: Context, file: str | None, wanted: Compression) -> Converted:
     from ..dumpfiles.convert import convert_dump
 
     loaded = load(ctx)
@@ -201,3 +215,4 @@ def _convert(ctx: Context, file: str | None, wanted: Compression) -> None:
         converted = convert_dump(loaded, given("--file", file), wanted, report)
     if not loaded.dry and loaded.output.value != "quiet":
         show_converted(converted)
+    return converted

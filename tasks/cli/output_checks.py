@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..formatting import (
     format_count,
     format_list,
     format_time,
 )
-from .terminal import Table, print_json, print_line, print_lines, print_table
+from .documents import examined_document, histories_document, print_json, verified_document
+from .terminal import Table, print_line, print_lines, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ..doctor.doctor import Examined
-    from ..dumpformat.applied_migration import AppliedMigration
     from ..prisma.forecast import KnownHistories
     from ..verify.verify import Verified
 
@@ -88,53 +85,13 @@ def _utc(iso: str) -> str:
     return f"{iso[:19].replace('T', ' ')} UTC"
 
 
-def verified_document(verified: Verified) -> dict[str, Any]:
-    """The comparison as JSON."""
-    expected, health = verified.expected, verified.health
-    return {
-        "database": verified.target.label,
-        "dump": expected.source if expected else None,
-        "restored": expected.restored if expected else None,
-        "migrated": expected.migrated if expected else None,
-        "same": None if expected is None else not verified.differences,
-        "tables": [
-            {"name": row.name, "expected": row.expected, "found": row.found, "same": row.same}
-            for row in verified.tables
-        ],
-        "differences": [asdict(line) for line in verified.differences],
-        "told": [asdict(line) for line in verified.lines if not line.fatal],
-        "wrong": [asdict(problem) for problem in health.problems],
-        "health": {
-            "foreign_keys": health.foreign_keys,
-            "unvalidated": [each.qualified for each in health.unvalidated],
-            "indexes": len(health.indexes),
-            "invalid": [each.name for each in health.invalid],
-            "migrations": _migrations_document(health.migrations),
-        },
-    }
-
-
-def _migrations_document(migrations: Sequence[AppliedMigration] | None) -> list[dict[str, Any]] | None:
-    if migrations is None:
-        return None
-    return [
-        {
-            "name": each.name,
-            "finished": each.finished_at or each.finished or None,
-            "rolled_back": each.rolled_back_at or each.rolled_back or None,
-        }
-        for each in migrations
-    ]
-
-
 _STATES = {"ok": ("✓", "green"), "note": ("!", "yellow"), "wrong": ("✗", "bold red"), "skipped": ("–", "dim")}  # noqa: RUF001
 
 
 def show_examined(examined: Examined, *, as_json: bool) -> None:
     """Show what was looked at, a line each, and below it what helps."""
     if as_json:
-        checks = [asdict(check) for check in examined.checks]
-        print_json({"database": examined.label or None, "healthy": not examined.wrong, "checks": checks})
+        print_json(examined_document(examined))
         return
     width = max(len(check.name) for check in examined.checks)
     lines: list[tuple[str, str | None, int]] = []
@@ -150,7 +107,7 @@ def show_histories(histories: KnownHistories, *, as_json: bool) -> None:
     """Show every migration and its state in each place, and what a deploy would meet."""
     dump = histories.dump
     if as_json:
-        print_json(_histories_document(histories))
+        print_json(histories_document(histories))
         return
     if not histories.compared:
         print_line(f"There are no migrations, neither in {histories.application.folder} nor in the database.")
@@ -163,16 +120,3 @@ def show_histories(histories: KnownHistories, *, as_json: bool) -> None:
         print_table(table)
     for finding in histories.findings:
         print_line(f"{'`prisma migrate deploy` would refuse. ' if finding.fatal else ''}{finding}")
-
-
-def _histories_document(histories: KnownHistories) -> dict[str, Any]:
-    return {
-        "database": histories.target.label,
-        "folder": str(histories.application.folder),
-        "dump": None if histories.dump is None else str(histories.dump),
-        "migrations": [
-            {"name": each.name, "disk": each.disk, "database": each.states[0], "dump": each.states[1]}
-            for each in histories.compared
-        ],
-        "findings": [asdict(finding) for finding in histories.findings],
-    }

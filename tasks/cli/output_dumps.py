@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..formatting import (
     format_age,
@@ -18,14 +17,21 @@ from ..formatting import (
     format_time,
     printable,
     printable_row,
-    show_name,
 )
-from .terminal import Table, count_cells, open_console, print_json, print_line, print_raw, print_table, say
+from .documents import (
+    dump_document,
+    inspected_document,
+    listing_document,
+    print_json,
+    states_document,
+    url_document,
+)
+from .terminal import Table, count_cells, open_console, print_line, print_raw, print_table, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ..config.settings import Output, Settings
+    from ..config.settings import Settings
     from ..dump.dump import Dumped
     from ..dumpfiles.catalog import Inspected, Listed
     from ..dumpfiles.convert import Converted
@@ -44,6 +50,9 @@ _GAP = 2
 
 def show_url(settings: Settings) -> None:
     """Show the connection as libpq gets it, and what became of each parameter."""
+    if settings.as_json:
+        print_json(url_document(settings))
+        return
     found, target = settings.url(), settings.target()
     print_line(f"{settings.url_env} from {found.source}")
     print_line(f"libpq gets: {target.masked}")
@@ -60,12 +69,17 @@ def show_url(settings: Settings) -> None:
         print_table(table)
 
 
-def show_dumped(dumped: Dumped, output: Output) -> None:
-    """Show a dump that was made; of a quiet one its path alone. Of one on standard output nothing joins it there."""
+def show_dumped(dumped: Dumped | None, settings: Settings) -> None:
+    """Show a dump that was made; of a quiet one its path alone, and nothing of a dry run."""
     from ..dumpfiles.origin import describe_part
 
+    if settings.as_json:
+        print_json(dump_document(dumped))
+        return
+    if dumped is None:
+        return
     manifest, piped = dumped.manifest, str(dumped.path) == "-"
-    if output.value == "quiet":
+    if settings.output.value == "quiet":
         if not piped:
             print_line(str(dumped.path))
         return
@@ -106,7 +120,7 @@ def show_listing(listed: Sequence[Listed], every_id: Sequence[str], *, as_json: 
     :param every_id: The ids of all dumps, among which the shown beginnings are unique.
     """
     if as_json:
-        print_json([listed_document(each) for each in listed])
+        print_json(listing_document(listed))
         return
     if not listed:
         print_line("No dump matches." if every_id else "No dumps yet. `inv db.dump` makes one.")
@@ -172,7 +186,7 @@ def show_undo_points(points: Sequence[UndoPoint], settings: Settings, *, as_json
     from ..dumpfiles.short_ids import shorten_ids
 
     if as_json:
-        print_json([{**asdict(each), "path": str(each.path), "when": each.when.isoformat()} for each in points])
+        print_json(states_document(points, settings))
         return
     if not points:
         print_line(f"There is no safety dump of {settings.target().label} in {settings.dumps}: nothing to undo.")
@@ -224,22 +238,6 @@ def describe_state(each: Listed) -> str:
     return ", ".join(filter(None, ["rehearsed" if each.rehearsed and known == "whole" else known, *words]))
 
 
-def listed_document(each: Listed) -> dict[str, Any]:
-    """Return what JSON says of a dump."""
-    known = each.whole in {"yes", "unknown"}
-    document = asdict(each)
-    del document["origin"]
-    return {
-        **document,
-        "excluded": [show_name(key) for key in each.excluded],
-        "name": each.name,
-        "path": str(each.path),
-        "when": each.when.isoformat(),
-        "whole": {"yes": True, "unknown": None}.get(each.whole, False),
-        "why": None if known else each.whole,
-    }
-
-
 def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
     """Show what a dump holds."""
     from ..dumpfiles.origin import describe_part
@@ -247,9 +245,7 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
     rows = sum(each.rows for each in inspected.tables)
     manifest = inspected.manifest
     if as_json:
-        document = {**asdict(inspected), "path": str(inspected.path), "rows": rows}
-        document["manifest"] = json.loads(manifest.to_json()) if manifest else None
-        print_json(document)
+        print_json(inspected_document(inspected))
         return
     holds = format_content(rows, inspected.inserts)
     print_line(f"{inspected.path}: {format_size(inspected.size)}, {format_size(inspected.content)} as text, {holds}")

@@ -9,23 +9,33 @@ from ..formatting import (
     format_seconds,
     format_size,
 )
+from .documents import migrated_document, print_json, rehearsed_document, restored_document
 from .terminal import print_line
 
 if TYPE_CHECKING:
     from ..dump.dump import Dumped
-    from ..prisma.guarded_migrate import MigrationPlan
+    from ..prisma.guarded_migrate import Migrated
     from ..restore.rehearse import Rehearsed
     from ..restore.reset import ResetPlan
     from ..restore.restore import Restored
 
 
-def show_restored(restored: Restored) -> None:
-    """Show a restore that was committed, and what it left out; nothing where it is to be quiet."""
+def show_restored(restored: Restored | None, *, as_json: bool) -> None:
+    """Show a restore that was committed, and what it left out; nothing of a dry run, or where it is to be quiet."""
+    if as_json:
+        print_json(restored_document(restored))
+        return
+    if restored is None:
+        return
     plan = restored.plan
     if plan.settings.output.value == "quiet":
         return
+    what = f"{plan.dump.path.name} is"
+    if plan.tables is not None:
+        verb = "is" if len(plan.tables.tables) == 1 else "are"
+        what = f"{plan.tables.names}{' (rows only)' * plan.request.data_only} of {plan.dump.path.name} {verb}"
     print_line(
-        f"{plan.dump.path.name} is restored into {plan.target.label}: {format_count(restored.rows, 'row')} in "
+        f"{what} restored into {plan.target.label}: {format_count(restored.rows, 'row')} in "
         f"{format_count(restored.tables, 'table')}, {_proven(restored)}committed in "
         f"{format_seconds(restored.seconds)}"
         f"{'; then migrated' * plan.request.migrate}"
@@ -49,13 +59,17 @@ def show_reset(plan: ResetPlan, saved: Dumped | None) -> None:
     _show_saved(saved, plan.undo_command)
 
 
-def show_migrated(plan: MigrationPlan, saved: Dumped | None) -> None:
+def show_migrated(migrated: Migrated, *, as_json: bool) -> None:
     """Say that nothing was pending, or how to go back; Prisma has said what it applied."""
+    plan = migrated.plan
+    if as_json:
+        print_json(migrated_document(None if plan.settings.dry else migrated))
+        return
     if plan.settings.output.value == "quiet":
         return
     if not plan.applies:
         print_line(f"No pending migrations in {plan.target.label}.")
-    _show_saved(saved, plan.undo_command)
+    _show_saved(migrated.saved, plan.undo_command)
 
 
 def _show_saved(saved: Dumped | None, undo: str) -> None:
@@ -67,9 +81,14 @@ def _show_saved(saved: Dumped | None, undo: str) -> None:
         )
 
 
-def show_rehearsed(rehearsed: Rehearsed) -> None:
-    """Show a rehearsal that went well."""
-    for name in rehearsed.swept:
+def show_rehearsed(rehearsed: Rehearsed | None, *, as_json: bool) -> None:
+    """Show a rehearsal that went well; nothing of a dry run."""
+    if as_json:
+        print_json(rehearsed_document(rehearsed))
+        return
+    if rehearsed is None:
+        return
+    for name in rehearsed.removed:
         print_line(f"Removed {name}, which a killed rehearsal had left.")
     restored = rehearsed.restored
     print_line(

@@ -6,13 +6,31 @@ from typing import TYPE_CHECKING
 
 from .confirm import confirm_migration, confirm_reset, confirm_restore
 from .output_restores import show_migrated, show_rehearsed, show_reset, show_restored
-from .task import CONFIRM, DISCONNECT, DUMP_OF, LENIENT, NO_BACKUP, TRUST, URL_ENV, YES, given, load, reads_input, task
+from .task import (
+    CONFIRM,
+    DISCONNECT,
+    DUMP_OF,
+    JSON,
+    LENIENT,
+    NO_BACKUP,
+    TRUST,
+    URL_ENV,
+    YES,
+    given,
+    load,
+    reads_input,
+    task,
+)
 from .terminal import reporting
 
 if TYPE_CHECKING:
     from invoke.context import Context
 
+    from ..dump.dump import Dumped
+    from ..prisma.guarded_migrate import Migrated
     from ..restore.plan import RestorePlan
+    from ..restore.rehearse import Rehearsed
+    from ..restore.restore import Restored
 
 
 @task(
@@ -34,7 +52,7 @@ def reset(
     disconnect: bool = False,
     no_backup: bool = False,
     url_env: str | None = None,
-) -> None:
+) -> Dumped | None:
     """Empty schemas, keeping their owner, grants, default privileges, comment and extensions."""
     from ..restore.reset import plan_reset, reset_database
 
@@ -42,17 +60,21 @@ def reset(
     with reporting(loaded) as report:
         plan = plan_reset(loaded, schema or [], report, backup=not no_backup, disconnect=disconnect)
     confirm_reset(plan, yes=yes, name=given("--confirm", confirm))
-    if not loaded.dry:
-        with reporting(loaded) as report:
-            saved = reset_database(plan, report)
-        show_reset(plan, saved)
+    if loaded.dry:
+        return None
+    with reporting(loaded) as report:
+        saved = reset_database(plan, report)
+    show_reset(plan, saved)
+    return saved
 
 
 @reads_input
 @task(
-    iterable=["skip_extension"],
+    iterable=["table", "skip_extension"],
     help={
         "file": DUMP_OF,
+        "table": "restore only this table of the dump, its definition and its rows (repeats; a name or a pattern)",
+        "data_only": "with --table: only the rows; they replace those of the table as it is now",
         "clean": "empty the schemas that the dump fills first, so that they hold exactly what the dump holds",
         "yes": YES,
         "confirm": CONFIRM,
@@ -67,12 +89,15 @@ def reset(
         "migrate": "apply the pending migrations in the same step: if one fails, the database is again as it was",
         "strict": "refuse a dump that names roles which are missing here, or after which no migration can be applied",
         "lenient": LENIENT,
+        "json": JSON,
         "url_env": URL_ENV,
     },
 )
 def restore(
     ctx: Context,
     file: str | None = None,
+    table: list[str] | None = None,
+    data_only: bool = False,
     clean: bool = False,
     yes: bool = False,
     confirm: str | None = None,
@@ -87,21 +112,27 @@ def restore(
     migrate: bool = False,
     trust: bool = False,
     lenient: bool = False,
+    json: bool = False,
     url_env: str | None = None,
-) -> None:
+) -> Restored | None:
     """Restore a dump in one transaction, verified before it is committed."""
     from ..restore.plan import RestoreRequest, plan_restore
-    from ..restore.with_migration import plan_restore_and_migration
 
-    loaded = load(ctx, url_env)
+    loaded = load(ctx, url_env, as_json=json)
     choices = {"strict": strict, "checksums": checksums, "migrate": migrate, "disconnect": disconnect}
     choices |= {"trust": trust, "lenient": lenient, "backup": not no_backup, "create_roles": create_roles}
-    choices |= {"owners": not no_owner, "privileges": not no_acl, "clean": clean}
+    choices |= {"owners": not no_owner, "privileges": not no_acl, "clean": clean, "data_only": data_only}
     skipped = tuple(given("--skip-extension", name) for name in skip_extension or ())
-    request = RestoreRequest(file=given("--file", file), skip_extensions=skipped, **choices)
+    tables = tuple(given("--table", name) for name in table or ())
+    request = RestoreRequest(file=given("--file", file), skip_extensions=skipped, tables=tables, **choices)
     with reporting(loaded) as report:
-        plan = (plan_restore_and_migration if migrate else plan_restore)(loaded, request, report)
-    _carry_out(plan, yes=yes, name=given("--confirm", confirm))
+        if migrate:
+            from ..restore.with_migration import plan_restore_and_migration
+
+            plan = plan_restore_and_migration(loaded, request, report)
+        else:
+            plan = plan_restore(loaded, request, report)
+    return _carry_out(plan, yes=yes, name=given("--confirm", confirm))
 
 
 @task(
@@ -112,6 +143,7 @@ def restore(
         "disconnect": DISCONNECT,
         "no_backup": NO_BACKUP,
         "trust": TRUST,
+        "json": JSON,
         "url_env": URL_ENV,
     }
 )
@@ -123,51 +155,61 @@ def undo(
     disconnect: bool = False,
     no_backup: bool = False,
     trust: bool = False,
+    json: bool = False,
     url_env: str | None = None,
-) -> None:
+) -> Restored | None:
     """Bring back what the database held before the last restore over it, reset, migration or undo."""
     from ..restore.undo import plan_undo
 
-    loaded, choices = load(ctx, url_env), {"disconnect": disconnect, "trust": trust}
+    loaded, choices = load(ctx, url_env, as_json=json), {"disconnect": disconnect, "trust": trust}
     with reporting(loaded) as report:
         plan = plan_undo(loaded, report, to=given("--to", to), backup=not no_backup, **choices)
-    _carry_out(plan, yes=yes, name=given("--confirm", confirm))
+    return _carry_out(plan, yes=yes, name=given("--confirm", confirm))
 
 
 @reads_input
-@task(help={"file": DUMP_OF, "trust": TRUST, "lenient": LENIENT, "url_env": URL_ENV})
+@task(help={"file": DUMP_OF, "trust": TRUST, "lenient": LENIENT, "json": JSON, "url_env": URL_ENV})
 def rehearse(
-    ctx: Context, file: str | None = None, trust: bool = False, lenient: bool = False, url_env: str | None = None
-) -> None:
+    ctx: Context,
+    file: str | None = None,
+    trust: bool = False,
+    lenient: bool = False,
+    json: bool = False,
+    url_env: str | None = None,
+) -> Rehearsed | None:
     """Restore a dump into a scratch database beside the real one, verify and migrate it, and remove it."""
     from ..restore.rehearse import rehearse_dump
 
-    loaded = load(ctx, url_env)
+    loaded = load(ctx, url_env, as_json=json)
     with reporting(loaded) as report:
         rehearsed = rehearse_dump(loaded, given("--file", file), report, trust=trust, lenient=lenient)
+    show_rehearsed(rehearsed, as_json=json)
     if rehearsed is not None:
-        show_rehearsed(rehearsed)
-        rehearsed.restored.refuse_differences(f"{rehearsed.path.name} restores")
+        rehearsed.refuse_differences()
+    return rehearsed
 
 
-@task(help={"yes": YES, "confirm": CONFIRM, "no_backup": NO_BACKUP, "url_env": URL_ENV})
+@task(help={"yes": YES, "confirm": CONFIRM, "no_backup": NO_BACKUP, "json": JSON, "url_env": URL_ENV})
 def migrate(
     ctx: Context,
     yes: bool = False,
     confirm: str | None = None,
     no_backup: bool = False,
+    json: bool = False,
     url_env: str | None = None,
-) -> None:
+) -> Migrated | None:
     """Apply the pending migrations with the project's own Prisma, after a safety dump."""
-    from ..prisma.guarded_migrate import migrate_database, plan_migration
+    from ..prisma.guarded_migrate import Migrated, migrate_database, plan_migration
+    from ..restore.transaction import try_migrations_undo
 
-    loaded = load(ctx, url_env)
+    loaded = load(ctx, url_env, as_json=json)
     with reporting(loaded) as report:
         plan = plan_migration(loaded, report, backup=not no_backup)
     confirm_migration(plan, yes=yes, name=given("--confirm", confirm))
     with reporting(loaded) as report:
-        saved = migrate_database(plan, report)
-    show_migrated(plan, saved)
+        migrated = Migrated(plan=plan, saved=migrate_database(plan, report, try_migrations_undo))
+    show_migrated(migrated, as_json=json)
+    return None if loaded.dry else migrated
 
 
 @task(help={"url_env": URL_ENV})
@@ -180,14 +222,20 @@ def generate(ctx: Context, url_env: str | None = None) -> None:
         generate_client(loaded, report)
 
 
-def _carry_out(plan: RestorePlan, *, yes: bool, name: str) -> None:
+def _carry_out(plan: RestorePlan, *, yes: bool, name: str) -> Restored | None:
     from ..restore.restore import restore_dump
-    from ..restore.with_migration import restore_and_migrate
 
     plan = confirm_restore(plan, yes=yes, name=name)
+    restored = None
     if not plan.settings.dry:
-        act = restore_and_migrate if plan.request.migrate else restore_dump
         with reporting(plan.settings) as report:
-            restored = act(plan, report)
-        show_restored(restored)
+            if plan.request.migrate:
+                from ..restore.with_migration import restore_and_migrate
+
+                restored = restore_and_migrate(plan, report)
+            else:
+                restored = restore_dump(plan, report)
+    show_restored(restored, as_json=plan.settings.as_json)
+    if restored is not None:
         restored.refuse_differences(f"The restore into {plan.target.label} is committed")
+    return restored

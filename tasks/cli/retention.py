@@ -49,7 +49,7 @@ def prune(ctx: Context, yes: bool = False, json: bool = False) -> None:
     """Delete the dumps that the setting db.keep does not keep, after showing each with the reason."""
     from ..dumpfiles.prune import carry_out_prune, plan_prune
 
-    loaded = load(ctx)
+    loaded = load(ctx, as_json=json)
     plan = plan_prune(loaded)
     if plan is None:
         show_no_policy(as_json=json)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
-from ..errors import BadInputError, InterruptedBySignalError
+from ..errors import BadInputError, InterruptedBySignalError, TaskError
 from ..system.runtime import Interruption, interruptible, standard_streams
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
 
-    Decorator = Callable[[Callable[..., None]], Task[Any]]
+    Decorator = Callable[[Callable[..., Any]], Task[Any]]
 
 URL_ENV = "name of the environment variable that holds the URL, instead of DATABASE_URL"
 _NAMED = "the dump: a path, a name in the dumps folder, or the beginning of a name or an id (db.list)"
@@ -52,16 +52,31 @@ class RepeatableTask(Task):  # type: ignore[type-arg]
     reads_input = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the body with signals handled."""
+        """Run the body with signals handled, and return its result.
+
+        With `--json` the message that Invoke prints of an error is JSON.
+        """
+        try:
+            return self._run_body(*args, **kwargs)
+        except TaskError as error:
+            if kwargs.get("json") is True:
+                from .documents import error_line
+
+                error.message = error_line(error)
+            raise
+
+    def _run_body(self, *args: Any, **kwargs: Any) -> Any:
         # What is loaded goes with the process: to look for garbage in it when all ends takes some 70 ms.
         atexit.register(gc.freeze)
         try:
             with standard_streams(), interruptible(), self._spooled(args, kwargs) as spooled:
                 return super().__call__(*args, **kwargs, **spooled)
         except Interruption as interruption:
-            raise InterruptedBySignalError(
+            error = InterruptedBySignalError(
                 interruption.signum, f"Interrupted ({interruption}). {interruption.state or 'Nothing was touched.'}"
-            ) from None
+            )
+            error.effect = interruption.effect
+            raise error from None
 
     @contextlib.contextmanager
     def _spooled(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -93,11 +108,11 @@ def reads_input(body: Task[Any]) -> Task[Any]:
     return body
 
 
-def load(ctx: Context, url_env: str | None = None) -> Settings:
+def load(ctx: Context, url_env: str | None = None, *, as_json: bool = False) -> Settings:
     """Load the settings of a run."""
     from ..config.settings import load_settings
 
-    return load_settings(ctx, url_env=given("--url-env", url_env))
+    return load_settings(ctx, url_env=given("--url-env", url_env), as_json=as_json)
 
 
 def given(flag: str, value: str | None) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import sys
 import textwrap
 import time
@@ -258,15 +257,9 @@ def print_lines(lines: Iterable[tuple[str, str | None, int]]) -> None:
 
 
 def print_raw(lines: Iterable[str]) -> None:
-    """Print lines of rows, which no terminal's width breaks and which were escaped before."""
+    """Print rows or JSON, which no terminal's width breaks and which were escaped before."""
     with written():
         sys.stdout.writelines(f"{line}\n" for line in lines)
-
-
-def print_json(document: object) -> None:
-    """Print a result for programs."""
-    with written():
-        sys.stdout.write(json.dumps(document, indent=1, default=str) + "\n")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where the database URL comes from: the environment, `.env`, or `prisma/.env`.
+"""Where the database URL comes from: the environment, `.env`, `prisma/.env`, or those of the Prisma folder.
 
 `.env` is written for Prisma, which reads it with node's dotenv; we read it with python-dotenv. The two
 differ over backticks, `#`, backslashes and more, and a URL read differently may be another database. So
@@ -8,6 +8,7 @@ python-dotenv would let the file win.
 """
 
 import io
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,13 +18,19 @@ from dotenv import dotenv_values
 
 from ..errors import BadInputError
 from ..system.processes import read_regular
+from .prisma_home import prisma_home
 
 FILES = (".env", "prisma/.env")
+# Read by Next.js and Vite, but by neither Prisma nor us.
+_OTHER_FILES = (".env.local", ".env.development", ".env.development.local")
 
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 # A backslash before it keeps the reference as it is.
 _REFERENCE = re.compile(r"(?<!\\)\$\{([A-Za-z0-9_]+)\}")
+
+# What dotenv-expand (Next.js, Vite) replaces, too.
+_BARE_REFERENCE = re.compile(r"(?<!\\)\$([A-Za-z_][A-Za-z0-9_]+)")
 
 _DEPTH = 10
 
@@ -61,15 +68,17 @@ class FoundUrl:
         return "the environment" if self.source == "environment" else self.source
 
 
-def read_url(name: str, root: Path, environ: Mapping[str, str]) -> FoundUrl:
-    """Find the database URL: the environment wins, then `.env`, then `prisma/.env`.
+def read_url(name: str, root: Path, environ: Mapping[str, str], prisma_dir: Path | None = None) -> FoundUrl:
+    """Find the database URL: in the environment, else in `.env` or `prisma/.env` of the root or the Prisma folder.
 
     :param name: The variable's name, `DATABASE_URL` unless the user says otherwise.
     :param root: The folder of the project.
     :param environ: The environment, which is not changed.
+    :param prisma_dir: The Prisma folder, where it is configured.
     :return: The URL and its source; an empty value is found, too, as it is for Prisma.
-    :raises BadInputError: the name is no name, it is set nowhere, a file can't be read, or its line is
-        one that Prisma and python-dotenv read differently. No message holds any part of the value.
+    :raises BadInputError: the name is no name, it is set nowhere, a file can't be read, its line is
+        one that Prisma and python-dotenv read differently, or several workspaces have a Prisma schema.
+        No message holds any part of the value.
     """
     if not _VARIABLE_NAME.fullmatch(name):
         # It may be a URL with its password, so it is not repeated.
@@ -80,16 +89,48 @@ def read_url(name: str, root: Path, environ: Mapping[str, str]) -> FoundUrl:
     if name in environ:
         return FoundUrl(environ[name], "environment")
     texts: list[tuple[str, str]] = []
-    for source in FILES:
-        if (text := _read(root / source, source)) is not None:
-            texts.append((source, text))
-            if (value := _setting(name, source, text)) is not None:
-                return FoundUrl(_expand(value, name, texts, environ), source)
-    raise BadInputError(
-        f"{name} is set neither in the environment nor in .env or prisma/.env below {root}. Write "
+    folders = [root]
+    for folder in folders:
+        for path in (folder / file for file in FILES):
+            source = os.path.relpath(path, root)
+            if (text := _read(path, source)) is not None:
+                texts.append((source, text))
+                if (value := _setting(name, source, text)) is not None:
+                    _refuse_bare_references(value, name, texts, environ)
+                    return FoundUrl(_expand(value, name, texts, environ), source)
+        if folder == root and (home := prisma_home(root, prisma_dir)) != root:
+            folders.append(home)
+    raise _not_set(name, root, folders)
+
+
+def _not_set(name: str, root: Path, folders: Sequence[Path]) -> BadInputError:
+    known = [os.path.relpath(folder / file, root) for folder in folders for file in FILES]
+    for path in (folder / file for folder in folders for file in _OTHER_FILES):
+        source = os.path.relpath(path, root)
+        text = _read(path, source)
+        if text is not None and name in _as_prisma(text):
+            env = os.path.relpath(path.with_name(".env"), root)
+            return BadInputError(
+                f"{name} is set only in {source}, which neither Prisma nor these tasks read. Move the line to {env}, "
+                "which Next.js and Vite read, too. Nothing was contacted."
+            )
+    return BadInputError(
+        f"{name} is set neither in the environment nor in {', '.join(known[:-1])} or {known[-1]} below {root}. Write "
         f'{name}="postgresql://user:password@host:5432/database" into .env, or name another variable '
         "with --url-env."
     )
+
+
+def _refuse_bare_references(
+    value: str, name: str, texts: Sequence[tuple[str, str]], environ: Mapping[str, str]
+) -> None:
+    """Refuse `$NAME` without braces where that is a variable, which dotenv-expand replaces and Prisma does not."""
+    for found in _BARE_REFERENCE.findall(value):
+        if found in environ or any(found in _as_prisma(text) for _, text in texts):
+            raise BadInputError(
+                f"{name} in {texts[-1][0]} uses ${found} without braces, which Next.js replaces and Prisma does not. "
+                f"Write ${{{found}}}, or %24 for a $ of the URL itself. Nothing was contacted."
+            )
 
 
 def _read(path: Path, source: str) -> str | None:

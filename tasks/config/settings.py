@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass, replace
+import shlex
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,11 +53,12 @@ class Settings:
     :ivar dry: Show what would be done, and do nothing.
     :ivar keep: What `db.prune` keeps; None where it is not set.
     :ivar url_env_flag: The flag `--url-env=…` as it was given; empty where it was not.
+    :ivar as_json: Standard output is for a JSON document alone (`--json`).
     """
 
     root: Path
     cwd: Path
-    environ: Mapping[str, str]
+    environ: Mapping[str, str] = field(repr=False)
     dumps: Path
     url_env: str
     bin_dir: Path | None
@@ -72,6 +74,7 @@ class Settings:
     dry: bool
     url_env_flag: str = ""
     keep: KeepPolicy | None = None
+    as_json: bool = False
 
     def command(self, task: str, *flags: str) -> str:
         """Return the command that runs a task on the same database, as a person types it.
@@ -80,13 +83,21 @@ class Settings:
         """
         return " ".join(filter(None, ["inv", task, self.url_env_flag, *flags]))
 
+    def undo_command(self, *, trust: bool, name: str) -> str:
+        """Return the command that restores a safety dump.
+
+        :param trust: Whether its authors need consent.
+        :param name: The database, where it needs to be named.
+        """
+        return self.command("db.undo", "--trust" * trust, shlex.quote(f"--confirm={name}") if name else "")
+
     def url(self, name: str = "") -> FoundUrl:
         """Find the URL.
 
         :param name: Another variable's name than the one that is set.
         :raises BadInputError: There is none, or it can't be read without doubt.
         """
-        return read_url(name or self.url_env, self.root, self.environ)
+        return read_url(name or self.url_env, self.root, self.environ, self.prisma_dir)
 
     def target(self, name: str = "") -> Target:
         """Find the URL and translate it.
@@ -99,11 +110,12 @@ class Settings:
         return replace(target, origin=f"{name or self.url_env} from {found.location}")
 
 
-def load_settings(ctx: Context, *, url_env: str = "") -> Settings:
+def load_settings(ctx: Context, *, url_env: str = "", as_json: bool = False) -> Settings:
     """Read the settings for one task.
 
     :param ctx: The task's context.
     :param url_env: The task's `--url-env`; it goes before the configuration.
+    :param as_json: The task's `--json`.
     :raises BadInputError: A value can't be used; says which, and what it may be.
     """
     root = Path(getattr(ctx.config, "_project_prefix", None) or Path.cwd()).resolve()
@@ -128,6 +140,7 @@ def load_settings(ctx: Context, *, url_env: str = "") -> Settings:
         output=Output(_choice("output", values, [each.value for each in Output])),
         dry=bool(ctx.config.run.dry),
         keep=_keep(values),
+        as_json=as_json,
     )
 
 
@@ -151,7 +164,11 @@ def _values(ctx: Context, environ: Mapping[str, str]) -> dict[str, Any]:
         if name not in DEFAULTS:
             known = ", ".join(DEFAULTS)
             raise BadInputError(f"There is no setting {written}; the settings are {known}. Nothing was touched.")
-    return {name: given.get(name, default) for name, default in DEFAULTS.items()}
+    # Invoke reads the environment for settings that it knows. If a project's own task calls ours, it knows only those
+    # of the configuration file.
+    return {
+        name: given.get(name, environ.get(f"{prefix}{name.upper()}", default)) for name, default in DEFAULTS.items()
+    }
 
 
 def _text(name: str, values: Mapping[str, Any], *, required: bool = False) -> str:

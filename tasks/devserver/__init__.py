@@ -1,1 +1,1 @@
-"""A private PostgreSQL server."""
+"""A private PostgreSQL server: temporary for the demo, permanent for `pg.start`."""

@@ -15,15 +15,19 @@ if TYPE_CHECKING:
 
 
 def account_for(folder: Path | None = None) -> Account | None:
-    """Return whom the server runs as: ourselves (None), or for root somebody else.
+    """Return the account that the server runs as; None for the current user, unless that is root.
 
-    :param folder: Where data are kept: whoever has them goes first, then whoever has the project.
+    For root it is the owner of the data, the owner of the project, `postgres` or `nobody`: the first that exists and
+    is not root.
+
+    :param folder: The server's folder, if it has one; the data are below it, and the project's folder is its parent.
+    :raises MissingProgramError: There is no such account.
     """
     if os.geteuid() != 0:
         return None
     paths = (folder / "data", folder.parent) if folder else ()
     for path in paths:
-        with contextlib.suppress(OSError, KeyError):  # it is not there; nobody has that number
+        with contextlib.suppress(OSError, KeyError):  # no such folder; no user with that id
             entry = pwd.getpwuid(path.stat().st_uid)
             if entry.pw_uid != 0:
                 return Account(name=entry.pw_name, uid=entry.pw_uid, gid=entry.pw_gid)
@@ -32,12 +36,12 @@ def account_for(folder: Path | None = None) -> Account | None:
             entry = pwd.getpwnam(name)
             return Account(name=entry.pw_name, uid=entry.pw_uid, gid=entry.pw_gid)
     raise MissingProgramError(
-        "PostgreSQL does not run as root, and this machine has neither a user postgres nor nobody: "
-        "try it as an ordinary user. Nothing was touched."
+        "PostgreSQL does not run as root, and this machine has neither a user postgres nor a user nobody. "
+        "Nothing was touched. Run this as an ordinary user."
     )
 
 
 def give(path: Path, account: Account | None) -> None:
-    """Make an account the owner of a file, where it is not ourselves."""
+    """Make the account the owner of a file; do nothing for None, the current user."""
     if account:
         os.chown(path, account.uid, account.gid, follow_symlinks=False)

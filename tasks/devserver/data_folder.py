@@ -1,4 +1,4 @@
-"""The folder of a private PostgreSQL server: its lock, its password, and who may use it."""
+"""The folder of a private PostgreSQL server: its lock file, its password and its access errors."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def read_password(folder: Path) -> str:
         return (folder / "password").read_text().strip()
     except FileNotFoundError:
         raise BadInputError(
-            f"{folder / 'password'} is missing: put it back, or stop the server and move {folder} away to "
-            f"begin anew. Nothing was touched."
+            f"{folder / 'password'} is missing. Nothing was touched. Restore the file, or stop the server and move "
+            f"{folder} away to start with an empty one."
         ) from None
 
 
 def read_lock_lines(data: Path) -> list[str]:
-    """Return the lines of the server's lock file; none where there is no lock."""
+    """Return the lines of the server's lock file `postmaster.pid`; empty if there is none."""
     try:
         return (data / "postmaster.pid").read_text().splitlines()
     except FileNotFoundError:
@@ -42,10 +42,10 @@ def read_lock_lines(data: Path) -> list[str]:
 
 
 def is_server_of(pid: int, data: Path) -> bool:
-    """Whether a process is the server of these data, not one that got its number after a crash."""
+    """Return whether a process is the server of this data folder; after a crash its id may belong to another."""
     if Path("/proc/self").exists():
         try:
-            # Unlike the process's working directory, everybody may read it, root in a container too.
+            # Every user may read it, also root in a container; not so the process's working directory.
             argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except OSError:
             return False
@@ -54,10 +54,11 @@ def is_server_of(pid: int, data: Path) -> bool:
 
 
 def disown_lock(data: Path) -> None:
-    """Let a crashed server's lock name no process, as it may by now name somebody else's.
+    """Replace the process id in a crashed server's lock file with one that no process has.
 
-    PostgreSQL would then believe that it still runs. The lock is not removed: it also names the shared
-    memory by which PostgreSQL knows that children of the crashed server still work on the data.
+    If another process has the id by now, PostgreSQL takes it for the running server and does not start. The file is
+    not deleted: it also holds the id of the shared memory, from which PostgreSQL recognizes that child processes of
+    the crashed server still use the data.
     """
     lines = read_lock_lines(data)
     if lines:
@@ -68,7 +69,7 @@ def disown_lock(data: Path) -> None:
 
 @contextlib.contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Let one at a time start or stop what is in a folder."""
+    """Lock a folder, so that only one process at a time starts or stops its server."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -79,7 +80,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def usable_folder(folder: Path) -> Iterator[None]:
-    """Turn what the system refuses in a folder into one of our errors.
+    """Turn operating system errors in a folder into a BadInputError.
 
     :raises BadInputError: The folder can't be used.
     """
@@ -94,12 +95,13 @@ def usable_folder(folder: Path) -> Iterator[None]:
 def another_users_folder(folder: Path) -> BadInputError:
     """Return the error for a folder that belongs to another user."""
     return BadInputError(
-        f"{folder} belongs to another user: do this as that user, or move it away to begin anew. Nothing was touched."
+        f"{folder} belongs to another user. Nothing was touched. Run this as that user, or move the folder away to "
+        f"start with an empty one."
     )
 
 
 def read_text_from(path: Path, offset: int = 0) -> str:
-    """Return the text of a file from a byte on; empty where it can't be read."""
+    """Return the text of a file from a byte offset on; empty if it can't be read."""
     try:
         with path.open("rb") as file:
             file.seek(offset)

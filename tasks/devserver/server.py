@@ -1,8 +1,8 @@
-"""A private PostgreSQL: one for the length of a block, or a developer's own in a folder of the project.
+"""A private PostgreSQL server: a temporary one, or a developer's server in a folder of the project.
 
-Nothing is downloaded here: the programs are those of the extra `embedded`, or the machine's. Only they are
-used, with our own initdb, start and stop; PostgreSQL refuses root, so root hands the work to an ordinary
-account. Nothing listens but on a socket in a folder of one's own, or on 127.0.0.1 with a password.
+The programs are those of the extra `embedded` or of the machine; nothing is downloaded. PostgreSQL refuses to run as
+root, so root runs it as an ordinary account. The server listens only on a socket in a private folder, or on 127.0.0.1
+with a password.
 """
 
 from __future__ import annotations
@@ -55,16 +55,16 @@ if TYPE_CHECKING:
 
 DATABASE = "app"
 LOOPBACK = "127.0.0.1"
-# Below what systems give to outgoing connections (32768 on Linux, 49152 on macOS), so that a port which
-# was free once is free again at the next start.
+# Below the ports of outgoing connections (from 32768 on Linux, 49152 on macOS), so that the port of the first start
+# is also free at the next one.
 PORTS = (20000, 32000)
 SECONDS = 60.0
 
 _STATUS_LINE = 7  # of postmaster.pid, counted from 0: src/include/utils/pidfile.h
 _PORT_LINE = 3
 
-# Ends the server and removes all when standard input ends, which is when we are done, or dead. The signal
-# is repeated: until the server has set its handlers it ignores SIGQUIT, as every `&` of a shell does.
+# Ends the server and deletes its folder when standard input ends: when this process closes it or ends. The signal is
+# repeated, because the server ignores SIGQUIT (as every `&` of a shell) until it has set its signal handlers.
 _SUPERVISOR = """
 exec 3<&0 </dev/null >{log} 2>&1
 if {initdb}; then
@@ -83,12 +83,12 @@ rm -rf {home}
 
 @dataclass(frozen=True)
 class Running:
-    """A server that runs, and how to reach it as its superuser.
+    """A running server and its connection as superuser.
 
     :ivar host: 127.0.0.1, or the absolute path of the socket's folder.
-    :ivar database: One that exists.
+    :ivar database: The name of an existing database.
     :ivar pid: The postmaster's process id.
-    :ivar started: Whether this call started it; False when it ran before we came.
+    :ivar started: Whether this call started it; False if it was already running.
     """
 
     data_dir: Path
@@ -101,7 +101,7 @@ class Running:
 
     @property
     def url(self) -> str:
-        """The URL of its database, as Prisma and libpq both read it; it holds the password."""
+        """Return the URL of its database, for Prisma and libpq; it contains the password."""
         return self.url_of(self.database)
 
     def url_of(self, database: str) -> str:
@@ -115,13 +115,13 @@ class Running:
 
 @contextlib.contextmanager
 def temporary_server(programs: Programs) -> Iterator[Running]:
-    """Run a new, empty server for the length of a block; no process and no file of it is left.
+    """Run a new, empty server during a block; no process and no file remains afterwards.
 
-    It listens on a socket that only its account can reach, and on no port, so that any number run side
-    by side. If we are killed, even by kill -9, its supervisor ends it within seconds and removes it.
+    It listens on a socket that only its account can reach and on no port, so any number of them can run at the same
+    time. If this process is killed, even by `kill -9`, a supervisor stops the server within seconds and deletes it.
 
-    :raises MissingProgramError: The programs can't be run by the account that must run them.
-    :raises ServerError: It did not start; all that was made is gone again.
+    :raises MissingProgramError: The account that must run the programs can't run them.
+    :raises ServerError: It did not start; everything created was deleted.
     """
     account = account_for()
     home = Path(tempfile.mkdtemp(prefix="pg-", dir=temporary_folder(account)))
@@ -129,7 +129,7 @@ def temporary_server(programs: Programs) -> Iterator[Running]:
     try:
         give(home, account)
         programs = reachable_programs(programs, account, home)
-        # Whoever is to remove the copy must own it.
+        # The account deletes the copy, so it must own it.
         for path in home.rglob("*"):
             give(path, account)
         script = _supervisor_script(programs, home)
@@ -142,15 +142,15 @@ def temporary_server(programs: Programs) -> Iterator[Running]:
 
 
 def start(folder: Path, programs: Programs) -> Running:
-    """Start the server whose data are in a folder, made on the first call; it outlives us.
+    """Start the server of a folder, and create its data on the first call; it runs until `stop`.
 
-    It listens on 127.0.0.1, on a port and with a password that stay the same for the folder's life.
+    It listens on 127.0.0.1. Its port and password never change.
 
-    :param folder: Its own folder in the project, such as `.postgres`; git is told to ignore it.
-    :return: How to reach it; its `started` is False when it was running already.
-    :raises BadInputError: The folder is somebody else's, can't be reached or lacks its password.
-    :raises MissingProgramError: The programs are of another major version than the data.
-    :raises ServerError: It did not start, or its port is taken. The data are as they were.
+    :param folder: The server's own folder in the project, such as `.postgres`; a `.gitignore` in it excludes it.
+    :return: Its connection; `started` is False if it was already running.
+    :raises BadInputError: The folder belongs to another user, can't be reached or lacks the password file.
+    :raises MissingProgramError: The programs have another major version than the data.
+    :raises ServerError: It did not start, or its port is in use. The data are unchanged.
     """
     folder = folder.resolve()
     account = account_for(folder)
@@ -161,9 +161,9 @@ def start(folder: Path, programs: Programs) -> Running:
                 return _prepare_database(folder)
             if major_of(folder) not in (None, programs.major):
                 raise MissingProgramError(
-                    f"The data in {folder} are those of PostgreSQL {major_of(folder)}, and the programs in "
-                    f"{programs.bin_dir} are {programs.major}. Name the folder of the right ones in "
-                    f"INVOKE_DB_BIN_DIR, or move {folder} away to begin anew. Nothing was touched."
+                    f"The data in {folder} need PostgreSQL {major_of(folder)}, but the programs in "
+                    f"{programs.bin_dir} are version {programs.major}. Nothing was touched. Set INVOKE_DB_BIN_DIR to "
+                    f"the folder of the right programs, or move {folder} away to start with an empty one."
                 )
             programs = reachable_programs(programs, account, folder)
             if major_of(folder) is None:
@@ -172,11 +172,11 @@ def start(folder: Path, programs: Programs) -> Running:
 
 
 def stop(folder: Path) -> bool:
-    """Stop the server whose data are in a folder, as `pg_ctl stop --mode=fast` does.
+    """Stop the server of a folder, as `pg_ctl stop --mode=fast` does.
 
-    :return: False when none was running.
-    :raises BadInputError: The folder is somebody else's.
-    :raises ServerError: It has been told, and still runs after a minute.
+    :return: False if it was not running.
+    :raises BadInputError: The folder belongs to another user.
+    :raises ServerError: It is still shutting down after a minute.
     """
     folder = folder.resolve()
     if major_of(folder) is None:
@@ -190,22 +190,28 @@ def stop(folder: Path) -> bool:
         deadline = time.monotonic() + SECONDS
         while is_server_of(server.pid, data):
             if time.monotonic() > deadline:
-                raise ServerError(f"PostgreSQL in {folder} (process {server.pid}) is still shutting down.")
+                raise ServerError(
+                    f"PostgreSQL in {folder} (process {server.pid}) is still shutting down after {SECONDS:.0f} s. "
+                    f"{folder / 'log'} says why."
+                )
             time.sleep(0.02)
         return True
 
 
 def find_running(folder: Path) -> Running | None:
-    """Say how to reach the server whose data are in a folder, if it runs.
+    """Return the connection to the server of a folder; None if it does not run.
 
-    :raises BadInputError: It runs, but the file with its password is gone.
+    :raises BadInputError: It runs, but its password file is missing.
     """
     server = _server(folder.resolve() / "data")
     return server and replace(server, password=read_password(folder))
 
 
 def major_of(folder: Path) -> int | None:
-    """Return the major version of the data in a folder; None when there are none."""
+    """Return the major version of the data in a folder; None without data.
+
+    :raises BadInputError: The folder belongs to another user.
+    """
     try:
         return int((folder / "data" / "PG_VERSION").read_text())
     except FileNotFoundError:
@@ -214,13 +220,13 @@ def major_of(folder: Path) -> int | None:
         raise another_users_folder(folder) from None
 
 
-# The one that is thrown away
+# The temporary server
 
 
 def _supervisor_script(programs: Programs, home: Path) -> str:
     data = home / "data"
     settings = ["listen_addresses=", "fsync=off", "full_page_writes=off", "synchronous_commit=off"]
-    # In the data folder, not in /dev/shm, which is small in containers and would keep what a kill leaves.
+    # mmap: files in the data folder. /dev/shm is small in containers and would keep files after a kill.
     settings.append("dynamic_shared_memory_type=mmap")
     postgres = [str(programs.bin_dir / "postgres"), "-D", str(data), "-k", str(home), "-p", "5432"]
     postgres += [part for setting in settings for part in ("-c", setting)]
@@ -242,20 +248,23 @@ def _await_ready(home: Path, process: SupervisedProcess) -> Running:
         if len(lock) > _STATUS_LINE and lock[_STATUS_LINE].strip() == "ready":
             return Running(data_dir=data, host=str(home), port=5432, database="postgres", pid=int(lock[0]))
         time.sleep(0.02)
-    raise ServerError(f"A private PostgreSQL did not start: {last_lines(read_text_from(home / 'log'))}.")
+    raise ServerError(f"The private PostgreSQL server did not start: {last_lines(read_text_from(home / 'log'))}.")
 
 
-# The one that stays
+# The server of a project
 
 
 def _prepare(folder: Path, account: Account | None) -> None:
-    """Make the folder. For root it stays root's, and the account may only pass through it."""
+    """Create the folder. If root runs this, root owns it, and the account may only enter it."""
     if set('"$`\\\n') & set(str(folder)):
-        raise BadInputError(f"pg_ctl hands {folder} to a shell unquoted: use a folder of a plainer name.")
+        raise BadInputError(
+            f"{folder} can't hold a server: pg_ctl passes its path to a shell unescaped. Nothing was started. "
+            'Use a path without the characters ", $, `, \\ and line breaks.'
+        )
     try:
         make_folder(folder, 0o711 if account else 0o700)
     except FileExistsError:
-        # It was there, or another first start has just made it.
+        # It existed, or another first start has just created it.
         if not folder.is_dir():
             raise
     make_file(folder / ".gitignore", "*\n")
@@ -263,13 +272,13 @@ def _prepare(folder: Path, account: Account | None) -> None:
         raise another_users_folder(folder)
     if account and run_program(["/bin/sh", "-c", f"cd {shlex.quote(str(folder))}"], account=account).returncode:
         raise BadInputError(
-            f"PostgreSQL does not run as root, and the user {account.name}, who runs it for you, can't reach "
-            f"{folder}: keep it where others may pass, or do this as an ordinary user. Nothing was started."
+            f"PostgreSQL does not run as root, and the user {account.name}, which runs it instead, has no access to "
+            f"{folder}. Nothing was started. Let other users enter its parent folders, or run this as an ordinary user."
         )
 
 
 def _initdb(folder: Path, programs: Programs, account: Account | None) -> None:
-    """Make the data beside, then rename: what is there under its final name is whole."""
+    """Create the data in `data.part`, then rename it: a folder `data` is always complete."""
     part = folder / "data.part"
     if part.exists():
         shutil.rmtree(part)
@@ -283,15 +292,15 @@ def _initdb(folder: Path, programs: Programs, account: Account | None) -> None:
     argv = initdb_argv(programs, part, "--auth=scram-sha-256", "--pwfile", str(folder / "password"))
     done = run_program(argv, cwd=Path("/"), env=server_environment(programs), account=account, timeout=5 * SECONDS)
     if done.returncode != 0:
-        raise ServerError(f"The data folder {folder} could not be made: {last_lines(done.stderr)}.")
+        raise ServerError(f"initdb could not create the data in {folder}: {last_lines(done.stderr)}.")
     part.rename(folder / "data")
 
 
 def _launch(folder: Path, programs: Programs, account: Account | None) -> Running:
     disown_lock(folder / "data")
-    remembered = folder / "port"
-    fixed = remembered.exists()
-    ports = [int(remembered.read_text())] if fixed else random.sample(range(*PORTS), 20)
+    port_file = folder / "port"
+    fixed = port_file.exists()
+    ports = [int(port_file.read_text())] if fixed else random.sample(range(*PORTS), 20)
     for port in filter(_is_free, ports):
         before = (folder / "log").stat().st_size
         options = f"-p {port} -c listen_addresses={LOOPBACK} -c unix_socket_directories="
@@ -302,22 +311,22 @@ def _launch(folder: Path, programs: Programs, account: Account | None) -> Runnin
         if done.returncode == 0:
             return _prepare_database(folder)
         if _is_free(port) or _server(folder / "data") is not None:
-            # No other program has the port, so it is something else; our own server may only be slow.
-            said = read_text_from(folder / "log", before)
-            raise ServerError(f"PostgreSQL in {folder} did not start: {last_lines(said or done.stderr)}.")
+            # Not a conflict about the port: it is free, or our own server has it and is only slow.
+            log = read_text_from(folder / "log", before)
+            raise ServerError(f"PostgreSQL in {folder} did not start: {last_lines(log or done.stderr)}.")
     if fixed:
         raise ServerError(
-            f"The port {ports[0]} of PostgreSQL in {folder} is taken by another program. Stop that one, or "
-            f"delete {remembered} to get another port and then change the URL in .env. Nothing was started."
+            f"Another program uses port {ports[0]}, the port of PostgreSQL in {folder}. Nothing was started. Stop "
+            f"that program, or delete {port_file} to get another port and then change the URL in .env."
         )
-    raise ServerError("No free port was found on 127.0.0.1. Nothing was started.")
+    raise ServerError(f"No free port was found on {LOOPBACK}. Nothing was started.")
 
 
 def _prepare_database(folder: Path) -> Running:
-    """Make sure of the database and of the port, also when the last start was killed half-way."""
+    """Write the port file, and create the database if the last start was killed before it did."""
     running = find_running(folder)
     if running is None:
-        raise ServerError(f"PostgreSQL in {folder} started and ended again; {folder / 'log'} says why.")
+        raise ServerError(f"PostgreSQL in {folder} started, but has ended. {folder / 'log'} says why.")
     (folder / "port").touch(mode=0o644)
     (folder / "port").write_text(f"{running.port}\n")
     with connected(sanitize(running.url_of("postgres"))) as connection:
@@ -332,7 +341,7 @@ def _prepare_database(folder: Path) -> Running:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        # As the server does: connections that ended a moment ago do not count.
+        # As the server does: a port is free although connections to it ended a moment ago.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
@@ -342,7 +351,7 @@ def _is_free(port: int) -> bool:
 
 
 def _server(data: Path) -> Running | None:
-    """Read from its lock where a server runs; without its password."""
+    """Return the running server from its lock file, without the password; None if it does not run."""
     lock = read_lock_lines(data)
     if len(lock) <= _PORT_LINE or not is_server_of(int(lock[0]), data):
         return None

@@ -1,1 +1,1 @@
-"""Checks of everything that dumps and restores need."""
+"""The checks of `db.doctor`: everything that dumps and restores need."""

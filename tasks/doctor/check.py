@@ -1,4 +1,4 @@
-"""One line of an examination: what was looked at, what was found, and what to do about it."""
+"""The result of one check of `db.doctor`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class CheckState(StrEnum):
-    """How a check ended."""
+    """The state of a check."""
 
     OK = "ok"
     NOTE = "note"
@@ -21,11 +21,11 @@ class CheckState(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """What one look found.
+    """The result of one check.
 
-    :ivar state: A `NOTE` is what a person may want to know; `SKIPPED`, as something before it was wrong.
-    :ivar what: What was found, or why nothing could be.
-    :ivar remedy: What to do about it; never empty where something is wrong.
+    :ivar state: `NOTE` is information that needs no fix. A check is `SKIPPED` if an earlier problem prevents it.
+    :ivar what: The finding, or the reason why the check was skipped.
+    :ivar remedy: What to do; never empty if the state is `WRONG`.
     """
 
     name: str
@@ -35,29 +35,29 @@ class Check:
 
 
 def ok(name: str, what: str) -> Check:
-    """Say that something is as it should be."""
+    """Return a check without a problem."""
     return Check(name=name, state=CheckState.OK, what=what)
 
 
 def note(name: str, what: str, remedy: str = "") -> Check:
-    """Say something that does no harm now."""
+    """Return a check with information that needs no fix now."""
     return Check(name=name, state=CheckState.NOTE, what=what, remedy=remedy)
 
 
 def wrong(name: str, what: str, remedy: str) -> Check:
-    """Say what is wrong, and what helps."""
+    """Return a check with a problem and its fix."""
     return Check(name=name, state=CheckState.WRONG, what=what, remedy=remedy)
 
 
 def skipped(name: str, why: str) -> Check:
-    """Say why nobody could look."""
+    """Return a check that could not run, with the reason."""
     return Check(name=name, state=CheckState.SKIPPED, what=why)
 
 
 def refused(name: str, error: TaskError, remedy: str = "") -> Check:
-    """Turn one of our own errors into a line: its first sentence says what, the rest what to do.
+    """Return a check with the problem of an error: its first sentence is the finding, the rest is the fix.
 
-    :param remedy: What to do where the error does not say it.
+    :param remedy: The fix if the error has none.
     """
     what, advice = error.split()
     return wrong(name, what, advice or remedy)

@@ -1,4 +1,4 @@
-"""Examine: everything that a person would ask on a bad day, in order, each with its remedy. It changes nothing."""
+"""Run the checks of `db.doctor` in order. They change nothing."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from ..config.prisma_home import has_schema, prisma_home
 from ..dump.destination import free_bytes
 from ..errors import MissingProgramError, TaskError
 from ..formatting import format_list
 from ..postgres.connection import one, server_facts, translated
 from ..prisma.forecast import read_histories
-from ..prisma.project import find_prisma, has_schema, prisma_home
+from ..prisma.project import find_prisma
 from ..system.pg_programs import find_client, newest_client
 from ..system.processes import run_program
 from .check import Check, CheckState, note, ok, refused, skipped, wrong
@@ -30,6 +31,7 @@ from .server_checks import (
     check_server,
     check_sessions,
 )
+from .tasks_file import check_tasks_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,15 +45,15 @@ if TYPE_CHECKING:
     from .connectivity import Reached, Resolve
 
 
-# From this major on Prisma keeps its history elsewhere.
+# From this major on, Prisma has another history table.
 _OTHER_HISTORY = 8
 
 
 @dataclass(frozen=True)
 class Examined:
-    """All that was looked at.
+    """The results of all checks.
 
-    :ivar label: The database, as people read it; empty where the URL is not understood.
+    :ivar label: The database's name for messages; empty if the URL is not understood.
     """
 
     label: str
@@ -59,7 +61,7 @@ class Examined:
 
     @property
     def wrong(self) -> list[Check]:
-        """What is wrong."""
+        """Return the checks that found a problem."""
         return [check for check in self.checks if check.state is CheckState.WRONG]
 
 
@@ -71,11 +73,11 @@ def examine(
     resolve: Resolve = resolve_addresses,
     free: Callable[[Path], int] = free_bytes,
 ) -> Examined:
-    """Look at everything, whatever is wrong; a look that needs what is wrong is skipped. Nothing is changed.
+    """Run all checks; skip a check if an earlier problem prevents it. Nothing is changed.
 
     :param now: This machine's clock.
-    :param resolve: Gives the addresses of a host, or raises OSError.
-    :param free: Gives the free bytes below a folder.
+    :param resolve: Returns the addresses of a host, or raises OSError.
+    :param free: Returns the free bytes of a folder's file system.
     """
     report.progress("reaching the server", 0, 0, "")
     reached = check_connectivity(settings, resolve=resolve)
@@ -93,7 +95,7 @@ def examine(
 
 @dataclass
 class _Examination:
-    """What is looked at behind the login, or without it."""
+    """The checks after those of the connection."""
 
     settings: Settings
     report: Report
@@ -111,6 +113,7 @@ class _Examination:
         self._ask("role", lambda there, facts, _: check_role(there, facts))
         self._look("pg_dump", self._pg_dump)
         self._look("pg_restore", self._pg_restore)
+        self._look("tasks.py", lambda: check_tasks_file(settings.root))
         self._look("Prisma", self._prisma)
         self._ask("migrations", lambda *_: self._migrations())
         self._look("folder", lambda: check_folder(settings))
@@ -125,31 +128,31 @@ class _Examination:
         self._ask("clock", lambda there, *_: check_clock(there, self.now))
 
     def _ask(self, name: str, look: Callable[[Connection, ServerFacts, Target], Check | Sequence[Check]]) -> None:
-        """Look at something for which the server is needed."""
+        """Run a check that needs the server."""
         connection, server, target = self.reached.connection, self.server, self.reached.target
         if connection is None or server is None or target is None:
-            self.checks.append(skipped(name, "the server can't be asked"))
+            self.checks.append(skipped(name, "there is no connection to the server"))
         elif connection.closed:
             self.checks.append(skipped(name, "the connection was lost"))
         else:
             self._look(name, lambda: look(connection, server, target))
 
     def _look(self, name: str, look: Callable[[], Check | Sequence[Check]]) -> None:
-        """Look at something; whatever a person can cause ends in a line."""
-        self.report.progress(f"looking at {name}", 0, 0, "")
+        """Run a check; an expected error becomes its finding."""
+        self.report.progress(f"checking {name}", 0, 0, "")
         try:
             with translated("the server did not answer", self.reached.target):
                 found = look()
         except (TaskError, OSError) as error:
             failure = error if isinstance(error, TaskError) else TaskError(str(error))
-            found = refused(name, failure, "Mend that, and look again.")
+            found = refused(name, failure, "Fix this, then run `inv db.doctor` again.")
         self.checks += [found] if isinstance(found, Check) else found
 
     def _server(self) -> Check:
         connection = self.reached.connection
         if connection is None:
-            return skipped("server", "nobody is logged in")
-        # A belt: nothing of what follows writes anyway.
+            return skipped("server", "there is no connection to the server")
+        # A precaution: no check writes.
         connection.execute("SET default_transaction_read_only = on")
         self.server = server_facts(connection)
         return check_server(connection, self.server)
@@ -175,7 +178,7 @@ class _Examination:
         name, settings = "Prisma", self.settings
         home = prisma_home(settings.root, settings.prisma_dir)
         if not has_schema(home) and not settings.migrate_command:
-            return note(name, f"there is no Prisma schema in {home}", "db.prisma_dir names another folder.")
+            return note(name, f"there is no Prisma schema in {home}", "If it is in another folder, set db.prisma_dir.")
         found = find_prisma(home, settings.environ, settings.migrate_command)
         if found.configured:
             return ok(name, f"`{' '.join(found.configured)}` in {found.home}")
@@ -190,9 +193,9 @@ class _Examination:
         with contextlib.suppress(MissingProgramError):
             major = find_prisma(home, settings.environ).major
             if major is not None and major >= _OTHER_HISTORY:
-                return skipped(name, f"Prisma {major} keeps its history in another table")
+                return skipped(name, f"Prisma {major} has its history in another table")
         histories = read_histories(settings, "", self.report)
-        # What stops a deploy comes first.
+        # The first finding is the one that prevents a deploy.
         for finding in histories.findings:
             what = finding.what + (f" (Prisma: {finding.code})" if finding.code else "")
             return (wrong if finding.fatal else note)(name, what, finding.remedy)

@@ -1,4 +1,4 @@
-"""The folder of the dumps: there, closed to others, ignored by git, with room in it; what is in it, and how old."""
+"""Check the folder of the dumps: its permissions, git, free space, leftovers and the newest dump."""
 
 from __future__ import annotations
 
@@ -35,47 +35,47 @@ if TYPE_CHECKING:
 
 
 _OTHERS = 0o077
-# A dump is compressed, or leaves out the indexes: less than a quarter of the database is hardly ever enough.
+# A dump has no index data and may be compressed; still, less than a quarter of the database's size is rarely enough.
 _TIGHT = 4
 _OLD = timedelta(days=7)
-# Clocks that are that far apart are a trouble of their own.
+# The largest difference of clocks that is no problem.
 SKEW = timedelta(seconds=60)
 
 
 def check_folder(settings: Settings) -> Check:
-    """Look whether the folder is there, or can be made, and is closed to others."""
+    """Check that the folder exists or can be created, and that other users have no access to it."""
     dumps = settings.dumps
     if not dumps.is_dir():
-        return _to_be_made(dumps)
+        return _check_missing_folder(dumps)
     name = "folder"
     if not os.access(dumps, os.R_OK | os.W_OK | os.X_OK):
-        return wrong(name, f"{dumps} can't be read and written to", _writable(dumps))
+        return wrong(name, f"{dumps} is not readable and writable", _make_writable(dumps))
     if not dumps.stat().st_mode & _OTHERS:
-        return ok(name, f"{dumps}, for you alone")
+        return ok(name, f"{dumps}, accessible only to you")
     found = [*list_dumps(dumps), *list_safety_dumps(dumps)]
     if opened := [path.name for path in found if path.stat().st_mode & _OTHERS]:
         return wrong(
-            name, f"{dumps} and dumps in it are open to others: {format_list(opened)}", f"chmod -R go-rwx {dumps}"
+            name, f"other users can access {dumps} and dumps in it: {format_list(opened)}", f"chmod -R go-rwx {dumps}"
         )
-    return note(name, f"{dumps} can be listed by others; the dumps in it are closed", f"chmod 700 {dumps}")
+    return note(name, f"other users can list {dumps}, but not read the dumps in it", f"chmod 700 {dumps}")
 
 
-def _to_be_made(dumps: Path) -> Check:
+def _check_missing_folder(dumps: Path) -> Check:
     name, there = "folder", nearest_folder(dumps)
     if not there.is_dir() or os.path.lexists(dumps):
         inside = dumps if os.path.lexists(dumps) else there
-        return wrong(name, f"{inside} is no folder", "Move it away, or name another folder in db.dumps_dir.")
+        return wrong(name, f"{inside} is not a folder", "Move it away, or set db.dumps_dir to another folder.")
     if not os.access(there, os.W_OK | os.X_OK):
-        return wrong(name, f"{dumps} can't be made, as {there} can't be written to", _writable(there))
-    return ok(name, f"{dumps} is made by the first dump")
+        return wrong(name, f"{dumps} can't be created, because {there} is not writable", _make_writable(there))
+    return ok(name, f"the first dump creates {dumps}")
 
 
-def _writable(folder: Path) -> str:
-    return f"Make it yours (`chown` or `chmod u+rwx {folder}`), or name another folder in db.dumps_dir."
+def _make_writable(folder: Path) -> str:
+    return f"Make it writable (`chown` or `chmod u+rwx {folder}`), or set db.dumps_dir to another folder."
 
 
 def check_ignored(settings: Settings) -> Check:
-    """Look whether git would take the dumps along; it is asked, and changes nothing."""
+    """Check that git ignores the dumps; git commands are run, but change nothing."""
     name, dumps = "ignored by git", settings.dumps
     there = next(each for each in (dumps, *dumps.parents) if each.is_dir())
     try:
@@ -85,53 +85,51 @@ def check_ignored(settings: Settings) -> Check:
     except MissingProgramError:
         return skipped(name, "there is no git on PATH")
     here = there.resolve()
-    # git has one exit status for all that it can't do, such as a repository of another owner.
+    # git has one exit status for all failures, for example for a repository of another owner.
     if not any(os.path.lexists(each / ".git") for each in (here, *here.parents)):
         return ok(name, "not in a git repository")
-    return skipped(name, f"git does not say ({next(iter(inside.stderr.strip().splitlines()), '')})")
+    return skipped(name, f"git failed: {next(iter(inside.stderr.strip().splitlines()), '')}")
 
 
 def _ignored(dumps: Path, there: Path) -> Check:
     name = "ignored by git"
     tracked = _git(there, "ls-files", "--", str(dumps)).stdout.splitlines()
-    if taken := [Path(each).name for each in tracked if not each.endswith(".gitignore")]:
-        remedy = f"git rm -r --cached {dumps}, and commit; what was pushed stays in the history of others."
-        return wrong(name, f"git keeps files of {dumps}: {format_list(taken)}", remedy)
+    if committed := [Path(each).name for each in tracked if not each.endswith(".gitignore")]:
+        remedy = f"git rm -r --cached {dumps}, then commit. The files remain in the history, also where it was pushed."
+        return wrong(name, f"git tracks files in {dumps}: {format_list(committed)}", remedy)
     if _git(there, "check-ignore", "--quiet", "--no-index", str(dumps / f"{DUMP}.sql")).returncode == 0:
         return ok(name, f"git ignores {dumps}")
     if not (dumps / ".gitignore").exists() and not list_dumps(dumps):
-        return ok(name, "the first dump hides the folder from git")
+        return ok(name, "the first dump creates a .gitignore in the folder")
     remedy = f"echo '*' > {dumps}/.gitignore"
-    return wrong(name, f"git does not ignore {dumps}: the next `git add .` takes the dumps", remedy)
+    return wrong(name, f"git does not ignore {dumps}: the next `git add .` adds the dumps", remedy)
 
 
-def _git(folder: Path, *words: str) -> Finished:
-    return run_program(["git", "-C", folder, *words], extra={"LC_ALL": "C"})
+def _git(folder: Path, *arguments: str) -> Finished:
+    return run_program(["git", "-C", folder, *arguments], extra={"LC_ALL": "C"})
 
 
 def check_space(settings: Settings, database: int | None, free: Callable[[Path], int]) -> Check:
-    """Compare the free space with what a dump may take.
+    """Compare the free space with the space that a dump may need.
 
-    :param database: The database's size in bytes; None where nobody could ask.
+    :param database: The database's size in bytes; None if it is unknown.
     """
     name = "free space"
-    there = free(nearest_folder(settings.dumps))
+    available = free(nearest_folder(settings.dumps))
     if database is None:
-        return skipped(name, f"{format_size(there)}; how much a dump takes is not known without the server")
-    what = (
-        f"{format_size(there)}, and the database has {format_size(database)}, which a dump is hardly ever larger than"
-    )
-    if there >= database:
+        return skipped(name, f"{format_size(available)}; the size of a dump is not known without the server")
+    what = f"{format_size(available)}; the database has {format_size(database)}, and a dump is rarely larger than that"
+    if available >= database:
         return ok(name, what)
-    return wrong(name, what, MAKE_ROOM) if there < database // _TIGHT else note(name, what, MAKE_ROOM)
+    return wrong(name, what, MAKE_ROOM) if available < database // _TIGHT else note(name, what, MAKE_ROOM)
 
 
 def check_leftovers(settings: Settings) -> Check:
-    """Look for what killed commands left, and say what the safety dumps take."""
+    """Check for files that killed commands left, and report the size of the safety dumps."""
     name = "leftovers"
     found = [settings.dumps, settings.dumps / UNDO_FOLDER]
     parts = [each for folder in found if folder.is_dir() for each in list_part_files(folder)]
-    # What a kill leaves in the folder of the safety dumps, the next one sweeps away.
+    # The next safety dump deletes what a killed one left in its folder.
     orphans = list_orphan_manifests(settings.dumps) if settings.dumps.is_dir() else []
     safety = list_safety_dumps(settings.dumps)
     size = format_size(sum(path.stat().st_size for path in safety))
@@ -141,17 +139,15 @@ def check_leftovers(settings: Settings) -> Check:
         return wrong(name, f"killed commands left {format_list([path.name for path in left])}; {kept}", f"rm {shown}")
     if orphans:
         shown = " ".join(str(path) for path in orphans)
-        remedy = f"If a dump was renamed, name its manifest alike: it proves the dump. If the dump is gone: rm {shown}"
-        return wrong(
-            name, f"manifests without their dump: {format_list([path.name for path in orphans])}; {kept}", remedy
-        )
+        remedy = f"If a dump was renamed, rename its manifest, too: it proves the dump. If it was deleted: rm {shown}"
+        return wrong(name, f"manifests without a dump: {format_list([path.name for path in orphans])}; {kept}", remedy)
     if running := [path.name for path, locked in parts if locked]:
         return note(name, f"a dump is being written: {format_list(running)}; {kept}")
     return ok(name, f"none; {kept}")
 
 
 def check_newest(settings: Settings, now: datetime) -> tuple[Check, Listed | None]:
-    """Look at the newest dump: whether it is whole as far as its manifest tells, its age, whether it was rehearsed."""
+    """Check the newest dump: whether it is complete according to its manifest, its age, whether it was rehearsed."""
     name = "newest dump"
     found = [each for each in list_catalog(settings) if not each.safety and time_in_name(each.path.name)]
     if not found:
@@ -163,15 +159,15 @@ def check_newest(settings: Settings, now: datetime) -> tuple[Check, Listed | Non
     if first.whole not in ("yes", "unknown"):
         own = [each for each in found if each.database == first.database]
         good = next((each.name for each in own if each.whole in ("yes", "unknown")), "")
-        instead = f" Until then `inv db.restore` takes {good}." if good else ""
-        remedy = f"Make a new one with `inv db.dump`, and `inv db.delete --file={first.name}`.{instead}"
-        return wrong(name, f"{first.name} is not whole: {first.whole}", remedy), first
+        instead = f" Until then `inv db.restore` uses {good}." if good else ""
+        remedy = f"Make a new dump (`inv db.dump`) and delete this one (`inv db.delete --file={first.name}`).{instead}"
+        return wrong(name, f"{first.name} is not complete: {first.whole}", remedy), first
     if age < -SKEW:
-        remedy = "Set the clock that is wrong; until then no newer dump is found as the newest."
-        return wrong(name, f"{first.name} comes from the future, {_age(-age, '')} from now", remedy), first
+        remedy = "Correct the clock that is wrong. Until then this dump counts as the newest, also after new dumps."
+        return wrong(name, f"the name of {first.name} is {_age(-age, '')} in the future", remedy), first
     if age > _OLD:
         return note(name, what, "`inv db.dump` makes a new one."), first
-    return ok(name, f"{what}{'' if first.whole == 'yes' else '; no manifest says whether it is whole'}"), first
+    return ok(name, f"{what}{'' if first.whole == 'yes' else '; no manifest, so it may be incomplete'}"), first
 
 
 def _age(age: timedelta, suffix: str = " old") -> str:
@@ -179,5 +175,5 @@ def _age(age: timedelta, suffix: str = " old") -> str:
 
 
 def manifest_or_none(listed: Listed | None) -> Manifest | None:
-    """Read the manifest of a dump that was listed, where there is one."""
+    """Return the manifest of a listed dump; None without one."""
     return None if listed is None else read_manifest(listed.path)

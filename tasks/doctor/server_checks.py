@@ -1,4 +1,4 @@
-"""What the server is asked in an examination: rights, who is in the way, what was left, locks, clock."""
+"""Check the server: privileges, other sessions, scratch databases, locks, definitions, clock."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
 
 
 def check_server(connection: Connection, facts: ServerFacts) -> Check:
-    """Say what the server is."""
+    """Report the server's version and encoding, and whether it is a standby."""
     what = f"PostgreSQL {facts.version}, encoding {facts.encoding}"
     if facts.in_recovery:
         if unlogged := [show_name((schema, name)) for schema, name, _ in read_unreadable(connection)]:
-            lacks = f"a standby; a dump lacks what the unlogged {format_list(unlogged)} hold"
+            lacks = f"a standby; a dump lacks the rows of the unlogged {format_list(unlogged)}"
             return note("server", f"{what}; {lacks}", "Use the primary's URL.")
-        return note("server", f"{what}; a standby, which can be dumped and nothing else", "Use the primary's URL.")
+        return note("server", f"{what}; a standby, which can only be dumped", "Use the primary's URL.")
     return ok("server", what)
 
 
 def check_rights(connection: Connection, facts: ServerFacts, settings: Settings, target: Target) -> list[Check]:
-    """Look what the role lacks for a dump, for a clean restore and for a rehearsal."""
+    """Check the role's privileges for a dump, a restore with --clean and a rehearsal, and report the guard."""
     found = read_rights(connection)
     endpoint = read_endpoint(connection, facts)
     return [
@@ -56,15 +56,15 @@ def check_rights(connection: Connection, facts: ServerFacts, settings: Settings,
 
 
 def check_role(connection: Connection, facts: ServerFacts) -> Check:
-    """Look for a role that sessions get without asking for it."""
+    """Check for an ALTER DATABASE or ALTER ROLE that sets a role for every session."""
     name, found = "role", role_settings(connection)
     if not found:
         return ok(name, f"sessions run as {facts.user}")
     return wrong(
         name,
-        f"{format_list([f'{each} SET role' for each in found])} gives every session another role; ours ignore it, "
-        f"other programs do not, and the role can run code as {facts.login}",
-        f"{' '.join(f'{each} RESET role;' for each in found)} If you want the role: options=-c%20role%3D… in the URL.",
+        f"{format_list([f'{each} SET role' for each in found])} sets another role for every session. Our sessions "
+        f"ignore it, other programs' do not, and the role can run code as {facts.login}",
+        f"{' '.join(f'{each} RESET role;' for each in found)} To use the role: options=-c%20role%3D… in the URL.",
     )
 
 
@@ -73,12 +73,12 @@ def _guarded(settings: Settings, target: Target, endpoint: Endpoint) -> Check:
     try:
         refuse_protected(settings, target, endpoint)
     except GuardError:
-        return note(name, "db.protected names this database: restores and resets are refused")
+        return note(name, "db.protected lists this database, so restores and resets are refused")
     if reason := nonlocal_reason(settings, endpoint):
         return note(
             name,
-            f"not local: {reason}; what destroys asks for the database's name",
-            "If it is yours, as in a container, list its host or address in db.local: "
+            f"not local: {reason}; destructive tasks ask for the database's name",
+            "If it is your own, for example in a container, add its host or address to db.local: "
             f"INVOKE_DB_LOCAL={endpoint.server}.",
         )
     return ok(name, "the database is local")
@@ -91,14 +91,14 @@ def _to_dump(found: Rights, facts: ServerFacts) -> Check:
         return wrong(
             name,
             f"a dump would fail: {user} may not read {what}",
-            f"Let a superuser run GRANT pg_read_all_data TO {user} (from PostgreSQL 14 on; large objects want GRANT "
-            f"SELECT ON LARGE OBJECT), or name the owner's URL with --url-env.",
+            f"Let a superuser run GRANT pg_read_all_data TO {user} (from PostgreSQL 14 on; large objects need GRANT "
+            f"SELECT ON LARGE OBJECT), or use the owner's URL with --url-env.",
         )
     if found.hidden:
         return wrong(
             name,
             f"a dump would fail: row-level security hides rows of {format_list(found.hidden)} from {user}",
-            f"Let a superuser run ALTER ROLE {user} BYPASSRLS, or name the owner's URL with --url-env.",
+            f"Let a superuser run ALTER ROLE {user} BYPASSRLS, or use the owner's URL with --url-env.",
         )
     return ok(name, f"{user} may read everything{' (superuser)' if facts.superuser else ''}")
 
@@ -113,9 +113,9 @@ def _to_restore(found: Rights, facts: ServerFacts) -> Check:
         return wrong(
             name,
             f"a restore with --clean would fail: {user} may not {', nor '.join(lacks)}",
-            "Name the owner's URL with --url-env; or let a superuser run GRANT CREATE ON SCHEMA and ALTER … OWNER TO.",
+            "Use the owner's URL with --url-env, or let a superuser run GRANT CREATE ON SCHEMA and ALTER … OWNER TO.",
         )
-    new = "" if found.creates_schemas else ", but make no new one"
+    new = "" if found.creates_schemas else ", but not create schemas"
     return ok(name, f"{user} may empty and fill every schema{new}")
 
 
@@ -128,38 +128,40 @@ def _to_rehearse(found: Rights, facts: ServerFacts) -> Check:
 
 
 def check_rehearsals(connection: Connection) -> Check:
-    """Look for scratch databases; they are listed, and left alone."""
+    """Check for scratch databases of rehearsals; they are listed, not dropped."""
     name, found = "scratch databases", leftover_scratch_databases(connection)
     if left := [each for each, used in found if not used]:
         drops = " ".join(f"DROP DATABASE {each};" for each in left)
-        remedy = f"The next `inv db.rehearse` removes those that it made from this folder; or: {drops}"
+        remedy = f"The next `inv db.rehearse` drops those of rehearsals from this folder. To drop all: {drops}"
         return wrong(name, f"killed rehearsals left {format_list(left)}", remedy)
     if found:
-        return note(name, f"a rehearsal is at work in {format_list([each for each, _ in found])}")
-    return ok(name, "none is left")
+        return note(name, f"a rehearsal is running in {format_list([each for each, _ in found])}")
+    return ok(name, "none")
 
 
 def check_sessions(connection: Connection, settings: Settings) -> Check:
-    """Look for others whose locks a restore would wait for."""
+    """Check for sessions and prepared transactions whose locks a restore would wait for."""
     name, found = "other sessions", read_activity(connection)
-    patience = (settings.lock_timeout or LOCK_MILLISECONDS) / 1000
+    lock_seconds = (settings.lock_timeout or LOCK_MILLISECONDS) / 1000
     if found.prepared:
-        remedy = f"COMMIT PREPARED or ROLLBACK PREPARED '{found.prepared[0]}', whichever it should be."
-        return wrong(name, f"prepared transactions hold their locks: {format_list(found.prepared)}", remedy)
-    if idle := [each for each in found.holding if each.idle and each.seconds > patience]:
+        remedy = f"End it with COMMIT PREPARED or ROLLBACK PREPARED '{found.prepared[0]}'."
+        return wrong(name, f"prepared transactions hold locks: {format_list(found.prepared)}", remedy)
+    if idle := [each for each in found.holding if each.idle and each.seconds > lock_seconds]:
         remedy = f"End its transaction, or the session: SELECT pg_catalog.pg_terminate_backend({idle[0].pid});"
-        return wrong(name, f"locks are held by who does nothing: {_holding(idle)}", remedy)
+        return wrong(name, f"idle sessions hold locks: {_holding(idle)}", remedy)
     if found.migrating:
         pids = format_list([str(pid) for pid in found.migrating])
-        remedy = f"If none runs, end the session: SELECT pg_catalog.pg_terminate_backend({found.migrating[0]});"
-        return note(name, f"a Prisma migration is running, or a restore (pid {pids} holds Prisma's lock)", remedy)
+        remedy = (
+            f"If neither is running, end the session: SELECT pg_catalog.pg_terminate_backend({found.migrating[0]});"
+        )
+        return note(name, f"a Prisma migration or a restore is running (pid {pids} holds Prisma's lock)", remedy)
     if found.ours:
         pids = format_list([str(pid) for pid in found.ours])
-        remedy = f"If none runs, end the session: SELECT pg_catalog.pg_terminate_backend({found.ours[0]});"
-        return note(name, f"another command of ours is connected (pid {pids})", remedy)
+        remedy = f"If none is running, end the session: SELECT pg_catalog.pg_terminate_backend({found.ours[0]});"
+        return note(name, f"another invoke-postgres command is connected (pid {pids})", remedy)
     if found.holding:
-        return note(name, f"locks are held in an open transaction: {_holding(found.holding)}")
-    return ok(name, "none is in the way")
+        return note(name, f"an open transaction holds locks: {_holding(found.holding)}")
+    return ok(name, "none holds locks that a restore would wait for")
 
 
 def _holding(found: Sequence[LockHolder]) -> str:
@@ -172,23 +174,23 @@ def _holding(found: Sequence[LockHolder]) -> str:
 
 
 def check_lock_capacity(connection: Connection, manifest: Manifest | None) -> Check:
-    """Count the locks of a clean restore.
+    """Compare the number of locks of a restore with --clean with the server's limit.
 
-    :param manifest: Of the dump that would be restored; without one, it is taken to be one of this database.
+    :param manifest: The manifest of the dump to restore; None assumes a dump of this database.
     """
     name = "locks"
     filled = other_schemas(connection, ()) if manifest is None else list(manifest.outline.schemas)
     removed = read_content(connection, filled, locked=True).locks
     found = read_lock_capacity(connection, removed + (removed if manifest is None else manifest.outline.takes))
-    what = f"a restore with --clean takes about {found.needed:,}, and the server has room for {found.room:,}"
+    what = f"a restore with --clean needs about {found.needed:,}, and the server can hold {found.room:,}"
     return ok(name, what) if found.suffice else wrong(name, what, f"{found.remedy}.")
 
 
 def check_reload(connection: Connection) -> Check:
-    """Look for definitions that a restore may refuse, as far as the catalogue can tell."""
+    """Check for definitions that a restore may refuse, as far as the catalogue shows."""
     name, found = "definitions", read_reload_risks(connection)
     if not found:
-        return ok(name, "no definition is known that a restore would refuse; `inv db.rehearse` proves it")
+        return ok(name, "none is known that a restore would refuse; `inv db.rehearse` proves it")
     what = f"a restore may refuse {format_list([str(each) for each in found])}"
     return note(name, what, f"{found[0].remedy} `inv db.rehearse` shows whether a dump loads.")
 
@@ -196,11 +198,11 @@ def check_reload(connection: Connection) -> Check:
 def check_clock(connection: Connection, now: Callable[[], datetime]) -> Check:
     """Compare this machine's clock with the server's."""
     name, before = "clock", now()
-    there = one(connection, "SELECT extract(epoch FROM pg_catalog.clock_timestamp())::pg_catalog.float8")[0]
-    # The server answered somewhere between.
-    here = before.timestamp() + (now() - before).total_seconds() / 2
-    apart = abs(here - float(there))
+    remote = one(connection, "SELECT extract(epoch FROM pg_catalog.clock_timestamp())::pg_catalog.float8")[0]
+    # The server answered between the two local times.
+    local = before.timestamp() + (now() - before).total_seconds() / 2
+    apart = abs(local - float(remote))
     what = f"this machine's and the server's are {apart:,.0f} s apart"
     if apart > SKEW.total_seconds():
-        return wrong(name, what, "Set the wrong one (NTP): the newest dump is found by the time in its name.")
+        return wrong(name, what, "Correct the wrong clock (NTP): the newest dump is found by the time in its name.")
     return ok(name, what)

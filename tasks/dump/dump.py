@@ -18,7 +18,6 @@ from ..formatting import format_list
 from ..postgres.connection import (
     connected,
     exported_snapshot,
-    read_instance,
     refuse_another_endpoint,
     server_facts,
     translated,
@@ -91,6 +90,10 @@ def make_dump(
         raise BadInputError(
             "--note and --checksums are written to the manifest, and --file=- makes none. Leave them out. Nothing was "
             "touched."
+        )
+    if output and settings.as_json:
+        raise BadInputError(
+            "--json and --file=- do not go together: both write to standard output. Nothing was touched."
         )
     destination = choose_destination(settings, "" if output else request.file, request.compression)
     if request.safety:
@@ -287,7 +290,7 @@ class _DumpJob:
 
     def _source(self) -> dict[str, object]:
         info = self.pg_dump.connection.info
-        instance = read_instance(self.pg_dump.connection) if self.request.safety else None
+        instance = self.pg_dump.server.instance if self.request.safety else None
         return {
             "host": info.host,
             "port": info.port,

@@ -120,7 +120,7 @@ def choose_dump(settings: Settings, file: str, report: Report) -> Path:
             return path
         report.warn(f"{path.name} is passed over: {doubt}")
     raise BadInputError(
-        f"There is no dump in {settings.dumps}. Make one with `inv db.dump`, or name a file with --file=."
+        f"There is no dump in {settings.dumps}.", fix="Make one with `inv db.dump`, or name a file with --file=."
     )
 
 

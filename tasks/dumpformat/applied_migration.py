@@ -1,4 +1,4 @@
-"""A migration of Prisma's, as a history says what became of it."""
+"""Prisma's migration history, as the rows of `_prisma_migrations`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 MIGRATIONS_TABLE = "_prisma_migrations"
-# The columns of a history, in the order of the fields of a migration.
+# In the order of the fields of AppliedMigration.
 MIGRATION_COLUMNS = ("migration_name", "finished_at", "rolled_back_at", "checksum", "applied_steps_count")
 
 
 class MigrationState(enum.Enum):
-    """What became of a migration; the value is what people and documents read."""
+    """The state of a migration; the value is used in output and documents."""
 
     APPLIED = "applied"
     BASELINED = "baselined"
@@ -31,9 +31,10 @@ class MigrationState(enum.Enum):
 class AppliedMigration:
     """A row of `_prisma_migrations`.
 
-    :ivar finished: When it was applied, as the database writes it; empty if it never was; so `rolled_back`.
-    :ivar checksum: sha256 of the migration's file, in hex, as Prisma noted it.
-    :ivar steps: How many steps were applied, in digits; empty if unknown.
+    :ivar finished: The time when it was applied, as the database writes it; empty if it never was.
+    :ivar rolled_back: The time when it was rolled back, in the same form.
+    :ivar checksum: The sha256 of the migration's file, in hex, as Prisma recorded it.
+    :ivar steps: The number of applied steps, in digits; empty if unknown.
     """
 
     name: str
@@ -44,17 +45,17 @@ class AppliedMigration:
 
     @property
     def finished_at(self) -> datetime | None:
-        """When it was applied, in UTC; None if it never was, or at a time that Python can't hold."""
+        """Return when it was applied, in UTC; None if it never was, or if Python can't represent the time."""
         return parse_instant(self.finished)
 
     @property
     def rolled_back_at(self) -> datetime | None:
-        """When it was rolled back, in UTC; None as for `finished_at`."""
+        """Return when it was rolled back, in UTC; None as for `finished_at`."""
         return parse_instant(self.rolled_back)
 
     @property
     def state(self) -> MigrationState:
-        """Its state. `prisma migrate resolve --applied` notes a baselined one, of which no step was run."""
+        """Return its state. `prisma migrate resolve --applied` records a baselined one, with no applied step."""
         if self.rolled_back:
             return MigrationState.ROLLED_BACK
         if not self.finished:
@@ -63,13 +64,13 @@ class AppliedMigration:
 
 
 def migration_from_columns(row: Mapping[str, str]) -> AppliedMigration:
-    """Return the migration that a row of `_prisma_migrations` holds, by its columns' names."""
+    """Return the migration of a row of `_prisma_migrations`, given by column names."""
     name, finished, rolled_back, checksum, steps = (row.get(column, "") for column in MIGRATION_COLUMNS)
     return AppliedMigration(name=name, finished=finished, rolled_back=rolled_back, checksum=checksum, steps=steps)
 
 
 def history_from_document(document: object) -> tuple[AppliedMigration, ...] | None:
-    """Return the history that a manifest holds; None if it holds none, or something else than we write."""
+    """Return the history of a manifest; None if there is none, or if it is not a list."""
     if not isinstance(document, list):
         return None
     return tuple(
@@ -86,5 +87,5 @@ def history_from_document(document: object) -> tuple[AppliedMigration, ...] | No
 
 
 def history_to_document(history: Iterable[AppliedMigration] | None) -> list[dict[str, str]] | None:
-    """Return a history as a manifest holds it."""
+    """Return a history in the form of a manifest."""
     return None if history is None else [asdict(each) for each in history]

@@ -1,4 +1,4 @@
-"""gzip and zstd as streams, with the sums of both sides taken on the way."""
+"""Read and write gzip and zstd as streams, with size and sha256 of the file and of its content."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ else:
 
 CHUNK = 1 << 20
 ARCHIVE_MAGIC = b"PGDMP"
-# The most for the time that it takes (docs/performance.md).
+# The best ratio for its time (docs/performance.md).
 GZIP_LEVEL = 1
 ZSTD_LEVEL = 1
-# gzip's header and trailer around what zlib calls 15 bits of window.
+# zlib's value for gzip's header and trailer with a window of 15 bits.
 _GZIP_BITS = 31
-# Bytes that are worth waking it for.
+# Bytes that are passed to the compressor's thread at once.
 GATHERED = 1 << 16
-# Pieces that wait for the compressor, of a megabyte at most.
+# The largest number of pieces, of a megabyte at most, in the compressor's queue.
 QUEUED = 4
-# What a reader raises when its input is cut, damaged or followed by garbage.
+# The errors of a reader whose input is cut, damaged or followed by other data.
 BROKEN: tuple[type[Exception], ...] = (EOFError, zlib.error, zstd.ZstdError, isal_zlib.error, OSError)  # type: ignore[assignment]
 
 
 class Compression(enum.Enum):
-    """How a dump's file is compressed; the value is what the manifest says."""
+    """The compression of a dump's file; the value is that of the manifest."""
 
     NONE = "none"
     GZIP = "gzip"
@@ -54,12 +54,12 @@ class Compression(enum.Enum):
 
     @property
     def suffix(self) -> str:
-        """The end of the file's name."""
+        """Return the suffix of the file's name."""
         return {Compression.NONE: ".sql", Compression.GZIP: ".sql.gz", Compression.ZSTD: ".sql.zst"}[self]
 
     @classmethod
     def of_name(cls, name: str) -> Compression | None:
-        """Tell the compression from a file's name; None where it has none of our suffixes."""
+        """Return the compression of a file's name; None if it has none of our suffixes."""
         return next((each for each in reversed(cls) if name.endswith(each.suffix)), None)
 
 
@@ -68,18 +68,14 @@ _MAGIC = {b"\x1f\x8b": Compression.GZIP, b"\x28\xb5\x2f\xfd": Compression.ZSTD}
 
 @dataclass(frozen=True)
 class Sums:
-    """Size and sha256 of a stream.
-
-    :ivar size: Bytes.
-    :ivar sha256: Hexadecimal.
-    """
+    """The size in bytes and the sha256, in hex, of a stream."""
 
     size: int
     sha256: str
 
 
 class SumCounter:
-    """Adds up size and sha256 of what it is shown."""
+    """A counter of the size and the sha256 of data."""
 
     def __init__(self) -> None:
         self._sum = hashlib.sha256()
@@ -92,22 +88,22 @@ class SumCounter:
 
     @property
     def sums(self) -> Sums:
-        """What was added so far."""
+        """Return the sums of the data so far."""
         return Sums(self.size, self._sum.hexdigest())
 
 
 class Readable(Protocol):
-    """Gives bytes."""
+    """An object with a `read` method."""
 
     def read(self, size: int = ..., /) -> bytes:
-        """Give at most `size` bytes, and none at the end."""
+        """Return at most `size` bytes; empty at the end."""
         ...
 
 
 class SummingWriter(io.RawIOBase):
-    """A raw file that sums what passes through it, in either direction.
+    """A raw file that sums the data that is read from it or written to it.
 
-    :param file: The file underneath; closing this one leaves it open.
+    :param file: The underlying file; closing this object does not close it.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -116,33 +112,33 @@ class SummingWriter(io.RawIOBase):
 
     @property
     def sums(self) -> Sums:
-        """What has passed so far."""
+        """Return the sums of the data so far."""
         return self._adder.sums
 
     @property
     def size(self) -> int:
-        """Bytes that have passed so far."""
+        """Return the number of bytes so far."""
         return self._adder.size
 
     def readable(self) -> bool:
-        """Say yes: whether it is depends on the file underneath."""
+        """Return True; the underlying file decides."""
         return True
 
     def writable(self) -> bool:
-        """Say yes: whether it is depends on the file underneath."""
+        """Return True; the underlying file decides."""
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Read into `buffer` and sum what came."""
+        """Read into `buffer` and sum the data."""
         count = self._file.readinto(buffer)  # type: ignore[attr-defined]
         self._adder.add(buffer[:count])
         return int(count)
 
     def write(self, data: Buffer) -> int:  # type: ignore[override]
-        """Write all of it, however often the file underneath has to be asked."""
+        """Write and sum all of the data."""
         view = memoryview(data)
         total = len(view)
-        # A raw file may take less than it was given.
+        # A raw file may write only a part at a time.
         while view:
             view = view[self._file.write(view) :]
         self._adder.add(data)
@@ -150,7 +146,7 @@ class SummingWriter(io.RawIOBase):
 
 
 class _Packer(Protocol):
-    """What `zlib`, isal and zstd call a compressor."""
+    """The compressor objects of `zlib`, isal and zstd."""
 
     def compress(self, data: Buffer, /) -> bytes: ...
 
@@ -158,24 +154,23 @@ class _Packer(Protocol):
 
 
 class CompressorThread(BackgroundTask[None]):
-    """Sums, compresses and writes what it is given, in a thread of its own.
+    """A thread that sums, compresses and writes data.
 
-    So whoever reads, splits and counts the content need not wait for it. One thread is enough: it is faster than
-    pg_dump writes, and takes a third less of the processors than isal's own threads do, which is what counts where
-    pg_dump and the server share them.
+    The thread that reads, splits and counts the content does not wait for it. One thread is enough: it is faster than
+    pg_dump, and needs a third less processor time than isal's own threads, which pg_dump and the server can use.
 
-    :param sink: Where the compressed bytes go.
-    :ivar taken: Bytes that went in so far.
+    :param sink: The file for the compressed bytes.
+    :ivar taken: The number of bytes passed to it so far.
     """
 
     def __init__(self, sink: SummingWriter, compression: Compression) -> None:
         super().__init__(self._pack_all)
         self._sink = sink
         self._packer = _packer(compression)
-        # Uncompressed, file and content are one: no need to sum it twice.
+        # Without compression, file and content are the same and are summed once.
         self._adder = SumCounter() if self._packer else None
         self._pieces: queue.SimpleQueue[bytes | bytearray | None] = queue.SimpleQueue()
-        self._room = threading.Semaphore(QUEUED)
+        self._free_slots = threading.Semaphore(QUEUED)
         self._gathered: list[bytes | bytearray] = []
         self._gathered_bytes = 0
         self.taken = 0
@@ -183,13 +178,13 @@ class CompressorThread(BackgroundTask[None]):
 
     @property
     def content(self) -> Sums:
-        """Sums of what went in, uncompressed; to be asked for once :meth:`finish` has returned."""
+        """Return the sums of the uncompressed content; valid after :meth:`finish`."""
         return self._adder.sums if self._adder else self._sink.sums
 
     def write(self, data: bytes | bytearray) -> int:
-        """Take a piece, however small: small ones are handed on together.
+        """Add a piece of any size; small ones are collected and passed on together.
 
-        :raises OSError: An earlier one could not be written (a full disk, say).
+        :raises OSError: An earlier piece could not be written, for example because the disk is full.
         """
         self._gathered.append(data)
         self._gathered_bytes += len(data)
@@ -200,7 +195,7 @@ class CompressorThread(BackgroundTask[None]):
 
     def _forward(self) -> None:
         self.raise_error()
-        self._room.acquire()
+        self._free_slots.acquire()
         self._pieces.put(b"".join(self._gathered) if len(self._gathered) > 1 else self._gathered[0])
         self._gathered.clear()
         self._gathered_bytes = 0
@@ -218,20 +213,20 @@ class CompressorThread(BackgroundTask[None]):
             self._sink.write(self._packer.flush())
 
     def stop(self) -> None:
-        """End the thread, once it is through with what it was given."""
+        """Wait until the thread has written its queue, and end it."""
         self._pieces.put(None)
         self.join()
 
     def run(self) -> None:
-        """Do the work, until the end of it or the first error, which the next piece or the end raises."""
+        """Compress until the end or the first error, which the next :meth:`write` or :meth:`finish` raises."""
         super().run()
-        # One that waits with a piece may go on, and meets the error.
-        self._room.release()
+        # A writer that waits for a slot continues, and raises the error.
+        self._free_slots.release()
 
     def _pack_all(self) -> None:
         while (piece := self._pieces.get()) is not None:
             self._pack(piece)
-            self._room.release()
+            self._free_slots.release()
 
     def _pack(self, piece: bytes | bytearray) -> None:
         if self._packer and self._adder:
@@ -245,18 +240,18 @@ def _packer(compression: Compression) -> _Packer | None:
         return None
     if compression is Compression.GZIP:
         return cast("_Packer", isal_zlib.compressobj(GZIP_LEVEL, wbits=_GZIP_BITS))
-    # By default there is no checksum, and a flipped bit would go unseen.
+    # By default zstd writes no checksum, and a flipped bit would not be detected.
     options = {zstd.CompressionParameter.compression_level: ZSTD_LEVEL, zstd.CompressionParameter.checksum_flag: 1}
     return zstd.ZstdCompressor(options=cast("Mapping[int, int]", options))
 
 
 @contextlib.contextmanager
 def open_compressor(sink: SummingWriter, compression: Compression) -> Iterator[CompressorThread]:
-    """Open a stream that compresses into `sink`; leaving without an error completes the file.
+    """Open a stream that compresses into `sink`; the file is complete if the block ends without an error.
 
-    Leaving with an error must not look like a complete file: the caller discards the part file.
+    After an error the caller deletes the part file.
 
-    :raises OSError: The file could not be written (a full disk, say).
+    :raises OSError: The file could not be written, for example because the disk is full.
     """
     compressing = CompressorThread(sink, compression)
     try:
@@ -267,19 +262,19 @@ def open_compressor(sink: SummingWriter, compression: Compression) -> Iterator[C
 
 
 def read_magic(path: Path) -> tuple[Compression, bytes]:
-    """Tell by its first bytes how a file is compressed, and return these bytes (at most 64)."""
+    """Return a file's compression, by its first bytes, and these bytes (at most 64)."""
     with open_regular(path) as file:
         head = file.read(64)
     return next((each for magic, each in _MAGIC.items() if head.startswith(magic)), Compression.NONE), head
 
 
 class DecompressedReader:
-    """A dump's content as chunks, with the sums of the file and of the content.
+    """A reader of a dump's content in chunks, with the sums of the file and of the content.
 
-    :param path: The file; its compression is told by its first bytes, whatever its name.
-    :param summed: Whether to sum the content, which takes time; without it, `content` is that of nothing.
-    :ivar compression: What it was found to be.
-    :ivar raw: The file's side: size so far, and its sums once all was read.
+    :param path: The file; its first bytes, not its name, determine the compression.
+    :param summed: Whether to sum the content, which takes time. If not, `content` has the sums of no data.
+    :ivar compression: The compression of the file.
+    :ivar raw: The compressed file, with its size so far and, after all was read, its sums.
     """
 
     def __init__(self, path: Path, *, summed: bool = True) -> None:
@@ -301,14 +296,14 @@ class DecompressedReader:
 
     @property
     def content(self) -> Sums:
-        """Sums of the content that was handed on so far."""
+        """Return the sums of the content so far."""
         return self._content.sums
 
     def chunks(self) -> Iterator[bytes]:
-        """Hand on the content in pieces of about a megabyte.
+        """Yield the content in pieces of about a megabyte.
 
         :raises EOFError: The compressed file is cut.
-        :raises OSError: It can't be read, or it is damaged (a subclass of it, or one of `BROKEN`).
+        :raises OSError: It can't be read, or it is damaged; damage may also raise another error of `BROKEN`.
         """
         with self._open() as stream:
             while chunk := stream.read(CHUNK):

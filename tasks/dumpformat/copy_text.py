@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .lexer import Statement
 
 NULL: Final = b"\\N"
-# All that COPY TO writes. What COPY FROM takes beyond it (octal, hexadecimal) appears in no dump.
+# The escapes of COPY TO. COPY FROM also accepts octal and hexadecimal ones, which appear in no dump.
 _ESCAPES: Final = {
     rb"\b": b"\b",
     rb"\f": b"\f",
@@ -27,17 +27,17 @@ _ESCAPE_OF: Final = {value: key for key, value in _ESCAPES.items()}
 
 
 def escape_value(value: bytes) -> bytes:
-    """Return a value as COPY writes it."""
+    """Return a value with the escapes of COPY."""
     return _SPECIAL.sub(lambda found: _ESCAPE_OF[found.group()], value)
 
 
 def unescape_value(raw: bytes) -> bytes | None:
-    """Return the value of what COPY wrote; None for NULL."""
+    """Return a value of COPY without its escapes; None for NULL."""
     return None if raw == NULL else _ESCAPED.sub(lambda found: _ESCAPES[found.group()], raw)
 
 
 def copied_columns(statement: Statement) -> list[str]:
-    """Return the columns that a COPY statement names."""
+    """Return the columns that a COPY statement lists."""
     words, columns = TokenReader(statement.text, standard=statement.standard), []
     words.take()
     words.names()

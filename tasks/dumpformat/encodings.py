@@ -1,4 +1,4 @@
-"""The encodings of PostgreSQL as Python knows them, and names in them."""
+"""Map PostgreSQL's encodings to Python's, and decode names in them."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _WINDOWS: Final = re.compile(r"win(?:dows)?(\d+)")
 
 @functools.lru_cache(maxsize=64)
 def python_encoding(name: str) -> str:
-    """Return Python's name of an encoding of PostgreSQL (`pg_encname_tbl` in src/common/encnames.c has its names).
+    """Return Python's name of a PostgreSQL encoding (source: `pg_encname_tbl` in src/common/encnames.c).
 
-    :return: `utf-8` where Python has no such encoding; decode with `surrogateescape`, so that no byte is lost.
+    :return: `utf-8` if Python does not have the encoding; decode with `surrogateescape`, so that no byte is lost.
     """
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
     windows = _WINDOWS.fullmatch(plain)
@@ -51,19 +51,19 @@ def python_encoding(name: str) -> str:
 
 
 def recode_name(name: str, encoding: str) -> str:
-    """Return a name that :func:`decode_name` read as UTF-8 in the encoding that its bytes have.
+    """Return a name that :func:`decode_name` decoded as UTF-8, decoded from its real encoding.
 
-    :param encoding: Python's name of it.
+    :param encoding: Python's name of that encoding.
     """
     return name if name.isascii() else encode_name(name).decode(encoding, "surrogateescape")
 
 
 def raw_name(name: str, encoding: str) -> str:
-    """Return a name as :func:`decode_name` reads it: undo :func:`recode_name`."""
+    """Return a name as :func:`decode_name` decodes it; the inverse of :func:`recode_name`."""
     return name if name.isascii() else decode_name(name.encode(encoding, "surrogateescape"))
 
 
 def recode_action(action: StatementKind, encoding: str) -> StatementKind:
-    """Return what a statement does with its names in the encoding of its text."""
+    """Return a statement's kind with its names decoded from the encoding of its text."""
     schema, name, *roles = (recode_name(each, encoding) for each in (action.schema, action.name, *action.roles))
     return replace(action, schema=schema, name=name, roles=tuple(roles))

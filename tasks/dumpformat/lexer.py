@@ -1,10 +1,10 @@
-"""Splits a plain dump into statements and COPY data as it streams.
+"""Split a plain dump into statements and COPY data while it streams.
 
-The rules are psql's own (`src/fe_utils/psqlscan.l`): quotes, dollar quotes, nested comments,
-parentheses, and `BEGIN ATOMIC … END` inside `CREATE FUNCTION`. It is no line filter: a function body, a
-literal, a row or a name may hold any line that looks like SQL of a dump. The events' texts, put one
-behind the other, are the input, byte for byte. Where a split is wrong all the same, the server sees
-a broken statement and refuses it: a restore then rolls back.
+The rules are those of psql (`src/fe_utils/psqlscan.l`): quotes, dollar quotes, nested comments,
+parentheses, and `BEGIN ATOMIC … END` inside `CREATE FUNCTION`. It does not split at lines: function bodies,
+literals, rows and names may contain lines that look like SQL. The concatenated texts of the events equal
+the input, byte for byte. If a split is wrong, the server refuses the broken statement, and the restore is
+rolled back.
 """
 
 from __future__ import annotations
@@ -33,46 +33,46 @@ if TYPE_CHECKING:
 
 # The server refuses larger messages (MaxAllocSize), so no dump holds a larger statement.
 STATEMENT_LIMIT = 1 << 30
-# A comment longer than this is handed on in pieces, as trivia.
+# Longer comments are split into pieces, as trivia.
 COMMENT_LIMIT = 1 << 16
 _END_OF_DATA = re.compile(rb"\n\\\.\r?\n")
-# The beginnings of it, longest first, that the next chunk may complete.
+# Beginnings of the end of data, longest first, that the next chunk may complete.
 _HALF_ENDS = (b"\n\\.\r", b"\n\\.", b"\n\\", b"\n")
 
 _TOKEN = re.compile(rb"""(?P<word>%s)|(?P<dollar>%s)|--|/\*|['"();\\]""" % (IDENTIFIER, DOLLAR_QUOTE))
-# What might still grow into another token when the next bytes come.
+# Bytes at the end of a buffer that may become another token with the next bytes.
 _UNSETTLED = b"$/-_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" + bytes(range(0x80, 0x100))
-# No name and no number is nearly as long; a run of such bytes is scanned again with each chunk.
+# Far longer than any name or number; a run of such bytes is scanned again with each chunk.
 _WORD_LIMIT = 1 << 20
-# CREATE FUNCTION and CREATE OR REPLACE PROCEDURE by their initials, as psql tells them.
+# psql recognizes CREATE FUNCTION and CREATE OR REPLACE PROCEDURE by their initials.
 _INITIALS = {b"create": b"c", b"function": b"f", b"procedure": b"f", b"or": b"o", b"replace": b"r"}
 _FUNCTIONS = frozenset({b"cf", b"corf"})
 _LIKELY = _FUNCTIONS | {b"c", b"co", b"cor"}
-# Most statements, whole: no word, backslash, dollar or comment in them could matter, and every parenthesis is closed at
-# the semicolon. All others, and long ones, are scanned token by token. At each place one branch at most can go on, so
-# nothing is tried twice; possessive quantifiers would say so, but match wrongly before Python 3.11.5 (gh-106052).
+# Matches most statements at once: they have no backslash, dollar quote, comment or function body, and their parentheses
+# are closed at the semicolon. Others, and long ones, are scanned token by token. At each byte at most one branch
+# matches, so there is no backtracking; possessive quantifiers match wrongly before Python 3.11.5 (gh-106052).
 _RUN = rb"""[^'"$;()\\/-]*"""
-_CALM = rb""""[^"]*"|(?<![eE])'[^'\\]*'|-(?!-)|/(?!\*)"""
-_WHOLE_LIMIT = 1 << 13
+_SIMPLE_PART = rb""""[^"]*"|(?<![eE])'[^'\\]*'|-(?!-)|/(?!\*)"""
+_SIMPLE_LIMIT = 1 << 13
 
 
-def _closed(depth: int) -> bytes:
-    """Match what is calm, with parentheses in it so deep."""
-    inner = rb"%s|\(%s\)" % (_CALM, _closed(depth - 1)) if depth else _CALM
+def _balanced(depth: int) -> bytes:
+    """Return the pattern of simple text with balanced parentheses, nested at most `depth` times."""
+    inner = rb"%s|\(%s\)" % (_SIMPLE_PART, _balanced(depth - 1)) if depth else _SIMPLE_PART
     return rb"%s(?:(?:%s)%s)*" % (_RUN, inner, _RUN)
 
 
 _NO_FUNCTION = rb"(?=[A-Z])(?!CREATE\b(?!\s+(?:TABLE|UNLOGGED|INDEX|UNIQUE|SEQUENCE|VIEW|TYPE|TRIGGER|POLICY)\b))"
-_WHOLE = re.compile(rb"%s%s;" % (_NO_FUNCTION, _closed(4)), re.IGNORECASE)
-# As pg_dump writes it; any other form is read token by token.
+_SIMPLE = re.compile(rb"%s%s;" % (_NO_FUNCTION, _balanced(4)), re.IGNORECASE)
+# The form of pg_dump; other forms are read token by token.
 _NAME = rb'(?:"[^"]*(?:""[^"]*)*"|%s)' % IDENTIFIER
 _COPY = re.compile(
     rb"COPY (?P<table>%(n)s(?:\.%(n)s)?) (?:\(%(n)s(?:, %(n)s)*\))? FROM stdin;\Z" % {b"n": _NAME}, re.IGNORECASE
 )
-# How RESET and SELECT begin.
+# The first four letters of RESET and SELECT.
 _SETTERS = frozenset({b"RESE", b"SELE"})
 _PREFIXES = frozenset(bytes([letter]) for letter in b"eEbBxXuU")
-# As the server reads a boolean (parse_bool); of what it refuses nothing comes.
+# False in the server's parse_bool; a value that the server refuses has no effect.
 _OFF = frozenset({"off", "of", "0", *("false"[:end] for end in range(1, 6)), "n", "no"})
 
 
@@ -82,14 +82,14 @@ class CutError(LexError):
 
 @dataclass(frozen=True, slots=True)
 class Trivia:
-    """White space, or a comment, between statements."""
+    """White space or a comment between statements, or a part of one."""
 
     text: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Comment:
-    """A whole line comment between statements, with its line's end."""
+    """A complete line comment between statements, with its line end."""
 
     text: bytes
 
@@ -98,7 +98,7 @@ class Comment:
 class Statement:
     """One top-level statement, from its first token to its semicolon.
 
-    :ivar copies: The table, as SQL, whose rows follow; empty for anything but `COPY … FROM stdin`.
+    :ivar copies: The table, as SQL, whose rows follow; empty unless it is a `COPY … FROM stdin`.
     :ivar standard: Whether standard_conforming_strings was on when it was split.
     """
 
@@ -109,17 +109,17 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class MetaCommand:
-    """A backslash command between statements, with its line's end."""
+    """A backslash command between statements, with its line end."""
 
     text: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class CopyData:
-    """A piece of COPY data; rows may be cut anywhere between two pieces.
+    """A piece of COPY data; it may end inside a row.
 
     :ivar text: The bytes; each row ends in a newline.
-    :ivar rows: How many rows end in it, where whoever read them has counted.
+    :ivar rows: The number of rows that end in it; None if it was not counted.
     """
 
     text: bytes | bytearray
@@ -128,7 +128,7 @@ class CopyData:
 
 @dataclass(frozen=True, slots=True)
 class CopyEnd:
-    """The line of a backslash and a dot that ends COPY data."""
+    r"""The line `\.` that ends COPY data."""
 
     text: bytes = b"\\.\n"
 
@@ -139,17 +139,17 @@ Event = Trivia | Comment | Statement | MetaCommand | CopyData | CopyEnd
 def lex(chunks: Iterable[bytes]) -> Iterator[Event]:
     """Split a plain dump into events.
 
-    :param chunks: The dump's bytes in pieces of any size; the cuts change nothing but where
-        `CopyData` and long `Trivia` are cut.
-    :return: Events whose texts concatenate to the input. Memory: one chunk, and one statement.
+    :param chunks: The dump's bytes in pieces of any size. The sizes affect only the pieces of `CopyData` and of long
+        `Trivia`.
+    :return: Events whose texts concatenate to the input. Memory: one chunk and one statement.
     :raises CutError: The input ends inside a statement, a comment or COPY data.
-    :raises LexError: The input isn't what pg_dump writes.
+    :raises LexError: The input is not written by pg_dump.
     """
     return _Lexer(chunks).events()
 
 
 class _Lexer:
-    """One pass. `_buffer[_start:_at]` is scanned and not handed on; older pieces of it are `_parts`."""
+    """One pass. `_buffer[_start:_at]` is scanned and not yet yielded; earlier pieces of it are in `_parts`."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)
@@ -166,7 +166,7 @@ class _Lexer:
             blank = BLANK.match(self._buffer, self._at)
             if blank is not None:
                 self._at = blank.end()
-                yield Trivia(self._taken())
+                yield Trivia(self._take_scanned())
                 continue
             ahead = self._ahead(2)
             if ahead == b"--":
@@ -175,16 +175,16 @@ class _Lexer:
                 yield from self._block_comment()
             elif ahead[:1] == b"\\":
                 self._line("a backslash command")
-                yield MetaCommand(self._taken())
+                yield MetaCommand(self._take_scanned())
             else:
                 yield from self._statement_and_rows()
 
-    # Reading on
+    # Reading
 
     def _more(self) -> bool:
-        """Put the next chunks behind what is not scanned yet; False at the end of the input.
+        """Append the next chunks to the unscanned rest; return False at the end of the input.
 
-        They are at least as long as that, so that what is scanned again is scanned a bounded number of times.
+        They are at least as long as the rest, so that each byte is scanned again a bounded number of times.
         """
         rest = len(self._buffer) - self._at
         chunks: list[bytes] = []
@@ -192,7 +192,7 @@ class _Lexer:
         for chunk in self._chunks:
             if chunk:
                 if b"\0" in chunk:
-                    raise LexError("it holds a byte of zero, which no text of PostgreSQL's does")
+                    raise LexError("it contains a zero byte, which text of PostgreSQL never does")
                 chunks.append(chunk)
                 added += len(chunk)
                 if added >= rest:
@@ -220,10 +220,10 @@ class _Lexer:
             self._held += self._at - self._start
             self._start = self._at
             if self._held > STATEMENT_LIMIT:
-                raise LexError("a statement is longer than PostgreSQL can take (1 GiB)")
+                raise LexError("a statement is longer than PostgreSQL's limit (1 GiB)")
 
-    def _taken(self) -> bytes:
-        """Hand on all that was scanned."""
+    def _take_scanned(self) -> bytes:
+        """Return the scanned bytes that were not returned before."""
         if not self._parts:
             text = self._buffer[self._start : self._at]
             self._start = self._at
@@ -237,7 +237,7 @@ class _Lexer:
     # Comments and backslash commands
 
     def _line(self, what: str) -> None:
-        """Scan to the end of the line, newline included; the last line may lack one."""
+        """Scan to the end of the line, including the newline, which the last line may lack."""
         while (found := self._buffer.find(b"\n", self._at)) < 0:
             if len(self._buffer) - self._at > COMMENT_LIMIT or not self._more():
                 found = len(self._buffer) - 1
@@ -247,28 +247,28 @@ class _Lexer:
         self._at = found + 1
 
     def _line_comment(self) -> Iterator[Event]:
-        whole = True
+        complete = True
         while (found := LINE_END.search(self._buffer, self._at)) is None:
             if len(self._buffer) - self._at >= COMMENT_LIMIT:
-                whole = False
+                complete = False
                 self._at = len(self._buffer)
-                yield Trivia(self._taken())
+                yield Trivia(self._take_scanned())
             if not self._more():
                 break
         self._at = found.end() if found else len(self._buffer)
-        text = self._taken()
+        text = self._take_scanned()
         if text:
-            # However the input is cut: what was not handed on in pieces may be as long.
-            yield Comment(text) if whole and len(text) <= COMMENT_LIMIT else Trivia(text)
+            # Check the length, too: depending on the chunks, a long comment may not have been split.
+            yield Comment(text) if complete and len(text) <= COMMENT_LIMIT else Trivia(text)
 
     def _block_comment(self) -> Iterator[Event]:
         self._at += 2
         for _ in self._inside_block():
-            yield Trivia(self._taken())
-        yield Trivia(self._taken())
+            yield Trivia(self._take_scanned())
+        yield Trivia(self._take_scanned())
 
     def _inside_block(self) -> Iterator[None]:
-        """Scan to the end of a nested comment; yields whenever there is a piece to hand on."""
+        """Scan to the end of a nested comment; yield when a piece is scanned."""
         depth = 1
         while depth:
             found = BLOCK.search(self._buffer, self._at)
@@ -276,7 +276,7 @@ class _Lexer:
                 depth += 1 if found.group() == b"/*" else -1
                 self._at = found.end()
                 continue
-            # The last byte may be the first half of an opening or a closing.
+            # The last byte may be the first half of `/*` or `*/`.
             self._at = max(self._at, len(self._buffer) - 1)
             if self._at > self._start:
                 yield
@@ -295,14 +295,14 @@ class _Lexer:
             return
         yield Statement(text=text, copies=table, standard=standard)
         self._line("the line of a COPY statement")
-        rest = self._taken()
+        rest = self._take_scanned()
         if rest.strip() or not rest.endswith(b"\n"):
-            raise CutError("it ends behind a COPY statement, or its rows don't begin on the next line")
+            raise CutError("it ends after a COPY statement, or the rows do not begin on the next line")
         yield Trivia(rest)
         yield from self._rows()
 
     def _follow(self, text: bytes) -> None:
-        """Read the statements that follow as the server will, where this one says how backslashes are read."""
+        """Update standard_conforming_strings if the statement sets it, as the server does."""
         if text[:3].upper() == b"SEL" and b"set_config" not in text.lower():
             return
         for setting in classify_statement(text, standard=self._standard_strings).settings:
@@ -315,20 +315,20 @@ class _Lexer:
                 kept = next((len(half) for half in _HALF_ENDS if self._buffer.endswith(half)), 0)
                 self._at = max(len(self._buffer) - kept, self._at)
                 if self._at > self._start:
-                    yield CopyData(self._taken())
+                    yield CopyData(self._take_scanned())
                 if not self._more():
                     raise CutError("it ends inside the rows of a table")
             self._at = found.start() + 1
-            yield CopyData(self._taken())
+            yield CopyData(self._take_scanned())
         self._at = self._buffer.index(b"\n", self._at) + 1
-        yield CopyEnd(self._taken())
+        yield CopyEnd(self._take_scanned())
 
     def _statement(self) -> bytes:
         """Scan one statement to its semicolon."""
-        whole = _WHOLE.match(self._buffer, self._at, self._at + _WHOLE_LIMIT)
-        if whole is not None:
-            self._at = whole.end()
-            return self._taken()
+        simple = _SIMPLE.match(self._buffer, self._at, self._at + _SIMPLE_LIMIT)
+        if simple is not None:
+            self._at = simple.end()
+            return self._take_scanned()
         parens = 0
         blocks = _Blocks()
         while True:
@@ -346,23 +346,23 @@ class _Lexer:
                 parens = max(0, parens - 1)
             elif token == b";":
                 if parens == 0 and blocks.depth == 0:
-                    return self._taken()
+                    return self._take_scanned()
             elif token == b"\\":
                 raise LexError("there is a backslash command inside a statement")
             else:
                 self._inside(token)
 
     def _before(self, at: int) -> bytes:
-        """Return the byte before a place of the statement."""
+        """Return the byte before a position of the statement."""
         return self._buffer[at - 1 : at] or (self._parts[-1][-1:] if self._parts else b"")
 
     def _token(self) -> re.Match[bytes]:
-        """Find the next token that matters and that the next bytes can't change."""
+        """Return the next relevant token that the next chunk can't change."""
         while True:
             found = _TOKEN.search(self._buffer, self._at)
             if found is not None and (found.end() < len(self._buffer) or self._done):
                 return found
-            # What ends the buffer may be the beginning of a token: a word, a dollar quote, `-` or `/`.
+            # The buffer may end with the beginning of a token: a word, a dollar quote, `-` or `/`.
             end = found.start() if found is not None else len(self._buffer)
             self._at += len(self._buffer[self._at : end].rstrip(_UNSETTLED))
             if len(self._buffer) - self._at > _WORD_LIMIT:
@@ -371,7 +371,7 @@ class _Lexer:
                 raise CutError("it ends inside a statement")
 
     def _inside(self, token: bytes) -> None:
-        """Scan to the end of what the token opened."""
+        """Scan to the end of the string, quoted name or comment that the token opens."""
         if token == b"'" and not self._standard_strings:
             self._string(escaped=True)
         elif token == b"--":
@@ -383,7 +383,7 @@ class _Lexer:
             self._until(token)
 
     def _until(self, ending: bytes) -> None:
-        """Scan behind the next `ending`. A doubled quote closes and opens again: the same thing."""
+        """Scan to the end of the next `ending`. A doubled quote counts as closing and opening again."""
         while (found := self._buffer.find(ending, self._at)) < 0:
             self._at = max(self._at, len(self._buffer) - len(ending) + 1)
             if not self._more():
@@ -391,7 +391,7 @@ class _Lexer:
         self._at = found + len(ending)
 
     def _special_string(self, word: bytes) -> None:
-        """Scan a string of which a word just before it says how its backslashes are read."""
+        """Scan a string with a prefix, which determines how its backslashes are read."""
         if word in b"uU":
             word, opening = word + b"&", b"&'"
         else:
@@ -423,7 +423,7 @@ class _Lexer:
                 return
 
     def _continues(self) -> bool:
-        """Scan from a closing quote to where the string goes on: it is doubled, or a line ends before the next."""
+        """Scan from a closing quote to the next part of the string: the quote is doubled, or follows a line end."""
         if self._ahead(1) == b"'":
             self._at += 1
             return True
@@ -442,7 +442,7 @@ class _Lexer:
         return False
 
     def _to_line_end(self) -> None:
-        """Scan to the end of the line, which is left."""
+        """Scan to the end of the line, without its newline."""
         while (found := LINE_END.search(self._buffer, self._at)) is None:
             self._at = len(self._buffer)
             if not self._more():
@@ -453,7 +453,7 @@ class _Lexer:
 def _copied(text: bytes, *, standard: bool) -> bytes:
     """Return the table, as SQL, of a `COPY … FROM stdin`; empty for any other COPY.
 
-    :raises LexError: It is written in a way that pg_dump does not use.
+    :raises LexError: It has a form that pg_dump does not write.
     """
     if (copy := _COPY.match(text)) is not None:
         return copy["table"]
@@ -472,10 +472,10 @@ def _copied(text: bytes, *, standard: bool) -> bytes:
 
 
 class _Blocks:
-    """Counts `BEGIN ATOMIC … END` and CASE in a CREATE FUNCTION or PROCEDURE, which its first words tell.
+    """A counter of `BEGIN ATOMIC … END` and CASE in a CREATE FUNCTION or PROCEDURE.
 
-    psql takes any BEGIN there for a block's. But it is no reserved word, so pg_dump writes a column, type
-    or function of that name without quotes; CASE and END are, and it quotes them where they are names.
+    psql counts every BEGIN in it as the beginning of a block. But BEGIN is no reserved word, so pg_dump does not quote
+    it as a name of a column, type or function; it does quote CASE and END.
     """
 
     def __init__(self) -> None:
@@ -485,7 +485,11 @@ class _Blocks:
         self._last = b""
 
     def see(self, word: bytes, parens: int, before: bytes) -> None:
-        """Take note of a word, of how many parentheses are open around it, and of the byte before it."""
+        """Count a word.
+
+        :param parens: The number of open parentheses around it.
+        :param before: The byte before it.
+        """
         lower = word.lower()
         if self._first not in _FUNCTIONS:
             self._first += _INITIALS.get(lower, b"-")

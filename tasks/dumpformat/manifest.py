@@ -1,4 +1,4 @@
-"""The manifest: what a dump holds, proven by checksums."""
+"""The manifest: the content of a dump, with checksums."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-# A kind; a list of one shape, or of several for exactly as many items; a mapping from names to one shape,
-# `{Name: shape}`; an object of known keys, of which those that end in `?` may be missing and others may be more; or
-# a tuple of shapes, of which one is enough.
+# A type; a list of one shape for all items, or of one shape for each item; a mapping from names to one shape,
+# `{FieldName: shape}`; an object with known keys, where keys that end in `?` are optional and more keys are allowed; or
+# a tuple of alternative shapes.
 Shape = Any
-# Bytes that are no UTF-8 stand as other surrogates, from U+DC80 on.
+# Invalid surrogates. Bytes that are no UTF-8 are stored as the other ones, U+DC80 to U+DCFF.
 _LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-# What PostgreSQL itself can count to.
+# The range of PostgreSQL's bigint.
 _LARGEST = 1 << 63
 
 
 class FieldName:
-    """A text that PostgreSQL may be asked about, which takes no byte of zero."""
+    """A text that may be sent to PostgreSQL, so it contains no zero byte."""
 
 
 def check_shape(value: object, shape: Shape, where: str = "document") -> None:
-    """Compare a value read from JSON with a shape.
+    """Check a value from JSON against a shape.
 
-    :raises ValueError: It is something else; says where, and nothing of the value.
+    :raises ValueError: It does not match. The message says where, without the value.
     """
     if isinstance(shape, tuple):
         if not any(_fits(value, each, where) for each in shape):
@@ -84,18 +84,19 @@ def _is(value: object, kind: object) -> bool:
 
 
 def _shape_error(where: str) -> ValueError:
-    return ValueError(f"its {where!r} is not what it should be")
+    return ValueError(f"its {where!r} has the wrong type or form")
 
 
 FORMAT = 1
-# Far beyond any real one (some hundred bytes an object, and the texts of views); what is larger is something else, and
-# would fill the memory.
+# Bytes. A real manifest is far smaller: some hundred bytes an object, and the texts of views. A larger file is not
+# read, because it could fill the memory.
 SIZE_LIMIT = 1 << 27
 ID_DIGITS = 16
 _SUMS = {"bytes": int, "sha256": str}
 _NAMES = [FieldName]
 _SELECTED = dict.fromkeys(("tables", "excluded_tables", "schemas", "excluded_schemas"), _NAMES)
-# As in docs/manifest.schema.json, as far as the code relies on it. Keys with `?` came later.
+_DEFINITION = {"facts": str, "local?": str, "texts?": [str], "bodies?": [str], "parts?": {FieldName: str}}
+# The part of docs/manifest.schema.json that the code relies on. Keys with `?` were added later.
 _SHAPE = {
     "created": str,
     "note": str,
@@ -134,17 +135,15 @@ _SHAPE = {
     },
     "facts?": {
         "major?": int,
-        # Manifests of earlier versions hold digests alone.
+        # Manifests of earlier versions contain only digests.
         "objects?": {FieldName: {FieldName: (str, [str, str])}},
-        "definitions?": {
-            FieldName: {FieldName: (str, {"facts": str, "local?": str, "texts?": [str], "bodies?": [str]})},
-        },
+        "definitions?": {FieldName: {FieldName: (str, _DEFINITION)}},
         "extensions?": {FieldName: str},
         "told?": {FieldName: {FieldName: str}},
         "checksums?": [[FieldName, FieldName, str]],
         "owners?": {FieldName: bool},
         "search_path?": _NAMES,
-        # Read as far as it is understood, whatever it is.
+        # history_from_document checks it.
         "history?": object,
     },
     "seconds": float,
@@ -153,7 +152,7 @@ _SHAPE = {
 
 @dataclass(frozen=True, order=True)
 class TableRows:
-    """How many rows of a table stand in a dump."""
+    """The number of rows of a table in a dump."""
 
     schema: str
     name: str
@@ -161,18 +160,18 @@ class TableRows:
 
     @property
     def label(self) -> str:
-        """Schema and name, for people."""
+        """Return schema and name for messages."""
         return show_name((self.schema, self.name))
 
 
 def table_rows(rows: Mapping[tuple[str, str], int]) -> tuple[TableRows, ...]:
-    """Return the rows of tables, by schema and name, in order."""
+    """Return the row counts of tables, sorted by schema and name."""
     return tuple(TableRows(schema=key[0], name=key[1], rows=count) for key, count in sorted(rows.items()))
 
 
 @dataclass(frozen=True, order=True)
 class SequenceValue:
-    """A sequence as the dump's own `setval` leaves it."""
+    """The value of a sequence after the dump's `setval`."""
 
     schema: str
     name: str
@@ -181,7 +180,7 @@ class SequenceValue:
 
 
 class TouchKind(enum.StrEnum):
-    """What a statement does to an object that the dump did not create."""
+    """The effect of a statement on an object that the dump does not create."""
 
     ADDS = "adds"
     ROWS = "rows"
@@ -191,12 +190,13 @@ class TouchKind(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Touch:
-    """An object that a dump touches and did not create.
+    """An object that a dump changes or deletes, but does not create.
 
-    :ivar schema: Empty where the dump names none.
-    :ivar name: Empty for something in the schema; both are empty where it may be anything in the database.
-    :ivar how: The statement, as `TRUNCATE` or `ALTER TABLE`.
-    :ivar line: Where the first such statement begins in the plain text, from 1.
+    :ivar schema: The object's schema; empty if the dump names none.
+    :ivar name: The object's name; empty for any object of the schema. If both are empty, it may be any object of the
+        database.
+    :ivar how: The statement, such as `TRUNCATE` or `ALTER TABLE`.
+    :ivar line: The line of the plain text, from 1, in which the first such statement begins.
     """
 
     schema: str
@@ -207,7 +207,7 @@ class Touch:
 
 
 class NeedKind(enum.StrEnum):
-    """What a dump may use and not create."""
+    """The kind of an object that a dump needs."""
 
     EXTENSION = "extension"
     SCHEMA = "schema"
@@ -217,7 +217,7 @@ class NeedKind(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Need:
-    """Something that a dump uses and does not create, or an extension, in the schema in which it is expected."""
+    """An object that a dump uses and does not create; or an extension, with the schema that the dump expects."""
 
     kind: str
     schema: str
@@ -226,21 +226,21 @@ class Need:
 
 @dataclass(frozen=True)
 class Outline:
-    """What a dump does when it is restored, read from its statements.
+    """The effects of restoring a dump, from its statements.
 
     :ivar schemas: The schemas that it fills.
-    :ivar relations: How many relations it creates (tables, indexes, sequences, views).
-    :ivar locks: How many locks their creation takes, and that of all else but large objects.
-    :ivar large_objects: How many large objects it creates.
+    :ivar relations: The number of relations that it creates (tables, indexes, sequences, views).
+    :ivar locks: The number of locks that creating its objects takes, without large objects.
+    :ivar large_objects: The number of large objects that it creates.
     :ivar extensions: The extensions that it creates.
-    :ivar roles: The roles that own or are granted something in it; without them it loads all the same.
-    :ivar needed_roles: The roles without which it can't be loaded (policies, user mappings).
-    :ivar tablespaces: Those that it puts something in; without them it loads into the default one.
-    :ivar globals: The objects without a schema that it creates, as `event trigger audit`, names unquoted.
-    :ivar unqualified: It names objects without their schema, so nobody knows which schemas it fills.
-    :ivar creates_tables: False for a dump of rows alone.
-    :ivar touches: What it touches and did not create; None in manifests of earlier versions.
-    :ivar needs: What must be here for it; None in manifests of earlier versions.
+    :ivar roles: The roles of owners and grants; it can be loaded without them.
+    :ivar needed_roles: The roles of policies, user mappings and schema owners; it can't be loaded without them.
+    :ivar tablespaces: The tablespaces that it uses; without them it is loaded into the default one.
+    :ivar globals: The objects without a schema that it creates, such as `event trigger audit`, names unquoted.
+    :ivar unqualified: Whether it names objects without their schema, so that the schemas it fills are not known.
+    :ivar creates_tables: Whether it creates tables; False for a dump of rows only.
+    :ivar touches: The objects that it changes or deletes, but does not create; None in manifests of earlier versions.
+    :ivar needs: The objects that must exist in the target; None in manifests of earlier versions.
     """
 
     schemas: tuple[str, ...] = ()
@@ -259,13 +259,13 @@ class Outline:
 
     @property
     def takes(self) -> int:
-        """How many locks a restore of it takes; manifests of earlier versions count relations alone."""
+        """Return the number of locks of a restore; manifests of earlier versions count only relations."""
         return (self.locks or 3 * self.relations) + self.large_objects
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that we say of a dump. Fields as in `docs/manifest.md`."""
+    """The manifest of a dump, with the fields of `docs/manifest.md`."""
 
     created: str
     note: str
@@ -286,17 +286,17 @@ class Manifest:
 
     @property
     def rows(self) -> int:
-        """All rows of all tables."""
+        """Return the number of rows of all tables."""
         return sum(table.rows for table in self.tables)
 
     @property
     def id(self) -> str:
-        """Hexadecimal digits that name the dump; they stay the same when it is compressed, expanded or renamed."""
+        """Return the dump's id, in hex; it does not change when the file is compressed, expanded or renamed."""
         parts = f"{self.created} {self.content.sha256}"
         return hashlib.sha256(parts.encode(errors="surrogatepass")).hexdigest()[:ID_DIGITS]
 
     def to_json(self) -> bytes:
-        """Write it as people and programs read it: UTF-8, indented, keys in our order."""
+        """Return the manifest as JSON: ASCII, indented, keys in a fixed order."""
         document = {
             "format": FORMAT,
             "created": self.created,
@@ -319,19 +319,19 @@ class Manifest:
             "seconds": self.seconds,
             **self.extra,
         }
-        # Names of a SQL_ASCII database may be no Unicode: escaped, they survive.
+        # Names of a SQL_ASCII database may be invalid Unicode; escaping preserves them.
         return (json.dumps(document, indent=1, ensure_ascii=True) + "\n").encode("ascii")
 
 
 def recorded_search_path(manifest: Manifest) -> tuple[str, ...]:
-    """Return the schemas in which sessions of the dumped database look up names; none where it does not say so."""
+    """Return the schemas in which sessions of the dumped database look up names; empty if they are not recorded."""
     return tuple(manifest.facts.get("search_path", ()))
 
 
 def manifest_from_json(text: bytes) -> Manifest:
-    """Read a manifest; keys that we don't know are kept.
+    """Return the manifest of a JSON text; unknown keys are kept.
 
-    :raises ValueError: It is no manifest, or of a newer format.
+    :raises ValueError: It is not a manifest, or has a newer format.
     """
     try:
         document = json.loads(text)
@@ -340,11 +340,11 @@ def manifest_from_json(text: bytes) -> Manifest:
     if not isinstance(document, dict) or not isinstance(document.get("format"), int):
         raise ValueError("it is not a manifest of invoke-postgres")
     if document["format"] > FORMAT:
-        raise ValueError(f"its format {document['format']} is newer than this version knows ({FORMAT})")
+        raise ValueError(f"its format {document['format']} is newer than this version supports ({FORMAT})")
     try:
         return _from_document(document)
     except (KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise ValueError(f"it lacks or misspells {error}") from None
+        raise ValueError(f"a key is missing or wrong: {error}") from None
 
 
 def _from_document(document: dict[str, Any]) -> Manifest:
@@ -395,5 +395,5 @@ def _outline_document(outline: Outline) -> dict[str, Any]:
 
 
 def _touch_kind(written: str) -> TouchKind:
-    """Read a kind; one of a later version may be the worst."""
+    """Return the kind of a text; ANYTHING, the worst one, for an unknown kind of a later version."""
     return TouchKind(written) if written in set(TouchKind) else TouchKind.ANYTHING

@@ -1,4 +1,4 @@
-"""What a statement of a dump makes that holds no rows of its own: keys, constraints, indexes, triggers."""
+"""The objects without rows that a statement of a dump creates: keys, constraints, indexes, triggers, views."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from .statements import StatementKind
 
 
-# As `classify_statement` names what an ALTER TABLE adds: a constraint that rows are checked by, or a key.
+# `name` of `classify_statement` for an ALTER TABLE that adds a constraint that checks rows, or a key.
 CHECKED = "CONSTRAINT"
 _CONSTRAINTS = frozenset({CHECKED, "INDEX"})
 
 
 def split_name(name: bytes) -> tuple[str, ...]:
-    """Split a dotted name as SQL writes it into what its parts say."""
+    """Return the unquoted parts of a dotted name in SQL."""
     words, found = TokenReader(name), list[str]()
     while part := words.name():
         found.append(part)
@@ -26,12 +26,12 @@ def split_name(name: bytes) -> tuple[str, ...]:
 
 
 def objects_without_rows(text: bytes, action: StatementKind) -> tuple[tuple[str, ...], ...]:
-    """Name what a statement makes that holds no rows, each name in its parts; nothing for other statements."""
+    """Return the objects without rows that a statement creates, each as the parts of its name."""
     words = TokenReader(text)
     if action.verb == "REFRESH" and words.seek("VIEW"):
         return (words.names(),)
     if action.verb == "REPLACE VIEW":
-        # pg_dump has made it with the same columns and no query, where that depends on a key.
+        # pg_dump first creates a view without its query if the query depends on a key.
         return ((action.schema, action.name),)
     kind = {"CREATE INDEX": "INDEX", "CREATE TRIGGER": "TRIGGER", "CREATE CONSTRAINT": "TRIGGER"}.get(action.verb, "")
     if kind and words.seek(kind):
@@ -41,7 +41,7 @@ def objects_without_rows(text: bytes, action: StatementKind) -> tuple[tuple[str,
     if action.verb == "ALTER" and action.name in _CONSTRAINTS and words.seek("TABLE"):
         table = _table(words)
         name = words.name() if words.skip("ADD") and words.skip("CONSTRAINT") else ""
-        # A key has an index of its name.
+        # A key's index has the same name.
         return ((*table, name), (table[0], name)) if name else ()
     return ()
 
@@ -52,7 +52,7 @@ def _table(words: TokenReader) -> tuple[str, str]:
 
 
 def describe_object(parts: tuple[str, ...], action: StatementKind) -> str:
-    """Name for people what :func:`objects_without_rows` found first."""
+    """Return the kind and name, for messages, of an object of :func:`objects_without_rows`."""
     kinds = {
         "CREATE INDEX": "index",
         "REFRESH": "rows of materialized view",
@@ -63,14 +63,14 @@ def describe_object(parts: tuple[str, ...], action: StatementKind) -> str:
 
 
 def is_placeholder_view(text: bytes) -> bool:
-    """Return whether a CREATE OR REPLACE VIEW makes a view of nothing but typed NULLs, as `pg_dump --clean` does."""
+    """Return whether a CREATE OR REPLACE VIEW selects only typed NULLs, as `pg_dump --clean` writes it."""
     words = TokenReader(text)
     if not (words.seek("AS") and words.skip("SELECT")):
         return False
     if words.peek()[1] == b";":
         return True
     while words.skip("NULL") and words.sign(b":") and words.sign(b":"):
-        # Up to the next column, behind the type with its modifiers, and COLLATE and AS.
+        # Skip the type with its modifiers, COLLATE and AS, up to the next column.
         while words.peek() not in {("sign", b","), ("sign", b";"), ("end", b"")}:
             if words.skip("FROM", "WHERE", "UNION", "LIMIT"):
                 return False

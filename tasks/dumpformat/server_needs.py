@@ -1,4 +1,4 @@
-"""What a dump needs of a server: schemas, extensions, collations, access methods, and statements that it knows."""
+"""The schemas, extensions, collations and access methods that a dump needs, and its need of a newer server."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import re
 from typing import TYPE_CHECKING
 
 from .manifest import Need, NeedKind
-from .system_schemas import is_system_schema
-from .tokens import TokenReader, split_qualified
+from .tokens import TokenReader, is_system_schema, split_qualified
 
 if TYPE_CHECKING:
     from .lexer import Statement
     from .statements import StatementKind
 
 
-# The major that brought it (release notes, "Migration" and "Changes"), how a dump writes it, how people call it.
+# The major that introduced it (release notes, "Migration" and "Changes"), its form in a dump, its name for messages.
 _NEW = (
     (15, rb"\bNULLS NOT DISTINCT\b", "NULLS NOT DISTINCT"),
     (15, rb"\bsecurity_invoker\b", "security_invoker of views"),
@@ -25,50 +24,51 @@ _NEW = (
     ),
     (15, rb"\bSET (?:NULL|DEFAULT) \(", "SET NULL of some columns of a foreign key"),
     (16, rb"\bCREATE COLLATION\b.*\brules\b", "rules of collations"),
-    (17, rb"\bMAINTAIN\b", "the privilege MAINTAIN (--no-acl leaves out all grants)"),
+    (17, rb"\bMAINTAIN\b", "the privilege MAINTAIN (--no-acl skips all grants)"),
     (17, rb"\bJSON_TABLE\b|\bJSON_(?:EXISTS|QUERY|VALUE)\b|\bMERGE_ACTION\b", "these SQL/JSON functions"),
     (17, rb"\bprovider = builtin\b", "collations of the provider builtin"),
     (18, rb"\bNOT ENFORCED\b", "NOT ENFORCED"),
     (18, rb"\bWITHOUT OVERLAPS\b", "WITHOUT OVERLAPS"),
     (18, rb"\bPERIOD\b", "PERIOD in foreign keys"),
-    (18, rb"\bNOT NULL\b[^,]*\bNOT VALID\b|\bADD CONSTRAINT\b[^,]*\bNOT NULL\b", "NOT NULL as a constraint of its own"),
+    (18, rb"\bNOT NULL\b[^,]*\bNOT VALID\b|\bADD CONSTRAINT\b[^,]*\bNOT NULL\b", "NOT NULL as a named constraint"),
     (18, rb"\bNOT NULL NO INHERIT\b", "NOT NULL NO INHERIT"),
     (18, rb"\bGENERATED ALWAYS AS \((?:(?! STORED).)*?\)(?=,?\s*(?:\n|\)|\Z))", "virtual generated columns"),
 )
 # Syntax error, feature not supported, undefined object, parameter, function, column, table, invalid value.
 _UNKNOWN = frozenset({"42601", "0A000", "42704", "22023", "42883", "42703", "42P01", "42P17", "42P16", "42710"})
 _ON_TABLE = frozenset({"CREATE INDEX", "CREATE TRIGGER", "CREATE CONSTRAINT", "CREATE POLICY"})
-# Those of PostgreSQL itself.
+# PostgreSQL's own access methods.
 _METHODS = frozenset({"heap", "btree", "hash", "gist", "gin", "brin", "spgist"})
 _NAMES_OTHERS = re.compile(rb"collate|references", re.IGNORECASE)
 
 
 def explain_version(statement: bytes, sqlstate: str, dumped: str, version: str) -> str:
-    """Say of a statement that was refused that it comes from a newer server; empty where that is not why.
+    """Return a sentence if a statement was refused because it comes from a newer server; else an empty text.
 
-    :param dumped: The version of the server that was dumped, as its dump says; `version` that of the server here.
+    :param dumped: The version of the dumped server, as in the dump.
+    :param version: The version of the target server.
     """
     major, here = dumped.split(".", maxsplit=1)[0], int(version.split(".", maxsplit=1)[0])
     if sqlstate not in _UNKNOWN or not major.isdigit() or int(major) <= here:
         return ""
     found = [
-        f"{name}, which came with {since}"
+        f"{name}, introduced in PostgreSQL {since}"
         for since, pattern, name in _NEW
         if here < since <= int(major) and re.search(pattern, statement, re.DOTALL)
     ]
-    what = f"does not know {found[0]}" if found else "may not know what this statement says"
+    what = f"does not support {found[0]}" if found else "may not support this statement"
     return f" The dump comes from PostgreSQL {dumped}; this server is {version} and {what}."
 
 
 class ServerNeeds:
-    """What a dump uses and does not create, noted while its statements pass."""
+    """A collector of the objects that the statements of a dump use and do not create."""
 
     def __init__(self) -> None:
         self._used: dict[Need, None] = {}
         self._created: set[tuple[NeedKind, str, str]] = set()
 
     def statement(self, event: Statement, action: StatementKind) -> None:
-        """Note what a statement needs; what is only to be dropped is not needed."""
+        """Add the objects that a statement needs; an object that is only dropped is not needed."""
         text, verb = event.text, action.verb
         if event.copies:
             self._schema(split_qualified(event.copies)[0])
@@ -80,7 +80,7 @@ class ServerNeeds:
             self._definition(text, action, standard=event.standard)
 
     def found(self) -> tuple[Need, ...]:
-        """Return what is used and not created."""
+        """Return the objects that are used and not created."""
         return tuple(each for each in self._used if (each.kind, each.schema, each.name) not in self._created)
 
     def _definition(self, text: bytes, action: StatementKind, *, standard: bool) -> None:

@@ -1,4 +1,4 @@
-"""Tells what a statement of a dump does, from its first words, as far as a restore must know."""
+"""Classify the statements of a dump by their first words, as far as a restore needs it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .tokens import IDENTIFIER, TokenReader, encode_name, split_qualified
 
 _FIRST = re.compile(rb"[A-Za-z]+")
 _PART = rb'(?:"[^"]*(?:""[^"]*)*"|%s)' % IDENTIFIER
-# As pg_dump writes it, with one blank each; any other form is read token by token.
+# The forms of pg_dump, with single spaces; other forms are read token by token.
 _INSERT = re.compile(rb"INSERT INTO (%s(?:\.%s)?) " % (_PART, _PART))
 _SETVAL = re.compile(rb"SELECT pg_catalog\.setval\('([^'\\]*)', (-?[0-9]+), (true|false)\);\Z")
 
-# What stands between CREATE and the kind of the object.
+# Words between CREATE and the kind of the object.
 _MODIFIERS = frozenset({"OR", "REPLACE", "UNLOGGED", "MATERIALIZED", "RECURSIVE", "DEFAULT", "TRUSTED", "PROCEDURAL"})
-# Kinds whose objects lie in a schema under a name of their own.
+# Kinds whose objects have a name in a schema.
 _IN_SCHEMA = frozenset(
     {"TABLE", "FOREIGN TABLE", "VIEW", "SEQUENCE", "TYPE", "DOMAIN", "FUNCTION", "PROCEDURE", "AGGREGATE"}
     | {"COLLATION", "CONVERSION", "STATISTICS", "OPERATOR", "OPERATOR CLASS", "OPERATOR FAMILY"}
@@ -32,9 +32,9 @@ _SECOND_WORDS = ("TABLE", "DATA", "VIEW", "CLASS", "FAMILY", "TRIGGER", "OBJECT"
 class Setting:
     """A setting of the session that a statement changes.
 
-    :ivar name: In lower case.
-    :ivar value: As text; None for its default.
-    :ivar known: Whether the value is written out; else only the server can tell it.
+    :ivar name: Its name in lower case.
+    :ivar value: Its new value; None for the default.
+    :ivar known: Whether the value is a constant in the statement; else only the server knows it.
     """
 
     name: str
@@ -44,15 +44,16 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class StatementKind:
-    """What a statement does.
+    """The effect of a statement.
 
     :ivar verb: `CREATE TABLE`, `REPLACE VIEW`, `SET`, `OWNER`, `GRANT`, `DEFAULT PRIVILEGES`, `SETVAL`, `LARGE OBJECT`,
         `TRANSACTION`, `COMMENT ON EXTENSION`, …; else its first word.
-    :ivar schema: The schema of what it does it to; empty where it has none.
-    :ivar name: The name of what it does it to.
+    :ivar schema: The schema of its object; empty without one.
+    :ivar name: The name of its object.
     :ivar roles: The roles that it names.
-    :ivar settings: What a SET, a RESET or a `SELECT set_config(…)` changes; of one such call the verb is SET.
-    :ivar conditional: Whether it says IF EXISTS or IF NOT EXISTS.
+    :ivar settings: The settings that a SET, a RESET or a `SELECT set_config(…)` changes. For a single such call the
+        verb is SET.
+    :ivar conditional: Whether it has IF EXISTS or IF NOT EXISTS.
     :ivar removes: Whether it is a DROP, or an ALTER TABLE that drops a constraint, a default or an identity.
     """
 
@@ -69,7 +70,7 @@ _SETS_VALUE = StatementKind(verb="SETVAL")
 
 
 def parse_setval(text: bytes, *, standard: bool = True) -> SequenceValue | None:
-    """Read a `SELECT pg_catalog.setval(…);`; None where it is something else.
+    """Return the values of a `SELECT pg_catalog.setval(…);`; None for any other statement.
 
     :param standard: Whether standard_conforming_strings is on.
     """
@@ -81,9 +82,9 @@ def parse_setval(text: bytes, *, standard: bool = True) -> SequenceValue | None:
 
 
 def classify_statement(text: bytes, *, standard: bool = True) -> StatementKind:  # noqa: PLR0911 - a table of cases
-    """Tell what a statement does.
+    """Return the effect of a statement.
 
-    :param text: A statement as the lexer gives it: from its first token to its semicolon.
+    :param text: A statement of the lexer: from its first token to its semicolon.
     :param standard: Whether standard_conforming_strings is on.
     """
     found = _FIRST.match(text)
@@ -138,13 +139,13 @@ def _select(words: TokenReader) -> StatementKind:
 
 
 def _builtin(words: TokenReader) -> str:
-    """Take the name of a function of pg_catalog; empty where it is of another schema."""
+    """Take the name of a function; return it if its schema is pg_catalog or not given, else an empty name."""
     schema, name = words.names()
     return name if schema in {"", "pg_catalog"} else ""
 
 
 def _unlink_if_exists(words: TokenReader) -> StatementKind:
-    """Read `CASE WHEN EXISTS(SELECT 1 FROM pg_catalog.pg_largeobject_metadata …`, of `pg_dump --clean --if-exists`."""
+    """Read `CASE WHEN EXISTS(SELECT 1 FROM pg_catalog.pg_largeobject_metadata …` of `pg_dump --clean --if-exists`."""
     known = words.skip("WHEN") and words.skip("EXISTS") and words.sign(b"(") and words.skip("SELECT")
     known = known and words.take()[1] == b"1" and words.skip("FROM")
     if known and words.names() in {("pg_catalog", "pg_largeobject_metadata"), ("pg_catalog", "pg_largeobject")}:
@@ -153,7 +154,7 @@ def _unlink_if_exists(words: TokenReader) -> StatementKind:
 
 
 def _setval(words: TokenReader) -> SequenceValue | None:
-    """Read the arguments of `setval`, which must be written out, and the statement's end behind them."""
+    """Read the arguments of `setval`, which must be constants, and the end of the statement; None otherwise."""
     named = words.string()
     if named is None or not (_cast(words) and words.sign(b",")):
         return None
@@ -169,14 +170,14 @@ def _setval(words: TokenReader) -> SequenceValue | None:
 
 
 def _cast(words: TokenReader) -> bool:
-    """Take a cast such as `::text`, where there is one; False where a colon begins something else."""
+    """Take a cast such as `::text` if one follows; return False if a colon begins anything else."""
     if not words.sign(b":"):
         return True
     return words.sign(b":") and bool(words.names()[1])
 
 
 def _set_config(words: TokenReader) -> Setting:
-    """Read the arguments of `set_config`, up to the closing parenthesis; without a name where none is written out."""
+    """Read the arguments of `set_config` up to the closing parenthesis; the name is empty if it is no constant."""
     name = words.string()
     if name is None or not (_cast(words) and words.sign(b",")):
         words.leave()
@@ -188,7 +189,7 @@ def _set_config(words: TokenReader) -> Setting:
 
 
 def _set_configs(words: TokenReader) -> tuple[Setting, ...]:
-    """Find the calls of `set_config` anywhere in a statement."""
+    """Return the settings of all calls of `set_config` in a statement."""
     found = []
     while words.peek()[0] != "end":
         name = words.name()
@@ -200,7 +201,7 @@ def _set_configs(words: TokenReader) -> tuple[Setting, ...]:
 
 
 def parse_default_tablespace(action: StatementKind) -> str:
-    """Return the tablespace that a statement makes the default; empty for the database's own."""
+    """Return the tablespace that a statement sets as default; empty for the database's default."""
     return next((each.value or "" for each in action.settings if each.name == "default_tablespace"), "")
 
 
@@ -226,7 +227,7 @@ def _changes(setting: Setting, name: str) -> StatementKind:
 
 
 def _value(words: TokenReader) -> Setting:
-    """Read a value that is written as one constant, up to the statement's end."""
+    """Read a value up to the end of the statement; it is known only if it is one constant."""
     kind, text = words.peek()
     if words.skip("DEFAULT"):
         value = None
@@ -347,7 +348,7 @@ def _alter(words: TokenReader) -> StatementKind:  # noqa: PLR0911 - a table of c
 
 
 def _rest_of_kind(words: TokenReader, kind: str) -> bool:
-    """Take what stands between the first word of a kind and the name; tell whether that is IF EXISTS."""
+    """Take the words between the first word of a kind and the name; return whether they include IF EXISTS."""
     if kind == "TEXT":
         words.take()
         words.take()
@@ -367,7 +368,7 @@ def _grant(words: TokenReader) -> StatementKind:
         elif words.skip("TABLE", "SEQUENCE"):
             schema, name = words.names()
             if words.peek()[1] == b",":
-                # Of several each may be somebody else's.
+                # Several objects may have several owners.
                 schema, name = "", ""
     roles = words.roles() if words.seek("TO", "FROM") else ()
     return StatementKind(verb=verb, schema=schema, name=name, roles=roles)

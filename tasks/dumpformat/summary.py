@@ -1,4 +1,4 @@
-"""Reads a dump's events as they pass and tells what the dump holds, and whether a restore may take it."""
+"""Summarize the content of a dump from its events, and refuse statements that a restore can't run."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ TRAILER = b"-- PostgreSQL database dump complete"
 _SERVER = re.compile(rb"-- Dumped from database version (\S.*)")
 _CLIENT = re.compile(rb"-- Dumped by pg_dump version (\S.*)")
 _META = re.compile(rb"\\(\S*)")
-# Nothing may follow the key: psql would run another command behind it.
+# Nothing may follow the key: psql would run another command after it.
 _HARMLESS = re.compile(rb"\\(?:un)?restrict[ \t]+[A-Za-z0-9]+\s*\Z")
-# The encodings in which no character holds the byte of a backslash or a quote, by all names that PostgreSQL has for
-# them (`pg_encname_tbl` in src/common/encnames.c); no others can be split safely.
+# Encodings in which no character contains the byte of a backslash or a quote, with all their names in PostgreSQL
+# (`pg_encname_tbl` in src/common/encnames.c). Text in other encodings can't be split safely.
 SAFE_ENCODINGS = frozenset(
     {"utf8", "unicode", "sqlascii", "muleinternal", "koi8", "koi8r", "koi8u", "euccn", "eucjp", "eucjis2004", "euckr"}
     | {"euctw", "abc", "alt", "tcvn", "tcvn5712", "vscii", "win"}
@@ -54,27 +54,29 @@ _GLOBALS = {
     "CREATE CAST": "cast",
     "CREATE TRANSFORM": "transform",
 }
-# What tools of migrations add behind pg_dump's trailer (dbmate, Rails). Anything else may be another dump, which needs
-# a trailer of its own.
-_BEHIND = frozenset({"SET", "RESET", "INSERT"})
+# Statements that migration tools add after pg_dump's trailer (dbmate, Rails). Others may be a second dump, which needs
+# its own trailer.
+_AFTER_TRAILER = frozenset({"SET", "RESET", "INSERT"})
 _TOASTABLE = re.compile(rb"text|char|json|bytea|xml|numeric|tsvector|\[\]", re.IGNORECASE)
 
 
 class RefusedError(LexError):
-    """The dump holds something that can't run inside one transaction of ours."""
+    """The dump contains a statement that can't run inside our transaction."""
 
 
 @dataclass
 class DumpSummary:
-    """What has been seen of a dump so far.
+    """The content of a dump, as far as it has been read.
 
-    :ivar rows: Rows per table, as (schema, name), of all COPY data so far.
-    :ivar inserts: INSERT statements so far, whose rows are not in `rows`.
-    :ivar complete: The trailer was seen as a comment of the top level, and behind it nothing that needs one of its own.
-    :ivar behind: The line and the first word of the first such statement behind the last trailer; None without any.
-    :ivar current: The table whose rows pass now, and `block` how many of this COPY have passed.
+    :ivar rows: The number of rows of COPY data so far, by table: (schema, name).
+    :ivar inserts: The number of INSERT statements so far; their rows are not in `rows`.
+    :ivar complete: Whether the trailer was read as a comment at top level, and only allowed statements after it.
+    :ivar behind: The line and the verb of the first other statement after the last trailer; None without one.
+    :ivar current: The table of the current COPY.
+    :ivar block: The number of rows of the current COPY so far.
     :ivar encoding: Python's name of the encoding of the text.
-    :ivar server: Version of the server that was dumped, and `client` of the pg_dump, as the header says.
+    :ivar server: The version of the dumped server, from the header.
+    :ivar client: The version of pg_dump, from the header.
     """
 
     rows: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -105,9 +107,9 @@ class DumpSummary:
     _needs: ServerNeeds = field(default_factory=ServerNeeds)
 
     def watch(self, events: Iterable[Event]) -> Iterator[tuple[Event, StatementKind | None]]:
-        """Hand events on, each statement with what it does, and take note of them.
+        """Yield the events, each statement with its effect, and update the summary.
 
-        :raises RefusedError: Transaction control, a backslash command or an encoding that we refuse.
+        :raises RefusedError: The dump contains transaction control, a backslash command or an encoding that we refuse.
         """
         for event in events:
             action = None
@@ -135,7 +137,7 @@ class DumpSummary:
             yield event, action
 
     def _recoded(self, event: Statement, action: StatementKind) -> StatementKind:
-        """Name a COPY's table, and decode all names; an encoding that the statement sets is that of those after it."""
+        """Return the effect with decoded names and a COPY's table; update the encoding if the statement sets it."""
         if event.copies:
             schema, name = split_qualified(event.copies)
             action = replace(action, schema=schema, name=name)
@@ -153,12 +155,12 @@ class DumpSummary:
 
     @property
     def created(self) -> bool:
-        """Whether a table was created."""
+        """Return whether a table was created."""
         return bool(self._created)
 
     @property
     def names(self) -> dict[tuple[str, str], bool]:
-        """The relations, functions and types that it creates, as (schema, name), each with whether it drops it, too."""
+        """Return the created relations, functions and types: (schema, name), each with whether it is also dropped."""
         return {
             (self._name(schema), self._name(name)): drops for (schema, name), drops in self._touches.created.items()
         }
@@ -169,7 +171,7 @@ class DumpSummary:
         return {(group, self._name(schema), self._name(name)) for group, schema, name in self._touches.created_names}
 
     def outline(self) -> Outline:
-        """Sum up what a restore of this dump does."""
+        """Return the effects of restoring this dump."""
         schemas = tuple(name for name in self._schemas if name)
         creates_tables = bool(self._created or self._extensions or not (self.rows or self.inserts))
         raw = [raw_name(name, self.encoding) for name in schemas]
@@ -191,15 +193,15 @@ class DumpSummary:
         )
 
     def tables(self) -> tuple[TableRows, ...]:
-        """Rows per table, sorted."""
+        """Return the row counts of the tables, sorted."""
         return table_rows(self.rows)
 
     def _comment(self, text: bytes) -> None:
         line = text.rstrip()
         if text.endswith(b"\r") and (line == TRAILER or not self._any):
             raise RefusedError(
-                "its lines end as Windows ends them (CRLF): what rewrote them changed texts inside, too; make it again "
-                "with pg_dump's own --file=, or turn it back with dos2unix"
+                "its line ends are CRLF: the program that rewrote them also changed line ends inside values; make it "
+                "again with pg_dump --file=, or convert it with dos2unix"
             )
         if line == TRAILER:
             self.complete, self.behind = True, None
@@ -211,7 +213,7 @@ class DumpSummary:
     def _statement(self, event: Statement, action: StatementKind) -> None:
         self._any = True
         verb = action.verb
-        if self.complete and not (verb in _BEHIND or (verb == "SELECT" and action.settings)):
+        if self.complete and not (verb in _AFTER_TRAILER or (verb == "SELECT" and action.settings)):
             self.complete, self.behind = False, (self._touches.line, verb)
         self._transaction(action)
         if event.copies:
@@ -235,7 +237,7 @@ class DumpSummary:
         elif verb == "LARGE OBJECT":
             self._large_objects += action.name == "lo_create"
         elif verb in {"CREATE DATABASE", "DROP DATABASE", "ALTER DATABASE"}:
-            raise RefusedError(f"it holds {verb} (it was made with --create); dump it without -C, or with inv db.dump")
+            raise RefusedError(f"it contains {verb}, from --create; dump it without -C, or with `inv db.dump`")
         else:
             self._object(action, event.text)
 
@@ -249,7 +251,7 @@ class DumpSummary:
             self._unqualified = True
         if verb in _RELATIONS or (verb == "ALTER" and action.name in {"INDEX", "IDENTITY"}):
             self._relations += 1
-        # A TOAST table and its index come with it.
+        # With the table, PostgreSQL creates a TOAST table and its index.
         toast = 2 if verb == "CREATE TABLE" and _TOASTABLE.search(text) else 0
         self._relations += toast
         self._locks += toast + _locks(action, text)
@@ -263,50 +265,48 @@ class DumpSummary:
             self._needed.update(dict.fromkeys(action.roles))
 
     def _transaction(self, action: StatementKind) -> None:
-        """Let only the BEGIN and COMMIT pass that pg_dump writes around large objects."""
+        """Refuse transaction control, except the BEGIN and COMMIT that pg_dump writes around large objects."""
         if self._inside_large_objects:
             if action.verb == "TRANSACTION" and action.name == "COMMIT":
                 self._inside_large_objects = False
             elif action.verb != "LARGE OBJECT":
-                raise RefusedError("it holds BEGIN at top level, around something else than large objects")
+                raise RefusedError("it contains BEGIN at top level, not only around statements of large objects")
         elif action.verb == "TRANSACTION":
             if action.name != "BEGIN":
                 raise RefusedError(
-                    f"it holds {action.name} at top level, which would end or change the restore's "
-                    f"one transaction; dump it without -1, or with inv db.dump"
+                    f"it contains {action.name} at top level, which would end or change the restore's "
+                    f"transaction; dump it without -1, or with `inv db.dump`"
                 )
             self._inside_large_objects = True
 
 
 def _locks(action: StatementKind, text: bytes) -> int:
-    """Tell how many locks a statement takes and keeps, but for TOAST (measured, as in docs/compatibility.md)."""
+    """Return the number of locks that a statement takes and keeps, without TOAST (measured: docs/compatibility.md)."""
     if text.startswith(b"CREATE MATERIALIZED"):
-        # Filling it makes another table, which takes its place.
+        # REFRESH fills a new table, which replaces the first one.
         return 6
     if action.verb == "CREATE EXTENSION":
-        # Its script may alter all that an earlier one of its versions made.
+        # Its update scripts may alter all objects of its earlier versions.
         return 100
     if action.verb in _WITH_ROW_TYPE or (action.verb, action.name) == ("ALTER", "INDEX"):
-        # With its row type; a constraint with its index.
+        # A relation and its row type, or a constraint and its index.
         return 2
     return int(action.verb.startswith("CREATE ") or action.name in {"CONSTRAINT", "IDENTITY"})
 
 
 def refuse_backslash_command(text: bytes) -> None:
-    r"""Let only `\restrict` and `\unrestrict` pass.
+    r"""Raise for any backslash command except `\restrict` and `\unrestrict`.
 
-    :raises RefusedError: It is any other backslash command; its arguments are not repeated.
+    :raises RefusedError: It is another command. The message does not contain its arguments.
     """
     if _HARMLESS.match(text):
         return
     found = _META.match(text)
     name = found[1] if found else b""
     if name in {b"connect", b"c"}:
-        raise RefusedError(
-            r"it holds \connect (it was made with --create, or by pg_dumpall); dump one database without -C"
-        )
+        raise RefusedError(r"it contains \connect, from --create or pg_dumpall; dump one database without -C")
     raise RefusedError(
-        f"it holds the psql command \\{name[:20].decode(errors='replace')}, which pg_dump does not write"
+        f"it contains the psql command \\{name[:20].decode(errors='replace')}, which pg_dump does not write"
     )
 
 
@@ -316,16 +316,16 @@ def _refuse_encoding(action: StatementKind) -> None:
             continue
         if not setting.known or setting.value is None:
             raise RefusedError("it sets client_encoding in a way that pg_dump does not")
-        # As the server does (clean_encoding_name).
+        # Same as the server's clean_encoding_name.
         name = "".join(char for char in setting.value.lower() if char.isascii() and char.isalnum())
         if name not in SAFE_ENCODINGS:
             raise RefusedError(
-                "it sets client_encoding to one whose text can't be split safely; dump it with --encoding=UTF8"
+                "it sets client_encoding to an encoding that can't be split safely; dump it with --encoding=UTF8"
             )
 
 
 def _unnamed(text: bytes) -> str:
-    """Identify a cast or a transform, which have no name, as the server does."""
+    """Return the identity of a cast or a transform, which have no name, in the server's form; empty for others."""
     words = TokenReader(text)
     words.take()
     if words.skip("OR"):
@@ -338,7 +338,7 @@ def _unnamed(text: bytes) -> str:
 
 
 def _written(words: TokenReader, end: bytes) -> str:
-    """Write tokens as the server writes types, up to a sign or a word; what closes is taken, too."""
+    """Return the tokens up to a sign or a word in the server's form of types; the end is taken, too."""
     written, apart = [], False
     while words.peek()[0] != "end" and words.peek()[1].upper() != end:
         token = decode_name(words.take()[1]).replace('"', "")

@@ -1,7 +1,8 @@
-"""The tokens of SQL, as the server's own lexer finds them (`src/backend/parser/scan.l`).
+"""Split SQL into tokens, by the rules of the server's lexer (`src/backend/parser/scan.l`).
 
-The lexer, which splits a dump while it streams, takes its rules from here; all that reads a whole statement reads it
-through :func:`scan` and :class:`Words`. Nothing backtracks: each byte is looked at a bounded number of times.
+:mod:`.lexer`, which splits a dump while it streams, uses the rules of this module. All code that reads a complete
+statement uses :func:`scan_tokens` or :class:`TokenReader`. There is no backtracking: each byte is read a bounded number
+of times.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ DOLLAR_QUOTE = rb"\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$"
 BLANK = re.compile(rb"[ \t\n\r\f\v]+")
 LINE_END = re.compile(rb"[\n\r]")
 BLOCK = re.compile(rb"/\*|\*/")
-# What matters inside a string in which backslashes escape.
+# The special characters of a string with backslash escapes.
 ESCAPED = re.compile(rb"[\\']")
-# In strings behind these no backslash escapes, whatever standard_conforming_strings is.
+# Strings with these prefixes never have backslash escapes, whatever standard_conforming_strings is.
 _WITHOUT_ESCAPES = frozenset({b"b", b"B", b"x", b"X", b"u&", b"U&"})
 
-# Blanks, then a token or its beginning; nothing at the end of the text.
+# White space, then a token or its beginning; nothing at the end of the text.
 _TOKEN = re.compile(
     rb"""[ \t\n\r\f\v]*
         (?:(?P<word>[A-DF-Za-df-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*|[eE](?!')[A-Za-z0-9_$\x80-\xff]*)
@@ -38,56 +39,60 @@ _TOKEN = re.compile(
         |(?P<other>.))?""",
     re.DOTALL | re.VERBOSE,
 )
-# An odd number of quotes closes a string, an even one is quotes in it.
+# An odd number of quotes closes a string; an even number are quotes in it.
 _QUOTES = re.compile(rb"'+")
 _ESCAPES_OR_QUOTES = re.compile(rb"\\.?|'+", re.DOTALL)
-# Those that the expression finds as a whole.
-_WHOLE = frozenset({"word", "quoted", "string", "number", "sign"})
+# Kinds of tokens that the expression matches completely.
+_COMPLETE = frozenset({"word", "quoted", "string", "number", "sign"})
 _CONSTANTS = frozenset({"string", "escaped", "dollar"})
 _ESCAPE = re.compile(rb"\\(?:([0-7]{1,3})|x([0-9A-Fa-f]{1,2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))|''", re.DOTALL)
 _LETTERS = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
-_LAST_CODE_POINT = 0x10FFFF
 _UNQUOTED = re.compile(rb"[a-z_][a-z0-9_$]*")
 _END = ("end", b"")
-# Those that every server has.
+# Names that every server has, or that mean the current role.
 _NO_ROLES = frozenset({"public", "current_user", "session_user", "current_role"})
 
 
-def escapes_backslash(prefix: bytes, *, standard: bool) -> bool:
-    """Return whether backslashes escape in a string behind this prefix.
+def is_system_schema(name: str) -> bool:
+    """Return whether a schema is PostgreSQL's own; `postgres/catalog_filters.py` has the same as a condition in SQL."""
+    return name.startswith("pg_") or name == "information_schema"
 
-    :param prefix: The word directly before the quote, `U&` included; empty where there is none.
+
+def escapes_backslash(prefix: bytes, *, standard: bool) -> bool:
+    """Return whether a string with this prefix has backslash escapes.
+
+    :param prefix: The word or `U&` directly before the quote; empty without one.
     :param standard: Whether standard_conforming_strings is on.
     """
     return prefix in {b"e", b"E"} or (not standard and prefix not in _WITHOUT_ESCAPES)
 
 
 def decode_name(raw: bytes) -> str:
-    """Decode a name; bytes that are no UTF-8 survive as surrogates."""
+    """Return a name as text; bytes that are no UTF-8 become surrogates."""
     return raw.decode("utf-8", "surrogateescape")
 
 
 def encode_name(name: str) -> bytes:
-    """Turn a name back into the bytes that :func:`decode` had."""
+    """Return the bytes of a name; the inverse of :func:`decode_name`."""
     return name.encode("utf-8", "surrogateescape")
 
 
 def unquote_name(raw: bytes) -> str:
-    """Turn an identifier, as written, into the name that the catalogue holds."""
+    """Return the name, as in the catalogue, of an identifier in SQL."""
     if raw.startswith(b'"'):
         return decode_name(raw[1:-1].replace(b'""', b'"'))
-    # As the server does, it lowers ASCII only.
+    # Like the server, convert only ASCII to lower case.
     return decode_name(raw.lower())
 
 
 def quote_name(name: str) -> bytes:
-    """Write a name as SQL, quoted where it must be."""
+    """Return a name as SQL, quoted if necessary."""
     raw = encode_name(name)
     return raw if _UNQUOTED.fullmatch(raw) else b'"%s"' % raw.replace(b'"', b'""')
 
 
 def split_qualified(raw: bytes) -> tuple[str, str]:
-    """Split `schema.name`, as written; the schema is empty where there is none."""
+    """Return schema and name of `schema.name` in SQL; the schema is empty if it is not given."""
     raw = raw.strip()
     first, behind = _identifier(raw)
     if first and not behind:
@@ -97,7 +102,7 @@ def split_qualified(raw: bytes) -> tuple[str, str]:
 
 
 def _identifier(raw: bytes) -> tuple[bytes, bytes]:
-    """Cut the first part off a dotted name; also return what follows it, from its dot on."""
+    """Return the first part of a dotted name, and the rest from its dot on."""
     end = len(raw)
     if raw.startswith(b'"'):
         closing = next((run.end() for run in re.finditer(rb'"+', raw[1:]) if len(run.group()) % 2), 0) + 1
@@ -109,30 +114,30 @@ def _identifier(raw: bytes) -> tuple[bytes, bytes]:
 
 
 def scan_tokens(text: bytes, *, standard: bool = True) -> Iterator[tuple[str, bytes]]:
-    """Give the tokens of a statement, each with its kind; blanks and comments are left out.
+    """Yield the tokens of a statement, each with its kind, without white space and comments.
 
     :param standard: Whether standard_conforming_strings is on.
-    :return: `word`, `quoted` (an identifier), `number` (digits), `string`, `escaped` (a string in which backslashes
-        escape), `dollar`, and `sign` for any other byte. A string is one token with its continuations. What is never
-        closed is a `sign` up to the end.
+    :return: The kinds are `word`, `quoted` (an identifier), `number` (digits), `string`, `escaped` (a string with
+        backslash escapes), `dollar`, and `sign` for any other byte. A string is one token with its continuations. A
+        string or quoted identifier that is not closed is a `sign` up to the end.
     """
     at, match = 0, _TOKEN.match
     before = last = None
     while (found := match(text, at)) is not None and (kind := found.lastgroup) is not None:
         token, at = found[kind], found.end()
-        if kind in _WHOLE:
+        if kind in _COMPLETE:
             yield kind, token
         elif kind == "other" and token != b'"':
             yield "sign", token
         elif kind == "line":
             pass
         elif kind == "block":
-            at = _behind_comment(text, at - 2)
+            at = _end_of_comment(text, at - 2)
         elif kind == "quote":
             begin = at - len(token)
             prefix = token[:-1] or _prefix(begin, before, last)
             kind = "escaped" if escapes_backslash(prefix, standard=standard) else "string"
-            at = _behind_string(text, at, escaped=kind == "escaped")
+            at = _end_of_string(text, at, escaped=kind == "escaped")
             yield (kind, text[begin:at]) if at > 0 else ("sign", text[begin:])
         elif kind == "tag":
             begin = at - len(token)
@@ -148,7 +153,7 @@ def scan_tokens(text: bytes, *, standard: bool = True) -> Iterator[tuple[str, by
 
 
 def _prefix(quote: int, before: re.Match[bytes] | None, last: re.Match[bytes] | None) -> bytes:
-    """Return what makes the string at a quote a special one: a word directly before it, or `U&`.
+    """Return the prefix of the string at a quote: the word or the `U&` directly before it; empty without one.
 
     :param before: The token before the last one.
     """
@@ -160,10 +165,10 @@ def _prefix(quote: int, before: re.Match[bytes] | None, last: re.Match[bytes] | 
     return joined + b"&" if joined else b""
 
 
-def _behind_string(text: bytes, at: int, *, escaped: bool) -> int:
-    """Find the end of a string, its continuations included; -1 where it has none.
+def _end_of_string(text: bytes, at: int, *, escaped: bool) -> int:
+    """Return the position after a string and its continuations; -1 if it is not closed.
 
-    :param at: Behind its opening quote.
+    :param at: The position after its opening quote.
     """
     while (end := _closing_quote(text, at, escaped=escaped)) >= 0 and (at := continues_string(text, end)) >= 0:
         pass
@@ -171,7 +176,7 @@ def _behind_string(text: bytes, at: int, *, escaped: bool) -> int:
 
 
 def _closing_quote(text: bytes, at: int, *, escaped: bool) -> int:
-    """Find the end of one part of a string; -1 where it has none."""
+    """Return the position after one part of a string; -1 if it is not closed."""
     for found in (_ESCAPES_OR_QUOTES if escaped else _QUOTES).finditer(text, at):
         if (run := found.group())[:1] == b"'" and len(run) % 2:
             return found.end()
@@ -179,9 +184,9 @@ def _closing_quote(text: bytes, at: int, *, escaped: bool) -> int:
 
 
 def continues_string(text: bytes, at: int) -> int:
-    """Tell where the next part of a string begins, which goes on behind the end of a line; -1 where it does not.
+    """Return the position of the next part of a string that continues on another line; -1 if there is none.
 
-    :param at: Behind a closing quote.
+    :param at: The position after a closing quote.
     """
     lines = False
     while True:
@@ -195,8 +200,8 @@ def continues_string(text: bytes, at: int) -> int:
             return at + 1 if lines and text[at : at + 1] == b"'" else -1
 
 
-def _behind_comment(text: bytes, at: int) -> int:
-    """Find the end of a comment, which may hold others."""
+def _end_of_comment(text: bytes, at: int) -> int:
+    """Return the position after a comment, which may contain other comments."""
     depth = 0
     for found in BLOCK.finditer(text, at):
         depth += 1 if found.group() == b"/*" else -1
@@ -206,9 +211,9 @@ def _behind_comment(text: bytes, at: int) -> int:
 
 
 def string_content(kind: str, token: bytes) -> bytes | None:
-    """Return what a string holds; None where the token is none, or an escape in it makes no character.
+    """Return the content of a string; None if the token is no string, or an escape in it is invalid.
 
-    :param kind: As :func:`scan` gives it, and `token` too.
+    :param kind: The token's kind, as in :func:`scan_tokens`.
     """
     if kind == "dollar":
         tag = token.index(b"$", 1) + 1
@@ -239,7 +244,7 @@ def _unescaped(found: re.Match[bytes]) -> bytes:
 
 
 def _from_unicode(raw: bytes, escape: bytes) -> bytes | None:
-    r"""Replace `\0061` and `\+000061` in what `U&"…"` or `U&'…'` holds; None where an escape makes no character."""
+    r"""Return the content of `U&"…"` or `U&'…'` with `\0061` and `\+000061` replaced; None if one is invalid."""
     sign = re.escape(escape)
     pattern = rb"%s(?:(%s)|([0-9A-Fa-f]{4})|\+([0-9A-Fa-f]{6})|)" % (sign, sign)
 
@@ -253,9 +258,9 @@ def _from_unicode(raw: bytes, escape: bytes) -> bytes | None:
 
 
 class TokenReader:
-    """The tokens of a statement, one after the other; words in upper case.
+    """A reader of the tokens of a statement. Its methods compare words in upper case.
 
-    :param text: A statement as the lexer gives it.
+    :param text: A statement of the lexer.
     :param standard: Whether standard_conforming_strings is on.
     """
 
@@ -268,7 +273,7 @@ class TokenReader:
         self._word = text.upper().decode("latin-1") if kind == "word" else ""
 
     def peek(self) -> tuple[str, bytes]:
-        """Look at the next token."""
+        """Return the next token without taking it."""
         return self._token
 
     def take(self) -> tuple[str, bytes]:
@@ -278,7 +283,7 @@ class TokenReader:
         return token
 
     def word(self) -> str:
-        """Take the next token; its upper-case text where it is a word, else nothing."""
+        """Take the next token; return its text in upper case if it is a word, else an empty text."""
         word = self._word
         self._advance()
         return word
@@ -298,7 +303,7 @@ class TokenReader:
         return False
 
     def string(self) -> str | None:
-        """Take a string constant and return what it holds; None where there is none, or it is no valid one."""
+        """Take a string constant and return its content; None if the next token is no valid one."""
         if self._word == "U":
             self._advance()
             return self._unicode("string") if self.sign(b"&") else None
@@ -306,10 +311,10 @@ class TokenReader:
         held = string_content(*self.take())
         return None if held is None else decode_name(held)
 
-    def _unicode(self, wanted: str) -> str | None:
-        """Take what follows `U&`, a string or an identifier, with its `UESCAPE '…'`."""
+    def _unicode(self, expected: str) -> str | None:
+        """Take the string or the identifier after `U&`, with its `UESCAPE '…'`."""
         kind, token = self.take()
-        if kind != wanted:
+        if kind != expected:
             return None
         held = string_content(kind, token) if kind == "string" else token[1:-1].replace(b'""', b'"')
         escape = string_content(*self.take()) if self.skip("UESCAPE") else b"\\"
@@ -317,7 +322,7 @@ class TokenReader:
         return None if found is None else decode_name(found)
 
     def name(self) -> str:
-        """Take an identifier, or a role that is written as a string."""
+        """Take an identifier, or a role's name that is written as a string; return an empty name without one."""
         kind, text = self._token
         if kind == "word":
             self._advance()
@@ -330,7 +335,7 @@ class TokenReader:
         return word in {b"u", b"U"} and self.sign(b"&")
 
     def names(self) -> tuple[str, str]:
-        """Take `schema.name`; the name may be an operator's signs."""
+        """Take `schema.name`; the name may be an operator."""
         first = self.name()
         if self.peek()[1] != b".":
             return "", first
@@ -344,7 +349,7 @@ class TokenReader:
         return first, second
 
     def roles(self) -> tuple[str, ...]:
-        """Take a list of roles; those that every server has are left out."""
+        """Take a list of roles; return them without those that every server has."""
         found = []
         while True:
             self.skip("GROUP")
@@ -356,14 +361,14 @@ class TokenReader:
             self.take()
 
     def leave(self) -> None:
-        """Take tokens up to the parenthesis that closes the one that is open."""
+        """Take tokens up to and including the parenthesis that closes the open one."""
         depth = 1
         while depth and self._token is not _END:
             depth += {b"(": 1, b")": -1}.get(self._token[1], 0) if self._token[0] == "sign" else 0
             self._advance()
 
     def seek(self, *words: str) -> bool:
-        """Take tokens up to and including one of these words outside parentheses; False if there is none."""
+        """Take tokens up to and including one of these words outside parentheses; return False if there is none."""
         depth = 0
         while self._token is not _END:
             if self._word:

@@ -1,4 +1,4 @@
-"""The forms of statements as pg_dump writes them, and what a statement names, for :mod:`touches`."""
+"""The forms of pg_dump's statements, and the names in a statement, for :mod:`.touches`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-# The server cuts longer names off, to those of other objects.
+# Bytes. The server truncates longer names, which may then be those of other objects.
 _LONGEST_NAME = 63
 _NAME = rb'(?:"[^"]*(?:""[^"]*)*"|%s)' % IDENTIFIER
 _COLUMNS = rb"\(%s(?:, ?%s)*\)" % (_NAME, _NAME)
@@ -20,7 +20,7 @@ _INSERT = re.compile(
     rb"INSERT INTO %s(?:\.%s)? (?:%s )?(?:OVERRIDING (?:SYSTEM|USER) VALUE )?(?:DEFAULT VALUES|VALUES(?=[\s(]))"
     % (_NAME, _NAME, _COLUMNS)
 )
-# A sign directly before a number is part of it; any other would be an operator, which the dump may define.
+# A minus directly before a number is part of it; anything else would be an operator, which the dump may define.
 _VALUE = rb"""(?:[bBxX]?'[^']*(?:''[^']*)*'|[eE]'[^'\\]*(?:(?:\\.|'')[^'\\]*)*'
     |-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|NULL|TRUE|FALSE|DEFAULT|null|true|false|default)"""
 _ROW = re.compile(rb"\s*\(\s*%s(?:\s*,\s*%s)*\s*\)\s*(,|(?=[;O]))" % (_VALUE, _VALUE), re.VERBOSE | re.DOTALL)
@@ -32,14 +32,14 @@ LO_OF_ID = re.compile(
     rb"|CASE WHEN EXISTS\(SELECT 1 FROM pg_catalog\.pg_largeobject_metadata WHERE oid = '[0-9]{1,10}'\)"
     rb" THEN pg_catalog\.(lo_unlink)\('([0-9]{1,10})'\) END);\Z"
 )
-# What is written to was opened before, by a statement of the form above.
+# Writes to the large object that a statement of the form above has opened.
 LO_WRITE = re.compile(rb"SELECT pg_catalog\.(?:lowrite\(0, '[^']*'\)|lo_close\(0\));\Z")
 SET_CONFIG = re.compile(rb"SELECT (pg_catalog\.)?set_config\('[a-z_]+', '[^'\\]*', (?:false|true)\);\Z")
 _STATISTICS = re.compile(rb"SELECT \* FROM pg_catalog\.pg_restore_(?:relation|attribute)_stats\(")
 _STATISTICS_WORDS = frozenset(
     {b"integer", b"real", b"boolean", b"text", b"bigint", b"name", b"false", b"true", b"NULL"}
 )
-# No event trigger runs for these.
+# Statements for which no event trigger runs.
 OF_EVENT_TRIGGER = re.compile(rb"(?:CREATE|ALTER|COMMENT ON) EVENT TRIGGER ")
 OTHER_SETTING = re.compile(
     rb"SET (?!search_path )[a-z_]+ (?:=|TO) |SELECT (?:pg_catalog\.)?set_config\('(?!search_path')"
@@ -49,7 +49,7 @@ SAFE_PATH = re.compile(
 )
 
 MODIFIERS = ("UNLOGGED", "RECURSIVE", "DEFAULT", "TRUSTED", "PROCEDURAL", "UNIQUE", "CONSTRAINT")
-# What follows the first word of a kind.
+# Second words of kinds.
 _LONG_KINDS = {
     "MATERIALIZED": ("VIEW",),
     "EVENT": ("TRIGGER",),
@@ -92,7 +92,7 @@ GRANTED = frozenset(
     | {"ALL", "DATABASE", "TABLESPACE", "PARAMETER"}
 )
 _SAME_KIND = {"FOREIGN SERVER": "SERVER", "PROCEDURAL LANGUAGE": "LANGUAGE"}
-# Behind ALTER and a name of its own, as pg_dump writes it.
+# The actions of pg_dump's ALTER, after the name of the object.
 _ALTERS = frozenset(
     {"OWNER TO", "ADD CONSTRAINT", "ATTACH PARTITION", "REPLICA IDENTITY", "CLUSTER ON", "OWNED BY", "SET LOGGED"}
     | {"SET UNLOGGED", "SET STATISTICS", "FORCE ROW", "NO FORCE", "DEPENDS ON", "ADD MAPPING", "ADD OPERATOR"}
@@ -103,18 +103,18 @@ _ALTERS_COLUMN = frozenset({"SET DEFAULT", "SET STATISTICS", "SET STORAGE", "SET
     "ADD GENERATED",
     "OPTIONS (",
 }
-# What `pg_dump --clean` takes off a table before it drops it.
-_TAKES_OFF = frozenset({"CONSTRAINT", "DEFAULT", "IDENTITY"})
+# Parts of a table that `pg_dump --clean` drops before the table.
+_DROPPED_PARTS = frozenset({"CONSTRAINT", "DEFAULT", "IDENTITY"})
 
 
 def first_word(text: bytes) -> str:
-    """Return the first word of a statement, for people."""
+    """Return the first word of a statement, for messages."""
     word = TokenReader(text).word()
     return word if word.isascii() and word.isalpha() else "a statement of an unknown form"
 
 
 def certain(*names: str) -> bool:
-    """Whether these are names, and the server reads them as they are written."""
+    """Return whether these are valid names that the server does not truncate."""
     return all(
         name and len(encode_name(name)) <= _LONGEST_NAME and not any("\ud800" <= char <= "\udfff" for char in name)
         for name in names
@@ -122,14 +122,14 @@ def certain(*names: str) -> bool:
 
 
 def group(kind: str) -> str:
-    """Return one name for all kinds whose objects can't bear the same name in a schema."""
+    """Return the common name of all kinds whose objects share one namespace in a schema."""
     if kind in RELATIONS:
         return "RELATION"
     return "ROUTINE" if kind in _ROUTINES else "TYPE" if kind in TYPES else kind
 
 
 def holds_literals(text: bytes) -> bool:
-    """Whether an INSERT holds literals alone."""
+    """Return whether all values of an INSERT are literals."""
     begin = _INSERT.match(text)
     if begin is None:
         return False
@@ -145,7 +145,7 @@ def holds_literals(text: bytes) -> bool:
 
 
 def restores_statistics(text: bytes) -> bool:
-    """Whether a query restores statistics from literals, as pg_dump 18 writes it."""
+    """Return whether a query restores statistics from literals, in the form of pg_dump 18."""
     begin = _STATISTICS.match(text)
     if begin is None:
         return False
@@ -161,7 +161,7 @@ def restores_statistics(text: bytes) -> bool:
 
 
 def take_kind(words: TokenReader) -> str:
-    """Take the kind of the object in a CREATE, ALTER, DROP, COMMENT or GRANT."""
+    """Take and return the kind of the object in a CREATE, ALTER, DROP, COMMENT or GRANT."""
     kind = words.word()
     for second in _LONG_KINDS.get(kind, ()):
         if words.skip(second):
@@ -173,23 +173,23 @@ def take_kind(words: TokenReader) -> str:
 
 
 def take_names(words: TokenReader) -> Iterator[tuple[str, str]]:
-    """Take a list of names, arguments of functions left aside; nothing for one that names a database, too."""
+    """Take and yield a list of names without arguments of functions; a name with a database as two empty texts."""
     while True:
         words.skip("ONLY")
         found = words.names()
-        whole = words.peek()[1] != b"."
+        with_database = words.peek()[1] == b"."
         while words.peek()[1] in {b".", b"*"}:
             words.take()
             words.name()
         skip_parentheses(words)
-        yield found if whole else ("", "")
+        yield ("", "") if with_database else found
         if words.peek()[1] != b",":
             return
         words.take()
 
 
 def skip_parentheses(words: TokenReader) -> None:
-    """Take what is in parentheses, if one is next."""
+    """Take a parenthesis with its content, if one comes next."""
     depth = 0
     while words.peek() == ("sign", b"(") or (depth and words.peek()[0] != "end"):
         kind, found = words.take()
@@ -199,7 +199,7 @@ def skip_parentheses(words: TokenReader) -> None:
 
 
 def nameless(words: TokenReader) -> str:
-    """Take what identifies a cast, a transform or a user mapping, which have no name."""
+    """Take and return the identity of a cast, a transform or a user mapping, which have no name."""
     found: list[str] = []
     while (kind := words.peek()[0]) != "end":
         upper = words.peek()[1].upper().decode("latin-1")
@@ -211,7 +211,7 @@ def nameless(words: TokenReader) -> str:
 
 
 def actions(words: TokenReader) -> list[list[str]]:
-    """Take what an ALTER does: its words and signs outside parentheses, action by action."""
+    """Take and return the actions of an ALTER, each as its words and signs outside parentheses."""
     actions: list[list[str]] = [[]]
     while (token := words.peek())[0] != "end" and token != ("sign", b";"):
         if token == ("sign", b","):
@@ -226,41 +226,42 @@ def actions(words: TokenReader) -> list[list[str]]:
 
 
 def sequence_of_identity(text: bytes) -> tuple[str, str] | None:
-    """Return the sequence that `ADD GENERATED … AS IDENTITY` makes and names; None for any other ALTER."""
+    """Return the sequence that `ADD GENERATED … AS IDENTITY` names and creates; None for any other ALTER."""
     words = TokenReader(text)
     named = words.seek("GENERATED") and words.seek("IDENTITY") and words.sign(b"(")
     return words.names() if named and words.skip("SEQUENCE") and words.skip("NAME") else None
 
 
 def is_known(kind: str, action: list[str], *, own: bool) -> bool:
-    """Whether an action of an ALTER changes no more than its object, and runs nothing.
+    """Return whether an action of an ALTER changes only its object and runs no function.
 
-    :param own: Of what the dump has created; of another object its parts may also be dropped, or it be moved.
+    :param own: Whether the dump has created the object. For other objects, dropping a part, renaming and moving count
+        as known, too.
     """
     if kind in TYPES and not own:
-        # What uses the type, wherever it is, changes with it.
-        return action[:1] == ["OWNER"] or takes_off(action)
+        # A change of a type also changes every object that uses it.
+        return action[:1] == ["OWNER"] or drops_part(action)
     begin = " ".join(action[:2])
     if action[:1] == ["ALTER"]:
         column = action[3:] if action[1:2] == ["COLUMN"] else action[2:]
-        return takes_off(action) or " ".join(column[:2]) in _ALTERS_COLUMN
+        return drops_part(action) or " ".join(column[:2]) in _ALTERS_COLUMN
     if action[:1] == ["INHERIT"] or begin in _ALTERS:
         return True
     moves = action[:1] == ["RENAME"] or begin == "SET SCHEMA"
-    return takes_off(action) or (
+    return drops_part(action) or (
         (not own and kind not in TYPES and (moves or action[:1] == ["DROP"])) and ("CASCADE" not in action)
     )
 
 
-def takes_off(action: list[str]) -> bool:
-    """Whether it is what `pg_dump --clean` takes off a table before it drops it."""
+def drops_part(action: list[str]) -> bool:
+    """Return whether an action drops a part of a table, as `pg_dump --clean` does before it drops the table."""
     if action[:1] == ["ALTER"]:
         action = action[3:] if action[1:2] == ["COLUMN"] else action[2:]
-    return action[:1] == ["DROP"] and action[1:2] != [] and action[1] in _TAKES_OFF and "CASCADE" not in action
+    return action[:1] == ["DROP"] and action[1:2] != [] and action[1] in _DROPPED_PARTS and "CASCADE" not in action
 
 
 def casts(text: bytes) -> bool:
-    """Whether a statement casts a value with `::`."""
+    """Return whether a statement casts a value with `::`."""
     words = TokenReader(text)
     while (token := words.take())[0] != "end":
         if token == ("sign", b":"):
@@ -269,7 +270,7 @@ def casts(text: bytes) -> bool:
 
 
 def cast_runs_code(text: bytes) -> bool:
-    """Whether a CREATE CAST makes literals run a function: it is from a type of PostgreSQL's own, as theirs are."""
+    """Return whether literals may run the function of a CREATE CAST: it is from one of PostgreSQL's own types."""
     words, source = TokenReader(text), TokenReader(text)
     words.seek("CAST")
     skip_parentheses(words)

@@ -1,4 +1,4 @@
-"""What has been noted of what a dump touches: what is its own, and what is not."""
+"""Record the objects that a dump creates, and those that it changes or deletes without creating them."""
 
 from __future__ import annotations
 
@@ -12,46 +12,46 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 
-# Beyond so many different ones a dump counts as one that may touch anything.
+# With more different touches, a dump counts as one that may change anything.
 LIMIT = 1000
 
 
 @dataclass
 class TouchNotes:
-    """What a dump touches, noted while its statements pass.
+    """A collector of the objects that a dump changes or deletes, but does not create.
 
-    :ivar line: The line of the plain text, from 1, that comes next.
+    :ivar line: The number, from 1, of the next line of the plain text.
     """
 
     line: int = 1
-    # Kind, schema and name of what this dump has created; of relations whether it is a table.
+    # Group, schema and name of created objects; the value is whether it is a table.
     _own: dict[tuple[str, str, str], bool] = field(default_factory=dict)
-    # The parents, and partitioned tables, of its tables.
+    # The parents and partitioned tables of created tables.
     _parents: dict[tuple[str, str], list[tuple[str, str]]] = field(default_factory=dict)
     _large_objects: set[int] = field(default_factory=set)
     _unlinked: dict[int, int] = field(default_factory=dict)
     _created_globals: set[tuple[str, str]] = field(default_factory=set)
     _dropped_globals: dict[tuple[str, str], int] = field(default_factory=dict)
-    # From here on rows may make functions run, or every statement may.
+    # Whether rows, or any statement, may run functions from here on.
     _rows_run_code: bool = False
     _all_runs_code: bool = False
     _safe_path: bool = True
     _utf8: bool = True
-    # The first line of each touch. With it, for what `pg_dump --clean` writes: the group, schema and name of what the
-    # dump has to create so that the touch only replaces it, in a schema that the dump fills.
+    # The first line of each touch. For statements of `pg_dump --clean`, the key contains the group, schema and name of
+    # an object: if the dump creates it in a schema that it fills, the statement is part of its replacement, no touch.
     _seen: dict[tuple[str, str, str, TouchKind, tuple[str, str, str] | None], int] = field(default_factory=dict)
     _counted: int = 0
-    # Group, schema and name of all that it creates. Schema and name of what it creates of the kinds that are looked for
-    # by name, indexes left aside; and of what it drops.
+    # Group, schema and name of all created objects. Schema and name of created relations (without indexes), routines
+    # and types, and of dropped objects.
     _names: set[tuple[str, str, str]] = field(default_factory=set)
     _objects: set[tuple[str, str]] = field(default_factory=set)
     _dropped: set[tuple[str, str]] = field(default_factory=set)
 
     @property
     def created(self) -> dict[tuple[str, str], bool]:
-        """The names of what the dump creates, each with whether it also drops that name.
+        """Return the names of objects that the dump creates, each with whether it also drops that name.
 
-        These are its relations, functions and types; of any other kind those that it drops as well.
+        These are all its relations, functions and types, and objects of other kinds that it also drops.
         """
         replaced = {key[1:] for key in self._names if key[1:] in self._dropped}
         return {key: key in self._dropped for key in self._objects | replaced}
@@ -62,10 +62,10 @@ class TouchNotes:
         return set(self._names)
 
     def found(self, schemas: Collection[str], *, creates_tables: bool) -> tuple[Touch, ...]:
-        """Return what the dump touches and did not create, in the order of its lines.
+        """Return the objects that the dump changes or deletes, but does not create, in the order of its lines.
 
-        :param schemas: The schemas that the dump fills: what it drops there and creates is replaced.
-        :param creates_tables: False for a dump of rows alone, whose schemas are nobody's but the target's.
+        :param schemas: The schemas that the dump fills. An object in them that it drops and creates is replaced.
+        :param creates_tables: False for a dump of rows only, which replaces no object.
         """
         own = frozenset(schemas) if creates_tables else frozenset()
         lines: dict[tuple[str, str, str, TouchKind], int] = {}
@@ -77,7 +77,7 @@ class TouchNotes:
             for (schema, name, how, kind), line in lines.items()
         ]
         for dropped, line in self._dropped_globals.items():
-            # Of a user mapping its password is gone, also where the dump makes another.
+            # A dropped user mapping loses its password, even if the dump creates it again.
             if dropped not in self._created_globals or dropped[0] == "USER MAPPING":
                 touches.append(
                     Touch(
@@ -109,7 +109,7 @@ class TouchNotes:
     def _named(
         self, kind: str, found: tuple[str, str], how: str, *, clean: bool = False, says: TouchKind | None = None
     ) -> None:
-        """Note a touch of a named object; of one whose name is none, it is one of anything."""
+        """Record a touch of a named object; if the name is not certain, a touch of anything."""
         if kind not in IN_SCHEMA or not certain(*found):
             self._anything(how)
         else:
@@ -129,21 +129,21 @@ class TouchNotes:
         return (group(kind), *found) in self._own
 
     def _note_child(self, child: tuple[str, str], parent: tuple[str, str]) -> None:
-        """Note a child or a partition: through a foreign one, rows for its parents reach some server."""
+        """Record a child or a partition. Rows for the parents of a foreign table may be sent to another server."""
         self._parents.setdefault(child, []).append(parent)
-        left = [parent] if self._own.get(("RELATION", *child)) is False else []
-        while left:
-            key = ("RELATION", *(table := left.pop()))
+        unvisited = [parent] if self._own.get(("RELATION", *child)) is False else []
+        while unvisited:
+            key = ("RELATION", *(table := unvisited.pop()))
             if self._own.get(key):
                 self._own[key] = False
-                left += self._parents.get(table, ())
+                unvisited += self._parents.get(table, ())
 
     def _make(self, kind: str, found: tuple[str, str], how: str) -> None:
         self._names.add((group(kind), *found))
         if kind in NAMED and kind != "INDEX":
             self._objects.add(found)
         if not found[0]:
-            # Where it lies only the search path knows, so it is nothing of the dump's own.
+            # Only the search_path determines its schema, so it does not count as created by the dump.
             return
         if not certain(*found) or found[0].startswith("pg_temp"):
             self._anything(how)

@@ -1,9 +1,9 @@
-"""Find what a dump may change or delete that it did not create, as far as its text can show.
+"""Find the objects that a dump may change or delete but does not create, as far as its text shows them.
 
-Harmless is only what is written as pg_dump writes it: it creates new objects, or works on objects that this dump has
-created by a plain CREATE with a schema. Everything else is a touch: of a named object where the statement can change
-nothing else, of anything in the database where it may. Expressions inside definitions (a CHECK, a default, an index, a
-materialized view) are not looked into: pg_dump writes them, too.
+A statement is harmless only in pg_dump's own form, and if it creates a new object or works on objects that this dump
+has created by a plain CREATE with a schema. Every other statement is a touch: of a named object if it can change
+nothing else, otherwise of anything in the database. Expressions inside definitions (a CHECK, a default, an index, a
+materialized view) are not examined, because pg_dump writes them, too.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from .manifest import Touch, TouchKind
 from .statements import parse_setval
-from .system_schemas import is_system_schema
-from .tokens import TokenReader, split_qualified
+from .tokens import TokenReader, is_system_schema, split_qualified
 from .touch_forms import (
     COPY,
     GLOBAL,
@@ -36,6 +35,7 @@ from .touch_forms import (
     cast_runs_code,
     casts,
     certain,
+    drops_part,
     first_word,
     holds_literals,
     is_known,
@@ -45,7 +45,6 @@ from .touch_forms import (
     skip_parentheses,
     take_kind,
     take_names,
-    takes_off,
 )
 from .touch_notes import TouchNotes
 
@@ -57,15 +56,15 @@ if TYPE_CHECKING:
 
 
 class Touches(TouchNotes):
-    """What a dump touches, noted while its statements pass."""
+    """A reader of a dump's statements that records what they change or delete without creating it."""
 
     def statement(self, event: Statement, action: StatementKind) -> None:
-        """Note what a statement touches.
+        """Record what a statement touches.
 
-        :param action: What :func:`statements.classify_statement` makes of it.
+        :param action: The statement's effect, from :func:`statements.classify_statement`.
         """
         text, verb = event.text, action.verb
-        # Without a backslash it reads the same whatever standard_conforming_strings is.
+        # Text without a backslash means the same with any standard_conforming_strings.
         if not event.standard and b"\\" in text:
             self._anything(first_word(text))
         elif event.copies:
@@ -82,10 +81,10 @@ class Touches(TouchNotes):
         self.line += text.count(b"\n")
 
     def _rows(self, table: tuple[str, str], how: str, *, known: bool) -> None:
-        made = self._own.get(("RELATION", *table))
-        if not known or self._rows_run_code or self._all_runs_code or made is False:
+        own = self._own.get(("RELATION", *table))
+        if not known or self._rows_run_code or self._all_runs_code or own is False:
             self._anything(how)
-        elif made is None:
+        elif own is None:
             self._named("TABLE", table, how, says=TouchKind.ADDS)
 
     def _create(self, words: TokenReader, text: bytes) -> None:  # noqa: PLR0912 - a table of cases
@@ -116,12 +115,12 @@ class Touches(TouchNotes):
             if not self._is_own(kind, found):
                 self._named(kind, found, how, clean=kind == "VIEW")
         else:
-            # What may be there already is nothing of the dump's own.
+            # An object that may exist already does not count as created by the dump.
             conditional = words.skip("IF") and words.skip("NOT") and words.skip("EXISTS")
             found = words.names()
             if not conditional:
                 self._make(kind, found, how)
-            # Rows of a query; or a partition or a child of another table.
+            # CREATE TABLE AS runs a query. A partition or a child changes its parent.
             if kind == "TABLE" and TokenReader(text).seek("AS"):
                 self._anything(how)
             elif kind in {"TABLE", "FOREIGN TABLE"} and words.seek("INHERITS", "OF"):
@@ -132,7 +131,7 @@ class Touches(TouchNotes):
                         self._anything(how)
 
     def _create_on_table(self, words: TokenReader, kind: str, how: str) -> None:
-        """Read what is made on a table; with a trigger or a rule, rows may make functions run."""
+        """Read an object of a table. After a trigger or a rule, rows may run functions."""
         words.skip("CONCURRENTLY")
         name = words.name()
         known = words.seek("TO" if kind == "RULE" else "ON")
@@ -163,7 +162,7 @@ class Touches(TouchNotes):
             words.skip("EXISTS")
         how = f"DROP {kind}"
         if kind in {"SCHEMA", "EXTENSION"}:
-            # A restore leaves both out.
+            # A restore skips both.
             return
         if kind in ON_TABLES:
             known = words.seek("ON")
@@ -213,22 +212,22 @@ class Touches(TouchNotes):
 
     def _alter_named(self, words: TokenReader, kind: str, how: str, text: bytes) -> None:
         found = words.names()
-        whole = words.peek()[1] not in {b".", b"*"}
+        complete = words.peek()[1] not in {b".", b"*"}
         skip_parentheses(words)
         if words.skip("USING"):
             words.name()
         done = actions(words)
-        # What follows a comma goes on with the first one, but for these.
+        # Only these kinds have several actions, separated by commas.
         done = done if kind in RELATIONS | TYPES else done[:1]
         own = self._is_own(kind, found)
         if any(action[:1] == ["RENAME"] or action[:2] == ["SET", "SCHEMA"] for action in done):
             self._own.clear()
-        if not whole or not all(is_known(kind, action, own=own) for action in done):
+        if not complete or not all(is_known(kind, action, own=own) for action in done):
             self._anything(how)
         elif not own:
-            self._named(kind, found, how, clean=all(takes_off(action) for action in done))
+            self._named(kind, found, how, clean=all(drops_part(action) for action in done))
         elif done[0][:2] == ["ADD", "CONSTRAINT"]:
-            # Its index bears its name.
+            # The constraint's index has the same name.
             words = TokenReader(text)
             words.seek("CONSTRAINT")
             self._make("INDEX", (found[0], words.name()), how)
@@ -257,7 +256,7 @@ class Touches(TouchNotes):
             self._anything(how)
 
     def _of_object(self, words: TokenReader, how: str) -> None:
-        """Read the object behind the ON of a COMMENT or a SECURITY LABEL, as a kind and a name."""
+        """Read the kind and the name of the object after the ON of a COMMENT or a SECURITY LABEL."""
         kind = take_kind(words)
         if kind in {"CONSTRAINT", "TRIGGER", "RULE", "POLICY"}:
             words.seek("ON")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -10,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..dumpformat.tokens import split_qualified
 from ..formatting import format_count, format_list, show_name
+from .object_differences import What, compare_objects
 from .objects import (
-    What,
-    compare_objects,
     compare_properties,
     name_of,
     objects_from_digests,
@@ -26,14 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from ..dumpformat.manifest import Manifest, SequenceValue, TableRows
-    from .objects import Difference, Objects
+    from .object_differences import DefinitionChange, Difference
+    from .objects import Objects
     from .snapshot import Key
 
 
 _SHOWN = 3
-# Characters of a text that differs, and of those before the first one that does.
-_EXCERPT = 160
-_BEFORE = 40
 # Kinds of lines that depend on which roles there are; those of the last are in no dump.
 LOCAL_GRANTS = "local grants"
 ROLES = ("owner", "grants", "system grants", LOCAL_GRANTS)
@@ -52,6 +48,7 @@ class DifferenceLine:
     :ivar expected: As people read it, and so `found`; `missing` where there is none.
     :ivar fatal: Whether it is a difference; else it is only told.
     :ivar text: Whether it is one of expressions alone, as the server writes them.
+    :ivar changes: What differs in a definition, where more than its digest is known.
     :ivar names: Every name, where one line tells of several.
     """
 
@@ -62,8 +59,13 @@ class DifferenceLine:
     fatal: bool
     names: tuple[str, ...] = ()
     text: bool = False
+    changes: tuple[DefinitionChange, ...] = ()
 
     def __str__(self) -> str:
+        if self.found == ANOTHER:
+            what = format_list([str(each) for each in self.changes], _SHOWN, "; ")
+            unknown = "only a digest of it is recorded, so what differs is not known"
+            return f"{self.kind} {self.name}: definition is not {self.expected}: {what or unknown}"
         return f"{self.kind} {self.name}: expected {self.expected}, found {self.found}"
 
 
@@ -129,9 +131,12 @@ def compare_states(
 
 
 def compare_objects_and_content(
-    expected: DatabaseState, found: DatabaseState, schemas: Collection[str], source: str = "the dump"
+    expected: DatabaseState, found: DatabaseState, schemas: Collection[str] | None, source: str = "the dump"
 ) -> list[DifferenceLine]:
-    """Compare all but rows and sequences, which a restore proves in its own way; the fatal lines first."""
+    """Compare all but rows and sequences, which a restore proves in its own way; the fatal lines first.
+
+    :param schemas: As for :func:`compare_states`; None where other objects are there on purpose, and no difference.
+    """
     differing = compare_objects(expected.objects, found.objects, same_major=expected.major == found.major)
     lines = [
         *_checksums(expected, found, source),
@@ -141,7 +146,7 @@ def compare_objects_and_content(
         *(
             line
             for line in _compare_notes(expected, found, differing, source)
-            if line.kind != LOCAL_GRANTS or "" in schemas
+            if line.kind != LOCAL_GRANTS or "" in (schemas or ())
         ),
     ]
     return sorted(lines, key=lambda line: not line.fatal)
@@ -204,11 +209,13 @@ def _checksums(expected: DatabaseState, found: DatabaseState, source: str) -> It
 
 
 def _objects(
-    expected: DatabaseState, differing: list[Difference], schemas: Collection[str], source: str
+    expected: DatabaseState, differing: list[Difference], schemas: Collection[str] | None, source: str
 ) -> Iterator[DifferenceLine]:
     filled, extra, unknown = schemas_of(expected), dict[str, list[str]](), dict[str, list[str]]()
     for each in differing:
-        if each.what is What.EXTRA and schema_of(each.name) in schemas:
+        if each.what is What.EXTRA and schemas is None:
+            continue
+        if each.what is What.EXTRA and schema_of(each.name) in (schemas or ()):
             yield DifferenceLine(
                 kind=each.kind, name=each.name, expected="nothing", found="one that should not be there", fatal=True
             )
@@ -217,28 +224,20 @@ def _objects(
                 extra.setdefault(each.kind, []).append(each.name)
         elif each.what is What.UNKNOWN:
             unknown.setdefault(each.kind, []).append(each.name)
-        elif each.what is What.TEXT:
-            want, have = _excerpts(each.expected, each.found)
-            yield DifferenceLine(kind=each.kind, name=each.name, expected=want, found=have, fatal=True, text=True)
         else:
-            what = MISSING if each.what is What.MISSING else ANOTHER
-            yield DifferenceLine(kind=each.kind, name=each.name, expected=f"as in {source}", found=what, fatal=True)
+            yield DifferenceLine(
+                kind=each.kind,
+                name=each.name,
+                expected=f"as in {source}",
+                found=MISSING if each.what is What.MISSING else ANOTHER,
+                fatal=True,
+                text=each.what is What.TEXT,
+                changes=each.changes,
+            )
     for kind, names in extra.items():
         yield _line_of(kind, names, "nothing", f"what is not in {source}")
     for kind, names in unknown.items():
         yield _line_of(kind, names, f"as in {source}", "text that PostgreSQL may have written in another way")
-
-
-def _excerpts(expected: str, found: str) -> tuple[str, str]:
-    """Cut two texts down to where they differ, on one line each."""
-    same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(expected, found, strict=False)))
-    begin = max(same - _BEFORE, 0) if max(len(expected), len(found)) > _EXCERPT else 0
-    return _excerpt(expected, begin), _excerpt(found, begin)
-
-
-def _excerpt(text: str, begin: int) -> str:
-    end = begin + _EXCERPT
-    return ("… " * (begin > 0) + text[begin:end] + " …" * (len(text) > end)) or MISSING
 
 
 def _compare_notes(

@@ -13,16 +13,15 @@ lists among the constraints and which the columns' digest holds.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import re
 import secrets
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from ..postgres.catalog_filters import USER_SCHEMA, no_member
 from ..postgres.system_grants import DESCRIBED
-from .canonical import canonical, may_be_rewritten
+from .canonical import canonical
+from .definition_parts import DEFINITION, DETAILS, join_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -52,6 +51,9 @@ _UNMARKED = rf"[^<]*(?:<(?!{_NONCE})[^<]*)*"
 _PART = re.compile(
     rf"<{_NONCE}(?P<kind>[a-z])(?P<label>{_UNMARKED})<{_NONCE}:(?P<content>{_UNMARKED})<{_NONCE}>".encode()
 )
+# Around facts with a name, which may hold marked parts; the digests do not hold the name.
+_OPENING, _CLOSING = rf"<{_NONCE}\[(?P<label>{_UNMARKED})<{_NONCE}:", rf"<{_NONCE}\]>"
+_NAMED = re.compile(f"{_OPENING}(?P<content>.*?){_CLOSING}".encode(), re.DOTALL)
 
 
 def _marked(kind: str, expression: str, label: str = "''") -> str:
@@ -80,6 +82,20 @@ def _newer_fact(expression: str) -> str:
 def _older(expression: str) -> str:
     """Mark what only the digests of format 1 hold."""
     return _marked("o", expression)
+
+
+def _part(label: str, expression: str, of: str = "''") -> str:
+    """Mark facts that a person is shown by name where they differ; NULL remains NULL.
+
+    :param label: One that :mod:`.definition_parts` knows.
+    :param of: What it belongs to, as SQL that gives a name for people.
+    """
+    return f"('<{_NONCE}[{label}|' || {of} || '<{_NONCE}:' || ({expression})::pg_catalog.text || '<{_NONCE}]>')"
+
+
+def _flag(label: str, expression: str, of: str = "''") -> str:
+    """Mark a boolean, as `t` or `f`."""
+    return _part(label, f"pg_catalog.concat({expression})", of)
 
 
 def not_of_extension(catalogue: LiteralString, oid: LiteralString) -> LiteralString:
@@ -134,7 +150,7 @@ _PARTITION_FACTS = f"""(SELECT pg_catalog.concat_ws(' ', p.partstrat,
       FROM pg_catalog.pg_partitioned_table p WHERE p.partrelid = c.oid)"""
 _PARTITION_KEY = f"""CASE WHEN c.relkind <> 'p' THEN NULL
     WHEN EXISTS (SELECT FROM pg_catalog.pg_partitioned_table p WHERE p.partrelid = c.oid AND p.partexprs IS NULL)
-    THEN pg_catalog.pg_get_partkeydef(c.oid)
+    THEN {_part("partition key", "pg_catalog.pg_get_partkeydef(c.oid)")}
     ELSE {_text("pg_catalog.pg_get_partkeydef(c.oid)", "'PARTITION BY '")} || {_newer_fact(_PARTITION_FACTS)} END"""
 # As pg_dump: what reads a materialized view without rows is left without rows, too.
 _POPULATED = """c.relispopulated AND (c.relkind = 'v' OR NOT EXISTS (
@@ -172,6 +188,7 @@ def _sequence_bound(of: str) -> str:
 
 # A partition inherits its table's; one below another is attached before that is, and has none after a reload.
 _OWN_IDENTITY = "CASE WHEN NOT c.relispartition THEN a.attidentity END"
+_IDENTITY_FACT = f"{_older('a.attidentity')} || {_newer_fact(_OWN_IDENTITY)}"
 _STATISTICS_FACTS = """pg_catalog.concat_ws(' ', s.stxrelid::pg_catalog.regclass, s.stxkind,
     (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ',' ORDER BY a.attname COLLATE "C")
        FROM pg_catalog.pg_attribute a
@@ -183,6 +200,20 @@ _DOMAIN_DEFAULT = "pg_catalog.pg_get_expr(t.typdefaultbin, 0)"
 # The labels of a publication's row filter and of a column's default.
 _ROW_FILTER = "r.prrelid::pg_catalog.regclass || ' WHERE '"
 _DEFAULT = "pg_catalog.quote_ident(a.attname) || ' DEFAULT '"
+_COLUMN = """'column "' || pg_catalog.replace(a.attname, '"', '""') || '"'"""
+_COLUMN_COLLATION = "CASE WHEN a.attcollation <> t.typcollation THEN a.attcollation::pg_catalog.regcollation END"
+_COLUMN_TYPE = _part("type", "pg_catalog.format_type(a.atttypid, a.atttypmod)", _COLUMN)
+
+_POLICY_ROLES = """SELECT pg_catalog.string_agg(r.rolname, ',' ORDER BY r.rolname COLLATE "C")
+    FROM pg_catalog.pg_roles r WHERE r.oid = ANY(p.polroles)"""
+_DOMAIN_CHECK = _flag("validity", "k.convalidated", """'constraint "' || k.conname || '"'""")
+_LABELS = """SELECT pg_catalog.string_agg(e.enumlabel, ',' ORDER BY e.enumsortorder)
+    FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid"""
+_PARENTS = """SELECT pg_catalog.string_agg(i.inhparent::pg_catalog.regclass::pg_catalog.text, ', ' ORDER BY i.inhseqno)
+    FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid"""
+_FOREIGN_SERVER = """SELECT pg_catalog.concat_ws(' ', 'SERVER', pg_catalog.quote_ident(s.srvname), x.ftoptions)
+    FROM pg_catalog.pg_foreign_table x JOIN pg_catalog.pg_foreign_server s ON s.oid = x.ftserver
+   WHERE x.ftrelid = c.oid"""
 
 # Each query gives: name, what is the same on every major, what only one major writes (or NULL); each with marks.
 _QUERIES: dict[str, str] = {
@@ -191,38 +222,37 @@ _QUERIES: dict[str, str] = {
          WHERE {not_of_extension("pg_namespace", "n.oid")}""",
     "table": f"""
         SELECT c.oid::pg_catalog.regclass::pg_catalog.text,
-               pg_catalog.concat_ws('|', c.relkind, c.relpersistence, c.relrowsecurity, c.relforcerowsecurity,
-                   {_older("c.relreplident")} || {_newer_fact(_REPLICA_IDENTITY)},
+               pg_catalog.concat_ws('|', {_part("kind", "c.relkind")}, {_part("persistence", "c.relpersistence")},
+                   {_flag("row security", "c.relrowsecurity")},
+                   {_flag("row security for the owner", "c.relforcerowsecurity")},
+                   {_part("replica identity", _older("c.relreplident") + " || " + _newer_fact(_REPLICA_IDENTITY))},
                    (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', pg_catalog.quote_ident(a.attname),
-                       pg_catalog.format_type(a.atttypid, a.atttypmod),
-                               a.attnotnull, {_older("a.attidentity")} || {_newer_fact(_OWN_IDENTITY)}, a.attgenerated,
+                       {_COLUMN_TYPE}, {_flag("not null", "a.attnotnull", _COLUMN)},
+                               {_part("identity", _IDENTITY_FACT, _COLUMN)},
+                               {_part("generated", "a.attgenerated", _COLUMN)},
                                {_text("pg_catalog.pg_get_expr(f.adbin, f.adrelid)", _DEFAULT)},
-                               CASE WHEN a.attcollation <> t.typcollation
-                                   THEN a.attcollation::pg_catalog.regcollation END,
-                               a.attfdwoptions),
+                               {_part("collate", _COLUMN_COLLATION, _COLUMN)},
+                               {_part("options", "a.attfdwoptions", _COLUMN)}),
                                ', ' ORDER BY a.attname COLLATE "C")
                       FROM pg_catalog.pg_attribute a
                       JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
                       LEFT JOIN pg_catalog.pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
                      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
-                   (SELECT pg_catalog.string_agg(i.inhparent::pg_catalog.regclass::pg_catalog.text, ', '
-                       ORDER BY i.inhseqno)
-                      FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid),
-                   pg_catalog.pg_get_expr(c.relpartbound, c.oid),
+                   {_part("parent", _PARENTS)},
+                   {_part("partition bound", "pg_catalog.pg_get_expr(c.relpartbound, c.oid)")},
                    {_PARTITION_KEY},
-                   'OF ' || nullif(c.reloftype, 0)::pg_catalog.regtype,
-                   (SELECT pg_catalog.concat_ws(' ', 'SERVER', pg_catalog.quote_ident(s.srvname), x.ftoptions)
-                      FROM pg_catalog.pg_foreign_table x JOIN pg_catalog.pg_foreign_server s ON s.oid = x.ftserver
-                     WHERE x.ftrelid = c.oid)),
+                   {_part("type of the table", "'OF ' || nullif(c.reloftype, 0)::pg_catalog.regtype")},
+                   {_part("foreign server", _FOREIGN_SERVER)}),
                NULL
           FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
          WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't' AND {_RELATION}""",
     "view": f"""
         SELECT c.oid::pg_catalog.regclass::pg_catalog.text,
-               pg_catalog.concat_ws('|', c.relkind, pg_catalog.array_to_string(c.reloptions, ','),
-                   {_older("concat(c.relispopulated)")} || {_newer_fact(_POPULATED)},
+               pg_catalog.concat_ws('|', {_part("kind", "c.relkind")},
+                   {_part("options", "pg_catalog.array_to_string(c.reloptions, ',')")},
+                   {_part("populated", _older("concat(c.relispopulated)") + " || " + _newer_fact(_POPULATED))},
                    (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', pg_catalog.quote_ident(a.attname),
-                       pg_catalog.format_type(a.atttypid, a.atttypmod),
+                       {_COLUMN_TYPE},
                                {_text("pg_catalog.pg_get_expr(f.adbin, f.adrelid)", _DEFAULT)}), ', ' ORDER BY a.attnum)
                       FROM pg_catalog.pg_attribute a
                       LEFT JOIN pg_catalog.pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
@@ -233,9 +263,10 @@ _QUERIES: dict[str, str] = {
     "index": f"""
         SELECT i.indexrelid::pg_catalog.regclass::pg_catalog.text,
                pg_catalog.concat_ws('|', CASE WHEN i.indexprs IS NULL AND i.indpred IS NULL
-                   THEN pg_catalog.pg_get_indexdef(i.indexrelid)
+                   THEN {_part("definition", "pg_catalog.pg_get_indexdef(i.indexrelid)")}
                        ELSE {_text("pg_catalog.pg_get_indexdef(i.indexrelid)")} || {_newer_fact(_INDEX_FACTS)} END,
-                   {_older("concat(i.indisvalid)")} || {_newer_fact(_COMPLETE)}, i.indisclustered, i.indisreplident),
+                   {_part("validity", _older("concat(i.indisvalid)") + " || " + _newer_fact(_COMPLETE))},
+                   {_flag("CLUSTER", "i.indisclustered")}, {_flag("REPLICA IDENTITY", "i.indisreplident")}),
                NULL
           FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -246,16 +277,21 @@ _QUERIES: dict[str, str] = {
             pg_catalog.quote_ident(k.conname)),
                pg_catalog.concat_ws('|', CASE WHEN k.contype IN ('c', 'x')
                        THEN {_text("pg_catalog.pg_get_constraintdef(k.oid)")} || {_newer_fact(_CONSTRAINT_FACTS)}
-                       ELSE pg_catalog.pg_get_constraintdef(k.oid) END, k.convalidated), NULL
+                       ELSE {_part("definition", "pg_catalog.pg_get_constraintdef(k.oid)")} END,
+                   {_flag("validity", "k.convalidated")}), NULL
           FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
          WHERE k.contype IN ('c', 'f', 'p', 'u', 'x') AND k.conparentid = 0 AND k.conislocal
            AND c.relpersistence <> 't' AND {_RELATION} AND {_DUMPED_KEY}""",
     "sequence": f"""
         SELECT c.oid::pg_catalog.regclass::pg_catalog.text,
-               pg_catalog.concat_ws('|', pg_catalog.format_type(coalesce(a.atttypid, s.seqtypid), NULL), s.seqstart,
-                   s.seqincrement, {_sequence_bound("max")}, {_sequence_bound("min")}, s.seqcache, s.seqcycle)
-               || coalesce({_older(f"'|' || {_OWNED_BY})")}, '') || {_newer_fact(f"{_OWNED_BY} AND {_OF_DUMPED})")},
+               pg_catalog.concat_ws('|',
+                   {_part("type", "pg_catalog.format_type(coalesce(a.atttypid, s.seqtypid), NULL)")},
+                   {_part("START", "s.seqstart")}, {_part("INCREMENT", "s.seqincrement")},
+                   {_part("MAXVALUE", _sequence_bound("max"))}, {_part("MINVALUE", _sequence_bound("min"))},
+                   {_part("CACHE", "s.seqcache")}, {_flag("CYCLE", "s.seqcycle")})
+               || coalesce({_older(f"'|' || {_OWNED_BY})")}, '')
+               || {_part("OWNED BY", _newer_fact(f"{_OWNED_BY} AND {_OF_DUMPED})"))},
                NULL
           FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
           JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid LEFT JOIN {_IDENTITY}
@@ -263,8 +299,8 @@ _QUERIES: dict[str, str] = {
     "trigger": f"""
         SELECT pg_catalog.concat_ws('.', g.tgrelid::pg_catalog.regclass::pg_catalog.text,
             pg_catalog.quote_ident(g.tgname)),
-               pg_catalog.concat_ws('|', g.tgenabled, CASE WHEN g.tgqual IS NULL
-                   THEN pg_catalog.pg_get_triggerdef(g.oid)
+               pg_catalog.concat_ws('|', {_part("state", "g.tgenabled")}, CASE WHEN g.tgqual IS NULL
+                   THEN {_part("definition", "pg_catalog.pg_get_triggerdef(g.oid)")}
                        ELSE {_text("pg_catalog.pg_get_triggerdef(g.oid)")} || {_newer_fact(_TRIGGER_FACTS)} END), NULL
           FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid
           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -275,10 +311,8 @@ _QUERIES: dict[str, str] = {
     "policy": f"""
         SELECT pg_catalog.concat_ws('.', p.polrelid::pg_catalog.regclass::pg_catalog.text,
             pg_catalog.quote_ident(p.polname)),
-               pg_catalog.concat_ws('|', p.polcmd, p.polpermissive,
-                   (SELECT pg_catalog.string_agg(r.rolname, ',' ORDER BY r.rolname COLLATE "C")
-                       FROM pg_catalog.pg_roles r
-                     WHERE r.oid = ANY(p.polroles)),
+               pg_catalog.concat_ws('|', {_part("command", "p.polcmd")}, {_flag("mode", "p.polpermissive")},
+                   {_part("roles", _POLICY_ROLES)},
                    {_text("pg_catalog.pg_get_expr(p.polqual, p.polrelid)", "'USING '")},
                    {_text("pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid)", "'WITH CHECK '")}),
                NULL
@@ -287,21 +321,25 @@ _QUERIES: dict[str, str] = {
     "rule": f"""
         SELECT pg_catalog.concat_ws('.', w.ev_class::pg_catalog.regclass::pg_catalog.text,
             pg_catalog.quote_ident(w.rulename)),
-               pg_catalog.concat_ws('|', w.ev_type, w.is_instead, w.ev_enabled),
+               pg_catalog.concat_ws('|', {_part("event", "w.ev_type")}, {_flag("INSTEAD", "w.is_instead")},
+                   {_part("state", "w.ev_enabled")}),
                    {_text("pg_catalog.pg_get_ruledef(w.oid)")}
           FROM pg_catalog.pg_rewrite w JOIN pg_catalog.pg_class c ON c.oid = w.ev_class
           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
          WHERE w.rulename <> '_RETURN' AND {_RELATION}""",
     "function": f"""
         SELECT p.oid::pg_catalog.regprocedure::pg_catalog.text,
-               pg_catalog.concat_ws('|', p.prokind, l.lanname, p.provolatile, p.proisstrict, p.prosecdef,
-                   p.proleakproof,
-                   p.proparallel, CASE WHEN p.pronargdefaults = 0 THEN pg_catalog.pg_get_function_arguments(p.oid)
+               pg_catalog.concat_ws('|', {_part("routine", "p.prokind")}, {_part("language", "l.lanname")},
+                   {_part("volatility", "p.provolatile")}, {_flag("STRICT", "p.proisstrict")},
+                   {_flag("SECURITY DEFINER", "p.prosecdef")}, {_flag("LEAKPROOF", "p.proleakproof")},
+                   {_part("parallel safety", "p.proparallel")}, CASE WHEN p.pronargdefaults = 0
+                       THEN {_part("arguments", "pg_catalog.pg_get_function_arguments(p.oid)")}
                        ELSE {_text("pg_catalog.pg_get_function_arguments(p.oid)")}
                            || {_newer_fact(_ARGUMENT_FACTS)} END,
-                   pg_catalog.pg_get_function_result(p.oid),
-                   pg_catalog.array_to_string(p.proconfig, ','), CASE WHEN p.prosqlbody IS NULL THEN p.prosrc END,
-                       p.probin,
+                   {_part("result", "pg_catalog.pg_get_function_result(p.oid)")},
+                   {_part("settings", "pg_catalog.array_to_string(p.proconfig, ',')")},
+                   {_part("body", "CASE WHEN p.prosqlbody IS NULL THEN p.prosrc END")},
+                   {_part("library", "p.probin")},
                    (SELECT pg_catalog.concat_ws(' ', g.aggkind, g.aggnumdirectargs, g.aggtransfn, g.aggfinalfn,
                        g.aggfinalextra,
                                g.aggfinalmodify, g.aggcombinefn, g.aggserialfn, g.aggdeserialfn,
@@ -318,19 +356,19 @@ _QUERIES: dict[str, str] = {
                 WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'i')""",
     "type": f"""
         SELECT t.oid::pg_catalog.regtype::pg_catalog.text,
-               pg_catalog.concat_ws('|', t.typtype,
-                   (SELECT pg_catalog.string_agg(e.enumlabel, ',' ORDER BY e.enumsortorder) FROM pg_catalog.pg_enum e
-                     WHERE e.enumtypid = t.oid),
-                   CASE WHEN t.typtype = 'd' THEN pg_catalog.concat_ws(' ', pg_catalog.format_type(t.typbasetype,
-                       t.typtypmod), t.typnotnull,
+               pg_catalog.concat_ws('|', {_part("type kind", "t.typtype")}, {_part("labels", _LABELS)},
+                   CASE WHEN t.typtype = 'd' THEN pg_catalog.concat_ws(' ',
+                       {_part("type", "pg_catalog.format_type(t.typbasetype, t.typtypmod)", "'base type'")},
+                       {_flag("not null", "t.typnotnull", "'base type'")},
                        {_older("t.typdefault")} || {_newer_text(_DOMAIN_DEFAULT, "'DEFAULT '")},
-                       nullif(t.typcollation, 0)::pg_catalog.regcollation,
+                       {_part("collate", "nullif(t.typcollation, 0)::pg_catalog.regcollation", "'base type'")},
                        (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', pg_catalog.quote_ident(k.conname),
                                    {_text("pg_catalog.pg_get_constraintdef(k.oid)", "quote_ident(k.conname) || ' '")}
-                                   || {_newer_fact(_BEHIND_CHECK)}, k.convalidated), ',' ORDER BY k.conname COLLATE "C")
+                                   || {_newer_fact(_BEHIND_CHECK)}, {_DOMAIN_CHECK}), ','
+                               ORDER BY k.conname COLLATE "C")
                           FROM pg_catalog.pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c')) END,
                    (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', pg_catalog.quote_ident(a.attname),
-                       pg_catalog.format_type(a.atttypid, a.atttypmod)), ','
+                       {_COLUMN_TYPE}), ','
                                ORDER BY a.attnum)
                       FROM pg_catalog.pg_attribute a
                      WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped),
@@ -368,9 +406,9 @@ _QUERIES: dict[str, str] = {
     "large object": """
         SELECT m.oid::pg_catalog.text, '', NULL FROM pg_catalog.pg_largeobject_metadata m""",
     "event trigger": f"""
-        SELECT pg_catalog.quote_ident(e.evtname), pg_catalog.concat_ws('|', e.evtevent, e.evtenabled,
-            e.evtfoid::pg_catalog.regproc,
-                   pg_catalog.array_to_string(e.evttags, ',')), NULL
+        SELECT pg_catalog.quote_ident(e.evtname), pg_catalog.concat_ws('|', {_part("event", "e.evtevent")},
+            {_part("state", "e.evtenabled")}, {_part("function", "e.evtfoid::pg_catalog.regproc")},
+                   {_part("tags", "pg_catalog.array_to_string(e.evttags, ',')")}), NULL
           FROM pg_catalog.pg_event_trigger e
          WHERE {no_member("pg_event_trigger", "e.oid")}""",
     "publication": f"""
@@ -424,6 +462,7 @@ class Definition:
         known. `local` is that of the facts that are the same on one major alone, None where there are none.
     :ivar texts: Its expressions in canonical form; `bodies` those that each major writes in its own way.
     :ivar whole: The digests of all of it that manifests of format 1 hold; None where they are not known.
+    :ivar parts: The facts in words, by what they are of; only to say what differs. None where only digests are known.
     """
 
     facts: str
@@ -431,6 +470,7 @@ class Definition:
     texts: tuple[str, ...] = ()
     bodies: tuple[str, ...] = ()
     whole: tuple[str, str | None] | None = field(default=None, compare=False)
+    parts: Mapping[str, str] | None = field(default=None, compare=False)
 
 
 Objects = dict[str, dict[str, Definition]]
@@ -460,29 +500,53 @@ def _read(connection: Connection, query: str, encoding: str) -> Iterator[tuple[s
         f" FROM ({query}) AS q(name, stable, text)"
     )
     for name, stable, text in connection.execute(in_bytes.encode()):
-        facts, texts, whole = _parted(bytes(stable))
+        named = bytes(stable)
+        facts, texts, whole = _parted(named)
         local, bodies, body = (None, (), None) if text is None else _parted(bytes(text))
         yield (
             str(name),
             Definition(
-                facts=facts, local=None if local in _NOTHING else local, texts=texts, bodies=bodies, whole=(whole, body)
+                facts=facts,
+                local=None if local in _NOTHING else local,
+                texts=texts,
+                bodies=bodies,
+                whole=(whole, body),
+                parts=_named_parts(named) | ({} if text is None else _whole_part(DETAILS, bytes(text))),
             ),
         )
 
 
 def _parted(marked: bytes) -> tuple[str, tuple[str, ...], str]:
     """Take what a query gave apart into the digest of its facts, its texts, and the digest of format 1."""
+    marked = _NAMED.sub(lambda part: part["content"], marked)
     if not marked.count(b"<" + _NONCE.encode()):
         whole = _digest(marked)
         return whole, (), whole
-    texts = []
-    for part in _PART.finditer(marked):
-        if part["kind"] in b"tn":
-            label, content = (part[each].decode("utf-8", "surrogateescape") for each in ("label", "content"))
-            texts.append(canonical(f"{label}{content}"))
+    texts = [
+        canonical(_text_of(part["label"] + part["content"])) for part in _PART.finditer(marked) if part["kind"] in b"tn"
+    ]
     facts = _PART.sub(lambda part: {b"f": part["content"], b"o": b""}.get(part["kind"], b"<>"), marked)
     older = _PART.sub(lambda part: part["content"] if part["kind"] in b"to" else b"", marked)
     return _digest(facts), tuple(texts), _digest(older)
+
+
+def _named_parts(marked: bytes) -> dict[str, str]:
+    """Return the facts in words, by their names; where none has a name, all of them as one."""
+    named = [(_text_of(each["label"]), _text_of(_facts(each["content"]))) for each in _NAMED.finditer(marked)]
+    return join_parts(named) if named else _whole_part(DEFINITION, marked)
+
+
+def _whole_part(name: str, marked: bytes) -> dict[str, str]:
+    facts = _text_of(_facts(marked))
+    return {name: facts} if facts else {}
+
+
+def _text_of(text: bytes) -> str:
+    return text.decode("utf-8", "surrogateescape")
+
+
+def _facts(marked: bytes) -> bytes:
+    return _PART.sub(lambda part: part["content"] if part["kind"] == b"f" else b"", marked)
 
 
 def invalid_indexes(connection: Connection) -> list[tuple[str, str]]:
@@ -505,95 +569,16 @@ def _digest(text: bytes) -> str:
 _NOTHING = frozenset({_digest(b""), _digest(b"<>")})
 
 
-class What(StrEnum):
-    """In what an object is not as it should be.
-
-    `TEXT`: the facts agree, an expression does not. `UNKNOWN`: digests of format 1 differ, which may be due to
-    nothing but a text that PostgreSQL wrote in another way.
-    """
-
-    MISSING = "missing"
-    EXTRA = "extra"
-    DIFFERENT = "different"
-    TEXT = "text"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True)
-class Difference:
-    """An object that is not what it should be.
-
-    :ivar expected: The first text that differs, where it is known, and so `found`.
-    """
-
-    kind: str
-    name: str
-    what: What
-    expected: str = ""
-    found: str = ""
-
-
-def compare_objects(expected: Objects, found: Objects, *, same_major: bool) -> list[Difference]:
-    """Compare two databases' objects.
-
-    :param same_major: Compare what only one major writes, too.
-    """
-    differences = []
-    for kind in _QUERIES:
-        # A manifest of another version of ours may know other kinds: only what both know is compared.
-        if kind not in expected or kind not in found:
-            continue
-        wanted, have = expected[kind], found[kind]
-        for name in sorted(wanted.keys() | have.keys()):
-            if name not in have:
-                differences.append(Difference(kind=kind, name=name, what=What.MISSING))
-            elif name not in wanted:
-                differences.append(Difference(kind=kind, name=name, what=What.EXTRA))
-            elif (what := _difference(wanted[name], have[name], same_major=same_major)) is not None:
-                texts = _differing_texts(wanted[name], have[name], same_major=same_major)
-                left, right = texts or ("", "")
-                differences.append(Difference(kind=kind, name=name, what=what, expected=left, found=right))
-    return differences
-
-
-def _difference(wanted: Definition, have: Definition, *, same_major: bool) -> What | None:
-    if not wanted.facts or not have.facts:
-        return _difference_of_digests(wanted, have, same_major=same_major)
-    if wanted.facts != have.facts or (same_major and wanted.local != have.local):
-        return What.DIFFERENT
-    return What.TEXT if _differing_texts(wanted, have, same_major=same_major) else None
-
-
-def _difference_of_digests(wanted: Definition, have: Definition, *, same_major: bool) -> What | None:
-    """Compare by the digests of format 1, which hold facts and texts in one."""
-    if wanted.whole is None or have.whole is None:
-        return None
-    of_facts, of_body = (one == other for one, other in zip(wanted.whole, have.whole, strict=True))
-    if of_facts and (of_body or not same_major):
-        return None
-    rewritten = any(may_be_rewritten(each) for side in (wanted, have) for each in (*side.texts, *side.bodies))
-    return What.UNKNOWN if rewritten else What.DIFFERENT
-
-
-def _differing_texts(wanted: Definition, have: Definition, *, same_major: bool) -> tuple[str, str] | None:
-    """Find the first text that differs on both sides."""
-    pairs = [(wanted.texts, have.texts), *([(wanted.bodies, have.bodies)] if same_major else [])]
-    for one, other in pairs:
-        for left, right in itertools.zip_longest(one, other, fillvalue=""):
-            # Another version of ours may have known fewer rewritings.
-            if left != right and canonical(left) != canonical(right):
-                return left, right
-    return None
-
-
 def objects_to_document(objects: Objects) -> dict[str, Any]:
-    """Write definitions as a manifest holds them: digests of facts alone as texts."""
+    """Write definitions as a manifest holds them; an object of which there is no more than a digest, as that alone."""
     return {kind: {name: _document(each) for name, each in found.items()} for kind, found in objects.items()}
 
 
 def _document(each: Definition) -> str | dict[str, Any]:
-    more = {"local": each.local, "texts": list(each.texts), "bodies": list(each.bodies)}
+    more = {"local": each.local, "texts": list(each.texts), "bodies": list(each.bodies), "parts": each.parts}
     known = {key: value for key, value in more.items() if value}
+    if known and each.parts is not None:
+        known["parts"] = each.parts
     return {"facts": each.facts, **known} if known else each.facts
 
 
@@ -625,6 +610,7 @@ def _of_document(value: Any) -> Definition:
         local=value.get("local"),
         texts=tuple(value.get("texts", ())),
         bodies=tuple(value.get("bodies", ())),
+        parts=value.get("parts"),
     )
 
 

@@ -3,7 +3,7 @@
 pg_dump loads with an empty search_path. A function that names another one without its schema then fails while rows are
 loaded, an index is built or a materialized view is filled. A CHECK or a generated column that reads another table may
 be computed before that table has its rows. Bodies are looked at word by word: what is found may load all the same, and
-what is not found may fail. So wherever rows can't be loaded without users' code, :func:`read_row_code` finds it.
+what is not found may fail. So :func:`find_reload_doubt` finds whatever code, types or rights may refuse a reload.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from ..dumpformat.tokens import scan_tokens, unquote_name
-from ..postgres.catalog_filters import USER_SCHEMA, no_member
+from ..postgres.catalog_filters import NO_MEMBER, PARTS_OF_TYPE, USER_SCHEMA, no_member
+from ..postgres.roles import closed_schemas, unowned_objects
+from ..postgres.schemas import other_schemas
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -118,8 +120,10 @@ SELECT p.proname, false FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n
 SELECT t.typname, false FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
  WHERE t.typname = ANY(%(words)s) AND t.typelem = 0 AND {USER_SCHEMA}
 """
-# Users' code, also behind operators, operator classes and functions, and what cannot be left out and runs it for rows.
-_ROW_CODE = f"""
+# Users' code, also behind operators, operator classes and functions, and what it runs for while rows are loaded. Also
+# types that may refuse their own values: domains with NOT NULL, which PostgreSQL does not check everywhere, and types
+# whose values name objects or can't be read at all. Last, what the session's role may delete and not create again.
+_DOUBTS = f"""
 WITH RECURSIVE code(classid, objid) AS (
     SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid, p.oid
       FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
@@ -135,27 +139,79 @@ WITH RECURSIVE code(classid, objid) AS (
 ), called AS (
     SELECT d.classid, d.objid, d.objsubid
       FROM code c JOIN pg_catalog.pg_depend d ON d.refclassid = c.classid AND d.refobjid = c.objid
+), kinds(typid, tableid) AS (
+    SELECT a.atttypid, pg_catalog.min(c.oid)
+      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+     WHERE c.relkind = 'r' AND {USER_SCHEMA} AND {NO_MEMBER} GROUP BY 1
+     UNION
+    SELECT p.typid, k.tableid FROM kinds k JOIN pg_catalog.pg_type t ON t.oid = k.typid {PARTS_OF_TYPE}
+), me AS (
+    SELECT rolsuper AS super FROM pg_catalog.pg_roles WHERE rolname = current_user
 )
-SELECT 'DOMAIN', k.contypid::pg_catalog.regtype::pg_catalog.text
+SELECT CASE WHEN k.contypid = 0 THEN 'CHECK' ELSE 'DOMAIN' END,
+       CASE WHEN k.contypid = 0 THEN pg_catalog.concat_ws('.', k.conrelid::pg_catalog.regclass::pg_catalog.text,
+           pg_catalog.quote_ident(k.conname)) ELSE k.contypid::pg_catalog.regtype::pg_catalog.text END, ''
   FROM called f JOIN pg_catalog.pg_constraint k ON k.oid = f.objid
- WHERE f.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.contypid <> 0
+ WHERE f.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.contype = 'c' AND k.convalidated
  UNION ALL
-SELECT 'GENERATED', {_COLUMN}
+SELECT 'GENERATED', {_COLUMN}, ''
   FROM {_GENERATED}
  UNION ALL
-SELECT 'PARTITION_KEY', {_TABLE} FROM called f JOIN pg_catalog.pg_class c ON c.oid = f.objid
+SELECT 'PARTITION_KEY', {_TABLE}, '' FROM called f JOIN pg_catalog.pg_class c ON c.oid = f.objid
  WHERE f.classid = {_CLASS} AND f.objsubid = 0 AND c.relkind = 'p'
- ORDER BY 1, 2 LIMIT 1
+ UNION ALL
+SELECT CASE WHEN t.typtype = 'd' THEN 'NOT_NULL' WHEN t.oid < 16384 THEN 'NAMES' ELSE 'TYPE' END,
+       k.tableid::pg_catalog.regclass::pg_catalog.text, t.oid::pg_catalog.regtype::pg_catalog.text
+  FROM kinds k JOIN pg_catalog.pg_type t ON t.oid = k.typid
+ WHERE t.typtype = 'd' AND t.typnotnull
+    OR t.typnamespace = 'pg_catalog'::pg_catalog.regnamespace AND t.typtype = 'b' AND t.typname ~
+       '^(reg(class|proc|oper)|aclitem|pg_(node_tree|ndistinct|dependencies|mcv_list|brin_.*))$'
+    OR t.typtype IN ('b', 'r') AND (t.oid IN (
+       SELECT f.objid FROM called f WHERE f.classid = 'pg_catalog.pg_type'::pg_catalog.regclass))
+ UNION ALL
+SELECT 'LIBRARY', p.oid::pg_catalog.regprocedure::pg_catalog.text, ''
+  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+  JOIN pg_catalog.pg_language l ON l.oid = p.prolang CROSS JOIN me
+ WHERE {USER_SCHEMA} AND {no_member("pg_proc", "p.oid")} AND (l.lanname = 'c' OR NOT me.super AND (p.proleakproof
+    OR NOT l.lanpltrusted OR NOT pg_catalog.has_language_privilege(l.oid, 'USAGE')))
+ UNION ALL
+SELECT 'OPERATOR_CLASS', pg_catalog.quote_ident(o.opcname), ''
+  FROM pg_catalog.pg_opclass o JOIN pg_catalog.pg_namespace n ON n.oid = o.opcnamespace CROSS JOIN me
+ WHERE {USER_SCHEMA} AND {no_member("pg_opclass", "o.oid")} AND NOT me.super
+ UNION ALL
+SELECT 'EVENT_TRIGGER', pg_catalog.quote_ident(e.evtname), '' FROM pg_catalog.pg_event_trigger e CROSS JOIN me
+ WHERE e.evtenabled IN ('O', 'A') AND e.evtevent IN ('ddl_command_start', 'ddl_command_end', 'table_rewrite')
+   AND {no_member("pg_event_trigger", "e.oid")} AND NOT me.super
+ ORDER BY 1, 2, 3 LIMIT 1
 """
+_REASONS = {
+    "CHECK": "constraint {} runs code of this database",
+    "DOMAIN": "domain {} runs code of this database",
+    "GENERATED": "generated column {} runs code of this database",
+    "PARTITION_KEY": "partition key of {} runs code of this database",
+    "NOT_NULL": "rows of {} may hold NULL in a value of domain {}, which is NOT NULL",
+    "NAMES": "rows of {} hold values of type {}, which PostgreSQL may not read again",
+    "TYPE": "rows of {} hold values of type {}, which runs code of this database",
+    "LIBRARY": "function {} needs a library or the rights of a superuser",
+    "OPERATOR_CLASS": "operator class {} needs the rights of a superuser",
+    "EVENT_TRIGGER": "event trigger {} runs during the load",
+}
 
 
-def read_row_code(connection: Connection) -> str:
-    """Name a definition that runs users' code for each row that is loaded and can't be left out; empty without one.
+def find_reload_doubt(connection: Connection) -> str:
+    """Say why a dump of this database may not load into it, even in the lenient way; empty without a reason.
 
-    The catalogue does not show whether such rows load: the code may read tables or settings, or was replaced.
+    The catalogue does not show whether it does: the code may read tables or settings, or was replaced.
     """
-    row = connection.execute(_ROW_CODE.encode()).fetchone()
-    return f"{RiskKind[row[0]].value} {row[1]} runs code of this database" if row else ""
+    row = connection.execute(_DOUBTS.encode()).fetchone()
+    if row is not None:
+        return _REASONS[row[0]].format(*row[1:])
+    for others in unowned_objects(connection):
+        return f"the role may not drop {others}"
+    for closed in closed_schemas(connection, other_schemas(connection, ())):
+        return f"the role may create nothing in the schema {closed}"
+    return ""
 
 
 def read_reload_risks(connection: Connection) -> tuple[ReloadRisk, ...]:

@@ -1,1 +1,1 @@
-"""The server: targets, clients, sessions, the loading transaction, what a database holds."""
+"""Connections to the server, the statement protocol, and queries of its catalogue."""

@@ -1,4 +1,4 @@
-"""The other sessions of a database: ending them, where the role may."""
+"""List and end the other sessions of a database."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ _EVERY = 0.05
 
 @dataclass(frozen=True)
 class Ended:
-    """What became of the other sessions of a database.
+    """The result of ending the other sessions of a database.
 
-    :ivar count: How many were ended.
-    :ivar left: Those that the role may not end, as people read them.
+    :ivar count: The number of ended sessions.
+    :ivar left: Descriptions of the sessions that the role may not end.
     """
 
     count: int
@@ -51,11 +51,11 @@ class Ended:
 
 
 def disconnect_sessions(connection: Connection) -> Ended:
-    """End every other session of the database that the role may end, and wait until they are gone.
+    """End every other session of the database that the role may end, and wait until they have ended.
 
-    What they had not committed is rolled back. They may come back at once: this makes way, it keeps nobody out.
+    Their open transactions are rolled back. New sessions are not prevented.
 
-    :raises ServerError: One of them does not go.
+    :raises ServerError: A session has not ended after 10 seconds.
     """
     ended: set[int] = set()
     left: list[str] = []
@@ -66,10 +66,11 @@ def disconnect_sessions(connection: Connection) -> Ended:
             ended.add(pid)
         except psycopg.errors.InsufficientPrivilege:
             left.append(f"pid {pid}, user {user}, application {application or 'unnamed'}")
-    while still := [pid for pid, _, _ in connection.execute(_OTHERS).fetchall() if pid in ended]:
+    while running := [pid for pid, _, _ in connection.execute(_OTHERS).fetchall() if pid in ended]:
         if time.monotonic() > deadline:
             raise ServerError(
-                f"The session with pid {still[0]} was told to end, but is still there. Nothing was touched."
+                f"The session with pid {running[0]} was terminated, but has not ended after {_PATIENCE:.0f} s. "
+                f"Nothing was touched. Run this again when it has ended."
             )
         time.sleep(0.05)
     return Ended(len(ended), tuple(left))
@@ -93,13 +94,13 @@ SELECT a.pid FROM pg_catalog.pg_stat_activity a
 
 @contextlib.contextmanager
 def terminate_blockers(target: Target, connection: Connection) -> Iterator[None]:
-    """End whoever one of our sessions waits for, where the role may, as long as a block runs.
+    """During a block, end the sessions that block one of our sessions, if the role may end them.
 
-    Pools come back at once, and hold locks again before ours are asked for. While ours wait, newcomers stand behind
-    them: ending those in front is enough.
+    Connection pools reconnect at once and may take new locks before ours. Once ours waits for a lock, later requests
+    queue behind it, so it is enough to end the sessions that block it.
 
-    :param connection: The session that is not to wait. The one that ends the others may reach another server, where
-        somebody else has its number, but not since the same moment.
+    :param connection: The session that must not wait. It is identified by its pid and its start time, because the
+        session that ends the others may reach another server, where the pid belongs to another session.
     """
     over = threading.Event()
     began = one(
@@ -133,15 +134,15 @@ def _end_blockers(other: Connection, ours: list[Any], over: threading.Event) -> 
         except psycopg.errors.InsufficientPrivilege:
             continue
         except psycopg.Error:
-            # Then they are waited for, as without us.
+            # Our session then waits for the locks.
             return
 
 
 @dataclass(frozen=True)
 class LockHolder:
-    """A session that holds locks in an open transaction, and does nothing, or has been at work for over a second.
+    """A session that holds locks in a transaction that is idle, or has been active for more than a second.
 
-    :ivar seconds: Since when it is idle, or its transaction open.
+    :ivar seconds: How long it has been idle, or its transaction open.
     """
 
     pid: int
@@ -153,11 +154,11 @@ class LockHolder:
 
 @dataclass(frozen=True)
 class Activity:
-    """Who else is in the database.
+    """The other sessions of a database.
 
-    :ivar ours: The pids of sessions of invoke-postgres.
-    :ivar prepared: The names of prepared transactions, which hold their locks until somebody ends them.
-    :ivar migrating: The pids that hold Prisma's migration lock.
+    :ivar ours: The pids of other sessions of invoke-postgres.
+    :ivar prepared: The names of prepared transactions, which hold locks until they are committed or rolled back.
+    :ivar migrating: The pids of sessions that hold Prisma's migration lock.
     """
 
     ours: tuple[int, ...]
@@ -167,7 +168,7 @@ class Activity:
 
 
 def read_activity(connection: Connection) -> Activity:
-    """Ask who else is there; a plain role sees little of the sessions of others."""
+    """Return the other sessions; an ordinary role sees few details of other roles' sessions."""
     return Activity(
         ours=tuple(int(pid) for (pid,) in connection.execute(_OURS, [APPLICATION])),
         holding=tuple(
@@ -189,7 +190,7 @@ def _names(
 
 # Prisma's migration lock (schema-engine, `pg_advisory_lock(72707369)`).
 LOCK = 72707369
-# Sessions of our role and machine that hold the lock and began after a moment.
+# Sessions of our role and machine that hold the lock and began after a given time.
 _LEFT = """
 SELECT pg_catalog.pg_terminate_backend(a.pid)
   FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
@@ -203,20 +204,20 @@ SELECT pg_catalog.pg_terminate_backend(a.pid)
 _MIGRATION_PATIENCE = 10.0
 
 
-def running_migrations(target: Target) -> str:
-    """Ask the server what time it is; empty where it can't be asked."""
+def server_time(target: Target) -> str:
+    """Return the server's current time; empty if it can't be reached."""
     with contextlib.suppress(TaskError, psycopg.Error), connected(target) as connection:
         return str(one(connection, "SELECT pg_catalog.clock_timestamp()::pg_catalog.text")[0])
     return ""
 
 
 def end_migration(target: Target, since: str) -> bool:
-    """End the sessions that hold Prisma's migration lock for us, and wait until they are gone.
+    """End the sessions of our role and machine that hold Prisma's migration lock, and wait until they have ended.
 
-    What one of them had begun is rolled back, as a script is sent in one piece and so is one transaction.
+    An unfinished migration script is rolled back: Prisma sends it in one message, so it is one transaction.
 
-    :param since: What `now` said before Prisma was started.
-    :return: Whether there was one.
+    :param since: The result of :func:`server_time` before Prisma was started.
+    :return: Whether there was such a session.
     """
     found = False
     deadline = time.monotonic() + _MIGRATION_PATIENCE

@@ -1,4 +1,4 @@
-"""COMMIT, and the truth about it when the connection dies in the middle."""
+"""Commit a transaction, and find out its outcome if the connection is lost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from ..errors import ServerError, TaskError
+from ..errors import Effect, ServerError, TaskError
 from ..system.runtime import Interruption
 from .connection import connected, one, system_identifier
 from .protocol import LostError, StatementError
@@ -19,34 +19,44 @@ if TYPE_CHECKING:
     from .protocol import StatementStream
 
 
-# A backend whose client has gone ends its commit before it notices; a crashed server has to come back.
+# A backend finishes its commit although the client is gone; a crashed server needs time to recover.
 _PATIENCE = 10.0
 _PAUSE = 0.25
 
 
 class Outcome(Enum):
-    """What became of a transaction."""
+    """The outcome of a transaction."""
 
     COMMITTED = auto()
     ROLLED_BACK = auto()
-    # No server answers that could know.
+    # The server of the transaction does not answer.
     UNKNOWN = auto()
+
+    @property
+    def effect(self) -> Effect:
+        """What it means for the database."""
+        return {
+            Outcome.COMMITTED: Effect.CHANGED,
+            Outcome.ROLLED_BACK: Effect.UNCHANGED,
+            Outcome.UNKNOWN: Effect.UNKNOWN,
+        }[self]
 
 
 class CommitFailure(Enum):
-    """How a commit failed."""
+    """The reason why a commit failed."""
 
     REFUSED = auto()
-    # The server ended the transaction by ROLLBACK instead.
+    # The server rolled back the transaction instead.
     NOT_DONE = auto()
     CONNECTION_LOST = auto()
 
 
 @dataclass(frozen=True)
 class CommitResult:
-    """The end of a commit.
+    """The result of a commit.
 
-    :ivar failure: None where it was committed; `detail` what the server or the connection said of the failure.
+    :ivar failure: None if the transaction was committed.
+    :ivar detail: The error message of the server or of the connection.
     """
 
     outcome: Outcome
@@ -55,12 +65,12 @@ class CommitResult:
 
 
 def commit_transaction(stream: StatementStream, xid: str, target: Target, cluster: str | None) -> CommitResult:
-    """Commit, and find out what became of it if nobody says.
+    """Commit the transaction; if the connection is lost, ask the server for the outcome.
 
-    An interruption cancels a commit that can still be cancelled; the caller then asks :func:`ask_outcome`.
+    An interruption cancels the commit if it still can; the caller then calls :func:`ask_outcome`.
 
     :param xid: The transaction's id, for `pg_xact_status`.
-    :param cluster: The cluster's number, where it is known: another one knows nothing of this transaction.
+    :param cluster: The system identifier of the cluster, if known; another cluster does not know the transaction.
     """
     try:
         tag = stream.run(b"COMMIT")
@@ -79,7 +89,7 @@ def commit_transaction(stream: StatementStream, xid: str, target: Target, cluste
 
 
 def ask_outcome(xid: str, target: Target, cluster: str | None, *, patience: float = _PATIENCE) -> Outcome:
-    """Ask the server what became of a commit.
+    """Return the outcome of a commit, from the server.
 
     :param cluster: As for :func:`commit_transaction`.
     :param patience: Seconds to wait for an answer.
@@ -89,17 +99,17 @@ def ask_outcome(xid: str, target: Target, cluster: str | None, *, patience: floa
 
 
 def _status(xid: str, target: Target, cluster: str | None, patience: float) -> str:
-    """Ask a second session for `committed` or `aborted`; empty when there is no answer in time."""
+    """Return `committed` or `aborted`, from a second session; empty without an answer in time."""
     end = time.monotonic() + patience
     while time.monotonic() < end:
         try:
             with connected(target) as other:
-                # Of several hosts another may answer now.
+                # A URL with several hosts may reach another server now.
                 if cluster not in (None, system_identifier(other)):
                     raise ServerError("another server")
                 status = one(other, "SELECT pg_catalog.pg_xact_status(%s::pg_catalog.text::pg_catalog.xid8)", [xid])[0]
         except psycopg.errors.InvalidParameterValue:
-            # A server that crashed before anything of the transaction was on disk does not know its id any more.
+            # After a crash the server does not know the id of a transaction that it had not written to disk.
             status = "aborted"
         except (TaskError, psycopg.Error):
             status = None

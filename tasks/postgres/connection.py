@@ -1,4 +1,4 @@
-"""Connections of ours: how they are opened, what they set, and the snapshot that a dump exports."""
+"""Open connections, set up their sessions, and export the snapshot of a dump."""
 
 from __future__ import annotations
 
@@ -26,17 +26,18 @@ if TYPE_CHECKING:
 
 Connection = psycopg.Connection[TupleRow]
 APPLICATION = "invoke-postgres"
-# Below, what a restore relies on is missing: pg_current_xact_id, DROP … of routines by identity.
+# Older servers lack pg_current_xact_id and DROP … of routines by identity.
 OLDEST_MAJOR = 13
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a connection really leads.
+    """The server and the database that a connection reached.
 
-    :ivar host: The name or socket folder that libpq used, and `address` the address behind it; empty for a socket.
-    :ivar server: The server's own end of the connection, as it says; empty for a socket.
-    :ivar identifier: The cluster's own number; empty where the role may not ask.
+    :ivar host: The name or socket folder that libpq used.
+    :ivar address: The IP address of the host; empty for a socket.
+    :ivar server: The server's own address of the connection; empty for a socket.
+    :ivar identifier: The system identifier of the cluster; empty if the role may not read it.
     """
 
     host: str
@@ -52,12 +53,12 @@ class Endpoint:
 
     @property
     def socket(self) -> bool:
-        """Whether no network is in between."""
+        """Return whether the connection uses a local socket."""
         return self.host.startswith(("/", "@")) and not self.server
 
 
 def read_endpoint(connection: Connection, server: ServerFacts) -> Endpoint:
-    """Ask both ends of a connection where it leads."""
+    """Return the endpoint of a connection, from libpq and the server."""
     found = one(connection, "SELECT coalesce(pg_catalog.host(pg_catalog.inet_server_addr()), '')")[0]
     info = connection.info
     socket = info.host.startswith(("/", "@"))
@@ -74,13 +75,14 @@ def read_endpoint(connection: Connection, server: ServerFacts) -> Endpoint:
 
 @dataclass(frozen=True)
 class Instance:
-    """What identifies a server for a role that may not ask for the cluster's number.
+    """The identity of a server for a role that may not read the cluster's system identifier.
 
-    Of two servers with the same database's oid neither time is the same, as both have microseconds. The first changes
-    with each start of the server, the second where it crashed or somebody resets its statistics.
+    Both times have microseconds, so they differ between two servers. `started` changes with each start of the server,
+    `counting_since` after a crash or a reset of its statistics.
 
-    :ivar database_oid: Of the session's database.
-    :ivar started: When the server started, in UTC; `counting_since` since when it counts what it writes.
+    :ivar database_oid: The oid of the session's database.
+    :ivar started: The start time of the server, in UTC.
+    :ivar counting_since: The last reset of the background writer's statistics, in UTC.
     """
 
     database_oid: int
@@ -89,26 +91,26 @@ class Instance:
 
 
 def refuse_another_endpoint(connection: Connection, judged: Endpoint) -> None:
-    """Refuse where a connection leads elsewhere than the one that was judged: of several hosts, or through a proxy.
+    """Raise if a connection reached another server than the checked one: with several hosts in the URL, or a proxy.
 
-    :raises GuardError: It does. Nothing was touched.
+    :raises GuardError: It did. Nothing was touched.
     """
     found = read_endpoint(connection, server_facts(connection))
     if found != judged:
         raise GuardError(
-            f"The URL leads to more than one server: first to {judged}, then to {found}. Nothing was touched; name one "
-            f"host in it."
+            f"The URL leads to more than one server: first to {judged}, then to {found}. Nothing was touched. Use a "
+            f"URL with one host."
         )
 
 
 @dataclass(frozen=True)
 class ServerFacts:
-    """What a server says of itself.
+    """The properties of a server, a database and a session.
 
-    :ivar version: As it prints it, `17.6`; `major` its first number.
-    :ivar system_identifier: The cluster's own number; None where the role may not ask: then `instance` has to do.
-    :ivar database: The database that the session is in, and `user` its role.
-    :ivar login: The role that logged in, which code in this session can become again.
+    :ivar version: The server's version, such as `17.6`.
+    :ivar system_identifier: The cluster's number; None if the role may not read it: `instance` is then used instead.
+    :ivar user: The session's current role.
+    :ivar login: The role that logged in. Code in this session can switch back to it.
     """
 
     version: str
@@ -125,13 +127,14 @@ class ServerFacts:
 
 @contextlib.contextmanager
 def connected(target: Target, *, lock_timeout: int = 0, loads: bool = False) -> Iterator[Connection]:
-    """Open a session of ours, and close it on the way out, which ends its work at the server.
+    """Open a session, and close it at the end of the block, which ends its work on the server.
 
-    No name in it resolves through the search_path of the database or the role, which others may set.
+    Its search_path is empty: other roles may set that of the database or of the role.
 
-    :param lock_timeout: Milliseconds to wait for a lock; 0 waits for ever.
-    :param loads: Run statements of a dump, which may read views and foreign tables; no other session of ours may.
-    :raises ServerError: The server can't be reached or refuses us; no secret is in the message.
+    :param lock_timeout: Milliseconds to wait for a lock; 0 waits without limit.
+    :param loads: Whether the session runs a dump's statements, which may read views and foreign tables. Other sessions
+        may not.
+    :raises ServerError: The server can't be reached or refuses the login. The message contains no secret.
     """
     connection = connect(target, lock_timeout=lock_timeout, loads=loads)
     try:
@@ -148,7 +151,7 @@ def connect(target: Target, *, lock_timeout: int = 0, loads: bool = False) -> Co
         origin = f" ({target.origin})" if target.origin else ""
         message = (
             f"No connection to {target.label}{origin}: {target.scrub(_sentence(error))}. Nothing was touched. "
-            "`inv db.doctor` says what helps."
+            "Run `inv db.doctor` to see how to fix it."
         )
         raise not_connected(message, error) from None
     try:
@@ -160,19 +163,19 @@ def connect(target: Target, *, lock_timeout: int = 0, loads: bool = False) -> Co
 
 
 def _open(target: Target) -> Connection:
-    """Log in with an empty search_path, or without start-up options where a pooler refuses them."""
+    """Log in with an empty search_path; if a pooler refuses start-up options, log in without them."""
     settings: dict[str, Any] = {"application_name": APPLICATION, "connect_timeout": "15", **KEEPALIVES}
     settings |= {**target.connect_kwargs(), "client_encoding": "UTF8"}
-    wanted = target.options(EMPTY_PATH)
-    if wanted is not None:
-        wanted = wanted if role_in(wanted) else f"{wanted} {NO_ROLE}"
+    options = target.options(EMPTY_PATH)
+    if options is not None:
+        options = options if role_in(options) else f"{options} {NO_ROLE}"
         try:
-            return _log_in({**settings, "options": wanted})
+            return _log_in({**settings, "options": options})
         except pg.ConnectionTimeout:
             raise
         except psycopg.OperationalError as error:
-            # libpq gives no SQLSTATE here. A server that asked for a password has taken the options,
-            # and may count wrong passwords.
+            # libpq gives no SQLSTATE here. A server that asked for a password accepted the options, and may count
+            # failed logins.
             if error.pgconn is not None and error.pgconn.used_password:
                 raise
     return _log_in(settings)
@@ -183,130 +186,129 @@ def _log_in(settings: dict[str, Any]) -> Connection:
 
 
 def startup_options(connection: Connection) -> str | None:
-    """Return the `options` with which a session was opened, for a child that shall have the same; None without any."""
+    """Return the start-up options of a session, for a child process that needs the same; None without any."""
     return connection.info.options or None
 
 
 def session_role(connection: Connection) -> str:
-    """Return the role that the URL's options, PGOPTIONS or the service name; `none` where no person names one."""
+    """Return the role that the URL's options, PGOPTIONS or the service set; `none` if none of them does."""
     return role_in(startup_options(connection) or "") or "none"
 
 
 def _sentence(error: Exception) -> str:
-    """Put libpq's several lines, one for each address it tried, into one sentence."""
+    """Return libpq's message in one line; libpq writes one line for each address that it tried."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return shortened("; ".join(dict.fromkeys(lines)).rstrip(".?"))
 
 
+# Settings that this server does not have or that the role may not set are left out.
+_SETTINGS = """
+SELECT pg_catalog.set_config(s.name, v.setting, false)
+  FROM ROWS FROM (pg_catalog.unnest(%s::pg_catalog.text[]), pg_catalog.unnest(%s::pg_catalog.text[]))
+    AS v(name, setting)
+  JOIN pg_catalog.pg_settings s ON s.name = v.name
+ WHERE s.context = 'user' OR (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
+"""
+
+
 def _prepare(connection: Connection, lock_timeout: int, *, loads: bool) -> None:
-    wanted = INPUT if loads else {**INPUT, **READING}
+    ours = INPUT if loads else {**INPUT, **READING}
+    wanted = {**dict.fromkeys(TIMEOUTS, "0"), "lock_timeout": f"{lock_timeout}ms", **ours}
     with translated("Setting up the session failed, nothing was touched"):
-        # First of all, as a pooler may have dropped the start-up options: with a search_path of others, the `=` below
-        # could be their operator.
+        # This is the first statement, because a pooler may have dropped the start-up options: with another search_path
+        # the `=` below could be an operator of another role.
         connection.execute(
             "SELECT pg_catalog.set_config('search_path', '', false), pg_catalog.set_config('role', %s, false)",
             [session_role(connection)],
         )
         _refuse_another_role(connection)
-        connection.execute(
-            "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name = ANY(%s)",
-            [list(TIMEOUTS)],
-        )
-        connection.execute("SELECT pg_catalog.set_config('lock_timeout', %s, false)", [f"{lock_timeout}ms"])
-        connection.execute(
-            "SELECT pg_catalog.set_config(s.name, v.setting, false)"
-            "  FROM ROWS FROM (pg_catalog.unnest(%s::pg_catalog.text[]), pg_catalog.unnest(%s::pg_catalog.text[]))"
-            "    AS v(name, setting)"
-            "  JOIN pg_catalog.pg_settings s ON s.name = v.name WHERE s.context = 'user'"
-            "    OR (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)",
-            [list(wanted), list(wanted.values())],
-        )
-        # Should we be killed, the server is to notice in the middle of a statement (14 and newer, not everywhere).
+        connection.execute(_SETTINGS, [list(wanted), list(wanted.values())])
+        # If we are killed, the server then notices during a statement (14 and newer, not on all systems).
         with contextlib.suppress(pg.InvalidParameterValue, pg.UndefinedObject):
             connection.execute("SELECT pg_catalog.set_config('client_connection_check_interval', '5s', false)")
 
 
 def _refuse_another_role(connection: Connection) -> None:
-    wanted = session_role(connection)
+    role = session_role(connection)
     current, login = one(connection, "SELECT current_user::pg_catalog.text, session_user::pg_catalog.text")
-    if current != (login if wanted == "none" else wanted):
-        raise GuardError(f"The session runs as the role {current}, not as {login}. Nothing was touched.")
+    expected = login if role == "none" else role
+    if current != expected:
+        raise GuardError(f"The session runs as the role {current}, not as {expected}. Nothing was touched.")
 
 
 @contextlib.contextmanager
 def translated(what: str, target: Target | None = None) -> Iterator[None]:
-    """Turn what the server refuses into one of our sentences.
+    """Turn errors of the server into task errors.
 
-    :param what: The beginning of the sentence, without a period.
-    :param target: Where to ask who holds a lock that was not free in time.
-    :raises ServerError: The connection was lost, or a lock was not free in time.
-    :raises BadInputError: A name can't be written in UTF-8.
-    :raises TaskError: Any other refusal of the server.
+    :param what: The beginning of the message, without a period.
+    :param target: Asked for the sessions that hold a lock, after a lock timeout.
+    :raises ServerError: The connection was lost, or a lock timed out.
+    :raises BadInputError: A name is not valid UTF-8.
+    :raises TaskError: Any other error of the server.
     """
     try:
         yield
     except pg.LockNotAvailable:
         raise ServerError(f"{what}: {blocked(target)}.") from None
     except UnicodeEncodeError:
-        raise BadInputError(f"{what}: a name that is no Unicode can't be asked about.") from None
+        raise BadInputError(f"{what}: a name is not valid Unicode, so it can't be sent to the server.") from None
     except pg.CharacterNotInRepertoire as error:
         raise BadInputError(
-            f"{what}: {_sentence(error)}. A name here can't be written in UTF-8, as in a database without an encoding "
-            f"(SQL_ASCII): rename what bears it, or load the database into one with an encoding."
+            f"{what}: {_sentence(error)}. A name in this database is not valid UTF-8, which a database without an "
+            f"encoding (SQL_ASCII) allows. Rename that object, or load the database into one with an encoding."
         ) from None
     except psycopg.Error as error:
         kind = ServerError if error.sqlstate is None or error.sqlstate.startswith(("08", "57P")) else TaskError
         raise kind(f"{what}: {_sentence(error)}.") from None
 
 
-def server_facts(connection: Connection) -> ServerFacts:
-    """Ask a server what it is.
+_KNOWS_CLUSTER = "pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'execute')"
+_KNOWS_INSTANCE = (
+    "pg_catalog.has_function_privilege('pg_catalog.pg_postmaster_start_time()', 'execute')"
+    " AND pg_catalog.has_function_privilege('pg_catalog.pg_stat_get_bgwriter_stat_reset_time()', 'execute')"
+)
+_FACTS = f"""
+SELECT pg_catalog.current_setting('server_version'), pg_catalog.current_database(), current_user::pg_catalog.text,
+       (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), pg_catalog.pg_is_in_recovery(),
+       pg_catalog.current_setting('server_encoding'), session_user::pg_catalog.text, {_KNOWS_CLUSTER}, {_KNOWS_INSTANCE}
+"""
 
-    :raises BadInputError: It is too old for us.
+
+def server_facts(connection: Connection) -> ServerFacts:
+    """Return the properties of a connection's server, database and session.
+
+    :raises BadInputError: The server is older than PostgreSQL 13.
     """
     major = connection.info.server_version // 10000
     if major < OLDEST_MAJOR:
         raise BadInputError(
-            f"The server is PostgreSQL {major}; {OLDEST_MAJOR} or newer is needed. Nothing was touched."
+            f"The server is PostgreSQL {major}, but {OLDEST_MAJOR} or newer is required. Nothing was touched."
         )
-    row = one(
-        connection,
-        "SELECT pg_catalog.current_setting('server_version'), pg_catalog.current_database(),"
-        " current_user::pg_catalog.text,"
-        " (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), pg_catalog.pg_is_in_recovery(),"
-        " pg_catalog.current_setting('server_encoding'), session_user::pg_catalog.text",
-    )
+    row = one(connection, _FACTS)
     return ServerFacts(
         version=str(row[0]).split()[0],
         major=major,
         database=str(row[1]),
         user=str(row[2]),
         superuser=bool(row[3]),
-        system_identifier=system_identifier(connection),
+        system_identifier=_identifier(connection) if row[7] else None,
         in_recovery=bool(row[4]),
         encoding=str(row[5]),
-        instance=read_instance(connection),
+        instance=_instance(connection) if row[8] else None,
         login=str(row[6]),
     )
 
 
 def system_identifier(connection: Connection) -> str | None:
-    """Ask for the cluster's own number; None where the role may not."""
-    query = "SELECT pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'execute')"
-    if not one(connection, query)[0]:
-        return None
+    """Return the cluster's system identifier; None if the role may not read it."""
+    return _identifier(connection) if one(connection, f"SELECT {_KNOWS_CLUSTER}")[0] else None
+
+
+def _identifier(connection: Connection) -> str:
     return str(one(connection, "SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()")[0])
 
 
-def read_instance(connection: Connection) -> Instance | None:
-    """Ask for what identifies the server where its cluster's number may not be asked for; None where that may not."""
-    allowed = one(
-        connection,
-        "SELECT pg_catalog.has_function_privilege('pg_catalog.pg_postmaster_start_time()', 'execute')"
-        " AND pg_catalog.has_function_privilege('pg_catalog.pg_stat_get_bgwriter_stat_reset_time()', 'execute')",
-    )[0]
-    if not allowed:
-        return None
+def _instance(connection: Connection) -> Instance:
     oid, started, since = one(
         connection,
         "SELECT d.oid, pg_catalog.pg_postmaster_start_time(), w.stats_reset"
@@ -323,20 +325,20 @@ def _in_utc(moment: datetime) -> str:
 
 
 def one(connection: Connection, query: LiteralString, parameters: list[Any] | None = None) -> TupleRow:
-    """Ask for exactly one row."""
+    """Return the only row of a query that always returns one."""
     row = connection.execute(query, parameters).fetchone()
-    assert row is not None, query  # noqa: S101 - such a query always gives a row
+    assert row is not None, query  # noqa: S101 - such a query always returns a row
     return row
 
 
 @contextlib.contextmanager
 def exported_snapshot(connection: Connection) -> Iterator[str]:
-    """Hold a snapshot open and give its name, for pg_dump's `--snapshot`.
+    """Export a snapshot during a block, and yield its name, for pg_dump's `--snapshot`.
 
-    Nothing but the catalogue is read, so no table is locked yet: a table that we read before pg_dump has
-    locked it, a migration that waits for us and pg_dump that waits for the migration would hang for ever.
+    Only the catalogue is read, so no table is locked yet. Otherwise there could be a deadlock: a migration waits for
+    our lock on a table, and pg_dump waits for the migration.
 
-    :raises ServerError: It can't be exported, as behind a transaction pooler.
+    :raises ServerError: It can't be exported, for example behind a transaction pooler.
     """
     with translated("The snapshot could not be exported"):
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -351,11 +353,10 @@ def exported_snapshot(connection: Connection) -> Iterator[str]:
 
 @contextlib.contextmanager
 def releasing_locks(connection: Connection) -> Iterator[None]:
-    """Read in the open transaction, and give back the locks that this takes.
+    """Release the locks that a block takes in the open transaction; earlier locks are kept.
 
-    Planning locks every index of a table: of thousands of tables they would fill the server's room for locks, to which
-    each worker of a parallel query adds its own. What was locked before stays so. After an error the transaction has
-    failed, and everything is let go at its end.
+    Planning locks every index of a table. For thousands of tables, and with the workers of parallel queries, these
+    locks would exceed the server's limit. After an error the transaction has failed, and its end releases all locks.
     """
     connection.execute("SAVEPOINT invoke_postgres_read")
     yield
@@ -363,13 +364,15 @@ def releasing_locks(connection: Connection) -> Iterator[None]:
 
 
 def blocked(target: Target | None, *, reading: bool = False) -> str:
-    """Say that a lock was not free in time, and who holds it, if somebody can be asked.
+    """Return the message of a lock timeout, with the sessions that hold locks if the server can be asked.
 
-    :param reading: We only wanted to read, so that only the strongest locks were in the way.
+    :param reading: The statement only read, so only ACCESS EXCLUSIVE locks could block it.
     """
     found = ""
     if target is not None:
         with contextlib.suppress(TaskError, psycopg.Error), connected(target) as other:
-            # A reader is in the way of a reader where somebody between them waits for the strongest lock.
-            found = describe_lock_holders(other, reading=reading) or describe_lock_holders(other) or "it has gone since"
-    return f"another session holds a lock that was not free in time{f' ({found})' if found else ''}"
+            # A reader blocks a reader if a session between them waits for an ACCESS EXCLUSIVE lock.
+            found = (
+                describe_lock_holders(other, reading=reading) or describe_lock_holders(other) or "it has ended since"
+            )
+    return f"another session did not release a lock in time{f' ({found})' if found else ''}"

@@ -1,4 +1,4 @@
-"""Create databases that nobody else can enter before they are ready."""
+"""Create databases that only their owner and superusers can connect to."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def create_database(connection: Connection, name: str, options: sql.Composable = sql.SQL("")) -> int:  # noqa: B008 - immutable
-    """Create a database which only its owner and superusers may enter, and return its oid.
+    """Create a database that only its owner and superusers may connect to, and return its oid.
 
-    Nobody can connect until the rights that everyone has on a new database are revoked.
+    It allows no connections until the default privileges of PUBLIC are revoked.
 
-    :param options: What is added to CREATE DATABASE, each option with a blank before it.
+    :param options: Options of CREATE DATABASE, each with a leading space.
     """
     connection.execute(sql.SQL("CREATE DATABASE {}{} ALLOW_CONNECTIONS false").format(sql.Identifier(name), options))
     open_to_owner(connection, name)
@@ -25,14 +25,14 @@ def create_database(connection: Connection, name: str, options: sql.Composable =
 
 
 def open_to_owner(connection: Connection, name: str) -> None:
-    """Open a closed database of ours to its owner and superusers alone."""
+    """Allow connections to a database, for its owner and superusers only."""
     connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
     connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(name)))
 
 
 def _like(connection: Connection) -> sql.Composed:
-    """Write the options of CREATE DATABASE that make another database like the session's own."""
-    # The row as JSON: providers came with 15, ICU's rules with 16, and 17 gave the locale another name.
+    """Return the options of CREATE DATABASE for the encoding and locale of the session's database."""
+    # As JSON, because the columns differ: 15 added the provider, 16 ICU's rules, and 17 renamed the locale.
     row = one(
         connection,
         "SELECT pg_catalog.pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, pg_catalog.to_jsonb(d)"
@@ -41,7 +41,7 @@ def _like(connection: Connection) -> sql.Composed:
     encoding, collate, ctype, more = row
     text = sql.SQL(" TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}").format(encoding, collate, ctype)
     locale = more.get("datlocale") or more.get("daticulocale")
-    # Also libc by name: template0 may have another provider than the database.
+    # libc must be named, too: template0 may have another provider than the database.
     text += {
         None: sql.SQL(""),
         "c": sql.SQL(" LOCALE_PROVIDER libc"),

@@ -1,4 +1,4 @@
-"""The locks that one transaction holds at its end, and the server's room for them, which is fixed at its start."""
+"""The number of locks that a transaction needs, and the number that the server can hold, fixed at its start."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 SETTING = "max_locks_per_transaction"
-# Locks on PostgreSQL's own catalogues, on schemas and the like, whatever a restore holds.
+# Locks on PostgreSQL's own catalogues, schemas and the like, in addition to those of the tables.
 BASE = 100
-# One transaction alone can hold this many times `max_locks_per_transaction` for every process: of the memory that is
-# set aside for locks, half is meant for several sessions that share one. Measured on 14 to 18, with 10 to 1,024 locks
-# and 20 to 500 connections: never below 1.52 (docs/compatibility.md).
+# One transaction alone can hold this many times `max_locks_per_transaction` for each process. Half of the memory for
+# locks is reserved for sessions that share a lock. Measured on 14 to 18, with 10 to 1,024 locks and 20 to 500
+# connections: never below 1.52 (docs/compatibility.md).
 _SHARE = 1.5
-# `max_prepared_transactions` counts beside the processes that a server may have (source: MaxBackends).
+# The processes that a server may have (source: MaxBackends), and its prepared transactions.
 _ROOM = """
 SELECT pg_catalog.current_setting('max_locks_per_transaction')::int,
        pg_catalog.current_setting('max_connections')::int + pg_catalog.current_setting('max_prepared_transactions')::int
@@ -37,65 +37,67 @@ SELECT pg_catalog.current_setting('max_locks_per_transaction')::int,
 
 @dataclass(frozen=True)
 class LockCapacity:
-    """The locks that one transaction needs, and how many it can have.
+    """The number of locks that one transaction needs, and how many it can have.
 
-    :ivar wanted: The `max_locks_per_transaction` that would suffice.
+    :ivar room: The number of locks that the server can still give to one transaction.
+    :ivar setting: A sufficient value of `max_locks_per_transaction`.
     """
 
     needed: int
     room: int
-    wanted: int
+    setting: int
 
     @property
     def suffice(self) -> bool:
-        """Whether they fit."""
+        """Return whether the server can hold the locks."""
         return self.needed <= self.room
 
     @property
     def remedy(self) -> str:
-        """What helps where they do not."""
-        return f"Set {SETTING} to {self.wanted} or more and restart the server"
+        """Return what to do if the server can't hold the locks, as the beginning of a sentence."""
+        return f"Set {SETTING} to {self.setting} or more and restart the server"
 
 
 def locks_of_reading(connection: Connection, tables: int) -> LockCapacity:
-    """Ask for the locks of two sessions that read all tables: pg_dump and we each hold one on every table."""
+    """Return the locks of two sessions that read all tables: pg_dump's and ours each hold one on every table."""
     return read_lock_capacity(connection, 2 * tables)
 
 
 @contextlib.contextmanager
 def is_enough(connection: Connection, tables: int, state: str) -> Iterator[None]:
-    """Read that many tables in a block, and say what to set where the server runs out of locks.
+    """Explain the error if the server runs out of locks in a block that reads tables.
 
-    :param state: What is to be said of files or database then.
-    :raises OperationFailedError: It did.
+    :param tables: The number of tables that the block reads.
+    :param state: The sentence about the state of the database or the files.
+    :raises OperationFailedError: The server ran out of locks.
     """
-    # A transaction that has failed can't be asked.
+    # Before the block: a failed transaction runs no query.
     found = locks_of_reading(connection, tables)
     try:
         yield
     except pg.OutOfMemory as error:
-        # The server's own memory, too, ends in this error.
+        # The server raises the same error if it runs out of memory.
         if SETTING not in (error.diag.message_hint or ""):
             raise
         raise locks_spent(found, tables, state) from None
 
 
 def locks_spent(found: LockCapacity, tables: int, state: str) -> OperationFailedError:
-    """Say that the server has no more locks for whoever reads so many tables; for `state` see :func:`enough`."""
+    """Return the error for a server that ran out of locks; for the parameters see :func:`is_enough`."""
     return OperationFailedError(
-        f"The server has no room for locks on {tables:,} tables. {state} {found.remedy}, then run this again."
+        f"The server ran out of locks while reading {tables:,} tables. {state} {found.remedy}, then run this again."
     )
 
 
 def read_lock_capacity(connection: Connection, needed: int) -> LockCapacity:
-    """Ask how many locks the server has room for, beside those that others hold now.
+    """Return how many locks the server can hold, except those that other sessions hold now.
 
-    :param needed: How many one transaction takes, those on PostgreSQL's own catalogues left aside.
+    :param needed: The number of locks that one transaction takes, without those on PostgreSQL's own catalogues.
     """
     per_transaction, processes, others = (int(each) for each in one(connection, _ROOM))
-    # What is counted beforehand was never more than 1 % too low; a twentieth is on the safe side.
+    # The estimate was never more than 1 % too low; 5 % is a safe margin.
     needed += needed // 20 + BASE
     room = max(0, int(per_transaction * processes * _SHARE) - others)
-    # Some more than it has to be, as the next dump is larger.
-    wanted = -(-(needed + others) * 5 // int(4 * _SHARE * processes))
-    return LockCapacity(needed=needed, room=room, wanted=wanted)
+    # A quarter more than needed, because the next dump may be larger.
+    setting = -(-(needed + others) * 5 // int(4 * _SHARE * processes))
+    return LockCapacity(needed=needed, room=room, setting=setting)

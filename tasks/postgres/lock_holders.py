@@ -1,4 +1,4 @@
-"""The sessions that hold locks in a database, for people who wait for them."""
+"""Describe the sessions that hold locks in a database."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SELECT l.pid, a.usename, a.application_name, a.state,
   FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)
  WHERE l.granted AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() AND a.application_name IS DISTINCT
      FROM 'pg_dump'
-   -- Our own session, before it rolls back what failed.
+   -- Our own session, before it rolls back.
    AND (a.application_name = 'invoke-postgres' AND a.state = 'idle in transaction (aborted)') IS NOT TRUE
    AND (l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
         AND ((l.locktype = 'relation' AND l.relation >= 16384) OR l.locktype = 'object')
         AND (l.mode = 'AccessExclusiveLock' OR NOT %(reading)s)
-     -- Who alters a function holds but its row in the catalogue, for which others wait as for a transaction.
+     -- ALTER FUNCTION locks only a row of the catalogue; others wait for its transaction.
      OR NOT %(reading)s AND l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock'
         AND a.datname = pg_catalog.current_database())
  GROUP BY 1, 2, 3, 4, 5 ORDER BY pg_catalog.bool_or(l.mode = 'AccessExclusiveLock') DESC, 5 DESC NULLS LAST, 1 LIMIT 3
@@ -29,9 +29,9 @@ SELECT l.pid, a.usename, a.application_name, a.state,
 
 
 def describe_lock_holders(connection: psycopg.Connection[TupleRow], *, reading: bool = False) -> str:
-    """Return the sessions that hold locks in this database, the strongest locks first; empty without any.
+    """Return the first three sessions that hold locks in this database, ACCESS EXCLUSIVE first; empty without any.
 
-    :param reading: Only locks that keep a reader waiting.
+    :param reading: Include only locks that block a reader.
     """
     return "; ".join(_holder(connection, *row) for row in connection.execute(_HOLDERS, {"reading": reading}).fetchall())
 
@@ -47,11 +47,11 @@ def _holder(
 ) -> str:
     held = f", holds {table}" if table else ""
     if pid is None:
-        # A prepared transaction has no session, and stays until somebody ends it.
+        # A prepared transaction has no session, and exists until it is committed or rolled back.
         names = connection.execute(
             "SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database()"
         )
         return f"a prepared transaction ({', '.join(str(name) for (name,) in names)}){held}"
-    # What a session does, only its own role, pg_read_all_stats or a superuser is told.
+    # The state is visible only to the session's role, to pg_read_all_stats and to superusers.
     since = f", {state} for {age}" if state else ""
     return f"pid {pid}, user {user}, application {application or 'unnamed'}{since}{held}"

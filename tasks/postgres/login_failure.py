@@ -1,4 +1,4 @@
-"""Why no connection was made: the one place where libpq's text is read."""
+"""The reason why a login failed; the only place that reads the text of libpq's messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class LoginFailure(Enum):
-    """What stopped a login."""
+    """The reason why a login failed."""
 
     WRONG_PASSWORD = auto()
     NO_PASSWORD = auto()
@@ -34,9 +34,9 @@ class LoginFailure(Enum):
 
 
 class NotConnectedError(ServerError):
-    """No connection was made.
+    """No connection was established.
 
-    :ivar failure: Why.
+    :ivar failure: The reason.
     :ivar answered: Whether the server itself refused the login.
     """
 
@@ -46,7 +46,7 @@ class NotConnectedError(ServerError):
         self.answered = answered
 
 
-# libpq of all sorts of TLS failures. The server's pg_hba.conf may ask for TLS, too, and is looked for first.
+# libpq's messages of TLS failures. A message of the server about pg_hba.conf may name TLS, too; it is excluded first.
 _TLS = re.compile(r"\bSSL\b|\bTLS\b|certificate", re.IGNORECASE)
 _TLS_FAILURES = (
     (r"server does not support SSL", LoginFailure.NO_TLS),
@@ -64,13 +64,13 @@ _FAILURES = (
 
 
 def not_connected(message: str, error: psycopg.Error | UnicodeError) -> NotConnectedError:
-    """Return the error for a connection that was not made.
+    """Return the error for a failed connection.
 
-    libpq hands on no SQLSTATE of a failed login (PostgreSQL manual, PQerrorMessage), so its text is looked at. Its own
-    part is English, as nothing sets this process' LC_MESSAGES; the server's part is in the server's lc_messages, and in
-    another language it is OTHER. Only advice depends on it, never an exit code.
+    libpq gives no SQLSTATE for a failed login (PostgreSQL manual, PQerrorMessage), so the reason is read from the text.
+    libpq's part is English, because this process does not set LC_MESSAGES. The server's part is in its lc_messages; in
+    another language the reason is OTHER. Only advice depends on the reason, never an exit code.
 
-    :param message: The whole message for people.
+    :param message: The complete error message.
     """
     text = str(error)
     tls = _TLS.search(text) is not None and "pg_hba.conf" not in text

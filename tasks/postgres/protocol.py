@@ -1,8 +1,8 @@
-"""One connection, statement by statement, in bytes: what is sent and fetched, and how it waits.
+"""Send statements and COPY data over a connection, as bytes and without blocking inside libpq.
 
-Each statement goes by the extended protocol, which takes exactly one (PostgreSQL manual, 55.2.3): text that
-was split wrongly is refused, never run as several. Nothing here blocks inside libpq, so a signal is seen at
-once, and data is flushed early, so libpq's buffer remains small.
+Each statement is sent by the extended protocol, which accepts exactly one (PostgreSQL manual, 55.2.3): the server
+refuses text that was split wrongly and never runs it as several statements. Nothing blocks inside libpq, so signals are
+handled at once. Data is flushed early, so libpq's buffer remains small.
 """
 
 from __future__ import annotations
@@ -31,32 +31,36 @@ if TYPE_CHECKING:
 
 
 Result = TypeVar("Result")
-# How many statements, and how many bytes of them, may be on their way at once; and how many go out at once, where they
-# are one transaction anyhow.
-WINDOW, WINDOW_BYTES, _TOGETHER = 64, 1 << 20, 16
-# Milliseconds of a wait, and what is read of a COPY … TO STDOUT at a time.
-_LOOK_UP, PIECE = 500, 1 << 20
-# Seconds in which it may gather, and how much of it is enough.
-_NAP, _GATHERED = 0.0005, 1 << 17
-# Bytes of a server's message, and of its details, that are looked at.
+# The largest number and size of statements without a result, and the number of statements for each Sync inside a
+# transaction.
+WINDOW, WINDOW_BYTES, _SYNC_EVERY = 64, 1 << 20, 16
+# Milliseconds of one wait, and bytes of a COPY … TO STDOUT that are read at a time.
+_POLL_MILLISECONDS, PIECE = 500, 1 << 20
+# Seconds to wait for more data, and the number of bytes that is enough.
+_NAP, _ENOUGH = 0.0005, 1 << 17
+# Bytes of a server's message, and of its detail, that are read.
 _MESSAGE = 1 << 13
+# The functions of the server with which users' code raises errors: RAISE, `elog` and the like.
+_RAISED_IN = frozenset({"pl_exec.c exec_stmt_raise", "plperl.c", "plpy_elog.c", "pltcl.c"})
 _COPIES = frozenset({pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT})
-_FINE = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY})
+_SUCCESS = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY})
 
 
 class StatementError(OperationFailedError):
     """The server refused a statement.
 
     :ivar sqlstate: The error's code.
-    :ivar doing: What the statement does, where it was one of several on their way.
-    :ivar statement: Its text.
-    :ivar context: Where it happened, innermost first, as the server says it: functions and lines.
+    :ivar doing: What a queued statement does; empty for any other.
+    :ivar statement: The statement's text.
+    :ivar context: The server's CONTEXT: functions and lines, innermost first.
+    :ivar raised: Whether users' code raised the error and chose its SQLSTATE.
     """
 
-    def __init__(self, message: str, sqlstate: str, context: str = "") -> None:
+    def __init__(self, message: str, sqlstate: str, context: str = "", *, raised: bool = False) -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
         self.context = context
+        self.raised = raised
         self.doing = ""
         self.statement = b""
 
@@ -66,12 +70,12 @@ class LostError(ServerError):
 
 
 class StatementStream:
-    """Sends statements and COPY data over a session of ours.
+    """A stream of statements and COPY data to a session.
 
-    :param connection: Idle and in autocommit; psycopg's own calls may be used between these.
+    The rows of statements of :meth:`run` and :meth:`queue` are dropped one by one as they arrive (libpq's single-row
+    mode), so at most one of them is in memory.
 
-    The rows of what :meth:`run` and :meth:`queue` send are dropped one by one as they come (libpq's single-row mode),
-    so that however many they are, no more than one of them is in memory.
+    :param connection: Idle and in autocommit. Between calls, psycopg's own methods may be used.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -79,78 +83,78 @@ class StatementStream:
         self._pgconn = connection.pgconn
         self._poll = select.poll()
         self._pgconn.nonblocking = 1
-        # What is on its way: what it does, and who wants its command tag.
+        # Statements without a result yet, each with its description and its callback.
         self._pending: deque[tuple[bytes, str, Callable[[str], None] | None]] = deque()
         self._pending_bytes = 0
-        # How many of them the server was asked about each time, and how many of the last it was not.
-        self._asked: deque[int] = deque()
-        self._unasked = 0
-        self._together = 1
-        # What came while we were sending, without rows; and how many statements and synchronizations end in it.
-        self._came: deque[PGresult | None] = deque()
+        # The number of these statements before each Sync, and after the last one.
+        self._synced: deque[int] = deque()
+        self._unsynced = 0
+        self._sync_every = 1
+        # Results, without rows, that arrived while we were sending; and how many statements and Syncs end in them.
+        self._received: deque[PGresult | None] = deque()
         self._ends = 0
-        # Whether rows are dropped, and whether libpq is still to be asked so for the next statement.
+        # Whether rows are dropped, and whether single-row mode must be set for the next statement.
         self._dropping = self._begins = False
-        # Of what is sent, for errors: the server says what a dump has set too late.
+        # Encoding of errors. libpq reports it only after the statement of a dump that changes it.
         self.encoding = "utf-8"
 
     @property
     def in_transaction(self) -> bool:
-        """Whether a transaction is open and not failed."""
+        """Return whether a transaction is open and has not failed."""
         return self._pgconn.transaction_status == pq.TransactionStatus.INTRANS
 
     def queue(self, statement: bytes, doing: str, done: Callable[[str], None] | None = None) -> None:
-        """Send one statement and do not wait for it: further ones follow at once (libpq's pipeline mode).
+        """Send one statement without waiting for its result (libpq's pipeline mode).
 
-        Each is still a message of its own, and whatever else is asked of this stream waits for all of them first. An
-        error may thus be raised by a later call; what came behind it was refused, too.
+        All other methods first wait for the queued statements. So a later call may raise the error of this one; the
+        server then also refused the statements after it.
 
         :param doing: What it does, for the error.
-        :param done: Called with its command tag once it is through.
+        :param done: Called with its command tag after its success.
         :raises StatementError: The server refused this statement or one before it.
         :raises LostError: The connection was lost.
         """
         if not self._pending:
-            # Else each would no longer be a transaction of its own.
-            self._together = _TOGETHER if self.in_transaction else 1
+            # Outside a transaction a Sync after each statement makes each one a separate transaction.
+            self._sync_every = _SYNC_EVERY if self.in_transaction else 1
             self._try(self._pgconn.enter_pipeline_mode)
             self._dropping = self._begins = True
         self._try(lambda: self._pgconn.send_query_params(statement, []))
         self._pending.append((statement, doing, done))
         self._pending_bytes += len(statement)
-        self._unasked += 1
-        if self._unasked >= self._together:
-            self._ask()
+        self._unsynced += 1
+        if self._unsynced >= self._sync_every:
+            self._sync()
         if self._pending_bytes > WINDOW_BYTES:
             self.drain()
         elif len(self._pending) >= WINDOW:
             self.drain(WINDOW // 2)
 
-    def _ask(self) -> None:
-        """Send what is not yet sent, and ask for the results (the protocol's Sync)."""
+    def _sync(self) -> None:
+        """Send the queued statements and a Sync, which requests their results."""
         self._try(self._pgconn.pipeline_sync)
-        self._asked.append(self._unasked)
-        self._unasked = 0
+        self._synced.append(self._unsynced)
+        self._unsynced = 0
         self._flush()
 
     def drain(self, most: int = 0) -> None:
-        """Wait until at most that many statements are on their way; for errors see :meth:`queue`."""
+        """Wait until at most that many statements have no result yet; for errors see :meth:`queue`."""
         if not self._pending:
             return
-        if self._unasked:
-            self._ask()
+        if self._unsynced:
+            self._sync()
         while len(self._pending) > most:
             statement, doing, done = self._pending[0]
             try:
-                tag = _fine(self._result())
+                tag = _command_tag(self._result())
             except StatementError as error:
                 error.doing, error.statement = doing, statement
                 raise
             self._pending.popleft()
-            self._asked[0] -= 1
-            if not self._asked[0]:
-                self._asked.popleft()
-                self._next_result()  # of the synchronization behind them
+            self._synced[0] -= 1
+            if not self._synced[0]:
+                self._synced.popleft()
+                self._next_result()  # of their Sync
             if done is not None:
                 done(tag)
         if not self._pending:
@@ -159,16 +163,16 @@ class StatementStream:
             self._try(self._pgconn.exit_pipeline_mode)
 
     def recover(self) -> None:
-        """Drop what was on its way when a statement was refused, so that the session can be used again.
+        """Discard the queued statements after an error, so that the session can be used again.
 
         :raises LostError: The connection was lost.
         """
-        if self._unasked:
-            self._ask()
-        while self._asked:
+        if self._unsynced:
+            self._sync()
+        while self._synced:
             result = self._next_result()
             if result is not None and result.status == pq.ExecStatus.PIPELINE_SYNC:
-                self._asked.popleft()
+                self._synced.popleft()
             elif self._pgconn.status != pq.ConnStatus.OK:
                 raise LostError("the connection was lost")
         if self._pending:
@@ -184,25 +188,25 @@ class StatementStream:
         :raises LostError: The connection was lost.
         """
         try:
-            return _fine(self._send(statement, dropping=True))
+            return _command_tag(self._send(statement, dropping=True))
         except StatementError as error:
-            # One that was on its way before has its own.
+            # The error of a queued statement already has its text.
             error.statement = error.statement or statement
             raise
 
     def encoded(self, statement: bytes) -> bytes:
-        """Return a statement of ours, which is written in UTF-8, in the session's encoding."""
+        """Return one of our statements, written in UTF-8, in the session's encoding."""
         self.drain()
         return transcode(statement, "utf-8", session_encoding(self._pgconn))
 
     def ask(self, query: bytes) -> list[list[bytes | None]]:
-        """Run a query of ours and return its rows as text, in UTF-8."""
+        """Run one of our queries and return its rows as text, in UTF-8."""
         return decode_rows(self._send(self.encoded(query)), self._pgconn)
 
     def copy(self, statement: bytes) -> None:
         """Begin a COPY … FROM stdin."""
         if self._send(statement).status != pq.ExecStatus.COPY_IN:
-            raise OperationFailedError("the server did not take a COPY as one")
+            raise OperationFailedError("the server did not start a COPY")
 
     def data(self, piece: Buffer) -> None:
         """Send a piece of COPY data."""
@@ -210,24 +214,24 @@ class StatementStream:
         self._flush()
 
     def end_of_data(self) -> int:
-        """End the COPY and return how many rows the server took."""
+        """End the COPY and return the number of rows that the server loaded."""
         self._try(self._pgconn.put_copy_end)
         tag = self._result().command_status or b""
         return int(tag.rpartition(b" ")[2] or 0)
 
     def rows(self, statement: bytes) -> Iterator[tuple[bytearray, int]]:
-        """Run a COPY … TO STDOUT and hand on its rows, in pieces of about a megabyte; one row is held at a time.
+        """Run a COPY … TO STDOUT and yield its rows, in pieces of about a megabyte.
 
-        :return: Each piece with how many rows end in it: the server sends each as a message of its own.
+        :return: Each piece with the number of rows that end in it.
         :raises StatementError: The server refused it.
         :raises LostError: The connection was lost.
         """
         if self._send(statement).status != pq.ExecStatus.COPY_OUT:
-            raise OperationFailedError("the server did not take a COPY as one")
+            raise OperationFailedError("the server did not start a COPY")
         more = True
         while more:
             piece, rows, more = self._piece()
-            # Of one huge row.
+            # The piece contains a huge row.
             while len(piece) > 2 * PIECE:
                 yield piece[:PIECE], 0
                 del piece[:PIECE]
@@ -236,12 +240,12 @@ class StatementStream:
         self._result()
 
     def _piece(self) -> tuple[bytearray, int, bool]:
-        """Fetch rows of the open COPY … TO STDOUT, and tell how many they are, and whether there may be more."""
+        """Return rows of the open COPY … TO STDOUT, their number, and whether there may be more."""
         piece, rows, take = bytearray(), 0, self._pgconn.get_copy_data
         try:
             while len(piece) < PIECE:
                 length, row = take(1)
-                # Nothing but these three lines is done for each row; a list of them, joined, takes twice as long.
+                # Only these three lines run for each row; joining a list of rows takes twice as long.
                 while length > 0:
                     piece += row
                     rows += 1
@@ -255,27 +259,27 @@ class StatementStream:
         return piece, rows, True
 
     def _gather(self) -> None:
-        """Take what has come, and what comes within a moment.
+        """Read the data that has arrived, and what arrives within a moment.
 
-        The server sends page by page, and would wake us for each; and libpq, whose buffer is small to begin with,
-        would take no more at a time.
+        The server sends single pages. Waiting a moment saves a context switch for each page, and lets libpq's buffer,
+        which is small at first, grow.
         """
         time.sleep(_NAP)
-        # What the server said last is still to be had where the connection is lost.
+        # If the connection is lost, the server's last message can still be read.
         with contextlib.suppress(psycopg.Error, OSError):
             socket = self._pgconn.socket
             there, taken = bytes_waiting(socket), 0
             while True:
-                # Once at least: a connection that has ended holds nothing, and libpq is to see that.
+                # At least once, so that libpq notices a closed connection, which has no data.
                 self._pgconn.consume_input()
                 taken += there
                 there = bytes_waiting(socket)
-                # Never again once there was enough: it makes a buffer that is full twice as large, for good.
-                if not there or taken >= _GATHERED:
+                # Stop when there is enough, because libpq doubles a full buffer and never shrinks it.
+                if not there or taken >= _ENOUGH:
                     break
 
     def cancel(self) -> None:
-        """Ask the server to stop what it does for us; it may come too late."""
+        """Send a cancel request for the running statement; it may arrive too late."""
         with contextlib.suppress(psycopg.Error):
             self._connection.cancel_safe(timeout=5)
 
@@ -292,9 +296,9 @@ class StatementStream:
             self._dropping = False
 
     def _result(self) -> PGresult:
-        """Wait for the result of what was sent: the first error, else the last one, unless a COPY begins.
+        """Wait for a statement's result: the first error, else the last result; return early when a COPY begins.
 
-        Behind the server's own last words libpq puts an error of its own, that the connection was lost.
+        The first error counts, because libpq adds its own error, about the lost connection, after the server's.
         """
         self._flush()
         last: PGresult | None = None
@@ -306,35 +310,35 @@ class StatementStream:
         if last is None:
             raise LostError("the connection was lost")
         if last.status == pq.ExecStatus.FATAL_ERROR:
-            raise self._error(last)
+            raise _refusal(psycopg.errors.Diagnostic(last, self.encoding))
         return last
 
     def _next_result(self) -> PGresult | None:
-        """Wait for the next result that is no row to be dropped; None at the end of a statement."""
-        while not self._came and not self._take():
+        """Wait for the next result that is not a dropped row; None at the end of a statement."""
+        while not self._received and not self._receive():
             self._wait(select.POLLIN)
             try:
                 self._pgconn.consume_input()
             except psycopg.Error:
                 return self._pgconn.get_result()
-        result = self._came.popleft()
+        result = self._received.popleft()
         self._ends -= _ends(result)
         return result
 
-    def _take(self) -> bool:
-        """Take one result of what has come, and drop the rows before it; return whether there was one."""
+    def _receive(self) -> bool:
+        """Add the next available result to `_received`, and drop rows before it; return whether there was one."""
         while not self._busy():
             result = self._pgconn.get_result()
             if result is None or result.status != pq.ExecStatus.SINGLE_TUPLE:
                 self._begins = self._dropping and _ends(result)
                 self._ends += _ends(result)
-                self._came.append(result)
+                self._received.append(result)
                 return True
         return False
 
     def _busy(self) -> bool:
         if self._begins:
-            # Before libpq parses the first answer to a statement; where none is next, it refuses.
+            # Must be set before libpq parses the first result of a statement; it refuses at any other time.
             with contextlib.suppress(psycopg.Error):
                 self._pgconn.set_single_row_mode()
             self._begins = False
@@ -347,15 +351,15 @@ class StatementStream:
                 self._drop_rows()
 
     def _drop_rows(self) -> None:
-        """Drop rows while more is still being sent: libpq would keep all that comes in its buffer."""
-        while self._ends < len(self._pending) + len(self._asked) and self._take():
-            if (last := self._came[-1]) is not None and last.status in _COPIES:
+        """Drop rows while statements are being sent; libpq would keep them all in its buffer."""
+        while self._ends < len(self._pending) + len(self._synced) and self._receive():
+            if (last := self._received[-1]) is not None and last.status in _COPIES:
                 break
 
     def _wait(self, events: int) -> int:
         self._poll.register(self._try(lambda: self._pgconn.socket), events)
-        # A signal that comes just before a wait does not end it, so no wait is long.
-        while not (found := self._poll.poll(_LOOK_UP)):
+        # A signal just before a wait does not end it, so no wait is long.
+        while not (found := self._poll.poll(_POLL_MILLISECONDS)):
             pass
         return found[0][1]
 
@@ -365,36 +369,32 @@ class StatementStream:
         except psycopg.Error:
             raise LostError("the connection was lost") from None
 
-    def _error(self, result: PGresult) -> StatementError | LostError:
-        def field(code: pq.DiagnosticField) -> str:
-            return (result.error_field(code) or b"")[:_MESSAGE].decode(self.encoding, "replace")
-
-        code = pq.DiagnosticField
-        return _refusal(*map(field, (code.SQLSTATE, code.MESSAGE_PRIMARY, code.MESSAGE_DETAIL, code.CONTEXT)))
-
 
 def _ends(result: PGresult | None) -> bool:
-    # Of a statement or a synchronization, so that another statement may follow.
+    # The end of a statement or a Sync; another statement may follow.
     return result is None or result.status == pq.ExecStatus.PIPELINE_SYNC
 
 
-def _fine(result: PGresult) -> str:
-    """Return the command tag of a statement that went well."""
-    if result.status not in _FINE:
-        raise OperationFailedError("a statement asked to send or fetch COPY data, which a dump never does")
+def _command_tag(result: PGresult) -> str:
+    """Return the command tag of a successful statement; raise if it began a COPY."""
+    if result.status not in _SUCCESS:
+        raise OperationFailedError("a statement began a COPY where no COPY is expected")
     return (result.command_status or b"").decode()
 
 
 def as_refusal(error: psycopg.Error) -> StatementError | LostError:
-    """Turn an error of psycopg's own calls into one of ours."""
-    diagnosis = error.diag
-    message = diagnosis.message_primary or str(error).strip()
-    return _refusal(error.sqlstate or "", message, diagnosis.message_detail or "", diagnosis.context or "")
+    """Return a psycopg error as a StatementError or a LostError."""
+    return _refusal(error.diag, str(error).strip())
 
 
-def _refusal(sqlstate: str, message: str, detail: str, context: str) -> StatementError | LostError:
-    # Details of a deadlock have several lines.
-    text = ". ".join(" ".join(shortened(part).split("\n")).rstrip(".") for part in (message, detail) if part)
-    if not sqlstate or sqlstate.startswith(("08", "57P")):
+def _refusal(diagnosis: psycopg.errors.Diagnostic, otherwise: str = "") -> StatementError | LostError:
+    # The detail of a deadlock has several lines.
+    parts = [(part or "")[:_MESSAGE] for part in (diagnosis.message_primary or otherwise, diagnosis.message_detail)]
+    text = ". ".join(" ".join(shortened(part).split("\n")).rstrip(".") for part in parts if part)
+    state, severity = diagnosis.sqlstate or "", diagnosis.severity_nonlocalized
+    # After an ERROR the session continues, and a function may have chosen the code. Poolers may send no severity.
+    if not state or severity in {"FATAL", "PANIC"} or (severity != "ERROR" and state.startswith(("08", "57P"))):
         return LostError(text or "the connection was lost")
-    return StatementError(text, sqlstate, "; ".join(shortened(line) for line in context.split("\n") if line))
+    where = "; ".join(shortened(line) for line in (diagnosis.context or "")[:_MESSAGE].split("\n") if line)
+    source = {diagnosis.source_file, f"{diagnosis.source_file} {diagnosis.source_function}"}
+    return StatementError(text, state, where, raised=not _RAISED_IN.isdisjoint(source))

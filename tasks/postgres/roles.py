@@ -1,4 +1,4 @@
-"""What a role may do in a database, and who is in its way there. Nothing is read but the catalogue."""
+"""The privileges of a role in a database, from the catalogue only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .activity import _names
-from .catalog_filters import NO_MEMBER, USER_SCHEMA
+from .catalog_filters import IN_SCHEMA, NO_MEMBER, USER_SCHEMA
 from .connection import one
 from .tables import Table, read_tables
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .connection import Connection, ServerFacts
 
 
-# Tables and sequences that pg_dump would read and this role may not.
+# Tables and sequences that pg_dump would read, but the role may not.
 _UNREAD = f"""
 SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname)
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -39,7 +39,7 @@ SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata m
        SELECT FROM pg_catalog.aclexplode(m.lomacl) a WHERE a.privilege_type = 'SELECT'
           AND (a.grantee = 0 OR pg_catalog.pg_has_role(a.grantee, 'USAGE')))
 """
-# A schema that an extension lies in is mostly the extension's alone, and a dump of it then holds its name and rows.
+# Schemas of extensions are excluded: mostly they contain nothing else, and a dump creates no other object in them.
 _CLOSED = f"""
 SELECT n.nspname FROM pg_catalog.pg_namespace n
  WHERE {USER_SCHEMA}
@@ -47,7 +47,7 @@ SELECT n.nspname FROM pg_catalog.pg_namespace n
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE e.extnamespace = n.oid AND n.nspname <> 'public')
  ORDER BY 1
 """
-# The owner of a schema may drop what is in it, but a table is locked first.
+# The owner of a schema may drop the objects in it, but tables and views are locked first, which needs a privilege.
 _UNOWNED = f"""
 SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname)
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -60,29 +60,19 @@ SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname)
             OR pg_catalog.has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE')))
  ORDER BY 1
 """
-# What PostgreSQL's own roles own is not noted in pg_shdepend, and their members may give them what they made.
-_OWNED = """
-SELECT relowner FROM pg_catalog.pg_class
-UNION ALL SELECT proowner FROM pg_catalog.pg_proc
-UNION ALL SELECT typowner FROM pg_catalog.pg_type
-UNION ALL SELECT oprowner FROM pg_catalog.pg_operator
-UNION ALL SELECT opcowner FROM pg_catalog.pg_opclass
-UNION ALL SELECT opfowner FROM pg_catalog.pg_opfamily
-UNION ALL SELECT collowner FROM pg_catalog.pg_collation
-UNION ALL SELECT conowner FROM pg_catalog.pg_conversion
-UNION ALL SELECT stxowner FROM pg_catalog.pg_statistic_ext
-UNION ALL SELECT cfgowner FROM pg_catalog.pg_ts_config
-UNION ALL SELECT dictowner FROM pg_catalog.pg_ts_dict
-UNION ALL SELECT lanowner FROM pg_catalog.pg_language
-UNION ALL SELECT lomowner FROM pg_catalog.pg_largeobject_metadata
-UNION ALL SELECT fdwowner FROM pg_catalog.pg_foreign_data_wrapper
-UNION ALL SELECT srvowner FROM pg_catalog.pg_foreign_server
-UNION ALL SELECT extowner FROM pg_catalog.pg_extension
-UNION ALL SELECT evtowner FROM pg_catalog.pg_event_trigger
-UNION ALL SELECT pubowner FROM pg_catalog.pg_publication
-UNION ALL SELECT defaclrole FROM pg_catalog.pg_default_acl
-"""
-# The bootstrap superuser's own are not noted there, either. The schema `public` is pg_database_owner's from 15 on.
+# pg_shdepend does not record objects of PostgreSQL's own roles, and their members may transfer objects to them.
+_OWNER_COLUMNS = (
+    {name: f"{prefix}owner" for name, prefix in IN_SCHEMA.items()}
+    | {"pg_language": "lanowner", "pg_largeobject_metadata": "lomowner", "pg_foreign_data_wrapper": "fdwowner"}
+    | {"pg_foreign_server": "srvowner", "pg_extension": "extowner", "pg_event_trigger": "evtowner"}
+    | {"pg_publication": "pubowner", "pg_default_acl": "defaclrole"}
+)
+_OWNED = " UNION ALL ".join(
+    f"SELECT {column} FROM pg_catalog.{name}"
+    for name, column in _OWNER_COLUMNS.items()
+    if name not in {"pg_constraint", "pg_ts_parser", "pg_ts_template"}
+)
+# pg_shdepend does not record objects of the bootstrap superuser, either. From 15 on, pg_database_owner owns `public`.
 _OWNERS = f"""
 SELECT r.rolname, r.rolsuper FROM pg_catalog.pg_roles r
  WHERE r.oid IN (SELECT d.refobjid FROM pg_catalog.pg_shdepend d
@@ -109,14 +99,14 @@ SELECT pg_catalog.concat(
 
 @dataclass(frozen=True)
 class Rights:
-    """What a role may do.
+    """The privileges of a role.
 
-    :ivar creates_databases: As a rehearsal wants it.
-    :ivar creates_schemas: In this database.
-    :ivar unread: Tables and sequences that it may not read, so that a dump fails.
-    :ivar unread_objects: How many large objects it may not read.
-    :ivar hidden: Tables of which row-level security hides rows from it, so that a dump refuses.
-    :ivar closed: Schemas in which it may create nothing.
+    :ivar creates_databases: Whether it may create databases, which a rehearsal needs.
+    :ivar creates_schemas: Whether it may create schemas in this database.
+    :ivar unread: Tables and sequences that it may not read; a dump fails on them.
+    :ivar unread_objects: The number of large objects that it may not read.
+    :ivar hidden: Tables with row-level security that hides rows from it; a dump refuses them.
+    :ivar closed: Schemas in which it may not create objects.
     :ivar unowned: Relations that it may not drop.
     """
 
@@ -130,7 +120,7 @@ class Rights:
 
 
 def read_rights(connection: Connection) -> Rights:
-    """Ask what the session's role may do."""
+    """Return the privileges of the session's role."""
     row = one(
         connection,
         "SELECT rolcreatedb OR rolsuper, pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')"
@@ -150,25 +140,25 @@ def read_rights(connection: Connection) -> Rights:
 
 
 def unowned_objects(connection: Connection, schemas: Collection[str] | None = None) -> tuple[str, ...]:
-    """Name the relations that the role may not drop.
+    """Return the names of the relations that the role may not drop.
 
-    :param schemas: Look in these only.
+    :param schemas: Search only these; None searches all.
     """
     return _names(connection, _UNOWNED, {"schemas": None if schemas is None else list(schemas)})
 
 
 def hidden_tables(connection: Connection, tables: Iterable[Table]) -> tuple[str, ...]:
-    """Name those of some tables of which row-level security hides rows from the role."""
+    """Return the names of the given tables whose row-level security hides rows from the role."""
     return _names(connection, _HIDDEN, {"dumped": [table.oid for table in tables]})
 
 
 def closed_schemas(connection: Connection, schemas: Collection[str]) -> tuple[str, ...]:
-    """Name those of some schemas in which the role may create nothing."""
+    """Return the given schemas in which the role may not create objects."""
     return tuple(name for name in _names(connection, _CLOSED) if name in schemas)
 
 
 def replaceable(connection: Connection, server: ServerFacts, names: Iterable[str]) -> list[str]:
-    """Choose the objects without a schema (`publication news`) that the role could make again, once they are gone."""
+    """Return the objects without a schema (`publication news`) that the role could create again after a DROP."""
     if server.superuser:
         return list(names)
     others = _names(
@@ -179,18 +169,18 @@ def replaceable(connection: Connection, server: ServerFacts, names: Iterable[str
 
 
 def role_settings(connection: Connection) -> tuple[str, ...]:
-    """Return each `ALTER DATABASE …` or `ALTER ROLE …` that sets a role for sessions like this one, up to `SET`."""
+    """Return the beginnings, before `SET`, of the ALTER DATABASE and ALTER ROLE that set a role for this session."""
     return _names(connection, _ROLE_SETTINGS)
 
 
 def read_owners(connection: Connection) -> dict[str, bool]:
-    """Return all roles that own something in the database, or the database, each with whether it is a superuser.
+    """Return the roles that own the database or any object in it, each with whether it is a superuser.
 
-    Of schemas, relations, functions, types, large objects, event triggers, extensions, default privileges and so on.
+    Objects are schemas, relations, functions, types, large objects, event triggers, extensions, default privileges etc.
     """
-    return {str(name): bool(superuser) for name, superuser in connection.execute(_OWNERS)}
+    return {str(name): bool(superuser) for name, superuser in connection.execute(_OWNERS.encode())}
 
 
 def may_create_schemas(connection: Connection) -> bool:
-    """Tell whether the role may create schemas in this database."""
+    """Return whether the role may create schemas in this database."""
     return bool(one(connection, "SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')")[0])

@@ -1,9 +1,8 @@
-"""Emptying schemas without losing what belongs to them, or what lies outside them.
+"""Delete the content of schemas, and keep the schemas and everything outside them.
 
-`DROP SCHEMA … CASCADE` would lose the schema's owner, grants, default privileges, comment and extensions,
-and would take columns, views and constraints of other schemas along. Here every object of the schemas that
-no extension owns is dropped, the schemas stay, and nothing is dropped at all while anything outside them
-depends on something inside.
+`DROP SCHEMA … CASCADE` would delete the schema's owner, grants, default privileges, comment and extensions, and also
+dependent columns, views and constraints of other schemas. This module drops all objects of the schemas that belong to
+no extension and keeps the schemas. It drops nothing if an object outside the schemas depends on one inside.
 """
 
 from __future__ import annotations
@@ -15,32 +14,15 @@ from psycopg import sql
 
 from ..errors import BadInputError, OperationFailedError
 from ..formatting import format_list
-from .catalog_filters import MEMBER, NO_MEMBER, USER_SCHEMA
+from .catalog_filters import IN_SCHEMA, MEMBER, NO_MEMBER, USER_SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
     from .connection import Connection
 
 
-# The catalogues whose objects lie in a schema: class, column of the schema.
-_NAMESPACED = (
-    ("pg_class", "relnamespace"),
-    ("pg_type", "typnamespace"),
-    ("pg_proc", "pronamespace"),
-    ("pg_constraint", "connamespace"),
-    ("pg_operator", "oprnamespace"),
-    ("pg_opclass", "opcnamespace"),
-    ("pg_opfamily", "opfnamespace"),
-    ("pg_collation", "collnamespace"),
-    ("pg_conversion", "connamespace"),
-    ("pg_statistic_ext", "stxnamespace"),
-    ("pg_ts_config", "cfgnamespace"),
-    ("pg_ts_dict", "dictnamespace"),
-    ("pg_ts_parser", "prsnamespace"),
-    ("pg_ts_template", "tmplnamespace"),
-)
-# Those that belong to an object of another catalogue: class, column and class of what they belong to.
+# Catalogues of parts of other objects: class, column of the other object, class of that object.
 _BELONGING = (
     ("pg_attrdef", "adrelid", "pg_class"),
     ("pg_rewrite", "ev_class", "pg_class"),
@@ -50,7 +32,7 @@ _BELONGING = (
     ("pg_amop", "amopfamily", "pg_opfamily"),
     ("pg_amproc", "amprocfamily", "pg_opfamily"),
 )
-# An extension's own objects, and what belongs to them inside (array types, row types, TOAST).
+# An extension's objects and their internal parts (array types, row types, TOAST).
 _MEMBERS = """
 WITH RECURSIVE member(classid, objid) AS (
     SELECT classid, objid FROM pg_catalog.pg_depend WHERE deptype = 'e'
@@ -64,18 +46,18 @@ WITH RECURSIVE member(classid, objid) AS (
 )"""
 _IN_SCHEMAS = " UNION ALL ".join(
     f"SELECT 'pg_catalog.{name}'::pg_catalog.regclass::pg_catalog.oid, c.oid FROM pg_catalog.{name} c"
-    f" WHERE c.{column} = ANY(%(schemas)s)"
-    for name, column in _NAMESPACED
+    f" WHERE c.{prefix}namespace = ANY(%(schemas)s)"
+    for name, prefix in IN_SCHEMA.items()
 )
 _PARTS = " UNION ALL ".join(
     f"SELECT 'pg_catalog.{name}'::pg_catalog.regclass::pg_catalog.oid, c.oid FROM pg_catalog.{name} c"
     f" JOIN inside i ON i.classid = 'pg_catalog.{owner}'::pg_catalog.regclass AND i.objid = c.{column}"
     for name, column, owner in _BELONGING
 )
-_OUTSIDE = f"""{_MEMBERS.format(in_schemas=_IN_SCHEMAS)}, whole(classid, objid) AS (
+_DEPENDENTS = f"""{_MEMBERS}, whole(classid, objid) AS (
     SELECT * FROM inside UNION {_PARTS}
 )
-SELECT DISTINCT o.type, o.identity, (pg_catalog.pg_identify_object(d.refclassid, d.refobjid, 0)).identity
+SELECT DISTINCT 1, o.type, o.identity, (pg_catalog.pg_identify_object(d.refclassid, d.refobjid, 0)).identity
   FROM pg_catalog.pg_depend d
   JOIN whole w ON (d.refclassid, d.refobjid) = (w.classid, w.objid)
   LEFT JOIN whole s ON (d.classid, d.objid) = (s.classid, s.objid)
@@ -84,29 +66,44 @@ SELECT DISTINCT o.type, o.identity, (pg_catalog.pg_identify_object(d.refclassid,
  WHERE s.objid IS NULL
    AND (d.deptype NOT IN ('e', 'i') OR (d.deptype = 'i' AND d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass))
    AND (t.oid IS NULL OR t.relnamespace <> 'pg_toast'::pg_catalog.regnamespace)
- ORDER BY 1, 2, 3
 """
-# What pg_depend does not tell: parents outside that would lose the rows of children inside, subscriptions that
-# fill tables inside, and publications that the dump brings back but that have members outside, too.
-_OTHER_DEPENDENTS = """
-SELECT 'table', i.inhparent::pg_catalog.regclass::pg_catalog.text, i.inhrelid::pg_catalog.regclass::pg_catalog.text
+# Also dependencies that are not in pg_depend: parent tables outside that would lose the rows of their children inside,
+# subscriptions that fill tables inside, and publications that the dump creates again but that also have tables outside.
+_OUTSIDE = f"""{_DEPENDENTS.format(in_schemas=_IN_SCHEMAS)} UNION ALL
+SELECT 2, 'table', i.inhparent::pg_catalog.regclass::pg_catalog.text, i.inhrelid::pg_catalog.regclass::pg_catalog.text
   FROM pg_catalog.pg_inherits i
   JOIN pg_catalog.pg_class p ON p.oid = i.inhparent JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
  WHERE c.relnamespace = ANY(%(schemas)s) AND NOT p.relnamespace = ANY(%(schemas)s) AND p.relkind IN ('r', 'p')
  UNION ALL
-SELECT 'a subscription to', r.srrelid::pg_catalog.regclass::pg_catalog.text,
+SELECT 2, 'a subscription to', r.srrelid::pg_catalog.regclass::pg_catalog.text,
     r.srrelid::pg_catalog.regclass::pg_catalog.text
   FROM pg_catalog.pg_subscription_rel r JOIN pg_catalog.pg_class c ON c.oid = r.srrelid
  WHERE c.relnamespace = ANY(%(schemas)s)
  UNION ALL
-SELECT 'table', r.prrelid::pg_catalog.regclass || ' in publication ' || pg_catalog.quote_ident(p.pubname),
+SELECT 2, 'table', r.prrelid::pg_catalog.regclass || ' in publication ' || pg_catalog.quote_ident(p.pubname),
     p.pubname::pg_catalog.text
   FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
   JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
  WHERE NOT c.relnamespace = ANY(%(schemas)s) AND 'publication ' || p.pubname = ANY(%(recreated)s)
- ORDER BY 1, 2, 3
+ ORDER BY 1, 2, 3, 4
 """
-# How each kind is dropped: several in one statement, or (operator classes and families) one by one.
+# The kinds of objects in the order of their DROP.
+# Tables with what belongs to them; foreign keys count as such on either side.
+_OF_TABLES = """SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, t.oid
+      FROM pg_catalog.unnest(%(tables)s::pg_catalog.oid[]) AS t(oid)
+     UNION ALL SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, indexrelid
+      FROM pg_catalog.pg_index WHERE indrelid = ANY(%(tables)s)
+     UNION ALL SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, d.objid
+      FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class q ON q.oid = d.objid AND q.relkind = 'S'
+     WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype IN ('a', 'i')
+       AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = ANY(%(tables)s)
+     UNION ALL SELECT 'pg_catalog.pg_type'::pg_catalog.regclass::pg_catalog.oid,
+           pg_catalog.unnest(ARRAY[y.oid, y.typarray])
+      FROM pg_catalog.pg_type y WHERE y.typrelid = ANY(%(tables)s)
+     UNION ALL SELECT 'pg_catalog.pg_constraint'::pg_catalog.regclass::pg_catalog.oid, oid
+      FROM pg_catalog.pg_constraint WHERE conrelid = ANY(%(tables)s) OR confrelid = ANY(%(tables)s)
+     UNION ALL SELECT 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass::pg_catalog.oid, oid
+      FROM pg_catalog.pg_statistic_ext WHERE stxrelid = ANY(%(tables)s)"""
 _KINDS = (
     ("TABLE", "pg_class", "c.relkind IN ('r', 'p')"),
     ("FOREIGN TABLE", "pg_class", "c.relkind = 'f'"),
@@ -128,14 +125,15 @@ _KINDS = (
     ("TEXT SEARCH PARSER", "pg_ts_parser", "true"),
     ("TEXT SEARCH TEMPLATE", "pg_ts_template", "true"),
 )
+# DROP accepts only one object of these kinds.
 _SINGLY = frozenset({"OPERATOR CLASS", "OPERATOR FAMILY"})
-# What goes with its owner (array types, identity sequences, inner types of ranges) is not dropped by name. A
-# partitioned table depends on its own key columns in that way, too.
+# Objects that are dropped with their owner (array types, identity sequences, inner types of ranges) are not dropped by
+# name. A partitioned table depends on its own key columns in the same way, and is not excluded.
 _OF_OWNER = """EXISTS (SELECT FROM pg_catalog.pg_depend d
                     WHERE (d.classid, d.objid) = (i.classid, i.objid) AND d.deptype = 'i'
                       AND (d.refclassid, d.refobjid) <> (d.classid, d.objid))"""
-# What DROP takes: input types alone do not tell a procedure from another one with OUT arguments, and an aggregate
-# without arguments takes (*). A type may have the form of an array of another one.
+# Names for DROP. Input types alone are ambiguous for procedures that differ only in OUT arguments. An aggregate
+# without arguments needs (*). A type's identity may look like an array of another type.
 _DROP_NAMES = {
     "pg_proc": """pg_catalog.format('%%s.%%I(%%s)', c.pronamespace::pg_catalog.regnamespace, c.proname,
         CASE WHEN c.prokind = 'a' AND c.pronargs = 0 THEN '*'
@@ -143,19 +141,14 @@ _DROP_NAMES = {
     "pg_type": "pg_catalog.format('%%s.%%I', c.typnamespace::pg_catalog.regnamespace, c.typname)",
 }
 _IDENTITY = "(pg_catalog.pg_identify_object(i.classid, i.objid, 0)).identity"
-_DROPPABLE = f"""{_MEMBERS.format(in_schemas=_IN_SCHEMAS)}
-SELECT {{identity}}
-  FROM inside i JOIN pg_catalog.{{catalogue}} c ON c.oid = i.objid
- WHERE i.classid = 'pg_catalog.{{catalogue}}'::pg_catalog.regclass AND {{condition}}
-   AND NOT {_OF_OWNER}
- ORDER BY 1
-"""
+_OF_KIND = f"""FROM inside i JOIN pg_catalog.{{catalogue}} c ON c.oid = i.objid
+ WHERE i.classid = 'pg_catalog.{{catalogue}}'::pg_catalog.regclass AND {{condition}} AND NOT {_OF_OWNER}"""
+_DROPPABLE = f"SELECT '{{kind}}', {{identity}} {_OF_KIND}"
 _COUNTED = " UNION ALL ".join(
-    f"SELECT '{kind}', pg_catalog.count(*) FROM inside i JOIN pg_catalog.{catalogue} c ON c.oid = i.objid"
-    f" WHERE i.classid = 'pg_catalog.{catalogue}'::pg_catalog.regclass AND {condition} AND NOT {_OF_OWNER}"
+    f"SELECT '{kind}', pg_catalog.count(*) {_OF_KIND.format(catalogue=catalogue, condition=condition)}"
     for kind, catalogue, condition in _KINDS
 )
-# The number of locks in a row without a kind, then the objects of each kind.
+# First a row without a kind, with the number of locks; then the number of objects of each kind.
 _LOCKED = f"""{_MEMBERS.format(in_schemas=_IN_SCHEMAS)}, whole(classid, objid) AS (
     SELECT * FROM inside UNION {_PARTS}
 )
@@ -169,13 +162,14 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Content:
-    """What schemas hold: all that emptying them would delete.
+    """The content of schemas, which emptying them would delete.
 
-    :ivar tables: How many tables, and `rows` that the statistics believe to be in them.
-    :ivar locks: How many locks their removal takes: on every relation, TOAST among them, and on every type,
-        constraint, default, trigger, function and so on.
-    :ivar bytes: Size on disk.
-    :ivar objects: How many objects there are of each kind that is there, as `view`, in the order of their removal.
+    :ivar tables: The number of tables.
+    :ivar rows: The number of rows, as the statistics estimate it.
+    :ivar locks: The number of locks that deleting takes: on each relation (with TOAST), type, constraint, default,
+        trigger, function and so on.
+    :ivar bytes: The size on disk.
+    :ivar objects: The number of objects of each existing kind, such as `view`, in the order of their DROP.
     """
 
     tables: int
@@ -186,7 +180,7 @@ class Content:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the schemas hold no object that a user made."""
+        """Return whether the schemas contain no object of a user."""
         return not self.objects
 
 
@@ -203,13 +197,13 @@ SELECT pg_catalog.count(*) FILTER (WHERE relkind IN ('r', 'p')),
 
 
 def existing_schemas(connection: Connection, names: Collection[str]) -> dict[str, int]:
-    """Tell which of these schemas exist, with their oids."""
+    """Return the schemas that exist, with their oids."""
     rows = connection.execute("SELECT nspname, oid FROM pg_catalog.pg_namespace WHERE nspname = ANY(%s)", [list(names)])
     return {str(name): int(oid) for name, oid in rows}
 
 
 def other_schemas(connection: Connection, names: Collection[str]) -> list[str]:
-    """Name the schemas of people that are not among these."""
+    """Return the user schemas that are not in `names`."""
     rows = connection.execute(
         f"SELECT nspname FROM pg_catalog.pg_namespace n WHERE {USER_SCHEMA} AND NOT nspname = ANY(%s) ORDER BY 1",
         [list(names)],
@@ -218,16 +212,16 @@ def other_schemas(connection: Connection, names: Collection[str]) -> list[str]:
 
 
 def read_content(connection: Connection, names: Collection[str], *, locked: bool = False) -> Content:
-    """Measure what lies in schemas, without touching a table.
+    """Return the number and size of the objects in schemas, without reading a table.
 
-    :param locked: Others may hold locks that are not to be waited for: the catalogue's own estimate of sizes has to do.
+    :param locked: Do not wait for locks of other sessions; use the catalogue's estimate of sizes.
     """
     estimate = "c.relpages::pg_catalog.int8 * pg_catalog.current_setting('block_size')::pg_catalog.int8"
     query: Any = _CONTENT.format(estimate if locked else "pg_catalog.pg_table_size(c.oid)")
     oids = list(existing_schemas(connection, names).values())
     row = connection.execute(query, [oids]).fetchone()
     counted = {kind: int(count) for kind, count in connection.execute(_LOCKED.encode(), {"schemas": oids})}
-    assert row is not None  # noqa: S101 - an aggregate always gives a row
+    assert row is not None  # noqa: S101 - an aggregate always returns a row
     tables, rows, size = row
     objects = tuple((kind.lower(), count) for kind, count in counted.items() if kind is not None and count)
     return Content(tables=int(tables), rows=int(rows), locks=counted[None], bytes=int(size), objects=objects)
@@ -245,49 +239,69 @@ def read_table_names(connection: Connection, names: Collection[str]) -> list[tup
 
 
 def refuse_new_content(connection: Connection, names: Collection[str]) -> None:
-    """Refuse to empty schemas that were empty when a person was shown what will be deleted.
+    """Raise if schemas that were empty when the user confirmed are not empty any more.
 
-    :raises OperationFailedError: They hold something now.
+    :raises OperationFailedError: They contain objects now.
     """
     if not read_content(connection, names, locked=True).is_empty:
-        raise OperationFailedError("the schemas were empty before, and hold something now; run it again to see what")
+        raise OperationFailedError(
+            "the schemas were empty before, but now contain objects; run this again to see them before they are deleted"
+        )
 
 
 def refuse_dependents(connection: Connection, names: Collection[str], recreated: Iterable[str] = ()) -> None:
-    """Refuse while anything outside the schemas depends on something inside them.
+    """Raise if an object outside the schemas depends on an object inside them.
 
-    :param recreated: Objects without a schema (`event trigger audit`) that may go, since the dump brings
-        them back.
-    :raises BadInputError: Something does; it names them.
+    :param recreated: Objects without a schema (`event trigger audit`) that may be deleted, because the dump creates
+        them again.
+    :raises BadInputError: There is such an object. The message names it.
     """
-    oids = list(existing_schemas(connection, names).values())
-    allowed = set(recreated)
-    rows = connection.execute(_OUTSIDE.encode(), {"schemas": oids}).fetchall()
-    rows += connection.execute(_OTHER_DEPENDENTS.encode(), {"schemas": oids, "recreated": list(allowed)}).fetchall()
+    _refuse_dependents(connection, list(existing_schemas(connection, names).values()), set(recreated))
+
+
+def _refuse_dependents(connection: Connection, oids: list[int], allowed: set[str]) -> None:
+    rows = connection.execute(_OUTSIDE.encode(), {"schemas": oids, "recreated": list(allowed)})
     found = [
-        (f"{kind} {identity}", reference) for kind, identity, reference in rows if not _allowed(kind, identity, allowed)
+        (f"{kind} {identity}", reference)
+        for _, kind, identity, reference in rows
+        if not _allowed(kind, identity, allowed)
     ]
     if not found:
         return
-    shown = format_list([f"{who} depends on {what}" for who, what in found], _SHOWN, "; ")
+    shown = format_list([f"{dependent} depends on {inside}" for dependent, inside in found], _SHOWN, "; ")
     raise BadInputError(
         f"Objects outside the schemas to be emptied depend on objects in them: {shown}. They would be deleted, "
-        f"too. Nothing was touched. Drop them, run this again, and create them again."
+        f"too. Nothing was touched. Drop them, run this again, then create them again."
     )
+
+
+def table_dependents(connection: Connection, tables: Collection[int]) -> list[str]:
+    """Say what depends on tables and would be lost if they were dropped; foreign keys are left aside.
+
+    :param tables: Their oids, those of their partitions included.
+    """
+    query = _DEPENDENTS.format(in_schemas=_OF_TABLES).encode()
+    rows = connection.execute(query, {"tables": list(tables)}).fetchall()
+    rows += connection.execute(
+        "SELECT 2, 'a subscription to', r.srrelid::pg_catalog.regclass::pg_catalog.text, 'it'"
+        " FROM pg_catalog.pg_subscription_rel r WHERE r.srrelid = ANY(%s)",
+        [list(tables)],
+    ).fetchall()
+    return [f"{kind} {identity} depends on {reference}" for _, kind, identity, reference in rows]
 
 
 def _allowed(kind: str, identity: str, allowed: set[str]) -> bool:
     if kind == "publication relation":
         kind, identity = "publication", identity.rpartition(" in publication ")[2]
-    # Before 16 a transform's identity has a word more than SQL wants.
+    # Before 16 a transform's identity has the word "on", which is not part of SQL's syntax.
     unquoted = identity.replace('"', "").replace(" on language ", " language ")
     return f"{kind} {unquoted}" in allowed
 
 
 def lock_out_writers(connection: Connection, names: Collection[str], *, writable: bool = False) -> None:
-    """Let nobody but us write to the tables of the schemas until the open transaction ends; all may read.
+    """Lock the tables of the schemas against writes of other sessions, until the open transaction ends.
 
-    :param writable: Leave tables aside that the role may not write to itself.
+    :param writable: Lock only tables that the role itself may write to.
     """
     oids = list(existing_schemas(connection, names).values())
     condition = "c.relkind IN ('r', 'p')"
@@ -296,44 +310,49 @@ def lock_out_writers(connection: Connection, names: Collection[str], *, writable
             " AND (pg_catalog.has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE')"
             " OR pg_catalog.pg_has_role(c.relowner, 'USAGE'))"
         )
-    tables = _identities(connection, "pg_class", condition, oids)
-    if tables:
+    if tables := _identities(connection, oids, [("TABLE", "pg_class", condition)]).get("TABLE"):
         _lock(connection, tables, "SHARE")
 
 
 def empty_schemas(connection: Connection, names: Collection[str], recreated: Iterable[str] = ()) -> None:
-    """Drop every object of the schemas that no extension owns, in the open transaction.
+    """Drop all objects of the schemas that belong to no extension, in the open transaction.
 
-    Tables and views are locked first, so that nobody can make something that depends on them in between; for the
-    rest, dependents are looked for again before each DROP.
+    Tables and views are locked first, so that no other session can create a dependent object. For the other kinds,
+    dependents are searched again before each DROP.
 
-    :raises BadInputError: Something outside depends on something inside.
-    :raises OperationFailedError: Something is left.
+    :raises BadInputError: An object outside the schemas depends on one inside.
+    :raises OperationFailedError: An object could not be dropped.
     """
     oids = list(existing_schemas(connection, names).values())
     if not oids:
         return
-    tables = _identities(connection, "pg_class", "c.relkind IN ('r', 'p')", oids)
-    if tables:
+    allowed = set(recreated)
+    found = _identities(connection, oids)
+    if tables := found.get("TABLE"):
         _lock(connection, tables, "ACCESS EXCLUSIVE")
-    for view in _identities(connection, "pg_class", "c.relkind = 'v'", oids):
-        # LOCK TABLE would lock what the view reads, too, for which its owner may lack the right.
-        _run(connection, "ALTER VIEW", [view], " RESET (security_barrier)")
-    refuse_dependents(connection, names, recreated)
-    for kind, catalogue, condition in _KINDS:
-        found = _identities(connection, catalogue, condition, oids)
-        if found:
-            # A DROP may have waited for somebody, and types and functions can't be locked: look again each time.
-            refuse_dependents(connection, names, recreated)
-        for batch in [[each] for each in found] if kind in _SINGLY else [found] if found else []:
+        found = _identities(connection, oids)
+    if views := found.get("VIEW"):
+        for view in views:
+            # LOCK TABLE would also lock the tables of the view, which its owner may have no privilege for.
+            _run(connection, "ALTER VIEW", [view], " RESET (security_barrier)")
+        found = _identities(connection, oids)
+    _refuse_dependents(connection, oids, allowed)
+    dropped = False
+    for kind, _, _ in _KINDS:
+        if not (identities := found.get(kind)):
+            continue
+        if dropped:
+            # A DROP may have waited for another session, and types and functions can't be locked.
+            _refuse_dependents(connection, oids, allowed)
+        for batch in [[each] for each in identities] if kind in _SINGLY else [identities]:
             _run(connection, f"DROP {kind} IF EXISTS", batch, " CASCADE")
-    left = [name for _, catalogue, condition in _KINDS for name in _identities(connection, catalogue, condition, oids)]
-    if left:
+        dropped, found = True, _identities(connection, oids)
+    if left := [name for kind, _, _ in _KINDS for name in found.get(kind, ())]:
         raise OperationFailedError(f"{left[0]} could not be dropped")
 
 
 def _lock(connection: Connection, tables: list[str], mode: str) -> None:
-    """Lock tables, also those that their owner has no right to write to: the right goes with them."""
+    """Lock tables. If the owner lacks the privilege, grant it; it is dropped with the table."""
     rows = connection.execute(
         "SELECT t FROM pg_catalog.unnest(%s::pg_catalog.text[]) t, pg_catalog.pg_class c"
         " WHERE c.oid = t::pg_catalog.regclass"
@@ -346,13 +365,24 @@ def _lock(connection: Connection, tables: list[str], mode: str) -> None:
     _run(connection, "LOCK TABLE", tables, f" IN {mode} MODE")
 
 
-def _identities(connection: Connection, catalogue: str, condition: str, oids: list[int]) -> list[str]:
-    identity = _DROP_NAMES.get(catalogue, _IDENTITY)
-    query = _DROPPABLE.format(catalogue=catalogue, condition=condition, identity=identity)
-    return [str(name) for (name,) in connection.execute(query.encode(), {"schemas": oids})]
+def _identities(
+    connection: Connection, oids: list[int], kinds: Sequence[tuple[str, str, str]] = _KINDS
+) -> dict[str, list[str]]:
+    """Return the names of the objects in schemas by kind, as DROP takes them."""
+    parts = (
+        _DROPPABLE.format(
+            kind=kind, catalogue=catalogue, condition=condition, identity=_DROP_NAMES.get(catalogue, _IDENTITY)
+        )
+        for kind, catalogue, condition in kinds
+    )
+    query = f"{_MEMBERS.format(in_schemas=_IN_SCHEMAS)} {' UNION ALL '.join(parts)} ORDER BY 2"
+    found: dict[str, list[str]] = {}
+    for kind, name in connection.execute(query.encode(), {"schemas": oids}):
+        found.setdefault(str(kind), []).append(str(name))
+    return found
 
 
 def _run(connection: Connection, before: str, identities: Collection[str], after: str) -> None:
-    # The server quotes each identity as SQL wants it.
+    # The server has quoted each identity.
     text: Any = f"{before} {', '.join(identities)}{after}"
     connection.execute(sql.SQL(text))

@@ -1,4 +1,4 @@
-"""The search_path of a database's own sessions, which pg_dump replaces with an empty one."""
+"""The search_path of the sessions of a database, which pg_dump replaces with an empty one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from .protocol import StatementStream
 
 
-# The role's setting in this database comes first, then the role's, the database's, that of all roles, the default.
+# The order of precedence: the role's setting in this database, the role's, the database's, that of all roles, the
+# default.
 _SETTING = """
 SELECT coalesce(
     (SELECT pg_catalog.substr(c.setting, 13)
@@ -30,11 +31,11 @@ SELECT coalesce(
 def read_search_path(connection: Connection) -> tuple[str, ...]:
     """Return the existing schemas in which sessions of this role look up names in this database, in their order.
 
-    The setting in the server's configuration file is hidden by our own empty one, so PostgreSQL's default stands for
-    it.
+    A setting in the server's configuration file can't be read, because our own empty search_path hides it; PostgreSQL's
+    default is used instead.
     """
     row = connection.execute(_SETTING).fetchone()
-    assert row is not None  # noqa: S101 - such a query always gives a row
+    assert row is not None  # noqa: S101 - such a query always returns a row
     names = split_search_path(str(row[0]), str(row[1]))
     there = connection.execute("SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname = ANY(%s)", [list(names)])
     found = {str(name) for (name,) in there}
@@ -42,28 +43,28 @@ def read_search_path(connection: Connection) -> tuple[str, ...]:
 
 
 def split_search_path(setting: str, user: str) -> tuple[str, ...]:
-    """Split a value of search_path into names of schemas.
+    """Return the schemas in a value of search_path.
 
-    :param user: The name that `"$user"` stands for.
+    :param user: The name that replaces `"$user"`.
     """
-    words, found = TokenReader(setting.encode("utf-8", "surrogateescape")), list[str]()
-    while name := words.name():
+    tokens, found = TokenReader(setting.encode("utf-8", "surrogateescape")), list[str]()
+    while name := tokens.name():
         found.append(user if name == "$user" else name)
-        if not words.sign(b","):
+        if not tokens.sign(b","):
             break
     return tuple(dict.fromkeys(found))
 
 
 def join_search_path(names: Iterable[str]) -> str:
-    """Write a search_path of identifiers; PostgreSQL's own schemas are left out, since it searches them anyway."""
+    """Return a search_path of quoted names, without PostgreSQL's own schemas, which it searches anyway."""
     found = dict.fromkeys(name for name in names if name and not name.startswith("pg_"))
     return ", ".join('"{}"'.format(name.replace('"', '""')) for name in found)
 
 
 class SearchPaths:
-    """The search_path of a session that loads a dump, and those to try where a statement is refused.
+    """The search_path of a session that loads a dump, and the paths to try if a statement is refused.
 
-    No function or operator is called while the dump's own is in force, but with its schema.
+    While the dump's own search_path is set, all our calls of functions and operators name the schema.
 
     :param recorded: The schemas in which sessions of the dumped database look up names.
     """
@@ -73,20 +74,20 @@ class SearchPaths:
         self._recorded = recorded
 
     def begin(self) -> None:
-        """Look up names as those sessions do, until the dump sets another path, or to the end of the transaction."""
+        """Set the recorded path, until the dump sets another one or the transaction ends."""
         self.set(join_search_path(self._recorded))
 
     def show(self) -> str:
-        """Return the one that is in force."""
+        """Return the current path."""
         return _text(self._stream.ask(b"SHOW search_path")[0][0])
 
     def set(self, path: str) -> None:
-        """Set it up to the end of the transaction, or until the dump sets it."""
+        """Set the path, until the dump sets another one or the transaction ends."""
         literal = path.replace("'", "''").replace("\\", "\\\\").encode("utf-8", "surrogateescape")
         self._stream.run(self._stream.encoded(b"SELECT pg_catalog.set_config('search_path', E'%s', true)" % literal))
 
     def candidates(self) -> tuple[str, ...]:
-        """Return those to try: the recorded one behind the dump's own, then with all other schemas behind both."""
+        """Return the paths to try: the dump's with the recorded one added, then also with all other schemas added."""
         own = self._names(b"SELECT pg_catalog.unnest(pg_catalog.current_schemas(false))")
         rest = self._names(b"SELECT nspname FROM pg_catalog.pg_namespace")
         others = sorted(name for name in rest if name != "information_schema")

@@ -1,4 +1,4 @@
-"""What a session of ours sets at its start, and why."""
+"""The settings of our sessions."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from ..dumpformat.encodings import python_encoding
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult
 
-# A role may carry timeouts that would end a snapshot's holder or a load half-way.
+# Set to 0: timeouts of a role or a database would end the session of a snapshot or of a load.
 TIMEOUTS = (
     "statement_timeout",
     "idle_in_transaction_session_timeout",
     "idle_session_timeout",
     "transaction_timeout",
 )
-# A session may wait for others for hours, and what lies between us and the server forgets connections that are silent.
+# A session may wait for hours, and firewalls between us and the server drop silent connections.
 KEEPALIVES = {"keepalives_idle": "60"}
 
-# What changes the meaning of a dump's text, or hides what the server has to say. Of these pg_dump sets but the
-# strings, without which a dump is split as if they were on.
+# Settings that change the meaning of a dump's text, or hide messages of the server. pg_dump itself sets only
+# standard_conforming_strings; a dump that does not set it is read as if it were on.
 INPUT = {
     "array_nulls": "on",
     "transform_null_equals": "off",
@@ -30,36 +30,36 @@ INPUT = {
     "IntervalStyle": "postgres",
     "session_replication_role": "origin",
     "client_min_messages": "warning",
-    # A database's owner may set these; the first changes the names that the server shows us, the second ends the
-    # session at an error that we expect.
+    # A database's owner may set these. The first changes names in results; the second ends the session at an error that
+    # we expect.
     "quote_all_identifiers": "off",
     "exit_on_error": "off",
 }
 
-# Before any statement of ours, and above what ALTER ROLE and ALTER DATABASE set.
+# Start-up options are set before the first statement, and override ALTER ROLE and ALTER DATABASE.
 EMPTY_PATH = "-c search_path="
-# The owner of a database may set a role for all its sessions, a superuser's too: tables of that role would then count
-# as our own, and a function in them could take the superuser's role back.
+# The owner of a database may set a role for all its sessions, also a superuser's. Tables of that role would then count
+# as trusted, and a function of theirs could switch back to the superuser.
 NO_ROLE = "-c role=none"
 _NAMED_ROLE = re.compile(r"(?<!\S)(?:-c\s*|--)role=((?:[^\s\\]|\\.)*)", re.IGNORECASE | re.DOTALL)
-# A table may be replaced by a view between our look at the catalogue and our reading. Servers without this setting
-# (before 12.20, 13.16, 14.13, 15.8, 16.4) ignore it.
+# A table may be replaced with a view after we read the catalogue and before we read the table. Servers without this
+# setting (before 12.20, 13.16, 14.13, 15.8, 16.4) ignore it.
 READING = {"restrict_nonsystem_relation_kind": "view,foreign-table"}
 
 
 def role_in(options: str) -> str:
-    """Return the role that start-up options name; empty where they name none."""
+    """Return the role that start-up options set; empty if they set none."""
     found = _NAMED_ROLE.findall(options)
     return re.sub(r"\\(.)", r"\1", found[-1], flags=re.DOTALL) if found else ""
 
 
 def session_encoding(connection: PGconn) -> str:
-    """Return Python's name of the encoding in which the session reads and writes, which a dump may change."""
+    """Return Python's name of the session's client encoding, which a dump may change."""
     return python_encoding((connection.parameter_status(b"client_encoding") or b"").decode())
 
 
 def transcode(text: bytes, source: str, target: str) -> bytes:
-    """Return a text in another encoding; bytes that the first does not know are kept."""
+    """Return a text in another encoding; bytes that are invalid in the source encoding are kept."""
     if text.isascii() or source == target:
         return text
     return text.decode(source, "surrogateescape").encode(target, "surrogateescape")

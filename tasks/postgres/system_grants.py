@@ -1,7 +1,7 @@
-"""Grants on what no dump creates: PostgreSQL's own objects, those of extensions, and the database.
+"""Grants on objects that no dump creates: PostgreSQL's own objects, those of extensions, and the database.
 
-pg_dump writes how they differ from what initdb and CREATE EXTENSION granted (pg_init_privs), so a restore can bring
-them, and only an undo takes them back. Those on information_schema and the database are in no dump.
+pg_dump writes their differences from the initial grants of initdb and CREATE EXTENSION (pg_init_privs). So a restore
+can add such grants, and only an undo revokes them. Grants on information_schema and on the database are in no dump.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _outside(catalogue: LiteralString, oid: LiteralString) -> LiteralString:
     return f"({_SYSTEM} OR NOT {no_member(catalogue, oid)})"
 
 
-# Class, oid, column number; kind, name and column as GRANT takes them; the default it has; owner, grants, schema.
+# Class, oid, column number; kind, name and column as in GRANT; the letter for acldefault; owner, grants, schema.
 _FOUND = f"""
     SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, c.oid, 0,
            CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
@@ -81,7 +81,7 @@ _FOUND = f"""
            'd', d.datdba, d.datacl, NULL
       FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database() AND d.datacl IS NOT NULL
 """
-# initdb makes information_schema after it has noted what it granted: to everyone.
+# initdb creates information_schema, with grants to PUBLIC, after it has filled pg_init_privs.
 _SQL_STANDARD = """CASE WHEN f.schema = 'information_schema' AND f.kind IN ('TABLE', 'SCHEMA') AND f.part = 0
     THEN ARRAY[pg_catalog.makeaclitem(0, f.owner, CASE f.kind WHEN 'TABLE' THEN 'SELECT' ELSE 'USAGE' END, false)]
     END"""
@@ -96,7 +96,7 @@ _CHANGED = f"""
 """
 _LOCAL = "coalesce(schema = 'information_schema', true)"
 
-# For each object that has other grants than at first: what they are, and whether a dump holds them.
+# The grants of each object that differ from the initial ones, and whether a dump contains them.
 DESCRIBED = f"""
 SELECT CASE WHEN {_LOCAL} THEN 'local_grants ' ELSE 'system_grants ' END
            || pg_catalog.concat_ws(' ', pg_catalog.lower(kind), CASE WHEN kind <> 'DATABASE' THEN name || columns END),
@@ -106,7 +106,7 @@ SELECT CASE WHEN {_LOCAL} THEN 'local_grants ' ELSE 'system_grants ' END
           FROM pg_catalog.aclexplode(acl) AS x LEFT JOIN pg_catalog.pg_roles r ON r.oid = x.grantee), NULL
   FROM ({_CHANGED}) AS changed
 """
-# For each that a dump may hold: the statements that make them what they were at first.
+# The statements that reset the grants of each object that a dump may contain to the initial ones.
 _REVOKED = f"""
 SELECT ARRAY(SELECT DISTINCT pg_catalog.format('REVOKE ALL %s ON %s %s FROM %s CASCADE', columns, kind, name,
                     CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(r.rolname) END)
@@ -121,11 +121,11 @@ SELECT ARRAY(SELECT DISTINCT pg_catalog.format('REVOKE ALL %s ON %s %s FROM %s C
 
 
 def revoke_system_grants(connection: Connection) -> None:
-    """Make the grants that a dump may hold what initdb and CREATE EXTENSION granted, as far as the role may.
+    """Reset the grants that a dump may contain to those of initdb and CREATE EXTENSION, as far as the role may.
 
-    A comparison with the dump's manifest reports those that are left.
+    The comparison with the dump's manifest reports the remaining differences.
     """
-    # To revoke from a whole table also revokes from its columns: these are looked at afterwards.
+    # First tables, then columns: REVOKE on a table also revokes the grants on its columns.
     for of_column in ("false", "true"):
         for (statements,) in connection.execute((_REVOKED + of_column).encode()).fetchall():
             with contextlib.suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():

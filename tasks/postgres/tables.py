@@ -1,4 +1,4 @@
-"""What a database holds, in pg_dump's own selection."""
+"""The tables and sequences that pg_dump dumps: list, count and sum them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 Item = TypeVar("Item")
-# One statement counts that many tables: round trips are what thousands of tables cost.
+# The number of tables that one statement counts; with thousands of tables, round trips take most of the time.
 _BATCH = 200
 
-# The roles whose code may run with our rights: superusers, the role that logged in, and roles that it is a member of.
-# Membership of a superuser proves nothing: before PostgreSQL 15 any role may grant itself to one, or to any other,
-# which is then its grantor. Nor does that in PostgreSQL's own roles, which others share.
+# The roles whose code may run with our privileges: superusers, the role that logged in, and roles that it is a member
+# of. A superuser's memberships do not count: before PostgreSQL 15 any role may grant itself to a superuser, or to any
+# other role, and is then the grantor. Memberships in PostgreSQL's own roles do not count, because others share them.
 TRUSTED = """
 WITH RECURSIVE ours(oid, superuser) AS (
     SELECT oid, rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user
@@ -36,8 +36,8 @@ WITH RECURSIVE ours(oid, superuser) AS (
     SELECT oid FROM ours UNION SELECT oid FROM pg_catalog.pg_roles WHERE rolsuper
 )"""
 
-# Ordinary tables, partitions and inheriting tables each by themselves; of an extension's own tables those
-# that it registered, with its condition (pg_extension.extconfig), since pg_dump writes just these rows.
+# Ordinary tables, partitions and inheriting tables, each without its children. Of an extension's tables those that it
+# registered, with its condition (pg_extension.extconfig), because pg_dump writes exactly these rows.
 _TABLES = f"""{TRUSTED}
 SELECT c.oid, n.nspname, c.relname, coalesce(x.condition, ''), greatest(c.reltuples, 0)::pg_catalog.int8, c.relfilenode,
        c.relowner IN (SELECT oid FROM trusted)
@@ -92,18 +92,18 @@ SELECT n.nspname, c.relname, tn.nspname, t.relname,
 
 
 class TableChangedError(ServerError):
-    """A table is no longer what a snapshot shows of it."""
+    """A table was changed after the snapshot was taken."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose rows a dump holds.
+    """A table whose rows are in a dump.
 
-    :ivar condition: `WHERE …` of the rows that a dump takes of an extension's table; else empty.
-    :ivar estimate: Rows as the planner believes.
-    :ivar filenode: Its file as the snapshot sees it.
-    :ivar trusted: Whether its owner's code may run with our rights. To plan a query calls the immutable functions in a
-        table's indexes and statistics, so only COPY, which plans nothing, reads any other table.
+    :ivar condition: `WHERE …` of the rows that a dump contains of an extension's table; else empty.
+    :ivar estimate: The planner's estimate of its rows.
+    :ivar filenode: Its file in the snapshot.
+    :ivar trusted: Whether its owner's code may run with our privileges. The planner calls the immutable functions in a
+        table's indexes and statistics, so any other table is read only by COPY, which plans nothing.
     """
 
     oid: int
@@ -116,51 +116,51 @@ class Table:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Schema and name."""
+        """Return schema and name."""
         return self.schema, self.name
 
     @property
     def identifier(self) -> sql.Identifier:
-        """The name as SQL."""
+        """Return the name as SQL."""
         return sql.Identifier(self.schema, self.name)
 
 
 def read_tables(connection: Connection) -> list[Table]:
-    """List the tables whose rows a dump of this database holds, as the session's snapshot sees them."""
+    """Return the tables whose rows a dump of this database contains, in the session's snapshot."""
     names = [each.name for each in fields(Table)]
     return [Table(**dict(zip(names, row, strict=True))) for row in connection.execute(_TABLES)]
 
 
 def read_unreadable(connection: Connection) -> list[tuple[str, str, bool]]:
-    """List the unlogged tables and sequences that a standby can't read: schema, name, and whether it is a table."""
+    """Return the unlogged tables and sequences that a standby can't read: schema, name, and whether it is a table."""
     return [(str(schema), str(name), bool(table)) for schema, name, table in connection.execute(_UNREADABLE)]
 
 
 def read_partitions(connection: Connection) -> dict[tuple[str, str], tuple[tuple[str, str], bool]]:
-    """Return the partitions that hold rows, each with the partitioned table on top, and whether a reload may move rows.
+    """Return the leaf partitions, each with its topmost partitioned table and whether a reload may move rows.
 
-    An enum's values have other hashes in another database, so pg_dump loads such partitions through that table.
+    The hashes of enum values differ between databases, so pg_dump loads such partitions through the topmost table.
     """
     rows = connection.execute(_PARTITIONS)
     return {(str(schema), str(name)): ((str(above), str(top)), bool(moves)) for schema, name, above, top, moves in rows}
 
 
 def lock_tables(connection: Connection, locked: Sequence[Table]) -> None:
-    """Take ACCESS SHARE on tables, in the open transaction, under its `lock_timeout`."""
+    """Lock tables in ACCESS SHARE mode, in the open transaction, with its `lock_timeout`."""
     for batch in in_batches(locked):
         names = sql.SQL(", ").join(sql.SQL("ONLY {}").format(table.identifier) for table in batch)
         connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(names))
 
 
 def refuse_changed(connection: Connection, locked: Iterable[Table]) -> None:
-    """Refuse tables that were truncated, rewritten, renamed or replaced since the snapshot was taken.
+    """Raise if a table was truncated, rewritten, renamed or replaced after the snapshot was taken.
 
-    In an older snapshot such a table shows no rows, to us and to pg_dump alike (PostgreSQL manual, 13.6
-    Caveats), so that counts agree on nothing. The catalogue's row, read by the snapshot, and
-    `pg_relation_filenode`, which knows the present, then name different files. And where two tables have
-    swapped their names, one's rows would be dumped under the other's definition.
+    Such a table has no rows in the older snapshot, for us and for pg_dump (PostgreSQL manual, 13.6 Caveats), so equal
+    counts would prove nothing. The snapshot's row in the catalogue and `pg_relation_filenode`, which returns the
+    current file, then differ. If two tables swap their names, the rows of one would be dumped with the definition of
+    the other.
 
-    :raises TableChangedError: One was.
+    :raises TableChangedError: A table was changed.
     """
     by_oid = {table.oid: table for table in locked}
     rows = connection.execute(
@@ -176,14 +176,16 @@ def refuse_changed(connection: Connection, locked: Iterable[Table]) -> None:
             [table.name for table in by_oid.values()],
         ],
     )
-    if (moved := rows.fetchone()) is not None:
-        name = ".".join(by_oid[moved[0]].key)
-        raise TableChangedError(f"{name} was changed (truncated, rewritten, renamed or dropped) while the dump began.")
+    if (changed := rows.fetchone()) is not None:
+        name = ".".join(by_oid[changed[0]].key)
+        raise TableChangedError(
+            f"{name} was changed (truncated, rewritten, renamed or dropped) while the dump was starting."
+        )
 
 
 def count_tables(connection: Connection, counted: Sequence[Table]) -> Iterator[tuple[Table, int]]:
-    """Count rows, each table for itself and not its children, in the transaction that is open."""
-    # pg_dump puts an extension's condition behind its COPY, too, so planning with it adds no danger.
+    """Count the rows of each table, without its children, in the open transaction."""
+    # pg_dump plans a query with an extension's condition, too, so planning it here adds no risk.
     yield from _count_planned(connection, [table for table in counted if table.trusted or table.condition])
     yield from _count_copied(connection, [table for table in counted if not table.trusted and not table.condition])
 
@@ -194,7 +196,7 @@ def _count_planned(connection: Connection, counted: Sequence[Table]) -> Iterator
             sql.SQL("SELECT {}::int, pg_catalog.count(*) FROM ONLY {} {}").format(
                 sql.Literal(position),
                 table.identifier,
-                # The extension's own text, which pg_dump puts behind its COPY just so.
+                # The extension's text, which pg_dump adds to its query unchanged, too.
                 sql.SQL(table.condition),  # pyright: ignore[reportArgumentType]
             )
             for position, table in enumerate(batch)
@@ -222,7 +224,7 @@ def _count_copied(connection: Connection, counted: Sequence[Table]) -> Iterator[
 
 
 def count_by_copy(connection: Connection, table: sql.Identifier, columns: Sequence[str]) -> int:
-    """Count a table's rows without planning a query; for `columns` see :func:`copied`."""
+    """Count a table's rows without planning a query; for `columns` see :func:`copied_column`."""
     with connection.cursor().copy(_copy_statement(table, columns)) as copy:
         return sum(bytes(piece).count(b"\n") for piece in copy)
 
@@ -230,20 +232,20 @@ def count_by_copy(connection: Connection, table: sql.Identifier, columns: Sequen
 def copied_column(
     connection: Connection, table: sql.Identifier, columns: Sequence[str]
 ) -> Iterator[tuple[str | None, ...]]:
-    """Read columns of a table, as the server writes them, without running anything that its owner made.
+    """Yield the values of columns as text, without running code of the table's owner.
 
-    COPY plans nothing and takes no view, foreign or partitioned table; only output functions are called, which are
-    PostgreSQL's own but for base types, and these only a superuser can make.
+    COPY plans nothing and refuses views, foreign and partitioned tables. It calls only output functions; those that are
+    not PostgreSQL's own belong to base types, which only a superuser can create.
 
-    :param columns: None of them generated.
-    :raises psycopg.Error: The server refuses, as for a view or under row-level security.
+    :param columns: Columns that are not generated.
+    :raises psycopg.Error: The server refuses, for example for a view or with row-level security.
     """
     with connection.cursor().copy(_copy_statement(table, columns, "UTF8")) as copy:
         yield from copy.rows()
 
 
 def _copy_statement(table: sql.Identifier, columns: Sequence[str], encoding: str = "SQL_ASCII") -> sql.Composed:
-    """Write the COPY; SQL_ASCII takes the bytes as they are."""
+    """Return the COPY statement; with SQL_ASCII the server does not convert the bytes."""
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     listed = sql.SQL(" ({})").format(names) if columns else sql.SQL("")
     return sql.SQL("COPY {}{} TO STDOUT (ENCODING {})").format(table, listed, encoding)
@@ -252,7 +254,7 @@ def _copy_statement(table: sql.Identifier, columns: Sequence[str], encoding: str
 def read_keys_into(
     connection: Connection, left_out: Sequence[int], filled: Sequence[int]
 ) -> list[tuple[str, str, str]]:
-    """Find the foreign keys of some tables that refer to others: name, table, and what it refers to."""
+    """Return the foreign keys from tables in `filled` to tables in `left_out`: name, table, referenced table."""
     rows = connection.execute(
         "SELECT conname::pg_catalog.text, conrelid::pg_catalog.regclass::pg_catalog.text,"
         " confrelid::pg_catalog.regclass::pg_catalog.text FROM pg_catalog.pg_constraint"
@@ -263,12 +265,12 @@ def read_keys_into(
 
 
 def read_sequences(connection: Connection) -> dict[tuple[str, str], tuple[int, bool]]:
-    """Read where the sequences of people stand: the last value, and whether it was used.
+    """Return the last value of each sequence in a dump, and whether it was used.
 
-    `pg_sequence_last_value` tells NULL for one that was never used, so each sequence is asked itself, in the
-    transaction that is open; no lock on it is kept. Of those of extensions a dump holds what they say is people's.
+    `pg_sequence_last_value` returns NULL for a sequence that was never used, so each sequence is read, in the open
+    transaction; no lock is kept. Sequences of extensions are included if the extension registers them for dumps.
 
-    :raises psycopg.Error: The role may not read one.
+    :raises psycopg.Error: The role may not read a sequence.
     """
     names = [(str(schema), str(name)) for schema, name, _ in connection.execute(_SEQUENCES)]
     found = {}
@@ -285,13 +287,13 @@ def read_sequences(connection: Connection) -> dict[tuple[str, str], tuple[int, b
 
 
 def read_increments(connection: Connection) -> dict[tuple[str, str], int]:
-    """Read by how much each sequence of people's moves."""
+    """Return the increment of each sequence in a dump."""
     found = connection.execute(_SEQUENCES)
     return {(str(schema), str(name)): int(increment) for schema, name, increment in found}
 
 
 def in_batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    """Take things by the hundreds that one statement, or one savepoint, is made for."""
+    """Yield the items in batches of 200, for one statement or one savepoint each."""
     for start in range(0, len(items), _BATCH):
         yield items[start : start + _BATCH]
 
@@ -302,7 +304,7 @@ SELECT a.attrelid, pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY a.at
  WHERE a.attrelid = ANY(%s) AND a.attnum > 0 AND NOT a.attisdropped AND (%s OR a.attgenerated = '')
  GROUP BY a.attrelid
 """
-# The beginning of a checksum of COPY's lines, which differs from the server's own of the same rows.
+# The prefix of a checksum of COPY's lines, which differs from the server's checksum of the same rows.
 COPIED = "copy:"
 _HASH_BYTES = 8
 
@@ -310,14 +312,14 @@ _HASH_BYTES = 8
 def read_checksums(
     connection: Connection, tables: Sequence[Table], by_copy: Collection[tuple[str, str]] = ()
 ) -> Iterator[tuple[Table, int, str | None]]:
-    """Count and sum tables, each for itself and not its children; the session must be pinned.
+    """Return the row count and the checksum of each table, without its children; the session must be pinned.
 
-    The server sums the rows, but for tables in whose queries functions of others could run (:attr:`Table.trusted`):
-    these are summed here, from COPY's lines.
+    The server computes the checksum, except for tables whose queries could run functions of other roles
+    (:attr:`Table.trusted`): theirs are computed here, from COPY's lines.
 
-    :param by_copy: Further tables to sum here, by schema and name.
-    :return: Each table with its rows and its checksum, a decimal number as text; None where rows are to be left out
-        that COPY does not leave out.
+    :param by_copy: Further tables, by schema and name, whose checksums are computed here.
+    :return: Each table with its row count and its checksum, a decimal number as text. The checksum is None if it is
+        computed here and the table has a condition, which COPY can't apply.
     """
     copied = [table for table in tables if not table.trusted or table.key in by_copy]
     yield from _copied_checksums(connection, copied)
@@ -328,12 +330,12 @@ def read_checksums(
         with releasing_locks(connection):
             for table in batch:
                 row = connection.execute(_query(table, columns.get(table.oid, []), text)).fetchone()
-                assert row is not None  # noqa: S101 - an aggregate always gives a row
+                assert row is not None  # noqa: S101 - an aggregate always returns a row
                 yield table, int(row[0]), str(row[1])
 
 
 def _copied_checksums(connection: Connection, tables: Sequence[Table]) -> Iterator[tuple[Table, int, str | None]]:
-    # COPY names no generated column; what it is made of is summed.
+    # COPY can't list generated columns; the columns that they are computed from are included.
     columns = dict(_columns(connection, tables, generated=False)) if tables else {}
     encoding = "SQL_ASCII" if connection.info.parameter_status("server_encoding") == "SQL_ASCII" else "UTF8"
     for table, rows in count_tables(connection, [table for table in tables if table.condition]):
@@ -342,7 +344,7 @@ def _copied_checksums(connection: Connection, tables: Sequence[Table]) -> Iterat
         if not table.condition:
             names = columns.get(table.oid, [])
             rows = total = 0
-            # A list of columns may not be empty; the rows of a table without any are empty lines.
+            # A list of columns may not be empty; a table without columns has empty lines as rows.
             with connection.cursor().copy(_copy_statement(table.identifier, names, encoding)) as copy:
                 for line in copy:
                     rows += 1
@@ -358,9 +360,9 @@ def _columns(
 
 
 def _in_utf8(encoding: str) -> sql.SQL:
-    """Give the expression for a row's text in UTF-8, so that the sum is the same in a database of another encoding.
+    """Return the expression for a row's text in UTF-8, so that its checksum is the same in any database encoding.
 
-    Where a byte is a character, a text can hold the bytes of another encoding; where several are, it can't.
+    A single-byte encoding accepts the bytes of UTF-8; a multi-byte encoding (EUC) does not.
     """
     if encoding in {"UTF8", "SQL_ASCII", "MULE_INTERNAL"} or encoding.startswith("EUC_"):
         return sql.SQL("{row}::pg_catalog.text")
@@ -376,6 +378,6 @@ def _query(table: Table, columns: Sequence[str], text: sql.SQL) -> sql.Composed:
     ).format(
         text=text.format(row=row),
         table=table.identifier,
-        # The extension's own text, which pg_dump puts behind its COPY just so.
+        # The extension's text, which pg_dump adds to its query unchanged, too.
         condition=sql.SQL(table.condition),  # pyright: ignore[reportArgumentType]
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..config.prisma_home import prisma_home
 from ..dumpfiles.dump_file import choose_dump, prove_dump
 from ..errors import BadInputError, MissingProgramError
 from ..formatting import format_list
@@ -17,7 +18,7 @@ from .migrations import (
     migrations_on_disk,
     pending_migrations,
 )
-from .project import RENAMED, find_prisma, is_installed, listed_schemas, migrations_folder, prisma_home
+from .project import RENAMED, find_prisma, is_installed, listed_schemas, migrations_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from ..dump.dump import make_dump
 from ..dump.request import DumpRequest
 from ..dumpfiles.origin import other_owners
-from ..errors import OperationFailedError, ServerError, TaskError
+from ..errors import Effect, OperationFailedError, ServerError, TaskError
 from ..formatting import format_now
-from ..inventory.reload_risks import read_row_code
+from ..inventory.reload_risks import find_reload_doubt
 from ..postgres.connection import connected, one, read_endpoint, server_facts, translated
 from ..postgres.roles import read_owners
 from ..safety.guard import nonlocal_reason, refuse_protected
@@ -24,6 +24,8 @@ from .forecast import Forecast, forecast_migrate, read_deployed
 from .migrate import find_migrations_cli, refuse_another_database, run_migrations
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..config.settings import Settings
     from ..config.target import Target
     from ..dump.dump import Dumped
@@ -55,13 +57,18 @@ class MigrationPlan:
     holds: bool = False
     makes_safety_dump: bool = False
     undo_needs_trust: bool = False
-    row_code: str = ""
-    tries_undo: bool = False
+    reload_doubt: str = ""
+
+    @property
+    def tries_undo(self) -> bool:
+        """Whether the safety dump may be loaded without a question, to see that it can be."""
+        return not self.undo_needs_trust
 
     @property
     def undo_command(self) -> str:
         """The command that restores the safety dump of this."""
-        return self.settings.command("db.undo", "--trust" * self.undo_needs_trust)
+        name = self.endpoint.database if self.nonlocal_reason and self.endpoint else ""
+        return self.settings.undo_command(trust=self.undo_needs_trust, name=name)
 
     @property
     def applies(self) -> bool:
@@ -77,6 +84,22 @@ class MigrationPlan:
     def destroys(self) -> bool:
         """Whether anything that exists may be changed or deleted."""
         return self.applies and self.holds
+
+
+@dataclass(frozen=True)
+class Migrated:
+    """A migration that was carried out.
+
+    :ivar saved: The safety dump of what was there before; None where none was made.
+    """
+
+    plan: MigrationPlan
+    saved: Dumped | None
+
+    @property
+    def applied(self) -> tuple[str, ...] | None:
+        """The migrations that were applied; None where only the project's own command knows."""
+        return None if self.plan.forecast is None else tuple(self.plan.forecast.pending)
 
 
 def plan_migration(settings: Settings, report: Report, *, backup: bool = True) -> MigrationPlan:
@@ -121,7 +144,7 @@ def _look(settings: Settings, target: Target, report: Report, *, knows_history: 
             forecast=forecast_migrate(settings, target, connection, report) if knows_history else None,
             holds=bool(filled_schemas(connection)),
             undo_needs_trust=bool(author_risk(connection, settings, endpoint, settings.dumps, here)),
-            row_code=read_row_code(connection),
+            reload_doubt=find_reload_doubt(connection),
         )
 
 
@@ -136,22 +159,35 @@ def _is_missing(target: Target) -> bool:
         return False
 
 
-def migrate_database(plan: MigrationPlan, report: Report) -> Dumped | None:
+def migrate_database(
+    plan: MigrationPlan, report: Report, try_undo: Callable[[SafetyDump, Target, Report], None]
+) -> Dumped | None:
     """Make the safety dump, and apply the pending migrations; do nothing where none is pending.
 
+    :param try_undo: Raises a TaskError where the safety dump can't be loaded, and changes nothing.
     :return: The safety dump of what was there before; None where none was to be made.
     :raises OperationFailedError: Prisma failed; says what the database holds now, and how to go back.
     """
     if not plan.runs:
         return None
     safety = _make_safety_dump(plan, report)
+    if safety is not None and plan.tries_undo:
+        try:
+            try_undo(safety, plan.target, report)
+        except BaseException:
+            safety.discard()
+            raise
     try:
         run_migrations(plan.settings, report)
     except OperationFailedError as error:
-        raise OperationFailedError(f"{error} {_end(plan, safety)}") from None
+        state, effect = _end(plan, safety)
+        failed = OperationFailedError(f"{error} {state}")
+        failed.effect = effect
+        raise failed from None
     except Interruption as interruption:
         listen_again()
-        interruption.state = f"{interruption.state} {_end(plan, safety)}"
+        state, interruption.effect = _end(plan, safety)
+        interruption.state = f"{interruption.state} {state}"
         raise
     if safety is None:
         _remember_unsaved(plan, report)
@@ -190,17 +226,19 @@ def _make_safety_dump(plan: MigrationPlan, report: Report) -> SafetyDump | None:
     return safety
 
 
-def _end(plan: MigrationPlan, safety: SafetyDump | None) -> str:
+def _end(plan: MigrationPlan, safety: SafetyDump | None) -> tuple[str, Effect]:
     """Say what a failed run left, and keep the safety dump unless nothing was changed."""
     if _is_unchanged(plan):
         if safety is not None:
             safety.discard()
-        return "No migration was begun, and nothing was changed in the database."
+        return "No migration was begun, and nothing was changed in the database.", Effect.UNCHANGED
+    # A command of the project's own may leave no history to compare.
+    effect = Effect.CHANGED if plan.forecast is not None else Effect.UNKNOWN
     left = "Migrations before the failing one are applied; `inv db.migrations` shows which."
     if safety is None or safety.dumped is None:
-        return f"{left} There is no safety dump of what the database held before."
+        return f"{left} There is no safety dump of what the database held before.", effect
     safety.keep()
-    return f"{left} `{plan.undo_command}` restores what the database held before this migration."
+    return f"{left} `{plan.undo_command}` restores what the database held before this migration.", effect
 
 
 def _is_unchanged(plan: MigrationPlan) -> bool:

@@ -6,18 +6,19 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..config.prisma_home import prisma_home
 from ..config.target import sanitize
 from ..dumpformat.manifest import SequenceValue, table_rows
 from ..errors import BadInputError, OperationFailedError, TaskError
 from ..formatting import format_now
 from ..inventory.compare import state_to_facts
 from ..inventory.snapshot import read_snapshot, read_state
-from ..postgres.activity import end_migration, running_migrations
+from ..postgres.activity import end_migration, server_time
 from ..postgres.connection import connected, server_facts, translated
 from ..safety.restore_log import read_record, record_path, write_record
 from ..system.processes import run_interactive
 from ..system.runtime import Interruption
-from .project import direct_variables, find_prisma, prisma_home
+from .project import direct_variables, find_prisma
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -95,10 +96,10 @@ def _run(settings: Settings, prisma: Prisma, report: Report, *argv: str) -> bool
     # Prisma's own parameters (schema=, connection_limit= …) are in it; libpq's translation is not for Prisma.
     extra = {**_direct(settings, prisma), "DATABASE_URL": settings.url().value}
     target = settings.target()
-    began = running_migrations(target)
+    began = server_time(target)
     report.progress("", 0, 0, "")
     try:
-        code = run_interactive(list(argv), cwd=prisma.home, extra=extra)
+        code = run_interactive(list(argv), cwd=prisma.home, extra=extra, to_stderr=settings.as_json)
     except Interruption as interruption:
         ended = end_migration(target, began)
         interruption.state = (

@@ -13,6 +13,7 @@ from ..dumpformat.server_needs import explain_version
 from ..dumpformat.statements import classify_statement
 from ..errors import OperationFailedError, ServerError, TaskError
 from ..formatting import format_list
+from ..inventory.compare import key_of, state_of_manifest
 from ..postgres.commit import CommitFailure, Outcome
 from ..postgres.connection import blocked
 from ..postgres.protocol import LostError, StatementError, as_refusal
@@ -20,6 +21,7 @@ from ..postgres.protocol import LostError, StatementError, as_refusal
 if TYPE_CHECKING:
     from ..postgres.commit import CommitResult
     from .plan import RestorePlan
+    from .table_restore import TablesPlan
 
 
 _DUPLICATE = frozenset({"42P06", "42P07", "42710", "42723", "42701", "23505"})
@@ -35,7 +37,8 @@ _DEPENDENTS = (
 # Functions and operators, relations, other objects, columns, schemas that are not found.
 _NO_FUNCTION = "42883"
 _NOT_FOUND = frozenset({_NO_FUNCTION, "42P01", "42704", "42703", "3F000"})
-_VIOLATED = frozenset({"23503", "23514"})
+_ORPHAN = "23503"
+_VIOLATED = frozenset({_ORPHAN, "23514"})
 # For people: the server writes it in its own language.
 _FUNCTION = re.compile(r'function "?([^\s"(]+(?:\([^)]*\))?)')
 _ALTERS = frozenset({"ALTER", "ALTER DATABASE"})
@@ -112,32 +115,46 @@ def _explain_refusal(error: StatementError, plan: RestorePlan, doing: str, state
         # Which table, and what of it: in a dump it stands in its first words.
         text = error.statement.decode(errors="replace").rstrip(";")
         doing = textwrap.shorten(text, _SHOWN, placeholder=" …")
-    if error.sqlstate == _NO_LOCK:
+    if error.sqlstate == _NO_LOCK and not error.raised:
         return ServerError(f"While {doing}: {blocked(plan.target)}. {state}")
     conflict = error.sqlstate in _DUPLICATE | {_DEPENDENT}
     hint = ""
-    if conflict and not plan.request.clean and plan.dump.outline.creates_tables:
+    if plan.tables is not None:
+        hint = _table_hint(error, plan.tables)
+    elif conflict and not plan.request.clean and plan.dump.outline.creates_tables:
         hint = f" {_DEPENDENTS if error.sqlstate == _DEPENDENT else _EXISTS}"
         if plan.other_tables:
             others = format_list(plan.other_tables)
             hint += (
                 f" That deletes tables that the dump does not hold, too: {others}. To keep them, drop only the others."
             )
-    elif error.sqlstate == _OUT_OF_LOCKS:
+    elif error.sqlstate == _OUT_OF_LOCKS and not error.raised:
         hint = " One transaction locks every relation: raise max_locks_per_transaction and restart the server."
     why = explain_version(error.statement, error.sqlstate, plan.dump.server, plan.server.version)
     skipped = ", ".join(plan.request.skip_extensions)
     if skipped and error.sqlstate in _NOT_FOUND:
         hint = f" If that is a part of {skipped}, which --skip-extension left out, the dump needs the extension."
-    elif not (hint or why or plan.lenient):
-        hint = _lenient_hint(error)
+    elif not (hint or why or plan.lenient or plan.tables):
+        hint = _lenient_hint(error, plan)
     where = f" ({error.context.rstrip('.')})" if error.context else ""
-    return OperationFailedError(f"While {doing}: {error}{where}.{why} {state}{hint}")
+    return OperationFailedError(f"While {doing}: {error}{where}.{why} {state}", fix=hint.strip())
 
 
-def _lenient_hint(error: StatementError) -> str:
+def _table_hint(error: StatementError, tables: TablesPlan) -> str:
+    """Explain a refusal of what the tables need of others."""
+    if error.sqlstate in _NOT_FOUND and tables.data_only:
+        return " The table has other columns than in the dump; without --data-only its definition is restored, too."
+    if error.sqlstate in _NOT_FOUND:
+        return " The dump's definition needs what this database does not have; --table does not restore it."
+    if error.sqlstate == _ORPHAN:
+        return " The rows reference rows of another table that are not there now; name that table, too (--table)."
+    return ""
+
+
+def _lenient_hint(error: StatementError, plan: RestorePlan) -> str:
     """Explain a refusal that --lenient may help against; empty for others."""
-    function = _FUNCTION.search(error.context)
+    named = _FUNCTION.search(error.context)
+    function = _with_arguments(named[1], plan) if named else ""
     if error.sqlstate in _VIOLATED:
         return (
             " The rows violate it, or it reads a table whose rows are loaded later. --lenient loads the rows, adds "
@@ -145,11 +162,18 @@ def _lenient_hint(error: StatementError) -> str:
         )
     if error.sqlstate not in _NOT_FOUND or not (function or error.sqlstate == _NO_FUNCTION):
         return ""
-    fix = (
-        f"Fix it where it was dumped: ALTER FUNCTION {function[1]} SET search_path = …; or restore" if function else ""
-    )
+    fix = f"Fix it where it was dumped: ALTER FUNCTION {function} SET search_path = …; or restore" if function else ""
     return (
         f" A dump is loaded with an empty search_path, so a name without its schema is not found. "
         f"{fix or 'Restore'} with --lenient, which tries the search_path of the dumped database and ends with exit "
         f"code 6."
     )
+
+
+def _with_arguments(function: str, plan: RestorePlan) -> str:
+    """Return a function as SQL names it, where the server names it without arguments and the dump holds one such."""
+    if "(" in function or plan.dump.manifest is None:
+        return function
+    known = state_of_manifest(plan.dump.manifest).objects.get("function", ())
+    found = [each for each in known if key_of(each.partition("(")[0])[1] == function]
+    return found[0] if len(found) == 1 else function

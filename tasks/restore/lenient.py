@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..dumpformat.lexer import CopyData, Statement, lex
 from ..dumpformat.objects_without_rows import CHECKED, describe_object, objects_without_rows, split_name
-from ..postgres.check_constraints import drop_checks
+from ..postgres.constraints import drop_checks
 from ..postgres.protocol import StatementError
 from ..postgres.search_path import SearchPaths
 from .loader import Loader, describe_statement
@@ -25,19 +25,22 @@ if TYPE_CHECKING:
 
     from ..dumpfiles.dump_file import DumpFile
     from ..dumpformat.statements import StatementKind
-    from ..postgres.check_constraints import DroppedCheck
+    from ..postgres.constraints import DroppedCheck
 
 
 _SAVEPOINT = b"invoke_postgres_lenient"
-# Connection, transaction state, rights, rollbacks such as deadlocks, resources, limits, locks, cancels, the system
-# and bugs. All others are of the dump or of its functions, which may raise any code.
-_OTHER_CAUSES = frozenset({"08", "0B", "25", "28", "2D", "3D", "40", "53", "54", "55", "57", "58", "72", "F0", "XX"})
+# Transaction state, rollbacks such as deadlocks, resources, locks, cancels, the system and bugs, unless code of users
+# raised it. All others are of the dump or of its functions.
+_OTHER_CAUSES = frozenset({"25", "40", "53", "55", "57", "58", "72", "F0", "XX"})
 # A materialized view was left out; currval of a session that has called no nextval.
 _NOT_READY = "55000"
-# What exists already, and what the role may not do.
-_EXCEPT = frozenset({"42P06", "42P07", "42710", "42723", "42701", "42501"})
+# What exists already.
+_EXISTS = frozenset({"42P06", "42P07", "42710", "42723", "42701"})
+# Without a context it is about the statement's own role, else about code that reads what is granted at the end.
+_DENIED = "42501"
 _UNDEFINED = frozenset({"42704", "42P01"})
-_CHECK_VIOLATION = "23514"
+# Of a CHECK, and of NOT NULL, which a domain may have.
+_VIOLATED = frozenset({"23514", "23502"})
 _DEFINES = ("CREATE", "REPLACE", "ALTER", "REFRESH")
 
 
@@ -59,7 +62,11 @@ class Leniency:
 def may_help(error: StatementError) -> bool:
     """Return whether a refused statement may be accepted in the lenient way."""
     state = error.sqlstate
-    return state == _NOT_READY or (state[:2] not in _OTHER_CAUSES and state not in _EXCEPT)
+    if error.raised or state == _NOT_READY:
+        return True
+    if state == _DENIED:
+        return bool(error.context)
+    return state[:2] not in _OTHER_CAUSES and state not in _EXISTS
 
 
 @dataclass(frozen=True)
@@ -125,14 +132,14 @@ class LenientLoader(Loader):
             self.stream.run(b"SET LOCAL search_path = ''")
             self.stream.run(b"SAVEPOINT %s" % _SAVEPOINT)
             kind, _, owner = check.owner.partition(b" ")
-            parts = split_name(owner + b"." + check.name)
-            objects = ((parts if kind == b"TABLE" else parts[:-1]),)
-            name = f"constraint {'.'.join(parts)}"
+            of, own = split_name(owner), split_name(check.name)
+            objects = (of if kind == b"DOMAIN" else of + own,)
+            name = f"{'constraint' if own else 'NOT NULL of domain'} {'.'.join(of + own)}"
             try:
                 self.stream.run(self.stream.encoded(check.statement))
                 self.eased.append(Leniency(f"{name}: checked when all rows were loaded"))
             except StatementError as error:
-                self._ease(check.statement, name, error, objects, constraint=True)
+                self._ease(check.statement, name, error, objects, constraint=bool(check.name))
             if check.comment:
                 self._try_to(self.stream.encoded(check.comment_statement))
             self.stream.run(b"RELEASE SAVEPOINT %s" % _SAVEPOINT)
@@ -178,7 +185,7 @@ class LenientLoader(Loader):
 
     def _more_lenient(self, ease: _Ease, error: StatementError) -> _Ease:
         if may_help(error):
-            if error.sqlstate == _CHECK_VIOLATION and not ease.unchecked:
+            if error.sqlstate in _VIOLATED and not ease.unchecked:
                 return replace(ease, unchecked=True)
             if ease.path < 2:  # noqa: PLR2004 - the recorded search_path, and that with all other schemas
                 return replace(ease, path=ease.path + 1)

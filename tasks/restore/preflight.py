@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-from ..dumpformat.system_schemas import is_system_schema
+from ..dumpformat.tokens import is_system_schema
 from ..errors import BadInputError, ServerError
 from ..formatting import format_count, format_list
 from ..inventory.requirements import find_missing
@@ -45,7 +45,7 @@ class ChangePlan:
     :ivar emptied: The schemas that will be emptied; `kept` the others.
     :ivar removed: What lies in the schemas that the restore fills, or the reset empties.
     :ivar makes_safety_dump: Whether a safety dump of it is made first.
-    :ivar row_code: What runs users' code when the safety dump's rows are loaded, so that it may fail; empty without.
+    :ivar reload_doubt: Why the safety dump may not load, so that it is tried; empty without a reason.
     """
 
     settings: Settings
@@ -58,7 +58,7 @@ class ChangePlan:
     nonlocal_reason: str = ""
     makes_safety_dump: bool = False
     undo_needs_trust: bool = False
-    row_code: str = ""
+    reload_doubt: str = ""
 
     @property
     def tries_undo(self) -> bool:
@@ -68,7 +68,8 @@ class ChangePlan:
     @property
     def undo_command(self) -> str:
         """The command that restores the safety dump of this."""
-        return self.settings.command("db.undo", "--trust" * self.undo_needs_trust)
+        name = self.endpoint.database if self.nonlocal_reason else ""
+        return self.settings.undo_command(trust=self.undo_needs_trust, name=name)
 
     @property
     def destroys(self) -> bool:

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 from dotenv import dotenv_values
 
 from ..config.database_url import with_database
+from ..config.prisma_home import prisma_home
 from ..dumpfiles.atomic_write import replace_file
 from ..dumpfiles.dump_file import manifest_for, newest_dump_of
 from ..dumpfiles.origin import describe_source, is_of_database
 from ..dumpfiles.paths import find_dump_file, manifest_path, read_manifest
-from ..errors import BadInputError, OperationFailedError, TaskError
+from ..errors import BadInputError, DifferenceError, Effect, OperationFailedError, TaskError
 from ..formatting import format_now
 from ..postgres.connection import connected, read_endpoint, server_facts, translated
-from ..prisma.project import find_prisma, is_installed, prisma_home
+from ..prisma.project import find_prisma, is_installed
 from ..safety.scratch_database import PREFIX, scratch_database, scratch_history, sweep_scratch_databases
 from ..safety.trust import TRUST_QUESTION, require_trust
 from ..system.processes import run_interactive, run_program
@@ -48,14 +49,25 @@ class Rehearsed:
     """A rehearsal that went well.
 
     :ivar migrated: Seconds of `prisma migrate deploy`; None where the project has no Prisma.
-    :ivar swept: Scratch databases of killed rehearsals that were removed.
+    :ivar removed: Scratch databases of killed rehearsals that were removed.
     """
 
     path: Path
     restored: Restored
     seconds: float
     migrated: float | None
-    swept: tuple[str, ...]
+    removed: tuple[str, ...]
+
+    def refuse_differences(self) -> None:
+        """Raise where the scratch database did not hold what the dump says.
+
+        :raises DifferenceError: As for a restore.
+        """
+        try:
+            self.restored.refuse_differences(f"{self.path.name} restores")
+        except DifferenceError as error:
+            error.effect, error.result = Effect.UNCHANGED, self
+            raise
 
 
 def rehearse_dump(
@@ -74,7 +86,7 @@ def rehearse_dump(
     if settings.dry:
         report.step(f"would rehearse {path.name} in a scratch database beside {target.label}")
         return None
-    swept = tuple(sweep_scratch_databases(target, settings.dumps))
+    removed = tuple(sweep_scratch_databases(target, settings.dumps))
     began = time.monotonic()
     try:
         with scratch_database(target, settings.dumps) as there:
@@ -93,10 +105,11 @@ def rehearse_dump(
                 migrated = None if prisma is None else _migrate(settings, prisma, there.database, report)
     except Interruption as interruption:
         interruption.state = f"The scratch database is removed; {target.label} was not touched."
+        interruption.effect = Effect.UNCHANGED
         raise
     if not (restored.differences or restored.leniencies):
         _mark(path, report)
-    return Rehearsed(path=path, restored=restored, seconds=time.monotonic() - began, migrated=migrated, swept=swept)
+    return Rehearsed(path=path, restored=restored, seconds=time.monotonic() - began, migrated=migrated, removed=removed)
 
 
 def _choose(settings: Settings, target: Target, file: str, report: Report) -> Path:
@@ -129,7 +142,9 @@ def _only_there(target: Target) -> Iterator[None]:
     try:
         yield
     except TaskError as error:
-        raise error.reworded(f"{error} That was in a scratch database; {target.label} was not touched.") from None
+        there = error.reworded(f"{error} That was in a scratch database; {target.label} was not touched.")
+        there.effect = Effect.UNCHANGED
+        raise there from None
 
 
 def _prisma(settings: Settings, report: Report) -> Prisma | None:
@@ -153,7 +168,7 @@ def _migrate(settings: Settings, prisma: Prisma, database: str, report: Report) 
     began = time.monotonic()
     extra = _environment(settings, prisma, database)
     report.progress("", 0, 0, "")
-    code = run_interactive(list(prisma.deploy()), cwd=prisma.home, extra=extra)
+    code = run_interactive(list(prisma.deploy()), cwd=prisma.home, extra=extra, to_stderr=settings.as_json)
     if code != 0:
         raise OperationFailedError(
             f"The dump restores, but prisma migrate deploy ended on it with exit status {code}; its own words stand "

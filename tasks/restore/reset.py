@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from ..dumpfiles.origin import other_owners
-from ..dumpformat.system_schemas import is_system_schema
+from ..dumpformat.tokens import is_system_schema
 from ..errors import BadInputError, OperationFailedError, ServerError, TaskError
 from ..formatting import format_now
-from ..inventory.reload_risks import read_row_code
+from ..inventory.reload_risks import find_reload_doubt
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
 from ..postgres.connection import connected, one, refuse_another_endpoint, translated
 from ..postgres.lock_holders import describe_lock_holders
@@ -83,7 +83,7 @@ def plan_reset(
             removed=removed,
             undo_needs_trust=bool(author_risk(connection, settings, endpoint, settings.dumps, here)),
             disconnect=disconnect,
-            row_code=read_row_code(connection),
+            reload_doubt=find_reload_doubt(connection),
         )
     return plan.complete(backup=backup)
 
@@ -118,17 +118,18 @@ def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:
             commit = commit_transaction(StatementStream(connection), xid, plan.target, cluster)
             outcome = commit.outcome
             raise_commit_failure(commit, reset_outcome(outcome, label))
-        set_interrupt_message(reset_outcome(outcome, label))
+        set_interrupt_message(reset_outcome(outcome, label), outcome.effect)
         if safety.dumped is None and plan.destroys:
             _remember(plan, report)
         safety.keep()
-    except TaskError:
+    except TaskError as error:
+        error.effect = outcome.effect
         safety.discard_after(outcome)
         raise
     except Interruption as interruption:
         if xid and outcome is not Outcome.COMMITTED:
             outcome = ask_outcome(xid, plan.target, cluster)
-        interruption.state = reset_outcome(outcome, label)
+        interruption.state, interruption.effect = reset_outcome(outcome, label), outcome.effect
         safety.discard_after(outcome)
         raise
     return safety.dumped

@@ -11,13 +11,12 @@ import psycopg
 
 from ..dumpfiles.dump_file import is_unchanged
 from ..dumpformat.lexer import CopyData, CopyEnd, Statement, lex
-from ..dumpformat.manifest import table_rows
 from ..dumpformat.objects_without_rows import split_name
 from ..dumpformat.summary import DumpSummary
 from ..errors import OperationFailedError, TaskError
-from ..formatting import format_list, format_now
-from ..inventory.compare import ROLES, compare_objects_and_content, schemas_in, state_of_manifest, state_to_facts
-from ..inventory.reload_risks import read_row_code
+from ..formatting import format_list
+from ..inventory.compare import ROLES, compare_objects_and_content, schemas_in, state_of_manifest
+from ..inventory.reload_risks import find_reload_doubt
 from ..inventory.requirements import create_roles
 from ..inventory.snapshot import describe_unsummed, state_of_objects
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
@@ -29,7 +28,6 @@ from ..postgres.search_path import SearchPaths
 from ..postgres.session_settings import READING
 from ..postgres.system_grants import revoke_system_grants
 from ..progress import Silence
-from ..safety.restore_log import RestoreRecord, record_path, write_record
 from ..safety.safety_dump import WITHOUT
 from ..system.runtime import Interruption
 from .clear import (
@@ -47,6 +45,7 @@ from .lenient import LenientLoader, may_help
 from .loader import Loader, describe_statement
 from .plan import RestoreRequest, plan_restore
 from .preflight import disconnect_others, lock_out_migrations, silence_event_triggers
+from .table_restore import TableReplacement
 
 if TYPE_CHECKING:
     from ..config.target import Target
@@ -104,6 +103,7 @@ class RestoreTransaction:
     # Until COMMIT is sent, whatever ends the work rolls back.
     outcome: Outcome = Outcome.ROLLED_BACK
     _saving: bool = False
+    _replacement: TableReplacement | None = None
 
     def ask_outcome(self) -> Outcome:
         """Return what became of the transaction, asking the server where the commit may have begun."""
@@ -124,6 +124,10 @@ class RestoreTransaction:
                 refuse_another_endpoint(connection, plan.endpoint)
                 with disconnect_others(connection, plan.target, self.report, wanted=plan.request.disconnect):
                     xid = self._begin(connection)
+                    if plan.tables is not None:
+                        self.doing = "locking the tables"
+                        self._replacement = TableReplacement(connection=connection, plan=plan.tables)
+                        self._replacement.lock()
                     self.doing, self._saving = "making the safety dump", True
                     self.safety.make(connection, self.plan.present_schemas, self.report, self.plan.changed)
                     if plan.tries_undo:
@@ -162,6 +166,10 @@ class RestoreTransaction:
         return xid
 
     def _empty(self, connection: Connection) -> None:
+        if self._replacement is not None:
+            self.doing = "emptying the tables" if self.plan.request.data_only else "dropping the tables"
+            self._replacement.clear()
+            return
         if not self.plan.request.clean:
             create_public(connection, self.plan.dump.outline.schemas)
             return
@@ -246,7 +254,8 @@ class RestoreTransaction:
         summary = DumpSummary()
         SearchPaths(loader.stream, self.plan.search_path).begin()
         with self.plan.dump.open() as source:
-            for event, action in summary.watch(lex(source.chunks())):
+            events = summary.watch(lex(source.chunks()))
+            for event, action in self.plan.tables.selection.filter(events) if self.plan.tables else events:
                 if isinstance(event, CopyData):
                     loader.data(event.text)
                     self._progress(source)
@@ -259,6 +268,9 @@ class RestoreTransaction:
             if source.content != self.plan.dump.content or not summary.complete:
                 raise OperationFailedError("the dump's content is not what it was when it was checked")
         loader.finish()
+        if self._replacement is not None:
+            self.doing = "checking the foreign keys"
+            self._replacement.put_back()
         return summary
 
     def _prove(self, summary: DumpSummary, loader: Loader, xid: str) -> None:
@@ -267,16 +279,23 @@ class RestoreTransaction:
         self.leniencies = loader.leniencies if isinstance(loader, LenientLoader) else ()
         for each in self.leniencies:
             self.report.warn(f"{each}.")
-        loader.prove({key: (each.value, each.is_called) for key, each in summary.sequences.items()})
+        tables = self.plan.tables
+        sequences = {key: each for key, each in summary.sequences.items() if self.plan.sets(key)}
+        loader.prove({key: (each.value, each.is_called) for key, each in sequences.items()})
         manifest = self.plan.dump.manifest
         if manifest is not None and summary.tables() != tuple(sorted(manifest.tables)):
             raise OperationFailedError("the rows that went in are not those of the manifest")
         outline, seen = self.plan.dump.outline, summary.outline()
-        if (seen.schemas, seen.globals, seen.creates_tables) != (
-            outline.schemas,
-            outline.globals,
-            outline.creates_tables,
-        ) or outline.touches not in {None, seen.touches}:
+        # Of some tables the outline was read from the text, whose sum is the same.
+        if tables is None and (
+            (seen.schemas, seen.globals, seen.creates_tables)
+            != (
+                outline.schemas,
+                outline.globals,
+                outline.creates_tables,
+            )
+            or outline.touches not in {None, seen.touches}
+        ):
             raise OperationFailedError("the dump holds other objects than the outline in its manifest says")
         if not is_unchanged(self.plan.dump):
             raise OperationFailedError("the dump's file was changed while it was restored")
@@ -292,14 +311,17 @@ class RestoreTransaction:
         manifest, request = self.plan.dump.manifest, self.plan.request
         if manifest is None or not ({"objects", "definitions"} & manifest.facts.keys()):
             return
+        tables = self.plan.tables
         expected = state_of_manifest(manifest)
+        expected = expected if tables is None else tables.narrow(expected)
         self.doing = "comparing"
         self.report.progress(self.doing, 0, 0, "")
         summed = expected.checksums if request.checksums else {}
-        self.proven = state_of_objects(connection, summed)
+        found = state_of_objects(connection, summed)
+        self.proven = found if tables is None else tables.narrow(found)
         if unsummed := describe_unsummed(self.proven, summed):
             self.report.warn(unsummed)
-        schemas_filled = (*self.plan.fills, *([""] if request.whole else [])) if request.clean else ()
+        schemas_filled = (*self.plan.fills, *([""] if request.whole else [])) if request.clean else None
         lines = compare_objects_and_content(expected, self.proven, schemas_filled)
         for line in lines:
             # Of the dump's own statements, which are proven: the server wrote what it read in another way.
@@ -328,15 +350,19 @@ class RestoreTransaction:
 
 
 def try_safety_dump(connection: Connection, safety: SafetyDump, target: Target, report: Report) -> None:
-    """Load a safety dump as an undo would, and roll that back, where its rows run users' code.
+    """Load a safety dump as an undo would, and roll that back, where the catalogue shows why it may not load.
 
     :param connection: In the transaction that will delete what was dumped.
     :raises TaskError: It can't be loaded. Nothing was touched.
     """
-    if safety.dumped is None or not read_row_code(connection):
+    if safety.dumped is None or not find_reload_doubt(connection):
         return
     request = RestoreRequest(file=str(safety.dumped.path), clean=True, whole=True, backup=False, trust=True)
-    plan = plan_restore(safety.settings, request, Silence(), target=target)
+    refused = "The safety dump can't be loaded, so `db.undo` would fail."
+    try:
+        plan = plan_restore(safety.settings, request, Silence(), target=target)
+    except TaskError as error:
+        raise error.reworded(f"{refused} {error} {WITHOUT}") from None
     report.progress("loading the safety dump, to roll that back", 0, 0, "")
     xid = str(one(connection, "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")[0])
     connection.execute("SAVEPOINT invoke_postgres_trial")
@@ -351,8 +377,7 @@ def try_safety_dump(connection: Connection, safety: SafetyDump, target: Target, 
         explained = explain_failure(error, plan, transaction.doing)
         if not isinstance(explained, TaskError):
             raise
-        why = f"The safety dump can't be loaded, so `db.undo` would fail. {explained}"
-        raise explained.reworded(f"{why} {WITHOUT}") from None
+        raise explained.reworded(f"{refused} {explained} {WITHOUT}") from None
     connection.execute("ROLLBACK TO SAVEPOINT invoke_postgres_trial")
     connection.execute("RELEASE SAVEPOINT invoke_postgres_trial")
     if transaction.leniencies:
@@ -360,37 +385,16 @@ def try_safety_dump(connection: Connection, safety: SafetyDump, target: Target, 
         report.warn(f"`db.undo` loads the safety dump in the lenient way: {eased}.")
 
 
-def remember_restore(
-    plan: RestorePlan, loader: Loader, summary: DumpSummary, transaction: RestoreTransaction, report: Report
-) -> None:
-    """Write the restore to the log that `db.verify` reads; a failure is only a warning."""
-    manifest = plan.dump.manifest
-    facts = state_to_facts(transaction.proven) if transaction.proven is not None else {}
-    if manifest is not None and (transaction.differences or transaction.leniencies):
-        # What differed when it was committed still differs.
-        facts = manifest.facts
-    elif manifest is not None and "checksums" in manifest.facts:
-        facts = {**facts, "checksums": manifest.facts["checksums"]}
-    expected = {each.key: each.expected for each in loader.changed if not each.sequence}
-    # Partitions whose partitioned table took rows, too, are counted with that.
-    joined = loader.rows.keys() - loader.found.keys() - expected.keys()
-    loaded = {key: count for key, count in loader.rows.items() if key not in joined}
-    rows = {key: expected.get(key, loader.found.get(key) or count) for key, count in loaded.items()}
-    dumped = {key: count for key, count in loaded.items() if not joined or loader.found.get(key) == count}
-    record = RestoreRecord(
-        database=plan.target.label,
-        file=str(plan.dump.path.resolve()),
-        restored=format_now("milliseconds"),
-        tables=table_rows(rows),
-        sequences=tuple(sorted(summary.sequences.values())),
-        dumped=table_rows(dumped),
-        facts=facts,
-        schemas=plan.fills if plan.request.clean else (),
-        excluded=manifest.excluded_data if manifest else (),
-        saved=transaction.safety.dumped.path.name if transaction.safety.dumped else "",
-        destroyed=plan.destroys,
-    )
-    try:
-        write_record(record_path(plan.settings.dumps, plan.target, plan.server), record)
-    except OSError as error:
-        report.warn(f"The restore is committed, but could not be remembered: {error.strerror}. Verify with --file=.")
+def try_migrations_undo(safety: SafetyDump, target: Target, report: Report) -> None:
+    """Load the safety dump of a migration in a transaction of its own, as :func:`try_safety_dump` does.
+
+    :raises TaskError: It can't be loaded, or somebody is in the way. Nothing was touched.
+    """
+    with (
+        connected(target, lock_timeout=safety.settings.lock_timeout) as connection,
+        translated("The safety dump could not be tried, and nothing was touched", target),
+    ):
+        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
+        lock_out_migrations(connection)
+        try_safety_dump(connection, safety, target, report)
+        connection.execute("ROLLBACK")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..dumpfiles.paths import read_manifest
-from ..errors import BadInputError, OperationFailedError, TaskError
+from ..errors import BadInputError, Effect, OperationFailedError, TaskError
 from ..formatting import format_list
 from ..prisma.migrate import find_migrations_cli, refuse_another_database, run_migrations
 from ..safety.restore_log import read_record, record_path, write_record
@@ -55,7 +55,7 @@ def restore_and_migrate(plan: RestorePlan, report: Report) -> Restored:
         # It came between the commit and the migration.
         if safety.committed and safety.dumped is not None:
             listen_again()
-            interruption.state = _undo_restore(plan, safety.dumped.path, record, report)
+            interruption.state, interruption.effect = _undo_restore(plan, safety.dumped.path, record, report)
         raise
     saved = restored.saved
     assert saved is not None  # noqa: S101 - the plan for this makes one always
@@ -63,12 +63,14 @@ def restore_and_migrate(plan: RestorePlan, report: Report) -> Restored:
         run_migrations(plan.settings, report)
     except TaskError as error:
         kind: type[TaskError] = OperationFailedError if isinstance(error, OperationFailedError) else type(error)
-        state = _undo_restore(plan, saved.path, record, report)
-        raise kind(f"The restore was done, but not the migration: {error.split()[0]}. {state}") from None
+        state, effect = _undo_restore(plan, saved.path, record, report)
+        failed = kind(f"The restore was done, but not the migration: {error.split()[0]}. {state}")
+        failed.effect = effect
+        raise failed from None
     except Interruption as interruption:
         # Bringing it back may take long, and may be interrupted itself.
         listen_again()
-        interruption.state = _undo_restore(plan, saved.path, record, report)
+        interruption.state, interruption.effect = _undo_restore(plan, saved.path, record, report)
         raise
     if plan.settings.safety_dumps == 0:
         delete_dump(saved.path)
@@ -99,15 +101,16 @@ def _forget_restore(plan: RestorePlan, record: RestoreRecord | None, report: Rep
         report.warn(f"The record of the last restore could not be put back: {error.strerror}.")
 
 
-def _undo_restore(plan: RestorePlan, saved: Path, record: RestoreRecord | None, report: Report) -> str:
+def _undo_restore(plan: RestorePlan, saved: Path, record: RestoreRecord | None, report: Report) -> tuple[str, Effect]:
     """Restore the safety dump, and say in what state the database is."""
     label = plan.target.label
     if unasked := _others_since(plan, saved):
-        return (
+        held = (
             f"{label} holds the restored dump, perhaps with some of the migrations. Since you were asked, "
             f"{format_list(unasked)} came to own objects in it, so the old state was not loaded unasked. If you trust "
             f"them: `inv db.undo --trust`."
         )
+        return held, Effect.CHANGED
     report.step(f"Bringing back what {label} held before …")
     back = (
         f"{label} holds the restored dump, perhaps with some of the migrations. Bring back what was there before with "
@@ -116,9 +119,10 @@ def _undo_restore(plan: RestorePlan, saved: Path, record: RestoreRecord | None, 
     try:
         restore_safety_dump(plan.settings, saved, report)
     except TaskError as error:
-        return f"What was there before could not be brought back: {error} {back}"
+        return f"What was there before could not be brought back: {error} {back}", Effect.CHANGED
     except Interruption as interruption:
         interruption.state = f"Bringing back what was there before was interrupted: {interruption.state} {back}"
+        interruption.effect = Effect.CHANGED
         raise
     _forget_restore(plan, record, report)
-    return f"{label} is again as it was before the restore."
+    return f"{label} is again as it was before the restore.", Effect.UNCHANGED

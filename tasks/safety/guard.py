@@ -105,9 +105,9 @@ def require_confirmation(label: str, found: Endpoint, reason: str, confirm: str,
         return
     if typed is None:
         raise GuardError(
-            f"{label} does not count as local: {reason}. Nothing was touched. To destroy what it holds, name it: "
-            f"--confirm={found.database} (--yes does not do that). If the server is on this machine, as in a "
-            f"container, add {_local_entry(found)!r} to db.local (INVOKE_DB_LOCAL)."
+            f"{label} does not count as local: {reason}. Nothing was touched.",
+            fix=f"To destroy what it holds, name it: --confirm={found.database} (--yes does not do that). If the "
+            f"server is on this machine, as in a container, add {_local_entry(found)!r} to db.local (INVOKE_DB_LOCAL).",
         )
     if typed.strip() != found.database:
         raise GuardError(f"That was not the name of the database. Nothing was touched; {label} is as it was.")
@@ -120,7 +120,8 @@ def require_certain_database(found: Endpoint, doubt: str, confirm: str, typed: s
     :raises GuardError: The name is another, or missing. Nothing was touched.
     """
     if doubt and found.database not in {confirm, (typed or "").strip()}:
-        raise GuardError(f"{doubt}. Nothing was touched. If it is the same server: --confirm={found.database}")
+        fix = f"If it is the same server: --confirm={found.database}"
+        raise GuardError(f"{doubt}. Nothing was touched.", fix=fix)
 
 
 def require_named_database(label: str, found: Endpoint, source: str, confirm: str, typed: str | None) -> None:
@@ -132,8 +133,8 @@ def require_named_database(label: str, found: Endpoint, source: str, confirm: st
     """
     if source and found.database not in {confirm, (typed or "").strip()}:
         raise GuardError(
-            f"The dump was made from {source}, not from {label}. Nothing was touched. To replace what {label} holds, "
-            f"name it: --confirm={found.database} (--yes does not do that)."
+            f"The dump was made from {source}, not from {label}. Nothing was touched.",
+            fix=f"To replace what {label} holds, name it: --confirm={found.database} (--yes does not do that).",
         )
 
 

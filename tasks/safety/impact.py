@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..dumpformat.manifest import TouchKind
-from ..dumpformat.system_schemas import is_system_schema
+from ..dumpformat.tokens import is_system_schema
 from ..formatting import show_name
-from ..postgres.catalog_filters import NO_MEMBER, USER_SCHEMA, no_member_of_class
+from ..postgres.catalog_filters import IN_SCHEMA, NO_MEMBER, USER_SCHEMA, no_member_of_class
 from ..postgres.schemas import lock_out_writers, other_schemas
 
 if TYPE_CHECKING:
@@ -18,25 +18,13 @@ if TYPE_CHECKING:
     from ..postgres.connection import Connection
 
 
-# What lies in a schema and is neither a relation nor a function nor a type.
-_OTHERS = """
-SELECT collname AS name, collnamespace AS namespace, 'pg_catalog.pg_collation'::pg_catalog.regclass AS class, oid
-  FROM pg_catalog.pg_collation
-UNION ALL SELECT oprname, oprnamespace, 'pg_catalog.pg_operator'::pg_catalog.regclass, oid FROM pg_catalog.pg_operator
-UNION ALL SELECT conname, connamespace, 'pg_catalog.pg_conversion'::pg_catalog.regclass, oid
-  FROM pg_catalog.pg_conversion
-UNION ALL SELECT stxname, stxnamespace, 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass, oid
-  FROM pg_catalog.pg_statistic_ext
-UNION ALL SELECT opcname, opcnamespace, 'pg_catalog.pg_opclass'::pg_catalog.regclass, oid FROM pg_catalog.pg_opclass
-UNION ALL SELECT opfname, opfnamespace, 'pg_catalog.pg_opfamily'::pg_catalog.regclass, oid FROM pg_catalog.pg_opfamily
-UNION ALL SELECT cfgname, cfgnamespace, 'pg_catalog.pg_ts_config'::pg_catalog.regclass, oid
-  FROM pg_catalog.pg_ts_config
-UNION ALL SELECT dictname, dictnamespace, 'pg_catalog.pg_ts_dict'::pg_catalog.regclass, oid FROM pg_catalog.pg_ts_dict
-UNION ALL SELECT prsname, prsnamespace, 'pg_catalog.pg_ts_parser'::pg_catalog.regclass, oid
-  FROM pg_catalog.pg_ts_parser
-UNION ALL SELECT tmplname, tmplnamespace, 'pg_catalog.pg_ts_template'::pg_catalog.regclass, oid
-  FROM pg_catalog.pg_ts_template
-"""
+# What lies in a schema and is neither a relation nor a function nor a type, nor a part of one.
+_OTHERS = " UNION ALL ".join(
+    f"SELECT {prefix}name AS name, {prefix}namespace AS namespace,"
+    f" 'pg_catalog.{catalogue}'::pg_catalog.regclass AS class, oid FROM pg_catalog.{catalogue}"
+    for catalogue, prefix in IN_SCHEMA.items()
+    if catalogue not in {"pg_class", "pg_proc", "pg_type", "pg_constraint"}
+)
 # Objects of extensions are found, too, and marked: a dump may grant on them, or add rows to their tables.
 _FOUND = """
 SELECT t.at, n.nspname, CASE WHEN o.kind = 'r' THEN greatest(o.tuples, pg_catalog.pg_stat_get_live_tuples(o.oid))
@@ -116,7 +104,9 @@ def find_existing(connection: Connection, names: Mapping[tuple[str, str], bool])
     keys = list(names)
     if not keys:
         return ()
-    rows = connection.execute(_EXISTING, {"schemas": [key[0] for key in keys], "names": [key[1] for key in keys]})
+    rows = connection.execute(
+        _EXISTING.encode(), {"schemas": [key[0] for key in keys], "names": [key[1] for key in keys]}
+    )
     return tuple(
         ExistingObject(
             name=show_name((str(schema), str(name))),
@@ -193,7 +183,7 @@ def find_impacts(connection: Connection, touches: Sequence[Touch], emptied: Coll
 
 def filled_schemas(connection: Connection) -> set[str]:
     """Return the schemas that hold an object of any kind, those of extensions left aside."""
-    return {str(name) for (name,) in connection.execute(_FILLED)}
+    return {str(name) for (name,) in connection.execute(_FILLED.encode())}
 
 
 def lock_touched_tables(connection: Connection, found: Sequence[Impact]) -> None:

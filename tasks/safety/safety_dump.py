@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from ..dump.dump import make_dump
-from ..dump.request import DumpRequest
 from ..dumpfiles.origin import OriginMatch, match_database
 from ..dumpfiles.paths import (
     MANIFEST_SUFFIX,
@@ -23,8 +21,6 @@ from ..dumpfiles.paths import (
     sibling_paths,
     time_in_name,
 )
-from ..dumpfiles.pin import PINNED
-from ..dumpfiles.retention import SavedState, states_to_keep
 from ..errors import BadInputError, MissingProgramError, TaskError
 from ..postgres.commit import Outcome
 from ..postgres.connection import one
@@ -40,6 +36,7 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..dump.dump import Dumped
+    from ..dumpfiles.retention import SavedState
     from ..dumpformat.manifest import Manifest
     from ..postgres.connection import Connection, Endpoint, ServerFacts
     from ..progress import Report
@@ -93,6 +90,9 @@ class SafetyDump:
         """
         if not self.wanted:
             return
+        from ..dump.dump import make_dump
+        from ..dump.request import DumpRequest
+
         lock_out_writers(connection, emptied)
         if changed:
             lock_touched_tables(connection, changed)
@@ -132,6 +132,9 @@ class SafetyDump:
         """Keep it, and the older ones of this database that are worth it; delete the others."""
         if self.dumped is None:
             return
+        from ..dumpfiles.pin import PINNED
+        from ..dumpfiles.retention import states_to_keep
+
         source = self.dumped.manifest.source
         host, port = str(source["host"]), int(str(source["port"]))
         found = safety_dumps_of(self.settings, self.server, host, port, {OriginMatch.SAME})
@@ -160,6 +163,8 @@ def newest_safety_dump(settings: Settings) -> Path | None:
 
 
 def _state(path: Path, manifest: Manifest) -> SavedState:
+    from ..dumpfiles.retention import SavedState
+
     made = time_in_name(path.name, UNDO)
     assert made is not None  # noqa: S101 - so safety dumps are found
     return SavedState(name=path.name, made=made, rows=manifest.rows, size=manifest.content.size)

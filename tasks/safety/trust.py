@@ -65,8 +65,9 @@ def require_trust(risk: str, answer: str | None) -> None:
     """
     if answer is None:
         raise BadInputError(
-            f"{risk} Nothing was touched. If you trust its authors, add --trust; `db.trust: local` in the "
-            f"configuration (INVOKE_DB_TRUST=local) says so for all local databases."
+            f"{risk} Nothing was touched.",
+            fix="If you trust its authors, add --trust; `db.trust: local` in the configuration (INVOKE_DB_TRUST=local) "
+            "says so for all local databases.",
         )
     if answer.strip().lower() not in {"y", "yes"}:
         raise BadInputError("The answer was not yes. Nothing was touched.")

@@ -1,1 +1,1 @@
-"""Programs, signals and streams of this machine."""
+"""Child processes, signals, standard streams, PostgreSQL's programs and git."""

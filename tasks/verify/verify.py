@@ -10,7 +10,6 @@ from ..dumpfiles.dump_file import choose_dump, manifest_for, prove_dump
 from ..errors import BadInputError
 from ..formatting import show_name
 from ..inventory.compare import (
-    ANOTHER,
     MISSING,
     compare_states,
     join_partitions,
@@ -118,9 +117,7 @@ class Verified:
         wanted, found = self.expected.state.rows if self.expected else {}, self.found.rows
         # What is no matter of rows: another definition, or a table that should not be there.
         others = {
-            key_of(line.name): ANOTHER if line.text else line.found
-            for line in self.differences
-            if line.kind == "table" and line.found != MISSING
+            key_of(line.name): line.found for line in self.differences if line.kind == "table" and line.found != MISSING
         }
         rows = []
         for key in sorted(wanted.keys() | found.keys()):

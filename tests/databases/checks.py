@@ -206,7 +206,7 @@ class Checks:
             # They depend on what the restore deletes, so that it is refused.
             dropped += [(str(kind), str(name)) for kind, name in database.execute(_DEPENDENTS)]
         if dropped:
-            database.execute("; ".join(f"DROP {kind} {quote(name)} CASCADE" for kind, name in dropped))
+            database.execute("; ".join(f"DROP {kind} IF EXISTS {quote(name)} CASCADE" for kind, name in dropped))
             judged = judge(self._databases, database)
             if judged is None:
                 return

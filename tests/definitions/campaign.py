@@ -7,7 +7,8 @@ from typing import Final
 
 import psycopg
 
-from tasks.inventory.objects import Definition, Difference, Objects, compare_objects, pin_settings, read_objects
+from tasks.inventory.object_differences import Difference, compare_objects
+from tasks.inventory.objects import Definition, Objects, pin_settings, read_objects
 from tests.definitions import expressions, places
 from tests.definitions.places import Place
 from tests.servers import Server
@@ -122,7 +123,7 @@ def _note_false(tally: Mapping[str, Count], made: Iterable[Defined], differing: 
     for difference in differing:
         each = expressions_of.get((difference.kind, difference.name))
         label, expression = (each.label, each.expression) if each else (next(iter(tally)), difference.name)
-        tally[label].false.append(f"{expression}: {difference.expected} | {difference.found}")
+        tally[label].false.append(f"{expression}: {'; '.join(map(str, difference.changes))}")
 
 
 def _change(

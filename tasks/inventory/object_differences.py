@@ -1,0 +1,186 @@
+"""Which objects differ between two databases, and in what."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from .canonical import canonical, may_be_rewritten
+from .definition_parts import DETAILS, usual_words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from .objects import Definition, Objects
+
+
+class What(StrEnum):
+    """In what an object is not as it should be.
+
+    `TEXT`: the facts agree, an expression does not. `UNKNOWN`: digests of format 1 differ, which may be due to
+    nothing but a text that PostgreSQL wrote in another way.
+    """
+
+    MISSING = "missing"
+    EXTRA = "extra"
+    DIFFERENT = "different"
+    TEXT = "text"
+    UNKNOWN = "unknown"
+
+
+# Characters of a text that differs, and of those before the first one that does.
+_EXCERPT = 160
+_BEFORE = 40
+_NAME = r'(?:"(?:[^"]|"")*"|[^\s".]+)'
+# The label before each text of the kinds that may have several.
+_LABELED = re.compile(
+    rf"(?:(?P<of>{_NAME}(?:\.{_NAME})?) )?(?P<label>DEFAULT|USING|WITH CHECK|PARTITION BY|CHECK|WHERE)\b"
+)
+_SEVERAL = ("table", "view", "policy", "type", "publication")
+# What the one text of the other kinds is.
+_TEXTS = {"function": "arguments", "statistics": "expressions"}
+_BODIES = {"function": "body", "view": "query", "rule": "query"}
+
+
+@dataclass(frozen=True)
+class DefinitionChange:
+    """A part of a definition that is not what it should be.
+
+    :ivar part: As `column "total"`, `DEFAULT of total`, `state`.
+    :ivar expected: Its words or its text; None where there should be none, and so `found`.
+    """
+
+    part: str
+    expected: str | None
+    found: str | None
+
+    def __str__(self) -> str:
+        if self.expected is None or self.found is None:
+            known = _excerpt(self.expected or self.found or "", 0)
+            return (
+                f"{self.part} is {known}, expected none" if self.found else f"{self.part} is missing, expected {known}"
+            )
+        lines = list(itertools.zip_longest(self.expected.splitlines(), self.found.splitlines(), fillvalue=""))
+        at, (left, right) = next(
+            ((at, pair) for at, pair in enumerate(lines, 1) if pair[0] != pair[1]), (1, (self.expected, self.found))
+        )
+        left, right = _excerpts(left.strip(), right.strip())
+        return f"{f'line {at} of ' * (len(lines) > 1)}{self.part} is {right}, expected {left}"
+
+
+def _excerpts(expected: str, found: str) -> tuple[str, str]:
+    """Cut two texts down to where they differ, on one line each."""
+    same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(expected, found, strict=False)))
+    begin = max(same - _BEFORE, 0) if max(len(expected), len(found)) > _EXCERPT else 0
+    return _excerpt(expected, begin), _excerpt(found, begin)
+
+
+def _excerpt(text: str, begin: int) -> str:
+    end = begin + _EXCERPT
+    return ("… " * (begin > 0) + text[begin:end] + " …" * (len(text) > end)) or "empty"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An object that is not what it should be.
+
+    :ivar changes: The parts of its definition that differ; none where only digests are known.
+    """
+
+    kind: str
+    name: str
+    what: What
+    changes: tuple[DefinitionChange, ...] = ()
+
+
+def compare_objects(expected: Objects, found: Objects, *, same_major: bool) -> list[Difference]:
+    """Compare two databases' objects.
+
+    :param same_major: Compare what only one major writes, too.
+    """
+    differences = []
+    for kind in found:
+        # A manifest of another version of ours may know other kinds: only what both know is compared.
+        if kind not in expected:
+            continue
+        wanted, have = expected[kind], found[kind]
+        for name in sorted(wanted.keys() | have.keys()):
+            if name not in have:
+                differences.append(Difference(kind=kind, name=name, what=What.MISSING))
+            elif name not in wanted:
+                differences.append(Difference(kind=kind, name=name, what=What.EXTRA))
+            elif (what := _difference(wanted[name], have[name], same_major=same_major)) is not None:
+                changes = tuple(_changes(kind, wanted[name], have[name], same_major=same_major))
+                differences.append(Difference(kind=kind, name=name, what=what, changes=changes))
+    return differences
+
+
+def _difference(wanted: Definition, have: Definition, *, same_major: bool) -> What | None:
+    if not wanted.facts or not have.facts:
+        return _difference_of_digests(wanted, have, same_major=same_major)
+    if wanted.facts != have.facts or (same_major and wanted.local != have.local):
+        return What.DIFFERENT
+    return What.TEXT if _texts_differ(wanted, have, same_major=same_major) else None
+
+
+def _difference_of_digests(wanted: Definition, have: Definition, *, same_major: bool) -> What | None:
+    """Compare by the digests of format 1, which hold facts and texts in one."""
+    if wanted.whole is None or have.whole is None:
+        return None
+    of_facts, of_body = (one == other for one, other in zip(wanted.whole, have.whole, strict=True))
+    if of_facts and (of_body or not same_major):
+        return None
+    rewritten = any(may_be_rewritten(each) for side in (wanted, have) for each in (*side.texts, *side.bodies))
+    return What.UNKNOWN if rewritten else What.DIFFERENT
+
+
+def _texts_differ(wanted: Definition, have: Definition, *, same_major: bool) -> bool:
+    pairs = [(wanted.texts, have.texts), *([(wanted.bodies, have.bodies)] if same_major else [])]
+    return any(
+        _is_another(left, right)
+        for one, other in pairs
+        for left, right in itertools.zip_longest(one, other, fillvalue="")
+    )
+
+
+def _is_another(left: str, right: str) -> bool:
+    # Another version of ours may have known fewer rewritings.
+    return left != right and canonical(left) != canonical(right)
+
+
+def _changes(kind: str, expected: Definition, have: Definition, *, same_major: bool) -> Iterator[DefinitionChange]:
+    """Return the parts that differ, as far as both sides know them."""
+    if expected.parts is not None and have.parts is not None:
+        for part in dict.fromkeys((*expected.parts, *have.parts)):
+            # What one major writes in its own way is not compared with another's.
+            if part == DETAILS and not same_major:
+                continue
+            usual = usual_words(part)
+            words, found = expected.parts.get(part, usual), have.parts.get(part, usual)
+            if words != found:
+                yield DefinitionChange(part=part, expected=words, found=found)
+    if not expected.facts or not have.facts:
+        # Digests of format 1 say nothing of texts.
+        return
+    pairs = [_labeled(kind, _TEXTS, each.texts) for each in (expected, have)]
+    bodies = [_labeled(kind, _BODIES, each.bodies) for each in (expected, have)]
+    for left, right in (pairs, bodies) if same_major else (pairs,):
+        for part in dict.fromkeys((*left, *right)):
+            if _is_another(left.get(part, ""), right.get(part, "")):
+                yield DefinitionChange(part=part, expected=left.get(part), found=right.get(part))
+
+
+def _labeled(kind: str, names: Mapping[str, str], texts: Iterable[str]) -> dict[str, str]:
+    """Name the texts of an object by their labels, or by what its one text is."""
+    named: dict[str, str] = {}
+    for text in texts:
+        label = _LABELED.match(text) if kind in _SEVERAL and names is _TEXTS else None
+        if label is None:
+            part, content = names.get(kind, "definition"), text
+        else:
+            part, content = label["label"] + (f" of {label['of']}" if label["of"] else ""), text[label.end() :].strip()
+        named[part] = content
+    return named
