@@ -88,7 +88,7 @@ def test_a_reader_that_stalls_does_not_hold_a_signal(database: Database, project
 
 def test_a_refused_dump_writes_nothing(database: Database, project: Project) -> None:
     """What fails before the first byte has written nothing, and says no more than without `--file=-`."""
-    for flag in ("--table=absent", "--note=x", "--checksums"):
+    for flag in ("--table=absent", "--note=x", "--checksums", "--json"):
         result = project.use(database).inv("db.dump", "--file=-", flag)
 
         assert result.returncode == 2

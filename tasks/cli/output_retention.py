@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ..formatting import format_age, format_count, format_size
+<<<<<<< HEAD
 from .documents import listed_document, print_json
+=======
+from .documents import print_json, pruned_document
+>>>>>>> d21a
 from .output_dumps import describe_state, print_dumps
 from .terminal import print_line
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from ..dumpfiles.catalog import Listed
@@ -56,7 +59,7 @@ def show_deleted(dump: Listed) -> None:
 def show_no_policy(*, as_json: bool) -> None:
     """Say that no policy is set."""
     if as_json:
-        print_json({"policy": None, "dry": False, "dumps": []})
+        print_json(pruned_document(None, []))
         return
     print_line(
         "The setting db.keep is not set, so nothing is deleted. Set it in invoke.yaml, and look at the plan with "
@@ -91,16 +94,15 @@ def describe_prune(plan: PrunePlan) -> list[str]:
 def show_pruned(plan: PrunePlan, deleted: Sequence[Listed], *, as_json: bool) -> None:
     """Say what was deleted; as JSON every dump with whether it is kept, and why."""
     if as_json:
+<<<<<<< HEAD
         names, dry = {each.name for each in deleted}, plan.settings.dry
         dumps = [{"dump": listed_document(each), **_verdict(plan, each.name, names)} for each in plan.dumps]
         print_json({"policy": asdict(plan.policy), "dry": dry, "dumps": dumps})
+=======
+        print_json(pruned_document(plan, deleted))
+>>>>>>> d21a
     elif deleted:
         print_line(f"Deleted {_amount(deleted)}.")
-
-
-def _verdict(plan: PrunePlan, name: str, deleted: Collection[str]) -> dict[str, object]:
-    verdict = plan.verdicts[name]
-    return {"keep": verdict.kept, "reasons": list(verdict.reasons), "deleted": name in deleted}
 
 
 def _amount(dumps: Sequence[Listed]) -> str:

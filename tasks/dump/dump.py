@@ -91,6 +91,10 @@ def make_dump(
             "--note and --checksums are written to the manifest, and --file=- makes none. Leave them out. Nothing was "
             "touched."
         )
+    if output and settings.as_json:
+        raise BadInputError(
+            "--json and --file=- do not go together: both write to standard output. Nothing was touched."
+        )
     destination = choose_destination(settings, "" if output else request.file, request.compression)
     if request.safety:
         destination = choose_safety_destination(settings)

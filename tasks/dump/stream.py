@@ -102,8 +102,8 @@ class DumpStream:
         summary, sink = DumpSummary(), SummingWriter(file)
         selection = self.pg_dump.selection
         with_rows = not selection.schema_only
-        wanted = with_rows and self.request.checksums
-        summed = dict.fromkeys((table.key for table in self.tables), "") if wanted else {}
+        sums = with_rows and self.request.checksums
+        summed = dict.fromkeys((table.key for table in self.tables), "") if sums else {}
         with (
             SnapshotCount(
                 self.pg_dump.connection, self.tables, summed, self.pg_dump.target, with_rows=with_rows

@@ -241,7 +241,7 @@ def written() -> Iterator[None]:
         ) from None
 
 
-# Seconds between looks whether a signal came while nobody reads what is written.
+# Seconds between looks whether a signal came while the reader stalls.
 _LOOK = 0.2
 _INPUT_CHUNK = 1 << 20
 
