@@ -122,25 +122,11 @@ def test_prune_writes_json(five: list[Path], project: Project) -> None:
         document = json.loads(result.stdout)
         assert complaints("db.prune", result.stdout) == []
         assert document["policy"] == {"last": 2, "daily": 0, "weekly": 0, "monthly": 0, "yearly": 0}
-<<<<<<< HEAD
-        assert document["dry"] is bool(dry)
-        assert [each["dump"]["name"] for each in document["dumps"]] == sorted(path.name for path in five)
-        assert [each["keep"] for each in document["dumps"]] == [False, False, False, True, True]
-        assert sum(each["deleted"] for each in document["dumps"]) == deleted
-        assert document["dumps"][-1]["reasons"] == ["newest", "last 1"]
-    assert json.loads(project.inv("db.prune", "--json").stdout) == {
-        "version": 1,
-        "policy": None,
-        "dry": False,
-        "dumps": [],
-    }
-=======
         assert [each["name"] for each in document["dumps"]] == sorted(path.name for path in five)
         assert [each["keep"] for each in document["dumps"]] == [False, False, False, True, True]
         assert sum(each["deleted"] for each in document["dumps"]) == deleted
         assert document["dumps"][-1]["reasons"] == ["newest", "last 1"]
     assert json.loads(project.inv("db.prune", "--json").stdout) == {"version": 1, "policy": None, "dumps": []}
->>>>>>> d21a
 
 
 def test_prune_says_that_no_policy_is_set(five: list[Path], project: Project) -> None:

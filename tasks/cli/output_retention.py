@@ -6,11 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ..formatting import format_age, format_count, format_size
-<<<<<<< HEAD
-from .documents import listed_document, print_json
-=======
 from .documents import print_json, pruned_document
->>>>>>> d21a
 from .output_dumps import describe_state, print_dumps
 from .terminal import print_line
 
@@ -94,13 +90,7 @@ def describe_prune(plan: PrunePlan) -> list[str]:
 def show_pruned(plan: PrunePlan, deleted: Sequence[Listed], *, as_json: bool) -> None:
     """Say what was deleted; as JSON every dump with whether it is kept, and why."""
     if as_json:
-<<<<<<< HEAD
-        names, dry = {each.name for each in deleted}, plan.settings.dry
-        dumps = [{"dump": listed_document(each), **_verdict(plan, each.name, names)} for each in plan.dumps]
-        print_json({"policy": asdict(plan.policy), "dry": dry, "dumps": dumps})
-=======
         print_json(pruned_document(plan, deleted))
->>>>>>> d21a
     elif deleted:
         print_line(f"Deleted {_amount(deleted)}.")
 

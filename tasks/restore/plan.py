@@ -243,11 +243,7 @@ def plan_restore(
                 migrates=request.migrate,
             )
         own = dump.manifest is not None and is_of_database(dump.manifest, server, endpoint.host, endpoint.port)
-<<<<<<< HEAD
-        partial = dump.manifest is not None and bool(describe_part(dump.manifest))
-=======
         part = dump.manifest is not None and bool(describe_part(dump.manifest))
->>>>>>> d21a
         plan = RestorePlan(
             settings=settings,
             request=request,
@@ -265,11 +261,7 @@ def plan_restore(
             risk=risk,
             undo_needs_trust=bool(undo_risk),
             owners=owners,
-<<<<<<< HEAD
-            lenient=(request.lenient or request.whole or own or partial) and not tables,
-=======
             lenient=(request.lenient or request.whole or own or part) and not tables,
->>>>>>> d21a
             search_path=search_path,
             reload_doubt=find_reload_doubt(connection),
             new_roles=_new_roles(connection, dump, request, report),
