@@ -100,6 +100,23 @@ def test_after_a_failure_the_undo_is_that_of_the_migration(journal: Project, mig
     assert changed != before == migrated.dump_text()
 
 
+def test_after_a_failure_elsewhere_the_undo_has_the_name_it_needs(journal: Project, migrated: Database) -> None:
+    """The command that is printed works as it is."""
+    ran(journal, "db.dump")
+    elsewhere(journal)
+    add_pending(journal)
+    migration(journal, "20270101000000_broken", "SELECT * FROM nowhere;")
+    before = migrated.dump_text()
+
+    failed = journal.inv("db.migrate", "--yes", f"--confirm={migrated.name}")
+    undone = journal.inv("db.undo", f"--confirm={migrated.name}", "--yes")
+
+    assert failed.returncode == 5
+    assert f"`inv db.undo --confirm={migrated.name}` restores what" in failed.stderr
+    assert undone.returncode == 0
+    assert migrated.dump_text() == before
+
+
 def test_a_refusal_that_changes_nothing_leaves_no_safety_dump(journal: Project, migrated: Database) -> None:
     """A failed migration in the history is named by its code, and no undo, as there is nothing to undo."""
     migration(journal, "20270101000000_broken", "SELECT * FROM nowhere;")

@@ -390,6 +390,20 @@ def test_restore_rolls_back_when_a_view_depends_on_what_the_dump_drops(shop: Dat
     assert shop.dump_text() == before
 
 
+@pytest.mark.majors(14, 18)
+def test_a_plain_restore_does_not_warn_of_what_it_keeps(shop: Database, project: Project) -> None:
+    """Other objects of the same schemas are there on purpose."""
+    project.use(shop).inv("db.dump")
+    shop.execute("CREATE TABLE app.other (id int); CREATE VIEW app.seen AS SELECT 1 AS one")
+
+    result = project.inv("db.restore", "--yes")
+
+    assert result.returncode == 0, result.stderr
+    assert "app.other" not in result.stderr
+    assert "app.seen" not in result.stderr
+    assert shop.scalar("SELECT one FROM app.seen") == 1
+
+
 # What --clean shows, and how long it waits
 
 

@@ -282,6 +282,25 @@ def test_a_refused_restore_names_the_function_and_the_fix(
 
 
 @pytest.mark.majors(14, 18)
+def test_the_fix_of_an_sql_function_has_its_arguments(
+    database: Database, new_database: Databases, project: Project
+) -> None:
+    """The server names it without them; the manifest has them, unless several have its name."""
+    database.psql(
+        "CREATE TABLE z (i int);"
+        " CREATE FUNCTION one(i int) RETURNS bool LANGUAGE sql AS 'SELECT $1 >= count(*) FROM z';"
+        " CREATE TABLE a (i int CHECK (one(i))); INSERT INTO a VALUES (1)"
+    )
+    project.use(database)
+    project.inv("db.dump")
+    project.use(new_database())
+
+    refused = project.inv("db.restore", f"--file={newest(project).name}", "--yes").stderr
+
+    assert "ALTER FUNCTION public.one(integer) SET search_path" in refused
+
+
+@pytest.mark.majors(14, 18)
 @pytest.mark.parametrize("kind", KINDS)
 def test_constraints_of_each_kind_come_back_as_they_were(database: Database, project: Project, kind: str) -> None:
     """Also those that partitions and children inherit."""

@@ -220,6 +220,7 @@ def test_verify_flags_keys_and_indexes_when_they_prove_nothing(database: Databas
     database.execute(
         'ALTER TABLE app.item DROP CONSTRAINT "item_ownerId_fkey",'
         ' ADD CONSTRAINT unchecked FOREIGN KEY ("ownerId") REFERENCES public."User" (id) NOT VALID;'
+        'ALTER TABLE app.item ADD CONSTRAINT positive CHECK ("ownerId" > 0) NOT VALID;'
         "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'public.\"User_email_key\"'::regclass"
     )
 
@@ -230,7 +231,7 @@ def test_verify_flags_keys_and_indexes_when_they_prove_nothing(database: Databas
     assert "1 foreign key; " in result.stdout
     assert result.stdout.count("unchecked of app.item was never checked") == 1
     assert result.stdout.count('index public."User_email_key" is invalid') == 1
-    assert health["unvalidated"] == ["app.unchecked"]
+    assert health["unvalidated"] == ["app.positive", "app.unchecked"]
     assert health["invalid"] == ['public."User_email_key"']
 
 

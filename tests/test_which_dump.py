@@ -388,3 +388,18 @@ def test_dumps_that_a_person_named_are_listed(database: Database, project: Proje
 
     assert result.returncode == 2
     assert "monday.sql" in result.stderr
+
+
+def test_a_safety_dump_without_a_manifest_is_named(database: Database, project: Project) -> None:
+    """Nothing says of which database it is, so it is no state to go back to."""
+    database.execute("CREATE TABLE t (id int)")
+    project.use(database)
+    assert project.inv("db.reset", "--yes").returncode == 0
+    (path,) = project.dumps.glob("undo/*.sql*[!n]")
+    manifest_path(path).unlink()
+
+    listed = project.inv("db.undos")
+
+    assert listed.returncode == 0
+    assert path.name in listed.stderr
+    assert path.name not in listed.stdout

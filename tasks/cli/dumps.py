@@ -129,8 +129,9 @@ def undos(ctx: Context, json: bool = False, url_env: str | None = None) -> list[
     """List the states that db.undo can go back to, newest last."""
     from ..safety.undo_points import list_undo_points
 
-    loaded = load(ctx, url_env)
-    points = list_undo_points(loaded)
+    loaded = load(ctx, url_env, as_json=json)
+    with reporting(loaded) as report:
+        points = list_undo_points(loaded, report)
     show_undo_points(points, loaded, as_json=json)
     return points
 

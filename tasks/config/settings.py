@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
+import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,14 @@ class Settings:
         :param flags: Its other flags; empty ones are left out.
         """
         return " ".join(filter(None, ["inv", task, self.url_env_flag, *flags]))
+
+    def undo_command(self, *, trust: bool, name: str) -> str:
+        """Return the command that restores a safety dump.
+
+        :param trust: Whether its authors need consent.
+        :param name: The database, where it needs to be named.
+        """
+        return self.command("db.undo", "--trust" * trust, shlex.quote(f"--confirm={name}") if name else "")
 
     def url(self, name: str = "") -> FoundUrl:
         """Find the URL.

@@ -131,9 +131,12 @@ def compare_states(
 
 
 def compare_objects_and_content(
-    expected: DatabaseState, found: DatabaseState, schemas: Collection[str], source: str = "the dump"
+    expected: DatabaseState, found: DatabaseState, schemas: Collection[str] | None, source: str = "the dump"
 ) -> list[DifferenceLine]:
-    """Compare all but rows and sequences, which a restore proves in its own way; the fatal lines first."""
+    """Compare all but rows and sequences, which a restore proves in its own way; the fatal lines first.
+
+    :param schemas: As for :func:`compare_states`; None where other objects are there on purpose, and no difference.
+    """
     differing = compare_objects(expected.objects, found.objects, same_major=expected.major == found.major)
     lines = [
         *_checksums(expected, found, source),
@@ -143,7 +146,7 @@ def compare_objects_and_content(
         *(
             line
             for line in _compare_notes(expected, found, differing, source)
-            if line.kind != LOCAL_GRANTS or "" in schemas
+            if line.kind != LOCAL_GRANTS or "" in (schemas or ())
         ),
     ]
     return sorted(lines, key=lambda line: not line.fatal)
@@ -206,11 +209,13 @@ def _checksums(expected: DatabaseState, found: DatabaseState, source: str) -> It
 
 
 def _objects(
-    expected: DatabaseState, differing: list[Difference], schemas: Collection[str], source: str
+    expected: DatabaseState, differing: list[Difference], schemas: Collection[str] | None, source: str
 ) -> Iterator[DifferenceLine]:
     filled, extra, unknown = schemas_of(expected), dict[str, list[str]](), dict[str, list[str]]()
     for each in differing:
-        if each.what is What.EXTRA and schema_of(each.name) in schemas:
+        if each.what is What.EXTRA and schemas is None:
+            continue
+        if each.what is What.EXTRA and schema_of(each.name) in (schemas or ()):
             yield DifferenceLine(
                 kind=each.kind, name=each.name, expected="nothing", found="one that should not be there", fatal=True
             )

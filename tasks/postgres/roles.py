@@ -178,7 +178,7 @@ def read_owners(connection: Connection) -> dict[str, bool]:
 
     Objects are schemas, relations, functions, types, large objects, event triggers, extensions, default privileges etc.
     """
-    return {str(name): bool(superuser) for name, superuser in connection.execute(_OWNERS)}
+    return {str(name): bool(superuser) for name, superuser in connection.execute(_OWNERS.encode())}
 
 
 def may_create_schemas(connection: Connection) -> bool:

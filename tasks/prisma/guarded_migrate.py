@@ -67,7 +67,8 @@ class MigrationPlan:
     @property
     def undo_command(self) -> str:
         """The command that restores the safety dump of this."""
-        return self.settings.command("db.undo", "--trust" * self.undo_needs_trust)
+        name = self.endpoint.database if self.nonlocal_reason and self.endpoint else ""
+        return self.settings.undo_command(trust=self.undo_needs_trust, name=name)
 
     @property
     def applies(self) -> bool:

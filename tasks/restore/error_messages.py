@@ -13,6 +13,7 @@ from ..dumpformat.server_needs import explain_version
 from ..dumpformat.statements import classify_statement
 from ..errors import OperationFailedError, ServerError, TaskError
 from ..formatting import format_list
+from ..inventory.compare import key_of, state_of_manifest
 from ..postgres.commit import CommitFailure, Outcome
 from ..postgres.connection import blocked
 from ..postgres.protocol import LostError, StatementError, as_refusal
@@ -134,7 +135,7 @@ def _explain_refusal(error: StatementError, plan: RestorePlan, doing: str, state
     if skipped and error.sqlstate in _NOT_FOUND:
         hint = f" If that is a part of {skipped}, which --skip-extension left out, the dump needs the extension."
     elif not (hint or why or plan.lenient or plan.tables):
-        hint = _lenient_hint(error)
+        hint = _lenient_hint(error, plan)
     where = f" ({error.context.rstrip('.')})" if error.context else ""
     return OperationFailedError(f"While {doing}: {error}{where}.{why} {state}", fix=hint.strip())
 
@@ -150,9 +151,10 @@ def _table_hint(error: StatementError, tables: TablesPlan) -> str:
     return ""
 
 
-def _lenient_hint(error: StatementError) -> str:
+def _lenient_hint(error: StatementError, plan: RestorePlan) -> str:
     """Explain a refusal that --lenient may help against; empty for others."""
-    function = _FUNCTION.search(error.context)
+    named = _FUNCTION.search(error.context)
+    function = _with_arguments(named[1], plan) if named else ""
     if error.sqlstate in _VIOLATED:
         return (
             " The rows violate it, or it reads a table whose rows are loaded later. --lenient loads the rows, adds "
@@ -160,11 +162,18 @@ def _lenient_hint(error: StatementError) -> str:
         )
     if error.sqlstate not in _NOT_FOUND or not (function or error.sqlstate == _NO_FUNCTION):
         return ""
-    fix = (
-        f"Fix it where it was dumped: ALTER FUNCTION {function[1]} SET search_path = …; or restore" if function else ""
-    )
+    fix = f"Fix it where it was dumped: ALTER FUNCTION {function} SET search_path = …; or restore" if function else ""
     return (
         f" A dump is loaded with an empty search_path, so a name without its schema is not found. "
         f"{fix or 'Restore'} with --lenient, which tries the search_path of the dumped database and ends with exit "
         f"code 6."
     )
+
+
+def _with_arguments(function: str, plan: RestorePlan) -> str:
+    """Return a function as SQL names it, where the server names it without arguments and the dump holds one such."""
+    if "(" in function or plan.dump.manifest is None:
+        return function
+    known = state_of_manifest(plan.dump.manifest).objects.get("function", ())
+    found = [each for each in known if key_of(each.partition("(")[0])[1] == function]
+    return found[0] if len(found) == 1 else function

@@ -68,7 +68,8 @@ class ChangePlan:
     @property
     def undo_command(self) -> str:
         """The command that restores the safety dump of this."""
-        return self.settings.command("db.undo", "--trust" * self.undo_needs_trust)
+        name = self.endpoint.database if self.nonlocal_reason else ""
+        return self.settings.undo_command(trust=self.undo_needs_trust, name=name)
 
     @property
     def destroys(self) -> bool:

@@ -321,7 +321,7 @@ class RestoreTransaction:
         self.proven = found if tables is None else tables.narrow(found)
         if unsummed := describe_unsummed(self.proven, summed):
             self.report.warn(unsummed)
-        schemas_filled = (*self.plan.fills, *([""] if request.whole else [])) if request.clean else ()
+        schemas_filled = (*self.plan.fills, *([""] if request.whole else [])) if request.clean else None
         lines = compare_objects_and_content(expected, self.proven, schemas_filled)
         for line in lines:
             # Of the dump's own statements, which are proven: the server wrote what it read in another way.

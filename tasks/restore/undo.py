@@ -44,7 +44,7 @@ def plan_undo(
     :raises TaskError: There is none, or it would not work; nothing was touched.
     """
     target = unprotected_target(settings)
-    path = choose_undo_point(list_undo_points(settings), to).path if to else newest_safety_dump(settings)
+    path = choose_undo_point(list_undo_points(settings, report), to).path if to else newest_safety_dump(settings)
     made = time_in_name(path.name, UNDO) if path is not None and not to else None
     if path is not None and made is not None and made > datetime.now(UTC) + _CLOCK_DIFFERENCE:
         raise BadInputError(

@@ -104,7 +104,9 @@ def find_existing(connection: Connection, names: Mapping[tuple[str, str], bool])
     keys = list(names)
     if not keys:
         return ()
-    rows = connection.execute(_EXISTING, {"schemas": [key[0] for key in keys], "names": [key[1] for key in keys]})
+    rows = connection.execute(
+        _EXISTING.encode(), {"schemas": [key[0] for key in keys], "names": [key[1] for key in keys]}
+    )
     return tuple(
         ExistingObject(
             name=show_name((str(schema), str(name))),
@@ -181,7 +183,7 @@ def find_impacts(connection: Connection, touches: Sequence[Touch], emptied: Coll
 
 def filled_schemas(connection: Connection) -> set[str]:
     """Return the schemas that hold an object of any kind, those of extensions left aside."""
-    return {str(name) for (name,) in connection.execute(_FILLED)}
+    return {str(name) for (name,) in connection.execute(_FILLED.encode())}
 
 
 def lock_touched_tables(connection: Connection, found: Sequence[Impact]) -> None:

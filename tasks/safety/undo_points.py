@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..dumpfiles.paths import UNDO, time_in_name
+from ..dumpfiles.paths import UNDO, UNDO_FOLDER, list_safety_dumps, manifest_path, time_in_name
 from ..dumpfiles.short_ids import SHORTEST_ID, is_id_beginning
 from ..errors import BadInputError
 from ..formatting import format_list, format_moment
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..dumpformat.manifest import Manifest
+    from ..progress import Report
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,18 @@ class UndoPoint:
     note: str
 
 
-def list_undo_points(settings: Settings) -> list[UndoPoint]:
-    """List what the configured database can be undone to, newest last.
+def list_undo_points(settings: Settings, report: Report) -> list[UndoPoint]:
+    """List what the configured database can be undone to, newest last; name the safety dumps without a manifest.
 
     :raises TaskError: The server can't be asked who it is.
     """
     target = settings.target()
+    for path in reversed(list_safety_dumps(settings.dumps)):
+        if not manifest_path(path).exists():
+            report.warn(
+                f"{path.name} has no manifest, so nothing says of which database it is, and db.undo does not take it. "
+                f"`inv db.inspect --file={UNDO_FOLDER}/{path.name}` shows what it holds."
+            )
     with (
         connected(target, lock_timeout=settings.lock_timeout) as connection,
         translated("Looking at the server failed, nothing was touched", target),

@@ -151,8 +151,8 @@ class Health:
 
     @property
     def unvalidated(self) -> list[Constraint]:
-        """Return the foreign keys that were never checked (NOT VALID)."""
-        return [each for each in self.constraints if each.foreign_key and not each.validated]
+        """Return the constraints that were never checked (NOT VALID)."""
+        return [each for each in self.constraints if not each.validated]
 
     @property
     def invalid(self) -> list[Index]:
