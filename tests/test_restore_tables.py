@@ -321,3 +321,22 @@ def test_the_preview_counts_what_is_there_and_what_comes(shop: Database, project
 
     assert "the rows of public.lines (4 rows now, 20 rows in the dump)" in " ".join(shown.split())
     assert shop.scalar("SELECT pg_catalog.count(*) FROM public.lines") == 4
+
+
+def test_names_of_another_encoding_are_found(new_database: Databases, project: Project) -> None:
+    """A table, its column and its sequence have names beyond ASCII, in a dump that is not UTF-8."""
+    shop = new_database(owner=OWNER)
+    shop.execute(
+        'CREATE TABLE public."Größe" ("für" serial PRIMARY KEY, x text); INSERT INTO "Größe" (x) VALUES (\'ß\')'
+    )
+    shop.execute(f'ALTER TABLE public."Größe" OWNER TO {OWNER}')
+    write(project, "latin.sql", pg_dump(shop, "--encoding=LATIN1"))
+    before = shop.dump_text()
+    project.use(shop, OWNER)
+    for more in (["--data-only"], []):
+        shop.execute('DELETE FROM "Größe"; SELECT setval(\'"Größe_für_seq"\', 99)')
+
+        result = project.inv("db.restore", "--file=latin.sql", "--table=Größe", "--yes", *more)
+
+        assert result.returncode == 0, result.stderr
+        assert shop.dump_text() == before

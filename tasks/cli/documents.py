@@ -293,6 +293,7 @@ def restored_document(restored: Restored | None) -> Document:
         "restore": {
             "database": plan.target.label,
             **_restored(restored),
+            "only_tables": None if plan.tables is None else [show_name(each.key) for each in plan.tables.tables],
             "migrated": plan.request.migrate,
             "seconds": restored.seconds,
             **_way_back(restored.saved, plan.undo_command),
