@@ -107,7 +107,7 @@ def test_bodies_of_the_tasks_are_short() -> None:
     """At most fifteen lines: what a task does lies below `cli`."""
     trees = [
         ast.parse((REPOSITORY / "tasks" / "cli" / f"{name}.py").read_text(encoding="utf-8"))
-        for name in ("dumps", "restores", "checks", "server", "demo", "bench")
+        for name in ("dumps", "restores", "checks", "server", "demo")
     ]
     functions = [node for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)]
     tasks = [node for node in functions if node.decorator_list]
