@@ -77,8 +77,6 @@ def dump(
     from ..dump.dump import make_dump
     from ..dump.request import DumpRequest
 
-    if json and file == "-":
-        raise BadInputError("--json and --file=- both print to standard output: leave one of them out.")
     loaded = load(ctx, url_env, as_json=json)
     compression, path = _compression(gzip=gzip, zstd=zstd), given("--file", file)
     part = _part(table, exclude_table, schema, exclude_schema, schema_only=schema_only, data_only=data_only)
