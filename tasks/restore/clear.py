@@ -236,7 +236,7 @@ def _revoke_default_privileges(connection: Connection, which: str, values: list[
         groups.setdefault(_Group(role=role, schema=schema, kind=str(kind)), []).append(
             (grantee, privilege, bool(grantable))
         )
-    back = []
+    statements = []
     for group, items in groups.items():
         if group.kind not in _DEFAULT_KINDS:
             continue
@@ -246,13 +246,13 @@ def _revoke_default_privileges(connection: Connection, which: str, values: list[
             connection.execute(group.change("GRANT ALL", group.role))
             if group.kind in _HARD_WIRED:
                 connection.execute(group.change(f"GRANT {_HARD_WIRED[group.kind]}", None))
-            back += [group.change("REVOKE ALL", each) for each in (group.role, None)]
-        back += [
+            statements += [group.change("REVOKE ALL", each) for each in (group.role, None)]
+        statements += [
             group.change(f"GRANT {privilege}", grantee, grantable=grantable)
             for grantee, privilege, grantable in items
             if privilege is not None
         ]
-    return back
+    return statements
 
 
 @dataclass(frozen=True)
