@@ -174,7 +174,7 @@ def _lenient_hint(error: StatementError, plan: RestorePlan) -> str:
 
 
 def _with_arguments(function: str, plan: RestorePlan) -> str:
-    """Return a function's name with its arguments, if the server gives none and the dump has one function of the name."""
+    """Return a function's name with its arguments, if the dump has only one function of this name."""
     if "(" in function or plan.dump.manifest is None:
         return function
     known = state_of_manifest(plan.dump.manifest).objects.get("function", ())
