@@ -11,7 +11,7 @@ from ..dumpformat.table_parts import is_partitioned
 from ..errors import OperationFailedError
 from ..postgres.protocol import StatementError, StatementStream
 from .clear import privileges_of_schema
-from .filters import OUR_SETTINGS, TABLESPACE, StatementFilter, changes_role
+from .filters import OWN_SETTINGS, TABLESPACE, StatementFilter, changes_role
 from .row_counts import (
     Changed,
     compare_row_counts,
@@ -140,7 +140,7 @@ class Loader:
                 # Somebody else may need the schema's grants to reach what they grant on.
                 self._grant_on_schemas()
             self._run(event.text, action)
-            if action.verb == "SELECT" and any(each.name in OUR_SETTINGS or not each.name for each in action.settings):
+            if action.verb == "SELECT" and any(each.name in OWN_SETTINGS or not each.name for each in action.settings):
                 self._session.set_again()
         if not existed:
             self._remember(event.text, action)
