@@ -97,7 +97,13 @@ class TablesPlan:
         if self.data_only:
             return replace(state, objects={}, properties={}, extensions={}, checksums=checksums)
         outline = replace(self.selection.outline, schemas=(), extensions=())
-        return replace(restrict_state(state, outline, self.selection.created, {}), checksums=checksums)
+        part = restrict_state(state, outline, self.selection.created, {})
+        # Settings of the database are not a part of any table.
+        properties = {
+            kind: {name: each for name, each in found.items() if not name.startswith("the database")}
+            for kind, found in part.properties.items()
+        }
+        return replace(part, properties=properties, checksums=checksums)
 
 
 def read_table_parts(dump: DumpFile, report: Report) -> TableParts:
