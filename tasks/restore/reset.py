@@ -110,7 +110,7 @@ def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:
             try:
                 with translated("Looking at the server failed, nothing was touched", plan.target):
                     refuse_another_endpoint(connection, plan.endpoint)
-                    with disconnect_others(connection, plan.target, report, wanted=plan.disconnect):
+                    with disconnect_others(connection, plan.target, report, enabled=plan.disconnect):
                         xid = _empty(connection, plan, safety, report)
             except BaseException:
                 safety.discard()
