@@ -130,4 +130,4 @@ def _undo_restore(
         interruption.effect = Effect.CHANGED
         raise
     _restore_record(plan, record, report)
-    return f"{label} has again the state before the restore.", "", Effect.UNCHANGED
+    return f"The old state of {label} was restored.", "", Effect.UNCHANGED
