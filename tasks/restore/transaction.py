@@ -230,7 +230,7 @@ class RestoreTransaction:
 
     def _loader(self, connection: Connection, *, lenient: bool = False) -> Loader:
         request = self.plan.request
-        with translated("Looking at the database failed, and the restore was rolled back", self.plan.target):
+        with translated("Reading the database failed, and the restore was rolled back", self.plan.target):
             names = connection.execute("SELECT nspname FROM pg_catalog.pg_namespace").fetchall()
             set_aside = set_aside_default_privileges(connection, self.plan.fills)
         options = {"owners": request.owners, "privileges": request.privileges, "strict": request.strict}
