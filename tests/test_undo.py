@@ -318,7 +318,7 @@ def test_nothing_is_touched_when_the_safety_dump_fails(shop: Database, project: 
     result = project.inv("db.restore", "--clean", "--yes")
 
     assert result.returncode == 5
-    assert "No safety dump could be made" in result.stderr
+    assert "The safety dump failed" in result.stderr
     assert shop.dump_text() == old
 
 

@@ -17,7 +17,7 @@ from ..postgres.roles import read_owners
 from ..safety.guard import nonlocal_reason, refuse_protected
 from ..safety.impact import filled_schemas
 from ..safety.restore_log import record_path, record_unsaved
-from ..safety.safety_dump import WITHOUT, SafetyDump, check_pg_dump
+from ..safety.safety_dump import NO_BACKUP_HINT, SafetyDump, check_pg_dump
 from ..safety.trust import author_risk
 from ..system.runtime import Interruption, listen_again
 from .forecast import Forecast, forecast_migrate, read_deployed
@@ -222,7 +222,7 @@ def _make_safety_dump(plan: MigrationPlan, report: Report) -> SafetyDump | None:
     try:
         safety.dumped = make_dump(plan.settings, request, report)
     except TaskError as error:
-        raise error.reworded(f"No safety dump could be made: {error} Nothing was touched. {WITHOUT}") from None
+        raise error.reworded(f"The safety dump failed: {error} Nothing was touched. {NO_BACKUP_HINT}") from None
     return safety
 
 
