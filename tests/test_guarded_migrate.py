@@ -94,7 +94,7 @@ def test_after_a_failure_the_undo_is_that_of_the_migration(journal: Project, mig
     undone = ran(journal, "db.undo", "--yes")
 
     assert failed.returncode == 5
-    assert "`inv db.undo` restores what the database held before this migration" in failed.stderr
+    assert "`inv db.undo` restores the state before this migration" in failed.stderr
     assert "P3009" not in failed.stderr
     assert saved.name in undone
     assert changed != before == migrated.dump_text()

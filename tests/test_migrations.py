@@ -173,7 +173,7 @@ def test_tables_without_a_history_are_p3005(journal: Project, database: Database
 
     assert result.returncode == 5
     assert "P3005" in result.stderr.partition("Error:")[0]
-    assert f"npx prisma migrate resolve --applied NAME` for each migration that is in it already, such as {INIT}" in (
+    assert f"npx prisma migrate resolve --applied NAME` for each migration that it has already, such as {INIT}" in (
         result.stderr
     )
     assert "P3005" in (result.stdout + result.stderr).rpartition("Error:")[2]
@@ -258,8 +258,8 @@ def test_a_failing_migration_tells_the_way_back(journal: Project, migrated: Data
     undone = journal.inv("db.undo", "--yes")
 
     assert chain.returncode == 5
-    assert "Pending after this restore, for `inv db.migrate`: 20270101000000_broken" in chain.stderr
-    assert "`inv db.undo` restores what the database held before this migration" in chain.stderr
+    assert "(`inv db.migrate` applies them): 20270101000000_broken" in chain.stderr
+    assert "`inv db.undo` restores the state before this migration" in chain.stderr
     assert again.returncode == 5
     assert "P3009" in again.stderr
     assert undone.returncode == 0, undone.stderr
@@ -355,7 +355,7 @@ def test_a_configuration_that_cannot_be_read_is_no_reason_to_fail_a_restore(
     shown = journal.inv("db.migrations")
 
     assert restored.returncode == 0
-    assert "The migrations of this project are not looked at: prisma.config.ts can't be read" in restored.stderr
+    assert "Prisma's own loader can't read prisma.config.ts" in restored.stderr
     assert shown.returncode == 2
     assert "broken" in shown.stderr
     for result in (restored, shown):
@@ -695,7 +695,7 @@ def test_prisma_8_keeps_its_history_elsewhere(project: Project, database: Databa
     restored = project.inv("db.dump", "db.restore", "--clean", "--yes")
 
     assert shown.returncode == 2
-    assert "Prisma 8 keeps its migrations in another form" in shown.stderr
+    assert "Prisma 8 stores migrations in another form" in shown.stderr
     assert "`npx prisma migration status` shows them" in shown.stderr
     assert restored.returncode == 0
     assert "migrations" not in restored.stderr
