@@ -8,14 +8,16 @@
 from invoke.collection import Collection
 
 from .cli import db
-from .cli.bench import bench
 from .cli.checks import doctor, migrations, verify
-from .cli.demo import JOURNAL, demo
+from .cli.demo import JOURNAL, bench, demo
 from .cli.dumps import dump, gunzip, gzip, inspect, list_, show, undos, url
+from .cli.invoke_errors import explain_errors
 from .cli.restores import generate, migrate, rehearse, reset, restore, undo
 from .cli.retention import delete, pin, prune
 from .cli.server import start, stop
 from .config.defaults import DEFAULTS
+
+explain_errors()
 
 _DUMPS = (doctor, url, dump, gzip, gunzip, list_, inspect, show)
 _KEEPING = (pin, delete, prune)

@@ -49,7 +49,7 @@ def test_a_database_is_not_compared_with_itself(option: str, pair: tuple[Databas
     result = project.inv("db.verify", OTHER, env={"OTHER_URL": itself + option})
 
     assert result.returncode == 2
-    assert "OTHER_URL leads to the same database as DATABASE_URL" in result.stderr
+    assert "OTHER_URL" in result.stderr
     assert result.stdout == ""
 
 

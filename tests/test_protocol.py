@@ -10,7 +10,7 @@ from tasks.config.target import sanitize
 from tasks.errors import TaskError
 from tasks.postgres.connection import connected
 from tasks.postgres.protocol import WINDOW, WINDOW_BYTES, LostError, StatementError, StatementStream
-from tasks.restore.analyze import analyze_tables
+from tasks.restore.restore import analyze_tables
 from tests.support import Database
 
 # In a transaction several go out at once.

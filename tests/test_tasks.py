@@ -107,7 +107,7 @@ def test_bodies_of_the_tasks_are_short() -> None:
     """At most fifteen lines: what a task does lies below `cli`."""
     trees = [
         ast.parse((REPOSITORY / "tasks" / "cli" / f"{name}.py").read_text(encoding="utf-8"))
-        for name in ("dumps", "restores", "checks", "server", "demo", "bench")
+        for name in ("dumps", "restores", "checks", "server", "demo")
     ]
     functions = [node for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)]
     tasks = [node for node in functions if node.decorator_list]
@@ -356,3 +356,40 @@ def test_standard_error_that_would_have_to_wait_is_not_waited_for(database: Data
         os.close(reading)
 
     assert codes == [0, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["db.restore", "foo"], "--file=foo"),
+        (["db.restore", "--clean", "--confirm", "shop", "foo.sql"], "--file=foo.sql"),
+        (["db.dump", "db.inspect", "foo"], "--file=foo"),
+        (["db.list", "foo"], ""),
+        (["db.restore", "--file", "foo"], ""),
+        (["db.restore", "db.list"], ""),
+    ],
+)
+def test_a_dump_without_its_flag_gets_a_hint(words: list[str], hint: str, project: Project) -> None:
+    """Invoke takes a bare word for a task; a word after a task that takes a dump may be one."""
+    result = project.inv(*words, fresh=True, env={"DATABASE_URL": None})
+
+    assert result.returncode != 0
+    assert (f"write {hint}" in result.stderr) if hint else ("write --file=" not in result.stderr)
+
+
+def test_completion_leaves_paths_to_the_shell(project: Project) -> None:
+    """Invoke offers flags, and nothing for the value of --file, so that bash completes names of files."""
+    script = (
+        "source <(inv --print-completion-script bash); complete -p inv\n"
+        'for words in "--fi" "--file = dumps/x"; do COMP_WORDS=(inv db.restore $words); COMPREPLY=()\n'
+        'set -- $words; _complete_invoke inv "${@: -1}"; echo "${COMPREPLY[*]}."; done'
+    )
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+    run = subprocess.run(
+        ["bash", "-c", script], cwd=project.root, env={"PATH": path}, capture_output=True, text=True, check=True
+    )
+
+    registered, flags, values = run.stdout.splitlines()
+    assert "-o default" in registered
+    assert (flags, values) == ("--file.", ".")

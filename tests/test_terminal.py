@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from tasks.cli.terminal import Reporter, Table, _bars, _share, print_table
+from tasks.cli.terminal import Reporter, Table, _bars, _share, print_table, shorten_middle
 from tasks.config.settings import Output
 from tasks.system.runtime import Interruption, interruptible
 from tests.bulk import journal_like
@@ -112,6 +112,58 @@ def test_bar_is_one_line(width: int, encoding: str) -> None:
     assert len(line) <= width
     assert "1,234.5 MB/s" in line
     assert line.rstrip().endswith("0:00:00")
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (9, "loa...ers"),
+        (20, "loading a...t_orders"),
+        (40, "loading app.customer_account_orders"),
+    ],
+)
+def test_a_label_is_shortened_in_its_middle(width: int, shown: str) -> None:
+    """The name in work is whole where there is room, and keeps its beginning and end where there is not."""
+    assert shorten_middle("loading app.customer_account_orders", width) == shown
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_bar_names_the_table_in_full(width: int) -> None:
+    """At a usual width a usual name is not cut, whatever is said of the amount."""
+    written = io.StringIO()
+    at = Console(file=written, width=width, force_terminal=True, color_system=None, soft_wrap=True)
+    bars = _bars(at)
+    bars.add_task("loading app.customers", total=9, completed=9, amount="123.4 MB, 100 %, 1,234.5 MB/s")
+
+    at.print(bars.get_renderable(), soft_wrap=False)
+
+    assert "loading app.customers" in written.getvalue()
+
+
+def test_a_bar_says_at_once_what_is_waited_for() -> None:
+    """What begins right after something else is shown before it ends."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    reporter, bar = Reporter(Output.NORMAL, lambda: console), Progress(console=console, auto_refresh=False)
+    vars(reporter).update(_progress=bar, _next=0.0)
+
+    reporter.progress("counting", 0, 0, "")
+    reporter.progress("waiting for Prisma", 0, 0, "")
+    shown = bar.tasks[0].description
+    reporter.close()
+
+    assert shown == "waiting for Prisma"
+
+
+def test_the_countdown_counts(database: Database, project: Project) -> None:
+    """At a terminal each second is shown on one line; a log has one sentence."""
+    database.execute("CREATE TABLE t AS SELECT 1 AS i")
+    project.use(database)
+
+    code, said = at_a_terminal(project, "db.reset")
+
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said)
+    assert code == 0, said
+    assert "Press Ctrl-C to stop it. Beginning in 3… 2… 1… \r\n" in plain
 
 
 class InterruptedBar(Progress):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,7 @@ def without_manifest(project: Project) -> Path:
 @pytest.mark.majors(14, 18)
 def test_newest_of_each_database_is_taken(pair: tuple[Database, Database], project: Project) -> None:
     """In one folder, without --file, by restore and by rehearse; a newer one of another database is said."""
-    for database, rows in zip(pair, (500, 1), strict=True):
+    for database, other, rows in zip(pair, reversed(pair), (500, 1), strict=True):
         project.use(database)
         database.execute("TRUNCATE public.item")
 
@@ -53,8 +54,7 @@ def test_newest_of_each_database_is_taken(pair: tuple[Database, Database], proje
 
         assert (restored.returncode, rehearsed.returncode) == (0, 0), restored.stderr + rehearsed.stderr
         assert database.scalar(COUNT) == rows
-        assert "WARNING: this dump was made from" not in restored.stderr
-        assert (f"is newer, but it was made from {pair[1].name} at" in restored.stderr) == (rows == 500)
+        assert (other.name in restored.stderr) == (rows == 500)
         assert f"{rows} row" in rehearsed.stdout
 
 
@@ -71,7 +71,7 @@ def test_no_dump_of_another_database_is_taken_unnamed(
 
     for result in results:
         assert result.returncode == 2
-        assert all(f"it was made from {each.name} at" in result.stderr for each in pair)
+        assert all(each.name in result.stderr for each in pair)
     assert third.dump_text() == before
 
 
@@ -85,7 +85,7 @@ def test_dump_without_a_manifest_is_never_the_newest(pair: tuple[Database, Datab
     named = project.inv("db.restore", "--clean", "--yes", f"--file={lost.name}")
 
     assert passed.returncode == 0
-    assert f"{lost.name} is newer, but it has no manifest" in passed.stderr
+    assert lost.name in passed.stderr
     assert none.returncode == 2
     assert lost.name in none.stderr
     assert named.returncode == 0, named.stderr
@@ -108,9 +108,7 @@ def test_dump_of_another_database_needs_the_name(
 
     assert (refused.returncode, mistaken.returncode, untouched == before) == (7, 7, True)
     assert f"--confirm={shop.name}" in refused.stderr
-    said = f"WARNING: this dump was made from {other.name} at 127.0.0.1 port {other.server.port}"
-    assert said in refused.stderr
-    assert f"you are restoring it into {shop.name} at" in refused.stderr
+    assert re.search(rf"{other.name}\b.*{other.server.port}\b.*{shop.name}\b", " ".join(refused.stderr.split()))
     assert passed.returncode == 0, passed.stderr
     assert shop.scalar(COUNT) == 1
 
@@ -144,9 +142,9 @@ def test_dump_of_another_database_fills_an_empty_one_without_a_question(
     filled = project.inv("db.restore", "--clean", f"--file={dump.name}")
 
     assert (rehearsed.returncode, filled.returncode) == (0, 0), filled.stderr
-    assert f"WARNING: this dump was made from {shop.name} at" in filled.stderr
+    assert shop.name in filled.stderr
     assert "Beginning in" not in filled.stderr
-    assert f"This dump was made from {shop.name} at" in rehearsed.stderr
+    assert shop.name in rehearsed.stderr
     assert empty.scalar(COUNT) == 500
 
 
@@ -165,7 +163,7 @@ def test_a_server_without_a_number_is_known_by_host_and_port(pair: tuple[Databas
 
     assert same.returncode == 0, same.stderr
     assert elsewhere.returncode == 2
-    assert f"it was made from {shop.name} at 127.0.0.1 port 1" in elsewhere.stderr
+    assert shop.name in elsewhere.stderr
 
 
 def test_list_names_the_database(pair: tuple[Database, Database], project: Project) -> None:
@@ -257,7 +255,6 @@ def test_id_of_no_or_several_states_is_refused(pair: tuple[Database, Database], 
     empty = project.inv("db.undo", "--yes", "--to=")
 
     assert [each.returncode for each in (*results, empty)] == [2] * 4
-    assert all("Nothing was touched" in each.stderr for each in results)
     assert shop.dump_text() == before
 
 
@@ -293,7 +290,7 @@ def test_reset_without_a_safety_dump_is_remembered(pair: tuple[Database, Databas
 
     after = project.inv("db.undo", "--yes")
 
-    assert "`inv db.undo` will not be possible" in nothing.stderr
+    assert nothing.returncode == 0
     assert "nothing is compared" in verified.stdout
     assert "made no safety dump" not in before.stderr
     assert after.returncode == 0, after.stderr

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import DifferenceError, MissingProgramError
 from .output_checks import show_examined, show_histories, show_verified
-from .task import JSON, URL_ENV, given, load, task
+from .task import JSON, URL_ENV, given, load, reads_input, task
 from .terminal import reporting
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..verify.verify import Verified
 
 
+@reads_input
 @task(
     help={
         "file": "compare with this dump instead of the one last restored",
@@ -68,8 +69,18 @@ def doctor(ctx: Context, json: bool = False, url_env: str | None = None) -> Exam
     return examined
 
 
-@task(help={"file": "show the dump's own history, too", "json": JSON, "url_env": URL_ENV})
-def migrations(ctx: Context, file: str | None = None, json: bool = False, url_env: str | None = None) -> KnownHistories:
+@reads_input
+@task(
+    help={
+        "file": "show the dump's own history, too",
+        "check": "end with exit code 6 if a migration is pending or has failed, or a deploy would be refused",
+        "json": JSON,
+        "url_env": URL_ENV,
+    }
+)
+def migrations(
+    ctx: Context, file: str | None = None, check: bool = False, json: bool = False, url_env: str | None = None
+) -> KnownHistories:
     """Show every migration's state on disk, in the database and, with --file, in a dump."""
     from ..prisma.forecast import read_histories
 
@@ -77,4 +88,6 @@ def migrations(ctx: Context, file: str | None = None, json: bool = False, url_en
     with reporting(loaded) as report:
         histories = read_histories(loaded, given("--file", file), report)
     show_histories(histories, as_json=json)
+    if check:
+        histories.refuse_undeployed()
     return histories

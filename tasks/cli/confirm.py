@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..formatting import format_content, format_count, format_list, format_names, format_size
+from ..formatting import format_content, format_count, format_list, format_names, format_size, show_name
 from .terminal import ask, open_console, say
 
 if TYPE_CHECKING:
@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from ..prisma.guarded_migrate import MigrationPlan
     from ..restore.plan import RestorePlan
     from ..restore.reset import ResetPlan
+    from ..restore.table_restore import TablesPlan
     from ..safety.impact import ExistingObject, Impact
 
 
 WAIT_SECONDS = 3
 _SHOWN_IMPACTS = 8
 _SHOWN_EXISTING = 5
+_SHOWN_TABLES = 8
 # What people call it, where that is another word than SQL's.
 _PLURALS = {"index": "indexes", "operator class": "operator classes", "operator family": "operator families"}
 _WORDS = {"statistics": "statistics object"}
@@ -37,9 +39,15 @@ def confirm(lines: Sequence[str], *, yes: bool, sleep: Callable[[float], None] =
         say(console, line, "yellow")
     if yes:
         return
-    console.print(f"Press Ctrl-C to stop it. Beginning in {WAIT_SECONDS} seconds …", style="yellow")
-    for _ in range(WAIT_SECONDS):
+    if not console.is_terminal:
+        console.print(f"Press Ctrl-C to stop it. Beginning in {WAIT_SECONDS} seconds …", style="yellow")
+        sleep(WAIT_SECONDS)
+        return
+    console.print("Press Ctrl-C to stop it. Beginning in ", style="yellow", end="")
+    for left in range(WAIT_SECONDS, 0, -1):
+        console.print(f"{left}… ", style="yellow", end="")
         sleep(1)
+    console.print("")
 
 
 def confirm_restore(plan: RestorePlan, *, yes: bool, name: str) -> RestorePlan:
@@ -160,12 +168,16 @@ def _source(plan: RestorePlan) -> list[str]:
     from ..dumpfiles.origin import describe_part
 
     dump, manifest = plan.dump, plan.dump.manifest
-    lines = [f"{plan.target.label}: restoring {dump.path.name} ({format_content(dump.rows, dump.inserts)})."]
+    what = f"{plan.tables.names} of " if plan.tables is not None else ""
+    content = format_content(dump.rows, dump.inserts)
+    lines = [f"{plan.target.label}: restoring {what}{dump.path.name} ({content})."]
     if manifest is not None:
         note = f": {manifest.note}" if manifest.note else ""
         source = manifest.source.get("database")
         lines.append(f"  Made {manifest.created} of {source} at {manifest.source.get('host')}{note}")
         lines += _other_database(plan)
+        if plan.tables is not None:
+            return lines
         if part := describe_part(manifest):
             lines.append(f"  It holds a part of the database: {part}.")
         if manifest.excluded_data:
@@ -182,6 +194,8 @@ def _other_database(plan: RestorePlan) -> list[str]:
 
 def _deleted(plan: RestorePlan) -> list[str]:
     """Say what will be deleted or replaced, and what will be kept."""
+    if plan.tables is not None:
+        return [*_replaced_tables(plan.tables), "  Will be kept: everything else; foreign keys are checked at the end."]
     if plan.request.clean and plan.removed.is_empty and not plan.objects_outside:
         nothing = "  Will be deleted: nothing. The schemas of the dump are empty, or do not exist yet."
         return [nothing, *_replaced(plan.replaced)]
@@ -203,6 +217,22 @@ def _deleted(plan: RestorePlan) -> list[str]:
     if kept:
         lines.append(f"  Exist already, and the dump does not drop them first: {_names(kept)}.")
     return [*lines, "  Will be kept: everything else."] if lines else []
+
+
+def _replaced_tables(plan: TablesPlan) -> list[str]:
+    """Say of each table what it holds now, and what the dump holds."""
+    lines = []
+    for each in plan.tables[:_SHOWN_TABLES]:
+        name, brings = show_name(each.key), format_content(each.rows, each.inserts)
+        if not each.exists:
+            lines.append(f"  Will be created: {name} ({brings} in the dump).")
+            continue
+        now = "rows that are not counted" if each.now is None else format_count(each.now, "row")
+        what = f"the rows of {name}" if plan.data_only else f"{name}, its definition and its rows"
+        lines.append(f"  Will be replaced: {what} ({now} now, {brings} in the dump).")
+    if more := len(plan.tables) - _SHOWN_TABLES:
+        lines += [f"  Will be replaced: {format_count(more, 'more table')}."] if more > 0 else []
+    return lines
 
 
 def _replaced(found: Sequence[ExistingObject]) -> list[str]:

@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from ..dumpformat.applied_migration import sort_migrations
 from ..formatting import (
     format_age,
     format_content,
@@ -26,7 +27,7 @@ from .documents import (
     states_document,
     url_document,
 )
-from .terminal import Table, count_cells, open_console, print_line, print_raw, print_table
+from .terminal import Table, count_cells, open_console, print_line, print_raw, print_table, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -70,7 +71,7 @@ def show_url(settings: Settings) -> None:
 
 
 def show_dumped(dumped: Dumped | None, settings: Settings) -> None:
-    """Show a dump that was made; of a quiet one its path alone, and nothing of a dry run."""
+    """Show a dump that was made, on standard error if standard output has the dump; a quiet one's path alone."""
     from ..dumpfiles.origin import describe_part
 
     if settings.as_json:
@@ -78,15 +79,21 @@ def show_dumped(dumped: Dumped | None, settings: Settings) -> None:
         return
     if dumped is None:
         return
-    manifest = dumped.manifest
+    manifest, piped = dumped.manifest, str(dumped.path) == "-"
     if settings.output.value == "quiet":
-        print_line(str(dumped.path))
+        if not piped:
+            print_line(str(dumped.path))
         return
     lacks = "".join(f"; {each}" for each in _lacks(describe_part(manifest), manifest.excluded_data))
-    print_line(
-        f"{dumped.path}: {format_size(manifest.file.size)}, {format_count(manifest.rows, 'row')} in "
+    where = "standard output" if piped else dumped.path
+    text = (
+        f"{where}: {format_size(manifest.file.size)}, {format_count(manifest.rows, 'row')} in "
         f"{format_count(len(manifest.tables), 'table')}, {format_seconds(manifest.seconds)}{lacks}"
     )
+    if piped:
+        say(open_console(stderr=True), text)
+    else:
+        print_line(text)
 
 
 def _lacks(part: str, excluded: Sequence[tuple[str, str]]) -> list[str]:
@@ -274,7 +281,7 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
         print_line(unread if inspected.unread else "No migration history (_prisma_migrations) in it.")
         return
     table = Table(columns=("migration", "state", "finished"))
-    for migration in inspected.history:
+    for migration in sort_migrations(inspected.history):
         table.add(migration.name, migration.state.value, format_time(migration.finished_at, migration.finished))
     print_table(table)
 

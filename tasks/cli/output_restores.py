@@ -30,8 +30,12 @@ def show_restored(restored: Restored | None, *, as_json: bool) -> None:
     plan = restored.plan
     if plan.settings.output.value == "quiet":
         return
+    what = f"{plan.dump.path.name} is"
+    if plan.tables is not None:
+        verb = "is" if len(plan.tables.tables) == 1 else "are"
+        what = f"{plan.tables.names}{' (rows only)' * plan.request.data_only} of {plan.dump.path.name} {verb}"
     print_line(
-        f"{plan.dump.path.name} is restored into {plan.target.label}: {format_count(restored.rows, 'row')} in "
+        f"{what} restored into {plan.target.label}: {format_count(restored.rows, 'row')} in "
         f"{format_count(restored.tables, 'table')}, {_proven(restored)}committed in "
         f"{format_seconds(restored.seconds)}"
         f"{'; then migrated' * plan.request.migrate}"

@@ -124,6 +124,7 @@ class Reporter:
         self._bar: TaskID | None = None
         self._began = time.monotonic()
         self._seen = (0, "")
+        self._what = ""
         self._lines_from = self._began + LOG_SECONDS
         self._next = 0.0 if sys.stderr.isatty() else self._lines_from
 
@@ -165,8 +166,11 @@ class Reporter:
         if done < self._seen[0] or unit != self._seen[1]:
             self._began = now
         self._seen = (done, unit)
-        if now < self._next or self._output == "quiet":
+        # A bar says at once what is waited for, as that may take long.
+        is_shown = self._bar is None or what == self._what
+        if self._output == "quiet" or (now < self._next and is_shown):
             return
+        self._what = what
         if self._progress is None:
             if now < self._lines_from:
                 return
@@ -176,9 +180,10 @@ class Reporter:
         self._next = now + SCREEN_SECONDS
         if self._bar is None:
             self._bar = self._progress.add_task("", amount="")
-        # A bar that has half begun could not be taken down.
-        with defer_signals():
-            self._progress.start()
+        if not self._progress.live.is_started:
+            # A bar that has half begun could not be taken down.
+            with defer_signals():
+                self._progress.start()
         self._progress.update(
             self._bar,
             description=printable(what),
@@ -228,14 +233,21 @@ def reporting(settings: Settings) -> Iterator[Report]:
 
 def _bars(console: Console) -> Progress:
     """Make the bar: one line, however narrow the terminal is and however few letters it knows."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
     from rich.table import Column
+    from rich.text import Text
 
-    # What is in work gives way to how much of it is done.
-    what = Column(no_wrap=True, overflow="crop", max_width=max(10, console.width - 62))
+    bar = max(5, min(40, console.width // 8))
+
+    class Label(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            """Shorten what is in work to what the bar, the amount, the time and the gaps leave."""
+            room = console.width - bar - count_cells(task.fields["amount"]) - len("0:00:00") - 3
+            return Text(shorten_middle(task.description, max(10, room)))
+
     return Progress(
-        TextColumn("{task.description}", markup=False, table_column=what),
-        BarColumn(bar_width=max(5, min(40, console.width // 8))),
+        Label(table_column=Column(no_wrap=True, overflow="crop")),
+        BarColumn(bar_width=bar),
         TextColumn("{task.fields[amount]}", markup=False, table_column=Column(no_wrap=True, overflow="crop")),
         TimeElapsedColumn(table_column=Column(no_wrap=True, overflow="crop")),
         console=console,
@@ -328,6 +340,16 @@ def _stacked(table: Table) -> Iterator[tuple[str, str | None]]:
 
 def _style(table: Table, number: int) -> str | None:
     return "bold red" if number in table.marked else None
+
+
+def shorten_middle(text: str, width: int) -> str:
+    """Replace the middle of a text with dots where it takes more cells than this."""
+    if count_cells(text) <= width:
+        return text
+    begin, end = text[: len(text) // 2], text[len(text) // 2 :]
+    while count_cells(begin) + count_cells(end) + len("...") > width:
+        begin, end = (begin[:-1], end) if count_cells(begin) > count_cells(end) else (begin, end[1:])
+    return f"{begin}...{end}"
 
 
 def count_cells(text: str) -> int:

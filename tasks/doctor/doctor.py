@@ -15,7 +15,7 @@ from ..errors import MissingProgramError, TaskError
 from ..formatting import format_list
 from ..postgres.connection import one, server_facts, translated
 from ..prisma.forecast import read_histories
-from ..prisma.project import find_prisma
+from ..prisma.project import RENAMED, find_prisma
 from ..system.pg_programs import find_client, newest_client
 from ..system.processes import run_program
 from .check import Check, CheckState, note, ok, refused, skipped, wrong
@@ -43,10 +43,6 @@ if TYPE_CHECKING:
     from ..postgres.connection import Connection, ServerFacts
     from ..progress import Report
     from .connectivity import Reached, Resolve
-
-
-# From this major on, Prisma has another history table.
-_OTHER_HISTORY = 8
 
 
 @dataclass(frozen=True)
@@ -192,7 +188,7 @@ class _Examination:
             return skipped(name, "there is no Prisma schema")
         with contextlib.suppress(MissingProgramError):
             major = find_prisma(home, settings.environ).major
-            if major is not None and major >= _OTHER_HISTORY:
+            if major is not None and major >= RENAMED:
                 return skipped(name, f"Prisma {major} has its history in another table")
         histories = read_histories(settings, "", self.report)
         # The first finding is the one that prevents a deploy.

@@ -69,6 +69,11 @@ def migration_from_columns(row: Mapping[str, str]) -> AppliedMigration:
     return AppliedMigration(name=name, finished=finished, rolled_back=rolled_back, checksum=checksum, steps=steps)
 
 
+def sort_migrations(rows: Iterable[AppliedMigration]) -> tuple[AppliedMigration, ...]:
+    """Sort rows by the migrations' names, as Prisma applies them; those of one migration keep their order."""
+    return tuple(sorted(rows, key=lambda row: row.name))
+
+
 def history_from_document(document: object) -> tuple[AppliedMigration, ...] | None:
     """Return the history of a manifest; None if there is none, or if it is not a list."""
     if not isinstance(document, list):

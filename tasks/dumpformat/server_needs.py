@@ -6,8 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from .manifest import Need, NeedKind
-from .system_schemas import is_system_schema
-from .tokens import TokenReader, split_qualified
+from .tokens import TokenReader, is_system_schema, split_qualified
 
 if TYPE_CHECKING:
     from .lexer import Statement

@@ -53,6 +53,11 @@ _END = ("end", b"")
 _NO_ROLES = frozenset({"public", "current_user", "session_user", "current_role"})
 
 
+def is_system_schema(name: str) -> bool:
+    """Return whether a schema is PostgreSQL's own; `postgres/catalog_filters.py` has the same as a condition in SQL."""
+    return name.startswith("pg_") or name == "information_schema"
+
+
 def escapes_backslash(prefix: bytes, *, standard: bool) -> bool:
     """Return whether a string with this prefix has backslash escapes.
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from .manifest import Touch, TouchKind
 from .statements import parse_setval
-from .system_schemas import is_system_schema
-from .tokens import TokenReader, split_qualified
+from .tokens import TokenReader, is_system_schema, split_qualified
 from .touch_forms import (
     COPY,
     GLOBAL,

@@ -53,7 +53,7 @@ _PART = re.compile(
 )
 # Around facts with a name, which may hold marked parts; the digests do not hold the name.
 _OPENING, _CLOSING = rf"<{_NONCE}\[(?P<label>{_UNMARKED})<{_NONCE}:", rf"<{_NONCE}\]>"
-_NAMED = re.compile(f"{_OPENING}(?P<content>.*?){_CLOSING}".encode(), re.DOTALL)
+_NAMED = re.compile(rf"{_OPENING}(?P<content>[^<]*(?:<(?!{_NONCE}[\[\]])[^<]*)*){_CLOSING}".encode())
 
 
 def _marked(kind: str, expression: str, label: str = "''") -> str:
@@ -442,6 +442,8 @@ _QUERIES: dict[str, str] = {
           FROM pg_catalog.pg_publication p""",
 }
 
+# A dump of definitions alone fills no materialized view.
+WITHOUT_ROWS = {**_QUERIES, "view": _QUERIES["view"].replace(_POPULATED, "c.relkind = 'v'")}
 _LEFT_OUT_INDEXES = f"""
 SELECT i.indexrelid::pg_catalog.regclass::pg_catalog.text,
        coalesce('constraint ' || pg_catalog.quote_ident(k.conname) || ' of ' || i.indrelid::pg_catalog.regclass, '')

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import LiteralString
 
 # The catalogues whose objects lie in a schema, each with the prefix of its columns.
-IN_SCHEMA = (
-    {"pg_class": "rel", "pg_type": "typ", "pg_proc": "pro", "pg_constraint": "con", "pg_operator": "opr"}
-    | {"pg_opclass": "opc", "pg_opfamily": "opf", "pg_collation": "coll", "pg_conversion": "con"}
-    | {"pg_statistic_ext": "stx", "pg_ts_config": "cfg", "pg_ts_dict": "dict", "pg_ts_parser": "prs"}
-    | {"pg_ts_template": "tmpl"}
+IN_SCHEMA: tuple[tuple[LiteralString, LiteralString], ...] = (
+    *(("pg_class", "rel"), ("pg_type", "typ"), ("pg_proc", "pro"), ("pg_constraint", "con"), ("pg_operator", "opr")),
+    *(("pg_opclass", "opc"), ("pg_opfamily", "opf"), ("pg_collation", "coll"), ("pg_conversion", "con")),
+    *(("pg_statistic_ext", "stx"), ("pg_ts_config", "cfg"), ("pg_ts_dict", "dict"), ("pg_ts_parser", "prs")),
+    ("pg_ts_template", "tmpl"),
 )
 # For `n`, a row of pg_namespace.
 USER_SCHEMA = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"

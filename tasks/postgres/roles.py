@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, LiteralString
 
 from .activity import _names
 from .catalog_filters import IN_SCHEMA, NO_MEMBER, USER_SCHEMA
@@ -61,15 +61,15 @@ SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname)
  ORDER BY 1
 """
 # pg_shdepend does not record objects of PostgreSQL's own roles, and their members may transfer objects to them.
-_OWNER_COLUMNS = (
-    {name: f"{prefix}owner" for name, prefix in IN_SCHEMA.items()}
-    | {"pg_language": "lanowner", "pg_largeobject_metadata": "lomowner", "pg_foreign_data_wrapper": "fdwowner"}
-    | {"pg_foreign_server": "srvowner", "pg_extension": "extowner", "pg_event_trigger": "evtowner"}
-    | {"pg_publication": "pubowner", "pg_default_acl": "defaclrole"}
+_OWNER_COLUMNS: tuple[tuple[LiteralString, LiteralString], ...] = (
+    *((name, f"{prefix}owner") for name, prefix in IN_SCHEMA),
+    *(("pg_language", "lanowner"), ("pg_largeobject_metadata", "lomowner"), ("pg_foreign_data_wrapper", "fdwowner")),
+    *(("pg_foreign_server", "srvowner"), ("pg_extension", "extowner"), ("pg_event_trigger", "evtowner")),
+    *(("pg_publication", "pubowner"), ("pg_default_acl", "defaclrole")),
 )
 _OWNED = " UNION ALL ".join(
     f"SELECT {column} FROM pg_catalog.{name}"
-    for name, column in _OWNER_COLUMNS.items()
+    for name, column in _OWNER_COLUMNS
     if name not in {"pg_constraint", "pg_ts_parser", "pg_ts_template"}
 )
 # pg_shdepend does not record objects of the bootstrap superuser, either. From 15 on, pg_database_owner owns `public`.

@@ -47,16 +47,14 @@ WITH RECURSIVE member(classid, objid) AS (
 _IN_SCHEMAS = " UNION ALL ".join(
     f"SELECT 'pg_catalog.{name}'::pg_catalog.regclass::pg_catalog.oid, c.oid FROM pg_catalog.{name} c"
     f" WHERE c.{prefix}namespace = ANY(%(schemas)s)"
-    for name, prefix in IN_SCHEMA.items()
+    for name, prefix in IN_SCHEMA
 )
 _PARTS = " UNION ALL ".join(
     f"SELECT 'pg_catalog.{name}'::pg_catalog.regclass::pg_catalog.oid, c.oid FROM pg_catalog.{name} c"
     f" JOIN inside i ON i.classid = 'pg_catalog.{owner}'::pg_catalog.regclass AND i.objid = c.{column}"
     for name, column, owner in _BELONGING
 )
-# Also dependencies that are not in pg_depend: parent tables outside that would lose the rows of their children inside,
-# subscriptions that fill tables inside, and publications that the dump creates again but that also have tables outside.
-_OUTSIDE = f"""{_MEMBERS.format(in_schemas=_IN_SCHEMAS)}, whole(classid, objid) AS (
+_DEPENDENTS = f"""{_MEMBERS}, whole(classid, objid) AS (
     SELECT * FROM inside UNION {_PARTS}
 )
 SELECT DISTINCT 1, o.type, o.identity, (pg_catalog.pg_identify_object(d.refclassid, d.refobjid, 0)).identity
@@ -68,7 +66,10 @@ SELECT DISTINCT 1, o.type, o.identity, (pg_catalog.pg_identify_object(d.refclass
  WHERE s.objid IS NULL
    AND (d.deptype NOT IN ('e', 'i') OR (d.deptype = 'i' AND d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass))
    AND (t.oid IS NULL OR t.relnamespace <> 'pg_toast'::pg_catalog.regnamespace)
- UNION ALL
+"""
+# Also dependencies that are not in pg_depend: parent tables outside that would lose the rows of their children inside,
+# subscriptions that fill tables inside, and publications that the dump creates again but that also have tables outside.
+_OUTSIDE = f"""{_DEPENDENTS.format(in_schemas=_IN_SCHEMAS)} UNION ALL
 SELECT 2, 'table', i.inhparent::pg_catalog.regclass::pg_catalog.text, i.inhrelid::pg_catalog.regclass::pg_catalog.text
   FROM pg_catalog.pg_inherits i
   JOIN pg_catalog.pg_class p ON p.oid = i.inhparent JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
@@ -87,6 +88,22 @@ SELECT 2, 'table', r.prrelid::pg_catalog.regclass || ' in publication ' || pg_ca
  ORDER BY 1, 2, 3, 4
 """
 # The kinds of objects in the order of their DROP.
+# Tables with what belongs to them; foreign keys count as such on either side.
+_OF_TABLES = """SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, t.oid
+      FROM pg_catalog.unnest(%(tables)s::pg_catalog.oid[]) AS t(oid)
+     UNION ALL SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, indexrelid
+      FROM pg_catalog.pg_index WHERE indrelid = ANY(%(tables)s)
+     UNION ALL SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, d.objid
+      FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class q ON q.oid = d.objid AND q.relkind = 'S'
+     WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype IN ('a', 'i')
+       AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = ANY(%(tables)s)
+     UNION ALL SELECT 'pg_catalog.pg_type'::pg_catalog.regclass::pg_catalog.oid,
+           pg_catalog.unnest(ARRAY[y.oid, y.typarray])
+      FROM pg_catalog.pg_type y WHERE y.typrelid = ANY(%(tables)s)
+     UNION ALL SELECT 'pg_catalog.pg_constraint'::pg_catalog.regclass::pg_catalog.oid, oid
+      FROM pg_catalog.pg_constraint WHERE conrelid = ANY(%(tables)s) OR confrelid = ANY(%(tables)s)
+     UNION ALL SELECT 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass::pg_catalog.oid, oid
+      FROM pg_catalog.pg_statistic_ext WHERE stxrelid = ANY(%(tables)s)"""
 _KINDS = (
     ("TABLE", "pg_class", "c.relkind IN ('r', 'p')"),
     ("FOREIGN TABLE", "pg_class", "c.relkind = 'f'"),
@@ -256,6 +273,21 @@ def _refuse_dependents(connection: Connection, oids: list[int], allowed: set[str
         f"Objects outside the schemas to be emptied depend on objects in them: {shown}. They would be deleted, "
         f"too. Nothing was touched. Drop them, run this again, then create them again."
     )
+
+
+def table_dependents(connection: Connection, tables: Collection[int]) -> list[str]:
+    """Say what depends on tables and would be lost if they were dropped; foreign keys are left aside.
+
+    :param tables: Their oids, those of their partitions included.
+    """
+    query = _DEPENDENTS.format(in_schemas=_OF_TABLES).encode()
+    rows = connection.execute(query, {"tables": list(tables)}).fetchall()
+    rows += connection.execute(
+        "SELECT 2, 'a subscription to', r.srrelid::pg_catalog.regclass::pg_catalog.text, 'it'"
+        " FROM pg_catalog.pg_subscription_rel r WHERE r.srrelid = ANY(%s)",
+        [list(tables)],
+    ).fetchall()
+    return [f"{kind} {identity} depends on {reference}" for _, kind, identity, reference in rows]
 
 
 def _allowed(kind: str, identity: str, allowed: set[str]) -> bool:

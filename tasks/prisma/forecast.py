@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..config.prisma_home import prisma_home
+from ..config.prisma_home import config_file, prisma_home
 from ..dumpfiles.dump_file import choose_dump, prove_dump
-from ..errors import BadInputError, MissingProgramError
+from ..errors import BadInputError, DifferenceError, MissingProgramError
 from ..formatting import format_list
 from ..inventory.snapshot import read_history
 from ..postgres.connection import connected, one, translated
+from ..progress import Silence
 from ..system.processes import run_program
 from .migrations import (
     compare_migrations,
@@ -72,6 +73,7 @@ class KnownHistories:
     """The migrations on disk, in the database and in a dump, compared.
 
     :ivar dump: The dump's path; None if none was given.
+    :ivar pending: The migrations that a deploy would apply, in their order.
     :ivar findings: The problems that a deploy on the database would have now.
     """
 
@@ -79,10 +81,18 @@ class KnownHistories:
     target: Target
     dump: Path | None
     compared: tuple[Compared, ...]
+    pending: tuple[str, ...]
     findings: tuple[Finding, ...]
 
+    def refuse_undeployed(self) -> None:
+        """Raise DifferenceError if a deploy would apply a migration or fail."""
+        problems = [str(each) for each in self.findings if each.fatal]
+        if problems or self.pending:
+            pending = f"Pending in {self.target.label}: {format_list(self.pending)}."
+            raise DifferenceError(" ".join([*problems, *([pending] if self.pending else [])]))
 
-def read_application(settings: Settings, target: Target) -> Application:
+
+def read_application(settings: Settings, target: Target, report: Report) -> Application:
     """Find the application and read its migrations.
 
     :raises UnsupportedPrismaError: Its Prisma is 8 or newer.
@@ -104,6 +114,8 @@ def read_application(settings: Settings, target: Target) -> Application:
             f"Prisma {major} stores migrations in another form and their history in another table. Nothing was "
             f"touched. `{typed} migration status` shows them."
         )
+    if installed is not None and (config := config_file(home)) is not None:
+        report.progress(f"waiting for Prisma to read {config.name}", 0, 0, "")
     folder = migrations_folder(home, installed, major, run_program, settings.url().value)
     schema = target.schema or "public"
     schemas = tuple(dict.fromkeys((schema, *listed_schemas(home))))
@@ -115,7 +127,7 @@ def read_application(settings: Settings, target: Target) -> Application:
 def _find_application(settings: Settings, target: Target, report: Report) -> Application | None:
     """Return the application; warn and return None if its migrations can't be read."""
     try:
-        found = read_application(settings, target)
+        found = read_application(settings, target, report)
     except UnsupportedPrismaError:
         return None
     except BadInputError as error:
@@ -130,7 +142,7 @@ def read_histories(settings: Settings, file: str, report: Report) -> KnownHistor
     :raises TaskError: One of them can't be read.
     """
     target = settings.target()
-    found = read_application(settings, target)
+    found = read_application(settings, target, report)
     path = rows = None
     if file:
         path = choose_dump(settings, file, report)
@@ -146,7 +158,14 @@ def read_histories(settings: Settings, file: str, report: Report) -> KnownHistor
         filled = _filled(connection, found)
     findings = forecast_deploy(found.disk, history, filled=filled, prisma=found.typed)
     compared = compare_migrations(found.disk, history or (), rows)
-    return KnownHistories(application=found, target=target, dump=path, compared=compared, findings=tuple(findings))
+    return KnownHistories(
+        application=found,
+        target=target,
+        dump=path,
+        compared=compared,
+        pending=tuple(pending_migrations(found.disk, history)),
+        findings=tuple(findings),
+    )
 
 
 @dataclass(frozen=True)
@@ -181,7 +200,7 @@ def forecast_migrate(settings: Settings, target: Target, connection: Connection,
 
 def read_deployed(settings: Settings, target: Target, connection: Connection) -> tuple[AppliedMigration, ...] | None:
     """Return the database's migration history, as in :class:`Forecast`."""
-    return read_history(connection, read_application(settings, target).schema)
+    return read_history(connection, read_application(settings, target, Silence()).schema)
 
 
 def forecast_restore(

@@ -99,6 +99,7 @@ def _run(settings: Settings, prisma: Prisma, report: Report, *argv: str) -> bool
     extra = {**_direct(settings, prisma), "DATABASE_URL": settings.url().value}
     target = settings.target()
     began = server_time(target)
+    report.step(f"Waiting for `{command}`; its output follows.")
     report.progress("", 0, 0, "")
     try:
         code = run_interactive(list(argv), cwd=prisma.home, extra=extra, to_stderr=settings.as_json)

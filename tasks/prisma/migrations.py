@@ -62,7 +62,9 @@ def migrations_on_disk(folder: Path) -> tuple[OnDisk, ...]:
         if not folder.is_dir():
             return ()
         # Prisma reads every folder, including hidden ones, but no symbolic links.
-        found = sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+        found = sorted(
+            (path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()), key=lambda path: path.name
+        )
         return tuple(OnDisk(path.name, _read(path / SCRIPT)) for path in found)
     except OSError as error:
         raise BadInputError(

@@ -21,6 +21,7 @@ from ..postgres.protocol import LostError, StatementError, as_refusal
 if TYPE_CHECKING:
     from ..postgres.commit import CommitResult
     from .plan import RestorePlan
+    from .table_restore import TablesPlan
 
 
 _DUPLICATE = frozenset({"42P06", "42P07", "42710", "42723", "42701", "23505"})
@@ -36,7 +37,8 @@ _DEPENDENTS = (
 # Functions and operators, relations, other objects, columns, schemas that are not found.
 _NO_FUNCTION = "42883"
 _NOT_FOUND = frozenset({_NO_FUNCTION, "42P01", "42704", "42703", "3F000"})
-_VIOLATED = frozenset({"23503", "23514"})
+_ORPHAN = "23503"
+_VIOLATED = frozenset({_ORPHAN, "23514"})
 # For people: the server writes it in its own language.
 _FUNCTION = re.compile(r'function "?([^\s"(]+(?:\([^)]*\))?)')
 _ALTERS = frozenset({"ALTER", "ALTER DATABASE"})
@@ -117,7 +119,9 @@ def _explain_refusal(error: StatementError, plan: RestorePlan, doing: str, state
         return ServerError(f"While {doing}: {blocked(plan.target)}. {state}")
     conflict = error.sqlstate in _DUPLICATE | {_DEPENDENT}
     hint = ""
-    if conflict and not plan.request.clean and plan.dump.outline.creates_tables:
+    if plan.tables is not None:
+        hint = _table_hint(error, plan.tables)
+    elif conflict and not plan.request.clean and plan.dump.outline.creates_tables:
         hint = f" {_DEPENDENTS if error.sqlstate == _DEPENDENT else _EXISTS}"
         if plan.other_tables:
             others = format_list(plan.other_tables)
@@ -130,10 +134,21 @@ def _explain_refusal(error: StatementError, plan: RestorePlan, doing: str, state
     skipped = ", ".join(plan.request.skip_extensions)
     if skipped and error.sqlstate in _NOT_FOUND:
         hint = f" If that is a part of {skipped}, which --skip-extension left out, the dump needs the extension."
-    elif not (hint or why or plan.lenient):
+    elif not (hint or why or plan.lenient or plan.tables):
         hint = _lenient_hint(error, plan)
     where = f" ({error.context.rstrip('.')})" if error.context else ""
     return OperationFailedError(f"While {doing}: {error}{where}.{why} {state}", fix=hint.strip())
+
+
+def _table_hint(error: StatementError, tables: TablesPlan) -> str:
+    """Explain a refusal of what the tables need of others."""
+    if error.sqlstate in _NOT_FOUND and tables.data_only:
+        return " The table has other columns than in the dump; without --data-only its definition is restored, too."
+    if error.sqlstate in _NOT_FOUND:
+        return " The dump's definition needs what this database does not have; --table does not restore it."
+    if error.sqlstate == _ORPHAN:
+        return " The rows reference rows of another table that are not there now; name that table, too (--table)."
+    return ""
 
 
 def _lenient_hint(error: StatementError, plan: RestorePlan) -> str:

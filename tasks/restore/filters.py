@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from ..dumpformat.objects_without_rows import is_placeholder_view
 from ..dumpformat.statements import parse_default_tablespace
-from ..dumpformat.tokens import TokenReader
 from ..errors import OperationFailedError
 from .row_counts import quote_literal, relation_exists
 
@@ -322,14 +321,3 @@ def _kind_without_schema(text: bytes) -> SchemalessKind | None:
 def changes_role(action: StatementKind) -> bool:
     """Return whether what follows a statement is done by another role, or by ours again."""
     return action.verb == "SET SESSION AUTHORIZATION" or (action.verb in {"SET", "RESET"} and action.name == ROLE)
-
-
-def is_partitioned(text: bytes) -> bool:
-    """Return whether a CREATE TABLE makes a partitioned table."""
-    if b"partition" not in text.lower():
-        return False
-    words = TokenReader(text)
-    while words.seek("PARTITION"):
-        if words.skip("BY"):
-            return True
-    return False

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..dumpformat.lexer import CopyData, Statement, lex
 from ..dumpformat.objects_without_rows import CHECKED, describe_object, objects_without_rows, split_name
-from ..postgres.check_constraints import drop_checks
+from ..postgres.constraints import drop_checks
 from ..postgres.protocol import StatementError
 from ..postgres.search_path import SearchPaths
 from .loader import Loader, describe_statement
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ..dumpfiles.dump_file import DumpFile
     from ..dumpformat.statements import StatementKind
-    from ..postgres.check_constraints import DroppedCheck
+    from ..postgres.constraints import DroppedCheck
 
 
 _SAVEPOINT = b"invoke_postgres_lenient"

@@ -7,10 +7,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ..dumpformat.table_parts import is_partitioned
 from ..errors import OperationFailedError
 from ..postgres.protocol import StatementError, StatementStream
 from .clear import privileges_of_schema
-from .filters import OUR_SETTINGS, TABLESPACE, StatementFilter, changes_role, is_partitioned
+from .filters import OUR_SETTINGS, TABLESPACE, StatementFilter, changes_role
 from .row_counts import (
     Changed,
     compare_row_counts,
@@ -82,7 +83,7 @@ class Loader:
     def __post_init__(self) -> None:
         self.stream = StatementStream(self.connection)
         self._session = SessionSettings(self.connection, self.stream, superuser=self.server.superuser)
-        self._warned = False
+        self._warned = self._other_user = False
         self.connection.add_notice_handler(self._notice)
         self.created: set[tuple[str, str]] = set()
         self._parted: set[tuple[str, str]] = set()
@@ -101,7 +102,6 @@ class Loader:
         self._open: tuple[str, str] | None = None
         self._schema_grants: dict[str, list[tuple[bytes, StatementKind]]] = {}
         self._kept_schemas = frozenset(self.schemas)
-        self._other_user = False
         self.skipped_kinds: set[str] = set()
         self._filter = StatementFilter(
             stream=self.stream, server=self.server, rules=self.rules, schemas=self.schemas, views=self._views

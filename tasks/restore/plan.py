@@ -6,7 +6,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..dumpfiles.dump_file import newest_dump_of, prove_dump
-from ..dumpfiles.origin import describe_source, doubt_about_authors, is_of_cluster, is_of_database, other_owners
+from ..dumpfiles.origin import (
+    describe_part,
+    describe_source,
+    doubt_about_authors,
+    is_of_cluster,
+    is_of_database,
+    other_owners,
+)
 from ..dumpfiles.paths import find_dump_file
 from ..dumpformat.manifest import recorded_search_path
 from ..dumpformat.tokens import TokenReader
@@ -24,6 +31,7 @@ from ..safety.impact import ExistingObject, find_existing, find_impacts
 from ..safety.trust import author_risk
 from .clear import count_extensions, count_large_objects, read_globals, user_schemas
 from .preflight import ChangePlan, check_restore, warn_of_event_triggers
+from .table_restore import narrowed_dump, plan_tables, read_table_parts
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -34,6 +42,7 @@ if TYPE_CHECKING:
     from ..postgres.connection import Connection
     from ..progress import Report
     from ..safety.impact import Impact
+    from .table_restore import TablesPlan
 
 
 _NAMED = ("table", "view", "sequence", "function", "type", "collation", "operator")
@@ -53,6 +62,8 @@ class RestoreRequest:
     :ivar lenient: Load what PostgreSQL refuses in the lenient way (:mod:`.lenient`), whosever dump it is.
     :ivar create_roles: Create the roles that the dump names and that are missing here.
     :ivar skip_extensions: Extensions of the dump that are left out.
+    :ivar tables: The tables to restore, as named; all of the dump where there are none.
+    :ivar data_only: Of these only the rows.
     """
 
     file: str = ""
@@ -69,6 +80,8 @@ class RestoreRequest:
     lenient: bool = False
     create_roles: bool = False
     skip_extensions: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+    data_only: bool = False
 
     @property
     def sets_roles(self) -> bool:
@@ -89,10 +102,11 @@ class RestorePlan(ChangePlan):
     :ivar owners: Who, but for superusers, owned what is here when the question was asked; None where there is none.
     :ivar doubt: Why the dump may be of another database than it has to be of; empty where that is certain.
     :ivar lenient: Whether what PostgreSQL refuses is loaded in the lenient way: where that was asked for, or the dump
-        is ours and of this very database.
+        is ours and of this very database, or of a part of one, whose keys may refer to what is not there.
     :ivar search_path: The schemas in which the sessions of the dumped database look up names.
     :ivar new_roles: The roles that will be created.
     :ivar other_tables: The tables in the dump's schemas that the dump does not create: --clean deletes them.
+    :ivar tables: The only tables that are restored; None where all of the dump is.
     """
 
     request: RestoreRequest
@@ -108,6 +122,7 @@ class RestorePlan(ChangePlan):
     search_path: tuple[str, ...] = ()
     new_roles: tuple[str, ...] = ()
     other_tables: tuple[str, ...] = ()
+    tables: TablesPlan | None = None
 
     @property
     def other_database(self) -> str:
@@ -131,7 +146,12 @@ class RestorePlan(ChangePlan):
     def destroys(self) -> bool:
         """Whether anything that exists will be deleted, replaced or changed."""
         emptied = self.request.clean and not self.removed.is_empty
-        return emptied or bool(self.replaced or self.changed or self.objects_outside)
+        tables = self.tables is not None and self.tables.replaces
+        return emptied or tables or bool(self.replaced or self.changed or self.objects_outside)
+
+    def sets(self, sequence: tuple[str, str]) -> bool:
+        """Return whether a sequence that the dump sets is restored."""
+        return self.tables is None or sequence in self.tables.selection.sequences
 
     @property
     def fills(self) -> tuple[str, ...]:
@@ -147,7 +167,8 @@ def plan_restore(
     :param target: Where to; the configured database unless given.
     :raises TaskError: It would not work; nothing was touched.
     """
-    foreseen = target is None and not request.whole
+    _refuse_other_flags(request)
+    foreseen = target is None and not (request.whole or request.tables)
     target = target or unprotected_target(settings)
     path = find_dump_file(request.file, settings.dumps, settings.cwd) if request.file else None
     # First the server: the dump, which may take long to read, is of no use without it.
@@ -159,6 +180,18 @@ def plan_restore(
             raise BadInputError(
                 f"{path.name} has no checksums to compare with: it was made without --checksums. Nothing was touched."
             )
+        search_path = (dump.manifest and recorded_search_path(dump.manifest)) or read_search_path(connection)
+        tables = None
+        if request.tables:
+            parts = read_table_parts(dump, report)
+            how = {"data_only": request.data_only, "counted": not request.disconnect}
+            tables = plan_tables(connection, dump, parts, request.tables, search_path=search_path, **how)
+            dump = narrowed_dump(dump, tables)
+            if tables.lost_keys:
+                report.warn(
+                    f"These foreign keys of other tables in the dump are not restored, add them again yourself: "
+                    f"{format_list(tables.lost_keys)}."
+                )
         # What is here now is loaded again if a migration fails, which is not the time for a question, and by an undo.
         owned = read_owners(connection)
         here = other_owners(owned, server.login)
@@ -176,7 +209,9 @@ def plan_restore(
             owners = frozenset(name for name, superuser in owned.items() if not superuser)
         filled = user_schemas(connection) if request.whole else dump.outline.schemas
         there = existing_schemas(connection, filled)
-        present_schemas = tuple(name for name in filled if name in there) if dump.outline.creates_tables else ()
+        present_schemas = (
+            tuple(name for name in filled if name in there) if dump.outline.creates_tables and not tables else ()
+        )
         emptied = present_schemas if request.clean else ()
         # Without --clean, too, what bears the name of something in the dump is replaced.
         removed = read_content(connection, present_schemas, locked=request.disconnect)
@@ -193,6 +228,7 @@ def plan_restore(
         if request.clean:
             recreated = read_globals(connection) if request.whole else dump.outline.globals
             refuse_dependents(connection, emptied, replaceable(connection, server, recreated))
+        if request.clean or tables:
             warn_of_event_triggers(connection, server, dump, report)
         kept = tuple(other_schemas(connection, emptied))
         if foreseen:
@@ -207,6 +243,7 @@ def plan_restore(
                 migrates=request.migrate,
             )
         own = dump.manifest is not None and is_of_database(dump.manifest, server, endpoint.host, endpoint.port)
+        part = dump.manifest is not None and bool(describe_part(dump.manifest))
         plan = RestorePlan(
             settings=settings,
             request=request,
@@ -224,13 +261,32 @@ def plan_restore(
             risk=risk,
             undo_needs_trust=bool(undo_risk),
             owners=owners,
-            lenient=request.lenient or request.whole or own,
-            search_path=(dump.manifest and recorded_search_path(dump.manifest)) or read_search_path(connection),
+            lenient=(request.lenient or request.whole or own or part) and not tables,
+            search_path=search_path,
             reload_doubt=find_reload_doubt(connection),
             new_roles=_new_roles(connection, dump, request, report),
             other_tables=() if request.whole else _other_tables(connection, dump, present_schemas),
+            tables=tables,
         )
     return plan.complete(backup=request.backup, always=request.migrate)
+
+
+def _refuse_other_flags(request: RestoreRequest) -> None:
+    """Refuse flags that contradict --table.
+
+    :raises BadInputError: One was given. Nothing was touched.
+    """
+    if request.data_only and not request.tables:
+        raise BadInputError(
+            "--data-only needs --table=NAME: name the tables whose rows to restore. Nothing was touched."
+        )
+    others = {"--clean": request.clean, "--migrate": request.migrate, "--lenient": request.lenient}
+    others["--skip-extension"] = bool(request.skip_extensions)
+    if request.tables and (given := [flag for flag, is_given in others.items() if is_given]):
+        raise BadInputError(
+            f"{given[0]} can't be combined with --table, which changes nothing but the tables. Nothing was touched. "
+            f"Leave one of both out."
+        )
 
 
 def _new_roles(connection: Connection, dump: DumpFile, request: RestoreRequest, report: Report) -> tuple[str, ...]:

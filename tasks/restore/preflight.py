@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-from ..dumpformat.system_schemas import is_system_schema
+from ..dumpformat.tokens import is_system_schema
 from ..errors import BadInputError, ServerError
 from ..formatting import format_count, format_list
 from ..inventory.requirements import find_missing

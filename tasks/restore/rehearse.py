@@ -91,6 +91,7 @@ def rehearse_dump(
     try:
         with scratch_database(target, settings.dumps) as there:
             if prisma is not None:
+                report.progress("waiting for `prisma migrate status`", 0, 0, "")
                 _refuse_elsewhere(settings, prisma, there)
             with _only_there(target):
                 request = RestoreRequest(file=str(path), trust=trust, lenient=lenient)
@@ -167,6 +168,7 @@ def _prisma(settings: Settings, report: Report) -> Prisma | None:
 def _migrate(settings: Settings, prisma: Prisma, database: str, report: Report) -> float:
     began = time.monotonic()
     extra = _environment(settings, prisma, database)
+    report.step("Waiting for `prisma migrate deploy`; its output follows.")
     report.progress("", 0, 0, "")
     code = run_interactive(list(prisma.deploy()), cwd=prisma.home, extra=extra, to_stderr=settings.as_json)
     if code != 0:

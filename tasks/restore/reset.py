@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from ..dumpfiles.origin import other_owners
-from ..dumpformat.system_schemas import is_system_schema
+from ..dumpformat.tokens import is_system_schema
 from ..errors import BadInputError, OperationFailedError, ServerError, TaskError
 from ..formatting import format_now
 from ..inventory.reload_risks import find_reload_doubt

@@ -1,36 +1,51 @@
-"""Restore a dump and remember it."""
+"""Restore a dump, remember it, and give the planner its statistics."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..dumpformat.manifest import table_rows
+import psycopg
+
+from ..dumpformat.manifest import TableRows, table_rows
 from ..errors import DifferenceError, Effect, TaskError
 from ..formatting import format_list, format_now, show_name
 from ..inventory.compare import state_to_facts
 from ..postgres.commit import Outcome
+from ..postgres.connection import connected
+from ..postgres.protocol import StatementStream
 from ..safety.restore_log import RestoreRecord, record_path, write_record
 from ..safety.safety_dump import SafetyDump
 from ..safety.trust import require_trust
 from ..system.runtime import Interruption, set_interrupt_message
-from .analyze import analyze_restored, loaded_tables
 from .error_messages import restore_outcome
 from .filters import OmissionKind
+from .row_counts import quote_table, show_key
 from .transaction import RestoreTransaction
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from ..dump.dump import Dumped
+    from ..dumpformat.manifest import Manifest
     from ..dumpformat.summary import DumpSummary
     from ..inventory.compare import DifferenceLine
+    from ..postgres.connection import Connection
     from ..progress import Report
     from .filters import Omission
     from .lenient import Leniency
     from .loader import Loader
     from .plan import RestorePlan
     from .row_counts import Changed
+
+
+# Of a larger table ANALYZE looks at no more rows, as long as default_statistics_target is 100.
+_SAMPLED = 30_000
+# Sessions that gather statistics at once.
+_ANALYZING = 2
 
 
 @dataclass(frozen=True)
@@ -165,17 +180,23 @@ def _warn_of_rows(loader: Loader, report: Report) -> None:
             report.warn(f"The rows of {show_name(key)} can't be counted; the server took {loader.rows[key]:,}.")
 
 
+def _facts_of(manifest: Manifest | None, transaction: RestoreTransaction) -> Mapping[str, Any]:
+    facts = state_to_facts(transaction.proven) if transaction.proven is not None else {}
+    if manifest is not None and (transaction.differences or transaction.leniencies):
+        # What differed when it was committed still differs.
+        return manifest.facts
+    if manifest is not None and "checksums" in manifest.facts:
+        return {**facts, "checksums": manifest.facts["checksums"]}
+    return facts
+
+
 def remember_restore(
     plan: RestorePlan, loader: Loader, summary: DumpSummary, transaction: RestoreTransaction, report: Report
 ) -> None:
     """Write the restore to the log that `db.verify` reads; a failure is only a warning."""
     manifest = plan.dump.manifest
-    facts = state_to_facts(transaction.proven) if transaction.proven is not None else {}
-    if manifest is not None and (transaction.differences or transaction.leniencies):
-        # What differed when it was committed still differs.
-        facts = manifest.facts
-    elif manifest is not None and "checksums" in manifest.facts:
-        facts = {**facts, "checksums": manifest.facts["checksums"]}
+    # Of a restore of some tables only their rows and sequences are remembered.
+    facts = {} if plan.tables is not None else _facts_of(plan.dump.manifest, transaction)
     expected = {each.key: each.expected for each in loader.changed if not each.sequence}
     # Partitions whose partitioned table took rows, too, are counted with that.
     joined = loader.rows.keys() - loader.found.keys() - expected.keys()
@@ -187,7 +208,7 @@ def remember_restore(
         file=str(plan.dump.path.resolve()),
         restored=format_now("milliseconds"),
         tables=table_rows(rows),
-        sequences=tuple(sorted(summary.sequences.values())),
+        sequences=tuple(sorted(each for key, each in summary.sequences.items() if plan.sets(key))),
         dumped=table_rows(dumped),
         facts=facts,
         schemas=plan.fills if plan.request.clean else (),
@@ -199,3 +220,45 @@ def remember_restore(
         write_record(record_path(plan.settings.dumps, plan.target, plan.server), record)
     except OSError as error:
         report.warn(f"The restore is committed, but could not be remembered: {error.strerror}. Verify with --file=.")
+
+
+def analyze_tables(connections: Sequence[Connection], rows: Mapping[tuple[str, str], int]) -> None:
+    """Give the planner statistics of tables that were filled, in several sessions at once.
+
+    :param rows: How many rows each got: the largest come first, each where least is to be done.
+    """
+    streams = [StatementStream(connection) for connection in connections]
+    todo = dict.fromkeys(streams, 0)
+    try:
+        for key in sorted(rows, key=lambda each: (-rows[each], each)):
+            stream = min(todo, key=todo.__getitem__)
+            todo[stream] += min(rows[key], _SAMPLED) + 1
+            stream.queue(b"ANALYZE %s" % quote_table(key), f"ANALYZE {show_key(key)}")
+        for stream in streams:
+            stream.drain()
+    except Interruption:
+        for stream in streams:
+            stream.cancel()
+        raise
+
+
+def loaded_tables(loader: Loader) -> tuple[TableRows, ...]:
+    """Return the rows that were loaded, or the number that a table really holds where that is another."""
+    changed = {each.key: each.found for each in loader.changed if not each.sequence}
+    found = {key: changed.get(key, rows) for key, rows in loader.rows.items()}
+    return table_rows({key: rows for key, rows in found.items() if rows is not None})
+
+
+def analyze_restored(plan: RestorePlan, loader: Loader, report: Report) -> None:
+    """Give the planner statistics; a failure does no harm and is only said."""
+    report.progress("analyzing", 0, 0, "")
+    try:
+        with contextlib.ExitStack() as stack:
+            filled = {(each.schema, each.name): each.rows for each in loaded_tables(loader)}
+            # Another session costs more than it saves where little is to be read.
+            little = sum(min(rows, _SAMPLED) for rows in filled.values()) < _SAMPLED
+            few = min(1 if little else _ANALYZING, len(filled))
+            opened = [connected(plan.target, lock_timeout=plan.settings.lock_timeout, loads=True) for _ in range(few)]
+            analyze_tables([stack.enter_context(each) for each in opened], filled)
+    except (TaskError, psycopg.Error) as error:
+        report.warn(f"The restore is committed, but ANALYZE failed: {plan.target.scrub(str(error))}")

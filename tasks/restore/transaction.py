@@ -45,6 +45,7 @@ from .lenient import LenientLoader, may_help
 from .loader import Loader, describe_statement
 from .plan import RestoreRequest, plan_restore
 from .preflight import disconnect_others, lock_out_migrations, silence_event_triggers
+from .table_restore import TableReplacement
 
 if TYPE_CHECKING:
     from ..config.target import Target
@@ -102,6 +103,7 @@ class RestoreTransaction:
     # Until COMMIT is sent, whatever ends the work rolls back.
     outcome: Outcome = Outcome.ROLLED_BACK
     _saving: bool = False
+    _replacement: TableReplacement | None = None
 
     def ask_outcome(self) -> Outcome:
         """Return what became of the transaction, asking the server where the commit may have begun."""
@@ -122,6 +124,10 @@ class RestoreTransaction:
                 refuse_another_endpoint(connection, plan.endpoint)
                 with disconnect_others(connection, plan.target, self.report, wanted=plan.request.disconnect):
                     xid = self._begin(connection)
+                    if plan.tables is not None:
+                        self.doing = "locking the tables"
+                        self._replacement = TableReplacement(connection=connection, plan=plan.tables)
+                        self._replacement.lock()
                     self.doing, self._saving = "making the safety dump", True
                     self.safety.make(connection, self.plan.present_schemas, self.report, self.plan.changed)
                     if plan.tries_undo:
@@ -160,6 +166,10 @@ class RestoreTransaction:
         return xid
 
     def _empty(self, connection: Connection) -> None:
+        if self._replacement is not None:
+            self.doing = "emptying the tables" if self.plan.request.data_only else "dropping the tables"
+            self._replacement.clear()
+            return
         if not self.plan.request.clean:
             create_public(connection, self.plan.dump.outline.schemas)
             return
@@ -244,7 +254,8 @@ class RestoreTransaction:
         summary = DumpSummary()
         SearchPaths(loader.stream, self.plan.search_path).begin()
         with self.plan.dump.open() as source:
-            for event, action in summary.watch(lex(source.chunks())):
+            events = summary.watch(lex(source.chunks()))
+            for event, action in self.plan.tables.selection.filter(events) if self.plan.tables else events:
                 if isinstance(event, CopyData):
                     loader.data(event.text)
                     self._progress(source)
@@ -257,6 +268,9 @@ class RestoreTransaction:
             if source.content != self.plan.dump.content or not summary.complete:
                 raise OperationFailedError("the dump's content is not what it was when it was checked")
         loader.finish()
+        if self._replacement is not None:
+            self.doing = "checking the foreign keys"
+            self._replacement.put_back()
         return summary
 
     def _prove(self, summary: DumpSummary, loader: Loader, xid: str) -> None:
@@ -265,16 +279,23 @@ class RestoreTransaction:
         self.leniencies = loader.leniencies if isinstance(loader, LenientLoader) else ()
         for each in self.leniencies:
             self.report.warn(f"{each}.")
-        loader.prove({key: (each.value, each.is_called) for key, each in summary.sequences.items()})
+        tables = self.plan.tables
+        sequences = {key: each for key, each in summary.sequences.items() if self.plan.sets(key)}
+        loader.prove({key: (each.value, each.is_called) for key, each in sequences.items()})
         manifest = self.plan.dump.manifest
         if manifest is not None and summary.tables() != tuple(sorted(manifest.tables)):
             raise OperationFailedError("the rows that went in are not those of the manifest")
         outline, seen = self.plan.dump.outline, summary.outline()
-        if (seen.schemas, seen.globals, seen.creates_tables) != (
-            outline.schemas,
-            outline.globals,
-            outline.creates_tables,
-        ) or outline.touches not in {None, seen.touches}:
+        # Of some tables the outline was read from the text, whose sum is the same.
+        if tables is None and (
+            (seen.schemas, seen.globals, seen.creates_tables)
+            != (
+                outline.schemas,
+                outline.globals,
+                outline.creates_tables,
+            )
+            or outline.touches not in {None, seen.touches}
+        ):
             raise OperationFailedError("the dump holds other objects than the outline in its manifest says")
         if not is_unchanged(self.plan.dump):
             raise OperationFailedError("the dump's file was changed while it was restored")
@@ -290,11 +311,14 @@ class RestoreTransaction:
         manifest, request = self.plan.dump.manifest, self.plan.request
         if manifest is None or not ({"objects", "definitions"} & manifest.facts.keys()):
             return
+        tables = self.plan.tables
         expected = state_of_manifest(manifest)
+        expected = expected if tables is None else tables.narrow(expected)
         self.doing = "comparing"
         self.report.progress(self.doing, 0, 0, "")
         summed = expected.checksums if request.checksums else {}
-        self.proven = state_of_objects(connection, summed)
+        found = state_of_objects(connection, summed)
+        self.proven = found if tables is None else tables.narrow(found)
         if unsummed := describe_unsummed(self.proven, summed):
             self.report.warn(unsummed)
         schemas_filled = (*self.plan.fills, *([""] if request.whole else [])) if request.clean else None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..dumpformat.manifest import TouchKind
-from ..dumpformat.system_schemas import is_system_schema
+from ..dumpformat.tokens import is_system_schema
 from ..formatting import show_name
 from ..postgres.catalog_filters import IN_SCHEMA, NO_MEMBER, USER_SCHEMA, no_member_of_class
 from ..postgres.schemas import lock_out_writers, other_schemas
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _OTHERS = " UNION ALL ".join(
     f"SELECT {prefix}name AS name, {prefix}namespace AS namespace,"
     f" 'pg_catalog.{catalogue}'::pg_catalog.regclass AS class, oid FROM pg_catalog.{catalogue}"
-    for catalogue, prefix in IN_SCHEMA.items()
+    for catalogue, prefix in IN_SCHEMA
     if catalogue not in {"pg_class", "pg_proc", "pg_type", "pg_constraint"}
 )
 # Includes objects of extensions, with a mark: a dump may grant on them, or add rows to their tables.

@@ -143,7 +143,6 @@ NAMES = ("initdb", "pg_ctl", "postgres")
 SUPERUSER = "postgres"
 # Bytes. A socket's path may have 107 on Linux and 103 on macOS, with `.s.PGSQL.5432` and a random name.
 LONGEST_TEMPORARY = 70
-_SERVER_VERSION = re.compile(r"\(PostgreSQL\) (\d+)\.?(\d*)")
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,7 @@ def find_programs(environ: Mapping[str, str], bin_dir: Path | None = None, *, ma
             else:
                 broken = broken or f"The PostgreSQL programs in {folder} do not start ({programs})."
     fitting = [each for each in found if major in (None, each.major)]
-    packaged = [each for each in fitting if _is_packaged(each.bin_dir)]
+    packaged = [each for each in fitting if each.bin_dir in packaged_folders()]
     if fitting:
         return packaged[0] if packaged else max(fitting, key=lambda each: (each.major, each.minor))
     if found:
@@ -189,17 +188,13 @@ def find_programs(environ: Mapping[str, str], bin_dir: Path | None = None, *, ma
     )
 
 
-def _is_packaged(bin_dir: Path) -> bool:
-    return bin_dir in list(packaged_folders())
-
-
 def _read_version(bin_dir: Path) -> Programs | str:
     """Return the programs with their version, or their error output if they do not start."""
     try:
         done = run_program([bin_dir / "postgres", "--version"], cwd=Path("/"))
     except MissingProgramError as error:
         return str(error).rstrip(".")
-    version = _SERVER_VERSION.search(done.stdout)
+    version = _VERSION.search(done.stdout)
     if done.returncode != 0 or version is None:
         return last_lines(done.stderr)
     return Programs(bin_dir=bin_dir, major=int(version[1]), minor=int(version[2] or 0))

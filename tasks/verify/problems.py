@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from ..dumpformat.applied_migration import MigrationState
+from ..dumpformat.applied_migration import MigrationState, sort_migrations
 from ..formatting import format_list, show_name
 from ..inventory.snapshot import read_history
 from ..postgres.catalog_filters import NO_MEMBER, READABLE, USER_SCHEMA
@@ -161,8 +161,8 @@ class Health:
 
     @property
     def migrations(self) -> tuple[AppliedMigration, ...] | None:
-        """Return the last ten, newest first; None without `_prisma_migrations`."""
-        return None if self.history is None else self.history[: -_SHOWN_MIGRATIONS - 1 : -1]
+        """Return the last ten, in the order of their names; None without `_prisma_migrations`."""
+        return None if self.history is None else sort_migrations(self.history)[-_SHOWN_MIGRATIONS:]
 
 
 def read_health(connection: Connection, schema: str, sequences: Mapping[Key, tuple[int, bool]]) -> Health:

@@ -53,7 +53,7 @@ dumpfiles.prune carry_out_prune
 postgres.connection read_endpoint connect
 restore.preflight check_restore lock_out_migrations
 restore.restore remember_restore
-restore.analyze analyze_restored
+restore.restore analyze_restored
 restore.transaction.RestoreTransaction _begin _empty _loader _load _prove _compare
 restore.reset _empty
 safety.safety_dump newest_safety_dump
@@ -72,7 +72,7 @@ dumpfiles.atomic_write.PartFile publish
 system.pg_programs find_client
 postgres.tables read_tables
 postgres.schemas read_content refuse_dependents lock_out_writers _lock _run _identities
-restore.analyze analyze_tables
+restore.restore analyze_tables
 restore.loader.Loader statement data end_of_data rows_end finish prove
 postgres.protocol.StatementStream run queue drain _send _flush _result _next_result data
 postgres.commit commit_transaction

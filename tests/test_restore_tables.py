@@ -1,0 +1,342 @@
+"""db.restore --table: some tables of a dump come back, and everything else stays as it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.flows import newest, pg_dump, ran, write
+from tests.servers import OWNER
+
+if TYPE_CHECKING:
+    from subprocess import CompletedProcess
+
+    from tests.support import Database, Databases, Project
+
+SHOP = """
+CREATE SCHEMA crm;
+CREATE TYPE public.mood AS ENUM ('new', 'paid');
+CREATE TABLE public.fired (what text);
+CREATE FUNCTION public.fire() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN INSERT INTO public.fired VALUES (TG_NAME); RETURN NEW; END $$;
+CREATE TABLE public."Customer" (id int PRIMARY KEY, name text NOT NULL UNIQUE);
+CREATE TABLE public.orders (
+    id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    "customerId" int NOT NULL REFERENCES public."Customer" ON DELETE CASCADE ON UPDATE CASCADE,
+    total int NOT NULL CHECK (total > 0), twice int GENERATED ALWAYS AS (total * 2) STORED,
+    reorder_of int REFERENCES public.orders DEFERRABLE INITIALLY DEFERRED,
+    state public.mood DEFAULT 'new');
+CREATE TABLE public.lines (id serial PRIMARY KEY, order_id int NOT NULL, note text,
+    CONSTRAINT "lines -> orders" FOREIGN KEY (order_id) REFERENCES public.orders ON DELETE CASCADE);
+COMMENT ON CONSTRAINT "lines -> orders" ON public.lines IS 'it''s a key';
+CREATE TABLE public.events (at int NOT NULL, order_id int REFERENCES public.orders ON DELETE SET NULL, x text)
+    PARTITION BY RANGE (at);
+CREATE TABLE public.events_1 PARTITION OF public.events FOR VALUES FROM (0) TO (10);
+CREATE TABLE crm.events_2 PARTITION OF public.events FOR VALUES FROM (10) TO (20);
+CREATE INDEX ON public.events (x);
+CREATE TABLE crm.orders (id int PRIMARY KEY, of int REFERENCES public.orders);
+INSERT INTO public."Customer" VALUES (1, 'Ann'), (2, E'B\\\\ob\\t');
+INSERT INTO public.orders ("customerId", total, reorder_of, state)
+    SELECT 1 + i % 2, i, CASE WHEN i < 20 THEN i + 1 END, 'paid' FROM generate_series(1, 20) i;
+INSERT INTO public.lines (order_id, note) SELECT i, 'line ' || i FROM generate_series(1, 20) i;
+INSERT INTO public.events SELECT i, i + 1, 'event ' || i FROM generate_series(0, 19) i;
+INSERT INTO crm.orders SELECT i, i FROM generate_series(1, 5) i;
+INSERT INTO crm.orders VALUES (99, 1);
+ALTER TABLE crm.orders ADD CONSTRAINT unchecked FOREIGN KEY (id) REFERENCES public.orders NOT VALID;
+SET CONSTRAINTS ALL IMMEDIATE;
+CREATE INDEX "by Total" ON public.orders (total) WHERE total > 3;
+COMMENT ON INDEX public."by Total" IS 'of totals';
+CREATE STATISTICS public.of_orders ON total, state FROM public.orders;
+COMMENT ON COLUMN public.orders.total IS 'in cents';
+CREATE TRIGGER before_row BEFORE INSERT OR UPDATE ON public.orders FOR EACH ROW EXECUTE FUNCTION public.fire();
+CREATE TRIGGER after_all AFTER TRUNCATE ON public.orders FOR EACH STATEMENT EXECUTE FUNCTION public.fire();
+CREATE TRIGGER sleeping BEFORE INSERT ON public.orders FOR EACH ROW EXECUTE FUNCTION public.fire();
+CREATE TRIGGER always BEFORE INSERT ON public.orders FOR EACH ROW EXECUTE FUNCTION public.fire();
+CREATE TRIGGER of_events BEFORE INSERT ON public.events FOR EACH ROW EXECUTE FUNCTION public.fire();
+ALTER TABLE public.orders DISABLE TRIGGER sleeping, ENABLE ALWAYS TRIGGER always;
+ALTER TABLE public.events_1 DISABLE TRIGGER of_events;
+CREATE RULE no_delete AS ON DELETE TO public.orders WHERE false DO INSTEAD NOTHING;
+ALTER TABLE public.orders ENABLE ROW LEVEL SECURITY;
+CREATE POLICY mine ON public.orders USING (total > 5);
+GRANT SELECT ON public.orders TO pg_monitor;
+GRANT UPDATE (total) ON public.orders TO pg_monitor;
+"""
+DAMAGE = {
+    "orders": """ALTER TABLE public.orders DISABLE TRIGGER USER;
+        UPDATE public.orders SET total = 99; INSERT INTO public.orders ("customerId", total) VALUES (1, 7);
+        SET CONSTRAINTS ALL IMMEDIATE; ALTER TABLE public.orders ENABLE TRIGGER before_row, ENABLE TRIGGER after_all,
+            ENABLE ALWAYS TRIGGER always;""",
+    "Customer": """UPDATE public."Customer" SET name = 'same' || id;""",
+    "lines": "DELETE FROM public.lines; SELECT setval('public.lines_id_seq', 500);",
+    "events": "UPDATE public.events SET x = NULL; DELETE FROM public.events WHERE at > 5;",
+    "crm.events_2": "DELETE FROM crm.events_2;",
+    "crm.orders": "DELETE FROM crm.orders;",
+}
+# What is written after the dump into tables that are not restored.
+LATER = """INSERT INTO public."Customer" VALUES (3, 'later'); INSERT INTO public.lines (order_id) VALUES (2);
+    INSERT INTO public.fired VALUES ('later');"""
+NAMES = {"orders": "public.orders"}
+
+
+@pytest.fixture
+def shop(new_database: Databases) -> Database:
+    """Return a database of a plain owner, with foreign keys in all directions."""
+    database = new_database(owner=OWNER)
+    database.execute(SHOP, role=OWNER)
+    return database
+
+
+def restored(project: Project, *flags: str) -> CompletedProcess[str]:
+    """Restore tables of the one dump in the project."""
+    return project.inv("db.restore", f"--file={newest(project).name}", "--yes", *flags)
+
+
+@pytest.mark.majors(14, 18)
+@pytest.mark.parametrize("table", DAMAGE)
+@pytest.mark.parametrize("more", [["--data-only"], []], ids=["data-only", "whole"])
+def test_a_table_is_as_in_the_dump_again(table: str, more: list[str], shop: Database, project: Project) -> None:
+    """After damage to one table the whole database is what it was, as pg_dump writes it, whichever table it is."""
+    project.use(shop, OWNER)
+    ran(project, "db.dump", "--zstd")
+    before = shop.dump_text()
+    shop.execute(DAMAGE[table], role=OWNER)
+    assert shop.dump_text() != before
+
+    result = restored(project, f"--table={NAMES.get(table, table)}", *more)
+
+    if table == "crm.events_2" and not more:
+        assert result.returncode == 2, result.stdout
+        assert "partition" in result.stderr
+    else:
+        assert result.returncode == 0, result.stderr
+        assert shop.dump_text() == before
+
+
+@pytest.mark.majors(14, 18)
+@pytest.mark.parametrize("more", [["--data-only"], []], ids=["data-only", "whole"])
+def test_other_tables_keep_what_was_written_since(more: list[str], shop: Database, project: Project) -> None:
+    """Rows that were written into other tables after the dump stay; undo brings back what was before the restore."""
+    project.use(shop, OWNER)
+    ran(project, "db.dump")
+    shop.execute(DAMAGE["orders"] + LATER, role=OWNER)
+    damaged = shop.dump_text()
+    others = shop.dump_text("--exclude-table=public.orders")
+
+    result = restored(project, "--table=public.orders", *more)
+
+    assert result.returncode == 0, result.stderr
+    assert shop.dump_text("--exclude-table=public.orders") == others
+    assert shop.scalar("SELECT pg_catalog.sum(total) FROM public.orders") == 210
+    assert project.inv("db.verify").returncode == 0
+    ran(project, "db.undo", "--yes")
+    assert shop.dump_text() == damaged
+
+
+@pytest.mark.majors(14, 18)
+@pytest.mark.parametrize("more", [["--data-only"], []], ids=["data-only", "whole"])
+def test_rows_that_would_lose_their_reference_roll_it_back(more: list[str], shop: Database, project: Project) -> None:
+    """ON DELETE CASCADE deletes nothing: the referencing table and its rows are named, and all is as before."""
+    project.use(shop, OWNER)
+    ran(project, "db.dump")
+    shop.execute(
+        """INSERT INTO public.orders ("customerId", total) VALUES (1, 5);
+        INSERT INTO public.lines (order_id) VALUES (21), (21);""",
+        role=OWNER,
+    )
+    before = shop.dump_text()
+
+    result = restored(project, "--table=public.orders", *more)
+
+    assert result.returncode == 5, result.stdout
+    assert "violated by 2 rows of public.lines" in " ".join(result.stderr.split())
+    assert shop.dump_text() == before
+
+
+KINDS = {
+    "plain": [],
+    "inserts": ["--inserts"],
+    "columns": ["--column-inserts", "--rows-per-insert=3"],
+    "clean": ["--clean", "--if-exists"],
+    "root": ["--load-via-partition-root"],
+    "custom": ["--format=custom"],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_pg_dumps_dumps_is_read(kind: str, shop: Database, project: Project) -> None:
+    """Two tables from one foreign dump, first their rows, then all of them."""
+    write(project, "foreign.sql", pg_dump(shop, *KINDS[kind]))
+    before = shop.dump_text()
+    project.use(shop, OWNER)
+    flags = ["--file=foreign.sql", "--yes", "--no-backup", "--table=events", "--table=public.orders"]
+    for more in (["--data-only"], []):
+        shop.execute(DAMAGE["orders"] + DAMAGE["events"], role=OWNER)
+
+        result = project.inv("db.restore", *flags, *more)
+
+        assert result.returncode == 0, result.stderr
+        assert shop.dump_text() == before
+
+
+def test_rows_come_from_a_dump_of_rows_alone(shop: Database, project: Project) -> None:
+    """pg_dump --data-only has no definitions: the database says which partitions and sequences belong to a table."""
+    write(project, "rows.sql", pg_dump(shop, "--data-only"))
+    before = shop.dump_text()
+    shop.execute(DAMAGE["lines"] + DAMAGE["events"], role=OWNER)
+    flags = ["--file=rows.sql", "--yes", "--no-backup", "--table=events", "--table=lines"]
+
+    refused = project.use(shop, OWNER).inv("db.restore", *flags)
+    result = project.inv("db.restore", *flags, "--data-only")
+
+    assert refused.returncode == 2
+    assert result.returncode == 0, result.stderr
+    assert shop.dump_text() == before
+
+
+@pytest.mark.majors(14, 18)
+def test_a_table_that_was_dropped_is_created(shop: Database, project: Project) -> None:
+    """With all that belongs to it; foreign keys of other tables, which DROP … CASCADE took along, are named."""
+    project.use(shop, OWNER)
+    ran(project, "db.dump")
+    before = shop.dump_text("--table=public.orders")
+    shop.execute("DROP TABLE public.orders CASCADE", role=OWNER)
+
+    refused = restored(project, "--table=orders", "--data-only")
+    result = restored(project, "--table=public.orders")
+
+    assert refused.returncode == 2
+    assert result.returncode == 0, result.stderr
+    assert "lines -> orders of public.lines" in " ".join(result.stderr.split())
+    assert shop.dump_text("--table=public.orders") == before
+
+
+@pytest.mark.parametrize(
+    "dependent",
+    [
+        "CREATE VIEW crm.v AS SELECT id FROM public.lines",
+        "CREATE FUNCTION crm.f(public.lines) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE TABLE crm.t (id int DEFAULT nextval('public.lines_id_seq'))",
+        "CREATE TABLE crm.t () INHERITS (public.lines)",
+        "CREATE PUBLICATION p FOR TABLE public.lines",
+    ],
+)
+def test_a_definition_that_others_depend_on_is_not_replaced(dependent: str, shop: Database, project: Project) -> None:
+    """It is refused before anything, naming what depends; --data-only restores the rows."""
+    shop.execute(f"GRANT CREATE ON DATABASE {shop.name} TO {OWNER}")
+    shop.execute(dependent, role=OWNER)
+    project.use(shop, OWNER)
+    ran(project, "db.dump")
+    before = shop.dump_text()
+    shop.execute(DAMAGE["lines"], role=OWNER)
+
+    refused = restored(project, "--table=lines")
+    result = restored(project, "--table=lines", "--data-only")
+
+    assert refused.returncode == 2, refused.stdout
+    assert "depend" in refused.stderr
+    assert result.returncode == 0, result.stderr
+    assert shop.dump_text() == before
+
+
+def test_forced_row_level_security_hides_no_row(shop: Database, project: Project) -> None:
+    """It is lifted for the rows of the dump and forced again."""
+    shop.execute("ALTER TABLE public.orders FORCE ROW LEVEL SECURITY", role=OWNER)
+    write(project, "foreign.sql", pg_dump(shop))
+    before = shop.dump_text()
+    shop.execute(DAMAGE["orders"])
+    flags = ["--file=foreign.sql", "--yes", "--no-backup", "--table=public.orders", "--data-only"]
+
+    result = project.use(shop, OWNER).inv("db.restore", *flags)
+
+    assert result.returncode == 0, result.stderr
+    assert shop.dump_text() == before
+
+
+def test_a_column_that_is_missing_rolls_it_back(shop: Database, project: Project) -> None:
+    """Rows of other columns than the table has don't go in; with the definition they do."""
+    project.use(shop, OWNER)
+    ran(project, "db.dump")
+    shop.execute("ALTER TABLE public.lines DROP COLUMN note", role=OWNER)
+    before = shop.dump_text()
+
+    refused = restored(project, "--table=lines", "--data-only")
+
+    assert refused.returncode == 5
+    assert "without --data-only" in " ".join(refused.stderr.split())
+    assert shop.dump_text() == before
+    assert restored(project, "--table=lines").returncode == 0
+
+
+def test_a_dump_without_the_rows_is_refused(shop: Database, project: Project) -> None:
+    """Of --exclude-table-data or --schema-only nothing is restored: the table would be empty."""
+    write(project, "part.sql", pg_dump(shop, "--exclude-table-data=public.lines"))
+    write(project, "schema.sql", pg_dump(shop, "--schema-only"))
+    before = shop.dump_text()
+    project.use(shop, OWNER)
+
+    codes = [
+        project.inv("db.restore", f"--file={name}.sql", "--table=lines", "--yes", *more).returncode
+        for name in ("part", "schema")
+        for more in (["--data-only"], [])
+    ]
+
+    assert codes == [2, 2, 2, 2]
+    assert shop.dump_text() == before
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--data-only"],
+        ["--table=lines", "--clean"],
+        ["--table=lines", "--migrate"],
+        ["--table=lines", "--lenient"],
+        ["--table=lines", "--skip-extension=citext"],
+        ["--table=nothing"],
+        ["--table=same"],
+    ],
+)
+def test_flags_that_contradict_are_refused(flags: list[str], shop: Database, project: Project) -> None:
+    """Exit code 2, also for a name that two schemas have."""
+    shop.execute("CREATE SCHEMA other; CREATE TABLE other.same (); CREATE TABLE crm.same ();", role=OWNER)
+    project.use(shop, OWNER)
+    ran(project, "db.dump")
+
+    result = restored(project, *flags)
+
+    assert result.returncode == 2, result.stdout
+    if flags == ["--table=same"]:
+        assert "crm.same" in result.stderr
+        assert "other.same" in result.stderr
+
+
+def test_the_preview_counts_what_is_there_and_what_comes(shop: Database, project: Project) -> None:
+    """A dry run names the table with its rows now and in the dump."""
+    project.use(shop, OWNER)
+    ran(project, "db.dump")
+    shop.execute("DELETE FROM public.lines WHERE id > 4", role=OWNER)
+
+    shown = ran(project, "--dry", "db.restore", "--table=lines", "--data-only")
+
+    assert "the rows of public.lines (4 rows now, 20 rows in the dump)" in " ".join(shown.split())
+    assert shop.scalar("SELECT pg_catalog.count(*) FROM public.lines") == 4
+
+
+def test_names_of_another_encoding_are_found(new_database: Databases, project: Project) -> None:
+    """A table, its column and its sequence have names beyond ASCII, in a dump that is not UTF-8."""
+    shop = new_database(owner=OWNER)
+    shop.execute(
+        'CREATE TABLE public."Größe" ("für" serial PRIMARY KEY, x text); INSERT INTO "Größe" (x) VALUES (\'ß\')'
+    )
+    shop.execute(f'ALTER TABLE public."Größe" OWNER TO {OWNER}')
+    write(project, "latin.sql", pg_dump(shop, "--encoding=LATIN1"))
+    before = shop.dump_text()
+    project.use(shop, OWNER)
+    for more in (["--data-only"], []):
+        shop.execute('DELETE FROM "Größe"; SELECT setval(\'"Größe_für_seq"\', 99)')
+
+        result = project.inv("db.restore", "--file=latin.sql", "--table=Größe", "--yes", *more)
+
+        assert result.returncode == 0, result.stderr
+        assert shop.dump_text() == before
