@@ -21,7 +21,7 @@ from ..errors import BadInputError, DifferenceError, Effect, OperationFailedErro
 from ..formatting import format_now
 from ..postgres.connection import connected, read_endpoint, server_facts, translated
 from ..prisma.project import find_prisma, is_installed
-from ..safety.scratch_database import PREFIX, scratch_database, scratch_history, sweep_scratch_databases
+from ..safety.scratch_database import PREFIX, delete_leftover_scratch_databases, scratch_database, scratch_history
 from ..safety.trust import TRUST_QUESTION, require_trust
 from ..system.processes import run_interactive, run_program
 from ..system.runtime import Interruption
@@ -87,7 +87,7 @@ def rehearse_dump(
     if settings.dry:
         report.step(f"would rehearse {path.name} in a scratch database on the server of {target.label}")
         return None
-    removed = tuple(sweep_scratch_databases(target, settings.dumps))
+    removed = tuple(delete_leftover_scratch_databases(target, settings.dumps))
     began = time.monotonic()
     try:
         with scratch_database(target, settings.dumps) as there:

@@ -28,7 +28,7 @@ from ..postgres.search_path import SearchPaths
 from ..postgres.session_settings import READING
 from ..postgres.system_grants import revoke_system_grants
 from ..progress import Silence
-from ..safety.safety_dump import WITHOUT
+from ..safety.safety_dump import NO_BACKUP_HINT
 from ..system.runtime import Interruption
 from .clear import (
     clear_default_privileges,
@@ -359,8 +359,13 @@ def try_safety_dump(connection: Connection, safety: SafetyDump, target: Target, 
     try:
         plan = plan_restore(safety.settings, request, Silence(), target=target)
     except TaskError as error:
+<<<<<<< HEAD
         raise error.reworded(f"{refused} {error} {WITHOUT}") from None
     report.progress("loading the safety dump as a trial, then rolling back", 0, 0, "")
+=======
+        raise error.reworded(f"{refused} {error} {NO_BACKUP_HINT}") from None
+    report.progress("loading the safety dump, to roll that back", 0, 0, "")
+>>>>>>> g20b
     xid = str(one(connection, "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")[0])
     connection.execute("SAVEPOINT invoke_postgres_trial")
     connection.execute(
@@ -374,7 +379,7 @@ def try_safety_dump(connection: Connection, safety: SafetyDump, target: Target, 
         explained = explain_failure(error, plan, transaction.doing)
         if not isinstance(explained, TaskError):
             raise
-        raise explained.reworded(f"{refused} {explained} {WITHOUT}") from None
+        raise explained.reworded(f"{refused} {explained} {NO_BACKUP_HINT}") from None
     connection.execute("ROLLBACK TO SAVEPOINT invoke_postgres_trial")
     connection.execute("RELEASE SAVEPOINT invoke_postgres_trial")
     if transaction.leniencies:
