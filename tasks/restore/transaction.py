@@ -359,13 +359,8 @@ def try_safety_dump(connection: Connection, safety: SafetyDump, target: Target, 
     try:
         plan = plan_restore(safety.settings, request, Silence(), target=target)
     except TaskError as error:
-<<<<<<< HEAD
-        raise error.reworded(f"{refused} {error} {WITHOUT}") from None
-    report.progress("loading the safety dump as a trial, then rolling back", 0, 0, "")
-=======
         raise error.reworded(f"{refused} {error} {NO_BACKUP_HINT}") from None
-    report.progress("loading the safety dump, to roll that back", 0, 0, "")
->>>>>>> g20b
+    report.progress("loading the safety dump as a trial, then rolling back", 0, 0, "")
     xid = str(one(connection, "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")[0])
     connection.execute("SAVEPOINT invoke_postgres_trial")
     connection.execute(
