@@ -237,14 +237,8 @@ def test_a_standby_is_compared_with_its_primary(database: Database, project: Pro
 
     assert [there.returncode, back.returncode] == [0, 0], there.stdout + back.stdout
     assert there.stdout.count("Note: sequence") == back.stdout.count("Note: sequence") == 3
-    assert (
-        "Note: sequence app.item_id_seq: expected 333, found 301 ("
-        in there.stdout
-    )
-    assert (
-        "Note: sequence app.item_id_seq: expected 301, found 333 ("
-        in back.stdout
-    )
+    assert "Note: sequence app.item_id_seq: expected 333, found 301 (" in there.stdout
+    assert "Note: sequence app.item_id_seq: expected 301, found 333 (" in back.stdout
 
 
 @pytest.mark.parametrize(
