@@ -8,9 +8,8 @@
 from invoke.collection import Collection
 
 from .cli import db
-from .cli.bench import bench
 from .cli.checks import doctor, migrations, verify
-from .cli.demo import JOURNAL, demo
+from .cli.demo import JOURNAL, bench, demo
 from .cli.dumps import dump, gunzip, gzip, inspect, list_, show, undos, url
 from .cli.invoke_errors import explain_errors
 from .cli.restores import generate, migrate, rehearse, reset, restore, undo

@@ -1,19 +1,27 @@
 """`inv` at a pseudo-terminal."""
 
+import fcntl
 import os
 import pty
 import subprocess
 import sys
+import termios
+from pathlib import Path
 
 from tests.support import Project
 
 
 def at_a_terminal(
-    project: Project, *arguments: str, answers: dict[str, str] | None = None, columns: int = 100
+    project: Project,
+    *arguments: str,
+    answers: dict[str, str] | None = None,
+    columns: int = 100,
+    stdin: Path | None = None,
 ) -> tuple[int, str]:
     """Run `inv` with a pseudo-terminal for its three streams; return its exit status and all it wrote.
 
     :param answers: What is typed once something was asked.
+    :param stdin: A file that it reads instead, in a session whose terminal this is.
     """
     waiting = dict(answers or {})
     ours, theirs = pty.openpty()
@@ -26,16 +34,20 @@ def at_a_terminal(
         "COLUMNS": str(columns),
         "LINES": "40",
     }
+    source = theirs if stdin is None else os.open(stdin, os.O_RDONLY)
     process = subprocess.Popen(
         [sys.executable, "-m", "invoke", *arguments],
         cwd=project.root,
         env={name: value for name, value in environment.items() if value is not None},
-        stdin=theirs,
+        stdin=source,
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
+        preexec_fn=None if stdin is None else lambda: fcntl.ioctl(1, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - no thread
     )
     os.close(theirs)
+    if stdin is not None:
+        os.close(source)
     said = b""
     # Reading a terminal that nobody holds any more is an error on Linux.
     while True:

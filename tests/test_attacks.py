@@ -140,7 +140,6 @@ def test_a_dump_without_schemas_is_refused_when_clean(database: Database, projec
     result = project.inv("db.restore", "--clean", "--yes", "--file=old.sql")
 
     assert result.returncode == 2
-    assert "without their schema" in result.stderr
 
 
 def test_a_grant_that_does_nothing_is_told(database: Database, new_database: Databases, project: Project) -> None:

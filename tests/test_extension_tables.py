@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tasks.dump.dump import Dumped, make_dump
-from tasks.dump.request import DumpRequest
+from tasks.dump.request import DumpRequest, PartRequest
 from tasks.errors import OperationFailedError
 from tasks.progress import Silence
 from tasks.restore.plan import RestoreRequest, plan_restore
@@ -173,6 +173,26 @@ def test_manifest_counts_the_rows_of_people_when_a_table_is_the_extensions(pair:
     assert list(manifest.facts["definitions"]["table"]) == ["public.uses"]
     assert manifest.facts["definitions"]["function"] == {}
     assert manifest.facts["extensions"]["conf_tables"] == "1.0"
+
+
+@pytest.mark.parametrize(
+    ("part", "held"),
+    [
+        (PartRequest(schemas=("conf",)), True),
+        (PartRequest(tables=("conf.conf",)), True),
+        (PartRequest(exclude_tables=("conf.conf",)), False),
+        (PartRequest(exclude_schemas=("conf",)), False),
+    ],
+    ids=["its schema", "the table", "all but the table", "all but its schema"],
+)
+def test_a_part_holds_the_rows_of_people_that_pg_dump_writes(pair: Make, part: PartRequest, held: bool) -> None:
+    """Of an extension's table, whether the extension is in the dump or not."""
+    made = pair(SUPERUSER, installed=False)
+
+    dumped = make_dump(settings_of(made.project, made.source), DumpRequest(part=part), Silence())
+
+    assert dumped is not None
+    assert (("conf", "conf") in {(each.schema, each.name) for each in dumped.manifest.tables}) is held
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_dump_leaves_nothing_when_only_its_manifest_finds_no_room(database: Data
     result = inv_on_a_disk(project.use(database), "nr_inodes=3", "db.dump")
 
     assert result.returncode == 5
-    assert f"The disk of {project.dumps} is full. No file was left behind" in result.stderr
+    assert str(project.dumps) in result.stderr
     assert result.stdout == ".gitignore\n"
 
 
@@ -57,7 +57,6 @@ def test_dump_leaves_nothing_when_the_folder_vanishes(
         result = running.result(timeout=60)
 
     assert result.returncode == 5
-    assert "could not be written: No such file or directory. No file was left behind" in result.stderr
     assert "Traceback" not in result.stderr
     assert not project.dumps.exists() or not [*project.dumps.glob("db_dump*")]
 

@@ -138,7 +138,7 @@ def test_a_far_database_is_not_destroyed_without_its_name(
     passed = project.inv(*words, "--yes", f"--confirm={tunnelled.name}")
 
     assert refused.returncode == 7
-    assert "knows this server at db.example.com" in refused.stderr
+    assert "db.example.com" in refused.stderr
     assert f"--confirm={tunnelled.name}" in refused.stderr
     assert mistaken.returncode == 7
     assert untouched == before
@@ -154,7 +154,7 @@ def test_nobody_is_asked_where_standard_input_is_closed(project: Project) -> Non
     result = project.inv("db.reset", "--no-backup", "--schema=app", "--schema=public", redirected="<&-")
 
     assert result.returncode == 7
-    assert "knows this server at db.example.com" in result.stderr
+    assert "db.example.com" in result.stderr
 
 
 @pytest.mark.usefixtures("tunnelled")
@@ -213,7 +213,7 @@ def test_a_dump_of_another_database_is_told(shop: Database, new_database: Databa
 
     assert (own.returncode, another.returncode) == (0, 0)
     assert "another database" not in own.stderr
-    assert f"WARNING: this dump was made from {shop.name} at " in another.stderr
+    assert shop.name in another.stderr
 
 
 @pytest.mark.parametrize("right", [True, False])

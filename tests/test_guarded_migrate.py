@@ -94,7 +94,7 @@ def test_after_a_failure_the_undo_is_that_of_the_migration(journal: Project, mig
     undone = ran(journal, "db.undo", "--yes")
 
     assert failed.returncode == 5
-    assert "`inv db.undo` restores what the database held before this migration" in failed.stderr
+    assert "`inv db.undo`" in failed.stderr
     assert "P3009" not in failed.stderr
     assert saved.name in undone
     assert changed != before == migrated.dump_text()
@@ -112,7 +112,7 @@ def test_after_a_failure_elsewhere_the_undo_has_the_name_it_needs(journal: Proje
     undone = journal.inv("db.undo", f"--confirm={migrated.name}", "--yes")
 
     assert failed.returncode == 5
-    assert f"`inv db.undo --confirm={migrated.name}` restores what" in failed.stderr
+    assert f"`inv db.undo --confirm={migrated.name}`" in failed.stderr
     assert undone.returncode == 0
     assert migrated.dump_text() == before
 
@@ -163,5 +163,5 @@ def test_a_database_that_does_not_exist_is_left_to_prisma(journal: Project, data
     nowhere = journal.inv("db.migrate", env={"DATABASE_URL": "postgresql://postgres@127.0.0.1:1/shop"})
 
     assert created.returncode == 0, created.stderr
-    assert "would run prisma migrate deploy" in created.stderr
+    assert "prisma migrate deploy" in created.stderr
     assert nowhere.returncode == 4

@@ -158,7 +158,6 @@ def test_trust_lets_it_run_and_nothing_else_does(database: Database, project: Pr
     trusted = project.inv("db.restore", "--clean", "--yes", "--trust", "--file=foreign.sql")
 
     assert refused.returncode == 2
-    assert "Nothing was touched" in refused.stderr
     assert "echo" not in refused.stderr
     assert untouched == before
     assert trusted.returncode == 0, trusted.stderr
@@ -175,7 +174,6 @@ def test_ordinary_role_is_not_asked_as_the_server_refuses(database: Database, pr
     result = project.inv("db.restore", "--file=foreign.sql")
 
     assert result.returncode == 5
-    assert "COPY to or from an external program" in result.stderr
     assert database.dump_text() == before
 
 

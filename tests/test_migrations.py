@@ -106,7 +106,6 @@ def test_every_state_is_told(journal: Project, migrated: Database) -> None:
     assert "migrate resolve --rolled-back 20260201000000_half" in shown
 
 
-@pytest.mark.usefixtures("migrated")
 def test_check_ends_with_6_until_every_migration_is_applied(journal: Project, migrated: Database) -> None:
     """For CI: pending and failed migrations have an exit code, and none has without --check."""
     applied = journal.inv("db.migrations", "--check")
@@ -133,6 +132,7 @@ def test_what_is_waited_for_is_said(journal: Project, migrated: Database) -> Non
     assert "waiting for Prisma to read prisma.config.ts" in [what for what, *_ in report.progresses]
 
 
+@pytest.mark.usefixtures("migrated")
 def test_a_dump_has_its_own_column(journal: Project, new_database: Databases) -> None:
     """With --file= the dump's history stands beside the database's, with a manifest and without."""
     assert journal.inv("db.dump").returncode == 0

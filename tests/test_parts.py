@@ -170,9 +170,9 @@ def test_no_part_is_ever_the_newest(shop: Database, project: Project) -> None:
     assert whole.path.name in planned.stderr
     assert "only public.User" in ran(project, "db.list")
     assert "Only public.User" in ran(project, "db.inspect", f"--file={made.path.name}")
-    listed = {each["name"]: each for each in json.loads(project.inv("db.list", "--json").stdout)}
+    listed = {each["name"]: each for each in json.loads(project.inv("db.list", "--json").stdout)["dumps"]}
     assert listed[made.path.name]["part"] == "only public.User"
-    assert listed[whole.path.name]["part"] == ""
+    assert listed[whole.path.name]["part"] is None
     asked = project.inv("db.show", "--table=Post", f"--file={made.path.name}")
     assert asked.returncode == 2
     assert "only public.User" in asked.stderr
@@ -219,7 +219,7 @@ def test_rows_alone_are_added_to_what_a_table_holds(shop: Database, project: Pro
 def test_a_key_to_a_table_that_is_not_in_the_dump_is_said(
     shop: Database, new_database: Databases, project: Project
 ) -> None:
-    """db.dump says it; where that table is missing, the restore fails as psql's would and changes nothing."""
+    """db.dump says it; where that table is missing, all but the key is restored, as by psql (exit code 6)."""
     said = Said()
     made = part(project, shop, said, tables=("Post",))
     target = new_database()
@@ -228,8 +228,26 @@ def test_a_key_to_a_table_that_is_not_in_the_dump_is_said(
     result = project.use(target).inv("db.restore", f"--file={made.path.name}", f"--confirm={target.name}")
 
     assert any("Post_author_fkey" in warning for warning in said.warnings)
-    assert result.returncode == 5, result.stderr
-    assert target.scalar("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 0
+    assert result.returncode == 6, result.stderr
+    assert "Post_author_fkey" in result.stderr
+    assert target.scalar('SELECT count(*) FROM "Post"') == 3
+
+
+@pytest.mark.majors(14, 18)
+def test_definitions_of_everything_are_those_of_the_manifest(
+    everything: Database, new_database: Databases, project: Project
+) -> None:
+    """Objects of every kind, and materialized views, which have no rows then."""
+    made = part(project, everything, schema_only=True)
+    target = new_database()
+
+    restored = restore_path(project, target, made.path, clean=True)
+
+    assert restored.rows == 0
+    assert not restored.differences
+    assert made.manifest.facts["definitions"]["view"].keys() >= {'app."counts of; counts"'}
+    verified = project.use(target).inv("db.verify", f"--file={made.path.name}")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
 def test_large_tables_of_a_part_are_read_by_our_sessions(

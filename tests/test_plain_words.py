@@ -68,7 +68,7 @@ CEILINGS = {
     r"but for": 3,
     r"all the same": 4,
     r"rightly|for ever|in the very": 3,
-    r"whole": 104,
+    r"whole": 105,
 }
 
 

@@ -130,6 +130,8 @@ def test_foreign_dumps_are_read_in_their_own_encoding(
 
     assert shown(settings, "public.a", file="foreign.sql", match=text) == [{"id": "2", "name": text}]
     assert shown(settings, "b", file="foreign.sql") == [{"id": "1", "name": None}]
+    assert shown(settings, '"b"', file="foreign.sql") == [{"id": "1", "name": None}]
+    assert shown(settings, "B", file="foreign.sql") == [{"id": "1", "name": None}]
 
 
 @pytest.mark.parametrize(

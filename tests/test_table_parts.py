@@ -145,5 +145,5 @@ def test_parts_that_contain_each_other_end() -> None:
     )
     parts = parts_of(text)
 
-    assert {("public", "t"), ("public", "u")} <= parts.select([("public", "t")]).objects
+    assert {("public", "t"), ("public", "u")} <= parts.select([("public", "t")]).tables
     assert list(parts.line(("public", "t"))) == [("public", "t"), ("public", "u")]

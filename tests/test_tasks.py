@@ -107,7 +107,7 @@ def test_bodies_of_the_tasks_are_short() -> None:
     """At most fifteen lines: what a task does lies below `cli`."""
     trees = [
         ast.parse((REPOSITORY / "tasks" / "cli" / f"{name}.py").read_text(encoding="utf-8"))
-        for name in ("dumps", "restores", "checks", "server", "demo", "bench")
+        for name in ("dumps", "restores", "checks", "server", "demo")
     ]
     functions = [node for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)]
     tasks = [node for node in functions if node.decorator_list]
@@ -375,3 +375,21 @@ def test_a_dump_without_its_flag_gets_a_hint(words: list[str], hint: str, projec
 
     assert result.returncode != 0
     assert (f"write {hint}" in result.stderr) if hint else ("write --file=" not in result.stderr)
+
+
+def test_completion_leaves_paths_to_the_shell(project: Project) -> None:
+    """Invoke offers flags, and nothing for the value of --file, so that bash completes names of files."""
+    script = (
+        "source <(inv --print-completion-script bash); complete -p inv\n"
+        'for words in "--fi" "--file = dumps/x"; do COMP_WORDS=(inv db.restore $words); COMPREPLY=()\n'
+        'set -- $words; _complete_invoke inv "${@: -1}"; echo "${COMPREPLY[*]}."; done'
+    )
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+    run = subprocess.run(
+        ["bash", "-c", script], cwd=project.root, env={"PATH": path}, capture_output=True, text=True, check=True
+    )
+
+    registered, flags, values = run.stdout.splitlines()
+    assert "-o default" in registered
+    assert (flags, values) == ("--file.", ".")

@@ -66,7 +66,6 @@ def test_undo_asks_where_it_may_be_a_copy_of_the_server(
     named = project.inv("db.undo", "--yes", f"--confirm={database.name}")
 
     assert undone.returncode == 7, undone.stderr
-    assert "may be of another database" in " ".join(undone.stderr.split())
     assert untouched
     assert named.returncode == 0, named.stderr
 
@@ -125,6 +124,5 @@ def test_undo_asks_where_a_port_leads_to_another_server(
         named = project.inv("db.undo", "--yes", f"--confirm={other.name}")
 
     assert (undone.returncode, wrong.returncode) == (7, 7)
-    assert "may be of another database" in " ".join(undone.stderr.split())
     assert untouched == "of another"
     assert named.returncode == 0, named.stderr

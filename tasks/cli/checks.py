@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import DifferenceError, MissingProgramError
 from .output_checks import show_examined, show_histories, show_verified
-from .task import JSON, URL_ENV, given, load, task
+from .task import JSON, URL_ENV, given, load, reads_input, task
 from .terminal import reporting
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..verify.verify import Verified
 
 
+@reads_input
 @task(
     help={
         "file": "compare with this dump instead of the one last restored",
@@ -68,6 +69,7 @@ def doctor(ctx: Context, json: bool = False, url_env: str | None = None) -> Exam
     return examined
 
 
+@reads_input
 @task(
     help={
         "file": "show the dump's own history, too",

@@ -1,4 +1,4 @@
-"""The demo: the example application on a throw-away PostgreSQL, dumped, damaged, restored and proven."""
+"""The tasks of this repository alone: the demo on a throw-away PostgreSQL, and the benchmark."""
 
 from __future__ import annotations
 
@@ -177,3 +177,29 @@ def _print(*lines: str) -> None:
     """Print lines apart from what was before."""
     for line in ("", *lines):
         print_line(line)
+
+
+@task(
+    help={
+        "scale": "events of the journal database; the other databases follow (default 1500000, about 1 GB)",
+        "rounds": "how many times each command is measured (default 3)",
+        "databases": "only these, separated by commas: journal, tenth, many, huge, wide, inserts, empty",
+        "only": "only commands whose name holds one of these words, separated by commas",
+        "json": "print the result with every sample as JSON, for programs",
+        "keep": "leave the working folder with the server's data and the dumps, and say where it is",
+    }
+)
+def bench(
+    ctx: Context,
+    scale: str = "1500000",
+    rounds: str = "3",
+    databases: str = "",
+    only: str = "",
+    json: bool = False,
+    keep: bool = False,
+) -> None:
+    """Measure dumps and restores, ours and others', side by side on a private PostgreSQL."""
+    from benchmarks import bench, options
+
+    del ctx
+    bench.main(options.read(scale=scale, rounds=rounds, databases=databases, only=only, keep=keep), as_json=json)

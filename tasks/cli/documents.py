@@ -11,12 +11,13 @@ from ..formatting import parse_instant, show_name
 from .terminal import print_raw
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from ..config.settings import Settings
     from ..doctor.doctor import Examined
     from ..dump.dump import Dumped
     from ..dumpfiles.catalog import Inspected, Listed
+    from ..dumpfiles.prune import PrunePlan
     from ..dumpformat.applied_migration import AppliedMigration
     from ..errors import TaskError
     from ..inventory.compare import DifferenceLine
@@ -107,10 +108,11 @@ def _dump(dumped: Dumped | None) -> Document | None:
 
 def listing_document(listed: Iterable[Listed]) -> Document:
     """Describe dumps."""
-    return {"dumps": [_listed(each) for each in listed]}
+    return {"dumps": [listed_document(each) for each in listed]}
 
 
-def _listed(each: Listed) -> Document:
+def listed_document(each: Listed) -> Document:
+    """Describe a dump in the list."""
     complete = {"yes": True, "unknown": None}.get(each.whole, False)
     return {
         "id": each.id or None,
@@ -131,6 +133,27 @@ def _listed(each: Listed) -> Document:
         "pinned": _time(each.pinned),
         "rehearsed": _time(each.rehearsed),
         "note": each.note or None,
+    }
+
+
+def pruned_document(plan: PrunePlan | None, deleted: Sequence[Listed]) -> Document:
+    """Describe what a policy keeps and what was deleted; None is that no policy is set."""
+    if plan is None:
+        return {"policy": None, "dumps": []}
+    names = {each.name for each in deleted}
+    return {"policy": asdict(plan.policy), "dumps": [_judged(each, plan, names) for each in plan.dumps]}
+
+
+def _judged(each: Listed, plan: PrunePlan, deleted: Collection[str]) -> Document:
+    verdict = plan.verdicts[each.name]
+    return {
+        "id": each.id or None,
+        "name": each.name,
+        "path": each.path,
+        "size": each.size,
+        "keep": verdict.kept,
+        "reasons": list(verdict.reasons),
+        "deleted": each.name in deleted,
     }
 
 
@@ -270,6 +293,7 @@ def restored_document(restored: Restored | None) -> Document:
         "restore": {
             "database": plan.target.label,
             **_restored(restored),
+            "only_tables": None if plan.tables is None else [show_name(each.key) for each in plan.tables.tables],
             "migrated": plan.request.migrate,
             "seconds": restored.seconds,
             **_way_back(restored.saved, plan.undo_command),

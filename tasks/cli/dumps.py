@@ -14,7 +14,7 @@ from .output_dumps import (
     show_undo_points,
     show_url,
 )
-from .task import FILE, JSON, URL_ENV, all_given, given, load, task
+from .task import FILE, FILE_OR_INPUT, JSON, URL_ENV, all_given, given, load, reads_input, task
 from .terminal import reporting
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def url(ctx: Context, json: bool = False, url_env: str | None = None) -> Target:
     help={
         "gzip": "compress with gzip (.sql.gz)",
         "zstd": "compress with zstd (.sql.zst)",
-        "file": "where to, instead of a name made of the time",
+        "file": "where to, instead of a name made of the time; - for standard output",
         "note": "a note for the manifest, shown by db.list",
         "checksums": "add a checksum of every table's content, computed by the server in the same snapshot",
         "exclude_data": "leave out the rows of tables of this pattern (repeats); their definitions stay",
@@ -136,7 +136,8 @@ def undos(ctx: Context, json: bool = False, url_env: str | None = None) -> list[
     return points
 
 
-@task(help={"file": FILE, "json": JSON})
+@reads_input
+@task(help={"file": FILE_OR_INPUT, "json": JSON})
 def inspect(ctx: Context, file: str | None = None, json: bool = False) -> Inspected:
     """Show what a dump holds: tables, rows, sizes, migrations, versions, note."""
     from ..dumpfiles.catalog import inspect_dump
@@ -148,9 +149,10 @@ def inspect(ctx: Context, file: str | None = None, json: bool = False) -> Inspec
     return inspected
 
 
+@reads_input
 @task(
     help={
-        "file": FILE,
+        "file": FILE_OR_INPUT,
         "table": "the table, with its schema where several tables have this name",
         "match": "only rows of which a value holds this text",
         "limit": "the most rows",

@@ -27,7 +27,7 @@ from .documents import (
     states_document,
     url_document,
 )
-from .terminal import Table, count_cells, open_console, print_line, print_raw, print_table
+from .terminal import Table, count_cells, open_console, print_line, print_raw, print_table, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -71,7 +71,7 @@ def show_url(settings: Settings) -> None:
 
 
 def show_dumped(dumped: Dumped | None, settings: Settings) -> None:
-    """Show a dump that was made; of a quiet one its path alone, and nothing of a dry run."""
+    """Show a dump that was made, on standard error if standard output has the dump; a quiet one's path alone."""
     from ..dumpfiles.origin import describe_part
 
     if settings.as_json:
@@ -79,15 +79,21 @@ def show_dumped(dumped: Dumped | None, settings: Settings) -> None:
         return
     if dumped is None:
         return
-    manifest = dumped.manifest
+    manifest, piped = dumped.manifest, str(dumped.path) == "-"
     if settings.output.value == "quiet":
-        print_line(str(dumped.path))
+        if not piped:
+            print_line(str(dumped.path))
         return
     lacks = "".join(f"; {each}" for each in _lacks(describe_part(manifest), manifest.excluded_data))
-    print_line(
-        f"{dumped.path}: {format_size(manifest.file.size)}, {format_count(manifest.rows, 'row')} in "
+    where = "standard output" if piped else dumped.path
+    text = (
+        f"{where}: {format_size(manifest.file.size)}, {format_count(manifest.rows, 'row')} in "
         f"{format_count(len(manifest.tables), 'table')}, {format_seconds(manifest.seconds)}{lacks}"
     )
+    if piped:
+        say(open_console(stderr=True), text)
+    else:
+        print_line(text)
 
 
 def _lacks(part: str, excluded: Sequence[tuple[str, str]]) -> list[str]:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ..formatting import format_age, format_count, format_size
+from .documents import print_json, pruned_document
 from .output_dumps import describe_state, print_dumps
 from .terminal import print_line
 
@@ -51,8 +52,11 @@ def show_deleted(dump: Listed) -> None:
     print_line(f"{dump.name} was deleted, {format_size(dump.size)}.")
 
 
-def show_no_policy() -> None:
+def show_no_policy(*, as_json: bool) -> None:
     """Say that no policy is set."""
+    if as_json:
+        print_json(pruned_document(None, []))
+        return
     print_line(
         "The setting db.keep is not set, so nothing is deleted. Set it in invoke.yaml, and look at the plan with "
         "`inv --dry db.prune`:"
@@ -83,9 +87,11 @@ def describe_prune(plan: PrunePlan) -> list[str]:
     return [*lines, _DRY] if plan.settings.dry else lines
 
 
-def show_pruned(deleted: Sequence[Listed]) -> None:
-    """Say what was deleted."""
-    if deleted:
+def show_pruned(plan: PrunePlan, deleted: Sequence[Listed], *, as_json: bool) -> None:
+    """Say what was deleted; as JSON every dump with whether it is kept, and why."""
+    if as_json:
+        print_json(pruned_document(plan, deleted))
+    elif deleted:
         print_line(f"Deleted {_amount(deleted)}.")
 
 

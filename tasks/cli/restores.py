@@ -6,15 +6,32 @@ from typing import TYPE_CHECKING
 
 from .confirm import confirm_migration, confirm_reset, confirm_restore
 from .output_restores import show_migrated, show_rehearsed, show_reset, show_restored
-from .task import CONFIRM, DISCONNECT, DUMP_OF, JSON, LENIENT, NO_BACKUP, TRUST, URL_ENV, YES, given, load, task
+from .task import (
+    CONFIRM,
+    DISCONNECT,
+    DUMP_OF,
+    JSON,
+    LENIENT,
+    NO_BACKUP,
+    TRUST,
+    URL_ENV,
+    YES,
+    all_given,
+    given,
+    load,
+    reads_input,
+    task,
+)
 from .terminal import reporting
 
 if TYPE_CHECKING:
     from invoke.context import Context
 
+    from ..config.settings import Settings
     from ..dump.dump import Dumped
     from ..prisma.guarded_migrate import Migrated
-    from ..restore.plan import RestorePlan
+    from ..progress import Report
+    from ..restore.plan import RestorePlan, RestoreRequest
     from ..restore.rehearse import Rehearsed
     from ..restore.restore import Restored
 
@@ -54,6 +71,7 @@ def reset(
     return saved
 
 
+@reads_input
 @task(
     iterable=["table", "skip_extension"],
     help={
@@ -101,22 +119,16 @@ def restore(
     url_env: str | None = None,
 ) -> Restored | None:
     """Restore a dump in one transaction, verified before it is committed."""
-    from ..restore.plan import RestoreRequest, plan_restore
+    from ..restore.plan import RestoreRequest
 
     loaded = load(ctx, url_env, as_json=json)
     choices = {"strict": strict, "checksums": checksums, "migrate": migrate, "disconnect": disconnect}
     choices |= {"trust": trust, "lenient": lenient, "backup": not no_backup, "create_roles": create_roles}
     choices |= {"owners": not no_owner, "privileges": not no_acl, "clean": clean, "data_only": data_only}
-    skipped = tuple(given("--skip-extension", name) for name in skip_extension or ())
-    tables = tuple(given("--table", name) for name in table or ())
+    skipped, tables = all_given("--skip-extension", skip_extension), all_given("--table", table)
     request = RestoreRequest(file=given("--file", file), skip_extensions=skipped, tables=tables, **choices)
     with reporting(loaded) as report:
-        if migrate:
-            from ..restore.with_migration import plan_restore_and_migration
-
-            plan = plan_restore_and_migration(loaded, request, report)
-        else:
-            plan = plan_restore(loaded, request, report)
+        plan = _plan(loaded, request, report)
     return _carry_out(plan, yes=yes, name=given("--confirm", confirm))
 
 
@@ -152,6 +164,7 @@ def undo(
     return _carry_out(plan, yes=yes, name=given("--confirm", confirm))
 
 
+@reads_input
 @task(help={"file": DUMP_OF, "trust": TRUST, "lenient": LENIENT, "json": JSON, "url_env": URL_ENV})
 def rehearse(
     ctx: Context,
@@ -204,6 +217,16 @@ def generate(ctx: Context, url_env: str | None = None) -> None:
     loaded = load(ctx, url_env)
     with reporting(loaded) as report:
         generate_client(loaded, report)
+
+
+def _plan(settings: Settings, request: RestoreRequest, report: Report) -> RestorePlan:
+    if request.migrate:
+        from ..restore.with_migration import plan_restore_and_migration
+
+        return plan_restore_and_migration(settings, request, report)
+    from ..restore.plan import plan_restore
+
+    return plan_restore(settings, request, report)
 
 
 def _carry_out(plan: RestorePlan, *, yes: bool, name: str) -> Restored | None:

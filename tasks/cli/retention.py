@@ -14,7 +14,7 @@ from .output_retention import (
     show_prune_plan,
     show_pruned,
 )
-from .task import FILE_NEEDED, YES, given, load, task
+from .task import FILE_NEEDED, JSON, YES, given, load, task
 from .terminal import reporting
 
 if TYPE_CHECKING:
@@ -44,19 +44,19 @@ def delete(ctx: Context, file: str | None = None, yes: bool = False) -> None:
         show_deleted(doomed.dump)
 
 
-@task(help={"yes": YES})
-def prune(ctx: Context, yes: bool = False) -> None:
+@task(help={"yes": YES, "json": JSON})
+def prune(ctx: Context, yes: bool = False, json: bool = False) -> None:
     """Delete the dumps that the setting db.keep does not keep, after showing each with the reason."""
     from ..dumpfiles.prune import carry_out_prune, plan_prune
 
-    loaded = load(ctx)
+    loaded = load(ctx, as_json=json)
     plan = plan_prune(loaded)
     if plan is None:
-        show_no_policy()
+        show_no_policy(as_json=json)
         return
-    if loaded.dry or loaded.output.value != "quiet":
+    if not json and (loaded.dry or loaded.output.value != "quiet"):
         show_prune_plan(plan)
     confirm(describe_prune(plan), yes=yes or loaded.dry or not plan.doomed)
-    if not loaded.dry:
-        with reporting(loaded) as report:
-            show_pruned(carry_out_prune(plan, report))
+    with reporting(loaded) as report:
+        deleted = () if loaded.dry else carry_out_prune(plan, report)
+    show_pruned(plan, deleted, as_json=json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import sys
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from ..system.runtime import Interruption, interruptible, standard_streams
 from .invoke_errors import forget_words, note_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from invoke.context import Context
     from invoke.parser.argument import Argument
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 URL_ENV = "name of the environment variable that holds the URL, instead of DATABASE_URL"
 _NAMED = "the dump: a path, a name in the dumps folder, or the beginning of a name or an id (db.list)"
 FILE = f"{_NAMED}; by default the newest by the time in its name"
-DUMP_OF = f"{_NAMED}; by default the newest of this database"
+FILE_OR_INPUT = f"{_NAMED}, or - for standard input; by default the newest by the time in its name"
+DUMP_OF = f"{_NAMED}, or - for standard input; by default the newest of this database"
 FILE_NEEDED = _NAMED
 YES = "do not wait three seconds before beginning"
 TRUST = "as a superuser, load what other roles or other people wrote, without a question"
@@ -50,6 +52,7 @@ class RepeatableTask(Task):  # type: ignore[type-arg]
         return False
 
     __hash__ = Task.__hash__
+    reads_input = False
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         """Return the flags, and note a word that follows the task on the command line."""
@@ -76,14 +79,25 @@ class RepeatableTask(Task):  # type: ignore[type-arg]
         # What is loaded goes with the process: to look for garbage in it when all ends takes some 70 ms.
         atexit.register(gc.freeze)
         try:
-            with standard_streams(), interruptible():
-                return super().__call__(*args, **kwargs)
+            with standard_streams(), interruptible(), self._spooled(args, kwargs) as spooled:
+                return super().__call__(*args, **kwargs, **spooled)
         except Interruption as interruption:
             error = InterruptedBySignalError(
                 interruption.signum, f"Interrupted ({interruption}). {interruption.state or 'Nothing was touched.'}"
             )
             error.effect = interruption.effect
             raise error from None
+
+    @contextlib.contextmanager
+    def _spooled(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        if not self.reads_input or kwargs.get("file") != "-":
+            yield {}
+            return
+        from ..dumpfiles.atomic_write import spooled_input
+
+        del kwargs["file"]
+        with spooled_input(load(args[0]).dumps) as path:
+            yield {"file": str(path)}
 
 
 def task(*, help: Mapping[str, str], iterable: Sequence[str] = (), name: str | None = None) -> Decorator:  # noqa: A002
@@ -95,6 +109,13 @@ def task(*, help: Mapping[str, str], iterable: Sequence[str] = (), name: str | N
         klass=RepeatableTask, auto_shortflags=False, help=dict(help), iterable=list(iterable), name=name
     )
     return made
+
+
+def reads_input(body: Task[Any]) -> Task[Any]:
+    """Let a task take `--file=-`: it gets the path of a file with the content of standard input."""
+    assert isinstance(body, RepeatableTask)  # noqa: S101 - put before :func:`task`
+    body.reads_input = True
+    return body
 
 
 def load(ctx: Context, url_env: str | None = None, *, as_json: bool = False) -> Settings:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ..progress import Report
 
 
+STANDARD_OUTPUT = "-"
 # Two dumps of one millisecond take the next free one.
 _TRIES = 1000
 

@@ -6,13 +6,14 @@ import contextlib
 import time
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
 
 from ..dumpfiles.atomic_write import disk_error
 from ..dumpfiles.origin import is_this_machine
 from ..dumpformat.compression import Compression
 from ..dumpformat.manifest import Manifest
-from ..errors import BadInputError
+from ..errors import BadInputError, OutputError, TaskError
 from ..formatting import format_list
 from ..postgres.connection import (
     connected,
@@ -25,8 +26,15 @@ from ..postgres.roles import hidden_tables
 from ..postgres.tables import Table, TableChangedError, read_tables
 from ..system.git import git_state
 from ..system.pg_programs import find_client
-from ..system.runtime import BackgroundTask, Interruption, count_processors, set_interrupt_message
+from ..system.runtime import (
+    BackgroundTask,
+    Interruption,
+    StandardOutput,
+    count_processors,
+    set_interrupt_message,
+)
 from .destination import (
+    STANDARD_OUTPUT,
     check_free_space,
     choose_destination,
     choose_safety_destination,
@@ -40,7 +48,6 @@ from .table_slices import choose_slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from ..config.settings import Settings
     from ..dumpfiles.atomic_write import PartFile
@@ -49,6 +56,7 @@ if TYPE_CHECKING:
     from .stream import Streamed
 
 
+_CUT = "What was written to standard output is not a complete dump."
 # Tables that are rewritten again and again are a sentence, not an endless loop.
 _ATTEMPTS = 3
 # Up to so many, reading a local server's tables in parallel only makes a dump slower (docs/performance.md).
@@ -70,17 +78,27 @@ def make_dump(
     *,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Dumped | None:
-    """Dump the whole database into one file with its manifest.
+    """Dump the database, or a part of it, into one file with its manifest, or to standard output.
 
     :return: The dump, or None in a dry run.
     :raises TaskError: No dump was made, and no file of it is left; the database is never changed.
     """
     target = settings.target()
     check_part(request.part, request.exclude_data)
-    destination = choose_destination(settings, request.file, request.compression)
+    output = StandardOutput() if request.file == STANDARD_OUTPUT else None
+    if output and (request.note or request.checksums):
+        raise BadInputError(
+            "--note and --checksums are written to the manifest, and --file=- makes none. Leave them out. Nothing was "
+            "touched."
+        )
+    if output and settings.as_json:
+        raise BadInputError(
+            "--json and --file=- do not go together: both write to standard output. Nothing was touched."
+        )
+    destination = choose_destination(settings, "" if output else request.file, request.compression)
     if request.safety:
         destination = choose_safety_destination(settings)
-    if not settings.dry:
+    if not (settings.dry or output):
         prepare_dump_folder(settings.dumps)
         if request.safety:
             prepare_dump_folder(destination.folder)
@@ -112,12 +130,15 @@ def make_dump(
 
             for pattern in request.exclude_data:
                 check_exclude_pattern(pg_dump, pattern)
-        elif not pg_dump.selection.is_part:
+        elif not (pg_dump.selection.is_part or output):
             check_free_space(settings, destination, connection, server, report)
         if settings.dry:
-            report.step(f"would dump {target.label} with pg_dump {client.version} into {destination.name(now())}")
+            where = "standard output" if output else destination.name(now())
+            report.step(f"would dump {target.label} with pg_dump {client.version} into {where}")
             return None
         when = now()
+        if output is not None:
+            return _DumpJob(request, pg_dump).write_out(output, when)
         with reserve_destination(destination, when) as (part, final):
             return _DumpJob(request, pg_dump).dump(part, final, when)
 
@@ -135,25 +156,9 @@ class _DumpJob:
         try:
             git = BackgroundTask(lambda: git_state(self.pg_dump.settings.root))
             git.start()
-            summary, file, content, excluded, found = self._attempts(part, final)
-            manifest = Manifest(
-                created=when.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-                note=self.request.note,
-                git=git.result(),
-                source=self._source(),
-                pg_dump={"version": self.pg_dump.client.version, "options": self.pg_dump.options()},
-                file_name=final.name,
-                compression=Compression.of_name(final.name) or Compression.NONE,
-                file=file,
-                content=content,
-                tables=summary.tables(),
-                excluded_data=excluded,
-                sequences=tuple(sorted(summary.sequences.values())),
-                outline=summary.outline(),
-                facts=found,
-                extra=self._extra(),
-                seconds=round(time.monotonic() - began, 3),
-            )
+            streamed = self._attempts(part.file, Compression.of_name(final.name) or Compression.NONE)
+            manifest = self._manifest(streamed, final.name, when, git.result())
+            manifest = replace(manifest, seconds=round(time.monotonic() - began, 3))
             publish_dump_and_manifest(part, final, manifest)
             set_interrupt_message(f"{final} was written just before, and is whole.")
         except Interruption as interruption:
@@ -166,7 +171,48 @@ class _DumpJob:
             raise disk_error(error, final) from None
         return Dumped(final, manifest)
 
-    def _attempts(self, part: PartFile, final: Path) -> Streamed:
+    def write_out(self, output: StandardOutput, when: datetime) -> Dumped:
+        """Run pg_dump into standard output: nothing of it can be taken back, and no manifest is made.
+
+        :raises OutputError: It could not be written.
+        """
+        began, compression = time.monotonic(), self.request.compression or Compression.NONE
+        try:
+            with output:
+                streamed = self._stream(cast("IO[bytes]", output), compression, sliced=False)
+        except Interruption as interruption:
+            interruption.state = f"{_CUT if output.size else ''} The database was only read.".strip()
+            raise
+        except TaskError as error:
+            raise error.reworded(f"{error} {_CUT if output.size else ''}".strip()) from None
+        except OSError as error:
+            why = "its reader has ended" if isinstance(error, BrokenPipeError) else error.strerror
+            raise OutputError(f"Standard output can't be written: {why}. {_CUT}") from None
+        manifest = self._manifest(streamed, STANDARD_OUTPUT, when, None)
+        return Dumped(Path(STANDARD_OUTPUT), replace(manifest, seconds=round(time.monotonic() - began, 3)))
+
+    def _manifest(self, streamed: Streamed, name: str, when: datetime, git: dict[str, object] | None) -> Manifest:
+        summary, file, content, excluded, found = streamed
+        return Manifest(
+            created=when.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            note=self.request.note,
+            git=git,
+            source=self._source(),
+            pg_dump={"version": self.pg_dump.client.version, "options": self.pg_dump.options()},
+            file_name=name,
+            compression=Compression.of_name(name) or Compression.NONE,
+            file=file,
+            content=content,
+            tables=summary.tables(),
+            excluded_data=excluded,
+            sequences=tuple(sorted(summary.sequences.values())),
+            outline=summary.outline(),
+            facts=found,
+            extra=self._extra(),
+            seconds=0,
+        )
+
+    def _attempts(self, file: IO[bytes], compression: Compression) -> Streamed:
         # Of what the patterns leave out pg_dump alone knows, and a pooler makes no promise about several sessions.
         selection = self.pg_dump.selection
         # Rows alone are in the order of the foreign keys, not of the names.
@@ -175,7 +221,7 @@ class _DumpJob:
         attempt, sliced = 1, not alone
         while True:
             try:
-                return self._stream(part, final, sliced=sliced)
+                return self._stream(file, compression, sliced=sliced)
             except ParallelReadUnavailableError as error:
                 self.pg_dump.report.detail(f"{error}. Beginning again with pg_dump alone.")
                 sliced = False
@@ -185,15 +231,15 @@ class _DumpJob:
                 attempt += 1
                 self.pg_dump.report.warn(f"{error} Beginning again with a new snapshot.")
             self.pg_dump.await_sessions_end()
-            part.file.seek(0)
-            part.file.truncate()
+            file.seek(0)
+            file.truncate()
 
     def _is_short_of_processors(self) -> bool:
         """Return whether pg_dump, its server's session and our compression keep all processors busy (measured)."""
         info = self.pg_dump.connection.info
         return count_processors() <= SHARED_PROCESSORS and is_this_machine(info.hostaddr or info.host)
 
-    def _stream(self, part: PartFile, final: Path, *, sliced: bool) -> Streamed:
+    def _stream(self, file: IO[bytes], compression: Compression, *, sliced: bool) -> Streamed:
         """Start pg_dump in a snapshot, and see its text through.
 
         :param sliced: Read the rows of large tables ourselves.
@@ -222,7 +268,7 @@ class _DumpJob:
                 all_tables=all_tables,
                 rows=rows,
             )
-            return streaming.into(part.file, Compression.of_name(final.name) or Compression.NONE)
+            return streaming.into(file, compression)
 
     def _refuse_hidden(self, tables: Sequence[Table]) -> None:
         """Refuse where row-level security would hide rows, before pg_dump does, which names one table alone."""

@@ -100,10 +100,14 @@ class DumpStream:
         :raises TaskError: The text is not whole, or is not what the server counts.
         """
         summary, sink = DumpSummary(), SummingWriter(file)
-        selection, filled = self.pg_dump.selection, self._filled()
-        summed = dict.fromkeys((table.key for table in filled), "") if self.request.checksums else {}
+        selection = self.pg_dump.selection
+        with_rows = not selection.schema_only
+        sums = with_rows and self.request.checksums
+        summed = dict.fromkeys((table.key for table in self.tables), "") if sums else {}
         with (
-            SnapshotCount(self.pg_dump.connection, self.tables, summed, self.pg_dump.target, filled) as counting,
+            SnapshotCount(
+                self.pg_dump.connection, self.tables, summed, self.pg_dump.target, with_rows=with_rows
+            ) as counting,
             # After an error it is stopped before anything else: it holds locks.
             self.child,
             open_compressor(sink, compression) as out,
@@ -140,10 +144,6 @@ class DumpStream:
             "search_path": search_path,
         }
         return summary, sink.sums, out.content, excluded, document
-
-    def _filled(self) -> Sequence[Table]:
-        """Return the tables whose rows it holds."""
-        return [] if self.pg_dump.selection.schema_only else self.tables
 
     def _without_rows(
         self, excluded: tuple[tuple[str, str], ...], created: Collection[tuple[str, str, str]]
@@ -256,8 +256,8 @@ class DumpStream:
         if keys:
             names = format_list([f"{name} of {table} ({referenced})" for name, table, referenced in keys], _SHOWN_RISKS)
             self.pg_dump.report.warn(
-                f"The dump does not hold the tables that these foreign keys refer to: {names}. It can be restored "
-                f"where these tables exist."
+                f"The dump does not hold the tables that these foreign keys refer to: {names}. Where these tables are "
+                f"missing, a restore leaves the keys out."
             )
 
     def _warn_of_locks(self, outline: Outline) -> None:
@@ -337,7 +337,7 @@ class SnapshotCount(BackgroundTask[Counted]):
 
     :param summed: The tables whose content is summed, too, as in :func:`read_state`.
     :param target: Says where Prisma keeps its history, and where to ask who holds a lock.
-    :param counted: Those of the tables that are counted; all of them by default.
+    :param with_rows: Whether they are counted.
     """
 
     def __init__(
@@ -346,12 +346,13 @@ class SnapshotCount(BackgroundTask[Counted]):
         tables: Sequence[Table],
         summed: Mapping[tuple[str, str], str] | None = None,
         target: Target | None = None,
-        counted: Sequence[Table] | None = None,
+        *,
+        with_rows: bool = True,
     ) -> None:
         super().__init__(self._count)
         self._connection = connection
         self._tables = tables
-        self._counted = tables if counted is None else counted
+        self._with_rows = with_rows
         self._summed = summed or {}
         self._target = target
 
@@ -392,7 +393,7 @@ class SnapshotCount(BackgroundTask[Counted]):
         ):
             lock_tables(self._connection, self._tables)
             self.look()
-            found = state_of_tables(self._connection, self._counted, self._summed)
+            found = state_of_tables(self._connection, self._tables, self._summed, with_rows=self._with_rows)
             # In UTC by now.
             history = read_history(self._connection, (self._target.schema if self._target else None) or "public")
             return Counted(found, history, read_owners(self._connection), list(read_search_path(self._connection)))

@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from ..errors import OperationFailedError
 from ..system.processes import make_file, make_folder, open_regular
-from ..system.runtime import defer_signals
+from ..system.runtime import answer_from_terminal, defer_signals, read_standard_input
 from .paths import PART_SUFFIX, manifest_path, sibling_paths
 
 if TYPE_CHECKING:
@@ -62,6 +63,31 @@ def open_part_file(path: Path) -> Iterator[PartFile]:
             yield PartFile(path, file)
     finally:
         _discard(descriptor, path)
+
+
+@contextlib.contextmanager
+def spooled_input(folder: Path) -> Iterator[Path]:
+    """Write what standard input holds to a file with mode 0600, which is removed at the end; then a terminal answers.
+
+    :param folder: That of the dumps, which is made where it is missing.
+    :raises BadInputError: Standard input is a terminal.
+    :raises OperationFailedError: The file can't be written.
+    """
+    path = folder / f"standard-input-{os.getpid()}{PART_SUFFIX}"
+    chunks = read_standard_input()
+    with contextlib.ExitStack() as stack:
+        try:
+            first = next(chunks, b"")
+            make_dump_folder(folder)
+            part = stack.enter_context(open_part_file(path))
+            for chunk in itertools.chain([first], chunks):
+                left = memoryview(chunk)
+                while left:
+                    left = left[part.file.write(left) :]
+        except OSError as error:
+            raise disk_error(error, path) from None
+        answer_from_terminal()
+        yield path
 
 
 def _create(path: Path) -> int:

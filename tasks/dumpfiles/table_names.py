@@ -111,11 +111,6 @@ def match_schemas(text: str, schemas: Iterable[str]) -> list[str]:
     return _first_found(list(schemas), *tests)
 
 
-def is_name_of(text: str, key: Key) -> bool:
-    """Return whether a text is a table's very name: its case included, with or without schema and quotes."""
-    return text in _exact_forms(key)
-
-
 def require_schemas(flag: str, texts: Iterable[str], schemas: Collection[str], source: str) -> list[str]:
     """Return the schemas that the values of a flag mean, by the rules of :func:`require_tables`.
 

@@ -18,7 +18,7 @@ from .dump_file import choose_dump, open_dump_text
 from .origin import describe_part
 from .paths import read_manifest
 from .reader import read_ahead
-from .table_names import is_name_of, require_tables
+from .table_names import match_tables, require_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -113,6 +113,8 @@ class _Choice:
     name: str
     counts: Mapping[TableKey, int] | None
     chosen: TableKey | None = None
+    _known: dict[TableKey, None] = field(default_factory=dict)
+    _found: list[TableKey] | None = None
 
     def choose(self, source: str) -> None:
         """Choose among the tables of the manifest.
@@ -133,13 +135,29 @@ class _Choice:
         """
         if self.chosen is not None and self.counts is not None:
             return key == self.chosen
-        if not is_name_of(self.name, key):
+        found = self._meant(key)
+        if key not in found:
             return False
-        if self.chosen not in {None, key}:
-            names = format_list([show_name(each) for each in (self.chosen, key) if each])
+        if self.chosen not in {None, key} or len(found) > 1:
+            names = format_list([show_name(each) for each in dict.fromkeys([*found, self.chosen]) if each])
             raise BadInputError(f"--table={self.name} means several tables: {names}. Name one with its schema.")
         self.chosen = key
         return True
+
+    def note(self, key: TableKey) -> None:
+        """Remember a table that the dump creates, before any rows."""
+        if key not in self._known:
+            self._known[key] = None
+            self._found = None
+
+    def _meant(self, key: TableKey) -> list[TableKey]:
+        self.note(key)
+        if self._found is None:
+            try:
+                self._found = match_tables(self.name, self._known)
+            except ValueError as error:
+                raise BadInputError(f"--table={self.name}: {error}.") from None
+        return self._found
 
 
 @dataclass
@@ -194,6 +212,9 @@ class _Reading:
                     self.encoding = python_encoding(setting.value or "")
         elif text[:7].upper() == b"INSERT ":
             self._refuse_insert(statement)
+        elif text[:13] == b"CREATE TABLE ":
+            kind = recode_action(classify_statement(text, standard=statement.standard), self.encoding)
+            self.choice.note((kind.schema, kind.name))
         return False
 
     def _refuse_insert(self, statement: Statement) -> None:

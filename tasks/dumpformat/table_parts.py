@@ -58,7 +58,7 @@ class TableSelection:
     """The statements of a dump that concern some of its tables.
 
     :ivar tables: Schema and name of the tables, their partitions included.
-    :ivar objects: All relations that belong to them: tables, indexes, sequences.
+    :ivar created: All that belongs to them: tables, indexes, sequences, statistics objects.
     :ivar sequences: The sequences that are set.
     :ivar numbers: The positions of the statements, from 0; rows are chosen by their table.
     :ivar unknown: The first words of a statement about one of the tables whose form pg_dump does not write; else empty.
@@ -66,7 +66,7 @@ class TableSelection:
     """
 
     tables: frozenset[Key]
-    objects: frozenset[Key]
+    created: frozenset[ObjectName]
     sequences: frozenset[Key]
     numbers: frozenset[int]
     outline: Outline
@@ -212,7 +212,8 @@ class TableParts:
         :param sequences: With `data_only`, the sequences that are set, where the dump sets them.
         """
         names = self._belonging(tables)
-        objects = frozenset(self._key(each) for each in names if each.group == _RELATION)
+        created = frozenset(ObjectName(each.group, *self._key(each)) for each in names)
+        objects = {(each.schema, each.name) for each in created if each.group == _RELATION}
         set_ = {key for key in self._values.values() if key in (sequences if data_only else objects)}
         chosen: list[tuple[int, Statement, StatementSubject | None]] = []
         for number, event, subject in self._statements:
@@ -232,7 +233,7 @@ class TableParts:
         taken = frozenset(key for key in objects if key in self.created or key in self.filled)
         return TableSelection(
             tables=taken | frozenset(tables),
-            objects=objects,
+            created=created,
             sequences=frozenset(set_),
             numbers=frozenset(number for number, _, _ in chosen),
             outline=summary.outline(),

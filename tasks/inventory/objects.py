@@ -443,6 +443,8 @@ _QUERIES: dict[str, str] = {
           FROM pg_catalog.pg_publication p""",
 }
 
+# A dump of definitions alone fills no materialized view.
+WITHOUT_ROWS = {**_QUERIES, "view": _QUERIES["view"].replace(_POPULATED, "c.relkind = 'v'")}
 _LEFT_OUT_INDEXES = f"""
 SELECT i.indexrelid::pg_catalog.regclass::pg_catalog.text,
        coalesce('constraint ' || pg_catalog.quote_ident(k.conname) || ' of ' || i.indrelid::pg_catalog.regclass, '')

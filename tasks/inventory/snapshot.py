@@ -25,7 +25,7 @@ from ..postgres.tables import (
     read_tables,
     read_unreadable,
 )
-from .objects import pin_settings, read_extensions, read_objects, read_properties
+from .objects import WITHOUT_ROWS, pin_settings, read_extensions, read_objects, read_properties
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -87,11 +87,17 @@ def read_state(connection: Connection, *, summed: Mapping[Key, str] | None = Non
         return replace(state_of_tables(connection, tables, summed or {}), sequences=read_sequences(connection))
 
 
-def state_of_tables(connection: Connection, tables: Sequence[Table], summed: Mapping[Key, str]) -> DatabaseState:
-    """Return the state with the row counts of these tables, without sequences: they are not part of a snapshot."""
+def state_of_tables(
+    connection: Connection, tables: Sequence[Table], summed: Mapping[Key, str], *, with_rows: bool = True
+) -> DatabaseState:
+    """Return the state with the row counts of these tables, without sequences: they are not part of a snapshot.
+
+    :param with_rows: Whether the dump has rows. If not, no table is counted, and materialized views are unpopulated.
+    """
     pin_settings(connection)
-    rows, totals = _count(connection, tables, summed)
-    return replace(_objects(connection), rows=rows, checksums=totals)
+    rows, totals = _count(connection, tables if with_rows else [], summed)
+    state = replace(_objects(connection), rows=rows, checksums=totals)
+    return state if with_rows else replace(state, objects=read_objects(connection, WITHOUT_ROWS))
 
 
 def state_of_objects(connection: Connection, summed: Mapping[Key, str]) -> DatabaseState:

@@ -6,7 +6,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..dumpfiles.dump_file import newest_dump_of, prove_dump
-from ..dumpfiles.origin import describe_source, doubt_about_authors, is_of_cluster, is_of_database, other_owners
+from ..dumpfiles.origin import (
+    describe_part,
+    describe_source,
+    doubt_about_authors,
+    is_of_cluster,
+    is_of_database,
+    other_owners,
+)
 from ..dumpfiles.paths import find_dump_file
 from ..dumpformat.manifest import recorded_search_path
 from ..dumpformat.tokens import TokenReader
@@ -95,7 +102,7 @@ class RestorePlan(ChangePlan):
     :ivar owners: Who, but for superusers, owned what is here when the question was asked; None where there is none.
     :ivar doubt: Why the dump may be of another database than it has to be of; empty where that is certain.
     :ivar lenient: Whether what PostgreSQL refuses is loaded in the lenient way: where that was asked for, or the dump
-        is ours and of this very database.
+        is ours and of this very database, or of a part of one, whose keys may refer to what is not there.
     :ivar search_path: The schemas in which the sessions of the dumped database look up names.
     :ivar new_roles: The roles that will be created.
     :ivar other_tables: The tables in the dump's schemas that the dump does not create: --clean deletes them.
@@ -236,6 +243,7 @@ def plan_restore(
                 migrates=request.migrate,
             )
         own = dump.manifest is not None and is_of_database(dump.manifest, server, endpoint.host, endpoint.port)
+        part = dump.manifest is not None and bool(describe_part(dump.manifest))
         plan = RestorePlan(
             settings=settings,
             request=request,
@@ -253,7 +261,7 @@ def plan_restore(
             risk=risk,
             undo_needs_trust=bool(undo_risk),
             owners=owners,
-            lenient=(request.lenient or request.whole or own) and not tables,
+            lenient=(request.lenient or request.whole or own or part) and not tables,
             search_path=search_path,
             reload_doubt=find_reload_doubt(connection),
             new_roles=_new_roles(connection, dump, request, report),

@@ -19,8 +19,7 @@ from ..dumpformat.summary import DumpSummary
 from ..dumpformat.table_parts import TableParts
 from ..errors import BadInputError, OperationFailedError
 from ..formatting import format_list, show_name
-from ..inventory.compare import key_of
-from ..inventory.objects import table_of
+from ..inventory.part import restrict_state
 from ..inventory.snapshot import read_snapshot
 from ..postgres.constraints import (
     add_foreign_keys,
@@ -51,8 +50,6 @@ if TYPE_CHECKING:
 
 
 _SHOWN = 3
-_RELATION_KINDS = frozenset({"table", "index", "sequence"})
-_PART_KINDS = frozenset({"constraint", "trigger", "policy", "rule"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,29 +93,17 @@ class TablesPlan:
 
     def narrow(self, state: DatabaseState) -> DatabaseState:
         """Return of a state what concerns the tables: with `data_only` nothing but checksums of their rows."""
-        objects, tables = self.selection.objects, self.selection.tables
-
-        def of_tables(name: str) -> bool:
-            return key_of(name) in objects or key_of(table_of(name)) in tables
-
-        def concerns(kind: str, name: str) -> bool:
-            if self.data_only:
-                return False
-            return key_of(name) in objects if kind in _RELATION_KINDS else kind in _PART_KINDS and of_tables(name)
-
-        return replace(
-            state,
-            objects={
-                kind: {name: each for name, each in found.items() if concerns(kind, name)}
-                for kind, found in state.objects.items()
-            },
-            properties={
-                kind: {name: each for name, each in found.items() if not self.data_only and of_tables(name)}
-                for kind, found in state.properties.items()
-            },
-            checksums={key: each for key, each in state.checksums.items() if key in tables},
-            extensions={},
-        )
+        checksums = {key: each for key, each in state.checksums.items() if key in self.selection.tables}
+        if self.data_only:
+            return replace(state, objects={}, properties={}, extensions={}, checksums=checksums)
+        outline = replace(self.selection.outline, schemas=(), extensions=())
+        part = restrict_state(state, outline, self.selection.created, {})
+        # Settings of the database are not a part of any table.
+        properties = {
+            kind: {name: each for name, each in found.items() if not name.startswith("the database")}
+            for kind, found in part.properties.items()
+        }
+        return replace(part, properties=properties, checksums=checksums)
 
 
 def read_table_parts(dump: DumpFile, report: Report) -> TableParts:

@@ -6,12 +6,14 @@ import contextlib
 import copy
 import io
 import os
+import select
 import signal
+import stat
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ..errors import Effect, OutputError
+from ..errors import BadInputError, Effect, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,6 +103,7 @@ def interruptible() -> Iterator[None]:
     set_interrupt_message("")
     _deferred[0] = 0
     _late.clear()
+    _signalled[0] = False
     _handled[:] = [each for each in SIGNALS if before[each] is not signal.SIG_IGN]
     listen_again()
     try:
@@ -131,12 +134,14 @@ def listen_again() -> None:
 def _interrupt(signum: int, _frame: FrameType | None) -> None:
     for each in SIGNALS:
         signal.signal(each, signal.SIG_IGN)
+    _signalled[0] = True
     if _deferred[0]:
         _late.append(signum)
     else:
         raise Interruption(signum)
 
 
+_signalled = [False]
 _deferred = [0]
 _late: list[int] = []
 
@@ -234,3 +239,80 @@ def written() -> Iterator[None]:
         raise OutputError(
             f"Standard output can't be written ({error.strerror}). The work was done, but its result is not shown."
         ) from None
+
+
+# Seconds between looks whether a signal came while the reader stalls.
+_LOOK = 0.2
+_INPUT_CHUNK = 1 << 20
+
+
+class StandardOutput(io.RawIOBase):
+    """Standard output for bytes; a reader that stalls does not keep a signal from ending us.
+
+    :ivar size: Bytes written so far.
+    :raises BadInputError: It is a terminal.
+    """
+
+    _descriptor = 1
+
+    def __init__(self) -> None:
+        if os.isatty(1):
+            raise BadInputError(
+                "--file=- writes the dump to standard output, which is a terminal here. Nothing was touched. Redirect "
+                "it to a file or a program."
+            )
+        kind = os.fstat(1).st_mode
+        self._waits = stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind)
+        # So much a pipe takes without waiting once it takes anything.
+        self._most = select.PIPE_BUF if self._waits else None
+        self.size = 0
+        if stat.S_ISFIFO(kind):
+            # Opened once more, on Linux, it need not wait itself, and does not change the one that others share.
+            with contextlib.suppress(OSError):
+                self._descriptor = os.open("/proc/self/fd/1", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                self._most = None
+
+    def writable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def close(self) -> None:
+        """Close what was opened here; standard output itself is left open."""
+        if not self.closed and self._descriptor != 1:
+            os.close(self._descriptor)
+        super().close()
+
+    def write(self, data: Any) -> int:
+        """Write some of it.
+
+        :raises OSError: It can't be written: the reader has ended, the disk is full, or a signal came.
+        """
+        while not _signalled[0]:
+            if not self._waits or select.select([], [self._descriptor], [], _LOOK)[1]:
+                count = os.write(self._descriptor, memoryview(data)[: self._most])
+                self.size += count
+                return count
+        raise InterruptedError
+
+
+def read_standard_input() -> Iterator[bytes]:
+    """Hand on what standard input holds, in chunks, to its end.
+
+    :raises BadInputError: It is a terminal.
+    :raises OSError: It can't be read.
+    """
+    if os.isatty(0):
+        raise BadInputError(
+            "--file=- reads the dump from standard input, which is a terminal here. Nothing was touched. Redirect a "
+            "file or a program to it, or name a file."
+        )
+    while chunk := os.read(0, _INPUT_CHUNK):
+        yield chunk
+
+
+def answer_from_terminal() -> None:
+    """Let the terminal, if there is one, be standard input from now on, as what that held has been read."""
+    with contextlib.suppress(OSError):
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_CLOEXEC)
+        os.dup2(terminal, 0)
+        os.close(terminal)
