@@ -148,7 +148,7 @@ def read_histories(settings: Settings, file: str, report: Report) -> KnownHistor
         path = choose_dump(settings, file, report)
         known = prove_dump(settings, path, report).histories
         if known is None:
-            raise BadInputError(f"{path.name} has its migration history as INSERTs; only COPY can be read.")
+            raise BadInputError(f"{path.name} has its migration history as INSERTs, which can't be read; COPY can.")
         rows = known.get(found.schema, ())
     with (
         connected(target, lock_timeout=settings.lock_timeout) as connection,
