@@ -36,7 +36,7 @@ def test_two_equal_databases_agree(options: tuple[str, ...], pair: tuple[Databas
     result = project.inv("db.verify", OTHER, *options)
 
     assert result.returncode == 0, result.stdout + result.stderr
-    assert f"beside {pair[1].name} at 127.0.0.1" in result.stdout
+    assert f"compared with {pair[1].name} at 127.0.0.1" in result.stdout
     assert "Everything agrees." in result.stdout
     assert "app.item" in result.stdout
 
@@ -76,8 +76,8 @@ def test_what_differs_is_said_of_the_other(pair: tuple[Database, Database], proj
     assert result.returncode == 6
     assert 'table public."User": definition is not as in the other: column "later" is integer' in result.stdout
     assert re.search(r"public\.User +120 +120 +another definition", result.stdout)
-    assert re.search(r"Only told: extension citext: expected nothing, found \d", result.stdout)
-    assert re.search(r"Only told: extension hstore: expected \S+, found missing", result.stdout)
+    assert re.search(r"Note: extension citext: expected nothing, found \d", result.stdout)
+    assert re.search(r"Note: extension hstore: expected \S+, found missing", result.stdout)
     assert "the dump" not in result.stdout
 
 
@@ -236,13 +236,13 @@ def test_a_standby_is_compared_with_its_primary(database: Database, project: Pro
         standby.close()
 
     assert [there.returncode, back.returncode] == [0, 0], there.stdout + back.stdout
-    assert there.stdout.count("Only told: sequence") == back.stdout.count("Only told: sequence") == 3
+    assert there.stdout.count("Note: sequence") == back.stdout.count("Note: sequence") == 3
     assert (
-        "Only told: sequence app.item_id_seq: expected 333, found 301 (a standby's run ahead, as the log does)"
+        "Note: sequence app.item_id_seq: expected 333, found 301 (a standby's run ahead, as the log does)"
         in there.stdout
     )
     assert (
-        "Only told: sequence app.item_id_seq: expected 301, found 333 (a standby's run ahead, as the log does)"
+        "Note: sequence app.item_id_seq: expected 301, found 333 (a standby's run ahead, as the log does)"
         in back.stdout
     )
 

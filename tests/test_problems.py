@@ -298,8 +298,8 @@ def test_verify_shows_problems_and_ends_in_0(database: Database, project: Projec
 
     assert shown.returncode == 0, shown.stderr
     assert (
-        'Wrong in itself: sequence "public"."t_id_seq" stands at 1, behind public.t.id, whose largest value is 7. '
-        'Mend it: SELECT pg_catalog.setval(\'"public"."t_id_seq"\', 7);'
+        'Problem: sequence "public"."t_id_seq" stands at 1, behind public.t.id, whose largest value is 7. '
+        'Fix: SELECT pg_catalog.setval(\'"public"."t_id_seq"\', 7);'
     ) in shown.stdout
     (wrong_in_itself,) = document["problems"]
     assert wrong_in_itself["fix"] == """SELECT pg_catalog.setval('"public"."t_id_seq"', 7);"""

@@ -92,9 +92,9 @@ def test_what_is_told_ends_in_0(restored: Database, project: Project) -> None:
 
     assert result.returncode == 0
     some = "shop.later_0(), shop.later_1(), shop.later_2() and 2 more"
-    assert f"Only told: function {some}: expected nothing" in result.stdout
-    assert "Only told: owner shop.people: expected as in the dump, found another one" in result.stdout
-    assert "No difference; 2 lines above only told." in result.stdout
+    assert f"Note: function {some}: expected nothing" in result.stdout
+    assert "Note: owner shop.people: expected as in the dump, found another one" in result.stdout
+    assert "No differences; 2 notes above." in result.stdout
     functions, owner = json.loads(project.inv("db.verify", "--json").stdout)["notes"]
     assert functions["names"] == [f"shop.later_{number}()" for number in range(5)]
     assert owner["names"] == ["shop.people"]

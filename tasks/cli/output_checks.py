@@ -1,4 +1,4 @@
-"""What the tasks print of comparisons, checks and migrations."""
+"""Print comparisons, checks and migrations."""
 
 from __future__ import annotations
 
@@ -19,39 +19,40 @@ if TYPE_CHECKING:
 
 
 def show_verified(verified: Verified, *, as_json: bool) -> None:
-    """Show the comparison."""
+    """Print the result of a comparison."""
     if as_json:
         print_json(verified_document(verified))
         return
     expected = verified.expected
     if expected is None:
-        print_line(f"{verified.target.label}: no restore is remembered for it, so nothing is compared (see --file=).")
+        print_line(
+            f"{verified.target.label}: no restore into it is recorded, so nothing is compared. To compare it with a "
+            "dump, use --file=."
+        )
     else:
         since = f", migrated {_utc(expected.migrated)}" if expected.migrated else ""
         when = f", restored {_utc(expected.restored)}{since}" if expected.restored else ""
-        print_line(f"{verified.target.label} beside {expected.source}{when}")
+        print_line(f"{verified.target.label} compared with {expected.source}{when}")
     table = Table(columns=("table", "expected", "found", ""), right=("expected", "found"))
     for row in verified.tables:
         table.add(row.name, _number(row.expected, "-"), _number(row.found), row.mark, marked=not row.same)
     print_table(table)
     for line in verified.lines:
         if line.kind != "rows":
-            print_line(f"{line}" if line.fatal else f"Only told: {line}")
+            print_line(f"{line}" if line.fatal else f"Note: {line}")
     _show_health(verified)
     for problem in verified.health.problems:
-        print_line(f"Wrong in itself: {problem.what}. Mend it: {problem.remedy}")
+        print_line(f"Problem: {problem.what}. Fix: {problem.remedy}")
     if expected is not None:
         count = len(verified.differences)
         notes = len(verified.lines) - count
         if count:
             print_line(f"{format_count(count, 'difference')} found.")
         elif not expected.state.objects:
-            # A dump without a manifest says nothing that objects could be compared with.
-            print_line("Rows and sequences agree; no manifest tells more.")
+            # Without a manifest, the definitions of objects can't be compared.
+            print_line("Rows and sequences are equal. No manifest: definitions were not compared.")
         else:
-            print_line(
-                f"No difference; {format_count(notes, 'line')} above only told." if notes else "Everything agrees."
-            )
+            print_line(f"No differences; {format_count(notes, 'note')} above." if notes else "Everything agrees.")
 
 
 def _number(value: int | None, absent: str = "missing") -> str:
@@ -60,7 +61,7 @@ def _number(value: int | None, absent: str = "missing") -> str:
 
 def _show_health(verified: Verified) -> None:
     health = verified.health
-    # The others are problems, which have a line of their own.
+    # The others are printed as problems.
     unvalidated = [each.qualified for each in health.unvalidated if each.problem is None]
     invalid = [each.name for each in health.invalid if each.problem is None]
     print_line(
@@ -70,7 +71,7 @@ def _show_health(verified: Verified) -> None:
         + (f", invalid: {format_list(invalid)}" if invalid else "")
     )
     if health.migrations is None:
-        print_line("No migration history (_prisma_migrations) here.")
+        print_line("No migration history (_prisma_migrations) in this database.")
         return
     undone = ["rolled back"] if any(each.rolled_back for each in health.migrations) else []
     table = Table(columns=("migration", "state", "finished", *undone))
@@ -81,7 +82,7 @@ def _show_health(verified: Verified) -> None:
 
 
 def _utc(iso: str) -> str:
-    """Write a record's time, which is in UTC, as the tables write theirs."""
+    """Return a record's time, which is in UTC, in the format of the tables."""
     return f"{iso[:19].replace('T', ' ')} UTC"
 
 
@@ -89,7 +90,7 @@ _STATES = {"ok": ("✓", "green"), "note": ("!", "yellow"), "wrong": ("✗", "bo
 
 
 def show_examined(examined: Examined, *, as_json: bool) -> None:
-    """Show what was looked at, a line each, and below it what helps."""
+    """Print each check with its result and, below it, the fix."""
     if as_json:
         print_json(examined_document(examined))
         return
@@ -104,13 +105,13 @@ def show_examined(examined: Examined, *, as_json: bool) -> None:
 
 
 def show_histories(histories: KnownHistories, *, as_json: bool) -> None:
-    """Show every migration and its state in each place, and what a deploy would meet."""
+    """Print the states of every migration, and the problems that a deploy would have."""
     dump = histories.dump
     if as_json:
         print_json(histories_document(histories))
         return
     if not histories.compared:
-        print_line(f"There are no migrations, neither in {histories.application.folder} nor in the database.")
+        print_line(f"No migrations in {histories.application.folder} or in the database.")
     else:
         columns = ["database", *(["dump"] if dump is not None else [])]
         table = Table(columns=("migration", "on disk", *columns))
@@ -119,4 +120,4 @@ def show_histories(histories: KnownHistories, *, as_json: bool) -> None:
             table.add(each.name, "yes" if each.disk else "no", *states)
         print_table(table)
     for finding in histories.findings:
-        print_line(f"{'`prisma migrate deploy` would refuse. ' if finding.fatal else ''}{finding}")
+        print_line(f"{'`prisma migrate deploy` would fail. ' if finding.fatal else ''}{finding}")
