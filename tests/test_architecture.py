@@ -248,7 +248,6 @@ READ_MESSAGES = {
     "errors TaskError.split": "chooses what of it is shown where",
     "postgres.lock_capacity is_enough": "looks for the name of a setting, which no language translates",
     "postgres.login_failure not_connected": "libpq gives no SQLSTATE of a failed login; only advice depends on it",
-    "prisma.project _loaded": "looks for a mark of ours",
 }
 
 
