@@ -25,10 +25,7 @@ def show_verified(verified: Verified, *, as_json: bool) -> None:
         return
     expected = verified.expected
     if expected is None:
-        print_line(
-            f"{verified.target.label}: no restore into it is recorded, so nothing is compared. To compare it with a "
-            "dump, use --file=."
-        )
+        print_line(f"{verified.target.label}: no restore into it is recorded, so nothing was compared (see --file=).")
     else:
         since = f", migrated {_utc(expected.migrated)}" if expected.migrated else ""
         when = f", restored {_utc(expected.restored)}{since}" if expected.restored else ""
@@ -49,10 +46,10 @@ def show_verified(verified: Verified, *, as_json: bool) -> None:
         if count:
             print_line(f"{format_count(count, 'difference')} found.")
         elif not expected.state.objects:
-            # Without a manifest, the definitions of objects can't be compared.
-            print_line("Rows and sequences are equal. No manifest: definitions were not compared.")
+            # Without a manifest there are no definitions to compare with.
+            print_line("Rows and sequences agree. No manifest: nothing else was compared.")
         else:
-            print_line(f"No differences; {format_count(notes, 'note')} above." if notes else "Everything agrees.")
+            print_line(f"No differences. {format_count(notes, 'note')}." if notes else "Everything agrees.")
 
 
 def _number(value: int | None, absent: str = "missing") -> str:
