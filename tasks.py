@@ -1,8 +1,8 @@
-"""Entry point that `inv` loads; everything lives in the `tasks` package next door."""
+"""The file that `inv` loads; the code is in the package `tasks`."""
 
 import sys
 
-# Invoke has just registered this file under the package's name: give the name back.
+# Invoke has registered this file under the package's name; without this, the import below would find the file.
 sys.modules.pop("tasks", None)
 
 from tasks import ns

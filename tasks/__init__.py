@@ -1,8 +1,8 @@
-"""Dumps and restores that can be trusted, for Prisma applications on PostgreSQL.
+"""Invoke tasks that dump, restore and verify PostgreSQL databases of Prisma applications.
 
-:data:`ns` is a whole root namespace, for a `tasks.py` without tasks of its own;
-:data:`database` is the `db` collection alone, for `ns.add_collection(database)`; :data:`server` the `pg` one.
-:mod:`db` has the tasks as functions, which return their results.
+:data:`ns` is a complete root namespace, for a `tasks.py` that has no other tasks. :data:`database` is the `db`
+collection, for `ns.add_collection(database)`; :data:`server` is the `pg` collection. :mod:`db` has the tasks as
+functions, which return their results.
 """
 
 from invoke.collection import Collection
@@ -20,15 +20,15 @@ from .config.defaults import DEFAULTS
 explain_errors()
 
 _DUMPS = (doctor, url, dump, gzip, gunzip, list_, inspect, show)
-_KEEPING = (pin, delete, prune)
+_RETENTION = (pin, delete, prune)
 _RESTORES = (reset, restore, undos, undo, rehearse, verify, migrations, migrate, generate)
-database = Collection("db", *_DUMPS, *_KEEPING, *_RESTORES)
+database = Collection("db", *_DUMPS, *_RETENTION, *_RESTORES)
 server = Collection("pg", start, stop)
 ns = Collection(database, server)
-# On each collection itself, so that it holds in another project's namespace too.
+# Configured on each collection, so that the defaults also apply in another project's namespace.
 for each in (database, server, ns):
     each.configure({"db": DEFAULTS})
-# The example application and the benchmark, which fills its database, lie in the repository, not in the wheel.
+# The example application and the benchmark, which uses it, are in the repository but not in the wheel.
 if JOURNAL.is_dir():
     ns.add_task(demo)
     ns.add_task(bench)

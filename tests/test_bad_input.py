@@ -154,7 +154,7 @@ FLAGS = {
     "empty variable's name": Row("db.dump --url-env=", 2, "--url-env= is empty"),
     "variable that is not set": Row("db.dump --url-env=NOT_SET", 2, "NOT_SET is set neither in"),
     "URL for a name": Row(
-        "db.dump --url-env=postgresql://u:s3cr3t@h/d", 2, "takes the name of an environment variable"
+        "db.dump --url-env=postgresql://u:s3cr3t@h/d", 2, "needs the name of an environment variable"
     ),
     "no dump": Row("db.restore", 2, "There is no dump of"),
     "missing file": Row("db.restore --file=nowhere.sql", 2, "There is no dump 'nowhere.sql'"),

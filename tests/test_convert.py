@@ -155,9 +155,9 @@ def test_what_needs_nothing_is_said(project: Project) -> None:
 
     assert done.returncode == 0, done.stderr
     first, second, third = done.stdout.splitlines()
-    assert first.endswith(f"{STEM}.sql is not compressed, and stays as it is.")
+    assert first.endswith(f"{STEM}.sql is not compressed; nothing was changed.")
     assert second.endswith(" kB") and f"{STEM}.sql.gz: " in second  # noqa: PT018
-    assert third.endswith(f"{STEM}.sql.gz is already compressed, and stays as it is.")
+    assert third.endswith(f"{STEM}.sql.gz is already compressed; nothing was changed.")
 
 
 def test_newest_dump_is_meant_when_none_is_named(project: Project) -> None:

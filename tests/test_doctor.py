@@ -306,7 +306,10 @@ BROKEN = {
     "no URL": Broken(without_url, "URL found", "DATABASE_URL is set neither in", "Write DATABASE_URL="),
     "bad .env": Broken(in_doubt, "URL found", "read differently", "in double quotes"),
     "no PostgreSQL": Broken(
-        with_url(lambda url, _: url.replace("postgresql", "mysql")), "URL understood", "is no PostgreSQL URL", "Correct"
+        with_url(lambda url, _: url.replace("postgresql", "mysql")),
+        "URL understood",
+        "is not a PostgreSQL URL",
+        "Correct",
     ),
     "two @": Broken(
         with_url(lambda url, _: url.replace(quote(PASSWORD, safe=""), "p@ss")), "URL understood", "has an @", "Correct"

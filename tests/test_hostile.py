@@ -259,7 +259,10 @@ def test_inspect_says_whether_a_superuser_is_asked(project: Project) -> None:
     result = project.inv("db.inspect", "--file=foreign.sql")
     document = json.loads(project.inv("db.inspect", "--file=foreign.sql", "--json").stdout)
 
-    assert "A superuser is asked before loading it: it was not made here, or its manifest is missing." in result.stdout
+    assert (
+        "A superuser must confirm before loading it (--trust): it was not made here, or its manifest is missing."
+        in result.stdout
+    )
     assert document["needs_trust"] == "was not made here, or its manifest is missing"
     assert "powers" not in document
 

@@ -229,7 +229,7 @@ def test_people_see_all_of_it(shop: Database, project: Project) -> None:
     for text in (path.name, "424 rows", "Note: before the [billing] migration", "app.item", "1_applied", "failed"):
         assert text in ours.stdout
     assert f" of {shop.name} at 127.0.0.1" in ours.stdout
-    for text in ("420 rows", "No manifest of ours", "No migration history", "app.item", "PostgreSQL 17."):
+    for text in ("420 rows", "No manifest", "No migration history", "app.item", "PostgreSQL 17."):
         assert text in foreign.stdout
 
 

@@ -364,7 +364,7 @@ def test_questions_are_asked_at_a_terminal(shop: Database, project: Project) -> 
     elsewhere(project)
 
     code, said = at_a_terminal(
-        project, "db.restore", "--clean", "--file=db_d", "--json", answers={"to go on": shop.name}
+        project, "db.restore", "--clean", "--file=db_d", "--json", answers={"Type the name of the database": shop.name}
     )
 
     assert code == 0, said

@@ -261,7 +261,7 @@ def test_broken_dump_says_why_it_is_no_dump(project: Project) -> None:
     table = project.inv("db.list").stdout
     (document,) = json.loads(project.inv("db.list", "--json").stdout)["dumps"]
 
-    assert "a.sql is not whole: it has 99 bytes where its manifest says 100" in table
+    assert "a.sql is broken: it has 99 bytes where its manifest says 100" in table
     assert (document["complete"], document["reason"]) == (False, "it has 99 bytes where its manifest says 100")
 
 

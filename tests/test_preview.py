@@ -180,7 +180,7 @@ def test_undo_into_an_empty_database_says_how_to_go_back(new_database: Databases
     result = project.inv("db.undo", "--yes")
 
     assert result.returncode == 0, result.stderr
-    assert "No safety dump: there is nothing to save." in result.stderr
+    assert "No safety dump: no data will be lost." in result.stderr
     assert "`inv db.reset` empties it again." in result.stderr
     assert database.scalar("SELECT count(*) FROM t") == 1
 

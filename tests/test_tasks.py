@@ -271,7 +271,7 @@ def test_url_never_stands_on_a_command_line(project: Project) -> None:
     result = project.inv("db.dump", "--url-env=postgresql://u:hidden@h/d")
 
     assert result.returncode == 2
-    assert "never the URL itself" in result.stderr
+    assert "not the URL itself" in result.stderr
     assert "hidden" not in result.stderr
 
 

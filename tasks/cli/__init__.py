@@ -1,1 +1,1 @@
-"""What `inv` loads: tasks, terminal output and confirmation."""
+"""The tasks that `inv` loads, their output and confirmations."""

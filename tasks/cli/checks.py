@@ -1,4 +1,4 @@
-"""The tasks that compare and examine, and change nothing."""
+"""The tasks that compare and check, and change nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @task(
     help={
         "file": "compare with this dump instead of the one last restored",
-        "against_url_env": "compare with another live database, whose URL this variable holds",
+        "against_url_env": "compare with the database whose URL is in this variable",
         "checksums": "compare the content of every table, too (of dumps made with --checksums)",
         "json": JSON,
         "url_env": URL_ENV,
@@ -35,7 +35,7 @@ def verify(
     json: bool = False,
     url_env: str | None = None,
 ) -> Verified:
-    """Compare rows, sequences and every object with the dump; show the history and what is wrong in itself."""
+    """Compare rows, sequences and all objects with the dump; show the migrations and problems of the database."""
     from ..verify.verify import VerifyRequest, verify_database
 
     loaded = load(ctx, url_env)
@@ -54,7 +54,7 @@ def verify(
 
 @task(help={"json": JSON, "url_env": URL_ENV})
 def doctor(ctx: Context, json: bool = False, url_env: str | None = None) -> Examined:
-    """Look at everything that dumps and restores rely on, and say what is wrong and what helps; change nothing."""
+    """Check everything that dumps and restores need, and show the fix for each problem; change nothing."""
     from ..doctor.doctor import examine
 
     loaded = load(ctx, url_env)
@@ -63,7 +63,7 @@ def doctor(ctx: Context, json: bool = False, url_env: str | None = None) -> Exam
     show_examined(examined, as_json=json)
     if examined.wrong:
         names = ", ".join(check.name for check in examined.wrong)
-        error = MissingProgramError(f"{len(examined.wrong)} of {len(examined.checks)} checks went wrong: {names}.")
+        error = MissingProgramError(f"{len(examined.wrong)} of {len(examined.checks)} checks failed: {names}.")
         error.result = examined
         raise error
     return examined
@@ -72,7 +72,7 @@ def doctor(ctx: Context, json: bool = False, url_env: str | None = None) -> Exam
 @reads_input
 @task(
     help={
-        "file": "show the dump's own history, too",
+        "file": "show the migrations of this dump, too",
         "check": "end with exit code 6 if a migration is pending or has failed, or a deploy would be refused",
         "json": JSON,
         "url_env": URL_ENV,

@@ -24,15 +24,15 @@ WAIT_SECONDS = 3
 _SHOWN_IMPACTS = 8
 _SHOWN_EXISTING = 5
 _SHOWN_TABLES = 8
-# What people call it, where that is another word than SQL's.
+# Plurals that do not end in -s only, and a singular that is clearer than SQL's.
 _PLURALS = {"index": "indexes", "operator class": "operator classes", "operator family": "operator families"}
 _WORDS = {"statistics": "statistics object"}
 
 
 def confirm(lines: Sequence[str], *, yes: bool, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Show what is about to be destroyed, and leave three seconds to press Ctrl-C.
+    """Show what will be deleted or changed, and wait three seconds for Ctrl-C.
 
-    :param yes: Show it, and don't wait.
+    :param yes: Do not wait.
     """
     console = open_console(stderr=True)
     for line in lines:
@@ -51,10 +51,11 @@ def confirm(lines: Sequence[str], *, yes: bool, sleep: Callable[[float], None] =
 
 
 def confirm_restore(plan: RestorePlan, *, yes: bool, name: str) -> RestorePlan:
-    """Say what a restore will do, where it destroys or is only tried; ask once where consent is needed; wait.
+    """Show what a restore will do if it deletes data or is a dry run, ask for consent if needed, and wait.
 
+    :param yes: Do not wait.
     :param name: The value of `--confirm`.
-    :return: The plan, with consent to load what others wrote.
+    :return: The plan without its risk, because the user has accepted it.
     """
     if plan.destroys or plan.settings.dry or plan.doubt or plan.request.whole:
         confirm(restore_warning(plan), yes=True)
@@ -66,13 +67,13 @@ def confirm_restore(plan: RestorePlan, *, yes: bool, name: str) -> RestorePlan:
 
 
 def confirm_reset(plan: ResetPlan, *, yes: bool, name: str) -> None:
-    """Say what a reset will do, ask for the name where it is to be given, and wait."""
+    """Show what a reset will do, ask for the database's name if needed, and wait."""
     confirm(reset_warning(plan), yes=True)
     _ask_consent(plan, yes=yes, name=name)
 
 
 def confirm_migration(plan: MigrationPlan, *, yes: bool, name: str) -> None:
-    """Say which migrations will be applied, ask for the name where it is to be given, and wait."""
+    """Show which migrations will be applied, ask for the database's name if needed, and wait."""
     confirm(migration_warning(plan), yes=True)
     _ask_consent(plan, yes=yes, name=name)
 
@@ -86,31 +87,32 @@ def _ask_consent(
     risk: str = "",
     other: str = "",
 ) -> None:
-    """Ask at most one question: for the database's name, which also answers what is less, or for a yes."""
+    """Ask at most one question: for the database's name, which also accepts the risk, or else for a yes."""
     from ..safety.guard import require_certain_database, require_confirmation, require_named_database
     from ..safety.trust import TRUST_QUESTION, require_trust
 
     if plan.settings.dry:
         warning = [f"Warning: {risk}"] if risk else []
-        confirm([*warning, "Only tried (--dry): nothing was touched."], yes=True)
+        confirm([*warning, "Dry run (--dry): nothing was touched."], yes=True)
         return
     if plan.endpoint is None:
-        # A database that does not exist yet holds nothing.
+        # The database does not exist yet.
         return
     asks_name = bool(plan.nonlocal_reason or doubt or other) and not name
     before = f"{risk}\n" if risk else ""
-    asked = ask(f"{before}Type the name of the database to go on ({plan.endpoint.database}): ") if asks_name else None
-    require_confirmation(plan.target.label, plan.endpoint, plan.nonlocal_reason, name, asked)
-    require_certain_database(plan.endpoint, doubt, name, asked)
-    require_named_database(plan.target.label, plan.endpoint, other, name, asked)
-    if risk and asked is None:
+    question = f"{before}Type the name of the database to continue ({plan.endpoint.database}): "
+    typed = ask(question) if asks_name else None
+    require_confirmation(plan.target.label, plan.endpoint, plan.nonlocal_reason, name, typed)
+    require_certain_database(plan.endpoint, doubt, name, typed)
+    require_named_database(plan.target.label, plan.endpoint, other, name, typed)
+    if risk and typed is None:
         require_trust(risk, ask(f"{before}{TRUST_QUESTION}"))
-    # A person who has just answered has thought about it.
+    # After an answer, waiting is not needed.
     confirm([], yes=yes or bool(risk) or asks_name or not plan.destroys)
 
 
 def restore_warning(plan: RestorePlan) -> list[str]:
-    """Say what a restore deletes, replaces, changes and keeps, and what it costs."""
+    """Return what a restore deletes, replaces, changes and keeps, with its locks and disk space, as lines."""
     return [
         *_source(plan),
         *_deleted(plan),
@@ -123,7 +125,7 @@ def restore_warning(plan: RestorePlan) -> list[str]:
 
 
 def reset_warning(plan: ResetPlan) -> list[str]:
-    """Say what a reset deletes and keeps."""
+    """Return what a reset deletes and keeps, as lines."""
     label, names = plan.target.label, format_list(plan.emptied)
     if not plan.destroys:
         return [f"{label}: {names} {'is' if len(plan.emptied) == 1 else 'are'} empty already."]
@@ -137,12 +139,12 @@ def reset_warning(plan: ResetPlan) -> list[str]:
 
 
 def migration_warning(plan: MigrationPlan) -> list[str]:
-    """Say which migrations will be applied, and whether there will be a way back."""
+    """Return which migrations will be applied, and whether a safety dump is made, as lines."""
     label, forecast = plan.target.label, plan.forecast
     if not plan.applies:
         return []
-    what = "the migrations that the project's own command finds pending"
-    names = f"{format_list(forecast.pending)}" if forecast is not None else what
+    unknown = "the pending migrations that the project's own command finds"
+    names = f"{format_list(forecast.pending)}" if forecast is not None else unknown
     return [
         f"{label}: applying migrations.",
         f"  Will be applied: {names}.",
@@ -152,7 +154,7 @@ def migration_warning(plan: MigrationPlan) -> list[str]:
 
 
 def describe_content(content: Content) -> str:
-    """Write how many objects of each kind schemas hold, and how many rows and bytes are in the tables."""
+    """Return the number of objects of each kind in schemas, and of rows and bytes in their tables, as text."""
     kinds = [_count_kind(kind, count) for kind, count in content.objects]
     rows = f"; about {format_count(content.rows, 'row')}, {format_size(content.bytes)}" if content.tables else ""
     return ", ".join(kinds) + rows
@@ -164,7 +166,7 @@ def _count_kind(kind: str, count: int) -> str:
 
 
 def _source(plan: RestorePlan) -> list[str]:
-    """Name the dump and where it comes from."""
+    """Return the dump's name and origin."""
     from ..dumpfiles.origin import describe_part
 
     dump, manifest = plan.dump, plan.dump.manifest
@@ -179,21 +181,21 @@ def _source(plan: RestorePlan) -> list[str]:
         if plan.tables is not None:
             return lines
         if part := describe_part(manifest):
-            lines.append(f"  It holds a part of the database: {part}.")
+            lines.append(f"  It is of a part of the database: {part}.")
         if manifest.excluded_data:
             lines.append(f"  It lacks the rows of {format_names(manifest.excluded_data)}: these tables will be empty.")
     return lines
 
 
 def _other_database(plan: RestorePlan) -> list[str]:
-    """Warn of the dump of another database."""
+    """Return a warning if the dump is of another database."""
     if not plan.other_database:
         return []
     return [f"  WARNING: this dump was made from {plan.other_database}, and you are restoring it into {plan.endpoint}."]
 
 
 def _deleted(plan: RestorePlan) -> list[str]:
-    """Say what will be deleted or replaced, and what will be kept."""
+    """Return what will be deleted or replaced, and what will be kept."""
     if plan.tables is not None:
         return [*_replaced_tables(plan.tables), "  Will be kept: everything else; foreign keys are checked at the end."]
     if plan.request.clean and plan.removed.is_empty and not plan.objects_outside:
@@ -202,7 +204,7 @@ def _deleted(plan: RestorePlan) -> list[str]:
     what = describe_content(plan.removed)
     if plan.request.whole:
         where = f"everything in the database, the schemas {format_list(plan.emptied)}"
-        return [f"  Will be deleted: {where} ({what or 'which are empty'}). It will be as the dump holds it."]
+        return [f"  Will be deleted: {where} ({what or 'which are empty'}). It will be exactly as in the dump."]
     if plan.request.clean:
         lines = [f"  Will be deleted: everything in {format_list(plan.emptied)} ({what}).", _kept(plan.kept)]
         if plan.other_tables:
@@ -215,21 +217,21 @@ def _deleted(plan: RestorePlan) -> list[str]:
     kept = [each for each in plan.existing if not each.dropped]
     lines = _replaced(plan.replaced)
     if kept:
-        lines.append(f"  Exist already, and the dump does not drop them first: {_names(kept)}.")
+        lines.append(f"  Exist already and are not dropped by the dump: {_names(kept)}.")
     return [*lines, "  Will be kept: everything else."] if lines else []
 
 
 def _replaced_tables(plan: TablesPlan) -> list[str]:
-    """Say of each table what it holds now, and what the dump holds."""
+    """Return for each table its content now and in the dump."""
     lines = []
     for each in plan.tables[:_SHOWN_TABLES]:
-        name, brings = show_name(each.key), format_content(each.rows, each.inserts)
+        name, content = show_name(each.key), format_content(each.rows, each.inserts)
         if not each.exists:
-            lines.append(f"  Will be created: {name} ({brings} in the dump).")
+            lines.append(f"  Will be created: {name} ({content} in the dump).")
             continue
-        now = "rows that are not counted" if each.now is None else format_count(each.now, "row")
+        now = "an unknown number of rows" if each.now is None else format_count(each.now, "row")
         what = f"the rows of {name}" if plan.data_only else f"{name}, its definition and its rows"
-        lines.append(f"  Will be replaced: {what} ({now} now, {brings} in the dump).")
+        lines.append(f"  Will be replaced: {what} ({now} now, {content} in the dump).")
     if more := len(plan.tables) - _SHOWN_TABLES:
         lines += [f"  Will be replaced: {format_count(more, 'more table')}."] if more > 0 else []
     return lines
@@ -257,11 +259,11 @@ def _kept(kept: Sequence[str]) -> str:
 
 
 def _changed(plan: RestorePlan) -> list[str]:
-    """Say what the dump changes beside that, statement by statement."""
+    """Return what else the dump changes, statement by statement."""
     from ..dumpformat.manifest import TouchKind
 
     replaced = {each.name for each in plan.replaced}
-    # What is dropped and created again is named above, unless other objects are dropped with it.
+    # Replaced objects are listed above, unless DROP … CASCADE drops others with them.
     found = [
         each
         for each in plan.changed
@@ -280,25 +282,25 @@ def _impact(each: Impact) -> str:
 
 
 def _safety(plan: RestorePlan | ResetPlan | MigrationPlan) -> list[str]:
-    """Say whether there will be a way back."""
+    """Return whether a safety dump is made, and how to restore it."""
     if plan.makes_safety_dump:
         return [f"  A safety dump is made first; `{plan.undo_command}` restores it.", *_reload_risk(plan)]
     if plan.destroys:
         return [f"  No safety dump: `{plan.settings.command('db.undo')}` will not be possible."]
-    return ["  No safety dump: there is nothing to save."]
+    return ["  No safety dump: no data will be lost."]
 
 
 def _reload_risk(plan: RestorePlan | ResetPlan | MigrationPlan) -> list[str]:
-    """Say why the safety dump may not load, and what is done about it."""
+    """Return why the safety dump may not load, and whether it is loaded as a trial."""
     if not plan.reload_doubt:
         return []
     if plan.tries_undo:
-        return [f"  It is first loaded once, which locks the tables, and rolled back: {plan.reload_doubt}."]
-    return [f"  WARNING: it may not load, and is not tried: {plan.reload_doubt}. `inv db.rehearse` tries a dump."]
+        return [f"  It is loaded once and rolled back, which locks the tables, because {plan.reload_doubt}."]
+    return [f"  WARNING: it may not load, because {plan.reload_doubt}. `inv db.rehearse` tests a dump."]
 
 
 def _empty_again(plan: RestorePlan) -> list[str]:
-    """Say of an undo into an empty database how to go back to that."""
+    """Return the command that empties the database again, after an undo into an empty one."""
     if plan.destroys or not plan.request.whole:
         return []
     names = plan.dump.outline.schemas

@@ -1,4 +1,4 @@
-"""The tasks of this repository alone: the demo on a throw-away PostgreSQL, and the benchmark."""
+"""Tasks of this repository only: the demo on a temporary PostgreSQL, and the benchmark."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DIFFERENT = 6
 
 @task(help={})
 def demo(ctx: Context) -> None:
-    """Show it all on a throw-away PostgreSQL: dump, damage, verify, restore, migrate, verify."""
+    """Demonstrate the tasks on a temporary PostgreSQL: dump, damage, verify, restore, migrate, verify."""
     from ..config.settings import load_settings
     from ..devserver.server import temporary_server
     from ..system.pg_programs import find_programs
@@ -37,7 +37,7 @@ def demo(ctx: Context) -> None:
     loaded = load_settings(ctx)
     programs = find_programs(loaded.environ, loaded.bin_dir)
     with tempfile.TemporaryDirectory(prefix="invoke-postgres-demo-") as folder, temporary_server(programs) as server:
-        print_line(f"A private PostgreSQL {programs.major}.{programs.minor} runs; it goes when this ends.")
+        print_line(f"A temporary PostgreSQL {programs.major}.{programs.minor} is running; it is deleted at the end.")
         Demo(folder=Path(folder), url=server.url, bin_dir=programs.bin_dir, environ=loaded.environ).run()
 
 
@@ -45,9 +45,10 @@ def demo(ctx: Context) -> None:
 class Demo:
     """One run of the demo.
 
-    :ivar folder: A folder of its own, where the dumps and a copy of the application lie.
+    :ivar folder: A temporary folder for the dumps and a copy of the application.
     :ivar url: The URL of an empty database.
-    :ivar bin_dir: The programs of the private server, which has the clients, too.
+    :ivar bin_dir: The folder of the temporary server's programs, clients included.
+    :ivar took: Each step with its duration in seconds.
     """
 
     folder: Path
@@ -57,9 +58,9 @@ class Demo:
     took: list[tuple[str, float]] = field(default_factory=list)
 
     def run(self) -> None:
-        """Tell the whole story; every command is a real one.
+        """Run all steps with real commands.
 
-        :raises OperationFailedError: Something went otherwise than it should.
+        :raises OperationFailedError: A command ended with an unexpected exit status.
         """
         app, has_prisma = self._application()
         rows = self._fill(app, has_prisma=has_prisma)
@@ -68,14 +69,14 @@ class Demo:
         self._inv("db.verify", f"--file={self._dump().name}", expect=_DIFFERENT)
         if has_prisma:
             shutil.copytree(JOURNAL / "pending", app / "prisma" / "migrations", dirs_exist_ok=True)
-            _print("Meanwhile a colleague has pushed one more migration.")
+            _print("In the meantime a colleague has pushed another migration.")
             self._inv("db.restore", "--clean", "--yes", "db.migrate", "db.verify")
         else:
             self._inv("db.restore", "--clean", "--yes", "db.verify")
         self._sum_up(rows, migrated=has_prisma)
 
     def _application(self) -> tuple[Path, bool]:
-        """Copy the example, and have its Prisma installed, if there is Node and a registry."""
+        """Copy the example and return its folder, and whether its Prisma is installed (if npm can do that)."""
         if shutil.which("npm", path=self.environ.get("PATH", "")) and not (JOURNAL / "node_modules" / ".bin").is_dir():
             print_line("Installing the example's Prisma (once; npm install) …")
             try:
@@ -91,7 +92,7 @@ class Demo:
         return app, bool(has_prisma)
 
     def _fill(self, app: Path, *, has_prisma: bool) -> int:
-        """Make the schema and fill it; return how many rows there are."""
+        """Create the schema, fill it, and return the number of rows."""
         import psycopg
 
         from ..postgres.tables import count_tables, read_tables
@@ -105,13 +106,11 @@ class Demo:
                     raise OperationFailedError(
                         f"prisma migrate deploy failed: {(done.stderr or done.stdout).strip()[-500:]}"
                     )
-                print_line("The example's six migrations are applied by its own Prisma (prisma migrate deploy).")
+                print_line("The example's own Prisma has applied its six migrations (prisma migrate deploy).")
             else:
                 for path in sorted((app / "prisma" / "migrations").glob("*/migration.sql")):
                     db.execute(path.read_bytes())
-                print_line(
-                    "Without Node or its packages, the migrations' SQL is run as it is, and db.migrate is left out."
-                )
+                print_line("Node or its packages are missing: the migrations' SQL is run directly, without db.migrate.")
             db.execute("SELECT set_config('journal.events', %s, false)", [str(EVENTS)])
             with db.transaction():
                 db.execute((app / "generate.sql").read_bytes())
@@ -124,7 +123,7 @@ class Demo:
     def _damage(self) -> None:
         import psycopg
 
-        _print("Somebody runs this by mistake:", f"  {_DAMAGE};")
+        _print("A colleague runs this by mistake:", f"  {_DAMAGE};")
         with psycopg.connect(self.url, autocommit=True) as db:
             db.execute(_DAMAGE)
 
@@ -137,14 +136,14 @@ class Demo:
             "INVOKE_DB_DUMPS_DIR": str(self.folder / "dumps"),
             "INVOKE_DB_PRISMA_DIR": str(app),
             "INVOKE_DB_BIN_DIR": str(self.bin_dir),
-            # Any file that exists keeps the CLI from looking for a native engine.
+            # With any existing file, the CLI does not look for a native engine.
             "PRISMA_QUERY_ENGINE_LIBRARY": str(app / "package.json"),
             "CHECKPOINT_DISABLE": "1",
             "PRISMA_HIDE_UPDATE_MESSAGE": "1",
         }
 
     def _inv(self, *words: str, expect: int = 0) -> None:
-        """Show a command as one would type it, and run it."""
+        """Print a command as typed by a user, and run it."""
         shown = " ".join(
             f'{flag}="{value}"' if " " in value else f"{flag}{sep}{value}" for flag, sep, value in _split(words)
         )
@@ -154,17 +153,17 @@ class Demo:
         code = run_interactive(argv, cwd=self.folder, extra=self._environment(self.folder / "journal"))
         self.took.append((f"inv {words[0]}" + (" …" if len(words) > 1 else ""), time.monotonic() - began))
         if code != expect:
-            raise OperationFailedError(f"inv {shown} ended with exit status {code}, expected was {expect}.")
+            raise OperationFailedError(f"inv {shown} ended with exit status {code}, expected {expect}.")
         if expect:
-            print_line(f"(exit status {code}: the difference was found, as it should be)")
+            print_line(f"(exit status {code}: the differences were found, as expected)")
 
     def _sum_up(self, rows: int, *, migrated: bool) -> None:
-        _print("Proven:")
-        print_line(f"  the dump held all {rows:,} rows of one instant, counted at the server and in the file;")
-        print_line("  verify found the damage, and said so with exit status 6;")
-        print_line("  the clean restore, one transaction, brought every table back to what the dump holds;")
+        _print("Result:")
+        print_line(f"  The dump held all {rows:,} rows of one snapshot, counted on the server and in the file.")
+        print_line("  db.verify found the damage and ended with exit status 6.")
+        print_line("  The clean restore, in one transaction, restored every table to its content in the dump.")
         if migrated:
-            print_line("  the pending migration was applied on top, and verify told its rows from a difference.")
+            print_line("  The pending migration was applied afterwards, and db.verify expected its changes.")
         for what, seconds in self.took:
             print_line(f"  {seconds:6.1f} s  {what}")
 
@@ -174,7 +173,7 @@ def _split(words: Sequence[str]) -> list[tuple[str, str, str]]:
 
 
 def _print(*lines: str) -> None:
-    """Print lines apart from what was before."""
+    """Print an empty line, then lines."""
     for line in ("", *lines):
         print_line(line)
 
@@ -184,9 +183,9 @@ def _print(*lines: str) -> None:
         "scale": "events of the journal database; the other databases follow (default 1500000, about 1 GB)",
         "rounds": "how many times each command is measured (default 3)",
         "databases": "only these, separated by commas: journal, tenth, many, huge, wide, inserts, empty",
-        "only": "only commands whose name holds one of these words, separated by commas",
+        "only": "only commands whose name contains one of these words, separated by commas",
         "json": "print the result with every sample as JSON, for programs",
-        "keep": "leave the working folder with the server's data and the dumps, and say where it is",
+        "keep": "keep the working folder with the server's data and the dumps, and print its path",
     }
 )
 def bench(
@@ -198,7 +197,7 @@ def bench(
     json: bool = False,
     keep: bool = False,
 ) -> None:
-    """Measure dumps and restores, ours and others', side by side on a private PostgreSQL."""
+    """Measure dumps and restores of these tasks and of other tools on a temporary PostgreSQL."""
     from benchmarks import bench, options
 
     del ctx

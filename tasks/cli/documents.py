@@ -1,4 +1,4 @@
-"""The JSON document of each task, as docs/json.md and docs/output.schema.json describe it."""
+"""JSON documents of the tasks, as described in docs/json.md and docs/output.schema.json."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ VERSION = 1
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """Print the result of a task for programs, with the version of the format."""
+    """Print the result of a task as JSON, with the version of the format."""
     print_raw([json.dumps({"version": VERSION, **document}, indent=1, default=_convert)])
 
 
 def error_line(error: TaskError) -> str:
-    """Return an error for programs, on one line."""
+    """Return an error as JSON on one line."""
     described = {
         "code": error.exit_code,
         "kind": error.kind,
@@ -52,12 +52,12 @@ def error_line(error: TaskError) -> str:
 
 
 def _convert(value: object) -> object:
-    """Write what JSON has no form for: times, and paths."""
+    """Return a time or a path as text."""
     return _time(value) if isinstance(value, datetime) else str(value)
 
 
 def _time(moment: datetime | str | None) -> str | None:
-    """Write a time as ISO 8601 in UTC, to the millisecond; None where there is none, or Python can't hold it."""
+    """Return a time in ISO 8601, UTC, with milliseconds; None if there is none, or Python can't represent it."""
     found = parse_instant(moment) if isinstance(moment, str) else moment
     if found is None:
         return None
@@ -65,7 +65,7 @@ def _time(moment: datetime | str | None) -> str | None:
 
 
 def url_document(settings: Settings) -> Document:
-    """Describe the connection; no secret is in it."""
+    """Return the connection without secrets."""
     target = settings.target()
     return {
         "variable": settings.url_env,
@@ -79,7 +79,7 @@ def url_document(settings: Settings) -> Document:
 
 
 def dump_document(dumped: Dumped | None) -> Document:
-    """Describe a dump that was made; None is a dry run's."""
+    """Return a new dump; None after a dry run."""
     return {"dump": _dump(dumped)}
 
 
@@ -107,12 +107,12 @@ def _dump(dumped: Dumped | None) -> Document | None:
 
 
 def listing_document(listed: Iterable[Listed]) -> Document:
-    """Describe dumps."""
+    """Return a list of dumps."""
     return {"dumps": [listed_document(each) for each in listed]}
 
 
 def listed_document(each: Listed) -> Document:
-    """Describe a dump in the list."""
+    """Return one dump of the list."""
     complete = {"yes": True, "unknown": None}.get(each.whole, False)
     return {
         "id": each.id or None,
@@ -137,7 +137,7 @@ def listed_document(each: Listed) -> Document:
 
 
 def pruned_document(plan: PrunePlan | None, deleted: Sequence[Listed]) -> Document:
-    """Describe what a policy keeps and what was deleted; None is that no policy is set."""
+    """Return which dumps a policy keeps and which were deleted; `plan` is None if no policy is set."""
     if plan is None:
         return {"policy": None, "dumps": []}
     names = {each.name for each in deleted}
@@ -158,7 +158,7 @@ def _judged(each: Listed, plan: PrunePlan, deleted: Collection[str]) -> Document
 
 
 def states_document(points: Iterable[UndoPoint], settings: Settings) -> Document:
-    """Describe the states that `db.undo` can go back to."""
+    """Return the states that `db.undo` can restore."""
     states = [
         {
             "id": each.id,
@@ -176,7 +176,7 @@ def states_document(points: Iterable[UndoPoint], settings: Settings) -> Document
 
 
 def inspected_document(inspected: Inspected) -> Document:
-    """Describe what a dump holds; its manifest is as it is in the file."""
+    """Return the content of a dump; its manifest is unchanged."""
     manifest = inspected.manifest
     return {
         "path": inspected.path,
@@ -196,7 +196,7 @@ def inspected_document(inspected: Inspected) -> Document:
 
 
 def verified_document(verified: Verified) -> Document:
-    """Describe a comparison."""
+    """Return the result of a comparison."""
     expected, health = verified.expected, verified.health
     return {
         "database": verified.target.label,
@@ -253,7 +253,7 @@ _CHECK_STATES = {"wrong": "problem"}
 
 
 def examined_document(examined: Examined) -> Document:
-    """Describe what `db.doctor` looked at."""
+    """Return the checks of `db.doctor`."""
     checks = [
         {
             "name": each.name,
@@ -267,7 +267,7 @@ def examined_document(examined: Examined) -> Document:
 
 
 def histories_document(histories: KnownHistories) -> Document:
-    """Describe the migrations on disk, in the database and in a dump, and what a deploy would meet."""
+    """Return the migrations on disk, in the database and in a dump, and the problems that a deploy would have."""
     found = [
         (each.fatal, {"code": each.code or None, "message": each.what, "fix": each.remedy or None})
         for each in histories.findings
@@ -286,7 +286,7 @@ def histories_document(histories: KnownHistories) -> Document:
 
 
 def restored_document(restored: Restored | None) -> Document:
-    """Describe a restore that was committed; None is a dry run's."""
+    """Return a committed restore; None after a dry run."""
     if restored is None:
         return {"restore": None}
     plan = restored.plan
@@ -297,13 +297,13 @@ def restored_document(restored: Restored | None) -> Document:
             "only_tables": None if plan.tables is None else [show_name(each.key) for each in plan.tables.tables],
             "migrated": plan.request.migrate,
             "seconds": restored.seconds,
-            **_way_back(restored.saved, plan.undo_command),
+            **_safety_dump(restored.saved, plan.undo_command),
         }
     }
 
 
 def _restored(restored: Restored) -> Document:
-    """Describe what was loaded from a dump, and what was not, or not as it is in the dump."""
+    """Return what was loaded from a dump, what was left out, and what was changed."""
     return {
         "dump": restored.plan.dump.path,
         "tables": restored.tables,
@@ -327,7 +327,7 @@ def _restored(restored: Restored) -> Document:
 
 
 def rehearsed_document(rehearsed: Rehearsed | None) -> Document:
-    """Describe a rehearsal; None is a dry run's."""
+    """Return a rehearsal; None after a dry run."""
     if rehearsed is None:
         return {"rehearsal": None}
     restored = rehearsed.restored
@@ -345,7 +345,7 @@ def rehearsed_document(rehearsed: Rehearsed | None) -> Document:
 
 
 def migrated_document(migrated: Migrated | None) -> Document:
-    """Describe a migration; None is a dry run's."""
+    """Return a migration; None after a dry run."""
     if migrated is None:
         return {"migration": None}
     plan = migrated.plan
@@ -353,10 +353,10 @@ def migrated_document(migrated: Migrated | None) -> Document:
         "migration": {
             "database": plan.target.label,
             "applied": migrated.applied,
-            **_way_back(migrated.saved, plan.undo_command),
+            **_safety_dump(migrated.saved, plan.undo_command),
         }
     }
 
 
-def _way_back(saved: Dumped | None, undo: str) -> Document:
+def _safety_dump(saved: Dumped | None, undo: str) -> Document:
     return {"safety_dump": _dump(saved), "undo": undo if saved else None}

@@ -1,4 +1,4 @@
-"""The tasks that make and show dumps."""
+"""The tasks that make, convert and show dumps."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @task(help={"json": JSON, "url_env": URL_ENV})
 def url(ctx: Context, json: bool = False, url_env: str | None = None) -> Target:
-    """Show the connection as libpq gets it, with the password masked."""
+    """Show the connection as libpq gets it; the password is masked."""
     loaded = load(ctx, url_env, as_json=json)
     show_url(loaded)
     return loaded.target()
@@ -42,11 +42,11 @@ def url(ctx: Context, json: bool = False, url_env: str | None = None) -> Target:
     help={
         "gzip": "compress with gzip (.sql.gz)",
         "zstd": "compress with zstd (.sql.zst)",
-        "file": "where to, instead of a name made of the time; - for standard output",
+        "file": "write to this file instead of a timestamped name; - for standard output",
         "note": "a note for the manifest, shown by db.list",
         "checksums": "add a checksum of every table's content, computed by the server in the same snapshot",
-        "exclude_data": "leave out the rows of tables of this pattern (repeats); their definitions stay",
-        "table": "only tables of this name or pattern, and what belongs to them (repeats)",
+        "exclude_data": "leave out the rows of tables of this pattern (repeats), but keep their definitions",
+        "table": "only tables of this name or pattern, with their indexes, sequences and so on (repeats)",
         "exclude_table": "leave out tables of this name or pattern (repeats)",
         "schema": "only schemas of this name or pattern (repeats)",
         "exclude_schema": "leave out schemas of this name or pattern (repeats)",
@@ -92,7 +92,7 @@ def dump(
 
 @task(help={"file": FILE})
 def gzip(ctx: Context, file: str | None = None) -> Converted:
-    """Compress a dump in place, and keep its manifest true."""
+    """Compress a dump in place, and update its manifest."""
     from ..dumpformat.compression import Compression
 
     return _convert(ctx, file, Compression.GZIP)
@@ -100,7 +100,7 @@ def gzip(ctx: Context, file: str | None = None) -> Converted:
 
 @task(help={"file": FILE})
 def gunzip(ctx: Context, file: str | None = None) -> Converted:
-    """Expand a dump in place, and keep its manifest true."""
+    """Expand a dump in place, and update its manifest."""
     from ..dumpformat.compression import Compression
 
     return _convert(ctx, file, Compression.NONE)
@@ -109,8 +109,8 @@ def gunzip(ctx: Context, file: str | None = None) -> Converted:
 @task(
     name="list",
     help={
-        "match": "only dumps whose name, note, database or git branch holds this text",
-        "limit": "only so many of the newest",
+        "match": "only dumps whose name, note, database or git branch contains this text",
+        "limit": "only this number of the newest",
         "json": JSON,
     },
 )
@@ -126,7 +126,7 @@ def list_(ctx: Context, match: str | None = None, limit: int = 0, json: bool = F
 
 @task(help={"json": JSON, "url_env": URL_ENV})
 def undos(ctx: Context, json: bool = False, url_env: str | None = None) -> list[UndoPoint]:
-    """List the states that db.undo can go back to, newest last."""
+    """List the states that db.undo can restore, newest last."""
     from ..safety.undo_points import list_undo_points
 
     loaded = load(ctx, url_env, as_json=json)
@@ -139,7 +139,7 @@ def undos(ctx: Context, json: bool = False, url_env: str | None = None) -> list[
 @reads_input
 @task(help={"file": FILE_OR_INPUT, "json": JSON})
 def inspect(ctx: Context, file: str | None = None, json: bool = False) -> Inspected:
-    """Show what a dump holds: tables, rows, sizes, migrations, versions, note."""
+    """Show the content of a dump: tables, rows, sizes, migrations, versions, note."""
     from ..dumpfiles.catalog import inspect_dump
 
     loaded = load(ctx)
@@ -153,10 +153,10 @@ def inspect(ctx: Context, file: str | None = None, json: bool = False) -> Inspec
 @task(
     help={
         "file": FILE_OR_INPUT,
-        "table": "the table, with its schema where several tables have this name",
-        "match": "only rows of which a value holds this text",
-        "limit": "the most rows",
-        "json": "print each row as a JSON object on a line of its own, for programs",
+        "table": "the table; with its schema if several tables have this name",
+        "match": "only rows with a value that contains this text",
+        "limit": "the maximum number of rows",
+        "json": "print each row as a JSON object on one line, for programs",
     }
 )
 def show(
@@ -207,12 +207,12 @@ def _compression(*, gzip: bool, zstd: bool) -> Compression | None:
     return Compression.GZIP if gzip else Compression.ZSTD if zstd else None
 
 
-def _convert(ctx: Context, file: str | None, wanted: Compression) -> Converted:
+def _convert(ctx: Context, file: str | None, compression: Compression) -> Converted:
     from ..dumpfiles.convert import convert_dump
 
     loaded = load(ctx)
     with reporting(loaded) as report:
-        converted = convert_dump(loaded, given("--file", file), wanted, report)
+        converted = convert_dump(loaded, given("--file", file), compression, report)
     if not loaded.dry and loaded.output.value != "quiet":
         show_converted(converted)
     return converted

@@ -1,4 +1,4 @@
-"""What Invoke refuses before one of these tasks begins: a configuration of the wrong type, a dump without `--file=`."""
+"""Explain Invoke's own errors before a task begins: wrong types in invoke.yaml, a dump without `--file=`."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from invoke.parser.argument import Argument
 
 EXIT_CODE = 2
-# The methods of Invoke's configuration that read the files and put them together.
+# The methods of Invoke's configuration that read and merge the files.
 _READING = ("_load_file", "merge", "load_shell_env")
-# Words behind tasks that take a dump; Invoke refuses them, if they are no tasks.
+# Arguments without a flag after tasks that take a dump; Invoke refuses them unless they are tasks.
 _words: list[str] = []
 
 
 def explain_errors() -> None:
-    """Let errors in a configuration file end in a sentence, and a refused word in a hint."""
+    """Print errors in a configuration file as a message, and add a hint to a refused argument."""
     before = sys.excepthook
 
     def explain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -51,23 +51,24 @@ def _sentence(error: BaseException, trace: TracebackType | None) -> str:
         name = ".".join(str(frame.f_locals["key"]) for frame in frames if "key" in frame.f_locals)
         what = f"`{name}` has a value of the wrong type"
     elif isinstance(error, UncastableEnvVar | AmbiguousEnvVar):
-        what = "a variable INVOKE_… sets what a file gives another type"
+        what = "a variable INVOKE_… sets an option that has another type in a file"
     elif hasattr(error, "problem_mark"):
-        # YAML's errors, of which Invoke may have a copy of its own.
+        # A YAML error; Invoke may have its own copy of the class.
         what = " ".join(str(error).split())
     else:
-        what = "it holds no settings by name"
+        what = "it is not a mapping of names to values"
     return (
-        f"Invoke's configuration (invoke.yaml) can't be used: {what}. Settings of these tasks are texts or numbers "
-        f"below `db:`, as in `db: {{compress: gzip}}`. Nothing was touched."
+        f"Invoke's configuration (invoke.yaml) can't be read: {what}. Nothing was touched. The settings of these tasks "
+        f"are texts or numbers below `db:`, as in `db: {{compress: gzip}}`."
     )
 
 
 def note_words(task: str, arguments: Iterable[Argument], argv: Sequence[str]) -> None:
-    """Note the word that follows a task on the command line and is none of its flags.
+    """Note the first argument without a flag that follows a task on the command line.
 
-    :param task: The task's own name, without that of its collection.
-    :param arguments: Its flags.
+    :param task: The task's name without its collection.
+    :param arguments: The task's flags.
+    :param argv: The command line.
     """
     known = list(arguments)
     if "file" not in {each.name for each in known}:
@@ -83,7 +84,7 @@ def note_words(task: str, arguments: Iterable[Argument], argv: Sequence[str]) ->
 
 
 def forget_words() -> None:
-    """Forget the noted words, as Invoke has understood the command line."""
+    """Delete the noted arguments, because Invoke has accepted the command line."""
     _words.clear()
 
 

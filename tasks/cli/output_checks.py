@@ -1,4 +1,4 @@
-"""What the tasks print of comparisons, checks and migrations."""
+"""Print comparisons, checks and migrations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def show_verified(verified: Verified, *, as_json: bool) -> None:
-    """Show the comparison."""
+    """Print the result of a comparison."""
     if as_json:
         print_json(verified_document(verified))
         return
@@ -58,7 +58,7 @@ def _number(value: int | None, absent: str = "missing") -> str:
 
 def _show_health(verified: Verified) -> None:
     health = verified.health
-    # The others are problems, which have a line of their own.
+    # The others are printed as problems.
     unvalidated = [each.qualified for each in health.unvalidated if each.problem is None]
     invalid = [each.name for each in health.invalid if each.problem is None]
     print_line(
@@ -68,7 +68,7 @@ def _show_health(verified: Verified) -> None:
         + (f", invalid: {format_list(invalid)}" if invalid else "")
     )
     if health.migrations is None:
-        print_line("No migration history (_prisma_migrations) here.")
+        print_line("No migration history (_prisma_migrations) in this database.")
         return
     undone = ["rolled back"] if any(each.rolled_back for each in health.migrations) else []
     table = Table(columns=("migration", "state", "finished", *undone))
@@ -79,7 +79,7 @@ def _show_health(verified: Verified) -> None:
 
 
 def _utc(iso: str) -> str:
-    """Write a record's time, which is in UTC, as the tables write theirs."""
+    """Return a record's time, which is in UTC, in the format of the tables."""
     return f"{iso[:19].replace('T', ' ')} UTC"
 
 
@@ -87,7 +87,7 @@ _STATES = {"ok": ("✓", "green"), "note": ("!", "yellow"), "wrong": ("✗", "bo
 
 
 def show_examined(examined: Examined, *, as_json: bool) -> None:
-    """Show what was looked at, a line each, and below it what helps."""
+    """Print each check with its result and, below it, the fix."""
     if as_json:
         print_json(examined_document(examined))
         return
@@ -102,13 +102,13 @@ def show_examined(examined: Examined, *, as_json: bool) -> None:
 
 
 def show_histories(histories: KnownHistories, *, as_json: bool) -> None:
-    """Show every migration and its state in each place, and what a deploy would meet."""
+    """Print the states of every migration, and the problems that a deploy would have."""
     dump = histories.dump
     if as_json:
         print_json(histories_document(histories))
         return
     if not histories.compared:
-        print_line(f"There are no migrations, neither in {histories.application.folder} nor in the database.")
+        print_line(f"No migrations in {histories.application.folder} or in the database.")
     else:
         columns = ["database", *(["dump"] if dump is not None else [])]
         table = Table(columns=("migration", "on disk", *columns))
@@ -117,4 +117,4 @@ def show_histories(histories: KnownHistories, *, as_json: bool) -> None:
             table.add(each.name, "yes" if each.disk else "no", *states)
         print_table(table)
     for finding in histories.findings:
-        print_line(f"{'`prisma migrate deploy` would refuse. ' if finding.fatal else ''}{finding}")
+        print_line(f"{'`prisma migrate deploy` would fail. ' if finding.fatal else ''}{finding}")

@@ -1,4 +1,4 @@
-"""What the tasks print of dumps."""
+"""Print dumps, lists of dumps and their content."""
 
 from __future__ import annotations
 
@@ -39,29 +39,29 @@ if TYPE_CHECKING:
     from ..dumpfiles.table_rows import RowBatch
     from ..safety.undo_points import UndoPoint
 
-# Characters of a database's name, which may have 63.
+# The characters that are shown of a database's name, which may have 63.
 _DATABASE = 20
 _LIST_COLUMNS = ("id", "database", "branch", "age", "size", "rows", "state", "note", "file")
 _PLAN_COLUMNS = ("id", "database", "age", "size", "state", "plan", "file")
-# What is cut where a table is too wide, and what is left of it.
+# The columns that are cut if a table is too wide, and their minimum width.
 _CUT_COLUMNS = ("database", "branch", "note", "plan")
 _SHORTEST_CELL = 6
 _GAP = 2
 
 
 def show_url(settings: Settings) -> None:
-    """Show the connection as libpq gets it, and what became of each parameter."""
+    """Print the connection as libpq gets it, and each parameter that was translated or dropped."""
     if settings.as_json:
         print_json(url_document(settings))
         return
     found, target = settings.url(), settings.target()
     print_line(f"{settings.url_env} from {found.source}")
     print_line(f"libpq gets: {target.masked}")
-    print_line(f"That is {target.label}, schema {target.schema or 'public'}.")
+    print_line(f"Database: {target.label}, schema {target.schema or 'public'}.")
     if target.pooled:
         advice = f"; {target.advice}" if target.advice else ""
         print_line(
-            f"This looks like a connection pool. Dumps and restores want the direct URL: --url-env=DIRECT_URL{advice}."
+            f"This looks like a connection pool. Dumps and restores need the direct URL: --url-env=DIRECT_URL{advice}."
         )
     if target.changes:
         table = Table(columns=("parameter", "was", "why"))
@@ -71,7 +71,7 @@ def show_url(settings: Settings) -> None:
 
 
 def show_dumped(dumped: Dumped | None, settings: Settings) -> None:
-    """Show a dump that was made, on standard error if standard output has the dump; a quiet one's path alone."""
+    """Print a new dump, to standard error if standard output has the dump; only its path if quiet."""
     from ..dumpfiles.origin import describe_part
 
     if settings.as_json:
@@ -97,9 +97,9 @@ def show_dumped(dumped: Dumped | None, settings: Settings) -> None:
 
 
 def _lacks(part: str, excluded: Sequence[tuple[str, str]]) -> list[str]:
-    """Return what a dump lacks of its database, in clauses.
+    """Return clauses that describe what a dump lacks of its database.
 
-    :param part: As `describe_part` has it.
+    :param part: The result of `describe_part`.
     :param excluded: The tables whose rows it leaves out.
     """
     rows = f"without the rows of {format_names(excluded)}" if excluded and "without rows" not in part else ""
@@ -107,18 +107,18 @@ def _lacks(part: str, excluded: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def show_converted(converted: Converted) -> None:
-    """Show what became of a dump that was compressed or expanded."""
+    """Print the result of compressing or expanding a dump."""
     if not converted.changed:
         compressed = "already compressed" if converted.path.name.endswith((".gz", ".zst")) else "not compressed"
-        print_line(f"{converted.path} is {compressed}, and stays as it is.")
+        print_line(f"{converted.path} is {compressed}; nothing was changed.")
     else:
         print_line(f"{converted.path}: {format_size(converted.before)} → {format_size(converted.after)}")
 
 
 def show_listing(listed: Sequence[Listed], every_id: Sequence[str], *, as_json: bool) -> None:
-    """Show dumps, a line each.
+    """Print a list of dumps.
 
-    :param every_id: The ids of all dumps, among which the shown beginnings are unique.
+    :param every_id: The ids of all dumps; the shortened ids are unique among these.
     """
     if as_json:
         print_json(listing_document(listed))
@@ -129,14 +129,13 @@ def show_listing(listed: Sequence[Listed], every_id: Sequence[str], *, as_json: 
     print_dumps(listed, every_id, {})
     for each in listed:
         if each.whole not in {"yes", "unknown"}:
-            print_line(f"{each.path.name} is not whole: {each.whole}")
+            print_line(f"{each.path.name} is broken: {each.whole}")
 
 
 def print_dumps(listed: Sequence[Listed], every_id: Iterable[str], verdicts: Mapping[str, str]) -> None:
-    """Print a table of dumps, a line each; a terminal that is too narrow for the files' names does without them.
+    """Print a table of dumps, without the files' names if the terminal is too narrow for them.
 
-    :param verdicts: What is to be done with each dump, by its name, and why; where there are any, they take the place
-        of the note.
+    :param verdicts: For `db.prune`: whether each dump is kept and why, by its name. They replace the notes.
     """
     from ..dumpfiles.short_ids import shorten_ids
 
@@ -147,7 +146,7 @@ def print_dumps(listed: Sequence[Listed], every_id: Iterable[str], verdicts: Map
     width = open_console(stderr=False).width
     if _width(columns, rows) > width:
         columns = columns[:-1]
-        # A dump that has no id, or whose name a person chose, is known by its name.
+        # Dumps without an id, or with a name that the user chose, are shown with their name.
         rows = [(*row[:-2], _named(each, row[-2])) for each, row in zip(listed, rows, strict=True)]
         rows = _shortened(columns, rows, width)
     table = Table(columns=columns, right=("age", "size", "rows"), gap=_GAP)
@@ -164,13 +163,13 @@ def _named(each: Listed, text: str) -> str:
 
 
 def _width(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> int:
-    """Return how wide a table of dumps is, with the space before it."""
+    """Return the width of a table of dumps, including the space before it."""
     cells = sum(max(map(count_cells, column)) for column in zip(columns, *rows, strict=True))
     return 1 + cells + _GAP * (len(columns) - 1)
 
 
 def _shortened(columns: Sequence[str], rows: list[tuple[str, ...]], width: int) -> list[tuple[str, ...]]:
-    """Cut the columns of free text, the longest first, until the table has a width, or no more can be cut."""
+    """Cut the columns of free text, the longest first, until the table has this width or no more can be cut."""
     free = [at for at, name in enumerate(columns) if name in _CUT_COLUMNS]
     rows = [tuple(_cut(cell, width) if at in free else cell for at, cell in enumerate(row)) for row in rows]
     while _width(columns, rows) > width:
@@ -183,20 +182,20 @@ def _shortened(columns: Sequence[str], rows: list[tuple[str, ...]], width: int) 
 
 
 def show_undo_points(points: Sequence[UndoPoint], settings: Settings, *, as_json: bool) -> None:
-    """Show what can be undone to, newest last, a line each."""
+    """Print the undo points, newest last."""
     from ..dumpfiles.short_ids import shorten_ids
 
     if as_json:
         print_json(states_document(points, settings))
         return
     if not points:
-        print_line(f"There is no safety dump of {settings.target().label} in {settings.dumps}: nothing to undo.")
+        print_line(f"There is no safety dump of {settings.target().label} in {settings.dumps}, so nothing to undo.")
         return
     short = shorten_ids(each.id for each in points)
     table = Table(columns=("id", "when (UTC)", "database", "rows", "size", "before"), right=("rows", "size"))
     rows = [_undo_point_row(short[each.id], each) for each in points]
     widths = [max(map(len, column)) for column in zip(table.columns, *rows, strict=True)]
-    # A line each: a space before it, and three between two columns.
+    # One space before each line, and three between two columns.
     left = open_console(stderr=False).width - 1 - sum(width + 3 for width in widths[:-1])
     for *cells, before in rows:
         table.add(*cells, _cut(before, max(left, len(table.columns[-1]))))
@@ -231,16 +230,16 @@ def _cells_of(each: Listed, short: str, now: datetime, verdicts: Mapping[str, st
 
 
 def describe_state(each: Listed) -> str:
-    """Return what is known of a dump without reading it, in a few words."""
+    """Return the state of a dump as known without reading it: whole, partial, rehearsed, broken or unknown."""
     known = {"yes": "whole", "unknown": "unknown"}.get(each.whole, "broken")
     if known == "whole" and each.is_partial:
         known = "partial"
-    words = ["pinned" if each.pinned else "", "safety" if each.safety else ""]
-    return ", ".join(filter(None, ["rehearsed" if each.rehearsed and known == "whole" else known, *words]))
+    marks = ["pinned" if each.pinned else "", "safety" if each.safety else ""]
+    return ", ".join(filter(None, ["rehearsed" if each.rehearsed and known == "whole" else known, *marks]))
 
 
 def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
-    """Show what a dump holds."""
+    """Print the content of a dump."""
     from ..dumpfiles.origin import describe_part
 
     rows = sum(each.rows for each in inspected.tables)
@@ -252,11 +251,11 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
     print_line(f"{inspected.path}: {format_size(inspected.size)}, {format_size(inspected.content)} as text, {holds}")
     print_line(f"PostgreSQL {inspected.server or 'unknown'}, dumped by pg_dump {inspected.client or 'unknown'}")
     if manifest is None:
-        print_line("No manifest of ours: this is what its text says.")
+        print_line("No manifest: all of this was read from the dump's text.")
     else:
         source, git = manifest.source, ""
         if manifest.git:
-            git = f", commit {manifest.git['commit'][:12]}" + (" and changes" if manifest.git["dirty"] else "")
+            git = f", commit {manifest.git['commit'][:12]}" + (" with changes" if manifest.git["dirty"] else "")
         print_line(f"Made {manifest.created} of {source.get('database')} at {source.get('host')}{git}")
         if manifest.note:
             print_line(f"Note: {manifest.note}")
@@ -265,7 +264,7 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
         if sums := manifest.facts.get("checksums"):
             print_line(f"With checksums of {format_count(len(sums), 'table')}, which `db.verify --checksums` compares")
     if inspected.doubt:
-        print_line(f"A superuser is asked before loading it: it {inspected.doubt}.")
+        print_line(f"A superuser must confirm before loading it (--trust): it {inspected.doubt}.")
     outline = inspected.outline
     print_line(
         f"Fills {format_names(outline.schemas) or 'no schema'}; {format_count(outline.relations, 'relation')}, "
@@ -277,7 +276,7 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
         table.add(each.label, f"{each.rows:,}")
     print_table(table)
     if inspected.history is None:
-        unread = "It writes its migration history as INSERT statements, which are not read."
+        unread = "Its migration history is written as INSERT statements, which are not read."
         print_line(unread if inspected.unread else "No migration history (_prisma_migrations) in it.")
         return
     table = Table(columns=("migration", "state", "finished"))
@@ -287,7 +286,7 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
 
 
 def show_rows(batches: Iterable[RowBatch], *, as_json: bool) -> None:
-    """Print rows of a table: as COPY writes them, below the names of the columns, or as JSON objects."""
+    """Print rows of a table: in COPY's text format with a header, or as JSON objects."""
     columns: tuple[str, ...] | None = None
     for batch in batches:
         if as_json:

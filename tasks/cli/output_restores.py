@@ -1,4 +1,4 @@
-"""What the tasks print of restores, resets and rehearsals."""
+"""Print the results of restores, resets, migrations and rehearsals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def show_restored(restored: Restored | None, *, as_json: bool) -> None:
-    """Show a restore that was committed, and what it left out; nothing of a dry run, or where it is to be quiet."""
+    """Print a committed restore and what it left out; print nothing for a dry run or with `output: quiet`."""
     if as_json:
         print_json(restored_document(restored))
         return
@@ -54,13 +54,13 @@ def _proven(restored: Restored) -> str:
 
 
 def show_reset(plan: ResetPlan, saved: Dumped | None) -> None:
-    """Show a reset that was committed."""
+    """Print a committed reset."""
     print_line(f"{plan.target.label}: {', '.join(plan.emptied)} emptied.")
     _show_saved(saved, plan.undo_command)
 
 
 def show_migrated(migrated: Migrated, *, as_json: bool) -> None:
-    """Say that nothing was pending, or how to go back; Prisma has said what it applied."""
+    """Print that nothing was pending, or the command that undoes the migration; Prisma printed what it applied."""
     plan = migrated.plan
     if as_json:
         print_json(migrated_document(None if plan.settings.dry else migrated))
@@ -82,19 +82,19 @@ def _show_saved(saved: Dumped | None, undo: str) -> None:
 
 
 def show_rehearsed(rehearsed: Rehearsed | None, *, as_json: bool) -> None:
-    """Show a rehearsal that went well; nothing of a dry run."""
+    """Print a successful rehearsal; print nothing for a dry run."""
     if as_json:
         print_json(rehearsed_document(rehearsed))
         return
     if rehearsed is None:
         return
     for name in rehearsed.removed:
-        print_line(f"Removed {name}, which a killed rehearsal had left.")
+        print_line(f"Dropped {name}, left by a killed rehearsal.")
     restored = rehearsed.restored
     print_line(
         f"{rehearsed.path.name} restores: {format_count(restored.rows, 'row')} in "
         f"{format_count(restored.tables, 'table')}, "
         f"{'verified, ' * restored.proven}in {format_seconds(restored.seconds)}"
         + (f"; migrated in {format_seconds(rehearsed.migrated)}" if rehearsed.migrated is not None else "")
-        + f"; {format_seconds(rehearsed.seconds)} in all. The scratch database is removed."
+        + f"; {format_seconds(rehearsed.seconds)} in total. The scratch database is dropped."
     )

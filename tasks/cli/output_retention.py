@@ -1,4 +1,4 @@
-"""What the tasks print that pin and delete dumps."""
+"""Print the results of the tasks that pin and delete dumps."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from ..dumpfiles.prune import PrunePlan
 
 
-_DRY = "Only shown (--dry): nothing was deleted."
+_DRY = "Dry run (--dry): nothing was deleted."
 
 
 def show_pinned(path: Path, *, pinned: bool, changed: bool, dry: bool) -> None:
-    """Say that a dump is pinned, or no longer."""
+    """Print whether a dump is pinned now."""
     state = "pinned" if pinned else "not pinned"
     if not changed:
         print_line(f"{path.name} was {state} already.")
@@ -33,7 +33,7 @@ def show_pinned(path: Path, *, pinned: bool, changed: bool, dry: bool) -> None:
 
 
 def describe_deletion(dump: Listed, *, dry: bool) -> list[str]:
-    """Return what `db.delete` is about to delete."""
+    """Return what `db.delete` will delete, as lines."""
     rows = "" if dump.rows is None else f", {format_count(dump.rows, 'row')}"
     age = format_age(datetime.now(UTC) - dump.when)
     lines = [
@@ -48,24 +48,24 @@ def describe_deletion(dump: Listed, *, dry: bool) -> list[str]:
 
 
 def show_deleted(dump: Listed) -> None:
-    """Say that a dump was deleted."""
+    """Print that a dump was deleted."""
     print_line(f"{dump.name} was deleted, {format_size(dump.size)}.")
 
 
 def show_no_policy(*, as_json: bool) -> None:
-    """Say that no policy is set."""
+    """Print that no policy is set."""
     if as_json:
         print_json(pruned_document(None, []))
         return
     print_line(
-        "The setting db.keep is not set, so nothing is deleted. Set it in invoke.yaml, and look at the plan with "
-        "`inv --dry db.prune`:"
+        "The setting db.keep is not set, so nothing is deleted. Set it in invoke.yaml as below, then check the plan "
+        "with `inv --dry db.prune`:"
     )
     print_line('  db: {keep: "last=3 daily=7 weekly=4 monthly=12 yearly=2"}')
 
 
 def show_prune_plan(plan: PrunePlan) -> None:
-    """Show every dump with whether it is kept, and why."""
+    """Print every dump with whether it is kept, and why."""
     verdicts = {
         name: f"{'keep' if each.kept else 'DELETE'}: {', '.join(each.reasons)}" for name, each in plan.verdicts.items()
     }
@@ -75,11 +75,11 @@ def show_prune_plan(plan: PrunePlan) -> None:
     print_dumps(plan.dumps, [each.id for each in plan.dumps], verdicts)
     for each in plan.dumps:
         if each.whole not in {"yes", "unknown"}:
-            print_line(f"{each.name} is not whole: {each.whole}. `inv db.delete --file={each.name}` deletes it.")
+            print_line(f"{each.name} is broken: {each.whole}. `inv db.delete --file={each.name}` deletes it.")
 
 
 def describe_prune(plan: PrunePlan) -> list[str]:
-    """Return what `db.prune` is about to delete."""
+    """Return what `db.prune` will delete, as lines."""
     doomed = {each.dump.name for each in plan.doomed}
     kept = [each for each in plan.dumps if each.name not in doomed]
     deleted = _amount([each.dump for each in plan.doomed]) if doomed else "nothing"
@@ -88,7 +88,7 @@ def describe_prune(plan: PrunePlan) -> list[str]:
 
 
 def show_pruned(plan: PrunePlan, deleted: Sequence[Listed], *, as_json: bool) -> None:
-    """Say what was deleted; as JSON every dump with whether it is kept, and why."""
+    """Print what was deleted; as JSON, every dump with whether it is kept, and why."""
     if as_json:
         print_json(pruned_document(plan, deleted))
     elif deleted:

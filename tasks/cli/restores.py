@@ -1,4 +1,4 @@
-"""The tasks that change what a database holds."""
+"""The tasks that change a database."""
 
 from __future__ import annotations
 
@@ -78,19 +78,19 @@ def reset(
         "file": DUMP_OF,
         "table": "restore only this table of the dump, its definition and its rows (repeats; a name or a pattern)",
         "data_only": "with --table: only the rows; they replace those of the table as it is now",
-        "clean": "empty the schemas that the dump fills first, so that they hold exactly what the dump holds",
+        "clean": "empty the schemas of the dump first, so that they will hold exactly what the dump holds",
         "yes": YES,
         "confirm": CONFIRM,
         "disconnect": DISCONNECT,
-        "no_owner": "leave out the dump's owners: everything is yours",
+        "no_owner": "leave out the dump's owners; you will own all objects",
         "no_acl": "leave out the dump's grants",
-        "create_roles": "create the roles that the dump names and that are missing here, as roles that can't log in",
-        "skip_extension": "an extension of the dump to leave out, where nothing in the dump uses it (repeats)",
+        "create_roles": "create the roles of the dump that are missing on this server, as roles that can't log in",
+        "skip_extension": "leave out this extension, if nothing in the dump uses it (repeats)",
         "checksums": "compare the content of every table, too (of dumps made with --checksums)",
         "no_backup": NO_BACKUP,
         "trust": TRUST,
-        "migrate": "apply the pending migrations in the same step: if one fails, the database is again as it was",
-        "strict": "refuse a dump that names roles which are missing here, or after which no migration can be applied",
+        "migrate": "apply the pending migrations in the same step; if one fails, the database is as before",
+        "strict": "refuse a dump if a role of it is missing on this server, or no migration could be applied after it",
         "lenient": LENIENT,
         "json": JSON,
         "url_env": URL_ENV,
@@ -134,7 +134,7 @@ def restore(
 
 @task(
     help={
-        "to": "the id of the state to go back to, or four digits of it or more (db.undos); by default the newest",
+        "to": "the id of the state to restore, or its first four digits or more (db.undos); by default the newest",
         "yes": YES,
         "confirm": CONFIRM,
         "disconnect": DISCONNECT,
@@ -155,7 +155,7 @@ def undo(
     json: bool = False,
     url_env: str | None = None,
 ) -> Restored | None:
-    """Bring back what the database held before the last restore over it, reset, migration or undo."""
+    """Restore the state before the last restore, reset, migration or undo that changed the database."""
     from ..restore.undo import plan_undo
 
     loaded, choices = load(ctx, url_env, as_json=json), {"disconnect": disconnect, "trust": trust}
@@ -174,7 +174,7 @@ def rehearse(
     json: bool = False,
     url_env: str | None = None,
 ) -> Rehearsed | None:
-    """Restore a dump into a scratch database beside the real one, verify and migrate it, and remove it."""
+    """Restore a dump into a scratch database on the same server, verify and migrate it, then drop it."""
     from ..restore.rehearse import rehearse_dump
 
     loaded = load(ctx, url_env, as_json=json)
@@ -211,7 +211,7 @@ def migrate(
 
 @task(help={"url_env": URL_ENV})
 def generate(ctx: Context, url_env: str | None = None) -> None:
-    """Generate the client: `prisma generate` with the project's own Prisma."""
+    """Generate the client with the project's own Prisma (`prisma generate`)."""
     from ..prisma.migrate import generate_client
 
     loaded = load(ctx, url_env)

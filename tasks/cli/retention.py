@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from invoke.context import Context
 
 
-@task(help={"file": FILE_NEEDED, "unpin": "let db.prune and db.delete delete it again"})
+@task(help={"file": FILE_NEEDED, "unpin": "allow db.prune and db.delete to delete it again"})
 def pin(ctx: Context, file: str | None = None, unpin: bool = False) -> None:
     """Pin a dump, so that db.prune and db.delete never delete it."""
     from ..dumpfiles.pin import pin_dump

@@ -16,7 +16,7 @@ FOLDER = ".postgres"
 
 @task(help={})
 def start(ctx: Context) -> None:
-    """Start a PostgreSQL of the project's own, its data in .postgres, and print the line for .env."""
+    """Start a PostgreSQL for this project with its data in .postgres, and print the line for .env."""
     from ..config.settings import load_settings
     from ..devserver.server import major_of, start
     from ..system.pg_programs import find_programs
@@ -28,14 +28,14 @@ def start(ctx: Context) -> None:
         return
     programs = find_programs(loaded.environ, loaded.bin_dir, major=major_of(folder))
     running = start(folder, programs)
-    said = "runs now" if running.started else "was running already"
-    print_line(f"PostgreSQL {programs.major} {said}. In .env, which git should ignore:")
+    state = "is running now" if running.started else "was running already"
+    print_line(f"PostgreSQL {programs.major} {state}. Put this line into .env, which git should ignore:")
     print_line(f'DATABASE_URL="{running.url}"')
 
 
 @task(help={})
 def stop(ctx: Context) -> None:
-    """Stop the project's own PostgreSQL; its data stay in .postgres."""
+    """Stop the project's PostgreSQL; its data are kept in .postgres."""
     from ..config.settings import load_settings
     from ..devserver.server import stop
 
@@ -44,4 +44,4 @@ def stop(ctx: Context) -> None:
         print_line(f"would stop the PostgreSQL of {loaded.root / FOLDER}")
         return
     stopped = stop(loaded.root / FOLDER)
-    print_line("PostgreSQL is stopped; its data stay." if stopped else "No PostgreSQL was running.")
+    print_line("PostgreSQL is stopped; its data are kept." if stopped else "No PostgreSQL was running.")

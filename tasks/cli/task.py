@@ -1,4 +1,4 @@
-"""What every task of ours shares: signals, help texts, casting of flags."""
+"""The decorator of all tasks, shared help texts, and checks of flags' values."""
 
 from __future__ import annotations
 
@@ -32,20 +32,18 @@ FILE_OR_INPUT = f"{_NAMED}, or - for standard input; by default the newest by th
 DUMP_OF = f"{_NAMED}, or - for standard input; by default the newest of this database"
 FILE_NEEDED = _NAMED
 YES = "do not wait three seconds before beginning"
-TRUST = "as a superuser, load what other roles or other people wrote, without a question"
+TRUST = "as a superuser, load code of other roles or other people without being asked"
 JSON = "print JSON, for programs"
-CONFIRM = "the name of the database, where it is not local, or the dump is of another one, and it may be destroyed"
+CONFIRM = "the name of the database, needed if data may be lost and it is not local or the dump is of another database"
 DISCONNECT = "end the other sessions of the database first, if the role may"
-LENIENT = (
-    "load what PostgreSQL refuses in a more lenient way, such as constraints as NOT VALID, and end with exit code 6"
-)
+LENIENT = "load objects that PostgreSQL refuses in another form, such as constraints as NOT VALID; then exit code is 6"
 NO_BACKUP = "skip the safety dump; `db.undo` will not be possible"
 
 
 class RepeatableTask(Task):  # type: ignore[type-arg]
-    """A task that runs each time it stands on the command line, and ends in a sentence when a signal comes.
+    """A task that runs each time it is on the command line, and ends with a message after a signal.
 
-    Invoke runs equal tasks once, so no task of ours equals another.
+    Invoke runs equal tasks only once, so no two of these tasks are equal.
     """
 
     def __eq__(self, other: object) -> bool:
@@ -55,15 +53,15 @@ class RepeatableTask(Task):  # type: ignore[type-arg]
     reads_input = False
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
-        """Return the flags, and note a word that follows the task on the command line."""
+        """Return the flags, and note an argument without a flag that follows the task on the command line."""
         arguments: list[Argument] = super().get_arguments(ignore_unknown_help)
         note_words(str(self.name), arguments, sys.argv[1:])
         return arguments
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the body with signals handled, and return its result.
+        """Run the body with signal handlers, and return its result.
 
-        With `--json` the message that Invoke prints of an error is JSON.
+        With `--json`, the error message that Invoke prints is JSON.
         """
         forget_words()
         try:
@@ -76,7 +74,7 @@ class RepeatableTask(Task):  # type: ignore[type-arg]
             raise
 
     def _run_body(self, *args: Any, **kwargs: Any) -> Any:
-        # What is loaded goes with the process: to look for garbage in it when all ends takes some 70 ms.
+        # Garbage collection at exit would take about 70 ms, and the process frees its memory anyway.
         atexit.register(gc.freeze)
         try:
             with standard_streams(), interruptible(), self._spooled(args, kwargs) as spooled:
@@ -101,9 +99,9 @@ class RepeatableTask(Task):  # type: ignore[type-arg]
 
 
 def task(*, help: Mapping[str, str], iterable: Sequence[str] = (), name: str | None = None) -> Decorator:  # noqa: A002
-    """Make a task of ours; the parameters are Invoke's own.
+    """Return a decorator that makes a :class:`RepeatableTask`; the parameters are Invoke's own.
 
-    Automatic short flags would take `-h`, `-f` and others from Invoke itself.
+    Automatic short flags are off: they would override `-h`, `-f` and others of Invoke.
     """
     made: Decorator = invoke_task(
         klass=RepeatableTask, auto_shortflags=False, help=dict(help), iterable=list(iterable), name=name
@@ -112,8 +110,8 @@ def task(*, help: Mapping[str, str], iterable: Sequence[str] = (), name: str | N
 
 
 def reads_input(body: Task[Any]) -> Task[Any]:
-    """Let a task take `--file=-`: it gets the path of a file with the content of standard input."""
-    assert isinstance(body, RepeatableTask)  # noqa: S101 - put before :func:`task`
+    """Accept `--file=-` in a task, which then gets the path of a file with the content of standard input."""
+    assert isinstance(body, RepeatableTask)  # noqa: S101 - applied after :func:`task`
     body.reads_input = True
     return body
 
@@ -126,12 +124,18 @@ def load(ctx: Context, url_env: str | None = None, *, as_json: bool = False) -> 
 
 
 def given(flag: str, value: str | None) -> str:
-    """Take a flag's value; an empty one is most likely a shell's variable that is not set, and no default."""
+    """Return a flag's value; empty if it was not given.
+
+    :raises BadInputError: It was given without a value, most likely by an unset variable of a shell.
+    """
     if value is not None and not value.strip():
-        raise BadInputError(f"{flag}= is empty; leave it out, or name something. Nothing was touched.")
+        raise BadInputError(f"{flag}= is empty. Nothing was touched. Give it a value, or leave it out.")
     return value or ""
 
 
 def all_given(flag: str, values: Sequence[str] | None) -> tuple[str, ...]:
-    """Take the values of a flag that repeats, as :func:`given` takes one."""
+    """Return the values of a flag that repeats.
+
+    :raises BadInputError: As :func:`given`.
+    """
     return tuple(given(flag, value) for value in values or ())

@@ -1,6 +1,6 @@
-"""How a person sees it: steps, progress, warnings, tables, numbers and names; and JSON for programs.
+"""Print steps, progress, warnings, questions and tables.
 
-Results go to standard output; everything on the way goes to standard error.
+Results are written to standard output, everything else to standard error.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
     from ..progress import Report
 
 
-# Without a terminal a line of progress is a line of a log.
+# Seconds between two lines of progress in a log, and between two updates of a terminal.
 LOG_SECONDS = 10.0
 SCREEN_SECONDS = 0.1
-# A file or a pipe has no width: lines are as long as they are.
+# A file or a pipe has no width, so lines are not broken.
 _ANY_WIDTH = 100_000
-# Below this many columns a terminal breaks lines itself.
+# In narrower terminals, lines are broken by the terminal.
 _NARROW = 30
 
 
 class Plain:
-    """A file or a pipe, as far as it is used like rich's console: no width and no colours.
+    """A file or a pipe with the methods of rich's Console that are used here.
 
-    It does without rich, whose loading takes a good part of a small command's time.
+    It avoids loading rich, which takes a good part of a short command's time.
     """
 
     is_terminal = False
@@ -51,13 +51,13 @@ class Plain:
         self.stream = stream
 
     def print(self, text: str, style: str | None = None, end: str = "\n") -> None:  # noqa: ARG002 - rich's
-        """Write it as it is, now."""
+        """Write a text unchanged, and flush."""
         self.stream.write(text + end)
         self.stream.flush()
 
 
 def open_console(*, stderr: bool) -> Console | Plain:
-    """Open what people see, as it is at this moment: a terminal, a file or a pipe."""
+    """Return a console for standard output or standard error: a terminal, a file or a pipe."""
     stream, environ = sys.stderr if stderr else sys.stdout, read_environment()
     _escape_unencodable(stream)
     if not stream.isatty() and environ.get("FORCE_COLOR", "0") in {"", "0"}:
@@ -66,18 +66,18 @@ def open_console(*, stderr: bool) -> Console | Plain:
 
     class Screen(Console):
         def on_broken_pipe(self) -> None:
-            """Hand it on, as a pipe without colours does."""
-            raise  # noqa: PLE0704 - rich calls it where it has caught the error
+            """Raise the error, as :class:`Plain` does."""
+            raise  # noqa: PLE0704 - rich calls this in its `except` block
 
     terminal = stream.isatty()
-    # No markup and no highlighting: names of files and tables are shown as they are.
+    # Without markup and highlighting, names of files and tables are shown unchanged.
     screen = Screen(
         stderr=stderr,
         markup=False,
         highlight=False,
         emoji=False,
         soft_wrap=True,
-        # A bar would fill a log with what takes it down again.
+        # A bar would fill a log with control sequences.
         force_interactive=None if terminal else False,
     )
     if not terminal and "COLUMNS" not in environ:
@@ -86,15 +86,15 @@ def open_console(*, stderr: bool) -> Console | Plain:
 
 
 def _escape_unencodable(stream: Any) -> None:
-    """Let a terminal that knows few letters get the code of the others; it is no reason to fail."""
+    """Escape characters that the stream's encoding lacks, instead of failing."""
     with contextlib.suppress(AttributeError, ValueError):
         stream.reconfigure(errors="backslashreplace")
 
 
 def say(console: Console | Plain, text: str, style: str | None = None, *, indent: int = 2) -> None:
-    """Print a line; a terminal's is broken between words, and goes on with an indent.
+    """Print a line; in a terminal, wrap it between words with an indent.
 
-    :param indent: On top of the line's own.
+    :param indent: The indent of the wrapped lines, added to the line's own.
     """
     line = printable(text)
     if console.is_terminal and console.width > _NARROW:
@@ -104,7 +104,7 @@ def say(console: Console | Plain, text: str, style: str | None = None, *, indent
             subsequent_indent=" " * (len(line) - len(line.lstrip()) + indent),
             expand_tabs=False,
             replace_whitespace=False,
-            # A path or a name that is to be copied stays in one piece.
+            # Paths and names can then be copied as one piece.
             break_long_words=False,
             break_on_hyphens=False,
         )
@@ -112,10 +112,9 @@ def say(console: Console | Plain, text: str, style: str | None = None, *, indent
 
 
 class Reporter:
-    """Shows what a flow says; see :class:`tasks.progress.Report`.
+    """Prints the messages of a task; see :class:`tasks.progress.Report`.
 
-    :param console: Opens what it is shown on, once there is something to show: that takes time, which the server
-        may need for its own work by then.
+    :param console: Opens the console at the first message: loading rich takes time, in which the server can work.
     """
 
     def __init__(self, output: Output, console: Callable[[], Console | Plain]) -> None:
@@ -138,35 +137,35 @@ class Reporter:
         return None if isinstance(console, Plain) or not console.is_interactive else _bars(console)
 
     def step(self, text: str) -> None:
-        """Show a finished step."""
+        """Print a finished step, unless quiet."""
         if self._output != "quiet":
             say(self._console, text)
 
     def detail(self, text: str) -> None:
-        """Show a line for who wants to see everything."""
+        """Print a detail, if verbose."""
         if self._output == "verbose":
             say(self._console, text, "dim")
 
     def warn(self, text: str) -> None:
-        """Show a line that nobody should miss, however quiet."""
+        """Print a warning, even if quiet."""
         say(self._console, f"Warning: {text}", "yellow")
 
     def ask(self, question: str) -> str | None:
-        """Ask a person; None where standard input and error are no terminal."""
+        """Ask the user and return the answer; None without a terminal."""
         self.close()
         return ask(question)
 
     def progress(self, what: str, done: int, total: int, unit: str) -> None:
-        """Show how far the work is: a bar in a terminal, now and then a line elsewhere."""
+        """Show the progress: as a bar in a terminal, else as a line every ten seconds."""
         now = time.monotonic()
         if not what:
             self.close()
             return
-        # What is counted anew, or in another unit, has a speed of its own.
+        # A new count, or one in another unit, has its own speed.
         if done < self._seen[0] or unit != self._seen[1]:
             self._began = now
         self._seen = (done, unit)
-        # A bar says at once what is waited for, as that may take long.
+        # A bar shows a new phase at once, because the phase may take long.
         is_shown = self._bar is None or what == self._what
         if self._output == "quiet" or (now < self._next and is_shown):
             return
@@ -181,7 +180,7 @@ class Reporter:
         if self._bar is None:
             self._bar = self._progress.add_task("", amount="")
         if not self._progress.live.is_started:
-            # A bar that has half begun could not be taken down.
+            # A bar whose start was interrupted could not be removed.
             with defer_signals():
                 self._progress.start()
         self._progress.update(
@@ -193,14 +192,14 @@ class Reporter:
         )
 
     def close(self) -> None:
-        """Take down the bar, if there is one."""
+        """Remove the bar, if there is one."""
         if self._bar is not None and self._progress is not None:
             self._progress.stop()
             self._next = 0.0
 
 
 def ask(question: str) -> str | None:
-    """Ask a person, and return the answer without blanks around it; None where no terminal is there to ask."""
+    """Ask the user and return the answer without surrounding blanks; None without a terminal."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return None
     console = open_console(stderr=True)
@@ -212,7 +211,7 @@ def ask(question: str) -> str | None:
 
 
 def _share(done: int, total: int, unit: str, seconds: float) -> str:
-    """Say how much is done, of how much, and how fast; a total that was estimated too low is not shown."""
+    """Return the amount, the percentage and the speed as text; no percentage if the estimated total was too low."""
     if not unit:
         return ""
     rate = done / seconds if seconds > 0 else 0.0
@@ -223,7 +222,7 @@ def _share(done: int, total: int, unit: str, seconds: float) -> str:
 
 @contextlib.contextmanager
 def reporting(settings: Settings) -> Iterator[Report]:
-    """Give a flow something to report to; in a terminal its progress is a bar that goes when it is done."""
+    """Yield a reporter for a task, and remove its progress bar at the end."""
     reporter = Reporter(settings.output, lambda: open_console(stderr=True))
     try:
         yield reporter
@@ -232,7 +231,7 @@ def reporting(settings: Settings) -> Iterator[Report]:
 
 
 def _bars(console: Console) -> Progress:
-    """Make the bar: one line, however narrow the terminal is and however few letters it knows."""
+    """Return a progress bar that fits on one line of any terminal."""
     from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
     from rich.table import Column
     from rich.text import Text
@@ -241,9 +240,9 @@ def _bars(console: Console) -> Progress:
 
     class Label(ProgressColumn):
         def render(self, task: Task) -> Text:
-            """Shorten what is in work to what the bar, the amount, the time and the gaps leave."""
-            room = console.width - bar - count_cells(task.fields["amount"]) - len("0:00:00") - 3
-            return Text(shorten_middle(task.description, max(10, room)))
+            """Shorten the description to the width left by the bar, the amount, the time and the gaps."""
+            width = console.width - bar - count_cells(task.fields["amount"]) - len("0:00:00") - 3
+            return Text(shorten_middle(task.description, max(10, width)))
 
     return Progress(
         Label(table_column=Column(no_wrap=True, overflow="crop")),
@@ -261,7 +260,7 @@ def print_line(text: str) -> None:
 
 
 def print_lines(lines: Iterable[tuple[str, str | None, int]]) -> None:
-    """Print lines of a result, each with its style and what its continuation is indented by."""
+    """Print lines of a result, each with its style and the indent of its wrapped lines."""
     console = open_console(stderr=False)
     with written():
         for text, style, indent in lines:
@@ -269,17 +268,18 @@ def print_lines(lines: Iterable[tuple[str, str | None, int]]) -> None:
 
 
 def print_raw(lines: Iterable[str]) -> None:
-    """Print rows or JSON, which no terminal's width breaks and which were escaped before."""
+    """Print rows or JSON without wrapping; they must be escaped already."""
     with written():
         sys.stdout.writelines(f"{line}\n" for line in lines)
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells, below names of columns.
+    """A table with a header.
 
-    :ivar right: The columns of numbers.
-    :ivar gap: How many spaces are between two columns.
+    :ivar right: The columns that are aligned to the right.
+    :ivar gap: The number of spaces between two columns.
+    :ivar marked: The indexes of highlighted rows.
     """
 
     columns: tuple[str, ...]
@@ -291,7 +291,7 @@ class Table:
     def add(self, *cells: str, marked: bool = False) -> None:
         """Add a row.
 
-        :param marked: Shown so that nobody misses it.
+        :param marked: Highlight it.
         """
         if marked:
             self.marked.add(len(self.rows))
@@ -299,7 +299,7 @@ class Table:
 
 
 def print_table(table: Table) -> None:
-    """Print a table, or what stands in its rows where it is wider than the terminal; of an empty one nothing."""
+    """Print a table; as lists of its cells if it is wider than the terminal; nothing if it is empty."""
     if not table.rows:
         return
     console = open_console(stderr=False)
@@ -313,7 +313,7 @@ def print_table(table: Table) -> None:
 
 
 def _side_by_side(table: Table) -> Iterator[tuple[str, str | None]]:
-    """Write it as lines that are as wide as they need."""
+    """Yield the lines of a table with aligned columns, each with its style."""
     widths = [max(map(count_cells, column)) for column in zip(table.columns, *table.rows, strict=True)]
     yield _row(table, table.columns, widths), "bold"
     yield " " + "-" * (sum(widths) + table.gap * (len(widths) - 1)), None
@@ -331,7 +331,7 @@ def _row(table: Table, cells: tuple[str, ...], widths: Sequence[int]) -> str:
 
 
 def _stacked(table: Table) -> Iterator[tuple[str, str | None]]:
-    """Write a row as its first cell, and below it the others, each behind the name of its column."""
+    """Yield each row as two lines: its first cell, then the others with the names of their columns."""
     for number, (first, *others) in enumerate(table.rows):
         named = [f"{column} {cell}".strip() for column, cell in zip(table.columns[1:], others, strict=True) if cell]
         yield first, _style(table, number)
@@ -343,7 +343,7 @@ def _style(table: Table, number: int) -> str | None:
 
 
 def shorten_middle(text: str, width: int) -> str:
-    """Replace the middle of a text with dots where it takes more cells than this."""
+    """Return a text with dots instead of its middle if it is wider than this number of cells."""
     if count_cells(text) <= width:
         return text
     begin, end = text[: len(text) // 2], text[len(text) // 2 :]
@@ -353,7 +353,7 @@ def shorten_middle(text: str, width: int) -> str:
 
 
 def count_cells(text: str) -> int:
-    """Return how many cells of a terminal a text takes."""
+    """Return the width of a text in cells of a terminal."""
     if text.isascii():
         return len(text)
     return sum(0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF") for char in text)

@@ -1,1 +1,1 @@
-"""Configuration: settings, `.env`, database URL."""
+"""Settings, `.env` files and database URLs."""

@@ -1,4 +1,4 @@
-"""The text of a URL: cut as libpq cuts it, refused where Prisma would cut or read it differently."""
+"""Parse a database URL as libpq does; raise if Prisma would read it differently."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -24,21 +24,21 @@ _NO_URL = (
     (r"^\s*[\"'`]", "begins with a quote: quotes belong into .env or the shell's line, not into the value"),
     (
         r"\$\{|\[YOUR-PASSWORD\]",
-        "holds a placeholder that nothing has filled in, such as ${VAR}; a $ of a password is written %24",
+        "holds a placeholder that was not replaced, such as ${VAR}; write %24 for a $ of a password",
     ),
-    (r"[\ud800-\udfff]", "is no UTF-8"),
+    (r"[\ud800-\udfff]", "is not UTF-8"),
     (r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", "holds a line break or another control character: remove it"),
     (r"^ | $", "begins or ends with a blank: remove it"),
     (r"^jdbc:", "is one for JDBC: leave out jdbc: and write user:password@ before the host"),
-    (r"^prisma(\+postgres)?:", f"leads to Prisma's proxy and not to a PostgreSQL server: {_DIRECT}"),
+    (r"^prisma(\+postgres)?:", f"is one of Prisma's proxy, not of a PostgreSQL server: {_DIRECT}"),
 )
 
-# Prisma reads a URL as browsers do; libpq takes most of these for a part of the password or the name.
+# Prisma reads a URL as browsers do; libpq reads most of these as part of the password or the name.
 _AMBIGUOUS = (
-    ("#", "a #, which Prisma takes for the end of the URL and libpq does not: write %23"),
+    ("#", "a #, which ends the URL for Prisma but not for libpq: write %23"),
     (" ", "a blank: write %20"),
-    (r"%(?![0-9A-Fa-f]{2})", "a % that no two hexadecimal digits follow: write %25 for a % itself"),
-    ("%00", "%00, which no name and no password can hold"),
+    (r"%(?![0-9A-Fa-f]{2})", "a % without two hexadecimal digits after it: write %25 for a % itself"),
+    ("%00", "%00, which names and passwords can't contain"),
 )
 
 _URL = re.compile(
@@ -49,33 +49,36 @@ _URL = re.compile(
 
 
 def url_body(url: str) -> str:
-    """Refuse what is no PostgreSQL URL, or one that Prisma and libpq would read differently.
+    """Return the part of a URL after `postgresql://`.
 
-    :return: What follows `postgresql://`.
+    :raises BadInputError: It is not a PostgreSQL URL, or Prisma and libpq would read it differently.
     """
     for pattern, sentence in _NO_URL:
         if re.search(pattern, url, re.IGNORECASE):
             raise refuse_url(sentence)
     scheme, found, body = url.partition("://")
     if not found or scheme not in ("postgresql", "postgres"):
-        raise refuse_url("is no PostgreSQL URL: it must begin with postgresql:// or postgres://, in small letters")
+        raise refuse_url("is not a PostgreSQL URL: it must begin with postgresql:// or postgres://, in lower case")
     for pattern, sentence in _AMBIGUOUS:
         if re.search(pattern, body):
             raise refuse_url(f"holds {sentence}")
     try:
         unquote(body, errors="strict")
     except UnicodeDecodeError:
-        raise refuse_url("holds percent-encoded bytes that are no UTF-8") from None
+        raise refuse_url("holds percent-encoded bytes that are not UTF-8") from None
     return body
 
 
 def split_url(body: str) -> dict[str, str]:
-    """Cut the URL as libpq does, where Prisma cuts it at the same places; else refuse it."""
+    """Split a URL into user, password, hosts, path and query, as libpq does.
+
+    :raises BadInputError: Prisma would split it differently.
+    """
     match = _URL.fullmatch(body)
     parts = {name: text or "" for name, text in match.groupdict().items()} if match else {}
-    # Without `user:password@` before the host, an @ is most likely the end of a cut password.
-    loose = match is not None and match["user"] is None and "@" in body
-    if match is None or loose or "@" in parts["path"]:
+    # Without `user:password@` before the host, an @ most likely belongs to a password with a special character.
+    misplaced = match is not None and match["user"] is None and "@" in body
+    if match is None or misplaced or "@" in parts["path"]:
         raise refuse_url(f"has an @ in an unexpected place; {ENCODE}")
     if "/" in parts["path"][1:]:
         raise refuse_url(f"has more than one / after the host; {ENCODE}")
@@ -83,7 +86,10 @@ def split_url(body: str) -> dict[str, str]:
 
 
 def url_parameters(query: str) -> dict[str, str]:
-    """Read the query into values as written; the same parameter twice is refused, not guessed."""
+    """Return the parameters of a query; the values are not decoded.
+
+    :raises BadInputError: A parameter has no value, or two different ones.
+    """
     found: dict[str, str] = {}
     for piece in filter(None, query.split("&")):
         name, equals, raw = piece.partition("=")
@@ -95,7 +101,12 @@ def url_parameters(query: str) -> dict[str, str]:
 
 
 def judge_url(parts: Mapping[str, str], kept: Mapping[str, str]) -> dict[str, str]:
-    """Let libpq's own parser read the URL, which holds no secret any more."""
+    """Return the keywords that libpq's own parser finds in the URL.
+
+    :param parts: The result of :func:`split_url`; the password is not used.
+    :param kept: Parameters without secrets; the values are not decoded.
+    :raises BadInputError: libpq can't read it, or a value is given twice.
+    """
     if ambiguous := [name for name, raw in kept.items() if "=" in raw]:
         raise refuse_url(f"has a second = in {ambiguous[0]}: write %3D for the = of a value")
     user = f"{parts['user']}@" if parts["user"] else ""
@@ -104,10 +115,10 @@ def judge_url(parts: Mapping[str, str], kept: Mapping[str, str]) -> dict[str, st
     try:
         before, after = conninfo_to_dict(plain), conninfo_to_dict(f"{plain}?{query}")
     except Error as error:
-        # What libpq quotes may be a password in the wrong place: nothing from the first quote on.
-        said = str(error).partition('"')[0].strip(" :\n")
-        raise refuse_url(f"can't be read by libpq ({said}); {ENCODE}") from None
-    # libpq takes the later one, Prisma the earlier one; `host` is the exception, where both agree.
+        # libpq may quote a password in the wrong place, so the message is cut at the first quote.
+        reason = str(error).partition('"')[0].strip(" :\n")
+        raise refuse_url(f"can't be read by libpq ({reason}); {ENCODE}") from None
+    # libpq uses the later value, Prisma the earlier one, except for `host`, where both use the same.
     for name in ("user", "port", "dbname"):
         if before.get(name) not in (None, after.get(name)):
             raise given_twice(name)
@@ -115,36 +126,39 @@ def judge_url(parts: Mapping[str, str], kept: Mapping[str, str]) -> dict[str, st
 
 
 def refuse_url(what: str) -> BadInputError:
-    """Make the error of a URL that is not taken; `what` never holds a value of it."""
+    """Return the error for a URL that can't be used.
+
+    :param what: The predicate of the sentence; it must not hold any value of the URL.
+    """
     return BadInputError(f"The database URL {what}. Nothing was contacted.")
 
 
 def given_twice(name: str) -> BadInputError:
-    """Make the error of a parameter that has two values."""
+    """Return the error for a parameter with two values."""
     return refuse_url(f"gives {printable(name)} twice, with different values: leave one out")
 
 
 def with_database(url: str, name: str) -> str:
-    """Give a URL, as a person wrote it, another database, and change nothing else.
+    """Return a URL with another database name and no other change.
 
     :param name: Letters, digits and underscores.
-    :raises BadInputError: It names its database otherwise than behind the host.
+    :raises BadInputError: The URL does not name its database after the host.
     """
     scheme, _, rest = url.partition("://")
     found = re.fullmatch(r"([^/?]*)/([^?]*)(\?.*)?", rest, re.DOTALL)
     if found is None or not found[2] or "dbname" in url_parameters((found[3] or "?")[1:]):
-        raise refuse_url("does not name its database behind the host, as in host:5432/shop")
+        raise refuse_url("does not name its database after the host, as in host:5432/shop")
     return f"{scheme}://{found[1]}/{name}{found[3] or ''}"
 
 
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _VERIFYING = ("verify-ca", "verify-full")
 
-# An empty one of these leaves open which server or database is meant.
+# Without a value of these, the server or database would be ambiguous.
 _NEVER_EMPTY = ("host", "port", "user", "dbname", "service", "sslmode")
 
 _PRISMAS_OWN = {
-    "connection_limit": "Prisma's own: the size of its pool means nothing to a dump",
+    "connection_limit": "Prisma's own: the size of its pool does not concern a dump",
     "pool_timeout": "Prisma's own: how long it waits for a connection of its pool",
     "socket_timeout": "Prisma's own: a dump or restore may take longer than any query",
     "statement_cache_size": "Prisma's own: its cache of prepared statements",
@@ -152,20 +166,20 @@ _PRISMAS_OWN = {
     "max_connection_lifetime": "Prisma's own: the age at which its pool replaces a connection",
     "max_idle_connection_lifetime": "Prisma's own: how long its pool keeps an idle connection",
     "single_use_connections": "Prisma's own, for the local server of `prisma dev`",
-    "api_key": "Prisma's own: the key of its proxy, which is no PostgreSQL server",
-    "uselibpqcompat": "node-postgres' own: libpq needs no telling to behave like libpq",
-    "search_path": "libpq knows no such parameter (it has options=-c%20search_path%3D…), "
+    "api_key": "Prisma's own: the key of its proxy, which is not a PostgreSQL server",
+    "uselibpqcompat": "node-postgres' own: it makes node-postgres behave like libpq",
+    "search_path": "libpq has no such parameter (only options=-c%20search_path%3D…), "
     "and a dump names every schema itself",
 }
 
 
 @dataclass(frozen=True)
 class Change:
-    """One parameter that libpq does not get as written; never its value when that is a secret.
+    """A parameter of the URL that was translated for libpq or dropped. It holds no secret.
 
     :param parameter: Its name in the URL.
     :param action: `translated` or `dropped`.
-    :param reason: Part of a sentence.
+    :param reason: A clause.
     """
 
     parameter: str
@@ -174,9 +188,9 @@ class Change:
 
 
 class Draft:
-    """The parameters on their way from Prisma's meaning to libpq's.
+    """The parameters of a URL while they are translated from Prisma to libpq.
 
-    :param kept: Parameters by name, values as written in the URL.
+    :param kept: Parameters by name; the values are not decoded.
     """
 
     def __init__(self, kept: dict[str, str]) -> None:
@@ -187,10 +201,15 @@ class Draft:
         self.pgbouncer = kept.get("pgbouncer") == "true"
 
     def translate(self, prisma_dir: Path, roots: Callable[[], str]) -> None:
-        """Take out what libpq refuses, and write what it means in libpq's words."""
+        """Remove the parameters that libpq refuses, and add libpq's equivalents.
+
+        :param prisma_dir: The folder of a relative `sslcert`.
+        :param roots: Returns the file of the system's certificates.
+        :raises BadInputError: Parameters contradict each other, or a name is in capitals.
+        """
         if (schema := self._pop("schema")) is not None:
             self.schema = schema
-            self._note("schema", "translated", "Prisma's own: remembered as the schema that Prisma uses")
+            self._note("schema", "translated", "Prisma's own: used as the schema of the application")
         if unquote(self.kept.get("sslmode", "")) == "no-verify":
             del self.kept["sslmode"]
             self.added["sslmode"] = "require"
@@ -205,12 +224,13 @@ class Draft:
             if name.lower() in known:
                 raise refuse_url(f"gives {name.lower()} in capitals, which neither libpq nor Prisma reads")
             del self.kept[name]
-            self._note(name, "dropped", _PRISMAS_OWN.get(name, "libpq knows no such parameter"))
+            self._note(name, "dropped", _PRISMAS_OWN.get(name, "libpq has no such parameter"))
 
     def fill_in(self, keywords: dict[str, str]) -> dict[str, str]:
-        """Write out Prisma's defaults, and check what must not be missing.
+        """Add Prisma's defaults to libpq's keywords, and check them.
 
-        :return: The keywords, where to connect first.
+        :return: The keywords; host, address, port, user and database first.
+        :raises BadInputError: A value is missing or invalid.
         """
         if empty := [name for name in _NEVER_EMPTY if name in self.kept and not keywords.get(name)]:
             raise refuse_url(f"gives {empty[0]} without a value: write one, or leave it out")
@@ -221,38 +241,36 @@ class Draft:
                 raise refuse_url("names no database: write it after the host, as in host:5432/shop")
             if not keywords.get("host") and not keywords.get("hostaddr"):
                 keywords["host"] = "localhost"
-                self._note("host", "translated", "none is given: Prisma means localhost, libpq asks PGHOST")
+                self._note("host", "translated", "none is given: Prisma uses localhost, libpq would use PGHOST")
             keywords["port"] = keywords.get("port") or "5432"
             if "hostaddr" not in keywords and default("hostaddr"):
                 keywords["hostaddr"] = ""
-                self._note(
-                    "PGHOSTADDR", "dropped", "it would lead libpq elsewhere than the URL's host, as Prisma reads it"
-                )
+                self._note("PGHOSTADDR", "dropped", "libpq would connect to it instead of the URL's host")
         if not all(_is_port(port) for port in keywords.get("port", "").split(",")):
-            raise refuse_url(f"gives a port that is no number from 1 to 65535; {ENCODE}")
+            raise refuse_url(f"gives a port that is not a number from 1 to 65535; {ENCODE}")
         if keywords.get("dbname", "").startswith(("postgresql://", "postgres://")):
             raise refuse_url("holds a second URL where the database's name should be")
         first = ("host", "hostaddr", "port", "user", "dbname")
         return {name: keywords[name] for name in (*first, *keywords) if name in keywords}
 
     def _certificate(self, prisma_dir: Path, accept: str | None) -> None:
-        """Prisma's `sslcert` is the server's CA; beside libpq's own parameters it is libpq's."""
+        """Translate Prisma's `sslcert`, the server's CA; with `sslkey` or `sslrootcert` it is libpq's `sslcert`."""
         if "sslcert" not in self.kept or self.kept.keys() & {"sslkey", "sslrootcert"}:
             return
         given = self._pop("sslcert") or ""
         if accept == "accept_invalid_certs" and self._mode not in _VERIFYING:
-            why = "sslaccept=accept_invalid_certs says that nothing is verified"
+            why = "with sslaccept=accept_invalid_certs nothing is verified"
             self._note("sslcert", "dropped", why)
             return
-        # An absolute path stays what it is.
+        # An absolute path is not changed by this.
         self.added["sslrootcert"] = str(prisma_dir.absolute() / given)
         why = "sslrootcert for libpq: Prisma's sslcert is the server's CA; sslmode=require then verifies it"
         self._note("sslcert", "translated", why)
 
     def _acceptance(self, accept: str | None, roots: Callable[[], str]) -> None:
-        """`sslaccept=strict` verifies certificate and host name, and must never come to less."""
+        """Translate `sslaccept`: `strict` must always verify the certificate and the host name."""
         if accept == "accept_invalid_certs":
-            why = "Prisma's own: libpq verifies nothing unless sslmode says so, and sslmode stands as it is"
+            why = "Prisma's own: libpq verifies nothing unless sslmode requires it, and sslmode is not changed"
             self._note("sslaccept", "dropped", why)
         elif accept == "strict":
             if self._mode == "disable":
@@ -273,11 +291,11 @@ class Draft:
             raise refuse_url("gives an sslaccept that is neither strict nor accept_invalid_certs")
 
     def _old_ssl(self, name: str, value: str | None) -> None:
-        """`ssl=true` is what JDBC and libpq 9 wrote for `sslmode=require`."""
+        """Translate `ssl=true`, which JDBC and libpq 9 used for `sslmode=require`."""
         if value is None:
             return
         if value not in ("true", "1") or self._mode in ("require", *_VERIFYING):
-            self._note(name, "dropped", "only ssl=true means something to libpq, and sslmode goes before it")
+            self._note(name, "dropped", "only ssl=true has a meaning for libpq, and sslmode overrides it")
         elif self._mode is not None:
             raise refuse_url(f"asks for sslmode={self._mode} and for TLS with {name}: remove one of the two")
         else:
@@ -293,7 +311,7 @@ class Draft:
         return "sslrootcert" in self.kept or "sslrootcert" in self.added
 
     def _pop(self, name: str) -> str | None:
-        # Prisma reads a query as browsers do, `+` for a blank; libpq does not.
+        # For Prisma, as for browsers, `+` in a query is a blank; for libpq it is not.
         raw = self.kept.pop(name, None)
         if raw == "":
             raise refuse_url(f"gives {name} without a value: write one, or leave it out")
@@ -304,7 +322,7 @@ class Draft:
 
 
 def default(keyword: str) -> str:
-    """What libpq would fill in, from `PG…` variables and from a service that PGSERVICE names."""
+    """Return libpq's default for a keyword, from `PG…` variables and the service in PGSERVICE; empty without one."""
     options = pq.Conninfo.get_defaults()
     return next((o.val.decode() for o in options if o.keyword.decode() == keyword and o.val), "")
 

@@ -1,6 +1,6 @@
-"""The configuration's defaults, apart so that loading the tasks loads nothing else."""
+"""Defaults of the settings, in their own module to keep the start-up of `inv` fast."""
 
-# Texts all of them: Invoke casts `INVOKE_DB_*` by the default's type, and a bad number would be a traceback.
+# All are texts: Invoke casts `INVOKE_DB_*` to the default's type, and an invalid number would be a traceback.
 DEFAULTS = {
     "dumps_dir": "dumps",
     "url_env": "DATABASE_URL",

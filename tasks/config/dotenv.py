@@ -1,10 +1,9 @@
-"""Where the database URL comes from: the environment, `.env`, `prisma/.env`, or those of the Prisma folder.
+"""Find the database URL: in the environment, `.env`, `prisma/.env`, or these files of the Prisma folder.
 
-`.env` is written for Prisma, which reads it with node's dotenv; we read it with python-dotenv. The two
-differ over backticks, `#`, backslashes and more, and a URL read differently may be another database. So
-the value is read in both ways, and refused where they disagree. `${NAME}` is put in as Prisma does it
-(`packages/internals/src/dotenvExpand.ts`): braces only, and the environment goes before the files, where
-python-dotenv would let the file win.
+Prisma reads `.env` with node's dotenv; these tasks read it with python-dotenv. The two differ in backticks, `#`,
+backslashes and more, and a URL that is read differently may be of another database. So the value is read in both ways,
+and it is an error if they differ. `${NAME}` is replaced as by Prisma (`packages/internals/src/dotenvExpand.ts`): only
+with braces, and the environment overrides the files (in python-dotenv the file overrides the environment).
 """
 
 import io
@@ -21,20 +20,20 @@ from ..system.processes import read_regular
 from .prisma_home import prisma_home
 
 FILES = (".env", "prisma/.env")
-# Read by Next.js and Vite, but by neither Prisma nor us.
+# Files that Next.js and Vite read, but neither Prisma nor these tasks.
 _OTHER_FILES = (".env.local", ".env.development", ".env.development.local")
 
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-# A backslash before it keeps the reference as it is.
+# After a backslash, a reference is not replaced.
 _REFERENCE = re.compile(r"(?<!\\)\$\{([A-Za-z0-9_]+)\}")
 
-# What dotenv-expand (Next.js, Vite) replaces, too.
+# dotenv-expand (Next.js, Vite) replaces these, too.
 _BARE_REFERENCE = re.compile(r"(?<!\\)\$([A-Za-z_][A-Za-z0-9_]+)")
 
 _DEPTH = 10
 
-# One setting as node's dotenv 16 and 17 see it.
+# One setting, as node's dotenv 16 and 17 parse it.
 _NODE_SETTING = re.compile(
     r"""
     ^ [^\S\n]* (?:export\s+)? (?P<name>[A-Za-z0-9_.-]+)
@@ -64,27 +63,26 @@ class FoundUrl:
 
     @property
     def location(self) -> str:
-        """The source, for a sentence."""
+        """Return the source, for messages."""
         return "the environment" if self.source == "environment" else self.source
 
 
 def read_url(name: str, root: Path, environ: Mapping[str, str], prisma_dir: Path | None = None) -> FoundUrl:
     """Find the database URL: in the environment, else in `.env` or `prisma/.env` of the root or the Prisma folder.
 
-    :param name: The variable's name, `DATABASE_URL` unless the user says otherwise.
+    :param name: The variable's name, `DATABASE_URL` by default.
     :param root: The folder of the project.
     :param environ: The environment, which is not changed.
-    :param prisma_dir: The Prisma folder, where it is configured.
-    :return: The URL and its source; an empty value is found, too, as it is for Prisma.
-    :raises BadInputError: the name is no name, it is set nowhere, a file can't be read, its line is
-        one that Prisma and python-dotenv read differently, or several workspaces have a Prisma schema.
-        No message holds any part of the value.
+    :param prisma_dir: The configured Prisma folder; None if it is not configured.
+    :return: The URL and its source. An empty value counts as set, as for Prisma.
+    :raises BadInputError: The name is invalid, the variable is not set, a file can't be read, Prisma and python-dotenv
+        read its line differently, or several workspaces have a Prisma schema. No message holds any part of the value.
     """
     if not _VARIABLE_NAME.fullmatch(name):
-        # It may be a URL with its password, so it is not repeated.
+        # The text may be a URL with a password, so the message does not quote it.
         raise BadInputError(
-            "--url-env takes the name of an environment variable, such as DATABASE_URL, and never the URL "
-            "itself. Nothing was contacted."
+            "--url-env needs the name of an environment variable, such as DATABASE_URL, not the URL itself. Nothing "
+            "was contacted."
         )
     if name in environ:
         return FoundUrl(environ[name], "environment")
@@ -124,7 +122,7 @@ def _not_set(name: str, root: Path, folders: Sequence[Path]) -> BadInputError:
 def _refuse_bare_references(
     value: str, name: str, texts: Sequence[tuple[str, str]], environ: Mapping[str, str]
 ) -> None:
-    """Refuse `$NAME` without braces where that is a variable, which dotenv-expand replaces and Prisma does not."""
+    """Raise if a value uses a variable as `$NAME` without braces, which dotenv-expand replaces and Prisma does not."""
     for found in _BARE_REFERENCE.findall(value):
         if found in environ or any(found in _as_prisma(text) for _, text in texts):
             raise BadInputError(
@@ -134,40 +132,40 @@ def _refuse_bare_references(
 
 
 def _read(path: Path, source: str) -> str | None:
-    """Read one file; one that does not exist is None."""
+    """Return the text of a file; None if it does not exist."""
     try:
         return read_regular(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except IsADirectoryError:
-        raise BadInputError(f"{source} is a folder, not a file of settings. Nothing was contacted.") from None
+        raise BadInputError(f"{source} is a folder, not a file. Nothing was contacted.") from None
     except OSError as error:
         raise BadInputError(f"{source} can't be read: {error.strerror}. Nothing was contacted.") from None
     except UnicodeDecodeError:
         raise BadInputError(
-            f"{source} is not UTF-8, which Prisma expects: save it again as UTF-8. Nothing was contacted."
+            f"{source} is not in UTF-8, which Prisma expects. Nothing was contacted. Save it as UTF-8."
         ) from None
 
 
 def _setting(name: str, source: str, text: str) -> str | None:
-    """Read one variable as both readers do; None when both find nothing.
+    """Return a variable of a file; None if it is not set.
 
-    :raises BadInputError: they disagree.
+    :raises BadInputError: Prisma and python-dotenv read it differently.
     """
-    ours = dotenv_values(stream=io.StringIO(text), interpolate=False).get(name)
-    prismas = _as_prisma(text).get(name)
-    if ours != prismas:
+    by_python = dotenv_values(stream=io.StringIO(text), interpolate=False).get(name)
+    by_prisma = _as_prisma(text).get(name)
+    if by_python != by_prisma:
         raise BadInputError(
             f"{source} sets {name} in a way that Prisma and python-dotenv read differently (a backtick, a # "
             "without quotes, a backslash, a colon for =). Write it on one line, in double quotes: "
             f'{name}="…", with %23 for a #, %60 for a backtick and %5C for a backslash in the URL. '
             "Nothing was contacted."
         )
-    return ours
+    return by_python
 
 
 def _as_prisma(text: str) -> dict[str, str]:
-    r"""Read the settings as node's dotenv does: quotes go, and in double ones `\n` and `\r` turn."""
+    r"""Return the settings as node's dotenv reads them: without quotes; in double quotes, `\n` and `\r` are escapes."""
     found: dict[str, str] = {}
     for match in _NODE_SETTING.finditer(text):
         value = (match["value"] or "").strip()
@@ -185,7 +183,7 @@ def _expand(
     environ: Mapping[str, str],
     depth: int = 0,
 ) -> str:
-    """Put in what `${NAME}` stands for: the environment first, then the files read so far, in order."""
+    """Replace each `${NAME}` by its value in the environment, else in the files that were read so far, in order."""
     if depth > _DEPTH:
         raise BadInputError(f"{name} in {texts[-1][0]} refers to itself through ${{…}}. Nothing was contacted.")
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True)
 class KeepPolicy:
-    """How many dumps of a database are kept: the last ones, and the best one of each of the last periods.
+    """The number of dumps of a database to keep: the last ones, and the best one of each of the last periods.
 
-    :ivar daily: How many days; `weekly`, `monthly` and `yearly` count weeks, months and years.
+    :ivar daily: The number of days; `weekly`, `monthly` and `yearly` are numbers of weeks, months and years.
     """
 
     last: int = 0
@@ -25,9 +25,9 @@ _RULE = re.compile(r"([a-z]+)=(\d{1,6})", re.ASCII)
 
 
 def parse_keep_policy(text: str) -> KeepPolicy | None:
-    """Read a policy such as `last=3 daily=7`; None for an empty text, which keeps every dump.
+    """Return the policy in a text such as `last=3 daily=7`; None for an empty text, which keeps every dump.
 
-    :raises ValueError: It is no policy; says what is wrong, as the end of a sentence.
+    :raises ValueError: The text is not a policy; the message is the predicate of a sentence about it.
     """
     counts: dict[str, int] = {}
     for word in text.replace(",", " ").split():

@@ -1,4 +1,4 @@
-"""The folder of a repository to run Prisma in, and its schema."""
+"""Find the folder to run Prisma in, its schema and its configuration file."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _CONFIGS = tuple(
     for stem in ("prisma7.config", ".config/prisma7", "prisma.config", ".config/prisma", ".config/prisma.config")
     for suffix in _SUFFIXES
 ) + tuple(f"prisma.config/index.{suffix}" for suffix in _SUFFIXES)
-# In this order, and no folder of that name: a schema of several files has to be named.
+# In this order. Only files: the folder of a schema of several files must be configured.
 SCHEMAS = ("schema.prisma", "prisma/schema.prisma")
 
 
 def prisma_home(root: Path, configured: Path | None) -> Path:
-    """Find the folder to run Prisma in: the configured one, the root, or the one workspace with a schema.
+    """Return the folder to run Prisma in: the configured one, the root, or the only workspace with a schema.
 
-    :raises BadInputError: Several workspaces have one.
+    :raises BadInputError: Several workspaces have a schema.
     """
     if configured is not None:
         return configured
@@ -37,24 +37,24 @@ def prisma_home(root: Path, configured: Path | None) -> Path:
     if len(found) > 1:
         names = ", ".join(str(folder.relative_to(root)) for folder in found)
         raise BadInputError(
-            f"Several workspaces have a Prisma schema ({names}): name one of them in INVOKE_DB_PRISMA_DIR, or as "
-            f"`prisma_dir` below `db:` in invoke.yaml. Nothing was touched."
+            f"Several workspaces have a Prisma schema: {names}. Nothing was touched. Choose one with "
+            f"INVOKE_DB_PRISMA_DIR, or with `prisma_dir` below `db:` in invoke.yaml."
         )
     return found[0] if found else root
 
 
 def has_schema(folder: Path) -> bool:
-    """Tell whether Prisma, run in a folder, would find a schema or a configuration there."""
+    """Return whether Prisma, run in a folder, would find a schema or a configuration file there."""
     return config_file(folder) is not None or schema_file(folder) is not None
 
 
 def config_file(folder: Path) -> Path | None:
-    """Find the configuration file that Prisma would load."""
+    """Return the configuration file that Prisma would load; None if there is none."""
     return next((path for name in _CONFIGS if (path := folder / name).is_file()), None)
 
 
 def schema_file(folder: Path) -> Path | None:
-    """Find the schema's file or folder, where no configuration file names it."""
+    """Return the schema's file or folder, unless a configuration file names it; None if there is none."""
     named = read_package(folder).get("prisma")
     if isinstance(named, dict) and isinstance(named.get("schema"), str):
         return folder / str(named["schema"])
@@ -62,7 +62,7 @@ def schema_file(folder: Path) -> Path | None:
 
 
 def read_package(folder: Path) -> Mapping[str, Any]:
-    """Read a folder's `package.json`; an empty one where there is none that can be read."""
+    """Return the content of a folder's `package.json`; empty if it is missing or can't be read."""
     try:
         found = json.loads(read_regular(folder / "package.json"))
     except (OSError, ValueError):
@@ -71,7 +71,7 @@ def read_package(folder: Path) -> Mapping[str, Any]:
 
 
 def _workspaces(root: Path) -> Iterator[Path]:
-    """List the workspaces that npm, yarn, bun or pnpm would take for such."""
+    """Yield the workspaces that are declared for npm, yarn, bun or pnpm."""
     declared = read_package(root).get("workspaces", [])
     if isinstance(declared, dict):
         declared = declared.get("packages", [])
@@ -84,7 +84,7 @@ def _workspaces(root: Path) -> Iterator[Path]:
 
 
 def _pnpm(root: Path) -> list[str]:
-    """Read the list below `packages:` of pnpm's file, which is all that it is ever used for."""
+    """Return the list below `packages:` in pnpm-workspace.yaml; the rest of the file is not parsed."""
     found, inside = [], False
     for line in read_text(root / "pnpm-workspace.yaml").splitlines():
         if line and not line[0].isspace() and not line.startswith(("-", "#")):
@@ -96,7 +96,7 @@ def _pnpm(root: Path) -> list[str]:
 
 
 def read_text(path: Path) -> str:
-    """Read a file of the project; empty where it can't be read."""
+    """Return the text of a file; empty if it can't be read."""
     try:
         return read_regular(path).decode(errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""Configuration, environment and `.env`, cast once into a frozen :class:`Settings`."""
+"""Read Invoke's configuration and the environment into a frozen :class:`Settings`."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min)?\Z")
-# Semicolons and line ends are no separators, and in no name that could be meant here.
+# Semicolons and line ends are neither separators nor part of a valid name.
 _LISTABLE = re.compile(r"[^;\x00-\x1f\x7f]*\Z").match
 _MILLISECONDS = {"ms": 1, "s": 1000, "min": 60_000, None: 1000}
-# PostgreSQL holds a timeout in 32 bits of milliseconds.
+# PostgreSQL stores a timeout as a signed 32-bit number of milliseconds.
 _LONGEST = 2**31 - 1
 
 
 class Output(enum.Enum):
-    """How much is said."""
+    """How much is printed."""
 
     QUIET = "quiet"
     NORMAL = "normal"
@@ -43,17 +43,17 @@ class Output(enum.Enum):
 
 @dataclass(frozen=True)
 class Settings:
-    """What a command works with.
+    """The settings of one task.
 
-    :ivar root: The folder of the `tasks.py` that Invoke loaded; every relative path in the configuration
-        starts there, and `cwd` is where the person stands.
-    :ivar lock_timeout: Milliseconds; 0 waits for ever.
-    :ivar safety_dumps: How many of the newest safety dumps are kept at least; 0 makes none.
-    :ivar trust_local: Load any dump into a local database as a superuser, without asking whose code it holds.
-    :ivar dry: Show what would be done, and do nothing.
-    :ivar keep: What `db.prune` keeps; None where it is not set.
-    :ivar url_env_flag: The flag `--url-env=…` as it was given; empty where it was not.
-    :ivar as_json: Standard output is for a JSON document alone (`--json`).
+    :ivar root: The folder of the `tasks.py` that Invoke loaded; relative paths in the configuration start here.
+    :ivar cwd: The working directory; relative paths of flags start here.
+    :ivar lock_timeout: In milliseconds; 0 waits without limit.
+    :ivar safety_dumps: The minimum number of the newest safety dumps to keep; 0 makes none.
+    :ivar trust_local: Load any dump into a local database as a superuser without asking about its authors.
+    :ivar dry: Only show what would be done.
+    :ivar keep: The dumps that `db.prune` keeps; None if it is not set.
+    :ivar url_env_flag: The flag `--url-env=…` as it was given; empty if it was not.
+    :ivar as_json: Print only a JSON document on standard output (`--json`).
     """
 
     root: Path
@@ -77,7 +77,7 @@ class Settings:
     as_json: bool = False
 
     def command(self, task: str, *flags: str) -> str:
-        """Return the command that runs a task on the same database, as a person types it.
+        """Return the command that runs a task on the same database, as a user types it.
 
         :param flags: Its other flags; empty ones are left out.
         """
@@ -86,24 +86,24 @@ class Settings:
     def undo_command(self, *, trust: bool, name: str) -> str:
         """Return the command that restores a safety dump.
 
-        :param trust: Whether its authors need consent.
-        :param name: The database, where it needs to be named.
+        :param trust: Add `--trust`.
+        :param name: The database's name for `--confirm`; empty if it is not needed.
         """
         return self.command("db.undo", "--trust" * trust, shlex.quote(f"--confirm={name}") if name else "")
 
     def url(self, name: str = "") -> FoundUrl:
-        """Find the URL.
+        """Return the database URL.
 
-        :param name: Another variable's name than the one that is set.
-        :raises BadInputError: There is none, or it can't be read without doubt.
+        :param name: The variable's name; by default the configured one.
+        :raises BadInputError: There is none, or it is ambiguous.
         """
         return read_url(name or self.url_env, self.root, self.environ, self.prisma_dir)
 
     def target(self, name: str = "") -> Target:
-        """Find the URL and translate it.
+        """Return the database URL, translated for libpq.
 
-        :param name: Another variable's name than the one that is set.
-        :raises BadInputError: As `url` and `sanitize` do. Nothing was contacted.
+        :param name: The variable's name; by default the configured one.
+        :raises BadInputError: As :meth:`url` and :func:`sanitize`. Nothing was contacted.
         """
         found = self.url(name)
         target = sanitize(found.value, prisma_dir=self.root / "prisma")
@@ -114,9 +114,9 @@ def load_settings(ctx: Context, *, url_env: str = "", as_json: bool = False) -> 
     """Read the settings for one task.
 
     :param ctx: The task's context.
-    :param url_env: The task's `--url-env`; it goes before the configuration.
+    :param url_env: The task's `--url-env`, which overrides the configuration.
     :param as_json: The task's `--json`.
-    :raises BadInputError: A value can't be used; says which, and what it may be.
+    :raises BadInputError: A value is invalid; the message has its name and the allowed values.
     """
     root = Path(getattr(ctx.config, "_project_prefix", None) or Path.cwd()).resolve()
     environ = read_environment()
@@ -145,17 +145,17 @@ def load_settings(ctx: Context, *, url_env: str = "", as_json: bool = False) -> 
 
 
 def _values(ctx: Context, environ: Mapping[str, str]) -> dict[str, Any]:
-    """Take our settings out of Invoke's; a misspelt one would protect nothing, in silence."""
+    """Return the settings below `db`; raise for unknown ones, because a misspelt `protected` would have no effect."""
     given = ctx.config.get("db", {})
     if not hasattr(given, "get"):
         raise BadInputError(
-            "The configuration's `db` must hold settings, as in `db: {compress: gzip}`. Nothing was touched."
+            "The configuration's `db` must be a mapping, as in `db: {compress: gzip}`. Nothing was touched."
         )
     for name in ("protected", "local"):
         if name in ctx.config:
             raise BadInputError(
-                f"The configuration has `{name}` at its top level, where it does nothing. Put it below `db:`, as in "
-                f"`db: {{{name}: [name]}}`. Nothing was touched."
+                f"The configuration has `{name}` at its top level, where it has no effect. Nothing was touched. Put it "
+                f"below `db:`, as in `db: {{{name}: [name]}}`."
             )
     prefix = "INVOKE_DB_"
     named = [(name, f"db.{name}") for name in given]
@@ -164,8 +164,8 @@ def _values(ctx: Context, environ: Mapping[str, str]) -> dict[str, Any]:
         if name not in DEFAULTS:
             known = ", ".join(DEFAULTS)
             raise BadInputError(f"There is no setting {written}; the settings are {known}. Nothing was touched.")
-    # Invoke reads the environment for settings that it knows. If a project's own task calls ours, it knows only those
-    # of the configuration file.
+    # Invoke reads variables only for settings that it knows. If a project's own task calls one of these tasks, it
+    # knows only those of the configuration file.
     return {
         name: given.get(name, environ.get(f"{prefix}{name.upper()}", default)) for name, default in DEFAULTS.items()
     }
@@ -182,7 +182,7 @@ def _text(name: str, values: Mapping[str, Any], *, required: bool = False) -> st
 
 
 def _path(name: str, values: Mapping[str, Any], *, required: bool = False) -> Path:
-    """No shell expands a `~` in a file of configuration."""
+    """Return a setting as a path, with `~` expanded, which no shell does in a configuration file."""
     try:
         return Path(_text(name, values, required=required)).expanduser()
     except RuntimeError as error:
@@ -196,7 +196,7 @@ def _choice(name: str, values: Mapping[str, Any], allowed: list[str]) -> str:
     return value
 
 
-def _whole(name: str, values: Mapping[str, Any]) -> int:
+def _count(name: str, values: Mapping[str, Any]) -> int:
     value = _text(name, values)
     if not value.isascii() or not value.isdigit():
         raise _refused(name, values, "must be a whole number, 0 or more")
@@ -204,15 +204,15 @@ def _whole(name: str, values: Mapping[str, Any]) -> int:
 
 
 def _safety_dumps(values: Mapping[str, Any], environ: Mapping[str, str]) -> int:
-    """Read how many safety dumps are kept; `backup` is the setting's old name."""
+    """Return the number of safety dumps to keep; `backup` is the setting's old name."""
     if not _text("backup", values):
-        return _whole("safety_dumps", values)
-    count, variable = _whole("backup", values), "INVOKE_DB_SAFETY_DUMPS"
+        return _count("safety_dumps", values)
+    count, variable = _count("backup", values), "INVOKE_DB_SAFETY_DUMPS"
     is_set = variable in environ or values["safety_dumps"] != DEFAULTS["safety_dumps"]
-    if is_set and _whole("safety_dumps", values) != count:
+    if is_set and _count("safety_dumps", values) != count:
         raise BadInputError(
             f"The setting db.backup (INVOKE_DB_BACKUP) is the old name of db.safety_dumps ({variable}), and they "
-            f"differ: {values['backup']!r} and {values['safety_dumps']!r}. Remove db.backup. Nothing was touched."
+            f"differ: {values['backup']!r} and {values['safety_dumps']!r}. Nothing was touched. Remove db.backup."
         )
     return count
 
@@ -235,7 +235,7 @@ def _milliseconds(name: str, values: Mapping[str, Any]) -> int:
 
 
 def _list(name: str, values: Mapping[str, Any]) -> tuple[str, ...]:
-    """Read a list of names; what is none would protect nothing, in silence."""
+    """Return a setting as a list of names; raise for other values, which would protect nothing."""
     value = "" if values[name] is None else values[name]
     given = value if isinstance(value, list | tuple) else [value]
     if any(isinstance(each, bool) or not isinstance(each, str | int) or not _LISTABLE(str(each)) for each in given):

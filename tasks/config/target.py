@@ -1,11 +1,11 @@
-"""The door: one URL in, libpq keywords and the secrets apart out.
+"""Translate a database URL into libpq keywords, with the secrets kept separately.
 
-Prisma and libpq read almost the same URLs. What only Prisma knows is translated or dropped, and told;
-what the two would read differently is refused, since a restore must reach the database that Prisma
-reaches. The password is cut out before libpq's parser sees the rest, so no message can quote it.
+Prisma and libpq read almost the same URLs. Parameters that only Prisma has are translated or dropped, and listed. A URL
+that the two read differently is an error, because a restore must connect to the same database as Prisma. The password
+is removed before libpq's parser reads the rest, so no message can quote it.
 
-Sources: the manual's chapter 32.1 (connection strings), and `quaint/src/connector/postgres/url.rs` of
-Prisma's engines, which says what Prisma does with each parameter.
+Sources: the manual's chapter 32.1 (connection strings), and `quaint/src/connector/postgres/url.rs` of Prisma's engines
+for Prisma's parameters.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["MASK", "SECRETS", "Change", "Target", "sanitize", "system_roots"]
 
 MASK = "****"
 
-# libpq shows the first three as `*`; the SCRAM keys log in as well as a password does.
+# libpq shows the first three as `*`; the SCRAM keys are enough to log in, like a password.
 SECRETS = ("password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
 
 _BUNDLES = (
@@ -42,24 +42,24 @@ _BUNDLES = (
 )
 
 _SSLIDENTITY = (
-    "The database URL gives sslidentity, a PKCS#12 file, which libpq can't read; nothing was contacted. Take "
-    "certificate and key out of it (`openssl pkcs12 -in FILE -clcerts -nokeys -out client.crt`, then with "
-    "`-nocerts -nodes -out client.key`), give them as sslcert= and sslkey= in the URL of another variable, "
-    "and name that one with --url-env."
+    "The database URL gives sslidentity, a PKCS#12 file, which libpq can't read. Nothing was contacted. Extract the "
+    "certificate and the key (`openssl pkcs12 -in FILE -clcerts -nokeys -out client.crt`, then with `-nocerts -nodes "
+    "-out client.key`), give them as sslcert= and sslkey= in the URL of another variable, and name that variable with "
+    "--url-env."
 )
 
 
 @dataclass(frozen=True)
 class Target:
-    """A database as libpq is told to reach it, the secrets apart.
+    """A database's address for libpq, with the secrets kept separately.
 
-    :param keywords: libpq's keywords without any secret; they may stand in an argv.
-    :param secrets: `password` and the like, decoded; only those that were given.
-    :param schema: Prisma's `?schema=`, None when the URL has none (Prisma then means `public`).
-    :param changes: What libpq does not get as written.
-    :param pooled: Whether the URL leads to a transaction pooler, through which dumps fail.
-    :param advice: What to use instead of it, where its provider is known.
-    :param written: The secrets as they stood in the URL, for `scrub`.
+    :param keywords: libpq's keywords without any secret; safe in an argv.
+    :param secrets: `password` and others of `SECRETS`, decoded; only those that were given.
+    :param schema: Prisma's `?schema=`; None if the URL has none (Prisma then uses `public`).
+    :param changes: Parameters that were translated or dropped.
+    :param pooled: Whether the URL is of a transaction pooler, through which dumps fail.
+    :param advice: What to use instead of the pooler; empty if its provider is unknown.
+    :param written: The secrets as written in the URL, for :meth:`scrub`.
     :param origin: Where the URL was found, as `DATABASE_URL from .env`, for messages.
     """
 
@@ -73,23 +73,23 @@ class Target:
     origin: str = ""
 
     def conninfo(self, **overrides: str | int | None) -> str:
-        """Give the connection string without any secret: safe in an argv.
+        """Return the connection string without any secret: safe in an argv.
 
-        :param overrides: Keywords to set, or with None to leave out.
-        :raises ValueError: an override is a secret.
+        :param overrides: Keywords to set; None leaves one out.
+        :raises ValueError: An override is a secret.
         """
         if not overrides.keys().isdisjoint(SECRETS):
             raise ValueError("a secret does not belong in a connection string")
         return make_conninfo("", **{**self.keywords, **overrides})
 
     def connect_kwargs(self) -> dict[str, str]:
-        """Give what `psycopg.connect(**kwargs)` takes, secrets included."""
+        """Return the keyword arguments for `psycopg.connect`, secrets included."""
         return {**self.keywords, **self.secrets}
 
     def options(self, added: str) -> str | None:
-        """Add to libpq's start-up `options`, behind the URL's own or those of PGOPTIONS, so that the added ones win.
+        """Return libpq's start-up `options` with others added after those of the URL or PGOPTIONS, to override them.
 
-        :return: None where a service may have options, which these would replace.
+        :return: None if a service may have options, which these would replace.
         """
         if "service" in self.keywords and "options" not in self.keywords:
             return None
@@ -97,53 +97,53 @@ class Target:
         return f"{given} {added}".strip()
 
     def child_environment(self) -> dict[str, str]:
-        """Give what a libpq program needs in its environment beside the connection string.
+        """Return the environment variables that a libpq program needs in addition to the connection string.
 
-        :return: `PGPASSWORD`, when there is a password.
-        :raises BadInputError: a secret is given that libpq takes from no environment variable
-            (`sslpassword`): it could only travel in the argv, for every user to read.
+        :return: `PGPASSWORD` if there is a password.
+        :raises BadInputError: The URL has a secret that libpq reads from no environment variable (`sslpassword`). In
+            the argv every user could read it.
         """
         if refused := sorted(self.secrets.keys() - {"password"}):
             raise BadInputError(
-                f"The database URL gives {refused[0]}, which PostgreSQL's programs take from no environment "
-                "variable, and on their command line every user could read it; nothing was started. Put "
-                "it into ~/.pg_service.conf and write service=NAME in the URL."
+                f"The database URL gives {refused[0]}. PostgreSQL's programs read it from no environment variable, and "
+                "on their command line every user could read it. Nothing was started. Put it into ~/.pg_service.conf "
+                "and write service=NAME in the URL."
             )
         return {"PGPASSWORD": self.secrets["password"]} if "password" in self.secrets else {}
 
     @property
     def host(self) -> str:
-        """The host or socket folder, several with commas; empty when only a service knows."""
+        """Return the host or socket folder, several with commas; empty if only a service has it."""
         return self._known("host") or self._known("hostaddr")
 
     @property
     def port(self) -> str:
-        """The port, several with commas."""
+        """Return the port, several with commas."""
         return self._known("port")
 
     @property
     def database(self) -> str:
-        """The database's name; empty when only a service knows."""
+        """Return the database's name; empty if only a service has it."""
         return self._known("dbname")
 
     @property
     def user(self) -> str:
-        """The role that connects."""
+        """Return the role that connects."""
         return self._known("user")
 
     @property
     def sslmode(self) -> str:
-        """What is asked for of TLS; libpq's own default where nothing is."""
+        """Return the mode of TLS, by default libpq's own default."""
         return self._known("sslmode") or "prefer"
 
     @property
     def endpoints(self) -> list[tuple[str, str, str]]:
-        """Host or socket folder, port and known address of each server that libpq tries, in its order."""
+        """Return host or socket folder, port and address of each server that libpq tries, in its order."""
         return _endpoints({name: self._known(name) for name in ("host", "hostaddr", "port")})
 
     @property
     def label(self) -> str:
-        """Name the database for people: `shop at db.example.com:5432`."""
+        """Return the database for display: `shop at db.example.com:5432`."""
         if "service" in self.keywords and "host" not in self.keywords:
             where = f"service {self.keywords['service']}"
         else:
@@ -152,15 +152,14 @@ class Target:
 
     @property
     def masked(self) -> str:
-        """Give the connection string for people, every secret as `****`."""
+        """Return the connection string for display, every secret as `****`."""
         return printable(" ".join([self.conninfo(), *(f"{name}={MASK}" for name in self.secrets)]))
 
     def scrub(self, text: str) -> str:
-        """Replace the secrets in a text with `****`, in every form that libpq or a URL gives them.
+        """Return a text with `****` instead of the secrets, in every form that libpq or a URL writes them.
 
-        A secret shorter than four characters, or one that is part of a name shown anyway (`postgres`),
-        is replaced only where it stands as a password (`:x@`, `password=x`): elsewhere it would garble
-        the message and tell that they are equal.
+        A secret shorter than four characters, or one that is part of a displayed name (`postgres`), is replaced only in
+        the position of a password (`:x@`, `password=x`): elsewhere that would garble the message and reveal the match.
         """
         for secret in _forms([*self.secrets.values(), *self.written]):
             text = re.sub(self._pattern(secret), MASK, text)
@@ -174,38 +173,37 @@ class Target:
         return rf"(?<=:){found}(?=@)|(?i:(?<=password=)|(?<=password=')){found}(?!\w)"
 
     def _known(self, keyword: str) -> str:
-        """What the URL says, else what libpq fills in: `PG…` variables and built-in defaults."""
-        # A service file goes before both.
+        """Return a keyword's value in the URL, else libpq's: from `PG…` variables and built-in defaults."""
+        # A service file overrides both.
         if keyword in self.keywords or "service" in self.keywords:
             return self.keywords.get(keyword, "")
         return default(keyword)
 
 
 def system_roots() -> str:
-    """Give the file of the operating system's trusted certificates, for `sslrootcert`.
+    """Return the file of the operating system's trusted certificates, for `sslrootcert`.
 
-    `sslrootcert=system` is for libpq 16 and newer only, and the OpenSSL inside psycopg's binary wheels
-    looks for the system's certificates in a folder that no machine has; a file's path works in all.
+    `sslrootcert=system` needs libpq 16 or newer, and the OpenSSL inside psycopg's binary wheels searches for the
+    system's certificates in a folder that does not exist. A file's path always works.
 
-    :return: A path, or `system` when no usual place holds such a file.
+    :return: A path, or `system` if none of the usual files exists.
     """
     found = ssl.get_default_verify_paths().cafile
     return found or next((path for path in _BUNDLES if Path(path).is_file()), "system")
 
 
 def sanitize(url: str, *, prisma_dir: Path | None = None, roots: Callable[[], str] = system_roots) -> Target:
-    """Translate a Prisma-style URL into what libpq accepts.
+    """Translate Prisma's database URL for libpq.
 
-    Every parameter of libpq is kept byte for byte. Where Prisma has a default of its own and libpq asks
-    the environment, Prisma's is written out: no host is `localhost`, no port is 5432, so that both reach
-    the same server.
+    libpq's own parameters are kept byte for byte. If Prisma has its own default where libpq reads the environment,
+    Prisma's is used: `localhost` without a host, 5432 without a port. Then both connect to the same server.
 
-    :param url: `postgresql://` URL as written in `.env`; never changed.
-    :param prisma_dir: Where a relative `sslcert` lies; `./prisma` by default, as for Prisma.
-    :param roots: Finds the system's certificates, for `sslaccept=strict` without a certificate.
-    :return: libpq keywords without the password, and the password apart.
-    :raises BadInputError: not a PostgreSQL URL, one that Prisma and libpq read differently, or a
-        parameter that libpq can't honour (`sslidentity`). Nothing was contacted.
+    :param url: `postgresql://` URL as written in `.env`.
+    :param prisma_dir: The folder of a relative `sslcert`; `./prisma` by default, as for Prisma.
+    :param roots: Returns the file of the system's certificates, for `sslaccept=strict` without a certificate.
+    :return: libpq keywords without secrets, and the secrets separately.
+    :raises BadInputError: It is not a PostgreSQL URL, Prisma and libpq read it differently, or libpq can't support a
+        parameter (`sslidentity`). Nothing was contacted.
     """
     parts = split_url(url_body(url))
     given = url_parameters(parts["query"])
@@ -230,7 +228,7 @@ def sanitize(url: str, *, prisma_dir: Path | None = None, roots: Callable[[], st
 
 
 def _endpoints(keywords: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """Pair hosts, ports and addresses as libpq does: one port serves all hosts."""
+    """Return host, port and address of each server, paired as libpq does: a single port applies to all hosts."""
     addresses = keywords.get("hostaddr", "").split(",")
     hosts = (keywords.get("host") or keywords.get("hostaddr", "")).split(",")
     ports = keywords.get("port", "").split(",")
@@ -247,7 +245,7 @@ def _endpoint(host: str, port: str, address: str) -> str:
 
 
 def _forms(secrets: Iterable[str]) -> Iterator[str]:
-    """Give the forms in which secrets may show up, longest first."""
+    """Return the forms in which secrets may be written, longest first."""
     forms = {
         form
         for secret in secrets
@@ -262,9 +260,9 @@ def _forms(secrets: Iterable[str]) -> Iterator[str]:
     return iter(sorted(forms, key=len, reverse=True))
 
 
-# Host and port, and what to do; the first that fits counts.
+# Patterns of poolers' host:port, with the advice; the first match counts.
 _KNOWN = (
-    (r".*-pooler\..*\.neon\.tech:\d+", "take `-pooler` out of the host: that is Neon's direct connection"),
+    (r".*-pooler\..*\.neon\.tech:\d+", "remove `-pooler` from the host: that is Neon's direct connection"),
     (r".*\.pooler\.supabase\.com:6543", "use port 5432, Supabase's session pooler, or the direct db.….supabase.co"),
     (r".*\.pooler\.supabase\.com:.*", ""),
     (r".*\.supabase\.co:6543", "use port 5432, Supabase's direct connection"),
@@ -273,11 +271,11 @@ _KNOWN = (
     (r".*\.db\.ondigitalocean\.com:25061", "use port 25060, DigitalOcean's direct connection"),
     (r".*\.postgres\.database\.azure\.com:6432", "use port 5432 instead of Azure's PgBouncer on 6432"),
     (r".*(-pooler\.|\.pooler\.).*|pooled\..*", "use the server's own host"),
-    (r".*:6432", "6432 is mostly PgBouncer's port: use the server's own, 5432"),
+    (r".*:6432", "6432 is usually PgBouncer's port: use the server's own, 5432"),
 )
 
 
 def pooler_advice(host: str, port: str) -> str:
-    """Tell what to use instead of a transaction pooler; empty for what does not look like one."""
+    """Return what to use instead of a transaction pooler; empty if the address does not look like one."""
     end = f"{host.lower()}:{port}"
     return next((what for pattern, what in _KNOWN if re.fullmatch(pattern, end)), "")
