@@ -231,11 +231,11 @@ def analyze_tables(connections: Sequence[Connection], rows: Mapping[tuple[str, s
     :param rows: The number of loaded rows of each table.
     """
     streams = [StatementStream(connection) for connection in connections]
-    work = dict.fromkeys(streams, 0)
+    assigned = dict.fromkeys(streams, 0)
     try:
         for key in sorted(rows, key=lambda each: (-rows[each], each)):
-            stream = min(work, key=work.__getitem__)
-            work[stream] += min(rows[key], _SAMPLED) + 1
+            stream = min(assigned, key=assigned.__getitem__)
+            assigned[stream] += min(rows[key], _SAMPLED) + 1
             stream.queue(b"ANALYZE %s" % quote_table(key), f"ANALYZE {show_key(key)}")
         for stream in streams:
             stream.drain()
