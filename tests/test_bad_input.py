@@ -270,7 +270,7 @@ FILES = {
     ),
     "error inside": restored("SELECT 1 FROM nowhere;" + END, 'relation "nowhere" does not exist', code=5),
     "syntax error inside": restored("CREATE TABLE public.x (y);" + END, "was rolled back", code=5),
-    "role that is missing": restored("CREATE POLICY p ON public.t TO nobody;" + END, "There is no role nobody"),
+    "role that is missing": restored("CREATE POLICY p ON public.t TO nobody;" + END, "Role nobody is missing"),
     "extension that is missing": restored("CREATE EXTENSION nowhere;" + END, "needs the extension nowhere"),
     "folder": placed("is a folder", lambda project: (project.dumps / "given.sql").mkdir()),
     "pipe": placed("a pipe, a socket or a device", lambda project: os.mkfifo(project.dumps / "given.sql")),

@@ -194,4 +194,4 @@ def test_verify_says_where_only_a_digest_is_known(shop: Database, project: Proje
     said = project.inv("db.verify", f"--file={newest(project).name}")
 
     assert said.returncode == 6
-    assert "table app.bill: definition is not as in the dump: only a digest of it is recorded" in said.stdout
+    assert "table app.bill: definition is not as in the dump: only its digest is recorded" in said.stdout

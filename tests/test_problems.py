@@ -88,7 +88,7 @@ CASES: dict[str, tuple[list[str], str, str, list[str]]] = {
     ),
     "serial": (
         ["CREATE TABLE t (id serial PRIMARY KEY)", "INSERT INTO t SELECT i FROM generate_series(1, 7) i"],
-        'sequence "public"."t_id_seq" stands at 1, behind public.t.id, whose largest value is 7',
+        'sequence "public"."t_id_seq" is at 1, but the largest value of public.t.id is 7',
         """SELECT pg_catalog.setval('"public"."t_id_seq"', 7);""",
         [],
     ),
@@ -98,7 +98,7 @@ CASES: dict[str, tuple[list[str], str, str, list[str]]] = {
             "INSERT INTO t SELECT i FROM generate_series(1, 7) i",
             "SELECT setval('t_id_seq', 7, false)",
         ],
-        "stands at 7, behind public.t.id",
+        "is at 7, but the largest value of public.t.id is 7",
         """SELECT pg_catalog.setval('"public"."t_id_seq"', 7);""",
         [],
     ),
@@ -107,7 +107,7 @@ CASES: dict[str, tuple[list[str], str, str, list[str]]] = {
             'CREATE TABLE "Odd" ("Id" bigint GENERATED ALWAYS AS IDENTITY)',
             'INSERT INTO "Odd" OVERRIDING SYSTEM VALUE VALUES (9007199254740993)',
         ],
-        "behind public.Odd.Id, whose largest value is 9007199254740993",
+        "public.Odd.Id is 9007199254740993",
         """SELECT pg_catalog.setval('"public"."Odd_Id_seq"', 9007199254740993);""",
         [],
     ),
@@ -117,7 +117,7 @@ CASES: dict[str, tuple[list[str], str, str, list[str]]] = {
             """CREATE TABLE t (id int DEFAULT nextval('"it''s ""s"" \\"'))""",
             "INSERT INTO t VALUES (5)",
         ],
-        """stands at 1, behind public.t.id""",
+        "is at 1, but the largest value of public.t.id is 5",
         "setval",
         [],
     ),
@@ -129,7 +129,7 @@ CASES: dict[str, tuple[list[str], str, str, list[str]]] = {
             "INSERT INTO a VALUES (900)",
             "INSERT INTO b VALUES (40)",
         ],
-        "behind public.a.id, whose largest value is 900",
+        "public.a.id is 900",
         'SELECT pg_catalog.setval(\'"public"."shared"\', 900);',
         [],
     ),
@@ -140,7 +140,7 @@ CASES: dict[str, tuple[list[str], str, str, list[str]]] = {
             "CREATE TABLE second PARTITION OF parted FOR VALUES FROM (10) TO (20)",
             "INSERT INTO parted VALUES (5, 15), (80, 1)",
         ],
-        "whose largest value is 80",
+        "is 80",
         """SELECT pg_catalog.setval('"public"."parted_id_seq"', 80);""",
         [],
     ),
@@ -298,8 +298,8 @@ def test_verify_shows_problems_and_ends_in_0(database: Database, project: Projec
 
     assert shown.returncode == 0, shown.stderr
     assert (
-        'Wrong in itself: sequence "public"."t_id_seq" stands at 1, behind public.t.id, whose largest value is 7. '
-        'Mend it: SELECT pg_catalog.setval(\'"public"."t_id_seq"\', 7);'
+        'Problem: sequence "public"."t_id_seq" is at 1, but the largest value of public.t.id is 7. '
+        'Fix: SELECT pg_catalog.setval(\'"public"."t_id_seq"\', 7);'
     ) in shown.stdout
     (wrong_in_itself,) = document["problems"]
     assert wrong_in_itself["fix"] == """SELECT pg_catalog.setval('"public"."t_id_seq"', 7);"""

@@ -303,7 +303,7 @@ def test_colours_in_a_pipe_fold_nothing(database: Database, project: Project) ->
 
     assert "\x1b[" in result.stdout
     assert re.search(rf"public\.{'long_' * 11} +1 +0 +differs", result.stdout)
-    assert re.search(rf"has no statistics\. Mend it: ANALYZE public\.{'long_' * 11};", result.stdout)
+    assert re.search(rf"has no statistics\. Fix: ANALYZE public\.{'long_' * 11};", result.stdout)
 
 
 @pytest.mark.parametrize("value", ["", "0"])

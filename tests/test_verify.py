@@ -82,7 +82,7 @@ def test_verify_shows_every_difference_that_it_counts_once(restored: Database, p
 
     result = project.inv("db.verify")
 
-    shown = re.findall(r"^(?!Wrong)(\w+ \S+): (?:expected|definition)", result.stdout, re.MULTILINE)
+    shown = re.findall(r"^(?!Problem)(\w+ \S+): (?:missing|expected|definition)", result.stdout, re.MULTILINE)
     assert sorted(shown) == ["sequence app.item_id_seq", "table app.item", 'table public."User"']
     assert 'table public."User": definition is not as in the dump: column "later" is integer' in result.stdout
     assert "3 differences found." in result.stdout
@@ -96,7 +96,7 @@ def test_verify_is_no_difference_when_a_table_came_later(restored: Database, pro
 
     assert result.returncode == 0
     assert "not in the dump" in result.stdout
-    assert "view app.seen: expected nothing, found what is not in the dump" in result.stdout
+    assert "view app.seen: not in the dump" in result.stdout
 
 
 def test_verify_says_what_it_could_not_compare(restored: Database, project: Project) -> None:
@@ -155,7 +155,7 @@ def test_verify_compares_nothing_when_no_restore_is_remembered(database: Databas
     document = verify_json(project)
 
     assert result.returncode == 0
-    assert "nothing is compared" in result.stdout
+    assert "(see --file=)" in result.stdout
     assert document["same"] is None
     assert {"name": "app.item", "expected": None, "found": 300, "same": True} in document["tables"]
 
@@ -175,7 +175,7 @@ def test_verify_remembers_each_database_when_there_are_several(
     """The record is that of the database, not of the folder."""
     other = new_database()
 
-    assert project.use(other).inv("db.verify").stdout.count("nothing is compared") == 1
+    assert project.use(other).inv("db.verify").stdout.count("(see --file=)") == 1
     assert project.use(restored).inv("db.verify").stdout.count("Everything agrees") == 1
 
 
@@ -291,7 +291,7 @@ def test_verify_compares_nothing_with_a_dump_of_inserts(restored: Database, proj
     result = project.inv("db.verify", "--file=inserts.sql")
 
     assert result.returncode == 2
-    assert "as INSERT statements (420 of them)" in result.stderr
+    assert "420 INSERT statements" in result.stderr
     assert result.stdout == ""
 
 
@@ -320,8 +320,8 @@ def test_verify_says_why_there_are_no_checksums(database: Database, project: Pro
     named = project.inv("db.verify", "--checksums", "--file=sums.sql")
 
     assert (before.returncode, migrated.returncode, after.returncode, named.returncode) == (2, 0, 2, 0), after.stderr
-    assert "is remembered, so there are no checksums" in before.stderr
-    assert "the state after the migration, which has no checksums. --file=sums.sql" in after.stderr
+    assert "--against-url-env=" in before.stderr
+    assert "--file=sums.sql" in after.stderr
 
 
 @pytest.mark.usefixtures("restored")
@@ -333,7 +333,7 @@ def test_a_name_can_not_say_that_everything_agrees(restored: Database, project: 
 
     assert json.loads(result[0].stdout)["notes"]
     assert "Everything agrees." not in result[1].stdout.splitlines()
-    assert r'table app."x\nEverything agrees.": expected nothing' in result[1].stdout
+    assert r'table app."x\nEverything agrees.": not in the dump' in result[1].stdout
 
 
 # The comparison itself

@@ -25,33 +25,31 @@ def show_verified(verified: Verified, *, as_json: bool) -> None:
         return
     expected = verified.expected
     if expected is None:
-        print_line(f"{verified.target.label}: no restore is remembered for it, so nothing is compared (see --file=).")
+        print_line(f"{verified.target.label}: no restore into it is recorded, so nothing was compared (see --file=).")
     else:
         since = f", migrated {_utc(expected.migrated)}" if expected.migrated else ""
         when = f", restored {_utc(expected.restored)}{since}" if expected.restored else ""
-        print_line(f"{verified.target.label} beside {expected.source}{when}")
+        print_line(f"{verified.target.label} compared with {expected.source}{when}")
     table = Table(columns=("table", "expected", "found", ""), right=("expected", "found"))
     for row in verified.tables:
         table.add(row.name, _number(row.expected, "-"), _number(row.found), row.mark, marked=not row.same)
     print_table(table)
     for line in verified.lines:
         if line.kind != "rows":
-            print_line(f"{line}" if line.fatal else f"Only told: {line}")
+            print_line(f"{line}" if line.fatal else f"Note: {line}")
     _show_health(verified)
     for problem in verified.health.problems:
-        print_line(f"Wrong in itself: {problem.what}. Mend it: {problem.remedy}")
+        print_line(f"Problem: {problem.what}. Fix: {problem.remedy}")
     if expected is not None:
         count = len(verified.differences)
         notes = len(verified.lines) - count
         if count:
             print_line(f"{format_count(count, 'difference')} found.")
         elif not expected.state.objects:
-            # A dump without a manifest says nothing that objects could be compared with.
-            print_line("Rows and sequences agree; no manifest tells more.")
+            # Without a manifest there are no definitions to compare with.
+            print_line("Rows and sequences agree. No manifest: nothing else was compared.")
         else:
-            print_line(
-                f"No difference; {format_count(notes, 'line')} above only told." if notes else "Everything agrees."
-            )
+            print_line(f"No differences. {format_count(notes, 'note')}." if notes else "Everything agrees.")
 
 
 def _number(value: int | None, absent: str = "missing") -> str:

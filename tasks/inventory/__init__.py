@@ -1,1 +1,1 @@
-"""What a database holds, and how two of them differ."""
+"""Read the content of a database; compare two databases."""

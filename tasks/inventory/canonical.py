@@ -1,4 +1,4 @@
-"""The canonical form of what PostgreSQL writes of expressions and queries (`pg_get_expr`, `pg_get_viewdef` …).
+"""The canonical form of PostgreSQL's text of expressions and queries (`pg_get_expr`, `pg_get_viewdef` …).
 
 That text is not invariant under dump and reload: the parser reads some of it into another tree, which is then
 written in another way. :func:`canonical` gives both texts one form. It is a pure function on tokens: it needs no
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-# A token, or what is in brackets, the brackets included.
+# A token, or a bracketed group with its brackets.
 Node: TypeAlias = "str | list[Node]"
 
 _TOKEN = re.compile(
@@ -35,7 +35,7 @@ _CLOSING = {"(": ")", "[": "]"}
 _GLUED_AFTER = frozenset({"(", "[", ".", "::"})
 _GLUED_BEFORE = frozenset({")", "]", ",", ";", ".", "::", "["})
 _OPERATORS = frozenset("-+*/<>=~!@#%^&|`?:")
-# What may follow the name of a type, by its first word; `(` stands for a modifier.
+# The words that may follow the first word of a type's name.
 _MORE_OF_TYPE = {
     "character": frozenset({"varying"}),
     "bit": frozenset({"varying"}),
@@ -44,7 +44,7 @@ _MORE_OF_TYPE = {
     "timestamp": frozenset({"with", "without", "time", "zone"}),
     "interval": frozenset({"year", "month", "day", "hour", "minute", "second", "to"}),
 }
-# The parser's own names of types, which columns get.
+# The parser's names of types. A column without an alias gets such a name.
 _PARSED_AS = {
     "bigint": "int8",
     "bit varying": "varbit",
@@ -62,16 +62,16 @@ _PARSED_AS = {
 }
 # How a type is written without a modifier, if the plain name means a modifier of 1.
 _WITHOUT_MODIFIER = {"bit": '"bit"', "character": "bpchar"}
-# `timestamp (3) without time zone []`, and some more.
+# Tokens of `timestamp (3) without time zone []`, with some reserve.
 _LONGEST_TYPE = 12
 _CACHED = 4096
-# Where one of the rewritings may have been at work: an array, a chain of three, a number below zero, a subquery.
+# Text to which a rewriting may apply: an array, a chain of three, a negative number, a subquery.
 _REWRITTEN = re.compile(r"ARRAY *\[|\bAND\b.*\bAND\b|\bOR\b.*\bOR\b|'-[\d.]|\(- |\bSELECT\b", re.DOTALL)
 
 
 @functools.lru_cache(maxsize=_CACHED)
 def canonical(text: str) -> str:
-    """Return the form that a text and its reload share; it is its own canonical form.
+    """Return the form that a text and its reload share. The function is idempotent.
 
     :param text: As a server writes it, without pretty-printing, with `quote_all_identifiers` off.
     """
@@ -80,12 +80,12 @@ def canonical(text: str) -> str:
 
 
 def may_be_rewritten(text: str) -> bool:
-    """Tell whether a reload may have changed this text, or may change it; True where that is not certain."""
+    """Return whether a reload may change this text or may have changed it; True if in doubt."""
     return _REWRITTEN.search(text) is not None
 
 
 def _parse(text: str) -> list[Node] | None:
-    """Read the tokens into nested brackets, rewriting from the inside out; None where brackets don't match."""
+    """Return the tokens as nested brackets, rewritten from the inside out; None if brackets don't match."""
     level: list[Node] = []
     outer: list[list[Node]] = []
     for found in _TOKEN.finditer(text):
@@ -105,7 +105,7 @@ def _parse(text: str) -> list[Node] | None:
 
 
 def _written(nodes: list[Node]) -> Iterator[str]:
-    """Write tokens with blanks that follow from the tokens alone."""
+    """Yield the tokens, with blanks that depend on the tokens alone."""
     before = ""
     rest: list[Iterator[Node]] = [iter(nodes)]
     while rest:
@@ -124,7 +124,7 @@ def _written(nodes: list[Node]) -> Iterator[str]:
 def _glued(before: str, after: str) -> bool:
     if before in _GLUED_AFTER or after in _GLUED_BEFORE:
         return True
-    # A function's name before its arguments, but no keyword.
+    # No blank between a function's name and its arguments, but one after a keyword.
     return after == "(" and not (before in {",", ")"} or before[-1] in _OPERATORS or _KEYWORD.match(before))
 
 
@@ -133,14 +133,14 @@ def _rewritten(level: list[Node]) -> list[Node]:
 
 
 def _without_default(level: list[Node]) -> list[Node]:
-    """Take away NO INDENT in XMLSERIALIZE, which is its default, and which servers before 16 do not write."""
+    """Remove NO INDENT in XMLSERIALIZE: it is the default, and servers before 16 do not write it."""
     if "INDENT" not in level[-1:] or level[-2:-1] != ["NO"]:
         return level
     return level[:-2]
 
 
 def _negated(level: list[Node]) -> list[Node]:
-    """Make the minus sign before a number, in brackets of their own, a part of it."""
+    """Make a minus sign part of its number, where both have brackets of their own."""
     found: list[Node] = []
     for node in level:
         number = node[2] if isinstance(node, list) and len(node) == 4 and node[:2] == ["(", "-"] else None  # noqa: PLR2004
@@ -181,7 +181,7 @@ def _elements(node: Node) -> list[Node] | None:
 
 
 def _behind_type(level: list[Node], at: int) -> int:
-    """Return the index behind the type whose name begins at an index, its modifiers and `[]` included."""
+    """Return the index after a type with its modifiers and `[]`, whose name begins at `at`."""
     end, more = at + 1, _MORE_OF_TYPE.get(str(level[at]), frozenset()) if at < len(level) else frozenset()
     while end < len(level):
         node = level[end]
@@ -197,7 +197,7 @@ def _is_modifier(node: Node) -> bool:
 
 
 def _cast_elements(array: list[Node], element: list[Node]) -> None:
-    """Cast each element of `[…]` in place, those of inner arrays one by one."""
+    """Cast each element of `[…]`, also of inner arrays, in place."""
     waiting = [array]
     while waiting:
         group = waiting.pop()
@@ -226,22 +226,22 @@ def _split(nodes: list[Node]) -> Iterator[list[Node]]:
         yield part
 
 
-def _cast(expression: list[Node], wanted: list[Node]) -> list[Node]:
-    """Write a cast as the server does: a constant of the type that only gets a modifier is not cast twice."""
-    plain = [each for each in wanted if not isinstance(each, list)]
+def _cast(expression: list[Node], type_: list[Node]) -> list[Node]:
+    """Write a cast as the server does: a constant that already has the type only gets the modifier, no second cast."""
+    plain = [each for each in type_ if not isinstance(each, list)]
     if plain[0] == "interval":
         # Its fields are a part of the modifier: `interval day to second(3)`.
         plain = plain[:1]
-    if len(plain) < len(wanted) and isinstance(expression[0], str):
+    if len(plain) < len(type_) and isinstance(expression[0], str):
         if expression[1:] in (["::", *plain], ["::", *(_WITHOUT_MODIFIER.get(str(each), each) for each in plain)]):
-            return [expression[0], "::", *wanted]
+            return [expression[0], "::", *type_]
         if plain == ["numeric"] and len(expression) == 1 and "." in expression[0] and expression[0][0].isdigit():
-            return [expression[0], "::", *wanted]
-    return [["(", *expression, ")"], "::", *wanted]
+            return [expression[0], "::", *type_]
+    return [["(", *expression, ")"], "::", *type_]
 
 
 def _flattened(level: list[Node]) -> list[Node]:
-    """Put the parts of an operand of AND or OR, which is a chain of the same word, beside the other operands."""
+    """Merge nested chains of AND into the outer chain of AND; the same for OR."""
     word = next((each for each in ("AND", "OR") if each in level), None)
     if word is None or level[0] != "(" or "BETWEEN" in level or "SELECT" in level:
         return level
@@ -256,12 +256,12 @@ def _flattened(level: list[Node]) -> list[Node]:
 
 
 def _is_chain(node: list[Node]) -> bool:
-    """Tell whether a bracket holds operands of AND or OR, and no query or window that holds such a word."""
+    """Return whether the AND or OR in a bracket joins its operands, and is no part of a query or a BETWEEN."""
     return "SELECT" not in node and "BETWEEN" not in node
 
 
 def _without_alias(level: list[Node]) -> list[Node]:
-    """Take away names of columns that the parser would give them by itself, as they are the name of a cast."""
+    """Remove column aliases that the parser would choose anyway: those that are the name of a cast's type."""
     at = 1
     while (at := _index(level, "AS", at)) > 0:
         name = _cast_name(level[max(at - _LONGEST_TYPE, 0) : at])
@@ -272,7 +272,7 @@ def _without_alias(level: list[Node]) -> list[Node]:
 
 
 def _cast_name(nodes: list[Node]) -> str:
-    """Return the name that the parser gives to a column which ends in a cast, or in one with a COLLATE around it."""
+    """Return the name that the parser gives to a column that ends in a cast, also with COLLATE; empty for another."""
     last = nodes[-1]
     if isinstance(last, list) and "COLLATE" in last and "::" in last:
         nodes = last[: last.index("COLLATE")]

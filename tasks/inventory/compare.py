@@ -1,4 +1,4 @@
-"""Two states of a database side by side, and what of it is a difference."""
+"""Compare two states of a database."""
 
 from __future__ import annotations
 
@@ -30,26 +30,27 @@ if TYPE_CHECKING:
 
 
 _SHOWN = 3
-# Kinds of lines that depend on which roles there are; those of the last are in no dump.
+# Kinds of lines that depend on the roles of a server. Local grants are in no dump.
 LOCAL_GRANTS = "local grants"
 ROLES = ("owner", "grants", "system grants", LOCAL_GRANTS)
 MISSING = "missing"
+NOTHING = "nothing"
 ANOTHER = "another definition"
-_LOGGED = " (a standby's run ahead, as the log does)"
+_LOGGED = " (the standby's value is ahead, as it comes from the write-ahead log)"
 _FIRST_NAME = re.compile(r'("(?:[^"]|"")+"|[^".(]+)\.')
 
 
 @dataclass(frozen=True)
 class DifferenceLine:
-    """One thing beside what it should be.
+    """A difference or a note.
 
-    :ivar kind: `rows` (of a table that is there), `sequence`, `content`, `extension`, `server`, `owner`, `grants`,
+    :ivar kind: `rows` (of an existing table), `sequence`, `content`, `extension`, `server`, `owner`, `grants`,
         `settings`, or the kind of an object.
-    :ivar expected: As people read it, and so `found`; `missing` where there is none.
-    :ivar fatal: Whether it is a difference; else it is only told.
-    :ivar text: Whether it is one of expressions alone, as the server writes them.
-    :ivar changes: What differs in a definition, where more than its digest is known.
-    :ivar names: Every name, where one line tells of several.
+    :ivar expected: Text for people, as `found`: a value, or one of the constants of this module.
+    :ivar fatal: Whether this is a difference. Otherwise it is a note.
+    :ivar text: Whether only expressions differ, as the server writes them.
+    :ivar changes: The parts of a definition that differ, if more than its digest is known.
+    :ivar names: All names, if one line reports several.
     """
 
     kind: str
@@ -64,15 +65,20 @@ class DifferenceLine:
     def __str__(self) -> str:
         if self.found == ANOTHER:
             what = format_list([str(each) for each in self.changes], _SHOWN, "; ")
-            unknown = "only a digest of it is recorded, so what differs is not known"
+            unknown = "only its digest is recorded, so the parts that differ are unknown"
             return f"{self.kind} {self.name}: definition is not {self.expected}: {what or unknown}"
+        if self.found == MISSING:
+            return f"{self.kind} {self.name}: missing, expected {self.expected}"
+        if self.expected == NOTHING:
+            return f"{self.kind} {self.name}: {self.found}"
         return f"{self.kind} {self.name}: expected {self.expected}, found {self.found}"
 
 
 def join_partitions(expected: DatabaseState, found: DatabaseState) -> tuple[DatabaseState, DatabaseState]:
-    """Count the rows of partitions as those of the partitioned table where that is all that can be compared.
+    """Add the rows of partitions to those of the partitioned table, where only the sum can be compared.
 
-    Where a reload may move them, and where a dump holds them as its rows (pg_dump --load-via-partition-root).
+    That is where a reload may move rows between partitions, and where a dump holds them as rows of the partitioned
+    table (pg_dump --load-via-partition-root).
     """
     known = {**expected.partitions, **found.partitions}
     counted = expected.rows.keys() | found.rows.keys()
@@ -96,34 +102,40 @@ def compare_states(
     *,
     schemas: Collection[str] = (),
     source: str = "the dump",
-    whole: bool = False,
+    extensions: bool = False,
     ahead: Mapping[Key, int] = MappingProxyType({}),
 ) -> list[DifferenceLine]:
-    """Compare what a database should hold with what it holds.
+    """Compare the expected state of a database with the state found.
 
-    :param schemas: The schemas that should hold nothing else; an extra object beside the expected ones in another
-        schema is told.
-    :param source: What says so, in words.
-    :param whole: It says all that there should be: an extension more is told as well.
-    :param ahead: How far each sequence may be ahead of what is expected, or behind it where that is negative.
-    :return: The lines that do not agree, the fatal ones first.
+    :param schemas: The schemas in which an extra object is a difference; in another schema with expected objects it is
+        a note.
+    :param source: The name of the expected side in messages.
+    :param extensions: Whether an extra extension is a note.
+    :param ahead: How far each sequence may be ahead of the expected value; behind it if negative.
+    :return: One line for each difference and note, the fatal ones first.
     """
     lost = {("table", key) for key in expected.rows.keys() - found.rows.keys() - found.unread}
     lost |= {("sequence", key) for key in expected.sequences.keys() - found.sequences.keys() - found.unread}
-    # A lost table or sequence is one difference, not two.
+    # Report a missing table or sequence once, not as rows and as a definition.
     others = [
         line
         for line in compare_objects_and_content(expected, found, schemas, source)
         if line.found != MISSING or (line.kind, key_of(line.name)) not in lost
     ]
-    more = found.extensions.keys() - expected.extensions.keys() if whole else ()
+    more = found.extensions.keys() - expected.extensions.keys() if extensions else ()
     lines = [
         *_rows(expected, found),
         *_sequences(expected, found, ahead),
         *others,
         *_unread(expected, found, source),
         *(
-            DifferenceLine(kind="extension", name=name, expected="nothing", found=found.extensions[name], fatal=False)
+            DifferenceLine(
+                kind="extension",
+                name=name,
+                expected=NOTHING,
+                found=f"version {found.extensions[name]}, not in {source}",
+                fatal=False,
+            )
             for name in sorted(more)
         ),
     ]
@@ -133,16 +145,17 @@ def compare_states(
 def compare_objects_and_content(
     expected: DatabaseState, found: DatabaseState, schemas: Collection[str] | None, source: str = "the dump"
 ) -> list[DifferenceLine]:
-    """Compare all but rows and sequences, which a restore proves in its own way; the fatal lines first.
+    """Compare everything except rows and sequences, which a restore checks by itself.
 
-    :param schemas: As for :func:`compare_states`; None where other objects are there on purpose, and no difference.
+    :param schemas: As for :func:`compare_states`; None if extra objects are no difference anywhere.
+    :return: The lines, the fatal ones first.
     """
     differing = compare_objects(expected.objects, found.objects, same_major=expected.major == found.major)
     lines = [
         *_checksums(expected, found, source),
         *_objects(expected, differing, schemas, source),
         *_extensions(expected, found),
-        # Grants that are in no dump are compared only where the whole database is to be as it was.
+        # Grants that are in no dump are compared only if the expected state covers the whole database.
         *(
             line
             for line in _compare_notes(expected, found, differing, source)
@@ -153,11 +166,11 @@ def compare_objects_and_content(
 
 
 def _unread(expected: DatabaseState, found: DatabaseState, source: str) -> Iterator[DifferenceLine]:
-    """Name the unlogged tables and sequences that a standby can't read, on either side."""
+    """Report the unlogged tables and sequences that a standby, on either side, can't read."""
     known = expected.rows.keys() | expected.sequences.keys() | found.rows.keys() | found.sequences.keys()
     if keys := known & (expected.unread | found.unread):
         names = [show_name(key) for key in sorted(keys)]
-        yield _line_of("rows", names, f"as in {source}", "no value, as a standby can't read unlogged tables")
+        yield _line_of("rows", names, f"as in {source}", "no value, because a standby can't read unlogged tables")
 
 
 def _rows(expected: DatabaseState, found: DatabaseState) -> Iterator[DifferenceLine]:
@@ -201,7 +214,7 @@ def _checksums(expected: DatabaseState, found: DatabaseState, source: str) -> It
         have = found.checksums.get(key)
         if have is None or not is_comparable(have, want):
             continue
-        # Where another number of rows was counted, other values are no news.
+        # If the number of rows differs, that is reported already.
         if have != want and found.rows.get(key, expected.rows.get(key)) == expected.rows.get(key):
             yield DifferenceLine(
                 kind="content", name=show_name(key), expected=f"as in {source}", found="other values", fatal=True
@@ -216,9 +229,7 @@ def _objects(
         if each.what is What.EXTRA and schemas is None:
             continue
         if each.what is What.EXTRA and schema_of(each.name) in (schemas or ()):
-            yield DifferenceLine(
-                kind=each.kind, name=each.name, expected="nothing", found="one that should not be there", fatal=True
-            )
+            yield DifferenceLine(kind=each.kind, name=each.name, expected=NOTHING, found=f"not in {source}", fatal=True)
         elif each.what is What.EXTRA:
             if (schema := schema_of(each.name)) and schema in filled:
                 extra.setdefault(each.kind, []).append(each.name)
@@ -235,9 +246,9 @@ def _objects(
                 changes=each.changes,
             )
     for kind, names in extra.items():
-        yield _line_of(kind, names, "nothing", f"what is not in {source}")
+        yield _line_of(kind, names, NOTHING, f"not in {source}")
     for kind, names in unknown.items():
-        yield _line_of(kind, names, f"as in {source}", "text that PostgreSQL may have written in another way")
+        yield _line_of(kind, names, f"as in {source}", "a text that PostgreSQL may have rewritten")
 
 
 def _compare_notes(
@@ -251,39 +262,39 @@ def _compare_notes(
         yield DifferenceLine(
             kind="server", name="version", expected=f"PostgreSQL {expected.major}", found=have, fatal=False
         )
-    # What is missing, or one too many, is named for itself.
+    # Missing and extra objects have a line of their own.
     apart = {name_of(each.kind, each.name) for each in differing if each.what in (What.MISSING, What.EXTRA)}
     for kind, names in compare_properties(expected.properties, found.properties, same_major=same_major).items():
         if there := [name for name in names if name not in apart and table_of(name) not in apart]:
             shown = kind.replace("_", " ")
-            yield _line_of(shown, there, f"as in {source}", "another one" if kind == "owner" else "other ones")
+            yield _line_of(shown, there, f"as in {source}", "another owner" if kind == "owner" else f"other {shown}")
 
 
 def _line_of(kind: str, names: list[str], expected: str, found: str) -> DifferenceLine:
-    """Tell of what may be hundreds, of which the first are named."""
+    """Return one line for several objects, of which it shows the first names."""
     return DifferenceLine(
         kind=kind, name=format_list(names, _SHOWN), expected=expected, found=found, fatal=False, names=tuple(names)
     )
 
 
 def schemas_of(state: DatabaseState) -> set[str]:
-    """Name the schemas that a state's objects lie in; an empty name stands for those that lie in none."""
+    """Return the schemas of a state's objects; with an empty name if there are objects without a schema."""
     return {schema_of(name) for each in state.objects.values() for name in each}
 
 
 def schemas_in(state: DatabaseState) -> set[str]:
-    """Name the schemas that a state has, whether anything lies in them or not."""
+    """Return all schemas of a state, also empty ones."""
     return {key_of(name)[1] for name in state.objects.get("schema", {})}
 
 
 def schema_of(identity: str) -> str:
-    """Tell the schema of an object by its identity as SQL writes it; empty where it has none."""
+    """Return the schema in an object's identity, as SQL writes it; empty if it has none."""
     found = _FIRST_NAME.match(identity)
     return key_of(found[1])[1] if found else ""
 
 
 def key_of(identity: str) -> tuple[str, str]:
-    """Read schema and name from an identity as SQL writes it."""
+    """Return schema and name of an identity, as SQL writes it."""
     return split_qualified(identity.encode("utf-8", "surrogateescape"))
 
 
@@ -295,14 +306,14 @@ def _extensions(expected: DatabaseState, found: DatabaseState) -> Iterator[Diffe
 
 
 def state_of_manifest(manifest: Manifest) -> DatabaseState:
-    """Read the state that a manifest describes."""
+    """Return the state that a manifest describes."""
     return state_from_parts(manifest.tables, manifest.sequences, manifest.facts)
 
 
 def state_from_parts(
     tables: Iterable[TableRows], sequences: Iterable[SequenceValue], facts: Mapping[str, Any]
 ) -> DatabaseState:
-    """Put a state together from what a manifest or a record of a restore holds."""
+    """Return the state that the parts of a manifest, or of a restore's record, describe."""
     return DatabaseState(
         major=int(facts.get("major", 0)),
         rows={(each.schema, each.name): each.rows for each in tables},
@@ -317,12 +328,12 @@ def state_from_parts(
 def _objects_of(facts: Mapping[str, Any]) -> Objects:
     if "definitions" in facts:
         return objects_from_document(facts["definitions"])
-    # Manifests and records of earlier versions hold digests alone.
+    # Manifests and records of earlier versions hold only digests.
     return objects_from_digests(facts.get("objects", {}))
 
 
 def state_to_facts(state: DatabaseState) -> Mapping[str, Any]:
-    """Write what a manifest holds of a state beside tables and sequences."""
+    """Return a manifest's `facts`: all of a state except tables and sequences."""
     return {
         "major": state.major,
         "definitions": objects_to_document(state.objects),

@@ -1,4 +1,4 @@
-"""The facts of an object in words, to say what differs; whether it differs is decided by their digest."""
+"""Facts of an object as words, to show what differs. Whether it differs is decided by the digests."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-# Of objects whose facts have no names: all of them, and those that one major writes in its own way.
+# The parts of objects whose facts have no names: all facts, and facts that depend on the major version.
 DEFINITION, DETAILS = "definition", "details"
 _YES_OR_NO = {"f": "no", "t": "yes"}
-# Per label what the catalogue holds, in words. The first is the usual one, which is not recorded.
+# For each label: the words for each value in the catalogue. The first is the default, which is not recorded.
 _WORDS = {
     "kind": {"r": "table", "p": "partitioned table", "f": "foreign table", "v": "view", "m": "materialized view"},
     "routine": {"f": "function", "p": "procedure", "a": "aggregate", "w": "window function"},
@@ -34,30 +34,30 @@ _WORDS = {
     **dict.fromkeys(("CLUSTER", "REPLICA IDENTITY", "CYCLE", "INSTEAD"), _YES_OR_NO),
     **dict.fromkeys(("STRICT", "SECURITY DEFINER", "LEAKPROOF"), _YES_OR_NO),
 }
-# The keyword before a column's words.
+# The keyword before a column's fact.
 _KEYWORDS = {"collate": "COLLATE ", "options": "OPTIONS "}
 
 
 def join_parts(named: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Put facts in words.
+    """Return facts as words.
 
-    :param named: Per fact its label and, behind a bar, what it belongs to, if not to the object; and what the
-        catalogue holds.
-    :return: Per part its words, as `column "total"` and `integer NOT NULL`; without those that are as usual.
+    :param named: For each fact its label and its value in the catalogue. After a bar, the label names the part that
+        the fact belongs to, if it is not the object itself.
+    :return: The words of each part, such as `integer NOT NULL` of `column "total"`, without defaults.
     """
     parts: dict[str, str] = {}
     for name, content in named:
         label, _, of = name.partition("|")
         words = _WORDS.get(label, {}).get(content, content)
         if label == "OWNED BY":
-            # Before the column there is how it depends on it.
+            # The value begins with the type of the dependency.
             words = content.partition(" ")[2]
-        if words and words != usual_words(label):
+        if words and words != default_words(label):
             words = _KEYWORDS.get(label, "") * bool(of) + words
             parts[of or label] = f"{parts[of]} {words}" if of in parts else words
     return parts
 
 
-def usual_words(part: str) -> str | None:
-    """Return the words for a part that is not recorded; None where it is none that every such object has."""
+def default_words(part: str) -> str | None:
+    """Return the words for a part that is not recorded; None if the part has no default."""
     return next(iter(_WORDS.get(part, {}).values()), None)

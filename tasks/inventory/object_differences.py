@@ -1,4 +1,4 @@
-"""Which objects differ between two databases, and in what."""
+"""Find the objects that differ between two databases, and the parts that differ."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from .canonical import canonical, may_be_rewritten
-from .definition_parts import DETAILS, usual_words
+from .definition_parts import DETAILS, default_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class What(StrEnum):
-    """In what an object is not as it should be.
+    """The way in which an object differs.
 
-    `TEXT`: the facts agree, an expression does not. `UNKNOWN`: digests of format 1 differ, which may be due to
-    nothing but a text that PostgreSQL wrote in another way.
+    `TEXT`: the facts agree, an expression does not. `UNKNOWN`: digests of format 1 differ, but perhaps only because
+    PostgreSQL rewrote an expression.
     """
 
     MISSING = "missing"
@@ -31,7 +31,7 @@ class What(StrEnum):
     UNKNOWN = "unknown"
 
 
-# Characters of a text that differs, and of those before the first one that does.
+# Characters shown of a text that differs, and of those the characters before the first difference.
 _EXCERPT = 160
 _BEFORE = 40
 _NAME = r'(?:"(?:[^"]|"")*"|[^\s".]+)'
@@ -40,17 +40,17 @@ _LABELED = re.compile(
     rf"(?:(?P<of>{_NAME}(?:\.{_NAME})?) )?(?P<label>DEFAULT|USING|WITH CHECK|PARTITION BY|CHECK|WHERE)\b"
 )
 _SEVERAL = ("table", "view", "policy", "type", "publication")
-# What the one text of the other kinds is.
+# The name of the only text of other kinds.
 _TEXTS = {"function": "arguments", "statistics": "expressions"}
 _BODIES = {"function": "body", "view": "query", "rule": "query"}
 
 
 @dataclass(frozen=True)
 class DefinitionChange:
-    """A part of a definition that is not what it should be.
+    """A part of a definition that differs.
 
-    :ivar part: As `column "total"`, `DEFAULT of total`, `state`.
-    :ivar expected: Its words or its text; None where there should be none, and so `found`.
+    :ivar part: Such as `column "total"`, `DEFAULT of total`, `state`.
+    :ivar expected: Its words or its text; None if the part should not exist. `found` likewise.
     """
 
     part: str
@@ -72,7 +72,7 @@ class DefinitionChange:
 
 
 def _excerpts(expected: str, found: str) -> tuple[str, str]:
-    """Cut two texts down to where they differ, on one line each."""
+    """Return an excerpt of each of two texts, from shortly before their first difference."""
     same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(expected, found, strict=False)))
     begin = max(same - _BEFORE, 0) if max(len(expected), len(found)) > _EXCERPT else 0
     return _excerpt(expected, begin), _excerpt(found, begin)
@@ -85,9 +85,9 @@ def _excerpt(text: str, begin: int) -> str:
 
 @dataclass(frozen=True)
 class Difference:
-    """An object that is not what it should be.
+    """An object that differs.
 
-    :ivar changes: The parts of its definition that differ; none where only digests are known.
+    :ivar changes: The parts of its definition that differ; empty if only digests are known.
     """
 
     kind: str
@@ -97,48 +97,48 @@ class Difference:
 
 
 def compare_objects(expected: Objects, found: Objects, *, same_major: bool) -> list[Difference]:
-    """Compare two databases' objects.
+    """Return the objects that differ between two databases.
 
-    :param same_major: Compare what only one major writes, too.
+    :param same_major: Whether both servers have one major version, so that all texts can be compared.
     """
     differences = []
     for kind in found:
-        # A manifest of another version of ours may know other kinds: only what both know is compared.
+        # The manifest of another version may have other kinds. Only kinds that both have are compared.
         if kind not in expected:
             continue
-        wanted, have = expected[kind], found[kind]
-        for name in sorted(wanted.keys() | have.keys()):
-            if name not in have:
+        before, now = expected[kind], found[kind]
+        for name in sorted(before.keys() | now.keys()):
+            if name not in now:
                 differences.append(Difference(kind=kind, name=name, what=What.MISSING))
-            elif name not in wanted:
+            elif name not in before:
                 differences.append(Difference(kind=kind, name=name, what=What.EXTRA))
-            elif (what := _difference(wanted[name], have[name], same_major=same_major)) is not None:
-                changes = tuple(_changes(kind, wanted[name], have[name], same_major=same_major))
+            elif (what := _difference(before[name], now[name], same_major=same_major)) is not None:
+                changes = tuple(_changes(kind, before[name], now[name], same_major=same_major))
                 differences.append(Difference(kind=kind, name=name, what=what, changes=changes))
     return differences
 
 
-def _difference(wanted: Definition, have: Definition, *, same_major: bool) -> What | None:
-    if not wanted.facts or not have.facts:
-        return _difference_of_digests(wanted, have, same_major=same_major)
-    if wanted.facts != have.facts or (same_major and wanted.local != have.local):
+def _difference(expected: Definition, have: Definition, *, same_major: bool) -> What | None:
+    if not expected.facts or not have.facts:
+        return _difference_of_digests(expected, have, same_major=same_major)
+    if expected.facts != have.facts or (same_major and expected.local != have.local):
         return What.DIFFERENT
-    return What.TEXT if _texts_differ(wanted, have, same_major=same_major) else None
+    return What.TEXT if _texts_differ(expected, have, same_major=same_major) else None
 
 
-def _difference_of_digests(wanted: Definition, have: Definition, *, same_major: bool) -> What | None:
-    """Compare by the digests of format 1, which hold facts and texts in one."""
-    if wanted.whole is None or have.whole is None:
+def _difference_of_digests(expected: Definition, have: Definition, *, same_major: bool) -> What | None:
+    """Compare the digests of format 1, each of which covers facts and texts."""
+    if expected.digests is None or have.digests is None:
         return None
-    of_facts, of_body = (one == other for one, other in zip(wanted.whole, have.whole, strict=True))
+    of_facts, of_body = (one == other for one, other in zip(expected.digests, have.digests, strict=True))
     if of_facts and (of_body or not same_major):
         return None
-    rewritten = any(may_be_rewritten(each) for side in (wanted, have) for each in (*side.texts, *side.bodies))
+    rewritten = any(may_be_rewritten(each) for side in (expected, have) for each in (*side.texts, *side.bodies))
     return What.UNKNOWN if rewritten else What.DIFFERENT
 
 
-def _texts_differ(wanted: Definition, have: Definition, *, same_major: bool) -> bool:
-    pairs = [(wanted.texts, have.texts), *([(wanted.bodies, have.bodies)] if same_major else [])]
+def _texts_differ(expected: Definition, have: Definition, *, same_major: bool) -> bool:
+    pairs = [(expected.texts, have.texts), *([(expected.bodies, have.bodies)] if same_major else [])]
     return any(
         _is_another(left, right)
         for one, other in pairs
@@ -147,23 +147,23 @@ def _texts_differ(wanted: Definition, have: Definition, *, same_major: bool) -> 
 
 
 def _is_another(left: str, right: str) -> bool:
-    # Another version of ours may have known fewer rewritings.
+    # The manifest may come from a version that knew fewer rewritings.
     return left != right and canonical(left) != canonical(right)
 
 
 def _changes(kind: str, expected: Definition, have: Definition, *, same_major: bool) -> Iterator[DefinitionChange]:
-    """Return the parts that differ, as far as both sides know them."""
+    """Yield the parts that differ, as far as both sides have them."""
     if expected.parts is not None and have.parts is not None:
         for part in dict.fromkeys((*expected.parts, *have.parts)):
-            # What one major writes in its own way is not compared with another's.
+            # These facts depend on the major version.
             if part == DETAILS and not same_major:
                 continue
-            usual = usual_words(part)
-            words, found = expected.parts.get(part, usual), have.parts.get(part, usual)
+            default = default_words(part)
+            words, found = expected.parts.get(part, default), have.parts.get(part, default)
             if words != found:
                 yield DefinitionChange(part=part, expected=words, found=found)
     if not expected.facts or not have.facts:
-        # Digests of format 1 say nothing of texts.
+        # Digests of format 1 have no texts.
         return
     pairs = [_labeled(kind, _TEXTS, each.texts) for each in (expected, have)]
     bodies = [_labeled(kind, _BODIES, each.bodies) for each in (expected, have)]
@@ -174,7 +174,7 @@ def _changes(kind: str, expected: Definition, have: Definition, *, same_major: b
 
 
 def _labeled(kind: str, names: Mapping[str, str], texts: Iterable[str]) -> dict[str, str]:
-    """Name the texts of an object by their labels, or by what its one text is."""
+    """Return the texts of an object by their labels, or by the name of the only text."""
     named: dict[str, str] = {}
     for text in texts:
         label = _LABELED.match(text) if kind in _SEVERAL and names is _TEXTS else None

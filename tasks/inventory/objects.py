@@ -1,13 +1,13 @@
-"""Every object of a database, in pg_dump's own selection, as something that two databases can be compared by.
+"""Definitions of all objects of a database that pg_dump selects, in a form that can be compared.
 
-Of each object there are structural facts, as a digest, and texts: expressions and queries as the server writes
-them, in their canonical form (:mod:`.canonical`), since PostgreSQL itself rewrites them on reload. The facts and
-most texts are the same on PostgreSQL 14 to 18 for the same object. Some texts (`bodies`: of views, rules and
-SQL-standard functions) change from major to major, so they are compared only between servers of one major.
+A definition has structural facts, as a digest, and texts: expressions and queries as the server writes them, in their
+canonical form (:mod:`.canonical`), because PostgreSQL rewrites them on reload. The facts and most texts are the same on
+PostgreSQL 14 to 18 for the same object. Some texts (`bodies`: of views, rules and SQL-standard functions) change from
+major to major, so they are compared only between servers of one major.
 
-Not selected, as in a dump: what belongs to an extension, constraints and triggers that come from a parent or
-are internal, invalid indexes and the keys that need them, operators without a function, and NOT NULL, which 18
-lists among the constraints and which the columns' digest holds.
+Not selected, as in a dump: members of extensions, internal and inherited constraints and triggers, invalid indexes and
+the keys that need them, operators without a function, and NOT NULL. 18 lists NOT NULL among the constraints; here it is
+in the digest of the columns.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..postgres.connection import Connection
 
 
-# What deparsed expressions and values depend on; the same in every session that reads facts.
+# Settings that change deparsed expressions and values. Every session that reads definitions sets them.
 PINNED = {
     "search_path": "",
     "quote_all_identifiers": "off",
@@ -44,14 +44,14 @@ PINNED = {
 }
 _DIGEST_BYTES = 12
 
-# Marks in what a query gives, which no text of users can hold: how each part counts, and where it ends.
+# Marks around the parts in the result of a query. They are random, so that no text of users contains them.
 _NONCE = secrets.token_hex(8)
-# Up to the next mark.
+# Text up to the next mark.
 _UNMARKED = rf"[^<]*(?:<(?!{_NONCE})[^<]*)*"
 _PART = re.compile(
     rf"<{_NONCE}(?P<kind>[a-z])(?P<label>{_UNMARKED})<{_NONCE}:(?P<content>{_UNMARKED})<{_NONCE}>".encode()
 )
-# Around facts with a name, which may hold marked parts; the digests do not hold the name.
+# Marks around named facts, which may contain marked parts. The names are not in the digests.
 _OPENING, _CLOSING = rf"<{_NONCE}\[(?P<label>{_UNMARKED})<{_NONCE}:", rf"<{_NONCE}\]>"
 _NAMED = re.compile(rf"{_OPENING}(?P<content>[^<]*(?:<(?!{_NONCE}[\[\]])[^<]*)*){_CLOSING}".encode())
 
@@ -62,57 +62,57 @@ def _marked(kind: str, expression: str, label: str = "''") -> str:
 
 
 def _text(expression: str, label: str = "''") -> str:
-    """Mark what is a text, where it is not NULL.
+    """Return SQL that marks a text; NULL remains NULL.
 
-    :param label: What stands before it, as SQL that gives tokens.
+    :param label: SQL of the tokens to put before the text.
     """
     return _marked("t", expression, label)
 
 
 def _newer_text(expression: str, label: str = "''") -> str:
-    """Mark a text that the digests of format 1 do not hold."""
+    """Return SQL that marks a text that the digests of format 1 do not cover."""
     return _marked("n", expression, label)
 
 
 def _newer_fact(expression: str) -> str:
-    """Mark structural facts that the digests of format 1 do not hold; NULL counts as none."""
+    """Return SQL that marks structural facts that the digests of format 1 do not cover; NULL becomes empty."""
     return _marked("f", f"pg_catalog.concat({expression})")
 
 
 def _older(expression: str) -> str:
-    """Mark what only the digests of format 1 hold."""
+    """Return SQL that marks a part that only the digests of format 1 cover."""
     return _marked("o", expression)
 
 
 def _part(label: str, expression: str, of: str = "''") -> str:
-    """Mark facts that a person is shown by name where they differ; NULL remains NULL.
+    """Return SQL that marks facts that messages show by name; NULL remains NULL.
 
-    :param label: One that :mod:`.definition_parts` knows.
-    :param of: What it belongs to, as SQL that gives a name for people.
+    :param label: A label of :mod:`.definition_parts`.
+    :param of: SQL of the name, for people, of the part that the facts belong to.
     """
     return f"('<{_NONCE}[{label}|' || {of} || '<{_NONCE}:' || ({expression})::pg_catalog.text || '<{_NONCE}]>')"
 
 
 def _flag(label: str, expression: str, of: str = "''") -> str:
-    """Mark a boolean, as `t` or `f`."""
+    """Return SQL that marks a boolean, as `t` or `f`."""
     return _part(label, f"pg_catalog.concat({expression})", of)
 
 
 def not_of_extension(catalogue: LiteralString, oid: LiteralString) -> LiteralString:
-    """Give the condition for what people made themselves: nothing of PostgreSQL's own, nor of an extension's."""
+    """Return the SQL condition for objects of users: neither PostgreSQL's nor an extension's."""
     return f"{USER_SCHEMA} AND {no_member(catalogue, oid)}"
 
 
 _RELATION = not_of_extension("pg_class", "c.oid")
-# As pg_dump: an index that is not valid is left out, but for those of partitioned tables.
+# pg_dump leaves out invalid indexes, except those of partitioned tables.
 _DUMPED_INDEX = "i.indisready AND (i.indisvalid OR c.relkind = 'p')"
-# A key loses the index that it needs where that is left out.
+# A key is left out with its index.
 _DUMPED_KEY = f"""(k.contype NOT IN ('p', 'u', 'x') OR EXISTS (SELECT FROM pg_catalog.pg_index i
     WHERE i.indexrelid = k.conindid AND {_DUMPED_INDEX}))"""
-# REPLICA IDENTITY is written with its index, and not at all where that is gone.
+# pg_dump writes REPLICA IDENTITY with its index, so it is left out with the index.
 _REPLICA_IDENTITY = f"""CASE WHEN c.relreplident <> 'i' OR EXISTS (SELECT FROM pg_catalog.pg_index i
     WHERE i.indrelid = c.oid AND i.indisreplident AND {_DUMPED_INDEX}) THEN c.relreplident ELSE 'd' END"""
-# An index of a partitioned table becomes valid as the indexes of all its partitions are attached.
+# An index of a partitioned table is valid once all partitions have an attached index.
 _COMPLETE = """c.relkind <> 'p'
     OR (SELECT pg_catalog.count(*) FROM pg_catalog.pg_partition_tree(i.indrelid))
      = (SELECT pg_catalog.count(*) FROM pg_catalog.pg_partition_tree(i.indexrelid) y
@@ -129,7 +129,7 @@ _INDEX_FACTS = f"""pg_catalog.concat_ws(' ', i.indisunique, i.indisprimary, i.in
        LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[at]
        LEFT JOIN pg_catalog.pg_opclass o ON o.oid = i.indclass[at]
        LEFT JOIN pg_catalog.pg_namespace s ON s.oid = o.opcnamespace))"""
-# What stands behind the last bracket is no expression: NO INHERIT, NOT VALID, DEFERRABLE …
+# The words after the last bracket, which are no expression: NO INHERIT, NOT VALID, DEFERRABLE …
 _BEHIND_CHECK = "pg_catalog.substring(pg_catalog.pg_get_constraintdef(k.oid), '[^)]*$')"
 _CONSTRAINT_FACTS = f"""pg_catalog.concat_ws(' ', k.contype, {_BEHIND_CHECK},
     (SELECT pg_catalog.concat_ws(' ', {_INDEX_FACTS}, k.conexclop::pg_catalog.regoperator[])
@@ -152,7 +152,7 @@ _PARTITION_KEY = f"""CASE WHEN c.relkind <> 'p' THEN NULL
     WHEN EXISTS (SELECT FROM pg_catalog.pg_partitioned_table p WHERE p.partrelid = c.oid AND p.partexprs IS NULL)
     THEN {_part("partition key", "pg_catalog.pg_get_partkeydef(c.oid)")}
     ELSE {_text("pg_catalog.pg_get_partkeydef(c.oid)", "'PARTITION BY '")} || {_newer_fact(_PARTITION_FACTS)} END"""
-# As pg_dump: what reads a materialized view without rows is left without rows, too.
+# pg_dump also leaves a materialized view without rows if it reads such a materialized view.
 _POPULATED = """c.relispopulated AND (c.relkind = 'v' OR NOT EXISTS (
     WITH RECURSIVE needed(oid) AS (
         SELECT d.refobjid FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_depend d ON d.objid = r.oid
@@ -171,7 +171,8 @@ _OWNED_BY = """(SELECT pg_catalog.concat_ws(' ', o.deptype, o.refobjid::pg_catal
          WHERE o.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND o.objid = c.oid AND o.deptype IN ('a', 'i')
            AND o.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"""
 _OF_DUMPED = no_member("pg_class", "o.refobjid")
-# An identity's sequence, which a dump creates with the column's type: CREATE TABLE … (LIKE …) gives it another.
+# The column of an identity sequence. A dump creates the sequence with the column's type; CREATE TABLE … (LIKE …)
+# may have given it another type.
 _IDENTITY = """pg_catalog.pg_depend o
           JOIN pg_catalog.pg_attribute a ON a.attrelid = o.refobjid AND a.attnum = o.refobjsubid
             ON o.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND o.objid = c.oid AND o.deptype = 'i'
@@ -179,14 +180,14 @@ _IDENTITY = """pg_catalog.pg_depend o
 
 
 def _sequence_bound(of: str) -> str:
-    """Write a bound, `max` or `min`, as a dump does, which leaves out that of the type."""
+    """Return SQL of a bound, `max` or `min`, after a reload. A dump leaves out a bound that is the type's."""
     most = "CASE {} WHEN 21 THEN 32767 WHEN 23 THEN 2147483647 ELSE 9223372036854775807 END"
     sign, further = ("", "") if of == "max" else ("-", " - 1")
     own, dumped = (f"{sign}{most.format(each)}{further}" for each in ("s.seqtypid", "coalesce(a.atttypid, s.seqtypid)"))
     return f"CASE WHEN s.seq{of} = {own} THEN {dumped} ELSE s.seq{of} END"
 
 
-# A partition inherits its table's; one below another is attached before that is, and has none after a reload.
+# A partition inherits its table's identity. After a reload, a partition of a partition has none: it is attached first.
 _OWN_IDENTITY = "CASE WHEN NOT c.relispartition THEN a.attidentity END"
 _IDENTITY_FACT = f"{_older('a.attidentity')} || {_newer_fact(_OWN_IDENTITY)}"
 _STATISTICS_FACTS = """pg_catalog.concat_ws(' ', s.stxrelid::pg_catalog.regclass, s.stxkind,
@@ -195,7 +196,7 @@ _STATISTICS_FACTS = """pg_catalog.concat_ws(' ', s.stxrelid::pg_catalog.regclass
       WHERE a.attrelid = s.stxrelid AND a.attnum = ANY(s.stxkeys::pg_catalog.int2[])))"""
 _STATISTICS_TEXT = "pg_catalog.array_to_string(pg_catalog.pg_get_statisticsobjdef_expressions(s.oid), ', ')"
 _ARGUMENT_FACTS = "pg_catalog.pg_get_function_identity_arguments(p.oid), ' ', p.pronargdefaults"
-# Of a domain; what `typdefault` holds was written under the search_path of who made it.
+# The default of a domain. `typdefault` depends on the search_path of the session that created it.
 _DOMAIN_DEFAULT = "pg_catalog.pg_get_expr(t.typdefaultbin, 0)"
 # The labels of a publication's row filter and of a column's default.
 _ROW_FILTER = "r.prrelid::pg_catalog.regclass || ' WHERE '"
@@ -215,7 +216,7 @@ _FOREIGN_SERVER = """SELECT pg_catalog.concat_ws(' ', 'SERVER', pg_catalog.quote
     FROM pg_catalog.pg_foreign_table x JOIN pg_catalog.pg_foreign_server s ON s.oid = x.ftserver
    WHERE x.ftrelid = c.oid"""
 
-# Each query gives: name, what is the same on every major, what only one major writes (or NULL); each with marks.
+# Each query returns the name, the marked parts that are the same on every major, and those that depend on it, or NULL.
 _QUERIES: dict[str, str] = {
     "schema": f"""
         SELECT pg_catalog.quote_ident(n.nspname), '', NULL FROM pg_catalog.pg_namespace n
@@ -456,20 +457,20 @@ SELECT i.indexrelid::pg_catalog.regclass::pg_catalog.text,
 
 @dataclass(frozen=True)
 class Definition:
-    """What an object is, in short.
+    """The definition of an object.
 
-    :ivar facts: The digest of its structural facts, which is the same on every major; empty where only `whole` is
-        known. `local` is that of the facts that are the same on one major alone, None where there are none.
-    :ivar texts: Its expressions in canonical form; `bodies` those that each major writes in its own way.
-    :ivar whole: The digests of all of it that manifests of format 1 hold; None where they are not known.
-    :ivar parts: The facts in words, by what they are of; only to say what differs. None where only digests are known.
+    :ivar facts: The digest of its structural facts, which is the same on every major; empty if only `digests` are
+        known. `local` is the digest of facts that depend on the major, None if there are none.
+    :ivar texts: Its expressions in canonical form; `bodies` are the texts that depend on the major.
+    :ivar digests: The digests in manifests of format 1, of everything and of the body; None if unknown.
+    :ivar parts: The facts as words, by their part, to show what differs; None if only digests are known.
     """
 
     facts: str
     local: str | None = None
     texts: tuple[str, ...] = ()
     bodies: tuple[str, ...] = ()
-    whole: tuple[str, str | None] | None = field(default=None, compare=False)
+    digests: tuple[str, str | None] | None = field(default=None, compare=False)
     parts: Mapping[str, str] | None = field(default=None, compare=False)
 
 
@@ -477,7 +478,7 @@ Objects = dict[str, dict[str, Definition]]
 
 
 def pin_settings(connection: Connection) -> None:
-    """Set what deparsed expressions and values depend on, for the rest of the session."""
+    """Set :data:`PINNED` for the rest of the session."""
     connection.execute(
         "SELECT pg_catalog.set_config(s.name, v.setting, false) FROM ROWS FROM"
         " (pg_catalog.unnest(%s::pg_catalog.text[]), pg_catalog.unnest(%s::pg_catalog.text[])) AS v(name, setting)"
@@ -487,8 +488,8 @@ def pin_settings(connection: Connection) -> None:
 
 
 def read_objects(connection: Connection, queries: Mapping[str, str] = _QUERIES) -> Objects:
-    """Read the digests of all objects; the session must be pinned."""
-    # In SQL_ASCII a body may hold any bytes, which could not be sent as text.
+    """Return the definitions of all objects, in a session with pinned settings (:func:`pin_settings`)."""
+    # In SQL_ASCII a body may hold any bytes, which cannot be sent as text.
     encoding = "SQL_ASCII" if connection.info.parameter_status("server_encoding") == "SQL_ASCII" else "UTF8"
     return {kind: dict(_read(connection, query, encoding)) for kind, query in queries.items()}
 
@@ -501,8 +502,8 @@ def _read(connection: Connection, query: str, encoding: str) -> Iterator[tuple[s
     )
     for name, stable, text in connection.execute(in_bytes.encode()):
         named = bytes(stable)
-        facts, texts, whole = _parted(named)
-        local, bodies, body = (None, (), None) if text is None else _parted(bytes(text))
+        facts, texts, digest = _split_marked(named)
+        local, bodies, body = (None, (), None) if text is None else _split_marked(bytes(text))
         yield (
             str(name),
             Definition(
@@ -510,18 +511,18 @@ def _read(connection: Connection, query: str, encoding: str) -> Iterator[tuple[s
                 local=None if local in _NOTHING else local,
                 texts=texts,
                 bodies=bodies,
-                whole=(whole, body),
-                parts=_named_parts(named) | ({} if text is None else _whole_part(DETAILS, bytes(text))),
+                digests=(digest, body),
+                parts=_named_parts(named) | ({} if text is None else _single_part(DETAILS, bytes(text))),
             ),
         )
 
 
-def _parted(marked: bytes) -> tuple[str, tuple[str, ...], str]:
-    """Take what a query gave apart into the digest of its facts, its texts, and the digest of format 1."""
+def _split_marked(marked: bytes) -> tuple[str, tuple[str, ...], str]:
+    """Return the digest of the facts, the texts, and the digest of format 1."""
     marked = _NAMED.sub(lambda part: part["content"], marked)
     if not marked.count(b"<" + _NONCE.encode()):
-        whole = _digest(marked)
-        return whole, (), whole
+        digest = _digest(marked)
+        return digest, (), digest
     texts = [
         canonical(_text_of(part["label"] + part["content"])) for part in _PART.finditer(marked) if part["kind"] in b"tn"
     ]
@@ -531,12 +532,12 @@ def _parted(marked: bytes) -> tuple[str, tuple[str, ...], str]:
 
 
 def _named_parts(marked: bytes) -> dict[str, str]:
-    """Return the facts in words, by their names; where none has a name, all of them as one."""
+    """Return the facts as words by their names; as a single part if they have no names."""
     named = [(_text_of(each["label"]), _text_of(_facts(each["content"]))) for each in _NAMED.finditer(marked)]
-    return join_parts(named) if named else _whole_part(DEFINITION, marked)
+    return join_parts(named) if named else _single_part(DEFINITION, marked)
 
 
-def _whole_part(name: str, marked: bytes) -> dict[str, str]:
+def _single_part(name: str, marked: bytes) -> dict[str, str]:
     facts = _text_of(_facts(marked))
     return {name: facts} if facts else {}
 
@@ -550,13 +551,13 @@ def _facts(marked: bytes) -> bytes:
 
 
 def invalid_indexes(connection: Connection) -> list[tuple[str, str]]:
-    """Return the indexes that a dump leaves out, each with the key that is lost with it, or with an empty text."""
+    """Return the indexes that a dump leaves out, each with the key that needs it or an empty text."""
     rows = connection.execute(_LEFT_OUT_INDEXES.encode())
     return [(str(index), str(key)) for index, key in rows]
 
 
 def read_extensions(connection: Connection) -> dict[str, str]:
-    """Read the extensions and their versions; they are reported, never compared."""
+    """Return the versions of the extensions by name."""
     rows = connection.execute("SELECT extname, extversion FROM pg_catalog.pg_extension ORDER BY 1")
     return {str(name): str(version) for name, version in rows}
 
@@ -565,12 +566,12 @@ def _digest(text: bytes) -> str:
     return hashlib.blake2b(text, digest_size=_DIGEST_BYTES).hexdigest()
 
 
-# The facts of what is one text, or nothing.
+# The digests of facts that are empty or only one text.
 _NOTHING = frozenset({_digest(b""), _digest(b"<>")})
 
 
 def objects_to_document(objects: Objects) -> dict[str, Any]:
-    """Write definitions as a manifest holds them; an object of which there is no more than a digest, as that alone."""
+    """Return definitions as a manifest stores them; an object that has only a digest is stored as its digest."""
     return {kind: {name: _document(each) for name, each in found.items()} for kind, found in objects.items()}
 
 
@@ -583,12 +584,12 @@ def _document(each: Definition) -> str | dict[str, Any]:
 
 
 def objects_from_document(document: Mapping[str, Any]) -> Objects:
-    """Read them back."""
+    """Return the objects of :func:`objects_to_document`."""
     return _from(document, _of_document)
 
 
 def objects_from_digests(document: Mapping[str, Any]) -> Objects:
-    """Read the objects of a manifest that holds digests alone."""
+    """Return the objects of a manifest that has only digests."""
     return _from(document, _of_digests)
 
 
@@ -599,7 +600,7 @@ def _from(document: Mapping[str, Any], read_one: Callable[[Any], Definition]) ->
 
 
 def _of_digests(value: Any) -> Definition:
-    return Definition(facts="", whole=(value, None) if isinstance(value, str) else (str(value[0]), str(value[1])))
+    return Definition(facts="", digests=(value, None) if isinstance(value, str) else (str(value[0]), str(value[1])))
 
 
 def _of_document(value: Any) -> Definition:
@@ -615,18 +616,18 @@ def _of_document(value: Any) -> Definition:
 
 
 Properties = dict[str, dict[str, str]]
-"""Per kind the digest of each object's owner, grants or settings."""
+"""By kind and object: the digest of its owner, grants or settings."""
 
 KINDS = ("owner", "grants", "system_grants", "local_grants", "settings")
-"""`system_grants` are those on PostgreSQL's own objects, and `local_grants` those that are in no dump."""
+"""`system_grants` are those on PostgreSQL's objects; `local_grants` are in no dump."""
 
 _LAST_PART = re.compile(r'\.("(?:[^"]|"")*"|[^".]*)\Z')
 
-# What another object brings along (a range its constructors and its multirange) is in no dump, nor are its grants.
+# A dump has neither objects that come with another one (a range's constructors and multirange) nor their grants.
 _NOT_INTERNAL = """NOT EXISTS (SELECT FROM pg_catalog.pg_depend i
     WHERE i.classid = 'pg_catalog.{0}'::pg_catalog.regclass AND i.objid = {1} AND i.deptype = 'i')"""
 
-# All in one query, as each look at the catalogue costs.
+# One query, because each scan of the catalogue takes time.
 _QUERY = f"""
 WITH found(name, owner, acl, usual, settings) AS MATERIALIZED (
     SELECT c.oid::pg_catalog.regclass::pg_catalog.text, c.relowner, c.relacl, '', CASE WHEN c.relkind IN ('r', 'p')
@@ -678,7 +679,7 @@ SELECT 'settings ' || name, (SELECT pg_catalog.string_agg(o, ',' ORDER BY o COLL
 
 
 def read_properties(connection: Connection) -> Properties:
-    """Read all of it; the session must be pinned."""
+    """Return owners, grants and settings, in a session with pinned settings (:func:`pin_settings`)."""
     found: Properties = {kind: {} for kind in KINDS}
     for named, digest in read_objects(connection, {"": _QUERY})[""].items():
         kind, _, name = named.partition(" ")
@@ -689,26 +690,26 @@ def read_properties(connection: Connection) -> Properties:
 def compare_properties(
     expected: Mapping[str, Mapping[str, str]], found: Mapping[str, Mapping[str, str]], *, same_major: bool
 ) -> dict[str, list[str]]:
-    """Name, per kind, what has another owner, other grants or other settings."""
+    """Return by kind the names of the objects whose owner, grants or settings differ."""
     differing = {}
     for kind in KINDS:
-        # A manifest of another version of ours may not know it.
+        # The manifest of another version may not have the kind.
         if kind not in expected or kind not in found or (kind.endswith("grants") and not same_major):
             continue
-        wanted, have = expected[kind], found[kind]
-        # An object that is missing, or one too many, is named for itself.
-        names = wanted.keys() & have.keys() if kind == "owner" else wanted.keys() | have.keys()
-        if names := {name for name in names if wanted.get(name) != have.get(name)}:
+        before, now = expected[kind], found[kind]
+        # Every object has an owner; missing and extra objects are reported as such.
+        names = before.keys() & now.keys() if kind == "owner" else before.keys() | now.keys()
+        if names := {name for name in names if before.get(name) != now.get(name)}:
             differing[kind] = sorted(names)
     return differing
 
 
 def name_of(kind: str, name: str) -> str:
-    """Give the name that an object has here, of that which it has among the objects."""
+    """Return the name in :data:`Properties` of an object in :data:`Objects`."""
     return f"{kind} {name}" if kind == "schema" else name
 
 
 def table_of(name: str) -> str:
-    """Give what stands before the last part of a name: of a column, its table."""
+    """Return a name without its last part: the table of a column."""
     found = _LAST_PART.search(name)
     return name[: found.start()] if found else ""

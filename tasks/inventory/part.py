@@ -1,4 +1,4 @@
-"""The part of a database's state that a dump of a part of the database holds."""
+"""Restrict the state of a database to the part that a dump contains."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .snapshot import DatabaseState, Key
 
 
-# Where the dump's text names them, by kind; what is of a table is dumped with it.
+# The group of names in the dump's text, by kind.
 _GROUPS = {
     "table": "RELATION",
     "view": "RELATION",
@@ -28,18 +28,19 @@ _GROUPS = {
     "statistics": "STATISTICS",
     "collation": "COLLATION",
 }
+# Kinds that are dumped with their table.
 _OF_TABLES = frozenset({"constraint", "trigger", "policy", "rule"})
 
 
 def restrict_state(
     state: DatabaseState, outline: Outline, created: Collection[tuple[str, str, str]], owners: Mapping[Key, Key]
 ) -> DatabaseState:
-    """Return of a state what a dump creates.
+    """Return the part of a state that a dump creates.
 
-    :param outline: That of the dump.
-    :param created: Group, schema and name of all that it creates, as :attr:`DumpSummary.created_names`.
-    :param owners: Sequences, each with the table of the column that it belongs to: where that is not in the dump, the
-        dump's sequence belongs to none, and is another one.
+    :param outline: The dump's.
+    :param created: Group, schema and name of all objects that it creates, as :attr:`DumpSummary.created_names`.
+    :param owners: The table of the column that owns each sequence. A sequence is left out if that table is not in the
+        dump: the dump then creates it without OWNED BY, so its definition differs.
     """
     relations = {key[1:] for key in created if key[0] == "RELATION"}
     schemas = {*outline.schemas}
@@ -77,5 +78,5 @@ def restrict_state(
 
 
 def _names(identity: str) -> Key:
-    """Read schema and name; a function's identity has its arguments behind them."""
+    """Return schema and name of an identity, without the arguments of a function."""
     return TokenReader(identity.encode("utf-8", "surrogateescape")).names()

@@ -1,9 +1,10 @@
-"""Definitions that a dump may hold and a restore may refuse, as far as the catalogue can tell.
+"""Find definitions that can be dumped but may fail to load, as far as the catalogue shows.
 
-pg_dump loads with an empty search_path. A function that names another one without its schema then fails while rows are
-loaded, an index is built or a materialized view is filled. A CHECK or a generated column that reads another table may
-be computed before that table has its rows. Bodies are looked at word by word: what is found may load all the same, and
-what is not found may fail. So :func:`find_reload_doubt` finds whatever code, types or rights may refuse a reload.
+A dump is loaded with an empty search_path. A function that names another one without its schema then fails while rows
+are loaded, an index is built or a materialized view is filled. A CHECK or a generated column that reads another table
+may be computed before that table has its rows. :func:`read_reload_risks` searches the bodies of functions word by word,
+so it may report a definition that loads, and miss one that fails. :func:`find_reload_doubt` reports any code, type or
+right that may prevent a reload.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class RiskKind(Enum):
-    """What depends on the function; the value is its word for people."""
+    """The kind of object that depends on the function; the value is its name in messages."""
 
     CHECK = "constraint"
     DOMAIN = "domain"
@@ -34,17 +35,17 @@ class RiskKind(Enum):
     VIEW = "materialized view"
 
 
-# Made when all rows are there.
+# A dump creates these after all rows are loaded.
 _AFTER_ROWS = frozenset({RiskKind.INDEX, RiskKind.VIEW})
 
 
 @dataclass(frozen=True)
 class ReloadRisk:
-    """A definition that may not load from a dump.
+    """A definition that may fail to load from a dump.
 
-    :ivar name: Of the constraint, column, index …, as SQL writes it.
-    :ivar function: The function that it calls, with its arguments' types.
-    :ivar word: What the function names without its schema; or, where `reads`, the table that it reads.
+    :ivar name: The name of the constraint, column, index …, as SQL writes it.
+    :ivar function: The function that it calls, with the types of its arguments.
+    :ivar word: The name that the function uses without a schema; if `reads`, the table that the function reads.
     """
 
     kind: RiskKind
@@ -61,23 +62,23 @@ class ReloadRisk:
 
     @property
     def remedy(self) -> str:
-        """What a person can do."""
+        """Return a sentence with the fix."""
         if self.reads:
-            return "A trigger or a foreign key can do it instead."
+            return "Fix: use a trigger or a foreign key instead."
         return f"Fix: ALTER FUNCTION {self.function} SET search_path = …; or qualify the name."
 
 
 _CLASS = "'pg_catalog.pg_class'::pg_catalog.regclass"
 _TABLE = "c.oid::pg_catalog.regclass::pg_catalog.text"
 _COLUMN = f"pg_catalog.concat_ws('.', {_TABLE}, pg_catalog.quote_ident(a.attname))"
-# The generated columns that depend on what is in `called`.
+# The generated columns that depend on a row of `called`.
 _GENERATED = f"""called f LEFT JOIN pg_catalog.pg_attrdef e
     ON f.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND e.oid = f.objid
   -- Before 15 the column itself depends on the function.
   JOIN pg_catalog.pg_attribute a ON a.attgenerated = 's' AND (a.attrelid = e.adrelid AND a.attnum = e.adnum
         OR f.classid = {_CLASS} AND f.objsubid > 0 AND a.attrelid = f.objid AND a.attnum = f.objsubid)
   JOIN pg_catalog.pg_class c ON c.oid = a.attrelid"""
-# What calls which function. Functions of extensions, and those that set their own search_path, are no risk.
+# Objects and the functions that they call, except functions of extensions and functions with their own search_path.
 _CALLS = f"""
 WITH risky AS (
     SELECT p.oid, p.prosrc, p.oid::pg_catalog.regprocedure::pg_catalog.text AS name
@@ -120,9 +121,9 @@ SELECT p.proname, false FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n
 SELECT t.typname, false FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
  WHERE t.typname = ANY(%(words)s) AND t.typelem = 0 AND {USER_SCHEMA}
 """
-# Users' code, also behind operators, operator classes and functions, and what it runs for while rows are loaded. Also
-# types that may refuse their own values: domains with NOT NULL, which PostgreSQL does not check everywhere, and types
-# whose values name objects or can't be read at all. Last, what the session's role may delete and not create again.
+# Users' code that runs while rows are loaded, also if called through operators, operator classes and functions. Also
+# types that may reject their own values: domains with NOT NULL, which PostgreSQL does not check everywhere, and types
+# whose values name objects or cannot be read. Last, objects that the session's role may delete but not create.
 _DOUBTS = f"""
 WITH RECURSIVE code(classid, objid) AS (
     SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid, p.oid
@@ -200,9 +201,9 @@ _REASONS = {
 
 
 def find_reload_doubt(connection: Connection) -> str:
-    """Say why a dump of this database may not load into it, even in the lenient way; empty without a reason.
+    """Return why a dump of this database may fail to load into it, even with --lenient; empty without a reason.
 
-    The catalogue does not show whether it does: the code may read tables or settings, or was replaced.
+    It may still load. The catalogue does not show what code does, and the code may have been replaced since.
     """
     row = connection.execute(_DOUBTS.encode()).fetchone()
     if row is not None:
@@ -215,7 +216,7 @@ def find_reload_doubt(connection: Connection) -> str:
 
 
 def read_reload_risks(connection: Connection) -> tuple[ReloadRisk, ...]:
-    """Find the definitions that may not load from a dump of this database; only the catalogue is read."""
+    """Return the definitions that may fail to load from a dump of this database. Reads only the catalogue."""
     calls = [
         (RiskKind[kind], str(name), str(function), _names_in(str(source)))
         for kind, name, function, source in connection.execute(_CALLS)
@@ -240,7 +241,7 @@ def _risks(calls: Iterable[tuple[RiskKind, str, str, dict[str, bool]]], known: d
 
 
 def _names_in(source: str) -> dict[str, bool]:
-    """Find the names in a function's body, each with whether it always stands behind a schema; qualifiers are none."""
+    """Return the names in a function's body, without schemas, and whether each is always qualified with a schema."""
     tokens = [*scan_tokens(source.encode("utf-8", "surrogateescape")), ("end", b"")]
     found = dict[str, bool]()
     for at, (kind, token) in enumerate(tokens[:-1]):

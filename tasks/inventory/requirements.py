@@ -1,4 +1,4 @@
-"""What a dump needs and a database or its server lacks, with the commands that provide it."""
+"""Find requirements of a dump that a database or its server lacks, with the commands that provide them."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ SELECT n.nspname, c.collname FROM pg_catalog.pg_collation c JOIN pg_catalog.pg_n
 
 @dataclass(frozen=True)
 class Missing:
-    """Something that is missing.
+    """A requirement that is missing.
 
     :ivar what: A sentence without its period.
-    :ivar fix: What provides it.
+    :ivar fix: The command or step that provides it.
     """
 
     what: str
@@ -50,13 +50,13 @@ class Missing:
 
 @dataclass(frozen=True)
 class Accepted:
-    """What a person does about what is missing.
+    """Choices of the user about missing requirements.
 
-    :ivar roles: Whether roles are needed that only owners and grants name.
-    :ivar create_roles: Create the missing roles.
-    :ivar tablespaces: Whether tablespaces are needed.
-    :ivar extensions: Those that are left out.
-    :ivar lenient: Whether objects that the server refuses may be left out.
+    :ivar roles: Require roles that only owners and grants name.
+    :ivar create_roles: Create missing roles.
+    :ivar tablespaces: Require tablespaces.
+    :ivar extensions: The extensions to leave out.
+    :ivar lenient: Leave out objects that the server rejects.
     """
 
     roles: bool = False
@@ -69,7 +69,7 @@ class Accepted:
 def find_missing(
     connection: Connection, server: ServerFacts, outline: Outline, accepted: Accepted
 ) -> tuple[Missing, ...]:
-    """Return all that is missing, in the order in which it is to be provided."""
+    """Return all missing requirements, in the order in which they must be provided."""
     needs = outline.needs or ()
     schemas = _names(connection, "SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname = ANY(%s)", _schemas(needs))
     made = {name for name in outline.schemas if not any(_is_schema(each, name) for each in needs)}
@@ -84,14 +84,14 @@ def find_missing(
 
 
 def missing_roles(connection: Connection, names: Collection[str]) -> list[str]:
-    """Return the roles that are not here, sorted."""
+    """Return the roles that do not exist on this server, sorted."""
     return sorted(
         set(names) - _names(connection, "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY(%s)", names)
     )
 
 
 def create_roles(connection: Connection, server: ServerFacts, names: Collection[str]) -> None:
-    """Create roles that can't log in; what we may not do as a superuser we may as a member of them."""
+    """Create roles that can't log in. Unless the user is a superuser, make the user a member of each."""
     for name in names:
         quoted = quote_name(name)
         connection.execute(b"CREATE ROLE %s NOLOGIN" % quoted)
@@ -99,11 +99,11 @@ def create_roles(connection: Connection, server: ServerFacts, names: Collection[
             connection.execute(b"GRANT %s TO CURRENT_USER" % quoted)
 
 
-def _missing_schemas(needs: Collection[Need], there: Collection[str]) -> Iterator[Missing]:
+def _missing_schemas(needs: Collection[Need], existing: Collection[str]) -> Iterator[Missing]:
     for each in needs:
-        if each.kind == NeedKind.SCHEMA and each.name not in there and each.name != "public":
+        if each.kind == NeedKind.SCHEMA and each.name not in existing and each.name != "public":
             yield Missing(
-                f"The dump uses the schema {each.name}, which it does not create", f"CREATE SCHEMA {_quoted(each.name)}"
+                f"The dump uses the schema {each.name} and does not create it", f"CREATE SCHEMA {_quoted(each.name)}"
             )
 
 
@@ -122,36 +122,38 @@ def _missing_extensions(
     for name in outline.extensions:
         if name in accepted.extensions:
             continue
-        what, wanted = f"The dump needs the extension {name}", expected.get(name, "")
-        skip = f"if nothing in the dump uses it, --skip-extension={name} leaves it out"
+        what, schema = f"The dump needs the extension {name}", expected.get(name, "")
+        skip = f"or leave it out with --skip-extension={name}, if nothing in the dump uses it"
         if name not in known:
             yield Missing(
-                f"{what}, which is not installed on this server's machine",
+                f"{what}, whose package is not installed on the server's machine",
                 f"install its package there, or use a server that has it; {skip}",
             )
             continue
         found, relocatable, trusted = known[name]
-        make = f"CREATE SCHEMA {_quoted(wanted)}; " if wanted and wanted not in schemas else ""
-        where = f" SCHEMA {_quoted(wanted)}" if wanted else ""
-        if found is not None and wanted and found != wanted:
+        make = f"CREATE SCHEMA {_quoted(schema)}; " if schema and schema not in schemas else ""
+        where = f" SCHEMA {_quoted(schema)}" if schema else ""
+        if found is not None and schema and found != schema:
             move = (
                 f"ALTER EXTENSION {_quoted(name)} SET{where}"
                 if relocatable
                 else f"DROP EXTENSION {_quoted(name)}; CREATE EXTENSION {_quoted(name)}{where}"
             )
             yield Missing(
-                f"{what} in the schema {wanted}, and {server.database} has it in {found}", f"{make}{move}; {skip}"
+                f"{what} in the schema {schema}, but {server.database} has it in {found}", f"{make}{move}; {skip}"
             )
         elif found is None and not server.superuser and not trusted:
             yield Missing(
                 f"{what}, which only a superuser may create",
-                f"let one run in {server.database}: {make}CREATE EXTENSION {_quoted(name)}{where}; {skip}",
+                f"as a superuser, run in {server.database}: {make}CREATE EXTENSION {_quoted(name)}{where}; {skip}",
             )
         elif found is None and not server.superuser and not may_create:
             grant = f"GRANT CREATE ON DATABASE {_quoted(server.database)} TO {_quoted(server.user)}"
-            yield Missing(f"{what}, and {server.user} may create nothing in {server.database}", f"{grant}; {skip}")
-        elif found is None and make and wanted not in made:
-            yield Missing(f"{what} in the schema {wanted}, which is not here", make.rstrip("; "))
+            yield Missing(f"{what}, but {server.user} lacks CREATE on {server.database}", f"{grant}; {skip}")
+        elif found is None and make and schema not in made:
+            yield Missing(
+                f"{what} in the schema {schema}, which does not exist in {server.database}", make.rstrip("; ")
+            )
 
 
 def _missing_roles(
@@ -162,15 +164,17 @@ def _missing_roles(
         may = "SELECT rolsuper OR rolcreaterole FROM pg_catalog.pg_roles WHERE rolname = current_user"
         if missing and not one(connection, may)[0]:
             yield Missing(
-                f"{server.user} may not create the roles {', '.join(missing)}, which --create-roles asks for",
-                f"let a superuser run ALTER ROLE {_quoted(server.user)} CREATEROLE, or CREATE ROLE … NOLOGIN for each",
+                f"--create-roles failed: {server.user} may not create the roles {', '.join(missing)}",
+                f"as a superuser, run ALTER ROLE {_quoted(server.user)} CREATEROLE, or CREATE ROLE … NOLOGIN for each",
             )
         return
     for name in missing:
         needed = name in outline.needed_roles
-        why = "policies, mappings or schemas of the dump name" if needed else "the dump names"
-        other = "--create-roles creates it" + ("" if needed else ", and without --strict it is left out")
-        yield Missing(f"There is no role {name} here, and {why} it", f"CREATE ROLE {_quoted(name)} NOLOGIN; {other}")
+        used = "policies, user mappings or schemas of the dump use it" if needed else "the dump uses it"
+        other = "or use --create-roles" + ("" if needed else ", or leave it out by omitting --strict")
+        yield Missing(
+            f"Role {name} is missing on this server, and {used}", f"CREATE ROLE {_quoted(name)} NOLOGIN; {other}"
+        )
 
 
 def _missing_tablespaces(connection: Connection, outline: Outline) -> Iterator[Missing]:
@@ -180,37 +184,38 @@ def _missing_tablespaces(connection: Connection, outline: Outline) -> Iterator[M
     )
     for name in sorted(set(outline.tablespaces) - _names(connection, usable, outline.tablespaces)):
         yield Missing(
-            f"There is no tablespace {name} here that we may create in, and the dump names it",
-            f"CREATE TABLESPACE {_quoted(name)} LOCATION …, or leave --strict away",
+            f"The dump uses the tablespace {name}, which is missing on this server or lacks the CREATE grant",
+            f"CREATE TABLESPACE {_quoted(name)} LOCATION …, or GRANT CREATE ON TABLESPACE {_quoted(name)} TO …; "
+            f"or leave it out by omitting --strict",
         )
 
 
 def _missing_collations(connection: Connection, needs: Collection[Need]) -> Iterator[Missing]:
-    wanted = [each for each in needs if each.kind == NeedKind.COLLATION]
-    there = {(str(schema), str(name)) for schema, name in connection.execute(_COLLATIONS, [[n.name for n in wanted]])}
-    there |= {("", name) for _, name in there}
-    for each in wanted:
-        if (each.schema, each.name) not in there:
+    needed = [each for each in needs if each.kind == NeedKind.COLLATION]
+    found = {(str(schema), str(name)) for schema, name in connection.execute(_COLLATIONS, [[n.name for n in needed]])}
+    found |= {("", name) for _, name in found}
+    for each in needed:
+        if (each.schema, each.name) not in found:
             yield Missing(
-                f"The dump sorts by the collation {each.name}, which this server lacks",
+                f"The dump uses the collation {each.name}, which is missing on this server",
                 "install the locale on its machine and run SELECT pg_import_system_collations('pg_catalog')",
             )
 
 
 def _missing_methods(connection: Connection, outline: Outline, accepted: Accepted) -> Iterator[Missing]:
-    wanted = [each.name for each in outline.needs or () if each.kind == NeedKind.ACCESS_METHOD]
-    there = _names(connection, "SELECT amname FROM pg_catalog.pg_am WHERE amname = ANY(%s)", wanted)
+    needed = [each.name for each in outline.needs or () if each.kind == NeedKind.ACCESS_METHOD]
+    found = _names(connection, "SELECT amname FROM pg_catalog.pg_am WHERE amname = ANY(%s)", needed)
     extensions = _names(
         connection, "SELECT extname FROM pg_catalog.pg_extension WHERE extname = ANY(%s)", outline.extensions
     )
-    # One that is still to be created may bring it.
+    # An extension that the dump creates may provide it.
     if set(outline.extensions) - extensions - set(accepted.extensions):
         return
-    for name in wanted:
-        if name not in there:
+    for name in needed:
+        if name not in found:
             yield Missing(
-                f"The dump uses the access method {name}, which is not here",
-                "create the extension that brings it in this database",
+                f"The dump uses the access method {name}, which is missing in this database",
+                "create the extension that provides it",
             )
 
 

@@ -1,4 +1,4 @@
-"""What a database holds at one instant: rows, sequences, objects, and checksums where they are asked for."""
+"""Read the state of a database in one snapshot: rows, sequences, objects and, if requested, checksums."""
 
 from __future__ import annotations
 
@@ -41,14 +41,15 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class DatabaseState:
-    """A database at one instant.
+    """The content of a database at one instant.
 
-    :ivar major: The server's major version: some digests agree on one major only.
-    :ivar rows: Rows per table, as (schema, name); `checksums` only of the tables that were summed.
+    :ivar major: The server's major version. Some digests depend on it.
+    :ivar rows: The number of rows by (schema, name).
     :ivar sequences: The last value of each, and whether it was used.
-    :ivar unread: The unlogged tables and sequences of a standby, which can't read them.
-    :ivar partitions: Each partition with the partitioned table on top, and whether a reload may move its rows.
-    :ivar properties: Owners, grants and settings, which may differ.
+    :ivar properties: Owners, grants and settings.
+    :ivar checksums: Those of the tables that were summed.
+    :ivar unread: Unlogged tables and sequences, if the server is a standby, which can't read them.
+    :ivar partitions: Of each partition the topmost partitioned table, and whether a reload may move the rows.
     """
 
     major: int
@@ -64,7 +65,7 @@ class DatabaseState:
 
 @contextlib.contextmanager
 def read_snapshot(connection: Connection) -> Iterator[None]:
-    """Read in one snapshot, and see every row or be refused."""
+    """Open a transaction that reads one snapshot. A query that row security would filter fails."""
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
     try:
         connection.execute("SET LOCAL row_security = off")
@@ -75,10 +76,10 @@ def read_snapshot(connection: Connection) -> Iterator[None]:
 
 
 def read_state(connection: Connection, *, summed: Mapping[Key, str] | None = None) -> DatabaseState:
-    """Read the state of a database in the transaction that is open, and keep its tables as they are until that ends.
+    """Return the state of a database; lock its tables until the open transaction ends.
 
-    :param summed: The tables whose content is summed, which reads all of it: each with the checksum that it is compared
-        with, which is made in the same way; or with an empty one.
+    :param summed: The tables to sum, which reads all their rows, each with the checksum to compare with, or empty. The
+        new checksum is computed in the same way.
     """
     tables = read_tables(connection)
     with is_enough(connection, len(tables), "Nothing was changed."):
@@ -89,9 +90,9 @@ def read_state(connection: Connection, *, summed: Mapping[Key, str] | None = Non
 def state_of_tables(
     connection: Connection, tables: Sequence[Table], summed: Mapping[Key, str], *, with_rows: bool = True
 ) -> DatabaseState:
-    """Read all but sequences, which are in no snapshot, and count these tables.
+    """Return the state with the row counts of these tables, without sequences: they are not part of a snapshot.
 
-    :param with_rows: Whether rows count at all: else no table is counted, and materialized views are not filled.
+    :param with_rows: Whether the dump has rows. If not, no table is counted, and materialized views are unpopulated.
     """
     pin_settings(connection)
     rows, totals = _count(connection, tables if with_rows else [], summed)
@@ -100,7 +101,7 @@ def state_of_tables(
 
 
 def state_of_objects(connection: Connection, summed: Mapping[Key, str]) -> DatabaseState:
-    """Read objects, and the checksums of some tables, but count nothing."""
+    """Return the state without sequences and row counts, with the checksums of some tables."""
     pin_settings(connection)
     tables = [table for table in read_tables(connection) if table.key in summed] if summed else []
     return replace(
@@ -114,28 +115,28 @@ def state_of_objects(connection: Connection, summed: Mapping[Key, str]) -> Datab
 
 
 def _by_copy(summed: Mapping[Key, str]) -> set[Key]:
-    return {key for key, wanted in summed.items() if wanted.startswith(COPIED)}
+    return {key for key, checksum in summed.items() if checksum.startswith(COPIED)}
 
 
 def is_comparable(one: str, other: str) -> bool:
-    """Tell whether two checksums were made in the same way."""
+    """Return whether two checksums were computed in the same way."""
     return one.startswith(COPIED) == other.startswith(COPIED)
 
 
 def describe_unsummed(found: DatabaseState, summed: Mapping[Key, str]) -> str:
-    """Say which of the tables to be summed have no checksum that can be compared; empty if all have one."""
+    """Return a sentence about the tables in `summed` without a comparable checksum; empty if all have one."""
     left = [
         key
-        for key, wanted in summed.items()
+        for key, checksum in summed.items()
         if (not found.rows or key in found.rows)
-        and not ((have := found.checksums.get(key)) and (not wanted or is_comparable(have, wanted)))
+        and not ((have := found.checksums.get(key)) and (not checksum or is_comparable(have, checksum)))
     ]
     if not left:
         return ""
     return (
-        f"The content of {format_count(len(left), 'table')} was not summed, as in "
-        f"{show_name(left[0])}: to plan the query could run functions of its owner with your rights. "
-        f"Use the owner's URL (--url-env) for checksums."
+        f"No checksum of {format_count(len(left), 'table')} ({show_name(left[0])}{', …' * (len(left) > 1)}): "
+        f"planning the query could run functions of the owner with your rights. "
+        f"For checksums, use the owner's URL (--url-env)."
     )
 
 
@@ -155,7 +156,7 @@ def _objects(connection: Connection) -> DatabaseState:
 def _count(
     connection: Connection, tables: Sequence[Table], summed: Mapping[Key, str]
 ) -> tuple[dict[Key, int], dict[Key, str]]:
-    """Count tables, and sum some of them on the same way through."""
+    """Return row counts and checksums; each table is read once."""
     rows = {table.key: found for table, found in count_tables(connection, [t for t in tables if t.key not in summed])}
     totals = {}
     for table, found, total in read_checksums(connection, [t for t in tables if t.key in summed], _by_copy(summed)):
@@ -166,10 +167,10 @@ def _count(
 
 
 def read_history(connection: Connection, schema: str) -> tuple[AppliedMigration, ...] | None:
-    """Return the whole migration history, the oldest first.
+    """Return the migration history, the oldest first.
 
-    :return: None without a table `_prisma_migrations` of the types that Prisma gives it: anything else could run code
-        of its owner when it is read.
+    :return: None without a table `_prisma_migrations` with the column types of Prisma. Reading another relation of this
+        name could run code of its owner.
     """
     known = _history_columns(connection, schema)
     if known is None:
@@ -197,7 +198,7 @@ _HISTORY_TYPES = {
 
 
 def _history_columns(connection: Connection, schema: str) -> set[str] | None:
-    """Name those columns of the history that have the types expected; None where one is missing that must be there."""
+    """Return the columns of the history that have the expected type; None if a required one is missing."""
     rows = connection.execute(
         "SELECT a.attname, a.atttypid FROM pg_catalog.pg_attribute a"
         " JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
@@ -211,7 +212,7 @@ def _history_columns(connection: Connection, schema: str) -> set[str] | None:
 
 
 def _order(text: str | None) -> tuple[int, datetime]:
-    """Return what sorts times in PostgreSQL's ISO style, of which Python can't hold all."""
+    """Return a sort key for times in PostgreSQL's ISO style, also for times that Python can't represent."""
     if found := parse_instant(text or ""):
         return 0, found
     return -1 if not text or text.startswith("-") or text.endswith("BC") else 1, datetime.min.replace(tzinfo=UTC)

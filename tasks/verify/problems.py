@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _OURS = f" AND {USER_SCHEMA} AND {NO_MEMBER}"
 _SHOWN = 3
-# A sequence feeds a column that it belongs to (serial, identity) or whose default is its next value and no more.
+# A sequence feeds a column that owns it (serial, identity) and a column whose default is exactly its nextval().
 _FEEDS = f"""
 SELECT DISTINCT sn.nspname, s.relname, n.nspname, c.relname, a.attname, q.seqmax, c.oid
   FROM pg_catalog.pg_sequence q
@@ -53,7 +53,7 @@ SELECT DISTINCT sn.nspname, s.relname, n.nspname, c.relname, a.attname, q.seqmax
        'pg_catalog.int8'::pg_catalog.regtype) {_OURS}
  ORDER BY 1, 2, 3, 4, 5
 """
-# The tables with rows below some, themselves included, whatever inherits from what.
+# Some tables and all that inherit from them, as far as they store rows.
 _BELOW = f"""{TRUSTED}, below(root, relid) AS (
     SELECT r.oid, r.oid FROM pg_catalog.unnest(%s::pg_catalog.oid[]) AS r(oid)
     UNION
@@ -70,9 +70,10 @@ _SHOWN_MIGRATIONS = 10
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong.
+    """A problem of a database.
 
-    :ivar what: A sentence part, with its name; `remedy` the command that fixes it.
+    :ivar what: The problem, as a sentence without its period.
+    :ivar remedy: The command that fixes it.
     """
 
     what: str
@@ -83,8 +84,9 @@ class Problem:
 class Constraint:
     """A foreign key, or another constraint that was never checked.
 
-    :ivar name: Quoted, and so `table`, which has its schema in front.
-    :ivar qualified: Its schema and name.
+    :ivar table: Schema and name, quoted.
+    :ivar name: Quoted.
+    :ivar qualified: Schema and name of the constraint, quoted.
     :ivar enforced: False for NOT ENFORCED, new in 18, which can't be validated.
     """
 
@@ -97,7 +99,7 @@ class Constraint:
 
     @property
     def problem(self) -> Problem | None:
-        """Return what is wrong with it; None where nothing is."""
+        """Return its problem; None if there is none."""
         if self.validated or not self.enforced:
             return None
         return Problem(
@@ -111,8 +113,8 @@ class Index:
     """An index.
 
     :ivar name: Schema and name, quoted.
-    :ivar partitioned: Whether it only joins those of the partitions, and is valid once all of them have one.
-    :ivar left_over: Whether it has the name of one that a failed REINDEX CONCURRENTLY leaves.
+    :ivar partitioned: Whether it belongs to a partitioned table. It becomes valid once every partition has its index.
+    :ivar left_over: Whether it has the name of an index that a failed REINDEX CONCURRENTLY leaves.
     """
 
     name: str
@@ -122,21 +124,20 @@ class Index:
 
     @property
     def problem(self) -> Problem | None:
-        """Return what is wrong with it, where one command fixes that; else None."""
+        """Return its problem, if one command fixes it; otherwise None."""
         if self.valid or self.partitioned:
             return None
-        # What a failed REINDEX left is to be dropped (PostgreSQL manual, REINDEX, Rebuilding Concurrently).
+        # Drop the index that a failed REINDEX left (PostgreSQL's manual: REINDEX, Rebuilding Indexes Concurrently).
         verb = "DROP" if self.left_over else "REINDEX"
         return Problem(f"index {self.name} is invalid", f"{verb} INDEX CONCURRENTLY {self.name};")
 
 
 @dataclass(frozen=True)
 class Health:
-    """Keys, indexes, history and problems of a database.
+    """Constraints, indexes, migrations and problems of a database.
 
     :ivar constraints: All foreign keys, and other constraints that were never checked.
-    :ivar history: The oldest first; None without `_prisma_migrations`.
-    :ivar problems: Each once, with the command that fixes it.
+    :ivar history: The oldest migration first; None without `_prisma_migrations`.
     """
 
     constraints: tuple[Constraint, ...]
@@ -146,7 +147,7 @@ class Health:
 
     @property
     def foreign_keys(self) -> int:
-        """Return how many foreign keys there are."""
+        """Return the number of foreign keys."""
         return sum(each.foreign_key for each in self.constraints)
 
     @property
@@ -161,15 +162,15 @@ class Health:
 
     @property
     def migrations(self) -> tuple[AppliedMigration, ...] | None:
-        """Return the last ten, in the order of their names; None without `_prisma_migrations`."""
+        """Return the last ten migrations, in the order of their names; None without `_prisma_migrations`."""
         return None if self.history is None else sort_migrations(self.history)[-_SHOWN_MIGRATIONS:]
 
 
 def read_health(connection: Connection, schema: str, sequences: Mapping[Key, tuple[int, bool]]) -> Health:
-    """Read them, in the snapshot that is open.
+    """Return the health of a database, in the open snapshot.
 
-    :param schema: Where Prisma keeps its history.
-    :param sequences: Each sequence's last value, and whether it was used.
+    :param schema: The schema of `_prisma_migrations`.
+    :param sequences: The last value of each sequence, and whether it was used.
     """
     constraints, indexes = _read_constraints(connection), _read_indexes(connection)
     history = read_history(connection, schema)
@@ -180,9 +181,9 @@ def read_health(connection: Connection, schema: str, sequences: Mapping[Key, tup
         history=history,
         problems=(
             *(each for each in problems if each is not None),
-            *_behind(connection, sequences),
-            *_migrations(history or ()),
-            *_without_statistics(connection),
+            *_sequences_behind(connection, sequences),
+            *_failed_migrations(history or ()),
+            *_tables_without_statistics(connection),
         ),
     )
 
@@ -206,11 +207,11 @@ def _read_constraints(connection: Connection) -> tuple[Constraint, ...]:
     rows = connection.execute(
         "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.quote_ident(k.conname),"
         " pg_catalog.format('%I.%I', n.nspname, k.conname), k.contype = 'f', k.convalidated,"
-        # A constraint that is not enforced is new in 18.
+        # NOT ENFORCED is new in 18.
         " coalesce((pg_catalog.to_jsonb(k) ->> 'conenforced')::boolean, true)"
         " FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid"
         " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-        # NOT NULL is one since 18.
+        # Since 18, NOT NULL is a constraint.
         " WHERE (k.contype = 'f' OR NOT k.convalidated AND k.contype IN ('c', 'n')) AND k.conparentid = 0"
         f" {_OURS} ORDER BY 1, 2"
     )
@@ -227,8 +228,8 @@ def _read_constraints(connection: Connection) -> tuple[Constraint, ...]:
     )
 
 
-def _behind(connection: Connection, sequences: Mapping[Key, tuple[int, bool]]) -> Iterator[Problem]:
-    """Compare each sequence with the largest value that it may still reach of all columns that it feeds."""
+def _sequences_behind(connection: Connection, sequences: Mapping[Key, tuple[int, bool]]) -> Iterator[Problem]:
+    """Yield the sequences whose value is less than a value in a column that they feed, up to their MAXVALUE."""
     largest: dict[Key, tuple[int, str]] = {}
     for batch in in_batches(connection.execute(_FEEDS).fetchall()):
         values = _largest(connection, batch)
@@ -241,20 +242,20 @@ def _behind(connection: Connection, sequences: Mapping[Key, tuple[int, bool]]) -
         if last < value or (last == value and not called):
             sequence = sql.Identifier(*key).as_string()
             yield Problem(
-                f"sequence {sequence} stands at {last}, behind {where}, whose largest value is {value}",
+                f"sequence {sequence} is at {last}, but the largest value of {where} is {value}",
                 f"SELECT pg_catalog.setval({sql.Literal(sequence).as_string()}, {value});",
             )
 
 
 def _largest(connection: Connection, feeds: Sequence[TupleRow]) -> dict[tuple[int, str, int], int]:
-    """Find the largest value of each column up to a limit, in its table and all tables below it."""
-    wanted = list(dict.fromkeys((oid, column, most) for *_, column, most, oid in feeds))
+    """Return the largest value, up to a limit, of each column in its table and all tables that inherit from it."""
+    columns = list(dict.fromkeys((oid, column, most) for *_, column, most, oid in feeds))
     below: dict[int, list[tuple[sql.Identifier, bool]]] = {}
-    for root, schema, name, trusted in connection.execute(_BELOW, [list({oid for oid, _, _ in wanted})]):
+    for root, schema, name, trusted in connection.execute(_BELOW, [list({oid for oid, _, _ in columns})]):
         below.setdefault(root, []).append((sql.Identifier(schema, name), trusted))
     found: dict[tuple[int, str, int], int] = {}
     parts = []
-    for at, (oid, column, most) in enumerate(wanted):
+    for at, (oid, column, most) in enumerate(columns):
         for table, trusted in below.get(oid, ()):
             if trusted:
                 query = "SELECT {0}::int, pg_catalog.max({1})::pg_catalog.int8 FROM ONLY {2} WHERE {1} <= {3}"
@@ -262,28 +263,27 @@ def _largest(connection: Connection, feeds: Sequence[TupleRow]) -> dict[tuple[in
                 continue
             values = (int(value) for (value,) in copied_column(connection, table, [column]) if value is not None)
             if (value := max((value for value in values if value <= most), default=None)) is not None:
-                found[wanted[at]] = max(value, found.get(wanted[at], value))
+                found[columns[at]] = max(value, found.get(columns[at], value))
     for batch in in_batches(parts):
         with releasing_locks(connection):
             rows = connection.execute(sql.SQL(" UNION ALL ").join(batch)).fetchall()
         for at, value in rows:
             if value is not None:
-                found[wanted[at]] = max(value, found.get(wanted[at], value))
+                found[columns[at]] = max(value, found.get(columns[at], value))
     return found
 
 
-def _migrations(history: Sequence[AppliedMigration]) -> Iterator[Problem]:
+def _failed_migrations(history: Sequence[AppliedMigration]) -> Iterator[Problem]:
     for each in history:
         if each.state is MigrationState.FAILED:
             yield Problem(
                 f"migration {each.name} failed or has not finished",
-                f"prisma migrate resolve --rolled-back {each.name}   (or --applied, once its work is done by hand)",
+                f"prisma migrate resolve --rolled-back {each.name}   (or --applied, if you have applied it by hand)",
             )
 
 
-def _without_statistics(connection: Connection) -> Iterator[Problem]:
-    # An index that is built counts a table's rows (reltuples), but only ANALYZE looks at its values; it finds none
-    # where it counted no rows.
+def _tables_without_statistics(connection: Connection) -> Iterator[Problem]:
+    # Building an index sets reltuples, but only ANALYZE creates statistics, and none for a table with zero reltuples.
     rows = connection.execute(
         "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c"
         " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
@@ -293,7 +293,7 @@ def _without_statistics(connection: Connection) -> Iterator[Problem]:
     )
     names = [str(name) for (name,) in rows]
     if len(names) > _SHOWN:
-        # After a load it is all of them, and one command fixes it.
+        # After a load no table has statistics; one command creates all.
         yield Problem(f"{len(names):,} tables have no statistics ({format_list(names, _SHOWN)})", "ANALYZE;")
         return
     for name in names:

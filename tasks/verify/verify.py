@@ -1,4 +1,4 @@
-"""Verify: what the database holds now, beside what a dump held, or beside another database."""
+"""Compare a database with a dump, with its last restore, or with another database."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ if TYPE_CHECKING:
     from .problems import Health
 
 
-# A server logs so many values of a sequence at once (SEQ_LOG_VALS), and a standby knows nothing but the log.
+# The number of values that a server logs in advance (SEQ_LOG_VALS). A standby reads sequences from the log.
 _LOGGED_AHEAD = 32
 
 
 @dataclass(frozen=True)
 class VerifyRequest:
-    """What a person asked for.
+    """The flags of `db.verify`.
 
-    :ivar file: A dump to compare with; empty for the one last restored.
-    :ivar against: The variable that holds another database's URL; empty for none.
-    :ivar checksums: Compare the content of every table, too.
+    :ivar file: A dump to compare with; empty for the last restore.
+    :ivar against: The variable with the URL of another database; empty for none.
+    :ivar checksums: Compare checksums of all tables, too.
     """
 
     file: str = ""
@@ -59,15 +59,15 @@ class VerifyRequest:
 
 @dataclass(frozen=True)
 class Expected:
-    """What the database should hold.
+    """The expected state of the database.
 
-    :ivar source: The dump's file name, or the other database.
-    :ivar restored: When; `migrated` when a migration of ours came after it.
-    :ivar dumped: Rows in the dump itself, where a migration of ours came after it.
-    :ivar schemas: The schemas that should hold nothing else.
+    :ivar source: The file name of the dump, or the label of the other database.
+    :ivar restored: The time of the restore; `migrated` that of a later migration by a task. Empty if there was none.
+    :ivar dumped: The rows in the dump, if a task migrated the database after the restore.
+    :ivar schemas: The schemas in which extra objects are differences.
     :ivar excluded: Tables whose rows the dump leaves out.
-    :ivar kind: What the source is, in words.
-    :ivar server: What the other database's server says of itself; None for a dump.
+    :ivar kind: The name of the source in messages.
+    :ivar server: The other database's server; None for a dump.
     """
 
     source: str
@@ -83,10 +83,10 @@ class Expected:
 
 @dataclass(frozen=True)
 class VerifiedTable:
-    """A table beside what it should be.
+    """The comparison of a table.
 
-    :ivar expected: Rows, and so `found`; None where there are none to compare.
-    :ivar mark: What there is to say of it.
+    :ivar expected: The number of rows, as `found`; None if there is none to compare.
+    :ivar mark: The result of the comparison as text.
     """
 
     name: str
@@ -98,10 +98,10 @@ class VerifiedTable:
 
 @dataclass(frozen=True)
 class Verified:
-    """The whole comparison.
+    """The result of `db.verify`.
 
-    :ivar lines: What does not agree, the differences first.
-    :ivar health: What is wrong with the database, whatever the dump says.
+    :ivar lines: Differences, then notes.
+    :ivar health: Facts and problems of the database that do not depend on the comparison.
     """
 
     target: Target
@@ -113,15 +113,15 @@ class Verified:
 
     @property
     def tables(self) -> list[VerifiedTable]:
-        """Every table beside what it should be."""
-        wanted, found = self.expected.state.rows if self.expected else {}, self.found.rows
-        # What is no matter of rows: another definition, or a table that should not be there.
+        """Return the comparison of each table of both sides."""
+        expected, found = self.expected.state.rows if self.expected else {}, self.found.rows
+        # Differences that do not concern rows: the definition, an extra table.
         others = {
             key_of(line.name): line.found for line in self.differences if line.kind == "table" and line.found != MISSING
         }
         rows = []
-        for key in sorted(wanted.keys() | found.keys()):
-            want, have, other = wanted.get(key), found.get(key), others.get(key, "")
+        for key in sorted(expected.keys() | found.keys()):
+            want, have, other = expected.get(key), found.get(key), others.get(key, "")
             same = (want is None or want == have or key in self.found.unread) and not other
             mark = self._mark(key, want, have, other)
             rows.append(VerifiedTable(name=show_name(key), expected=want, found=have, same=same, mark=mark))
@@ -142,14 +142,16 @@ class Verified:
 
     @property
     def differences(self) -> list[DifferenceLine]:
-        """The lines that are differences."""
+        """Return the lines that are differences."""
         return [line for line in self.lines if line.fatal]
 
 
 def verify_database(settings: Settings, request: VerifyRequest, report: Report) -> Verified:
     """Compare the database with a dump or with another database, each in one snapshot.
 
-    :raises TaskError: The dump or a database can't be read. Nothing is ever changed.
+    Changes nothing.
+
+    :raises TaskError: The dump or a database can't be read.
     """
     target = settings.target()
     with (
@@ -161,8 +163,8 @@ def verify_database(settings: Settings, request: VerifyRequest, report: Report) 
         summed: Mapping[Key, str] = {}
         if request.checksums and expected is None:
             raise BadInputError(
-                f"No restore into {target.label} is remembered, so there are no checksums to compare with: name a dump "
-                f"with --file=, or a database with --against-url-env=. Nothing was compared."
+                f"No restore into {target.label} is recorded, so there are no checksums to compare with. Nothing was "
+                f"compared. Name a dump with --file=, or a database with --against-url-env=."
             )
         if request.checksums and expected is not None:
             summed = expected.state.checksums
@@ -180,7 +182,7 @@ def verify_database(settings: Settings, request: VerifyRequest, report: Report) 
     if expected is not None:
         state, found = join_partitions(expected.state, found)
         expected = replace(expected, state=state)
-    # Of two live databases neither may hold what the other does not; a dump speaks for the schemas that it filled.
+    # An extra object is a difference in any schema of two live databases, and in the schemas that the dump filled.
     schemas = schemas_of(found) if request.against else expected.schemas if expected else ()
     lines = (
         compare_states(
@@ -188,7 +190,7 @@ def verify_database(settings: Settings, request: VerifyRequest, report: Report) 
             found,
             schemas=schemas,
             source=expected.kind,
-            whole=bool(request.against),
+            extensions=bool(request.against),
             ahead=ahead,
         )
         if expected
@@ -198,7 +200,7 @@ def verify_database(settings: Settings, request: VerifyRequest, report: Report) 
 
 
 def _ahead(connection: Connection, server: ServerFacts, expected: Expected | None) -> dict[Key, int]:
-    """Tell how far the sequences may be ahead of the expected ones, where one of both is the other's standby."""
+    """Return how far each sequence may be ahead of the expected value, if one server is a standby of the other."""
     other = expected.server if expected else None
     clusters = {server.system_identifier, other.system_identifier} if other else set()
     if len(clusters - {None}) > 1:
@@ -210,10 +212,10 @@ def _ahead(connection: Connection, server: ServerFacts, expected: Expected | Non
 def _without_checksums(expected: Expected) -> str:
     if expected.migrated:
         return (
-            f"What is remembered is the state after the migration, which has no checksums. --file={expected.source} "
-            f"compares with those of the dump, as far as the migration left its tables alone."
+            f"The recorded state is the one after the migration, and it has no checksums. --file={expected.source} "
+            f"compares with the checksums of the dump; tables that the migration changed will differ."
         )
-    return f"{expected.source} has no checksums to compare with: it was made without --checksums."
+    return f"{expected.source} has no checksums, because it was made without --checksums."
 
 
 def _expected(
@@ -224,16 +226,16 @@ def _expected(
     server: ServerFacts,
     report: Report,
 ) -> tuple[Expected | None, BackgroundTask[None] | None]:
-    """Tell what is expected, and what proves it meanwhile."""
+    """Return the expected state, and the background task that checks the dump; each None if there is none."""
     if request.file and request.against:
-        raise BadInputError("--file and --against-url-env do not go together. Nothing was compared.")
+        raise BadInputError("--file and --against-url-env cannot be combined. Nothing was compared.")
     if request.against:
         return _of_database(settings, request, _running(connection), report), None
     return _of_file(settings, request.file, report) if request.file else (_of_record(settings, target, server), None)
 
 
 def _running(connection: Connection) -> tuple[Any, ...] | None:
-    """Tell one database from all others, also from the same one on a standby; None where the role may not ask."""
+    """Return the identity of a database, which differs on a standby; None if the role may not read it."""
     started = "pg_catalog.pg_postmaster_start_time()"
     allowed = one(connection, "SELECT pg_catalog.has_function_privilege(%s, 'execute')", [started])[0]
     if not allowed:
@@ -244,9 +246,9 @@ def _running(connection: Connection) -> tuple[Any, ...] | None:
 
 
 def _of_database(settings: Settings, request: VerifyRequest, here: tuple[Any, ...] | None, report: Report) -> Expected:
-    """Read another database.
+    """Return the state of another database.
 
-    :param here: Which one it may not be, where that is known.
+    :param here: The identity of the database to compare, from :func:`_running`. The other one must not have it.
     """
     other = settings.target(request.against)
     report.progress(f"reading {other.label}", 0, 0, "")
@@ -257,14 +259,14 @@ def _of_database(settings: Settings, request: VerifyRequest, here: tuple[Any, ..
     ):
         if here is not None and _running(connection) == here:
             raise BadInputError(
-                f"{request.against} leads to the same database as {settings.url_env}: {other.label}. Nothing was "
+                f"{request.against} and {settings.url_env} are URLs of the same database, {other.label}. Nothing was "
                 f"compared."
             )
         summed = dict.fromkeys((table.key for table in read_tables(connection)), "") if request.checksums else {}
         found = read_state(connection, summed=summed)
         server = server_facts(connection)
     excluded = tuple(found.unread)
-    return Expected(source=other.label, state=found, excluded=excluded, kind="the other", server=server)
+    return Expected(source=other.label, state=found, excluded=excluded, kind="the other database", server=server)
 
 
 def _of_record(settings: Settings, target: Target, server: ServerFacts) -> Expected | None:
@@ -286,7 +288,7 @@ def _of_file(settings: Settings, file: str, report: Report) -> tuple[Expected, B
     path = choose_dump(settings, file, report)
     manifest = manifest_for(path)
     if manifest is not None:
-        # The server counts while the file is read.
+        # The file is read while the server counts.
         proof = BackgroundTask(lambda: _prove(settings, path, manifest))
         proof.start()
         state = state_of_manifest(manifest)
@@ -294,14 +296,14 @@ def _of_file(settings: Settings, file: str, report: Report) -> tuple[Expected, B
     dump = prove_dump(settings, path, report)
     if dump.inserts:
         raise BadInputError(
-            f"{path.name} writes rows as INSERT statements ({dump.inserts:,} of them). How many rows each brings is "
-            f"known only once it has run, so there is nothing to compare with, and nothing was compared. "
-            f"`inv db.restore` counts them, and `inv db.verify` without --file= then compares with what it counted."
+            f"{path.name} writes rows as {dump.inserts:,} INSERT statements, so its rows cannot be counted without "
+            f"running them. Nothing was compared. `inv db.restore` runs and counts them; after it, `inv db.verify` "
+            f"without --file= compares with that count."
         )
     return Expected(source=path.name, state=state_from_parts(dump.tables, dump.sequences, {})), None
 
 
 def _prove(settings: Settings, path: Path, manifest: Manifest) -> None:
-    """Prove that a dump is the one that its manifest describes."""
+    """Raise an error unless the dump is the one that its manifest describes."""
     if prove_dump(settings, path, Silence()).manifest != manifest:
-        raise BadInputError(f"{path.name} was changed while it was read. Nothing was compared.")
+        raise BadInputError(f"{path.name} changed while it was read. Nothing was compared.")
