@@ -57,7 +57,7 @@ def confirm_restore(plan: RestorePlan, *, yes: bool, name: str) -> RestorePlan:
     :param name: The value of `--confirm`.
     :return: The plan without its risk, because the user has accepted it.
     """
-    if plan.destroys or plan.settings.dry or plan.doubt or plan.request.whole:
+    if plan.destroys or plan.settings.dry or plan.doubt or plan.request.replaces_all:
         confirm(restore_warning(plan), yes=True)
     elif plan.other_database:
         confirm(_other_database(plan), yes=True)
@@ -202,7 +202,7 @@ def _deleted(plan: RestorePlan) -> list[str]:
         nothing = "  Will be deleted: nothing. The schemas of the dump are empty, or do not exist yet."
         return [nothing, *_replaced(plan.replaced)]
     what = describe_content(plan.removed)
-    if plan.request.whole:
+    if plan.request.replaces_all:
         where = f"everything in the database, the schemas {format_list(plan.emptied)}"
         return [f"  Will be deleted: {where} ({what or 'which are empty'}). It will be exactly as in the dump."]
     if plan.request.clean:
@@ -301,7 +301,7 @@ def _reload_risk(plan: RestorePlan | ResetPlan | MigrationPlan) -> list[str]:
 
 def _empty_again(plan: RestorePlan) -> list[str]:
     """Return the command that empties the database again, after an undo into an empty one."""
-    if plan.destroys or not plan.request.whole:
+    if plan.destroys or not plan.request.replaces_all:
         return []
     names = plan.dump.outline.schemas
     flags = [f"--schema={name}" for name in names] if names != ("public",) else []

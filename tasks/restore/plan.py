@@ -60,7 +60,7 @@ class RestoreRequest:
     :ivar disconnect: End the other sessions of the database first.
     :ivar migrate: Migrations follow. If they fail, the safety dump is restored, so it is always made.
     :ivar trust: Execute the code of the dump's authors with all rights of the role, without a question.
-    :ivar whole: The dump contains the whole database; delete everything else.
+    :ivar replaces_all: Delete everything in the database that is not in the dump, also outside its schemas.
     :ivar lenient: Load statements that PostgreSQL refuses in the lenient way (:mod:`.lenient`), also from a dump of
         another database.
     :ivar create_roles: Create the roles that the dump names and the server lacks.
@@ -76,7 +76,7 @@ class RestoreRequest:
     strict: bool = False
     checksums: bool = False
     backup: bool = True
-    whole: bool = False
+    replaces_all: bool = False
     migrate: bool = False
     disconnect: bool = False
     trust: bool = False
@@ -100,8 +100,8 @@ class RestorePlan(ChangePlan):
     :ivar changed: Other objects that the dump changes or deletes.
     :ivar doubt: The reason why the dump may be of another database than it must be; empty if it is certain.
     :ivar existing: The objects with the name of an object that the dump creates, unless they are deleted first.
-    :ivar objects_outside: With `whole`, the number of objects outside the schemas: event triggers, large objects and
-        so on.
+    :ivar objects_outside: With `replaces_all`, the number of objects outside the schemas: event triggers, large objects
+        and so on.
     :ivar risk: The risk that a person must accept before the dump is loaded; empty without one.
     :ivar owners: The owners of objects in the database, without superusers, when the question about the risk was asked;
         None without a question.
@@ -160,7 +160,7 @@ class RestorePlan(ChangePlan):
     @property
     def fills(self) -> tuple[str, ...]:
         """Return the schemas that contain only the content of the dump after a restore with --clean."""
-        return self.emptied if self.request.whole else self.dump.outline.schemas
+        return self.emptied if self.request.replaces_all else self.dump.outline.schemas
 
 
 def plan_restore(
@@ -172,7 +172,7 @@ def plan_restore(
     :raises TaskError: The restore would fail. Nothing was touched.
     """
     _refuse_other_flags(request)
-    forecasts = target is None and not (request.whole or request.tables)
+    forecasts = target is None and not (request.replaces_all or request.tables)
     target = target or unprotected_target(settings)
     path = find_dump_file(request.file, settings.dumps, settings.cwd) if request.file else None
     # Connect first, because reading the dump may take long.
@@ -199,11 +199,12 @@ def plan_restore(
                 )
         # An undo, or a failed migration, loads the present content again. A failed migration can't ask a question.
         owned = read_owners(connection)
-        here = other_owners(owned, server.login)
-        undo_risk = author_risk(connection, settings, endpoint, path, here)
+        foreign_owners = other_owners(owned, server.login)
+        undo_risk = author_risk(connection, settings, endpoint, path, foreign_owners)
         # A role with the same name in another cluster may be another person's.
         own = dump.manifest is not None and is_of_cluster(dump.manifest, server)
-        why = doubt_about_authors(dump.manifest, server.login if own else "") or (here if request.migrate else "")
+        why = doubt_about_authors(dump.manifest, server.login if own else "")
+        why = why or (foreign_owners if request.migrate else "")
         risk = "" if request.trust else author_risk(connection, settings, endpoint, path, why)
         owners = None
         if (
@@ -212,15 +213,15 @@ def plan_restore(
             and author_risk(connection, settings, endpoint, path, "is asked about")
         ):
             owners = frozenset(name for name, superuser in owned.items() if not superuser)
-        filled = user_schemas(connection) if request.whole else dump.outline.schemas
-        there = existing_schemas(connection, filled)
+        filled = user_schemas(connection) if request.replaces_all else dump.outline.schemas
+        existing = existing_schemas(connection, filled)
         present_schemas = (
-            tuple(name for name in filled if name in there) if dump.outline.creates_tables and not tables else ()
+            tuple(name for name in filled if name in existing) if dump.outline.creates_tables and not tables else ()
         )
         emptied = present_schemas if request.clean else ()
         # Without --clean, the dump may replace objects, too.
         removed = read_content(connection, present_schemas, locked=request.disconnect)
-        if request.whole:
+        if request.replaces_all:
             removed = replace(removed, locks=removed.locks + count_large_objects(connection))
         accepted = Accepted(
             roles=request.strict or (request.create_roles and request.sets_roles),
@@ -231,7 +232,7 @@ def plan_restore(
         )
         check_restore(connection, server, dump, removed, clean=request.clean, accepted=accepted, report=report)
         if request.clean:
-            recreated = read_globals(connection) if request.whole else dump.outline.globals
+            recreated = read_globals(connection) if request.replaces_all else dump.outline.globals
             refuse_dependents(connection, emptied, replaceable(connection, server, recreated))
         if request.clean or tables:
             warn_of_event_triggers(connection, server, dump, report)
@@ -262,15 +263,15 @@ def plan_restore(
             removed=removed,
             changed=find_impacts(connection, dump.outline.touches or (), emptied),
             existing=_existing_objects(connection, dump, request),
-            objects_outside=_outside_schemas(connection, filled) if request.whole else 0,
+            objects_outside=_outside_schemas(connection, filled) if request.replaces_all else 0,
             risk=risk,
             undo_needs_trust=bool(undo_risk),
             owners=owners,
-            lenient=(request.lenient or request.whole or own or part) and not tables,
+            lenient=(request.lenient or request.replaces_all or own or part) and not tables,
             search_path=search_path,
             reload_doubt=find_reload_doubt(connection),
             new_roles=_new_roles(connection, dump, request, report),
-            other_tables=() if request.whole else _other_tables(connection, dump, present_schemas),
+            other_tables=() if request.replaces_all else _other_tables(connection, dump, present_schemas),
             tables=tables,
         )
     return plan.complete(backup=request.backup, always=request.migrate)
@@ -306,10 +307,10 @@ def _new_roles(connection: Connection, dump: DumpFile, request: RestoreRequest, 
 def _existing_objects(connection: Connection, dump: DumpFile, request: RestoreRequest) -> tuple[ExistingObject, ...]:
     """Return the existing objects with names that a dump creates, unless they are deleted before it is loaded."""
     names = {} if request.clean else _created_names(dump)
-    globals_ = [] if request.whole else sorted(read_globals(connection).keys() & set(dump.outline.globals))
+    globals_ = [] if request.replaces_all else sorted(read_globals(connection).keys() & set(dump.outline.globals))
     # pg_dump --clean drops them first; a restore with --clean drops those that depend on deleted objects.
     found = [ExistingObject(name=name, rows=None, dropped=True) for name in globals_]
-    if dump.outline.large_objects and not request.whole:
+    if dump.outline.large_objects and not request.replaces_all:
         count = count_large_objects(connection)
         found += (
             [ExistingObject(name="large objects whose number is in the dump", rows=None, dropped=True)] if count else []

@@ -90,13 +90,13 @@ def rehearse_dump(
     removed = tuple(delete_leftover_scratch_databases(target, settings.dumps))
     began = time.monotonic()
     try:
-        with scratch_database(target, settings.dumps) as there:
+        with scratch_database(target, settings.dumps) as scratch:
             if prisma is not None:
                 report.progress("waiting for `prisma migrate status`", 0, 0, "")
-                _refuse_other_database(settings, prisma, there)
+                _refuse_other_database(settings, prisma, scratch)
             with _errors_name_scratch_database(target):
                 request = RestoreRequest(file=str(path), trust=trust, lenient=lenient)
-                plan = plan_restore(settings, request, report, target=there)
+                plan = plan_restore(settings, request, report, target=scratch)
             plan = replace(plan, lenient=lenient or _was_made_from(plan, target))
             if plan.risk:
                 # The risk concerns the server, not only the scratch database.
@@ -104,7 +104,7 @@ def rehearse_dump(
             with _errors_name_scratch_database(target):
                 plan = replace(plan, risk="")
                 restored = restore_dump(plan, report, remember=False)
-                migrated = None if prisma is None else _migrate(settings, prisma, there.database, report)
+                migrated = None if prisma is None else _migrate(settings, prisma, scratch.database, report)
     except Interruption as interruption:
         interruption.state = f"The scratch database was deleted; {target.label} was not changed."
         interruption.effect = Effect.UNCHANGED
@@ -197,7 +197,7 @@ def _environment(settings: Settings, prisma: Prisma, database: str) -> dict[str,
     return {**dict.fromkeys((*names, settings.url_env, "DATABASE_URL"), url), "PGDATABASE": database}
 
 
-def _refuse_other_database(settings: Settings, prisma: Prisma, there: Target) -> None:
+def _refuse_other_database(settings: Settings, prisma: Prisma, scratch: Target) -> None:
     """Raise unless Prisma lists a migration whose name only the scratch database contains.
 
     The URL that Prisma prints is no proof: with a driver adapter it uses another one.
@@ -205,11 +205,11 @@ def _refuse_other_database(settings: Settings, prisma: Prisma, there: Target) ->
     :raises BadInputError: Prisma would migrate another database: its schema or configuration contains a fixed URL.
     """
     name = f"0_{secrets.token_hex(8)}"
-    with scratch_history(there, name):
+    with scratch_history(scratch, name):
         status = run_program(
             [*prisma.command, "migrate", "status"],
             cwd=prisma.home,
-            extra=_environment(settings, prisma, there.database),
+            extra=_environment(settings, prisma, scratch.database),
             timeout=_STATUS_SECONDS,
         )
     output = f"{status.stdout}\n{status.stderr}"

@@ -73,7 +73,7 @@ def plan_reset(
         removed = read_content(connection, schemas, locked=disconnect)
         warn_of_locks(connection, removed.locks, report)
         refuse_unowned(connection, server, schemas)
-        here = other_owners(read_owners(connection), server.login)
+        foreign_owners = other_owners(read_owners(connection), server.login)
         plan = ResetPlan(
             settings=settings,
             target=target,
@@ -82,7 +82,7 @@ def plan_reset(
             emptied=schemas,
             kept=tuple(other_schemas(connection, schemas)),
             removed=removed,
-            undo_needs_trust=bool(author_risk(connection, settings, endpoint, settings.dumps, here)),
+            undo_needs_trust=bool(author_risk(connection, settings, endpoint, settings.dumps, foreign_owners)),
             disconnect=disconnect,
             reload_doubt=find_reload_doubt(connection),
         )

@@ -111,7 +111,7 @@ class Restored:
 def safety_dump_for(plan: RestorePlan) -> SafetyDump:
     """Return the safety dump of a restore, not yet made."""
     name, manifest = plan.dump.path.name, plan.dump.manifest
-    command = f"db.undo --to={manifest.id}" if plan.request.whole and manifest else f"db.restore {name}"
+    command = f"db.undo --to={manifest.id}" if plan.request.replaces_all and manifest else f"db.restore {name}"
     return SafetyDump(
         settings=plan.settings,
         server=plan.server,
@@ -231,11 +231,11 @@ def analyze_tables(connections: Sequence[Connection], rows: Mapping[tuple[str, s
     :param rows: The number of loaded rows of each table.
     """
     streams = [StatementStream(connection) for connection in connections]
-    load = dict.fromkeys(streams, 0)
+    assigned = dict.fromkeys(streams, 0)
     try:
         for key in sorted(rows, key=lambda each: (-rows[each], each)):
-            stream = min(load, key=load.__getitem__)
-            load[stream] += min(rows[key], _SAMPLED) + 1
+            stream = min(assigned, key=assigned.__getitem__)
+            assigned[stream] += min(rows[key], _SAMPLED) + 1
             stream.queue(b"ANALYZE %s" % quote_table(key), f"ANALYZE {show_key(key)}")
         for stream in streams:
             stream.drain()

@@ -175,7 +175,7 @@ class RestoreTransaction:
         if self.plan.removed.is_empty:
             refuse_new_content(connection, self.plan.fills)
         outline = self.plan.dump.outline
-        if not self.plan.request.whole:
+        if not self.plan.request.replaces_all:
             again = replaceable(connection, self.plan.server, outline.globals)
             empty_schemas(connection, outline.schemas, again)
             create_public(connection, outline.schemas)
@@ -318,7 +318,7 @@ class RestoreTransaction:
         self.proven = found if tables is None else tables.narrow(found)
         if unsummed := describe_unsummed(self.proven, summed):
             self.report.warn(unsummed)
-        schemas_filled = (*self.plan.fills, *([""] if request.whole else [])) if request.clean else None
+        schemas_filled = (*self.plan.fills, *([""] if request.replaces_all else [])) if request.clean else None
         lines = compare_objects_and_content(expected, self.proven, schemas_filled)
         for line in lines:
             # The statements were executed as in the dump, but the server writes the expression in another form.
@@ -354,7 +354,7 @@ def try_safety_dump(connection: Connection, safety: SafetyDump, target: Target, 
     """
     if safety.dumped is None or not find_reload_doubt(connection):
         return
-    request = RestoreRequest(file=str(safety.dumped.path), clean=True, whole=True, backup=False, trust=True)
+    request = RestoreRequest(file=str(safety.dumped.path), clean=True, replaces_all=True, backup=False, trust=True)
     refused = "The safety dump can't be loaded, so `db.undo` would fail."
     try:
         plan = plan_restore(safety.settings, request, Silence(), target=target)

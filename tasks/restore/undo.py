@@ -57,7 +57,9 @@ def plan_undo(
             f"There is no safety dump of {target.label} in {settings.dumps}. Nothing was touched.",
             fix="`inv db.list` lists all dumps; `inv db.restore --clean --file=` restores one of them.",
         )
-    request = RestoreRequest(file=str(path), clean=True, whole=True, backup=backup, disconnect=disconnect, trust=trust)
+    request = RestoreRequest(
+        file=str(path), clean=True, replaces_all=True, backup=backup, disconnect=disconnect, trust=trust
+    )
     return _plan(settings, request, report)
 
 
@@ -106,6 +108,6 @@ def restore_safety_dump(settings: Settings, path: Path, report: Report) -> None:
 
     :raises TaskError: The restore failed, and the database was not changed by it.
     """
-    request = RestoreRequest(file=str(path), clean=True, whole=True, backup=False, trust=True)
+    request = RestoreRequest(file=str(path), clean=True, replaces_all=True, backup=False, trust=True)
     restore_dump(_plan(settings, request, report), report)
     delete_dump(path)
