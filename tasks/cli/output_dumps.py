@@ -128,8 +128,8 @@ def show_listing(listed: Sequence[Listed], every_id: Sequence[str], *, as_json: 
         return
     print_dumps(listed, every_id, {})
     for each in listed:
-        if each.whole not in {"yes", "unknown"}:
-            print_line(f"{each.path.name} is not whole: {each.whole}")
+        if each.defect:
+            print_line(f"{each.path.name} is not complete: {each.defect}")
 
 
 def print_dumps(listed: Sequence[Listed], every_id: Iterable[str], verdicts: Mapping[str, str]) -> None:
@@ -232,11 +232,12 @@ def _cells_of(each: Listed, short: str, now: datetime, verdicts: Mapping[str, st
 
 def describe_state(each: Listed) -> str:
     """Return what is known of a dump without reading it, in a few words."""
-    known = {"yes": "whole", "unknown": "unknown"}.get(each.whole, "broken")
-    if known == "whole" and each.is_partial:
-        known = "partial"
+    if each.complete:
+        known = "partial" if each.is_partial else "rehearsed" if each.rehearsed else "complete"
+    else:
+        known = "unknown" if each.complete is None else "broken"
     words = ["pinned" if each.pinned else "", "safety" if each.safety else ""]
-    return ", ".join(filter(None, ["rehearsed" if each.rehearsed and known == "whole" else known, *words]))
+    return ", ".join(filter(None, [known, *words]))
 
 
 def show_inspected(inspected: Inspected, *, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from ..dumpfiles.atomic_write import PartFile, make_dump_folder, open_part_file, sweep_part_files
+from ..dumpfiles.atomic_write import PartFile, delete_stale_parts, make_dump_folder, open_part_file
 from ..dumpfiles.origin import describe_part, is_of_database
 from ..dumpfiles.paths import (
     DUMP,
@@ -53,7 +53,7 @@ def prepare_dump_folder(folder: Path) -> None:
     """
     try:
         make_dump_folder(folder)
-        sweep_part_files(folder)
+        delete_stale_parts(folder)
     except OSError as error:
         raise OperationFailedError(
             f"The folder {folder} can't be used: {error.strerror}. Nothing was touched."
