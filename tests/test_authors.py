@@ -169,15 +169,12 @@ def test_person_at_a_terminal_is_asked_once(answer: str, code: int, shop: Databa
     """In two sentences, before anything is touched."""
     project.write("dumps/foreign.sql", "CREATE TABLE public.x ();\n-- PostgreSQL database dump complete\n")
 
-    ended, said = at_a_terminal(
-        project, "db.restore", "--yes", "--file=foreign.sql", answers={"Type yes to load it all the same": answer}
-    )
+    ended, said = at_a_terminal(project, "db.restore", "--yes", "--file=foreign.sql", answers={"Type yes": answer})
 
     words = " ".join(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said).split())
     assert ended == code, said
     assert words.count("Type yes") == 1
-    assert "Because postgres is a superuser, the code in it may do anything on this server" in words
-    assert "as an ordinary role that owns the database is the safe way." in words
+    assert "postgres is a superuser" in words
     assert shop.scalar("SELECT to_regclass('public.x') IS NOT NULL") is (code == 0)
 
 

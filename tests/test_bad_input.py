@@ -170,8 +170,8 @@ FLAGS = {
     "dump to rehearse": Row("db.rehearse --file=nowhere.sql", 2, "There is no dump"),
     "dump to inspect": Row("db.inspect --file=nowhere.sql", 2, "There is no dump"),
     "dump to compress": Row("db.gzip --file=nowhere.sql", 2, "There is no dump"),
-    "nothing to migrate": Row("db.migrate", 3, "There is no Prisma in"),
-    "nothing to generate": Row("db.generate", 3, "There is no Prisma in"),
+    "nothing to migrate": Row("db.migrate", 3, "node_modules/.bin/prisma is missing"),
+    "nothing to generate": Row("db.generate", 3, "node_modules/.bin/prisma is missing"),
     "sums that were never made": Row(f"{RESTORE} --checksums", 2, "has no checksums", files={FILE: GOOD}),
 }
 CONFIGURATION = {
@@ -188,7 +188,9 @@ CONFIGURATION = {
     "no variable": configured("URL_ENV", "", "must not be empty"),
     "programs that are nowhere": configured("BIN_DIR", "/nowhere", "No pg_dump was found in /nowhere", code=3),
     "misspelt setting": configured("PROTECTD", "prod", "There is no setting INVOKE_DB_PROTECTD"),
-    "Prisma that is nowhere": configured("PRISMA_DIR", "/nowhere", "no Prisma in /nowhere", code=3, words="db.migrate"),
+    "Prisma that is nowhere": configured(
+        "PRISMA_DIR", "/nowhere", "Prisma is not installed in /nowhere", code=3, words="db.migrate"
+    ),
     "YAML of a list for a text": yaml("db:\n  compress: [gzip]\n", "must be a text or a number"),
     "YAML of a truth for a folder": yaml("db:\n  dumps_dir: true\n", "must be a text or a number"),
     "YAML of an unknown key": yaml("db:\n  keeps: 7\n", "There is no setting db.keeps"),

@@ -32,6 +32,22 @@ RELOADED = {
         "((ARRAY['a'::character varying, NULL::character varying])::character varying(3)[] = x)",
         "(ARRAY['a'::character varying(3), NULL::character varying(3)] = x)",
     ),
+    "bits that get a modifier": (
+        """((ARRAY['101'::"bit", NULL::"bit"])::bit(3)[] = x)""",
+        "(ARRAY['101'::bit(3), NULL::bit(3)] = x)",
+    ),
+    "blank-padded text that gets a modifier": (
+        "((ARRAY['a'::bpchar])::character(5)[] = x)",
+        "(ARRAY['a'::character(5)] = x)",
+    ),
+    "intervals that get fields": (
+        "((ARRAY['1 day'::interval])::interval day to second(3)[] = x)",
+        "(ARRAY['1 day'::interval day to second(3)] = x)",
+    ),
+    "intervals that get fields without a number": (
+        "((ARRAY['1 year'::interval])::interval year to month[] = x)",
+        "(ARRAY['1 year'::interval year to month] = x)",
+    ),
     "numbers that get a modifier": (
         "((ARRAY[1.5, '-2.5'::numeric])::numeric(4,1)[] = x)",
         "(ARRAY[1.5::numeric(4,1), '-2.5'::numeric(4,1)] = x)",
@@ -83,6 +99,8 @@ DIFFERENT = {
     "no cast": ("(x = ANY ((ARRAY[a, b])::text[]))", "(x = ANY (ARRAY[a, b]))"),
     "cast of what is no constructor": ("((a)::text[] = x)", "(ARRAY[(a)::text] = x)"),
     "modifier": ("(a)::character varying(3)", "(a)::character varying(4)"),
+    "bits of another length": ("'1'::bit(3)", """'1'::"bit\""""),
+    "fields": ("'1 year'::interval year", "'1 year'::interval year to month"),
     "no modifier": ("(a)::character varying(3)", "(a)::character varying"),
     "operator": ("(x < 1)", "(x <= 1)"),
     "AND": ("((a AND b) AND c)", "((a AND b) OR c)"),

@@ -202,7 +202,7 @@ def test_manifest_that_hides_a_touch_is_found_out(shop: Database, project: Proje
     result = project.inv("db.restore", "--clean", "--yes", "--file=ours.sql")
 
     assert result.returncode == 5, result.stderr
-    assert "other objects than the outline" in result.stderr
+    assert "the outline in its manifest" in result.stderr
     assert shop.dump_text() == before
 
 

@@ -357,7 +357,7 @@ BROKEN = {
     "stranger": Broken(stranger, "rights to dump", r"may not read app\.item", "GRANT pg_read_all_data TO owner"),
     "policies": Broken(behind_policies, "rights to dump", r"row-level security hides rows of app\.item", "BYPASSRLS"),
     "no pg_dump": Broken(without_programs, "pg_dump", "No pg_dump was found", "apt install postgresql-client-17"),
-    "no Prisma": Broken(prisma_missing, "Prisma", "There is no Prisma in", "npm install"),
+    "no Prisma": Broken(prisma_missing, "Prisma", "node_modules/.bin/prisma is missing", "npm install"),
     "failed migration": Broken(migration_failed, "migrations", "P3009", "migrate resolve --rolled-back"),
     "a file for the folder": Broken(file_for_folder, "folder", "dumps is not a folder", "db.dumps_dir"),
     "below a file": Broken(folder_below_file, "folder", r"tasks\.py is not a folder", "db.dumps_dir"),

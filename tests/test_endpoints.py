@@ -85,7 +85,7 @@ def test_a_tunnel_is_found_out_by_a_manifest(shop: Database, project: Project) -
         named = project.inv("db.restore", "--clean", "--yes", f"--confirm={shop.name}", env=env)
 
     assert [alone.returncode, mistaken.returncode, protected.returncode] == [7, 7, 7]
-    assert "a dump's manifest knows this server at db.example.com: 127.0.0.1 is a tunnel to it" in alone.stderr
+    assert "this server at db.example.com, so 127.0.0.1 is a tunnel" in alone.stderr
     assert untouched == before
     assert named.returncode == 0, named.stderr
 

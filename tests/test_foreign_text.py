@@ -21,7 +21,7 @@ from tasks.dumpfiles.paths import manifest_path, read_manifest
 from tasks.dumpformat.compression import DecompressedReader
 from tasks.dumpformat.statements import Setting, classify_statement
 from tasks.errors import BadInputError, GuardError, OperationFailedError
-from tasks.restore.filters import OUR_SETTINGS
+from tasks.restore.filters import OWN_SETTINGS
 from tasks.safety.guard import refuse_protected
 from tasks.safety.restore_log import read_record
 from tasks.system.processes import make_file, make_folder
@@ -201,7 +201,7 @@ def test_a_setting_of_ours_by_a_function_counts_as_set(text: bytes) -> None:
     action = classify_statement(text)
 
     assert (action.verb, action.name) == ("SET", "statement_timeout")
-    assert action.name in OUR_SETTINGS
+    assert action.name in OWN_SETTINGS
 
 
 def test_several_settings_in_one_statement_are_all_seen() -> None:

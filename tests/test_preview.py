@@ -123,7 +123,7 @@ def test_plain_restore_that_only_adds_shows_nothing(project: Project) -> None:
 
     assert added.returncode == 0, added.stderr
     assert "Will be" not in added.stderr
-    assert "It deleted nothing; what it added is lost" in undo.stderr
+    assert "It deleted nothing" in undo.stderr
 
 
 @pytest.mark.majors(14, 17, 18)
@@ -268,8 +268,8 @@ def test_existing_objects_lead_to_clean(project: Project) -> None:
     drops = project.inv("db.restore", "--yes", "--file=drops.sql")
 
     assert (plain.returncode, drops.returncode) == (5, 5)
-    assert "The database already has objects of this dump" in plain.stderr
-    assert "Drop what depends on it, restore, and create it again" in drops.stderr
+    assert "--clean, which first deletes everything" in plain.stderr
+    assert "--clean deletes dependent objects only" in drops.stderr
 
 
 def test_undo_warns_of_a_restore_in_the_same_second(new_database: Databases, project: Project) -> None:

@@ -17,7 +17,7 @@ from tasks.prisma.migrations import (
     OnDisk,
     checksums_on_disk,
     compare_migrations,
-    foresee_migrations,
+    forecast_deploy,
     migrations_on_disk,
     pending_migrations,
 )
@@ -301,7 +301,7 @@ def row(name: str, state: str = "applied", checksum: str = "") -> AppliedMigrati
 
 def codes(disk: list[OnDisk], rows: list[AppliedMigration] | None, *, filled: bool = True) -> list[str]:
     """Tell what is foreseen, by code or by its first words."""
-    found = foresee_migrations(disk, rows, filled=filled, prisma="npx prisma")
+    found = forecast_deploy(disk, rows, filled=filled, prisma="npx prisma")
     return [each.code or each.what.split(":")[0] for each in found]
 
 

@@ -26,12 +26,12 @@ from tasks.safety.scratch_database import (
     PREFIX,
     Note,
     _drop,
-    _free,
-    _remember,
+    _is_unlocked,
     _try_drop,
+    _write_note,
+    delete_leftover_scratch_databases,
     on_database,
     scratch_database,
-    sweep_scratch_databases,
 )
 from tests.flows import newest, pg_dump, settings_of, write
 from tests.journal import COUNT, JOURNAL, TABLES, migration
@@ -439,7 +439,7 @@ def test_what_a_killed_rehearsal_leaves_is_removed_by_the_next_one(
     target = settings_of(project, shop).target()
     process = begin(project, server)
     (left,) = scratches(server)
-    assert sweep_scratch_databases(target, project.dumps) == []
+    assert delete_leftover_scratch_databases(target, project.dumps) == []
 
     process.kill()
     process.communicate(timeout=30)
@@ -482,7 +482,7 @@ def left_behind(
     if notes is not None:
         oid = database.scalar("SELECT oid FROM pg_database WHERE datname = current_database()")
         server = str(database.scalar("SELECT system_identifier FROM pg_control_system()"))
-        _remember(notes, Note(server, database.name, oid, owner))
+        _write_note(notes, Note(server, database.name, oid, owner))
     if comment is not None:
         database.execute(f"COMMENT ON DATABASE {database.name} IS $c${comment}$c$")
     return database
@@ -492,7 +492,7 @@ def test_what_is_ours_and_unused_is_swept(database: Database, new_database: Data
     """All of them at once, and the notes with them."""
     left = sorted(left_behind(new_database, OURS, notes=project.dumps).name for _ in range(2))
 
-    assert sorted(sweep_scratch_databases(settings_of(project, database).target(), project.dumps)) == left
+    assert sorted(delete_leftover_scratch_databases(settings_of(project, database).target(), project.dumps)) == left
     assert scratches(database.server) == []
     assert list(project.dumps.glob(".invoke*")) == []
 
@@ -519,7 +519,7 @@ def test_what_only_looks_like_ours_is_not_swept_nor_entered(
     else:
         path.write_text(json.dumps({**json.loads(path.read_text()), **note}))
 
-    assert sweep_scratch_databases(settings_of(project, database).target(), project.dumps) == []
+    assert delete_leftover_scratch_databases(settings_of(project, database).target(), project.dumps) == []
 
     assert scratches(database.server) == [left.name]
 
@@ -528,7 +528,7 @@ def test_database_of_another_role_is_not_entered(database: Database, new_databas
     """A superuser could drop what a plain role's rehearsal left, but would run its owner's settings."""
     left = left_behind(new_database, OURS, OWNER, notes=project.dumps)
 
-    assert sweep_scratch_databases(settings_of(project, database).target(), project.dumps) == []
+    assert delete_leftover_scratch_databases(settings_of(project, database).target(), project.dumps) == []
 
     assert scratches(database.server) == [left.name]
 
@@ -543,7 +543,7 @@ def test_what_is_not_ours_is_not_swept(
     """A name proves nothing: the comment must be the one that we write."""
     left = left_behind(new_database, comment, notes=project.dumps)
 
-    assert sweep_scratch_databases(settings_of(project, database).target(), project.dumps) == []
+    assert delete_leftover_scratch_databases(settings_of(project, database).target(), project.dumps) == []
     assert scratches(database.server) == [left.name]
 
 
@@ -553,13 +553,13 @@ def test_what_somebody_uses_is_not_swept(database: Database, new_database: Datab
     target = settings_of(project, database).target()
 
     with left.connect() as session:
-        assert sweep_scratch_databases(target, project.dumps) == []
-        assert _free(target, left.name)
+        assert delete_leftover_scratch_databases(target, project.dumps) == []
+        assert _is_unlocked(target, left.name)
         session.execute("SELECT pg_advisory_lock(%s)", [LOCK])
-        assert not _free(target, left.name)
-        assert sweep_scratch_databases(target, project.dumps) == []
+        assert not _is_unlocked(target, left.name)
+        assert delete_leftover_scratch_databases(target, project.dumps) == []
 
-    assert sweep_scratch_databases(target, project.dumps) == [left.name]
+    assert delete_leftover_scratch_databases(target, project.dumps) == [left.name]
 
 
 def test_a_session_that_comes_meanwhile_keeps_it(database: Database, new_database: Databases) -> None:
@@ -580,7 +580,7 @@ def test_what_belongs_to_somebody_else_is_not_swept(
     left = left_behind(new_database, OURS, notes=project.dumps)
     mine = new_database(owner=OWNER)
 
-    assert sweep_scratch_databases(settings_of(project, mine, OWNER).target(), project.dumps) == []
+    assert delete_leftover_scratch_databases(settings_of(project, mine, OWNER).target(), project.dumps) == []
     assert scratches(database.server) == [left.name]
 
 

@@ -285,7 +285,7 @@ def test_restore_says_rolled_back_when_its_backend_is_terminated_in_the_commit(
     code, said = ended(process)
 
     assert code == 4
-    assert "lost in the commit" in said
+    assert "lost during the commit" in said
     assert "rolled back" in said
     assert target.scalar("SELECT count(*) FROM app.filled") == 0
 
@@ -395,7 +395,7 @@ def test_restore_says_rolled_back_when_the_connection_is_cut_before_the_commit(
 
     assert proxy.cut
     assert result.returncode == 4
-    assert "lost in the commit" in result.stderr
+    assert "lost during the commit" in result.stderr
     assert "rolled back" in result.stderr
     assert target.scalar("SELECT count(*) FROM app.filled") == 0
 
@@ -408,7 +408,6 @@ def test_restore_says_that_it_does_not_know_when_nobody_can_be_asked(target: Dat
         result = project.inv("db.restore", "--file=rows.sql")
 
     assert result.returncode == 4
-    assert "can't be asked" in result.stderr
     assert "db.verify --file=" in result.stderr
     assert "rolled back" not in result.stderr
 

@@ -60,6 +60,8 @@ _PARSED_AS = {
     "timestamp with time zone": "timestamptz",
     "timestamp without time zone": "timestamp",
 }
+# How a type is written without a modifier, if the plain name means a modifier of 1.
+_WITHOUT_MODIFIER = {"bit": '"bit"', "character": "bpchar"}
 # Tokens of `timestamp (3) without time zone []`, with some reserve.
 _LONGEST_TYPE = 12
 _CACHED = 4096
@@ -227,8 +229,11 @@ def _split(nodes: list[Node]) -> Iterator[list[Node]]:
 def _cast(expression: list[Node], type_: list[Node]) -> list[Node]:
     """Write a cast as the server does: a constant that already has the type only gets the modifier, no second cast."""
     plain = [each for each in type_ if not isinstance(each, list)]
+    if plain[0] == "interval":
+        # Its fields are a part of the modifier: `interval day to second(3)`.
+        plain = plain[:1]
     if len(plain) < len(type_) and isinstance(expression[0], str):
-        if expression[1:] == ["::", *plain]:
+        if expression[1:] in (["::", *plain], ["::", *(_WITHOUT_MODIFIER.get(str(each), each) for each in plain)]):
             return [expression[0], "::", *type_]
         if plain == ["numeric"] and len(expression) == 1 and "." in expression[0] and expression[0][0].isdigit():
             return [expression[0], "::", *type_]

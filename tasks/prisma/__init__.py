@@ -1,1 +1,1 @@
-"""Prisma: the project's own command line, and its migrations."""
+"""The project's Prisma command line and its migrations."""

@@ -1,4 +1,4 @@
-"""Foresight: what `prisma migrate deploy` will meet, said before anything is touched."""
+"""Forecast whether `prisma migrate deploy` will succeed, before anything is touched."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..progress import Silence
 from ..system.processes import run_program
 from .migrations import (
     compare_migrations,
-    foresee_migrations,
+    forecast_deploy,
     migrations_on_disk,
     pending_migrations,
 )
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .migrations import Compared, Finding, OnDisk
 
 
-# What Prisma looks at: ordinary tables, partitions among them, but none of PostGIS's own.
+# The tables that make Prisma refuse without a history (P3005): ordinary ones and partitions, except those of PostGIS.
 _FILLED = """
 SELECT EXISTS (
   SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -45,16 +45,19 @@ SELECT EXISTS (
 
 
 class UnsupportedPrismaError(BadInputError):
-    """The migrations are of a Prisma that keeps them, and their history, in another form."""
+    """A version of Prisma that stores migrations and their history in another form."""
 
 
 @dataclass(frozen=True)
 class Application:
-    """The project's Prisma application, as far as its migrations go.
+    """The migrations of the project's Prisma application.
 
-    :ivar folder: Where they lie; `disk` what is in it.
-    :ivar schema: Where its history lies; `schemas` all that its tables may lie in.
-    :ivar typed: What a person types for its Prisma, and `major` its version, where that is known.
+    :ivar folder: The folder of the migrations.
+    :ivar disk: The migrations in it.
+    :ivar schema: The database schema of the migration history.
+    :ivar schemas: All database schemas of the application.
+    :ivar typed: The command for Prisma as a user types it.
+    :ivar major: Prisma's major version; None if unknown.
     """
 
     folder: Path
@@ -67,11 +70,11 @@ class Application:
 
 @dataclass(frozen=True)
 class KnownHistories:
-    """The migrations of disk, database and dump side by side.
+    """The migrations on disk, in the database and in a dump, compared.
 
-    :ivar dump: The dump's path; None where none was asked for.
+    :ivar dump: The dump's path; None if none was given.
     :ivar pending: The migrations that a deploy would apply, in their order.
-    :ivar findings: What a deploy on the database would meet now.
+    :ivar findings: The problems that a deploy on the database would have now.
     """
 
     application: Application
@@ -82,18 +85,18 @@ class KnownHistories:
     findings: tuple[Finding, ...]
 
     def refuse_undeployed(self) -> None:
-        """Raise DifferenceError where a deploy would apply a migration, or would be refused."""
-        stopping = [str(each) for each in self.findings if each.fatal]
-        if stopping or self.pending:
+        """Raise DifferenceError if a deploy would apply a migration or fail."""
+        problems = [str(each) for each in self.findings if each.fatal]
+        if problems or self.pending:
             pending = f"Pending in {self.target.label}: {format_list(self.pending)}."
-            raise DifferenceError(" ".join([*stopping, *([pending] if self.pending else [])]))
+            raise DifferenceError(" ".join([*problems, *([pending] if self.pending else [])]))
 
 
 def read_application(settings: Settings, target: Target, report: Report) -> Application:
     """Find the application and read its migrations.
 
-    :raises ElsewhereError: Its Prisma is 8 or newer.
-    :raises TaskError: Its folder or its configuration can't be read without doubt.
+    :raises UnsupportedPrismaError: Its Prisma is 8 or newer.
+    :raises TaskError: Its folder is ambiguous, or its configuration can't be read.
     """
     home = prisma_home(settings.root, settings.prisma_dir)
     installed = major = None
@@ -102,14 +105,14 @@ def read_application(settings: Settings, target: Target, report: Report) -> Appl
         try:
             found = find_prisma(home, settings.environ)
         except MissingProgramError:
-            # Without Node nothing can be run, but migrations can be read where they usually lie.
+            # Without Node, Prisma can't run, but the migrations can be read from the usual folder.
             pass
         else:
             installed, major, typed = found.package, found.major, found.typed
     if major is not None and major >= RENAMED:
         raise UnsupportedPrismaError(
-            f"Prisma {major} keeps its migrations in another form and their history in another table: `{typed} "
-            f"migration status` shows them. Nothing was touched."
+            f"Prisma {major} stores migrations in another form and their history in another table. Nothing was "
+            f"touched. `{typed} migration status` shows them."
         )
     if installed is not None and (config := config_file(home)) is not None:
         report.progress(f"waiting for Prisma to read {config.name}", 0, 0, "")
@@ -122,21 +125,21 @@ def read_application(settings: Settings, target: Target, report: Report) -> Appl
 
 
 def _find_application(settings: Settings, target: Target, report: Report) -> Application | None:
-    """Find the application where there is one with migrations; its troubles are no reason to fail."""
+    """Return the application; warn and return None if its migrations can't be read."""
     try:
         found = read_application(settings, target, report)
     except UnsupportedPrismaError:
         return None
     except BadInputError as error:
-        report.warn(f"The migrations of this project are not looked at: {error}")
+        report.warn(f"The migrations of this project were not checked: {error}")
         return None
     return found
 
 
 def read_histories(settings: Settings, file: str, report: Report) -> KnownHistories:
-    """Put disk, database and, where a file is named, a dump side by side.
+    """Compare the migrations on disk, in the database and, if a file is given, in a dump; change nothing.
 
-    :raises TaskError: One of them can't be read. Nothing is ever changed.
+    :raises TaskError: One of them can't be read.
     """
     target = settings.target()
     found = read_application(settings, target, report)
@@ -145,32 +148,32 @@ def read_histories(settings: Settings, file: str, report: Report) -> KnownHistor
         path = choose_dump(settings, file, report)
         known = prove_dump(settings, path, report).histories
         if known is None:
-            raise BadInputError(f"{path.name} writes its migration history as INSERTs, which are not read.")
+            raise BadInputError(f"{path.name} has its migration history as INSERTs; only COPY can be read.")
         rows = known.get(found.schema, ())
     with (
         connected(target, lock_timeout=settings.lock_timeout) as connection,
         translated("Reading the migration history failed", target),
     ):
-        there = read_history(connection, found.schema)
+        history = read_history(connection, found.schema)
         filled = _filled(connection, found)
-    findings = foresee_migrations(found.disk, there, filled=filled, prisma=found.typed)
-    compared = compare_migrations(found.disk, there or (), rows)
+    findings = forecast_deploy(found.disk, history, filled=filled, prisma=found.typed)
+    compared = compare_migrations(found.disk, history or (), rows)
     return KnownHistories(
         application=found,
         target=target,
         dump=path,
         compared=compared,
-        pending=tuple(pending_migrations(found.disk, there)),
+        pending=tuple(pending_migrations(found.disk, history)),
         findings=tuple(findings),
     )
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a deploy on the database will meet.
+    """The forecast of a deploy on the database.
 
     :ivar pending: The migrations that it will apply, in their order.
-    :ivar history: The database's; None without `_prisma_migrations`.
+    :ivar history: The database's migration history; None without `_prisma_migrations`.
     :ivar refused: Whether Prisma will refuse it.
     """
 
@@ -180,23 +183,23 @@ class Forecast:
 
 
 def forecast_migrate(settings: Settings, target: Target, connection: Connection, report: Report) -> Forecast | None:
-    """Say what a deploy on the database will meet.
+    """Forecast a deploy on the database, and warn of its problems.
 
-    :return: None where the migrations can't be read; a warning has said why.
+    :return: None if the migrations can't be read.
     """
     found = _find_application(settings, target, report)
     if found is None:
         return None
     rows = read_history(connection, found.schema)
-    findings = foresee_migrations(found.disk, rows, filled=_filled(connection, found), prisma=found.typed)
+    findings = forecast_deploy(found.disk, rows, filled=_filled(connection, found), prisma=found.typed)
     for finding in findings:
-        report.warn(f"Prisma will refuse this. {finding}" if finding.fatal else str(finding))
+        report.warn(f"Prisma will refuse to migrate. {finding}" if finding.fatal else str(finding))
     refused = any(finding.fatal for finding in findings)
     return Forecast(pending=tuple(pending_migrations(found.disk, rows)), history=rows, refused=refused)
 
 
 def read_deployed(settings: Settings, target: Target, connection: Connection) -> tuple[AppliedMigration, ...] | None:
-    """Read the database's history again, as :class:`Forecast` has it."""
+    """Return the database's migration history, as in :class:`Forecast`."""
     return read_history(connection, read_application(settings, target, Silence()).schema)
 
 
@@ -211,41 +214,41 @@ def forecast_restore(
     strict: bool,
     migrates: bool,
 ) -> None:
-    """Say what a deploy would meet after a restore of this dump.
+    """Forecast a deploy after a restore of this dump, and warn of its problems.
 
-    :param clean: The restore empties the schemas of the dump first.
-    :param strict: Refuse what would stop the deploy, instead of warning.
-    :param migrates: The migrations are applied in the same step; refuse what would stop the deploy.
-    :raises BadInputError: Something would; nothing was touched.
+    :param clean: Whether the restore empties the schemas of the dump first.
+    :param strict: Raise if the deploy would fail, instead of warning.
+    :param migrates: Whether the migrations are applied in the same step; raise if the deploy would fail.
+    :raises BadInputError: The deploy would fail; nothing was touched.
     """
     found = _find_application(settings, target, report)
     if found is None or not found.disk or dump.histories is None:
         return
     rows, filled = _afterwards(connection, found, dump, clean=clean)
-    findings = foresee_migrations(found.disk, rows, filled=filled, prisma=found.typed)
+    findings = forecast_deploy(found.disk, rows, filled=filled, prisma=found.typed)
     for finding in findings:
-        words = f"After this restore no migration could be applied. {finding}" if finding.fatal else str(finding)
+        message = f"After this restore no migration could be applied. {finding}" if finding.fatal else str(finding)
         if finding.fatal and (strict or migrates):
-            raise BadInputError(f"{words} Nothing was touched.")
-        report.warn(words)
-    waiting = pending_migrations(found.disk, rows)
-    if waiting and not any(finding.fatal for finding in findings):
-        whose = "applied in the same step" if migrates else "for `inv db.migrate`"
-        report.step(f"Pending after this restore, {whose}: {format_list(waiting)}.")
+            raise BadInputError(f"{message} Nothing was touched.")
+        report.warn(message)
+    pending = pending_migrations(found.disk, rows)
+    if pending and not any(finding.fatal for finding in findings):
+        when = "will be applied in the same step" if migrates else "`inv db.migrate` applies them"
+        report.step(f"Pending migrations after this restore ({when}): {format_list(pending)}.")
 
 
 def _afterwards(
     connection: Connection, found: Application, dump: DumpFile, *, clean: bool
 ) -> tuple[Sequence[AppliedMigration] | None, bool]:
-    """Tell which history a restore of the dump leaves, and whether there will be tables beside it."""
-    ours = any(schema in dump.outline.schemas for schema in found.schemas)
+    """Return the migration history after a restore of the dump, and whether there will be other tables."""
+    in_dump = any(schema in dump.outline.schemas for schema in found.schemas)
     rows = (dump.histories or {}).get(found.schema)
     if rows is not None:
         return rows, True
-    there = read_history(connection, found.schema)
+    history = read_history(connection, found.schema)
     if clean and found.schema in dump.outline.schemas:
-        there = None
-    return there, (ours and dump.outline.creates_tables) or (not clean and _filled(connection, found))
+        history = None
+    return history, (in_dump and dump.outline.creates_tables) or (not clean and _filled(connection, found))
 
 
 def _filled(connection: Connection, found: Application) -> bool:

@@ -1,4 +1,4 @@
-"""Migrate with a guard: say what is pending, make a safety dump first, and keep it unless nothing was changed."""
+"""Apply migrations after a safety dump, which is kept unless nothing was changed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..postgres.roles import read_owners
 from ..safety.guard import nonlocal_reason, refuse_protected
 from ..safety.impact import filled_schemas
 from ..safety.restore_log import record_path, record_unsaved
-from ..safety.safety_dump import WITHOUT, SafetyDump, check_pg_dump
+from ..safety.safety_dump import NO_BACKUP_HINT, SafetyDump, check_pg_dump
 from ..safety.trust import author_risk
 from ..system.runtime import Interruption, listen_again
 from .forecast import Forecast, forecast_migrate, read_deployed
@@ -33,19 +33,21 @@ if TYPE_CHECKING:
     from ..progress import Report
 
 
-# Every cluster has it, and Prisma connects to it, too, to create a database.
+# Every cluster has this database. Prisma connects to it, too, to create a database.
 _MAINTENANCE = "postgres"
 
 
 @dataclass(frozen=True)
 class MigrationPlan:
-    """What `db.migrate` will do.
+    """A planned run of `db.migrate`.
 
-    :ivar server: None where the database does not exist yet; Prisma creates it. So is `endpoint`.
-    :ivar nonlocal_reason: Why the database does not count as local, where anything may be lost.
-    :ivar forecast: What is pending; None where only Prisma, or the project's own command, knows.
-    :ivar holds: Whether the database holds anything.
+    :ivar server: None if the database does not exist yet (Prisma creates it); `endpoint`, too.
+    :ivar nonlocal_reason: Why the database does not count as local; empty if it does, or nothing can be lost.
+    :ivar forecast: The pending migrations; None if only Prisma or the project's own command can find them.
+    :ivar holds: Whether the database holds any objects.
     :ivar makes_safety_dump: Whether a safety dump is made first.
+    :ivar undo_needs_trust: Whether `db.undo` will need `--trust`, because of objects of other roles.
+    :ivar reload_doubt: Why the safety dump may not load as it is; empty if nothing is known.
     """
 
     settings: Settings
@@ -61,36 +63,36 @@ class MigrationPlan:
 
     @property
     def tries_undo(self) -> bool:
-        """Whether the safety dump may be loaded without a question, to see that it can be."""
+        """Return whether the safety dump is loaded as a trial: only if that needs no `--trust`."""
         return not self.undo_needs_trust
 
     @property
     def undo_command(self) -> str:
-        """The command that restores the safety dump of this."""
+        """Return the command that restores the safety dump of this migration."""
         name = self.endpoint.database if self.nonlocal_reason and self.endpoint else ""
         return self.settings.undo_command(trust=self.undo_needs_trust, name=name)
 
     @property
     def applies(self) -> bool:
-        """Whether a migration is pending, or may be."""
+        """Return whether a migration is pending, or may be."""
         return self.forecast is None or bool(self.forecast.pending)
 
     @property
     def runs(self) -> bool:
-        """Whether Prisma is run: to apply migrations, or to say why it can't."""
+        """Return whether Prisma is run: to apply migrations, or to report why it can't."""
         return self.applies or (self.forecast is not None and self.forecast.refused)
 
     @property
     def destroys(self) -> bool:
-        """Whether anything that exists may be changed or deleted."""
+        """Return whether existing objects or rows may be changed or deleted."""
         return self.applies and self.holds
 
 
 @dataclass(frozen=True)
 class Migrated:
-    """A migration that was carried out.
+    """A finished run of `db.migrate`.
 
-    :ivar saved: The safety dump of what was there before; None where none was made.
+    :ivar saved: The safety dump made before; None if none was made.
     """
 
     plan: MigrationPlan
@@ -98,22 +100,22 @@ class Migrated:
 
     @property
     def applied(self) -> tuple[str, ...] | None:
-        """The migrations that were applied; None where only the project's own command knows."""
+        """Return the migrations that were applied; None if the project's own command applied them."""
         return None if self.plan.forecast is None else tuple(self.plan.forecast.pending)
 
 
 def plan_migration(settings: Settings, report: Report, *, backup: bool = True) -> MigrationPlan:
-    """Look at what a migration would do, say what Prisma will meet, and touch nothing.
+    """Plan a migration and warn of problems that Prisma will have; touch nothing.
 
-    :param backup: Make a safety dump first, where anything may be lost.
-    :raises TaskError: It would not work, or must not be done.
+    :param backup: Make a safety dump first if anything may be lost.
+    :raises TaskError: The migration can't work, or the guard refuses it.
     """
     target = settings.target()
     refuse_protected(settings, target)
     refuse_another_database(settings, target)
     prisma = find_migrations_cli(settings)
     try:
-        plan = _look(settings, target, report, knows_history=prisma.knows_history)
+        plan = _read_plan(settings, target, report, knows_history=prisma.knows_history)
     except ServerError:
         if not _is_missing(target):
             raise
@@ -126,15 +128,15 @@ def plan_migration(settings: Settings, report: Report, *, backup: bool = True) -
     )
 
 
-def _look(settings: Settings, target: Target, report: Report, *, knows_history: bool) -> MigrationPlan:
+def _read_plan(settings: Settings, target: Target, report: Report, *, knows_history: bool) -> MigrationPlan:
     with (
         connected(target, lock_timeout=settings.lock_timeout) as connection,
-        translated("Looking at the database failed, nothing was touched", target),
+        translated("Reading the database failed, nothing was touched", target),
     ):
         server = server_facts(connection)
         endpoint = read_endpoint(connection, server)
         refuse_protected(settings, target, endpoint)
-        here = other_owners(read_owners(connection), server.user)
+        others = other_owners(read_owners(connection), server.user)
         return MigrationPlan(
             settings=settings,
             target=target,
@@ -143,17 +145,17 @@ def _look(settings: Settings, target: Target, report: Report, *, knows_history: 
             nonlocal_reason=nonlocal_reason(settings, endpoint),
             forecast=forecast_migrate(settings, target, connection, report) if knows_history else None,
             holds=bool(filled_schemas(connection)),
-            undo_needs_trust=bool(author_risk(connection, settings, endpoint, settings.dumps, here)),
+            undo_needs_trust=bool(author_risk(connection, settings, endpoint, settings.dumps, others)),
             reload_doubt=find_reload_doubt(connection),
         )
 
 
 def _is_missing(target: Target) -> bool:
-    """Ask another database of the server whether the one that can't be reached exists."""
+    """Return whether the server has no such database, asked over its maintenance database."""
     other = replace(target, keywords=MappingProxyType({**target.keywords, "dbname": _MAINTENANCE}))
     query = "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = %s)"
     try:
-        with connected(other) as connection, translated("Looking for the database failed", other):
+        with connected(other) as connection, translated("Searching for the database failed", other):
             return not one(connection, query, [target.database])[0]
     except TaskError:
         return False
@@ -162,11 +164,11 @@ def _is_missing(target: Target) -> bool:
 def migrate_database(
     plan: MigrationPlan, report: Report, try_undo: Callable[[SafetyDump, Target, Report], None]
 ) -> Dumped | None:
-    """Make the safety dump, and apply the pending migrations; do nothing where none is pending.
+    """Make the safety dump and apply the pending migrations; do nothing if none is pending.
 
-    :param try_undo: Raises a TaskError where the safety dump can't be loaded, and changes nothing.
-    :return: The safety dump of what was there before; None where none was to be made.
-    :raises OperationFailedError: Prisma failed; says what the database holds now, and how to go back.
+    :param try_undo: Loads the safety dump as a trial, changes nothing, and raises a TaskError if that fails.
+    :return: The safety dump made before; None if none was made.
+    :raises OperationFailedError: Prisma failed; the message has the state of the database and the command to undo.
     """
     if not plan.runs:
         return None
@@ -180,31 +182,31 @@ def migrate_database(
     try:
         run_migrations(plan.settings, report)
     except OperationFailedError as error:
-        state, effect = _end(plan, safety)
+        state, effect = _state_after_failure(plan, safety)
         failed = OperationFailedError(f"{error} {state}")
         failed.effect = effect
         raise failed from None
     except Interruption as interruption:
         listen_again()
-        state, interruption.effect = _end(plan, safety)
+        state, interruption.effect = _state_after_failure(plan, safety)
         interruption.state = f"{interruption.state} {state}"
         raise
     if safety is None:
-        _remember_unsaved(plan, report)
+        _record_unsaved(plan, report)
         return None
     safety.keep()
     return safety.dumped
 
 
-def _remember_unsaved(plan: MigrationPlan, report: Report) -> None:
-    """Note that an undo will restore an older state than that before this migration."""
+def _record_unsaved(plan: MigrationPlan, report: Report) -> None:
+    """Record that `db.undo` will restore an older state than that before this migration."""
     if plan.server is None or not plan.holds or plan.settings.dry:
         return
     path = record_path(plan.settings.dumps, plan.target, plan.server)
     try:
         record_unsaved(path, plan.target.label, format_now("milliseconds"), "migration")
     except OSError as error:
-        report.warn(f"Could not note that this migration made no safety dump: {error.strerror}.")
+        report.warn(f"The record that this migration made no safety dump could not be written: {error.strerror}.")
 
 
 def _make_safety_dump(plan: MigrationPlan, report: Report) -> SafetyDump | None:
@@ -222,27 +224,27 @@ def _make_safety_dump(plan: MigrationPlan, report: Report) -> SafetyDump | None:
     try:
         safety.dumped = make_dump(plan.settings, request, report)
     except TaskError as error:
-        raise error.reworded(f"No safety dump could be made: {error} Nothing was touched. {WITHOUT}") from None
+        raise error.reworded(f"The safety dump failed: {error} Nothing was touched. {NO_BACKUP_HINT}") from None
     return safety
 
 
-def _end(plan: MigrationPlan, safety: SafetyDump | None) -> tuple[str, Effect]:
-    """Say what a failed run left, and keep the safety dump unless nothing was changed."""
+def _state_after_failure(plan: MigrationPlan, safety: SafetyDump | None) -> tuple[str, Effect]:
+    """Return the state of the database after a failed run; delete the safety dump if nothing was changed."""
     if _is_unchanged(plan):
         if safety is not None:
             safety.discard()
-        return "No migration was begun, and nothing was changed in the database.", Effect.UNCHANGED
-    # A command of the project's own may leave no history to compare.
+        return "No migration was started, and nothing was changed in the database.", Effect.UNCHANGED
+    # The project's own command may write no history to compare.
     effect = Effect.CHANGED if plan.forecast is not None else Effect.UNKNOWN
     left = "Migrations before the failing one are applied; `inv db.migrations` shows which."
     if safety is None or safety.dumped is None:
-        return f"{left} There is no safety dump of what the database held before.", effect
+        return f"{left} There is no safety dump of the state before.", effect
     safety.keep()
-    return f"{left} `{plan.undo_command}` restores what the database held before this migration.", effect
+    return f"{left} `{plan.undo_command}` restores the state before this migration.", effect
 
 
 def _is_unchanged(plan: MigrationPlan) -> bool:
-    """Whether the history is what it was: Prisma writes a migration into it before it begins it."""
+    """Return whether the migration history is unchanged: Prisma records a migration before it starts it."""
     if plan.forecast is None:
         return False
     try:

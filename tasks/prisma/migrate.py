@@ -1,4 +1,4 @@
-"""Run the project's own Prisma, with the URL as the person wrote it."""
+"""Run the project's own Prisma with the URL unchanged."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def run_migrations(settings: Settings, report: Report) -> None:
-    """Apply the pending migrations, and remember what the database holds afterwards.
+    """Apply the pending migrations, and record the content of the database afterwards for `db.verify`.
 
     :raises MissingProgramError: Node or Prisma is missing; nothing was touched.
     :raises OperationFailedError: Prisma failed; its output is above.
@@ -39,9 +39,11 @@ def run_migrations(settings: Settings, report: Report) -> None:
     if not _run(settings, prisma, report, *prisma.deploy()):
         return
     try:
-        _remember(settings)
+        _update_record(settings)
     except (TaskError, OSError) as error:
-        report.warn(f"The migration is done, but could not be remembered for verify: {target.scrub(str(error))}")
+        report.warn(
+            f"The migrations are applied, but the record for db.verify could not be updated: {target.scrub(str(error))}"
+        )
 
 
 def generate_client(settings: Settings, report: Report) -> None:
@@ -55,16 +57,16 @@ def generate_client(settings: Settings, report: Report) -> None:
 
 
 def find_migrations_cli(settings: Settings) -> Prisma:
-    """Find the project's Prisma.
+    """Return the project's Prisma, with the configured command for migrations.
 
-    :raises TaskError: It is missing, or nobody can tell which of several is meant.
+    :raises TaskError: It is missing, or several folders have one.
     """
     home = prisma_home(settings.root, settings.prisma_dir)
     return find_prisma(home, settings.environ, settings.migrate_command)
 
 
 def refuse_another_database(settings: Settings, target: Target) -> None:
-    """Refuse where Prisma would migrate another database than the one that is meant.
+    """Raise if Prisma would migrate another database than the target.
 
     :raises BadInputError: The schema's `directUrl` names another database.
     """
@@ -75,55 +77,55 @@ def refuse_another_database(settings: Settings, target: Target) -> None:
         try:
             direct = sanitize(settings.url(name).value)
         except BadInputError:
-            # It is set nowhere, or is nothing for libpq: Prisma says what is wrong with it.
+            # The variable is not set, or libpq can't read the URL: Prisma reports the error.
             continue
         if direct.database != target.database:
             raise BadInputError(
-                f"The schema takes its directUrl from {name}, which names the database {direct.database}: Prisma would "
-                f"migrate that one, and not {target.label}. Set {name} for this command, too. Nothing was touched."
+                f"The schema's directUrl uses {name}, which names the database {direct.database}: Prisma would migrate "
+                f"that database instead of {target.label}. Nothing was touched. Set {name} for this command, too."
             )
 
 
 def _run(settings: Settings, prisma: Prisma, report: Report, *argv: str) -> bool:
     """Run Prisma on the configured database.
 
-    :return: Whether it ran; in a dry run it does not.
+    :return: Whether it ran; False in a dry run.
     """
-    words = _words(prisma, argv)
+    command = _shown_command(prisma, argv)
     if settings.dry:
-        report.step(f"would run {words} (Prisma {prisma.version or 'of unknown version'})")
+        report.step(f"would run {command} (Prisma {prisma.version or 'of unknown version'})")
         return False
-    # Prisma's own parameters (schema=, connection_limit= …) are in it; libpq's translation is not for Prisma.
+    # Prisma gets the original URL, because libpq's translation drops its parameters (schema=, connection_limit= …).
     extra = {**_direct(settings, prisma), "DATABASE_URL": settings.url().value}
     target = settings.target()
     began = server_time(target)
-    report.step(f"Waiting for `{words}`; its output follows.")
+    report.step(f"Waiting for `{command}`; its output follows.")
     report.progress("", 0, 0, "")
     try:
         code = run_interactive(list(argv), cwd=prisma.home, extra=extra, to_stderr=settings.as_json)
     except Interruption as interruption:
         ended = end_migration(target, began)
         interruption.state = (
-            f"{words} was interrupted and has ended"
-            + ("; what the server still did for it was ended, too" if ended else "")
-            + ". `inv db.migrations` shows what is applied and what has failed."
+            f"{command} was interrupted and has ended"
+            + ("; its session on the server was ended, too" if ended else "")
+            + ". `inv db.migrations` shows which migrations are applied and which failed."
         )
         raise
     if code != 0:
         state = " Nothing was changed in the database." if argv == (*prisma.command, "generate") else ""
-        raise OperationFailedError(f"{words} ended with exit status {code}; its output is above.{state}")
+        raise OperationFailedError(f"{command} ended with exit status {code}; its output is above.{state}")
     return True
 
 
-def _words(prisma: Prisma, argv: tuple[str, ...]) -> str:
-    """Write a command as a person knows it: without the path of the program."""
+def _shown_command(prisma: Prisma, argv: tuple[str, ...]) -> str:
+    """Return a command for display: without the program's path."""
     if prisma.command and argv[: len(prisma.command)] == prisma.command:
         return " ".join(("prisma", *argv[len(prisma.command) :]))
     return " ".join(argv)
 
 
 def _direct(settings: Settings, prisma: Prisma) -> dict[str, str]:
-    """Give Prisma the `directUrl` of a `.env` as it is: with a configuration file it reads no `.env` itself."""
+    """Return the variables of `directUrl` with their URLs: with a configuration file, Prisma reads no `.env` itself."""
     found = {}
     for name in {"DIRECT_URL", *direct_variables(prisma.home)}:
         with contextlib.suppress(BadInputError):
@@ -131,8 +133,8 @@ def _direct(settings: Settings, prisma: Prisma) -> dict[str, str]:
     return found
 
 
-def _remember(settings: Settings) -> None:
-    """Put the facts after the migration into the record of the last restore, if there is one."""
+def _update_record(settings: Settings) -> None:
+    """Write the rows and objects after the migration into the record of the last restore, if there is one."""
     target = settings.target()
     with connected(target, lock_timeout=settings.lock_timeout) as connection, translated("Counting failed"):
         server = server_facts(connection)

@@ -1,7 +1,7 @@
-"""Migrations on disk, in a database and in a dump, side by side; and what `prisma migrate deploy` would make of them.
+"""Compare migrations on disk, in a database and in a dump, and forecast `prisma migrate deploy`.
 
-Prisma itself looks at less: a deploy does not notice a migration that was edited after it was applied, nor one
-that is applied but not on disk.
+Prisma checks less: a deploy does not notice a migration that was edited after it was applied, nor one that is applied
+but not on disk.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ SCRIPT = "migration.sql"
 class OnDisk:
     """A migration of the project.
 
-    :ivar checksums: What Prisma may have noted for it: sha256 of the file as it is, and with the line ends of Unix
-        and of Windows, which Prisma takes for the same; empty where `migration.sql` is missing.
+    :ivar checksums: The checksums that Prisma may have recorded: sha256 of the file as it is, with Unix line endings
+        and with Windows line endings, which Prisma treats as equal; empty if `migration.sql` is missing.
     """
 
     name: str
@@ -38,10 +38,10 @@ class OnDisk:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about the migrations that a person should know.
+    """A problem with the migrations.
 
-    :ivar code: Prisma's own code (`P3005`); empty where Prisma does not notice.
-    :ivar fatal: Whether `prisma migrate deploy` would refuse.
+    :ivar code: Prisma's error code (`P3005`); empty if Prisma does not notice.
+    :ivar fatal: Whether `prisma migrate deploy` would fail.
     """
 
     code: str
@@ -54,14 +54,14 @@ class Finding:
 
 
 def migrations_on_disk(folder: Path) -> tuple[OnDisk, ...]:
-    """Read the migrations of a folder, in the order of their names, which is that of Prisma.
+    """Return the migrations of a folder in the order of their names, which is Prisma's order.
 
     :raises BadInputError: A file can't be read.
     """
     try:
         if not folder.is_dir():
             return ()
-        # Prisma takes every folder, hidden ones too, but no link to one.
+        # Prisma reads every folder, including hidden ones, but no symbolic links.
         found = sorted(
             (path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()), key=lambda path: path.name
         )
@@ -77,21 +77,18 @@ def _read(script: Path) -> frozenset[str]:
 
 
 def checksums_on_disk(script: bytes) -> frozenset[str]:
-    """Sum a script as Prisma may have done.
-
-    :return: The sums of the text as it is, and with the line ends of Unix and of Windows.
-    """
-    # Bytes that are no UTF-8 are replaced before Prisma sums the text.
+    """Return the checksums of a script: as it is, with Unix line endings and with Windows line endings."""
+    # Prisma replaces invalid UTF-8 before it computes the checksum.
     text = script.decode("utf-8", "replace").encode()
     unix = text.replace(b"\r\n", b"\n")
     return frozenset(hashlib.sha256(each).hexdigest() for each in (text, unix, unix.replace(b"\n", b"\r\n")))
 
 
 def effective_rows(rows: Iterable[AppliedMigration]) -> dict[str, AppliedMigration]:
-    """Reduce a history to one row for each migration, as a deploy sees it.
+    """Return one row of the history for each migration, as a deploy evaluates it.
 
-    A migration that failed, was resolved as rolled back and then applied has two rows: the one that was not
-    rolled back counts, and a failed one above all.
+    A migration that failed, was resolved as rolled back and then applied has two rows: the one that was not rolled back
+    counts. A failed row always counts.
     """
     found: dict[str, AppliedMigration] = {}
     for row in rows:
@@ -103,11 +100,11 @@ def effective_rows(rows: Iterable[AppliedMigration]) -> dict[str, AppliedMigrati
 
 @dataclass(frozen=True)
 class Compared:
-    """One migration in the places that were looked at.
+    """The states of one migration.
 
     :ivar disk: Whether the project has it.
     :ivar states: Its state in the database and in the dump, in that order: `pending`, `absent` (neither there nor on
-        disk), or a row's own state, with `edited` or `not on disk` where it is so; None for what was not looked at.
+        disk), or the state of its row, with `edited since` or `not on disk` if that applies; None if not compared.
     """
 
     name: str
@@ -118,9 +115,9 @@ class Compared:
 def compare_migrations(
     disk: Sequence[OnDisk], database: Sequence[AppliedMigration] | None, dump: Sequence[AppliedMigration] | None
 ) -> tuple[Compared, ...]:
-    """Put disk, database and dump side by side.
+    """Return the state of each migration on disk, in the database and in the dump.
 
-    :param database: Its history; an empty one where it has none, None where nobody looked; so `dump`.
+    :param database: Its history, which may be empty; None if it is not to be compared. The same holds for `dump`.
     """
     known = {each.name: each for each in disk}
     histories = [None if rows is None else effective_rows(rows) for rows in (database, dump)]
@@ -151,20 +148,19 @@ def _edited(migration: OnDisk, row: AppliedMigration) -> bool:
     return counts and row.checksum not in migration.checksums
 
 
-def foresee_migrations(
+def forecast_deploy(
     disk: Sequence[OnDisk], rows: Sequence[AppliedMigration] | None, *, filled: bool, prisma: str
 ) -> list[Finding]:
-    """Tell what `prisma migrate deploy` would meet, the findings that stop it first.
+    """Return the problems that `prisma migrate deploy` would have, fatal ones first.
 
-    :param rows: The history that it will find; None where there is no `_prisma_migrations`.
-    :param filled: Whether its schema holds anything else.
-    :param prisma: What to type for Prisma (`npx prisma`).
+    :param rows: The migration history at that time; None without `_prisma_migrations`.
+    :param filled: Whether the application's schemas hold other tables.
+    :param prisma: The command for Prisma as a user types it (`npx prisma`).
     """
-    findings = [*_stopping(disk, rows, filled=filled, prisma=prisma), *_unreported(disk, rows or (), prisma)]
-    return sorted(findings, key=lambda finding: not finding.fatal)
+    return _fatal_findings(disk, rows, filled=filled, prisma=prisma) + _unnoticed_findings(disk, rows or (), prisma)
 
 
-def _stopping(
+def _fatal_findings(
     disk: Sequence[OnDisk], rows: Sequence[AppliedMigration] | None, *, filled: bool, prisma: str
 ) -> list[Finding]:
     found = []
@@ -172,10 +168,9 @@ def _stopping(
         found.append(
             Finding(
                 code="P3005",
-                what="There are tables but no _prisma_migrations, so Prisma does not know which migrations they come "
-                "from",
-                remedy=f"Baseline it: `{prisma} migrate resolve --applied NAME` for each migration that is in it "
-                f"already, such as {disk[0].name}.",
+                what="There are tables but no _prisma_migrations, so Prisma does not know which migrations are applied",
+                remedy=f"Baseline the database: run `{prisma} migrate resolve --applied NAME` for each migration that "
+                f"it has already, such as {disk[0].name}.",
                 fatal=True,
             )
         )
@@ -185,8 +180,8 @@ def _stopping(
             Finding(
                 code="P3009",
                 what=f"The history holds a failed migration: {format_list(failed)}",
-                remedy=f"Look at what it did, then `{prisma} migrate resolve --rolled-back {failed[0]}` (it will run "
-                f"again) or `--applied {failed[0]}` (it was completed by hand).",
+                remedy=f"Check which of its changes were made, then run `{prisma} migrate resolve --rolled-back "
+                f"{failed[0]}` (it will run again) or `--applied {failed[0]}` (you completed it by hand).",
                 fatal=True,
             )
         )
@@ -198,14 +193,14 @@ def _stopping(
             Finding(
                 code="P3015",
                 what=f"There is no {SCRIPT} in the migration {format_list(missing)}",
-                remedy="Bring the file back from git, or remove the folder. Those before it are applied first.",
+                remedy="Restore the file from git, or delete the folder. Earlier migrations are applied first.",
                 fatal=True,
             )
         )
     return found
 
 
-def _unreported(disk: Sequence[OnDisk], rows: Sequence[AppliedMigration], prisma: str) -> list[Finding]:
+def _unnoticed_findings(disk: Sequence[OnDisk], rows: Sequence[AppliedMigration], prisma: str) -> list[Finding]:
     history, known = effective_rows(rows), {each.name: each for each in disk}
     found = []
     unknown = sorted(
@@ -216,8 +211,8 @@ def _unreported(disk: Sequence[OnDisk], rows: Sequence[AppliedMigration], prisma
             Finding(
                 code="",
                 what=f"The history holds migrations that this checkout does not have: {format_list(unknown)}",
-                remedy="It comes from another branch: check that one out, or expect the application not to fit; Prisma "
-                "does not notice.",
+                remedy="They come from another branch. Check that branch out, or the application may not fit the "
+                "database; Prisma does not notice.",
                 fatal=False,
             )
         )
@@ -227,8 +222,8 @@ def _unreported(disk: Sequence[OnDisk], rows: Sequence[AppliedMigration], prisma
             Finding(
                 code="",
                 what=f"Migrations were edited after they were applied: {format_list(edited)}",
-                remedy=f"What they say now is not what is in the database, and a deploy does not notice: bring the "
-                f"file back from git, and write the change into a new migration (`{prisma} migrate dev`).",
+                remedy=f"The database has their earlier content, and a deploy does not notice. Restore the file from "
+                f"git, and write the change into a new migration (`{prisma} migrate dev`).",
                 fatal=False,
             )
         )
@@ -236,6 +231,6 @@ def _unreported(disk: Sequence[OnDisk], rows: Sequence[AppliedMigration], prisma
 
 
 def pending_migrations(disk: Sequence[OnDisk], rows: Sequence[AppliedMigration] | None) -> list[str]:
-    """Name the migrations that a deploy would apply, in their order."""
+    """Return the names of the migrations that a deploy would apply, in their order."""
     history = effective_rows(rows or ())
     return [each.name for each in disk if each.name not in history or history[each.name].rolled_back]

@@ -1,4 +1,4 @@
-"""The project's Prisma: its migrations, what its schema says, and its program."""
+"""Find the project's Prisma: the folder of its migrations, settings of its schema, and its command."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DIRECT = re.compile(r"""directUrl\s*=\s*env\(\s*["'](\w+)["']\s*\)""")
 _LISTED_SCHEMAS = re.compile(r"^[^\S\n]*schemas\s*=\s*\[([^\][]*)\]", re.MULTILINE)
 _QUOTED = re.compile(r'"([^"]+)"')
 _MARK = "@invoke-postgres@"
-# Prisma's own loader reads the file, whatever language it is in; it is resolved as the CLI itself does it.
+# Prisma's own loader reads a configuration file in any language that Prisma supports; resolved as the CLI resolves it.
 _LOADER = f"""
 const {{ createRequire }} = require('node:module')
 const {{ realpathSync }} = require('node:fs')
@@ -47,14 +47,15 @@ _LOADER_SECONDS = 30.0
 
 
 def migrations_folder(folder: Path, installed: Path | None, major: int | None, run: Run, url: str) -> Path:
-    """Tell where Prisma keeps the migrations.
+    """Return the folder of the migrations.
 
-    :param folder: Where Prisma is run.
-    :param installed: The installed Prisma's `package.json`, whose own loader reads a configuration file.
-    :param major: Its major version.
-    :param run: Runs Node (`process.run`).
-    :param url: The database's, which the file may want in the environment.
-    :raises BadInputError: There is a configuration file that can't be read.
+    :param folder: The folder that Prisma runs in.
+    :param installed: The installed Prisma's `package.json`, whose loader reads the configuration file; None if there is
+        none.
+    :param major: Prisma's major version; None if unknown.
+    :param run: Runs Node (`run_program`).
+    :param url: The database's URL; the configuration file may read it from the environment.
+    :raises BadInputError: The configuration file can't be read.
     """
     config = config_file(folder)
     named: Mapping[str, str | None] = {}
@@ -65,7 +66,7 @@ def migrations_folder(folder: Path, installed: Path | None, major: int | None, r
     file = (folder / str(named["schema"]) if named.get("schema") else schema_file(folder)) or folder / SCHEMAS[1]
     if not file.is_dir():
         return file.parent / "migrations"
-    # From 7 on the place of the datasource block no longer matters.
+    # Up to Prisma 6, the migrations are next to the file with the datasource block.
     return (file if major is not None and major >= _BY_FOLDER else _with_datasource(file)) / "migrations"
 
 
@@ -75,20 +76,20 @@ def _loaded(folder: Path, config: Path, installed: Path, run: Run, url: str) -> 
         done = run(argv, cwd=folder, extra={"DATABASE_URL": url}, timeout=_LOADER_SECONDS)
     except MissingProgramError as error:
         raise BadInputError(f"{config.name} can't be read: {error} Nothing was touched.") from None
-    _, _, said = done.stdout.rpartition(_MARK)
+    _, _, output = done.stdout.rpartition(_MARK)
     try:
-        found: dict[str, str | None] = json.loads(said.partition("\n")[0])
+        found: dict[str, str | None] = json.loads(output.partition("\n")[0])
     except ValueError:
-        found = {"error": done.stderr.strip() or "it ends the program"}
+        found = {"error": done.stderr.strip() or "it ends the process"}
     if found.get("error"):
-        # What it says may be ten thousand letters of types; the end says what is wrong.
+        # The message may hold ten thousand characters of types; its end has the cause.
         why = str(found["error"]).replace(url, "…").strip()[-300:]
-        raise BadInputError(f"{config.name} can't be read by Prisma's own loader: {why}. Nothing was touched.")
+        raise BadInputError(f"Prisma's own loader can't read {config.name}: {why}. Nothing was touched.")
     return found
 
 
 def _with_datasource(schema: Path) -> Path:
-    """Find the folder of the file that has the datasource block."""
+    """Return the folder of the file with the datasource block; the schema's folder if none has it."""
     for part in sorted(schema.rglob("*.prisma")):
         if _DATASOURCE.search(_COMMENT.sub("", read_text(part))):
             return part.parent
@@ -96,18 +97,18 @@ def _with_datasource(schema: Path) -> Path:
 
 
 def direct_variables(folder: Path) -> list[str]:
-    """Name the variables that the schema takes its `directUrl` from, which migrations go by (up to Prisma 6)."""
-    return _DIRECT.findall(_schemaread_text(folder))
+    """Return the environment variables of the schema's `directUrl`, which migrations use up to Prisma 6."""
+    return _DIRECT.findall(_read_schema(folder))
 
 
 def listed_schemas(folder: Path) -> list[str]:
-    """Name the schemas that the datasource block lists, beside the URL's own."""
-    found = _LISTED_SCHEMAS.search(_schemaread_text(folder))
+    """Return the database schemas that the datasource block lists in addition to the URL's."""
+    found = _LISTED_SCHEMAS.search(_read_schema(folder))
     return _QUOTED.findall(found[1]) if found else []
 
 
-def _schemaread_text(folder: Path) -> str:
-    """Read the schema, where it lies in one of the usual places, without its comments."""
+def _read_schema(folder: Path) -> str:
+    """Return the Prisma schema without comments; empty if it is in none of the usual places."""
     file = schema_file(folder)
     if file is None:
         return ""
@@ -117,10 +118,11 @@ def _schemaread_text(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class Manager:
-    """A package manager, by the lock file that it leaves.
+    """A package manager.
 
-    :ivar install: What to type to install the project's packages.
-    :ivar run: What to type to run a program of theirs.
+    :ivar locks: Names of its lock files.
+    :ivar install: The command that installs the project's packages.
+    :ivar run: The command that runs a program of an installed package.
     """
 
     name: str
@@ -136,19 +138,19 @@ _MANAGERS = (
     Manager(name="bun", locks=("bun.lock", "bun.lockb"), install="bun install", run="bunx"),
     _NPM,
 )
-# `migrate deploy` was renamed in 8, which keeps its state in another table, too.
+# Prisma 8 renamed `migrate deploy` and keeps the migration history in another table.
 RENAMED = 8
 
 
 @dataclass(frozen=True)
 class Prisma:
-    """A Prisma that was found.
+    """An installed Prisma.
 
-    :ivar command: The program and the words before its own, to be run in the folder `home`.
-    :ivar package: Its `package.json`; None where it is none of node_modules (Yarn's Plug'n'Play).
-    :ivar version: As its package says; empty if it can't be read.
-    :ivar typed: What a person types for it (`npx prisma`).
-    :ivar configured: The words of the `migrate_command` setting, which replace it for migrations.
+    :ivar command: The program and its first arguments, to be run in the folder `home`.
+    :ivar package: Its `package.json`; None if it is not in node_modules (Yarn's Plug'n'Play).
+    :ivar version: The version in its `package.json`; empty if unknown.
+    :ivar typed: The command as a user types it (`npx prisma`).
+    :ivar configured: The `migrate_command` setting as a list of arguments, which replaces it for migrations.
     """
 
     command: tuple[str, ...]
@@ -160,17 +162,17 @@ class Prisma:
 
     @property
     def major(self) -> int | None:
-        """Its major version, where that is known."""
+        """Return the major version; None if unknown."""
         head = self.version.partition(".")[0]
         return int(head) if head.isdigit() else None
 
     @property
     def knows_history(self) -> bool:
-        """Whether it keeps its history in `_prisma_migrations`, and `migrate status` reads it."""
+        """Return whether migrations are recorded in `_prisma_migrations`, where `migrate status` reads them."""
         return not self.configured and (self.major is None or self.major < RENAMED)
 
     def deploy(self) -> tuple[str, ...]:
-        """Build the command that applies pending migrations."""
+        """Return the command that applies pending migrations."""
         if self.configured:
             return self.configured
         renamed = self.major is not None and self.major >= RENAMED
@@ -178,53 +180,53 @@ class Prisma:
 
 
 def is_installed(home: Path) -> bool:
-    """Tell whether a project has a Prisma of its own."""
+    """Return whether Prisma is installed in the project."""
     return _program(home) is not None or _pnp(home) is not None
 
 
 def find_prisma(home: Path, environ: Mapping[str, str], configured: str = "") -> Prisma:
-    """Find the Prisma that the project has installed for itself; another one would be another version.
+    """Return the Prisma that is installed in the project; a global one may have another version.
 
-    :param home: The folder to run it in; packages are looked for there and above, as Node does.
+    :param home: The folder to run it in; packages are searched there and in the folders above, as Node does.
     :param configured: The `migrate_command` setting.
-    :raises MissingProgramError: It, or Node, is missing; says what to type.
-    :raises BadInputError: The configured command can't be read.
+    :raises MissingProgramError: Prisma or Node is missing; the message has the command that installs it.
+    :raises BadInputError: The configured command can't be split into arguments.
     """
-    words = _words(configured)
+    replacement = _split_command(configured)
     manager, program, path = _manager(home), _program(home), environ.get("PATH", "")
     typed = f"{manager.run} prisma"
     if program is None:
         yarn = shutil.which("yarn", path=path) if _pnp(home) is not None else None
-        if yarn is not None:
-            return Prisma(command=(yarn, "prisma"), home=home, package=None, version="", typed=typed, configured=words)
-        if words:
-            return Prisma(command=(), home=home, package=None, version="", typed=typed, configured=words)
+        if yarn is not None or replacement:
+            command = () if yarn is None else (yarn, "prisma")
+            return Prisma(command=command, home=home, package=None, version="", typed=typed, configured=replacement)
         raise MissingProgramError(
-            f"There is no Prisma in {home} (node_modules/.bin/prisma is missing). Install the project's packages there "
-            f"with `{manager.install}`, or name the folder that has it in INVOKE_DB_PRISMA_DIR. Nothing was touched."
+            f"Prisma is not installed in {home}: node_modules/.bin/prisma is missing. Nothing was touched. Install the "
+            f"project's packages there with `{manager.install}`, or set INVOKE_DB_PRISMA_DIR to the folder that has it."
         )
-    if shutil.which("node", path=path) is None and not words:
+    if shutil.which("node", path=path) is None and not replacement:
         raise MissingProgramError(
-            "Node.js is not on PATH, and Prisma needs it. Install Node.js 20 or newer. Nothing was touched."
+            "Node.js is not on PATH, and Prisma needs it. Nothing was touched. Install Node.js 20 or newer."
         )
     package = program.parent.parent / "prisma" / "package.json"
+    version = _version(package)
     return Prisma(
-        command=(str(program),), home=home, package=package, version=_version(package), typed=typed, configured=words
+        command=(str(program),), home=home, package=package, version=version, typed=typed, configured=replacement
     )
 
 
-def _words(configured: str) -> tuple[str, ...]:
+def _split_command(configured: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(configured))
     except ValueError as error:
         raise BadInputError(
-            f"The setting db.migrate_command (INVOKE_DB_MIGRATE_COMMAND) can't be read as a command: {error}. Nothing "
-            f"was touched."
+            f"The setting db.migrate_command (INVOKE_DB_MIGRATE_COMMAND) can't be split into arguments: {error}. "
+            f"Nothing was touched."
         ) from None
 
 
 def _above(folder: Path) -> Iterator[Path]:
-    """List a folder and those above it, up to the repository's own."""
+    """Yield a folder and the folders above it, up to the root of the git repository."""
     for each in (folder, *folder.parents):
         yield each
         if (each / ".git").exists():

@@ -1,4 +1,4 @@
-"""The whole database, for a dump that holds all of it: what belongs to no schema goes, too, unless it is there."""
+"""Delete the objects that a dump of all schemas does not contain: objects without a schema, schemas, privileges."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..postgres.protocol import StatementStream
 
 
-# How what has no schema is dropped, in this order; those of the first line hold on to tables and functions.
+# Objects without a schema, in the order of their DROP; the first two kinds depend on tables and functions.
 _KINDS = {
     "event trigger": "EVENT TRIGGER",
     "publication": "PUBLICATION",
@@ -37,7 +37,7 @@ _CATALOGUES = (
 _ALL = " UNION ALL ".join(
     f"SELECT 'pg_catalog.{each}'::pg_catalog.regclass, oid FROM pg_catalog.{each}" for each in _CATALOGUES
 )
-_FIRST_OID = 16384  # What is below came with the database (PostgreSQL's access/transam.h).
+_FIRST_OID = 16384  # Objects with a lower oid came with the database (PostgreSQL's access/transam.h).
 _GLOBALS = f"""
 SELECT o.type, o.identity
   FROM ({_ALL}) AS g(classid, objid), pg_catalog.pg_identify_object(g.classid, g.objid, 0) AS o
@@ -54,8 +54,8 @@ SELECT n.nspname FROM pg_catalog.pg_namespace n
 
 
 _PUBLIC = "public"
-# The privileges that a new schema has by itself: pg_dump writes what differs from that. Of `public` those of initdb,
-# which pg_dump takes for granted from 15 on; before, only as long as nobody has created it again.
+# The default privileges of a new schema: pg_dump writes only differences from them. For `public` these are the
+# privileges of initdb: always from 15 on, before 15 only until `public` is dropped and created again.
 _NEW_ACL = """
 SELECT g.rolname, a.privilege_type
   FROM pg_catalog.pg_namespace n
@@ -82,13 +82,16 @@ _CLOSED = 15
 
 
 def user_schemas(connection: Connection) -> tuple[str, ...]:
-    """Name every schema that is neither PostgreSQL's nor an extension's."""
+    """Return the schemas that belong neither to PostgreSQL nor to an extension."""
     return tuple(str(name) for (name,) in connection.execute(_SCHEMAS))
 
 
 def read_globals(connection: Connection) -> dict[str, tuple[str, str]]:
-    """Name what belongs to no schema as a dump's outline does (`event trigger audit`), with kind and identity."""
-    # Before 16 a transform's identity has a word more than SQL wants.
+    """Return the objects without a schema, each with its kind and identity.
+
+    The keys are their names in a dump's outline, such as `event trigger audit`.
+    """
+    # Before 16 a transform's identity has a word that SQL does not accept.
     found = [
         (str(kind), str(identity).replace(" on language ", " language ") if kind == "transform" else str(identity))
         for kind, identity in connection.execute(_GLOBALS.encode())
@@ -97,9 +100,9 @@ def read_globals(connection: Connection) -> dict[str, tuple[str, str]]:
 
 
 def drop_before(connection: Connection, kept: Collection[str]) -> None:
-    """Drop what holds on to tables and functions and is not to be kept, before the schemas are emptied.
+    """Drop the objects without a schema that depend on tables and functions, before the schemas are emptied.
 
-    :param kept: Names as `globals_` gives them.
+    :param kept: The objects to keep, named as by :func:`read_globals`.
     """
     _drop(connection, kept, _BEFORE)
 
@@ -107,7 +110,7 @@ def drop_before(connection: Connection, kept: Collection[str]) -> None:
 def drop_after(
     connection: Connection, kept: Collection[str], kept_schemas: Collection[str], kept_extensions: Collection[str]
 ) -> None:
-    """Drop what else is not to be kept, once the schemas are empty, and all large objects."""
+    """Drop all other objects that are not to be kept, after the schemas are emptied, and all large objects."""
     _drop(connection, kept, _KINDS.keys() - _BEFORE)
     extensions = connection.execute("SELECT extname FROM pg_catalog.pg_extension WHERE oid >= %s", [_FIRST_OID])
     for (name,) in extensions.fetchall():
@@ -120,33 +123,33 @@ def drop_after(
 
 
 def count_large_objects(connection: Connection) -> int:
-    """Count the large objects, each of which goes and takes a lock."""
+    """Return the number of large objects. Deleting them takes a lock on each."""
     row = connection.execute("SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata").fetchone()
     return int(row[0]) if row else 0
 
 
 def count_extensions(connection: Connection) -> int:
-    """Count the extensions that did not come with the database."""
+    """Return the number of extensions that did not come with the database."""
     query = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_extension WHERE oid >= %s"
     row = connection.execute(query, [_FIRST_OID]).fetchone()
     return int(row[0]) if row else 0
 
 
 def renew_schemas(connection: Connection) -> None:
-    """Make empty schemas what `CREATE SCHEMA` and `initdb` make of them: a dump holds only what differs from that.
+    """Reset empty schemas to the state of `CREATE SCHEMA` and `initdb`: a dump contains only differences from it.
 
-    What we may not change is left as it is.
+    Schemas that the role may not change are kept as they are.
     """
     for name in user_schemas(connection):
-        # One that an extension lies in can't be dropped.
+        # A schema that contains an extension can't be dropped.
         if name == _PUBLIC or not _tried(connection, sql.SQL("DROP SCHEMA {}").format(sql.Identifier(name))):
             _renew(connection, name, initdb=False)
 
 
 def create_public(connection: Connection, needed: Collection[str]) -> None:
-    """Create `public` as `initdb` does, where it is missing: no dump of the whole database creates it.
+    """Create `public` as `initdb` does, if it is missing: a dump of all schemas does not create it.
 
-    :param needed: The schemas that there have to be.
+    :param needed: The schemas that must exist.
     """
     if _PUBLIC in needed and not existing_schemas(connection, [_PUBLIC]):
         connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(_PUBLIC)))
@@ -154,15 +157,15 @@ def create_public(connection: Connection, needed: Collection[str]) -> None:
 
 
 def _renew(connection: Connection, name: str, *, initdb: bool) -> None:
-    """Give a schema the comment, grants and, where it is `public`, the owner of a new one.
+    """Set the comment, the grants and, for `public`, the owner of a new schema.
 
-    :param initdb: Whether its privileges are those of initdb in any case.
+    :param initdb: Set the privileges of initdb, also before PostgreSQL 15.
     """
     schema, comment = sql.Identifier(name), sql.Literal("standard public schema" if name == _PUBLIC else None)
     closed = connection.info.server_version >= _CLOSED * 10000
     _tried(connection, sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, comment))
     if name == _PUBLIC:
-        # Before 15 it belongs to the cluster's first superuser.
+        # Before 15 the owner is the cluster's first superuser.
         owner = "rolname = 'pg_database_owner'" if closed else "oid = 10"
         for (role,) in connection.execute(f"SELECT rolname FROM pg_catalog.pg_roles WHERE {owner}").fetchall():
             _tried(connection, sql.SQL("ALTER SCHEMA {} OWNER TO {}").format(schema, sql.Identifier(role)))
@@ -189,10 +192,10 @@ def _tried(connection: Connection, statement: sql.Composed) -> bool:
 
 def _drop(connection: Connection, kept: Collection[str], kinds: Collection[str]) -> None:
     found = read_globals(connection)
-    for wanted in (kind for kind in _KINDS if kind in kinds):
+    for dropped in (kind for kind in _KINDS if kind in kinds):
         for name, (kind, identity) in found.items():
-            if kind == wanted and name not in kept:
-                # pg_identify_object quotes each identity as SQL wants it.
+            if kind == dropped and name not in kept:
+                # pg_identify_object quotes each identity for SQL.
                 text: Any = f"DROP {_KINDS[kind]} IF EXISTS {identity} CASCADE"
                 connection.execute(sql.SQL(text))
 
@@ -209,34 +212,34 @@ SELECT o.rolname, n.nspname, d.defaclobjtype::pg_catalog.text, CASE WHEN a.grant
  WHERE {which}
  ORDER BY d.oid, a.ordinality
 """
-# What everybody has by PostgreSQL's own defaults (manual, 5.8).
+# The privileges that PUBLIC has by default (manual, 5.8).
 _HARD_WIRED = {"f": "EXECUTE", "T": "USAGE"}
 
 
 def set_aside_default_privileges(connection: Connection, schemas: Collection[str]) -> list[bytes]:
-    """Take our own default privileges away in the open transaction.
+    """Revoke the default privileges of the current role in the open transaction.
 
-    :param schemas: The schemas that the dump fills; those without a schema are taken away, too.
-    :return: The statements that bring them back, in their order.
+    :param schemas: The schemas that the dump fills; default privileges for all schemas are revoked, too.
+    :return: The statements that restore them, in order.
     """
     condition = "o.rolname = current_user AND (n.nspname IS NULL OR n.nspname = ANY(%s))"
     return [each.as_bytes(connection) for each in _revoke_default_privileges(connection, condition, [list(schemas)])]
 
 
 def clear_default_privileges(connection: Connection) -> None:
-    """Take away the default privileges of all roles that we may speak for, in the open transaction."""
+    """Revoke the default privileges of all roles whose privileges the current role has, in the open transaction."""
     _revoke_default_privileges(connection, "pg_catalog.pg_has_role(o.oid, 'USAGE')", [])
 
 
 def _revoke_default_privileges(connection: Connection, which: str, values: list[Any]) -> list[sql.Composed]:
-    """Take default privileges away, and return what brings them back."""
+    """Revoke default privileges, and return the statements that restore them."""
     groups: dict[_Group, list[tuple[str | None, str | None, bool]]] = {}
     query: Any = _SAVED.format(which=which)
     for role, schema, kind, grantee, privilege, grantable in connection.execute(query, values or None).fetchall():
         groups.setdefault(_Group(role=role, schema=schema, kind=str(kind)), []).append(
             (grantee, privilege, bool(grantable))
         )
-    back = []
+    statements = []
     for group, items in groups.items():
         if group.kind not in _DEFAULT_KINDS:
             continue
@@ -246,18 +249,18 @@ def _revoke_default_privileges(connection: Connection, which: str, values: list[
             connection.execute(group.change("GRANT ALL", group.role))
             if group.kind in _HARD_WIRED:
                 connection.execute(group.change(f"GRANT {_HARD_WIRED[group.kind]}", None))
-            back += [group.change("REVOKE ALL", each) for each in (group.role, None)]
-        back += [
+            statements += [group.change("REVOKE ALL", each) for each in (group.role, None)]
+        statements += [
             group.change(f"GRANT {privilege}", grantee, grantable=grantable)
             for grantee, privilege, grantable in items
             if privilege is not None
         ]
-    return back
+    return statements
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Whose default privileges, where (everywhere if None), on what."""
+    """The default privileges of a role, for one kind of object, in a schema (None for all schemas)."""
 
     role: str
     schema: str | None
@@ -281,7 +284,7 @@ class _Group:
 
 
 def privileges_of_schema(stream: StatementStream, schema: str) -> list[list[bytes | None]]:
-    """Read a schema's privileges as a set, whatever their order."""
+    """Return a schema's privileges in an order that does not depend on the order of the grants."""
     return stream.ask(
         b"SELECT a.grantor, a.grantee, a.privilege_type, a.is_grantable FROM pg_catalog.pg_namespace n,"
         b" pg_catalog.aclexplode(coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))) a"

@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 _DUPLICATE = frozenset({"42P06", "42P07", "42710", "42723", "42701", "23505"})
 _DEPENDENT = "2BP01"
 _EXISTS = (
-    "The database already has objects of this dump, and the dump does not drop them first: restore it with --clean, "
-    "which first deletes everything in the schemas that the dump fills."
+    "The database already has objects of this dump, and the dump does not drop them. Restore it with --clean, which "
+    "first deletes everything in the schemas that the dump fills."
 )
 _DEPENDENTS = (
-    "Drop what depends on it, restore, and create it again: --clean deletes dependent objects only inside the schemas "
-    "that the dump fills."
+    "Drop the dependent objects, restore, and create them again. --clean deletes dependent objects only inside the "
+    "schemas that the dump fills."
 )
-# Functions and operators, relations, other objects, columns, schemas that are not found.
+# Undefined function or operator; relation; other object; column; schema.
 _NO_FUNCTION = "42883"
 _NOT_FOUND = frozenset({_NO_FUNCTION, "42P01", "42704", "42703", "3F000"})
 _ORPHAN = "23503"
 _VIOLATED = frozenset({_ORPHAN, "23514"})
-# For people: the server writes it in its own language.
+# Only for the text of a hint: the server may write in another language.
 _FUNCTION = re.compile(r'function "?([^\s"(]+(?:\([^)]*\))?)')
 _ALTERS = frozenset({"ALTER", "ALTER DATABASE"})
 _OUT_OF_LOCKS = "53200"
@@ -49,50 +49,51 @@ _SHOWN = 100
 
 
 def restore_outcome(outcome: Outcome, label: str) -> str:
-    """Return the sentence that says in what state a restore leaves its database.
+    """Return the sentence about the state of the database after a restore failed or was interrupted.
 
-    :param label: The database, for people.
+    :param label: The database, for the message.
     """
     return {
-        Outcome.COMMITTED: f"The restore was already committed: {label} holds the dump.",
-        Outcome.ROLLED_BACK: f"The restore was rolled back; {label} is as it was.",
-        Outcome.UNKNOWN: f"{label} can't be asked whether the restore was committed: it holds either all of the dump "
-        f"or what it held before. Look with `inv db.verify --file=` of this dump.",
+        Outcome.COMMITTED: f"The restore was already committed: {label} contains the dump.",
+        Outcome.ROLLED_BACK: f"The restore was rolled back; {label} was not changed.",
+        Outcome.UNKNOWN: f"It is unknown whether the restore was committed, because {label} does not answer. It "
+        f"contains either all of the dump or its old content. Check with `inv db.verify --file=` of this dump.",
     }[outcome]
 
 
 def reset_outcome(outcome: Outcome, label: str) -> str:
-    """Return the sentence that says in what state a reset leaves its database.
+    """Return the sentence about the state of the database after a reset failed or was interrupted.
 
-    :param label: The database, for people.
+    :param label: The database, for the message.
     """
     return {
-        Outcome.COMMITTED: f"The schemas were already emptied: {label} has nothing in them any more.",
-        Outcome.ROLLED_BACK: f"Nothing was changed; {label} is as it was.",
-        Outcome.UNKNOWN: f"{label} can't be asked what became of it: the schemas are either empty or as they were.",
+        Outcome.COMMITTED: f"The reset was already committed: the schemas of {label} are empty.",
+        Outcome.ROLLED_BACK: f"The reset was rolled back; {label} was not changed.",
+        Outcome.UNKNOWN: f"It is unknown whether the reset was committed, because {label} does not answer. The schemas "
+        f"are either empty or unchanged.",
     }[outcome]
 
 
 def raise_commit_failure(commit: CommitResult, state: str) -> None:
-    """Raise where a transaction was not committed.
+    """Raise if a commit failed.
 
-    :param state: The sentence about its outcome.
-    :raises OperationFailedError: It was rolled back.
-    :raises ServerError: It was rolled back by a lost connection, or no server can be asked.
+    :param state: The sentence about the state of the database.
+    :raises OperationFailedError: The transaction was rolled back.
+    :raises ServerError: The connection was lost, and the transaction was rolled back or its outcome is unknown.
     """
     if commit.failure is CommitFailure.REFUSED:
-        raise OperationFailedError(f"The commit was refused: {commit.detail}. {state}")
+        raise OperationFailedError(f"The server refused the commit: {commit.detail}. {state}")
     if commit.failure is CommitFailure.NOT_DONE:
         raise OperationFailedError(f"The server rolled back instead of committing. {state}")
     if commit.failure is CommitFailure.CONNECTION_LOST:
-        raise ServerError(f"The connection was lost in the commit ({commit.detail.rstrip('.')}). {state}")
+        raise ServerError(f"The connection was lost during the commit ({commit.detail.rstrip('.')}). {state}")
 
 
 def explain_failure(error: Exception, plan: RestorePlan, doing: str) -> Exception:
-    """Return an error that says what failed, in what state the database is, and what to do.
+    """Return an error that says what failed, the state of the database and what to do.
 
-    :param error: What ended the transaction before its commit; one of another kind is returned as it is.
-    :param doing: What the restore was doing.
+    :param error: The error that ended the transaction before its commit. Unknown kinds are returned unchanged.
+    :param doing: The step of the restore, such as "loading public.orders".
     """
     state = restore_outcome(Outcome.ROLLED_BACK, plan.target.label)
     if isinstance(error, psycopg.Error):
@@ -101,8 +102,8 @@ def explain_failure(error: Exception, plan: RestorePlan, doing: str) -> Exceptio
         return _explain_refusal(error, plan, error.doing or doing, state)
     kind = ServerError if isinstance(error, LostError) else OperationFailedError
     what = {
-        LexError: f"the dump can't be read on, {error}",
-        OSError: f"{plan.dump.path.name} can't be read, {getattr(error, 'strerror', '')}",
+        LexError: f"the dump can't be read any further: {error}",
+        OSError: f"{plan.dump.path.name} can't be read: {getattr(error, 'strerror', '')}",
         OperationFailedError: str(error),
         LostError: plan.target.scrub(str(error)),
     }
@@ -112,7 +113,7 @@ def explain_failure(error: Exception, plan: RestorePlan, doing: str) -> Exceptio
 
 def _explain_refusal(error: StatementError, plan: RestorePlan, doing: str, state: str) -> TaskError:
     if error.statement and classify_statement(error.statement).verb in _ALTERS:
-        # Which table, and what of it: in a dump it stands in its first words.
+        # The first words of the statement name the table and the change.
         text = error.statement.decode(errors="replace").rstrip(";")
         doing = textwrap.shorten(text, _SHOWN, placeholder=" …")
     if error.sqlstate == _NO_LOCK and not error.raised:
@@ -126,14 +127,14 @@ def _explain_refusal(error: StatementError, plan: RestorePlan, doing: str, state
         if plan.other_tables:
             others = format_list(plan.other_tables)
             hint += (
-                f" That deletes tables that the dump does not hold, too: {others}. To keep them, drop only the others."
+                f" It also deletes tables that the dump does not contain: {others}. To keep them, drop only the others."
             )
     elif error.sqlstate == _OUT_OF_LOCKS and not error.raised:
-        hint = " One transaction locks every relation: raise max_locks_per_transaction and restart the server."
+        hint = " The restore locks every relation. Raise max_locks_per_transaction and restart the server."
     why = explain_version(error.statement, error.sqlstate, plan.dump.server, plan.server.version)
     skipped = ", ".join(plan.request.skip_extensions)
     if skipped and error.sqlstate in _NOT_FOUND:
-        hint = f" If that is a part of {skipped}, which --skip-extension left out, the dump needs the extension."
+        hint = f" If this belongs to {skipped}, which --skip-extension left out, the dump needs the extension."
     elif not (hint or why or plan.lenient or plan.tables):
         hint = _lenient_hint(error, plan)
     where = f" ({error.context.rstrip('.')})" if error.context else ""
@@ -141,37 +142,39 @@ def _explain_refusal(error: StatementError, plan: RestorePlan, doing: str, state
 
 
 def _table_hint(error: StatementError, tables: TablesPlan) -> str:
-    """Explain a refusal of what the tables need of others."""
+    """Return the hint for an error of a restore with --table; empty without one."""
     if error.sqlstate in _NOT_FOUND and tables.data_only:
-        return " The table has other columns than in the dump; without --data-only its definition is restored, too."
+        return " The table has other columns than in the dump. Without --data-only, its definition is also restored."
     if error.sqlstate in _NOT_FOUND:
-        return " The dump's definition needs what this database does not have; --table does not restore it."
+        return " The dump's definition needs an object that this database lacks and that --table does not restore."
     if error.sqlstate == _ORPHAN:
-        return " The rows reference rows of another table that are not there now; name that table, too (--table)."
+        return " The rows reference missing rows of another table. Restore that table, too (--table)."
     return ""
 
 
 def _lenient_hint(error: StatementError, plan: RestorePlan) -> str:
-    """Explain a refusal that --lenient may help against; empty for others."""
+    """Return the hint for an error that --lenient may avoid; empty for others."""
     named = _FUNCTION.search(error.context)
     function = _with_arguments(named[1], plan) if named else ""
     if error.sqlstate in _VIOLATED:
         return (
-            " The rows violate it, or it reads a table whose rows are loaded later. --lenient loads the rows, adds "
-            "what they violate as NOT VALID, and ends with exit code 6."
+            " The rows violate the constraint, or it reads a table whose rows are loaded later. --lenient loads the "
+            "rows, adds violated constraints as NOT VALID, and ends with exit code 6."
         )
     if error.sqlstate not in _NOT_FOUND or not (function or error.sqlstate == _NO_FUNCTION):
         return ""
-    fix = f"Fix it where it was dumped: ALTER FUNCTION {function} SET search_path = …; or restore" if function else ""
+    repair = (
+        f"In the dumped database, run ALTER FUNCTION {function} SET search_path = …; or restore" if function else ""
+    )
     return (
         f" A dump is loaded with an empty search_path, so a name without its schema is not found. "
-        f"{fix or 'Restore'} with --lenient, which tries the search_path of the dumped database and ends with exit "
+        f"{repair or 'Restore'} with --lenient, which tries the search_path of the dumped database and ends with exit "
         f"code 6."
     )
 
 
 def _with_arguments(function: str, plan: RestorePlan) -> str:
-    """Return a function as SQL names it, where the server names it without arguments and the dump holds one such."""
+    """Return a function's name with its arguments, if the dump has only one function of this name."""
     if "(" in function or plan.dump.manifest is None:
         return function
     known = state_of_manifest(plan.dump.manifest).objects.get("function", ())

@@ -1,4 +1,4 @@
-"""What a restore leaves out of a dump, and why."""
+"""Decide which statements of a dump a restore leaves out, and why."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class SchemalessKind(Enum):
-    """Kinds of objects that lie in no schema; the value is how people and the inventory call them."""
+    """Kinds of objects without a schema; the value is the name in messages and in the inventory."""
 
     PUBLICATION = "publication"
     EVENT_TRIGGER = "event trigger"
@@ -29,32 +29,32 @@ class SchemalessKind(Enum):
 
 
 class OmissionKind(Enum):
-    """Why a statement is left out; the value is the text for people, `{}` its subject."""
+    """The reason for leaving a statement out; the value is the text of messages, `{}` its subject."""
 
-    SUBSCRIPTION = "subscriptions (those that are here stay, and a copy would follow the same slot)"
-    OWN_SETTINGS = "settings of timeouts and messages (the restore has its own)"
-    UNKNOWN_SETTING = "SET {}, which this server does not know"
-    TABLESPACE = "tablespace {}, missing here or not ours to use (its objects lie in the default)"
+    SUBSCRIPTION = "subscriptions (existing ones are kept; a copy would use the same replication slot)"
+    OWN_SETTINGS = "settings of timeouts and messages (the restore sets its own)"
+    UNKNOWN_SETTING = "SET {}, unknown to this server"
+    TABLESPACE = "tablespace {}, missing or not permitted (its objects are in the default tablespace)"
     TRANSACTION = "BEGIN and COMMIT around large objects"
-    KEPT = "{} (it stays)"
-    SCHEMA_EXISTS = "CREATE SCHEMA of a schema that stays"
-    COMMENT = "{} that is not ours"
-    SESSION_USER = "SET SESSION AUTHORIZATION (objects stay ours)"
-    ABSENT = "DROP of what is not here"
+    KEPT = "{} (it is kept)"
+    SCHEMA_EXISTS = "CREATE SCHEMA of an existing schema (it is kept)"
+    COMMENT = "{}, not permitted"
+    SESSION_USER = "SET SESSION AUTHORIZATION (the restoring role owns the objects)"
+    ABSENT = "DROP of a missing object"
     OWNERS_UNWANTED = "owners (--no-owner)"
-    OWNER_MISSING = "owner {}, missing here or not ours to set"
-    OWNERS_DENIED = "owners that are not ours to set"
+    OWNER_MISSING = "owner {}, missing or not permitted"
+    OWNERS_DENIED = "owners that the role may not set"
     GRANTS_UNWANTED = "grants (--no-acl)"
-    GRANTEE_MISSING = "grants for {}, missing here"
-    GRANTS_DENIED = "grants that are not ours to set"
-    NOT_REPLACEABLE = "{}s that are not ours to replace"
-    SECURITY_LABEL = "SECURITY LABEL of a provider that is not loaded here"
-    TRANSFORM = "DROP TRANSFORM (it is replaced)"
+    GRANTEE_MISSING = "grants for {}, missing on this server"
+    GRANTS_DENIED = "grants that the role may not set"
+    NOT_REPLACEABLE = "{}s that the role may not replace"
+    SECURITY_LABEL = "SECURITY LABEL of a provider that is not loaded"
+    TRANSFORM = "DROP TRANSFORM (the transform is replaced)"
     EXTENSION_UNWANTED = "extension {} (--skip-extension)"
-    ROLE = "SET ROLE {}, missing here or not ours to take (objects stay ours)"
+    ROLE = "SET ROLE {}, missing or not permitted (the restoring role owns the objects)"
 
 
-# Owners and grants: what of them differs from the dump afterwards is explained by these.
+# These reasons explain differences of owners and grants between the dump and the database.
 _OF_ROLES = frozenset(
     {
         OmissionKind.OWNERS_UNWANTED,
@@ -71,9 +71,9 @@ _OF_ROLES = frozenset(
 
 @dataclass(frozen=True)
 class Omission:
-    """The reason for leaving a statement out.
+    """The reason for leaving a statement out, with its subject.
 
-    :ivar subject: The role, setting, tablespace or kind of object that it is about; empty where the kind says all.
+    :ivar subject: The role, setting, tablespace or kind of object; empty if the reason needs none.
     """
 
     kind: OmissionKind
@@ -84,15 +84,15 @@ class Omission:
 
     @property
     def concerns_roles(self) -> bool:
-        """Return whether it left out an owner or a grant."""
+        """Return whether an owner or a grant was left out."""
         return self.kind in _OF_ROLES
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """The refusals by the server, as SQLSTATE, that leave a statement out instead of ending the restore.
+    """The errors of the server, as SQLSTATE, that leave a statement out instead of ending the restore.
 
-    :ivar skipped_kind: The kind of object that is left as it was found.
+    :ivar skipped_kind: The kind of object that is then kept unchanged.
     """
 
     omission: Omission
@@ -102,15 +102,16 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class RestoreRules:
-    """What a restore leaves out.
+    """The facts that decide which statements a restore leaves out.
 
-    :ivar owners: Set the owners that the dump names; `privileges` the grants.
-    :ivar strict: Fail where an owner or a grant can't be set.
-    :ivar settable: The roles that exist here and that we may make owners.
-    :ivar roles: The roles that exist here.
+    :ivar owners: Set the owners of the dump.
+    :ivar privileges: Set the grants of the dump.
+    :ivar strict: Fail if an owner or a grant can't be set.
+    :ivar roles: The roles of the server.
+    :ivar settable: The roles that the restoring role may make owners.
     :ivar parameters: The names of the server's settings.
-    :ivar tablespaces: Those that exist here and that we may create in.
-    :ivar skipped: The extensions that are left out.
+    :ivar tablespaces: The tablespaces in which the restoring role may create objects.
+    :ivar skipped: The extensions to leave out.
     """
 
     owners: bool
@@ -123,8 +124,8 @@ class RestoreRules:
     skipped: frozenset[str] = frozenset()
 
 
-# Ours are set for the whole session; the header of a dump would reset them.
-OUR_SETTINGS = frozenset(
+# The restore sets them for its session; the header of a dump would reset them.
+OWN_SETTINGS = frozenset(
     {"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"}
     | {"idle_session_timeout", "client_min_messages"}
 )
@@ -135,21 +136,21 @@ _GRANTS_SET = 160000
 _SET_WORDS = frozenset({"time", "names", "schema", "xml", "seed"})
 _OF_NO_SCHEMA = re.compile(rb"(?:CREATE|ALTER|DROP|COMMENT\s+ON)\s+(PUBLICATION|EVENT\s+TRIGGER|SUBSCRIPTION)\b")
 _DENIED = frozenset({"42501"})
-# "security label provider … is not loaded", and that none is.
+# "security label provider … is not loaded", "no security label providers have been loaded"
 _NO_PROVIDER = frozenset({"22023"})
-# Not ours, not there, there already.
-_ANOTHERS = _DENIED | {"42704", "42710"}
-_NEEDED = frozenset({"2BP01"})
+# Insufficient privilege, undefined object, duplicate object.
+_NOT_REPLACEABLE = _DENIED | {"42704", "42710"}
+_HAS_DEPENDENTS = frozenset({"2BP01"})
 # Undefined table, column, function, object, schema.
 _ABSENT = frozenset({"42P01", "42703", "42883", "42704", "3F000"})
 
 
 @dataclass(frozen=True)
 class StatementFilter:
-    """Decides which statements of a dump are left out, asking the server inside the loading transaction.
+    """The decision which statements of a dump are left out. It queries the server inside the loading transaction.
 
-    :ivar schemas: Those that exist; the caller adds those that the dump creates.
-    :ivar views: Those that the dump has created; the caller adds them.
+    :ivar schemas: The existing schemas; the caller adds those that the dump creates.
+    :ivar views: The views that the dump has created; the caller adds them.
     """
 
     stream: StatementStream
@@ -159,21 +160,21 @@ class StatementFilter:
     views: Collection[tuple[str, str]]
 
     def omission(self, text: bytes, action: StatementKind) -> Omission | None:
-        """Return why a statement is left out; None where it is sent.
+        """Return the reason for leaving a statement out; None if it is sent.
 
-        :raises OperationFailedError: It can't be carried out here, and --strict was asked for.
+        :raises OperationFailedError: The statement can't be executed, and --strict was given.
         """
-        return self._unwanted(text, action) or self._absent(text, action)
+        return self._excluded(text, action) or self._absent(text, action)
 
     def tolerance(self, text: bytes, action: StatementKind, *, own: bool) -> Tolerance | None:
-        """Return which refusals of a statement leave it out; None where any ends the restore.
+        """Return the errors of a statement that leave it out; None if every error ends the restore.
 
-        :param own: Whether it is about a relation that this restore made and that is still ours.
+        :param own: The statement is about a relation that this restore created and that the restoring role still owns.
         """
         nothing: frozenset[str] = frozenset()
         strict, superuser = self.rules.strict, self.server.superuser
         if (kind := _kind_without_schema(text)) and not superuser:
-            refusals = nothing if strict else _ANOTHERS
+            refusals = nothing if strict else _NOT_REPLACEABLE
             return Tolerance(
                 omission=Omission(OmissionKind.NOT_REPLACEABLE, kind.value), sqlstates=refusals, skipped_kind=kind
             )
@@ -187,18 +188,18 @@ class StatementFilter:
         if action.removes and not action.conditional:
             return Tolerance(omission=Omission(OmissionKind.ABSENT), sqlstates=_ABSENT)
         if text.startswith(b"DROP TRANSFORM"):
-            # Up to 17 every function of the language that has an argument of the type depends on it, those of
-            # extensions too, although none uses it.
-            return Tolerance(omission=Omission(OmissionKind.TRANSFORM), sqlstates=_NEEDED)
+            # Up to 17, all functions of the language with an argument of the type depend on the transform, also those
+            # of extensions, although none uses it.
+            return Tolerance(omission=Omission(OmissionKind.TRANSFORM), sqlstates=_HAS_DEPENDENTS)
         return None
 
-    def _unwanted(self, text: bytes, action: StatementKind) -> Omission | None:  # noqa: PLR0911, PLR0912 - a table of cases
+    def _excluded(self, text: bytes, action: StatementKind) -> Omission | None:  # noqa: PLR0911, PLR0912 - a table of cases
         verb, name = action.verb, action.name
         if _kind_without_schema(text) is SchemalessKind.SUBSCRIPTION:
             return Omission(OmissionKind.SUBSCRIPTION)
         if verb in {"CREATE EXTENSION", "COMMENT ON EXTENSION"} and name in self.rules.skipped:
             return Omission(OmissionKind.EXTENSION_UNWANTED, name)
-        if verb == "SET" and name in OUR_SETTINGS:
+        if verb == "SET" and name in OWN_SETTINGS:
             return Omission(OmissionKind.OWN_SETTINGS)
         if verb == "SET" and name == ROLE:
             return self._role_omission(action)
@@ -228,10 +229,10 @@ class StatementFilter:
         return None
 
     def _absent(self, text: bytes, action: StatementKind) -> Omission | None:
-        """Leave out what `pg_dump --clean` writes without IF EXISTS to take away what isn't here.
+        """Return `ABSENT` for a statement of `pg_dump --clean` that has no IF EXISTS and removes a missing object.
 
-        That is a placeholder for a view, put in its place to free what it depends on (the real CREATE OR REPLACE
-        VIEW of a view with circular dependencies always follows a CREATE VIEW), and a domain's constraint.
+        These are DROP CONSTRAINT of a domain, and the placeholder that replaces a view with circular dependencies
+        before its dependencies are dropped. The view's final CREATE OR REPLACE VIEW always follows a CREATE VIEW.
         """
         key = (action.schema, action.name)
         if action.verb == "DROP DOMAIN CONSTRAINT":
@@ -263,7 +264,7 @@ class StatementFilter:
 
     def _skip_or_fail(self, omission: Omission) -> Omission:
         if self.rules.strict:
-            raise OperationFailedError(f"{omission}, and --strict was asked for")
+            raise OperationFailedError(f"{omission}, and --strict was given")
         return omission
 
     def _may_become(self, action: StatementKind) -> bool:
@@ -272,7 +273,7 @@ class StatementFilter:
         return ours or (allowed and all(role in self.rules.roles for role in action.roles))
 
     def _owns(self, action: StatementKind) -> bool:
-        """Return whether a comment on an extension, schema or database is ours to make."""
+        """Return whether the role may comment on an extension, schema or database."""
         if self.server.superuser:
             return True
         catalogue, column, owner = {
@@ -290,8 +291,8 @@ class StatementFilter:
 def read_rules(
     connection: Connection, *, owners: bool, privileges: bool, strict: bool = False, skipped: Collection[str] = ()
 ) -> RestoreRules:
-    """Ask the server what a restore has to leave out."""
-    # Since 16 a membership may come without the right to SET ROLE.
+    """Return the rules for a restore, from its flags and the server's roles, settings and tablespaces."""
+    # Since 16, a membership may exclude the right to SET ROLE.
     right = "SET" if connection.info.server_version >= _GRANTS_SET else "MEMBER"
     roles = connection.execute(
         "SELECT rolname, pg_catalog.pg_has_role(oid, %s) FROM pg_catalog.pg_roles", [right]
@@ -313,11 +314,11 @@ def read_rules(
 
 
 def _kind_without_schema(text: bytes) -> SchemalessKind | None:
-    """Return whether a statement is about a publication, an event trigger or a subscription; else None."""
+    """Return `PUBLICATION`, `EVENT_TRIGGER` or `SUBSCRIPTION` if a statement is about one; else None."""
     found = _OF_NO_SCHEMA.match(text)
     return SchemalessKind(" ".join(found[1].decode().lower().split())) if found else None
 
 
 def changes_role(action: StatementKind) -> bool:
-    """Return whether what follows a statement is done by another role, or by ours again."""
+    """Return whether a statement changes the role that executes the following statements."""
     return action.verb == "SET SESSION AUTHORIZATION" or (action.verb in {"SET", "RESET"} and action.name == ROLE)

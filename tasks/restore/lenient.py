@@ -1,8 +1,8 @@
-"""The lenient way to load a dump that PostgreSQL wrote and refuses to load.
+"""Load a dump that PostgreSQL refuses to load, in the lenient way.
 
-A statement that is refused is sent once more with the search_path of the dumped database's own sessions. CHECK
-constraints wait until all rows are there. What the rows still violate is added as NOT VALID; an index, constraint,
-trigger or materialized view that can't be made in any way is left out, since no row is in it. Everything is named.
+A refused statement is sent again with the search_path of the dumped database's sessions. CHECK constraints are added
+after all rows are loaded. Constraints that the rows still violate are added as NOT VALID. An index, constraint, trigger
+or materialized view that can't be created is left out: no rows of tables are lost. Each of these changes is reported.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ if TYPE_CHECKING:
 
 
 _SAVEPOINT = b"invoke_postgres_lenient"
-# Transaction state, rollbacks such as deadlocks, resources, locks, cancels, the system and bugs, unless code of users
-# raised it. All others are of the dump or of its functions.
+# Classes of errors that the dump does not cause, unless a user's code raised them: transaction state, rollbacks such as
+# deadlocks, resources, locks, cancels, the system and bugs.
 _OTHER_CAUSES = frozenset({"25", "40", "53", "55", "57", "58", "72", "F0", "XX"})
-# A materialized view was left out; currval of a session that has called no nextval.
+# For example a materialized view that is not populated, or currval before nextval.
 _NOT_READY = "55000"
-# What exists already.
+# Objects that already exist.
 _EXISTS = frozenset({"42P06", "42P07", "42710", "42723", "42701"})
-# Without a context it is about the statement's own role, else about code that reads what is granted at the end.
+# With a CONTEXT, code in the dump needs a grant that follows at the end; without one, the restoring role lacks a right.
 _DENIED = "42501"
 _UNDEFINED = frozenset({"42704", "42P01"})
-# Of a CHECK, and of NOT NULL, which a domain may have.
+# A violated CHECK, or NOT NULL of a domain.
 _VIOLATED = frozenset({"23514", "23502"})
 _DEFINES = ("CREATE", "REPLACE", "ALTER", "REFRESH")
 
 
 @dataclass(frozen=True)
 class Leniency:
-    """Something that was loaded in another way than the dump says.
+    """A difference between the dump and the way in which an object was loaded.
 
-    :ivar what: For people.
-    :ivar objects: The names, in their parts, of what may now have another definition or be missing.
+    :ivar what: The object and the difference, for messages.
+    :ivar objects: The names, as tuples of their parts, of objects that may now have another definition or be missing.
     """
 
     what: str
@@ -60,7 +60,7 @@ class Leniency:
 
 
 def may_help(error: StatementError) -> bool:
-    """Return whether a refused statement may be accepted in the lenient way."""
+    """Return whether the server may accept a refused statement in the lenient way."""
     state = error.sqlstate
     if error.raised or state == _NOT_READY:
         return True
@@ -71,7 +71,11 @@ def may_help(error: StatementError) -> bool:
 
 @dataclass(frozen=True)
 class _Ease:
-    """How rows are loaded: with which of the search paths, 0 for the dump's own, and with CHECK constraints or not."""
+    """The way in which rows are loaded.
+
+    :ivar path: The number of the search path; 0 for that of the dump.
+    :ivar unchecked: Load them without CHECK constraints.
+    """
 
     path: int = 0
     unchecked: bool = False
@@ -79,7 +83,7 @@ class _Ease:
 
 @dataclass
 class LenientLoader(Loader):
-    """Loads a dump statement by statement, each in a savepoint.
+    """A loader that sends each statement of a dump in a savepoint, and again in a lenient way if it is refused.
 
     :ivar search_path: The schemas in which the dumped database's sessions look up names.
     """
@@ -89,7 +93,7 @@ class LenientLoader(Loader):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        # FREEZE needs a table that was made since the last savepoint.
+        # FREEZE needs a table that was created after the last savepoint.
         self._freezes = False
         self.eased: list[Leniency] = []
         self._number = 0
@@ -100,18 +104,18 @@ class LenientLoader(Loader):
 
     @property
     def leniencies(self) -> tuple[Leniency, ...]:
-        """What was eased."""
+        """Return the differences from the dump."""
         return tuple(self.eased)
 
     def statement(self, event: Statement, action: StatementKind) -> bool:
-        """Send one statement, or leave it out; see :meth:`Loader.statement`."""
+        """Send a statement, or leave it out; see :meth:`Loader.statement`."""
         self._number += 1
         return super().statement(event, action)
 
     def end_of_data(self, rows: int) -> None:
-        """End the open COPY; where the server refuses its rows, send them again in the lenient way."""
+        """End the open COPY; if the server refuses its rows, send them again in the lenient way."""
         event, key = self._copy, self._open
-        assert event is not None and key is not None  # noqa: S101, PT018 - the lexer ends only what it began
+        assert event is not None and key is not None  # noqa: S101, PT018 - the lexer ends only an open COPY
         first = True
 
         def copy() -> None:
@@ -126,7 +130,7 @@ class LenientLoader(Loader):
         self._load_rows(key, copy)
 
     def finish(self) -> None:
-        """Do what waits for the end: the CHECK constraints that were dropped, and what every restore does."""
+        """Add the dropped CHECK constraints again, then finish as :meth:`Loader.finish` does."""
         self.rows_end()
         for check in reversed(self._unchecked):
             self.stream.run(b"SET LOCAL search_path = ''")
@@ -137,7 +141,7 @@ class LenientLoader(Loader):
             name = f"{'constraint' if own else 'NOT NULL of domain'} {'.'.join(of + own)}"
             try:
                 self.stream.run(self.stream.encoded(check.statement))
-                self.eased.append(Leniency(f"{name}: checked when all rows were loaded"))
+                self.eased.append(Leniency(f"{name}: checked after all rows were loaded"))
             except StatementError as error:
                 self._ease(check.statement, name, error, objects, constraint=bool(check.name))
             if check.comment:
@@ -157,9 +161,9 @@ class LenientLoader(Loader):
         self._load_rows(key, lambda: done(self.stream.run(text)))
 
     def _load_rows(self, key: tuple[str, str], load: Callable[[], None]) -> None:
-        """Load rows behind a savepoint, and again in ways that are more lenient; then release it.
+        """Load rows after a savepoint, and again in more lenient ways if they are refused; then release it.
 
-        :raises StatementError: They can't be loaded in any way.
+        :raises StatementError: The rows can't be loaded in any of the ways.
         """
         checks: list[DroppedCheck] = []
         ease, path = _Ease(), ""
@@ -187,15 +191,15 @@ class LenientLoader(Loader):
         if may_help(error):
             if error.sqlstate in _VIOLATED and not ease.unchecked:
                 return replace(ease, unchecked=True)
-            if ease.path < 2:  # noqa: PLR2004 - the recorded search_path, and that with all other schemas
+            if ease.path < 2:  # noqa: PLR2004 - the recorded search_path, and the same with all other schemas
                 return replace(ease, path=ease.path + 1)
             if not ease.unchecked:
                 return _Ease(path=1, unchecked=True)
         raise error
 
     def _rows_again(self) -> Iterator[Buffer]:
-        """Read the rows of the open COPY once more from the file."""
-        assert self.dump is not None  # noqa: S101 - whoever loads a dump has it
+        """Read the rows of the open COPY again from the file."""
+        assert self.dump is not None  # noqa: S101 - the caller sets it
         seen = 0
         with self.dump.open() as source:
             for event in lex(source.chunks()):
@@ -229,14 +233,14 @@ class LenientLoader(Loader):
         *,
         constraint: bool,
     ) -> None:
-        """Send a statement that was refused in more lenient ways, behind the savepoint.
+        """Send a refused statement again in more lenient ways, after the savepoint.
 
-        :param objects: What it makes, where that may be left out.
-        :raises StatementError: No way is left.
+        :param objects: The objects that it creates, if they may be left out.
+        :raises StatementError: The server refused it in all ways, and it can't be left out.
         """
         self.stream.run(b"ROLLBACK TO SAVEPOINT %s" % _SAVEPOINT)
         if self._left and error.sqlstate in _UNDEFINED and not objects:
-            self.eased.append(Leniency(f"{name}: left out, as it needs what was left out"))
+            self.eased.append(Leniency(f"{name}: left out, because it needs an object that was left out"))
             return
         if not may_help(error):
             raise error
@@ -262,7 +266,7 @@ class LenientLoader(Loader):
         self.eased.append(Leniency(f"{name}: loaded with search_path = {path}"))
 
     def _try_to(self, text: bytes) -> bool:
-        """Send a statement, and take it back if it is refused."""
+        """Send a statement, and return whether the server accepted it; roll back its savepoint if not."""
         self.stream.run(b"SAVEPOINT invoke_postgres_attempt")
         try:
             self.stream.run(text)

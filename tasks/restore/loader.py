@@ -1,4 +1,4 @@
-"""The one transaction that a restore is: what is sent, what is left out, and how it proves itself."""
+"""Send the statements and rows of a dump in the transaction of a restore, and verify the rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..dumpformat.table_parts import is_partitioned
 from ..errors import OperationFailedError
 from ..postgres.protocol import StatementError, StatementStream
 from .clear import privileges_of_schema
-from .filters import OUR_SETTINGS, TABLESPACE, StatementFilter, changes_role
+from .filters import OWN_SETTINGS, TABLESPACE, StatementFilter, changes_role
 from .row_counts import (
     Changed,
     compare_row_counts,
@@ -39,33 +39,33 @@ if TYPE_CHECKING:
 
 
 _DATA_VERBS = frozenset({"COPY", "INSERT", "SETVAL", "LARGE OBJECT", "SET", "RESET", "SELECT", "TRANSACTION"})
-# A COPY from or to the server itself may speak the protocol's other half; these are never queued.
+# COPY starts its own phase of the protocol; an unknown statement may do so, too. These are never queued.
 _ALONE = frozenset({"COPY", ""})
 _INSERTED = re.compile(r"INSERT \d+ (\d+)")
 _CREATE_TRANSFORM = re.compile(rb"\ACREATE\s+TRANSFORM\b")
 _MAKES_RELATIONS = frozenset({"CREATE TABLE", "CREATE FOREIGN TABLE", "CREATE VIEW", "CREATE SEQUENCE"})
 # "privilege not granted", "privilege not revoked"
 _NOTHING_DONE = frozenset({"01007", "01006"})
-# They may open a cursor, and COPY … FREEZE is refused while one is open. pg_dump writes none of them.
+# The server refuses COPY … FREEZE while a cursor is open. pg_dump writes none of these statements.
 _MAY_OPEN_CURSORS = frozenset({"DECLARE", "DO", "CALL", "EXECUTE"})
-# Triggers may be put off again by the triggers that were put off.
+# Deferred triggers may defer further triggers.
 _PASSES = 50
 
 
 @dataclass
 class Loader:
-    """Sends a dump's statements and rows, in the transaction that the caller opened.
+    """A loader of a dump's statements and rows, in the open transaction of the caller.
 
-    :ivar schemas: Those that exist; they stay.
-    :ivar set_aside: Statements that bring the target's own default privileges back.
-    :ivar exact: Whether a table must hold what was loaded, as a manifest says so. Otherwise the dump's own statements,
-        and triggers, may change rows, as they do for psql.
-    :ivar left_out: What was left out, counted by reason.
-    :ivar rows: Rows that went in, by (schema, name).
-    :ivar found: How many rows the tables hold at the end; None where they can't be counted.
-    :ivar created: The tables that it made and that may hold rows.
-    :ivar changed: What does not hold what was loaded; found by :meth:`prove`.
-    :ivar skipped_kinds: Kinds of objects of which something is not ours to replace, and was left out.
+    :ivar schemas: The existing schemas, which are kept.
+    :ivar set_aside: Statements that restore the database's own default privileges.
+    :ivar exact: Fail if a table does not contain the loaded rows, because a manifest lists them. Otherwise statements
+        of the dump and triggers may change rows, as with psql.
+    :ivar left_out: The number of statements that were left out, by reason.
+    :ivar rows: The number of loaded rows of each table, by (schema, name).
+    :ivar found: The number of rows of each table at the end; None if they can't be counted.
+    :ivar created: The tables that were created and may contain rows.
+    :ivar changed: The tables and sequences that do not contain what was loaded; set by :meth:`prove`.
+    :ivar skipped_kinds: The kinds of which the role could not replace an object, which was left out.
     """
 
     connection: Connection
@@ -89,11 +89,11 @@ class Loader:
         self._parted: set[tuple[str, str]] = set()
         self._views: set[tuple[str, str]] = set()
         self._own: set[tuple[str, str]] = set()
-        # Rows that were there before, None where they can't be counted.
+        # The number of rows before the restore; None if they can't be counted.
         self._before: dict[tuple[str, str], int | None] = {}
-        # Rows of statements that may have updated rows instead of adding some.
+        # The rows of statements that may have updated rows instead of inserting them.
         self._upserted: Counter[tuple[str, str]] = Counter()
-        # Where unqualified names lead at the moment.
+        # The tables that unqualified names currently refer to.
         self._located: dict[str, tuple[str, str]] = {}
         self._temporary: set[tuple[str, str]] = set()
         self._conditions: dict[tuple[str, str], str] = {}
@@ -108,7 +108,7 @@ class Loader:
         )
 
     def statement(self, event: Statement, action: StatementKind) -> bool:
-        """Send one statement, or leave it out; a COPY is left open for its rows.
+        """Send a statement, or leave it out; a COPY remains open for its rows.
 
         :return: Whether it was sent.
         :raises OperationFailedError: The server refused it, or an INSERT before it.
@@ -119,7 +119,7 @@ class Loader:
         if omission is not None:
             self.left_out[omission] += 1
             if action.verb == "SET" and action.name == TABLESPACE:
-                # Else the one before would hold on.
+                # Otherwise the previous tablespace would remain in effect.
                 self.stream.run(b"SET default_tablespace = ''")
             elif self._other_user and changes_role(action):
                 self._session.reset_role()
@@ -137,10 +137,10 @@ class Loader:
         else:
             self._restore_default_privileges(before=action)
             if changes_role(action) and action.roles:
-                # Somebody else may need the schema's grants to reach what they grant on.
+                # The other role may need the grants on the schema for its own grants.
                 self._grant_on_schemas()
             self._run(event.text, action)
-            if action.verb == "SELECT" and any(each.name in OUR_SETTINGS or not each.name for each in action.settings):
+            if action.verb == "SELECT" and any(each.name in OWN_SETTINGS or not each.name for each in action.settings):
                 self._session.set_again()
         if not existed:
             self._remember(event.text, action)
@@ -151,36 +151,36 @@ class Loader:
         return made and relation_exists(self.stream, (action.schema, action.name), b"to_regclass")
 
     def data(self, piece: Buffer) -> None:
-        """Send a piece of the open COPY's rows."""
+        """Send some rows of the open COPY."""
         if self._open not in self._closed:
             self.stream.data(piece)
 
     def end_of_data(self, rows: int) -> None:
         """End the open COPY.
 
-        :param rows: How many rows the dump holds for it.
-        :raises OperationFailedError: The server took another number of rows, and a manifest says how many there are.
+        :param rows: The number of its rows in the dump.
+        :raises OperationFailedError: The server loaded another number of rows, and :attr:`exact` is set.
         """
-        assert self._open is not None  # noqa: S101 - the lexer ends only what it began
-        taken = rows if self._open in self._closed else self.stream.end_of_data()
+        assert self._open is not None  # noqa: S101 - the lexer ends only an open COPY
+        loaded = rows if self._open in self._closed else self.stream.end_of_data()
         if rows and self._open in self._closed:
             raise OperationFailedError(
                 f"{show_key(self._open)} belongs to an extension, and {self.server.user} may not write the "
-                f"{rows:,} rows that the dump holds of it"
+                f"{rows:,} rows that the dump contains for it"
             )
-        if taken != rows and self.exact:
-            raise OperationFailedError(f"{show_key(self._open)} took {taken:,} rows where the dump holds {rows:,}")
+        if loaded != rows and self.exact:
+            raise OperationFailedError(f"{show_key(self._open)}: {loaded:,} rows were loaded, the dump has {rows:,}")
         self._add_rows(self._open, rows)
         self._filling = True
         self._open = None
 
     def rows_end(self) -> None:
-        """Wait for the last INSERT before what follows the rows, such as indexes."""
+        """Wait for the last INSERT before the statements that follow the rows, such as CREATE INDEX."""
         self.stream.drain()
         self._filling = False
 
     def finish(self) -> None:
-        """Do what waits for the end: grants on schemas that stay, and default privileges."""
+        """Set the default privileges and the grants on existing schemas, which must be last."""
         self.rows_end()
         if self._other_user:
             self._session.reset_role()
@@ -188,9 +188,9 @@ class Loader:
         self._grant_on_schemas()
 
     def _grant_on_schemas(self) -> None:
-        """Set what the dump grants on schemas that stay.
+        """Set the dump's grants on existing schemas.
 
-        Grants that change nothing are undone, as they would change the order in which the next dump shows them.
+        Grants that change nothing are rolled back, because they would change the order of grants in the next dump.
         """
         for schema, statements in self._schema_grants.items():
             before = privileges_of_schema(self.stream, schema)
@@ -203,14 +203,14 @@ class Loader:
         self._schema_grants.clear()
 
     def prove(self, sequences: Mapping[tuple[str, str], tuple[int, bool]]) -> None:
-        """Let all that the dump put off run, make the session ours again, and count what the tables hold.
+        """Run deferred triggers, reset the session, and compare the rows of the tables and the sequences.
 
-        From here to the end the transaction is read-only: a trigger or cursor of the dump that would still run in
-        COMMIT can change nothing any more, but fails (PostgreSQL manual, SET TRANSACTION).
+        Then make the transaction read-only: a trigger or cursor of the dump that would still run in COMMIT fails
+        instead of changing data (PostgreSQL manual, SET TRANSACTION).
 
-        :param sequences: Last value of each sequence that the dump sets, and whether it was used.
-        :raises OperationFailedError: A table holds another number of rows than went in, or a sequence is another, and
-            a manifest says what they are. Otherwise see :attr:`changed`.
+        :param sequences: The last value of each sequence that the dump sets, and whether it was used.
+        :raises OperationFailedError: A table or a sequence does not contain what was loaded, and :attr:`exact` is set.
+            Otherwise see :attr:`changed`.
         """
         self._run_deferred()
         self._session.reset_session()
@@ -219,10 +219,10 @@ class Loader:
         expected = {key: self.rows[key] + rows for key, rows in before.items() if rows is not None}
         wrong, found = compare_row_counts(self.stream, expected, self._conditions)
         self.found = {**{key: None for key, rows in before.items() if rows is None}, **found}
-        for key, (want, have) in sorted(wrong.items()):
-            if have is None or self.exact or not want - self._upserted[key] <= have <= want:
-                changed.append(Changed(key=key, expected=want, found=have))
-        # Last, as planning the counts may call functions of an index, and no rollback takes setval back.
+        for key, (rows, counted) in sorted(wrong.items()):
+            if counted is None or self.exact or not rows - self._upserted[key] <= counted <= rows:
+                changed.append(Changed(key=key, expected=rows, found=counted))
+        # Last, because planning the counts may call functions of an index, and a rollback does not undo setval.
         changed += compare_sequences(self.stream, sequences)
         if changed and self.exact:
             raise OperationFailedError(str(changed[0]))
@@ -230,9 +230,9 @@ class Loader:
         self.stream.run(b"SET TRANSACTION READ ONLY")
 
     def _run_deferred(self) -> None:
-        """Run deferred triggers as COMMIT would, and close cursors, whose queries COMMIT would run to their end.
+        """Run deferred triggers as COMMIT would, and close cursors, whose queries COMMIT would run to the end.
 
-        What runs may put off more. While it does, it writes rows, which the server counts.
+        Triggers may defer further triggers. Repeat until the server counts no further written rows.
         """
         self.stream.run(b"CLOSE ALL")
         written = self._written()
@@ -244,9 +244,9 @@ class Loader:
                 break
 
     def _written(self) -> list[list[bytes | None]]:
-        """Return how many rows this transaction wrote to each table; nothing where no trigger can be deferred.
+        """Return the number of rows that this transaction wrote to each table; empty without deferrable triggers.
 
-        Without an operator or function: the search path is still the dump's.
+        The query uses no operator or function, because the search_path is still that of the dump.
         """
         if not self.stream.ask(b"SELECT FROM pg_catalog.pg_trigger WHERE tgdeferrable LIMIT 1"):
             return []
@@ -258,7 +258,7 @@ class Loader:
     def _begin_copy(self, event: Statement, key: tuple[str, str]) -> None:
         key = self._locate(key)
         if key in self.created and self._freezes:
-            # Rows of a table that this transaction made need no later rewrite to be seen by all.
+            # FREEZE needs a table of this transaction; VACUUM then need not rewrite the rows.
             self.stream.copy(event.text.rstrip()[:-1] + b" WITH (FREEZE);")
         else:
             self._count_existing(key)
@@ -269,7 +269,7 @@ class Loader:
     def _insert(self, text: bytes, key: tuple[str, str]) -> None:
         key = self._locate(key)
         self._count_existing(key)
-        # It may be a word of a value: then fewer rows are taken for an update, and the number is still the true one.
+        # The word may be part of a value: then these rows count as upserts, which only allows fewer rows at the end.
         upserts = b"CONFLICT" in text or b"conflict" in text
 
         def inserted(tag: str) -> None:
@@ -290,7 +290,7 @@ class Loader:
             self.rows[key] += rows
 
     def _locate(self, key: tuple[str, str]) -> tuple[str, str]:
-        """Find the schema of an unqualified name while the dump's search path is in force."""
+        """Return the name with its schema, according to the search_path that the dump has set."""
         schema, name = key
         if schema.startswith("pg_temp"):
             self._temporary.add(key)
@@ -303,7 +303,7 @@ class Loader:
         return self._located[name]
 
     def _count_existing(self, key: tuple[str, str]) -> None:
-        """Look at a table that was here before, the first time that rows go into it."""
+        """Count the rows of an existing table before the first rows are loaded into it."""
         if key in self._before or key in self.created or key in self._temporary:
             return
         if key in self._parted:
@@ -313,10 +313,10 @@ class Loader:
         if condition is None:
             self._before[key] = count_rows(self.stream, {key: ""}).get(key)
             return
-        # The dump holds the rows that people added to an extension's own table, under the extension's condition.
+        # The table belongs to an extension: the dump contains the rows that meet the extension's condition.
         self._conditions[key] = condition
         if not is_writable(self.stream, key):
-            # Of a superuser's extension (PostGIS) a plain owner's dump mostly holds no rows, and needs no right.
+            # Dumps of a database with a superuser's extension (PostGIS) mostly have no rows for its tables.
             self._closed.add(key)
         elif self.clean:
             self.stream.run(self.stream.encoded(b"DELETE FROM ONLY %s %s" % (quote_table(key), condition.encode())))
@@ -336,7 +336,7 @@ class Loader:
             self._views.add((action.schema, action.name))
 
     def _restore_default_privileges(self, before: StatementKind | None = None) -> None:
-        """Give the target its default privileges back, before the dump's own are added to them."""
+        """Restore the database's default privileges, before those of the dump are added."""
         if before is None or before.verb == "DEFAULT PRIVILEGES":
             for statement in self.set_aside:
                 self.stream.run(self.stream.encoded(statement))
@@ -362,10 +362,10 @@ class Loader:
             self.stream.queue(text, describe_statement(action))
 
     def _owns(self, action: StatementKind) -> bool:
-        """Whether an owner or a grant can't be refused, as the relation was made by us and is still ours.
+        """Return whether the role created the relation and still owns it, so that no owner or grant is refused.
 
-        Of thousands of relations each savepoint takes longer than the one before: at its end the server looks through
-        all that the transaction knows.
+        Then no savepoint is needed. With thousands of relations each savepoint takes longer than the one before,
+        because at its end the server searches all relations of the transaction.
         """
         ours = (action.schema, action.name) in self._own
         if action.verb == "OWNER" and ours and action.roles != (self.server.user,):
@@ -374,16 +374,16 @@ class Loader:
         return ours
 
     def _try(self, text: bytes, tolerance: Tolerance) -> None:
-        """Send what may be refused, so that a tolerated refusal does not end the transaction."""
+        """Send a statement in a savepoint, so that a tolerated error does not end the transaction."""
         omission = tolerance.omission
         self.stream.run(b"SAVEPOINT invoke_postgres")
         self._warned = False
         try:
             self.stream.run(text)
             if self._warned:
-                # A GRANT or REVOKE without the right to it is but a warning, and nothing has changed.
+                # For a GRANT or REVOKE that is not permitted, the server only warns, and changes nothing.
                 if not tolerance.sqlstates:
-                    raise OperationFailedError(f"{omission}, and --strict was asked for")
+                    raise OperationFailedError(f"{omission}, and --strict was given")
                 self.left_out[omission] += 1
         except StatementError as error:
             if error.sqlstate not in tolerance.sqlstates:
@@ -396,5 +396,5 @@ class Loader:
 
 
 def describe_statement(action: StatementKind) -> str:
-    """Say what a statement does, for progress and errors."""
+    """Return a statement's verb and object, for progress and errors."""
     return f"{action.verb} {show_key((action.schema, action.name))}".strip()

@@ -50,20 +50,23 @@ _NAMED = ("table", "view", "sequence", "function", "type", "collation", "operato
 
 @dataclass(frozen=True)
 class RestoreRequest:
-    """What a person asked for.
+    """The options of a restore.
 
+    :ivar owners: Set the owners of the dump.
+    :ivar privileges: Set the grants of the dump.
     :ivar checksums: Compare the content of every table with the checksums in the manifest.
-    :ivar strict: Refuse a dump that names roles which are missing here, or after which no migration can be applied.
-    :ivar backup: Make a safety dump of what `clean` destroys.
+    :ivar strict: Refuse a dump that names missing roles, or after which no migration can be applied.
+    :ivar backup: Make a safety dump before anything is deleted.
     :ivar disconnect: End the other sessions of the database first.
-    :ivar migrate: Migrations follow, and if they fail the safety dump is restored, so there is to be one always.
-    :ivar trust: Let the code of a dump's authors do all that the role may, without a question.
-    :ivar whole: The dump holds the whole database, which is to hold nothing else afterwards.
-    :ivar lenient: Load what PostgreSQL refuses in the lenient way (:mod:`.lenient`), whosever dump it is.
-    :ivar create_roles: Create the roles that the dump names and that are missing here.
-    :ivar skip_extensions: Extensions of the dump that are left out.
-    :ivar tables: The tables to restore, as named; all of the dump where there are none.
-    :ivar data_only: Of these only the rows.
+    :ivar migrate: Migrations follow. If they fail, the safety dump is restored, so it is always made.
+    :ivar trust: Execute the code of the dump's authors with all rights of the role, without a question.
+    :ivar whole: The dump contains the whole database; delete everything else.
+    :ivar lenient: Load statements that PostgreSQL refuses in the lenient way (:mod:`.lenient`), also from a dump of
+        another database.
+    :ivar create_roles: Create the roles that the dump names and the server lacks.
+    :ivar skip_extensions: The extensions of the dump to leave out.
+    :ivar tables: The names of the tables to restore; empty for all of the dump.
+    :ivar data_only: Restore only the rows of these tables.
     """
 
     file: str = ""
@@ -85,28 +88,29 @@ class RestoreRequest:
 
     @property
     def sets_roles(self) -> bool:
-        """Whether owners or grants of the dump are set."""
+        """Return whether owners or grants of the dump are set."""
         return self.owners or self.privileges
 
 
 @dataclass(frozen=True, kw_only=True)
 class RestorePlan(ChangePlan):
-    """What a restore will do.
+    """The plan of a restore.
 
-    :ivar present_schemas: The schemas of the dump that exist already.
-    :ivar existing: The objects that have the name of one that the dump creates, where they are not deleted first.
-    :ivar changed: What the dump changes or deletes beyond that.
-    :ivar objects_outside: With `whole`, how many objects there are outside the schemas: event triggers, large objects
-        and so on.
-    :ivar risk: What a person has to agree to before it is loaded; empty for nothing.
-    :ivar owners: Who, but for superusers, owned what is here when the question was asked; None where there is none.
-    :ivar doubt: Why the dump may be of another database than it has to be of; empty where that is certain.
-    :ivar lenient: Whether what PostgreSQL refuses is loaded in the lenient way: where that was asked for, or the dump
-        is ours and of this very database, or of a part of one, whose keys may refer to what is not there.
+    :ivar present_schemas: The schemas of the dump that already exist.
+    :ivar changed: Other objects that the dump changes or deletes.
+    :ivar doubt: The reason why the dump may be of another database than it must be; empty if it is certain.
+    :ivar existing: The objects with the name of an object that the dump creates, unless they are deleted first.
+    :ivar objects_outside: With `whole`, the number of objects outside the schemas: event triggers, large objects and
+        so on.
+    :ivar risk: The risk that a person must accept before the dump is loaded; empty without one.
+    :ivar owners: The owners of objects in the database, without superusers, when the question about the risk was asked;
+        None without a question.
+    :ivar lenient: Load refused statements in the lenient way: requested, or the dump is of this database or of a part
+        of one, whose foreign keys may reference missing tables.
     :ivar search_path: The schemas in which the sessions of the dumped database look up names.
     :ivar new_roles: The roles that will be created.
-    :ivar other_tables: The tables in the dump's schemas that the dump does not create: --clean deletes them.
-    :ivar tables: The only tables that are restored; None where all of the dump is.
+    :ivar other_tables: The tables in the dump's schemas that the dump does not create; --clean deletes them.
+    :ivar tables: The plan of a restore of some tables; None if all of the dump is restored.
     """
 
     request: RestoreRequest
@@ -126,7 +130,7 @@ class RestorePlan(ChangePlan):
 
     @property
     def other_database(self) -> str:
-        """The database that the dump was made from, where its manifest says that it is another one; else empty."""
+        """Return the database that the dump was made from if, by the manifest, it is another one; else empty."""
         manifest, endpoint = self.dump.manifest, self.endpoint
         if manifest is None or is_of_database(manifest, self.server, endpoint.host, endpoint.port):
             return ""
@@ -134,51 +138,52 @@ class RestorePlan(ChangePlan):
 
     @property
     def tries_undo(self) -> bool:
-        """Whether the safety dump may be loaded without a question, to see that it can be."""
+        """Return whether the safety dump may be loaded without a question, as a trial."""
         return self.request.trust or not self.undo_needs_trust
 
     @property
     def replaced(self) -> tuple[ExistingObject, ...]:
-        """The existing objects that the dump drops and creates again."""
+        """Return the existing objects that the dump drops and creates again."""
         return tuple(each for each in self.existing if each.dropped)
 
     @property
     def destroys(self) -> bool:
-        """Whether anything that exists will be deleted, replaced or changed."""
+        """Return whether an existing object will be deleted, replaced or changed."""
         emptied = self.request.clean and not self.removed.is_empty
         tables = self.tables is not None and self.tables.replaces
         return emptied or tables or bool(self.replaced or self.changed or self.objects_outside)
 
     def sets(self, sequence: tuple[str, str]) -> bool:
-        """Return whether a sequence that the dump sets is restored."""
+        """Return whether a sequence of the dump is restored."""
         return self.tables is None or sequence in self.tables.selection.sequences
 
     @property
     def fills(self) -> tuple[str, ...]:
-        """The schemas that are to hold nothing but what the dump holds, where it is to be so."""
+        """Return the schemas that contain only the content of the dump after a restore with --clean."""
         return self.emptied if self.request.whole else self.dump.outline.schemas
 
 
 def plan_restore(
     settings: Settings, request: RestoreRequest, report: Report, *, target: Target | None = None
 ) -> RestorePlan:
-    """Look at everything that a restore needs, and touch nothing.
+    """Check everything that a restore needs, and change nothing.
 
-    :param target: Where to; the configured database unless given.
-    :raises TaskError: It would not work; nothing was touched.
+    :param target: The database to restore into; the configured one by default.
+    :raises TaskError: The restore would fail. Nothing was touched.
     """
     _refuse_other_flags(request)
-    foreseen = target is None and not (request.whole or request.tables)
+    forecasts = target is None and not (request.whole or request.tables)
     target = target or unprotected_target(settings)
     path = find_dump_file(request.file, settings.dumps, settings.cwd) if request.file else None
-    # First the server: the dump, which may take long to read, is of no use without it.
+    # Connect first, because reading the dump may take long.
     with guarded_connection(settings, target) as (connection, server, endpoint):
         path = path or newest_dump_of(settings, server, endpoint, report)
         dump = prove_dump(settings, path, report, trust=request.trust)
         manifest = dump.manifest
         if request.checksums and (manifest is None or (manifest.tables and not state_of_manifest(manifest).checksums)):
             raise BadInputError(
-                f"{path.name} has no checksums to compare with: it was made without --checksums. Nothing was touched."
+                f"{path.name} has no checksums to compare with. Nothing was touched.",
+                fix="Restore without --checksums, or dump again with `inv db.dump --checksums`.",
             )
         search_path = (dump.manifest and recorded_search_path(dump.manifest)) or read_search_path(connection)
         tables = None
@@ -189,14 +194,14 @@ def plan_restore(
             dump = narrowed_dump(dump, tables)
             if tables.lost_keys:
                 report.warn(
-                    f"These foreign keys of other tables in the dump are not restored, add them again yourself: "
+                    f"These foreign keys of other tables in the dump are not restored; add them again: "
                     f"{format_list(tables.lost_keys)}."
                 )
-        # What is here now is loaded again if a migration fails, which is not the time for a question, and by an undo.
+        # An undo, or a failed migration, loads the present content again. A failed migration can't ask a question.
         owned = read_owners(connection)
         here = other_owners(owned, server.login)
         undo_risk = author_risk(connection, settings, endpoint, path, here)
-        # A role of another cluster may have the same name.
+        # A role with the same name in another cluster may be another person's.
         own = dump.manifest is not None and is_of_cluster(dump.manifest, server)
         why = doubt_about_authors(dump.manifest, server.login if own else "") or (here if request.migrate else "")
         risk = "" if request.trust else author_risk(connection, settings, endpoint, path, why)
@@ -213,7 +218,7 @@ def plan_restore(
             tuple(name for name in filled if name in there) if dump.outline.creates_tables and not tables else ()
         )
         emptied = present_schemas if request.clean else ()
-        # Without --clean, too, what bears the name of something in the dump is replaced.
+        # Without --clean, the dump may replace objects, too.
         removed = read_content(connection, present_schemas, locked=request.disconnect)
         if request.whole:
             removed = replace(removed, locks=removed.locks + count_large_objects(connection))
@@ -231,7 +236,7 @@ def plan_restore(
         if request.clean or tables:
             warn_of_event_triggers(connection, server, dump, report)
         kept = tuple(other_schemas(connection, emptied))
-        if foreseen:
+        if forecasts:
             forecast_restore(
                 settings,
                 target,
@@ -274,18 +279,18 @@ def plan_restore(
 def _refuse_other_flags(request: RestoreRequest) -> None:
     """Refuse flags that contradict --table.
 
-    :raises BadInputError: One was given. Nothing was touched.
+    :raises BadInputError: There is one. Nothing was touched.
     """
     if request.data_only and not request.tables:
         raise BadInputError(
-            "--data-only needs --table=NAME: name the tables whose rows to restore. Nothing was touched."
+            "--data-only needs --table=NAME. Nothing was touched.", fix="Name the tables whose rows to restore."
         )
     others = {"--clean": request.clean, "--migrate": request.migrate, "--lenient": request.lenient}
     others["--skip-extension"] = bool(request.skip_extensions)
     if request.tables and (given := [flag for flag, is_given in others.items() if is_given]):
         raise BadInputError(
-            f"{given[0]} can't be combined with --table, which changes nothing but the tables. Nothing was touched. "
-            f"Leave one of both out."
+            f"{given[0]} can't be combined with --table, which changes only the tables. Nothing was touched.",
+            fix="Omit one of the two.",
         )
 
 
@@ -299,17 +304,15 @@ def _new_roles(connection: Connection, dump: DumpFile, request: RestoreRequest, 
 
 
 def _existing_objects(connection: Connection, dump: DumpFile, request: RestoreRequest) -> tuple[ExistingObject, ...]:
-    """Find what exists of the names that a dump creates, and that is not deleted before it is loaded."""
+    """Return the existing objects with names that a dump creates, unless they are deleted before it is loaded."""
     names = {} if request.clean else _created_names(dump)
     globals_ = [] if request.whole else sorted(read_globals(connection).keys() & set(dump.outline.globals))
-    # pg_dump --clean drops them first; so does a restore with --clean where they depend on what it deletes.
+    # pg_dump --clean drops them first; a restore with --clean drops those that depend on deleted objects.
     found = [ExistingObject(name=name, rows=None, dropped=True) for name in globals_]
     if dump.outline.large_objects and not request.whole:
         count = count_large_objects(connection)
         found += (
-            [ExistingObject(name="large objects that have a number of the dump's", rows=None, dropped=True)]
-            if count
-            else []
+            [ExistingObject(name="large objects whose number is in the dump", rows=None, dropped=True)] if count else []
         )
     return (*find_existing(connection, names), *found)
 
@@ -322,7 +325,7 @@ def _other_tables(connection: Connection, dump: DumpFile, schemas: Collection[st
 
 
 def _created_names(dump: DumpFile) -> Mapping[tuple[str, str], bool]:
-    """Return the names that a dump creates, each with whether it drops them first."""
+    """Return the names that a dump creates, each with whether the dump drops it first."""
     if dump.names is not None:
         return dump.names
     if not dump.outline.creates_tables:
@@ -330,13 +333,13 @@ def _created_names(dump: DumpFile) -> Mapping[tuple[str, str], bool]:
     # Our own dumps are made with pg_dump --clean.
     state = state_of_manifest(dump.manifest) if dump.manifest else None
     objects = state.objects if state else {}
-    # A function's identity has its arguments behind the name.
+    # A function's identity has the arguments after the name.
     identities = (name.encode("utf-8", "surrogateescape") for kind in _NAMED for name in objects.get(kind, ()))
     named = (TokenReader(identity).names() for identity in identities)
     return dict.fromkeys([*named, *(state.rows if state else ()), *(state.sequences if state else ())], True)
 
 
 def _outside_schemas(connection: Connection, schemas: Collection[str]) -> int:
-    """Count what an undo deletes beside the content of schemas."""
+    """Return the number of objects that an undo deletes outside the content of schemas."""
     others = sum(name != "public" for name in schemas)
     return len(read_globals(connection)) + count_large_objects(connection) + count_extensions(connection) + others

@@ -1,4 +1,4 @@
-"""What a restore needs of the server, asked before anything is touched."""
+"""Check what a restore needs of the server, before anything is changed."""
 
 from __future__ import annotations
 
@@ -34,18 +34,21 @@ if TYPE_CHECKING:
 # From this major on a superuser may turn them off (manual, 19.11).
 _EVENT_TRIGGERS_OFF = 17
 _SHOWN = 3
+_USE_OWNER = "Name the owner's URL with --url-env; `inv db.doctor` lists what else is missing."
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChangePlan:
-    """What a restore or a reset will do to a database.
+    """The plan of a restore or a reset.
 
-    :ivar endpoint: Where the connection really leads.
-    :ivar nonlocal_reason: Why that does not count as local, where anything is lost.
-    :ivar emptied: The schemas that will be emptied; `kept` the others.
-    :ivar removed: What lies in the schemas that the restore fills, or the reset empties.
-    :ivar makes_safety_dump: Whether a safety dump of it is made first.
-    :ivar reload_doubt: Why the safety dump may not load, so that it is tried; empty without a reason.
+    :ivar endpoint: The host, port and database that the connection reaches.
+    :ivar emptied: The schemas that will be emptied.
+    :ivar kept: The other schemas.
+    :ivar removed: The content of the schemas that the restore fills or the reset empties.
+    :ivar nonlocal_reason: Why the database does not count as local; empty if it does, or if nothing is deleted.
+    :ivar makes_safety_dump: Make a safety dump first.
+    :ivar undo_needs_trust: The undo needs `--trust`, because other roles own objects.
+    :ivar reload_doubt: Why the safety dump may not load, so that it is loaded as a trial; empty without a reason.
     """
 
     settings: Settings
@@ -62,25 +65,26 @@ class ChangePlan:
 
     @property
     def tries_undo(self) -> bool:
-        """Whether the safety dump may be loaded without a question, to see that it can be."""
+        """Return whether the safety dump may be loaded without a question, as a trial."""
         return not self.undo_needs_trust
 
     @property
     def undo_command(self) -> str:
-        """The command that restores the safety dump of this."""
+        """Return the command that restores the safety dump."""
         name = self.endpoint.database if self.nonlocal_reason else ""
         return self.settings.undo_command(trust=self.undo_needs_trust, name=name)
 
     @property
     def destroys(self) -> bool:
-        """Whether anything that exists will be deleted, replaced or changed."""
+        """Return whether an existing object will be deleted, replaced or changed."""
         return not self.removed.is_empty
 
     def complete(self, *, backup: bool, always: bool = False) -> Self:
-        """Return the plan with what follows from whether anything is lost.
+        """Return the plan with `makes_safety_dump` and `nonlocal_reason`.
 
-        :param backup: Make a safety dump first where anything is; with `always`, in any case.
-        :raises TaskError: It could not be made.
+        :param backup: Make a safety dump first if anything will be deleted.
+        :param always: Make a safety dump in any case.
+        :raises TaskError: pg_dump, which makes it, is missing.
         """
         makes_safety_dump = (self.destroys and backup and self.settings.safety_dumps > 0) or always
         if makes_safety_dump:
@@ -93,29 +97,29 @@ class ChangePlan:
 
 
 def lock_out_migrations(connection: Connection) -> None:
-    """Take Prisma's own lock until the open transaction ends: a deploy then waits.
+    """Lock Prisma's advisory lock until the open transaction ends, so that a deploy waits.
 
-    :raises ServerError: A migration holds it. Nothing was touched.
+    :raises ServerError: Another session holds it. Nothing was touched.
     """
     if not one(connection, "SELECT pg_catalog.pg_try_advisory_xact_lock(%s)", [LOCK])[0]:
         pids = ", ".join(str(pid) for pid in read_activity(connection).migrating)
         raise ServerError(
-            f"A Prisma migration is running on this database, or another restore (pid {pids or 'unknown'} holds "
-            f"Prisma's advisory lock). "
-            f"Nothing was touched; wait for it, then run again."
+            f"A Prisma migration or another restore is running on this database: pid {pids or 'unknown'} holds "
+            f"Prisma's advisory lock. Nothing was touched.",
+            fix="Wait until it has ended, then run this again.",
         )
 
 
 @contextlib.contextmanager
-def disconnect_others(connection: Connection, target: Target, report: Report, *, wanted: bool) -> Iterator[None]:
-    """End the other sessions of the database, and those that come back into our way as long as a block runs.
+def disconnect_others(connection: Connection, target: Target, report: Report, *, enabled: bool) -> Iterator[None]:
+    """End the other sessions of the database, and new sessions that block this one while the context is open.
 
-    Those that the role may not end are named: they may be in the way.
+    Warn of sessions that the role may not end.
 
-    :param wanted: Whether --disconnect was asked for; else nobody is ended.
-    :raises ServerError: One does not go. Nothing was touched.
+    :param enabled: Whether --disconnect was given; otherwise no session is ended.
+    :raises ServerError: A session did not end. Nothing was touched.
     """
-    if not wanted:
+    if not enabled:
         yield
         return
     ended = disconnect_sessions(connection)
@@ -123,7 +127,7 @@ def disconnect_others(connection: Connection, target: Target, report: Report, *,
         report.step(f"{format_count(ended.count, 'other session')} of {target.label} ended.")
     if ended.left:
         report.warn(
-            f"Only their own role, pg_signal_backend or a superuser may end these sessions, which stay: "
+            f"These sessions were not ended, because only their own role, pg_signal_backend or a superuser may do so: "
             f"{format_list(ended.left, _SHOWN, '; ')}."
         )
     with terminate_blockers(target, connection):
@@ -131,13 +135,13 @@ def disconnect_others(connection: Connection, target: Target, report: Report, *,
 
 
 def silence_event_triggers(connection: Connection, server: ServerFacts) -> None:
-    """Keep the target's event triggers from changing what is loaded, where that can be asked for."""
+    """Turn off the database's event triggers in the open transaction, if the role and the server allow it."""
     if server.superuser and server.major >= _EVENT_TRIGGERS_OFF:
         connection.execute("SET LOCAL event_triggers = off")
 
 
 def warn_of_event_triggers(connection: Connection, server: ServerFacts, dump: DumpFile, report: Report) -> None:
-    """Name the event triggers that will run on every statement of the restore."""
+    """Warn of event triggers that run during the restore."""
     if server.superuser and server.major >= _EVENT_TRIGGERS_OFF:
         return
     rows = connection.execute(
@@ -146,7 +150,7 @@ def warn_of_event_triggers(connection: Connection, server: ServerFacts, dump: Du
     ).fetchall()
     names = [str(name) for (name,) in rows if f"event trigger {name}" not in dump.outline.globals]
     if names:
-        report.warn(f"Event triggers of the database run during the restore, and may change it: {', '.join(names)}")
+        report.warn(f"Event triggers of the database run during the restore and may change it: {', '.join(names)}")
 
 
 def check_restore(
@@ -159,72 +163,75 @@ def check_restore(
     accepted: Accepted,
     report: Report,
 ) -> None:
-    """Ask for all that would make the restore fail half-way.
+    """Check the conditions that would make the restore fail later.
 
-    :param removed: What lies in the dump's schemas now.
-    :param accepted: What is left out or created where it is missing.
-    :raises BadInputError: Something is missing; names all of it, with the commands. Nothing was touched.
+    :param removed: The present content of the dump's schemas.
+    :param accepted: Missing objects that are left out or created.
+    :raises BadInputError: Something is missing; the message names all of it, with the commands. Nothing was touched.
     """
     if server.in_recovery:
-        raise BadInputError("The server is a standby, which can't be written to. Use the primary's URL.")
+        raise BadInputError("The server is a standby, which is read-only.", fix="Use the primary's URL.")
     if clean and not dump.outline.creates_tables:
         raise BadInputError(
-            f"{dump.path.name} holds rows but creates no table (it was made with --data-only), so --clean would "
-            f"leave nothing to put them in. Nothing was touched; restore it without --clean."
+            f"{dump.path.name} contains rows but creates no table (it was made with --data-only), and --clean would "
+            f"delete the tables for these rows. Nothing was touched.",
+            fix="Restore it without --clean.",
         )
     if clean and dump.outline.unqualified:
         raise BadInputError(
-            f"{dump.path.name} names objects without their schema (as pg_dump before 10.3 did), so nobody can tell "
-            f"which schemas --clean has to empty. Nothing was touched. Restore it into an empty database, without it."
+            f"{dump.path.name} names objects without their schema (as pg_dump before 10.3 did), so the schemas that "
+            f"--clean must empty are unknown. Nothing was touched.",
+            fix="Restore it into an empty database, without --clean.",
         )
     if clean:
-        _refuse_own(dump)
+        _refuse_system_schemas(dump)
     if clean and not dump.outline.schemas:
         report.warn("The dump fills no schema, so --clean empties nothing.")
     if not server.superuser and dump.outline.creates_tables:
-        _rights(connection, server, dump.outline.schemas, clean=clean)
+        _refuse_missing_rights(connection, server, dump.outline.schemas, clean=clean)
     _refuse_missing(connection, server, dump, accepted)
     taken = dump.outline.takes
-    # Without --clean a dump takes away no more than what it brings; an object takes up to three times the locks to go
-    # than to come (a domain, its array type and its constraint).
+    # Without --clean, a dump drops at most the objects that it creates. Dropping an object takes up to three times the
+    # locks of creating it (a domain, its array type and its constraint).
     warn_of_locks(connection, taken + (removed.locks if clean else min(removed.locks, 3 * taken)), report)
-    _version(server, dump, report)
+    _warn_of_version(server, dump, report)
 
 
-def _refuse_own(dump: DumpFile) -> None:
+def _refuse_system_schemas(dump: DumpFile) -> None:
     for name in dump.outline.schemas:
         if is_system_schema(name):
             raise BadInputError(
-                f"{dump.path.name} creates something in PostgreSQL's own schema {name}, which pg_dump never does and "
+                f"{dump.path.name} creates objects in PostgreSQL's own schema {name}, which pg_dump never does and "
                 f"--clean must not empty. Nothing was touched."
             )
 
 
-def _rights(connection: Connection, server: ServerFacts, filled: Collection[str], *, clean: bool) -> None:
-    there = existing_schemas(connection, filled)
-    lacks = ""
-    if closed := closed_schemas(connection, there):
-        lacks = f"create anything in the schema {closed[0]}"
-    elif len(there) < len(filled) and not may_create_schemas(connection):
-        lacks = f"create the schema {next(name for name in filled if name not in there)}"
-    if lacks:
+def _refuse_missing_rights(
+    connection: Connection, server: ServerFacts, filled: Collection[str], *, clean: bool
+) -> None:
+    existing = existing_schemas(connection, filled)
+    denied = ""
+    if closed := closed_schemas(connection, existing):
+        denied = f"create objects in the schema {closed[0]}"
+    elif len(existing) < len(filled) and not may_create_schemas(connection):
+        denied = f"create the schema {next(name for name in filled if name not in existing)}"
+    if denied:
         raise BadInputError(
-            f"{server.user} may not {lacks}, which the dump fills. Nothing was touched. Name the owner's URL with "
-            f"--url-env; `inv db.doctor` says what else is missing."
+            f"{server.user} may not {denied}, which the dump fills. Nothing was touched.", fix=_USE_OWNER
         )
     if clean:
-        refuse_unowned(connection, server, there)
+        refuse_unowned(connection, server, existing)
 
 
 def refuse_unowned(connection: Connection, server: ServerFacts, emptied: Collection[str]) -> None:
-    """Refuse to empty schemas that hold what the role may not drop.
+    """Raise if schemas contain objects that the role may not drop.
 
-    :raises BadInputError: They do; names the first. Nothing was touched.
+    :raises BadInputError: There is such an object; the message names the first. Nothing was touched.
     """
     if not server.superuser and (found := unowned_objects(connection, emptied)):
         raise BadInputError(
-            f"{server.user} may not drop {format_list(found, 1)}, as somebody else owns it. Nothing was touched. Name "
-            f"the owner's URL with --url-env; `inv db.doctor` says what else is missing."
+            f"{server.user} may not drop {format_list(found, 1)}, which another role owns. Nothing was touched.",
+            fix=_USE_OWNER,
         )
 
 
@@ -236,19 +243,19 @@ def _refuse_missing(connection: Connection, server: ServerFacts, dump: DumpFile,
 
 
 def warn_of_locks(connection: Connection, needed: int, report: Report) -> None:
-    """Warn where one transaction may run out of locks; how many the server really has room for nobody can ask."""
+    """Warn if one transaction may run out of locks. The server does not report its exact capacity."""
     found = read_lock_capacity(connection, needed)
     if not found.suffice:
         report.warn(
-            f"One transaction needs about {found.needed:,} locks, and the server has room for about {found.room:,}. If "
-            f"they run out, it is rolled back. {found.remedy}, to be sure."
+            f"One transaction needs about {found.needed:,} locks, and the server can hold about {found.room:,}. If "
+            f"they run out, the transaction is rolled back. {found.remedy} to avoid this."
         )
 
 
-def _version(server: ServerFacts, dump: DumpFile, report: Report) -> None:
+def _warn_of_version(server: ServerFacts, dump: DumpFile, report: Report) -> None:
     major = dump.server.split(".")[0]
     if major.isdigit() and int(major) > server.major:
         report.warn(
-            f"The dump comes from PostgreSQL {dump.server}, the server is {server.version}: what this one does not "
-            f"know makes the restore roll back."
+            f"The dump was made by PostgreSQL {dump.server}, and the server is {server.version}. If the dump uses a "
+            f"feature that the server lacks, the restore is rolled back."
         )

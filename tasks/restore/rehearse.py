@@ -1,4 +1,4 @@
-"""Rehearse: restore a dump into a scratch database on the same server, prove it, migrate it, and leave nothing."""
+"""Rehearse: restore, verify and migrate a dump in a scratch database on the same server, and delete the database."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..errors import BadInputError, DifferenceError, Effect, OperationFailedErro
 from ..formatting import format_now
 from ..postgres.connection import connected, read_endpoint, server_facts, translated
 from ..prisma.project import find_prisma, is_installed
-from ..safety.scratch_database import PREFIX, scratch_database, scratch_history, sweep_scratch_databases
+from ..safety.scratch_database import PREFIX, delete_leftover_scratch_databases, scratch_database, scratch_history
 from ..safety.trust import TRUST_QUESTION, require_trust
 from ..system.processes import run_interactive, run_program
 from ..system.runtime import Interruption
@@ -46,10 +46,11 @@ _STATUS_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Rehearsed:
-    """A rehearsal that went well.
+    """A successful rehearsal.
 
-    :ivar migrated: Seconds of `prisma migrate deploy`; None where the project has no Prisma.
-    :ivar removed: Scratch databases of killed rehearsals that were removed.
+    :ivar seconds: The duration of the rehearsal.
+    :ivar migrated: The seconds of `prisma migrate deploy`; None if nothing was migrated.
+    :ivar removed: The scratch databases of killed rehearsals that were deleted.
     """
 
     path: Path
@@ -59,7 +60,7 @@ class Rehearsed:
     removed: tuple[str, ...]
 
     def refuse_differences(self) -> None:
-        """Raise where the scratch database did not hold what the dump says.
+        """Raise if the scratch database differed from the dump.
 
         :raises DifferenceError: As for a restore.
         """
@@ -73,52 +74,52 @@ class Rehearsed:
 def rehearse_dump(
     settings: Settings, file: str, report: Report, *, trust: bool = False, lenient: bool = False
 ) -> Rehearsed | None:
-    """Restore, verify and migrate a dump in a scratch database, which is removed whatever happens.
+    """Restore, verify and migrate a dump in a scratch database, which is deleted in any case.
 
-    :param trust: As for a restore: what a dump's code does to the server, it does from any database.
-    :param lenient: Load in the lenient way what PostgreSQL refuses, though the dump is not of this database.
+    :param trust: As for a restore: code in a dump can change the server from any database.
+    :param lenient: Load statements that PostgreSQL refuses in the lenient way, also from a dump of another database.
     :return: None in a dry run.
-    :raises TaskError: The dump would not restore or migrate; the real database is only asked about itself.
+    :raises TaskError: A restore or the migrations would fail. The real database is not changed.
     """
     target = settings.target()
-    path = _choose(settings, target, file, report)
+    path = _choose_dump(settings, target, file, report)
     prisma = _prisma(settings, report)
     if settings.dry:
-        report.step(f"would rehearse {path.name} in a scratch database beside {target.label}")
+        report.step(f"would rehearse {path.name} in a scratch database on the server of {target.label}")
         return None
-    removed = tuple(sweep_scratch_databases(target, settings.dumps))
+    removed = tuple(delete_leftover_scratch_databases(target, settings.dumps))
     began = time.monotonic()
     try:
         with scratch_database(target, settings.dumps) as there:
             if prisma is not None:
                 report.progress("waiting for `prisma migrate status`", 0, 0, "")
-                _refuse_elsewhere(settings, prisma, there)
-            with _only_there(target):
+                _refuse_other_database(settings, prisma, there)
+            with _errors_name_scratch_database(target):
                 request = RestoreRequest(file=str(path), trust=trust, lenient=lenient)
                 plan = plan_restore(settings, request, report, target=there)
-            plan = replace(plan, lenient=lenient or _is_of(plan, target))
+            plan = replace(plan, lenient=lenient or _was_made_from(plan, target))
             if plan.risk:
-                # About the server, not about the scratch database.
+                # The risk concerns the server, not only the scratch database.
                 require_trust(plan.risk, report.ask(f"{plan.risk}\n{TRUST_QUESTION}"))
-            with _only_there(target):
+            with _errors_name_scratch_database(target):
                 plan = replace(plan, risk="")
                 restored = restore_dump(plan, report, remember=False)
                 migrated = None if prisma is None else _migrate(settings, prisma, there.database, report)
     except Interruption as interruption:
-        interruption.state = f"The scratch database is removed; {target.label} was not touched."
+        interruption.state = f"The scratch database was deleted; {target.label} was not changed."
         interruption.effect = Effect.UNCHANGED
         raise
     if not (restored.differences or restored.leniencies):
-        _mark(path, report)
+        _mark_rehearsed(path, report)
     return Rehearsed(path=path, restored=restored, seconds=time.monotonic() - began, migrated=migrated, removed=removed)
 
 
-def _choose(settings: Settings, target: Target, file: str, report: Report) -> Path:
-    """Find the dump to rehearse: the named one, which may be of another database, else the newest of this one."""
+def _choose_dump(settings: Settings, target: Target, file: str, report: Report) -> Path:
+    """Return the dump to rehearse: the given file, also of another database, else the newest dump of this database."""
     path = find_dump_file(file, settings.dumps, settings.cwd) if file else None
     with (
         connected(target, lock_timeout=settings.lock_timeout) as connection,
-        translated("Looking at the server failed, nothing was touched", target),
+        translated("Reading the server's version and settings failed, and nothing was touched", target),
     ):
         server = server_facts(connection)
         endpoint = read_endpoint(connection, server)
@@ -126,41 +127,42 @@ def _choose(settings: Settings, target: Target, file: str, report: Report) -> Pa
     manifest = manifest_for(path)
     if manifest is not None and not is_of_database(manifest, server, endpoint.host, endpoint.port):
         report.warn(
-            f"This dump was made from {describe_source(manifest)}, and you are rehearsing it beside {endpoint}."
+            f"This dump was made from {describe_source(manifest)}, and you are rehearsing it on the server of "
+            f"{endpoint}."
         )
     return path
 
 
-def _is_of(plan: RestorePlan, target: Target) -> bool:
-    """Return whether the dump is of the database beside which it is rehearsed."""
+def _was_made_from(plan: RestorePlan, target: Target) -> bool:
+    """Return whether the dump was made from the configured database."""
     manifest, server = plan.dump.manifest, replace(plan.server, database=target.database)
     return manifest is not None and is_of_database(manifest, server, plan.endpoint.host, plan.endpoint.port)
 
 
 @contextlib.contextmanager
-def _only_there(target: Target) -> Iterator[None]:
-    """Let whoever reads an error know which database it is not about."""
+def _errors_name_scratch_database(target: Target) -> Iterator[None]:
+    """Add to an error that it happened in the scratch database."""
     try:
         yield
     except TaskError as error:
-        there = error.reworded(f"{error} That was in a scratch database; {target.label} was not touched.")
-        there.effect = Effect.UNCHANGED
-        raise there from None
+        reworded = error.reworded(f"{error} This happened in a scratch database; {target.label} was not changed.")
+        reworded.effect = Effect.UNCHANGED
+        raise reworded from None
 
 
 def _prisma(settings: Settings, report: Report) -> Prisma | None:
-    """Find what migrates, and whether its URL can be led to another database, before anything long begins.
+    """Return the project's Prisma, if it can be made to migrate the scratch database; else None.
 
-    :return: None where the project has no Prisma of its own.
+    :raises TaskError: The URL can't name another database, or the installed Prisma can't be used.
     """
     home = prisma_home(settings.root, settings.prisma_dir)
     if not is_installed(home):
-        report.step("This project has no Prisma of its own, so nothing is migrated.")
+        report.step("Prisma is not installed in this project, so nothing is migrated.")
         return None
     with_database(settings.url().value, PREFIX)
     found = find_prisma(home, settings.environ, settings.migrate_command)
     if not found.knows_history:
-        report.warn("Nobody can prove where this project's command would migrate, so nothing is migrated.")
+        report.warn("It is unknown which database this project's migrate command would change. Nothing is migrated.")
         return None
     return found
 
@@ -173,17 +175,16 @@ def _migrate(settings: Settings, prisma: Prisma, database: str, report: Report) 
     code = run_interactive(list(prisma.deploy()), cwd=prisma.home, extra=extra, to_stderr=settings.as_json)
     if code != 0:
         raise OperationFailedError(
-            f"The dump restores, but prisma migrate deploy ended on it with exit status {code}; its own words stand "
-            f"above."
+            f"The dump was restored, but prisma migrate deploy failed with exit status {code}; its output is above."
         )
     return time.monotonic() - began
 
 
 def _environment(settings: Settings, prisma: Prisma, database: str) -> dict[str, str]:
-    """Lead every variable to the scratch database that Prisma might take for the database's URL.
+    """Return an environment in which every variable with a PostgreSQL URL names the scratch database.
 
-    A schema may name another one than `DATABASE_URL`, and a second one as its `directUrl`, which migrations use.
-    What stands in the environment goes before any `.env`.
+    A Prisma schema may use another variable than `DATABASE_URL`, and a second one as `directUrl` for migrations.
+    Prisma prefers the environment to `.env` files.
     """
     found: dict[str, str | None] = {}
     for folder in {settings.root, prisma.home}:
@@ -196,31 +197,32 @@ def _environment(settings: Settings, prisma: Prisma, database: str) -> dict[str,
     return {**dict.fromkeys((*names, settings.url_env, "DATABASE_URL"), url), "PGDATABASE": database}
 
 
-def _refuse_elsewhere(settings: Settings, prisma: Prisma, there: Target) -> None:
-    """Let Prisma prove that the scratch database is the one that it would migrate, by what it reads there.
+def _refuse_other_database(settings: Settings, prisma: Prisma, there: Target) -> None:
+    """Raise unless Prisma lists a migration whose name only the scratch database contains.
 
-    What it prints of its connection is the schema's URL, which it does not use with a driver adapter.
+    The URL that Prisma prints is no proof: with a driver adapter it uses another one.
 
-    :raises BadInputError: It is another: a URL is written into its schema or configuration.
+    :raises BadInputError: Prisma would migrate another database: its schema or configuration contains a fixed URL.
     """
-    sign = f"0_{secrets.token_hex(8)}"
-    with scratch_history(there, sign):
-        said = run_program(
+    name = f"0_{secrets.token_hex(8)}"
+    with scratch_history(there, name):
+        status = run_program(
             [*prisma.command, "migrate", "status"],
             cwd=prisma.home,
             extra=_environment(settings, prisma, there.database),
             timeout=_STATUS_SECONDS,
         )
-    words = f"{said.stdout}\n{said.stderr}"
-    if sign not in words:
+    output = f"{status.stdout}\n{status.stderr}"
+    if name not in output:
         raise BadInputError(
-            f"Prisma does not read the scratch database, so it might migrate another: let its schema and its "
-            f"configuration take the URL from DATABASE_URL. Nothing was touched. It says: {words.strip()[-500:]}"
+            f"Prisma does not read the scratch database, so it might migrate another one. Nothing was touched. Prisma "
+            f"printed: {output.strip()[-500:]}",
+            fix="Take the URL from DATABASE_URL in Prisma's schema and configuration.",
         )
 
 
-def _mark(path: Path, report: Report) -> None:
-    """Note the rehearsal in the manifest, for `db.list`; a dump without one goes unmarked."""
+def _mark_rehearsed(path: Path, report: Report) -> None:
+    """Write the time of the rehearsal into the manifest, if there is one, for `db.list`."""
     try:
         manifest = read_manifest(path)
         if manifest is not None:
@@ -228,4 +230,4 @@ def _mark(path: Path, report: Report) -> None:
             marked = replace(manifest, extra={**manifest.extra, "rehearsed": now})
             replace_file(manifest_path(path), marked.to_json())
     except (OSError, BadInputError) as error:
-        report.warn(f"The rehearsal went well, but could not be noted in the manifest: {error}")
+        report.warn(f"The rehearsal succeeded, but the manifest could not be updated: {error}")

@@ -1,4 +1,4 @@
-"""Reset: the drop-and-recreate step alone. Schemas are emptied and keep all that belongs to them."""
+"""Reset: delete the content of schemas, and keep the schemas with their owners, grants and extensions."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ResetPlan(ChangePlan):
-    """What a reset will do."""
+    """The plan of a reset."""
 
     disconnect: bool
 
@@ -53,33 +53,34 @@ class ResetPlan(ChangePlan):
 def plan_reset(
     settings: Settings, names: Sequence[str], report: Report, *, backup: bool = True, disconnect: bool = False
 ) -> ResetPlan:
-    """Look at what a reset would take away, and touch nothing.
+    """Plan a reset, and change nothing.
 
-    :param names: The schemas; without any, the URL's `schema=`, else `public`.
-    :param backup: Make a safety dump first, where anything will be deleted.
-    :param disconnect: End the database's other sessions first.
-    :raises BadInputError: A schema does not exist, or something outside depends on what is inside.
+    :param names: The schemas; if empty, the URL's `schema=`, else `public`.
+    :param backup: Make a safety dump first if anything will be deleted.
+    :param disconnect: End the other sessions of the database first.
+    :raises BadInputError: A schema does not exist, an object outside depends on one inside, or the role may not drop an
+        object. Nothing was touched.
     """
     target = unprotected_target(settings)
-    wanted = tuple(dict.fromkeys(names)) or (target.schema or "public",)
+    schemas = tuple(dict.fromkeys(names)) or (target.schema or "public",)
     with guarded_connection(settings, target) as (connection, server, endpoint):
-        missing = [name for name in wanted if name not in existing_schemas(connection, wanted)]
-        own = [name for name in wanted if is_system_schema(name)]
+        missing = [name for name in schemas if name not in existing_schemas(connection, schemas)]
+        own = [name for name in schemas if is_system_schema(name)]
         if missing or own:
-            why = f"{target.label} has no such schema" if missing else "it is PostgreSQL's own"
+            why = f"{target.label} has no such schema" if missing else "it is PostgreSQL's own schema"
             raise BadInputError(f"{(missing or own)[0]} can't be emptied: {why}. Nothing was touched.")
-        refuse_dependents(connection, wanted)
-        removed = read_content(connection, wanted, locked=disconnect)
+        refuse_dependents(connection, schemas)
+        removed = read_content(connection, schemas, locked=disconnect)
         warn_of_locks(connection, removed.locks, report)
-        refuse_unowned(connection, server, wanted)
+        refuse_unowned(connection, server, schemas)
         here = other_owners(read_owners(connection), server.login)
         plan = ResetPlan(
             settings=settings,
             target=target,
             server=server,
             endpoint=endpoint,
-            emptied=wanted,
-            kept=tuple(other_schemas(connection, wanted)),
+            emptied=schemas,
+            kept=tuple(other_schemas(connection, schemas)),
             removed=removed,
             undo_needs_trust=bool(author_risk(connection, settings, endpoint, settings.dumps, here)),
             disconnect=disconnect,
@@ -91,8 +92,8 @@ def plan_reset(
 def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:
     """Empty the schemas in one transaction.
 
-    :return: The safety dump of what was in them; None where they were empty, or none was to be made.
-    :raises TaskError: Nothing was changed.
+    :return: The safety dump; None if the schemas were empty or the plan makes none.
+    :raises TaskError: The reset failed; the message says whether it was rolled back.
     """
     label, cluster = plan.target.label, plan.server.system_identifier
     xid, outcome = "", Outcome.ROLLED_BACK
@@ -108,9 +109,9 @@ def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:
     try:
         with connected(plan.target, lock_timeout=plan.settings.lock_timeout) as connection:
             try:
-                with translated("Looking at the server failed, nothing was touched", plan.target):
+                with translated("The schemas could not be emptied, and nothing was touched", plan.target):
                     refuse_another_endpoint(connection, plan.endpoint)
-                    with disconnect_others(connection, plan.target, report, wanted=plan.disconnect):
+                    with disconnect_others(connection, plan.target, report, enabled=plan.disconnect):
                         xid = _empty(connection, plan, safety, report)
             except BaseException:
                 safety.discard()
@@ -120,7 +121,7 @@ def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:
             raise_commit_failure(commit, reset_outcome(outcome, label))
         set_interrupt_message(reset_outcome(outcome, label), outcome.effect)
         if safety.dumped is None and plan.destroys:
-            _remember(plan, report)
+            _record_reset(plan, report)
         safety.keep()
     except TaskError as error:
         error.effect = outcome.effect
@@ -135,23 +136,23 @@ def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:
     return safety.dumped
 
 
-def _remember(plan: ResetPlan, report: Report) -> None:
-    """Note that there is no way back from this reset, for a later undo to say."""
+def _record_reset(plan: ResetPlan, report: Report) -> None:
+    """Record that this reset made no safety dump, so that a later undo can warn."""
     try:
         endpoint = record_path(plan.settings.dumps, plan.target, plan.server)
         record_unsaved(endpoint, plan.target.label, format_now("milliseconds"), "reset")
     except OSError as error:
         report.warn(
-            f"The reset is committed, but could not be noted: {error.strerror}. `{plan.settings.command('db.undo')}` "
-            f"will not say that it can't undo it."
+            f"The reset is committed, but its record could not be written: {error.strerror}. "
+            f"`{plan.settings.command('db.undo')}` will not warn that it can't undo this reset."
         )
 
 
 def _empty(connection: Connection, plan: ResetPlan, safety: SafetyDump, report: Report) -> str:
-    """Empty the schemas in a transaction, and return its id; it is left open."""
+    """Empty the schemas in a transaction that remains open, and return its id."""
     state = reset_outcome(Outcome.ROLLED_BACK, plan.target.label)
     try:
-        # Whatever the role or database has as its default: a fixed snapshot would not see what locks let in.
+        # Defaults may differ. With a fixed snapshot, changes committed while waiting for a lock would be invisible.
         connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
         xid = str(one(connection, "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")[0])
         lock_out_migrations(connection)
@@ -163,8 +164,8 @@ def _empty(connection: Connection, plan: ResetPlan, safety: SafetyDump, report: 
         empty_schemas(connection, plan.emptied)
     except psycopg.errors.LockNotAvailable:
         connection.execute("ROLLBACK")
-        blockers = describe_lock_holders(connection) or "it has gone since"
-        raise ServerError(f"Another session holds a lock that was not free in time ({blockers}). {state}") from None
+        blockers = describe_lock_holders(connection) or "it has ended since"
+        raise ServerError(f"The reset timed out, because another session holds a lock ({blockers}). {state}") from None
     except psycopg.Error as error:
         refusal = as_refusal(error)
         kind = ServerError if isinstance(refusal, LostError) else OperationFailedError

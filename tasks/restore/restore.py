@@ -1,4 +1,4 @@
-"""Restore a dump, remember it, and give the planner its statistics."""
+"""Restore a dump, record the restore for `db.verify`, and run ANALYZE."""
 
 from __future__ import annotations
 
@@ -42,24 +42,24 @@ if TYPE_CHECKING:
     from .row_counts import Changed
 
 
-# Of a larger table ANALYZE looks at no more rows, as long as default_statistics_target is 100.
+# The number of rows that ANALYZE samples at the default_statistics_target of 100.
 _SAMPLED = 30_000
-# Sessions that gather statistics at once.
+# The number of sessions for ANALYZE.
 _ANALYZING = 2
 
 
 @dataclass(frozen=True)
 class Restored:
-    """A restore that was committed.
+    """A committed restore.
 
-    :ivar rows: Rows that were loaded, or what a table really holds where its rows changed afterwards.
-    :ivar left_out: What was left out, counted by reason.
-    :ivar changed: What does not hold what the dump loaded into it.
-    :ivar proven: Whether every table was counted and holds what was loaded.
-    :ivar saved: The safety dump of what was there before.
-    :ivar differences: Expressions that the server now writes in another way than at the dump. They are committed, since
-        the dump's own statements made them.
-    :ivar leniencies: What PostgreSQL refused, and was loaded in the lenient way.
+    :ivar rows: The number of loaded rows; of tables whose rows changed afterwards, the present number.
+    :ivar left_out: The number of statements that were left out, by reason.
+    :ivar saved: The safety dump of the old content.
+    :ivar changed: The tables and sequences that do not contain what the dump loaded.
+    :ivar proven: Whether every table was counted and contains the loaded rows.
+    :ivar differences: Expressions that the server now writes in another form than in the dump. They are committed,
+        because the statements were executed as in the dump.
+    :ivar leniencies: The objects that PostgreSQL refused and that were loaded in the lenient way.
     """
 
     plan: RestorePlan
@@ -75,15 +75,15 @@ class Restored:
 
     @property
     def complete(self) -> bool:
-        """Whether the database holds what the dump says."""
+        """Return whether the database contains exactly what the dump contains."""
         return not (self.leniencies or self.changed or self.differences)
 
     def refuse_differences(self, done: str) -> None:
-        """Raise where the database does not hold what the dump says; it is committed.
+        """Raise if the committed database differs from the dump.
 
         :param done: The beginning of the sentence, such as "The restore is committed".
-        :raises DifferenceError: Statements or triggers of the dump changed rows after they were loaded, the server
-            writes an expression in another way, or something was loaded in the lenient way.
+        :raises DifferenceError: Statements of the dump or triggers changed rows after they were loaded, the server
+            writes an expression in another form, or objects were loaded in the lenient way.
         """
         if self.complete:
             return
@@ -96,20 +96,20 @@ class Restored:
             return f"in the lenient way: {format_list([str(each) for each in self.leniencies], 1)}"
         if self.changed:
             changed = format_list([str(each) for each in self.changed], 1)
-            why = "statements of the dump, or triggers, changed what was loaded. psql would leave the same"
-            return f"but {changed}: {why}"
+            why = "Statements of the dump or triggers changed the loaded data, as they would with psql"
+            return f"but {changed}. {why}"
         differing = format_list([f"{each.kind} {each.name}" for each in self.differences], 1)
         return f"but definitions differ from the dump: {differing}"
 
     @property
     def lacks(self) -> list[tuple[str, int]]:
-        """What a person should know of that; every dump has settings that a restore has its own in place of."""
+        """Return the reasons and numbers of `left_out`, without the settings that every dump contains."""
         known = {each: count for each, count in self.left_out.items() if each.kind is not OmissionKind.OWN_SETTINGS}
         return sorted((str(each), count) for each, count in known.items())
 
 
 def safety_dump_for(plan: RestorePlan) -> SafetyDump:
-    """Get ready for the safety dump of a restore; nothing is made yet."""
+    """Return the safety dump of a restore, not yet made."""
     name, manifest = plan.dump.path.name, plan.dump.manifest
     command = f"db.undo --to={manifest.id}" if plan.request.whole and manifest else f"db.restore {name}"
     return SafetyDump(
@@ -125,12 +125,11 @@ def safety_dump_for(plan: RestorePlan) -> SafetyDump:
 def restore_dump(
     plan: RestorePlan, report: Report, *, remember: bool = True, safety: SafetyDump | None = None
 ) -> Restored:
-    """Load the dump in one transaction and commit it once it has proven itself.
+    """Load the dump in one transaction, verify it and commit.
 
-    :param remember: Remember it, for verify.
-    :param safety: Of a caller who wants to know of its dump whatever happens.
-    :raises TaskError: It was rolled back, and the database is as it was; or, where the message says so,
-        nobody could be asked whether it was committed.
+    :param remember: Record the restore for `db.verify`.
+    :param safety: The safety dump, for a caller who needs it also after an error.
+    :raises TaskError: The restore was rolled back, or the message says that its outcome is unknown.
     """
     if plan.risk:
         require_trust(plan.risk, None)
@@ -158,7 +157,7 @@ def restore_dump(
     rows, seconds = sum(each.rows for each in tables), time.monotonic() - began
     return Restored(
         plan=plan,
-        # A dump of definitions alone loads no rows.
+        # A dump without rows still creates tables.
         tables=len(tables) or len(loader.created),
         rows=rows,
         seconds=seconds,
@@ -172,18 +171,18 @@ def restore_dump(
 
 
 def _warn_of_rows(loader: Loader, report: Report) -> None:
-    """Name the tables whose rows changed after they were loaded, and those whose rows nobody could count."""
+    """Warn of tables whose rows changed after they were loaded, and of tables whose rows can't be counted."""
     for changed in loader.changed:
-        report.warn(f"{changed}: statements of the dump, or triggers, changed it afterwards.")
+        report.warn(f"{changed}. Statements of the dump or triggers changed it after the load.")
     for key, rows in sorted(loader.found.items()):
         if rows is None:
-            report.warn(f"The rows of {show_name(key)} can't be counted; the server took {loader.rows[key]:,}.")
+            report.warn(f"The rows of {show_name(key)} can't be counted; {loader.rows[key]:,} were loaded.")
 
 
 def _facts_of(manifest: Manifest | None, transaction: RestoreTransaction) -> Mapping[str, Any]:
     facts = state_to_facts(transaction.proven) if transaction.proven is not None else {}
     if manifest is not None and (transaction.differences or transaction.leniencies):
-        # What differed when it was committed still differs.
+        # Keep the dump's facts, so that `db.verify` reports the committed differences again.
         return manifest.facts
     if manifest is not None and "checksums" in manifest.facts:
         return {**facts, "checksums": manifest.facts["checksums"]}
@@ -193,12 +192,12 @@ def _facts_of(manifest: Manifest | None, transaction: RestoreTransaction) -> Map
 def remember_restore(
     plan: RestorePlan, loader: Loader, summary: DumpSummary, transaction: RestoreTransaction, report: Report
 ) -> None:
-    """Write the restore to the log that `db.verify` reads; a failure is only a warning."""
+    """Write the record of the restore that `db.verify` reads; warn if that fails."""
     manifest = plan.dump.manifest
-    # Of a restore of some tables only their rows and sequences are remembered.
+    # Of a restore with --table, only the rows and sequences are recorded.
     facts = {} if plan.tables is not None else _facts_of(plan.dump.manifest, transaction)
     expected = {each.key: each.expected for each in loader.changed if not each.sequence}
-    # Partitions whose partitioned table took rows, too, are counted with that.
+    # If rows were also loaded through a partitioned table, its partitions are counted with it.
     joined = loader.rows.keys() - loader.found.keys() - expected.keys()
     loaded = {key: count for key, count in loader.rows.items() if key not in joined}
     rows = {key: expected.get(key, loader.found.get(key) or count) for key, count in loaded.items()}
@@ -219,20 +218,24 @@ def remember_restore(
     try:
         write_record(record_path(plan.settings.dumps, plan.target, plan.server), record)
     except OSError as error:
-        report.warn(f"The restore is committed, but could not be remembered: {error.strerror}. Verify with --file=.")
+        report.warn(
+            f"The restore is committed, but its record could not be written: {error.strerror}. Verify with --file=."
+        )
 
 
 def analyze_tables(connections: Sequence[Connection], rows: Mapping[tuple[str, str], int]) -> None:
-    """Give the planner statistics of tables that were filled, in several sessions at once.
+    """Run ANALYZE for tables in several sessions.
 
-    :param rows: How many rows each got: the largest come first, each where least is to be done.
+    The largest tables are first; each is analyzed by the session with the least work.
+
+    :param rows: The number of loaded rows of each table.
     """
     streams = [StatementStream(connection) for connection in connections]
-    todo = dict.fromkeys(streams, 0)
+    work = dict.fromkeys(streams, 0)
     try:
         for key in sorted(rows, key=lambda each: (-rows[each], each)):
-            stream = min(todo, key=todo.__getitem__)
-            todo[stream] += min(rows[key], _SAMPLED) + 1
+            stream = min(work, key=work.__getitem__)
+            work[stream] += min(rows[key], _SAMPLED) + 1
             stream.queue(b"ANALYZE %s" % quote_table(key), f"ANALYZE {show_key(key)}")
         for stream in streams:
             stream.drain()
@@ -243,22 +246,22 @@ def analyze_tables(connections: Sequence[Connection], rows: Mapping[tuple[str, s
 
 
 def loaded_tables(loader: Loader) -> tuple[TableRows, ...]:
-    """Return the rows that were loaded, or the number that a table really holds where that is another."""
+    """Return the number of loaded rows of each table, or the present number if it differs."""
     changed = {each.key: each.found for each in loader.changed if not each.sequence}
     found = {key: changed.get(key, rows) for key, rows in loader.rows.items()}
     return table_rows({key: rows for key, rows in found.items() if rows is not None})
 
 
 def analyze_restored(plan: RestorePlan, loader: Loader, report: Report) -> None:
-    """Give the planner statistics; a failure does no harm and is only said."""
+    """Run ANALYZE for the loaded tables; warn if it fails, because the data are complete without it."""
     report.progress("analyzing", 0, 0, "")
     try:
         with contextlib.ExitStack() as stack:
             filled = {(each.schema, each.name): each.rows for each in loaded_tables(loader)}
-            # Another session costs more than it saves where little is to be read.
+            # For few rows, a second session takes longer to start than it saves.
             little = sum(min(rows, _SAMPLED) for rows in filled.values()) < _SAMPLED
-            few = min(1 if little else _ANALYZING, len(filled))
-            opened = [connected(plan.target, lock_timeout=plan.settings.lock_timeout, loads=True) for _ in range(few)]
+            count = min(1 if little else _ANALYZING, len(filled))
+            opened = [connected(plan.target, lock_timeout=plan.settings.lock_timeout, loads=True) for _ in range(count)]
             analyze_tables([stack.enter_context(each) for each in opened], filled)
     except (TaskError, psycopg.Error) as error:
         report.warn(f"The restore is committed, but ANALYZE failed: {plan.target.scrub(str(error))}")

@@ -1,4 +1,4 @@
-"""Counting inside the loading transaction, in bytes and in whatever encoding the dump has set."""
+"""Count rows and read sequences inside the loading transaction, in the encoding that the dump has set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 Key = tuple[str, str]
-# Not allowed; in use by a trigger of this transaction that is still to run; locked by another session.
+# Not permitted; in use by a pending trigger of this transaction; locked by another session.
 _REFUSED = frozenset({"42501", "55006", "55P03"})
 _TEMPORARY = b"t"
 _SAVEPOINT = b"invoke_postgres_count"
@@ -24,10 +24,11 @@ _SAVEPOINT = b"invoke_postgres_count"
 
 @dataclass(frozen=True)
 class Changed:
-    """Something that another statement of the dump, or a trigger, changed after the dump had filled or set it.
+    """A table or sequence that a statement of the dump or a trigger changed after it was loaded.
 
     :ivar key: Schema and name.
-    :ivar expected: Rows of a table, or the last value of a sequence; `found` what it holds, None where it is gone.
+    :ivar expected: The number of loaded rows of a table, or the last value of a sequence.
+    :ivar found: The present number or value; None if the table or sequence was dropped or replaced.
     """
 
     key: tuple[str, str]
@@ -38,40 +39,40 @@ class Changed:
     def __str__(self) -> str:
         name = f"{'sequence ' * self.sequence}{show_key(self.key)}"
         if self.found is None:
-            return f"{name} is no longer the {'sequence that was set' if self.sequence else 'table that was filled'}"
+            return f"{name} was dropped or replaced after {'its value was set' if self.sequence else 'it was filled'}"
         if self.sequence:
-            return f"{name} stands at {self.found} where {self.expected} was expected"
-        return f"{name} holds {self.found:,} rows where {self.expected:,} were expected"
+            return f"{name} has the value {self.found}, expected {self.expected}"
+        return f"{name} has {self.found:,} rows, expected {self.expected:,}"
 
 
 def show_key(key: Key) -> str:
-    """Write schema and name for progress and errors, unquoted."""
+    """Return schema and name for progress and errors, unquoted."""
     return ".".join(part for part in key if part)
 
 
 def quote_table(key: Key) -> bytes:
-    """Write a qualified name as SQL."""
+    """Return a qualified name as SQL."""
     return b".".join(b'"%s"' % encode_name(part.replace('"', '""')) for part in key if part)
 
 
 def quote_literal(text: str) -> bytes:
-    """Write a text as SQL, whatever standard_conforming_strings says."""
+    """Return a text as a SQL literal that is valid with either setting of standard_conforming_strings."""
     raw = encode_name(text.replace("'", "''"))
     return b" E'%s'" % raw.replace(b"\\", b"\\\\") if b"\\" in raw else b"'%s'" % raw
 
 
 def count_rows(stream: StatementStream, conditions: Mapping[Key, str]) -> dict[Key, int | None]:
-    """Count tables: without their children, but with their partitions, foreign ones aside.
+    """Return the number of rows of tables: without child tables, with partitions except foreign ones.
 
-    Nothing that users made is run: what is no ordinary or partitioned table is not read.
+    Only ordinary and partitioned tables are read, so no code of users is executed.
 
     :param conditions: The tables, each with the condition (`WHERE …`) of the rows to count, or an empty one.
-    :return: None where the role may not read a table and may not let itself. What is not there as such a table is
-        left out: also where a view, or a foreign or temporary table, has its name.
+    :return: The number of rows, or None if the role may not read a table and may not grant itself that. Names without
+        such a table are omitted, also names of views and of foreign or temporary tables.
     """
     kinds = {key: kind for key, kind in _kinds(stream, list(conditions)).items() if kind in {b"r", b"p"}}
     found: dict[Key, int | None] = dict.fromkeys(kinds)
-    # Whose count it is, what is counted, and under which condition.
+    # The table of the result, the table to count, and the condition.
     counted = [(key, key, conditions[key].encode()) for key, kind in kinds.items() if kind == b"r"]
     for key, kind in kinds.items():
         if kind == b"p":
@@ -87,12 +88,12 @@ def count_rows(stream: StatementStream, conditions: Mapping[Key, str]) -> dict[K
 def compare_row_counts(
     stream: StatementStream, expected: Mapping[Key, int], conditions: Mapping[Key, str]
 ) -> tuple[dict[Key, tuple[int, int | None]], dict[Key, int | None]]:
-    """Count tables and compare.
+    """Count tables, and compare with the expected numbers.
 
-    Rows that were loaded through a partitioned table lie in its partitions: the two are then counted as one.
+    Rows that were loaded through a partitioned table are in its partitions, so the two are counted together.
 
-    :return: The tables that hold another number of rows than expected, with both numbers (None for a table that is
-        not there any more); and how many rows each table holds, as :func:`count` returns it.
+    :return: The tables with another number of rows than expected, with both numbers (None for a missing table); and the
+        numbers of rows that :func:`count_rows` returns.
     """
     expected = dict(expected)
     kinds = _kinds(stream, [key for key, rows in expected.items() if rows])
@@ -101,17 +102,17 @@ def compare_row_counts(
         expected[root] += sum(expected.pop(key) for key in below if key != root)
     found = count_rows(stream, {key: conditions.get(key, "") for key in expected})
     wrong: dict[Key, tuple[int, int | None]] = {}
-    for key, want in expected.items():
-        have = found.get(key)
-        if key not in found or (have is not None and have != want):
-            wrong[key] = (want, have)
+    for key, rows in expected.items():
+        counted = found.get(key)
+        if key not in found or (counted is not None and counted != rows):
+            wrong[key] = (rows, counted)
     return wrong, found
 
 
 def locate_relations(stream: StatementStream, key: Key) -> tuple[Key, bool]:
-    """Find where a table lies whose name is written without a schema, as the session finds it now.
+    """Return the table that an unqualified name refers to with the present search_path.
 
-    :return: Schema and name, and whether it is temporary; the key itself where there is no such table.
+    :return: Schema and name, and whether it is temporary; the key itself if there is no such table.
     """
     found = stream.ask(
         b"SELECT n.nspname, c.relname, c.relpersistence FROM pg_catalog.pg_class c"
@@ -124,7 +125,7 @@ def locate_relations(stream: StatementStream, key: Key) -> tuple[Key, bool]:
 
 
 def relation_exists(stream: StatementStream, key: Key, lookup: bytes) -> bool:
-    """Tell whether there is something of this name.
+    """Return whether a relation or type of this name exists.
 
     :param lookup: `to_regclass` or `to_regtype`.
     """
@@ -132,7 +133,7 @@ def relation_exists(stream: StatementStream, key: Key, lookup: bytes) -> bool:
 
 
 def extension_condition(stream: StatementStream, key: Key) -> str | None:
-    """Give the condition (`WHERE …`) under which an extension's table is dumped; None for any other table."""
+    """Return the condition (`WHERE …`) of the rows that are dumped of an extension's table; None for other tables."""
     found = stream.ask(
         b"SELECT e.extcondition[p] FROM pg_catalog.pg_extension e, pg_catalog.generate_subscripts(e.extconfig, 1) AS p"
         b" WHERE e.extconfig[p] = pg_catalog.to_regclass(%s)" % quote_literal(_text(key))
@@ -141,14 +142,14 @@ def extension_condition(stream: StatementStream, key: Key) -> str | None:
 
 
 def is_writable(stream: StatementStream, key: Key) -> bool:
-    """Tell whether we may replace the rows of a table."""
+    """Return whether the role may replace the rows of a table."""
     name = quote_literal(_text(key))
     query = b"SELECT pg_catalog.has_table_privilege(%s, 'INSERT') AND pg_catalog.has_table_privilege(%s, 'DELETE')"
     return stream.ask(query % (name, name)) == [[b"t"]]
 
 
 def read_sequence_values(stream: StatementStream, keys: Sequence[Key]) -> dict[Key, tuple[int, bool]]:
-    """Read the last value of sequences, and whether it was used; what is no sequence is left out."""
+    """Return the last value of sequences, and whether it was used; omit names of other objects."""
     found = {}
     kinds = _kinds(stream, keys)
     for batch in in_batches([key for key in keys if kinds.get(key) == b"S"]):
@@ -159,7 +160,7 @@ def read_sequence_values(stream: StatementStream, keys: Sequence[Key]) -> dict[K
 
 
 def compare_sequences(stream: StatementStream, expected: Mapping[Key, tuple[int, bool]]) -> list[Changed]:
-    """Return the sequences that have another last value, or are used where they should not be, or the reverse."""
+    """Return the sequences whose last value, or whether it was used, differs."""
     found = read_sequence_values(stream, list(expected))
     return [
         Changed(key=key, expected=value, found=found[key][0] if key in found else None, sequence=True)
@@ -169,7 +170,7 @@ def compare_sequences(stream: StatementStream, expected: Mapping[Key, tuple[int,
 
 
 def _batch(stream: StatementStream, counted: Sequence[tuple[Key, bytes]]) -> list[int | None]:
-    """Count some tables in one statement, or one by one where the role may not read one of them."""
+    """Count tables in one statement, or one by one if the role may not read one of them."""
     found = _ask_counts(stream, counted, ())
     if found is not None:
         return list(found)
@@ -177,9 +178,9 @@ def _batch(stream: StatementStream, counted: Sequence[tuple[Key, bytes]]) -> lis
 
 
 def _alone(stream: StatementStream, key: Key, condition: bytes) -> int | None:
-    """Count one table, with what its owner may give itself for that: it is taken back with the savepoint.
+    """Count one table, with rights that its owner grants itself in a savepoint that is rolled back.
 
-    Forced row-level security hides rows from an owner, too, and an owner may lack SELECT (PostgreSQL manual, 5.9).
+    Forced row-level security also hides rows from the owner, and an owner may lack SELECT (PostgreSQL manual, 5.9).
     """
     table, schema = quote_table(key), quote_table(("", key[0]))
     see = b"ALTER TABLE %s NO FORCE ROW LEVEL SECURITY" % table
@@ -195,10 +196,10 @@ def _alone(stream: StatementStream, key: Key, condition: bytes) -> int | None:
 def _ask_counts(
     stream: StatementStream, counted: Sequence[tuple[Key, bytes]], first: Sequence[bytes]
 ) -> list[int] | None:
-    """Count in a savepoint that is rolled back, which also gives back the locks that planning takes.
+    """Count in a savepoint that is rolled back, which also releases the locks of planning.
 
-    :param first: Statements that make it possible.
-    :return: None where it is refused.
+    :param first: Statements that give the role the right to count.
+    :return: None if the server refuses.
     """
     parts = [
         b"SELECT %d, pg_catalog.count(*) FROM ONLY %s %s" % (at, quote_table(table), condition)
@@ -222,7 +223,7 @@ def _ask_counts(
 
 
 def _kinds(stream: StatementStream, keys: Sequence[Key]) -> dict[Key, bytes]:
-    """Tell what exists under each name, as `pg_class.relkind` does; `t` for a temporary table."""
+    """Return the `pg_class.relkind` of each existing name; `t` for a temporary table."""
     found = {}
     for batch in in_batches(keys):
         values = b", ".join(

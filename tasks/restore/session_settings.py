@@ -1,4 +1,4 @@
-"""The settings of the loading session that are ours, whatever a dump sets or resets."""
+"""Keep the settings of the loading session, although a dump sets or resets them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from ..postgres.protocol import StatementStream
 
 
-_OURS = frozenset({*TIMEOUTS, "lock_timeout", *INPUT})
-# What DISCARD ALL does (PostgreSQL manual, DISCARD); it may not stand in a transaction itself.
+_KEPT = frozenset({*TIMEOUTS, "lock_timeout", *INPUT})
+# The parts of DISCARD ALL (PostgreSQL manual, DISCARD), which is not allowed in a transaction.
 _DISCARD_ALL = (
     b"CLOSE ALL",
     b"SET SESSION AUTHORIZATION DEFAULT",
@@ -29,10 +29,10 @@ _DISCARD_ALL = (
 
 
 class SessionSettings:
-    """Remembers what is ours of a session when it begins, and sets it again."""
+    """The role and the settings that a session has at its beginning, to set them again."""
 
     def __init__(self, connection: Connection, stream: StatementStream, *, superuser: bool) -> None:
-        """Read what is ours of the session and may be set at any time."""
+        """Read the role, and the settings that the role may set at any time."""
         self._stream = stream
         self._role = quote_literal(session_role(connection))
         rows = connection.execute(
@@ -41,30 +41,30 @@ class SessionSettings:
         self._settings = [
             (str(name), str(value))
             for name, value, context in rows
-            if name in _OURS and (context == "user" or superuser)
+            if name in _KEPT and (context == "user" or superuser)
         ]
 
     def set_again(self, only: str = "") -> None:
-        """Set again what is ours of the session: all of it, or one setting, where it is ours."""
+        """Set all of the settings again, or only one, if it is one of them."""
         for name, value in self._settings:
             if only in {"", name.lower()}:
                 self._stream.run(self._stream.encoded(b"SET %s = %s" % (name.encode(), quote_literal(value))))
 
     def discard_all(self) -> None:
-        """Do what DISCARD ALL does, and set again what is ours."""
+        """Do what DISCARD ALL does, and set the settings again."""
         for statement in _DISCARD_ALL:
             self._stream.run(statement)
         self.set_again()
 
     def reset_role(self) -> None:
-        """Become the role again that the session began with."""
+        """Set the role that the session had at its beginning."""
         for statement in (b"RESET SESSION AUTHORIZATION", b"SET ROLE " + self._role):
             self._stream.run(self._stream.encoded(statement))
 
     def reset_session(self) -> None:
-        """Take back the role, the settings and the temporary objects of the dump.
+        """Reset the role and the settings, and drop the temporary objects of the dump.
 
-        What depends on a temporary object goes with it, as it would at the session's end.
+        Objects that depend on a temporary object are dropped with it, as at the end of a session.
         """
         self.reset_role()
         self._stream.run(b"SET client_encoding = 'UTF8'")

@@ -1,7 +1,7 @@
-"""Restore some tables of a dump, and leave everything else as it is.
+"""Restore some tables of a dump, and change nothing else.
 
-With `--data-only` a table's rows are replaced, else also its definition. Foreign keys from and to the tables are taken
-off meanwhile, so that no ON DELETE reaches another table, and PostgreSQL checks them when they are put back.
+With `--data-only` the rows are replaced, otherwise also the definition. Foreign keys from and to the tables are dropped
+first, so that no ON DELETE changes another table. PostgreSQL checks them when they are added again.
 """
 
 from __future__ import annotations
@@ -50,14 +50,17 @@ if TYPE_CHECKING:
 
 
 _SHOWN = 3
+_USE_OWNER = "Name that role's URL with --url-env."
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReplacedTable:
     """A table that is restored.
 
-    :ivar exists: Whether the database has it; `now` how many rows it holds, None where they can't be counted.
-    :ivar rows: Its rows in the dump, those of its partitions included; `inserts` its INSERT statements there.
+    :ivar exists: Whether the database has the table.
+    :ivar now: The number of its rows in the database; None if they can't be counted.
+    :ivar rows: The number of its rows in the dump, with those of its partitions.
+    :ivar inserts: The number of its INSERT statements in the dump.
     """
 
     key: Key
@@ -69,10 +72,11 @@ class ReplacedTable:
 
 @dataclass(frozen=True, kw_only=True)
 class TablesPlan:
-    """Which tables of a dump are restored.
+    """The plan of a restore of some tables.
 
-    :ivar live: What the database has of them.
-    :ivar lost_keys: Foreign keys of other tables in the dump to tables that are created: they are not restored.
+    :ivar selection: The statements and rows of the dump to load.
+    :ivar live: The tables in the database.
+    :ivar lost_keys: Foreign keys in the dump from other tables to tables that are created; they are not restored.
     """
 
     data_only: bool
@@ -83,16 +87,16 @@ class TablesPlan:
 
     @property
     def replaces(self) -> bool:
-        """Whether any of them exists."""
+        """Return whether one of the tables exists."""
         return any(each.exists for each in self.tables)
 
     @property
     def names(self) -> str:
-        """The tables, for people."""
+        """Return the names of the tables, for messages."""
         return format_list([show_name(each.key) for each in self.tables])
 
     def narrow(self, state: DatabaseState) -> DatabaseState:
-        """Return of a state what concerns the tables: with `data_only` nothing but checksums of their rows."""
+        """Return the part of a state that concerns the tables: with `data_only` only the checksums of their rows."""
         checksums = {key: each for key, each in state.checksums.items() if key in self.selection.tables}
         if self.data_only:
             return replace(state, objects={}, properties={}, extensions={}, checksums=checksums)
@@ -107,7 +111,7 @@ class TablesPlan:
 
 
 def read_table_parts(dump: DumpFile, report: Report) -> TableParts:
-    """Read what a dump holds of each of its tables."""
+    """Return the statements and rows of each table of a dump."""
     parts, summary = TableParts(), DumpSummary()
     with dump.open() as source:
 
@@ -130,26 +134,26 @@ def plan_tables(
     data_only: bool,
     counted: bool,
 ) -> TablesPlan:
-    """Choose what is restored, and refuse what can't be.
+    """Return the plan to restore some tables.
 
-    :param names: The tables, as a person names them.
-    :param search_path: Which of several tables of the same name is meant.
-    :param counted: Whether the rows are counted, which waits for the locks of others.
-    :raises BadInputError: The tables can't be restored so; nothing was touched.
+    :param names: The names of the tables, from the command line.
+    :param search_path: The schemas that decide between tables with the same name.
+    :param counted: Count the rows of the tables, which waits for locks of other sessions.
+    :raises BadInputError: The tables can't be restored in this way. Nothing was touched.
     """
     name = dump.path.name
     if dump.outline.unqualified:
         raise BadInputError(
-            f"{name} names objects without their schema (as pg_dump before 10.3 did), so it is unclear which tables "
-            f"they are. Nothing was touched."
+            f"{name} names objects without their schema (as pg_dump before 10.3 did), so the tables can't be found in "
+            f"it. Nothing was touched."
         )
     known = {**parts.created, **parts.filled}
     if not parts.created:
-        # Only the database knows the partitioned tables of the partitions that a dump of rows alone fills.
+        # A dump of rows names only partitions; their partitioned tables are known to the database only.
         known |= {top: None for key, (top, _) in read_partitions(connection).items() if key in parts.filled}
     tables = require_tables("--table", names, known, name, search_path)
     live = read_live_tables(connection, tables)
-    # A partition is a part of its table where both are named.
+    # If a partition and its table are both named, the partition is restored as a part of the table.
     below = {each.key for each in live if not each.named}
     below |= {key for key in tables if any(above in tables for above in list(parts.line(key))[1:])}
     tables = [key for key in tables if key not in below]
@@ -176,7 +180,7 @@ def plan_tables(
 
 
 def narrowed_dump(dump: DumpFile, plan: TablesPlan) -> DumpFile:
-    """Return a dump as if it held nothing but the tables; its content is the same."""
+    """Return the same dump with a description that contains only the tables."""
     selection = plan.selection
     return replace(
         dump,
@@ -188,7 +192,7 @@ def narrowed_dump(dump: DumpFile, plan: TablesPlan) -> DumpFile:
 
 
 def _count_rows(connection: Connection, keys: Collection[Key]) -> dict[Key, int]:
-    """Count tables; nothing where the role may not, or where others hold their locks."""
+    """Return the number of rows of tables; empty if the role may not read them or another session locks them."""
     with contextlib.suppress(errors.LockNotAvailable, errors.InsufficientPrivilege), read_snapshot(connection):
         tables = [table for table in read_tables(connection) if table.key in keys]
         return {table.key: rows for table, rows in count_tables(connection, tables)}
@@ -206,9 +210,9 @@ def _replaced(key: Key, live: Sequence[LiveTable], parts: TableParts, counts: Ma
 def _refuse_dump(
     dump: DumpFile, parts: TableParts, tables: Sequence[Key], selection: TableSelection, *, data_only: bool
 ) -> None:
-    """Refuse what the dump does not hold, or holds in a form that may do anything.
+    """Raise if the dump lacks rows or definitions of the tables, or has unknown statements about them.
 
-    :raises BadInputError: It is so. Nothing was touched.
+    :raises BadInputError: It does. Nothing was touched.
     """
     name, manifest = dump.path.name, dump.manifest
     lacking = [] if parts.holds_inserts else parts.tables_without_rows(selection.tables)
@@ -216,20 +220,21 @@ def _refuse_dump(
         lacking += [key for key in selection.tables if key in manifest.excluded_data and key not in lacking]
     if lacking:
         raise BadInputError(
-            f"{name} was made without the rows of {format_list([show_name(key) for key in lacking])}, so the table "
-            f"would be empty. Nothing was touched."
+            f"{name} was made without the rows of {format_list([show_name(key) for key in lacking])}: a restore would "
+            f"delete the rows and load none. Nothing was touched."
         )
     if selection.unknown:
         raise BadInputError(
-            f"{name} has a statement about these tables that pg_dump does not write: {selection.unknown} … What it "
-            f"does beyond them is unknown. Nothing was touched. Restore the dump into another database."
+            f"{name} has a statement about these tables that pg_dump does not write: {selection.unknown} … It may "
+            f"change other objects, too. Nothing was touched.",
+            fix="Restore the dump into another database.",
         )
     if not data_only:
         undefined = [key for key in tables if key not in parts.created]
         if undefined:
             raise BadInputError(
-                f"{name} does not create {show_name(undefined[0])} (it was made with --data-only). Nothing was "
-                f"touched. To replace its rows, add --data-only."
+                f"{name} does not create {show_name(undefined[0])}: it was made with --data-only. Nothing was touched.",
+                fix="To replace only the rows, add --data-only.",
             )
 
 
@@ -242,11 +247,11 @@ def _refuse_live(
     *,
     data_only: bool,
 ) -> None:
-    """Refuse what the database does not allow.
+    """Raise if the tables in the database can't be replaced.
 
-    :raises BadInputError: The tables, what depends on them, or their owner prevent it. Nothing was touched.
+    :raises BadInputError: Their kind, their owner, or dependent objects prevent it. Nothing was touched.
     """
-    there = {each.key: each for each in live}
+    existing = {each.key: each for each in live}
     keys = read_foreign_keys(connection, [each.oid for each in live])
     for each in live:
         shown = show_name(each.key)
@@ -255,33 +260,32 @@ def _refuse_live(
         if each.of_extension:
             raise BadInputError(f"{shown} belongs to an extension, so --table can't replace it. Nothing was touched.")
         if not each.owned:
-            raise BadInputError(
-                f"Only the owner of {shown} can restore it. Nothing was touched. Name the owner's URL with --url-env."
-            )
+            raise BadInputError(f"Only the owner of {shown} can restore it. Nothing was touched.", fix=_USE_OWNER)
     for key in keys:
         if not key.owned and (data_only or not key.of_tables):
             raise BadInputError(
-                f"{key.table} references the tables with the foreign key {key.name}, and only its owner can take that "
-                f"off and check it again. Nothing was touched. Name that role's URL with --url-env."
+                f"The foreign key {key.name} of {key.table} references the tables, and only the owner of {key.table} "
+                f"can drop it and add it again. Nothing was touched.",
+                fix=_USE_OWNER,
             )
     if data_only:
-        _refuse_missing(tables, there, parts, selection)
+        _refuse_missing(tables, existing, parts, selection)
     else:
         _refuse_replacement(connection, tables, live, parts)
 
 
 def _refuse_missing(
-    tables: Sequence[Key], there: Mapping[Key, LiveTable], parts: TableParts, selection: TableSelection
+    tables: Sequence[Key], existing: Mapping[Key, LiveTable], parts: TableParts, selection: TableSelection
 ) -> None:
-    if missing := [key for key in tables if key not in there]:
+    if missing := [key for key in tables if key not in existing]:
         raise BadInputError(
-            f"The database has no table {show_name(missing[0])}. Nothing was touched. Without --data-only, --table "
-            f"creates it."
+            f"The database has no table {show_name(missing[0])}. Nothing was touched.",
+            fix="To create it, remove --data-only.",
         )
-    if missing := sorted(key for key in selection.tables if key in parts.filled and key not in there):
+    if missing := sorted(key for key in selection.tables if key in parts.filled and key not in existing):
         raise BadInputError(
-            f"{show_name(missing[0])} is a partition in the dump and not in the database. Nothing was touched. Create "
-            f"it, or restore the definition, too (without --data-only)."
+            f"The database has no partition {show_name(missing[0])}, which is in the dump. Nothing was touched.",
+            fix="Create the partition, or remove --data-only to restore the definition, too.",
         )
 
 
@@ -292,22 +296,24 @@ def _refuse_replacement(
     partitions = sorted(of_dump | {each.key for each in live if each.named and each.is_partition})
     if partitions:
         raise BadInputError(
-            f"{show_name(partitions[0])} is a partition, whose definition can't be replaced by itself. Nothing was "
-            f"touched. Add --data-only, or name the partitioned table."
+            f"The definition of the partition {show_name(partitions[0])} can't be replaced without its partitioned "
+            f"table. Nothing was touched.",
+            fix="Add --data-only, or name the partitioned table.",
         )
     if dependents := table_dependents(connection, [each.oid for each in live]):
         raise BadInputError(
-            f"To replace the definition, the table must be dropped, and other objects depend on it: "
-            f"{format_list(dependents, _SHOWN, '; ')}. Nothing was touched. Add --data-only to replace only the rows, "
-            f"or drop these objects and create them again afterwards."
+            f"To replace the definition, the table must be dropped, but other objects depend on it: "
+            f"{format_list(dependents, _SHOWN, '; ')}. Nothing was touched.",
+            fix="Add --data-only to replace only the rows, or drop these objects and create them again afterwards.",
         )
 
 
 @dataclass
 class TableReplacement:
-    """Replaces tables in the open transaction of a restore.
+    """The replacement of tables in the open transaction of a restore.
 
-    :ivar _keys: The foreign keys that were taken off; `_firing` what was disabled.
+    :ivar _keys: The dropped foreign keys.
+    :ivar _firing: The disabled triggers, rules and forced row-level security.
     """
 
     connection: Connection
@@ -316,18 +322,18 @@ class TableReplacement:
     _firing: tuple[FiringState, ...] = field(default=(), init=False)
 
     def lock(self) -> None:
-        """Keep other sessions from writing to the tables.
+        """Lock the tables, so that other sessions can't write to them.
 
-        :raises OperationFailedError: They are no longer those that were shown.
+        :raises OperationFailedError: The tables have changed since the plan was made.
         """
         for each in self.plan.live:
             if each.kind != "f":
                 run_text(self.connection, f"LOCK TABLE ONLY {each.sql} IN SHARE MODE")
         if read_live_tables(self.connection, [each.key for each in self.plan.tables]) != self.plan.live:
-            raise OperationFailedError("the tables were changed meanwhile; run it again to see what is there now")
+            raise OperationFailedError("the tables were changed meanwhile; run this again to see the changes first")
 
     def clear(self) -> None:
-        """Delete the rows of the tables, or drop the tables, and nothing else."""
+        """Delete the rows of the tables, or drop the tables."""
         oids = [each.oid for each in self.plan.live]
         keys, firing = read_foreign_keys(self.connection, oids), read_firing(self.connection, oids)
         if not self.plan.data_only:
@@ -343,17 +349,17 @@ class TableReplacement:
         drop_foreign_keys(self.connection, keys)
         set_firing(self.connection, self._firing, enable=False)
         if emptied := [f"ONLY {each.sql}" for each in self.plan.live if each.kind == "r"]:
-            # A DELETE would run rules and obey row-level security.
+            # DELETE would run rules and obey row-level security.
             run_text(self.connection, f"TRUNCATE TABLE {', '.join(emptied)}")
         for key in sorted(self.plan.selection.sequences):
-            # No rollback takes setval back, except of a sequence that was restarted in the same transaction.
+            # A rollback undoes setval only if the sequence was restarted in the same transaction.
             self.connection.execute(sql.SQL("ALTER SEQUENCE {} RESTART").format(sql.Identifier(*key)))
 
     def put_back(self) -> None:
-        """Put back what was taken off; PostgreSQL checks the foreign keys.
+        """Add the foreign keys again, which PostgreSQL checks, and enable the triggers and rules again.
 
-        :raises OperationFailedError: Rows of a table reference rows that are not there any more, or something is not
-            as it was.
+        :raises OperationFailedError: Rows reference rows that are missing now, or a key, trigger or rule differs from
+            before.
         """
         for statement in ("SET client_encoding = 'UTF8'", "SET search_path = ''", "SET CONSTRAINTS ALL IMMEDIATE"):
             self.connection.execute(statement)
@@ -368,6 +374,6 @@ class TableReplacement:
         if not self.plan.data_only:
             keys = tuple(key for key in keys if not key.of_tables)
         elif firing != self._firing:
-            raise OperationFailedError("triggers or rules of the tables are not as they were")
+            raise OperationFailedError("triggers or rules of the tables differ from before the restore")
         if keys != self._keys:
-            raise OperationFailedError("foreign keys of other tables are not as they were")
+            raise OperationFailedError("foreign keys of other tables differ from before the restore")

@@ -28,7 +28,7 @@ from ..postgres.search_path import SearchPaths
 from ..postgres.session_settings import READING
 from ..postgres.system_grants import revoke_system_grants
 from ..progress import Silence
-from ..safety.safety_dump import WITHOUT
+from ..safety.safety_dump import NO_BACKUP_HINT
 from ..system.runtime import Interruption
 from .clear import (
     clear_default_privileges,
@@ -60,16 +60,16 @@ if TYPE_CHECKING:
     from .plan import RestorePlan
 
 
-# Sorts for indexes that spill to disk are the slow ones. What the server says of its memory (effective_cache_size)
-# bounds it, and a limit of our own: several restores may run at once.
+# Sorts for indexes are slow if they spill to disk. The limits are a part of effective_cache_size, and 256 MB because
+# several restores may run at once.
 _SORTING = """
-SELECT pg_catalog.set_config('maintenance_work_mem', wanted / 1024 || 'kB', true)
+SELECT pg_catalog.set_config('maintenance_work_mem', size / 1024 || 'kB', true)
   FROM (SELECT least(pg_catalog.pg_size_bytes(pg_catalog.current_setting('effective_cache_size')) / 16, 268435456)
-      AS wanted) AS t
- WHERE wanted > pg_catalog.pg_size_bytes(pg_catalog.current_setting('maintenance_work_mem'))
+      AS size) AS t
+ WHERE size > pg_catalog.pg_size_bytes(pg_catalog.current_setting('maintenance_work_mem'))
 """
-# New indexes go through the log page by page, and lz4 halves that. Whoever replays the log must know lz4, too: the
-# server itself does, of a standby or an archive's reader nobody knows. So it is left alone where there may be one.
+# New indexes are written to the WAL page by page, and lz4 halves them. A standby or a reader of an archive may not know
+# lz4, so the setting is not changed if there may be one.
 _LOGGING = """
 SELECT pg_catalog.set_config('wal_compression', 'lz4', true) FROM pg_catalog.pg_settings
  WHERE name = 'wal_compression' AND setting = 'off' AND 'lz4' = ANY (enumvals)
@@ -80,17 +80,14 @@ SELECT pg_catalog.set_config('wal_compression', 'lz4', true) FROM pg_catalog.pg_
 
 
 def tune_transaction(connection: Connection) -> None:
-    """Give the open transaction memory for sorting, and a smaller log where that harms nobody.
-
-    Both end with the transaction. What each brought was measured (docs/performance.md).
-    """
+    """Set more memory for sorting and WAL compression, for the open transaction only (docs/performance.md)."""
     connection.execute(_SORTING)
     connection.execute(_LOGGING)
 
 
 @dataclass
 class RestoreTransaction:
-    """The one transaction."""
+    """The single transaction of a restore."""
 
     safety: SafetyDump
     plan: RestorePlan
@@ -100,13 +97,13 @@ class RestoreTransaction:
     proven: DatabaseState | None = None
     differences: tuple[DifferenceLine, ...] = ()
     leniencies: tuple[Leniency, ...] = ()
-    # Until COMMIT is sent, whatever ends the work rolls back.
+    # Until COMMIT is sent, every failure rolls back.
     outcome: Outcome = Outcome.ROLLED_BACK
     _saving: bool = False
     _replacement: TableReplacement | None = None
 
     def ask_outcome(self) -> Outcome:
-        """Return what became of the transaction, asking the server where the commit may have begun."""
+        """Return the outcome of the transaction, from the server if the commit may have begun."""
         if self.committed_as and self.outcome is not Outcome.COMMITTED:
             plan = self.plan
             self.outcome = ask_outcome(self.committed_as, plan.target, plan.server.system_identifier)
@@ -114,15 +111,15 @@ class RestoreTransaction:
         return self.outcome
 
     def run(self) -> tuple[DumpSummary, Loader]:
-        """Do all of it, up to and including the commit.
+        """Clear, load, verify and commit.
 
-        :raises TaskError: It was rolled back; the message says so.
+        :raises TaskError: The restore failed; the message says whether it was rolled back.
         """
         plan = self.plan
         with connected(plan.target, lock_timeout=plan.settings.lock_timeout, loads=True) as connection:
             try:
                 refuse_another_endpoint(connection, plan.endpoint)
-                with disconnect_others(connection, plan.target, self.report, wanted=plan.request.disconnect):
+                with disconnect_others(connection, plan.target, self.report, enabled=plan.request.disconnect):
                     xid = self._begin(connection)
                     if plan.tables is not None:
                         self.doing = "locking the tables"
@@ -141,7 +138,7 @@ class RestoreTransaction:
             except Exception as error:
                 self._abandon(connection)
                 if self._saving and isinstance(error, TaskError):
-                    # It says itself that nothing was touched.
+                    # Its message already says that nothing was touched.
                     raise
                 raise explain_failure(error, self.plan, self.doing) from None
             except Interruption:
@@ -156,8 +153,8 @@ class RestoreTransaction:
         return summary, loader
 
     def _begin(self, connection: Connection) -> str:
-        with translated("The transaction could not be begun, and nothing was touched"):
-            # Whatever the role or database has as its default: a fixed snapshot would not see what locks let in.
+        with translated("The transaction could not begin, and nothing was touched"):
+            # Defaults may differ. With a fixed snapshot, changes committed while waiting for a lock would be invisible.
             connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
             xid = str(one(connection, "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")[0])
             lock_out_migrations(connection)
@@ -184,7 +181,7 @@ class RestoreTransaction:
             create_public(connection, outline.schemas)
             return
         manifest = self.plan.dump.manifest
-        assert manifest is not None  # noqa: S101 - what has none is no safety dump
+        assert manifest is not None  # noqa: S101 - every safety dump has one
         kept = state_of_manifest(manifest)
         drop_before(connection, outline.globals)
         again = replaceable(connection, self.plan.server, read_globals(connection))
@@ -196,15 +193,15 @@ class RestoreTransaction:
         clear_default_privileges(connection)
 
     def _abandon(self, connection: Connection) -> None:
-        """End what the server still does for us; closing the connection then rolls back, and nothing was lost."""
+        """Cancel the running statement and discard the safety dump. Closing the connection then rolls back."""
         with contextlib.suppress(psycopg.Error):
             connection.cancel_safe(timeout=5)
         self.safety.discard()
 
     def try_out(self, connection: Connection, xid: str) -> None:
-        """Empty and load in the open transaction of a caller, who rolls it back.
+        """Clear, load and verify in the open transaction of the caller, who rolls it back.
 
-        :raises Exception: As the server or the comparison has it; nothing is translated.
+        :raises Exception: The error of the server or of the comparison, not translated.
         """
         self._empty(connection)
         summary, loader = self._load(connection)
@@ -212,7 +209,7 @@ class RestoreTransaction:
         self._compare(connection, loader)
 
     def _load(self, connection: Connection) -> tuple[DumpSummary, Loader]:
-        """Load the dump; where that is allowed, and the server refuses a statement, load it again the lenient way."""
+        """Load the dump; if the server refuses a statement and the plan allows it, load again in the lenient way."""
         if not self.plan.lenient:
             loader = self._loader(connection)
             return self._send(loader), loader
@@ -233,11 +230,11 @@ class RestoreTransaction:
 
     def _loader(self, connection: Connection, *, lenient: bool = False) -> Loader:
         request = self.plan.request
-        with translated("Looking at the database failed, and the restore was rolled back", self.plan.target):
+        with translated("Reading the database failed, and the restore was rolled back", self.plan.target):
             names = connection.execute("SELECT nspname FROM pg_catalog.pg_namespace").fetchall()
             set_aside = set_aside_default_privileges(connection, self.plan.fills)
-        wanted = {"owners": request.owners, "privileges": request.privileges, "strict": request.strict}
-        rules = read_rules(connection, skipped=request.skip_extensions, **wanted)
+        options = {"owners": request.owners, "privileges": request.privileges, "strict": request.strict}
+        rules = read_rules(connection, skipped=request.skip_extensions, **options)
         make = partial(LenientLoader, dump=self.plan.dump, search_path=self.plan.search_path) if lenient else Loader
         return make(
             connection=connection,
@@ -246,7 +243,7 @@ class RestoreTransaction:
             schemas={str(name) for (name,) in names},
             set_aside=set_aside,
             clean=request.clean,
-            # Rows alone meet the target's own triggers.
+            # Triggers of the database may change rows of a dump without definitions.
             exact=self.plan.dump.manifest is not None and self.plan.dump.outline.creates_tables,
         )
 
@@ -260,13 +257,13 @@ class RestoreTransaction:
                     loader.data(event.text)
                     self._progress(source)
                 elif isinstance(event, Statement) and action is not None:
-                    self._say(summary, action, source)
+                    self._show_step(summary, action, source)
                     loader.stream.encoding = summary.encoding
                     loader.statement(event, action)
                 elif isinstance(event, CopyEnd):
                     loader.end_of_data(summary.block)
             if source.content != self.plan.dump.content or not summary.complete:
-                raise OperationFailedError("the dump's content is not what it was when it was checked")
+                raise OperationFailedError("the content of the dump has changed since it was checked")
         loader.finish()
         if self._replacement is not None:
             self.doing = "checking the foreign keys"
@@ -284,9 +281,9 @@ class RestoreTransaction:
         loader.prove({key: (each.value, each.is_called) for key, each in sequences.items()})
         manifest = self.plan.dump.manifest
         if manifest is not None and summary.tables() != tuple(sorted(manifest.tables)):
-            raise OperationFailedError("the rows that went in are not those of the manifest")
+            raise OperationFailedError("the numbers of loaded rows differ from the manifest")
         outline, seen = self.plan.dump.outline, summary.outline()
-        # Of some tables the outline was read from the text, whose sum is the same.
+        # With --table, the plan has read the outline from the dump itself, not from the manifest.
         if tables is None and (
             (seen.schemas, seen.globals, seen.creates_tables)
             != (
@@ -296,7 +293,7 @@ class RestoreTransaction:
             )
             or outline.touches not in {None, seen.touches}
         ):
-            raise OperationFailedError("the dump holds other objects than the outline in its manifest says")
+            raise OperationFailedError("the objects in the dump differ from the outline in its manifest")
         if not is_unchanged(self.plan.dump):
             raise OperationFailedError("the dump's file was changed while it was restored")
         now = loader.stream.ask(b"SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text")
@@ -304,9 +301,9 @@ class RestoreTransaction:
             raise OperationFailedError("the transaction is no longer the one that the restore began")
 
     def _compare(self, connection: Connection, loader: Loader) -> None:
-        """Compare every object, and the content where it is asked for, with the manifest's facts.
+        """Compare every object, and with --checksums the rows, with the manifest's facts.
 
-        :raises OperationFailedError: Something is missing or different, or, with --clean, more than the dump holds.
+        :raises OperationFailedError: An object is missing or differs, or, with --clean, is not in the dump.
         """
         manifest, request = self.plan.dump.manifest, self.plan.request
         if manifest is None or not ({"objects", "definitions"} & manifest.facts.keys()):
@@ -324,23 +321,23 @@ class RestoreTransaction:
         schemas_filled = (*self.plan.fills, *([""] if request.whole else [])) if request.clean else None
         lines = compare_objects_and_content(expected, self.proven, schemas_filled)
         for line in lines:
-            # Of the dump's own statements, which are proven: the server wrote what it read in another way.
+            # The statements were executed as in the dump, but the server writes the expression in another form.
             if line.text:
                 self.differences += (line,)
                 self.report.warn(str(line))
             elif line.fatal and line.kind not in loader.skipped_kinds and not self._is_excused(line):
                 others = [each for each in lines if each.fatal and not each.text and each is not line]
                 raise OperationFailedError(format_list([str(each) for each in (line, *others)], 1))
-            # Whose roles are missing here is told at the end, by role.
+            # Missing roles are reported at the end, by role.
             if not (line.kind in ROLES and any(each.concerns_roles for each in loader.left_out)):
                 self.report.warn(str(line))
 
     def _is_excused(self, line: DifferenceLine) -> bool:
-        """Return whether a difference is one that the lenient way named."""
+        """Return whether the lenient way has already reported a difference."""
         parts = split_name(line.name.encode("utf-8", "surrogateescape"))
         return any(parts in each.objects for each in self.leniencies)
 
-    def _say(self, summary: DumpSummary, action: StatementKind, source: DumpReader) -> None:
+    def _show_step(self, summary: DumpSummary, action: StatementKind, source: DumpReader) -> None:
         table = ".".join(summary.current) if summary.current else ""
         self.doing = f"loading {table}" if table and action.verb == "COPY" else describe_statement(action)
         self._progress(source)
@@ -350,10 +347,10 @@ class RestoreTransaction:
 
 
 def try_safety_dump(connection: Connection, safety: SafetyDump, target: Target, report: Report) -> None:
-    """Load a safety dump as an undo would, and roll that back, where the catalogue shows why it may not load.
+    """Load a safety dump as an undo would and roll back, if the catalogue shows a reason why it may not load.
 
-    :param connection: In the transaction that will delete what was dumped.
-    :raises TaskError: It can't be loaded. Nothing was touched.
+    :param connection: A connection in the transaction that will delete the dumped objects.
+    :raises TaskError: The safety dump can't be loaded. Nothing was touched.
     """
     if safety.dumped is None or not find_reload_doubt(connection):
         return
@@ -362,8 +359,8 @@ def try_safety_dump(connection: Connection, safety: SafetyDump, target: Target, 
     try:
         plan = plan_restore(safety.settings, request, Silence(), target=target)
     except TaskError as error:
-        raise error.reworded(f"{refused} {error} {WITHOUT}") from None
-    report.progress("loading the safety dump, to roll that back", 0, 0, "")
+        raise error.reworded(f"{refused} {error} {NO_BACKUP_HINT}") from None
+    report.progress("loading the safety dump as a trial, then rolling back", 0, 0, "")
     xid = str(one(connection, "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")[0])
     connection.execute("SAVEPOINT invoke_postgres_trial")
     connection.execute(
@@ -377,7 +374,7 @@ def try_safety_dump(connection: Connection, safety: SafetyDump, target: Target, 
         explained = explain_failure(error, plan, transaction.doing)
         if not isinstance(explained, TaskError):
             raise
-        raise explained.reworded(f"{refused} {explained} {WITHOUT}") from None
+        raise explained.reworded(f"{refused} {explained} {NO_BACKUP_HINT}") from None
     connection.execute("ROLLBACK TO SAVEPOINT invoke_postgres_trial")
     connection.execute("RELEASE SAVEPOINT invoke_postgres_trial")
     if transaction.leniencies:
@@ -386,13 +383,13 @@ def try_safety_dump(connection: Connection, safety: SafetyDump, target: Target, 
 
 
 def try_migrations_undo(safety: SafetyDump, target: Target, report: Report) -> None:
-    """Load the safety dump of a migration in a transaction of its own, as :func:`try_safety_dump` does.
+    """Load the safety dump of a migration in a separate transaction, as :func:`try_safety_dump` does.
 
-    :raises TaskError: It can't be loaded, or somebody is in the way. Nothing was touched.
+    :raises TaskError: The safety dump can't be loaded, or another session blocks it. Nothing was touched.
     """
     with (
         connected(target, lock_timeout=safety.settings.lock_timeout) as connection,
-        translated("The safety dump could not be tried, and nothing was touched", target),
+        translated("The trial load of the safety dump failed, and nothing was touched", target),
     ):
         connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
         lock_out_migrations(connection)

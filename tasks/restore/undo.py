@@ -1,4 +1,4 @@
-"""Undo: bring back what a database held before the last restore over it, reset or undo."""
+"""Undo: restore the content that a database had before the last restore, reset, migration or undo."""
 
 from __future__ import annotations
 
@@ -35,71 +35,76 @@ def plan_undo(
     disconnect: bool = False,
     trust: bool = False,
 ) -> RestorePlan:
-    """Plan to make the whole database what its newest safety dump holds, or another one.
+    """Plan to replace the whole database by the content of its newest safety dump, or of another one.
 
-    :param to: The beginning of the id of the state to go back to; empty for the newest.
-    :param backup: Make a safety dump of what is there now, so that the undo can be undone.
-    :param disconnect: End the database's other sessions first.
-    :param trust: As for a restore: the safety dump may hold objects of others.
-    :raises TaskError: There is none, or it would not work; nothing was touched.
+    :param to: The beginning of the id of the safety dump; empty for the newest.
+    :param backup: Make a safety dump of the present content, so that the undo can be undone.
+    :param disconnect: End the other sessions of the database first.
+    :param trust: As for a restore: the safety dump may contain objects of other roles.
+    :raises TaskError: There is no safety dump, or the undo would fail. Nothing was touched.
     """
     target = unprotected_target(settings)
     path = choose_undo_point(list_undo_points(settings, report), to).path if to else newest_safety_dump(settings)
     made = time_in_name(path.name, UNDO) if path is not None and not to else None
     if path is not None and made is not None and made > datetime.now(UTC) + _CLOCK_DIFFERENCE:
         raise BadInputError(
-            f"{path.name} was made in the future, so the clock was set back, and a newer safety dump may have an older "
-            f"name. Nothing was touched. `inv db.undos` lists all; `inv db.undo --to=ID` restores one of them."
+            f"The name of {path.name} is in the future: the clock was set back, so a newer safety dump may have an "
+            f"older name. Nothing was touched.",
+            fix="`inv db.undos` lists all; `inv db.undo --to=ID` restores one of them.",
         )
     if path is None:
         raise BadInputError(
-            f"There is no safety dump of {target.label} in {settings.dumps}, so there is nothing to undo. Nothing was "
-            f"touched. `inv db.list` shows all dumps; `inv db.restore --clean --file=` takes any of them."
+            f"There is no safety dump of {target.label} in {settings.dumps}. Nothing was touched.",
+            fix="`inv db.list` lists all dumps; `inv db.restore --clean --file=` restores one of them.",
         )
     request = RestoreRequest(file=str(path), clean=True, whole=True, backup=backup, disconnect=disconnect, trust=trust)
     return _plan(settings, request, report)
 
 
 def _plan(settings: Settings, request: RestoreRequest, report: Report) -> RestorePlan:
-    """Plan it on the database that the safety dump is of, and no other."""
+    """Plan the restore of a safety dump into the database that it was made from.
+
+    :raises GuardError: The URL refers to another database.
+    """
     plan = plan_restore(settings, request, report)
     manifest, endpoint = plan.dump.manifest, plan.endpoint
     if manifest is None or not is_of_database(manifest, plan.server, endpoint.host, endpoint.port):
         raise GuardError(
-            f"{plan.dump.path.name} is of another database than {endpoint}, to which the URL leads now. Nothing was "
-            f"touched; name one host in it."
+            f"{plan.dump.path.name} was made from another database than {endpoint}, which the URL refers to now. "
+            f"Nothing was touched.",
+            fix="Name one host in the URL.",
         )
     if match_database(manifest, plan.server, endpoint.host, endpoint.port) is OriginMatch.UNCERTAIN:
         source = manifest.source
         doubt = (
             f"{plan.dump.path.name} may be of another database: it was made at {source.get('host')} port "
-            f"{source.get('port')}, and nothing proves that {endpoint} is that database, and not a copy or a new one"
+            f"{source.get('port')}, and {endpoint} may be a copy of that database or a new one"
         )
         plan = replace(plan, doubt=doubt)
     record = read_record(record_path(settings.dumps, plan.target, plan.server))
     saved = parse_instant(manifest.created)
     restored = parse_instant(record.restored) if record is not None and record.saved == "" else None
     if record is not None and restored is not None and (saved is None or restored > saved):
-        loss = "What it replaced can't be restored" if record.destroyed else "It deleted nothing; what it added is lost"
+        loss = "The data it replaced can't be restored" if record.destroyed else "It deleted nothing"
         report.warn(
-            f"The last restore, of {Path(record.file).name} at {record.restored}, made no safety dump. {loss}: this "
-            f"undo restores what was there {manifest.note}. What was written since is lost."
+            f"The last restore, of {Path(record.file).name} at {record.restored}, made no safety dump. {loss}. This "
+            f"undo restores the older state {manifest.note}, and deletes everything that was added or written since."
         )
     reset = parse_instant(record.reset) if record is not None else None
     if record is not None and reset is not None and (saved is None or reset > saved):
         report.warn(
-            f"The last {record.unsaved}, at {record.reset}, made no safety dump, so this undo restores an "
-            f"older state: what was there {manifest.note}. What was written since is lost."
+            f"The last {record.unsaved}, at {record.reset}, made no safety dump. This undo restores the older state "
+            f"{manifest.note}, and deletes everything that was written since."
         )
     return plan
 
 
 def restore_safety_dump(settings: Settings, path: Path, report: Report) -> None:
-    """Make the whole database what a safety dump holds, without another safety dump, and remove it then.
+    """Replace the whole database by the content of a safety dump, and delete the safety dump.
 
-    No question is asked: the restore that made the safety dump has asked about what the database held.
+    Make no further safety dump, and ask no question: the restore that made the safety dump has asked.
 
-    :raises TaskError: It could not be done; the database is as it was before this.
+    :raises TaskError: The restore failed, and the database was not changed by it.
     """
     request = RestoreRequest(file=str(path), clean=True, whole=True, backup=False, trust=True)
     restore_dump(_plan(settings, request, report), report)

@@ -1,4 +1,4 @@
-"""Restore a dump and apply migrations; bring the old state back if one fails."""
+"""Restore a dump and apply migrations; if one fails, restore the old state."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 
 def plan_restore_and_migration(settings: Settings, request: RestoreRequest, report: Report) -> RestorePlan:
-    """Plan a restore that is migrated in the same step, and touch nothing.
+    """Plan a restore with migrations, and change nothing.
 
-    :raises TaskError: One of both would not work, or they could not be undone.
+    :raises TaskError: The restore or the migrations would fail, or could not be undone. Nothing was touched.
     """
     if not request.clean or not request.backup:
         raise BadInputError(
-            "--migrate goes with --clean, and not with --no-backup: only then can both be undone as one step if the "
-            "migration fails. Otherwise run them one behind the other: `inv db.restore db.migrate`. Nothing was "
-            "touched."
+            "--migrate needs --clean and excludes --no-backup: only then can the restore be undone if a migration "
+            "fails. Nothing was touched.",
+            fix="Add --clean and remove --no-backup, or run two separate steps: `inv db.restore db.migrate`.",
         )
     find_migrations_cli(settings)
     refuse_another_database(settings, settings.target())
@@ -42,43 +42,39 @@ def plan_restore_and_migration(settings: Settings, request: RestoreRequest, repo
 
 
 def restore_and_migrate(plan: RestorePlan, report: Report) -> Restored:
-    """Restore, migrate, and bring back what was there before if the migration fails: all of it or nothing.
+    """Restore and migrate. If a migration fails, restore the old state.
 
-    :raises OperationFailedError: The migration failed, and the database is as it was; or, where the message says so, it
-        could not be brought back.
-    :raises Interruption: As above, for a signal.
+    :raises TaskError: The restore or a migration failed. The message says whether the old state was restored.
+    :raises Interruption: A signal ended the work; `state` says the same.
     """
     safety, record = safety_dump_for(plan), read_record(_record_path(plan))
     try:
         restored = restore_dump(plan, report, safety=safety)
     except Interruption as interruption:
-        # It came between the commit and the migration.
+        # The signal came between the commit and the migration.
         if safety.committed and safety.dumped is not None:
-            listen_again()
-            interruption.state, interruption.effect = _undo_restore(plan, safety.dumped.path, record, report)
+            _undo_interrupted(interruption, plan, safety.dumped.path, record, report)
         raise
     saved = restored.saved
-    assert saved is not None  # noqa: S101 - the plan for this makes one always
+    assert saved is not None  # noqa: S101 - with --migrate, the plan always makes one
     try:
         run_migrations(plan.settings, report)
     except TaskError as error:
         kind: type[TaskError] = OperationFailedError if isinstance(error, OperationFailedError) else type(error)
-        state, effect = _undo_restore(plan, saved.path, record, report)
-        failed = kind(f"The restore was done, but not the migration: {error.split()[0]}. {state}")
+        state, fix, effect = _undo_restore(plan, saved.path, record, report)
+        failed = kind(f"The restore succeeded, but the migration failed: {error.split()[0]}. {state}", fix=fix)
         failed.effect = effect
         raise failed from None
     except Interruption as interruption:
-        # Bringing it back may take long, and may be interrupted itself.
-        listen_again()
-        interruption.state, interruption.effect = _undo_restore(plan, saved.path, record, report)
+        _undo_interrupted(interruption, plan, saved.path, record, report)
         raise
     if plan.settings.safety_dumps == 0:
         delete_dump(saved.path)
     return restored
 
 
-def _others_since(plan: RestorePlan, saved: Path) -> list[str]:
-    """Return the owners in a safety dump, but for superusers, that the question before the restore did not cover."""
+def _owners_since_question(plan: RestorePlan, saved: Path) -> list[str]:
+    """Return the owners in a safety dump, without superusers, that the question before the restore did not name."""
     if plan.owners is None:
         return []
     manifest = read_manifest(saved)
@@ -90,39 +86,48 @@ def _record_path(plan: RestorePlan) -> Path:
     return record_path(plan.settings.dumps, plan.target, plan.server)
 
 
-def _forget_restore(plan: RestorePlan, record: RestoreRecord | None, report: Report) -> None:
-    """Put the record of the restore before this one back."""
+def _restore_record(plan: RestorePlan, record: RestoreRecord | None, report: Report) -> None:
+    """Replace the record of this restore by that of the one before."""
     try:
         if record is None:
             _record_path(plan).unlink(missing_ok=True)
         else:
             write_record(_record_path(plan), record)
     except OSError as error:
-        report.warn(f"The record of the last restore could not be put back: {error.strerror}.")
+        report.warn(f"The record of the last restore could not be written again: {error.strerror}.")
 
 
-def _undo_restore(plan: RestorePlan, saved: Path, record: RestoreRecord | None, report: Report) -> tuple[str, Effect]:
-    """Restore the safety dump, and say in what state the database is."""
+def _undo_interrupted(
+    interruption: Interruption, plan: RestorePlan, saved: Path, record: RestoreRecord | None, report: Report
+) -> None:
+    """Undo the restore after a signal, and set the interruption's state and effect."""
+    # The undo may take long, so that a second signal must be able to interrupt it.
+    listen_again()
+    state, fix, interruption.effect = _undo_restore(plan, saved, record, report)
+    interruption.state = f"{state} {fix}".rstrip()
+
+
+def _undo_restore(
+    plan: RestorePlan, saved: Path, record: RestoreRecord | None, report: Report
+) -> tuple[str, str, Effect]:
+    """Restore the safety dump.
+
+    :return: The state of the database, the command to restore the old state if that failed, and the effect.
+    """
     label = plan.target.label
-    if unasked := _others_since(plan, saved):
-        held = (
-            f"{label} holds the restored dump, perhaps with some of the migrations. Since you were asked, "
-            f"{format_list(unasked)} came to own objects in it, so the old state was not loaded unasked. If you trust "
-            f"them: `inv db.undo --trust`."
-        )
-        return held, Effect.CHANGED
-    report.step(f"Bringing back what {label} held before …")
-    back = (
-        f"{label} holds the restored dump, perhaps with some of the migrations. Bring back what was there before with "
-        f"`{plan.undo_command}`."
-    )
+    state = f"{label} contains the restored dump, perhaps with some of the migrations."
+    if owners := _owners_since_question(plan, saved):
+        why = f"The old state was not loaded, because {format_list(owners)} became an owner of objects in it after you"
+        return f"{state} {why} were asked.", "If you trust these roles: `inv db.undo --trust`.", Effect.CHANGED
+    report.step(f"Restoring the old state of {label} …")
+    fix = f"Restore the old state with `{plan.undo_command}`."
     try:
         restore_safety_dump(plan.settings, saved, report)
     except TaskError as error:
-        return f"What was there before could not be brought back: {error} {back}", Effect.CHANGED
+        return f"The old state could not be restored: {error} {state}", fix, Effect.CHANGED
     except Interruption as interruption:
-        interruption.state = f"Bringing back what was there before was interrupted: {interruption.state} {back}"
+        interruption.state = f"The restore of the old state was interrupted: {interruption.state} {state} {fix}"
         interruption.effect = Effect.CHANGED
         raise
-    _forget_restore(plan, record, report)
-    return f"{label} is again as it was before the restore.", Effect.UNCHANGED
+    _restore_record(plan, record, report)
+    return f"The old state of {label} was restored.", "", Effect.UNCHANGED

@@ -1,1 +1,1 @@
-"""What protects a database: guard, safety dumps, scratch databases, the restore log."""
+"""Guard, safety dumps, scratch databases and the restore log."""

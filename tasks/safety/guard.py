@@ -1,7 +1,7 @@
-"""The guard: whether a database that is about to be destroyed really is one of this machine's, and may be.
+"""Guard: refuse to change a database that is protected, and ask for its name if it is not local.
 
-A target is what the server says of itself and what libpq really connected to, not how its URL is spelled: names
-resolve, `?host=`, services and the environment lead elsewhere, and tunnels lead from loopback to production.
+The target is identified by what the server reports and by the address that libpq connected to, not by its URL: names
+resolve, `?host=`, services and environment variables override the host, and a tunnel connects loopback to production.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 def refuse_protected(settings: Settings, target: Target, found: Endpoint | None = None) -> None:
-    """Refuse what the configuration protects.
+    """Raise if the configuration protects the database.
 
-    :param found: Where the connection really leads, once there is one; before, the URL is judged.
-    :raises GuardError: `db.protected` names the host, an address, the database or the cluster's number.
+    :param found: The endpoint of the connection; None checks the URL, before anything connects.
+    :raises GuardError: `db.protected` lists the host, an address, the database or the cluster's identifier.
     """
     known = (
         (target.host, target.database)
@@ -46,7 +46,7 @@ def refuse_protected(settings: Settings, target: Target, found: Endpoint | None 
 
 
 def unprotected_target(settings: Settings) -> Target:
-    """Return the configured database, whose URL is judged before anything connects.
+    """Return the configured database if its URL is not protected; connect to nothing.
 
     :raises GuardError: The configuration protects it.
     """
@@ -59,14 +59,14 @@ def unprotected_target(settings: Settings) -> Target:
 def guarded_connection(
     settings: Settings, target: Target, what: str = "database"
 ) -> Iterator[tuple[Connection, ServerFacts, Endpoint]]:
-    """Connect to a database that may be destroyed, to look at it and to touch nothing.
+    """Connect to a database that may be changed later, only to read it.
 
-    :param what: What is looked at, for an error of the server.
-    :raises GuardError: The configuration protects what the connection really leads to.
+    :param what: What is read, for error messages.
+    :raises GuardError: The configuration protects the database that the connection reached.
     """
     with (
         connected(target, lock_timeout=settings.lock_timeout) as connection,
-        translated(f"Looking at the {what} failed, nothing was touched", target),
+        translated(f"Reading the {what} failed, nothing was touched", target),
     ):
         server = server_facts(connection)
         endpoint = read_endpoint(connection, server)
@@ -75,49 +75,50 @@ def guarded_connection(
 
 
 def nonlocal_reason(settings: Settings, found: Endpoint) -> str:
-    """Tell why a database does not count as one of this machine's; empty where it does.
+    """Return why a database does not count as local, as a clause; empty if it is local.
 
-    :return: The reason, for a sentence; `db.local` lists what counts as local all the same.
+    A database is local if its server runs on this machine or `db.local` lists it.
     """
     if _matches(settings.local, (found.host, found.address, found.server, found.identifier)):
         return ""
     if not found.socket and not is_loopback(found.address):
         return f"the server is at {found.address or found.host}"
     if not found.socket and not is_loopback(found.server):
-        return f"{found.host} leads on to {found.server}, as the server says: a container's port, a tunnel or a proxy"
-    elsewhere = _elsewhere(settings, found.identifier)
-    return f"a dump's manifest knows this server at {elsewhere}: {found.host} is a tunnel to it" if elsewhere else ""
+        return f"the server reports the address {found.server}, so {found.host} is a container's port, tunnel or proxy"
+    remote = _remote_host(settings, found.identifier)
+    return f"a dump's manifest lists this server at {remote}, so {found.host} is a tunnel to it" if remote else ""
 
 
 def require_confirmation(label: str, found: Endpoint, reason: str, confirm: str, typed: str | None) -> None:
-    """Let only who has named the database destroy one that is not local.
+    """Raise unless the user gave the name of a database that is not local.
 
-    :param reason: What `nonlocal_reason` said.
+    :param reason: The result of :func:`nonlocal_reason`.
     :param confirm: The value of `--confirm`; empty if it was not given.
-    :param typed: What was typed when asked; None where nobody could be asked.
-    :raises GuardError: The name is another, or missing. Nothing was touched.
+    :param typed: The answer to the prompt; None without a terminal.
+    :raises GuardError: The name is wrong or missing. Nothing was touched.
     """
     if confirm and confirm != found.database:
         raise GuardError(
-            f"--confirm={confirm} does not name the database that the URL leads to, {label}. Nothing was touched."
+            f"--confirm={confirm} does not match the database that the URL connects to, {label}. Nothing was touched."
         )
     if not reason or confirm:
         return
     if typed is None:
         raise GuardError(
             f"{label} does not count as local: {reason}. Nothing was touched.",
-            fix=f"To destroy what it holds, name it: --confirm={found.database} (--yes does not do that). If the "
-            f"server is on this machine, as in a container, add {_local_entry(found)!r} to db.local (INVOKE_DB_LOCAL).",
+            fix=f"To delete or replace its content, add --confirm={found.database} (--yes is not enough). If it is on "
+            f"this machine, as in a container, add {_local_entry(found)!r} to db.local (INVOKE_DB_LOCAL).",
         )
     if typed.strip() != found.database:
-        raise GuardError(f"That was not the name of the database. Nothing was touched; {label} is as it was.")
+        raise GuardError(f"The answer is not the name of the database. Nothing was touched; {label} is unchanged.")
 
 
 def require_certain_database(found: Endpoint, doubt: str, confirm: str, typed: str | None) -> None:
-    """Let only who has named the database restore into it a safety dump that may be of another one.
+    """Raise unless the user gave the database's name, if a safety dump may be of another database.
 
-    :param doubt: Why it may be; empty where it is certain. For the others see :func:`allow`.
-    :raises GuardError: The name is another, or missing. Nothing was touched.
+    :param doubt: Why it may be of another one; empty if it is certainly of this one.
+    :param confirm: As in :func:`require_confirmation`; so is `typed`.
+    :raises GuardError: The name is wrong or missing. Nothing was touched.
     """
     if doubt and found.database not in {confirm, (typed or "").strip()}:
         fix = f"If it is the same server: --confirm={found.database}"
@@ -125,16 +126,16 @@ def require_certain_database(found: Endpoint, doubt: str, confirm: str, typed: s
 
 
 def require_named_database(label: str, found: Endpoint, source: str, confirm: str, typed: str | None) -> None:
-    """Let only who has named the database restore the dump of another one over what it holds.
+    """Raise unless the user gave the database's name, if the dump is of another database and this one holds data.
 
-    :param source: The database that the dump was made from; empty where it is this one. For the others see
-        :func:`require_confirmation`.
-    :raises GuardError: The name is another, or missing. Nothing was touched.
+    :param source: The database that the dump was made from; empty if it is this one.
+    :param confirm: As in :func:`require_confirmation`; so is `typed`.
+    :raises GuardError: The name is wrong or missing. Nothing was touched.
     """
     if source and found.database not in {confirm, (typed or "").strip()}:
         raise GuardError(
             f"The dump was made from {source}, not from {label}. Nothing was touched.",
-            fix=f"To replace what {label} holds, name it: --confirm={found.database} (--yes does not do that).",
+            fix=f"To replace the content of {label}, add --confirm={found.database} (--yes is not enough).",
         )
 
 
@@ -144,18 +145,18 @@ def _matches(patterns: Iterable[str], values: Iterable[str]) -> bool:
 
 
 def _normal(name: str) -> str:
-    """Write a host, a socket folder, an address or a database so that equal ones are written alike."""
+    """Return the normal form of a host, a socket folder, an address or a database's name, for comparisons."""
     name = name.strip().lower()
     if name.startswith(("/", "@")):
         return posixpath.normpath("/" + name.removeprefix("@").lstrip("/"))
     if name.startswith("[") and name.endswith("]") and ":" in name:
-        # An address of IPv6, and no class of characters.
+        # An IPv6 address, not a character class of fnmatch.
         name = name[1:-1]
     return name.rstrip(".") or name
 
 
-def _elsewhere(settings: Settings, identifier: str) -> str:
-    """Tell at which other host a manifest beside the dumps has met this cluster; empty if none has."""
+def _remote_host(settings: Settings, identifier: str) -> str:
+    """Return the remote host at which a manifest of an earlier dump recorded this cluster; empty if none did."""
     if not identifier:
         return ""
     for path in (*list_dumps(settings.dumps), *list_safety_dumps(settings.dumps)):
@@ -169,7 +170,7 @@ def _elsewhere(settings: Settings, identifier: str) -> str:
 
 
 def _local_entry(found: Endpoint) -> str:
-    """Name what makes a server count as local in `db.local`, and no other one."""
+    """Return the entry of `db.local` that makes only this server count as local."""
     if not found.socket and not is_loopback(found.address):
         return found.address or found.host
     if not found.socket and not is_loopback(found.server):

@@ -1,4 +1,4 @@
-"""Find what exists of the objects that a dump touches and did not create."""
+"""Find existing objects that a dump changes or deletes, or whose names it creates again."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from ..postgres.connection import Connection
 
 
-# What lies in a schema and is neither a relation nor a function nor a type, nor a part of one.
+# Objects in schemas other than relations, functions, types and constraints.
 _OTHERS = " UNION ALL ".join(
     f"SELECT {prefix}name AS name, {prefix}namespace AS namespace,"
     f" 'pg_catalog.{catalogue}'::pg_catalog.regclass AS class, oid FROM pg_catalog.{catalogue}"
     for catalogue, prefix in IN_SCHEMA
     if catalogue not in {"pg_class", "pg_proc", "pg_type", "pg_constraint"}
 )
-# Objects of extensions are found, too, and marked: a dump may grant on them, or add rows to their tables.
+# Includes objects of extensions, with a mark: a dump may grant on them, or add rows to their tables.
 _FOUND = """
 SELECT t.at, n.nspname, CASE WHEN o.kind = 'r' THEN greatest(o.tuples, pg_catalog.pg_stat_get_live_tuples(o.oid))
                              END::pg_catalog.int8,
@@ -84,11 +84,11 @@ SELECT n.nspname, t.name, NULL
 
 @dataclass(frozen=True)
 class ExistingObject:
-    """An object of the database that has the name of one that a dump creates.
+    """An existing object with the same name as one that a dump creates.
 
-    :ivar name: As people read it.
-    :ivar rows: How many rows the statistics believe to be in it; None for what is no table.
-    :ivar dropped: Whether the dump drops it before. Otherwise its creation fails, or leaves it as it is.
+    :ivar name: Schema and name, for display.
+    :ivar rows: The number of rows according to the statistics; None if it is not a table.
+    :ivar dropped: Whether the dump drops it first. Otherwise CREATE fails, or has no effect (IF NOT EXISTS).
     """
 
     name: str
@@ -99,7 +99,7 @@ class ExistingObject:
 def find_existing(connection: Connection, names: Mapping[tuple[str, str], bool]) -> tuple[ExistingObject, ...]:
     """Return the objects in schemas that have one of these names, the largest tables first.
 
-    :param names: Schema and name, each with whether the dump drops such an object; no schema means any.
+    :param names: Schema and name; the value is whether the dump drops such an object. An empty schema means any.
     """
     keys = list(names)
     if not keys:
@@ -121,10 +121,10 @@ def find_existing(connection: Connection, names: Mapping[tuple[str, str], bool])
 class Impact:
     """An existing object that a dump may change or delete.
 
-    :ivar touch: How.
-    :ivar schema: Where it lies; empty for anything in the database, and then `name` is empty, too.
-    :ivar name: Empty for something in the schema.
-    :ivar rows: How many rows the statistics believe to be in it; None for what is no table.
+    :ivar touch: How the dump changes it.
+    :ivar schema: Its schema; empty for any object of the database, and then `name` is empty, too.
+    :ivar name: Empty for any object of the schema.
+    :ivar rows: The number of rows according to the statistics; None if it is not a table.
     """
 
     touch: Touch
@@ -134,12 +134,12 @@ class Impact:
 
     @property
     def cascades(self) -> bool:
-        """Whether everything that depends on it is changed or deleted with it, in any schema."""
+        """Return whether objects of any schema that depend on it are changed or deleted with it."""
         return self.touch.how.endswith("CASCADE")
 
     @property
     def label(self) -> str:
-        """What it is, for people."""
+        """Return its name or description for display."""
         if self.name:
             return show_name((self.schema, self.name))
         return f"something in the schema {show_name(('', self.schema))}" if self.schema else "anything in the database"
@@ -148,8 +148,8 @@ class Impact:
 def find_impacts(connection: Connection, touches: Sequence[Touch], emptied: Collection[str]) -> tuple[Impact, ...]:
     """Return the existing objects that a dump may change or delete, in the order of its lines.
 
-    :param touches: What it touches and did not create.
-    :param emptied: Schemas that are emptied before the dump is loaded: nothing of them is left to touch.
+    :param touches: The objects that the dump changes but does not create.
+    :param emptied: Schemas that are emptied before the dump is loaded; their objects are left out.
     """
     left = [each for each in touches if each.schema not in emptied or each.kind is TouchKind.ADDS]
     if not left:
@@ -173,8 +173,7 @@ def find_impacts(connection: Connection, touches: Sequence[Touch], emptied: Coll
         elif touch.kind is TouchKind.ANYTHING or (
             touch.kind in {TouchKind.ROWS, TouchKind.ADDS} and id(touch) not in extensions
         ):
-            # Rows of what is not here by that name are those of something else: of a table behind a view, or a renamed
-            # one. In a database that holds nothing there is nothing to lose.
+            # No object has this name, so the rows may be of any other: of the table behind a view, or a renamed one.
             found += [Impact(touch=touch)] if filled - set(emptied) else []
         elif not touch.name and (touch.schema in filled or is_system_schema(touch.schema)):
             found.append(Impact(touch=touch, schema=touch.schema))
@@ -182,14 +181,14 @@ def find_impacts(connection: Connection, touches: Sequence[Touch], emptied: Coll
 
 
 def filled_schemas(connection: Connection) -> set[str]:
-    """Return the schemas that hold an object of any kind, those of extensions left aside."""
+    """Return the schemas that hold an object of any kind, except objects of extensions."""
     return {str(name) for (name,) in connection.execute(_FILLED.encode())}
 
 
 def lock_touched_tables(connection: Connection, found: Sequence[Impact]) -> None:
-    """Let no other session write to tables that a dump may change, until the open transaction ends.
+    """Lock the tables that a dump may change against writes of other sessions, until the open transaction ends.
 
-    Tables that the role itself may not write to are left aside.
+    Tables that the role may not write to are not locked.
     """
     anything = any(not each.schema or each.cascades for each in found)
     names = other_schemas(connection, ()) if anything else sorted({each.schema for each in found})

@@ -1,4 +1,4 @@
-"""What was last restored into a database, remembered beside the dumps."""
+"""Records of the last restore into each database, in the folder of the dumps."""
 
 from __future__ import annotations
 
@@ -22,22 +22,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RestoreRecord:
-    """One restore.
+    """The last restore into a database, and later changes to it without a safety dump.
 
-    :ivar database: The database, as people read it.
-    :ivar file: The dump's path, as it was.
-    :ivar restored: When, in UTC.
-    :ivar migrated: When our own migration ran afterwards; empty if none did.
-    :ivar tables: Rows per table as the dump left them, or after the migration; `dumped` in the dump. Where a trigger or
-        a later statement changed rows, these are the rows that were loaded.
+    :ivar database: The database's label, for display.
+    :ivar file: The dump's path at the time; empty if only `reset` is recorded.
+    :ivar restored: Time of the restore, in UTC.
+    :ivar migrated: Time of a later `db.migrate`; empty if there was none.
+    :ivar tables: Rows per table after the restore, or after the migration. Where a trigger or a later statement changed
+        rows, these are the rows that were loaded.
+    :ivar dumped: Rows per table in the dump.
     :ivar facts: Objects and checksums, as in a manifest.
-    :ivar schemas: The schemas that were emptied first, which so hold nothing else.
+    :ivar schemas: The schemas that were emptied first; they hold only objects of the dump.
     :ivar excluded: Tables whose rows the dump leaves out.
-    :ivar saved: The name of the safety dump that was made of what was there before; empty if none was, None where
-        nobody noted it.
-    :ivar destroyed: Whether it deleted, replaced or changed anything that existed.
-    :ivar reset: When a later command changed the database without a safety dump, in UTC; empty if none did. Where
-        nothing was restored before it, `file` is empty.
+    :ivar saved: The name of the safety dump made before the restore; empty if none was made, None if unknown.
+    :ivar destroyed: Whether the restore deleted, replaced or changed existing objects or rows.
+    :ivar reset: Time of a later command that changed the database without a safety dump, in UTC; empty if none did.
     :ivar unsaved: That command: `reset` or `migration`.
     """
 
@@ -58,14 +57,14 @@ class RestoreRecord:
 
 
 def record_path(dumps: Path, target: Target, server: ServerFacts) -> Path:
-    """Tell where the record of a database lies: by what the server says of itself, where it may be asked."""
+    """Return the path of a database's record, named after the cluster's identifier, or host and port without one."""
     where = server.system_identifier or f"{target.host}:{target.port}"
     digest = hashlib.sha256(f"{where}/{server.database}".encode()).hexdigest()[:16]
     return dumps / f".restored-{digest}.json"
 
 
 def write_record(path: Path, record: RestoreRecord) -> None:
-    """Remember a restore.
+    """Write the record of a restore.
 
     :raises OSError: It can't be written.
     """
@@ -75,10 +74,10 @@ def write_record(path: Path, record: RestoreRecord) -> None:
 
 
 def record_unsaved(path: Path, database: str, when: str, command: str) -> None:
-    """Remember that a command made no safety dump, so that an undo can say that it restores an older state.
+    """Record that a command made no safety dump, so that `db.undo` can warn that it restores an older state.
 
+    :param when: The time of the command, in UTC.
     :param command: `reset` or `migration`.
-
     :raises OSError: It can't be written.
     """
     record = read_record(path) or RestoreRecord(database=database, file="", restored="", tables=(), sequences=())
@@ -86,7 +85,7 @@ def record_unsaved(path: Path, database: str, when: str, command: str) -> None:
 
 
 def read_record(path: Path) -> RestoreRecord | None:
-    """Read what was remembered; None where nothing usable is."""
+    """Return the record; None if it is missing or unreadable."""
     try:
         document = json.loads(read_regular(path))
         for name in ("tables", "dumped"):

@@ -1,4 +1,4 @@
-"""Safety dumps: what a database held before something of ours emptied it, so that `db.undo` can bring it back."""
+"""Safety dumps: made before a task deletes or replaces data, restored by `db.undo`."""
 
 from __future__ import annotations
 
@@ -44,30 +44,30 @@ if TYPE_CHECKING:
 
 
 TRANSACTION = "transaction"
-WITHOUT = "--no-backup goes on without a safety dump."
+NO_BACKUP_HINT = "To continue without a safety dump, use --no-backup."
 
 
 def check_pg_dump(settings: Settings, server: ServerFacts) -> None:
-    """Look for the program that a safety dump needs, before anything long begins.
+    """Raise if pg_dump for this server is missing, before anything long begins.
 
-    :raises MissingProgramError: It is missing.
+    :raises MissingProgramError: It is missing, or older than the server.
     """
     try:
         find_client("pg_dump", server.major, bin_dir=settings.bin_dir, environ=settings.environ)
     except MissingProgramError as error:
-        raise MissingProgramError(f"{error} The safety dump needs it: {WITHOUT}") from None
+        raise MissingProgramError(f"{error} The safety dump needs it. {NO_BACKUP_HINT}") from None
 
 
 @dataclass
 class SafetyDump:
-    """The safety dump of one restore or reset.
+    """The safety dump of one restore, reset or migration.
 
-    :param endpoint: Where the connection leads that will destroy what is saved here.
-    :param before: What comes next, for the note in the manifest.
-    :param wanted: Whether one is to be made at all.
+    :param endpoint: The endpoint of the connection that will delete or replace the data.
+    :param before: The next step, for the note in the manifest (`before {before}`).
+    :param wanted: Whether to make one at all.
     :param command: The command that it is made for, as `db.restore old.sql`.
-    :ivar dumped: It, once it is made.
-    :ivar committed: Whether what it was made for is known to be done.
+    :ivar dumped: The dump; None until it is made.
+    :ivar committed: Whether the transaction that it was made for is known to be committed.
     """
 
     settings: Settings
@@ -82,10 +82,11 @@ class SafetyDump:
     def make(
         self, connection: Connection, emptied: Collection[str], report: Report, changed: Sequence[Impact] = ()
     ) -> None:
-        """Make it, where it is wanted, while nobody can write any more to what is about to be emptied.
+        """Lock the tables against writes and make the safety dump; do nothing if none is requested.
 
         :param connection: In the transaction that will empty the schemas.
-        :param changed: What else will be changed or deleted.
+        :param emptied: The schemas that will be emptied.
+        :param changed: Other objects that will be changed or deleted.
         :raises TaskError: It could not be made; nothing was touched.
         """
         if not self.wanted:
@@ -109,9 +110,9 @@ class SafetyDump:
         try:
             self.dumped = make_dump(self.settings, request, report)
         except TaskError as error:
-            raise error.reworded(f"No safety dump could be made: {error} Nothing was touched. {WITHOUT}") from None
+            raise error.reworded(f"The safety dump failed: {error} Nothing was touched. {NO_BACKUP_HINT}") from None
         except Interruption:
-            # It may have come between the last rename and here.
+            # The signal may have come after the dump got its final name.
             for path in set(list_safety_dumps(self.settings.dumps)) - before:
                 manifest = read_manifest(path)
                 if manifest is not None and manifest.extra.get(TRANSACTION) == transaction:
@@ -119,17 +120,17 @@ class SafetyDump:
             raise
 
     def discard(self) -> None:
-        """Remove it: what it was made for came to nothing."""
+        """Delete the safety dump if one was made."""
         if self.dumped is not None:
             delete_dump(self.dumped.path)
 
     def discard_after(self, outcome: Outcome) -> None:
-        """Delete it if what it was made for was rolled back."""
+        """Delete the safety dump if the transaction that it was made for was rolled back."""
         if outcome is Outcome.ROLLED_BACK:
             self.discard()
 
     def keep(self) -> None:
-        """Keep it, and the older ones of this database that are worth it; delete the others."""
+        """Keep the safety dump; delete older ones of this database that the retention rule does not keep."""
         if self.dumped is None:
             return
         from ..dumpfiles.pin import PINNED
@@ -138,7 +139,7 @@ class SafetyDump:
         source = self.dumped.manifest.source
         host, port = str(source["host"]), int(str(source["port"]))
         found = safety_dumps_of(self.settings, self.server, host, port, {OriginMatch.SAME})
-        # One that is cut is of no worth that could be known, so it pushes out none and is left alone.
+        # A damaged or pinned one does not count towards the limit and is not deleted.
         known = {
             _state(path, manifest): path
             for path, manifest in found
@@ -146,16 +147,16 @@ class SafetyDump:
         }
         kept = states_to_keep(known, max(self.settings.safety_dumps, 1))
         for state, path in known.items():
-            # The clock may have been set back since others were made.
+            # After the clock was set back, the new one may look older than the others.
             if state not in kept and path != self.dumped.path:
                 delete_dump(path)
-        sweep_orphan_manifests(self.settings.dumps / UNDO_FOLDER)
+        delete_orphan_manifests(self.settings.dumps / UNDO_FOLDER)
 
 
 def newest_safety_dump(settings: Settings) -> Path | None:
-    """Find the newest safety dump of the configured database; None where it has none.
+    """Return the newest safety dump of the configured database; None if it has none.
 
-    :raises TaskError: The server can't be asked who it is.
+    :raises TaskError: The server can't be reached or identified.
     """
     with guarded_connection(settings, settings.target(), "server") as (connection, server, endpoint):
         found = safety_dumps_of(settings, server, endpoint.host, endpoint.port)
@@ -166,14 +167,14 @@ def _state(path: Path, manifest: Manifest) -> SavedState:
     from ..dumpfiles.retention import SavedState
 
     made = time_in_name(path.name, UNDO)
-    assert made is not None  # noqa: S101 - so safety dumps are found
+    assert made is not None  # noqa: S101 - list_safety_dumps only finds names with a time
     return SavedState(name=path.name, made=made, rows=manifest.rows, size=manifest.content.size)
 
 
 def delete_dump(path: Path) -> None:
-    """Remove a dump and then its manifest; one that can't be removed does no harm.
+    """Delete a dump and then its manifest; ignore errors.
 
-    A kill in between leaves the manifest, which :func:`sweep_orphan_manifests` removes.
+    A kill in between leaves the manifest, which :func:`delete_orphan_manifests` deletes.
     """
     with defer_signals(), contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
@@ -182,11 +183,11 @@ def delete_dump(path: Path) -> None:
             manifest_path(path).unlink(missing_ok=True)
 
 
-def sweep_orphan_manifests(folder: Path) -> None:
-    """Remove the manifests in the folder of safety dumps that a kill has left without their dump."""
+def delete_orphan_manifests(folder: Path) -> None:
+    """Delete the manifests in the folder of safety dumps whose dump is missing after a kill."""
     with contextlib.suppress(OSError):
         for path in list_orphan_manifests(folder):
-            # A dump may have been given its name while the folder was listed.
+            # A dump may have got its final name while the folder was listed.
             if not sibling_paths(path.with_name(path.name.removesuffix(MANIFEST_SUFFIX))):
                 path.unlink(missing_ok=True)
 
@@ -196,35 +197,35 @@ def safety_dumps_of(
     server: ServerFacts,
     host: str,
     port: int,
-    wanted: Collection[OriginMatch] = (OriginMatch.SAME, OriginMatch.UNCERTAIN),
+    matches: Collection[OriginMatch] = (OriginMatch.SAME, OriginMatch.UNCERTAIN),
 ) -> list[tuple[Path, Manifest]]:
-    """List the safety dumps of a database, newest first, each with its manifest.
+    """Return the safety dumps of a database, newest first, each with its manifest.
 
-    :param wanted: How certain it has to be that they are of this one.
+    :param matches: Which results of :func:`match_database` count as this database.
     """
     found = []
     for path in list_safety_dumps(settings.dumps):
         with contextlib.suppress(BadInputError):
             manifest = read_manifest(path)
-            if manifest is not None and match_database(manifest, server, host, port) in wanted:
+            if manifest is not None and match_database(manifest, server, host, port) in matches:
                 found.append((path, manifest))
     return found
 
 
 def was_undone(connection: Connection, server: ServerFacts, path: Path) -> bool:
-    """Tell whether what a safety dump was made for came to nothing, as it was killed before it could remove it.
+    """Return whether the transaction that a safety dump was made for was rolled back, as after a kill.
 
-    :return: Also where the server knows no such transaction yet: it crashed before that was on its disk.
+    A transaction that the server does not know yet counts, too: the server crashed before it was written to disk.
     """
     return _transaction_status(connection, server, path) in {"aborted", "future"}
 
 
 def delete_undone(connection: Connection, settings: Settings, server: ServerFacts, endpoint: Endpoint) -> None:
-    """Remove the safety dumps of what was killed and rolled back, which stand in the way of older ones.
+    """Delete this database's safety dumps whose transaction was rolled back; they would take the place of older ones.
 
-    Only where the server says so in as many words: a transaction may still run, and one that the server does not know
-    may have been another's, of a cluster that was set back. A copy of the cluster bears the same number, and its
-    transactions the same ones too: what was made of another place is left alone.
+    A dump is deleted only if the server reports its transaction as aborted: others may still run, or be unknown
+    because the cluster was restored to an earlier state. A copy of a cluster has the same identifier and transaction
+    numbers, so host, port and database must match, too.
     """
     here = {"host": endpoint.host, "port": endpoint.port, "database": endpoint.database}
     for path in list_safety_dumps(settings.dumps):
@@ -240,7 +241,7 @@ def delete_undone(connection: Connection, settings: Settings, server: ServerFact
 
 
 def _transaction_status(connection: Connection, server: ServerFacts, path: Path) -> str:
-    """Ask the server what became of the transaction that a safety dump was made in; empty where nobody can tell."""
+    """Return pg_xact_status of a safety dump's transaction, or "future" for an unknown one; empty if not known."""
     manifest = read_manifest(path)
     if manifest is None or not manifest.extra.get(TRANSACTION):
         return ""
@@ -250,7 +251,7 @@ def _transaction_status(connection: Connection, server: ServerFacts, path: Path)
     try:
         with connection.transaction():
             query = "SELECT pg_catalog.pg_xact_status(%s::pg_catalog.text::pg_catalog.xid8)"
-            # Of a transaction that was long ago it knows nothing any more.
+            # The status is NULL for transactions that are too old.
             return str(one(connection, query, [str(manifest.extra[TRANSACTION])])[0] or "")
     except psycopg.errors.InvalidParameterValue:
         return "future"

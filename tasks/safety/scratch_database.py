@@ -1,4 +1,4 @@
-"""Scratch databases: made for a rehearsal, removed by all means, and swept when a rehearsal was killed."""
+"""Scratch databases: created for a rehearsal, dropped at its end, or by the next rehearsal after a kill."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
 
 PREFIX = "invoke_postgres_rehearsal_"
 MARK = "invoke-postgres rehearsal"
-# Held in the scratch database by whoever rehearses in it: the letters of "rehearse", as a number.
+# The advisory lock that a rehearsal holds in its scratch database: a fixed number made of the letters of "rehearse".
 LOCK = 8243104692
 _NOTE_BYTES = 4096
 
 
 @dataclass(frozen=True)
 class Note:
-    """What we remember of a database that we made: a name and a comment prove nothing, anyone can give them.
+    """A record on disk of a scratch database. Its name and comment alone prove nothing: any role can set them.
 
-    :ivar server: The cluster's number, or host and port where it can't be asked.
-    :ivar owner: The role that made it.
+    :ivar server: The cluster's identifier, or host and port if the role may not read it.
+    :ivar owner: The role that created the database.
     """
 
     server: str
@@ -52,28 +52,28 @@ class Note:
 
 
 def on_database(target: Target, database: str) -> Target:
-    """Tell how to reach another database of the same server."""
+    """Return a target for another database of the same server."""
     return replace(target, keywords=MappingProxyType({**target.keywords, "dbname": database}))
 
 
 @contextlib.contextmanager
 def scratch_database(target: Target, notes: Path) -> Iterator[Target]:
-    """Make an empty database like the target's, for the length of a block.
+    """Create an empty database like the target's, and drop it at the end of the block.
 
-    It is made from template0 with the target's encoding and locale, bears a comment that says whose it is, and
-    its advisory lock is held. The target's own database is only read.
+    It is created from template0 with the target's encoding and locale, has a comment that marks it as ours, and an
+    advisory lock is held in it. The target's own database is only read.
 
-    :param notes: The folder that remembers it, for :func:`sweep`.
+    :param notes: The folder for its note, which :func:`delete_leftover_scratch_databases` reads.
     :raises BadInputError: The role may not create databases. Nothing was touched.
-    :raises OperationFailedError: It could not be removed; says its name, and why.
+    :raises OperationFailedError: It could not be dropped; the message has its name and the reason.
     """
     name = PREFIX + secrets.token_hex(6)
     with connected(target) as connection:
         _refuse_without_right(connection)
         try:
-            with translated("The scratch database could not be made"):
+            with translated("The scratch database could not be created"):
                 oid = create_database(connection, name, _like(connection))
-                _remember(
+                _write_note(
                     notes,
                     Note(
                         server=_server_identity(connection, target),
@@ -90,27 +90,27 @@ def scratch_database(target: Target, notes: Path) -> Iterator[Target]:
                     )
                 yield on_database(target, name)
         except TaskError as error:
-            # What went wrong first is what people must read, even where the server has gone and can drop nothing.
+            # The message begins with the first error, even if the drop fails, too.
             _drop(target, name, first=error)
-            _forget(notes, name)
+            _delete_note(notes, name)
             raise
         except BaseException:
             _drop(target, name)
-            _forget(notes, name)
+            _delete_note(notes, name)
             raise
         _drop(target, name)
-        _forget(notes, name)
+        _delete_note(notes, name)
 
 
 @contextlib.contextmanager
 def scratch_history(there: Target, name: str) -> Iterator[None]:
-    """Let a scratch database have a history of one applied migration, for the length of a block.
+    """Create a migration history with one applied migration in a scratch database, and drop it after the block.
 
-    Who can name that migration reads this database and no other.
+    A migration command that reports this name is connected to this database and no other.
     """
     schema = there.schema or "public"
     table = sql.Identifier(schema, "_prisma_migrations")
-    with connected(there) as connection, translated("The scratch database could not be tried"):
+    with connected(there) as connection, translated("The scratch database could not be checked"):
         made = not existing_schemas(connection, [schema])
         if made:
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
@@ -142,31 +142,31 @@ SELECT d.oid, r.rolname, pg_catalog.shobj_description(d.oid, 'pg_database'),
 """
 
 
-def sweep_scratch_databases(target: Target, notes: Path) -> list[str]:
+def delete_leftover_scratch_databases(target: Target, notes: Path) -> list[str]:
     """Drop the scratch databases of rehearsals that were killed, and return their names.
 
-    Only those that a note of ours names with their oid and owner, whose comment is ours, in which no session is, and
-    whose advisory lock is free. No other database is connected to: its owner's settings would apply to our session.
+    A database is dropped only if a note has its oid and owner, its comment is ours, no session uses it, and its
+    advisory lock is free. This connects to no other database: settings of its owner would apply to the session.
 
     :param notes: The folder of the notes.
     """
-    known = _notes(notes)
+    known = _read_notes(notes)
     if not known:
         return []
-    swept = []
+    dropped = []
     with connected(target) as connection:
         here = _server_identity(connection, target)
         for note in (each for each in known if each.server == here):
             found = connection.execute(_LEFT, [note.database]).fetchone()
             if found is None or found[0] != note.oid:
-                _forget(notes, note.database)
+                _delete_note(notes, note.database)
                 continue
             _, owner, comment, unused = found
-            ours = owner == note.owner and unused and _ours(comment)
-            if ours and _free(target, note.database) and _try_drop(connection, note.database):
-                _forget(notes, note.database)
-                swept.append(note.database)
-    return swept
+            ours = owner == note.owner and unused and _is_ours(comment)
+            if ours and _is_unlocked(target, note.database) and _try_drop(connection, note.database):
+                _delete_note(notes, note.database)
+                dropped.append(note.database)
+    return dropped
 
 
 def _server_identity(connection: Connection, target: Target) -> str:
@@ -181,23 +181,23 @@ def _note_path(notes: Path, name: str) -> Path:
     return notes / f".{name}.json"
 
 
-def _remember(notes: Path, note: Note) -> None:
-    # Where nothing can be written, a killed rehearsal's database is only listed by `db.doctor`.
+def _write_note(notes: Path, note: Note) -> None:
+    # Without the note, the database of a killed rehearsal is never dropped, but `db.doctor` lists it.
     with contextlib.suppress(OSError):
         make_dump_folder(notes)
         replace_file(_note_path(notes, note.database), (json.dumps(asdict(note)) + "\n").encode())
 
 
-def _forget(notes: Path, name: str) -> None:
+def _delete_note(notes: Path, name: str) -> None:
     with contextlib.suppress(OSError):
         _note_path(notes, name).unlink()
 
 
-def _notes(notes: Path) -> list[Note]:
+def _read_notes(notes: Path) -> list[Note]:
     found = []
     for path in sorted(notes.glob(f".{PREFIX}*.json")):
         with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
-            # Opening a pipe would wait for its other end.
+            # Opening a named pipe would wait for a writer.
             if path.is_file() and path.stat().st_size < _NOTE_BYTES:
                 note = Note(**json.loads(path.read_bytes()))
                 if path == _note_path(notes, note.database):
@@ -206,9 +206,9 @@ def _notes(notes: Path) -> list[Note]:
 
 
 def leftover_scratch_databases(connection: Connection) -> list[tuple[str, bool]]:
-    """List the scratch databases that are there, each with whether somebody is in it; nothing is changed.
+    """Return the existing scratch databases, each with whether a session uses it.
 
-    One without any comment is among them: a rehearsal was killed before it could mark it, and no sweep dares to.
+    Those without a comment are included: the rehearsal was killed before it could set one, and they are never dropped.
     """
     rows = connection.execute(
         "SELECT d.datname, EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid),"
@@ -216,15 +216,15 @@ def leftover_scratch_databases(connection: Connection) -> list[tuple[str, bool]]
         "  FROM pg_catalog.pg_database d WHERE pg_catalog.starts_with(d.datname, %s) ORDER BY 1",
         [PREFIX],
     ).fetchall()
-    return [(str(name), bool(used)) for name, used, comment in rows if comment is None or _ours(comment)]
+    return [(str(name), bool(used)) for name, used, comment in rows if comment is None or _is_ours(comment)]
 
 
 def _refuse_without_right(connection: Connection) -> None:
     allowed = one(connection, "SELECT rolcreatedb OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user")[0]
     if not allowed:
         raise BadInputError(
-            f"A rehearsal needs a role that may create databases, and {connection.info.user} may not. Let a superuser "
-            f"run ALTER ROLE … CREATEDB, or name another URL with --url-env. Nothing was touched."
+            f"A rehearsal needs a role that may create databases, and {connection.info.user} may not. Nothing was "
+            f"touched. As a superuser, run ALTER ROLE … CREATEDB, or use another URL with --url-env."
         )
 
 
@@ -233,14 +233,14 @@ def _comment() -> sql.Literal:
     return sql.Literal(json.dumps({"made by": MARK, "host": socket.gethostname(), "pid": os.getpid(), "time": made}))
 
 
-def _ours(comment: str | None) -> bool:
+def _is_ours(comment: str | None) -> bool:
     try:
         return bool(json.loads(comment or "")["made by"] == MARK)
     except (ValueError, KeyError, TypeError):
         return False
 
 
-def _free(target: Target, name: str) -> bool:
+def _is_unlocked(target: Target, name: str) -> bool:
     try:
         with connected(on_database(target, name)) as other:
             return bool(one(other, "SELECT pg_catalog.pg_try_advisory_lock(%s)", [LOCK])[0])
@@ -249,7 +249,7 @@ def _free(target: Target, name: str) -> bool:
 
 
 def _try_drop(connection: Connection, name: str) -> bool:
-    """Drop it; a session that has come meanwhile keeps it."""
+    """Drop a database unless a session has connected to it meanwhile."""
     try:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
     except psycopg.Error:
@@ -258,26 +258,26 @@ def _try_drop(connection: Connection, name: str) -> bool:
 
 
 def _drop(target: Target, name: str, *, first: TaskError | None = None) -> None:
-    """Drop it, whoever is in it.
+    """Drop a database and end the sessions in it.
 
-    :param first: What had gone wrong before, which the message then begins with.
-    :raises TaskError: It is still there; of the kind of the first error.
+    :param first: An earlier error, with which the message then begins.
+    :raises TaskError: The drop failed; of the class of the first error.
     """
     try:
         try:
             _force(target, name)
         except KeyboardInterrupt:
-            # The first signal came just now, and the server has stopped dropping; further signals are ignored.
+            # The first signal cancelled the DROP; further signals are ignored.
             _force(target, name)
             raise
     except TaskError as error:
         before, why = f"{first} " if first else "", str(error)
         kind = type(first) if first else OperationFailedError
         raise kind(
-            f"{before}The scratch database {name} could not be removed: {why} The next rehearsal removes it."
+            f"{before}The scratch database {name} could not be dropped: {why} The next rehearsal drops it."
         ) from None
 
 
 def _force(target: Target, name: str) -> None:
-    with connected(target) as connection, translated("Dropping it failed"):
+    with connected(target) as connection, translated("DROP DATABASE failed"):
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -1,7 +1,7 @@
-"""Decide whether a role that may do anything loads a dump unasked: by who wrote the code that is in it.
+"""Decide whether a role with special rights must confirm before it loads a dump with code of other roles.
 
-A dump is its authors' code, and it runs with the rights of the role that loads it. An author is each owner of an object
-in the dumped database. A role that may do no more than fill its database is never asked.
+The code in a dump runs with the rights of the role that loads it. Its authors are the owners of objects in the dumped
+database. Roles without special rights are never asked.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ..postgres.connection import Connection, Endpoint
 
 
-TRUST_QUESTION = "Type yes to load it all the same: "
-# These may run programs, read and write the server's files, or reach other servers.
+TRUST_QUESTION = "Type yes to load it anyway: "
+# Members may run programs, read and write the server's files, or connect to other servers.
 _PRIVILEGED_ROLES = (
     "pg_execute_server_program",
     "pg_read_server_files",
@@ -38,9 +38,10 @@ SELECT r.rolname, p.rolname, p.rolsuper, p.rolcreaterole
 
 
 def author_risk(connection: Connection, settings: Settings, endpoint: Endpoint, path: Path, why: str) -> str:
-    """Tell what a role with special rights risks that loads what others wrote; empty where there is no question.
+    """Return the risk of loading a dump with this role, as a message; empty if nothing needs to be confirmed.
 
-    :param why: What `doubt_about_authors` or `other_owners` say.
+    :param why: Why the dump may hold code of other roles, as a predicate of the file's name: the result of
+        `doubt_about_authors` or `other_owners`.
     """
     if not why or (settings.trust_local and not nonlocal_reason(settings, endpoint)):
         return ""
@@ -52,22 +53,23 @@ def author_risk(connection: Connection, settings: Settings, endpoint: Endpoint, 
     if role != privileged:
         rights = f"is a member of {privileged}" + (f", which {rights}" if rights else "")
     return (
-        f"{path.name} {why}. Because {role} {rights}, the code in it may do anything on this server, now or when it is "
-        f"used later. Loading it as an ordinary role that owns the database is the safe way."
+        f"{path.name} {why}. {role} {rights}, so the code in the dump may do anything on this server, during the "
+        f"restore or later. It is safer to load it as an ordinary role that owns the database."
     )
 
 
 def require_trust(risk: str, answer: str | None) -> None:
-    """Let only a person who says yes load what :func:`author_risk` warns of.
+    """Raise unless the answer to the question about a risk is yes.
 
-    :param answer: What was typed when asked; None where nobody could be asked.
-    :raises BadInputError: It was no yes. Nothing was touched.
+    :param risk: The result of :func:`author_risk`.
+    :param answer: The answer to the prompt; None without a terminal.
+    :raises BadInputError: The answer is not yes. Nothing was touched.
     """
     if answer is None:
         raise BadInputError(
             f"{risk} Nothing was touched.",
-            fix="If you trust its authors, add --trust; `db.trust: local` in the configuration (INVOKE_DB_TRUST=local) "
-            "says so for all local databases.",
+            fix="If you trust its authors, add --trust. For all local databases, set `db.trust: local` in the "
+            "configuration (INVOKE_DB_TRUST=local).",
         )
     if answer.strip().lower() not in {"y", "yes"}:
         raise BadInputError("The answer was not yes. Nothing was touched.")

@@ -1,4 +1,4 @@
-"""Undo points: the states of a database that `db.undo` can go back to, each a safety dump."""
+"""Undo points: the states of a database that `db.undo` can restore, each a safety dump."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class UndoPoint:
-    """A state that `db.undo` can go back to.
+    """A state that `db.undo` can restore.
 
-    :ivar id: All digits of its dump's identifier; beginnings of four or more name it, too.
-    :ivar size: Bytes of the file.
+    :ivar id: The dump's full identifier; `--to` accepts its first four digits or more.
+    :ivar size: The file's size in bytes.
     :ivar command: The command that the safety dump was made for; empty in manifests of earlier versions.
     """
 
@@ -42,20 +42,20 @@ class UndoPoint:
 
 
 def list_undo_points(settings: Settings, report: Report) -> list[UndoPoint]:
-    """List what the configured database can be undone to, newest last; name the safety dumps without a manifest.
+    """Return the undo points of the configured database, newest last; warn of safety dumps without a manifest.
 
-    :raises TaskError: The server can't be asked who it is.
+    :raises TaskError: The server can't be reached or identified.
     """
     target = settings.target()
     for path in reversed(list_safety_dumps(settings.dumps)):
         if not manifest_path(path).exists():
             report.warn(
-                f"{path.name} has no manifest, so nothing says of which database it is, and db.undo does not take it. "
-                f"`inv db.inspect --file={UNDO_FOLDER}/{path.name}` shows what it holds."
+                f"{path.name} has no manifest, so its database is unknown and db.undo does not use it. "
+                f"`inv db.inspect --file={UNDO_FOLDER}/{path.name}` shows its content."
             )
     with (
         connected(target, lock_timeout=settings.lock_timeout) as connection,
-        translated("Looking at the server failed, nothing was touched", target),
+        translated("Reading the server's facts failed, nothing was touched", target),
     ):
         server = server_facts(connection)
         endpoint = read_endpoint(connection, server)
@@ -65,7 +65,7 @@ def list_undo_points(settings: Settings, report: Report) -> list[UndoPoint]:
 
 def _point(path: Path, manifest: Manifest) -> UndoPoint:
     when = time_in_name(path.name, UNDO)
-    assert when is not None  # noqa: S101 - so safety dumps are found
+    assert when is not None  # noqa: S101 - list_safety_dumps only finds names with a time
     return UndoPoint(
         id=manifest.id,
         path=path,
@@ -78,23 +78,21 @@ def _point(path: Path, manifest: Manifest) -> UndoPoint:
     )
 
 
-def choose_undo_point(points: Sequence[UndoPoint], wanted: str) -> UndoPoint:
-    """Find the undo point that a person means.
+def choose_undo_point(points: Sequence[UndoPoint], prefix: str) -> UndoPoint:
+    """Return the undo point whose id begins with a prefix.
 
-    :param wanted: The beginning of its id, of four digits or more.
-    :raises BadInputError: There is none, or there are several.
+    :param prefix: Four digits or more.
+    :raises BadInputError: None matches, or several do.
     """
-    if len(wanted.strip()) < SHORTEST_ID:
+    if len(prefix.strip()) < SHORTEST_ID:
         raise BadInputError(
-            f"--to={wanted} is too short: give four digits of the id or more. `inv db.undos` lists them. Nothing was "
-            f"touched."
+            f"--to={prefix} is too short: give at least four digits of the id. `inv db.undos` lists the ids. Nothing "
+            f"was touched."
         )
-    found = [each for each in points if is_id_beginning(wanted, each.id)]
+    found = [each for each in points if is_id_beginning(prefix, each.id)]
     if not found:
-        raise BadInputError(
-            f"--to={wanted} names no state that can be undone to. `inv db.undos` lists them. Nothing was touched."
-        )
+        raise BadInputError(f"--to={prefix} matches no undo point. `inv db.undos` lists them. Nothing was touched.")
     if len({each.id for each in found}) > 1:
         shown = format_list([f"{each.id} ({format_moment(each.when)})" for each in found])
-        raise BadInputError(f"--to={wanted} may be {shown}. Give more digits. Nothing was touched.")
+        raise BadInputError(f"--to={prefix} matches {shown}. Give more digits. Nothing was touched.")
     return found[-1]

@@ -65,10 +65,10 @@ _SESSIONS: Final = (
     "SELECT pid FROM pg_stat_activity"
     " WHERE datname = %s AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
 )
-_DONE: Final = ("already committed", "already emptied")
-_UNDONE: Final = ("rolled back", "is as it was", "othing was touched", "Nothing was changed")
+_DONE: Final = ("already committed",)
+_UNDONE: Final = ("rolled back", "was not changed", "is as it was", "othing was touched", "Nothing was changed")
 _NOT_DONE: Final = ("othing was touched", "othing was changed", "was kept", "No dump was written")
-_UNKNOWN: Final = "can't be asked"
+_UNKNOWN: Final = "unknown whether"
 
 
 @dataclass(frozen=True)
