@@ -148,7 +148,7 @@ FLAGS = {
     "hidden name": Row("db.dump --file=.given.sql", 2, "hidden file"),
     "folder that is not there": Row("db.dump --file=nowhere/given.sql", 2, "does not exist"),
     "name that is taken": Row("db.dump --file=given.sql.gz", 2, "exists already", files={FILE: GOOD}),
-    "name and flag": Row("db.dump --gzip --file=given.sql.zst", 2, "do not go together"),
+    "name and flag": Row("db.dump --gzip --file=given.sql.zst", 2, "--file=given.sql.zst and --gzip"),
     "name that is too long": Row(f"db.dump --file={'x' * 250}.sql", 2, "is too long"),
     "pattern that matches nothing": Row("db.dump --exclude-data=nothing_like_it", 2, "matches no table"),
     "empty variable's name": Row("db.dump --url-env=", 2, "--url-env= is empty"),

@@ -228,6 +228,7 @@ def _differences(lines: Iterable[DifferenceLine]) -> list[Document]:
             "names": list(each.names),
             "expected": each.expected,
             "found": each.found,
+            "changes": [asdict(change) for change in each.changes],
         }
         for each in lines
     ]

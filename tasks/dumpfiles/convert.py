@@ -45,11 +45,11 @@ class Converted:
     changed: bool
 
 
-def convert_dump(settings: Settings, file: str, wanted: Compression, report: Report) -> Converted:
+def convert_dump(settings: Settings, file: str, new: Compression, report: Report) -> Converted:
     """Change the compression of a dump, and update its manifest.
 
     :param file: The dump; empty for the newest.
-    :param wanted: GZIP compresses an uncompressed dump; NONE expands gzip and zstd.
+    :param new: GZIP compresses an uncompressed dump; NONE expands gzip and zstd.
     :raises BadInputError: The dump is damaged, is an archive, or the new name exists. Nothing was changed.
     :raises OperationFailedError: The new file could not be written. The old one was kept.
     """
@@ -59,17 +59,17 @@ def convert_dump(settings: Settings, file: str, wanted: Compression, report: Rep
         # In another folder, part files may be those of another program, such as a browser.
         delete_stale_parts(source.parent)
     before = source.stat().st_size
-    if compression is wanted or (wanted is Compression.GZIP and compression is Compression.ZSTD):
-        return _finished(settings, source, wanted) or Converted(path=source, before=before, after=before, changed=False)
+    if compression is new or (new is Compression.GZIP and compression is Compression.ZSTD):
+        return _finished(settings, source, new) or Converted(path=source, before=before, after=before, changed=False)
     if head.startswith(ARCHIVE_MAGIC):
         raise BadInputError(f"{source.name} is an archive and has its own compression. Nothing was changed.")
-    final = source.with_name(name_stem(source) + wanted.suffix)
+    final = source.with_name(name_stem(source) + new.suffix)
     if final == source:
         raise BadInputError(
             f"The name {source.name} does not match the content, whose compression is {compression.value or 'none'}. "
             f"Nothing was changed. Rename the file first."
         )
-    finished = _finished(settings, final, wanted)
+    finished = _finished(settings, final, new)
     if finished is not None:
         return finished
     if final.exists():
@@ -78,7 +78,7 @@ def convert_dump(settings: Settings, file: str, wanted: Compression, report: Rep
         report.step(f"would write {final.name} and delete {source.name}")
         return Converted(path=source, before=before, after=before, changed=False)
     with _describing_files(source, final):
-        after = _rewrite(source, final, wanted, report)
+        after = _rewrite(source, final, new, report)
     return Converted(path=final, before=before, after=after, changed=True)
 
 
@@ -96,7 +96,7 @@ def _describing_files(source: Path, final: Path) -> Iterator[None]:
     set_interrupt_message(f"{final.name} was written completely.")
 
 
-def _finished(settings: Settings, final: Path, wanted: Compression) -> Converted | None:
+def _finished(settings: Settings, final: Path, new: Compression) -> Converted | None:
     """Finish a conversion that was killed when both files existed; None if there is none.
 
     Both files then have the content that the manifest describes.
@@ -113,21 +113,21 @@ def _finished(settings: Settings, final: Path, wanted: Compression) -> Converted
         (_, content), (file, same) = _sums(source), _sums(final)
     except BROKEN:
         return None
-    if manifest is None or not manifest.content == content == same or read_magic(final)[0] is not wanted:
+    if manifest is None or not manifest.content == content == same or read_magic(final)[0] is not new:
         return None
     before = source.stat().st_size
     with _describing_files(source, final):
-        _replace(source, final, wanted, manifest, file)
+        _replace(source, final, new, manifest, file)
     return Converted(path=final, before=before, after=file.size, changed=True)
 
 
-def _rewrite(source: Path, final: Path, wanted: Compression, report: Report) -> int:
+def _rewrite(source: Path, final: Path, new: Compression, report: Report) -> int:
     manifest = read_manifest(source)
     size = source.stat().st_size
     try:
         with open_part_file(final.with_name(final.name + PART_SUFFIX)) as part, DecompressedReader(source) as reading:
             sink = SummingWriter(part.file)
-            with open_compressor(sink, wanted) as out:
+            with open_compressor(sink, new) as out:
                 for chunk in _chunks(reading, source):
                     out.write(chunk)
                     report.progress(f"writing {final.name}", reading.raw.size, size, "bytes")
@@ -141,7 +141,7 @@ def _rewrite(source: Path, final: Path, wanted: Compression, report: Report) -> 
                 )
             try:
                 part.publish(final)
-                _replace(source, final, wanted, manifest, sink.sums)
+                _replace(source, final, new, manifest, sink.sums)
             except BaseException:
                 if source.exists() and is_same_file(part.file.fileno(), final):
                     # The manifest describes the old file or only the content, so it remains valid.
@@ -152,11 +152,11 @@ def _rewrite(source: Path, final: Path, wanted: Compression, report: Report) -> 
     return sink.size
 
 
-def _replace(source: Path, final: Path, wanted: Compression, manifest: Manifest | None, file: Sums) -> None:
+def _replace(source: Path, final: Path, new: Compression, manifest: Manifest | None, file: Sums) -> None:
     """Update the manifest to the new file, and delete the old one."""
     try:
         if manifest is not None:
-            changed = replace(manifest, file_name=final.name, compression=wanted, file=file)
+            changed = replace(manifest, file_name=final.name, compression=new, file=file)
             replace_file(manifest_path(final), changed.to_json())
         source.unlink()
     except OSError as error:
