@@ -114,7 +114,7 @@ class Year:
 
     def _meddle(self) -> None:
         """Now and then damage a dump that is there, or make a safety dump."""
-        found = [each.path for each in list_catalog(self.settings) if each.whole == "yes"]
+        found = [each.path for each in list_catalog(self.settings) if each.complete]
         if found and self._happens(2):
             self._break(self.chance.choice(found))
             self.tally["damaged"] += 1
@@ -160,12 +160,12 @@ class Year:
 
 def must_stay(each: Listed) -> bool:
     """Return whether nothing may delete a dump."""
-    return each.safety or bool(each.pinned) or each.whole != "yes" or time_in_name(each.path.name) is None
+    return each.safety or bool(each.pinned) or not each.complete or time_in_name(each.path.name) is None
 
 
 def is_good(each: Listed, now: datetime) -> bool:
     """Return whether a dump is a complete one of ours, made before now."""
-    return not (each.safety or each.excluded) and each.whole == "yes" and bool(each.origin) and _was_made(each, now)
+    return not (each.safety or each.excluded) and each.complete is True and bool(each.origin) and _was_made(each, now)
 
 
 def _was_made(each: Listed, now: datetime) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.dumpfiles.atomic_write import make_dump_folder, open_part_file, rename_new, replace_file, sweep_part_files
+from tasks.dumpfiles.atomic_write import delete_stale_parts, make_dump_folder, open_part_file, rename_new, replace_file
 from tasks.system.runtime import Interruption, interruptible
 
 # Rights stop root less than others.
@@ -245,7 +245,7 @@ def test_sweeping_takes_the_dead_and_leaves_the_living(tmp_path: Path) -> None:
         time.sleep(0.01)
 
     with open_part_file(tmp_path / "living.part") as part:
-        before = sweep_part_files(tmp_path)
+        before = delete_stale_parts(tmp_path)
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
         process.join()
@@ -254,7 +254,7 @@ def test_sweeping_takes_the_dead_and_leaves_the_living(tmp_path: Path) -> None:
         (tmp_path / "folder.part").mkdir()
         (tmp_path / "link.part").symlink_to(tmp_path / "a.sql")
         os.mkfifo(tmp_path / "pipe.part")
-        removed = sweep_part_files(tmp_path)
+        removed = delete_stale_parts(tmp_path)
         part.file.write(b"goes on")
         part.publish(tmp_path / "b.sql")
 
@@ -270,7 +270,7 @@ def test_writers_and_sweepers_never_meet(tmp_path: Path) -> None:
 
     def keep_sweeping() -> None:
         while not done.is_set():
-            sweep_part_files(tmp_path)
+            delete_stale_parts(tmp_path)
 
     def write(number: int) -> None:
         with open_part_file(tmp_path / f"{number}.part") as part:
@@ -355,7 +355,7 @@ def test_a_manifest_goes_with_the_part_file_of_its_dump(tmp_path: Path) -> None:
     for name in ("a.part", "a.manifest.json", "b.part", "b.sql.gz", "b.manifest.json", "c.manifest.json"):
         (tmp_path / name).write_bytes(b"x")
 
-    removed = sweep_part_files(tmp_path)
+    removed = delete_stale_parts(tmp_path)
 
     assert sorted(path.name for path in removed) == ["a.part", "b.part"]
     assert names_in(tmp_path) == ["b.manifest.json", "b.sql.gz", "c.manifest.json"]

@@ -274,7 +274,7 @@ def test_dry_run_says_it_and_asks_nothing(shop: Database, project: Project) -> N
     result = project.inv("--dry", "db.restore", "--clean", "--file=d.sql")
 
     assert result.returncode == 0, result.stderr
-    assert f"holds objects of {OWNER}, who is no superuser" in result.stderr
+    assert f"contains objects of {OWNER}, who is not a superuser" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -283,11 +283,11 @@ def test_dry_run_says_it_and_asks_nothing(shop: Database, project: Project) -> N
         ({}, "", ""),
         ({"postgres": True}, "", ""),
         ({"postgres": True, "app": False}, "app", ""),
-        ({"app": False}, "", "holds objects of app, who is no superuser"),
+        ({"app": False}, "", "contains objects of app, who is not a superuser"),
         (
             dict.fromkeys("edcba", False),
             "a",
-            "holds objects of b, c, d and 1 more, who are no superusers",
+            "contains objects of b, c, d and 1 more, who are not superusers",
         ),
     ],
 )

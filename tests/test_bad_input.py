@@ -144,11 +144,11 @@ FLAGS = {
     "flag without its value": Row("db.dump --file", 1, "needed value and was not given one"),
     "two compressions": Row("db.dump --gzip --zstd", 2, "--gzip and --zstd do not go together"),
     "empty file": Row("db.dump --file=", 2, "--file= is empty"),
-    "name of another kind": Row("db.dump --file=given.txt", 2, "ends in .sql, .sql.gz or .sql.zst"),
-    "hidden name": Row("db.dump --file=.given.sql", 2, "would be a hidden file"),
+    "name of another kind": Row("db.dump --file=given.txt", 2, ".sql.zst"),
+    "hidden name": Row("db.dump --file=.given.sql", 2, "hidden file"),
     "folder that is not there": Row("db.dump --file=nowhere/given.sql", 2, "does not exist"),
     "name that is taken": Row("db.dump --file=given.sql.gz", 2, "exists already", files={FILE: GOOD}),
-    "name and flag": Row("db.dump --gzip --file=given.sql.zst", 2, "do not go together"),
+    "name and flag": Row("db.dump --gzip --file=given.sql.zst", 2, "--file=given.sql.zst and --gzip"),
     "name that is too long": Row(f"db.dump --file={'x' * 250}.sql", 2, "is too long"),
     "pattern that matches nothing": Row("db.dump --exclude-data=nothing_like_it", 2, "matches no table"),
     "empty variable's name": Row("db.dump --url-env=", 2, "--url-env= is empty"),
@@ -243,9 +243,9 @@ FILES = {
     "byte order mark": restored(b"\xef\xbb\xbf" + GOOD, "byte order mark"),
     "Windows line ends": restored(GOOD.replace(b"\n", b"\r\n"), "CRLF"),
     "cut in a row": restored(GOOD[:120], "ends inside the rows"),
-    "cut before its end": restored(GOOD[:140], "is not a whole dump"),
+    "cut before its end": restored(GOOD[:140], "-- PostgreSQL database dump complete"),
     "zero in a row": restored(GOOD.replace(b"text of", b"text\0of"), "zero byte"),
-    "gzip of nothing": restored(gzip.compress(b""), "is not a whole dump", name="given.sql.gz"),
+    "gzip of nothing": restored(gzip.compress(b""), "-- PostgreSQL database dump complete", name="given.sql.gz"),
     "gzip that is cut": restored(PACKED[:-20], "cut or damaged", name="given.sql.gz"),
     "gzip with a flipped bit": restored(flipped(PACKED, len(PACKED) // 2), "given.sql.gz", name="given.sql.gz"),
     "gzip with garbage behind": restored(PACKED + b"garbage", "cut or damaged", name="given.sql.gz"),
@@ -277,7 +277,7 @@ FILES = {
     "socket": placed("a pipe, a socket or a device", bound),
     "device": Row("db.restore --file=/dev/zero", 2, "a pipe, a socket or a device"),
     "link to nowhere": placed(
-        "a link that leads nowhere", lambda project: (project.dumps / "given.sql").symlink_to("nowhere")
+        "a link to a file that does not exist", lambda project: (project.dumps / "given.sql").symlink_to("nowhere")
     ),
     "link to itself": placed(
         "Too many levels of symbolic links", lambda project: (project.dumps / "given.sql").symlink_to("given.sql")
@@ -295,13 +295,13 @@ FILES = {
     "new name that is taken": Row(
         "db.gunzip --file=given.sql.gz", 2, "exists already", files={"dumps/given.sql.gz": PACKED, FILE: GOOD}
     ),
-    "name that lies": Row("db.gunzip --file=given.sql", 2, "not what its name says", files={FILE: PACKED}),
+    "name that lies": Row("db.gunzip --file=given.sql", 2, "gzip. Nothing was changed", files={FILE: PACKED}),
 }
 MANIFESTS = {
     "empty": Row(RESTORE, 2, "can't be used", files={FILE: GOOD, "dumps/given.manifest.json": b""}),
     "list": Row(RESTORE, 2, "not a manifest", files={FILE: GOOD, "dumps/given.manifest.json": b"[]"}),
     "deep": Row(RESTORE, 2, "not a manifest", files={FILE: GOOD, "dumps/given.manifest.json": b"[" * 100_000}),
-    "of another dump": manifest("is not what its manifest describes"),
+    "of another dump": manifest("given.manifest.json"),
     "of a newer version": manifest("newer", format=2),
     "without its content": manifest("content", content=...),
     "names that are numbers": manifest("outline.schemas", outline={"schemas": [1]}),

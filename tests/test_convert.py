@@ -192,7 +192,9 @@ def test_broken_dump_is_passed_over_with_a_warning(project: Project) -> None:
     result = convert_dump(settings_of(project), "", Compression.GZIP, said)
 
     assert result.path.name == f"{STEM}.sql.gz"
-    assert said.warnings == [f"{LATER}.sql is passed over: it has 1,000 bytes where its manifest says {len(TEXT):,}"]
+    assert said.warnings == [
+        f"{LATER}.sql was skipped: it has 1,000 bytes, but {len(TEXT):,} according to its manifest"
+    ]
 
 
 def test_dump_without_a_manifest_gets_none(project: Project) -> None:
@@ -450,7 +452,7 @@ def test_dry_settings_are_honoured_by_the_flow_itself(project: Project) -> None:
 
 
 def test_chain_of_dump_and_gzip_leaves_one_true_dump(database: Database, project: Project) -> None:
-    """`inv db.dump db.gzip`, on a real database; `db.list` then calls it whole."""
+    """`inv db.dump db.gzip`, on a real database; `db.list` then calls it complete."""
     database.execute("CREATE TABLE t AS SELECT generate_series(1, 1000) i")
 
     result = project.use(database).inv("db.dump", "db.gzip", "db.gunzip", "db.gzip")
@@ -458,4 +460,4 @@ def test_chain_of_dump_and_gzip_leaves_one_true_dump(database: Database, project
     (path,) = project.dumps.glob("*.sql.gz")
     assert result.returncode == 0, result.stderr
     assert is_true(path)
-    assert [each.whole for each in list_catalog(settings_of(project))] == ["yes"]
+    assert [each.complete for each in list_catalog(settings_of(project))] == [True]

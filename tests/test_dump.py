@@ -429,12 +429,12 @@ def test_file_goes_where_it_was_named(value: str, expected: str, database: Datab
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--gzip", "--zstd"], "do not go together"),
-        (["--file=a.sql", "--gzip"], "do not go together"),
-        (["--file=a.sql.gz", "--zstd"], "do not go together"),
-        (["--file=a"], "ends in .sql"),
-        (["--file=a.sql.bz2"], "ends in .sql"),
-        (["--file=dumps/"], "ends in .sql"),
+        (["--gzip", "--zstd"], "--gzip and --zstd"),
+        (["--file=a.sql", "--gzip"], "--file=a.sql and --gzip"),
+        (["--file=a.sql.gz", "--zstd"], "--file=a.sql.gz and --zstd"),
+        (["--file=a"], "end in .sql, .sql.gz or .sql.zst"),
+        (["--file=a.sql.bz2"], "end in .sql, .sql.gz or .sql.zst"),
+        (["--file=dumps/"], "end in .sql, .sql.gz or .sql.zst"),
         (["--file=nowhere/a.sql"], "does not exist"),
         (["--file=there.sql"], "exists already"),
         (["--file=there.sql.gz"], "there.sql exists already"),
@@ -715,7 +715,7 @@ def test_what_comes_between_snapshot_and_locks_loses_no_rows(
 
     assert rows_of(path) == {"public.people": rows}
     assert without_restrict(path.read_bytes()).count(b"COPY public.people") == 1
-    assert any("Beginning again" in warning for warning in said.warnings) == again
+    assert any("Retrying" in warning for warning in said.warnings) == again
     assert left_in(project.dumps) == sorted([path.name, path.name.replace(".sql", ".manifest.json")])
 
 
@@ -912,7 +912,7 @@ def test_nothing_is_left_when_a_signal_comes_half_way(
     _, stderr = process.communicate(timeout=30)
 
     assert process.returncode == code
-    assert stderr == f"Interrupted ({signum.name}). No dump was written; the database was only read.\n"
+    assert stderr == f"Interrupted ({signum.name}). No dump was written. The database was only read.\n"
     assert is_gone(int((folder / "pid").read_text()))
     nothing_is_left(project, database)
 
@@ -990,7 +990,7 @@ def test_dump_fails_when_the_disk_is_full(flag: tuple[str, ...], database: Datab
 
     assert result.returncode == 5
     assert result.stderr.endswith(
-        f"The disk of {project.dumps} is full. No file was left behind; free some space and run again.\n"
+        f"The disk of {project.dumps} is full. No file was left behind. Free some space and run this again.\n"
     )
     assert result.stdout == ".gitignore\n"
     nothing_is_left(project, database)

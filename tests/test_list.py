@@ -60,9 +60,9 @@ def lay(
     return path
 
 
-def whole(project: Project) -> dict[str, str]:
-    """Tell of each dump whether it is whole."""
-    return {each.path.name: each.whole for each in list_catalog(settings_of(project))}
+def complete(project: Project) -> dict[str, bool | str | None]:
+    """Return for each dump whether it is complete, or why it is not."""
+    return {each.path.name: each.defect or each.complete for each in list_catalog(settings_of(project))}
 
 
 def test_dumps_are_listed_newest_first(project: Project) -> None:
@@ -70,7 +70,7 @@ def test_dumps_are_listed_newest_first(project: Project) -> None:
     for name in ("named.sql", f"db_dump_{TIMES[1]}.sql.gz", f"db_dump_{TIMES[3]}.sql", f"db_dump_{TIMES[2]}.sql.zst"):
         lay(project, name)
 
-    assert list(whole(project)) == [
+    assert list(complete(project)) == [
         f"db_dump_{TIMES[3]}.sql",
         f"db_dump_{TIMES[2]}.sql.zst",
         f"db_dump_{TIMES[1]}.sql.gz",
@@ -82,7 +82,7 @@ def test_dump_is_whole_when_its_size_is_the_manifests(project: Project) -> None:
     """With the name that the manifest tells."""
     lay(project, "a.sql")
 
-    assert whole(project) == {"a.sql": "yes"}
+    assert complete(project) == {"a.sql": True}
 
 
 def test_dump_is_unknown_when_nothing_describes_it(project: Project) -> None:
@@ -90,15 +90,17 @@ def test_dump_is_unknown_when_nothing_describes_it(project: Project) -> None:
     lay(project, "a.sql", manifest=False)
     lay(project, "b.sql.gz", file_name="b.sql", told=7)
 
-    assert whole(project) == {"a.sql": "unknown", "b.sql.gz": "unknown"}
+    assert complete(project) == {"a.sql": None, "b.sql.gz": None}
 
 
-@pytest.mark.parametrize(("size", "why"), [(0, "it is empty"), (99, "it has 99 bytes where its manifest says 100")])
+@pytest.mark.parametrize(
+    ("size", "why"), [(0, "it is empty"), (99, "it has 99 bytes, but 100 according to its manifest")]
+)
 def test_dump_is_broken_when_its_size_is_wrong(size: int, why: str, project: Project) -> None:
     """And it says why."""
     lay(project, "a.sql", size=size, told=100)
 
-    assert whole(project) == {"a.sql": why}
+    assert complete(project) == {"a.sql": why}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 99}', '{"format": 1}', "\x00", '{"format": 1, "file": 3}'])
@@ -107,7 +109,7 @@ def test_dump_is_doubted_when_its_manifest_is_broken(text: str, project: Project
     lay(project, "a.sql", manifest=False)
     project.write("dumps/a.manifest.json", text)
 
-    assert "a.manifest.json can't be used" in whole(project)["a.sql"]
+    assert "a.manifest.json can't be used" in str(complete(project)["a.sql"])
 
 
 @pytest.mark.parametrize("created", ["yesterday", "", "9999-99-99", "0001-01-01T00:00:00+23:59"])
@@ -137,14 +139,14 @@ def test_what_is_no_dump_is_not_listed(project: Project) -> None:
     (project.dumps / "dangling.sql").symlink_to("nowhere")
 
     with open_part_file(project.dumps / f"db_dump_{TIMES[0]}.part"):
-        assert whole(project) == {}
+        assert complete(project) == {}
 
 
 def test_archives_of_pg_dump_are_listed(project: Project) -> None:
     """They can be restored, too."""
     lay(project, "a.dump", manifest=False)
 
-    assert whole(project) == {"a.dump": "unknown"}
+    assert complete(project) == {"a.dump": None}
 
 
 def test_table_tells_all_of_each_dump(project: Project) -> None:
@@ -157,7 +159,7 @@ def test_table_tells_all_of_each_dump(project: Project) -> None:
     assert result.returncode == 0, result.stderr
     said = " ".join(result.stdout.split())
     assert f"db_dump_{TIMES[0]}.sql" in said
-    for words in ("12.3 kB 1,234 whole", "before the billing migration; long long"):
+    for words in ("12.3 kB 1,234 complete", "before the billing migration; long long"):
         assert words in said
     assert result.stdout.count("long") == 20
 
@@ -261,8 +263,8 @@ def test_broken_dump_says_why_it_is_no_dump(project: Project) -> None:
     table = project.inv("db.list").stdout
     (document,) = json.loads(project.inv("db.list", "--json").stdout)["dumps"]
 
-    assert "a.sql is broken: it has 99 bytes where its manifest says 100" in table
-    assert (document["complete"], document["reason"]) == (False, "it has 99 bytes where its manifest says 100")
+    assert "a.sql is not complete: it has 99 bytes, but 100 according" in table
+    assert (document["complete"], document["reason"]) == (False, "it has 99 bytes, but 100 according to its manifest")
 
 
 @pytest.mark.parametrize(
@@ -306,8 +308,8 @@ def test_newest_dump_is_chosen_when_it_is_not_known_to_be_broken(project: Projec
 
     assert chosen == unknown
     assert said.warnings == [
-        f"db_dump_{TIMES[3]}.sql is passed over: it has 5 bytes where its manifest says 6",
-        f"db_dump_{TIMES[2]}.sql is passed over: it is empty",
+        f"db_dump_{TIMES[3]}.sql was skipped: it has 5 bytes, but 6 according to its manifest",
+        f"db_dump_{TIMES[2]}.sql was skipped: it is empty",
     ]
 
 
@@ -327,5 +329,5 @@ def test_dump_of_a_real_database_is_listed_as_whole(database: Database, project:
 
     (listed,) = list_catalog(settings_of(project))
 
-    assert (listed.rows, listed.note, listed.whole) == (10, "first", "yes")
+    assert (listed.rows, listed.note, listed.complete) == (10, "first", True)
     assert listed.server == database.scalar("SHOW server_version")

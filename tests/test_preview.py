@@ -255,7 +255,7 @@ def test_other_statements_behind_the_last_line_are_named(project: Project, new_d
     result = project.inv("db.restore", "--file=f.sql")
 
     assert result.returncode == 2
-    assert "statements follow pg_dump's last line, from line 4: CREATE TABLE" in " ".join(result.stderr.split())
+    assert "from line 4, statements follow pg_dump's last line: CREATE TABLE" in " ".join(result.stderr.split())
 
 
 @pytest.mark.usefixtures("shop")

@@ -382,7 +382,7 @@ def test_pin_survives_gzip_gunzip_and_prune(database: Database, project: Project
 
     listed = json.loads(project.inv("db.list", "--json").stdout)["dumps"]
     assert [bool(each["pinned"]) for each in listed] == [True, False]
-    assert "whole, pinned" in project.inv("db.list").stdout
+    assert "complete, pinned" in project.inv("db.list").stdout
     assert project.inv("db.verify", f"--file={dump.name}.gz").returncode == 0
 
 

@@ -67,12 +67,12 @@ def test_a_dump_names_invalid_indexes_and_the_keys_that_are_lost(database: Datab
     """In a warning each, with the command that repairs it."""
     database.execute(INVALID_INDEX)
 
-    of_table, of_key = (f"Index public.{name} is invalid: the dump does not contain it" for name in ("t_id", "k_pkey"))
-
     said = " ".join(ran(project.use(database), "db.dump").split())
 
-    assert f"{of_table}. Repair it with REINDEX INDEX public.t_id, or drop it." in said
-    assert f"{of_key}, nor constraint k_pkey of public.k, which needs it. Repair it with REINDEX" in said
+    for name in ("public.t_id", "public.k_pkey"):
+        assert f"Index {name} is invalid" in said
+        assert f"REINDEX INDEX {name}" in said
+    assert "constraint k_pkey of public.k" in said
 
 
 # Differences of texts alone

@@ -260,7 +260,7 @@ def test_dump_does_not_wait_for_a_migration_that_waits_for_pg_dump(
         made = dumped(settings_of(project, database, lock_timeout=0), report=report)
 
     assert [each.rows for each in made.manifest.tables if each.name == "large"] == [60_000]
-    assert any("Beginning again with pg_dump alone" in line for line in report.details)
+    assert any("Retrying with pg_dump alone" in line for line in report.details)
     assert time.monotonic() - began < 30
     assert made.path.stat().st_size == made.manifest.file.size
     assert content_of(made.path).count(b"-- PostgreSQL database dump complete") == 1
@@ -281,7 +281,7 @@ def test_dump_takes_no_session_that_pg_dump_needs(free: int, database: Database,
         database.execute(f"DROP ROLE {role}")
 
     assert made.manifest.rows == 64_010
-    assert report.details[-1].endswith("Beginning again with pg_dump alone.")
+    assert report.details[-1].endswith("Retrying with pg_dump alone.")
 
 
 @pytest.mark.parametrize(
@@ -487,7 +487,7 @@ def test_nothing_is_left_when_a_signal_comes_while_rows_are_read(
     _, said = process.communicate(timeout=30)
 
     assert process.returncode == 128 + signum
-    assert "No dump was written; the database was only read." in said
+    assert "No dump was written. The database was only read." in said
     assert time.monotonic() - began < 10
     nothing_is_left(project, database)
 

@@ -292,7 +292,7 @@ def test_pooled_url_is_warned_of(database: Database, project: Project) -> None:
     result = project.inv("db.dump")
 
     assert result.returncode == 0, result.stderr
-    assert "Warning: The URL looks like a connection pool's" in result.stderr
+    assert "--url-env=DIRECT_URL" in result.stderr
 
 
 def test_url_shows_what_became_of_each_parameter(project: Project) -> None:

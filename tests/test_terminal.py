@@ -60,7 +60,7 @@ def test_dumps_take_a_line_each_when_the_terminal_is_narrow(database: Database, 
     plain = re.sub(r"\x1b\[[0-9;]*m", "", said)
     first, second = (line for line in plain.splitlines() if "0 min" in line)
     assert code == 0
-    assert re.search(r" [0-9a-f]{4}  test_.+… .+ 0 min  .+     0  whole  before.+…", first)
+    assert re.search(r" [0-9a-f]{4}  test_.+… .+ 0 min  .+     0  complete  before.+…", first)
     assert "mine.sql: sec" in second
     assert all(len(line) <= 80 for line in plain.splitlines())
 

@@ -126,7 +126,8 @@ LOST = {
         f" CREATE TABLE a{code} (i text CHECK (ok(i))); INSERT INTO a{code} VALUES ('{code}');"
         for code in ("42501", "53100", "57014", "55P03", "08006", "57P01", "40001", "XX000")
     ),
-    "rights that are granted at the end": "DROP ROLE IF EXISTS late_reader; CREATE ROLE late_reader; CREATE TABLE z (i int);"
+    "rights that are granted at the end": "DROP ROLE IF EXISTS late_reader; CREATE ROLE late_reader;"
+    " CREATE TABLE z (i int);"
     " GRANT SELECT ON z TO late_reader; CREATE FUNCTION ok(i int) RETURNS bool LANGUAGE plpgsql SECURITY DEFINER"
     " AS 'BEGIN RETURN (SELECT count(*) >= 0 FROM public.z); END'; ALTER FUNCTION ok OWNER TO late_reader;"
     " CREATE TABLE a (i int CHECK (ok(i))); INSERT INTO a VALUES (1)",

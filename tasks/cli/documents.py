@@ -113,7 +113,6 @@ def listing_document(listed: Iterable[Listed]) -> Document:
 
 def listed_document(each: Listed) -> Document:
     """Return one dump of the list."""
-    complete = {"yes": True, "unknown": None}.get(each.whole, False)
     return {
         "id": each.id or None,
         "name": each.name,
@@ -124,8 +123,8 @@ def listed_document(each: Listed) -> Document:
         "branch": each.branch or None,
         "size": each.size,
         "rows": each.rows,
-        "complete": complete,
-        "reason": each.whole if complete is False else None,
+        "complete": each.complete,
+        "reason": each.defect or None,
         "part": each.part or None,
         "excluded": [show_name(key) for key in each.excluded],
         "checksums": each.checksums,

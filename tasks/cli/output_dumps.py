@@ -128,8 +128,8 @@ def show_listing(listed: Sequence[Listed], every_id: Sequence[str], *, as_json: 
         return
     print_dumps(listed, every_id, {})
     for each in listed:
-        if each.whole not in {"yes", "unknown"}:
-            print_line(f"{each.path.name} is broken: {each.whole}")
+        if each.defect:
+            print_line(f"{each.path.name} is not complete: {each.defect}")
 
 
 def print_dumps(listed: Sequence[Listed], every_id: Iterable[str], verdicts: Mapping[str, str]) -> None:
@@ -230,12 +230,13 @@ def _cells_of(each: Listed, short: str, now: datetime, verdicts: Mapping[str, st
 
 
 def describe_state(each: Listed) -> str:
-    """Return the state of a dump as known without reading it: whole, partial, rehearsed, broken or unknown."""
-    known = {"yes": "whole", "unknown": "unknown"}.get(each.whole, "broken")
-    if known == "whole" and each.is_partial:
-        known = "partial"
+    """Return the state of a dump as known without reading it: complete, partial, rehearsed, broken or unknown."""
+    if each.complete:
+        known = "partial" if each.is_partial else "rehearsed" if each.rehearsed else "complete"
+    else:
+        known = "unknown" if each.complete is None else "broken"
     marks = ["pinned" if each.pinned else "", "safety" if each.safety else ""]
-    return ", ".join(filter(None, ["rehearsed" if each.rehearsed and known == "whole" else known, *marks]))
+    return ", ".join(filter(None, [known, *marks]))
 
 
 def show_inspected(inspected: Inspected, *, as_json: bool) -> None:

@@ -74,8 +74,8 @@ def show_prune_plan(plan: PrunePlan) -> None:
         return
     print_dumps(plan.dumps, [each.id for each in plan.dumps], verdicts)
     for each in plan.dumps:
-        if each.whole not in {"yes", "unknown"}:
-            print_line(f"{each.name} is broken: {each.whole}. `inv db.delete --file={each.name}` deletes it.")
+        if each.defect:
+            print_line(f"{each.name} is not complete: {each.defect}. `inv db.delete --file={each.name}` deletes it.")
 
 
 def describe_prune(plan: PrunePlan) -> list[str]:

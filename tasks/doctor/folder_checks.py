@@ -156,18 +156,18 @@ def check_newest(settings: Settings, now: datetime) -> tuple[Check, Listed | Non
     rehearsed = f"rehearsed {first.rehearsed[:10]}" if first.rehearsed else "never rehearsed"
     age = now - first.when
     what = f"{first.name}, {_age(age)}, {format_size(first.size)}, {rehearsed}"
-    if first.whole not in ("yes", "unknown"):
+    if first.defect:
         own = [each for each in found if each.database == first.database]
-        good = next((each.name for each in own if each.whole in ("yes", "unknown")), "")
+        good = next((each.name for each in own if not each.defect), "")
         instead = f" Until then `inv db.restore` uses {good}." if good else ""
         remedy = f"Make a new dump (`inv db.dump`) and delete this one (`inv db.delete --file={first.name}`).{instead}"
-        return wrong(name, f"{first.name} is not complete: {first.whole}", remedy), first
+        return wrong(name, f"{first.name} is not complete: {first.defect}", remedy), first
     if age < -SKEW:
         remedy = "Correct the clock that is wrong. Until then this dump counts as the newest, also after new dumps."
         return wrong(name, f"the name of {first.name} is {_age(-age, '')} in the future", remedy), first
     if age > _OLD:
         return note(name, what, "`inv db.dump` makes a new one."), first
-    return ok(name, f"{what}{'' if first.whole == 'yes' else '; no manifest, so it may be incomplete'}"), first
+    return ok(name, f"{what}{'' if first.complete else '; no manifest, so it may be incomplete'}"), first
 
 
 def _age(age: timedelta, suffix: str = " old") -> str:

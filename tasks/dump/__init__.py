@@ -1,1 +1,1 @@
-"""Make a dump."""
+"""Dump a database."""

@@ -1,4 +1,4 @@
-"""Where a dump goes, and how it gets its final name: whole, with its manifest, or not at all."""
+"""Choose the file of a dump, and publish it with its manifest when it is complete."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from ..dumpfiles.atomic_write import PartFile, make_dump_folder, open_part_file, sweep_part_files
+from ..dumpfiles.atomic_write import PartFile, delete_stale_parts, make_dump_folder, open_part_file
 from ..dumpfiles.origin import describe_part, is_of_database
 from ..dumpfiles.paths import (
     DUMP,
@@ -42,18 +42,18 @@ if TYPE_CHECKING:
 
 
 STANDARD_OUTPUT = "-"
-# Two dumps of one millisecond take the next free one.
+# A dump in a millisecond that has one already uses the next free millisecond.
 _TRIES = 1000
 
 
 def prepare_dump_folder(folder: Path) -> None:
-    """Make the folder of the dumps ready.
+    """Create a dumps folder if it is missing, and delete stale part files.
 
-    :raises OperationFailedError: It can't be made or written to.
+    :raises OperationFailedError: The folder can't be created or written to.
     """
     try:
         make_dump_folder(folder)
-        sweep_part_files(folder)
+        delete_stale_parts(folder)
     except OSError as error:
         raise OperationFailedError(
             f"The folder {folder} can't be used: {error.strerror}. Nothing was touched."
@@ -62,9 +62,9 @@ def prepare_dump_folder(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a dump goes.
+    """The file of a dump.
 
-    :ivar path: None for a name made of the time, with that prefix, in the folder.
+    :ivar path: None for a timestamped name with the prefix, in the folder.
     """
 
     path: Path | None
@@ -73,43 +73,46 @@ class Destination:
     prefix: str = DUMP
 
     def name(self, when: datetime) -> Path:
-        """Tell the final name of a dump that begins at a time."""
+        """Return the final path of a dump that starts at a time."""
         return self.path or self.folder / (new_dump_stem(when, self.prefix) + self.compression.suffix)
 
 
 def choose_destination(settings: Settings, file: str, compression: Compression | None) -> Destination:
-    """Tell where a dump goes, and how it is compressed.
+    """Return the file and the compression of a dump.
 
-    :param file: As typed; empty for a name made of the time.
-    :param compression: None where no flag says; then the name or the configuration does.
-    :raises BadInputError: The name is taken or can't be used, or it and the flag do not agree.
+    :param file: The value of `--file`; empty for a timestamped name.
+    :param compression: None without a flag: the name or the configuration decides.
+    :raises BadInputError: The name exists or can't be used, or it contradicts the flag.
     """
     if not file:
         return Destination(path=None, compression=compression or settings.compress, folder=settings.dumps)
     path = place_dump_file(file, settings.dumps, settings.cwd)
     named = Compression.of_name(path.name) or Compression.NONE
-    if compression not in {None, named}:
+    if compression is not None and compression is not named:
         raise BadInputError(
-            f"--file={file} and the compression that was asked for do not go together: the name's end says "
-            f"how a dump is compressed. Leave the flag out, or change the name. Nothing was written."
+            f"--file={file} and --{compression.value} cannot be combined: the suffix of the name determines the "
+            f"compression. Nothing was written. Omit the flag, or change the name."
         )
     manifest = manifest_path(path)
     if manifest.exists() and not manifest.with_name(name_stem(path) + PART_SUFFIX).exists():
         raise BadInputError(
-            f"{manifest.name} exists without its dump: it may prove a dump that was renamed. Rename or delete it, or "
-            f"choose another name. Nothing was written."
+            f"{manifest.name} exists without its dump, which may have been renamed. Nothing was written. Rename or "
+            f"delete the manifest, or choose another name."
         )
     return Destination(path=path, compression=named, folder=path.parent)
 
 
 def choose_safety_destination(settings: Settings) -> Destination:
-    """Tell where a safety dump goes."""
+    """Return the destination of a safety dump."""
     return Destination(path=None, compression=Compression.ZSTD, folder=settings.dumps / UNDO_FOLDER, prefix=UNDO)
 
 
 @contextlib.contextmanager
 def reserve_destination(destination: Destination, when: datetime) -> Iterator[tuple[PartFile, Path]]:
-    """Open the part file under a name that is ours alone, and tell the final name."""
+    """Create a part file with a unique name; yield it with the final path.
+
+    :raises OperationFailedError: It can't be created, or another process writes it.
+    """
     with contextlib.ExitStack() as stack:
         for attempt in range(_TRIES):
             final = destination.name(when + timedelta(milliseconds=attempt))
@@ -122,8 +125,8 @@ def reserve_destination(destination: Destination, when: datetime) -> Iterator[tu
             except FileExistsError:
                 if destination.path:
                     raise OperationFailedError(
-                        f"{reserved} is there: another dump is being written to {final.name}, or was killed. Wait for "
-                        f"it, or remove that file if none runs. Nothing was touched."
+                        f"{reserved} exists: another dump to {final.name} is running, or was killed. Nothing was "
+                        f"touched. Wait for it, or delete that file if no dump is running."
                     ) from None
                 continue
             except OSError as error:
@@ -132,14 +135,14 @@ def reserve_destination(destination: Destination, when: datetime) -> Iterator[tu
                 ) from None
             yield part, final
             return
-        raise OperationFailedError(f"No free name for a dump was found in {destination.folder}.")
+        raise OperationFailedError(f"No free name for a dump was found in {destination.folder}. Nothing was touched.")
 
 
 def publish_dump_and_manifest(part: PartFile, final: Path, manifest: Manifest) -> None:
-    """Publish the manifest, then the dump: a dump of ours is never seen without its manifest."""
+    """Publish the manifest, then the dump, so that the dump always has its manifest."""
     manifest_file = manifest_path(final)
     if not sibling_paths(final):
-        # Left behind by a dump that somebody removed.
+        # The manifest of a dump that was deleted by hand.
         manifest_file.unlink(missing_ok=True)
     try:
         with open_part_file(manifest_file.with_name(manifest_file.name + PART_SUFFIX)) as manifest_part:
@@ -155,27 +158,27 @@ def publish_dump_and_manifest(part: PartFile, final: Path, manifest: Manifest) -
 MAKE_ROOM = (
     "Delete old dumps (`inv db.prune`, `inv db.delete`), compress with --zstd, or name a larger disk in db.dumps_dir."
 )
-# What compression leaves of an ordinary dump's text.
+# The usual compression ratio of a dump.
 _COMPRESSED = 4
-# A dump of no fewer rows than half the last one's does not shrink to a quarter of it.
+# A database with at least 1/_ROWS of the rows of its last dump needs at least 1/_SURELY of its size.
 _ROWS, _SURELY = 2, 4
-# No table is locked for this, and what was never analyzed counts as nothing.
+# An estimate that locks no table. Tables that were never analyzed count as empty.
 _ROWS_NOW = f"""
 SELECT coalesce(pg_catalog.sum(c.reltuples) FILTER (WHERE c.reltuples > 0), 0)::bigint
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind = 'r' AND {USER_SCHEMA}
 """
-# A clean start of a database; what it holds of its own is in no dump.
+# Bytes of a new database, whose content is in no dump.
 _EMPTY = 8_000_000
 
 
 def free_bytes(folder: Path) -> int:
-    """Tell how much an ordinary user may still write below a folder."""
+    """Return the bytes that an ordinary user may write in a folder."""
     return shutil.disk_usage(folder).free
 
 
 def nearest_folder(path: Path) -> Path:
-    """Find the nearest thing above a path, or the path itself, that is there."""
+    """Return the path, or its nearest parent that exists."""
     return next(each for each in (path, *path.parents) if each.exists())
 
 
@@ -188,37 +191,43 @@ def check_free_space(
     *,
     free: Callable[[Path], int] = free_bytes,
 ) -> None:
-    """Compare the free space with what a dump will take: by the last dump of this database, else by its size.
+    """Compare the free disk space with the expected size of a dump; warn if the dump may not fit.
 
-    :param free: Gives the free bytes below a folder.
-    :raises BadInputError: It surely won't fit: even a quarter of the last dump would not, and the database has not
-        become much smaller. Nothing was touched. Where it only may not fit, that is a warning.
+    The expected size is that of the last dump of this database, or else derived from the size of the database.
+
+    :param free: Returns the free bytes of a folder.
+    :raises BadInputError: The free space is less than a quarter of the last dump, and the database still has at least
+        half its rows. Nothing was touched.
     """
-    there = free(nearest_folder(destination.folder))
+    available = free(nearest_folder(destination.folder))
     info = connection.info
     last = _last(settings, server, info.host, info.port)
     packed = destination.compression is not Compression.NONE
     if last is None:
         database = int(one(connection, "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())")[0])
-        needed, why = max(0, database - _EMPTY) // (_COMPRESSED if packed else 1), "by the size of the database"
+        needed, why = (
+            max(0, database - _EMPTY) // (_COMPRESSED if packed else 1),
+            "estimated from the size of the database",
+        )
     elif last.compression is destination.compression:
-        needed, why = last.file.size, f"as {last.file_name} did"
+        needed, why = last.file.size, f"as {last.file_name} does"
     else:
-        needed, why = last.content.size // (_COMPRESSED if packed else 1), f"by {last.file_name}"
-    if there >= needed:
+        needed, why = last.content.size // (_COMPRESSED if packed else 1), f"estimated from {last.file_name}"
+    if available >= needed:
         return
     what = (
-        f"The dump will take about {format_size(needed)}, {why}, and {destination.folder} has {format_size(there)} left"
+        f"The dump needs about {format_size(needed)}, {why}, but {destination.folder} has only "
+        f"{format_size(available)} free"
     )
-    if last is not None and last.compression is destination.compression and there < needed // _SURELY:
+    if last is not None and last.compression is destination.compression and available < needed // _SURELY:
         rows = int(one(connection, _ROWS_NOW)[0])
         if rows >= max(1, last.rows // _ROWS):
             raise BadInputError(f"{what}. Nothing was touched. {MAKE_ROOM}")
-    report.warn(f"{what}: it may not fit.")
+    report.warn(f"{what}. It may not fit.")
 
 
 def _last(settings: Settings, server: ServerFacts, host: str, port: int) -> Manifest | None:
-    """Find the manifest of the newest dump of this database that holds all rows."""
+    """Return the manifest of the newest dump of this database with all rows; None without one."""
     for path in [*list_dumps(settings.dumps), *list_safety_dumps(settings.dumps)]:
         with contextlib.suppress(BadInputError):
             manifest = read_manifest(path)

@@ -1,4 +1,4 @@
-"""Dump: one snapshot, pg_dump and our own counts of it, and a file that is whole or isn't there."""
+"""Dump a database in one snapshot, compare the row counts with the server's, and publish the complete file."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ if TYPE_CHECKING:
 
 
 _CUT = "What was written to standard output is not a complete dump."
-# Tables that are rewritten again and again are a sentence, not an endless loop.
+# The number of snapshots to try while tables are being rewritten.
 _ATTEMPTS = 3
-# Up to so many, reading a local server's tables in parallel only makes a dump slower (docs/performance.md).
+# With so many processors or fewer, reading a local server in parallel is slower (docs/performance.md).
 SHARED_PROCESSORS = 2
 
 
@@ -78,22 +78,23 @@ def make_dump(
     *,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Dumped | None:
-    """Dump the database, or a part of it, into one file with its manifest, or to standard output.
+    """Dump the database, or a part of it, to a file with its manifest, or to standard output.
 
-    :return: The dump, or None in a dry run.
-    :raises TaskError: No dump was made, and no file of it is left; the database is never changed.
+    Never changes the database.
+
+    :return: The dump; None in a dry run.
+    :raises TaskError: No dump was made, and no file was left behind.
     """
     target = settings.target()
     check_part(request.part, request.exclude_data)
     output = StandardOutput() if request.file == STANDARD_OUTPUT else None
     if output and (request.note or request.checksums):
         raise BadInputError(
-            "--note and --checksums are written to the manifest, and --file=- makes none. Leave them out. Nothing was "
-            "touched."
+            "--note and --checksums need a manifest, and --file=- writes none. Nothing was touched. Omit these flags."
         )
     if output and settings.as_json:
         raise BadInputError(
-            "--json and --file=- do not go together: both write to standard output. Nothing was touched."
+            "--json and --file=- cannot be combined: both write to standard output. Nothing was touched."
         )
     destination = choose_destination(settings, "" if output else request.file, request.compression)
     if request.safety:
@@ -105,11 +106,12 @@ def make_dump(
     if target.pooled:
         advice = f"; {target.advice}" if target.advice else ""
         report.warn(
-            f"The URL looks like a connection pool's. If this fails, use the direct URL: --url-env=DIRECT_URL{advice}."
+            f"This looks like the URL of a connection pool. If the dump fails, use the direct URL: "
+            f"--url-env=DIRECT_URL{advice}."
         )
     with (
         connected(target, lock_timeout=settings.lock_timeout) as connection,
-        translated("The server failed us, and no dump was written"),
+        translated("No dump was written"),
     ):
         server = server_facts(connection)
         if request.endpoint is not None:
@@ -145,13 +147,13 @@ def make_dump(
 
 @dataclass
 class _DumpJob:
-    """One dump in the making."""
+    """A dump that is being made."""
 
     request: DumpRequest
     pg_dump: PgDump
 
     def dump(self, part: PartFile, final: Path, when: datetime) -> Dumped:
-        """Run pg_dump into the part file, compare, and publish."""
+        """Write the dump to the part file, check it, and publish it."""
         began = time.monotonic()
         try:
             git = BackgroundTask(lambda: git_state(self.pg_dump.settings.root))
@@ -160,21 +162,21 @@ class _DumpJob:
             manifest = self._manifest(streamed, final.name, when, git.result())
             manifest = replace(manifest, seconds=round(time.monotonic() - began, 3))
             publish_dump_and_manifest(part, final, manifest)
-            set_interrupt_message(f"{final} was written just before, and is whole.")
+            set_interrupt_message(f"{final} was written completely.")
         except Interruption as interruption:
             if final.exists():
-                interruption.state = f"{final} was written just before, and is whole."
+                interruption.state = f"{final} was written completely."
             else:
-                interruption.state = "No dump was written; the database was only read."
+                interruption.state = "No dump was written. The database was only read."
             raise
         except OSError as error:
             raise disk_error(error, final) from None
         return Dumped(final, manifest)
 
     def write_out(self, output: StandardOutput, when: datetime) -> Dumped:
-        """Run pg_dump into standard output: nothing of it can be taken back, and no manifest is made.
+        """Write the dump to standard output, without a manifest.
 
-        :raises OutputError: It could not be written.
+        :raises OutputError: Standard output could not be written to.
         """
         began, compression = time.monotonic(), self.request.compression or Compression.NONE
         try:
@@ -186,7 +188,7 @@ class _DumpJob:
         except TaskError as error:
             raise error.reworded(f"{error} {_CUT if output.size else ''}".strip()) from None
         except OSError as error:
-            why = "its reader has ended" if isinstance(error, BrokenPipeError) else error.strerror
+            why = "its reader has closed it" if isinstance(error, BrokenPipeError) else error.strerror
             raise OutputError(f"Standard output can't be written: {why}. {_CUT}") from None
         manifest = self._manifest(streamed, STANDARD_OUTPUT, when, None)
         return Dumped(Path(STANDARD_OUTPUT), replace(manifest, seconds=round(time.monotonic() - began, 3)))
@@ -213,9 +215,9 @@ class _DumpJob:
         )
 
     def _attempts(self, file: IO[bytes], compression: Compression) -> Streamed:
-        # Of what the patterns leave out pg_dump alone knows, and a pooler makes no promise about several sessions.
+        # Only pg_dump knows what --exclude-data leaves out, and a pooler may lead sessions to several servers.
         selection = self.pg_dump.selection
-        # Rows alone are in the order of the foreign keys, not of the names.
+        # With --data-only, pg_dump orders tables by foreign keys, not by name.
         alone = self.request.exclude_data or selection.data_only or selection.schema_only
         alone = alone or self.pg_dump.target.pooled or self._is_short_of_processors()
         attempt, sliced = 1, not alone
@@ -223,26 +225,26 @@ class _DumpJob:
             try:
                 return self._stream(file, compression, sliced=sliced)
             except ParallelReadUnavailableError as error:
-                self.pg_dump.report.detail(f"{error}. Beginning again with pg_dump alone.")
+                self.pg_dump.report.detail(f"{error}. Retrying with pg_dump alone.")
                 sliced = False
             except TableChangedError as error:
                 if attempt == _ATTEMPTS:
                     raise
                 attempt += 1
-                self.pg_dump.report.warn(f"{error} Beginning again with a new snapshot.")
+                self.pg_dump.report.warn(f"{error} Retrying with a new snapshot.")
             self.pg_dump.await_sessions_end()
             file.seek(0)
             file.truncate()
 
     def _is_short_of_processors(self) -> bool:
-        """Return whether pg_dump, its server's session and our compression keep all processors busy (measured)."""
+        """Return whether pg_dump, the server's session and the compression use all processors (measured)."""
         info = self.pg_dump.connection.info
         return count_processors() <= SHARED_PROCESSORS and is_this_machine(info.hostaddr or info.host)
 
     def _stream(self, file: IO[bytes], compression: Compression, *, sliced: bool) -> Streamed:
-        """Start pg_dump in a snapshot, and see its text through.
+        """Run pg_dump in a new snapshot, and write its output.
 
-        :param sliced: Read the rows of large tables ourselves.
+        :param sliced: Read the rows of large tables in parallel.
         """
         connection, target = self.pg_dump.connection, self.pg_dump.target
         with contextlib.ExitStack() as stack:
@@ -271,12 +273,12 @@ class _DumpJob:
             return streaming.into(file, compression)
 
     def _refuse_hidden(self, tables: Sequence[Table]) -> None:
-        """Refuse where row-level security would hide rows, before pg_dump does, which names one table alone."""
+        """Raise an error that names all tables whose rows row-level security hides; pg_dump would name only one."""
         if hidden := hidden_tables(self.pg_dump.connection, tables):
             raise BadInputError(
-                f"Row-level security hides rows of {format_list(hidden, 1)} from {self.pg_dump.server.user}, so a dump "
-                f"would lack them. No dump was written. Let a superuser run ALTER ROLE … BYPASSRLS, or name the URL of "
-                f"one that sees them with --url-env."
+                f"Row-level security hides rows of {format_list(hidden, 1)} from {self.pg_dump.server.user}, so the "
+                f"dump would lack them. No dump was written. As a superuser, run ALTER ROLE … BYPASSRLS, or use the "
+                f"URL of a role that sees them (--url-env)."
             )
 
     def _extra(self) -> dict[str, object]:

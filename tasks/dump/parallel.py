@@ -1,8 +1,7 @@
-"""The rows of large tables, read by sessions of our own beside pg_dump, in its snapshot and into its text.
+"""Read the rows of large tables in parallel, in pg_dump's snapshot, and insert them into its output.
 
-pg_dump writes one table after the other through one session, which keeps one processor of the server busy and none of
-ours. Here several sessions read slices of a table in turn, and what comes out is, byte for byte, what pg_dump's own
-COPY of the table would have written.
+pg_dump writes one table after the other through one session, which uses one processor of the server. Here several
+sessions read slices of a table in turn. The result is byte for byte that of pg_dump's COPY of the table.
 """
 
 from __future__ import annotations
@@ -37,29 +36,29 @@ if TYPE_CHECKING:
     from .table_slices import TableSlices
 
 
-# Bytes, and how many rows end in them.
+# Bytes, and the number of rows that end in them.
 _Piece = tuple[bytearray, int]
-# More would take from the server what its other users need, and the compressor could not keep up.
+# More sessions would slow down other users of the server, and the compression could not keep up.
 SESSIONS = 2
-# Pieces, of about a megabyte, that each may be ahead: a slice and a half.
+# Pieces of about a megabyte that a session may read ahead: a slice and a half.
 _AHEAD = 6
-# What pg_dump may not need, or may wait for: a lock, a right, room for locks, memory.
-_OURS_ALONE = ("55P03", "42501", "53")
+# SQLSTATEs that pg_dump alone may avoid: a lock, a right, the lock table, memory.
+_AVOIDABLE = ("55P03", "42501", "53")
 # Seconds that a thread may take to end by itself.
 _MOMENT = 0.1
-# Seconds between looks whether to go on.
-_LOOK_UP = 0.5
+# Seconds between checks whether to stop.
+_CHECK_INTERVAL = 0.5
 
 
 class _StoppedError(BaseException):
-    """Nobody wants to read on."""
+    """Reading was stopped."""
 
 
 class ParallelReader:
-    """Sessions that read tables in slices, each every second one; a context manager, which ends them.
+    """Sessions that read the slices of tables in turn; a context manager that ends them.
 
-    :param target: The very server that the snapshot is of.
-    :param snapshot: Its name.
+    :param target: The server of the snapshot.
+    :param snapshot: The name of the snapshot.
     """
 
     def __init__(self, target: Target, tables: Sequence[TableSlices], snapshot: str) -> None:
@@ -72,10 +71,7 @@ class ParallelReader:
         self._turns = itertools.cycle(self._readers)
 
     def begin(self) -> None:
-        """Start reading, the first time that this is called: once pg_dump holds its session and its locks.
-
-        So we are not in its way.
-        """
+        """Start reading, on the first call. Call it once pg_dump has its session and locks, so as not to block it."""
         for reader in self._readers:
             if reader.ident is None:
                 reader.start()
@@ -90,18 +86,18 @@ class ParallelReader:
 
     @property
     def placed(self) -> bool:
-        """Whether all tables have found their place."""
+        """Whether all tables were inserted."""
         return not self._left
 
     def patterns(self) -> list[str]:
-        """Name the tables as pg_dump's patterns do, each in quotes, in which nothing has a meaning."""
+        """Return the tables as patterns of pg_dump, quoted, so that they contain no wildcards."""
         return [".".join(map(_quoted, each.table.key)) for each in self.tables]
 
     def events(self, before: tuple[str, str] | None = None) -> Iterator[Event]:
-        """Hand on tables as a dump holds them.
+        """Yield the events of tables that were not inserted yet, as in a dump.
 
-        :param before: Of the tables that are left only those whose names come before this one; else all.
-        :raises TaskError: One could not be read whole.
+        :param before: Only tables whose names sort before this one; None for all.
+        :raises TaskError: A table could not be read completely.
         """
         while self._left and (before is None or _order(self._left[0].table.key) < _order(before)):
             each = self._left.popleft()
@@ -119,7 +115,7 @@ class ParallelReader:
 
 
 def _order(key: tuple[str, str]) -> tuple[bytes, bytes]:
-    """Give what pg_dump sorts tables by."""
+    """Return pg_dump's sort key of a table."""
     return key[0].encode(errors="surrogateescape"), key[1].encode(errors="surrogateescape")
 
 
@@ -129,9 +125,9 @@ def _quoted(name: str) -> str:
 
 
 class _ReaderThread(BackgroundTask[None]):
-    """One session, and what it has read ahead.
+    """A session and the pieces that it has read ahead.
 
-    :param turn: Its first slice, and how many sessions take turns.
+    :param turn: The index of its first slice, and the number of sessions.
     """
 
     def __init__(
@@ -149,19 +145,19 @@ class _ReaderThread(BackgroundTask[None]):
         self._turn = turn
         self._snapshot = snapshot
         self._stopped = stopped
-        # Pieces; None behind the last of a slice.
+        # Pieces; None after the last piece of a slice.
         self._ahead: queue.Queue[_Piece | None] = queue.Queue(_AHEAD)
 
     def slice(self) -> Iterator[_Piece]:
-        """Hand on the pieces of the next slice.
+        """Yield the pieces of the next slice.
 
         :raises TaskError: It could not be read.
         """
         while True:
             ended = not self.is_alive()
             try:
-                # A wait without a limit would keep signals from being handled.
-                piece = self._ahead.get(timeout=0 if ended else _LOOK_UP)
+                # An unlimited wait would delay the handling of signals.
+                piece = self._ahead.get(timeout=0 if ended else _CHECK_INTERVAL)
             except queue.Empty:
                 if ended:
                     return self.result()
@@ -171,17 +167,17 @@ class _ReaderThread(BackgroundTask[None]):
             yield piece
 
     def _read_slices(self) -> None:
-        """Read all slices, or up to the first error."""
+        """Read all slices up to the first error."""
         try:
             self._read()
         except StatementError as error:
-            if error.sqlstate.startswith(_OURS_ALONE):
+            if error.sqlstate.startswith(_AVOIDABLE):
                 raise ParallelReadUnavailableError(
-                    f"Our sessions lack something that pg_dump may not need: {error}"
+                    f"Parallel reading failed, which pg_dump alone may avoid: {error}"
                 ) from None
-            raise OperationFailedError(f"The server could not read the rows: {error}. No dump was written.") from None
+            raise OperationFailedError(f"Reading the rows failed: {error}. No dump was written.") from None
         except LostError as error:
-            raise ServerError(f"While the rows were read {error}. No dump was written.") from None
+            raise ServerError(f"Reading the rows failed: {error}. No dump was written.") from None
 
     def _read(self) -> None:
         self._begin()
@@ -195,24 +191,24 @@ class _ReaderThread(BackgroundTask[None]):
             self._put(None)
 
     def _begin(self) -> None:
-        """Open the session, in the snapshot, and with its locks."""
+        """Open the session, set the snapshot, and lock the tables."""
         try:
             self._connection = connect(self._target)
             begin_slices(self._connection, self._snapshot, self._tables)
         except TableChangedError:
             raise
         except (TaskError, psycopg.Error) as error:
-            raise ParallelReadUnavailableError(f"Our sessions can't read beside pg_dump: {error}") from None
+            raise ParallelReadUnavailableError(f"Parallel reading is not possible: {error}") from None
 
     def _put(self, piece: _Piece | None) -> None:
         while not self._stopped.is_set():
             with contextlib.suppress(queue.Full):
-                self._ahead.put(piece, timeout=_LOOK_UP)
+                self._ahead.put(piece, timeout=_CHECK_INTERVAL)
                 return
         raise _StoppedError
 
     def stop(self) -> None:
-        """End the session's query, this thread and the session, in this order."""
+        """Cancel the query, then end this thread and its session."""
         if self.ident is not None:
             self.join(timeout=_MOMENT)
         if self.is_alive():
@@ -225,10 +221,10 @@ class _ReaderThread(BackgroundTask[None]):
 
 
 def splice_rows(events: Iterable[Event], found: ParallelReader | None) -> Iterator[Event]:
-    """Put our tables where pg_dump would have put them, among those whose rows it writes itself.
+    """Insert the tables of a reader into pg_dump's events where pg_dump would have written them.
 
-    Rows stand behind all definitions of tables, and before any index, key or trigger: next to other rows, and in front
-    of the comment that announces what comes.
+    pg_dump writes all rows between the definitions of tables and those of indexes, keys and triggers. The events are
+    inserted before the comment that precedes the next statement.
     """
     if found is None:
         yield from events

@@ -1,4 +1,4 @@
-"""pg_dump as a child of ours: how it is called, which locks it waits for, and what its last words mean."""
+"""Run pg_dump: its options, its waits for locks, and the reasons of its failures."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from .selection import Selection
 
 
-# Of the sessions, of ours and of pg_dump's, that a session's owner began after it: how many there are, and whether a
-# pg_dump among them has been waiting for a lock for that many milliseconds.
+# The number of our and pg_dump's sessions that the same role opened after a given session, and whether a pg_dump among
+# them has been waiting for a lock for some milliseconds.
 _YOUNGER = """
 SELECT pg_catalog.count(*),
        coalesce(pg_catalog.bool_or(younger.application_name = 'pg_dump' AND younger.wait_event_type = 'Lock'
@@ -42,34 +42,34 @@ SELECT pg_catalog.count(*),
    AND younger.client_addr IS NOT DISTINCT FROM ours.client_addr AND younger.backend_start >= ours.backend_start
    AND younger.application_name IN ('pg_dump', ours.application_name)
 """
-# Seconds to wait for the server to end them, and between looks.
-_PATIENCE, _LOOK = 2.0, 0.02
+# Seconds to wait for the end of these sessions, and between checks.
+_PATIENCE, _CHECK_INTERVAL = 2.0, 0.02
 
 
 _LOCK_TABLE, _SET_SNAPSHOT = "LOCK TABLE", "SET TRANSACTION SNAPSHOT"
 
 
 class DumpFailure(Enum):
-    """Why pg_dump failed."""
+    """The reason why pg_dump failed."""
 
     LOCK_TIMEOUT = auto()
     OUT_OF_LOCKS = auto()
-    # Its session knows nothing of the snapshot.
+    # Its session is on a server that does not have the snapshot.
     FOREIGN_SNAPSHOT = auto()
     OTHER = auto()
 
 
 class ParallelReadUnavailableError(ServerError):
-    """Our sessions could not do their part; pg_dump alone may well do all of it."""
+    """Rows could not be read in parallel. pg_dump alone may succeed."""
 
 
 @dataclass(frozen=True)
 class PgDump:
-    """How pg_dump dumps this database.
+    """A pg_dump for a database.
 
-    :ivar connection: The session that it gets its snapshot from.
-    :ivar excluded: Its patterns of tables whose rows are left out.
-    :ivar selection: What it dumps.
+    :ivar connection: The session that exports the snapshot.
+    :ivar excluded: pg_dump's patterns of tables whose rows are left out.
+    :ivar selection: The part of the database to dump.
     """
 
     settings: Settings
@@ -82,9 +82,9 @@ class PgDump:
     selection: Selection = EVERYTHING
 
     def start(self, snapshot: str, ours: Sequence[str] = ()) -> StreamingProcess:
-        """Start it.
+        """Start pg_dump.
 
-        :param ours: Patterns of tables whose rows we read.
+        :param ours: Patterns of tables whose rows are read in parallel.
         """
         left = [f"--exclude-table-data={pattern}" for pattern in ours]
         return StreamingProcess(
@@ -94,12 +94,12 @@ class PgDump:
         )
 
     def match(self, pattern: str) -> StreamingProcess:
-        """Start one that dumps the definitions of what a pattern matches, and fails where that is nothing."""
+        """Start a pg_dump of the definitions that a pattern matches. It fails if there is no match."""
         argv = [*self._connect([pattern]), "--schema-only", *self._lock_wait(), "--strict-names", f"--table={pattern}"]
         return StreamingProcess(argv, extra=self.target.child_environment())
 
     def options(self) -> list[str]:
-        """Build pg_dump's options, without those that say which server."""
+        """Return pg_dump's options without those of the connection."""
         return [
             *([] if self.selection.data_only else ["--clean", "--if-exists"]),
             *self._lock_wait(),
@@ -115,19 +115,18 @@ class PgDump:
         return [f"--lock-wait-timeout={wait}"] if wait else []
 
     def read(self, child: StreamingProcess) -> Iterator[bytes]:
-        """Hand on its output; for errors see :meth:`await_output`."""
+        """Yield the output of pg_dump; for errors see :meth:`await_output`."""
         self.await_output(child)
         while chunk := child.read(CHUNK):
             yield chunk
             self.await_output(child)
 
     def await_output(self, child: StreamingProcess) -> None:
-        """Wait until pg_dump says something, but no longer than allowed for a lock.
+        """Wait until pg_dump has output, but not longer than the lock timeout.
 
-        Its own limit is for tables alone: a view or a sequence that a migration has locked would hold it,
-        and us, for ever.
+        pg_dump's --lock-wait-timeout applies only to tables. It would wait without limit for a locked view or sequence.
 
-        :raises ServerError: It waits for longer.
+        :raises ServerError: It waits longer for a lock.
         """
         allowed = self.settings.lock_timeout
         while allowed and not child.readable(allowed / 1000):
@@ -142,43 +141,44 @@ class PgDump:
     def failure(self, said: str) -> DumpFailure:
         """Return why pg_dump failed.
 
-        pg_dump hands on the server's words, but no SQLSTATE, so a session of ours provokes the same error.
+        pg_dump prints the server's message without SQLSTATE, in the server's language. So another session causes a
+        timeout to learn the message.
 
-        :param said: Its last lines.
+        :param said: The last lines of pg_dump's output.
         """
         statement = failed_statement(said)
         if statement == _LOCK_TABLE and self.settings.lock_timeout:
             with contextlib.suppress(TaskError, psycopg.Error), connected(self.target) as other:
                 if (message := _timeout_message(other)) and message in said:
                     return DumpFailure.LOCK_TIMEOUT
-        # The name of a setting is in every language the same.
+        # The name of a setting is not translated.
         if SETTING in said:
             return DumpFailure.OUT_OF_LOCKS
-        # A snapshot lives in one server alone.
+        # A snapshot exists on one server only.
         return DumpFailure.FOREIGN_SNAPSHOT if statement == _SET_SNAPSHOT else DumpFailure.OTHER
 
     def waited(self) -> ServerError:
-        """Say that it waited for too long, and for whom."""
+        """Return the error for a lock timeout; it names the session that holds the lock."""
         return ServerError(f"pg_dump gave up: {blocked(self.target, reading=True)}. No dump was written.")
 
     def await_sessions_end(self) -> None:
-        """Wait a moment until the server has ended the sessions of an attempt, which count until then."""
+        """Wait up to two seconds until the sessions of the last attempt have ended, as they count against limits."""
         deadline = time.monotonic() + _PATIENCE
-        # Where this session is lost, too, the next attempt says so.
+        # If this session is lost, too, the next attempt reports it.
         with contextlib.suppress(psycopg.Error):
             ours = self.connection.info.backend_pid
             while one(self.connection, _YOUNGER, [0, ours])[0] and time.monotonic() < deadline:
-                time.sleep(_LOOK)
+                time.sleep(_CHECK_INTERVAL)
 
     def out_of_locks(self) -> OperationFailedError:
-        """Say that the server has too few locks for it, and how many it takes."""
+        """Return the error for too few locks, with the number that a dump needs."""
         with connected(self.target) as other, translated("pg_dump ran out of locks, and no dump was written"):
             tables = len(read_tables(other))
             return locks_spent(locks_of_reading(other, tables), tables, "No dump was written.")
 
     @property
     def reached(self) -> dict[str, str]:
-        """Name the server that the snapshot's connection has reached, of several hosts, for all that must reach it."""
+        """Return the keywords of the server, of several hosts in the URL, to which the connection leads."""
         info = self.connection.info
         reached = {"host": info.host, "port": str(info.port)}
         if info.hostaddr and not info.host.startswith("/"):
@@ -188,17 +188,17 @@ class PgDump:
     def _connect(self, patterns: Sequence[str]) -> list[str]:
         kept: dict[str, str | None] = {**KEEPALIVES, **self.target.keywords, **self.reached}
         kept["application_name"] = "pg_dump"
-        # As our own session was let in: with an empty search_path, unless a pooler refuses that. A pattern without a
-        # schema means what the person's own search_path finds; pg_dump qualifies every name while it looks for that.
+        # Use the options of our own session: an empty search_path, unless a pooler refuses it. A pattern without a
+        # schema needs the user's search_path; while pg_dump resolves it, it qualifies every name.
         if not patterns:
             kept["options"] = startup_options(self.connection)
-        # Not the role that the database's owner may have set for all sessions.
+        # The owner of the database may have set another role for all sessions.
         role = f"--role={self.server.user}"
         return [str(self.client.path), f"--dbname={self.target.conninfo(**kept)}", "--no-password", role]
 
 
-# What pg_dump writes of a statement that failed, in its C locale. The server's own words are in the language of its
-# lc_messages, and stand before it (14 begins the second line with "error: query was: "):
+# pg_dump's output about a failed statement, in its C locale, after the server's message in the language of its
+# lc_messages (14 begins the second line with "error: query was: "):
 #   pg_dump: error: query failed: ERROR:  canceling statement due to statement timeout
 #   pg_dump: detail: Query was: LOCK TABLE public.t IN ACCESS SHARE MODE
 _QUERY = re.compile(r"^[^\n:]*: (?:detail|error): [Qq]uery was: (LOCK TABLE|SET TRANSACTION SNAPSHOT)\b", re.MULTILINE)
@@ -206,16 +206,16 @@ _FAILED = "error: "
 
 
 def failed_statement(said: str) -> str:
-    """Return `LOCK TABLE` or `SET TRANSACTION SNAPSHOT` where pg_dump failed in one; empty for anything else.
+    """Return `LOCK TABLE` or `SET TRANSACTION SNAPSHOT` if that statement failed; empty for any other.
 
-    :param said: Its last lines.
+    :param said: The last lines of pg_dump's output.
     """
     found = _QUERY.search(said)
     return found[1] if found else ""
 
 
 def last_error(said: str) -> str:
-    """Return what it failed of, in its last lines."""
+    """Return the error in the last lines of pg_dump's output."""
     lines = [line for line in said.splitlines() if _FAILED in line]
     return lines[0].partition(_FAILED)[2].rstrip(".") if lines else _last_line(said)
 
@@ -225,7 +225,7 @@ def _last_line(text: str) -> str:
 
 
 def _timeout_message(connection: Connection) -> str:
-    """Return what this server says, in its own language, of a statement that took longer than statement_timeout."""
+    """Return this server's message, in its language, for a statement timeout."""
     try:
         connection.execute("SELECT pg_catalog.set_config('statement_timeout', '1', false)")
         connection.execute("SELECT pg_catalog.pg_sleep(60)")

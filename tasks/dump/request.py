@@ -1,4 +1,4 @@
-"""What a person asked a dump for."""
+"""The flags of `db.dump`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PartRequest:
-    """Which part of the database a dump is to hold; all of it by default.
+    """The part of the database to dump; all of it by default.
 
-    :ivar tables: Names or patterns of tables, as in :mod:`..dumpfiles.table_names`; so are the others.
+    :ivar tables: Names or patterns of tables, as in :mod:`..dumpfiles.table_names`, as the other names.
     """
 
     tables: tuple[str, ...] = ()
@@ -27,17 +27,17 @@ class PartRequest:
 
 @dataclass(frozen=True)
 class DumpRequest:
-    """What a person asked for.
+    """The options of a dump.
 
-    :ivar compression: None where no flag says; then the file's name or the configuration does.
-    :ivar file: A path or a bare name; empty for a name made of the time.
+    :ivar compression: None without a flag: the file's name or the configuration decides.
+    :ivar file: The value of `--file`; empty for a timestamped name.
     :ivar exclude_data: pg_dump's patterns of tables whose rows are left out.
-    :ivar part: Which part of the database it is to hold.
-    :ivar checksums: Sum the content of every table at the server, too.
-    :ivar safety: It is a safety dump: it lies and is named apart from the others.
-    :ivar endpoint: Where the connection must lead; None for wherever the URL does.
-    :ivar transaction: The number of the transaction that it is made for, which goes into the manifest.
-    :ivar command: The command that it is made for, which goes there, too.
+    :ivar checksums: Record a checksum of each table.
+    :ivar safety: Make a safety dump, which has its own folder and name.
+    :ivar endpoint: The endpoint that the connection must reach; None for any.
+    :ivar transaction: The id of the transaction that a safety dump precedes, for the manifest.
+    :ivar command: The command that a safety dump precedes, for the manifest.
+    :ivar part: The part of the database to dump.
     """
 
     compression: Compression | None = None

@@ -1,4 +1,4 @@
-"""The part of a database that a dump is to hold: the flags resolved into names, and those into pg_dump's options."""
+"""Resolve the flags of a partial dump into names, and these into pg_dump's options."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     Key = tuple[str, str]
 
 
-# All that pg_dump's --table takes. With a partition its partitioned table, with a sequence the table of its column, and
-# whether the default of another table takes values from it, too.
+# The relations that pg_dump's --table accepts. For a partition its partitioned table; for a sequence the table of the
+# column that owns it, and whether a default of another table uses it, too.
 _RELATIONS = f"""
 SELECT n.nspname, c.relname, c.relkind = 'S', an.nspname, a.relname,
        EXISTS (SELECT FROM pg_catalog.pg_depend u JOIN pg_catalog.pg_attrdef f ON f.oid = u.objid
@@ -45,12 +45,12 @@ _LONGEST = 1_000_000
 
 @dataclass(frozen=True)
 class Selection:
-    """What a dump holds of a database; all of it by default.
+    """The part of a database to dump; all of it by default.
 
-    :ivar tables: All that it holds, with whatever belongs to it; empty for no such limit.
-    :ivar schemas: The schemas that it holds; empty for no such limit.
-    :ivar excluded_sequences: What only columns of excluded tables take values from: pg_dump would dump it alone.
-    :ivar owners: Sequences, each with the table of the column that it belongs to.
+    :ivar tables: The tables to dump with all that belongs to them; empty for no limit.
+    :ivar schemas: The schemas to dump; empty for no limit.
+    :ivar excluded_sequences: Sequences that only columns of excluded tables use. pg_dump would dump them alone.
+    :ivar owners: For each sequence the table of the column that owns it.
     """
 
     tables: tuple[Key, ...] = ()
@@ -73,13 +73,13 @@ class Selection:
         return bool(self.tables or self.excluded_tables or self.schemas or self.excluded_schemas)
 
     def holds(self, key: Key) -> bool:
-        """Return whether it holds a table of a name."""
+        """Return whether a table is dumped."""
         if key in self.excluded_tables or key[0] in self.excluded_schemas:
             return False
         return key in self.tables if self.tables else not self.schemas or key[0] in self.schemas
 
     def options(self) -> list[str]:
-        """Return pg_dump's options for it: names in quotes, in which nothing has a meaning."""
+        """Return pg_dump's options. Names are quoted, so that they contain no wildcards."""
         return [
             *(["--strict-names"] if self.tables or self.schemas else []),
             *(f"--table={_quoted(*key)}" for key in self.tables),
@@ -91,7 +91,7 @@ class Selection:
         ]
 
     def document(self) -> dict[str, object]:
-        """Return what the manifest says of it."""
+        """Return `selection` of the manifest."""
         return {
             "tables": [show_name(key) for key in self.tables],
             "excluded_tables": [show_name(key) for key in self.excluded_tables],
@@ -105,29 +105,29 @@ EVERYTHING = Selection()
 
 
 def check_part(request: PartRequest, exclude_data: Sequence[str]) -> None:
-    """Refuse flags that do not go together.
+    """Refuse flags that cannot be combined.
 
     :param exclude_data: The values of --exclude-data.
-    :raises BadInputError: They don't.
+    :raises BadInputError: Two flags cannot be combined.
     """
     if request.schema_only and exclude_data:
         raise BadInputError(
-            "--schema-only and --exclude-data do not go together: there are no rows. Nothing was touched."
+            "--schema-only and --exclude-data cannot be combined: --schema-only excludes all rows. Nothing was touched."
         )
     if request.schema_only and request.data_only:
-        raise BadInputError("--schema-only and --data-only do not go together. Nothing was touched.")
+        raise BadInputError("--schema-only and --data-only cannot be combined. Nothing was touched.")
     if request.tables and (request.schemas or request.exclude_schemas):
         raise BadInputError(
-            "--table and --schema do not go together: pg_dump takes the tables and ignores the schemas. Name the "
-            "tables of a schema as --table='schema.*'. Nothing was touched."
+            "--table and --schema cannot be combined: pg_dump would ignore the schemas. Nothing was touched. Name the "
+            "tables of a schema as --table='schema.*'."
         )
 
 
 def resolve_selection(connection: Connection, request: PartRequest, schema: str = "") -> Selection:
-    """Find what the flags name in the database.
+    """Return the tables and schemas that the flags name.
 
-    :param schema: That of the URL, where names without one are looked up first.
-    :raises BadInputError: A value names nothing, or several things.
+    :param schema: The schema of the URL, in which names without a schema are looked up first.
+    :raises BadInputError: A value names no object, or several.
     """
     if not (request.tables or request.exclude_tables or request.schemas or request.exclude_schemas):
         return Selection(schema_only=request.schema_only, data_only=request.data_only)
@@ -162,18 +162,18 @@ def resolve_selection(connection: Connection, request: PartRequest, schema: str 
     if (request.tables and all(not selection.holds(key) for key in selection.tables)) or (
         request.schemas and set(selection.schemas) <= set(selection.excluded_schemas)
     ):
-        raise BadInputError("The flags leave nothing to dump. Nothing was touched.")
+        raise BadInputError("The flags exclude everything. Nothing was touched.")
     if sum(len(option.encode()) for option in selection.options()) > _LONGEST:
         count = format_count(len(selection.tables) + len(selection.excluded_tables), "table")
         raise BadInputError(
-            f"The flags name {count}, more than fit on pg_dump's command line. Name schemas instead. "
-            f"Nothing was touched."
+            f"The flags name {count}, which is too many for pg_dump's command line. Nothing was touched. "
+            f"Name schemas instead."
         )
     return selection
 
 
 def _with_partitions(keys: Sequence[Key], parents: Mapping[Key, Key]) -> tuple[Key, ...]:
-    """Add the partitions of partitioned tables, without which pg_dump would dump none of their rows."""
+    """Add the partitions of partitioned tables. Without them, pg_dump would dump no rows."""
     chosen = set(keys)
     return (*keys, *(key for key in parents if key not in chosen and chosen & set(_above(key, parents))))
 

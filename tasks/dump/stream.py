@@ -1,6 +1,6 @@
-"""pg_dump's text on its way into the file: split, counted, joined by our rows, compared with the server's counts.
+"""Process pg_dump's output: parse it, insert rows read in parallel, compress it, compare it with the server's counts.
 
-Nothing of this is needed before pg_dump runs, so it is loaded while the server answers it.
+This module is imported while pg_dump starts, because loading it takes time.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ if TYPE_CHECKING:
 
 
 _SHOWN_RISKS = 3
-# What was seen, sums of file and content, tables whose rows were left out, and the facts for the manifest.
+# Summary, checksums of file and content, tables whose rows were left out, and `facts` of the manifest.
 Streamed = tuple[DumpSummary, Sums, Sums, tuple[tuple[str, str], ...], dict[str, object]]
 
 
 def check_exclude_pattern(pg_dump: PgDump, pattern: str) -> None:
-    """Let pg_dump itself judge a pattern of --exclude-data: it must match a table.
+    """Check with pg_dump that a pattern of --exclude-data matches a table.
 
-    :raises BadInputError: It does not.
+    :raises BadInputError: It matches none.
     """
     summary = DumpSummary()
     with pg_dump.match(pattern) as child:
@@ -68,21 +68,21 @@ def check_exclude_pattern(pg_dump: PgDump, pattern: str) -> None:
         code = child.wait()
     if code and pg_dump.failure(child.said) is DumpFailure.LOCK_TIMEOUT:
         raise pg_dump.waited()
-    # A pattern may match tables of PostgreSQL's own alone, which no dump holds.
+    # A pattern may match only PostgreSQL's own tables, which no dump contains.
     if code or not summary.created:
         raise BadInputError(
-            f"--exclude-data={pattern} matches no table, so no rows would be left out. pg_dump reads a pattern "
-            f"as psql does: capitals want double quotes, as in --exclude-data='\"AuditLog\"'. Nothing was "
-            f"written."
+            f"--exclude-data={pattern} matches no table, so no rows would be left out. Nothing was written. pg_dump "
+            f"reads a pattern as psql does: names with capitals need double quotes, as in "
+            f"--exclude-data='\"AuditLog\"'."
         )
 
 
 @dataclass
 class DumpStream:
-    """A pg_dump that runs, and what is made of its text.
+    """A running pg_dump and the processing of its output.
 
-    :ivar tables: Those of its snapshot that it dumps, of all that there are.
-    :ivar rows: What our sessions read beside it.
+    :ivar tables: The tables to dump; `all_tables` are all tables of the snapshot.
+    :ivar rows: The rows that are read in parallel.
     """
 
     request: DumpRequest
@@ -93,11 +93,11 @@ class DumpStream:
     rows: ParallelReader | None
 
     def into(self, file: IO[bytes], compression: Compression) -> Streamed:
-        """Let its text, and the rows that we read, pass to the compressor while the server counts.
+        """Compress the output and the rows read in parallel, and write them, while the server counts.
 
-        :raises ParallelReadUnavailableError: It may go well without our sessions.
-        :raises TableChangedError: It may go well in another snapshot.
-        :raises TaskError: The text is not whole, or is not what the server counts.
+        :raises ParallelReadUnavailableError: The dump may succeed without parallel reading.
+        :raises TableChangedError: The dump may succeed with another snapshot.
+        :raises TaskError: The output is incomplete, or differs from the server's counts.
         """
         summary, sink = DumpSummary(), SummingWriter(file)
         selection = self.pg_dump.selection
@@ -108,7 +108,7 @@ class DumpStream:
             SnapshotCount(
                 self.pg_dump.connection, self.tables, summed, self.pg_dump.target, with_rows=with_rows
             ) as counting,
-            # After an error it is stopped before anything else: it holds locks.
+            # After an error, pg_dump is stopped first, because it holds locks.
             self.child,
             open_compressor(sink, compression) as out,
         ):
@@ -117,11 +117,11 @@ class DumpStream:
                 unread = self.rows is not None and not out.taken
                 if unread and self.pg_dump.failure(self.child.said) is not DumpFailure.LOCK_TIMEOUT:
                     said = self.pg_dump.target.scrub(last_error(self.child.said))
-                    raise ParallelReadUnavailableError(f"pg_dump failed beside our sessions: {said}")
+                    raise ParallelReadUnavailableError(f"pg_dump failed during parallel reading: {said}")
                 raise self._failure(counting, "pg_dump's output has no end")
             if self.rows is not None and not self.rows.placed:
                 raise ParallelReadUnavailableError(
-                    "pg_dump's text has no rows of its own beside which ours could stand"
+                    "pg_dump's output has no rows that show where to insert those read in parallel"
                 )
             found, history, owners, search_path = counting.result()
             if unsummed := describe_unsummed(found, summed):
@@ -148,12 +148,12 @@ class DumpStream:
     def _without_rows(
         self, excluded: tuple[tuple[str, str], ...], created: Collection[tuple[str, str, str]]
     ) -> tuple[tuple[str, str], ...]:
-        """Return the tables whose definitions it holds, and not the rows."""
+        """Return the tables whose definitions are dumped without their rows."""
         defined = {table.key for table in self.tables if ("RELATION", *table.key) in created}
         return tuple(sorted(defined)) if self.pg_dump.selection.schema_only else excluded
 
     def _holds_history(self, summary: DumpSummary) -> bool:
-        """Return whether the rows of Prisma's history are in it."""
+        """Return whether the rows of Prisma's history are dumped."""
         schema = self.pg_dump.target.schema or "public"
         return not self.pg_dump.selection.is_part or (schema, MIGRATIONS_TABLE) in summary.rows
 
@@ -169,13 +169,13 @@ class DumpStream:
             self._progress(summary, estimate, out)
         except LexError as error:
             if self.child.stdout.read(1):
-                # It goes on writing, and would wait for ever for somebody to read.
+                # pg_dump still writes, and would block because its output is no longer read.
                 self.child.stop()
-                raise _not_whole(str(error)) from None
+                raise _incomplete(str(error)) from None
             raise self._failure(counting, str(error)) from None
 
     def _chunks(self, counting: SnapshotCount) -> Iterator[bytes]:
-        """Hand on pg_dump's output; once it comes, others may read what it has locked."""
+        """Yield pg_dump's output. Start counting and parallel reading with it, as pg_dump holds its locks by then."""
         for chunk in self.pg_dump.read(self.child):
             counting.begin()
             if self.rows is not None:
@@ -191,7 +191,7 @@ class DumpStream:
         )
 
     def _compare(self, summary: DumpSummary, found: DatabaseState) -> tuple[tuple[str, str], ...]:
-        """Compare pg_dump's rows with the server's; return the tables whose rows were left out."""
+        """Compare the row counts of pg_dump and the server; return the tables whose rows were left out."""
         counted = dict(found.rows)
         # pg_dump writes the rows of some partitions as those of the partitioned table.
         through = {
@@ -204,49 +204,46 @@ class DumpStream:
         if unknown or (absent and not self.request.exclude_data):
             name = ".".join(min(unknown or absent))
             raise OperationFailedError(
-                f"pg_dump and the server disagree about which tables there are ({name}). No dump was written."
+                f"pg_dump and the server do not list the same tables ({name}). No dump was written."
             )
         for key, rows in summary.rows.items():
-            # Which of these partitions the patterns leave out pg_dump alone knows.
+            # Only pg_dump knows which of these partitions the patterns exclude.
             if counted[key] > rows and self.request.exclude_data and key in through.values():
                 absent.add(key)
             elif counted[key] != rows:
                 raise OperationFailedError(
-                    f"{'.'.join(key)} has {counted[key]:,} rows at the server and {rows:,} in pg_dump's "
-                    f"output, in one snapshot. No dump was written; run it again."
+                    f"{'.'.join(key)} has {counted[key]:,} rows on the server, but {rows:,} in pg_dump's output of the "
+                    f"same snapshot. No dump was written. Run this again."
                 )
         unlogged = self._unlogged()
         if self.request.exclude_data and not absent and not unlogged:
             self.pg_dump.report.warn(
-                "--exclude-data left out no rows: its patterns match no table that holds any itself. Of a partitioned "
+                "--exclude-data left out no rows: its patterns match no table with rows of its own. For a partitioned "
                 "table, name the partitions."
             )
         return tuple(sorted({*absent, *unlogged}))
 
     def _unlogged(self) -> list[tuple[str, str]]:
-        """Name the tables whose rows a standby can't read, which pg_dump then leaves out, too."""
+        """Return the unlogged tables on a standby, whose rows pg_dump leaves out; warn of them."""
         found = read_unreadable(self.pg_dump.connection)
         found = [each for each in found if self.pg_dump.selection.holds(each[:2])]
         tables = [(schema, name) for schema, name, is_table in found if is_table]
         if found:
             names = format_list([show_name((schema, name)) for schema, name, _ in found])
             self.pg_dump.report.warn(
-                f"A standby can't read unlogged tables and their sequences: the dump lacks what they hold ({names}). "
-                f"Dump the primary to have it."
+                f"A standby can't read unlogged tables and their sequences, so the dump lacks the content of {names}. "
+                f"To include it, dump the primary."
             )
         return tables
 
     def _warn_of_keys(self, summary: DumpSummary, excluded: Collection[tuple[str, str]]) -> None:
-        """Say which foreign keys will refuse this dump, as the rows that they refer to are left out of it.
-
-        Or the tables: then the keys can only be created where these exist.
-        """
+        """Warn of foreign keys that refer to rows or tables which are left out."""
         left_out = [table.oid for table in self.tables if table.key in excluded]
         filled = [table.oid for table in self.tables if summary.rows.get(table.key)]
         for name, table, referenced in read_keys_into(self.pg_dump.connection, left_out, filled):
             self.pg_dump.report.warn(
-                f"Foreign key {name} of {table} refers to {referenced}, whose rows are left out: this dump can't be "
-                f"restored while {table} refers to them. Leave out its rows, too."
+                f"Foreign key {name} of {table} refers to {referenced}, whose rows are left out. This dump can't be "
+                f"restored while rows of {table} refer to them. Leave out the rows of {table}, too."
             )
         selection = self.pg_dump.selection
         if selection.data_only or not selection.limits_objects:
@@ -256,47 +253,47 @@ class DumpStream:
         if keys:
             names = format_list([f"{name} of {table} ({referenced})" for name, table, referenced in keys], _SHOWN_RISKS)
             self.pg_dump.report.warn(
-                f"The dump does not hold the tables that these foreign keys refer to: {names}. Where these tables are "
-                f"missing, a restore leaves the keys out."
+                f"These foreign keys refer to tables that are not in the dump: {names}. A restore into a database "
+                f"without these tables leaves the keys out."
             )
 
     def _warn_of_locks(self, outline: Outline) -> None:
-        """Say where this very server may have too few locks to restore the dump; a restore says it itself."""
+        """Warn if this server may have too few locks to restore the dump. For a safety dump, the restore checks it."""
         if self.request.safety:
             return
         removed = read_content(self.pg_dump.connection, outline.schemas, locked=True).locks
         found = read_lock_capacity(self.pg_dump.connection, removed + outline.takes)
         if not found.suffice:
             self.pg_dump.report.warn(
-                f"This server may not be able to restore the dump over what it holds now: that takes about "
-                f"{found.needed:,} locks in one transaction, and there is room for about {found.room:,}. "
-                f"{found.remedy}, before you need it."
+                f"This server may have too few locks to restore the dump into this database: a restore needs about "
+                f"{found.needed:,} in one transaction, and about {found.room:,} are available. Before a restore: "
+                f"{found.remedy}."
             )
 
     def _warn_of_indexes(self) -> None:
-        """Name what pg_dump leaves out without a word: indexes that are not valid, and the keys that need them."""
+        """Warn of invalid indexes and the keys that need them, which pg_dump leaves out without a message."""
         for index, key in invalid_indexes(self.pg_dump.connection):
-            lost = f", nor {key}, which needs it" if key else ""
+            lost = f", and it does not contain {key}, which needs the index" if key else ""
             self.pg_dump.report.warn(
-                f"Index {index} is invalid: the dump does not contain it{lost}. Repair it with REINDEX INDEX {index}, "
-                f"or drop it."
+                f"Index {index} is invalid, so the dump does not contain it{lost}. Drop it, or repair it with "
+                f"REINDEX INDEX {index}."
             )
 
     def _warn_of_reload(self) -> None:
-        """Name what may not load from this dump; of a safety dump the restore or reset says it."""
+        """Warn of definitions that may fail to load. After a safety dump, the restore or reset reports them."""
         found = () if self.request.safety else read_reload_risks(self.pg_dump.connection)
         for each in found[:_SHOWN_RISKS]:
-            self.pg_dump.report.warn(f"{each}. A restore may refuse it. {each.remedy}")
+            self.pg_dump.report.warn(f"{each}. It may fail to load. {each.remedy}")
         if more := len(found) - _SHOWN_RISKS if len(found) > _SHOWN_RISKS else 0:
-            self.pg_dump.report.warn(f"{more:,} more definitions may not load from this dump: see `inv db.doctor`.")
+            self.pg_dump.report.warn(f"{more:,} more definitions may fail to load. `inv db.doctor` lists them.")
 
     def _failure(self, counting: SnapshotCount, otherwise: str) -> TaskError:
-        """Tell what went wrong, whoever noticed it first."""
+        """Return the error, or raise that of the counting."""
         if counting.failed:
             counting.result()
         elif counting.ident is None:
-            # pg_dump came to no output, perhaps since what the snapshot shows is gone.
-            counting.look()
+            # pg_dump wrote nothing, perhaps because a table was rewritten after the snapshot.
+            counting.check_tables()
         code = self.child.wait()
         said = self.pg_dump.target.scrub(self.child.said)
         failure = self.pg_dump.failure(said)
@@ -305,23 +302,23 @@ class DumpStream:
         if failure is DumpFailure.OUT_OF_LOCKS:
             return self.pg_dump.out_of_locks()
         if code == 0:
-            return _not_whole(otherwise)
+            return _incomplete(otherwise)
         what = last_error(said) or f"exit status {code}"
         foreign = failure is DumpFailure.FOREIGN_SNAPSHOT
-        hint = " A pooler or a proxy leads to several servers: use the direct URL." if foreign else ""
-        return OperationFailedError(f"pg_dump failed: {what}. No dump was written; the database was only read.{hint}")
+        hint = " A pooler or proxy led to another server. Use the direct URL." if foreign else ""
+        return OperationFailedError(f"pg_dump failed: {what}. No dump was written. The database was only read.{hint}")
 
 
-def _not_whole(why: str) -> OperationFailedError:
-    return OperationFailedError(f"pg_dump's output is not whole: {why}. No dump was written.")
+def _incomplete(why: str) -> OperationFailedError:
+    return OperationFailedError(f"pg_dump's output is not complete: {why}. No dump was written.")
 
 
 class Counted(NamedTuple):
-    """What the snapshot holds.
+    """The content of the snapshot.
 
-    :ivar history: Prisma's migrations; None where there is no history.
-    :ivar owners: All owners of objects, each with whether it is a superuser.
-    :ivar search_path: The schemas in which the role's own sessions look up names.
+    :ivar history: Prisma's migrations; None without a history.
+    :ivar owners: The owners of objects, each with whether it is a superuser.
+    :ivar search_path: The schemas in which sessions of the role look up names by default.
     """
 
     state: DatabaseState
@@ -331,13 +328,11 @@ class Counted(NamedTuple):
 
 
 class SnapshotCount(BackgroundTask[Counted]):
-    """Locks and counts the tables in the snapshot's session while pg_dump writes.
+    """A task that locks and counts the tables in the snapshot's session while pg_dump writes; a context manager.
 
-    A context manager; :meth:`begin` starts it, once pg_dump holds its own locks.
-
-    :param summed: The tables whose content is summed, too, as in :func:`read_state`.
-    :param target: Says where Prisma keeps its history, and where to ask who holds a lock.
-    :param with_rows: Whether they are counted.
+    :param summed: The tables to compute checksums of, as in :func:`read_state`.
+    :param target: The URL, for the schema of Prisma's history and for the name of a session that holds a lock.
+    :param with_rows: Whether to count rows.
     """
 
     def __init__(
@@ -366,34 +361,34 @@ class SnapshotCount(BackgroundTask[Counted]):
             self.join(timeout=10)
 
     def begin(self) -> None:
-        """Start, the first time that this is called."""
+        """Start on the first call. Call it once pg_dump has its locks."""
         if self.ident is None:
             self.start()
 
     def result(self) -> Counted:
-        """Wait for what the snapshot holds.
+        """Wait for the result.
 
         :raises TaskError: A table could not be locked or read, or was rewritten meanwhile.
         """
         self.begin()
         return super().result()
 
-    def look(self) -> None:
-        """Look whether the tables are still those of the snapshot.
+    def check_tables(self) -> None:
+        """Check that no table was rewritten after the snapshot.
 
-        :raises TableChangedError: One is not.
+        :raises TableChangedError: A table was rewritten.
         """
         refuse_changed(self._connection, self._tables)
 
     def _count(self) -> Counted:
-        """Lock, look whether the tables are still the snapshot's, count."""
+        """Lock the tables, check them, and read the state."""
         with (
-            translated("Counting the rows at the server failed, no dump was written", self._target),
+            translated("Counting the rows failed, and no dump was written", self._target),
             is_enough(self._connection, len(self._tables), "No dump was written."),
         ):
             lock_tables(self._connection, self._tables)
-            self.look()
+            self.check_tables()
             found = state_of_tables(self._connection, self._tables, self._summed, with_rows=self._with_rows)
-            # In UTC by now.
+            # The time zone is UTC now (see PINNED).
             history = read_history(self._connection, (self._target.schema if self._target else None) or "public")
             return Counted(found, history, read_owners(self._connection), list(read_search_path(self._connection)))

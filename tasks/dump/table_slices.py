@@ -1,7 +1,7 @@
-"""Large tables in slices of neighbouring pages, which several sessions can read in one snapshot.
+"""Divide large tables into slices of neighbouring pages, which several sessions can read in one snapshot.
 
-Put one behind the other, the slices are what one COPY of the table would be: the same rows, in the same order. Each is
-a range of tuple identifiers, which the server reads without looking at the rest (a TID range scan, PostgreSQL 14).
+Together the slices have the same rows in the same order as one COPY of the table. Each slice is a range of tuple
+identifiers, so the server reads only its pages (a TID range scan, PostgreSQL 14).
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from ..postgres.connection import Connection, ServerFacts
 
 
-# Bytes at the server from which on a table is worth it, and the pages of one slice (of 8 KB, as nearly everywhere).
+# The smallest table to divide, in bytes, and the pages of a slice (usually of 8 KB).
 SMALLEST = 8 << 20
 SLICE = 512
-# The largest ones: each is named on pg_dump's command line.
+# The most tables to divide, because each is an argument of pg_dump.
 MOST = 64
 _OLDEST_MAJOR = 14
-# Milliseconds to wait for a table that somebody else changes, only to learn its size.
+# Milliseconds to wait for a lock on a table.
 _PATIENCE = 200
-# Of heap tables only: what a TID means elsewhere nobody knows. Generated columns are in no dump. Who may read only some
-# columns may not read by TID. What lies below a hash partition pg_dump may load through its root, and of an extension's
-# tables it has rules of its own. Where much lies out of line, single rows may be too large to be held here. And where
-# the server gives up a client that does not read for some time, pg_dump must not have to wait for us.
+# Only heap tables, because TIDs of other access methods may not be ranges of pages. Generated columns are in no dump. A
+# role that may read only some columns may not read by TID. pg_dump may load partitions below a hash partition through
+# their root, and it has special rules for tables of extensions. A table with large TOAST data may have rows that are
+# too large to buffer. With tcp_user_timeout the server could end pg_dump's session while it waits for our rows.
 _LARGE = f"""
 SELECT c.oid, (pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::int)::pg_catalog.int8,
        (SELECT pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
@@ -48,7 +48,7 @@ SELECT c.oid, (pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('
                      JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = a.oid WHERE p.partstrat = 'h')
  ORDER BY 2 DESC, 1 LIMIT %s
 """
-# What pg_dump sets for its own COPY, and what keeps a slice from being read in another way: in parallel, out of order.
+# pg_dump's settings for COPY, and settings that prevent other plans for a slice, such as parallel ones.
 _SETTINGS = {
     "row_security": "off",
     "synchronize_seqscans": "off",
@@ -62,10 +62,10 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class TableSlices:
-    """A table to be read in slices.
+    """A table to read in slices.
 
-    :ivar columns: Those that a dump holds, in its order.
-    :ivar pages: How many it has, as far as is known.
+    :ivar columns: The columns in a dump, in its order.
+    :ivar pages: The number of pages when it was chosen.
     """
 
     table: Table
@@ -75,16 +75,16 @@ class TableSlices:
 
     @property
     def header(self) -> sql.Composed:
-        """The statement that the rows follow in a dump."""
+        """The statement before the rows in a dump."""
         return sql.SQL("COPY {} ({}) FROM stdin;").format(self.table.identifier, self._columns)
 
     @property
     def slices(self) -> int:
-        """How many slices there are; at least one."""
+        """The number of slices, at least one."""
         return max(1, -(-self.pages // SLICE))
 
     def statements(self) -> Iterator[bytes]:
-        """Give one COPY for each slice; the last has no end, so that no row is left out."""
+        """Yield a COPY for each slice. The last has no upper limit, so that no row is left out."""
         rows = sql.SQL("COPY (SELECT {} FROM ONLY {} WHERE ctid >= ").format(self._columns, self.table.identifier)
         begin = rows.as_bytes()
         for at in range(self.slices - 1):
@@ -97,9 +97,9 @@ class TableSlices:
 
 
 def choose_slices(connection: Connection, server: ServerFacts, tables: Sequence[Table]) -> list[TableSlices]:
-    """Choose the tables that are worth it, and leave at least one for pg_dump.
+    """Choose the tables to read in slices; leave at least one to pg_dump.
 
-    :return: None of them where the server can't, or where somebody holds one of the tables.
+    :return: Empty if the server does not support it, or if another session has locked a table.
     """
     plain = {table.oid: table for table in tables if table.trusted and not table.condition}
     if server.major < _OLDEST_MAJOR or server.encoding == "SQL_ASCII" or len(tables) <= 1:
@@ -118,13 +118,14 @@ def choose_slices(connection: Connection, server: ServerFacts, tables: Sequence[
 
 
 def begin_slices(connection: Connection, snapshot: str, sliced: Sequence[TableSlices]) -> None:
-    """Begin to read in somebody else's snapshot, and lock the tables.
+    """Begin a transaction in another session's snapshot, and lock the tables.
 
-    A migration that waits for pg_dump would make us wait for itself, and pg_dump, whose text waits for our rows, for
-    us. So we don't wait, neither here nor while reading.
+    Waiting could deadlock: a migration waits for pg_dump, this session for the migration, and pg_dump, whose output
+    waits for our rows, for this session. The server does not detect that, so each wait for a lock is limited to
+    :data:`_PATIENCE`.
 
-    :raises psycopg.Error: The snapshot is not to be had here, or a table not at once.
-    :raises TableChangedError: A table is no longer the snapshot's.
+    :raises psycopg.Error: The snapshot does not exist here, or a table is locked.
+    :raises TableChangedError: A table was rewritten after the snapshot.
     """
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
     connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
@@ -135,5 +136,5 @@ def begin_slices(connection: Connection, snapshot: str, sliced: Sequence[TableSl
     lock_tables(connection, tables)
     refuse_changed(connection, tables)
     for table in tables:
-        # To plan a statement, all indexes are locked, and a REINDEX would be waited for in the middle of the reading.
+        # Planning locks all indexes. Without this, a REINDEX could block a later statement.
         connection.execute(sql.SQL("SELECT FROM ONLY {} LIMIT 0").format(table.identifier))

@@ -1,1 +1,1 @@
-"""The files in `dumps/`."""
+"""Find, read, write, convert and delete the files in `dumps/`."""

@@ -1,7 +1,7 @@
-"""Write beside, then rename: a file under its final name is whole, or it isn't there.
+"""Write files atomically: a file under its final name is complete.
 
-A part file is created with O_EXCL and mode 0600, locked with flock for as long as its writer lives,
-made durable with fsync, and given its final name by a rename that never replaces another file.
+A part file is created with O_EXCL and mode 0600, locked with flock while its writer runs, made durable with fsync, and
+renamed to its final name without replacing another file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ GITIGNORE = "*\n"
 class PartFile:
     """A file that is being written.
 
-    :ivar path: Where it lies until it is published.
+    :ivar path: Its path until it is published.
     :ivar file: Open for writing, unbuffered.
     """
 
@@ -39,10 +39,10 @@ class PartFile:
     file: IO[bytes]
 
     def publish(self, final: Path) -> None:
-        """Make it durable and give it its final name.
+        """Sync the file and rename it to its final name.
 
-        :raises FileExistsError: There is a file of that name; nothing was changed.
-        :raises OSError: It can't be made durable; it still has its part name.
+        :raises FileExistsError: A file of that name exists. Nothing was changed.
+        :raises OSError: The file can't be synced or renamed. It still has its part name.
         """
         os.fsync(self.file.fileno())
         rename_new(self.path, final)
@@ -51,11 +51,11 @@ class PartFile:
 
 @contextlib.contextmanager
 def open_part_file(path: Path) -> Iterator[PartFile]:
-    """Open a part file; whatever happens, none is left behind.
+    """Create a part file; delete it at the end unless it was published.
 
-    :param path: Its name, which ends in `.part`.
-    :raises FileExistsError: Somebody else writes it.
-    :raises OSError: The folder can't be written to.
+    :param path: Its path, which ends in `.part`.
+    :raises FileExistsError: Another process writes it.
+    :raises OSError: The folder is not writable.
     """
     descriptor = _create(path)
     try:
@@ -67,9 +67,9 @@ def open_part_file(path: Path) -> Iterator[PartFile]:
 
 @contextlib.contextmanager
 def spooled_input(folder: Path) -> Iterator[Path]:
-    """Write what standard input holds to a file with mode 0600, which is removed at the end; then a terminal answers.
+    """Write standard input to a file with mode 0600, and delete the file at the end. Then ask questions at a terminal.
 
-    :param folder: That of the dumps, which is made where it is missing.
+    :param folder: The dumps folder; created if it is missing.
     :raises BadInputError: Standard input is a terminal.
     :raises OperationFailedError: The file can't be written.
     """
@@ -94,10 +94,10 @@ def _create(path: Path) -> int:
     while True:
         descriptor = None
         try:
-            # Where others wait for the disk, so does this, for milliseconds.
+            # A signal between open() and the lock would leave the file behind. This blocks only for milliseconds.
             with defer_signals():
                 descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            # The umask may have taken bits away, and nobody sweeps a locked file.
+            # The umask may have removed bits.
             os.fchmod(descriptor, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if is_same_file(descriptor, path):
@@ -106,12 +106,12 @@ def _create(path: Path) -> int:
             if descriptor is not None:
                 _discard(descriptor, path)
             raise
-        # Somebody swept it before it was locked.
+        # Another process deleted it before it was locked.
         os.close(descriptor)
 
 
 def is_same_file(descriptor: int, path: Path) -> bool:
-    """Whether the open file is still the one of that name."""
+    """Return whether a path still names the open file."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
     except FileNotFoundError:
@@ -119,7 +119,7 @@ def is_same_file(descriptor: int, path: Path) -> bool:
 
 
 def _discard(descriptor: int, path: Path) -> None:
-    """Remove an open file unless the name is another one's by now, and close it."""
+    """Close a file, and delete it if the path still names it."""
     with contextlib.suppress(OSError):
         if is_same_file(descriptor, path):
             path.unlink()
@@ -127,7 +127,7 @@ def _discard(descriptor: int, path: Path) -> None:
 
 
 def rename_new(source: Path, final: Path) -> None:
-    """Rename without ever replacing a file.
+    """Rename a file without replacing another.
 
     :raises FileExistsError: `final` exists.
     """
@@ -136,7 +136,7 @@ def rename_new(source: Path, final: Path) -> None:
     except FileExistsError:
         raise
     except OSError:
-        # A file system without hard links: look, then rename; our own names are reserved anyway.
+        # The file system has no hard links. The part file reserves the name among our processes.
         if os.path.lexists(final):
             raise FileExistsError(final) from None
         source.rename(final)
@@ -145,7 +145,7 @@ def rename_new(source: Path, final: Path) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a small file of ours whole, over an older one of the same name."""
+    """Write a small file atomically; replace an older one of the same name."""
     with open_part_file(path.with_name(f".{path.name}.{os.getpid()}{PART_SUFFIX}")) as part:
         part.file.write(content)
         os.fsync(part.file.fileno())
@@ -154,16 +154,16 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def disk_error(error: OSError, path: Path) -> OperationFailedError:
-    """Put an error of the file system into a sentence."""
+    """Return the error for a failed write."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return OperationFailedError(
-            f"The disk of {path.parent} is full. No file was left behind; free some space and run again."
+            f"The disk of {path.parent} is full. No file was left behind. Free some space and run this again."
         )
     return OperationFailedError(f"{path} could not be written: {error.strerror or error}. No file was left behind.")
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable; a file system that can't is left alone."""
+    """Make renames in a folder durable, if the file system supports it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -173,9 +173,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_dump_folder(folder: Path) -> None:
-    """Make the folder of the dumps where it is missing: 0700, and hidden from git.
+    """Create the dumps folder with mode 0700 and a .gitignore, if they are missing.
 
-    :raises OSError: It can't be made.
+    :raises OSError: They can't be created.
     """
     if not folder.exists():
         with contextlib.suppress(FileExistsError):
@@ -183,34 +183,34 @@ def make_dump_folder(folder: Path) -> None:
     make_file(folder / ".gitignore", GITIGNORE)
 
 
-def sweep_part_files(folder: Path) -> list[Path]:
-    """Remove the part files of writers that are gone, and return them; a manifest goes with its dump's."""
+def delete_stale_parts(folder: Path) -> list[Path]:
+    """Delete the part files without a running writer, with the manifests of their dumps; return their paths."""
     removed = []
     for path in folder.glob(f"*{PART_SUFFIX}"):
-        # Opening a pipe would wait for its other end.
+        # Opening a named pipe would block.
         if not path.is_file():
             continue
         with contextlib.suppress(OSError), open_regular(path) as file:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
             if is_same_file(file.fileno(), path):
-                forget_manifest(path)
+                delete_orphan_manifest(path)
                 path.unlink()
                 removed.append(path)
     return removed
 
 
-def forget_manifest(part: Path) -> None:
-    """Remove the manifest that was published just before its dump, which now never comes."""
+def delete_orphan_manifest(part: Path) -> None:
+    """Delete the manifest of a dump that was not published after it."""
     dump = part.with_name(part.name.removesuffix(PART_SUFFIX))
     if not sibling_paths(dump):
         manifest_path(dump).unlink(missing_ok=True)
 
 
 def list_part_files(folder: Path) -> list[tuple[Path, bool]]:
-    """List the part files of a folder, each with whether its writer still lives; nothing is changed."""
+    """Return the part files of a folder, each with whether its writer is running."""
     found = []
     for path in sorted(folder.glob(f"*{PART_SUFFIX}")):
-        # One that has gone meanwhile was published.
+        # A file that disappears meanwhile was published.
         with contextlib.suppress(FileNotFoundError):
             if path.is_file():
                 found.append((path, _is_locked(path)))

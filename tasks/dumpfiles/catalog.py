@@ -1,4 +1,4 @@
-"""List: the dumps, and whether each is whole as far as can be told without reading it."""
+"""List dumps and inspect one."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from ..formatting import parse_instant
 from .dump_file import choose_dump, open_dump_text
 from .dump_text import read_dump_text
 from .origin import describe_part, doubt_about_authors, origin_key
-from .paths import UNDO, known_doubt, list_dumps, list_safety_dumps, read_manifest, time_in_name
+from .paths import UNDO, known_defect, list_dumps, list_safety_dumps, read_manifest, time_in_name
 from .pin import PINNED
+from .retention import Condition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,21 +29,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Listed:
-    """One dump.
+    """A dump in the list. Most values are from its manifest and empty without one.
 
-    :ivar when: By its manifest, else its name, else the file's own time.
+    :ivar when: The time in the manifest, else in the name, else the file's modification time.
     :ivar size: Bytes.
-    :ivar rows: None without a manifest; `server` and `database` are then empty.
-    :ivar whole: `yes` (size as in the manifest), `unknown` (no manifest, or another form of the file than
-        it describes: reading it will tell), or why it is not.
-    :ivar rehearsed: When it was last rehearsed, by its manifest; empty if never.
-    :ivar excluded: Tables whose rows it leaves out, by its manifest; `checksums` whether it has those of the others.
-    :ivar safety: Whether it is a safety dump, which is never the newest.
-    :ivar id: All digits of its id, by its manifest; empty without one.
-    :ivar branch: The git branch that was checked out; empty where that is not known.
-    :ivar pinned: When it was pinned; empty if it is not.
-    :ivar part: Which part of its database it holds, in words; empty where that is all of it.
-    :ivar origin: What dumps of the same database have in common (:func:`origin_key`); empty without a manifest.
+    :ivar rows: None without a manifest.
+    :ivar condition: The state of the file, determined without reading it.
+    :ivar defect: The reason why the dump is broken; empty for another condition.
+    :ivar rehearsed: The time of the last rehearsal; empty if there was none.
+    :ivar excluded: Tables whose rows it leaves out.
+    :ivar checksums: Whether the manifest has checksums of the other tables.
+    :ivar safety: Whether it is a safety dump.
+    :ivar id: All digits of its id.
+    :ivar branch: The git branch that was checked out; empty if unknown.
+    :ivar pinned: The time when it was pinned; empty if it is not.
+    :ivar part: The part of its database that it contains, in words; empty if it contains all of it.
+    :ivar origin: A key that dumps of the same database share (:func:`origin_key`).
     """
 
     path: Path
@@ -51,7 +53,8 @@ class Listed:
     rows: int | None
     server: str
     note: str
-    whole: str
+    condition: Condition
+    defect: str = ""
     rehearsed: str = ""
     excluded: tuple[tuple[str, str], ...] = ()
     checksums: bool = False
@@ -65,21 +68,26 @@ class Listed:
 
     @property
     def is_partial(self) -> bool:
-        """Whether it lacks anything that its database held."""
+        """Whether it lacks rows or objects of its database."""
         return bool(self.part or self.excluded)
 
     @property
+    def complete(self) -> bool | None:
+        """Whether the file is complete; None if only reading it shows that."""
+        return {Condition.COMPLETE: True, Condition.BROKEN: False}.get(self.condition)
+
+    @property
     def name(self) -> str:
-        """What `--file=` takes."""
+        """The value for `--file=`."""
         return f"{self.path.parent.name}/{self.path.name}" if self.safety else self.path.name
 
 
 def list_catalog(settings: Settings) -> list[Listed]:
-    """List the dumps of the folder, newest first, and behind them the safety dumps."""
+    """Return the dumps of the dumps folder, newest first, then the safety dumps."""
     found = []
     for safety, paths in ((False, list_dumps(settings.dumps)), (True, list_safety_dumps(settings.dumps))):
         for path in paths:
-            # Somebody may remove one meanwhile.
+            # A dump may be deleted meanwhile.
             with contextlib.suppress(FileNotFoundError):
                 found.append(replace(_listed(path), safety=safety))
     return found
@@ -87,7 +95,7 @@ def list_catalog(settings: Settings) -> list[Listed]:
 
 def _listed(path: Path) -> Listed:
     status = path.stat()
-    doubt = known_doubt(path)
+    defect = known_defect(path)
     try:
         manifest = read_manifest(path)
     except BadInputError:
@@ -95,8 +103,16 @@ def _listed(path: Path) -> Listed:
     when = time_in_name(path.name) or time_in_name(path.name, UNDO) or datetime.fromtimestamp(status.st_mtime, UTC)
     if manifest is None:
         return Listed(
-            path=path, when=when, size=status.st_size, rows=None, server="", note="", whole=doubt or "unknown"
+            path=path,
+            when=when,
+            size=status.st_size,
+            rows=None,
+            server="",
+            note="",
+            condition=Condition.BROKEN if defect else Condition.FOREIGN,
+            defect=defect,
         )
+    own = Condition.COMPLETE if manifest.file_name == path.name else Condition.UNKNOWN
     return Listed(
         path=path,
         when=parse_instant(manifest.created) or when,
@@ -104,7 +120,8 @@ def _listed(path: Path) -> Listed:
         rows=manifest.rows,
         server=str(manifest.source.get("server_version", "")),
         note=manifest.note,
-        whole=doubt or ("yes" if manifest.file_name == path.name else "unknown"),
+        condition=Condition.BROKEN if defect else own,
+        defect=defect,
         rehearsed=str(manifest.extra.get("rehearsed", "")),
         excluded=manifest.excluded_data,
         checksums=bool(manifest.facts.get("checksums")),
@@ -118,34 +135,34 @@ def _listed(path: Path) -> Listed:
 
 
 def select_dumps(listed: Iterable[Listed], match: str = "", limit: int = 0) -> list[Listed]:
-    """Return dumps and safety dumps oldest first.
+    """Return dumps and safety dumps, oldest first.
 
-    :param match: Text that the name, the note, the database or the branch must hold, capitals or not; empty for all.
-    :param limit: Only so many of the newest; 0 for all.
-    :raises BadInputError: The limit is below 0.
+    :param match: Text that the name, note, database or branch must contain; case is ignored. Empty for all.
+    :param limit: The number of newest dumps to return; 0 for all.
+    :raises BadInputError: The limit is negative.
     """
     if limit < 0:
-        raise BadInputError(f"--limit={limit} is no number of dumps.")
-    wanted = match.casefold()
+        raise BadInputError(f"--limit={limit} is not a number of dumps.")
+    text = match.casefold()
     found = [
         each
         for each in listed
-        if any(wanted in text.casefold() for text in (each.name, each.note, each.database, each.branch))
+        if any(text in value.casefold() for value in (each.name, each.note, each.database, each.branch))
     ]
     return sorted(found, key=lambda each: (each.when, each.name))[-limit:]
 
 
 @dataclass(frozen=True)
 class Inspected:
-    """What a dump holds.
+    """The content of a dump.
 
-    :ivar manifest: None for a foreign dump, which was read instead.
-    :ivar size: Bytes of the file, and `content` of the plain text.
-    :ivar server: Version of the server that was dumped; `client` that of pg_dump.
-    :ivar inserts: INSERT statements, whose rows are not in `tables`.
-    :ivar doubt: Why a superuser is asked before it is loaded; empty where no question is asked.
-    :ivar history: The migrations that its `_prisma_migrations` holds; None where it has none, or `unread` is set, as
-        it writes them as INSERTs.
+    :ivar manifest: None for a dump without one, whose text was read instead.
+    :ivar size: Bytes of the file; `content` bytes of the plain text.
+    :ivar server: The version of the dumped server; `client` that of pg_dump.
+    :ivar inserts: The number of INSERT statements, whose rows are not in `tables`.
+    :ivar doubt: The reason why a superuser must confirm the restore; empty if there is none.
+    :ivar history: The migrations in `_prisma_migrations`; None without this table, or if `unread`: its rows are
+        INSERT statements.
     """
 
     path: Path
@@ -163,9 +180,9 @@ class Inspected:
 
 
 def inspect_dump(settings: Settings, file: str, report: Report) -> Inspected:
-    """Tell what a dump holds.
+    """Return the content of a dump.
 
-    :raises BadInputError: It can't be read, or is no whole dump.
+    :raises BadInputError: It can't be read, or is not complete.
     """
     path = choose_dump(settings, file, report)
     manifest = read_manifest(path)
@@ -195,10 +212,10 @@ def _read_dump(settings: Settings, path: Path, manifest: Manifest | None, report
     summary = text.summary
     if not summary.complete:
         raise BadInputError(
-            f"{path.name} is not a whole dump: pg_dump's last line is missing, or other statements follow it."
+            f"{path.name} is not a complete dump: pg_dump's last line is missing, or other statements follow it."
         )
     if manifest is not None and text.content != manifest.content:
-        raise BadInputError(f"{path.name} is not what its manifest describes: it was damaged or changed since.")
+        raise BadInputError(f"{path.name} does not match its manifest: it was damaged or changed.")
     return Inspected(
         path=path,
         manifest=manifest,

@@ -1,4 +1,4 @@
-"""gzip and gunzip of a dump in place: the original goes only when the new file is complete and right."""
+"""Compress or expand a dump. The original is deleted once the new file is complete and was read back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..dumpformat.compression import (
 )
 from ..errors import BadInputError, OperationFailedError
 from ..system.runtime import Interruption, set_interrupt_message
-from .atomic_write import disk_error, is_same_file, open_part_file, replace_file, sweep_part_files, sync_folder
+from .atomic_write import delete_stale_parts, disk_error, is_same_file, open_part_file, replace_file, sync_folder
 from .dump_file import choose_dump
 from .paths import PART_SUFFIX, manifest_path, name_stem, read_manifest, sibling_paths
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Converted:
-    """A dump in its new form.
+    """The result of a conversion.
 
-    :ivar path: The dump now; the one given, where nothing had to be done.
-    :ivar before: Its size in bytes, and `after` the new one.
+    :ivar path: The new file; the given one if nothing changed.
+    :ivar before: Bytes of the file before; `after` bytes of the file now.
     """
 
     path: Path
@@ -45,121 +45,118 @@ class Converted:
     changed: bool
 
 
-def convert_dump(settings: Settings, file: str, wanted: Compression, report: Report) -> Converted:
-    """Give a dump another compression, and keep its manifest true.
+def convert_dump(settings: Settings, file: str, new: Compression, report: Report) -> Converted:
+    """Change the compression of a dump, and update its manifest.
 
     :param file: The dump; empty for the newest.
-    :param wanted: GZIP compresses what is not compressed at all; NONE expands gzip and zstd.
-    :raises BadInputError: The dump is damaged, is an archive, or the new name is taken. Nothing was changed.
-    :raises OperationFailedError: The new file could not be written; the old one is as it was.
+    :param new: GZIP compresses an uncompressed dump; NONE expands gzip and zstd.
+    :raises BadInputError: The dump is damaged, is an archive, or the new name exists. Nothing was changed.
+    :raises OperationFailedError: The new file could not be written. The old one was kept.
     """
     source = choose_dump(settings, file, report)
     compression, head = read_magic(source)
     if source.parent == settings.dumps and not settings.dry:
-        # In any other folder a part file may be somebody else's, as a browser's.
-        sweep_part_files(source.parent)
+        # In another folder, part files may be those of another program, such as a browser.
+        delete_stale_parts(source.parent)
     before = source.stat().st_size
-    if compression is wanted or (wanted is Compression.GZIP and compression is Compression.ZSTD):
-        return _finished(settings, source, wanted) or Converted(path=source, before=before, after=before, changed=False)
+    if compression is new or (new is Compression.GZIP and compression is Compression.ZSTD):
+        return _finished(settings, source, new) or Converted(path=source, before=before, after=before, changed=False)
     if head.startswith(ARCHIVE_MAGIC):
-        raise BadInputError(f"{source.name} is an archive, which holds its own compression. Nothing was changed.")
-    final = source.with_name(name_stem(source) + wanted.suffix)
+        raise BadInputError(f"{source.name} is an archive and has its own compression. Nothing was changed.")
+    final = source.with_name(name_stem(source) + new.suffix)
     if final == source:
         raise BadInputError(
-            f"{source.name} is not what its name says: its content is {compression.value or 'none'}. Rename it first. "
-            f"Nothing was changed."
+            f"The name {source.name} does not match the content, whose compression is {compression.value or 'none'}. "
+            f"Nothing was changed. Rename the file first."
         )
-    finished = _finished(settings, final, wanted)
+    finished = _finished(settings, final, new)
     if finished is not None:
         return finished
     if final.exists():
-        raise BadInputError(f"{final.name} exists already, so {source.name} was left as it is. Remove one of them.")
+        raise BadInputError(f"{final.name} exists already. Nothing was changed. Delete {final.name} or {source.name}.")
     if settings.dry:
-        report.step(f"would write {final.name} and remove {source.name}")
+        report.step(f"would write {final.name} and delete {source.name}")
         return Converted(path=source, before=before, after=before, changed=False)
     with _describing_files(source, final):
-        after = _rewrite(source, final, wanted, report)
+        after = _rewrite(source, final, new, report)
     return Converted(path=final, before=before, after=after, changed=True)
 
 
 @contextlib.contextmanager
 def _describing_files(source: Path, final: Path) -> Iterator[None]:
-    """Say of an interruption and of the disk's errors what is there."""
+    """Name the file that exists after an interruption or a disk error."""
     try:
         yield
     except Interruption as interruption:
         kept = source.exists()
-        interruption.state = f"{source.name} was left as it is." if kept else f"{final.name} is written, and whole."
+        interruption.state = f"{source.name} was kept." if kept else f"{final.name} was written completely."
         raise
     except OSError as error:
         raise disk_error(error, final) from None
-    set_interrupt_message(f"{final.name} is written, and whole.")
+    set_interrupt_message(f"{final.name} was written completely.")
 
 
-def _finished(settings: Settings, final: Path, wanted: Compression) -> Converted | None:
-    """Finish what was killed when both files were there; None where it is not so.
+def _finished(settings: Settings, final: Path, new: Compression) -> Converted | None:
+    """Finish a conversion that was killed when both files existed; None if there is none.
 
-    Both then hold the same, which the manifest describes.
+    Both files then have the content that the manifest describes.
     """
     others = [each for each in sibling_paths(final) if each != final]
     if settings.dry or len(others) != 1 or not final.exists():
         return None
     (source,) = others
     if source.samefile(final):
-        # A link from one name to the other: there is one copy, not two.
+        # Both names are links to one file.
         return None
     manifest = read_manifest(source)
     try:
         (_, content), (file, same) = _sums(source), _sums(final)
     except BROKEN:
         return None
-    if manifest is None or not manifest.content == content == same or read_magic(final)[0] is not wanted:
+    if manifest is None or not manifest.content == content == same or read_magic(final)[0] is not new:
         return None
     before = source.stat().st_size
     with _describing_files(source, final):
-        _replace(source, final, wanted, manifest, file)
+        _replace(source, final, new, manifest, file)
     return Converted(path=final, before=before, after=file.size, changed=True)
 
 
-def _rewrite(source: Path, final: Path, wanted: Compression, report: Report) -> int:
+def _rewrite(source: Path, final: Path, new: Compression, report: Report) -> int:
     manifest = read_manifest(source)
     size = source.stat().st_size
     try:
         with open_part_file(final.with_name(final.name + PART_SUFFIX)) as part, DecompressedReader(source) as reading:
             sink = SummingWriter(part.file)
-            with open_compressor(sink, wanted) as out:
+            with open_compressor(sink, new) as out:
                 for chunk in _chunks(reading, source):
                     out.write(chunk)
                     report.progress(f"writing {final.name}", reading.raw.size, size, "bytes")
             if manifest is not None and reading.content != manifest.content:
                 raise BadInputError(
-                    f"{source.name} is not what its manifest describes: it was damaged or changed since. It was "
-                    f"left as it is."
+                    f"{source.name} does not match its manifest: it was damaged or changed. It was kept as it is."
                 )
             if _sums(part.path)[1] != reading.content:
                 raise OperationFailedError(
-                    f"{final.name} did not read back as it was written; {source.name} was left as it is."
+                    f"{final.name} could not be read back as it was written. {source.name} was kept."
                 )
             try:
                 part.publish(final)
-                _replace(source, final, wanted, manifest, sink.sums)
+                _replace(source, final, new, manifest, sink.sums)
             except BaseException:
                 if source.exists() and is_same_file(part.file.fileno(), final):
-                    # Its manifest is still the old one, or true of its content.
+                    # The manifest describes the old file or only the content, so it remains valid.
                     final.unlink()
                 raise
     except FileExistsError:
-        raise BadInputError(
-            f"{final.name} is being written by somebody else; {source.name} was left as it is."
-        ) from None
+        raise BadInputError(f"Another process is writing {final.name}. {source.name} was kept.") from None
     return sink.size
 
 
-def _replace(source: Path, final: Path, wanted: Compression, manifest: Manifest | None, file: Sums) -> None:
-    """Let the manifest speak of the new file, and remove the old one."""
+def _replace(source: Path, final: Path, new: Compression, manifest: Manifest | None, file: Sums) -> None:
+    """Update the manifest to the new file, and delete the old one."""
     try:
         if manifest is not None:
-            changed = replace(manifest, file_name=final.name, compression=wanted, file=file)
+            changed = replace(manifest, file_name=final.name, compression=new, file=file)
             replace_file(manifest_path(final), changed.to_json())
         source.unlink()
     except OSError as error:
@@ -171,11 +168,11 @@ def _chunks(reading: DecompressedReader, source: Path) -> Iterator[bytes]:
     try:
         yield from reading.chunks()
     except BROKEN as error:
-        raise BadInputError(f"{source.name} is cut or damaged ({error}), and was left as it is.") from None
+        raise BadInputError(f"{source.name} is cut or damaged ({error}). It was kept as it is.") from None
 
 
 def _sums(path: Path) -> tuple[Sums, Sums]:
-    """Read a dump to its end, and return the sums of the file and of its content."""
+    """Return the checksums of a dump file and of its content."""
     with DecompressedReader(path) as reading:
         for _ in reading.chunks():
             pass

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import BadInputError, OperationFailedError
 from ..system.runtime import Interruption, defer_signals, set_interrupt_message
-from .atomic_write import forget_manifest, list_part_files, sweep_part_files, sync_folder
+from .atomic_write import delete_orphan_manifest, delete_stale_parts, list_part_files, sync_folder
 from .catalog import list_catalog
 from .dump_file import file_signature
 from .paths import PART_SUFFIX, UNDO_FOLDER, find_dump_file, manifest_path, name_stem
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DoomedDump:
-    """A dump that is to be deleted.
+    """A dump to delete.
 
-    :ivar signature: The file's, when it was decided.
+    :ivar signature: The signature of its file when it was chosen.
     """
 
     dump: Listed
@@ -32,16 +32,16 @@ class DoomedDump:
 
 
 def plan_deletion(settings: Settings, file: str) -> DoomedDump:
-    """Find the dump that `db.delete` is to delete.
+    """Return the dump that `db.delete` deletes.
 
-    :raises BadInputError: It is pinned, in use, or no dump of the dumps folder. Nothing was deleted.
+    :raises BadInputError: It is pinned, in use, or not in the dumps folder. Nothing was deleted.
     """
     if not file:
-        raise BadInputError("--file= is missing: name the dump. `inv db.list` shows them. Nothing was deleted.")
+        raise BadInputError("--file= is missing. Nothing was deleted. Name a dump of `inv db.list`.")
     path = find_dump_file(file, settings.dumps, settings.cwd, broken=True)
     listed = next((each for each in list_catalog(settings) if _is_same_path(each.path, path)), None)
     if listed is None:
-        raise BadInputError(f"{path} is no dump of {settings.dumps}. Nothing was deleted.")
+        raise BadInputError(f"{path} is not a dump in {settings.dumps}. Nothing was deleted.")
     if listed.pinned:
         raise BadInputError(
             f"{listed.name} is pinned. Nothing was deleted. `inv db.pin --unpin --file={listed.name}` unpins it."
@@ -52,30 +52,30 @@ def plan_deletion(settings: Settings, file: str) -> DoomedDump:
 
 
 def doomed_dump(dump: Listed) -> DoomedDump:
-    """Note what a dump is now, so that nothing else is deleted in its place.
+    """Record the signature of a dump, so that no other file is deleted instead.
 
-    :raises BadInputError: It is not there any more.
+    :raises BadInputError: It no longer exists.
     """
     try:
         return DoomedDump(dump=dump, signature=file_signature(dump.path))
     except OSError as error:
-        raise BadInputError(f"{dump.name} can't be looked at: {error.strerror}. Nothing was deleted.") from None
+        raise BadInputError(f"{dump.name} can't be accessed: {error.strerror}. Nothing was deleted.") from None
 
 
 def carry_out_deletion(settings: Settings, doomed: DoomedDump) -> None:
-    """Delete the dump that was shown.
+    """Delete the chosen dump.
 
     :raises BadInputError: It was changed, pinned or deleted meanwhile. Nothing was deleted.
     :raises OperationFailedError: It could not be deleted.
     """
     now = plan_deletion(settings, str(doomed.dump.path))
     if now.signature != doomed.signature:
-        raise BadInputError(f"{doomed.dump.name} was changed meanwhile. Nothing was deleted.")
-    sweep_deleted(settings)
+        raise BadInputError(f"{doomed.dump.name} has changed meanwhile. Nothing was deleted.")
+    finish_deletions(settings)
     try:
         delete_dump(doomed)
     except Interruption as interruption:
-        # Signals are deferred while it is deleted.
+        # Signals are deferred during the deletion.
         interruption.state = f"{doomed.dump.name} was {'kept' if doomed.dump.path.exists() else 'deleted'}."
         raise
     except OSError as error:
@@ -84,12 +84,13 @@ def carry_out_deletion(settings: Settings, doomed: DoomedDump) -> None:
 
 
 def delete_dump(doomed: DoomedDump) -> bool:
-    """Delete a dump, then its manifest, unless another form of the dump needs that.
+    """Delete a dump and its manifest; keep the manifest if another form of the dump needs it.
 
-    The dump is first renamed to a part file without a writer: after a kill :func:`sweep_deleted` finishes. A manifest
-    that is left alone could not be told from that of a dump that was renamed by hand.
+    The dump is first renamed to a part file without a writer, so that :func:`finish_deletions` can complete the
+    deletion after a kill. A manifest without its dump could not be distinguished from that of a dump that was renamed
+    by hand.
 
-    :return: False where the file is another one now, or is gone: nothing was deleted.
+    :return: False if the file has changed or no longer exists. Nothing was deleted.
     :raises OSError: It could not be deleted.
     """
     path = doomed.dump.path
@@ -105,17 +106,17 @@ def delete_dump(doomed: DoomedDump) -> bool:
         except FileNotFoundError:
             return False
         sync_folder(path.parent)
-        forget_manifest(part)
+        delete_orphan_manifest(part)
         part.unlink(missing_ok=True)
         sync_folder(path.parent)
     return True
 
 
-def sweep_deleted(settings: Settings) -> None:
-    """Finish deletions that were killed, and delete what killed dumps have left."""
+def finish_deletions(settings: Settings) -> None:
+    """Finish killed deletions, and delete the part files of killed dumps."""
     for folder in (settings.dumps, settings.dumps / UNDO_FOLDER):
         with contextlib.suppress(OSError):
-            sweep_part_files(folder)
+            delete_stale_parts(folder)
 
 
 def is_in_use(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""A dump as restore and verify see it: found, opened, proven whole."""
+"""Choose a dump, open it, and check that it is complete."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..formatting import format_list
 from ..system.pg_programs import newest_client
 from ..system.processes import open_regular
 from .origin import describe_part, describe_source, is_of_database
-from .paths import find_dump_file, known_doubt, list_dumps, manifest_path, read_manifest, time_in_name
+from .paths import find_dump_file, known_defect, list_dumps, manifest_path, read_manifest, time_in_name
 from .reader import DumpReader
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from .dump_text import DumpText
 
 
-# gzip can make a text a thousand times smaller, zstd more; what people's data comes to is hardly ever a tenth of this.
-# Below the floor it does not matter.
+# The most text per byte of a dump without a manifest. gzip reaches 1000 and zstd more; real data rarely reaches 20.
+# Texts up to the floor are always accepted.
 BOMB_RATIO = 200
 BOMB_FLOOR = 1 << 28
 _SHOWN_DUMPS = 3
@@ -38,14 +38,14 @@ _SHOWN_DUMPS = 3
 
 @dataclass(frozen=True)
 class DumpFile:
-    """A dump that was proven whole.
+    """A dump that was checked to be complete.
 
-    :ivar manifest: None for a dump that we did not make.
-    :ivar content: Sums of the plain text; a restore must see the same.
-    :ivar signature: Tells whether the file was changed meanwhile.
-    :ivar inserts: INSERT statements, whose rows are not counted in `tables`.
-    :ivar names: What its text creates, as `DumpSummary.names`; None where only the manifest was read.
-    :ivar histories: The migrations that it holds, by schema; None where they are written in a way that is not read.
+    :ivar manifest: None for a dump without one.
+    :ivar content: Checksum and size of the plain text. A restore checks that it reads the same.
+    :ivar signature: Changes when the file is changed.
+    :ivar inserts: The number of INSERT statements, whose rows are not counted in `tables`.
+    :ivar names: The objects that its text creates, as `DumpSummary.names`; None if only the manifest was read.
+    :ivar histories: The migrations by schema; None if their rows are INSERT statements, which are not read.
     """
 
     path: Path
@@ -64,20 +64,19 @@ class DumpFile:
 
     @property
     def rows(self) -> int:
-        """How many rows it holds."""
+        """The number of rows."""
         return sum(each.rows for each in self.tables)
 
     def open(self) -> DumpReader:
-        """Open the content once more; it may not be longer than it was."""
+        """Open the content again. Reading fails if it is longer than before."""
         return DumpReader(self.path, self.restorer, self.content.size)
 
 
 def open_dump_text(settings: Settings, path: Path, *, summed: bool = True) -> DumpReader:
-    """Open a dump that was not proven, to look into it.
+    """Open a dump without checking it.
 
-    :param summed: Whether its checksum will be asked for.
-
-    :raises BadInputError: It is no dump, by its first bytes.
+    :param summed: Whether to compute the checksum of the content.
+    :raises BadInputError: Its first bytes are not those of a dump.
     """
     try:
         compression, head = read_magic(path)
@@ -89,24 +88,24 @@ def open_dump_text(settings: Settings, path: Path, *, summed: bool = True) -> Du
 
 
 def _restorer(settings: Settings, head: bytes) -> Client | None:
-    """Find the pg_restore that an archive needs; None for a plain dump."""
+    """Return the pg_restore that reads an archive; None for a plain dump."""
     if not head.startswith(ARCHIVE_MAGIC):
         return None
     client = newest_client("pg_restore", bin_dir=settings.bin_dir, environ=settings.environ)
     needed = archive_major(head)
     if client.major < needed:
         raise MissingProgramError(
-            f"The archive was written by a newer pg_dump than the pg_restore here: {client.path} is of version "
-            f"{client.major}, and version {needed} or newer reads it. Install postgresql-client-{needed}, or turn the "
-            f"archive into text where it was made (pg_restore --file=dump.sql ARCHIVE). Nothing was touched."
+            f"The archive needs pg_restore {needed} or newer, but {client.path} is version {client.major}. Nothing was "
+            f"touched. Install postgresql-client-{needed}, or convert the archive to text where it was made "
+            f"(pg_restore --file=dump.sql ARCHIVE)."
         )
     return client
 
 
 def choose_dump(settings: Settings, file: str, report: Report) -> Path:
-    """Find the dump that is meant: the named one, else the newest of any database that is not known to be broken.
+    """Return the named dump, or else the newest dump of any database that is not known to be broken or partial.
 
-    For what only reads or compresses a dump; :func:`newest_dump_of` is for what goes into a database.
+    For tasks that only read or compress a dump. A restore uses :func:`newest_dump_of`.
 
     :raises BadInputError: There is none.
     """
@@ -115,19 +114,19 @@ def choose_dump(settings: Settings, file: str, report: Report) -> Path:
     for path in list_dumps(settings.dumps):
         if time_in_name(path.name) is None:
             break
-        doubt = known_doubt(path) or _known_part(path)
-        if not doubt:
+        reason = known_defect(path) or _known_part(path)
+        if not reason:
             return path
-        report.warn(f"{path.name} is passed over: {doubt}")
+        report.warn(f"{path.name} was skipped: {reason}")
     raise BadInputError(
         f"There is no dump in {settings.dumps}.", fix="Make one with `inv db.dump`, or name a file with --file=."
     )
 
 
 def newest_dump_of(settings: Settings, server: ServerFacts, endpoint: Endpoint, report: Report) -> Path:
-    """Find the newest dump of a database that is not known to be broken.
+    """Return the newest dump of a database that is not known to be broken or partial.
 
-    Dumps of other databases and those without a manifest are passed over; the newest of them is said.
+    Dumps of other databases and dumps without a manifest are skipped, with a warning about the newest.
 
     :raises BadInputError: There is none.
     """
@@ -137,42 +136,42 @@ def newest_dump_of(settings: Settings, server: ServerFacts, endpoint: Endpoint, 
         if time_in_name(path.name) is None:
             named.append((path, "it was named by hand"))
             continue
-        other, doubt = _other_origin(path, server, endpoint), known_doubt(path) or _known_part(path)
+        other, reason = _other_origin(path, server, endpoint), known_defect(path) or _known_part(path)
         if other:
             others.append((path, other))
-        elif doubt:
-            report.warn(f"{path.name} is passed over: {doubt}")
+        elif reason:
+            report.warn(f"{path.name} was skipped: {reason}")
         else:
             if others:
                 name, why = others[0][0].name, others[0][1]
-                report.warn(f"{name} is newer, but {why}. To restore that one, name it: --file={name}")
+                report.warn(f"{name} is newer, but {why}. To restore it, use --file={name}")
             return path
     raise BadInputError(_no_dump(settings, endpoint, others + named))
 
 
 def _other_origin(path: Path, server: ServerFacts, endpoint: Endpoint) -> str:
-    """Tell why a dump does not count as one of a database; empty where it does, or its manifest can't be read."""
+    """Return why a dump may not be of a database; empty if it is, or if its manifest can't be read."""
     try:
         manifest = read_manifest(path)
     except BadInputError:
         return ""
     if manifest is None:
-        return "it has no manifest that says which database it was made from"
+        return "it has no manifest, so its database is unknown"
     own = is_of_database(manifest, server, endpoint.host, endpoint.port)
     return "" if own else f"it was made from {describe_source(manifest)}"
 
 
 def _known_part(path: Path) -> str:
-    """Return which part of its database a dump holds, by its manifest; empty where that is all of it."""
+    """Return a clause about a partial dump, from its manifest; empty for another dump."""
     manifest = read_manifest(path)
     part = describe_part(manifest) if manifest else ""
-    return part and f"it holds a part of its database: {part}. To use it, name it with --file="
+    return part and f"it is partial: {part}. To use it, name it with --file="
 
 
 def _no_dump(settings: Settings, endpoint: Endpoint, others: Sequence[tuple[Path, str]]) -> str:
     found = [f"{path.name} ({why})" for path, why in others]
-    more = f" The others: {format_list(found, _SHOWN_DUMPS, '; ')}." if found else ""
-    default = " that is taken without --file=" if found else ""
+    more = f" Other dumps: {format_list(found, _SHOWN_DUMPS, '; ')}." if found else ""
+    default = " that can be chosen by default" if found else ""
     return (
         f"There is no dump of {endpoint.database} in {settings.dumps}{default}. Nothing was touched. Make one with "
         f"`inv db.dump`, or name a file with --file=.{more}"
@@ -180,9 +179,9 @@ def _no_dump(settings: Settings, endpoint: Endpoint, others: Sequence[tuple[Path
 
 
 def manifest_for(path: Path) -> Manifest | None:
-    """Read the manifest that is to describe a dump, unproven; None where there is none of ours.
+    """Return the manifest of a dump without checking the dump; None if there is none or the dump is an archive.
 
-    :raises BadInputError: It or the dump can't be read.
+    :raises BadInputError: The manifest or the dump can't be read.
     """
     try:
         _, head = read_magic(path)
@@ -196,14 +195,14 @@ def _unreadable(path: Path, error: OSError) -> BadInputError:
 
 
 def prove_dump(settings: Settings, path: Path, report: Report, *, trust: bool = False) -> DumpFile:
-    """Prove that a dump is whole, reading all of it.
+    """Check that a dump is complete by reading all of it.
 
-    With a manifest the file's sum proves it, or else the content's, for a file that was compressed or
-    expanded by hand. Without one, or with one that does not say what the dump touches and creates, the whole text is
-    split, up to pg_dump's trailer.
+    With a manifest, compare the checksum of the file, or that of the content if the file was compressed or expanded by
+    hand. Without a manifest, or if it does not list what the dump creates and changes, parse the text up to pg_dump's
+    last line.
 
-    :param trust: Read a foreign one on however long it is.
-    :raises BadInputError: It is not whole, or it is no dump. Nothing was touched.
+    :param trust: Accept any length of text without a manifest.
+    :raises BadInputError: It is not complete, or not a dump. Nothing was touched.
     """
     try:
         return _proven(settings, path, report, trust=trust)
@@ -235,7 +234,7 @@ def _proven(settings: Settings, path: Path, report: Report, *, trust: bool) -> D
         tables, sequences, inserts = manifest.tables, manifest.sequences, 0
         histories = _histories(manifest)
     if file_signature(path) != before:
-        raise BadInputError(f"{path.name} was changed while it was read. Nothing was touched.")
+        raise BadInputError(f"{path.name} changed while it was read. Nothing was touched.")
     return DumpFile(
         path=path,
         size=before[2],
@@ -254,55 +253,56 @@ def _proven(settings: Settings, path: Path, report: Report, *, trust: bool) -> D
 
 
 def _describes_objects(manifest: Manifest) -> bool:
-    """Return whether a manifest says what a restore of its dump creates and changes; else the text is read."""
+    """Return whether a manifest lists what its dump creates and changes."""
     return manifest.outline.touches is not None and not manifest.facts.keys().isdisjoint({"objects", "definitions"})
 
 
 def _histories(manifest: Manifest) -> dict[str, tuple[AppliedMigration, ...]]:
-    """Read the history that a manifest holds, which is that of the schema of the URL that was dumped."""
+    """Return the history in a manifest, by its schema: that of the URL of the dump."""
     history = history_from_document(manifest.facts.get("history"))
     schemas = [each.schema for each in manifest.tables if each.name == MIGRATIONS_TABLE]
     return {} if history is None or not schemas else {"public" if "public" in schemas else schemas[0]: history}
 
 
 def _longest(size: int, manifest: Manifest | None, *, trust: bool) -> int:
-    """Tell how long a dump's text may be, so that nobody reads on for hours what some kilobytes expand to."""
+    """Return the most bytes of text to accept from a dump, 0 for any; this stops decompression bombs."""
     if manifest is not None:
         return manifest.content.size
     return 0 if trust else max(BOMB_FLOOR, BOMB_RATIO * size)
 
 
 def _read(source: DumpReader, path: Path, manifest: Manifest | None, report: Report) -> DumpText:
-    # It takes time to load, and a dump of ours is hardly ever split again.
+    # The parser takes time to load, and a dump with a manifest rarely needs it.
     from .dump_text import read_dump_text
 
     try:
         text = read_dump_text(source, path.stat().st_size, report)
     except LexError as error:
         if source.exceeded and manifest is not None:
-            raise _another(path) from None
-        more = " If that is right, db.restore takes it with --trust." if source.exceeded else ""
+            raise _not_as_described(path) from None
+        more = " If the size is right, use `inv db.restore --trust`." if source.exceeded else ""
         raise BadInputError(f"{path.name} can't be restored: {error}. Nothing was touched.{more}") from None
     if text.summary.behind is not None:
         line, verb = text.summary.behind
         raise BadInputError(
-            f"{path.name} can't be restored: statements follow pg_dump's last line, from line {line:,}: {verb}. Only "
-            f"SET, RESET and INSERT may. Nothing was touched. Delete what follows, or move it above that line."
+            f"{path.name} can't be restored: from line {line:,}, statements follow pg_dump's last line: {verb}. Only "
+            f"SET, RESET and INSERT may follow it. Nothing was touched. Delete the statements, or move them above "
+            f"pg_dump's last line."
         )
     if not text.summary.complete:
         raise BadInputError(
-            f"{path.name} is not a whole dump: pg_dump's last line ('-- PostgreSQL database dump complete') is "
-            f"missing, so it was cut or is something else. Nothing was touched."
+            f"{path.name} is not a complete dump: pg_dump's last line ('-- PostgreSQL database dump complete') is "
+            f"missing. Nothing was touched."
         )
     if manifest is not None and text.content != manifest.content:
-        raise _another(path)
+        raise _not_as_described(path)
     return text
 
 
-def _another(path: Path) -> BadInputError:
+def _not_as_described(path: Path) -> BadInputError:
     return BadInputError(
-        f"{path.name} is not what its manifest describes: it was damaged or changed since. Nothing was touched. To "
-        f"restore it all the same, move {manifest_path(path).name} away."
+        f"{path.name} does not match its manifest: it was damaged or changed. Nothing was touched. To restore it "
+        f"anyway, move {manifest_path(path).name} to another folder."
     )
 
 
@@ -323,16 +323,16 @@ def _refuse_other_formats(path: Path, compression: Compression, head: bytes) -> 
 
 
 def file_signature(path: Path) -> tuple[int, int, int, int]:
-    """Return what changes when a file is replaced or written to.
+    """Return values that change when a file is replaced or written to.
 
-    :raises OSError: It is not there.
+    :raises OSError: It does not exist.
     """
     status = path.stat()
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def is_unchanged(dump: DumpFile) -> bool:
-    """Tell whether the file is still the one that was proven."""
+    """Return whether the file is unchanged since it was checked."""
     try:
         return file_signature(dump.path) == dump.signature
     except OSError:

@@ -1,4 +1,4 @@
-"""Reads a dump's text to its end, once, for all that is to be known of it."""
+"""Read the text of a dump once, for its summary, migration history and checksum."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DumpText:
-    """What stands in a dump.
+    """The facts in a dump's text.
 
-    :ivar content: Sums of the plain text.
+    :ivar content: Checksum and size of the plain text.
     """
 
     summary: DumpSummary
@@ -28,10 +28,10 @@ class DumpText:
 
 
 def read_dump_text(source: DumpReader, size: int, report: Report) -> DumpText:
-    """Read it to its end.
+    """Read a dump to its end.
 
     :param size: Bytes of the file, for the progress.
-    :raises LexError: It can't be read, or may not be restored.
+    :raises LexError: It can't be read, or must not be restored.
     """
     summary, history = DumpSummary(), HistoryReader()
     with source:

@@ -1,4 +1,4 @@
-"""Where a dump comes from: which database it is of, and who owned what it holds."""
+"""Determine the database that a dump was made from, and the owners of its objects."""
 
 from __future__ import annotations
 
@@ -22,29 +22,28 @@ _SHOWN_OWNERS = 3
 
 
 def doubt_about_authors(manifest: Manifest | None, role: str = "") -> str:
-    """Tell why a dump may hold code of others; empty where superusers, or the role, own all that it holds.
+    """Return why a dump may contain code of other roles; empty if superusers or the given role own all its objects.
 
-    :param manifest: The manifest that the dump was proven by; None for a dump that was not made here.
+    :param manifest: The manifest that the dump was checked with; None without one.
     :return: A clause about the dump.
     """
     if manifest is None:
         return "was not made here, or its manifest is missing"
     if "owners" not in manifest.facts:
-        return "does not say who owns what it holds"
+        return "does not list the owners of its objects"
     return other_owners(manifest.facts["owners"], role)
 
 
 def other_owners(owners: Mapping[str, bool], role: str) -> str:
-    """Tell of owners other than superusers and a role; empty where there are none.
+    """Return a clause about owners that are neither superusers nor the given role; empty if there are none.
 
-    :param owners: Each with whether it is a superuser.
-    :return: A clause about what holds their objects.
+    :param owners: Each owner, with whether it is a superuser.
     """
     found = sorted(name for name, superuser in owners.items() if not superuser and name != role)
     if not found:
         return ""
-    plural = "are no superusers" if len(found) > 1 else "is no superuser"
-    return f"holds objects of {format_list(found, _SHOWN_OWNERS)}, who {plural}"
+    plural = "are not superusers" if len(found) > 1 else "is not a superuser"
+    return f"contains objects of {format_list(found, _SHOWN_OWNERS)}, who {plural}"
 
 
 class OriginMatch(enum.Enum):
@@ -56,12 +55,12 @@ class OriginMatch(enum.Enum):
 
 
 def match_database(manifest: Manifest, server: ServerFacts, host: str, port: int) -> OriginMatch:
-    """Tell whether a dump is of this database, and whether that is certain.
+    """Return whether a dump is of this database, and whether that is certain.
 
-    Clusters of another number are others. A copy of a cluster has its number, so host and port must agree, too, and the
-    number of the database in it; else both must be this machine's own, and the server show the same :class:`Instance`.
-    Where no number is known, host and port must agree, which may lead to another server now (a tunnel's port), and the
-    :class:`Instance`.
+    Another system identifier means another cluster. A copy of a cluster has the same identifier, so host, port and the
+    database's oid must be equal, too. If host or port differ, both hosts must be this machine, and the server must have
+    the same :class:`Instance`. Without an identifier, host and port must be equal, and so must the :class:`Instance`,
+    because a port may lead to another server now (a tunnel).
     """
     if not is_of_database(manifest, server, host, port):
         return OriginMatch.OTHER
@@ -69,7 +68,7 @@ def match_database(manifest: Manifest, server: ServerFacts, host: str, port: int
     there, known = str(source.get("host")), source.get("system_identifier") and server.system_identifier
     if known and (there, source.get("port")) == (host, port):
         oid = source.get("database_oid", instance.database_oid if instance else None)
-        # Another database may have been created under the name of the one that was dumped.
+        # The dumped database may have been dropped, and another one created with its name.
         return OriginMatch.SAME if instance is None or oid == instance.database_oid else OriginMatch.UNCERTAIN
     if known and not (is_this_machine(there) and is_this_machine(host)):
         return OriginMatch.UNCERTAIN
@@ -87,7 +86,7 @@ def _is_same_instance(manifest: Manifest, server: ServerFacts) -> bool:
 
 
 def is_of_cluster(manifest: Manifest, server: ServerFacts) -> bool:
-    """Return whether a dump is certainly of this cluster, so that its roles are the ones of the same name here."""
+    """Return whether a dump is certainly of this cluster, so that its role names mean the roles of this server."""
     identifier = manifest.source.get("system_identifier")
     if identifier and server.system_identifier:
         return bool(identifier == server.system_identifier)
@@ -103,7 +102,7 @@ def is_this_machine(host: str) -> bool:
 
 
 def _is_own_address(address: str) -> bool:
-    """Return whether this machine has this address: to reach its own, it sends from the very same. Nothing is sent."""
+    """Return whether this machine has an address: it would send to it from the same address. Nothing is sent."""
     try:
         family = socket.AF_INET6 if ipaddress.ip_address(address).version == _VERSION_6 else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -114,7 +113,7 @@ def _is_own_address(address: str) -> bool:
 
 
 def is_loopback(address: str) -> bool:
-    """Return whether an address is one of this machine's loopback."""
+    """Return whether an address is a loopback address."""
     try:
         return ipaddress.ip_address(address.partition("%")[0]).is_loopback
     except ValueError:
@@ -122,7 +121,7 @@ def is_loopback(address: str) -> bool:
 
 
 def describe_source(manifest: Manifest) -> str:
-    """Name the database that a dump was made from, and where, in the form of an endpoint."""
+    """Return database, host, port and cluster that a dump was made from."""
     source, cluster = manifest.source, manifest.source.get("system_identifier")
     known = f", cluster {cluster}" if cluster else ""
     return f"{source.get('database')} at {source.get('host')} port {source.get('port')}{known}"
@@ -132,7 +131,7 @@ _ONLY = {"definitions": "without rows", "rows": "rows without definitions"}
 
 
 def describe_part(manifest: Manifest) -> str:
-    """Return which part of its database a dump holds; empty for one of all of it, with or without all rows."""
+    """Return the part of its database that a dump contains; empty for all of it, with or without all rows."""
     selection = manifest.extra.get("selection")
     if not selection:
         return ""
@@ -152,7 +151,7 @@ def _schemas(names: Sequence[str]) -> str:
 
 
 def is_of_database(manifest: Manifest, server: ServerFacts, host: str, port: int) -> bool:
-    """Tell whether a dump is of this database: by the cluster's number, where both know it, else by host and port."""
+    """Return whether a dump is of this database: by the system identifier if both are known, else by host and port."""
     source = manifest.source
     if source.get("database") != server.database:
         return False
@@ -163,10 +162,9 @@ def is_of_database(manifest: Manifest, server: ServerFacts, host: str, port: int
 
 
 def origin_key(manifest: Manifest) -> tuple[str, ...]:
-    """Return what dumps of one database have in common: its name, and the number, host and port of its cluster.
+    """Return a key that dumps of one database share: its name, system identifier, host and port.
 
-    Where :func:`is_of_database` takes two hosts for one database, as their clusters have the same number, the keys
-    differ: one of them may be a copy. None of these values is empty for all dumps, but the number, which not every role
-    may ask for.
+    For two hosts with the same system identifier the keys differ, because one may be a copy, although
+    :func:`is_of_database` accepts both. The system identifier is empty if the role may not read it.
     """
     return tuple(str(manifest.source.get(name) or "") for name in ("database", "system_identifier", "host", "port"))

@@ -1,4 +1,4 @@
-"""Names of dumps: the time in them, the newest, and what a person's `--file=` means."""
+"""Name, list and find the files of dumps."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 PART_SUFFIX = ".part"
 MANIFEST_SUFFIX = ".manifest.json"
-# Of Linux, macOS and nearly every file system.
+# Bytes, on Linux, macOS and nearly every file system.
 LONGEST_NAME = 255
-# Below the folder of the dumps, so that no safety dump is ever the newest.
+# A subfolder, so that a safety dump is never chosen as the newest dump.
 UNDO_FOLDER = "undo"
 DUMP, UNDO = "db_dump", "db_undo"
 _DUMP = re.compile(r"(db_dump|db_undo)_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-\d{3}Z)\.sql(?:\.gz|\.zst)?\Z")
@@ -33,12 +33,12 @@ _TIME = "%Y-%m-%dT%H-%M-%S-%f"
 
 
 def new_dump_stem(when: datetime, prefix: str = DUMP) -> str:
-    """Name a dump by its time, to the millisecond, in UTC: `db_dump_2025-12-21T10-30-45-123Z`."""
+    """Return the stem of a dump's name, from its time in UTC: `db_dump_2025-12-21T10-30-45-123Z`."""
     return f"{prefix}_{when.astimezone(UTC).strftime(_TIME)[:-3]}Z"
 
 
 def time_in_name(name: str, prefix: str = DUMP) -> datetime | None:
-    """Read the time in a dump's name; None where the name is not one of ours."""
+    """Return the time in a dump's name; None for a name of another form."""
     found = _DUMP.match(name)
     if found is None or found[1] != prefix:
         return None
@@ -49,20 +49,20 @@ def time_in_name(name: str, prefix: str = DUMP) -> datetime | None:
 
 
 def name_stem(path: Path) -> str:
-    """Take `.sql`, `.sql.gz` or `.sql.zst` off a dump's name; other suffixes stay."""
+    """Return a dump's name without `.sql`, `.sql.gz` or `.sql.zst`; other suffixes are kept."""
     compression = Compression.of_name(path.name)
     return path.name.removesuffix(compression.suffix) if compression else path.name
 
 
 def manifest_path(path: Path) -> Path:
-    """Tell where the manifest of a dump lies: beside it, named by its stem."""
+    """Return the path of a dump's manifest: in the same folder, with the same stem."""
     return path.with_name(name_stem(path) + MANIFEST_SUFFIX)
 
 
 def list_dumps(folder: Path) -> list[Path]:
-    """List the dumps of a folder, newest first: first those with a time in their name, by that time.
+    """Return the dumps of a folder: those with a time in their name, newest first, then those named by hand, by name.
 
-    Dumps named by hand follow, by name. Part files and manifests are no dumps.
+    :raises BadInputError: The folder can't be read.
     """
     try:
         if not folder.is_dir():
@@ -77,13 +77,13 @@ def list_dumps(folder: Path) -> list[Path]:
 
 
 def list_safety_dumps(folder: Path) -> list[Path]:
-    """List the safety dumps below a folder of dumps, newest first."""
+    """Return the safety dumps of a dumps folder, newest first."""
     found = [path for path in list_dumps(folder / UNDO_FOLDER) if time_in_name(path.name, UNDO) is not None]
     return sorted(found, key=lambda path: path.name, reverse=True)
 
 
 def list_orphan_manifests(folder: Path) -> list[Path]:
-    """List the manifests of a folder whose dump is not there, nor about to be published.
+    """Return the manifests of a folder that belong to no dump and no part file.
 
     :raises OSError: The folder can't be read.
     """
@@ -106,31 +106,31 @@ def _is_dump(path: Path) -> bool:
 
 
 def find_dump_file(value: str, dumps: Path, cwd: Path, *, broken: bool = False) -> Path:
-    """Find the dump that a person means.
+    """Return the path of the dump that a value of `--file` names.
 
-    :param value: A path as typed, a path below `dumps`, a file name, or the beginning of the name or the id of one
-        dump in `dumps`, of four characters or more.
-    :param broken: Whether a beginning may name a dump that is known not to be whole.
-    :raises BadInputError: There is no such file, a beginning is that of several, or of one that is not whole.
+    :param value: A path, a path below `dumps`, a file name, or the beginning, at least four characters, of the name or
+        id of a dump in `dumps`.
+    :param broken: Whether a beginning may name a dump that is known to be incomplete.
+    :raises BadInputError: There is no such file, or a beginning matches several dumps or an incomplete one.
     """
     if not value.strip() or "\0" in value:
-        raise BadInputError("--file= names no file.")
+        raise BadInputError("--file= is empty or contains a null byte. Nothing was touched.")
     for candidate in (cwd / value, dumps / value):
         with _judged(value):
             mode = _mode(candidate)
             if mode is None and candidate.is_symlink():
-                raise BadInputError(f"{value} is a link that leads nowhere. Nothing was touched.")
+                raise BadInputError(f"{value} is a link to a file that does not exist. Nothing was touched.")
         if mode is None:
             continue
         if stat.S_ISDIR(mode):
             raise BadInputError(
-                f"{value} is a folder, not a dump. A directory-format dump can be turned into a file "
-                f"first: pg_restore --file=dump.sql {value}"
+                f"{value} is a folder, not a dump. Nothing was touched. Convert a directory-format dump to a file: "
+                f"pg_restore --file=dump.sql {value}"
             )
         if not stat.S_ISREG(mode):
             raise BadInputError(
-                f"{value} is not an ordinary file but a pipe, a socket or a device, which can't be read twice. "
-                f"Nothing was touched; write it into a file first."
+                f"{value} is a pipe, a socket or a device, which can't be read twice. Nothing was touched. Write its "
+                f"content to a file first."
             )
         return candidate
     found = {} if Compression.of_name(value) else _dumps_that_begin(value, dumps)
@@ -141,11 +141,13 @@ def find_dump_file(value: str, dumps: Path, cwd: Path, *, broken: bool = False) 
             others = sibling_paths(candidate)
         for other in others:
             raise BadInputError(f"There is no dump {value!r}, but there is {other.name}. Nothing was touched.")
-    raise BadInputError(f"There is no dump {value!r}, neither here nor in {dumps}. `inv db.list` shows them.")
+    raise BadInputError(
+        f"There is no dump {value!r} in this folder or in {dumps}. Nothing was touched. `inv db.list` shows the dumps."
+    )
 
 
 def _dumps_that_begin(value: str, dumps: Path) -> dict[Path, str]:
-    """Return the dumps whose name or id begins so, each with its id; it is empty where the dump has none."""
+    """Return the dumps whose name or id begins with a value, each with its id, or with an empty one."""
     found: dict[Path, str] = {}
     beginning = value.strip()
     for path in [*list_dumps(dumps), *list_safety_dumps(dumps)] if len(beginning) >= SHORTEST_ID else []:
@@ -159,26 +161,26 @@ def _dumps_that_begin(value: str, dumps: Path) -> dict[Path, str]:
 
 
 def _only_dump(value: str, found: Mapping[Path, str], *, broken: bool) -> Path:
-    """Return the one dump that a beginning names.
+    """Return the only dump that a beginning matches.
 
-    :raises BadInputError: There are several, or it is not whole.
+    :raises BadInputError: It matches several, or the dump is incomplete.
     """
     short = shorten_ids(filter(None, found.values()))
     shown = [f"{path.name} ({short[known]})" if known else path.name for path, known in found.items()]
     path = next(iter(found))
     if len(found) > 1:
-        raise BadInputError(f"--file={value} may be {format_list(shown)}. Nothing was touched. Name one of them.")
-    if not broken and (doubt := known_doubt(path)):
+        raise BadInputError(f"--file={value} matches {format_list(shown)}. Nothing was touched. Name one of them.")
+    if not broken and (defect := known_defect(path)):
         raise BadInputError(
-            f"--file={value} is {path.name}, which is not whole: {doubt}. Nothing was touched. Choose another dump, or "
-            f"name this one in full."
+            f"--file={value} matches {path.name}, which is not complete: {defect}. Nothing was touched. Choose another "
+            f"dump, or use the full name of this one."
         )
     return path
 
 
 @contextlib.contextmanager
 def _judged(value: str) -> Iterator[None]:
-    """Put what the file system says of a name (too long, not ours to look at) into a sentence."""
+    """Turn an OSError about a name, such as too long or not permitted, into a BadInputError."""
     try:
         yield
     except OSError as error:
@@ -186,19 +188,23 @@ def _judged(value: str) -> Iterator[None]:
 
 
 def place_dump_file(value: str, dumps: Path, cwd: Path) -> Path:
-    """Tell where a new dump goes that a person named.
+    """Return the path of a new dump that `--file` names.
 
-    :param value: A bare file name goes into `dumps`; anything with a folder in it is taken as typed.
-    :raises BadInputError: It has no suffix of ours, its folder is missing, or it exists already.
+    :param value: A file name in `dumps`, or a path with a folder.
+    :raises BadInputError: It has another suffix, its folder is missing, or it exists already.
     """
     if Compression.of_name(value) is None or "\0" in value:
-        raise BadInputError(f"A dump's name ends in .sql, .sql.gz or .sql.zst; {value!r} does not.")
+        raise BadInputError(
+            f"A dump's name must end in .sql, .sql.gz or .sql.zst; {value!r} does not. Nothing was written."
+        )
     path = cwd / value if "/" in value else dumps / value
     if path.name.startswith("."):
-        raise BadInputError(f"{value!r} would be a hidden file, which `inv db.list` does not show.")
+        raise BadInputError(
+            f"{value!r} is the name of a hidden file, which `inv db.list` does not show. Nothing was written."
+        )
     if len(os.fsencode(manifest_path(path).name + PART_SUFFIX)) > LONGEST_NAME:
         raise BadInputError(
-            f"The name {value[:40]}… is too long: with {MANIFEST_SUFFIX}{PART_SUFFIX} in place of its end it may have "
+            f"The name {value[:40]}… is too long: with the suffix {MANIFEST_SUFFIX}{PART_SUFFIX} it must not exceed "
             f"{LONGEST_NAME} bytes. Nothing was written."
         )
     with _judged(value):
@@ -206,23 +212,25 @@ def place_dump_file(value: str, dumps: Path, cwd: Path) -> Path:
         others = sibling_paths(path)
     if missing:
         raise BadInputError(
-            f"The folder of {value!r} does not exist. Make it first, or name another. Nothing was written."
+            f"The folder of {value!r} does not exist. Nothing was written. Create the folder, or name another."
         )
     for other in others:
-        raise BadInputError(f"{other.name} exists already, and a dump never overwrites one. Choose another name.")
+        raise BadInputError(
+            f"{other.name} exists already and is never overwritten. Nothing was written. Choose another name."
+        )
     return path
 
 
 def sibling_paths(path: Path) -> list[Path]:
-    """List the dumps that share this one's stem, and so its manifest, the path itself included."""
+    """Return the existing dumps with the stem of a path, and so with its manifest; the path itself may be one."""
     paths = (path.with_name(name_stem(path) + each.suffix) for each in Compression)
     return [other for other in paths if _mode(other, follow=False) is not None]
 
 
 def _mode(path: Path, *, follow: bool = True) -> int | None:
-    """Return what kind of file stands there, or None.
+    """Return the mode of a file, or None if there is none.
 
-    :raises OSError: Nobody can tell. (`Path.exists` says no to that from Python 3.14 on.)
+    :raises OSError: It can't be determined. (`Path.exists` returns False then, from Python 3.14 on.)
     """
     try:
         return path.stat(follow_symlinks=follow).st_mode
@@ -231,28 +239,28 @@ def _mode(path: Path, *, follow: bool = True) -> int | None:
 
 
 def read_manifest(dump: Path) -> Manifest | None:
-    """Read the manifest of a dump; None where it has none.
+    """Return the manifest of a dump; None if it has none.
 
-    :raises BadInputError: There is one that can't be read.
+    :raises BadInputError: The manifest can't be read.
     """
     path = manifest_path(dump)
     try:
         with open_regular(path) as file:
             if os.fstat(file.fileno()).st_size > SIZE_LIMIT:
-                raise ValueError("it is far too large")
+                raise ValueError("it is too large")
             return manifest_from_json(file.read())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         why = (error.strerror if isinstance(error, OSError) else "") or error
         raise BadInputError(
-            f"The manifest {path.name} can't be used: {why}. The dump is untouched; move the manifest away "
-            f"to treat the dump as one without."
+            f"The manifest {path.name} can't be used: {why}. Nothing was touched. To use the dump without it, move the "
+            f"manifest to another folder."
         ) from None
 
 
-def known_doubt(path: Path) -> str:
-    """Tell, without reading it, why a dump can't be whole; empty where nothing speaks against it."""
+def known_defect(path: Path) -> str:
+    """Return why a dump must be incomplete, without reading it; empty if no reason is known."""
     try:
         size = path.stat().st_size
         if size == 0:
@@ -262,4 +270,4 @@ def known_doubt(path: Path) -> str:
         return str(error)
     if manifest is None or manifest.file_name != path.name or manifest.file.size == size:
         return ""
-    return f"it has {size:,} bytes where its manifest says {manifest.file.size:,}"
+    return f"it has {size:,} bytes, but {manifest.file.size:,} according to its manifest"

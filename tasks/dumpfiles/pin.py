@@ -1,4 +1,4 @@
-"""Pins: dumps that nothing of ours deletes."""
+"""Pin dumps, so that no task deletes them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import BadInputError
 from ..formatting import format_now
 from .atomic_write import disk_error, replace_file
-from .paths import find_dump_file, known_doubt, manifest_path, read_manifest
+from .paths import find_dump_file, known_defect, manifest_path, read_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
 
 
 PINNED = "pinned"
-"""Key of a manifest: when the dump was pinned."""
+"""Key of the manifest: the time when the dump was pinned."""
 
 
 def pin_dump(settings: Settings, file: str, *, pinned: bool) -> tuple[Path, bool]:
-    """Pin a dump, or unpin it; its manifest says so, also after gzip and gunzip.
+    """Pin or unpin a dump, in its manifest.
 
-    :param file: The dump, as `--file` names it.
+    :param file: The value of `--file`.
     :return: The dump, and whether anything changed.
-    :raises BadInputError: It has no manifest, or is not whole. Nothing was changed.
+    :raises BadInputError: It has no manifest, or is not complete. Nothing was changed.
     :raises OperationFailedError: The manifest could not be written.
     """
     if not file:
-        raise BadInputError("--file= is missing: name the dump. `inv db.list` shows them. Nothing was changed.")
+        raise BadInputError("--file= is missing. Nothing was changed. Name a dump of `inv db.list`.")
     path = find_dump_file(file, settings.dumps, settings.cwd, broken=not pinned)
     manifest = read_manifest(path)
     if manifest is None:
         raise BadInputError(
-            f"{path.name} has no manifest, which would hold the pin. db.prune never deletes such a dump. Nothing was "
-            f"changed."
+            f"{path.name} can't be pinned: it has no manifest to store the pin in. Nothing was changed. db.prune never "
+            f"deletes such a dump."
         )
-    if pinned and (doubt := known_doubt(path)):
-        raise BadInputError(f"{path.name} is not whole: {doubt}. Nothing was changed.")
+    if pinned and (defect := known_defect(path)):
+        raise BadInputError(f"{path.name} is not complete: {defect}. Nothing was changed.")
     if (PINNED in manifest.extra) is pinned:
         return path, False
     extra = {key: value for key, value in manifest.extra.items() if key != PINNED}

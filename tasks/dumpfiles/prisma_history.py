@@ -1,4 +1,4 @@
-"""Prisma's migration history, read from the rows of a dump as they pass."""
+"""Read Prisma's migration history from the events of a dump."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 _KNOWN = frozenset({"migration_name", "started_at", "finished_at", "rolled_back_at", "checksum"})
-# A history is some kilobytes; a table of that name with more is something else.
+# Bytes. A history has some kilobytes; a larger table of that name is not Prisma's.
 _LIMIT = 1 << 24
 _NAME = MIGRATIONS_TABLE.encode()
 # An INSERT names its table within these bytes.
-_LOOKED_AT = 512
+_INSERT_HEAD = 512
 
 
 class HistoryReader:
     """Collects the history from a dump's events.
 
-    :ivar hidden: Whether the dump writes it as INSERTs, which are not read.
+    :ivar hidden: Whether its rows are INSERT statements, which are not read.
     """
 
     def __init__(self) -> None:
@@ -36,18 +36,18 @@ class HistoryReader:
         self.hidden = False
 
     def see(self, event: Event, table: tuple[str, str] | None) -> None:
-        """Take note of an event.
+        """Process an event.
 
-        :param table: The table whose rows pass, as the summary says.
+        :param table: The table of the current COPY, from the summary.
         """
         if isinstance(event, Statement) and event.copies:
             self._inside = None
             columns = copied_columns(event) if table is not None and table[1] == MIGRATIONS_TABLE else []
-            # Another table may bear that name.
+            # Another table may have this name.
             if table is not None and _KNOWN.issubset(columns):
                 self._inside = self._found[table[0]] = _CopiedRows(columns)
         elif isinstance(event, Statement):
-            named = _NAME in event.text[:_LOOKED_AT]
+            named = _NAME in event.text[:_INSERT_HEAD]
             self.hidden |= (
                 named
                 and (action := classify_statement(event.text)).verb == "INSERT"
@@ -57,15 +57,15 @@ class HistoryReader:
             self._inside.rows += event.text
 
     def history(self, schema: str = "public") -> tuple[AppliedMigration, ...] | None:
-        """Return the migrations as they were begun; None if the dump has no such table.
+        """Return the migrations in the order of their start; None if the dump has no such table.
 
-        :param schema: Whose history, where several schemas have one; else it is that of the first.
+        :param schema: The schema of the history. If it has none, the first history is returned.
         """
         found = self.histories()
         return found.get(schema) or next(iter(found.values()), None)
 
     def histories(self) -> dict[str, tuple[AppliedMigration, ...]]:
-        """Return the migrations by the schema that their history lies in."""
+        """Return the migrations by the schema of their history."""
         return {schema: _parse_history(table) for schema, table in self._found.items()}
 
 

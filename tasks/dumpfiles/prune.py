@@ -1,4 +1,4 @@
-"""Prune: delete the dumps that the policy `db.keep` does not keep."""
+"""Delete the dumps that the policy `db.keep` does not keep."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ..errors import BadInputError, OperationFailedError
 from ..formatting import format_count, format_list, show_name
 from ..system.runtime import Interruption, set_interrupt_message
 from .catalog import list_catalog
-from .deletion import delete_dump, doomed_dump, is_in_use, sweep_deleted
+from .deletion import delete_dump, doomed_dump, finish_deletions, is_in_use
 from .paths import time_in_name
-from .retention import Condition, StoredDump, Verdict, judge_dumps
+from .retention import StoredDump, Verdict, judge_dumps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,11 +31,11 @@ _SAFETY = Verdict(kept=True, reasons=("safety dump",))
 
 @dataclass(frozen=True)
 class PrunePlan:
-    """What a prune deletes and keeps.
+    """The dumps that a prune deletes and keeps.
 
     :ivar dumps: All dumps and safety dumps, oldest first.
-    :ivar verdicts: By path as :attr:`Listed.name` writes it.
-    :ivar doomed: What is deleted, oldest first.
+    :ivar verdicts: The verdict by :attr:`Listed.name`.
+    :ivar doomed: The dumps to delete, oldest first.
     """
 
     settings: Settings
@@ -46,9 +46,9 @@ class PrunePlan:
 
 
 def plan_prune(settings: Settings, *, now: datetime | None = None) -> PrunePlan | None:
-    """Decide which dumps are deleted, and change nothing; None where `db.keep` is not set.
+    """Return which dumps a prune would delete; None if `db.keep` is not set. Changes nothing.
 
-    :param now: The time; that of the clock by default.
+    :param now: The current time by default.
     """
     if settings.keep is None:
         return None
@@ -63,7 +63,7 @@ def plan_prune(settings: Settings, *, now: datetime | None = None) -> PrunePlan 
             if is_in_use(each.path):
                 verdicts[each.name] = _IN_USE
             else:
-                # Somebody may delete it meanwhile.
+                # It may be deleted meanwhile.
                 with contextlib.suppress(BadInputError):
                     doomed.append(doomed_dump(each))
     return PrunePlan(
@@ -76,13 +76,13 @@ def plan_prune(settings: Settings, *, now: datetime | None = None) -> PrunePlan 
 
 
 def carry_out_prune(plan: PrunePlan, report: Report, *, now: datetime | None = None) -> tuple[Listed, ...]:
-    """Delete what a plan names, as far as it would be deleted now, too; return what was deleted.
+    """Delete the dumps of a plan that a new plan would delete, too; return the deleted ones.
 
-    What was changed, pinned or deleted meanwhile is skipped, and so is what became the only one of its kind.
+    Skips dumps that were changed, pinned or deleted meanwhile, and dumps that the policy keeps now.
 
-    :raises OperationFailedError: Some could not be deleted; says which.
+    :raises OperationFailedError: Some dumps could not be deleted. Its message names them.
     """
-    sweep_deleted(plan.settings)
+    finish_deletions(plan.settings)
     current = plan_prune(plan.settings, now=now)
     still = {(each.dump.name, each.signature) for each in current.doomed} if current else set()
     deleted: list[Listed] = []
@@ -90,7 +90,7 @@ def carry_out_prune(plan: PrunePlan, report: Report, *, now: datetime | None = N
     try:
         for each in plan.doomed:
             if (each.dump.name, each.signature) not in still:
-                report.warn(f"{each.dump.name} was changed meanwhile, or is needed now, and was kept.")
+                report.warn(f"{each.dump.name} was kept: it has changed meanwhile, or the policy keeps it now.")
                 continue
             try:
                 if delete_dump(each):
@@ -98,12 +98,12 @@ def carry_out_prune(plan: PrunePlan, report: Report, *, now: datetime | None = N
             except OSError as error:
                 failed.append(f"{each.dump.name} ({error.strerror})")
     except Interruption as interruption:
-        # The last one is not in the list yet, where the signal came while it was deleted.
+        # `deleted` lacks a dump that was being deleted when the signal came.
         interruption.state = _done([each.dump for each in plan.doomed if not each.dump.path.exists()])
         raise
     set_interrupt_message(_done(deleted))
     if failed:
-        raise OperationFailedError(f"Could not be deleted: {format_list(failed)}. {_done(deleted)}")
+        raise OperationFailedError(f"Some dumps could not be deleted: {format_list(failed)}. {_done(deleted)}")
     return tuple(deleted)
 
 
@@ -112,19 +112,13 @@ def _done(deleted: list[Listed]) -> str:
 
 
 def _stored(each: Listed) -> StoredDump:
-    condition = _CONDITIONS.get(each.whole, Condition.BROKEN)
-    if condition is not Condition.BROKEN and not each.origin:
-        condition = Condition.FOREIGN
     return StoredDump(
         name=each.name,
         made=each.when,
         series=(*each.origin, each.part, *sorted(map(show_name, each.excluded))),
-        condition=condition,
+        condition=each.condition,
         partial=each.is_partial,
         rehearsed=bool(each.rehearsed),
         pinned=bool(each.pinned),
         named=time_in_name(each.path.name) is None,
     )
-
-
-_CONDITIONS = {"yes": Condition.COMPLETE, "unknown": Condition.UNKNOWN}

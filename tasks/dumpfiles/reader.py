@@ -1,4 +1,4 @@
-"""The plain text of a dump in chunks, whatever its format, and no more of it than there may be."""
+"""Read the plain text of a dump of any format, up to a limit."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 class DumpReader:
-    """The plain text of a dump in chunks, whatever its format; a context manager.
+    """A reader of the plain text of a dump of any format; a context manager.
 
-    :param restorer: The pg_restore that turns an archive into text; None for plain dumps.
-    :param limit: How many bytes of text it may give; 0 for any.
-    :param summed: Whether :attr:`content` will be asked for.
-    :ivar exceeded: It would have given more.
+    :param restorer: The pg_restore that converts an archive to text; None for other dumps.
+    :param limit: The most bytes of text; 0 for any.
+    :param summed: Whether to compute :attr:`content`.
+    :ivar exceeded: Whether the text exceeds the limit.
     """
 
     def __init__(self, path: Path, restorer: Client | None, limit: int = 0, *, summed: bool = True) -> None:
@@ -54,30 +54,30 @@ class DumpReader:
 
     @property
     def file(self) -> Sums | None:
-        """Sums of the file, once all was read; None for an archive."""
+        """Checksum and size of the file after all was read; None for an archive."""
         return self._reading.raw.sums if self._reading else None
 
     @property
     def content(self) -> Sums:
-        """Sums of the text that was handed on so far."""
+        """Checksum and size of the text that was read so far."""
         return self._reading.content if self._reading else self._adder.sums
 
     def chunks(self) -> Iterator[bytes]:
-        """Hand on the text.
+        """Yield the text in chunks.
 
-        :raises LexError: The file is cut or damaged, or pg_restore can't read it to its end; or it holds something
-            else than a dump, or more than it may.
+        :raises LexError: The file is cut or damaged, pg_restore fails, the content is not a dump, or it exceeds the
+            limit.
         """
         given = 0
         try:
             for chunk in self._reading.chunks() if self._reading else self._restored():
                 if not given and (what := describe_foreign_head(chunk[:64], inside=True)):
-                    raise LexError(f"what it holds is {what}")
+                    raise LexError(f"its content is {what}")
                 given += len(chunk)
                 self.exceeded = 0 < self._limit < given
                 if self.exceeded:
                     raise LexError(
-                        f"it holds more than {format_size(self._limit)} of text, far more than its size lets expect"
+                        f"it has more than {format_size(self._limit)} of text, which is too much for its size"
                     )
                 yield chunk
         except BROKEN as error:
@@ -86,7 +86,7 @@ class DumpReader:
     def _restored(self) -> Iterator[bytes]:
         assert self._restorer is not None  # noqa: S101 - else there is a reading
         program = str(self._restorer.path)
-        # Else its key is another one each time, and so is the sum of the text.
+        # By default the key is random, which would change the checksum of the text.
         known = "--restrict-key" in run_program([program, "--help"]).stdout
         key = ["--restrict-key=none"] if known else []
         argv = [program, "--file=-", "--clean", "--if-exists", *key, str(self._path)]
@@ -99,11 +99,11 @@ class DumpReader:
 
 
 def read_ahead(chunks: Iterator[bytes]) -> Generator[bytes]:
-    """Hand on chunks that a thread of its own reads, so that expanding a file and looking at its text overlap.
+    """Yield chunks that a thread reads, so that decompression and parsing overlap.
 
-    To be closed before what the chunks come from: the thread has ended then.
+    Close it before the source of the chunks: this ends the thread.
 
-    :raises Exception: What the reading raised.
+    :raises Exception: The error of the source.
     """
     pieces: queue.Queue[bytes] = queue.Queue(QUEUED)
     stopped = threading.Event()

@@ -1,4 +1,4 @@
-"""Decide which dumps and safety dumps are kept: pure functions of what is known of them."""
+"""Decide which dumps and safety dumps are kept; pure functions."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ DAYS = 7
 
 @dataclass(frozen=True)
 class SavedState:
-    """A safety dump, as far as its worth depends on it.
+    """The properties of a safety dump that decide whether it is kept.
 
-    :ivar name: Its file's name, which is unique.
-    :ivar made: When it was made, in UTC.
-    :ivar size: Bytes of its plain text: the same state has the same size, however it is compressed.
+    :ivar name: Its file name, which is unique.
+    :ivar made: Its time in UTC.
+    :ivar size: Bytes of its plain text, so that compression does not matter.
     """
 
     name: str
@@ -34,13 +34,13 @@ class SavedState:
 
 
 def states_to_keep(states: Iterable[SavedState], newest: int) -> set[SavedState]:
-    """Return the safety dumps of one database that are worth keeping.
+    """Return the safety dumps of one database to keep.
 
-    These are the newest ones, and of each of the last seven days the newest, the oldest and the largest: repeated
-    restores of a wrong dump can't push out the state before them, and a larger state is not lost either. Days are those
-    of UTC, as in the names of the dumps, and are counted back from the newest dump, not from now.
+    These are the newest ones, and of each of the last seven days the newest, the oldest and the largest. So repeated
+    restores of a wrong dump cannot replace the state before them, and a larger state is kept, too. Days are in UTC, as
+    in the names of the dumps, and are counted back from the newest dump, not from now.
 
-    :param newest: How many of the newest are kept, whatever their day.
+    :param newest: The number of newest dumps to keep, of any day.
     """
     ordered = sorted(states, key=lambda each: (each.made, each.name), reverse=True)
     kept = set(ordered[:newest])
@@ -49,32 +49,32 @@ def states_to_keep(states: Iterable[SavedState], newest: int) -> set[SavedState]
         if each.made.date() > ordered[0].made.date() - timedelta(days=DAYS):
             days.setdefault(each.made.date(), []).append(each)
     for day in days.values():
-        # Of equally large ones the first, which is the newest.
+        # Of equally large dumps, max() returns the first, which is the newest.
         kept |= {day[0], day[-1], max(day, key=lambda each: (each.rows, each.size))}
     return kept
 
 
 class Condition(enum.Enum):
-    """What is known of a dump without reading it."""
+    """The state of a dump file, determined without reading it."""
 
     COMPLETE = enum.auto()
-    """Its manifest describes this very file: name and size."""
+    """Name and size are those in its manifest."""
     BROKEN = enum.auto()
     UNKNOWN = enum.auto()
-    """Its manifest describes another form of it, as it was compressed or renamed by hand."""
+    """It was compressed or renamed by hand, so its manifest describes another file."""
     FOREIGN = enum.auto()
     """It has no manifest, so its database is unknown."""
 
 
 @dataclass(frozen=True)
 class StoredDump:
-    """A dump, as far as it depends on that whether it is kept.
+    """The properties of a dump that decide whether it is kept.
 
-    :ivar name: Its file's name, which is unique.
-    :ivar made: When it was made.
-    :ivar series: What dumps have in common that can replace each other: the database, and what they lack of it.
+    :ivar name: Its file name, which is unique.
+    :ivar made: Its time.
+    :ivar series: A key of dumps that can replace each other: the database and the parts of it that they lack.
     :ivar partial: Whether it lacks rows or objects.
-    :ivar named: Whether a person has named it; such a dump is never the newest by default, and never deleted.
+    :ivar named: Whether it was named by hand. Such a dump is never chosen by default, and never deleted.
     """
 
     name: str
@@ -98,7 +98,7 @@ class Verdict:
     reasons: tuple[str, ...]
 
 
-# The label of a period tells it apart from all others of its kind, and is greater for later ones.
+# Labels of periods. Later periods have greater labels.
 _PERIODS: dict[str, Callable[[datetime], str]] = {
     "daily": lambda made: made.strftime("%Y-%m-%d"),
     "weekly": lambda made: "{}-W{:02}".format(*made.isocalendar()[:2]),
@@ -115,12 +115,12 @@ _ALWAYS = {
 def judge_dumps(dumps: Iterable[StoredDump], policy: KeepPolicy, now: datetime) -> dict[str, Verdict]:
     """Decide for each dump whether it is kept.
 
-    Of each series the policy keeps the last dumps, and one of each of the last periods in which there are any: the
-    newest that was rehearsed, else the newest. Periods are those of UTC; those without a dump do not count, so no time
-    that passes without dumps deletes one. The newest dump of a series, its newest rehearsed one and pinned ones are
-    always kept. Only complete dumps are deleted or fill a slot.
+    Of each series the policy keeps the last dumps, and one of each of the last periods with dumps: the newest rehearsed
+    one, else the newest. Periods are in UTC. Periods without dumps do not count, so dumps are not deleted merely
+    because time passes. The newest dump of a series, its newest rehearsed one and pinned ones are always kept. Only
+    complete dumps are deleted or fill a slot.
 
-    :param now: Dumps that are newer were made while a clock was wrong, or is wrong now: they are kept and fill no slot.
+    :param now: Newer dumps were made with a wrong clock, or the clock is wrong now. They are kept and fill no slot.
     :return: The verdicts by name.
     """
     verdicts: dict[str, Verdict] = {}
@@ -140,7 +140,7 @@ def judge_dumps(dumps: Iterable[StoredDump], policy: KeepPolicy, now: datetime) 
 
 
 def _kept_always(dump: StoredDump, now: datetime) -> str:
-    """Tell why a dump is kept whatever the policy says; empty where the policy decides."""
+    """Return why a dump is kept independently of the policy; empty if the policy decides."""
     if dump.condition in _ALWAYS:
         return _ALWAYS[dump.condition]
     if dump.named:
@@ -149,7 +149,10 @@ def _kept_always(dump: StoredDump, now: datetime) -> str:
 
 
 def _slots(dumps: list[StoredDump], policy: KeepPolicy) -> dict[str, list[str]]:
-    """Return the reasons to keep each dump of a series, which are given newest first."""
+    """Return the reasons to keep each dump of a series.
+
+    :param dumps: The series, newest first.
+    """
     reasons: dict[str, list[str]] = {each.name: [] for each in dumps}
     reasons[dumps[0].name].append("newest")
     if rehearsed := next((each for each in dumps if each.rehearsed), None):

@@ -1,4 +1,4 @@
-"""Short ids: beginnings of a manifest's id that people type."""
+"""Shorten the ids of dumps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHORTEST_ID = 4
 
 
 def shorten_ids(ids: Iterable[str]) -> dict[str, str]:
-    """Return beginnings of ids that are equally long, of four digits or more, and tell all of them apart."""
+    """Return unique beginnings of ids, equally long and at least four digits."""
     known = set(ids)
     length = SHORTEST_ID
     while len({each[:length] for each in known}) < len(known):
@@ -20,7 +20,7 @@ def shorten_ids(ids: Iterable[str]) -> dict[str, str]:
     return {each: each[:length] for each in known}
 
 
-def is_id_beginning(wanted: str, found: str) -> bool:
-    """Return whether a text that a person typed is the beginning of an id: four digits or more, capitals or not."""
-    beginning = wanted.strip().lower()
+def is_id_beginning(text: str, found: str) -> bool:
+    """Return whether a text is the beginning of an id, with at least four digits; case is ignored."""
+    beginning = text.strip().lower()
     return len(beginning) >= SHORTEST_ID and found.startswith(beginning)

@@ -1,4 +1,4 @@
-"""What `--table=` and `--schema=` name: what exists under that name, else what pg_dump's pattern matches."""
+"""Find the tables and schemas that `--table=` and `--schema=` name, exactly or by a pattern of pg_dump."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 _WILDCARDS = {"*": ".*", "?": ".", "$": r"\$"}
-# What has a meaning in a regular expression, which pg_dump leaves to it outside quotes.
+# Characters that pg_dump interprets outside quotes, most of them as in a regular expression.
 _SPECIAL = frozenset("*?+|()[]{}^\\")
 _PARTS = 2
 
 
 @dataclass(frozen=True)
 class NamePattern:
-    """A name as typed, read by the rules of psql and pg_dump: folded to small letters, `"…"` as it is, `*`, `?`.
+    """A pattern of psql and pg_dump: lower case except in `"…"`, with `*` and `?`.
 
-    :ivar parts: A regular expression for each part between dots; quoted text keeps its case in it.
-    :ivar folded: The same with small letters outside quotes, as pg_dump reads it.
-    :ivar is_name: Whether nothing outside quotes stands for other characters.
+    :ivar parts: A regular expression for each part between dots; quoted text is case-sensitive in it.
+    :ivar folded: The same with lower case outside quotes, as pg_dump reads it.
+    :ivar is_name: Whether it has no wildcards outside quotes.
     """
 
     parts: tuple[str, ...]
@@ -36,9 +36,9 @@ class NamePattern:
 
 
 def parse_pattern(text: str) -> NamePattern:
-    """Read a pattern.
+    """Parse a pattern.
 
-    :raises ValueError: It is not one; says why.
+    :raises ValueError: It is invalid. The message is the reason.
     """
     parts, folded, quoted, is_name, at = [""], [""], False, True, 0
     while at < len(text):
@@ -54,7 +54,7 @@ def parse_pattern(text: str) -> NamePattern:
             folded.append("")
             continue
         elif not quoted and char in _SPECIAL | _WILDCARDS.keys():
-            # Brackets that hold nothing are a part of the name, as in psql.
+            # Empty brackets are part of the name, as in psql.
             brackets = "[]" if text[at - 1 : at + 1] == "[]" else ""
             at += len(brackets[1:])
             is_name = is_name and bool(brackets or char == "$")
@@ -70,25 +70,25 @@ def parse_pattern(text: str) -> NamePattern:
         try:
             re.compile(each)
         except (re.error, RecursionError, OverflowError):
-            raise ValueError("it is no pattern") from None
+            raise ValueError("it is not a valid pattern") from None
     return NamePattern(parts=tuple(parts), folded=tuple(folded), is_name=is_name)
 
 
 def match_tables(text: str, tables: Iterable[Key], search_path: Sequence[str] = ()) -> list[Key]:
-    """Return the tables that a text means, in their order; none where it means none.
+    """Return the tables that a text names, in the given order.
 
-    The first of these that finds any: the name exactly as typed (also as `schema.name`, and in quotes), pg_dump's
-    pattern, and that pattern whether letters are capitals or not. Without a schema, tables that the search path finds
-    come first; only where there are none, those of other schemas count.
+    Tries in turn the exact name (also as `schema.name`, and in quotes), pg_dump's pattern, and the pattern without
+    regard to case; returns the tables of the first that matches any. Without a schema in the text, tables on the search
+    path are returned; if there are none, those of other schemas.
 
-    :raises ValueError: It is no pattern; says why.
+    :raises ValueError: The pattern is invalid. The message is the reason.
     """
     pattern = parse_pattern(text)
     if len(pattern.parts) > _PARTS:
         found = [key for key in tables if text in _exact_forms(key)]
         if found:
             return found
-        raise ValueError("it has more dots than schema.table; write a part that holds dots in double quotes")
+        raise ValueError("it has more than one dot. Put a name that contains dots in double quotes")
     return _first_found(
         list(tables),
         lambda key: text in _exact_forms(key),
@@ -99,9 +99,9 @@ def match_tables(text: str, tables: Iterable[Key], search_path: Sequence[str] = 
 
 
 def match_schemas(text: str, schemas: Iterable[str]) -> list[str]:
-    """Return the schemas that a text means, by the rules of :func:`match_tables`.
+    """Return the schemas that a text names, by the rules of :func:`match_tables`.
 
-    :raises ValueError: It is no pattern; says why.
+    :raises ValueError: The pattern is invalid. The message is the reason.
     """
     pattern = parse_pattern(text)
     tests = [lambda name: name == text]
@@ -112,9 +112,9 @@ def match_schemas(text: str, schemas: Iterable[str]) -> list[str]:
 
 
 def require_schemas(flag: str, texts: Iterable[str], schemas: Collection[str], source: str) -> list[str]:
-    """Return the schemas that the values of a flag mean, by the rules of :func:`require_tables`.
+    """Return the schemas that the values of a flag name, by the rules of :func:`match_tables`.
 
-    :raises BadInputError: A value means no schema, or is a name, not a pattern, and means several.
+    :raises BadInputError: A value names no schema, or has no wildcards and names several.
     """
     keys = {name: ("", name) for name in schemas}
 
@@ -127,11 +127,11 @@ def require_schemas(flag: str, texts: Iterable[str], schemas: Collection[str], s
 def require_tables(
     flag: str, texts: Iterable[str], tables: Collection[Key], source: str, search_path: Sequence[str] = ()
 ) -> list[Key]:
-    """Return the tables that the values of a flag mean, each once, in their order.
+    """Return the tables that the values of a flag name, each once, in the given order.
 
-    :param flag: As `--table`.
-    :param source: What should have them, as a sentence's subject.
-    :raises BadInputError: A value means no table, or is a name, not a pattern, and means several.
+    :param flag: Such as `--table`.
+    :param source: The name of the database or dump in messages.
+    :raises BadInputError: A value names no table, or has no wildcards and names several.
     """
     return _require(
         flag, texts, tables, lambda text: match_tables(text, tables, search_path), f"{source} has no such table"
@@ -154,7 +154,7 @@ def _require(
             raise BadInputError(f"{flag}={text}: {absent}. {has} Nothing was touched.")
         if is_name and len(found) > 1:
             raise BadInputError(
-                f"{flag}={text}: {len(found)} have this name: {shown}. Choose one of them. Nothing was touched."
+                f"{flag}={text}: {len(found)} have this name: {shown}. Nothing was touched. Choose one of them."
             )
         chosen.update(found)
     return [key for key in names if key in chosen]
@@ -185,7 +185,7 @@ def _first_found(
 
 
 def _visible(tables: list[Key], search_path: Sequence[str]) -> list[Key]:
-    """Return of tables those that a name without a schema finds, or all where it finds none."""
+    """Return the tables that a name without a schema finds on the search path; all tables if it finds none."""
     first: dict[str, int] = {}
     order = {schema: at for at, schema in reversed(list(enumerate(search_path)))}
     for schema, name in tables:

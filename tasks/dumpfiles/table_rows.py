@@ -1,4 +1,4 @@
-"""Reads the rows of one table from a dump, without a server."""
+"""Read the rows of one table from a dump, without a server."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RowsRequest:
-    """Which rows of a dump to read.
+    """The flags of `db.show`.
 
-    :ivar file: The dump, as `--file` names it; empty for the newest.
-    :ivar table: A table by its name, with its schema where the name alone is ambiguous.
-    :ivar match: Text that one of a row's values must hold; empty for all rows.
-    :ivar limit: The most rows; 0 for all.
+    :ivar file: The value of `--file`; empty for the newest dump.
+    :ivar table: The name of a table, with its schema if the name is ambiguous.
+    :ivar match: Text that a value of each row must contain; empty for all rows.
+    :ivar limit: The most rows to read; 0 for all.
     """
 
     file: str
@@ -48,10 +48,10 @@ class RowsRequest:
 
 @dataclass(frozen=True)
 class RowBatch:
-    """Rows of a table that follow each other.
+    """Consecutive rows of a table.
 
-    :ivar columns: Names of the columns, in the order of the values.
-    :ivar lines: A row each, as COPY writes it, without the end of the line.
+    :ivar columns: The names of the columns, in the order of the values.
+    :ivar lines: One row each in COPY's text format, without the line end.
     :ivar encoding: Python's name of the encoding of the lines.
     """
 
@@ -61,7 +61,7 @@ class RowBatch:
     encoding: str
 
     def texts(self) -> Iterator[str]:
-        """Return each row as COPY writes it, decoded."""
+        """Return each row in COPY's text format, decoded."""
         return (line.decode(self.encoding, "surrogateescape") for line in self.lines)
 
     def values(self) -> Iterator[list[str | None]]:
@@ -74,16 +74,16 @@ class RowBatch:
 def read_table_rows(settings: Settings, request: RowsRequest, report: Report) -> Iterator[RowBatch]:
     """Read the rows of a table from a dump, in the dump's order.
 
-    The file is read up to the last of the rows; its checksums are not compared. Memory: some chunks of the file.
+    Reads the file up to the last of the rows, without comparing checksums. Needs memory for a few chunks of the file.
 
-    :return: At least one batch for each COPY of the table, the first with its columns even if it has no rows.
+    :return: At least one batch for each COPY of the table; the first has its columns, even without rows.
     :raises BadInputError: There is no such dump or table, the name is ambiguous, the rows are INSERT statements, or
         the file is damaged before the last of the rows.
     """
     if not request.table:
-        raise BadInputError("--table= is missing: name the table whose rows to print.")
+        raise BadInputError("--table= is missing. Name the table to print.")
     if request.limit < 0:
-        raise BadInputError(f"--limit={request.limit} is no number of rows.")
+        raise BadInputError(f"--limit={request.limit} is not a number of rows.")
     path = choose_dump(settings, request.file, report)
     manifest = read_manifest(path)
     counts = {(each.schema, each.name): each.rows for each in manifest.tables} if manifest else None
@@ -100,14 +100,14 @@ def read_table_rows(settings: Settings, request: RowsRequest, report: Report) ->
     except LexError as error:
         raise BadInputError(f"{path.name} can't be read to its end: {error}.") from None
     if reading.choice.chosen is None:
-        raise BadInputError(f"{path.name} holds no rows of a table {request.table}. `inv db.inspect` lists its tables.")
+        raise BadInputError(f"{path.name} has no rows of a table {request.table}. `inv db.inspect` lists its tables.")
 
 
 @dataclass
 class _Choice:
-    """The table that a name means.
+    """The table that a name chooses.
 
-    :ivar counts: Rows of every table, by the manifest; None where the dump has none.
+    :ivar counts: The number of rows of each table in the manifest; None without a manifest.
     """
 
     name: str
@@ -117,11 +117,11 @@ class _Choice:
     _found: list[TableKey] | None = None
 
     def choose(self, source: str) -> None:
-        """Choose among the tables of the manifest.
+        """Choose a table of the manifest.
 
-        :param source: The dump, in words.
+        :param source: The name of the dump in messages.
         """
-        assert self.counts is not None  # noqa: S101 - the caller has looked
+        assert self.counts is not None  # noqa: S101 - the caller has checked it
         found = require_tables("--table", [self.name], self.counts, source)
         if len(found) > 1:
             names = format_list([show_name(key) for key in found])
@@ -129,28 +129,28 @@ class _Choice:
         self.chosen = found[0]
 
     def is_chosen(self, key: TableKey) -> bool:
-        """Return whether it is this table.
+        """Return whether a table is the chosen one.
 
-        :raises BadInputError: The name means another table of this dump, too.
+        :raises BadInputError: The name also matches another table of this dump.
         """
         if self.chosen is not None and self.counts is not None:
             return key == self.chosen
-        found = self._meant(key)
+        found = self._matching(key)
         if key not in found:
             return False
         if self.chosen not in {None, key} or len(found) > 1:
             names = format_list([show_name(each) for each in dict.fromkeys([*found, self.chosen]) if each])
-            raise BadInputError(f"--table={self.name} means several tables: {names}. Name one with its schema.")
+            raise BadInputError(f"--table={self.name} matches several tables: {names}. Name one with its schema.")
         self.chosen = key
         return True
 
     def note(self, key: TableKey) -> None:
-        """Remember a table that the dump creates, before any rows."""
+        """Add a table that the dump creates."""
         if key not in self._known:
             self._known[key] = None
             self._found = None
 
-    def _meant(self, key: TableKey) -> list[TableKey]:
+    def _matching(self, key: TableKey) -> list[TableKey]:
         self.note(key)
         if self._found is None:
             try:
@@ -162,7 +162,10 @@ class _Choice:
 
 @dataclass
 class _Reading:
-    """One pass over a dump."""
+    """One reading of a dump.
+
+    :ivar passed: The rows of the table that were read; `given` those that were yielded.
+    """
 
     path: Path
     request: RowsRequest
@@ -195,7 +198,7 @@ class _Reading:
         if self.request.limit and self.given >= self.request.limit:
             return True
         counts, chosen = self.choice.counts, self.choice.chosen
-        # A table may be filled by several COPYs, one for each of its partitions.
+        # A partitioned table may have several COPYs, one for each partition.
         return counts is not None and chosen is not None and self._columns is None and self.passed >= counts[chosen] > 0
 
     def _begins(self, statement: Statement) -> bool:
@@ -221,37 +224,37 @@ class _Reading:
         kind = recode_action(classify_statement(statement.text, standard=statement.standard), self.encoding)
         if self.choice.is_chosen((kind.schema, kind.name)):
             raise BadInputError(
-                f"{self.path.name} writes the rows of {show_name((kind.schema, kind.name))} as INSERT statements, "
-                f"which db.show does not read. Restore it into a scratch database instead."
+                f"{self.path.name} has the rows of {show_name((kind.schema, kind.name))} as INSERT statements, which "
+                f"db.show does not read. Restore the dump into a scratch database instead."
             )
 
     def _lines(self, text: bytes | bytearray) -> list[bytes]:
-        whole, end, rest = bytes(text).rpartition(b"\n")
+        complete, end, rest = bytes(text).rpartition(b"\n")
         if not end:
             self._parts.append(rest)
             return []
-        whole = b"".join((*self._parts, whole))
+        complete = b"".join((*self._parts, complete))
         self._parts = [rest]
-        self.passed += whole.count(b"\n") + 1
-        lines = self._matching(whole) if self.request.match else whole.split(b"\n")
+        self.passed += complete.count(b"\n") + 1
+        lines = self._matching_lines(complete) if self.request.match else complete.split(b"\n")
         if self.request.limit:
             lines = lines[: self.request.limit - self.given]
         self.given += len(lines)
         return lines
 
-    def _matching(self, text: bytes) -> list[bytes]:
-        """Return the lines of which one value holds the text that is looked for."""
+    def _matching_lines(self, text: bytes) -> list[bytes]:
+        """Return the lines with a value that contains `match`."""
         try:
             value = self.request.match.encode(self.encoding, "surrogateescape")
         except UnicodeEncodeError:
-            # No value of this encoding can hold it.
+            # No value in this encoding can contain it.
             return []
         needle, lines, at = escape_value(value), [], 0
         while (at := text.find(needle, at)) >= 0:
             begin = text.rfind(b"\n", 0, at) + 1
             end = text.find(b"\n", at)
             line = text[begin : end if end >= 0 else len(text)]
-            # The bytes may also be a part of an escape, or lie in two values.
+            # The bytes may also be part of an escape, or of two values.
             if any(value in found for raw in line.split(b"\t") if (found := unescape_value(raw)) is not None):
                 lines.append(line)
             if end < 0:

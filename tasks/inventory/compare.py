@@ -155,7 +155,7 @@ def compare_objects_and_content(
         *_checksums(expected, found, source),
         *_objects(expected, differing, schemas, source),
         *_extensions(expected, found),
-        # Grants that are in no dump are compared only if the expected state covers the whole database.
+        # Grants that are in no dump are compared only if the expected state is that of all schemas.
         *(
             line
             for line in _compare_notes(expected, found, differing, source)
@@ -174,33 +174,35 @@ def _unread(expected: DatabaseState, found: DatabaseState, source: str) -> Itera
 
 
 def _rows(expected: DatabaseState, found: DatabaseState) -> Iterator[DifferenceLine]:
-    for key, want in expected.rows.items():
+    for key, before in expected.rows.items():
         if key in found.unread:
             continue
-        have = found.rows.get(key)
-        if have is None:
+        now = found.rows.get(key)
+        if now is None:
             yield DifferenceLine(
-                kind="table", name=show_name(key), expected=format_count(want, "row"), found=MISSING, fatal=True
+                kind="table", name=show_name(key), expected=format_count(before, "row"), found=MISSING, fatal=True
             )
-        elif have != want:
-            yield DifferenceLine(kind="rows", name=show_name(key), expected=f"{want:,}", found=f"{have:,}", fatal=True)
+        elif now != before:
+            yield DifferenceLine(kind="rows", name=show_name(key), expected=f"{before:,}", found=f"{now:,}", fatal=True)
 
 
 def _sequences(expected: DatabaseState, found: DatabaseState, ahead: Mapping[Key, int]) -> Iterator[DifferenceLine]:
-    for key, want in expected.sequences.items():
-        have, most = found.sequences.get(key), ahead.get(key, 0)
+    for key, before in expected.sequences.items():
+        now, most = found.sequences.get(key), ahead.get(key, 0)
         if key in found.unread:
             continue
-        if have is None:
-            yield DifferenceLine(kind="sequence", name=show_name(key), expected=_value(want), found=MISSING, fatal=True)
-        elif have != want:
-            apart = have[0] - want[0]
+        if now is None:
+            yield DifferenceLine(
+                kind="sequence", name=show_name(key), expected=_value(before), found=MISSING, fatal=True
+            )
+        elif now != before:
+            apart = now[0] - before[0]
             logged = apart * most > 0 and abs(apart) <= abs(most)
             yield DifferenceLine(
                 kind="sequence",
                 name=show_name(key),
-                expected=_value(want),
-                found=_value(have) + _LOGGED * logged,
+                expected=_value(before),
+                found=_value(now) + _LOGGED * logged,
                 fatal=not logged,
             )
 
@@ -210,12 +212,12 @@ def _value(value: tuple[int, bool]) -> str:
 
 
 def _checksums(expected: DatabaseState, found: DatabaseState, source: str) -> Iterator[DifferenceLine]:
-    for key, want in expected.checksums.items():
-        have = found.checksums.get(key)
-        if have is None or not is_comparable(have, want):
+    for key, before in expected.checksums.items():
+        now = found.checksums.get(key)
+        if now is None or not is_comparable(now, before):
             continue
         # If the number of rows differs, that is reported already.
-        if have != want and found.rows.get(key, expected.rows.get(key)) == expected.rows.get(key):
+        if now != before and found.rows.get(key, expected.rows.get(key)) == expected.rows.get(key):
             yield DifferenceLine(
                 kind="content", name=show_name(key), expected=f"as in {source}", found="other values", fatal=True
             )

@@ -13,7 +13,7 @@ from ..dumpfiles.paths import (
     MANIFEST_SUFFIX,
     UNDO,
     UNDO_FOLDER,
-    known_doubt,
+    known_defect,
     list_orphan_manifests,
     list_safety_dumps,
     manifest_path,
@@ -143,7 +143,7 @@ class SafetyDump:
         known = {
             _state(path, manifest): path
             for path, manifest in found
-            if not known_doubt(path) and PINNED not in manifest.extra
+            if not known_defect(path) and PINNED not in manifest.extra
         }
         kept = states_to_keep(known, max(self.settings.safety_dumps, 1))
         for state, path in known.items():

@@ -121,24 +121,24 @@ class Verified:
         }
         rows = []
         for key in sorted(expected.keys() | found.keys()):
-            want, have, other = expected.get(key), found.get(key), others.get(key, "")
-            same = (want is None or want == have or key in self.found.unread) and not other
-            mark = self._mark(key, want, have, other)
-            rows.append(VerifiedTable(name=show_name(key), expected=want, found=have, same=same, mark=mark))
+            before, now, other = expected.get(key), found.get(key), others.get(key, "")
+            same = (before is None or before == now or key in self.found.unread) and not other
+            mark = self._mark(key, before, now, other)
+            rows.append(VerifiedTable(name=show_name(key), expected=before, found=now, same=same, mark=mark))
         return rows
 
-    def _mark(self, key: Key, want: int | None, have: int | None, other: str) -> str:
+    def _mark(self, key: Key, before: int | None, now: int | None, other: str) -> str:
         expected = self.expected
         if expected is None:
             return ""
         if key in self.found.unread:
             return "unlogged"
-        if want is None:
+        if before is None:
             return "rows left out" if key in expected.excluded else f"not in {expected.kind}"
-        if want != have:
+        if before != now:
             return "differs"
-        dumped = (expected.dumped or {}).get(key, want)
-        return other or (f"{dumped:,} in the dump" if dumped != want else "same")
+        dumped = (expected.dumped or {}).get(key, before)
+        return other or (f"{dumped:,} in the dump" if dumped != before else "same")
 
     @property
     def differences(self) -> list[DifferenceLine]:

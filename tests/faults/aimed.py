@@ -48,7 +48,7 @@ postgres.connection server_facts
 dumpformat.compression read_magic
 dumpfiles.dump_file choose_dump prove_dump is_unchanged
 dumpfiles.convert _rewrite _sums _replace
-dumpfiles.deletion delete_dump sweep_deleted carry_out_deletion
+dumpfiles.deletion delete_dump finish_deletions carry_out_deletion
 dumpfiles.prune carry_out_prune
 postgres.connection read_endpoint connect
 restore.preflight check_restore lock_out_migrations
@@ -67,7 +67,7 @@ safety.restore_log write_record
 dumpfiles.paths read_manifest
 dumpformat.compression.SumCounter add
 dumpformat.compression.SummingWriter write
-dumpfiles.atomic_write rename_new sync_folder replace_file sweep_part_files
+dumpfiles.atomic_write rename_new sync_folder replace_file delete_stale_parts
 dumpfiles.atomic_write.PartFile publish
 system.pg_programs find_client
 postgres.tables read_tables

@@ -67,7 +67,7 @@ _SESSIONS: Final = (
 )
 _DONE: Final = ("already committed",)
 _UNDONE: Final = ("rolled back", "was not changed", "is as it was", "othing was touched", "Nothing was changed")
-_NOT_DONE: Final = ("othing was touched", "was left as it is", "No dump was written")
+_NOT_DONE: Final = ("othing was touched", "othing was changed", "was kept", "No dump was written")
 _UNKNOWN: Final = "unknown whether"
 
 
