@@ -179,6 +179,36 @@ def test_every_kind_of_pg_dumps_dumps_is_read(kind: str, shop: Database, project
         assert shop.dump_text() == before
 
 
+@pytest.mark.parametrize("kind", [[], ["--inserts"]], ids=["copy", "inserts"])
+def test_a_partition_whose_rows_are_not_apart_is_refused(kind: list[str], shop: Database, project: Project) -> None:
+    """Loaded through the partitioned table they can't be told apart: the partition keeps its rows."""
+    write(project, "root.sql", pg_dump(shop, "--load-via-partition-root", *kind))
+    before = shop.dump_text()
+
+    flags = ["--file=root.sql", "--yes", "--table=crm.events_2", "--data-only"]
+    result = project.use(shop, OWNER).inv("db.restore", *flags)
+
+    assert result.returncode == 2, result.stdout
+    assert "public.events" in result.stderr
+    assert shop.dump_text() == before
+
+
+def test_a_sequence_of_two_tables_is_only_set_forward(shop: Database, project: Project) -> None:
+    """It numbers rows of another table, too, whose next row would get a used number."""
+    shop.execute("CREATE TABLE crm.notes (id int PRIMARY KEY DEFAULT nextval('public.lines_id_seq'))", role=OWNER)
+    project.use(shop, OWNER)
+    ran(project, "db.dump")
+    shop.execute("INSERT INTO crm.notes DEFAULT VALUES; DELETE FROM public.lines", role=OWNER)
+
+    assert restored(project, "--table=lines", "--data-only").returncode == 0
+
+    assert shop.scalar("SELECT pg_catalog.count(*) FROM public.lines") == 20
+    assert shop.scalar("INSERT INTO crm.notes DEFAULT VALUES RETURNING id") == 22
+    shop.execute("TRUNCATE public.lines, crm.notes RESTART IDENTITY", role=OWNER)
+    assert restored(project, "--table=lines", "--data-only").returncode == 0
+    assert shop.scalar("INSERT INTO crm.notes DEFAULT VALUES RETURNING id") == 21
+
+
 def test_rows_come_from_a_dump_of_rows_alone(shop: Database, project: Project) -> None:
     """pg_dump --data-only has no definitions: the database says which partitions and sequences belong to a table."""
     write(project, "rows.sql", pg_dump(shop, "--data-only"))
@@ -228,7 +258,7 @@ def test_a_definition_that_others_depend_on_is_not_replaced(dependent: str, shop
     project.use(shop, OWNER)
     ran(project, "db.dump")
     before = shop.dump_text()
-    shop.execute(DAMAGE["lines"], role=OWNER)
+    shop.execute("DELETE FROM public.lines", role=OWNER)
 
     refused = restored(project, "--table=lines")
     result = restored(project, "--table=lines", "--data-only")
