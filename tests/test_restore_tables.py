@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.flows import newest, pg_dump, ran, write
 from tests.servers import OWNER
+from tests.support import eventually
 
 if TYPE_CHECKING:
     from subprocess import CompletedProcess
@@ -207,6 +209,31 @@ def test_a_sequence_of_two_tables_is_only_set_forward(shop: Database, project: P
     shop.execute("TRUNCATE public.lines, crm.notes RESTART IDENTITY", role=OWNER)
     assert restored(project, "--table=lines", "--data-only").returncode == 0
     assert shop.scalar("INSERT INTO crm.notes DEFAULT VALUES RETURNING id") == 21
+
+
+def test_a_deadlock_with_a_writer_says_that_another_session_holds_a_lock(shop: Database, project: Project) -> None:
+    """A session has read the table and writes to it during the safety dump: exit code 4, and its row is kept."""
+    project.use(shop, OWNER)
+    ran(project, "db.dump")
+    locked = (
+        "SELECT pg_catalog.count(*) > 0 FROM pg_catalog.pg_locks WHERE mode = 'ShareLock' AND granted AND relation = "
+    )
+
+    def write_to_it() -> None:
+        with shop.connect(OWNER, autocommit=False) as connection:
+            connection.execute("SELECT FROM public.lines")
+            read.set()
+            eventually(lambda: bool(shop.scalar(f"{locked} AND relation = 'public.lines'::regclass")), "the lock")
+            connection.execute("UPDATE public.lines SET note = 'mine' WHERE id = 1")
+
+    read, writer = threading.Event(), threading.Thread(target=write_to_it)
+    writer.start()
+    read.wait(20)
+    result = restored(project, "--table=lines", "--data-only")
+    writer.join(20)
+
+    assert result.returncode == 4, result.stderr
+    assert shop.scalar("SELECT note FROM public.lines WHERE id = 1") == "mine"
 
 
 def test_rows_come_from_a_dump_of_rows_alone(shop: Database, project: Project) -> None:
