@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.flows import newest, pg_dump, ran, write
 from tests.servers import OWNER
+from tests.support import eventually
 
 if TYPE_CHECKING:
     from subprocess import CompletedProcess
@@ -181,6 +183,61 @@ def test_every_kind_of_pg_dumps_dumps_is_read(kind: str, shop: Database, project
         assert shop.dump_text() == before
 
 
+@pytest.mark.parametrize("kind", [[], ["--inserts"]], ids=["copy", "inserts"])
+def test_a_partition_whose_rows_are_not_apart_is_refused(kind: list[str], shop: Database, project: Project) -> None:
+    """Loaded through the partitioned table they can't be told apart: the partition keeps its rows."""
+    write(project, "root.sql", pg_dump(shop, "--load-via-partition-root", *kind))
+    before = shop.dump_text()
+
+    flags = ["--file=root.sql", "--yes", "--table=crm.events_2", "--data-only"]
+    result = project.use(shop, OWNER).inv("db.restore", *flags)
+
+    assert result.returncode == 2, result.stdout
+    assert "public.events" in result.stderr
+    assert shop.dump_text() == before
+
+
+def test_a_sequence_of_two_tables_is_only_set_forward(shop: Database, project: Project) -> None:
+    """It numbers rows of another table, too, whose next row would get a used number."""
+    shop.execute("CREATE TABLE crm.notes (id int PRIMARY KEY DEFAULT nextval('public.lines_id_seq'))", role=OWNER)
+    project.use(shop, OWNER)
+    ran(project, "db.dump")
+    shop.execute("INSERT INTO crm.notes DEFAULT VALUES; DELETE FROM public.lines", role=OWNER)
+
+    assert restored(project, "--table=lines", "--data-only").returncode == 0
+
+    assert shop.scalar("SELECT pg_catalog.count(*) FROM public.lines") == 20
+    assert shop.scalar("INSERT INTO crm.notes DEFAULT VALUES RETURNING id") == 22
+    shop.execute("TRUNCATE public.lines, crm.notes RESTART IDENTITY", role=OWNER)
+    assert restored(project, "--table=lines", "--data-only").returncode == 0
+    assert shop.scalar("INSERT INTO crm.notes DEFAULT VALUES RETURNING id") == 21
+
+
+def test_a_deadlock_with_a_writer_says_that_another_session_holds_a_lock(shop: Database, project: Project) -> None:
+    """A session has read the table and writes to it during the safety dump: exit code 4, and its row is kept."""
+    project.use(shop, OWNER)
+    ran(project, "db.dump")
+    locked = (
+        "SELECT pg_catalog.count(*) > 0 FROM pg_catalog.pg_locks WHERE mode = 'ShareLock' AND granted AND relation = "
+    )
+
+    def write_to_it() -> None:
+        with shop.connect(OWNER, autocommit=False) as connection:
+            connection.execute("SELECT FROM public.lines")
+            read.set()
+            eventually(lambda: bool(shop.scalar(f"{locked} AND relation = 'public.lines'::regclass")), "the lock")
+            connection.execute("UPDATE public.lines SET note = 'mine' WHERE id = 1")
+
+    read, writer = threading.Event(), threading.Thread(target=write_to_it)
+    writer.start()
+    read.wait(20)
+    result = restored(project, "--table=lines", "--data-only")
+    writer.join(20)
+
+    assert result.returncode == 4, result.stderr
+    assert shop.scalar("SELECT note FROM public.lines WHERE id = 1") == "mine"
+
+
 def test_rows_come_from_a_dump_of_rows_alone(shop: Database, project: Project) -> None:
     """pg_dump --data-only has no definitions: the database says which partitions and sequences belong to a table."""
     write(project, "rows.sql", pg_dump(shop, "--data-only"))
@@ -230,7 +287,7 @@ def test_a_definition_that_others_depend_on_is_not_replaced(dependent: str, shop
     project.use(shop, OWNER)
     ran(project, "db.dump")
     before = shop.dump_text()
-    shop.execute(DAMAGE["lines"], role=OWNER)
+    shop.execute("DELETE FROM public.lines", role=OWNER)
 
     refused = restored(project, "--table=lines")
     result = restored(project, "--table=lines", "--data-only")

@@ -53,6 +53,7 @@ ABOUT = [
     "GRANT USAGE ON SEQUENCE public.t_seq TO PUBLIC;",
     "SELECT pg_catalog.setval('public.t_seq', 4, true);",
     "ALTER PUBLICATION p ADD TABLE ONLY public.t;",
+    'ALTER TRIGGER "ON" ON public.t DEPENDS ON EXTENSION x;',
     "INSERT INTO public.t VALUES (1, 2);",
 ]
 NOT_ABOUT = [
@@ -78,6 +79,10 @@ STRANGE = [
     "INSERT INTO public.t SELECT id, id FROM public.u;",
     "CREATE TABLE IF NOT EXISTS public.t (id integer);",
     "CREATE TABLE public.t AS SELECT 1 AS id;",
+    # The database may have these, as others than the table's.
+    "ALTER TABLE ONLY public.t ATTACH PARTITION public.v FOR VALUES FROM (0) TO (9);",
+    "ALTER SEQUENCE public.v OWNED BY public.t.id;",
+    "ALTER INDEX public.i ATTACH PARTITION public.j;",
 ]
 
 
@@ -104,7 +109,8 @@ def test_other_statements_are_left_out(statement: str) -> None:
 @pytest.mark.parametrize("statement", STRANGE)
 def test_a_strange_statement_about_a_table_is_found(statement: str) -> None:
     """It may do more than it seems to, so it is named."""
-    selection = parts_of(BEGIN + statement).select([("public", "t")])
+    index = "CREATE INDEX i ON public.t USING btree (id);\n"
+    selection = parts_of(BEGIN + index + statement).select([("public", "t")])
 
     assert statement.startswith(selection.unknown[:20])
     assert selection.unknown
@@ -135,6 +141,16 @@ def test_rows_alone_are_chosen_with_the_settings() -> None:
     ]
     assert parts.count([("public", "p")]) == (2, 0)
     assert parts.tables_without_rows({("public", "p"), ("public", "u"), ("x", "p2")}) == [("public", "u")]
+
+
+def test_a_strange_statement_is_found_in_another_encoding() -> None:
+    """A name is the same one, whatever client_encoding is afterwards."""
+    table = 'CREATE TABLE public."ü" (id integer);\nINSERT INTO public."ü" VALUES (f());\n'
+
+    parts = parts_of(BEGIN + table + "SET client_encoding = 'LATIN1';\n")
+
+    assert parts.select([("public", "ü")]).unknown.startswith("INSERT")
+    assert parts.select([("public", "ü")], data_only=True).unknown.startswith("INSERT")
 
 
 def test_parts_that_contain_each_other_end() -> None:

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from .encodings import raw_name, recode_name
+from .encodings import recode_name
 from .lexer import CopyData, CopyEnd, Statement
 from .statements import StatementKind, classify_statement, parse_setval
 from .summary import DumpSummary
 from .tokens import TokenReader
-from .touch_forms import COPY, actions, holds_literals, is_known, sequence_of_identity, take_kind, take_names
+from .touch_forms import (
+    COPY,
+    ObjectName,
+    actions,
+    foreign_key_of,
+    holds_literals,
+    is_known,
+    is_partitioned,
+    sequence_of_identity,
+    take_dotted,
+    take_kind,
+    take_names,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -30,26 +42,20 @@ _MODIFIERS = ("UNLOGGED", "UNIQUE", "CONSTRAINT")
 _WITH_INDEX = ("PRIMARY", "UNIQUE", "EXCLUDE")
 
 
-class ObjectName(NamedTuple):
-    """An object of a dump: a relation or a statistics object."""
-
-    group: str
-    schema: str
-    name: str
-
-
 @dataclass(frozen=True)
 class StatementSubject:
     """What a statement is about.
 
     :ivar about: The object that it defines or changes.
     :ivar part: An object that belongs to another one: `part` to `container`.
+    :ivar made: The object that it creates.
     :ivar known: Whether the statement has a form that pg_dump writes, and so does nothing else.
     """
 
     about: ObjectName
     part: ObjectName | None = None
     container: ObjectName | None = None
+    made: ObjectName | None = None
     known: bool = True
 
 
@@ -97,6 +103,7 @@ class TableParts:
         self.parted: set[Key] = set()
         # Foreign keys: the referencing table, the name, and the referenced table.
         self.references: list[tuple[Key, str, Key]] = []
+        self.values: dict[Key, int] = {}
         self._encoding = "utf-8"
         self._number = -1
         self._containers: dict[ObjectName, ObjectName] = {}
@@ -122,7 +129,7 @@ class TableParts:
         key, verb = (action.schema, action.name), action.verb
         subject: StatementSubject | None = None
         if event.copies or verb == "INSERT":
-            name = self._name(key)
+            name = ObjectName(_RELATION, *key)
             known = COPY.match(event.text) is not None if event.copies else holds_literals(event.text)
             self._inserts.update([key] * (verb == "INSERT"))
             # Of the INSERTs of a table one says all, unless another has a strange form.
@@ -134,26 +141,32 @@ class TableParts:
             value = parse_setval(event.text, standard=event.standard)
             if value is None:
                 return
-            self._values[self._number] = self._key(ObjectName(_RELATION, value.schema, value.name))
+            sequence = self._recoded(ObjectName(_RELATION, value.schema, value.name)).key
+            self._values[self._number], self.values[sequence] = sequence, value.value
         elif verb not in _SESSION:
-            subject = find_subject(event, action)
-            if subject is None:
+            found = find_subject(event, action)
+            if found is None:
                 return
+            subject = self._recoded_subject(found)
             if subject.part is not None and subject.container is not None:
                 self._containers[subject.part] = subject.container
-            if (foreign_key := _foreign_key(event)) is not None:
-                constraint, referenced = foreign_key
-                self.references.append(
-                    (self._key(subject.about), recode_name(constraint, self._encoding), self._key(referenced))
-                )
+            if (foreign_key := foreign_key_of(event.text, standard=event.standard)) is not None:
+                constraint, *referenced = (recode_name(each, self._encoding) for each in foreign_key)
+                self.references.append((subject.about.key, constraint, (referenced[0], referenced[1])))
             if verb == "CREATE TABLE":
-                self.created.setdefault(self._key(subject.about))
+                self.created.setdefault(subject.about.key)
                 if is_partitioned(event.text):
-                    self.parted.add(self._key(subject.about))
+                    self.parted.add(subject.about.key)
         self._statements.append((self._number, event, subject))
 
-    def _key(self, name: ObjectName) -> Key:
-        return recode_name(name.schema, self._encoding), recode_name(name.name, self._encoding)
+    def _recoded(self, name: ObjectName) -> ObjectName:
+        return ObjectName(name.group, recode_name(name.schema, self._encoding), recode_name(name.name, self._encoding))
+
+    def _recoded_subject(self, found: StatementSubject) -> StatementSubject:
+        part, container, made = (
+            None if each is None else self._recoded(each) for each in (found.part, found.container, found.made)
+        )
+        return replace(found, about=self._recoded(found.about), part=part, container=container, made=made)
 
     @property
     def holds_inserts(self) -> bool:
@@ -162,8 +175,8 @@ class TableParts:
 
     def parent(self, table: Key) -> Key | None:
         """Return the partitioned table of a partition; None of another table."""
-        container = self._containers.get(self._name(table))
-        return None if container is None else self._key(container)
+        container = self._containers.get(ObjectName(_RELATION, *table))
+        return None if container is None else container.key
 
     def tables_without_rows(self, tables: Collection[Key]) -> list[Key]:
         """Return of tables those whose rows the dump does not hold, though it creates them: it was made so."""
@@ -173,9 +186,20 @@ class TableParts:
             if key in tables and key not in self.parted and not any(each in self.filled for each in self.line(key))
         ]
 
+    def filled_above(self, tables: Collection[Key]) -> tuple[Key, Key] | None:
+        """Return a table whose rows the dump loads through a partitioned table that is not among them, and that table.
+
+        pg_dump writes them so with --load-via-partition-root, and where an enum chooses the partition by its hash.
+        """
+        for key in sorted({*tables} - self.parted):
+            above = next((each for each in self.line(key) if each in self.filled), key)
+            if above not in tables:
+                return key, above
+        return None
+
     def count(self, tables: Collection[Key]) -> tuple[int, int]:
         """Return the rows of COPY data of tables and their partitions, and the number of their INSERT statements."""
-        keys = {self._key(each) for each in self._belonging(tables) if each.group == _RELATION}
+        keys = {each.key for each in self._belonging(tables) if each.group == _RELATION}
         return sum(self._rows[key] for key in keys), sum(self._inserts[key] for key in keys)
 
     def line(self, table: Key) -> Iterator[Key]:
@@ -187,11 +211,8 @@ class TableParts:
             yield above
             above = self.parent(above)
 
-    def _name(self, key: Key) -> ObjectName:
-        return ObjectName(_RELATION, *(raw_name(part, self._encoding) for part in key))
-
     def _belonging(self, tables: Collection[Key]) -> set[ObjectName]:
-        found = {self._name(key) for key in tables}
+        found = {ObjectName(_RELATION, *key) for key in tables}
         below: dict[ObjectName, list[ObjectName]] = {}
         for part, container in self._containers.items():
             below.setdefault(container, []).append(part)
@@ -211,9 +232,8 @@ class TableParts:
         :param data_only: Only their rows, and the values of sequences.
         :param sequences: With `data_only`, the sequences that are set, where the dump sets them.
         """
-        names = self._belonging(tables)
-        created = frozenset(ObjectName(each.group, *self._key(each)) for each in names)
-        objects = {(each.schema, each.name) for each in created if each.group == _RELATION}
+        names = frozenset(self._belonging(tables))
+        objects = {each.key for each in names if each.group == _RELATION}
         set_ = {key for key in self._values.values() if key in (sequences if data_only else objects)}
         chosen: list[tuple[int, Statement, StatementSubject | None]] = []
         for number, event, subject in self._statements:
@@ -222,18 +242,20 @@ class TableParts:
             elif subject is None:
                 is_chosen = True
             else:
-                filled = bool(event.copies) or event.text[:6].upper() == b"INSERT"
-                is_chosen = subject.about in names and (filled or not data_only)
+                is_chosen = subject.about in names and (not data_only or _fills(event))
             if is_chosen:
                 chosen.append((number, event, subject))
         unknown = next((event for _, event, subject in chosen if subject is not None and not subject.known), None)
+        if unknown is None and not data_only:
+            defining = ((event, subject) for _, event, subject in chosen if subject is not None)
+            unknown = _find_uncreated(each for each in defining if not _fills(each[0]))
         summary = DumpSummary()
         for _ in summary.watch(event for _, event, _ in chosen):
             pass
         taken = frozenset(key for key in objects if key in self.created or key in self.filled)
         return TableSelection(
             tables=taken | frozenset(tables),
-            created=created,
+            created=names,
             sequences=frozenset(set_),
             numbers=frozenset(number for number, _, _ in chosen),
             outline=summary.outline(),
@@ -241,6 +263,24 @@ class TableParts:
             rows=Counter({key: self._rows[key] for key in taken}),
             inserts=Counter({key: self._inserts[key] for key in taken if self._inserts[key]}),
         )
+
+
+def _fills(event: Statement) -> bool:
+    return bool(event.copies) or event.text[:6].upper() == b"INSERT"
+
+
+def _find_uncreated(statements: Iterable[tuple[Statement, StatementSubject]]) -> Statement | None:
+    """Return the first statement about an object that none before it creates; pg_dump writes none.
+
+    The database may have an object of that name, which has nothing to do with the table.
+    """
+    made: set[ObjectName] = set()
+    for event, subject in statements:
+        if subject.made is not None:
+            made.add(subject.made)
+        if subject.about not in made or (subject.part is not None and subject.part not in made):
+            return event
+    return None
 
 
 def find_subject(event: Statement, action: StatementKind) -> StatementSubject | None:
@@ -262,7 +302,7 @@ def find_subject(event: Statement, action: StatementKind) -> StatementSubject | 
     found = reader(words, event) if reader is not None else None
     # Without a backslash it reads the same whatever standard_conforming_strings is.
     if found is not None and not event.standard and b"\\" in event.text:
-        return StatementSubject(about=found.about, part=found.part, container=found.container, known=False)
+        return replace(found, known=False)
     return found
 
 
@@ -282,18 +322,20 @@ def _created(words: TokenReader, event: Statement) -> StatementSubject | None:
             return None
         table = _relation(words)
         part = ObjectName(_RELATION, table.schema, name) if kind == "INDEX" else None
-        return StatementSubject(about=table, part=part, container=table if part is not None else None)
+        return StatementSubject(about=table, part=part, container=table if part is not None else None, made=part)
     if kind == "STATISTICS":
         statistics = ObjectName(_STATISTICS, *words.names())
-        found_table = words.seek("FROM")
-        return StatementSubject(about=statistics, part=statistics, container=_relation(words)) if found_table else None
+        if not words.seek("FROM"):
+            return None
+        return StatementSubject(about=statistics, part=statistics, container=_relation(words), made=statistics)
     if kind not in _RELATIONS:
         return None
     conditional = words.skip("IF") and words.skip("NOT") and words.skip("EXISTS")
     found = _relation(words)
     parent = _relation(words) if words.skip("PARTITION") and words.skip("OF") else None
     known = not conditional and not (kind != "SEQUENCE" and TokenReader(event.text).seek("AS"))
-    return StatementSubject(about=found, part=found if parent is not None else None, container=parent, known=known)
+    part = found if parent is not None else None
+    return StatementSubject(about=found, part=part, container=parent, made=found, known=known)
 
 
 def _altered(words: TokenReader, event: Statement) -> StatementSubject | None:
@@ -305,50 +347,35 @@ def _altered(words: TokenReader, event: Statement) -> StatementSubject | None:
         return StatementSubject(about=ObjectName(_RELATION, *tables[0])) if len(tables) == 1 else None
     if kind == _STATISTICS:
         return StatementSubject(about=ObjectName(_STATISTICS, *words.names()))
+    if kind == "TRIGGER":
+        # DEPENDS ON EXTENSION
+        return StatementSubject(about=_relation(words)) if words.name() and words.skip("ON") else None
     if kind not in _RELATIONS:
         return None
     known = not (words.skip("IF") and words.skip("EXISTS"))
     found = _relation(words)
     known = known and all(is_known(kind, action, own=True) for action in actions(words))
-    part, container = _altered_part(found, event)
-    return StatementSubject(about=found, part=part, container=container, known=known)
+    return replace(_altered_part(found, event), known=known)
 
 
-def _altered_part(found: ObjectName, event: Statement) -> tuple[ObjectName | None, ObjectName | None]:
+def _altered_part(found: ObjectName, event: Statement) -> StatementSubject:
     """Return what an ALTER makes a part of what: an identity's sequence, a key's index, a partition, an owned one."""
+    plain = StatementSubject(about=found)
     if (identity := sequence_of_identity(event.text)) is not None:
-        return ObjectName(_RELATION, *identity), found
+        sequence = ObjectName(_RELATION, *identity)
+        return replace(plain, part=sequence, container=found, made=sequence)
     words = TokenReader(event.text, standard=event.standard)
     words.take()
     take_kind(words)
     _relation(words)
     if words.skip("ADD") and words.skip("CONSTRAINT"):
-        name = words.name()
-        return (ObjectName(_RELATION, found.schema, name), found) if words.skip(*_WITH_INDEX) else (None, None)
+        index = ObjectName(_RELATION, found.schema, words.name())
+        return replace(plain, part=index, container=found, made=index) if words.skip(*_WITH_INDEX) else plain
     if words.skip("ATTACH") and words.skip("PARTITION"):
-        return _relation(words), found
-    if words.skip("OWNED") and words.skip("BY"):
-        parts = _dotted(words)
-        return (found, ObjectName(_RELATION, *parts[-3:-1])) if len(parts) > 2 else (None, None)  # noqa: PLR2004 - schema, table, column
-    return None, None
-
-
-def _foreign_key(event: Statement) -> tuple[str, ObjectName] | None:
-    """Return the name of the foreign key that an ALTER TABLE adds, and the table that it references."""
-    if b" FOREIGN KEY " not in event.text:
-        return None
-    words = TokenReader(event.text, standard=event.standard)
-    if not words.seek("CONSTRAINT"):
-        return None
-    name = words.name()
-    return (name, _relation(words)) if words.skip("FOREIGN") and words.seek("REFERENCES") else None
-
-
-def _dotted(words: TokenReader) -> list[str]:
-    parts = [words.name()]
-    while words.sign(b"."):
-        parts.append(words.name())
-    return parts
+        return replace(plain, part=_relation(words), container=found)
+    if words.skip("OWNED") and words.skip("BY") and len(parts := take_dotted(words)) > 2:  # noqa: PLR2004 - schema, table, column
+        return replace(plain, part=found, container=ObjectName(_RELATION, *parts[-3:-1]))
+    return plain
 
 
 def _described(words: TokenReader, _: Statement) -> StatementSubject | None:
@@ -357,7 +384,7 @@ def _described(words: TokenReader, _: Statement) -> StatementSubject | None:
         return None
     kind = take_kind(words)
     if kind == "COLUMN":
-        parts = ["", *_dotted(words)]
+        parts = ["", *take_dotted(words)]
         return StatementSubject(about=ObjectName(_RELATION, *parts[-3:-1])) if len(parts) > 2 else None  # noqa: PLR2004 - as above
     if kind in _ON_TABLES:
         return StatementSubject(about=_relation(words)) if words.seek("ON") and not words.skip("DOMAIN") else None
@@ -369,19 +396,5 @@ def _described(words: TokenReader, _: Statement) -> StatementSubject | None:
 def _granted(words: TokenReader, event: Statement) -> StatementSubject | None:
     """Read a GRANT or a REVOKE on one table or sequence."""
     action = classify_statement(event.text, standard=event.standard)
-    return (
-        StatementSubject(about=ObjectName(_RELATION, action.schema, action.name))
-        if action.name and (words.seek("ON") and words.skip("TABLE", "SEQUENCE"))
-        else None
-    )
-
-
-def is_partitioned(text: bytes) -> bool:
-    """Return whether a CREATE TABLE makes a partitioned table."""
-    if b"partition" not in text.lower():
-        return False
-    words = TokenReader(text)
-    while words.seek("PARTITION"):
-        if words.skip("BY"):
-            return True
-    return False
+    is_on_one = action.name and words.seek("ON") and words.skip("TABLE", "SEQUENCE")
+    return StatementSubject(about=ObjectName(_RELATION, action.schema, action.name)) if is_on_one else None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .tokens import IDENTIFIER, TokenReader, encode_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    Key = tuple[str, str]
 
 
 # Bytes. The server truncates longer names, which may then be those of other objects.
@@ -107,6 +109,19 @@ _ALTERS_COLUMN = frozenset({"SET DEFAULT", "SET STATISTICS", "SET STORAGE", "SET
 _DROPPED_PARTS = frozenset({"CONSTRAINT", "DEFAULT", "IDENTITY"})
 
 
+class ObjectName(NamedTuple):
+    """An object of a dump: a relation or a statistics object."""
+
+    group: str
+    schema: str
+    name: str
+
+    @property
+    def key(self) -> Key:
+        """Its schema and name."""
+        return self.schema, self.name
+
+
 def first_word(text: bytes) -> str:
     """Return the first word of a statement, for messages."""
     word = TokenReader(text).word()
@@ -188,6 +203,14 @@ def take_names(words: TokenReader) -> Iterator[tuple[str, str]]:
         words.take()
 
 
+def take_dotted(words: TokenReader) -> list[str]:
+    """Take and return the parts of a name with dots."""
+    parts = [words.name()]
+    while words.sign(b"."):
+        parts.append(words.name())
+    return parts
+
+
 def skip_parentheses(words: TokenReader) -> None:
     """Take a parenthesis with its content, if one comes next."""
     depth = 0
@@ -230,6 +253,26 @@ def sequence_of_identity(text: bytes) -> tuple[str, str] | None:
     words = TokenReader(text)
     named = words.seek("GENERATED") and words.seek("IDENTITY") and words.sign(b"(")
     return words.names() if named and words.skip("SEQUENCE") and words.skip("NAME") else None
+
+
+def foreign_key_of(text: bytes, *, standard: bool = True) -> tuple[str, str, str] | None:
+    """Return the name of the foreign key that an ALTER TABLE adds, and schema and name of the referenced table."""
+    words = TokenReader(text, standard=standard)
+    if b" FOREIGN KEY " not in text or not words.seek("CONSTRAINT"):
+        return None
+    name = words.name()
+    return (name, *words.names()) if words.skip("FOREIGN") and words.seek("REFERENCES") else None
+
+
+def is_partitioned(text: bytes) -> bool:
+    """Return whether a CREATE TABLE makes a partitioned table."""
+    if b"partition" not in text.lower():
+        return False
+    words = TokenReader(text)
+    while words.seek("PARTITION"):
+        if words.skip("BY"):
+            return True
+    return False
 
 
 def is_known(kind: str, action: list[str], *, own: bool) -> bool:

@@ -16,7 +16,7 @@ from .catalog_filters import PARTS_OF_TYPE
 from .connection import one
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from .connection import Connection
     from .protocol import StatementStream
@@ -286,12 +286,19 @@ SELECT n.nspname, c.relname, k.schema, k.name, c.oid, c.oid::pg_catalog.regclass
   JOIN pg_catalog.pg_class c ON c.oid = tree.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  ORDER BY k.oid, c.oid
 """
+# Where the default of another table takes values of it, too, its last value.
 _SEQUENCES = """
-SELECT n.nspname, q.relname
+SELECT n.nspname, q.relname, pg_catalog.sign(s.seqincrement)::pg_catalog.int8, (
+       SELECT coalesce(pg_catalog.pg_sequence_last_value(q.oid), s.seqstart)
+        WHERE EXISTS (SELECT FROM pg_catalog.pg_depend u JOIN pg_catalog.pg_attrdef f ON f.oid = u.objid
+                       WHERE u.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND u.refobjid = q.oid
+                         AND u.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                         AND f.adrelid <> ALL(%(tables)s)))
   FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class q ON q.oid = d.objid AND q.relkind = 'S'
-  JOIN pg_catalog.pg_namespace n ON n.oid = q.relnamespace
+  JOIN pg_catalog.pg_namespace n ON n.oid = q.relnamespace JOIN pg_catalog.pg_sequence s ON s.seqrelid = q.oid
  WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype IN ('a', 'i')
-   AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = ANY(%s)
+   AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = ANY(%(tables)s)
+   AND pg_catalog.pg_has_role(q.relowner, 'USAGE')
 """
 
 
@@ -329,7 +336,16 @@ def read_live_tables(connection: Connection, tables: Sequence[Key]) -> tuple[Liv
     )
 
 
-def read_owned_sequences(connection: Connection, live: Sequence[LiveTable]) -> list[Key]:
-    """Return the sequences that belong to columns of tables."""
-    rows = connection.execute(_SEQUENCES, [[each.oid for each in live]])
-    return [(str(schema), str(name)) for schema, name in rows]
+def read_owned_sequences(connection: Connection, live: Sequence[LiveTable], values: Mapping[Key, int]) -> list[Key]:
+    """Return the sequences that belong to columns of tables and that may be set.
+
+    A sequence from which other tables take values, too, is not set back.
+
+    :param values: To what they will be set.
+    """
+    found: list[Key] = []
+    for schema, name, sign, last in connection.execute(_SEQUENCES, {"tables": [each.oid for each in live]}):
+        key = (str(schema), str(name))
+        if last is None or (key in values and values[key] * sign > last * sign):
+            found.append(key)
+    return found

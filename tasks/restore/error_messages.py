@@ -44,6 +44,7 @@ _FUNCTION = re.compile(r'function "?([^\s"(]+(?:\([^)]*\))?)')
 _ALTERS = frozenset({"ALTER", "ALTER DATABASE"})
 _OUT_OF_LOCKS = "53200"
 _NO_LOCK = "55P03"
+_DEADLOCK = "40P01"
 # Characters of a statement.
 _SHOWN = 100
 
@@ -118,6 +119,8 @@ def _explain_refusal(error: StatementError, plan: RestorePlan, doing: str, state
         doing = textwrap.shorten(text, _SHOWN, placeholder=" …")
     if error.sqlstate == _NO_LOCK and not error.raised:
         return ServerError(f"While {doing}: {blocked(plan.target)}. {state}")
+    if error.sqlstate == _DEADLOCK and not error.raised:
+        return ServerError(f"While {doing}: {error}. {state}", fix="Run it again, or with --disconnect.")
     conflict = error.sqlstate in _DUPLICATE | {_DEPENDENT}
     hint = ""
     if plan.tables is not None:

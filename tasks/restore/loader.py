@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..dumpformat.table_parts import is_partitioned
+from ..dumpformat.touch_forms import is_partitioned
 from ..errors import OperationFailedError
 from ..postgres.protocol import StatementError, StatementStream
 from .clear import privileges_of_schema

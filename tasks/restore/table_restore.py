@@ -158,7 +158,7 @@ def plan_tables(
     below |= {key for key in tables if any(above in tables for above in list(parts.line(key))[1:])}
     tables = [key for key in tables if key not in below]
     live = tuple(each for each in live if each.top in tables)
-    sequences = read_owned_sequences(connection, live) if data_only else ()
+    sequences = read_owned_sequences(connection, live, parts.values) if data_only else ()
     chosen = tables if parts.created else [*tables, *(each.key for each in live)]
     selection = parts.select(chosen, data_only=data_only, sequences=sequences)
     _refuse_dump(dump, parts, tables, selection, data_only=data_only)
@@ -222,6 +222,12 @@ def _refuse_dump(
         raise BadInputError(
             f"{name} was made without the rows of {format_list([show_name(key) for key in lacking])}: a restore would "
             f"delete the rows and load none. Nothing was touched."
+        )
+    if (through := parts.filled_above(selection.tables)) is not None:
+        table, above = (show_name(key) for key in through)
+        raise BadInputError(
+            f"{name} has the rows of {table} among those of {above}, the partitioned table. Nothing was touched. Name "
+            f"{above} instead (--table)."
         )
     if selection.unknown:
         raise BadInputError(
