@@ -142,7 +142,7 @@ FLAGS = {
     "unknown task": Row("db.nonsense", 1, "No idea what 'db.nonsense' is!"),
     "unknown flag": Row("db.dump --nonsense", 1, "No idea what '--nonsense' is!"),
     "flag without its value": Row("db.dump --file", 1, "needed value and was not given one"),
-    "two compressions": Row("db.dump --gzip --zstd", 2, "--gzip and --zstd do not go together"),
+    "two compressions": Row("db.dump --gzip --zstd", 2, "--gzip and --zstd cannot be combined"),
     "empty file": Row("db.dump --file=", 2, "--file= is empty"),
     "name of another kind": Row("db.dump --file=given.txt", 2, ".sql.zst"),
     "hidden name": Row("db.dump --file=.given.sql", 2, "hidden file"),

@@ -35,6 +35,24 @@ def shop(new_database: Databases) -> Database:
 # The promise
 
 
+@pytest.mark.majors(14, 18)
+@pytest.mark.parametrize("role", ["postgres", OWNER])
+def test_a_rollback_gives_sequences_their_values_back(database: Database, project: Project, role: str) -> None:
+    """A dump of rows alone sets sequences of the target; setval itself is not undone by a rollback."""
+    database.execute(
+        "CREATE TABLE t (id serial, n int UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO t (n) VALUES (1);"
+        f"ALTER TABLE t OWNER TO {role}"
+    )
+    write(project, "rows.sql", pg_dump(database, "--data-only"))
+    database.execute("SELECT setval('t_id_seq', 4711)")
+
+    result = project.use(database, role).inv("db.restore", "--file=rows.sql", "--yes", "--no-backup")
+
+    assert result.returncode == 5
+    assert database.execute("SELECT last_value, is_called FROM t_id_seq") == [(4711, True)]
+    assert database.execute("SELECT id, n FROM t") == [(1, 1)]
+
+
 @pytest.mark.all_majors
 def test_restore_gives_everything_back_when_the_database_is_empty(
     everything: Database, new_database: Databases, project: Project

@@ -203,7 +203,7 @@ def _compression(*, gzip: bool, zstd: bool) -> Compression | None:
     from ..dumpformat.compression import Compression
 
     if gzip and zstd:
-        raise BadInputError("--gzip and --zstd do not go together. Nothing was touched.")
+        raise BadInputError("--gzip and --zstd cannot be combined. Nothing was touched.")
     return Compression.GZIP if gzip else Compression.ZSTD if zstd else None
 
 

@@ -12,7 +12,7 @@ from ..postgres.schemas import existing_schemas
 from .row_counts import quote_literal
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from ..postgres.connection import Connection
     from ..postgres.protocol import StatementStream
@@ -154,6 +154,31 @@ def create_public(connection: Connection, needed: Collection[str]) -> None:
     if _PUBLIC in needed and not existing_schemas(connection, [_PUBLIC]):
         connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(_PUBLIC)))
         _renew(connection, _PUBLIC, initdb=True)
+
+
+# A rollback does not undo setval. RESTART gives the sequence a new file, which a rollback discards.
+_SEQUENCES = """
+SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_catalog.unnest(%s::pg_catalog.text[], %s::pg_catalog.text[]) AS k(schema, name)
+    ON (n.nspname, c.relname) = (k.schema, k.name)
+ WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND pg_catalog.pg_has_role(c.relowner, 'USAGE')
+ ORDER BY 1, 2
+"""
+
+
+def restart_sequences(connection: Connection, keys: Iterable[tuple[str, str]]) -> None:
+    """Restart the existing sequences that a dump sets, so that a rollback undoes their new values, too.
+
+    Sequences that the role does not own are skipped: it may set them, but not restart them.
+
+    :param keys: Schema and name of each sequence.
+    """
+    names = list(keys)
+    if not names:
+        return
+    found = connection.execute(_SEQUENCES, ([key[0] for key in names], [key[1] for key in names])).fetchall()
+    for key in found:
+        connection.execute(sql.SQL("ALTER SEQUENCE {} RESTART").format(sql.Identifier(*key)))
 
 
 def _renew(connection: Connection, name: str, *, initdb: bool) -> None:

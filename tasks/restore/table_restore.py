@@ -10,7 +10,7 @@ import contextlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from psycopg import errors, sql
+from psycopg import errors
 
 from ..dumpfiles.table_names import require_tables
 from ..dumpformat.lexer import lex
@@ -33,6 +33,7 @@ from ..postgres.constraints import (
 )
 from ..postgres.schemas import table_dependents
 from ..postgres.tables import count_tables, read_partitions, read_tables
+from .clear import restart_sequences
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -357,9 +358,7 @@ class TableReplacement:
         if emptied := [f"ONLY {each.sql}" for each in self.plan.live if each.kind == "r"]:
             # DELETE would run rules and obey row-level security.
             run_text(self.connection, f"TRUNCATE TABLE {', '.join(emptied)}")
-        for key in sorted(self.plan.selection.sequences):
-            # A rollback undoes setval only if the sequence was restarted in the same transaction.
-            self.connection.execute(sql.SQL("ALTER SEQUENCE {} RESTART").format(sql.Identifier(*key)))
+        restart_sequences(self.connection, self.plan.selection.sequences)
 
     def put_back(self) -> None:
         """Add the foreign keys again, which PostgreSQL checks, and enable the triggers and rules again.

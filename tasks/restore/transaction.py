@@ -37,6 +37,7 @@ from .clear import (
     drop_before,
     read_globals,
     renew_schemas,
+    restart_sequences,
     set_aside_default_privileges,
 )
 from .error_messages import explain_failure, raise_commit_failure, restore_outcome
@@ -167,8 +168,10 @@ class RestoreTransaction:
             self.doing = "emptying the tables" if self.plan.request.data_only else "dropping the tables"
             self._replacement.clear()
             return
+        sequences = [(each.schema, each.name) for each in self.plan.dump.sequences]
         if not self.plan.request.clean:
             create_public(connection, self.plan.dump.outline.schemas)
+            restart_sequences(connection, sequences)
             return
         self.doing = "emptying the schemas"
         self.report.progress(self.doing, 0, 0, "")
@@ -176,9 +179,9 @@ class RestoreTransaction:
             refuse_new_content(connection, self.plan.fills)
         outline = self.plan.dump.outline
         if not self.plan.request.replaces_all:
-            again = replaceable(connection, self.plan.server, outline.globals)
-            empty_schemas(connection, outline.schemas, again)
+            empty_schemas(connection, outline.schemas, replaceable(connection, self.plan.server, outline.globals))
             create_public(connection, outline.schemas)
+            restart_sequences(connection, sequences)
             return
         manifest = self.plan.dump.manifest
         assert manifest is not None  # noqa: S101 - every safety dump has one
