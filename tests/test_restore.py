@@ -49,6 +49,7 @@ def test_a_rollback_gives_sequences_their_values_back(database: Database, projec
     result = project.use(database, role).inv("db.restore", "--file=rows.sql", "--yes", "--no-backup")
 
     assert result.returncode == 5
+    assert "t_n_key" in result.stderr
     assert database.execute("SELECT last_value, is_called FROM t_id_seq") == [(4711, True)]
     assert database.execute("SELECT id, n FROM t") == [(1, 1)]
 

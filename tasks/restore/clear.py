@@ -159,7 +159,7 @@ def create_public(connection: Connection, needed: Collection[str]) -> None:
 # A rollback does not undo setval. RESTART gives the sequence a new file, which a rollback discards.
 _SEQUENCES = """
 SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-  JOIN pg_catalog.unnest(%s::pg_catalog.text[], %s::pg_catalog.text[]) AS k(schema, name)
+  JOIN ROWS FROM (pg_catalog.unnest(%s::pg_catalog.text[]), pg_catalog.unnest(%s::pg_catalog.text[])) AS k(schema, name)
     ON (n.nspname, c.relname) = (k.schema, k.name)
  WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND pg_catalog.pg_has_role(c.relowner, 'USAGE')
  ORDER BY 1, 2
