@@ -195,6 +195,23 @@ def test_a_partition_whose_rows_are_not_apart_is_refused(kind: list[str], shop: 
     assert shop.dump_text() == before
 
 
+@pytest.mark.parametrize("more", [["--data-only"], []], ids=["data-only", "whole"])
+def test_a_table_that_was_attached_since_is_not_emptied(more: list[str], shop: Database, project: Project) -> None:
+    """A table of its own in the dump is now a partition of the restored one, which would not get its rows."""
+    shop.execute("CREATE TABLE crm.apart (LIKE public.events); INSERT INTO crm.apart VALUES (25)", role=OWNER)
+    project.use(shop, OWNER)
+    ran(project, "db.dump")
+    shop.execute("ALTER TABLE public.events ATTACH PARTITION crm.apart FOR VALUES FROM (20) TO (30)", role=OWNER)
+    before = shop.dump_text()
+
+    for named in (["--table=events"], ["--table=events", "--table=crm.apart"]):
+        result = restored(project, *named, *more)
+
+        assert result.returncode == 2, result.stdout
+        assert "crm.apart" in result.stderr
+        assert shop.dump_text() == before
+
+
 def test_a_sequence_of_two_tables_is_only_set_forward(shop: Database, project: Project) -> None:
     """It numbers rows of another table, too, whose next row would get a used number."""
     shop.execute("CREATE TABLE crm.notes (id int PRIMARY KEY DEFAULT nextval('public.lines_id_seq'))", role=OWNER)
