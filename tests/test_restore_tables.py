@@ -157,6 +157,22 @@ def test_rows_that_would_lose_their_reference_roll_it_back(more: list[str], shop
     assert shop.dump_text() == before
 
 
+def test_a_key_that_the_older_definition_does_not_allow_is_named(shop: Database, project: Project) -> None:
+    """The dump's table lacks the primary key that another table references now: all is as before."""
+    shop.execute("ALTER TABLE public.lines DROP CONSTRAINT lines_pkey", role=OWNER)
+    project.use(shop, OWNER)
+    ran(project, "db.dump")
+    shop.execute("ALTER TABLE public.lines ADD PRIMARY KEY (id)", role=OWNER)
+    shop.execute("CREATE TABLE crm.of_lines (id int CONSTRAINT to_lines REFERENCES public.lines)", role=OWNER)
+    before = shop.dump_text()
+
+    result = restored(project, "--table=lines")
+
+    assert result.returncode == 5, result.stdout
+    assert "to_lines of crm.of_lines" in " ".join(result.stderr.split())
+    assert shop.dump_text() == before
+
+
 KINDS = {
     "plain": [],
     "inserts": ["--inserts"],
@@ -183,6 +199,7 @@ def test_every_kind_of_pg_dumps_dumps_is_read(kind: str, shop: Database, project
         assert shop.dump_text() == before
 
 
+@pytest.mark.majors(14, 18)
 @pytest.mark.parametrize("kind", [[], ["--inserts"]], ids=["copy", "inserts"])
 def test_a_partition_whose_rows_are_not_apart_is_refused(kind: list[str], shop: Database, project: Project) -> None:
     """Loaded through the partitioned table they can't be told apart: the partition keeps its rows."""
@@ -197,6 +214,24 @@ def test_a_partition_whose_rows_are_not_apart_is_refused(kind: list[str], shop: 
     assert shop.dump_text() == before
 
 
+@pytest.mark.parametrize("more", [["--data-only"], []], ids=["data-only", "whole"])
+def test_a_table_that_was_attached_since_is_not_emptied(more: list[str], shop: Database, project: Project) -> None:
+    """A table of its own in the dump is now a partition of the restored one, which would not get its rows."""
+    shop.execute("CREATE TABLE crm.apart (LIKE public.events); INSERT INTO crm.apart VALUES (25)", role=OWNER)
+    project.use(shop, OWNER)
+    ran(project, "db.dump")
+    shop.execute("ALTER TABLE public.events ATTACH PARTITION crm.apart FOR VALUES FROM (20) TO (30)", role=OWNER)
+    before = shop.dump_text()
+
+    for named in (["--table=events"], ["--table=events", "--table=crm.apart"]):
+        result = restored(project, *named, *more)
+
+        assert result.returncode == 2, result.stdout
+        assert "crm.apart" in result.stderr
+        assert shop.dump_text() == before
+
+
+@pytest.mark.majors(14, 18)
 def test_a_sequence_of_two_tables_is_only_set_forward(shop: Database, project: Project) -> None:
     """It numbers rows of another table, too, whose next row would get a used number."""
     shop.execute("CREATE TABLE crm.notes (id int PRIMARY KEY DEFAULT nextval('public.lines_id_seq'))", role=OWNER)

@@ -232,7 +232,7 @@ def drop_foreign_keys(connection: Connection, keys: Sequence[ForeignKey]) -> Non
 def add_foreign_keys(connection: Connection, keys: Sequence[ForeignKey]) -> None:
     """Add foreign keys again, which PostgreSQL checks, unless they were NOT VALID.
 
-    :raises OperationFailedError: Rows violate one; names it and how many.
+    :raises OperationFailedError: Rows violate one, or what it references is no longer defined so; names it.
     """
     for each in keys:
         try:
@@ -243,6 +243,11 @@ def add_foreign_keys(connection: Connection, keys: Sequence[ForeignKey]) -> None
                 f"foreign key {each.name} would be violated by {_count_violations(connection, each)} of {each.table} "
                 f"({each.definition}): the rows that they reference are not there any more. Restore that table, too, "
                 f"or delete such rows first"
+            ) from None
+        except (errors.InvalidForeignKey, errors.UndefinedColumn, errors.DatatypeMismatch) as error:
+            raise OperationFailedError(
+                f"foreign key {each.name} of {each.table} can't be added again ({each.definition}): "
+                f"{error.diag.message_primary}. Restore only the rows (--data-only), or drop the key first"
             ) from None
         if each.comment is not None:
             comment = sql.SQL(" IS {}").format(sql.Literal(each.comment)).as_string(connection)

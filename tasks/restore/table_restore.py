@@ -154,6 +154,12 @@ def plan_tables(
         known |= {top: None for key, (top, _) in read_partitions(connection).items() if key in parts.filled}
     tables = require_tables("--table", names, known, name, search_path)
     live = read_live_tables(connection, tables)
+    if apart := [each.key for each in live if each.key in parts.created and each.top not in parts.line(each.key)]:
+        raise BadInputError(
+            f"{show_name(apart[0])} is a partition in the database and a table of its own in {name}. Nothing was "
+            f"touched.",
+            fix="Detach it first (ALTER TABLE … DETACH PARTITION).",
+        )
     # If a partition and its table are both named, the partition is restored as a part of the table.
     below = {each.key for each in live if not each.named}
     below |= {key for key in tables if any(above in tables for above in list(parts.line(key))[1:])}
