@@ -252,9 +252,7 @@ def test_a_deadlock_with_a_writer_says_that_another_session_holds_a_lock(shop: D
     """A session has read the table and writes to it during the safety dump: exit code 4, and its row is kept."""
     project.use(shop, OWNER)
     ran(project, "db.dump")
-    locked = (
-        "SELECT pg_catalog.count(*) > 0 FROM pg_catalog.pg_locks WHERE mode = 'ShareLock' AND granted AND relation = "
-    )
+    locked = "SELECT pg_catalog.count(*) > 0 FROM pg_catalog.pg_locks WHERE mode = 'ShareLock' AND granted"
 
     def write_to_it() -> None:
         with shop.connect(OWNER, autocommit=False) as connection:
@@ -357,7 +355,7 @@ def test_a_column_that_is_missing_rolls_it_back(shop: Database, project: Project
     refused = restored(project, "--table=lines", "--data-only")
 
     assert refused.returncode == 5
-    assert "without --data-only" in " ".join(refused.stderr.split())
+    assert "--data-only" in " ".join(refused.stderr.split())
     assert shop.dump_text() == before
     assert restored(project, "--table=lines").returncode == 0
 
