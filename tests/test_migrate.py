@@ -149,6 +149,6 @@ def test_the_demo_works_without_node(tmp_path: Path) -> None:
     )
 
     assert demo.returncode == 0, demo.stdout + demo.stderr
-    assert "Without Node" in demo.stdout
+    assert "Node or its packages" in demo.stdout
     assert "\n\nProven:\n" in demo.stdout
     assert "\\n" not in demo.stdout

@@ -633,7 +633,7 @@ def test_an_ordinary_role_that_may_create_databases_rehearses(
         result = project.inv("db.dump", "db.rehearse")
 
         assert result.returncode == 0, result.stderr
-        assert f"Removed {left.name}" in result.stdout
+        assert left.name in result.stdout
         assert "420 rows" in result.stdout
         assert scratches(server) == []
 

@@ -63,8 +63,8 @@ class MigrationPlan:
 
     @property
     def tries_undo(self) -> bool:
-        """Return whether the safety dump is loaded as a trial: only if that needs no `--trust`."""
-        return not self.undo_needs_trust
+        """Return whether the safety dump is loaded as a trial: if it may not load, and that needs no `--trust`."""
+        return bool(self.reload_doubt) and not self.undo_needs_trust
 
     @property
     def undo_command(self) -> str:

@@ -4,7 +4,7 @@ from typing import Final, NamedTuple
 
 from tests.databases.builder import Builder, Column, Kind, Table
 from tests.databases.tables import columns_of, fill
-from tests.databases.values import Type
+from tests.databases.values import TYPES, Type
 
 
 class Division(NamedTuple):
@@ -79,8 +79,10 @@ def _partition(b: Builder, parent: Table, bounds: str, level: int) -> None:
     name = b.name("part")
     columns = ", ".join(f"{each.name} {each.type.sql}" for each in reversed(parent.columns))
     form = b.random.random()
-    if form < 0.25 and level < 3 and parent.columns[1:]:
-        key = b.pick(parent.columns[1:])
+    # The hash of an enum depends on its number in the database, so psql, too, puts such rows elsewhere.
+    keys = [each for each in parent.columns[1:] if each.type in TYPES]
+    if form < 0.25 and level < 3 and keys:
+        key = b.pick(keys)
         inner = b.pick([each for each in _DIVISIONS if each.type.sql == key.type.sql] or [None])
         strategy = f"{inner.strategy} ({key.name})" if inner else f"HASH ({key.name})"
         made = b.run(f"CREATE TABLE {name} PARTITION OF {parent.name} {bounds} PARTITION BY {strategy}")
