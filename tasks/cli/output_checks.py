@@ -71,7 +71,7 @@ def _not_compared(verified: Verified, expected: Expected) -> str:
     if not tables:
         return ""
     if verified.summed:
-        return f" The values of {format_names(tables)} were not compared."
+        return f" Of {format_names(tables)}, only the row counts were compared."
     if expected.state.checksums or expected.server:
         return " Values were not compared (use --checksums)."
     migrated = "no checksums are recorded after a migration"
