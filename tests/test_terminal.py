@@ -34,7 +34,7 @@ def test_commands_work_at_a_terminal(output: str, database: Database, project: P
 
         assert code == 0, said
         assert "Traceback" not in said
-    assert "Everything agrees" in at_a_terminal(project, "db.verify")[1]
+    assert "definitions agree." in at_a_terminal(project, "db.verify")[1]
 
 
 def test_a_bar_moves_while_a_dump_is_made(database: Database, project: Project) -> None:

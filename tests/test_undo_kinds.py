@@ -171,7 +171,7 @@ def test_an_undo_takes_grants_on_system_objects_back(
 
     assert after_undo == before
     assert target.dump_text() == new != before
-    assert "system grants" in restored
+    assert "the grants on " in restored
     assert "grants" not in undone
 
 
@@ -186,8 +186,8 @@ def test_an_undo_names_grants_that_no_dump_holds(database: Database, project: Pr
     undone = ran(project, "db.undo", "--yes")
     restored = ran(project, "db.restore", "--clean", "--yes")
 
-    assert "local grants database, table information_schema.tables" in undone
-    assert "local grants" not in restored
+    assert "the grants on the database itself, table information_schema.tables differ" in undone
+    assert "the grants on" not in restored
 
 
 NEW_PUBLIC = """
@@ -241,4 +241,4 @@ def test_an_empty_database_is_dumped_and_restored_with_checksums(database: Datab
     compared = ran(project, "db.verify", "--checksums")
 
     assert "is restored into" in restored
-    assert "agrees" in compared
+    assert "definitions and values agree." in compared

@@ -46,7 +46,7 @@ def test_verify_agrees_when_nothing_was_changed(restored: Database, project: Pro
     result = project.inv("db.verify")
 
     assert result.returncode == 0, result.stderr
-    assert "Everything agrees" in result.stdout
+    assert "Row counts, sequences and definitions agree. Values were not compared:" in result.stdout
     assert "app.item" in result.stdout
     assert "1 foreign key; 3 indexes" in result.stdout
     assert restored.name in result.stdout
@@ -106,7 +106,7 @@ def test_verify_says_what_it_could_not_compare(restored: Database, project: Proj
     result = project.inv("db.verify", "--file=foreign.sql")
 
     assert result.returncode == 0, result.stderr
-    assert "Everything agrees" not in result.stdout
+    assert "Definitions and values were not compared: the dump has no manifest." in result.stdout
 
 
 @pytest.mark.usefixtures("restored")
@@ -155,7 +155,7 @@ def test_verify_compares_nothing_when_no_restore_is_remembered(database: Databas
     document = verify_json(project)
 
     assert result.returncode == 0
-    assert "(see --file=)" in result.stdout
+    assert "Nothing was compared: no dump was restored into" in result.stdout
     assert document["same"] is None
     assert {"name": "app.item", "expected": None, "found": 300, "same": True} in document["tables"]
 
@@ -175,8 +175,8 @@ def test_verify_remembers_each_database_when_there_are_several(
     """The record is that of the database, not of the folder."""
     other = new_database()
 
-    assert project.use(other).inv("db.verify").stdout.count("(see --file=)") == 1
-    assert project.use(restored).inv("db.verify").stdout.count("Everything agrees") == 1
+    assert project.use(other).inv("db.verify").stdout.count("Nothing was compared:") == 1
+    assert project.use(restored).inv("db.verify").stdout.count("definitions agree.") == 1
 
 
 def test_verify_remembers_the_last_good_restore_when_a_later_one_fails(restored: Database, project: Project) -> None:
@@ -324,16 +324,33 @@ def test_verify_says_why_there_are_no_checksums(database: Database, project: Pro
     assert "--file=sums.sql" in after.stderr
 
 
+def test_verify_says_whether_values_were_compared(database: Database, project: Project) -> None:
+    """A changed value is found with --checksums alone, and the table that has it is not the same."""
+    database.execute(SHOP)
+    assert project.use(database).inv("db.dump", "--checksums", "--file=sums.sql").returncode == 0
+    database.execute("UPDATE app.item SET name = name || ' ' WHERE id = 7")
+
+    plain = project.inv("db.verify", "--file=sums.sql")
+    summed = project.inv("db.verify", "--file=sums.sql", "--checksums")
+    tables = verify_json(project, "--file=sums.sql", "--checksums")["tables"]
+
+    assert (plain.returncode, summed.returncode) == (0, 6)
+    assert "definitions agree. Values were not compared (use --checksums)." in plain.stdout
+    assert "app.item: values are not those of the dump" in summed.stdout
+    assert re.search(r"app\.item +300 +300 +differs", summed.stdout)
+    assert [(each["name"], each["same"]) for each in tables] == [("app.item", False), ("public.User", True)]
+
+
 @pytest.mark.usefixtures("restored")
-def test_a_name_can_not_say_that_everything_agrees(restored: Database, project: Project) -> None:
+def test_a_name_can_not_say_that_all_agrees(restored: Database, project: Project) -> None:
     """The end of a line in a name does not end ours."""
-    restored.execute('CREATE TABLE app."x\nEverything agrees." (i int)')
+    restored.execute('CREATE TABLE app."x\nRow counts agree." (i int)')
 
     result = project.inv("db.verify", "--json"), project.inv("db.verify")
 
     assert json.loads(result[0].stdout)["notes"]
-    assert "Everything agrees." not in result[1].stdout.splitlines()
-    assert r'table app."x\nEverything agrees.": not in the dump' in result[1].stdout
+    assert "Row counts agree." not in result[1].stdout.splitlines()
+    assert r'table app."x\nRow counts agree.": not in the dump' in result[1].stdout
 
 
 # The comparison itself

@@ -93,8 +93,8 @@ def test_what_is_told_ends_in_0(restored: Database, project: Project) -> None:
     assert result.returncode == 0
     some = "shop.later_0(), shop.later_1(), shop.later_2() and 2 more"
     assert f"Note: function {some}: not in the dump" in result.stdout
-    assert "Note: owner shop.people: expected as in the dump, found another owner" in result.stdout
-    assert "No differences. 2 notes." in result.stdout
+    assert "Note: the owner of shop.people is not that of the dump" in result.stdout
+    assert "definitions agree (2 notes)." in result.stdout
     functions, owner = json.loads(project.inv("db.verify", "--json").stdout)["notes"]
     assert functions["names"] == [f"shop.later_{number}()" for number in range(5)]
     assert owner["names"] == ["shop.people"]
@@ -125,8 +125,24 @@ def test_a_restore_tells_what_stays_otherwise(new_database: Databases, project: 
     result = project.inv("db.restore", "--clean", "--yes")
 
     assert result.returncode == 0
-    assert "grants schema shop: expected as in the dump, found other grants" in result.stderr
-    assert "settings the database: expected as in the dump, found other settings" in result.stderr
+    assert "the grants on schema shop are not those of the dump" in result.stderr
+    assert "the settings of the database are not those of the dump" in result.stderr
+    verified = project.inv("db.verify").stdout
+    assert "Note: the grants on schema shop are not those of the dump" in verified
+    assert "Note: the settings of the database are not those of the dump" in verified
+
+
+def test_grants_on_what_the_dump_does_not_have_are_not_told(new_database: Databases, project: Project) -> None:
+    """A restore without --clean keeps another table with its grants; the record has both."""
+    source, database = new_database(), new_database()
+    source.execute(SHOP)
+    database.execute(
+        f"CREATE TABLE own (i int, j int); GRANT SELECT ON own TO {OWNER}; GRANT SELECT (i) ON own TO {OWNER}"
+    )
+    assert project.use(source).inv("db.dump").returncode == 0
+    assert project.use(database).inv("db.restore", "--yes", *project.into(database)).returncode == 0
+
+    assert "the grants on" not in project.inv("db.verify").stdout
 
 
 def test_grants_of_what_is_lost_are_not_told(restored: Database, project: Project) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ..formatting import (
     format_count,
     format_list,
+    format_names,
     format_time,
 )
 from .documents import examined_document, histories_document, print_json, verified_document
@@ -15,7 +16,7 @@ from .terminal import Table, print_line, print_lines, print_table
 if TYPE_CHECKING:
     from ..doctor.doctor import Examined
     from ..prisma.forecast import KnownHistories
-    from ..verify.verify import Verified
+    from ..verify.verify import Expected, Verified
 
 
 def show_verified(verified: Verified, *, as_json: bool) -> None:
@@ -25,7 +26,8 @@ def show_verified(verified: Verified, *, as_json: bool) -> None:
         return
     expected = verified.expected
     if expected is None:
-        print_line(f"{verified.target.label}: no restore into it is recorded, so nothing was compared (see --file=).")
+        label = verified.target.label
+        print_line(f"Nothing was compared: no dump was restored into {label} yet. Name one with --file=.")
     else:
         since = f", migrated {_utc(expected.migrated)}" if expected.migrated else ""
         when = f", restored {_utc(expected.restored)}{since}" if expected.restored else ""
@@ -41,15 +43,40 @@ def show_verified(verified: Verified, *, as_json: bool) -> None:
     for problem in verified.health.problems:
         print_line(f"Problem: {problem.what}. Fix: {problem.remedy}")
     if expected is not None:
-        count = len(verified.differences)
-        notes = len(verified.lines) - count
-        if count:
-            print_line(f"{format_count(count, 'difference')} found.")
-        elif not expected.state.objects:
-            # Without a manifest there are no definitions to compare with.
-            print_line("Rows and sequences agree. No manifest: nothing else was compared.")
-        else:
-            print_line(f"No differences. {format_count(notes, 'note')}." if notes else "Everything agrees.")
+        print_line(f"{_result(verified, expected)}{_not_compared(verified, expected)}")
+
+
+def _result(verified: Verified, expected: Expected) -> str:
+    count = len(verified.differences)
+    if count:
+        return f"{format_count(count, 'difference')} found."
+    compared = ["Row counts", "sequences"]
+    if expected.defined:
+        compared.append("definitions")
+        if verified.equal_values or not verified.uncompared:
+            compared.append("values")
+    notes = f" ({format_count(len(verified.lines), 'note')})" if verified.lines else ""
+    return f"{', '.join(compared[:-1])} and {compared[-1]} agree{notes}."
+
+
+def _not_compared(verified: Verified, expected: Expected) -> str:
+    """Return a sentence about what was not compared, with a blank before it; empty if all was."""
+    tables = verified.uncompared
+    if expected.only_restored and expected.state.rows:
+        were, they = ("was", "it was") if len(expected.state.rows) == 1 else ("were", "they were")
+        restored = f" Only {format_names(expected.state.rows)} {were} restored last, so only {they} compared."
+        return f"{restored} Name a dump with --file= to compare more."
+    if not expected.defined:
+        return " Definitions and values were not compared: the dump has no manifest."
+    if not tables:
+        return ""
+    if verified.summed:
+        return f" Of {format_names(tables)}, only the row counts were compared."
+    if expected.state.checksums or expected.server:
+        return " Values were not compared (use --checksums)."
+    migrated = "no checksums are recorded after a migration"
+    why = migrated if expected.migrated else "the dump has no checksums (`inv db.dump --checksums`)"
+    return f" Values were not compared: {why}."
 
 
 def _number(value: int | None, absent: str = "missing") -> str:

@@ -51,6 +51,7 @@ class DifferenceLine:
     :ivar text: Whether only expressions differ, as the server writes them.
     :ivar changes: The parts of a definition that differ, if more than its digest is known.
     :ivar names: All names, if one line reports several.
+    :ivar sentence: The line for people; empty if it is made of the other fields.
     """
 
     kind: str
@@ -61,8 +62,11 @@ class DifferenceLine:
     names: tuple[str, ...] = ()
     text: bool = False
     changes: tuple[DefinitionChange, ...] = ()
+    sentence: str = ""
 
     def __str__(self) -> str:
+        if self.sentence:
+            return self.sentence
         if self.found == ANOTHER:
             what = format_list([str(each) for each in self.changes], _SHOWN, "; ")
             unknown = "only its digest is recorded, so the parts that differ are unknown"
@@ -170,7 +174,13 @@ def _unread(expected: DatabaseState, found: DatabaseState, source: str) -> Itera
     known = expected.rows.keys() | expected.sequences.keys() | found.rows.keys() | found.sequences.keys()
     if keys := known & (expected.unread | found.unread):
         names = [show_name(key) for key in sorted(keys)]
-        yield _line_of("rows", names, f"as in {source}", "no value, because a standby can't read unlogged tables")
+        yield _line_of(
+            kind="rows",
+            names=names,
+            expected=f"as in {source}",
+            found="no value, because a standby can't read unlogged tables",
+            sentence=f"{format_list(names, _SHOWN)}: not compared, because a standby can't read unlogged tables",
+        )
 
 
 def _rows(expected: DatabaseState, found: DatabaseState) -> Iterator[DifferenceLine]:
@@ -211,15 +221,26 @@ def _value(value: tuple[int, bool]) -> str:
     return f"{value[0]:,}" + ("" if value[1] else " (not used yet)")
 
 
+def compare_checksums(expected: DatabaseState, found: DatabaseState) -> dict[Key, bool]:
+    """Return for each table with comparable checksums on both sides whether they are equal."""
+    return {
+        key: now == before
+        for key, before in expected.checksums.items()
+        if (now := found.checksums.get(key)) is not None and is_comparable(now, before)
+    }
+
+
 def _checksums(expected: DatabaseState, found: DatabaseState, source: str) -> Iterator[DifferenceLine]:
-    for key, before in expected.checksums.items():
-        now = found.checksums.get(key)
-        if now is None or not is_comparable(now, before):
-            continue
+    for key, same in compare_checksums(expected, found).items():
         # If the number of rows differs, that is reported already.
-        if now != before and found.rows.get(key, expected.rows.get(key)) == expected.rows.get(key):
+        if not same and found.rows.get(key, expected.rows.get(key)) == expected.rows.get(key):
             yield DifferenceLine(
-                kind="content", name=show_name(key), expected=f"as in {source}", found="other values", fatal=True
+                kind="content",
+                name=show_name(key),
+                expected=f"as in {source}",
+                found="other values",
+                fatal=True,
+                sentence=f"{show_name(key)}: values are not those of {source}",
             )
 
 
@@ -238,19 +259,28 @@ def _objects(
         elif each.what is What.UNKNOWN:
             unknown.setdefault(each.kind, []).append(each.name)
         else:
+            missing = each.what is What.MISSING
             yield DifferenceLine(
                 kind=each.kind,
                 name=each.name,
                 expected=f"as in {source}",
-                found=MISSING if each.what is What.MISSING else ANOTHER,
+                found=MISSING if missing else ANOTHER,
                 fatal=True,
                 text=each.what is What.TEXT,
                 changes=each.changes,
+                sentence=f"{each.kind} {each.name}: missing here" if missing else "",
             )
     for kind, names in extra.items():
-        yield _line_of(kind, names, NOTHING, f"not in {source}")
+        yield _line_of(kind=kind, names=names, expected=NOTHING, found=f"not in {source}")
     for kind, names in unknown.items():
-        yield _line_of(kind, names, f"as in {source}", "a text that PostgreSQL may have rewritten")
+        shown = format_list(names, _SHOWN)
+        yield _line_of(
+            kind=kind,
+            names=names,
+            expected=f"as in {source}",
+            found="a text that PostgreSQL may have rewritten",
+            sentence=f"{kind} {shown}: the text is not that of {source}, but PostgreSQL may have rewritten it",
+        )
 
 
 def _compare_notes(
@@ -269,13 +299,38 @@ def _compare_notes(
     for kind, names in compare_properties(expected.properties, found.properties, same_major=same_major).items():
         if there := [name for name in names if name not in apart and table_of(name) not in apart]:
             shown = kind.replace("_", " ")
-            yield _line_of(shown, there, f"as in {source}", "another owner" if kind == "owner" else f"other {shown}")
+            yield _line_of(
+                kind=shown,
+                names=there,
+                expected=f"as in {source}",
+                found="another owner" if kind == "owner" else f"other {shown}",
+                sentence=_describe_properties(shown, there, source),
+            )
 
 
-def _line_of(kind: str, names: list[str], expected: str, found: str) -> DifferenceLine:
+def _describe_properties(kind: str, names: list[str], source: str) -> str:
+    shown = format_list(names, _SHOWN)
+    if kind == "owner":
+        one = len(names) == 1
+        return f"the owner{'s' * (not one)} of {shown} {'is not that' if one else 'are not those'} of {source}"
+    if kind == "settings":
+        return f"the settings of {shown} are not those of {source}"
+    if kind == LOCAL_GRANTS:
+        itself = ["the database itself" if name == "database" else name for name in names]
+        return f"the grants on {format_list(itself, _SHOWN)} differ"
+    return f"the grants on {shown} are not those of {source}"
+
+
+def _line_of(*, kind: str, names: list[str], expected: str, found: str, sentence: str = "") -> DifferenceLine:
     """Return one line for several objects, of which it shows the first names."""
     return DifferenceLine(
-        kind=kind, name=format_list(names, _SHOWN), expected=expected, found=found, fatal=False, names=tuple(names)
+        kind=kind,
+        name=format_list(names, _SHOWN),
+        expected=expected,
+        found=found,
+        fatal=False,
+        names=tuple(names),
+        sentence=sentence,
     )
 
 

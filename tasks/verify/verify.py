@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from ..errors import BadInputError
 from ..formatting import show_name
 from ..inventory.compare import (
     MISSING,
+    compare_checksums,
     compare_states,
     join_partitions,
     key_of,
@@ -18,6 +20,7 @@ from ..inventory.compare import (
     state_from_parts,
     state_of_manifest,
 )
+from ..inventory.objects import name_of, table_of
 from ..inventory.snapshot import describe_unsummed, read_snapshot, read_state
 from ..postgres.connection import connected, one, server_facts, translated
 from ..postgres.tables import read_increments, read_tables
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from ..inventory.snapshot import DatabaseState, Key
     from ..postgres.connection import Connection, ServerFacts
     from ..progress import Report
+    from ..safety.restore_log import RestoreRecord
     from .problems import Health
 
 
@@ -68,6 +72,7 @@ class Expected:
     :ivar excluded: Tables whose rows the dump leaves out.
     :ivar kind: The name of the source in messages.
     :ivar server: The other database's server; None for a dump.
+    :ivar recorded: Whether this is the record of a restore.
     """
 
     source: str
@@ -79,6 +84,17 @@ class Expected:
     excluded: tuple[Key, ...] = ()
     kind: str = "the dump"
     server: ServerFacts | None = None
+    recorded: bool = False
+
+    @property
+    def defined(self) -> bool:
+        """Return whether the definitions of the objects are known, so that they are compared."""
+        return bool(self.state.objects)
+
+    @property
+    def only_restored(self) -> bool:
+        """Return whether only the rows and sequences that a restore loaded are known: one with --table, for example."""
+        return self.recorded and not self.defined
 
 
 @dataclass(frozen=True)
@@ -101,6 +117,7 @@ class Verified:
     """The result of `db.verify`.
 
     :ivar lines: Differences, then notes.
+    :ivar summed: Whether checksums were requested.
     :ivar health: Facts and problems of the database that do not depend on the comparison.
     """
 
@@ -110,6 +127,20 @@ class Verified:
     found: DatabaseState
     lines: tuple[DifferenceLine, ...]
     health: Health
+    summed: bool = False
+
+    @property
+    def equal_values(self) -> dict[Key, bool]:
+        """Return for each table whose values were compared whether they are equal."""
+        return compare_checksums(self.expected.state, self.found) if self.expected else {}
+
+    @property
+    def uncompared(self) -> list[Key]:
+        """Return the tables with rows on both sides whose values were not compared."""
+        expected, compared = self.expected.state.rows if self.expected else {}, self.equal_values
+        return sorted(
+            key for key, rows in expected.items() if rows and self.found.rows.get(key) and key not in compared
+        )
 
     @property
     def tables(self) -> list[VerifiedTable]:
@@ -119,9 +150,11 @@ class Verified:
         others = {
             key_of(line.name): line.found for line in self.differences if line.kind == "table" and line.found != MISSING
         }
+        equal = self.equal_values
         rows = []
         for key in sorted(expected.keys() | found.keys()):
-            before, now, other = expected.get(key), found.get(key), others.get(key, "")
+            before, now = expected.get(key), found.get(key)
+            other = others.get(key, "" if equal.get(key, True) else "differs")
             same = (before is None or before == now or key in self.found.unread) and not other
             mark = self._mark(key, before, now, other)
             rows.append(VerifiedTable(name=show_name(key), expected=before, found=now, same=same, mark=mark))
@@ -134,7 +167,8 @@ class Verified:
         if key in self.found.unread:
             return "unlogged"
         if before is None:
-            return "rows left out" if key in expected.excluded else f"not in {expected.kind}"
+            absent = "not restored" if expected.only_restored else f"not in {expected.kind}"
+            return "rows left out" if key in expected.excluded else absent
         if before != now:
             return "differs"
         dumped = (expected.dumped or {}).get(key, before)
@@ -163,8 +197,8 @@ def verify_database(settings: Settings, request: VerifyRequest, report: Report) 
         summed: Mapping[Key, str] = {}
         if request.checksums and expected is None:
             raise BadInputError(
-                f"No restore into {target.label} is recorded, so there are no checksums to compare with. Nothing was "
-                f"compared. Name a dump with --file=, or a database with --against-url-env=."
+                f"Nothing was compared: no dump was restored into {target.label} yet. Name one with --file=, or a "
+                f"database with --against-url-env=."
             )
         if request.checksums and expected is not None:
             summed = expected.state.checksums
@@ -196,7 +230,15 @@ def verify_database(settings: Settings, request: VerifyRequest, report: Report) 
         if expected
         else []
     )
-    return Verified(target=target, server=server, expected=expected, found=found, lines=tuple(lines), health=health)
+    return Verified(
+        target=target,
+        server=server,
+        expected=expected,
+        found=found,
+        lines=tuple(lines),
+        health=health,
+        summed=request.checksums,
+    )
 
 
 def _ahead(connection: Connection, server: ServerFacts, expected: Expected | None) -> dict[Key, int]:
@@ -214,6 +256,11 @@ def _without_checksums(expected: Expected) -> str:
         return (
             f"The recorded state is the one after the migration, and it has no checksums. --file={expected.source} "
             f"compares with the checksums of the dump; tables that the migration changed will differ."
+        )
+    if expected.only_restored:
+        return (
+            f"The last restore recorded only numbers of rows and sequences. --file={expected.source} compares with the "
+            f"checksums of the dump, if it has any."
         )
     return f"{expected.source} has no checksums, because it was made without --checksums."
 
@@ -275,13 +322,49 @@ def _of_record(settings: Settings, target: Target, server: ServerFacts) -> Expec
         return None
     return Expected(
         source=Path(record.file).name,
-        state=state_from_parts(record.tables, record.sequences, record.facts),
+        state=_state_of(record),
         restored=record.restored,
         migrated=record.migrated,
         dumped={(each.schema, each.name): each.rows for each in record.dumped},
         schemas=record.schemas,
         excluded=record.excluded,
+        recorded=True,
     )
+
+
+def _state_of(record: RestoreRecord) -> DatabaseState:
+    """Return the recorded state, with the owners, grants and settings of the dump if its file still exists.
+
+    The record has those after the restore, which keeps some of the database's own.
+    """
+    state = state_from_parts(record.tables, record.sequences, record.facts)
+    if not state.objects or record.migrated:
+        return state
+    manifest = None
+    with contextlib.suppress(BadInputError):
+        manifest = manifest_for(Path(record.file))
+    # Another dump may have the file's name now.
+    if manifest is None or not set(record.dumped) <= set(manifest.tables):
+        return state
+    dump = state_of_manifest(manifest)
+    # Each major has other default grants.
+    if dump.major != state.major:
+        return state
+    own = _names_in(state) - _names_in(dump)
+    properties = {
+        kind: {
+            name: value
+            for name, value in state.properties.get(kind, {}).items()
+            if name in own or table_of(name) in own
+        }
+        | dict(found)
+        for kind, found in dump.properties.items()
+    }
+    return replace(state, properties=properties)
+
+
+def _names_in(state: DatabaseState) -> set[str]:
+    return {name_of(kind, name) for kind, found in state.objects.items() for name in found}
 
 
 def _of_file(settings: Settings, file: str, report: Report) -> tuple[Expected, BackgroundTask[None] | None]:
