@@ -181,7 +181,7 @@ def test_the_other_one_is_only_read(pair: tuple[Database, Database], project: Pr
 
 REFUSED = {
     "unreachable": ("postgresql://postgres:topsecret@127.0.0.1:1/shop", (), 4, "shop at 127.0.0.1:1"),
-    "no such variable": (None, (), 2, "OTHER_URL is set neither in the environment nor in .env"),
+    "no such variable": (None, (), 2, "OTHER_URL is not set in the environment or in a file below"),
     "no URL": ("mysql://root@db/shop", (), 2, "is not a PostgreSQL URL"),
     "with a file": ("postgresql://127.0.0.1:1/shop", ("--file=x.sql",), 2, "--file and --against-url-env"),
 }

@@ -152,7 +152,7 @@ FLAGS = {
     "name that is too long": Row(f"db.dump --file={'x' * 250}.sql", 2, "is too long"),
     "pattern that matches nothing": Row("db.dump --exclude-data=nothing_like_it", 2, "matches no table"),
     "empty variable's name": Row("db.dump --url-env=", 2, "--url-env= is empty"),
-    "variable that is not set": Row("db.dump --url-env=NOT_SET", 2, "NOT_SET is set neither in"),
+    "variable that is not set": Row("db.dump --url-env=NOT_SET", 2, "NOT_SET is not set in"),
     "URL for a name": Row(
         "db.dump --url-env=postgresql://u:s3cr3t@h/d", 2, "needs the name of an environment variable"
     ),
@@ -165,7 +165,7 @@ FLAGS = {
         "db.reset --yes --schema=pg_catalog", 2, "pg_catalog can't be emptied: it is PostgreSQL's own"
     ),
     "nothing to undo": Row("db.undo --yes", 2, "There is no safety dump"),
-    "other database that is not set": Row("db.verify --against-url-env=NOT_SET", 2, "NOT_SET is set neither in"),
+    "other database that is not set": Row("db.verify --against-url-env=NOT_SET", 2, "NOT_SET is not set in"),
     "dump to verify": Row("db.verify --file=nowhere.sql", 2, "There is no dump"),
     "dump to rehearse": Row("db.rehearse --file=nowhere.sql", 2, "There is no dump"),
     "dump to inspect": Row("db.inspect --file=nowhere.sql", 2, "There is no dump"),
@@ -213,7 +213,7 @@ URLS = {
     "no such database": url("{nowhere}", "does not exist", 4),
     ".env with a sign": dotenv("OTHER_URL=postgresql://u:s3cr3t#1@h/d\n", "quote"),
     ".env with backticks": dotenv("OTHER_URL=`postgresql://u:s3cr3t@h/d`\n", "quote"),
-    ".env of nothing": dotenv("", "OTHER_URL is set neither in"),
+    ".env of nothing": dotenv("", "OTHER_URL is not set in"),
     ".env that refers to nothing": dotenv("OTHER_URL=postgresql://${NOBODY}:s3cr3t@h/d\n", "NOBODY"),
     ".env that is no text": dotenv(b"OTHER_URL=\xff\xfe\n", ".env"),
 }
@@ -270,7 +270,9 @@ FILES = {
     ),
     "error inside": restored("SELECT 1 FROM nowhere;" + END, 'relation "nowhere" does not exist', code=5),
     "syntax error inside": restored("CREATE TABLE public.x (y);" + END, "was rolled back", code=5),
-    "role that is missing": restored("CREATE POLICY p ON public.t TO nobody;" + END, "Role nobody is missing"),
+    "role that is missing": restored(
+        "CREATE POLICY p ON public.t TO nobody;" + END, "the role nobody, which is missing"
+    ),
     "extension that is missing": restored("CREATE EXTENSION nowhere;" + END, "needs the extension nowhere"),
     "folder": placed("is a folder", lambda project: (project.dumps / "given.sql").mkdir()),
     "pipe": placed("a pipe, a socket or a device", lambda project: os.mkfifo(project.dumps / "given.sql")),
@@ -286,7 +288,7 @@ FILES = {
         "a pipe, a socket or a device", lambda project: (project.dumps / "given.sql").symlink_to("/dev/zero")
     ),
     "link to something else": placed(
-        "can't be restored", lambda project: (project.dumps / "given.sql").symlink_to("../tasks.py")
+        "is not a dump, or it is damaged", lambda project: (project.dumps / "given.sql").symlink_to("../tasks.py")
     ),
     "name that writes to the terminal": Row("db.restore --file=\x1b[2J.sql", 2, "\\x1b[2J.sql"),
     "gzip to expand that is cut": Row(

@@ -192,9 +192,7 @@ def test_broken_dump_is_passed_over_with_a_warning(project: Project) -> None:
     result = convert_dump(settings_of(project), "", Compression.GZIP, said)
 
     assert result.path.name == f"{STEM}.sql.gz"
-    assert said.warnings == [
-        f"{LATER}.sql was skipped: it has 1,000 bytes, but {len(TEXT):,} according to its manifest"
-    ]
+    assert said.warnings == [f"{LATER}.sql was skipped: it has 1,000 bytes, and its manifest says {len(TEXT):,}"]
 
 
 def test_dump_without_a_manifest_gets_none(project: Project) -> None:

@@ -303,7 +303,7 @@ def prisma_missing(project: Project, _database: Database) -> None:
 
 
 BROKEN = {
-    "no URL": Broken(without_url, "URL found", "DATABASE_URL is set neither in", "Write DATABASE_URL="),
+    "no URL": Broken(without_url, "URL found", "DATABASE_URL is not set in", "Write DATABASE_URL="),
     "bad .env": Broken(in_doubt, "URL found", "read differently", "in double quotes"),
     "no PostgreSQL": Broken(
         with_url(lambda url, _: url.replace("postgresql", "mysql")),
@@ -369,7 +369,7 @@ BROKEN = {
     "kept by git": Broken(kept_by_git, "ignored by git", r"git tracks .*: mine\.sql", "git rm -r --cached"),
     "part file": Broken(part_left, "leftovers", r"000Z\.part", "rm /"),
     "manifest": Broken(manifest_left, "leftovers", r"000Z\.manifest\.json", "renamed.*rm /"),
-    "cut": Broken(dump_cut, "newest dump", "is not complete: it has", r"db\.restore` uses db_dump_\S+Z\.sql\."),
+    "cut": Broken(dump_cut, "newest dump", "is broken: it has", r"db\.restore` uses db_dump_\S+Z\.sql\."),
     "from the future": Broken(dump_of_tomorrow, "newest dump", "in the future", "clock"),
 }
 

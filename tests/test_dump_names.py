@@ -66,10 +66,16 @@ def test_beginning_of_a_name_is_enough(value: str, key: str, dumps: dict[str, Pa
 @pytest.mark.parametrize("digits", [4, 6, 16])
 @pytest.mark.parametrize("key", ["0", "2", "billing", "safety"])
 def test_beginning_of_an_id_is_enough(key: str, digits: int, dumps: dict[str, Path]) -> None:
-    """Of four digits or more, in capitals or not."""
+    """Of four characters or more, in capitals or not."""
     name = id_of(dumps[key])[:digits]
 
     assert found_by(name, dumps) == found_by(name.upper(), dumps) == dumps[key]
+
+
+def test_too_short_a_beginning_of_an_id_is_named_so(dumps: dict[str, Path]) -> None:
+    """It is not said that there is no such dump, because there is one."""
+    with pytest.raises(BadInputError, match="short"):
+        found_by(id_of(dumps["0"])[:3], dumps)
 
 
 @pytest.mark.parametrize("value", ["db_dump", "db_dump_2026-03-1", "db_d"])

@@ -200,7 +200,7 @@ def test_a_dump_that_is_not_whole_is_refused(shop: Database, project: Project) -
 
 
 @pytest.mark.parametrize(
-    ("file", "said"), [("cut.sql", "cut.sql can't be read to its end"), ("none.sql", "There is no dump")]
+    ("file", "said"), [("cut.sql", "cut.sql is not a dump, or it is damaged"), ("none.sql", "There is no dump")]
 )
 def test_a_refusal_is_a_sentence_and_ends_in_2(file: str, said: str, project: Project, database: Database) -> None:
     """No traceback."""

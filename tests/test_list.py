@@ -1,8 +1,10 @@
 """The list tells which dumps there are, and which of them are whole, without reading them."""
 
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,7 @@ from tests.support import Database, Project
 
 TIMES = [f"2025-12-21T12-00-00-{number:03}Z" for number in range(10)]
 SUM = "0" * 64
+OTHERS: list[dict[str, Any]] = [{"database": "other"}, {"host": "db.example.com"}, {"port": 5433}]
 
 
 def lay(
@@ -31,6 +34,7 @@ def lay(
     note: str = "",
     created: str = "2025-12-21T12:00:00.000Z",
     manifest: bool = True,
+    source: dict[str, Any] | None = None,
 ) -> Path:
     """Lay a dump of some size into the folder, with a manifest that tells one.
 
@@ -44,7 +48,7 @@ def lay(
             created=created,
             note=note,
             git={"commit": "a" * 40, "dirty": False, "branch": "main"},
-            source={"server_version": "17.6"},
+            source={"server_version": "17.6"} | (source or {}),
             pg_dump={},
             file_name=file_name or name,
             compression=Compression.NONE,
@@ -93,9 +97,7 @@ def test_dump_is_unknown_when_nothing_describes_it(project: Project) -> None:
     assert complete(project) == {"a.sql": None, "b.sql.gz": None}
 
 
-@pytest.mark.parametrize(
-    ("size", "why"), [(0, "it is empty"), (99, "it has 99 bytes, but 100 according to its manifest")]
-)
+@pytest.mark.parametrize(("size", "why"), [(0, "it is empty"), (99, "it has 99 bytes, and its manifest says 100")])
 def test_dump_is_broken_when_its_size_is_wrong(size: int, why: str, project: Project) -> None:
     """And it says why."""
     lay(project, "a.sql", size=size, told=100)
@@ -263,8 +265,8 @@ def test_broken_dump_says_why_it_is_no_dump(project: Project) -> None:
     table = project.inv("db.list").stdout
     (document,) = json.loads(project.inv("db.list", "--json").stdout)["dumps"]
 
-    assert "a.sql is not complete: it has 99 bytes, but 100 according" in table
-    assert (document["complete"], document["reason"]) == (False, "it has 99 bytes, but 100 according to its manifest")
+    assert "a.sql is broken: it has 99 bytes, and its manifest says 100" in table
+    assert (document["complete"], document["reason"]) == (False, "it has 99 bytes, and its manifest says 100")
 
 
 @pytest.mark.parametrize(
@@ -308,9 +310,28 @@ def test_newest_dump_is_chosen_when_it_is_not_known_to_be_broken(project: Projec
 
     assert chosen == unknown
     assert said.warnings == [
-        f"db_dump_{TIMES[3]}.sql was skipped: it has 5 bytes, but 6 according to its manifest",
+        f"db_dump_{TIMES[3]}.sql was skipped: it has 5 bytes, and its manifest says 6",
         f"db_dump_{TIMES[2]}.sql was skipped: it is empty",
     ]
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_newest_dump_of_the_urls_database_is_chosen(host: str, project: Project) -> None:
+    """Without a server; where none is of this database, a warning names that of another one."""
+    environ = {"PATH": os.defpath, "DATABASE_URL": f"postgresql://app@{host}:5432/shop"}
+    settings = settings_of(project, environ=environ)
+    source: dict[str, Any] = {"database": "shop", "host": "localhost", "port": 5432}
+    ours = lay(project, f"db_dump_{TIMES[0]}.sql", source=source)
+    said = Said()
+    others = [
+        lay(project, f"db_dump_{TIMES[at]}.sql", source=source | changed) for at, changed in enumerate(OTHERS, start=1)
+    ]
+
+    assert choose_dump(settings, "", said) == ours
+    assert said.warnings == []
+    ours.unlink()
+    assert choose_dump(settings, "", said) == others[-1]
+    assert others[-1].name in said.warnings[0]
 
 
 def test_nothing_is_chosen_when_all_are_broken_or_named_by_hand(project: Project) -> None:

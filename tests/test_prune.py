@@ -105,7 +105,7 @@ def test_dry_prune_gives_a_reason_for_every_file(project: Project) -> None:
         broken: "keep: broken",
         none: "keep: no manifest",
         named: "keep: named by hand",
-        deleted: "DELETE: no slot",
+        deleted: "DELETE: kept by no rule",
         safety: "keep: safety dump",
     }
     assert result.returncode == 0, result.stderr

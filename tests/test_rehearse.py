@@ -372,6 +372,7 @@ def test_nothing_is_left_when_the_dump_is_cut(shop: Database, project: Project, 
     result = project.inv("db.rehearse", "--file=cut.sql")
 
     assert result.returncode == 2
+    assert "This happened in a scratch database" not in result.stderr
     assert scratches(server) == []
 
 

@@ -155,7 +155,23 @@ def test_rows_that_would_lose_their_reference_roll_it_back(more: list[str], shop
     result = restored(project, "--table=public.orders", *more)
 
     assert result.returncode == 5, result.stdout
-    assert "violated by 2 rows of public.lines" in " ".join(result.stderr.split())
+    assert "2 rows of public.lines would reference rows of public.orders" in " ".join(result.stderr.split())
+    assert shop.dump_text() == before
+
+
+def test_rows_that_reference_rows_that_are_gone_need_both_tables(shop: Database, project: Project) -> None:
+    """Such rows are only in the dump, so it is not advised to delete them."""
+    project.use(shop, OWNER)
+    ran(project, "db.dump")
+    shop.execute('TRUNCATE public."Customer" CASCADE', role=OWNER)
+    before = shop.dump_text()
+
+    result = restored(project, "--table=public.orders", "--data-only")
+
+    said = " ".join(result.stderr.split())
+    assert result.returncode == 5, result.stdout
+    assert '20 rows of public.orders would reference rows of public."Customer"' in said
+    assert "--table=public.orders --table='public.\"Customer\"'. The restore" in said
     assert shop.dump_text() == before
 
 

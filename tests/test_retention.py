@@ -224,7 +224,7 @@ def test_reasons_name_the_slots() -> None:
         "monthly 2026-03",
         "yearly 2026",
     )
-    assert verdicts["c"] == Verdict(kept=False, reasons=("no slot",))
+    assert verdicts["c"] == Verdict(kept=False, reasons=("kept by no rule",))
     assert verdicts["d"].reasons == ("weekly 2025-W07", "monthly 2025-02", "yearly 2025")
 
 

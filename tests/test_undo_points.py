@@ -1,4 +1,4 @@
-"""What names a state that can be undone to: the beginning of an id, of four digits or more."""
+"""What names a state that can be undone to: the beginning of an id, of four characters or more."""
 
 from __future__ import annotations
 
@@ -60,5 +60,5 @@ def test_copies_of_one_dump_are_one_state() -> None:
     ids=str,
 )
 def test_shown_ids_tell_all_apart(ids: tuple[str, ...], short: list[str]) -> None:
-    """They are equally long, of four digits or more, and no longer than that takes."""
+    """They are equally long, of four characters or more, and no longer than that takes."""
     assert sorted(shorten_ids(ids).values()) == short

@@ -189,9 +189,12 @@ def _source(plan: RestorePlan) -> list[str]:
 
 def _other_database(plan: RestorePlan) -> list[str]:
     """Return a warning if the dump is of another database."""
-    if not plan.other_database:
+    from ..dumpfiles.origin import describe_databases
+
+    if not plan.other_database or plan.dump.manifest is None:
         return []
-    return [f"  WARNING: this dump was made from {plan.other_database}, and you are restoring it into {plan.endpoint}."]
+    source, here = describe_databases(plan.dump.manifest, plan.endpoint)
+    return [f"  WARNING: this dump was made from {source}, and you are restoring it into {here}."]
 
 
 def _deleted(plan: RestorePlan) -> list[str]:
@@ -203,10 +206,12 @@ def _deleted(plan: RestorePlan) -> list[str]:
         return [nothing, *_replaced(plan.replaced)]
     what = describe_content(plan.removed)
     if plan.request.replaces_all:
-        where = f"everything in the database, the schemas {format_list(plan.emptied)}"
-        return [f"  Will be deleted: {where} ({what or 'which are empty'}). It will be exactly as in the dump."]
+        where = f"schema{'s' * (len(plan.emptied) > 1)} {format_list(plan.emptied)} ({what or 'empty now'})"
+        after = "Afterwards the database is exactly as in the dump."
+        return [f"  Will be deleted: everything in the database: {where}. {after}"]
     if plan.request.clean:
-        lines = [f"  Will be deleted: everything in {format_list(plan.emptied)} ({what}).", _kept(plan.kept)]
+        added = "" if not plan.request.privileges else " (the dump's grants are added)"
+        lines = [f"  Will be deleted: everything in {format_list(plan.emptied)} ({what}).", _kept(plan.kept, added)]
         if plan.other_tables:
             held = max(plan.removed.tables - len(plan.other_tables), 0)
             lines.append(
@@ -253,9 +258,13 @@ def _rows(count: int) -> str:
     return f"about {format_count(count, 'row')}"
 
 
-def _kept(kept: Sequence[str]) -> str:
+def _kept(kept: Sequence[str], added: str = "") -> str:
+    """Return what is kept.
+
+    :param added: What the dump adds to it, as a clause.
+    """
     others = f", and the schemas {format_list(kept)}" if kept else ""
-    return f"  Will be kept: the schemas themselves, their owners and grants, extensions{others}."
+    return f"  Will be kept: the schemas themselves with their owners and grants{added}, extensions{others}."
 
 
 def _changed(plan: RestorePlan) -> list[str]:

@@ -129,7 +129,7 @@ def show_listing(listed: Sequence[Listed], every_id: Sequence[str], *, as_json: 
     print_dumps(listed, every_id, {})
     for each in listed:
         if each.defect:
-            print_line(f"{each.path.name} is not complete: {each.defect}")
+            print_line(f"{each.path.name} is broken: {each.defect}")
 
 
 def print_dumps(listed: Sequence[Listed], every_id: Iterable[str], verdicts: Mapping[str, str]) -> None:
@@ -182,14 +182,16 @@ def _shortened(columns: Sequence[str], rows: list[tuple[str, ...]], width: int) 
 
 
 def show_undo_points(points: Sequence[UndoPoint], settings: Settings, *, as_json: bool) -> None:
-    """Print the undo points, newest last."""
+    """Print the states that can be restored, newest last."""
     from ..dumpfiles.short_ids import shorten_ids
 
     if as_json:
         print_json(states_document(points, settings))
         return
     if not points:
-        print_line(f"There is no safety dump of {settings.target().label} in {settings.dumps}, so nothing to undo.")
+        print_line(
+            f"There is no safety dump of {settings.target().label} in {settings.dumps}, so there is nothing to undo."
+        )
         return
     short = shorten_ids(each.id for each in points)
     table = Table(columns=("id", "when (UTC)", "database", "rows", "size", "before"), right=("rows", "size"))

@@ -75,7 +75,7 @@ def show_prune_plan(plan: PrunePlan) -> None:
     print_dumps(plan.dumps, [each.id for each in plan.dumps], verdicts)
     for each in plan.dumps:
         if each.defect:
-            print_line(f"{each.name} is not complete: {each.defect}. `inv db.delete --file={each.name}` deletes it.")
+            print_line(f"{each.name} is broken: {each.defect}. `inv db.delete --file={each.name}` deletes it.")
 
 
 def describe_prune(plan: PrunePlan) -> list[str]:

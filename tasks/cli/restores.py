@@ -9,7 +9,7 @@ from .output_restores import show_migrated, show_rehearsed, show_reset, show_res
 from .task import (
     CONFIRM,
     DISCONNECT,
-    DUMP_OF,
+    FILE_OR_INPUT,
     JSON,
     LENIENT,
     NO_BACKUP,
@@ -75,7 +75,7 @@ def reset(
 @task(
     iterable=["table", "skip_extension"],
     help={
-        "file": DUMP_OF,
+        "file": FILE_OR_INPUT,
         "table": "restore only this table of the dump, its definition and its rows (repeats; a name or a pattern)",
         "data_only": "with --table: only the rows; they replace those of the table as it is now",
         "clean": "empty the schemas of the dump first, so that they will hold exactly what the dump holds",
@@ -134,7 +134,7 @@ def restore(
 
 @task(
     help={
-        "to": "the id of the state to restore, or its first four digits or more (db.undos); by default the newest",
+        "to": "the id of the state to restore, or its first four characters or more (db.undos); by default the newest",
         "yes": YES,
         "confirm": CONFIRM,
         "disconnect": DISCONNECT,
@@ -165,7 +165,7 @@ def undo(
 
 
 @reads_input
-@task(help={"file": DUMP_OF, "trust": TRUST, "lenient": LENIENT, "json": JSON, "url_env": URL_ENV})
+@task(help={"file": FILE_OR_INPUT, "trust": TRUST, "lenient": LENIENT, "json": JSON, "url_env": URL_ENV})
 def rehearse(
     ctx: Context,
     file: str | None = None,

@@ -26,15 +26,18 @@ if TYPE_CHECKING:
     Decorator = Callable[[Callable[..., Any]], Task[Any]]
 
 URL_ENV = "name of the environment variable that holds the URL, instead of DATABASE_URL"
-_NAMED = "the dump: a path, a name in the dumps folder, or the beginning of a name or an id (db.list)"
-FILE = f"{_NAMED}; by default the newest by the time in its name"
-FILE_OR_INPUT = f"{_NAMED}, or - for standard input; by default the newest by the time in its name"
-DUMP_OF = f"{_NAMED}, or - for standard input; by default the newest of this database"
+_NAMED = (
+    "the dump: a path, a name in the dumps folder, or the first four characters or more of a name or an id (db.list)"
+)
+FILE = f"{_NAMED}; by default the newest dump of this database"
+FILE_OR_INPUT = f"{_NAMED}, or - for standard input; by default the newest dump of this database"
 FILE_NEEDED = _NAMED
 YES = "do not wait three seconds before beginning"
 TRUST = "as a superuser, load code of other roles or other people without being asked"
 JSON = "print JSON, for programs"
-CONFIRM = "the name of the database, needed if data may be lost and it is not local or the dump is of another database"
+CONFIRM = (
+    "the name of the database; needed if data may be lost and the database is not local, or the dump is of another one"
+)
 DISCONNECT = "end the other sessions of the database first, if the role may"
 LENIENT = "load objects that PostgreSQL refuses in another form, such as constraints as NOT VALID; then exit code is 6"
 NO_BACKUP = "skip the safety dump; `db.undo` will not be possible"

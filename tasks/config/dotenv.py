@@ -113,7 +113,7 @@ def _not_set(name: str, root: Path, folders: Sequence[Path]) -> BadInputError:
                 "which Next.js and Vite read, too. Nothing was contacted."
             )
     return BadInputError(
-        f"{name} is set neither in the environment nor in {', '.join(known[:-1])} or {known[-1]} below {root}. Write "
+        f"{name} is not set in the environment or in a file below {root}: {', '.join(known)}. Write "
         f'{name}="postgresql://user:password@host:5432/database" into .env, or name another variable '
         "with --url-env."
     )

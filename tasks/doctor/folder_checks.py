@@ -161,7 +161,7 @@ def check_newest(settings: Settings, now: datetime) -> tuple[Check, Listed | Non
         good = next((each.name for each in own if not each.defect), "")
         instead = f" Until then `inv db.restore` uses {good}." if good else ""
         remedy = f"Make a new dump (`inv db.dump`) and delete this one (`inv db.delete --file={first.name}`).{instead}"
-        return wrong(name, f"{first.name} is not complete: {first.defect}", remedy), first
+        return wrong(name, f"{first.name} is broken: {first.defect}", remedy), first
     if age < -SKEW:
         remedy = "Correct the clock that is wrong. Until then this dump counts as the newest, also after new dumps."
         return wrong(name, f"the name of {first.name} is {_age(-age, '')} in the future", remedy), first

@@ -11,7 +11,7 @@ from ..dumpformat.applied_migration import AppliedMigration, history_from_docume
 from ..dumpformat.foreign_head import LexError
 from ..errors import BadInputError
 from ..formatting import parse_instant
-from .dump_file import choose_dump, open_dump_text
+from .dump_file import choose_dump, describe_damage, open_dump_text
 from .dump_text import read_dump_text
 from .origin import describe_part, doubt_about_authors, origin_key
 from .paths import UNDO, known_defect, list_dumps, list_safety_dumps, read_manifest, time_in_name
@@ -208,7 +208,7 @@ def _read_dump(settings: Settings, path: Path, manifest: Manifest | None, report
     try:
         text = read_dump_text(open_dump_text(settings, path), size, report)
     except LexError as error:
-        raise BadInputError(f"{path.name} can't be read to its end: {error}.") from None
+        raise BadInputError(describe_damage(path, error)) from None
     summary = text.summary
     if not summary.complete:
         raise BadInputError(

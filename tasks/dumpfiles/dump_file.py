@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from ..errors import BadInputError, MissingProgramError
 from ..formatting import format_list
 from ..system.pg_programs import newest_client
 from ..system.processes import open_regular
-from .origin import describe_part, describe_source, is_of_database
+from .origin import describe_databases, describe_part, describe_source, is_of_address, is_of_database
 from .paths import find_dump_file, known_defect, list_dumps, manifest_path, read_manifest, time_in_name
 from .reader import DumpReader
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..config.settings import Settings
+    from ..config.target import Target
     from ..dumpformat.applied_migration import AppliedMigration
     from ..dumpformat.manifest import Manifest, Outline, SequenceValue, TableRows
     from ..postgres.connection import Endpoint, ServerFacts
@@ -103,24 +105,43 @@ def _restorer(settings: Settings, head: bytes) -> Client | None:
 
 
 def choose_dump(settings: Settings, file: str, report: Report) -> Path:
-    """Return the named dump, or else the newest dump of any database that is not known to be broken or partial.
+    """Return the named dump, or else the newest dump that is not known to be broken or partial; report its name.
 
-    For tasks that only read or compress a dump. A restore uses :func:`newest_dump_of`.
+    Dumps of the database that the URL names come first. For tasks that only read or compress a dump and ask no server.
+    A restore uses :func:`newest_dump_of`.
 
     :raises BadInputError: There is none.
     """
     if file:
         return find_dump_file(file, settings.dumps, settings.cwd)
-    for path in list_dumps(settings.dumps):
-        if time_in_name(path.name) is None:
-            break
-        reason = known_defect(path) or _known_part(path)
-        if not reason:
+    target = None
+    # These tasks need no URL.
+    with contextlib.suppress(BadInputError):
+        target = settings.target()
+    others = {path: _other_address(path, target) for path in list_dumps(settings.dumps) if time_in_name(path.name)}
+    for path in sorted(others, key=lambda each: bool(others[each])):
+        if reason := known_defect(path) or _known_part(path):
+            report.warn(f"{path.name} was skipped: {reason}")
+        elif target is not None and others[path]:
+            report.warn(f"There is no dump of {target.label}. {path.name} is used, {others[path]}.")
             return path
-        report.warn(f"{path.name} was skipped: {reason}")
+        else:
+            report.step(f"{path.name} is the newest dump. To use another, name it with --file=")
+            return path
     raise BadInputError(
-        f"There is no dump in {settings.dumps}.", fix="Make one with `inv db.dump`, or name a file with --file=."
+        f"There is no dump in {settings.dumps}. Name a file with --file=.", fix="`inv db.dump` makes a dump."
     )
+
+
+def _other_address(path: Path, target: Target | None) -> str:
+    """Return a clause about the origin of a dump of another database than the URL names; empty if none is known."""
+    manifest = None
+    with contextlib.suppress(BadInputError):
+        manifest = read_manifest(path)
+    if target is None or manifest is None or not (target.database and target.host):
+        return ""
+    own = any(is_of_address(manifest, target.database, host, port) for host, port, _ in target.endpoints)
+    return "" if own else f"made from {describe_source(manifest)}"
 
 
 def newest_dump_of(settings: Settings, server: ServerFacts, endpoint: Endpoint, report: Report) -> Path:
@@ -158,7 +179,7 @@ def _other_origin(path: Path, server: ServerFacts, endpoint: Endpoint) -> str:
     if manifest is None:
         return "it has no manifest, so its database is unknown"
     own = is_of_database(manifest, server, endpoint.host, endpoint.port)
-    return "" if own else f"it was made from {describe_source(manifest)}"
+    return "" if own else f"it was made from {describe_databases(manifest, endpoint)[0]}"
 
 
 def _known_part(path: Path) -> str:
@@ -173,8 +194,8 @@ def _no_dump(settings: Settings, endpoint: Endpoint, others: Sequence[tuple[Path
     more = f" Other dumps: {format_list(found, _SHOWN_DUMPS, '; ')}." if found else ""
     default = " that can be chosen by default" if found else ""
     return (
-        f"There is no dump of {endpoint.database} in {settings.dumps}{default}. Nothing was touched. Make one with "
-        f"`inv db.dump`, or name a file with --file=.{more}"
+        f"There is no dump of {endpoint.database} in {settings.dumps}{default}, so there is nothing to restore. "
+        f"Nothing was touched. Name a file with --file=.{more}"
     )
 
 
@@ -280,8 +301,10 @@ def _read(source: DumpReader, path: Path, manifest: Manifest | None, report: Rep
     except LexError as error:
         if source.exceeded and manifest is not None:
             raise _not_as_described(path) from None
-        more = " If the size is right, use `inv db.restore --trust`." if source.exceeded else ""
-        raise BadInputError(f"{path.name} can't be restored: {error}. Nothing was touched.{more}") from None
+        if source.exceeded:
+            more = "If the size is right, use `inv db.restore --trust`."
+            raise BadInputError(f"{path.name} can't be restored: {error}. Nothing was touched. {more}") from None
+        raise BadInputError(f"{describe_damage(path, error)} Nothing was touched.") from None
     if text.summary.behind is not None:
         line, verb = text.summary.behind
         raise BadInputError(
@@ -297,6 +320,13 @@ def _read(source: DumpReader, path: Path, manifest: Manifest | None, report: Rep
     if manifest is not None and text.content != manifest.content:
         raise _not_as_described(path)
     return text
+
+
+def describe_damage(path: Path, error: LexError) -> str:
+    """Return a sentence about a file whose text can't be read as a dump."""
+    if defect := known_defect(path):
+        return f"{path.name} is broken: {defect}."
+    return f"{path.name} is not a dump, or it is damaged: {error}."
 
 
 def _not_as_described(path: Path) -> BadInputError:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..dumpformat.manifest import Manifest
-    from ..postgres.connection import ServerFacts
+    from ..postgres.connection import Endpoint, ServerFacts
 
 
 _VERSION_6 = 6
@@ -121,10 +121,17 @@ def is_loopback(address: str) -> bool:
 
 
 def describe_source(manifest: Manifest) -> str:
-    """Return database, host, port and cluster that a dump was made from."""
-    source, cluster = manifest.source, manifest.source.get("system_identifier")
-    known = f", cluster {cluster}" if cluster else ""
-    return f"{source.get('database')} at {source.get('host')} port {source.get('port')}{known}"
+    """Return database, host and port that a dump was made from."""
+    source = manifest.source
+    return f"{source.get('database')} at {source.get('host')} port {source.get('port')}"
+
+
+def describe_databases(manifest: Manifest, endpoint: Endpoint) -> tuple[str, str]:
+    """Return the database that a dump was made from and another one, with their clusters if only these differ."""
+    source, cluster = describe_source(manifest), manifest.source.get("system_identifier")
+    if not is_of_address(manifest, endpoint.database, endpoint.host, endpoint.port):
+        return source, endpoint.label
+    return f"{source}, cluster {cluster}" if cluster else source, str(endpoint)
 
 
 _ONLY = {"definitions": "without rows", "rows": "rows without definitions"}
@@ -159,6 +166,14 @@ def is_of_database(manifest: Manifest, server: ServerFacts, host: str, port: int
     if identifier and server.system_identifier:
         return bool(identifier == server.system_identifier)
     return (source.get("host"), source.get("port")) == (host, port)
+
+
+def is_of_address(manifest: Manifest, database: str, host: str, port: int | str) -> bool:
+    """Return whether a dump was made from a database of this name at this address. No server is asked."""
+    source = manifest.source
+    there = str(source.get("host"))
+    same = there == host or (is_this_machine(there) and is_this_machine(host))
+    return same and (source.get("database"), str(source.get("port"))) == (database, str(port))
 
 
 def origin_key(manifest: Manifest) -> tuple[str, ...]:

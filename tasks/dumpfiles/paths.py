@@ -14,7 +14,7 @@ from ..dumpformat.manifest import SIZE_LIMIT, Manifest, manifest_from_json
 from ..errors import BadInputError
 from ..formatting import format_list
 from ..system.processes import open_regular
-from .short_ids import SHORTEST_ID, is_id_beginning, shorten_ids
+from .short_ids import SHORTEST_ID, shorten_ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -133,7 +133,7 @@ def find_dump_file(value: str, dumps: Path, cwd: Path, *, broken: bool = False) 
                 f"content to a file first."
             )
         return candidate
-    found = {} if Compression.of_name(value) else _dumps_that_begin(value, dumps)
+    found = {} if Compression.of_name(value) or len(value.strip()) < SHORTEST_ID else _dumps_that_begin(value, dumps)
     if found:
         return _only_dump(value, found, broken=broken)
     for candidate in (cwd / value, dumps / value):
@@ -141,6 +141,13 @@ def find_dump_file(value: str, dumps: Path, cwd: Path, *, broken: bool = False) 
             others = sibling_paths(candidate)
         for other in others:
             raise BadInputError(f"There is no dump {value!r}, but there is {other.name}. Nothing was touched.")
+    beginning = value.strip().lower()
+    ids = _dumps_that_begin(value, dumps).values() if len(beginning) < SHORTEST_ID else ()
+    if any(each.startswith(beginning) for each in ids):
+        raise BadInputError(
+            f"{value!r} is too short for an id: give at least four characters. Nothing was touched. `inv db.list` "
+            f"shows the ids."
+        )
     raise BadInputError(
         f"There is no dump {value!r} in this folder or in {dumps}. Nothing was touched. `inv db.list` shows the dumps."
     )
@@ -150,12 +157,12 @@ def _dumps_that_begin(value: str, dumps: Path) -> dict[Path, str]:
     """Return the dumps whose name or id begins with a value, each with its id, or with an empty one."""
     found: dict[Path, str] = {}
     beginning = value.strip()
-    for path in [*list_dumps(dumps), *list_safety_dumps(dumps)] if len(beginning) >= SHORTEST_ID else []:
+    for path in [*list_dumps(dumps), *list_safety_dumps(dumps)]:
         name, known = path.relative_to(dumps).as_posix(), ""
         with contextlib.suppress(BadInputError):
             manifest = read_manifest(path)
             known = manifest.id if manifest else ""
-        if path.name.startswith(beginning) or name.startswith(beginning) or is_id_beginning(beginning, known):
+        if path.name.startswith(beginning) or name.startswith(beginning) or known.startswith(beginning.lower()):
             found[path] = known
     return found
 
@@ -172,7 +179,7 @@ def _only_dump(value: str, found: Mapping[Path, str], *, broken: bool) -> Path:
         raise BadInputError(f"--file={value} matches {format_list(shown)}. Nothing was touched. Name one of them.")
     if not broken and (defect := known_defect(path)):
         raise BadInputError(
-            f"--file={value} matches {path.name}, which is not complete: {defect}. Nothing was touched. Choose another "
+            f"--file={value} matches {path.name}, which is broken: {defect}. Nothing was touched. Choose another "
             f"dump, or use the full name of this one."
         )
     return path
@@ -270,4 +277,4 @@ def known_defect(path: Path) -> str:
         return str(error)
     if manifest is None or manifest.file_name != path.name or manifest.file.size == size:
         return ""
-    return f"it has {size:,} bytes, but {manifest.file.size:,} according to its manifest"
+    return f"it has {size:,} bytes, and its manifest says {manifest.file.size:,}"

@@ -38,7 +38,7 @@ def pin_dump(settings: Settings, file: str, *, pinned: bool) -> tuple[Path, bool
             f"deletes such a dump."
         )
     if pinned and (defect := known_defect(path)):
-        raise BadInputError(f"{path.name} is not complete: {defect}. Nothing was changed.")
+        raise BadInputError(f"{path.name} is broken: {defect}. Nothing was changed.")
     if (PINNED in manifest.extra) is pinned:
         return path, False
     extra = {key: value for key, value in manifest.extra.items() if key != PINNED}

@@ -106,7 +106,7 @@ _PERIODS: dict[str, Callable[[datetime], str]] = {
     "yearly": lambda made: made.strftime("%Y"),
 }
 _ALWAYS = {
-    Condition.BROKEN: "broken",
+    Condition.BROKEN: "broken (only `db.delete` deletes it)",
     Condition.UNKNOWN: "compressed or renamed by hand",
     Condition.FOREIGN: "no manifest",
 }
@@ -135,7 +135,7 @@ def judge_dumps(dumps: Iterable[StoredDump], policy: KeepPolicy, now: datetime) 
         for each in group:
             partial = ("partial",) * each.partial
             found = tuple(reasons[each.name])
-            verdicts[each.name] = Verdict(kept=bool(found), reasons=partial + (found or ("no slot",)))
+            verdicts[each.name] = Verdict(kept=bool(found), reasons=partial + (found or ("kept by no rule",)))
     return verdicts
 
 

@@ -12,7 +12,7 @@ SHORTEST_ID = 4
 
 
 def shorten_ids(ids: Iterable[str]) -> dict[str, str]:
-    """Return unique beginnings of ids, equally long and at least four digits."""
+    """Return unique beginnings of ids, equally long and at least four characters."""
     known = set(ids)
     length = SHORTEST_ID
     while len({each[:length] for each in known}) < len(known):
@@ -21,6 +21,6 @@ def shorten_ids(ids: Iterable[str]) -> dict[str, str]:
 
 
 def is_id_beginning(text: str, found: str) -> bool:
-    """Return whether a text is the beginning of an id, with at least four digits; case is ignored."""
+    """Return whether a text is the beginning of an id, with at least four characters; case is ignored."""
     beginning = text.strip().lower()
     return len(beginning) >= SHORTEST_ID and found.startswith(beginning)

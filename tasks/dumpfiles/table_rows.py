@@ -14,7 +14,7 @@ from ..dumpformat.statements import classify_statement
 from ..dumpformat.tokens import split_qualified
 from ..errors import BadInputError
 from ..formatting import format_list, show_name
-from .dump_file import choose_dump, open_dump_text
+from .dump_file import choose_dump, describe_damage, open_dump_text
 from .origin import describe_part
 from .paths import read_manifest
 from .reader import read_ahead
@@ -98,7 +98,7 @@ def read_table_rows(settings: Settings, request: RowsRequest, report: Report) ->
         ):
             yield from reading.batches(chunks)
     except LexError as error:
-        raise BadInputError(f"{path.name} can't be read to its end: {error}.") from None
+        raise BadInputError(describe_damage(path, error)) from None
     if reading.choice.chosen is None:
         raise BadInputError(f"{path.name} has no rows of a table {request.table}. `inv db.inspect` lists its tables.")
 

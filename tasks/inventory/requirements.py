@@ -170,10 +170,11 @@ def _missing_roles(
         return
     for name in missing:
         needed = name in outline.needed_roles
-        used = "policies, user mappings or schemas of the dump use it" if needed else "the dump uses it"
-        other = "or use --create-roles" + ("" if needed else ", or leave it out by omitting --strict")
+        user = "Policies, user mappings or schemas of the dump use" if needed else "The dump uses"
+        other = "" if needed else ", or omit --strict, which leaves out its owners and grants"
         yield Missing(
-            f"Role {name} is missing on this server, and {used}", f"CREATE ROLE {_quoted(name)} NOLOGIN; {other}"
+            f"{user} the role {name}, which is missing on this server",
+            f"CREATE ROLE {_quoted(name)} NOLOGIN; or use --create-roles{other}",
         )
 
 

@@ -48,8 +48,13 @@ class Endpoint:
     port: int
 
     def __str__(self) -> str:
+        return f"{self.label}{f', cluster {self.identifier}' if self.identifier else ''}"
+
+    @property
+    def label(self) -> str:
+        """Return database, address and port for display."""
         where = self.host if self.socket else f"{self.address or self.host} port {self.port}"
-        return f"{self.database} at {where}{f', cluster {self.identifier}' if self.identifier else ''}"
+        return f"{self.database} at {where}"
 
     @property
     def socket(self) -> bool:

@@ -6,7 +6,8 @@ everywhere: composite types, arrays and subqueries may bring a NULL into a table
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from psycopg import errors, sql
@@ -114,6 +115,7 @@ WITH RECURSIVE involved(oid, parent) AS (
 SELECT k.conrelid::pg_catalog.regclass::pg_catalog.text, pg_catalog.quote_ident(k.conname),
        pg_catalog.pg_get_constraintdef(k.oid), pg_catalog.obj_description(k.oid, 'pg_constraint'), r.relkind = 'p',
        k.conrelid = ANY(%(tables)s), pg_catalog.pg_has_role(r.relowner, 'USAGE'),
+       k.confrelid::pg_catalog.regclass::pg_catalog.text, k.confrelid = ANY(%(tables)s),
        (SELECT CASE WHEN pg_catalog.bool_and(o.oprnamespace = 'pg_catalog'::pg_catalog.regnamespace) THEN
                pg_catalog.format('SELECT pg_catalog.count(*) FROM %%s%%s f WHERE %%s AND NOT EXISTS'
                    ' (SELECT FROM %%s%%s k WHERE %%s)',
@@ -163,6 +165,7 @@ class ForeignKey:
     :ivar table: The referencing table; `of_tables` whether it is one of those that were asked about.
     :ivar definition: With NOT VALID, DEFERRABLE and so on.
     :ivar owned: Whether the role may drop it and add it again.
+    :ivar referenced: The referenced table; `to_tables` whether it is one of those that were asked about.
     :ivar violations: A query that counts the rows that violate it; None where that would call users' operators.
     """
 
@@ -173,6 +176,8 @@ class ForeignKey:
     partitioned: bool
     of_tables: bool
     owned: bool
+    referenced: str
+    to_tables: bool
     violations: str | None
 
     @property
@@ -210,7 +215,7 @@ def read_foreign_keys(connection: Connection, tables: Collection[int]) -> tuple[
     :param tables: Their oids, those of their partitions included.
     """
     rows = connection.execute(_FOREIGN_KEYS, {"tables": list(tables)})
-    names = ("table", "name", "definition", "comment", "partitioned", "of_tables", "owned", "violations")
+    names = [each.name for each in fields(ForeignKey)]
     return tuple(ForeignKey(**dict(zip(names, row, strict=True))) for row in rows)
 
 
@@ -240,9 +245,8 @@ def add_foreign_keys(connection: Connection, keys: Sequence[ForeignKey]) -> None
                 run_text(connection, f"{each.altered} ADD CONSTRAINT {each.name} {each.definition}")
         except errors.ForeignKeyViolation:
             raise OperationFailedError(
-                f"foreign key {each.name} would be violated by {_count_violations(connection, each)} of {each.table} "
-                f"({each.definition}): the rows that they reference are not there any more. Restore that table, too, "
-                f"or delete such rows first"
+                f"{_count_violations(connection, each)} of {each.table} would reference rows of {each.referenced} that "
+                f"do not exist (foreign key {each.name}: {each.definition}){_repair(each)}"
             ) from None
         except (errors.InvalidForeignKey, errors.UndefinedColumn, errors.DatatypeMismatch) as error:
             raise OperationFailedError(
@@ -252,6 +256,14 @@ def add_foreign_keys(connection: Connection, keys: Sequence[ForeignKey]) -> None
         if each.comment is not None:
             comment = sql.SQL(" IS {}").format(sql.Literal(each.comment)).as_string(connection)
             run_text(connection, f"COMMENT ON CONSTRAINT {each.name} ON {each.table}{comment}")
+
+
+def _repair(key: ForeignKey) -> str:
+    """Return what to do about rows that violate a foreign key, as a sentence after a period; empty if nothing helps."""
+    if key.of_tables and key.to_tables:
+        return ""
+    both = f". Restore both tables: --table={shlex.quote(key.table)} --table={shlex.quote(key.referenced)}"
+    return both if key.of_tables else f"{both}, or delete these rows of {key.table} first"
 
 
 def _count_violations(connection: Connection, key: ForeignKey) -> str:

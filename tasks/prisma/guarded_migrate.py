@@ -240,7 +240,7 @@ def _state_after_failure(plan: MigrationPlan, safety: SafetyDump | None) -> tupl
     if safety is None or safety.dumped is None:
         return f"{left} There is no safety dump of the state before.", effect
     safety.keep()
-    return f"{left} `{plan.undo_command}` restores the state before this migration.", effect
+    return f"{left} `{plan.undo_command}` restores the state before this `db.migrate`.", effect
 
 
 def _is_unchanged(plan: MigrationPlan) -> bool:

@@ -109,7 +109,12 @@ def explain_failure(error: Exception, plan: RestorePlan, doing: str) -> Exceptio
         LostError: plan.target.scrub(str(error)),
     }
     found = next((text for each, text in what.items() if isinstance(error, each)), "")
-    return kind(f"While {doing}: {found.rstrip('.')}. {state}") if found else error
+    return kind(f"{_failed(doing)}: {found.rstrip('.')}. {state}") if found else error
+
+
+def _failed(doing: str) -> str:
+    """Return a clause about the failure of a step, such as "loading public.orders"."""
+    return f"{doing[:1].upper()}{doing[1:]} failed"
 
 
 def _explain_refusal(error: StatementError, plan: RestorePlan, doing: str, state: str) -> TaskError:
@@ -118,9 +123,9 @@ def _explain_refusal(error: StatementError, plan: RestorePlan, doing: str, state
         text = error.statement.decode(errors="replace").rstrip(";")
         doing = textwrap.shorten(text, _SHOWN, placeholder=" …")
     if error.sqlstate == _NO_LOCK and not error.raised:
-        return ServerError(f"While {doing}: {blocked(plan.target)}. {state}")
+        return ServerError(f"{_failed(doing)}: {blocked(plan.target)}. {state}")
     if error.sqlstate == _DEADLOCK and not error.raised:
-        return ServerError(f"While {doing}: {error}. {state}", fix="Run it again, or with --disconnect.")
+        return ServerError(f"{_failed(doing)}: {error}. {state}", fix="Run it again, or with --disconnect.")
     conflict = error.sqlstate in _DUPLICATE | {_DEPENDENT}
     hint = ""
     if plan.tables is not None:
@@ -141,7 +146,7 @@ def _explain_refusal(error: StatementError, plan: RestorePlan, doing: str, state
     elif not (hint or why or plan.lenient or plan.tables):
         hint = _lenient_hint(error, plan)
     where = f" ({error.context.rstrip('.')})" if error.context else ""
-    return OperationFailedError(f"While {doing}: {error}{where}.{why} {state}", fix=hint.strip())
+    return OperationFailedError(f"{_failed(doing)}: {error}{where}.{why} {state}", fix=hint.strip())
 
 
 def _table_hint(error: StatementError, tables: TablesPlan) -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from ..dumpfiles.dump_file import newest_dump_of, prove_dump
 from ..dumpfiles.origin import (
+    describe_databases,
     describe_part,
-    describe_source,
     doubt_about_authors,
     is_of_cluster,
     is_of_database,
@@ -134,7 +134,7 @@ class RestorePlan(ChangePlan):
         manifest, endpoint = self.dump.manifest, self.endpoint
         if manifest is None or is_of_database(manifest, self.server, endpoint.host, endpoint.port):
             return ""
-        return describe_source(manifest)
+        return describe_databases(manifest, endpoint)[0]
 
     @property
     def tries_undo(self) -> bool:

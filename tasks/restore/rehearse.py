@@ -15,7 +15,7 @@ from ..config.database_url import with_database
 from ..config.prisma_home import prisma_home
 from ..dumpfiles.atomic_write import replace_file
 from ..dumpfiles.dump_file import manifest_for, newest_dump_of
-from ..dumpfiles.origin import describe_source, is_of_database
+from ..dumpfiles.origin import describe_databases, is_of_database
 from ..dumpfiles.paths import find_dump_file, manifest_path, read_manifest
 from ..errors import BadInputError, DifferenceError, Effect, OperationFailedError, TaskError
 from ..formatting import format_now
@@ -126,10 +126,8 @@ def _choose_dump(settings: Settings, target: Target, file: str, report: Report) 
     path = path or newest_dump_of(settings, server, endpoint, report)
     manifest = manifest_for(path)
     if manifest is not None and not is_of_database(manifest, server, endpoint.host, endpoint.port):
-        report.warn(
-            f"This dump was made from {describe_source(manifest)}, and you are rehearsing it on the server of "
-            f"{endpoint}."
-        )
+        source, here = describe_databases(manifest, endpoint)
+        report.warn(f"This dump was made from {source}, and you are rehearsing it on the server of {here}.")
     return path
 
 
@@ -141,9 +139,11 @@ def _was_made_from(plan: RestorePlan, target: Target) -> bool:
 
 @contextlib.contextmanager
 def _errors_name_scratch_database(target: Target) -> Iterator[None]:
-    """Add to an error that it happened in the scratch database."""
+    """Add to an error that it happened in the scratch database, unless the work was refused before it began."""
     try:
         yield
+    except BadInputError:
+        raise
     except TaskError as error:
         reworded = error.reworded(f"{error} This happened in a scratch database; {target.label} was not changed.")
         reworded.effect = Effect.UNCHANGED

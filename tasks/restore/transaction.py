@@ -223,7 +223,7 @@ class RestoreTransaction:
         except StatementError as error:
             if not may_help(error):
                 raise
-            self.report.detail(f"While {error.doing or self.doing}: {error}. Loading again, in the lenient way.")
+            self.report.detail(f"{error.doing or self.doing} failed: {error}. Loading again, in the lenient way.")
             loader.stream.recover()
             connection.execute("ROLLBACK TO SAVEPOINT invoke_postgres_load")
             loader = lenient = self._loader(connection, lenient=True)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class UndoPoint:
     """A state that `db.undo` can restore.
 
-    :ivar id: The dump's full identifier; `--to` accepts its first four digits or more.
+    :ivar id: The dump's full identifier; `--to` accepts its first four characters or more.
     :ivar size: The file's size in bytes.
     :ivar command: The command that the safety dump was made for; empty in manifests of earlier versions.
     """
@@ -81,18 +81,18 @@ def _point(path: Path, manifest: Manifest) -> UndoPoint:
 def choose_undo_point(points: Sequence[UndoPoint], prefix: str) -> UndoPoint:
     """Return the undo point whose id begins with a prefix.
 
-    :param prefix: Four digits or more.
+    :param prefix: Four characters or more.
     :raises BadInputError: None matches, or several do.
     """
     if len(prefix.strip()) < SHORTEST_ID:
         raise BadInputError(
-            f"--to={prefix} is too short: give at least four digits of the id. `inv db.undos` lists the ids. Nothing "
-            f"was touched."
+            f"--to={prefix} is too short: give at least four characters of the id. `inv db.undos` lists the ids. "
+            f"Nothing was touched."
         )
     found = [each for each in points if is_id_beginning(prefix, each.id)]
     if not found:
-        raise BadInputError(f"--to={prefix} matches no undo point. `inv db.undos` lists them. Nothing was touched.")
+        raise BadInputError(f"No state of `inv db.undos` has an id that begins with {prefix}. Nothing was touched.")
     if len({each.id for each in found}) > 1:
         shown = format_list([f"{each.id} ({format_moment(each.when)})" for each in found])
-        raise BadInputError(f"--to={prefix} matches {shown}. Give more digits. Nothing was touched.")
+        raise BadInputError(f"--to={prefix} matches {shown}. Give more characters. Nothing was touched.")
     return found[-1]
