@@ -150,5 +150,5 @@ def test_the_demo_works_without_node(tmp_path: Path) -> None:
 
     assert demo.returncode == 0, demo.stdout + demo.stderr
     assert "Node or its packages" in demo.stdout
-    assert "\n\nProven:\n" in demo.stdout
+    assert "\n\nResult:\n" in demo.stdout
     assert "\\n" not in demo.stdout
