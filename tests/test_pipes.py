@@ -154,7 +154,7 @@ def test_at_a_terminal_a_person_answers_there(database: Database, project: Proje
 
 
 def test_a_terminal_is_no_dump(database: Database, project: Project) -> None:
-    """Exit 2 instead of waiting for somebody to type one."""
+    """Exit 2 instead of waiting for typed input."""
     status, _ = at_a_terminal(project.use(database), "db.restore", "--file=-")
 
     assert status == 2
