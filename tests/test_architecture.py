@@ -22,6 +22,7 @@ LAYERS = (
     {"backup"},
     {"branches"},
     {"restore"},
+    {"load"},
     {"verify", "prisma"},
     {"safety"},
     {"dump"},

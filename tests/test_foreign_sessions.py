@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tasks.errors import BadInputError, OperationFailedError
-from tasks.restore.filters import Omission, OmissionKind
+from tasks.load.filters import Omission, OmissionKind
 from tests.flows import dump_of, pg_dump, restore_path, sqlstate_of, write
 from tests.servers import OWNER, SUPERUSER, Server
 from tests.support import Database, Databases, Project

@@ -21,7 +21,7 @@ from tasks.dumpfiles.paths import manifest_path, read_manifest
 from tasks.dumpformat.compression import DecompressedReader
 from tasks.dumpformat.statements import Setting, classify_statement
 from tasks.errors import BadInputError, GuardError, OperationFailedError
-from tasks.restore.filters import OWN_SETTINGS
+from tasks.load.filters import OWN_SETTINGS
 from tasks.safety.guard import refuse_protected
 from tasks.safety.restore_log import read_record
 from tasks.system.processes import make_file, make_folder

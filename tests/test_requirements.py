@@ -10,7 +10,7 @@ from tasks.dumpformat.lexer import lex
 from tasks.dumpformat.manifest import Need
 from tasks.dumpformat.summary import DumpSummary
 from tasks.errors import BadInputError, OperationFailedError
-from tasks.restore.filters import Omission, OmissionKind
+from tasks.load.filters import Omission, OmissionKind
 from tests.flows import Said, dump_of, dumped, pg_dump, restore_path, settings_of, write
 from tests.servers import OWNER, PASSWORD, SUPERUSER, Server
 from tests.support import Database, Databases, Project

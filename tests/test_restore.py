@@ -9,10 +9,10 @@ import pytest
 
 from tasks.dumpformat.summary import RefusedError
 from tasks.errors import BadInputError, OperationFailedError
+from tasks.load.row_counts import Changed
 from tasks.progress import Silence
 from tasks.restore.plan import RestoreRequest, plan_restore
 from tasks.restore.restore import restore_dump
-from tasks.restore.row_counts import Changed
 from tests import everything as everything_sql
 from tests.bulk import journal_like
 from tests.flows import newest, pg_dump, restore, settings_of, sqlstate_of, write

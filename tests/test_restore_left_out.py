@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tasks.errors import BadInputError, OperationFailedError
-from tasks.restore.filters import Omission, OmissionKind
+from tasks.load.filters import Omission, OmissionKind
 from tasks.restore.restore import Restored
 from tests.flows import dump_of, pg_dump, restore_path, write
 from tests.schemas import SHOP

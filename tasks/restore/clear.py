@@ -9,13 +9,11 @@ from psycopg import errors, sql
 
 from ..postgres.catalog_filters import USER_SCHEMA, no_member, no_member_of_class
 from ..postgres.schemas import existing_schemas
-from .row_counts import quote_literal
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from ..postgres.connection import Connection
-    from ..postgres.protocol import StatementStream
 
 
 # Objects without a schema, in the order of their DROP; the first two kinds depend on tables and functions.
@@ -306,12 +304,3 @@ class _Group:
             role=sql.SQL("PUBLIC") if grantee is None else sql.Identifier(grantee),
             option=sql.SQL(" WITH GRANT OPTION" if grantable else ""),
         )
-
-
-def privileges_of_schema(stream: StatementStream, schema: str) -> list[list[bytes | None]]:
-    """Return a schema's privileges in an order that does not depend on the order of the grants."""
-    return stream.ask(
-        b"SELECT a.grantor, a.grantee, a.privilege_type, a.is_grantable FROM pg_catalog.pg_namespace n,"
-        b" pg_catalog.aclexplode(coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))) a"
-        b" WHERE n.nspname = %s ORDER BY 1, 2, 3, 4" % quote_literal(schema)
-    )

@@ -14,6 +14,8 @@ from ..dumpformat.manifest import TableRows, table_rows
 from ..errors import DifferenceError, Effect, TaskError
 from ..formatting import format_list, format_now, show_name
 from ..inventory.compare import state_to_facts
+from ..load.filters import OmissionKind
+from ..load.row_counts import quote_table, show_key
 from ..postgres.commit import Outcome
 from ..postgres.connection import connected
 from ..postgres.protocol import StatementStream
@@ -22,8 +24,6 @@ from ..safety.safety_dump import SafetyDump
 from ..safety.trust import require_trust
 from ..system.runtime import Interruption, set_interrupt_message
 from .error_messages import restore_outcome
-from .filters import OmissionKind
-from .row_counts import quote_table, show_key
 from .transaction import RestoreTransaction
 
 if TYPE_CHECKING:
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from ..dumpformat.manifest import Manifest
     from ..dumpformat.summary import DumpSummary
     from ..inventory.compare import DifferenceLine
+    from ..load.filters import Omission
+    from ..load.lenient import Leniency
+    from ..load.loader import Loader
+    from ..load.row_counts import Changed
     from ..postgres.connection import Connection
     from ..progress import Report
-    from .filters import Omission
-    from .lenient import Leniency
-    from .loader import Loader
     from .plan import RestorePlan
-    from .row_counts import Changed
 
 
 # The number of rows that ANALYZE samples at the default_statistics_target of 100.

@@ -19,6 +19,9 @@ from ..inventory.compare import ROLES, compare_objects_and_content, schemas_in, 
 from ..inventory.reload_risks import find_reload_doubt
 from ..inventory.requirements import create_roles
 from ..inventory.snapshot import describe_unsummed, state_of_objects
+from ..load.filters import read_rules
+from ..load.lenient import LenientLoader, may_help
+from ..load.loader import Loader, describe_statement
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
 from ..postgres.connection import connected, one, refuse_another_endpoint, translated
 from ..postgres.protocol import StatementError
@@ -41,9 +44,6 @@ from .clear import (
     set_aside_default_privileges,
 )
 from .error_messages import explain_failure, raise_commit_failure, restore_outcome
-from .filters import read_rules
-from .lenient import LenientLoader, may_help
-from .loader import Loader, describe_statement
 from .plan import RestoreRequest, plan_restore
 from .preflight import disconnect_others, lock_out_migrations, silence_event_triggers
 from .table_restore import TableReplacement
@@ -54,10 +54,10 @@ if TYPE_CHECKING:
     from ..dumpformat.statements import StatementKind
     from ..inventory.compare import DifferenceLine
     from ..inventory.snapshot import DatabaseState
+    from ..load.lenient import Leniency
     from ..postgres.connection import Connection
     from ..progress import Report
     from ..safety.safety_dump import SafetyDump
-    from .lenient import Leniency
     from .plan import RestorePlan
 
 

@@ -73,7 +73,7 @@ system.pg_programs find_client
 postgres.tables read_tables
 postgres.schemas read_content refuse_dependents lock_out_writers _lock _run _identities
 restore.restore analyze_tables
-restore.loader.Loader statement data end_of_data rows_end finish prove
+load.loader.Loader statement data end_of_data rows_end finish prove
 postgres.protocol.StatementStream run queue drain _send _flush _result _next_result data
 postgres.commit commit_transaction
 system.processes.StreamingProcess wait

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from ..dumpformat.touch_forms import is_partitioned
 from ..errors import OperationFailedError
 from ..postgres.protocol import StatementError, StatementStream
-from .clear import privileges_of_schema
 from .filters import OWN_SETTINGS, TABLESPACE, StatementFilter, changes_role
 from .row_counts import (
     Changed,
@@ -24,6 +23,7 @@ from .row_counts import (
     relation_exists,
     show_key,
 )
+from .schema_grants import privileges_of_schema
 from .session_settings import SessionSettings, discards_all
 
 if TYPE_CHECKING:

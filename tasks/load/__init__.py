@@ -1,0 +1,1 @@
+"""Load the statements and rows of a dump into an open session, and verify the rows."""
