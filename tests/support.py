@@ -254,7 +254,8 @@ class Project:
 
         Most tests work as a superuser on dumps of their own making; those of the question take the setting away.
         """
-        project = cls(root, {"INVOKE_DB_TRUST": "local"})
+        # Most tests are about the transaction; those of the swap ask for it.
+        project = cls(root, {"INVOKE_DB_TRUST": "local", "INVOKE_DB_METHOD": "transaction"})
         project.dumps.mkdir(parents=True)
         project.write("tasks.py", _TASKS_PY.format(repository=str(REPOSITORY)))
         return project

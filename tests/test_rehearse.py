@@ -26,12 +26,12 @@ from tasks.safety.scratch_database import (
     PREFIX,
     Note,
     _drop,
-    _is_unlocked,
-    _try_drop,
     _write_note,
     delete_leftover_scratch_databases,
+    is_unlocked,
     on_database,
     scratch_database,
+    try_drop,
 )
 from tests.flows import newest, pg_dump, settings_of, write
 from tests.journal import COUNT, JOURNAL, TABLES, migration
@@ -555,9 +555,9 @@ def test_what_somebody_uses_is_not_swept(database: Database, new_database: Datab
 
     with left.connect() as session:
         assert delete_leftover_scratch_databases(target, project.dumps) == []
-        assert _is_unlocked(target, left.name)
+        assert is_unlocked(target, left.name)
         session.execute("SELECT pg_advisory_lock(%s)", [LOCK])
-        assert not _is_unlocked(target, left.name)
+        assert not is_unlocked(target, left.name)
         assert delete_leftover_scratch_databases(target, project.dumps) == []
 
     assert delete_leftover_scratch_databases(target, project.dumps) == [left.name]
@@ -569,7 +569,7 @@ def test_a_session_that_comes_meanwhile_keeps_it(database: Database, new_databas
 
     with left.connect(), database.connect() as connection:
         connection.execute("SET statement_timeout = '1s'")
-        assert not _try_drop(connection, left.name)
+        assert not try_drop(connection, left.name)
 
     assert scratches(database.server) == [left.name]
 

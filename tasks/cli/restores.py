@@ -78,6 +78,7 @@ def reset(
         "file": FILE_OR_INPUT,
         "table": "restore only this table of the dump, its definition and its rows (repeats; a name or a pattern)",
         "data_only": "with --table: only the rows; they replace those of the table as it is now",
+        "method": "how --clean replaces the content: auto, transaction or swap (the setting db.method)",
         "clean": "empty the schemas of the dump first, so that they will hold exactly what the dump holds",
         "yes": YES,
         "confirm": CONFIRM,
@@ -102,6 +103,7 @@ def restore(
     table: list[str] | None = None,
     data_only: bool = False,
     clean: bool = False,
+    method: str | None = None,
     yes: bool = False,
     confirm: str | None = None,
     disconnect: bool = False,
@@ -119,14 +121,16 @@ def restore(
     url_env: str | None = None,
 ) -> Restored | None:
     """Restore a dump in one transaction, verified before it is committed."""
+    from ..restore.method import chosen_method
     from ..restore.plan import RestoreRequest
 
     loaded = load(ctx, url_env, as_json=json)
-    choices = {"strict": strict, "checksums": checksums, "migrate": migrate, "disconnect": disconnect}
-    choices |= {"trust": trust, "lenient": lenient, "backup": not no_backup, "create_roles": create_roles}
+    choices = {"strict": strict, "checksums": checksums, "migrate": migrate, "trust": trust, "lenient": lenient}
+    choices |= {"backup": not no_backup, "create_roles": create_roles, "disconnect": disconnect or loaded.disconnect}
     choices |= {"owners": not no_owner, "privileges": not no_acl, "clean": clean, "data_only": data_only}
     skipped, tables = all_given("--skip-extension", skip_extension), all_given("--table", table)
-    request = RestoreRequest(file=given("--file", file), skip_extensions=skipped, tables=tables, **choices)
+    how = chosen_method(loaded, given("--method", method))
+    request = RestoreRequest(file=given("--file", file), skip_extensions=skipped, tables=tables, method=how, **choices)
     with reporting(loaded) as report:
         plan = _plan(loaded, request, report)
     return _carry_out(plan, yes=yes, name=given("--confirm", confirm))
@@ -230,18 +234,13 @@ def _plan(settings: Settings, request: RestoreRequest, report: Report) -> Restor
 
 
 def _carry_out(plan: RestorePlan, *, yes: bool, name: str) -> Restored | None:
-    from ..restore.restore import restore_dump
+    from ..restore.swap_restore import restore_by_method
 
     plan = confirm_restore(plan, yes=yes, name=name)
     restored = None
     if not plan.settings.dry:
         with reporting(plan.settings) as report:
-            if plan.request.migrate:
-                from ..restore.with_migration import restore_and_migrate
-
-                restored = restore_and_migrate(plan, report)
-            else:
-                restored = restore_dump(plan, report)
+            restored = restore_by_method(plan, report)
     show_restored(restored, as_json=plan.settings.as_json)
     if restored is not None:
         restored.refuse_differences(f"The restore into {plan.target.label} is committed")

@@ -53,6 +53,9 @@ class Settings:
     :ivar dry: Only show what would be done.
     :ivar keep: The dumps that `db.prune` keeps; None if it is not set.
     :ivar url_env_flag: The flag `--url-env=…` as it was given; empty if it was not.
+    :ivar method: How a restore with `--clean` replaces the content: `auto`, `transaction` or `swap`.
+    :ivar kept_databases: The number of old databases that restores by swap keep for `db.undo`.
+    :ivar disconnect: End the other sessions of the database, as `--disconnect` does.
     :ivar as_json: Print only a JSON document on standard output (`--json`).
     """
 
@@ -75,6 +78,9 @@ class Settings:
     url_env_flag: str = ""
     keep: KeepPolicy | None = None
     as_json: bool = False
+    method: str = "auto"
+    kept_databases: int = 1
+    disconnect: bool = False
 
     def command(self, task: str, *flags: str) -> str:
         """Return the command that runs a task on the same database, as a user types it.
@@ -141,6 +147,9 @@ def load_settings(ctx: Context, *, url_env: str = "", as_json: bool = False) -> 
         dry=bool(ctx.config.run.dry),
         keep=_keep(values),
         as_json=as_json,
+        method=_choice("method", values, ["auto", "transaction", "swap"]),
+        kept_databases=_count("kept_databases", values),
+        disconnect=_choice("disconnect", values, ["no", "yes"]) == "yes",
     )
 
 

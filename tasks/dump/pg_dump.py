@@ -98,6 +98,12 @@ class PgDump:
         argv = [*self._connect([pattern]), "--schema-only", *self._lock_wait(), "--strict-names", f"--table={pattern}"]
         return StreamingProcess(argv, extra=self.target.child_environment())
 
+    def start_definitions(self, options: Sequence[str]) -> StreamingProcess:
+        """Start a pg_dump of definitions, without a snapshot of our own."""
+        encoding = [] if self.server.encoding == "SQL_ASCII" else ["--encoding=UTF8"]
+        argv = [*self._connect(()), "--schema-only", *encoding, *self._lock_wait(), *options]
+        return StreamingProcess(argv, extra=self.target.child_environment())
+
     def options(self) -> list[str]:
         """Return pg_dump's options without those of the connection."""
         return [

@@ -30,7 +30,7 @@ def open_to_owner(connection: Connection, name: str) -> None:
     connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(name)))
 
 
-def _like(connection: Connection) -> sql.Composed:
+def options_like(connection: Connection) -> sql.Composed:
     """Return the options of CREATE DATABASE for the encoding and locale of the session's database."""
     # As JSON, because the columns differ: 15 added the provider, 16 ICU's rules, and 17 renamed the locale.
     row = one(

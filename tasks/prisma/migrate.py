@@ -39,7 +39,7 @@ def run_migrations(settings: Settings, report: Report) -> None:
     if not _run(settings, prisma, report, *prisma.deploy()):
         return
     try:
-        _update_record(settings)
+        record_migrated_state(settings)
     except (TaskError, OSError) as error:
         report.warn(
             f"The migrations are applied, but the record for db.verify could not be updated: {target.scrub(str(error))}"
@@ -133,8 +133,12 @@ def _direct(settings: Settings, prisma: Prisma) -> dict[str, str]:
     return found
 
 
-def _update_record(settings: Settings) -> None:
-    """Write the rows and objects after the migration into the record of the last restore, if there is one."""
+def record_migrated_state(settings: Settings) -> None:
+    """Write the rows and objects after the migration into the record of the last restore, if there is one.
+
+    :raises TaskError: The database can't be read.
+    :raises OSError: The record can't be written.
+    """
     target = settings.target()
     with connected(target, lock_timeout=settings.lock_timeout) as connection, translated("Counting failed"):
         server = server_facts(connection)

@@ -30,16 +30,17 @@ from ..safety.guard import guarded_connection, unprotected_target
 from ..safety.impact import ExistingObject, find_existing, find_impacts
 from ..safety.trust import author_risk
 from .clear import count_extensions, count_large_objects, read_globals, user_schemas
+from .method import TRANSACTION, Method, MethodChoice, choose_method
 from .preflight import ChangePlan, check_restore, warn_of_event_triggers
 from .table_restore import narrowed_dump, plan_tables, read_table_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from ..config.settings import Settings
     from ..config.target import Target
     from ..dumpfiles.dump_file import DumpFile
-    from ..postgres.connection import Connection
+    from ..postgres.connection import Connection, Endpoint, ServerFacts
     from ..progress import Report
     from ..safety.impact import Impact
     from .table_restore import TablesPlan
@@ -67,6 +68,7 @@ class RestoreRequest:
     :ivar skip_extensions: The extensions of the dump to leave out.
     :ivar tables: The names of the tables to restore; empty for all of the dump.
     :ivar data_only: Restore only the rows of these tables.
+    :ivar method: How `clean` replaces the content.
     """
 
     file: str = ""
@@ -85,6 +87,7 @@ class RestoreRequest:
     skip_extensions: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
     data_only: bool = False
+    method: Method = Method.TRANSACTION
 
     @property
     def sets_roles(self) -> bool:
@@ -111,6 +114,7 @@ class RestorePlan(ChangePlan):
     :ivar new_roles: The roles that will be created.
     :ivar other_tables: The tables in the dump's schemas that the dump does not create; --clean deletes them.
     :ivar tables: The plan of a restore of some tables; None if all of the dump is restored.
+    :ivar method: The method of the restore.
     """
 
     request: RestoreRequest
@@ -127,6 +131,7 @@ class RestorePlan(ChangePlan):
     new_roles: tuple[str, ...] = ()
     other_tables: tuple[str, ...] = ()
     tables: TablesPlan | None = None
+    method: MethodChoice = TRANSACTION
 
     @property
     def other_database(self) -> str:
@@ -273,8 +278,40 @@ def plan_restore(
             new_roles=_new_roles(connection, dump, request, report),
             other_tables=() if request.replaces_all else _other_tables(connection, dump, present_schemas),
             tables=tables,
+            method=_choose_method(connection, settings, request, target, dump, server, endpoint, kept),
         )
-    return plan.complete(backup=request.backup, always=request.migrate)
+    return _completed(plan)
+
+
+def _completed(plan: RestorePlan) -> RestorePlan:
+    request, needs = plan.request, not plan.method.swaps
+    return plan.complete(backup=request.backup and needs, always=request.migrate and needs)
+
+
+def _choose_method(
+    connection: Connection,
+    settings: Settings,
+    request: RestoreRequest,
+    target: Target,
+    dump: DumpFile,
+    server: ServerFacts,
+    endpoint: Endpoint,
+    kept: Sequence[str],
+) -> MethodChoice:
+    if not request.clean or request.replaces_all or request.tables:
+        return TRANSACTION
+    return choose_method(
+        connection,
+        settings,
+        target,
+        server,
+        endpoint,
+        requested=request.method,
+        kept_schemas=kept,
+        content=dump.content.size,
+        jobs=1,
+        disconnect=request.disconnect,
+    )
 
 
 def _refuse_other_flags(request: RestoreRequest) -> None:

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import re
-import secrets
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dotenv import dotenv_values
-
-from ..config.database_url import with_database
-from ..config.prisma_home import prisma_home
 from ..dumpfiles.atomic_write import replace_file
 from ..dumpfiles.dump_file import manifest_for, newest_dump_of
 from ..dumpfiles.origin import describe_databases, is_of_database
 from ..dumpfiles.paths import find_dump_file, manifest_path, read_manifest
-from ..errors import BadInputError, DifferenceError, Effect, OperationFailedError, TaskError
+from ..errors import BadInputError, DifferenceError, Effect, TaskError
 from ..formatting import format_now
 from ..postgres.connection import connected, read_endpoint, server_facts, translated
-from ..prisma.project import find_prisma, is_installed
-from ..safety.scratch_database import PREFIX, delete_leftover_scratch_databases, scratch_database, scratch_history
+from ..prisma.other_database import find_redirectable_prisma, migrate_other_database, refuse_fixed_url
+from ..safety.scratch_database import delete_leftover_scratch_databases, scratch_database
 from ..safety.trust import TRUST_QUESTION, require_trust
-from ..system.processes import run_interactive, run_program
 from ..system.runtime import Interruption
 from .plan import RestoreRequest, plan_restore
 from .restore import restore_dump
@@ -34,14 +27,9 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..config.target import Target
-    from ..prisma.project import Prisma
     from ..progress import Report
     from .plan import RestorePlan
     from .restore import Restored
-
-
-_POSTGRES = re.compile(r"\s*(prisma\+)?postgres(ql)?:", re.IGNORECASE)
-_STATUS_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +71,7 @@ def rehearse_dump(
     """
     target = settings.target()
     path = _choose_dump(settings, target, file, report)
-    prisma = _prisma(settings, report)
+    prisma = find_redirectable_prisma(settings, report)
     if settings.dry:
         report.step(f"would rehearse {path.name} in a scratch database on the server of {target.label}")
         return None
@@ -93,7 +81,7 @@ def rehearse_dump(
         with scratch_database(target, settings.dumps) as scratch:
             if prisma is not None:
                 report.progress("waiting for `prisma migrate status`", 0, 0, "")
-                _refuse_other_database(settings, prisma, scratch)
+                refuse_fixed_url(settings, prisma, scratch)
             with _errors_name_scratch_database(target):
                 request = RestoreRequest(file=str(path), trust=trust, lenient=lenient)
                 plan = plan_restore(settings, request, report, target=scratch)
@@ -104,7 +92,9 @@ def rehearse_dump(
             with _errors_name_scratch_database(target):
                 plan = replace(plan, risk="")
                 restored = restore_dump(plan, report, remember=False)
-                migrated = None if prisma is None else _migrate(settings, prisma, scratch.database, report)
+                migrated = (
+                    None if prisma is None else migrate_other_database(settings, prisma, scratch.database, report)
+                )
     except Interruption as interruption:
         interruption.state = f"The scratch database was deleted; {target.label} was not changed."
         interruption.effect = Effect.UNCHANGED
@@ -148,77 +138,6 @@ def _errors_name_scratch_database(target: Target) -> Iterator[None]:
         reworded = error.reworded(f"{error} This happened in a scratch database; {target.label} was not changed.")
         reworded.effect = Effect.UNCHANGED
         raise reworded from None
-
-
-def _prisma(settings: Settings, report: Report) -> Prisma | None:
-    """Return the project's Prisma, if it can be made to migrate the scratch database; else None.
-
-    :raises TaskError: The URL can't name another database, or the installed Prisma can't be used.
-    """
-    home = prisma_home(settings.root, settings.prisma_dir)
-    if not is_installed(home):
-        report.step("Prisma is not installed in this project, so nothing is migrated.")
-        return None
-    with_database(settings.url().value, PREFIX)
-    found = find_prisma(home, settings.environ, settings.migrate_command)
-    if not found.knows_history:
-        report.warn("It is unknown which database this project's migrate command would change. Nothing is migrated.")
-        return None
-    return found
-
-
-def _migrate(settings: Settings, prisma: Prisma, database: str, report: Report) -> float:
-    began = time.monotonic()
-    extra = _environment(settings, prisma, database)
-    report.step("Waiting for `prisma migrate deploy`; its output follows.")
-    report.progress("", 0, 0, "")
-    code = run_interactive(list(prisma.deploy()), cwd=prisma.home, extra=extra, to_stderr=settings.as_json)
-    if code != 0:
-        raise OperationFailedError(
-            f"The dump was restored, but prisma migrate deploy failed with exit status {code}; its output is above."
-        )
-    return time.monotonic() - began
-
-
-def _environment(settings: Settings, prisma: Prisma, database: str) -> dict[str, str]:
-    """Return an environment in which every variable with a PostgreSQL URL names the scratch database.
-
-    A Prisma schema may use another variable than `DATABASE_URL`, and a second one as `directUrl` for migrations.
-    Prisma prefers the environment to `.env` files.
-    """
-    found: dict[str, str | None] = {}
-    for folder in {settings.root, prisma.home}:
-        for path in (*folder.glob(".env*"), *folder.glob("prisma/.env*")):
-            with contextlib.suppress(OSError, ValueError):
-                found |= dotenv_values(path, interpolate=False)
-    found |= settings.environ
-    url = with_database(settings.url().value, database)
-    names = {name for name, value in found.items() if value is not None and _POSTGRES.match(value)}
-    return {**dict.fromkeys((*names, settings.url_env, "DATABASE_URL"), url), "PGDATABASE": database}
-
-
-def _refuse_other_database(settings: Settings, prisma: Prisma, scratch: Target) -> None:
-    """Raise unless Prisma lists a migration whose name only the scratch database contains.
-
-    The URL that Prisma prints is no proof: with a driver adapter it uses another one.
-
-    :raises BadInputError: Prisma would migrate another database: its schema or configuration contains a fixed URL.
-    """
-    name = f"0_{secrets.token_hex(8)}"
-    with scratch_history(scratch, name):
-        status = run_program(
-            [*prisma.command, "migrate", "status"],
-            cwd=prisma.home,
-            extra=_environment(settings, prisma, scratch.database),
-            timeout=_STATUS_SECONDS,
-        )
-    output = f"{status.stdout}\n{status.stderr}"
-    if name not in output:
-        raise BadInputError(
-            f"Prisma does not read the scratch database, so it might migrate another one. Nothing was touched. Prisma "
-            f"printed: {output.strip()[-500:]}",
-            fix="Take the URL from DATABASE_URL in Prisma's schema and configuration.",
-        )
 
 
 def _mark_rehearsed(path: Path, report: Report) -> None:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ..load.row_counts import Changed
     from ..postgres.connection import Connection
     from ..progress import Report
+    from ..safety.own_databases import DatabaseRecord
     from .plan import RestorePlan
 
 
@@ -60,6 +61,11 @@ class Restored:
     :ivar differences: Expressions that the server now writes in another form than in the dump. They are committed,
         because the statements were executed as in the dump.
     :ivar leniencies: The objects that PostgreSQL refused and that were loaded in the lenient way.
+    :ivar record: What `db.verify` compares with later.
+    :ivar migrated: The seconds of the migrations in a staging database; None without them.
+    :ivar kept: After a swap: the database that had the name before; None if it was dropped.
+    :ivar cut_off: After a swap: for how many seconds no session could use the database, at most.
+    :ivar ended: After a swap: the number of sessions that were ended.
     """
 
     plan: RestorePlan
@@ -72,6 +78,11 @@ class Restored:
     proven: bool = True
     differences: tuple[DifferenceLine, ...] = ()
     leniencies: tuple[Leniency, ...] = ()
+    record: RestoreRecord | None = None
+    migrated: float | None = None
+    kept: DatabaseRecord | None = None
+    cut_off: float | None = None
+    ended: int = 0
 
     @property
     def complete(self) -> bool:
@@ -141,8 +152,9 @@ def restore_dump(
         set_interrupt_message(restore_outcome(Outcome.COMMITTED, plan.target.label), Effect.CHANGED)
         tables = loaded_tables(loader)
         _warn_of_rows(loader, report)
+        record = restore_record(plan, loader, summary, transaction)
         if remember:
-            remember_restore(plan, loader, summary, transaction, report)
+            remember_restore(plan, record, report)
         safety.keep()
         analyze_restored(plan, loader, report)
     except TaskError as error:
@@ -167,6 +179,7 @@ def restore_dump(
         proven=not loader.changed and None not in loader.found.values(),
         differences=transaction.differences,
         leniencies=transaction.leniencies,
+        record=record,
     )
 
 
@@ -189,10 +202,10 @@ def _facts_of(manifest: Manifest | None, transaction: RestoreTransaction) -> Map
     return facts
 
 
-def remember_restore(
-    plan: RestorePlan, loader: Loader, summary: DumpSummary, transaction: RestoreTransaction, report: Report
-) -> None:
-    """Write the record of the restore that `db.verify` reads; warn if that fails."""
+def restore_record(
+    plan: RestorePlan, loader: Loader, summary: DumpSummary, transaction: RestoreTransaction
+) -> RestoreRecord:
+    """Return the record of a restore, for `db.verify`."""
     manifest = plan.dump.manifest
     # Of a restore with --table, only the rows and sequences are recorded.
     facts = {} if plan.tables is not None else _facts_of(plan.dump.manifest, transaction)
@@ -202,7 +215,7 @@ def remember_restore(
     loaded = {key: count for key, count in loader.rows.items() if key not in joined}
     rows = {key: expected.get(key, loader.found.get(key) or count) for key, count in loaded.items()}
     dumped = {key: count for key, count in loaded.items() if not joined or loader.found.get(key) == count}
-    record = RestoreRecord(
+    return RestoreRecord(
         database=plan.target.label,
         file=str(plan.dump.path.resolve()),
         restored=format_now("milliseconds"),
@@ -215,6 +228,10 @@ def remember_restore(
         saved=transaction.safety.dumped.path.name if transaction.safety.dumped else "",
         destroyed=plan.destroys,
     )
+
+
+def remember_restore(plan: RestorePlan, record: RestoreRecord, report: Report) -> None:
+    """Write the record of a restore; warn if that fails."""
     try:
         write_record(record_path(plan.settings.dumps, plan.target, plan.server), record)
     except OSError as error:

@@ -69,8 +69,13 @@ def write_record(path: Path, record: RestoreRecord) -> None:
     :raises OSError: It can't be written.
     """
     make_dump_folder(path.parent)
+    replace_file(path, record_to_text(record).encode())
+
+
+def record_to_text(record: RestoreRecord) -> str:
+    """Return the JSON of a record."""
     document = {**asdict(record), "excluded": [show_name(key) for key in record.excluded]}
-    replace_file(path, (json.dumps(document, indent=1) + "\n").encode())
+    return json.dumps(document, indent=1) + "\n"
 
 
 def record_unsaved(path: Path, database: str, when: str, command: str) -> None:
@@ -87,12 +92,20 @@ def record_unsaved(path: Path, database: str, when: str, command: str) -> None:
 def read_record(path: Path) -> RestoreRecord | None:
     """Return the record; None if it is missing or unreadable."""
     try:
-        document = json.loads(read_regular(path))
+        return record_from_text(read_regular(path))
+    except OSError:
+        return None
+
+
+def record_from_text(text: bytes | str) -> RestoreRecord | None:
+    """Return the record of a JSON text; None if it is not one."""
+    try:
+        document = json.loads(text)
         for name in ("tables", "dumped"):
             document[name] = tuple(TableRows(**each) for each in document[name])
         document["sequences"] = tuple(SequenceValue(**each) for each in document["sequences"])
         document["schemas"] = tuple(document.get("schemas", ()))
         document["excluded"] = tuple(map(parse_shown_name, document.get("excluded", ())))
         return RestoreRecord(**document)
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None

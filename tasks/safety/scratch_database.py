@@ -18,7 +18,7 @@ from ..dumpfiles.atomic_write import make_dump_folder, replace_file
 from ..errors import BadInputError, OperationFailedError, TaskError
 from ..formatting import format_now
 from ..postgres.connection import connected, one, system_identifier, translated
-from ..postgres.databases import _like, create_database
+from ..postgres.databases import create_database, options_like
 from ..postgres.schemas import existing_schemas
 from ..postgres.tables import TRUSTED
 
@@ -72,7 +72,7 @@ def scratch_database(target: Target, notes: Path) -> Iterator[Target]:
         _refuse_without_right(connection)
         try:
             with translated("The scratch database could not be created"):
-                oid = create_database(connection, name, _like(connection))
+                oid = create_database(connection, name, options_like(connection))
                 _write_note(
                     notes,
                     Note(
@@ -163,7 +163,7 @@ def delete_leftover_scratch_databases(target: Target, notes: Path) -> list[str]:
                 continue
             _, owner, comment, unused = found
             ours = owner == note.owner and unused and _is_ours(comment)
-            if ours and _is_unlocked(target, note.database) and _try_drop(connection, note.database):
+            if ours and is_unlocked(target, note.database) and try_drop(connection, note.database):
                 _delete_note(notes, note.database)
                 dropped.append(note.database)
     return dropped
@@ -240,15 +240,16 @@ def _is_ours(comment: str | None) -> bool:
         return False
 
 
-def _is_unlocked(target: Target, name: str) -> bool:
+def is_unlocked(target: Target, name: str, lock: int = LOCK) -> bool:
+    """Return whether no session holds our advisory lock in a database."""
     try:
         with connected(on_database(target, name)) as other:
-            return bool(one(other, "SELECT pg_catalog.pg_try_advisory_lock(%s)", [LOCK])[0])
+            return bool(one(other, "SELECT pg_catalog.pg_try_advisory_lock(%s)", [lock])[0])
     except TaskError:
         return False
 
 
-def _try_drop(connection: Connection, name: str) -> bool:
+def try_drop(connection: Connection, name: str) -> bool:
     """Drop a database unless a session has connected to it meanwhile."""
     try:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
@@ -264,18 +265,27 @@ def _drop(target: Target, name: str, *, first: TaskError | None = None) -> None:
     :raises TaskError: The drop failed; of the class of the first error.
     """
     try:
-        try:
-            _force(target, name)
-        except KeyboardInterrupt:
-            # The first signal cancelled the DROP; further signals are ignored.
-            _force(target, name)
-            raise
+        drop_database(target, name)
     except TaskError as error:
         before, why = f"{first} " if first else "", str(error)
         kind = type(first) if first else OperationFailedError
         raise kind(
             f"{before}The scratch database {name} could not be dropped: {why} The next rehearsal drops it."
         ) from None
+
+
+def drop_database(target: Target, name: str) -> None:
+    """Drop one of our databases and end the sessions in it; a signal meanwhile does not prevent it.
+
+    :param target: Another database of the server.
+    :raises TaskError: It could not be dropped.
+    """
+    try:
+        _force(target, name)
+    except KeyboardInterrupt:
+        # The first signal cancelled the DROP; further signals are ignored.
+        _force(target, name)
+        raise
 
 
 def _force(target: Target, name: str) -> None:

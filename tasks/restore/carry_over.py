@@ -1,0 +1,164 @@
+"""Give a staging database what a restore with `--clean` keeps: schemas, extensions, objects without a schema.
+
+pg_dump says how they are created. Afterwards both databases are read again and compared; a difference makes the swap
+impossible.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import sql
+
+from ..dump.global_objects import read_global_statements
+from ..dump.pg_dump import PgDump
+from ..postgres.connection import connected, server_facts
+from ..progress import Silence
+from ..system.pg_programs import find_client
+from .clear import read_globals
+from .method import SwapObstacle, SwapReason, SwapUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..config.target import Target
+    from ..dump.global_objects import GlobalStatement
+    from ..postgres.connection import Connection
+    from .plan import RestorePlan
+
+
+# Undefined function, table, object and schema: the statement needs something that only the dump creates.
+_NEEDS_OTHERS = frozenset({"42883", "42P01", "42704", "3F000"})
+_VERSIONS = "SELECT e.extname::pg_catalog.text, e.extversion FROM pg_catalog.pg_extension e"
+# The members of extensions, with their grants. A member's identity has its schema.
+_EXTENSIONS = """
+SELECT e.extname::pg_catalog.text, pg_catalog.concat_ws(' ', e.extversion, n.nspname, r.rolname),
+       (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', o.type, o.identity, c.relacl, p.proacl, t.typacl,
+                   s.nspacl), ',' ORDER BY o.type COLLATE "C", o.identity COLLATE "C")
+          FROM pg_catalog.pg_depend d
+         CROSS JOIN LATERAL pg_catalog.pg_identify_object(d.classid, d.objid, 0) o
+          LEFT JOIN pg_catalog.pg_class c ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND c.oid = d.objid
+          LEFT JOIN pg_catalog.pg_proc p ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid = d.objid
+          LEFT JOIN pg_catalog.pg_type t ON d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND t.oid = d.objid
+          LEFT JOIN pg_catalog.pg_namespace s ON d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
+              AND s.oid = d.objid
+         WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid
+           AND d.deptype = 'e')
+  FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+  JOIN pg_catalog.pg_roles r ON r.oid = e.extowner
+"""
+_MEMBER_TABLES = """
+SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relkind::pg_catalog.text,
+       pg_catalog.pg_relation_size(c.oid), pg_catalog.pg_sequence_last_value(c.oid)
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid
+   AND d.deptype = 'e'
+ WHERE c.relkind IN ('r', 'S')
+"""
+# Bytes of the tables of an extension that are read and compared; a swap of a database with more is not possible.
+_MOST_READ = 64 << 20
+
+
+def carry_over(plan: RestorePlan, live: Connection, target: Target) -> None:
+    """Create in a staging database what the restore keeps in the configured one, and compare both.
+
+    :param live: A session in the configured database.
+    :param target: The staging database.
+    :raises SwapUnavailableError: Something can't be created or is not the same.
+    """
+    source = _pg_dump(plan, plan.target, live)
+    statements = read_global_statements(source)
+    with connected(target, lock_timeout=plan.settings.lock_timeout, loads=True) as session:
+        _drop_missing_public(live, session)
+        done = _execute(session, statements, dict(_pairs(live, _VERSIONS)))
+    with connected(target, lock_timeout=plan.settings.lock_timeout) as session:
+        missing = read_globals(live).keys() - read_globals(session).keys()
+        if left := sorted(missing - set(plan.dump.outline.globals)):
+            raise _differs(f"{left[0]} can't be created before the dump is loaded and")
+        found = read_global_statements(_pg_dump(plan, target, session))
+        _compare_statements(done, found)
+        _compare_extensions(live, session)
+
+
+def _pg_dump(plan: RestorePlan, target: Target, connection: Connection) -> PgDump:
+    settings, server = plan.settings, server_facts(connection)
+    client = find_client("pg_dump", server.major, bin_dir=settings.bin_dir, environ=settings.environ)
+    return PgDump(
+        settings=settings, report=Silence(), target=target, server=server, client=client, connection=connection
+    )
+
+
+def _pairs(connection: Connection, query: str) -> list[tuple[str, str]]:
+    return [(str(name), str(value)) for name, value in connection.execute(query.encode())]
+
+
+def _differs(what: str) -> SwapUnavailableError:
+    return SwapUnavailableError(SwapReason(SwapObstacle.DIFFERS, what))
+
+
+def _drop_missing_public(live: Connection, session: Connection) -> None:
+    query = "SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname = 'public'"
+    if live.execute(query).fetchone() is None:
+        session.execute("DROP SCHEMA IF EXISTS public")
+
+
+def _execute(
+    session: Connection, statements: tuple[GlobalStatement, ...], versions: Mapping[str, str]
+) -> list[GlobalStatement]:
+    """Execute the statements, and return those that succeeded.
+
+    A statement about an object that needs something of the dump fails; the dump creates such an object itself.
+    """
+    done = []
+    for each in statements:
+        text = each.text
+        if each.extension in versions:
+            # A dump names no version, so that the newest one would be created.
+            version = sql.Literal(versions[each.extension]).as_bytes(session)
+            text = text.rstrip().removesuffix(b";") + b" VERSION " + version
+        try:
+            session.execute(text)
+        except psycopg.Error as error:
+            if error.sqlstate not in _NEEDS_OTHERS:
+                raise
+            continue
+        done.append(each)
+    return done
+
+
+def _compare_statements(expected: list[GlobalStatement], found: tuple[GlobalStatement, ...]) -> None:
+    before, now = (Counter(each.text for each in group) for group in (expected, found))
+    for text in (*(before - now), *(now - before)):
+        raise _differs(f"the statement {text.decode(errors='replace').strip()}")
+
+
+def _compare_extensions(live: Connection, session: Connection) -> None:
+    before, now = ({row[0]: row[1:] for row in each.execute(_EXTENSIONS)} for each in (live, session))
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
+            raise _differs(f"the extension {name}")
+    rows, found = (_member_rows(each) for each in (live, session))
+    for name in sorted(rows.keys() | found.keys()):
+        if rows.get(name) != found.get(name):
+            raise _differs(f"the content of {name}, a table of an extension,")
+
+
+def _member_rows(connection: Connection) -> dict[str, object]:
+    """Return a checksum of each table of an extension that does not depend on the order of its rows."""
+    found: dict[str, object] = {}
+    for schema, name, kind, size, value in connection.execute(_MEMBER_TABLES).fetchall():
+        if kind == "S":
+            found[f"{schema}.{name}"] = value
+            continue
+        if size > _MOST_READ:
+            raise _differs(f"perhaps the content of {schema}.{name}, a large table of an extension,")
+        query = sql.SQL("COPY {} TO STDOUT").format(sql.Identifier(str(schema), str(name)))
+        total = 0
+        with connection.cursor() as cursor, cursor.copy(query) as copy:
+            for row in copy:
+                total += int.from_bytes(hashlib.blake2b(bytes(row), digest_size=8).digest())
+        found[f"{schema}.{name}"] = total
+    return found

@@ -1,0 +1,210 @@
+"""Make a staging database that is like the configured one with its schemas emptied, and compare it before it is loaded.
+
+pg_dump says what the schemas and the objects without a schema are; the catalogue, what extensions and the database
+itself have. Whatever can't be made again, or is different when it is read back, makes a swap impossible.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from ..errors import TaskError
+from ..postgres.connection import (
+    connect,
+    connected,
+    read_endpoint,
+    refuse_another_endpoint,
+    server_facts,
+    translated,
+)
+from ..postgres.databases import create_database, options_like
+from ..postgres.schemas import Content, existing_schemas
+from ..safety.database_properties import access_statements, read_database_properties, settings_statements
+from ..safety.own_databases import (
+    Role,
+    delete_database_record,
+    mark_statement,
+    own_databases,
+    staging_name,
+    staging_record,
+    write_database_record,
+)
+from ..safety.scratch_database import drop_database, is_unlocked, on_database, try_drop
+from ..system.runtime import Interruption
+from .carry_over import carry_over
+from .method import SwapObstacle, SwapReason, SwapUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ..config.target import Target
+    from ..postgres.connection import Connection
+    from ..progress import Report
+    from ..safety.database_properties import DatabaseProperties
+    from ..safety.own_databases import DatabaseRecord
+    from .plan import RestorePlan
+
+
+# The advisory lock that a restore holds in its staging database: a fixed number made of the letters of "staging".
+LOCK = 7891649720
+
+
+@dataclass
+class Staging:
+    """A staging database, ready to be loaded.
+
+    :ivar plan: The plan of the restore into it.
+    :ivar properties: What belongs to the configured database, for the swap.
+    :ivar comment: The comment of the configured database.
+    :ivar kept: Set to keep it when the block raises, because `db.restore --finish` will use it.
+    """
+
+    maintenance: Target
+    record: DatabaseRecord
+    plan: RestorePlan
+    properties: DatabaseProperties
+    lock: Connection
+    kept: bool = False
+
+
+@contextlib.contextmanager
+def staging_database(plan: RestorePlan, report: Report) -> Iterator[Staging]:
+    """Create a staging database. It is dropped if the block raises, unless :attr:`Staging.kept` is set.
+
+    :raises SwapUnavailableError: It can't be made like the configured one. Nothing was changed.
+    """
+    settings, maintenance = plan.settings, on_database(plan.target, plan.method.maintenance)
+    report.progress("creating the staging database", 0, 0, "")
+    with _unavailable(plan.target), connected(maintenance, lock_timeout=settings.lock_timeout) as session:
+        refuse_another_endpoint(session, replace(plan.endpoint, database=plan.method.maintenance))
+        with connected(plan.target, lock_timeout=settings.lock_timeout) as live:
+            properties = read_database_properties(live, plan.method.oid)
+            record = _create(plan, session, live, properties)
+    staging = None
+    try:
+        with _unavailable(plan.target):
+            staging = _prepare(plan, maintenance, record, properties)
+        yield staging
+    except BaseException:
+        if staging is not None:
+            staging.lock.close()
+        if staging is None or not staging.kept:
+            drop_database(maintenance, record.database)
+            delete_database_record(settings.dumps, record)
+        raise
+    staging.lock.close()
+
+
+def _create(plan: RestorePlan, session: Connection, live: Connection, properties: DatabaseProperties) -> DatabaseRecord:
+    name = staging_name(plan.server.database)
+    options = sql.SQL(" OWNER {} TABLESPACE {}").format(
+        sql.Identifier(properties.owner), sql.Identifier(properties.tablespace)
+    )
+    oid = create_database(session, name, options_like(live) + options)
+    record = staging_record(
+        session,
+        plan.target,
+        name=name,
+        oid=oid,
+        of=(plan.server.database, plan.method.oid),
+        owner=properties.owner,
+        command=f"db.restore {plan.dump.path.name}",
+    )
+    try:
+        session.execute(mark_statement(name, Role.STAGING, plan.server.database, properties.comment))
+        write_database_record(plan.settings.dumps, record)
+        for statement in settings_statements(properties, name):
+            session.execute(statement)
+        _try_access(session, name, oid, properties)
+    except BaseException:
+        session.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
+        delete_database_record(plan.settings.dumps, record)
+        raise
+    return record
+
+
+def _try_access(session: Connection, name: str, oid: int, properties: DatabaseProperties) -> None:
+    """Set in a transaction what belongs to the database, compare it, and roll back: it is set again in the swap.
+
+    :raises SwapUnavailableError: It is not the same afterwards.
+    """
+    session.execute("BEGIN")
+    for statement in access_statements(properties, name):
+        session.execute(statement)
+    found = read_database_properties(session, oid)
+    session.execute("ROLLBACK")
+    if set(found.grants) != set(properties.grants):
+        raise SwapUnavailableError(SwapReason(SwapObstacle.DIFFERS, "the grants on the database"))
+    for field in fields(properties):
+        if field.name != "grants" and getattr(found, field.name) != getattr(properties, field.name):
+            what = f"the database's {field.name.replace('_', ' ')}"
+            raise SwapUnavailableError(SwapReason(SwapObstacle.DIFFERS, what))
+
+
+def _prepare(plan: RestorePlan, maintenance: Target, record: DatabaseRecord, properties: DatabaseProperties) -> Staging:
+    target, settings = on_database(plan.target, record.database), plan.settings
+    lock = connect(target, lock_timeout=settings.lock_timeout)
+    try:
+        lock.execute("SELECT pg_catalog.pg_advisory_lock(%s)", [LOCK])
+        with connected(plan.target, lock_timeout=settings.lock_timeout) as live:
+            carry_over(plan, live, target)
+        staged = _staged_plan(plan, target, lock)
+    except BaseException:
+        lock.close()
+        raise
+    return Staging(maintenance=maintenance, record=record, plan=staged, properties=properties, lock=lock)
+
+
+def _staged_plan(plan: RestorePlan, target: Target, session: Connection) -> RestorePlan:
+    """Return the plan of the restore into the staging database, in which nothing can be lost."""
+    server = server_facts(session)
+    existing = existing_schemas(session, plan.fills)
+    present = tuple(name for name in plan.fills if name in existing)
+    return replace(
+        plan,
+        target=target,
+        server=server,
+        endpoint=read_endpoint(session, server),
+        present_schemas=present,
+        emptied=present if plan.request.clean else (),
+        removed=Content(tables=0, rows=0, locks=0, bytes=0),
+        changed=(),
+        existing=(),
+        objects_outside=0,
+        reload_doubt="",
+        makes_safety_dump=False,
+    )
+
+
+@contextlib.contextmanager
+def _unavailable(target: Target) -> Iterator[None]:
+    """Turn refusals of the server and of pg_dump into the reason why a swap is not possible."""
+    try:
+        with translated("The server refused", target):
+            yield
+    except (SwapUnavailableError, Interruption):
+        raise
+    except TaskError as error:
+        raise SwapUnavailableError(SwapReason(SwapObstacle.REFUSED, str(error).rstrip("."))) from None
+
+
+def delete_leftover_staging_databases(target: Target, maintenance: Target, folder: Path) -> list[str]:
+    """Drop the staging databases of killed restores and those that wait for `db.restore --finish`.
+
+    A database is dropped only if it is ours (:func:`own_databases`), no session uses it, and its advisory lock is free.
+
+    :return: Their names.
+    """
+    dropped = []
+    with connected(maintenance) as connection, translated("Looking for staging databases failed, nothing was changed"):
+        for own in own_databases(connection, target, folder, Role.STAGING):
+            name = own.record.database
+            if not own.used and is_unlocked(target, name, LOCK) and try_drop(connection, name):
+                delete_database_record(folder, own.record)
+                dropped.append(name)
+    return dropped

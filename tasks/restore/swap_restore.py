@@ -1,0 +1,281 @@
+"""Restore by a swap: load, verify and migrate a staging database, then let it take the configured database's place."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from ..errors import BadInputError, Effect, ServerError, TaskError
+from ..formatting import format_list
+from ..postgres.commit import Outcome
+from ..postgres.connection import connected, translated
+from ..prisma.migrate import record_migrated_state
+from ..prisma.other_database import find_redirectable_prisma, migrate_other_database, refuse_fixed_url
+from ..safety.database_properties import access_statements, read_database_properties, settings_statements
+from ..safety.kept_databases import drop_kept_database, keep_databases
+from ..safety.own_databases import (
+    Role,
+    as_kept,
+    delete_database_record,
+    kept_name,
+    mark_statement,
+    write_database_record,
+)
+from ..safety.restore_log import read_record, record_path, record_to_text, write_record
+from ..safety.scratch_database import on_database
+from ..safety.swap import NamedDatabase, SessionsRemainError, Swap, Swapped, swap_databases
+from ..safety.trust import require_trust
+from ..system.runtime import Interruption, set_interrupt_message
+from .method import Method, MethodChoice, SwapObstacle, SwapReason, SwapUnavailableError
+from .restore import restore_dump
+from .staging import delete_leftover_staging_databases, staging_database
+from .with_migration import restore_and_migrate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..config.target import Target
+    from ..prisma.project import Prisma
+    from ..progress import Report
+    from ..safety.own_databases import DatabaseRecord
+    from .plan import RestorePlan
+    from .restore import Restored
+    from .staging import Staging
+
+
+def restore_by_method(plan: RestorePlan, report: Report) -> Restored:
+    """Restore a dump by the planned method; if a swap turns out to be impossible, in one transaction.
+
+    :raises TaskError: The restore failed; the message has the state of the database.
+    """
+    if plan.risk:
+        require_trust(plan.risk, None)
+    if plan.method.swaps:
+        try:
+            return _restore_by_swap(plan, report)
+        except SwapUnavailableError as error:
+            if plan.request.method is Method.SWAP:
+                raise BadInputError(f"--method=swap is not possible: {error.reason}. Nothing was changed.") from None
+            report.warn(f"The dump is restored in one transaction, because a swap is not possible: {error.reason}.")
+            plan = without_swap(plan, error.reason)
+    if plan.request.migrate:
+        return restore_and_migrate(plan, report)
+    return restore_dump(plan, report)
+
+
+def without_swap(plan: RestorePlan, reason: SwapReason) -> RestorePlan:
+    """Return the plan of the same restore in one transaction.
+
+    :param reason: Why a swap is not possible.
+    """
+    choice = MethodChoice(method=Method.TRANSACTION, reason=reason, oid=plan.method.oid, size=plan.method.size)
+    return replace(plan, method=choice).complete(backup=plan.request.backup, always=plan.request.migrate)
+
+
+def swap_outcome(outcome: Outcome, label: str) -> str:
+    """Return the sentence about the state of the database after a swap failed or was interrupted.
+
+    :param label: The database, for the message.
+    """
+    return {
+        Outcome.COMMITTED: f"The swap was already committed: {label} contains the dump.",
+        Outcome.ROLLED_BACK: f"{label} was not changed.",
+        Outcome.UNKNOWN: f"It is unknown whether the swap was committed, because the server does not answer. {label} "
+        f"contains either all of the dump or its old content. `inv db.undos` lists the old database if it was.",
+    }[outcome]
+
+
+def _restore_by_swap(plan: RestorePlan, report: Report) -> Restored:
+    began, settings = time.monotonic(), plan.settings
+    maintenance = on_database(plan.target, plan.method.maintenance)
+    if removed := delete_leftover_staging_databases(plan.target, maintenance, settings.dumps):
+        report.step(f"Databases of restores that had not finished were deleted: {format_list(removed)}.")
+    prisma = _prisma(plan, report)
+    with staging_database(plan, report) as staging:
+        with _not_changed(plan.target):
+            restored = _load(staging, prisma, report)
+        swapped, kept = _take_place(plan, staging, restored, report)
+    delete_database_record(settings.dumps, staging.record)
+    _remember(plan, restored, kept, report)
+    if prisma is not None:
+        _remember_migrations(plan, report)
+    held = _retain(plan, maintenance, kept, report)
+    return replace(
+        restored,
+        plan=plan,
+        seconds=time.monotonic() - began,
+        kept=held,
+        cut_off=swapped.seconds,
+        ended=swapped.ended,
+    )
+
+
+def _prisma(plan: RestorePlan, report: Report) -> Prisma | None:
+    if not plan.request.migrate:
+        return None
+    prisma = find_redirectable_prisma(plan.settings, report)
+    if prisma is None:
+        reason = "it is unknown whether the migrations can be applied to another database"
+        raise SwapUnavailableError(SwapReason(SwapObstacle.REFUSED, reason))
+    return prisma
+
+
+def _load(staging: Staging, prisma: Prisma | None, report: Report) -> Restored:
+    """Load and verify the dump in the staging database, and migrate it."""
+    settings = staging.plan.settings
+    if prisma is not None:
+        report.progress("waiting for `prisma migrate status`", 0, 0, "")
+        try:
+            refuse_fixed_url(settings, prisma, staging.plan.target)
+        except BadInputError as error:
+            raise SwapUnavailableError(SwapReason(SwapObstacle.REFUSED, str(error).rstrip("."))) from None
+    restored = restore_dump(replace(staging.plan, risk=""), report, remember=False)
+    if prisma is not None:
+        seconds = migrate_other_database(settings, prisma, staging.record.database, report)
+        restored = replace(restored, migrated=seconds)
+    return restored
+
+
+@contextlib.contextmanager
+def _not_changed(target: Target) -> Iterator[None]:
+    """Say in an error or an interruption that the configured database was not changed."""
+    state = f"This happened in a staging database, which was deleted; {target.label} was not changed."
+    try:
+        yield
+    except SwapUnavailableError:
+        raise
+    except TaskError as error:
+        reworded = error.reworded(f"{error} {state}")
+        reworded.effect = Effect.UNCHANGED
+        raise reworded from None
+    except Interruption as interruption:
+        interruption.state, interruption.effect = f"{target.label} was not changed.", Effect.UNCHANGED
+        raise
+    set_interrupt_message(f"{target.label} was not changed.", Effect.UNCHANGED)
+
+
+def _take_place(
+    plan: RestorePlan, staging: Staging, restored: Restored, report: Report
+) -> tuple[Swapped, DatabaseRecord]:
+    """Let the staging database take the place of the configured one, which is kept under another name.
+
+    :raises ServerError: Sessions are connected and may not be ended; the staging database waits.
+    """
+    report.progress("swapping the databases", 0, 0, "")
+    folder, name, when = plan.settings.dumps, plan.server.database, datetime.now(UTC)
+    old = read_record(record_path(folder, plan.target, plan.server))
+    kept = as_kept(
+        staging.record,
+        name=kept_name(name, when),
+        oid=plan.method.oid,
+        when=when,
+        size=plan.method.size,
+        restored=record_to_text(old) if old is not None else "",
+    )
+    try:
+        before = _access(plan, staging)
+        # Written before the commit, so that a kill cannot leave a kept database without a record.
+        write_database_record(folder, kept)
+        staging.lock.close()
+        swap = Swap(
+            maintenance=staging.maintenance,
+            live=NamedDatabase(name, plan.method.oid),
+            incoming=NamedDatabase(staging.record.database, staging.record.oid),
+            kept=kept.database,
+            before=before,
+            after=[mark_statement(kept.database, Role.KEPT, name, staging.properties.comment)],
+            ends_sessions=plan.method.ends_sessions,
+        )
+        return swap_databases(swap, lambda outcome: swap_outcome(outcome, plan.target.label)), kept
+    except SessionsRemainError as error:
+        delete_database_record(folder, kept)
+        raise _wait_for_finish(plan, staging, restored, error) from None
+    except (TaskError, Interruption) as error:
+        if error.effect is Effect.UNCHANGED:
+            delete_database_record(folder, kept)
+        raise
+
+
+def _access(plan: RestorePlan, staging: Staging) -> list[sql.Composed]:
+    """Return the statements that give the staging database what belongs to the configured one at this moment."""
+    name = staging.record.database
+    with (
+        connected(staging.maintenance) as connection,
+        translated(f"Reading the grants of {plan.target.label} failed, and nothing was changed"),
+    ):
+        now = read_database_properties(connection, plan.method.oid)
+    before, statements = staging.properties, list[sql.Composed]()
+    if now.settings != before.settings:
+        for role in {role for role, _, _ in before.settings}:
+            whose = sql.SQL("ROLE {} IN ").format(sql.Identifier(role)) if role is not None else sql.SQL("")
+            statements.append(sql.SQL("ALTER {}DATABASE {} RESET ALL").format(whose, sql.Identifier(name)))
+        statements += settings_statements(now, name)
+    staging.properties = now
+    return [*statements, *access_statements(now, name)]
+
+
+def _wait_for_finish(plan: RestorePlan, staging: Staging, restored: Restored, error: SessionsRemainError) -> TaskError:
+    """Keep the loaded staging database, and return the error that names the command which finishes the restore."""
+    staging.kept = True
+    done = restored.record
+    text = record_to_text(replace(done, database=plan.target.label)) if done is not None else ""
+    record = replace(staging.record, ready=True, keeps_old=plan.request.backup, restored=text, made=staging.record.made)
+    try:
+        write_database_record(plan.settings.dumps, record)
+    except OSError as failure:
+        staging.kept = False
+        return ServerError(f"{error} The loaded database could not be recorded: {failure.strerror}.")
+    finish = plan.settings.command("db.restore", "--finish", "--disconnect")
+    return ServerError(
+        f"{error} The dump is loaded and verified in the database {staging.record.database}, but {plan.target.label} "
+        f"was not changed.",
+        fix=f"End the sessions, then run `{finish}`.",
+    )
+
+
+def _remember(plan: RestorePlan, restored: Restored, kept: DatabaseRecord, report: Report) -> None:
+    if restored.record is None:
+        return
+    record = replace(restored.record, database=plan.target.label, saved=kept.database, destroyed=plan.destroys)
+    _warn_unless(
+        lambda: write_record(record_path(plan.settings.dumps, plan.target, plan.server), record),
+        "The restore is done, but its record could not be written. Verify with --file=.",
+        report,
+    )
+
+
+def _remember_migrations(plan: RestorePlan, report: Report) -> None:
+    _warn_unless(
+        lambda: record_migrated_state(plan.settings),
+        "The migrations are applied, but the record for db.verify could not be updated.",
+        report,
+    )
+
+
+def _warn_unless(step: Callable[[], None], warning: str, report: Report) -> None:
+    try:
+        step()
+    except (TaskError, OSError):
+        report.warn(warning)
+
+
+def _retain(plan: RestorePlan, maintenance: Target, kept: DatabaseRecord, report: Report) -> DatabaseRecord | None:
+    """Keep the old database for `db.undo`, and drop older ones; without a backup, drop it.
+
+    :return: The record of the kept database; None if it was dropped.
+    """
+    keeps = plan.request.backup and plan.settings.kept_databases > 0
+    try:
+        if keeps:
+            keep_databases(plan.settings, plan.target, maintenance, report)
+            return kept
+        drop_kept_database(maintenance, kept, plan.settings.dumps)
+    except TaskError as error:
+        report.warn(f"The restore is done, but an older database could not be dropped: {error}")
+        return kept
+    return None

@@ -1,0 +1,244 @@
+"""Databases that a restore makes or keeps: their names, the comments that mark them, and our records of them.
+
+Any role that may create databases can give one our name and our comment. So a database is ours only if its comment is
+ours, its owner is the recorded one, and our record in the dumps folder has its oid.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import hashlib
+import json
+import secrets
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+
+from ..dumpfiles.atomic_write import make_dump_folder, replace_file
+from ..formatting import format_now, parse_instant
+from ..postgres.connection import system_identifier
+from ..system.processes import read_regular
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..config.target import Target
+    from ..postgres.connection import Connection
+
+
+_MARK = "invoke-postgres"
+_VERSION = 1
+# PostgreSQL cuts longer names (NAMEDATALEN).
+_LONGEST_NAME = 63
+_HASH_CHARACTERS = 8
+
+
+class Role(enum.StrEnum):
+    """What one of our databases is for."""
+
+    # A restore loads it, or has loaded it and waits for `db.restore --finish`.
+    STAGING = "staging"
+    # It was the configured database until a restore took its place; `db.undo` puts it back.
+    KEPT = "kept"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatabaseRecord:
+    """Our record of a database that a restore made or keeps.
+
+    :ivar server: The cluster's identifier, or host and port if the role may not read it.
+    :ivar database: Its name.
+    :ivar owner: Its owner.
+    :ivar of: The name of the configured database.
+    :ivar of_oid: The oid of the configured database at the time.
+    :ivar made: When a restore created it, or when another database took its place; in UTC.
+    :ivar command: The command that made it, as `db.restore old.sql`.
+    :ivar size: Its size in bytes; 0 if it is not known.
+    :ivar ready: Whether a staging database is loaded and verified.
+    :ivar restored: The document of the restore into it, as :mod:`.restore_log` writes it; empty without one.
+    """
+
+    role: Role
+    server: str
+    database: str
+    oid: int
+    owner: str
+    of: str
+    of_oid: int
+    made: str
+    command: str = ""
+    size: int = 0
+    ready: bool = False
+    keeps_old: bool = True
+    restored: str = ""
+
+    @property
+    def when(self) -> datetime:
+        """Return the time in :attr:`made`."""
+        return parse_instant(self.made) or datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class OwnDatabase:
+    """One of our databases that exists, with our record of it.
+
+    :ivar comment: The comment that the user's database had, which our mark contains.
+    :ivar used: Whether a session uses it.
+    """
+
+    record: DatabaseRecord
+    comment: str | None
+    used: bool
+
+
+def server_identity(connection: Connection, target: Target) -> str:
+    """Return the cluster's identifier, or host and port if the role may not read it."""
+    return system_identifier(connection) or f"{target.host}:{target.port}"
+
+
+def staging_name(database: str) -> str:
+    """Return a new name for a staging database."""
+    return _name(database, f"__staging_{secrets.token_hex(4)}")
+
+
+def kept_name(database: str, when: datetime) -> str:
+    """Return the name under which a database is kept after another one took its place at a time."""
+    return _name(database, f"__before_{when.astimezone(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(2)}")
+
+
+def _name(database: str, suffix: str) -> str:
+    """Return a name of at most 63 bytes; a name that is cut contains a hash of the long name."""
+    raw, longest = database.encode(), _LONGEST_NAME - len(suffix)
+    if len(raw) > longest:
+        digest = hashlib.sha256(raw).hexdigest()[:_HASH_CHARACTERS]
+        kept = raw[: longest - _HASH_CHARACTERS - 1].decode(errors="ignore")
+        return f"{kept}_{digest}{suffix}"
+    return database + suffix
+
+
+def mark(role: Role, database: str, comment: str | None) -> str:
+    """Return the comment of one of our databases.
+
+    :param comment: The comment of the configured database, which is put back later.
+    """
+    return json.dumps({_MARK: _VERSION, "role": role.value, "of": database, "comment": comment})
+
+
+def mark_statement(name: str, role: Role, database: str, comment: str | None) -> sql.Composed:
+    """Return the statement that marks a database as ours."""
+    return sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), mark(role, database, comment))
+
+
+def _parse_mark(comment: str | None) -> dict[str, Any] | None:
+    try:
+        found = json.loads(comment or "")
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and found.get(_MARK) == _VERSION else None
+
+
+def is_marked(comment: str | None) -> bool:
+    """Return whether a comment is our mark; this alone proves nothing."""
+    return _parse_mark(comment) is not None
+
+
+def _path(folder: Path, record: DatabaseRecord) -> Path:
+    digest = hashlib.sha256(f"{record.server}/{record.database}".encode()).hexdigest()[:16]
+    return folder / f".database-{digest}.json"
+
+
+def write_database_record(folder: Path, record: DatabaseRecord) -> None:
+    """Write the record of a database.
+
+    :param folder: The dumps folder.
+    :raises OSError: It can't be written.
+    """
+    make_dump_folder(folder)
+    replace_file(_path(folder, record), (json.dumps(asdict(record)) + "\n").encode())
+
+
+def delete_database_record(folder: Path, record: DatabaseRecord) -> None:
+    """Delete the record of a database; a file that can't be deleted is found to be obsolete later."""
+    with contextlib.suppress(OSError):
+        _path(folder, record).unlink()
+
+
+def read_database_records(folder: Path) -> list[DatabaseRecord]:
+    """Return all records, the oldest first; unreadable files are skipped."""
+    found = []
+    for path in folder.glob(".database-*.json"):
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+            document = json.loads(read_regular(path))
+            record = DatabaseRecord(**{**document, "role": Role(document["role"])})
+            if path == _path(folder, record):
+                found.append(record)
+    return sorted(found, key=lambda each: (each.when, each.database))
+
+
+_FOUND = """
+SELECT d.oid, r.rolname::pg_catalog.text, pg_catalog.shobj_description(d.oid, 'pg_database'),
+       EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid)
+  FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles r ON r.oid = d.datdba WHERE d.datname = %s
+"""
+
+
+def own_databases(connection: Connection, target: Target, folder: Path, role: Role) -> list[OwnDatabase]:
+    """Return our databases of a role that exist on the server of a session, the oldest first.
+
+    Records of databases that do not exist any more are deleted.
+    """
+    here, found = server_identity(connection, target), []
+    for record in read_database_records(folder):
+        if record.server != here or record.role is not role:
+            continue
+        row = connection.execute(_FOUND, [record.database]).fetchone()
+        if row is None or row[0] != record.oid:
+            delete_database_record(folder, record)
+            continue
+        marked = _parse_mark(row[2])
+        if marked is not None and row[1] == record.owner and marked.get("role") == role.value:
+            comment = marked.get("comment")
+            found.append(OwnDatabase(record=record, comment=comment and str(comment), used=bool(row[3])))
+    return found
+
+
+def staging_record(
+    connection: Connection, target: Target, *, name: str, oid: int, of: tuple[str, int], owner: str, command: str
+) -> DatabaseRecord:
+    """Return the record of a new staging database.
+
+    :param of: Name and oid of the configured database.
+    """
+    return DatabaseRecord(
+        role=Role.STAGING,
+        server=server_identity(connection, target),
+        database=name,
+        oid=oid,
+        owner=owner,
+        of=of[0],
+        of_oid=of[1],
+        made=format_now("milliseconds"),
+        command=command,
+    )
+
+
+def as_kept(record: DatabaseRecord, *, name: str, oid: int, when: datetime, size: int, restored: str) -> DatabaseRecord:
+    """Return the record of the configured database under the name that it will be kept as.
+
+    :param record: That of the database that takes its place.
+    :param restored: The record of the last restore into it.
+    """
+    return replace(
+        record,
+        role=Role.KEPT,
+        database=name,
+        oid=oid,
+        of_oid=oid,
+        made=when.isoformat(timespec="milliseconds"),
+        size=size,
+        ready=True,
+        restored=restored,
+    )

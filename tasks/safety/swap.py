@@ -1,0 +1,224 @@
+"""Let a database take the place of another one: both are renamed in one transaction."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import sql
+
+from ..errors import Effect, OperationFailedError, ServerError
+from ..formatting import format_list
+from ..postgres.commit import Outcome, ask_outcome, commit_transaction
+from ..postgres.connection import connected, one, system_identifier, translated
+from ..postgres.protocol import StatementStream
+from ..system.runtime import BackgroundTask, Interruption, set_interrupt_message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ..config.target import Target
+    from ..postgres.commit import CommitResult
+    from ..postgres.connection import Connection
+
+
+_SESSIONS = """
+SELECT a.pid, a.usename::pg_catalog.text, a.application_name FROM pg_catalog.pg_stat_activity a
+ WHERE a.datid = ANY(%s::pg_catalog.oid[]) AND a.pid <> pg_catalog.pg_backend_pid()
+   AND coalesce(a.backend_type, 'client backend') NOT LIKE 'autovacuum%%'
+   AND coalesce(a.backend_type, '') <> 'parallel worker'
+ ORDER BY 1
+"""
+_PREPARED = """
+SELECT x.gid FROM pg_catalog.pg_prepared_xacts x JOIN pg_catalog.pg_database d ON d.datname = x.database
+ WHERE d.oid = ANY(%s::pg_catalog.oid[]) ORDER BY 1
+"""
+_OID = "SELECT oid FROM pg_catalog.pg_database WHERE datname = %s"
+# Seconds to wait until ended sessions are gone, and between looks.
+_PATIENCE, _PAUSE = 10.0, 0.005
+# Milliseconds. A rename blocks new connections while it waits for a session; the server itself gives up after 5 s.
+_RENAME_TIMEOUT = "2s"
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class NamedDatabase:
+    """A database's name and oid, which must belong together until the end."""
+
+    name: str
+    oid: int
+
+
+class SessionsRemainError(ServerError):
+    """Sessions of the database that has to give way remain, and were not or could not be ended.
+
+    :ivar sessions: Descriptions of them.
+    """
+
+    def __init__(self, label: str, sessions: Sequence[str]) -> None:
+        self.sessions = tuple(sessions)
+        super().__init__(f"Sessions are connected to {label}: {format_list(sessions, _SHOWN, '; ')}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swap:
+    """A swap that is to be done.
+
+    :ivar maintenance: Another database of the server, from which both can be renamed.
+    :ivar live: The database that has to give way.
+    :ivar incoming: The database that takes its name.
+    :ivar kept: The name that the live database gets.
+    :ivar before: Statements for the incoming database, under its present name.
+    :ivar after: Statements for the live database, under the name that it gets.
+    :ivar ends_sessions: Whether other sessions of both databases may be ended.
+    """
+
+    maintenance: Target
+    live: NamedDatabase
+    incoming: NamedDatabase
+    kept: str
+    before: Sequence[sql.Composed]
+    after: Sequence[sql.Composed]
+    ends_sessions: bool
+
+
+@dataclass(frozen=True)
+class Swapped:
+    """A swap that is done.
+
+    :ivar seconds: How long no session could use the database, at most.
+    :ivar ended: The number of sessions that were ended.
+    """
+
+    seconds: float
+    ended: int
+
+
+def swap_databases(swap: Swap, state: Callable[[Outcome], str]) -> Swapped:
+    """Rename both databases in one transaction, after the last session of both has ended.
+
+    :param state: The state of the databases after an outcome, as a sentence for messages.
+    :raises SessionsRemainError: Sessions remain. Nothing was changed.
+    :raises TaskError: The swap failed; the message has the state.
+    :raises Interruption: A signal; its `state` and `effect` are set.
+    """
+    with connected(swap.maintenance) as connection, connected(swap.maintenance) as other:
+        cluster = system_identifier(connection)
+        stream = StatementStream(connection)
+        xid = ""
+        try:
+            with translated("The databases could not be renamed, and nothing was changed", swap.maintenance):
+                _refuse_others(connection, swap)
+                connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
+                # With the role's `off`, the server would report the commit before it is on disk.
+                connection.execute("SET LOCAL synchronous_commit = on")
+                for statement in swap.before:
+                    connection.execute(statement)
+                began = time.monotonic()
+                ended = _end_sessions(other, swap)
+                xid = str(one(connection, "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")[0])
+                with _ending_sessions(other, swap):
+                    _rename(connection, swap)
+            commit = commit_transaction(stream, xid, swap.maintenance, cluster)
+        except Interruption as interruption:
+            with contextlib.suppress(psycopg.Error):
+                connection.cancel_safe(timeout=5)
+            outcome = ask_outcome(xid, swap.maintenance, cluster) if xid else Outcome.ROLLED_BACK
+            interruption.state, interruption.effect = state(outcome), outcome.effect
+            raise
+    seconds = time.monotonic() - began
+    _raise_failure(commit, state(commit.outcome))
+    set_interrupt_message(state(Outcome.COMMITTED), Effect.CHANGED)
+    return Swapped(seconds=seconds, ended=ended)
+
+
+def _raise_failure(commit: CommitResult, state: str) -> None:
+    if commit.outcome is Outcome.COMMITTED:
+        return
+    detail = f" ({commit.detail})" if commit.detail else ""
+    kind = ServerError if commit.outcome is Outcome.UNKNOWN else OperationFailedError
+    error = kind(f"The swap failed while it was committed{detail}. {state}")
+    error.effect = commit.outcome.effect
+    raise error
+
+
+def _refuse_others(connection: Connection, swap: Swap) -> None:
+    for each in (swap.live, swap.incoming):
+        found = connection.execute(_OID, [each.name]).fetchone()
+        if found is None or int(found[0]) != each.oid:
+            raise OperationFailedError(
+                f"The database {each.name} was dropped or renamed meanwhile, or another one has this name now. "
+                f"Nothing was changed."
+            )
+    if prepared := connection.execute(_PREPARED, [[swap.live.oid, swap.incoming.oid]]).fetchone():
+        raise ServerError(
+            f"{swap.live.name} has the prepared transaction {prepared[0]}. Nothing was changed. Commit it or roll it "
+            f"back."
+        )
+
+
+def _rename(connection: Connection, swap: Swap) -> None:
+    """Rename both databases and close the old one, in the open transaction."""
+    connection.execute("SELECT pg_catalog.set_config('statement_timeout', %s, true)", [_RENAME_TIMEOUT])
+    rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
+    live, kept = sql.Identifier(swap.live.name), sql.Identifier(swap.kept)
+    try:
+        connection.execute(rename.format(live, kept))
+        connection.execute(rename.format(sql.Identifier(swap.incoming.name), live))
+    except (psycopg.errors.ObjectInUse, psycopg.errors.QueryCanceled):
+        raise SessionsRemainError(swap.live.name, ["a session that has just connected"]) from None
+    connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(kept))
+    for statement in swap.after:
+        connection.execute(statement)
+
+
+def other_sessions(connection: Connection, oids: Sequence[int]) -> list[tuple[int, str]]:
+    """Return the sessions of databases: their pids and descriptions."""
+    rows = connection.execute(_SESSIONS, [list(oids)]).fetchall()
+    return [(int(pid), f"pid {pid}, user {user}, application {name or 'unnamed'}") for pid, user, name in rows]
+
+
+def _end_sessions(other: Connection, swap: Swap) -> int:
+    """End the sessions of both databases, and wait until they are gone.
+
+    :return: Their number.
+    """
+    oids, deadline, ended = [swap.live.oid, swap.incoming.oid], time.monotonic() + _PATIENCE, set()
+    while found := other_sessions(other, oids):
+        if not swap.ends_sessions or time.monotonic() > deadline:
+            raise SessionsRemainError(swap.live.name, [what for _, what in found])
+        for pid, what in found:
+            try:
+                other.execute("SELECT pg_catalog.pg_terminate_backend(%s)", [pid])
+            except psycopg.errors.InsufficientPrivilege:
+                raise SessionsRemainError(swap.live.name, [what]) from None
+            ended.add(pid)
+        time.sleep(_PAUSE)
+    return len(ended)
+
+
+@contextlib.contextmanager
+def _ending_sessions(other: Connection, swap: Swap) -> Iterator[None]:
+    """End the sessions that connect during a block, before the rename has locked both databases."""
+    if not swap.ends_sessions:
+        yield
+        return
+    over = threading.Event()
+
+    def end() -> None:
+        with contextlib.suppress(psycopg.Error):
+            while not over.wait(_PAUSE):
+                for pid, _ in other_sessions(other, [swap.live.oid, swap.incoming.oid]):
+                    other.execute("SELECT pg_catalog.pg_terminate_backend(%s)", [pid])
+
+    task = BackgroundTask(end)
+    task.start()
+    try:
+        yield
+    finally:
+        over.set()
+        task.result()
