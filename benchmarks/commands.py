@@ -89,6 +89,13 @@ _OURS_RESTORE = replace(
     _restore("restore-ours", f"{_CLEAN} --no-backup --file=ours.sql.gz", "ours.sql.gz", FILLED), reference=True
 )
 _OURS_EMPTY = _restore("restore-ours-empty", f"{_CLEAN} --no-backup --file=ours.sql.gz", "ours.sql.gz")
+_SWAP = "inv db.restore --clean --yes --disconnect --method=swap"
+_OURS_SWAP = _restore("restore-ours-swap", f"{_SWAP} --file=ours.sql.zst", "ours.sql.zst", FILLED)
+_ANALYZED_J2 = _restore(
+    "restore-directory-j2-analyzed",
+    "pg_restore -j2 -d target f.dir && vacuumdb -q --analyze-only -j2 target",
+    "f.dir",
+)
 _PIPE_PSQL = _restore("restore-pipe-psql", "gunzip -c f.sql.gz | psql -q", "f.sql.gz")
 _DIRECTORY_J2 = _restore("restore-directory-j2", "pg_restore -j2 -d target f.dir", "f.dir")
 _RESTORES = (
@@ -102,6 +109,8 @@ _RESTORES = (
     _restore("restore-custom", "pg_restore -d target f.dump", "f.dump"),
     _restore("restore-custom-j2", "pg_restore -j2 -d target f.dump", "f.dump"),
     _DIRECTORY_J2,
+    _OURS_SWAP,
+    _ANALYZED_J2,
 )
 _SHORT = (
     *(_OURS_DUMP, _OURS_ZSTD, _THEN_GZIP, _CUSTOM_Z1, _DIRECTORY),

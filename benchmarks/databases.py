@@ -103,7 +103,10 @@ def create(server: Server, name: str, template: str = "template0") -> None:
     """Make a database anew, empty or a copy of another one, file by file."""
     query = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
     with server.connect() as connection:
-        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        # A swap keeps the old database under a name of its own.
+        names = connection.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [f"{name}__"])
+        for (each,) in [(name,), *names.fetchall()]:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(each)))
         connection.execute(query.format(sql.Identifier(name), sql.Identifier(template)))
 
 

@@ -22,7 +22,15 @@ from psycopg.conninfo import conninfo_to_dict
 
 from tasks.config.target import sanitize
 from tasks.devserver.account import account_for, give
-from tasks.devserver.server import Running, find_running, major_of, start, stop, temporary_server
+from tasks.devserver.server import (
+    Running,
+    find_running,
+    major_of,
+    shared_buffers_megabytes,
+    start,
+    stop,
+    temporary_server,
+)
 from tasks.errors import BadInputError, MissingProgramError, ServerError
 from tasks.system.pg_programs import NAMES, Programs, find_programs, reachable_programs
 from tasks.system.processes import read_environment
@@ -201,6 +209,21 @@ def fake(folder: Path, version: str = "PostgreSQL 42.7", initdb: str = "exit 0")
         (folder / name).write_text(f"#!/bin/sh\n{scripts.get(name, 'exit 0')}\n")
         (folder / name).chmod(0o755)
     return folder
+
+
+def test_new_server_writes_little_log_and_keeps_commits(folder: Path, programs: Programs) -> None:
+    """A server of pg.start logs no new tables, flushes its commits, and its settings can be changed in its file."""
+    with (folder / "data" / "postgresql.conf").open("a") as file:
+        file.write("fsync = on\nmax_wal_size = 2GB\n")
+    running = start(folder, programs)
+
+    names = ("fsync", "max_wal_senders", "max_wal_size", "synchronous_commit", "wal_level")
+    found = ask(running.url, f"SELECT name, setting FROM pg_settings WHERE name IN {names} ORDER BY 1")
+
+    assert [setting for _, setting in found] == ["on", "0", "2048", "on", "minimal"]
+    assert ask(running.url, "SELECT setting::int / 128 FROM pg_settings WHERE name = 'shared_buffers'") == [
+        (shared_buffers_megabytes(),)
+    ]
 
 
 # The programs

@@ -220,6 +220,17 @@ def major_of(folder: Path) -> int | None:
         raise another_users_folder(folder) from None
 
 
+# The server of a project has no standby and no archive, so new tables and indexes need no write-ahead log; a commit is
+# on disk all the same. Restores are 15 to 25 % faster (docs/performance.md).
+_CONFIGURATION = """
+# Written by `inv pg.start`; change it as you like.
+wal_level = minimal
+max_wal_senders = 0
+max_wal_size = 4GB
+shared_buffers = {megabytes}MB
+"""
+_SHARE_OF_MEMORY, _LEAST_MEGABYTES, _MOST_MEGABYTES = 16, 128, 512
+
 # The temporary server
 
 
@@ -293,7 +304,16 @@ def _initdb(folder: Path, programs: Programs, account: Account | None) -> None:
     done = run_program(argv, cwd=Path("/"), env=server_environment(programs), account=account, timeout=5 * SECONDS)
     if done.returncode != 0:
         raise ServerError(f"initdb could not create the data in {folder}: {last_lines(done.stderr)}.")
+    with (part / "postgresql.conf").open("a") as file:
+        file.write(_CONFIGURATION.format(megabytes=shared_buffers_megabytes()))
     part.rename(folder / "data")
+
+
+def shared_buffers_megabytes() -> int:
+    """Return the memory for the cache of a private server, in megabytes, by the memory of this machine."""
+    known = {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= os.sysconf_names.keys()
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if known else 0
+    return min(max(machine // _SHARE_OF_MEMORY >> 20, _LEAST_MEGABYTES), _MOST_MEGABYTES)
 
 
 def _launch(folder: Path, programs: Programs, account: Account | None) -> Running:
