@@ -220,8 +220,8 @@ def major_of(folder: Path) -> int | None:
         raise another_users_folder(folder) from None
 
 
-# The server of a project has no standby and no archive, so new tables and indexes need no write-ahead log; a commit is
-# on disk all the same. Restores are 15 to 25 % faster (docs/performance.md).
+# The server of a project has no standby and no archive, so new tables and indexes need no write-ahead log; their
+# files are flushed at a commit. Restores are 15 to 25 % faster (docs/performance.md).
 _CONFIGURATION = """
 # Written by `inv pg.start`; change it as you like.
 wal_level = minimal
