@@ -97,10 +97,12 @@ class SwapUnavailableError(TaskError):
     """A staging database can't take the place of the configured one; nothing was changed.
 
     :ivar reason: Why.
+    :ivar cause: The class of the error to raise where a swap is required.
     """
 
-    def __init__(self, reason: SwapReason) -> None:
+    def __init__(self, reason: SwapReason, cause: type[TaskError] = BadInputError) -> None:
         self.reason = reason
+        self.cause = cause
         super().__init__(f"A swap is not possible: {reason}. Nothing was changed.")
 
 

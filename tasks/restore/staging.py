@@ -167,6 +167,8 @@ def _staged_plan(plan: RestorePlan, target: Target, session: Connection) -> Rest
     present = tuple(name for name in plan.fills if name in existing)
     return replace(
         plan,
+        # The only other session is the one that holds our lock.
+        request=replace(plan.request, disconnect=False),
         target=target,
         server=server,
         endpoint=read_endpoint(session, server),
@@ -190,7 +192,7 @@ def _unavailable(target: Target) -> Iterator[None]:
     except (SwapUnavailableError, Interruption):
         raise
     except TaskError as error:
-        raise SwapUnavailableError(SwapReason(SwapObstacle.REFUSED, str(error).rstrip("."))) from None
+        raise SwapUnavailableError(SwapReason(SwapObstacle.REFUSED, str(error).rstrip(".")), type(error)) from None
 
 
 def delete_leftover_staging_databases(target: Target, maintenance: Target, folder: Path) -> list[str]:

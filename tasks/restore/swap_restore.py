@@ -60,7 +60,7 @@ def restore_by_method(plan: RestorePlan, report: Report) -> Restored:
             return _restore_by_swap(plan, report)
         except SwapUnavailableError as error:
             if plan.request.method is Method.SWAP:
-                raise BadInputError(f"--method=swap is not possible: {error.reason}. Nothing was changed.") from None
+                raise error.cause(f"--method=swap is not possible: {error.reason}. Nothing was changed.") from None
             report.warn(f"The dump is restored in one transaction, because a swap is not possible: {error.reason}.")
             plan = without_swap(plan, error.reason)
     if plan.request.migrate:

@@ -37,6 +37,7 @@ PHASES: Final = {
     "restore": RESTORE,
     "reset": ("before BEGIN", "saving", "emptying", "in COMMIT", "after"),
     "undo": RESTORE,
+    "swap": ("before", "creating", "carrying over", "loading", "verifying", "swapping", "in COMMIT", "after"),
     "prune": ("before", "deleting", "after"),
     "delete": ("before", "deleting", "after"),
 }
@@ -76,6 +77,12 @@ restore.restore analyze_tables
 load.loader.Loader statement data end_of_data rows_end finish prove
 postgres.protocol.StatementStream run queue drain _send _flush _result _next_result data
 postgres.commit commit_transaction
+restore.staging _create _try_access _prepare
+restore.carry_over carry_over
+restore.swap_restore _take_place _remember _retain
+safety.swap _end_sessions _rename
+safety.own_databases write_database_record
+safety.scratch_database drop_database
 system.processes.StreamingProcess wait
 """
 SYSTEM: Final = ("fsync", "link", "unlink", "rename")
@@ -97,6 +104,14 @@ _ENTER: Final = {
         "commit.commit_transaction": "in COMMIT",
     },
     "reset": {"SafetyDump.make": "saving", "commit.commit_transaction": "in COMMIT"},
+    "swap": {
+        "staging._create": "creating",
+        "carry_over.carry_over": "carrying over",
+        "RestoreTransaction._load": "loading",
+        "RestoreTransaction._prove": "verifying",
+        "swap_restore._take_place": "swapping",
+        "commit.commit_transaction": "in COMMIT",
+    },
     "prune": {"deletion.delete_dump": "deleting"},
 }
 _LEAVE: Final = {
@@ -104,6 +119,7 @@ _LEAVE: Final = {
     "gzip": {"convert._sums": "publishing", "os.unlink dump": "after"},
     "restore": {"Loader.rows_end": "indexing", "commit.commit_transaction": "after"},
     "reset": {"SafetyDump.make": "emptying", "commit.commit_transaction": "after"},
+    "swap": {"commit.commit_transaction": "after"},
     "prune": {"prune.carry_out_prune": "after", "deletion.carry_out_deletion": "after"},
 }
 _LIKE: Final = {"gunzip": "gzip", "undo": "restore", "delete": "prune"}
@@ -160,6 +176,9 @@ class Run:
         self.say(events=self.events)
 
     def _begin(self, phase: str) -> None:
+        if phase in {"in COMMIT", "after"} and "swapping" in self._order[self._order.index(self.phase) + 1 :]:
+            # The load of a staging database has a commit of its own.
+            return
         # Forwards only: what a phase is made of may come again later.
         if phase and self._order.index(phase) > self._order.index(self.phase):
             now = time.monotonic()
@@ -226,6 +245,7 @@ def load() -> None:
         "restore.reset",
         "restore.undo",
         "restore.with_migration",
+        "restore.swap_restore",
     ):
         importlib.import_module(f"tasks.{module}")
     slices: Any = importlib.import_module("tasks.dump.table_slices")

@@ -44,6 +44,7 @@ OPERATIONS: Final = {
     "reset": ("db.reset", "--yes"),
     # The database is created anew before each fault, so it is not the one that was saved.
     "undo": ("db.undo", "--yes", "--confirm=app"),
+    "swap": ("db.restore", "--clean", "--yes", "--method=swap", "--disconnect"),
 }
 FILES_ONLY: Final = ("gzip", "gunzip")
 """Operations that know nothing of the server."""
@@ -60,11 +61,15 @@ CREATE TABLE kept.rows (id serial PRIMARY KEY, t text);
 INSERT INTO kept.rows (t) SELECT repeat('x', i) FROM generate_series(1, 100) i;
 SELECT lo_from_bytea(4711, 'old');
 """
+# A database with large objects, or with objects that the dump does not fill, is restored in one transaction.
+_SWAPPABLE: Final = "SELECT lo_unlink(oid) FROM pg_largeobject_metadata; DROP SCHEMA IF EXISTS kept CASCADE;"
 _NEW: Final = "SELECT lo_from_bytea(4711, repeat('new', 1000)::bytea), lo_from_bytea(4712, 'one more');"
 _SESSIONS: Final = (
     "SELECT pid FROM pg_stat_activity"
-    " WHERE datname = %s AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    " WHERE (datname = %s OR starts_with(datname, %s) OR application_name = 'invoke-postgres')"
+    "   AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
 )
+_OURS: Final = "SELECT datname FROM pg_database WHERE starts_with(datname, %s) ORDER BY 1"
 _DONE: Final = ("already committed",)
 _UNDONE: Final = ("rolled back", "was not changed", "is as it was", "othing was touched", "Nothing was changed")
 _NOT_DONE: Final = ("othing was touched", "othing was changed", "was kept", "No dump was written")
@@ -208,7 +213,17 @@ class Lane:
             raise Violation(f"the next run ended in {ended.code} and left the {found}: {ended.said}")
         if left := files.parts(self.project.dumps):
             raise Violation(f"the next run left part files: {left}")
+        if left := [name for name in self.ours() if "__staging_" in name or self.record_of(name) is None]:
+            raise Violation(f"the next run left databases: {left}")
         files.all_whole(self.project.dumps, killed=False)
+
+    def record_of(self, name: str) -> str | None:
+        """Return what the dumps folder records of a database that a swap keeps; None without a record."""
+        for path in self.project.dumps.glob(".database-*.json"):
+            found = json.loads(path.read_bytes())
+            if found["database"] == name:
+                return str(found["role"])
+        return None
 
     def state(self, operation: str) -> str:
         """Tell whether the files (of a conversion), or the database and with a dump the files, are old or new.
@@ -240,12 +255,23 @@ class Lane:
         shutil.copytree(self.root / "before" / operation, self.project.dumps)
         if operation in FILES_ONLY:
             return
-        template = "restored" if operation == "undo" else "older"
+        template = {"undo": "restored", "swap": "swappable"}.get(operation, "older")
+        self._drop_ours()
         self._worn += 1
         if self._holds != template or self._worn >= _WORN:
             self._clone(NAME, template)
             self._worn = 0
         self._holds = template
+
+    def ours(self) -> list[str]:
+        """Name the databases that swaps have made and kept."""
+        with self.server.connect() as connection:
+            return [str(name) for (name,) in connection.execute(_OURS, [f"{NAME}__"])]
+
+    def _drop_ours(self) -> None:
+        for name in self.ours():
+            with self.server.connect() as connection:
+                connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
     def forget(self) -> None:
         """Take note that the database holds something else now."""
@@ -270,7 +296,7 @@ class Lane:
 
     def _sessions(self) -> list[int]:
         with self.server.connect() as connection:
-            return [int(pid) for (pid,) in connection.execute(_SESSIONS, [NAME])]
+            return [int(pid) for (pid,) in connection.execute(_SESSIONS, [NAME, f"{NAME}__"])]
 
     # The program
 
@@ -420,9 +446,17 @@ class Lane:
             self._keep(name)
             shutil.rmtree(self.project.dumps)
             self.project.dumps.mkdir()
+        self._clone("swappable", "older")
+        Database(self.server, "swappable").execute(_SWAPPABLE)
         for name in ("restore", "reset"):
             shutil.copytree(self.root / "before" / "gunzip", self.root / "before" / name)
             files.claim(self.root / "before" / name, NAME)
+        newer.execute(_SWAPPABLE)
+        shutil.rmtree(self.project.dumps)
+        self.project.dumps.mkdir()
+        self._inv(newer, "db.dump", "--gzip")
+        self._keep("swap")
+        files.claim(self.root / "before" / "swap", NAME)
         self.project.use(self.database)
         for operation in operations:
             self._rehearse(operation)
