@@ -111,6 +111,9 @@ class RestorePlan(ChangePlan):
     :ivar new_roles: The roles that will be created.
     :ivar other_tables: The tables in the dump's schemas that the dump does not create; --clean deletes them.
     :ivar tables: The plan of a restore of some tables; None if all of the dump is restored.
+    :ivar private: Only this process uses the database, and it drops the database after a failure.
+    :ivar jobs: The number of sessions that load a private database.
+    :ivar preserve_order: Load the rows of each table in the dump's order.
     """
 
     request: RestoreRequest
@@ -127,6 +130,9 @@ class RestorePlan(ChangePlan):
     new_roles: tuple[str, ...] = ()
     other_tables: tuple[str, ...] = ()
     tables: TablesPlan | None = None
+    private: bool = False
+    jobs: int = 1
+    preserve_order: bool = False
 
     @property
     def other_database(self) -> str:
