@@ -62,6 +62,28 @@ def restore_path(
     return restore_dump(plan, report)
 
 
+def restore_privately(
+    project: Project,
+    database: Database,
+    path: Path,
+    role: str = SUPERUSER,
+    report: Silence | None = None,
+    jobs: int = 3,
+    preserve_order: bool = False,
+    lenient: bool | None = None,
+    **asked: Any,
+) -> Restored:
+    """Restore a dump in this process into a database that only it uses, with several sessions.
+
+    :param lenient: Load refused statements in the lenient way; None leaves that to the plan.
+    """
+    report = report or Silence()
+    plan = plan_restore(settings_of(project, database, role), RestoreRequest(str(path), trust=True, **asked), report)
+    lenient = plan.lenient if lenient is None else lenient
+    plan = replace(plan, private=True, jobs=jobs, preserve_order=preserve_order, lenient=lenient)
+    return restore_dump(plan, report)
+
+
 def dump_of(*statements: str) -> bytes:
     """Return a dump that holds these statements and pg_dump's own end."""
     return "\n".join([*statements, "--\n-- PostgreSQL database dump complete\n--\n"]).encode()

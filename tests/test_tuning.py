@@ -4,7 +4,7 @@ import pytest
 
 from tasks.config.target import sanitize
 from tasks.postgres.connection import Connection, connected
-from tasks.restore.transaction import tune_transaction
+from tasks.restore.tuning import tune_transaction
 from tests.servers import OWNER
 from tests.support import Database
 

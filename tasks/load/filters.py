@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..dumpformat.objects_without_rows import is_placeholder_view
 from ..dumpformat.statements import parse_default_tablespace
 from ..errors import OperationFailedError
-from .row_counts import quote_literal, relation_exists
+from .row_counts import quote_literal, relation_exists, show_key
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -322,3 +322,8 @@ def _kind_without_schema(text: bytes) -> SchemalessKind | None:
 def changes_role(action: StatementKind) -> bool:
     """Return whether a statement changes the role that executes the following statements."""
     return action.verb == "SET SESSION AUTHORIZATION" or (action.verb in {"SET", "RESET"} and action.name == ROLE)
+
+
+def describe_statement(action: StatementKind) -> str:
+    """Return a statement's verb and object, for progress and errors."""
+    return f"{action.verb} {show_key((action.schema, action.name))}".strip()

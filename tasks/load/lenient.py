@@ -15,7 +15,8 @@ from ..dumpformat.objects_without_rows import CHECKED, describe_object, objects_
 from ..postgres.constraints import drop_checks
 from ..postgres.protocol import StatementError
 from ..postgres.search_path import SearchPaths
-from .loader import Loader, describe_statement
+from .filters import describe_statement
+from .loader import Loader
 from .row_counts import quote_literal, quote_table, show_key
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..dumpformat.touch_forms import is_partitioned
 from ..errors import OperationFailedError
 from ..postgres.protocol import StatementError, StatementStream
-from .filters import OWN_SETTINGS, TABLESPACE, StatementFilter, changes_role
+from .filters import OWN_SETTINGS, TABLESPACE, StatementFilter, changes_role, describe_statement
 from .row_counts import (
     Changed,
     compare_row_counts,
@@ -168,11 +168,14 @@ class Loader:
                 f"{show_key(self._open)} belongs to an extension, and {self.server.user} may not write the "
                 f"{rows:,} rows that the dump contains for it"
             )
-        if loaded != rows and self.exact:
-            raise OperationFailedError(f"{show_key(self._open)}: {loaded:,} rows were loaded, the dump has {rows:,}")
+        self._compare_rows(self._open, rows, loaded)
         self._add_rows(self._open, rows)
         self._filling = True
         self._open = None
+
+    def _compare_rows(self, key: tuple[str, str], rows: int, loaded: int) -> None:
+        if self.exact and loaded != rows:
+            raise OperationFailedError(f"{show_key(key)}: {loaded:,} rows were loaded, the dump has {rows:,}")
 
     def rows_end(self) -> None:
         """Wait for the last INSERT before the statements that follow the rows, such as CREATE INDEX."""
@@ -257,8 +260,7 @@ class Loader:
 
     def _begin_copy(self, event: Statement, key: tuple[str, str]) -> None:
         key = self._locate(key)
-        if key in self.created and self._freezes:
-            # FREEZE needs a table of this transaction; VACUUM then need not rewrite the rows.
+        if self._may_freeze(key):
             self.stream.copy(event.text.rstrip()[:-1] + b" WITH (FREEZE);")
         else:
             self._count_existing(key)
@@ -266,15 +268,18 @@ class Loader:
                 self.stream.copy(event.text)
         self._open = key
 
+    def _may_freeze(self, key: tuple[str, str]) -> bool:
+        """Return whether the server allows FREEZE: it needs a table that this transaction created."""
+        return key in self.created and self._freezes
+
     def _insert(self, text: bytes, key: tuple[str, str]) -> None:
         key = self._locate(key)
         self._count_existing(key)
-        # The word may be part of a value: then these rows count as upserts, which only allows fewer rows at the end.
+        # The word may be part of a value; rows that count as upserts only allow fewer rows at the end.
         upserts = b"CONFLICT" in text or b"conflict" in text
 
         def inserted(tag: str) -> None:
-            found = _INSERTED.match(tag)
-            rows = int(found[1]) if found else 0
+            rows = int(found[1]) if (found := _INSERTED.match(tag)) else 0
             self._add_rows(key, rows)
             if upserts:
                 self._upserted[key] += rows
@@ -393,8 +398,3 @@ class Loader:
             if tolerance.skipped_kind is not None:
                 self.skipped_kinds.add(tolerance.skipped_kind.value)
         self.stream.run(b"RELEASE SAVEPOINT invoke_postgres")
-
-
-def describe_statement(action: StatementKind) -> str:
-    """Return a statement's verb and object, for progress and errors."""
-    return f"{action.verb} {show_key((action.schema, action.name))}".strip()

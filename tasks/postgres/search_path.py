@@ -73,9 +73,12 @@ class SearchPaths:
         self._stream = stream
         self._recorded = recorded
 
-    def begin(self) -> None:
-        """Set the recorded path, until the dump sets another one or the transaction ends."""
-        self.set(join_search_path(self._recorded))
+    def begin(self, *, session: bool = False) -> None:
+        """Set the recorded path, until the dump sets another one or the transaction ends.
+
+        :param session: Until the session ends, instead of the transaction.
+        """
+        self._set(join_search_path(self._recorded), local=not session)
 
     def show(self) -> str:
         """Return the current path."""
@@ -83,8 +86,13 @@ class SearchPaths:
 
     def set(self, path: str) -> None:
         """Set the path, until the dump sets another one or the transaction ends."""
+        self._set(path, local=True)
+
+    def _set(self, path: str, *, local: bool) -> None:
         literal = path.replace("'", "''").replace("\\", "\\\\").encode("utf-8", "surrogateescape")
-        self._stream.run(self._stream.encoded(b"SELECT pg_catalog.set_config('search_path', E'%s', true)" % literal))
+        scope = b"true" if local else b"false"
+        call = b"SELECT pg_catalog.set_config('search_path', E'%s', %s)" % (literal, scope)
+        self._stream.run(self._stream.encoded(call))
 
     def candidates(self) -> tuple[str, ...]:
         """Return the paths to try: the dump's with the recorded one added, then also with all other schemas added."""

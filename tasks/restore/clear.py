@@ -110,8 +110,7 @@ def drop_after(
 ) -> None:
     """Drop all other objects that are not to be kept, after the schemas are emptied, and all large objects."""
     _drop(connection, kept, _KINDS.keys() - _BEFORE)
-    extensions = connection.execute("SELECT extname FROM pg_catalog.pg_extension WHERE oid >= %s", [_FIRST_OID])
-    for (name,) in extensions.fetchall():
+    for name in read_extensions(connection):
         if name not in kept_extensions:
             connection.execute(sql.SQL("DROP EXTENSION IF EXISTS {} CASCADE").format(sql.Identifier(name)))
     for name in user_schemas(connection):
@@ -124,6 +123,12 @@ def count_large_objects(connection: Connection) -> int:
     """Return the number of large objects. Deleting them takes a lock on each."""
     row = connection.execute("SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata").fetchone()
     return int(row[0]) if row else 0
+
+
+def read_extensions(connection: Connection) -> list[str]:
+    """Return the extensions that did not come with the database."""
+    found = connection.execute("SELECT extname FROM pg_catalog.pg_extension WHERE oid >= %s", [_FIRST_OID])
+    return [str(name) for (name,) in found.fetchall()]
 
 
 def count_extensions(connection: Connection) -> int:

@@ -115,6 +115,9 @@ class RestorePlan(ChangePlan):
     :ivar other_tables: The tables in the dump's schemas that the dump does not create; --clean deletes them.
     :ivar tables: The plan of a restore of some tables; None if all of the dump is restored.
     :ivar method: The method of the restore.
+    :ivar private: Only this process uses the database, and it drops the database after a failure.
+    :ivar jobs: The number of sessions that load a private database.
+    :ivar preserve_order: Load the rows of each table in the dump's order.
     """
 
     request: RestoreRequest
@@ -132,6 +135,9 @@ class RestorePlan(ChangePlan):
     other_tables: tuple[str, ...] = ()
     tables: TablesPlan | None = None
     method: MethodChoice = TRANSACTION
+    private: bool = False
+    jobs: int = 1
+    preserve_order: bool = False
 
     @property
     def other_database(self) -> str:

@@ -134,10 +134,16 @@ def disconnect_others(connection: Connection, target: Target, report: Report, *,
         yield
 
 
-def silence_event_triggers(connection: Connection, server: ServerFacts) -> None:
-    """Turn off the database's event triggers in the open transaction, if the role and the server allow it."""
-    if server.superuser and server.major >= _EVENT_TRIGGERS_OFF:
-        connection.execute("SET LOCAL event_triggers = off")
+def silence_event_triggers(connection: Connection, server: ServerFacts, *, session: bool = False) -> bool:
+    """Turn off the database's event triggers in the open transaction, if the role and the server allow it.
+
+    :param session: Turn them off until the session ends.
+    :return: Whether they are off.
+    """
+    silent = server.superuser and server.major >= _EVENT_TRIGGERS_OFF
+    if silent:
+        connection.execute("SELECT pg_catalog.set_config('event_triggers', 'off', %s)", [not session])
+    return silent
 
 
 def warn_of_event_triggers(connection: Connection, server: ServerFacts, dump: DumpFile, report: Report) -> None:

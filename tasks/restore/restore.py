@@ -24,6 +24,7 @@ from ..safety.safety_dump import SafetyDump
 from ..safety.trust import require_trust
 from ..system.runtime import Interruption, set_interrupt_message
 from .error_messages import restore_outcome
+from .private_load import PrivateLoad
 from .transaction import RestoreTransaction
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from ..postgres.connection import Connection
     from ..progress import Report
     from ..safety.own_databases import DatabaseRecord
+    from .dump_load import DumpLoad
     from .plan import RestorePlan
 
 
@@ -136,7 +138,7 @@ def safety_dump_for(plan: RestorePlan) -> SafetyDump:
 def restore_dump(
     plan: RestorePlan, report: Report, *, remember: bool = True, safety: SafetyDump | None = None
 ) -> Restored:
-    """Load the dump in one transaction, verify it and commit.
+    """Load the dump, verify it and commit: in one transaction, or with several sessions into a private database.
 
     :param remember: Record the restore for `db.verify`.
     :param safety: The safety dump, for a caller who needs it also after an error.
@@ -146,7 +148,8 @@ def restore_dump(
         require_trust(plan.risk, None)
     began = time.monotonic()
     safety = safety or safety_dump_for(plan)
-    transaction = RestoreTransaction(safety=safety, plan=plan, report=report)
+    several = plan.private and plan.jobs > 1 and plan.tables is None
+    transaction = (PrivateLoad if several else RestoreTransaction)(safety=safety, plan=plan, report=report)
     try:
         summary, loader = transaction.run()
         set_interrupt_message(restore_outcome(Outcome.COMMITTED, plan.target.label), Effect.CHANGED)
@@ -192,7 +195,7 @@ def _warn_of_rows(loader: Loader, report: Report) -> None:
             report.warn(f"The rows of {show_name(key)} can't be counted; {loader.rows[key]:,} were loaded.")
 
 
-def _facts_of(manifest: Manifest | None, transaction: RestoreTransaction) -> Mapping[str, Any]:
+def _facts_of(manifest: Manifest | None, transaction: DumpLoad) -> Mapping[str, Any]:
     facts = state_to_facts(transaction.proven) if transaction.proven is not None else {}
     if manifest is not None and (transaction.differences or transaction.leniencies):
         # Keep the dump's facts, so that `db.verify` reports the committed differences again.
@@ -202,9 +205,7 @@ def _facts_of(manifest: Manifest | None, transaction: RestoreTransaction) -> Map
     return facts
 
 
-def restore_record(
-    plan: RestorePlan, loader: Loader, summary: DumpSummary, transaction: RestoreTransaction
-) -> RestoreRecord:
+def restore_record(plan: RestorePlan, loader: Loader, summary: DumpSummary, transaction: DumpLoad) -> RestoreRecord:
     """Return the record of a restore, for `db.verify`."""
     manifest = plan.dump.manifest
     # Of a restore with --table, only the rows and sequences are recorded.
@@ -277,7 +278,8 @@ def analyze_restored(plan: RestorePlan, loader: Loader, report: Report) -> None:
             filled = {(each.schema, each.name): each.rows for each in loaded_tables(loader)}
             # For few rows, a second session takes longer to start than it saves.
             little = sum(min(rows, _SAMPLED) for rows in filled.values()) < _SAMPLED
-            count = min(1 if little else _ANALYZING, len(filled))
+            most = plan.jobs if plan.private else _ANALYZING
+            count = min(1 if little else most, len(filled))
             opened = [connected(plan.target, lock_timeout=plan.settings.lock_timeout, loads=True) for _ in range(count)]
             analyze_tables([stack.enter_context(each) for each in opened], filled)
     except (TaskError, psycopg.Error) as error:

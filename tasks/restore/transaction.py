@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import psycopg
 
-from ..dumpfiles.dump_file import is_unchanged
-from ..dumpformat.lexer import CopyData, CopyEnd, Statement, lex
-from ..dumpformat.objects_without_rows import split_name
-from ..dumpformat.summary import DumpSummary
-from ..errors import OperationFailedError, TaskError
+from ..errors import TaskError
 from ..formatting import format_list
-from ..inventory.compare import ROLES, compare_objects_and_content, schemas_in, state_of_manifest
+from ..inventory.compare import schemas_in, state_of_manifest
 from ..inventory.reload_risks import find_reload_doubt
 from ..inventory.requirements import create_roles
-from ..inventory.snapshot import describe_unsummed, state_of_objects
-from ..load.filters import read_rules
-from ..load.lenient import LenientLoader, may_help
-from ..load.loader import Loader, describe_statement
-from ..postgres.commit import Outcome, ask_outcome, commit_transaction
+from ..load.lenient import may_help
+from ..load.loader import Loader
+from ..postgres.commit import commit_transaction
 from ..postgres.connection import connected, one, refuse_another_endpoint, translated
 from ..postgres.protocol import StatementError
 from ..postgres.roles import replaceable
@@ -41,75 +34,28 @@ from .clear import (
     read_globals,
     renew_schemas,
     restart_sequences,
-    set_aside_default_privileges,
 )
+from .dump_load import DumpLoad
 from .error_messages import explain_failure, raise_commit_failure, restore_outcome
 from .plan import RestoreRequest, plan_restore
 from .preflight import disconnect_others, lock_out_migrations, silence_event_triggers
 from .table_restore import TableReplacement
+from .tuning import tune_transaction
 
 if TYPE_CHECKING:
     from ..config.target import Target
-    from ..dumpfiles.reader import DumpReader
-    from ..dumpformat.statements import StatementKind
-    from ..inventory.compare import DifferenceLine
-    from ..inventory.snapshot import DatabaseState
-    from ..load.lenient import Leniency
+    from ..dumpformat.summary import DumpSummary
     from ..postgres.connection import Connection
     from ..progress import Report
     from ..safety.safety_dump import SafetyDump
-    from .plan import RestorePlan
-
-
-# Sorts for indexes are slow if they spill to disk. The limits are a part of effective_cache_size, and 256 MB because
-# several restores may run at once.
-_SORTING = """
-SELECT pg_catalog.set_config('maintenance_work_mem', size / 1024 || 'kB', true)
-  FROM (SELECT least(pg_catalog.pg_size_bytes(pg_catalog.current_setting('effective_cache_size')) / 16, 268435456)
-      AS size) AS t
- WHERE size > pg_catalog.pg_size_bytes(pg_catalog.current_setting('maintenance_work_mem'))
-"""
-# New indexes are written to the WAL page by page, and lz4 halves them. A standby or a reader of an archive may not know
-# lz4, so the setting is not changed if there may be one.
-_LOGGING = """
-SELECT pg_catalog.set_config('wal_compression', 'lz4', true) FROM pg_catalog.pg_settings
- WHERE name = 'wal_compression' AND setting = 'off' AND 'lz4' = ANY (enumvals)
-   AND (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
-   AND pg_catalog.current_setting('archive_mode') = 'off' AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_replication)
-   AND NOT EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE slot_type = 'physical')
-"""
-
-
-def tune_transaction(connection: Connection) -> None:
-    """Set more memory for sorting and WAL compression, for the open transaction only (docs/performance.md)."""
-    connection.execute(_SORTING)
-    connection.execute(_LOGGING)
 
 
 @dataclass
-class RestoreTransaction:
+class RestoreTransaction(DumpLoad):
     """The single transaction of a restore."""
 
-    safety: SafetyDump
-    plan: RestorePlan
-    report: Report
-    doing: str = "beginning"
-    committed_as: str = ""
-    proven: DatabaseState | None = None
-    differences: tuple[DifferenceLine, ...] = ()
-    leniencies: tuple[Leniency, ...] = ()
-    # Until COMMIT is sent, every failure rolls back.
-    outcome: Outcome = Outcome.ROLLED_BACK
     _saving: bool = False
     _replacement: TableReplacement | None = None
-
-    def ask_outcome(self) -> Outcome:
-        """Return the outcome of the transaction, from the server if the commit may have begun."""
-        if self.committed_as and self.outcome is not Outcome.COMMITTED:
-            plan = self.plan
-            self.outcome = ask_outcome(self.committed_as, plan.target, plan.server.system_identifier)
-        self.safety.committed = self.outcome is Outcome.COMMITTED
-        return self.outcome
 
     def run(self) -> tuple[DumpSummary, Loader]:
         """Clear, load, verify and commit.
@@ -214,10 +160,10 @@ class RestoreTransaction:
     def _load(self, connection: Connection) -> tuple[DumpSummary, Loader]:
         """Load the dump; if the server refuses a statement and the plan allows it, load again in the lenient way."""
         if not self.plan.lenient:
-            loader = self._loader(connection)
+            loader: Loader = self._loader(connection, Loader)
             return self._send(loader), loader
         connection.execute("SAVEPOINT invoke_postgres_load")
-        loader = self._loader(connection)
+        loader = self._loader(connection, Loader)
         try:
             summary = self._send(loader)
         except StatementError as error:
@@ -226,127 +172,18 @@ class RestoreTransaction:
             self.report.detail(f"{error.doing or self.doing} failed: {error}. Loading again, in the lenient way.")
             loader.stream.recover()
             connection.execute("ROLLBACK TO SAVEPOINT invoke_postgres_load")
-            loader = lenient = self._loader(connection, lenient=True)
-            summary = self._send(lenient)
+            loader = self._lenient_loader(connection)
+            summary = self._send(loader)
         connection.execute("RELEASE SAVEPOINT invoke_postgres_load")
         return summary, loader
 
-    def _loader(self, connection: Connection, *, lenient: bool = False) -> Loader:
-        request = self.plan.request
-        with translated("Reading the database failed, and the restore was rolled back", self.plan.target):
-            names = connection.execute("SELECT nspname FROM pg_catalog.pg_namespace").fetchall()
-            set_aside = set_aside_default_privileges(connection, self.plan.fills)
-        options = {"owners": request.owners, "privileges": request.privileges, "strict": request.strict}
-        rules = read_rules(connection, skipped=request.skip_extensions, **options)
-        make = partial(LenientLoader, dump=self.plan.dump, search_path=self.plan.search_path) if lenient else Loader
-        return make(
-            connection=connection,
-            server=self.plan.server,
-            rules=rules,
-            schemas={str(name) for (name,) in names},
-            set_aside=set_aside,
-            clean=request.clean,
-            # Triggers of the database may change rows of a dump without definitions.
-            exact=self.plan.dump.manifest is not None and self.plan.dump.outline.creates_tables,
-        )
-
     def _send(self, loader: Loader) -> DumpSummary:
-        summary = DumpSummary()
         SearchPaths(loader.stream, self.plan.search_path).begin()
-        with self.plan.dump.open() as source:
-            events = summary.watch(lex(source.chunks()))
-            for event, action in self.plan.tables.selection.filter(events) if self.plan.tables else events:
-                if isinstance(event, CopyData):
-                    loader.data(event.text)
-                    self._progress(source)
-                elif isinstance(event, Statement) and action is not None:
-                    self._show_step(summary, action, source)
-                    loader.stream.encoding = summary.encoding
-                    loader.statement(event, action)
-                elif isinstance(event, CopyEnd):
-                    loader.end_of_data(summary.block)
-            if source.content != self.plan.dump.content or not summary.complete:
-                raise OperationFailedError("the content of the dump has changed since it was checked")
-        loader.finish()
+        summary = super()._send(loader)
         if self._replacement is not None:
             self.doing = "checking the foreign keys"
             self._replacement.put_back()
         return summary
-
-    def _prove(self, summary: DumpSummary, loader: Loader, xid: str) -> None:
-        self.doing = "verifying"
-        self.report.progress(self.doing, 0, 0, "")
-        self.leniencies = loader.leniencies if isinstance(loader, LenientLoader) else ()
-        for each in self.leniencies:
-            self.report.warn(f"{each}.")
-        tables = self.plan.tables
-        sequences = {key: each for key, each in summary.sequences.items() if self.plan.sets(key)}
-        loader.prove({key: (each.value, each.is_called) for key, each in sequences.items()})
-        manifest = self.plan.dump.manifest
-        if manifest is not None and summary.tables() != tuple(sorted(manifest.tables)):
-            raise OperationFailedError("the numbers of loaded rows differ from the manifest")
-        outline, seen = self.plan.dump.outline, summary.outline()
-        # With --table, the plan has read the outline from the dump itself, not from the manifest.
-        if tables is None and (
-            (seen.schemas, seen.globals, seen.creates_tables)
-            != (
-                outline.schemas,
-                outline.globals,
-                outline.creates_tables,
-            )
-            or outline.touches not in {None, seen.touches}
-        ):
-            raise OperationFailedError("the objects in the dump differ from the outline in its manifest")
-        if not is_unchanged(self.plan.dump):
-            raise OperationFailedError("the dump's file was changed while it was restored")
-        now = loader.stream.ask(b"SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text")
-        if not loader.stream.in_transaction or now != [[xid.encode()]]:
-            raise OperationFailedError("the transaction is no longer the one that the restore began")
-
-    def _compare(self, connection: Connection, loader: Loader) -> None:
-        """Compare every object, and with --checksums the rows, with the manifest's facts.
-
-        :raises OperationFailedError: An object is missing or differs, or, with --clean, is not in the dump.
-        """
-        manifest, request = self.plan.dump.manifest, self.plan.request
-        if manifest is None or not ({"objects", "definitions"} & manifest.facts.keys()):
-            return
-        tables = self.plan.tables
-        expected = state_of_manifest(manifest)
-        expected = expected if tables is None else tables.narrow(expected)
-        self.doing = "comparing"
-        self.report.progress(self.doing, 0, 0, "")
-        summed = expected.checksums if request.checksums else {}
-        found = state_of_objects(connection, summed)
-        self.proven = found if tables is None else tables.narrow(found)
-        if unsummed := describe_unsummed(self.proven, summed):
-            self.report.warn(unsummed)
-        schemas_filled = (*self.plan.fills, *([""] if request.replaces_all else [])) if request.clean else None
-        lines = compare_objects_and_content(expected, self.proven, schemas_filled)
-        for line in lines:
-            # The statements were executed as in the dump, but the server writes the expression in another form.
-            if line.text:
-                self.differences += (line,)
-                self.report.warn(str(line))
-            elif line.fatal and line.kind not in loader.skipped_kinds and not self._is_excused(line):
-                others = [each for each in lines if each.fatal and not each.text and each is not line]
-                raise OperationFailedError(format_list([str(each) for each in (line, *others)], 1))
-            # Missing roles are reported at the end, by role.
-            if not (line.kind in ROLES and any(each.concerns_roles for each in loader.left_out)):
-                self.report.warn(str(line))
-
-    def _is_excused(self, line: DifferenceLine) -> bool:
-        """Return whether the lenient way has already reported a difference."""
-        parts = split_name(line.name.encode("utf-8", "surrogateescape"))
-        return any(parts in each.objects for each in self.leniencies)
-
-    def _show_step(self, summary: DumpSummary, action: StatementKind, source: DumpReader) -> None:
-        table = ".".join(summary.current) if summary.current else ""
-        self.doing = f"loading {table}" if table and action.verb == "COPY" else describe_statement(action)
-        self._progress(source)
-
-    def _progress(self, source: DumpReader) -> None:
-        self.report.progress(self.doing, source.position, self.plan.dump.size if source.position else 0, "bytes")
 
 
 def try_safety_dump(connection: Connection, safety: SafetyDump, target: Target, report: Report) -> None:

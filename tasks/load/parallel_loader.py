@@ -1,0 +1,349 @@
+"""Load a dump with several sessions into a database that no other process uses and that is dropped after a failure.
+
+The first session runs the dump's statements in their order, as :class:`.loader.Loader` does. Rows, indexes, keys and
+foreign keys are run by other sessions, but only inside a stretch of statements whose form is pg_dump's (`stretches`).
+Any other statement ends the stretch: it is run alone, after everything before it. The first session commits before a
+stretch, so that the other sessions see its objects and wait for none of its locks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..dumpformat.tokens import TokenReader
+from ..errors import OperationFailedError
+from .carried_settings import CarriedSettings
+from .filters import describe_statement
+from .loader import Loader
+from .row_counts import show_key
+from .row_load import RowLoad
+from .stretches import Step, StepKind, is_transparent, read_step
+from .table_facts import read_sizes, read_table_facts
+from .workers import Task, apply_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from psycopg.abc import Buffer
+
+    from ..dumpformat.lexer import Statement
+    from ..dumpformat.statements import StatementKind
+    from ..postgres.protocol import StatementStream
+    from .table_facts import TableFacts
+    from .workers import SettingValues, WorkerPool
+
+    Key = tuple[str, str]
+
+
+BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE"
+# Statements of the first session in one transaction: each may lock several relations.
+_MOST_STATEMENTS = 200
+# Statements that use no table, so that they run while other sessions load rows.
+LARGE_OBJECT = "LARGE OBJECT"
+_WITHOUT_TABLES = frozenset({"SETVAL", LARGE_OBJECT})
+_FOREIGN_KEYS = frozenset({StepKind.FOREIGN_KEY, StepKind.WRITTEN_FOREIGN_KEY})
+
+
+class Stretch(Enum):
+    """The kind of statements that several sessions run at present."""
+
+    NONE = auto()
+    ROWS = auto()
+    INDEXES = auto()
+    FOREIGN_KEYS = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sessions:
+    """The other sessions of a load.
+
+    :ivar pool: The sessions that run parts of it.
+    :ivar spreads: Whether the rows of a large table may be spread, which changes their order.
+    :ivar show: Called with what the sessions do, and how many parts of it are left.
+    """
+
+    pool: WorkerPool
+    spreads: bool
+    show: Callable[[str, int], None]
+
+
+@dataclass
+class _Later:
+    """A statement that the first session runs at the end of a stretch."""
+
+    text: bytes
+    action: StatementKind
+    settings: SettingValues
+
+
+@dataclass
+class _Pending:
+    """The parts of the present stretch."""
+
+    rows: list[tuple[Key, int, RowLoad]] = field(default_factory=list)
+    tasks: list[tuple[int, Task]] = field(default_factory=list)
+    later: list[_Later] = field(default_factory=list)
+
+
+class ParallelLoader(Loader):
+    """A loader whose first session is the caller's, with an open transaction, which it commits now and then.
+
+    :param sessions: The other sessions.
+    :param options: Those of :class:`.loader.Loader`.
+    """
+
+    def __init__(self, sessions: Sessions, **options: Any) -> None:
+        super().__init__(**options)
+        self._sessions = sessions
+        self._carried = CarriedSettings(self.stream)
+        self._stretch = Stretch.NONE
+        self._pending = _Pending()
+        self._load: RowLoad | None = None
+        self._facts: dict[Key, TableFacts] | None = None
+        self._sizes: dict[Key, int] = {}
+        # Tables that the present transaction created.
+        self._new: set[Key] = set()
+        self._number = self._statements = self._descriptors = 0
+        # Whether the present transaction contains statements, and rows; whether no other session may be used any more.
+        self._uncommitted, self._wrote, self._alone = True, False, False
+
+    # The statements
+
+    def statement(self, event: Statement, action: StatementKind) -> bool:
+        """Send a statement, or leave it out; see :meth:`Loader.statement`."""
+        self._number += 1
+        if not is_transparent(event.text, action):
+            # It may change the transaction or the session in a way that other sessions would not see.
+            self._end_stretch()
+            self._alone = True
+        sent = super().statement(event, action)
+        self._carried.note(action)
+        return sent
+
+    def rows_end(self) -> None:
+        """Wait for all rows; see :meth:`Loader.rows_end`."""
+        self._end_stretch()
+        super().rows_end()
+
+    def _remember(self, text: bytes, action: StatementKind) -> None:
+        before = set(self.created) if action.verb == "CREATE TABLE" else self.created
+        super()._remember(text, action)
+        self._new |= self.created - before if before is not self.created else set()
+
+    def _run(self, text: bytes, action: StatementKind) -> None:
+        if action.verb in {"SET", "RESET"} and not action.roles and action.name != "role":
+            super()._run(text, action)
+            return
+        # A descriptor of a large object is lost at the end of a transaction.
+        self._descriptors += {"lo_open": 1, "lo_close": -1}.get(action.name, 0) if action.verb == LARGE_OBJECT else 0
+        if self._stretch is Stretch.ROWS and action.verb in _WITHOUT_TABLES:
+            super()._run(text, action)
+            self._uncommitted = True
+            return
+        step = None if self._alone else read_step(text)
+        if step is None or not self._join(step, text, action):
+            self._end_stretch()
+            self._run_first(text, action)
+
+    def _run_first(self, text: bytes, action: StatementKind) -> None:
+        """Run a statement in the first session."""
+        super()._run(text, action)
+        self._uncommitted, self._facts = True, None
+        self._statements += 1
+        if self._statements >= _MOST_STATEMENTS and self._stretch is Stretch.NONE:
+            self._publish()
+
+    def _insert(self, text: bytes, key: Key) -> None:
+        self._end_stretch()
+        self._uncommitted = self._wrote = True
+        super()._insert(text, key)
+
+    # Transactions of the first session
+
+    def _publish(self) -> bool:
+        """Commit what the first session has done.
+
+        :return: Whether other sessions may be used now.
+        """
+        if self._alone or self._other_user or self._descriptors:
+            return False
+        self.stream.drain()
+        if not self._sessions.pool.start():
+            self._alone = True
+            return False
+        if self._wrote and self.stream.ask(b"SELECT FROM pg_catalog.pg_trigger WHERE tgdeferrable LIMIT 1"):
+            # A deferred trigger must not run before the end of the dump.
+            self._alone = True
+            return False
+        if self._uncommitted:
+            if self.stream.run(b"COMMIT") != "COMMIT":
+                raise OperationFailedError("the server rolled back instead of committing")
+            self.stream.run(BEGIN)
+            self._uncommitted = self._wrote = False
+            self._statements = 0
+            self._new.clear()
+        return True
+
+    def _end_stretch(self) -> None:
+        """Wait for the other sessions, and run what has to follow in the first one."""
+        stretch, pending = self._stretch, self._pending
+        self._stretch, self._pending = Stretch.NONE, _Pending()
+        if stretch is Stretch.NONE:
+            return
+        if stretch is Stretch.FOREIGN_KEYS and pending.tasks and not self._publish():
+            for _, task in pending.tasks:
+                task.run(self.stream)
+            return
+        # The largest tables first, so that the sessions end at about the same time.
+        ordered = sorted(pending.tasks, key=lambda each: -each[0])
+        self._sessions.pool.submit(task for _, task in ordered)
+        what = {Stretch.ROWS: "loading rows", Stretch.INDEXES: "creating indexes"}.get(stretch, "checking foreign keys")
+        self._sessions.pool.wait(partial(self._sessions.show, what))
+        for key, rows, load in pending.rows:
+            self._compare_rows(key, rows, load.loaded)
+        self._run_later(pending.later)
+
+    def _run_later(self, later: list[_Later]) -> None:
+        settings = present = self._carried.values()
+        for each in later:
+            if each.settings != settings:
+                apply_settings(self.stream, each.settings)
+                settings = each.settings
+            self._run_first(each.text, each.action)
+        if settings != present:
+            apply_settings(self.stream, present)
+
+    def _task(
+        self, run: Callable[[StatementStream], None], text: bytes, doing: str, key: Key, *, exclusive: bool
+    ) -> Task:
+        return Task(
+            number=self._number,
+            doing=doing,
+            statement=text,
+            settings=self._carried.values(),
+            encoding=self.stream.encoding,
+            run=run,
+            table=key,
+            exclusive=exclusive,
+        )
+
+    # Rows
+
+    def _may_freeze(self, key: Key) -> bool:
+        return super()._may_freeze(key) and key in self._new
+
+    def _begin_copy(self, event: Statement, key: Key) -> None:
+        key = self._locate(key)
+        facts = self._facts_of(key)
+        if facts is None or not (facts.independent and facts.filled <= (copied_columns(event) or facts.filled)):
+            self._end_stretch()
+            self._uncommitted = self._wrote = True
+            super()._begin_copy(event, key)
+            return
+        spreads = self._sessions.spreads and not facts.indexed
+        self._load = RowLoad(self._sessions.pool, event.text, key, spreads=spreads)
+        self._rows_task = partial(
+            self._task, text=event.text, doing=f"loading {show_key(key)}", key=key, exclusive=False
+        )
+        self._sessions.pool.submit([self._rows_task(self._load.run_first)])
+        self._open = key
+
+    def _facts_of(self, key: Key) -> TableFacts | None:
+        """Return the properties of a new, empty table; None if other sessions can't load its rows."""
+        if self._alone or key not in self.created or key in self.rows:
+            return None
+        if self._stretch is not Stretch.ROWS:
+            self._end_stretch()
+            if not self._publish():
+                return None
+            if self._facts is None:
+                self._facts = read_table_facts(self._sessions.pool.catalog)
+            self._stretch = Stretch.ROWS
+        return (self._facts or {}).get(key)
+
+    def data(self, piece: Buffer) -> None:
+        """Send some rows of the open COPY; see :meth:`Loader.data`."""
+        if self._load is None:
+            super().data(piece)
+        elif self._load.put(piece):  # type: ignore[arg-type]
+            more = [self._rows_task(self._load.run_more) for _ in range(self._sessions.pool.count - 1)]
+            self._sessions.pool.submit(more)
+
+    def end_of_data(self, rows: int) -> None:
+        """End the open COPY; see :meth:`Loader.end_of_data`."""
+        if self._load is None:
+            super().end_of_data(rows)
+            return
+        assert self._open is not None  # noqa: S101 - the lexer ends only an open COPY
+        self._load.close()
+        self._pending.rows.append((self._open, rows, self._load))
+        self._add_rows(self._open, rows)
+        self._filling = True
+        self._open = self._load = None
+
+    # Indexes, keys and foreign keys
+
+    def _join(self, step: Step, text: bytes, action: StatementKind) -> bool:
+        """Add a statement to the present stretch, or begin one; return False if it has to be run alone."""
+        if step.kind in _FOREIGN_KEYS:
+            return self._add_foreign_key(step, text, action)
+        if self._stretch is Stretch.FOREIGN_KEYS and step.kind is StepKind.AFTER_INDEXES:
+            self._run_first(text, action)
+            return True
+        if step.kind is StepKind.AFTER_INDEXES and self._stretch is not Stretch.INDEXES:
+            return False
+        if not self._begin(Stretch.INDEXES):
+            return False
+        size = self._sizes.get(step.table, -1)
+        if step.kind is StepKind.AFTER_INDEXES or size < 0:
+            self._pending.later.append(_Later(text=text, action=action, settings=self._carried.values()))
+            return True
+        exclusive = step.kind is StepKind.CONSTRAINT
+        self._add_task(step, step.first, text, action, exclusive=exclusive)
+        if step.then:
+            self._pending.later.append(_Later(text=step.then, action=action, settings=self._carried.values()))
+        return True
+
+    def _add_foreign_key(self, step: Step, text: bytes, action: StatementKind) -> bool:
+        if not self._begin(Stretch.FOREIGN_KEYS):
+            return False
+        apart = min(self._sizes.get(step.table, -1), self._sizes.get(step.other, -1)) >= 0
+        if step.kind is StepKind.FOREIGN_KEY and apart:
+            self._run_first(step.first, action)
+            self._add_task(step, step.then, text, action, exclusive=True)
+        else:
+            self._run_first(text, action)
+        return True
+
+    def _begin(self, stretch: Stretch) -> bool:
+        if self._stretch is not stretch:
+            self._end_stretch()
+            if not self._publish():
+                return False
+            self._sizes = read_sizes(self._sessions.pool.catalog)
+            self._stretch = stretch
+        return True
+
+    def _add_task(self, step: Step, sent: bytes, text: bytes, action: StatementKind, *, exclusive: bool) -> None:
+        task = self._task(partial(_run, sent), text, describe_statement(action), step.table, exclusive=exclusive)
+        self._pending.tasks.append((self._sizes[step.table], task))
+
+
+def _run(text: bytes, stream: StatementStream) -> None:
+    stream.run(text)
+
+
+def copied_columns(event: Statement) -> frozenset[str] | None:
+    """Return the columns that a COPY lists; None if it lists none and so means all."""
+    words = TokenReader(event.text, standard=event.standard)
+    words.take()
+    words.names()
+    if not words.sign(b"("):
+        return None
+    found = {words.name()}
+    while words.sign(b","):
+        found.add(words.name())
+    return frozenset(found)

@@ -1,0 +1,103 @@
+"""Load the rows of one table in one session, or spread over several."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..postgres.protocol import StatementError
+from .row_counts import quote_table
+from .row_queue import SPREAD_BYTES, RowQueue
+
+if TYPE_CHECKING:
+    from ..postgres.protocol import StatementStream
+    from .row_queue import RowPart
+    from .workers import WorkerPool
+
+    Key = tuple[str, str]
+
+
+# Below this size, emptying the table for FREEZE takes longer than VACUUM will.
+_SMALL = 1 << 16
+_DENIED = "42501"
+
+
+class RowLoad:
+    """The load of one table's rows.
+
+    The first session empties the table and loads the first rows with FREEZE, for which the server requires a table that
+    is new or emptied in the same transaction. If the table is large, its other rows are spread over all sessions.
+
+    :param statement: The dump's COPY statement.
+    :param spreads: Whether the rows may be spread.
+    """
+
+    def __init__(self, pool: WorkerPool, statement: bytes, key: Key, *, spreads: bool) -> None:
+        self._statement = statement
+        self._key = key
+        self._spreads = spreads
+        self._rows = RowQueue(pool)
+        self._is_spread = False
+
+    @property
+    def loaded(self) -> int:
+        """Return the number of rows that the server has loaded so far."""
+        return self._rows.loaded
+
+    def put(self, piece: bytes | bytearray) -> bool:
+        """Add a piece of rows.
+
+        :return: Whether the rows are spread from now on, so that other sessions should call :meth:`run_more`.
+        """
+        if self._is_spread:
+            self._rows.put_spread(piece)
+            return False
+        if not self._spreads or self._rows.size < SPREAD_BYTES:
+            self._rows.put(piece)
+            return False
+        self._is_spread = True
+        self._rows.put_spread(piece)
+        return True
+
+    def close(self) -> None:
+        """Mark the end of the rows."""
+        self._rows.close()
+
+    def run_first(self, stream: StatementStream) -> None:
+        """Load the first rows, then others if they are spread; the task of the first session."""
+        part = self._rows.part()
+        freezes = part is not None and not self._rows.is_small(part, _SMALL) and self._empty(stream)
+        stream.copy(self._statement.rstrip()[:-1] + b" WITH (FREEZE);" if freezes else self._statement)
+        if part is not None:
+            self._send(stream, part)
+        self._rows.add_loaded(stream.end_of_data())
+        if freezes:
+            stream.run(b"COMMIT")
+        self._rows.open()
+        self.run_more(stream)
+
+    def run_more(self, stream: StatementStream) -> None:
+        """Load parts of the rows as long as there are any; the task of each other session."""
+        part = self._rows.part(after_first=True)
+        if part is None:
+            return
+        stream.copy(self._statement)
+        while part is not None:
+            self._send(stream, part)
+            part = self._rows.part(after_first=True)
+        self._rows.add_loaded(stream.end_of_data())
+
+    def _empty(self, stream: StatementStream) -> bool:
+        """Begin a transaction and empty the table; return False if the role may not."""
+        stream.run(b"BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
+        try:
+            stream.run(stream.encoded(b"TRUNCATE ONLY %s" % quote_table(self._key)))
+        except StatementError as error:
+            stream.run(b"ROLLBACK")
+            if error.sqlstate != _DENIED:
+                raise
+            return False
+        return True
+
+    def _send(self, stream: StatementStream, part: RowPart) -> None:
+        for piece in self._rows.pieces(part):
+            stream.data(piece)

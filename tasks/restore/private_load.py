@@ -1,0 +1,163 @@
+"""Load a dump with several sessions into a database that only this process uses.
+
+The caller drops the database after a failure, so nothing is rolled back, and the sessions commit while they load.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from ..dumpfiles.reader import read_ahead
+from ..inventory.requirements import create_roles
+from ..load.lenient import may_help
+from ..load.parallel_loader import BEGIN, ParallelLoader, Sessions
+from ..load.workers import WorkerPool
+from ..postgres.commit import commit_transaction
+from ..postgres.connection import connect, connected, one, refuse_another_endpoint, translated
+from ..postgres.protocol import StatementError
+from ..postgres.schemas import empty_schemas
+from ..postgres.search_path import SearchPaths
+from ..system.runtime import Interruption
+from .clear import (
+    clear_default_privileges,
+    create_public,
+    drop_after,
+    drop_before,
+    read_extensions,
+    read_globals,
+    user_schemas,
+)
+from .dump_load import DumpLoad
+from .error_messages import explain_failure, raise_commit_failure, restore_outcome
+from .preflight import silence_event_triggers
+from .tuning import tune_private_session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..dumpfiles.reader import DumpReader
+    from ..dumpformat.summary import DumpSummary
+    from ..load.loader import Loader
+    from ..postgres.connection import Connection
+
+    Loaded = tuple[DumpSummary, Loader]
+
+
+@dataclass(frozen=True)
+class _Content:
+    """The objects that a private database contains before the load."""
+
+    globals: frozenset[str]
+    schemas: frozenset[str]
+    extensions: frozenset[str]
+
+
+class PrivateLoad(DumpLoad):
+    """The load of a dump into a private database, with `plan.jobs` sessions for rows, indexes and keys."""
+
+    _before: _Content | None = None
+
+    def run(self) -> Loaded:
+        """Load, verify and commit; if the server refuses a statement and the plan allows it, load in the lenient way.
+
+        :raises TaskError: The restore failed. The database then contains a part of the dump.
+        """
+        try:
+            return self._run(self._load_with_sessions, again=self.plan.lenient)
+        except StatementError as error:
+            self.report.detail(f"{error.doing or self.doing} failed: {error}. Loading again, in the lenient way.")
+        return self._run(self._load_leniently, again=False)
+
+    def _run(self, load: Callable[[Connection], Loaded], *, again: bool) -> Loaded:
+        """Load, verify and commit in a new session.
+
+        :param again: Whether the load is tried again, so that its errors are raised as they are.
+        """
+        plan = self.plan
+        with connected(plan.target, lock_timeout=plan.settings.lock_timeout, loads=True) as connection:
+            try:
+                self._begin(connection)
+                summary, loader = load(connection)
+                again = False
+                # The commit of a transaction with an id waits until everything before it is on disk.
+                connection.execute("SET LOCAL synchronous_commit = on")
+                xid = str(one(connection, "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")[0])
+                self._prove(summary, loader, xid)
+                self._compare(connection, loader)
+            except Exception as error:
+                _cancel(connection)
+                if again and isinstance(error, StatementError) and may_help(error):
+                    raise
+                raise explain_failure(error, plan, self.doing) from None
+            except Interruption:
+                _cancel(connection)
+                raise
+            self.doing = "committing"
+            self.committed_as = xid
+            commit = commit_transaction(loader.stream, xid, plan.target, plan.server.system_identifier)
+            self.outcome = commit.outcome
+            raise_commit_failure(commit, restore_outcome(commit.outcome, plan.target.label))
+        return summary, loader
+
+    def _begin(self, connection: Connection) -> None:
+        self._prepare(connection)
+        connection.execute(BEGIN)
+        if self._before is None:
+            self._before = _Content(
+                globals=frozenset(read_globals(connection)),
+                schemas=frozenset(user_schemas(connection)),
+                extensions=frozenset(read_extensions(connection)),
+            )
+            create_public(connection, self.plan.dump.outline.schemas)
+            create_roles(connection, self.plan.server, self.plan.new_roles)
+
+    def _prepare(self, connection: Connection) -> None:
+        with translated("The session could not be prepared", self.plan.target):
+            refuse_another_endpoint(connection, self.plan.endpoint)
+            tune_private_session(connection)
+            silence_event_triggers(connection, self.plan.server, session=True)
+
+    def _connect(self) -> Connection:
+        connection = connect(self.plan.target, lock_timeout=self.plan.settings.lock_timeout, loads=True)
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _load_with_sessions(self, connection: Connection) -> Loaded:
+        with WorkerPool(self._connect, self.plan.jobs) as pool:
+            sessions = Sessions(pool=pool, spreads=not self.plan.preserve_order, show=self._show_left)
+            loader: Loader = self._loader(connection, partial(ParallelLoader, sessions))
+            SearchPaths(loader.stream, self.plan.search_path).begin(session=True)
+            return self._send(loader), loader
+
+    def _show_left(self, what: str, left: int) -> None:
+        self.report.progress(f"{what} ({left} left)", 0, 0, "")
+
+    def _load_leniently(self, connection: Connection) -> Loaded:
+        """Empty the database, and load in one session and one transaction."""
+        before = self._before
+        assert before is not None  # noqa: S101 - the first load has set it
+        drop_before(connection, before.globals)
+        empty_schemas(connection, user_schemas(connection), read_globals(connection).keys())
+        drop_after(connection, before.globals, before.schemas, before.extensions)
+        clear_default_privileges(connection)
+        create_public(connection, self.plan.dump.outline.schemas)
+        loader = self._lenient_loader(connection)
+        SearchPaths(loader.stream, self.plan.search_path).begin()
+        return self._send(loader), loader
+
+    def _reading(self, source: DumpReader) -> contextlib.AbstractContextManager[Iterator[bytes]]:
+        return contextlib.closing(read_ahead(source.chunks()))
+
+
+def _cancel(connection: Connection) -> None:
+    with contextlib.suppress(psycopg.Error):
+        connection.cancel_safe(timeout=5)
