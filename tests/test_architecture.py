@@ -21,6 +21,7 @@ LAYERS = (
     {"doctor"},
     {"backup"},
     {"branches"},
+    {"staging"},
     {"restore"},
     {"load"},
     {"verify", "prisma"},

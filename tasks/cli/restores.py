@@ -121,8 +121,8 @@ def restore(
     url_env: str | None = None,
 ) -> Restored | None:
     """Restore a dump in one transaction, verified before it is committed."""
-    from ..restore.method import chosen_method
     from ..restore.plan import RestoreRequest
+    from ..safety.method import chosen_method
 
     loaded = load(ctx, url_env, as_json=json)
     choices = {"strict": strict, "checksums": checksums, "migrate": migrate, "trust": trust, "lenient": lenient}
@@ -234,7 +234,7 @@ def _plan(settings: Settings, request: RestoreRequest, report: Report) -> Restor
 
 
 def _carry_out(plan: RestorePlan, *, yes: bool, name: str) -> Restored | None:
-    from ..restore.swap_restore import restore_by_method
+    from ..staging.swap_restore import restore_by_method
 
     plan = confirm_restore(plan, yes=yes, name=name)
     restored = None

@@ -28,9 +28,9 @@ from ..postgres.search_path import read_search_path
 from ..prisma.forecast import forecast_restore
 from ..safety.guard import guarded_connection, unprotected_target
 from ..safety.impact import ExistingObject, find_existing, find_impacts
+from ..safety.method import TRANSACTION, Method, MethodChoice, choose_method
 from ..safety.trust import author_risk
 from .clear import count_extensions, count_large_objects, read_globals, user_schemas
-from .method import TRANSACTION, Method, MethodChoice, choose_method
 from .preflight import ChangePlan, check_restore, warn_of_event_triggers
 from .table_restore import narrowed_dump, plan_tables, read_table_parts
 

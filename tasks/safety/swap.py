@@ -111,7 +111,7 @@ def swap_databases(swap: Swap, state: Callable[[Outcome], str]) -> Swapped:
         stream = StatementStream(connection)
         xid = ""
         try:
-            with translated("The databases could not be renamed, and nothing was changed", swap.maintenance):
+            with translated(f"The swap failed, and {swap.live.name} was not changed", swap.maintenance):
                 _refuse_others(connection, swap)
                 connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
                 # With the role's `off`, the server would report the commit before it is on disk.

@@ -77,9 +77,9 @@ restore.restore analyze_tables
 load.loader.Loader statement data end_of_data rows_end finish prove
 postgres.protocol.StatementStream run queue drain _send _flush _result _next_result data
 postgres.commit commit_transaction
-restore.staging _create _try_access _prepare
-restore.carry_over carry_over
-restore.swap_restore _take_place _remember _retain
+staging.staging_database _create _try_access _prepare
+staging.carry_over carry_over
+staging.swap_restore _take_place _remember _retain
 safety.swap _end_sessions _rename
 safety.own_databases write_database_record
 safety.scratch_database drop_database
@@ -105,7 +105,7 @@ _ENTER: Final = {
     },
     "reset": {"SafetyDump.make": "saving", "commit.commit_transaction": "in COMMIT"},
     "swap": {
-        "staging._create": "creating",
+        "staging_database._create": "creating",
         "carry_over.carry_over": "carrying over",
         "RestoreTransaction._load": "loading",
         "RestoreTransaction._prove": "verifying",
@@ -245,7 +245,7 @@ def load() -> None:
         "restore.reset",
         "restore.undo",
         "restore.with_migration",
-        "restore.swap_restore",
+        "staging.swap_restore",
     ):
         importlib.import_module(f"tasks.{module}")
     slices: Any = importlib.import_module("tasks.dump.table_slices")

@@ -16,8 +16,11 @@ from ..postgres.commit import Outcome
 from ..postgres.connection import connected, translated
 from ..prisma.migrate import record_migrated_state
 from ..prisma.other_database import find_redirectable_prisma, migrate_other_database, refuse_fixed_url
+from ..restore.restore import restore_dump
+from ..restore.with_migration import restore_and_migrate
 from ..safety.database_properties import access_statements, read_database_properties, settings_statements
 from ..safety.kept_databases import drop_kept_database, keep_databases
+from ..safety.method import Method, MethodChoice, SwapObstacle, SwapReason, SwapUnavailableError
 from ..safety.own_databases import (
     Role,
     as_kept,
@@ -31,10 +34,7 @@ from ..safety.scratch_database import on_database
 from ..safety.swap import NamedDatabase, SessionsRemainError, Swap, Swapped, swap_databases
 from ..safety.trust import require_trust
 from ..system.runtime import Interruption, set_interrupt_message
-from .method import Method, MethodChoice, SwapObstacle, SwapReason, SwapUnavailableError
-from .restore import restore_dump
-from .staging import delete_leftover_staging_databases, staging_database
-from .with_migration import restore_and_migrate
+from .staging_database import delete_leftover_staging_databases, staging_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from ..config.target import Target
     from ..prisma.project import Prisma
     from ..progress import Report
+    from ..restore.plan import RestorePlan
+    from ..restore.restore import Restored
     from ..safety.own_databases import DatabaseRecord
-    from .plan import RestorePlan
-    from .restore import Restored
-    from .staging import Staging
+    from .staging_database import Staging
 
 
 def restore_by_method(plan: RestorePlan, report: Report) -> Restored:

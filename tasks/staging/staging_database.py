@@ -24,6 +24,7 @@ from ..postgres.connection import (
 from ..postgres.databases import create_database, options_like
 from ..postgres.schemas import Content, existing_schemas
 from ..safety.database_properties import access_statements, read_database_properties, settings_statements
+from ..safety.method import SwapObstacle, SwapReason, SwapUnavailableError
 from ..safety.own_databases import (
     Role,
     delete_database_record,
@@ -36,7 +37,6 @@ from ..safety.own_databases import (
 from ..safety.scratch_database import drop_database, is_unlocked, on_database, try_drop
 from ..system.runtime import Interruption
 from .carry_over import carry_over
-from .method import SwapObstacle, SwapReason, SwapUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     from ..config.target import Target
     from ..postgres.connection import Connection
     from ..progress import Report
+    from ..restore.plan import RestorePlan
     from ..safety.database_properties import DatabaseProperties
     from ..safety.own_databases import DatabaseRecord
-    from .plan import RestorePlan
 
 
 # The advisory lock that a restore holds in its staging database: a fixed number made of the letters of "staging".

@@ -16,8 +16,8 @@ from ..formatting import format_list, format_size
 from ..postgres.catalog_filters import no_member
 from ..postgres.connection import connected, one
 from ..postgres.schemas import read_content
-from ..safety.scratch_database import on_database
-from ..safety.swap import other_sessions
+from .scratch_database import on_database
+from .swap import other_sessions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,9 +17,9 @@ from ..dump.global_objects import read_global_statements
 from ..dump.pg_dump import PgDump
 from ..postgres.connection import connected, server_facts
 from ..progress import Silence
+from ..restore.clear import read_globals
+from ..safety.method import SwapObstacle, SwapReason, SwapUnavailableError
 from ..system.pg_programs import find_client
-from .clear import read_globals
-from .method import SwapObstacle, SwapReason, SwapUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..config.target import Target
     from ..dump.global_objects import GlobalStatement
     from ..postgres.connection import Connection
-    from .plan import RestorePlan
+    from ..restore.plan import RestorePlan
 
 
 # Undefined function, table, object and schema: the statement needs something that only the dump creates.

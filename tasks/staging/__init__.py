@@ -1,0 +1,1 @@
+"""Restore into a staging database, and let it take the place of the configured one."""
