@@ -259,6 +259,15 @@ def clear_default_privileges(connection: Connection) -> None:
     _revoke_default_privileges(connection, "pg_catalog.pg_has_role(o.oid, 'USAGE')", [])
 
 
+def default_privilege_statements(connection: Connection) -> list[sql.Composed]:
+    """Return the statements that :func:`clear_default_privileges` makes necessary, in order; change nothing."""
+    connection.execute("SAVEPOINT invoke_postgres_defaults")
+    statements = _revoke_default_privileges(connection, "pg_catalog.pg_has_role(o.oid, 'USAGE')", [])
+    connection.execute("ROLLBACK TO SAVEPOINT invoke_postgres_defaults")
+    connection.execute("RELEASE SAVEPOINT invoke_postgres_defaults")
+    return statements
+
+
 def _revoke_default_privileges(connection: Connection, which: str, values: list[Any]) -> list[sql.Composed]:
     """Revoke default privileges, and return the statements that restore them."""
     groups: dict[_Group, list[tuple[str | None, str | None, bool]]] = {}

@@ -26,6 +26,7 @@ from ..system.runtime import Interruption
 from .clear import (
     clear_default_privileges,
     create_public,
+    default_privilege_statements,
     drop_after,
     drop_before,
     read_extensions,
@@ -40,6 +41,8 @@ from .tuning import tune_private_session
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from psycopg import sql
+
     from ..dumpfiles.reader import DumpReader
     from ..dumpformat.summary import DumpSummary
     from ..load.loader import Loader
@@ -50,11 +53,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Content:
-    """The objects that a private database contains before the load."""
+    """What a private database contains before the load.
+
+    :ivar default_privileges: The statements that set its default privileges.
+    """
 
     globals: frozenset[str]
     schemas: frozenset[str]
     extensions: frozenset[str]
+    default_privileges: tuple[sql.Composed, ...]
 
 
 class PrivateLoad(DumpLoad):
@@ -112,6 +119,7 @@ class PrivateLoad(DumpLoad):
                 globals=frozenset(read_globals(connection)),
                 schemas=frozenset(user_schemas(connection)),
                 extensions=frozenset(read_extensions(connection)),
+                default_privileges=tuple(default_privilege_statements(connection)),
             )
             create_public(connection, self.plan.dump.outline.schemas)
             create_roles(connection, self.plan.server, self.plan.new_roles)
@@ -149,6 +157,8 @@ class PrivateLoad(DumpLoad):
         empty_schemas(connection, user_schemas(connection), read_globals(connection).keys())
         drop_after(connection, before.globals, before.schemas, before.extensions)
         clear_default_privileges(connection)
+        for statement in before.default_privileges:
+            connection.execute(statement)
         create_public(connection, self.plan.dump.outline.schemas)
         loader = self._lenient_loader(connection)
         SearchPaths(loader.stream, self.plan.search_path).begin()

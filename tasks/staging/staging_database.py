@@ -180,6 +180,7 @@ def _staged_plan(plan: RestorePlan, target: Target, session: Connection) -> Rest
         objects_outside=0,
         reload_doubt="",
         makes_safety_dump=False,
+        private=True,
     )
 
 
