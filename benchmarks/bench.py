@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -15,6 +16,7 @@ from tasks.errors import MissingProgramError, OperationFailedError
 from tests.servers import PASSWORD, SUPERUSER, Server, ServerSetupError, provision
 
 from . import commands, databases, machine, results, running
+from .throttle import group_folder, throttled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from .commands import Case
     from .databases import Built
     from .options import Options
+    from .throttle import Throttle
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -78,7 +81,11 @@ def measure(options: Options, *, say: Callable[[str], None]) -> results.Result:
         built: dict[str, results.Contents] = {}
         measured: list[results.Measured] = []
         for name in options.databases:
-            if cases := commands.chosen(name, options.only):
+            found = commands.chosen(name, options.only)
+            if group_folder() is None and any(each.throttled for each in found):
+                say("Not measured, because control groups need Linux and root: the commands with a throttle.")
+                found = tuple(each for each in found if not each.throttled)
+            if cases := found:
                 one = _Database(server, folder, databases.build(server, name, options.scale), say)
                 built[name] = one.contents()
                 measured += one.measure(cases, options.rounds)
@@ -193,17 +200,22 @@ class _Database:
                 connection.execute("CHECKPOINT")
             os.sync()
         before = self._wal()
-        used = self._run(case.command, folder, TARGET if case.target else self.built.name, status=case.status)
+        name = TARGET if case.target else self.built.name
+        with throttled([self.server.pid]) if case.throttled else contextlib.nullcontext() as throttle:
+            used = self._run(case.command, folder, name, status=case.status, throttle=throttle)
         wal = self._wal() - before
         if case.target and databases.shape(self.server, TARGET) != self.built.shape:
             raise OperationFailedError(f"After {case.shown} the database is not what it should be. Nothing is kept.")
         return results.Sample(round=number, wal=wal, **vars(used))
 
-    def _run(self, command: str, folder: Path, database: str, *, status: int = 0) -> running.Used:
+    def _run(
+        self, command: str, folder: Path, database: str, *, status: int = 0, throttle: Throttle | None = None
+    ) -> running.Used:
         ours = command.startswith("inv ")
         argv = command.split() if ours else ["bash", "-o", "pipefail", "-c", command]
         log = self.folder / "said"
-        return running.run(argv, cwd=folder, env=self._environment(database), log=log, status=status)
+        environment = self._environment(database)
+        return running.run(argv, cwd=folder, env=environment, log=log, status=status, throttle=throttle)
 
     def _environment(self, database: str) -> dict[str, str]:
         programs = [str(self.server.bin_dir), str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]

@@ -22,6 +22,7 @@ class Case:
     :ivar compresses: It is a pg_dump with compression, and counts as a peer of `db.dump --gzip`.
     :ivar repeats: Times that it is measured in each round.
     :ivar status: The exit status that it must have.
+    :ivar throttled: Each process gets a fifth of a processor (:mod:`.throttle`).
     """
 
     kind: str
@@ -33,6 +34,7 @@ class Case:
     compresses: bool = False
     repeats: int = 1
     status: int = 0
+    throttled: bool = False
 
     @property
     def ours(self) -> bool:
@@ -90,7 +92,8 @@ _OURS_RESTORE = replace(
 )
 _OURS_EMPTY = _restore("restore-ours-empty", f"{_CLEAN} --no-backup --file=ours.sql.gz", "ours.sql.gz")
 _SWAP = "inv db.restore --clean --yes --disconnect --method=swap"
-_OURS_SWAP = _restore("restore-ours-swap", f"{_SWAP} --file=ours.sql.zst", "ours.sql.zst", FILLED)
+_OURS_SWAP = _restore("restore-ours-swap", f"{_SWAP} --jobs=2 --file=ours.sql.zst", "ours.sql.zst", FILLED)
+_OURS_SWAP_1 = _restore("restore-ours-swap-one", f"{_SWAP} --jobs=1 --file=ours.sql.zst", "ours.sql.zst", FILLED)
 _ANALYZED_J2 = _restore(
     "restore-directory-j2-analyzed",
     "pg_restore -j2 -d target f.dir && vacuumdb -q --analyze-only -j2 target",
@@ -110,7 +113,27 @@ _RESTORES = (
     _restore("restore-custom-j2", "pg_restore -j2 -d target f.dump", "f.dump"),
     _DIRECTORY_J2,
     _OURS_SWAP,
+    _OURS_SWAP_1,
     _ANALYZED_J2,
+)
+
+
+def _throttled(kind: str, slug: str, command: str, file: str = "", target: str = "") -> Case:
+    inputs = (file,) if file else ()
+    return Case(f"{kind}, throttled", f"throttled-{slug}", command, inputs=inputs, target=target, throttled=True)
+
+
+_THROTTLED_RESTORES = (
+    replace(
+        _throttled("restore", "ours-swap-4", f"{_SWAP} --jobs=4 --file=ours.sql.zst", "ours.sql.zst", FILLED),
+        reference=True,
+    ),
+    _throttled("restore", "directory-j4", "pg_restore -j4 -d target f.dir", "f.dir", EMPTY),
+)
+_THROTTLED = (
+    *_THROTTLED_RESTORES,
+    replace(_throttled("dump", "ours-zstd", "inv db.dump --zstd"), reference=True),
+    _throttled("dump", "directory", "pg_dump -Fd -j2 -Z zstd:1 -f f.dir"),
 )
 _SHORT = (
     *(_OURS_DUMP, _OURS_ZSTD, _THEN_GZIP, _CUSTOM_Z1, _DIRECTORY),
@@ -132,12 +155,13 @@ CASES: dict[str, tuple[Case, ...]] = {
     "journal": (
         *_DUMPS,
         *_RESTORES,
+        *_THROTTLED,
         Case("verify", "verify-ours", "inv db.verify --file=ours.sql.gz", inputs=("ours.sql.gz",), reference=True),
         Case("gzip", "gzip-ours", "inv db.gzip --file=ours.sql", inputs=("ours.sql",), reference=True),
     ),
     "tenth": (_OURS_DUMP, _OURS_RESTORE),
     "many": _SHORT,
-    "huge": _SHORT,
+    "huge": (*_SHORT, *_THROTTLED_RESTORES),
     "wide": _SHORT,
     "inserts": _INSERTS,
     "empty": _NOTHING,

@@ -18,6 +18,8 @@ from tasks.errors import OperationFailedError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from .throttle import Throttle
+
 # The peak of a process only ever grows, so what a look misses is what it gained since the last one.
 LOOK_SECONDS = 0.02
 MEGABYTE = 1_000_000
@@ -47,17 +49,28 @@ class Used:
     written: int
 
 
-def run(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, status: int = 0) -> Used:
+def run(
+    argv: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    log: Path,
+    status: int = 0,
+    throttle: Throttle | None = None,
+) -> Used:
     """Run a command and wait for its end.
 
     :param env: Its whole environment.
     :param log: A file that gets what it says.
     :param status: The exit status that it must have.
+    :param throttle: Limits it and all that descend from it.
     :raises OperationFailedError: It ended otherwise; the end of what it said is in the message.
     """
     with log.open("wb") as said:
         began = time.perf_counter()
         with _started(argv, cwd=cwd, env=env, said=said) as process:
+            if throttle is not None:
+                throttle.roots.append(process.pid)
             watch = _Watch(process.pid)
             watch.start()
             # Its exit is seen at once, but its numbers stay to be read until it is waited for.

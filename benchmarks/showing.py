@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .figures import Figures
     from .results import Result
 
-KINDS = ("dump", "restore", "verify", "gzip", "list")
+KINDS = ("dump", "dump, throttled", "restore", "restore, throttled", "verify", "gzip", "list")
 HEADINGS = ("median s", "min to max", "ratio", "CPU s", "ours alone", "MB ours", "MB any", "MB WAL", "MB files")
 _BARS = 80
 _SHORTER = {
