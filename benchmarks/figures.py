@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from .results import Measured, Result
 
 PARALLEL = ("restore-custom-j2", "restore-directory-j2")
-MEMORY = 120
+MEMORY = 160
 _DUMP = "`inv db.dump --gzip`"
 _CLEAN = "`inv db.restore --clean`"
+_SWAP = "`inv db.restore --clean --method=swap --jobs=2` over a filled database"
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,31 @@ def targets(result: Result) -> list[Target]:
         _faster("the same, both into an empty one", 1.3, empty, psql),
         _faster(clean_parallel, 0.95, clean, parallel),
         _faster("the same, both into an empty one", 0.95, empty, parallel),
+        *_swaps(result, parallel, psql),
         _verify(result, dump),
         _overhead(result),
         _list(result),
         _memory(result),
         _cpu_per_row(result, "dump-ours-gzip", _DUMP),
         _cpu_per_row(result, "restore-ours", _CLEAN),
+    ]
+
+
+def _swaps(result: Result, parallel: Measured | None, psql: Measured | None) -> list[Target]:
+    """Compare restores by a swap, with several sessions, with those of other tools into an empty database."""
+    swap = result.get("journal", "restore-ours-swap")
+    analyzed = result.get("journal", "restore-directory-j2-analyzed")
+    four, pg_restore = (result.get("journal", f"throttled-{each}") for each in ("ours-swap-4", "directory-j4"))
+    huge, huge_pg_restore = (result.get("huge", f"throttled-{each}") for each in ("ours-swap-4", "directory-j4"))
+    dump, pg_dump = (result.get("journal", f"throttled-{each}") for each in ("ours-zstd", "directory"))
+    fifth = "with a fifth of a processor for each process"
+    return [
+        _faster(f"{_SWAP}, against `pg_restore -j2` and `vacuumdb --analyze-only -j2`", 0.95, swap, analyzed),
+        _faster("the same, against the faster `pg_restore -j2` alone", 0.85, swap, parallel),
+        _faster("the same, against `gunzip` then `psql`", 1.35, swap, psql),
+        _faster(f"the same {fifth}, 4 jobs, against `pg_restore -j4`", 1.25, four, pg_restore),
+        _faster("the same with nearly all rows in one table", 1.8, huge, huge_pg_restore),
+        _faster(f"`inv db.dump --zstd` {fifth}, against `pg_dump -Fd -j2 -Z zstd:1`", 1.2, dump, pg_dump),
     ]
 
 

@@ -38,8 +38,8 @@ SELECT x.gid FROM pg_catalog.pg_prepared_xacts x JOIN pg_catalog.pg_database d O
  WHERE d.oid = ANY(%s::pg_catalog.oid[]) ORDER BY 1
 """
 _OID = "SELECT oid FROM pg_catalog.pg_database WHERE datname = %s"
-# Seconds to wait until ended sessions are gone, and between looks.
-_PATIENCE, _PAUSE = 10.0, 0.005
+# Seconds to wait until ended sessions are gone, and between two looks.
+_PATIENCE, _PAUSE = 0.2, 0.005
 # Milliseconds. A rename blocks new connections while it waits for a session; the server itself gives up after 5 s.
 _RENAME_TIMEOUT = "2s"
 _SHOWN = 3
@@ -183,13 +183,17 @@ def other_sessions(connection: Connection, oids: Sequence[int]) -> list[tuple[in
 
 
 def _end_sessions(other: Connection, swap: Swap) -> int:
-    """End the sessions of both databases, and wait until they are gone.
+    """End the sessions of both databases, and wait a moment until they are gone.
 
-    :return: Their number.
+    Clients that reconnect at once may be back before a look finds no session. The rename then locks them out, and
+    :func:`_ending_sessions` ends those that were faster.
+
+    :return: The number of ended sessions.
+    :raises SessionsRemainError: Sessions may not be ended.
     """
-    oids, deadline, ended = [swap.live.oid, swap.incoming.oid], time.monotonic() + _PATIENCE, set()
+    oids, deadline, ended = [swap.live.oid, swap.incoming.oid], time.monotonic() + _PATIENCE, set[int]()
     while found := other_sessions(other, oids):
-        if not swap.ends_sessions or time.monotonic() > deadline:
+        if not swap.ends_sessions:
             raise SessionsRemainError(swap.live.name, [what for _, what in found])
         for pid, what in found:
             try:
@@ -197,6 +201,8 @@ def _end_sessions(other: Connection, swap: Swap) -> int:
             except psycopg.errors.InsufficientPrivilege:
                 raise SessionsRemainError(swap.live.name, [what]) from None
             ended.add(pid)
+        if time.monotonic() > deadline:
+            break
         time.sleep(_PAUSE)
     return len(ended)
 
