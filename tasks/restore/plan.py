@@ -90,6 +90,11 @@ class RestoreRequest:
     method: Method = Method.TRANSACTION
 
     @property
+    def may_swap(self) -> bool:
+        """Return whether a staging database may take the place of the configured one."""
+        return self.clean and self.method is not Method.TRANSACTION and not (self.replaces_all or self.tables)
+
+    @property
     def sets_roles(self) -> bool:
         """Return whether owners or grants of the dump are set."""
         return self.owners or self.privileges
@@ -161,8 +166,8 @@ class RestorePlan(ChangePlan):
     def destroys(self) -> bool:
         """Return whether an existing object will be deleted, replaced or changed."""
         emptied = self.request.clean and not self.removed.is_empty
-        tables = self.tables is not None and self.tables.replaces
-        return emptied or tables or bool(self.replaced or self.changed or self.objects_outside)
+        replaced = self.tables is not None and self.tables.replaces
+        return emptied or replaced or bool(self.replaced or self.changed or self.objects_outside)
 
     def sets(self, sequence: tuple[str, str]) -> bool:
         """Return whether a sequence of the dump is restored."""
@@ -189,7 +194,7 @@ def plan_restore(
     # Connect first, because reading the dump may take long.
     with guarded_connection(settings, target) as (connection, server, endpoint):
         path = path or newest_dump_of(settings, server, endpoint, report)
-        dump = prove_dump(settings, path, report, trust=request.trust)
+        dump = prove_dump(settings, path, report, trust=request.trust, sums=not request.may_swap)
         manifest = dump.manifest
         if request.checksums and (manifest is None or (manifest.tables and not state_of_manifest(manifest).checksums)):
             raise BadInputError(
@@ -286,12 +291,19 @@ def plan_restore(
             tables=tables,
             method=_choose_method(connection, settings, request, target, dump, server, endpoint, kept),
         )
-    return _completed(plan)
+    return complete_plan(plan, report)
 
 
-def _completed(plan: RestorePlan) -> RestorePlan:
-    request, needs = plan.request, not plan.method.swaps
-    return plan.complete(backup=request.backup and needs, always=request.migrate and needs)
+def complete_plan(plan: RestorePlan, report: Report) -> RestorePlan:
+    """Return the plan with what its method needs: for a transaction, a checked dump and perhaps a safety dump.
+
+    :raises TaskError: The dump is damaged, or pg_dump is missing. Nothing was touched.
+    """
+    if plan.method.swaps:
+        return plan.complete(backup=False)
+    if not plan.dump.checked:
+        plan = replace(plan, dump=prove_dump(plan.settings, plan.dump.path, report, trust=plan.request.trust))
+    return plan.complete(backup=plan.request.backup, always=plan.request.migrate)
 
 
 def _choose_method(
@@ -304,15 +316,13 @@ def _choose_method(
     endpoint: Endpoint,
     kept: Sequence[str],
 ) -> MethodChoice:
-    if not request.clean or request.replaces_all or request.tables:
-        return TRANSACTION
     return choose_method(
         connection,
         settings,
         target,
         server,
         endpoint,
-        requested=request.method,
+        requested=request.method if request.may_swap else Method.TRANSACTION,
         kept_schemas=kept,
         content=dump.content.size,
         jobs=1,

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from ..dumpfiles.dump_file import prove_dump
 from ..errors import BadInputError, Effect, ServerError, TaskError
 from ..formatting import format_list
 from ..postgres.commit import Outcome
 from ..postgres.connection import connected, translated
 from ..prisma.migrate import record_migrated_state
 from ..prisma.other_database import find_redirectable_prisma, migrate_other_database, refuse_fixed_url
+from ..restore.plan import complete_plan
 from ..restore.restore import restore_dump
 from ..restore.with_migration import restore_and_migrate
 from ..safety.database_properties import access_statements, read_database_properties, settings_statements
@@ -62,19 +64,19 @@ def restore_by_method(plan: RestorePlan, report: Report) -> Restored:
             if plan.request.method is Method.SWAP:
                 raise error.cause(f"--method=swap is not possible: {error.reason}. Nothing was changed.") from None
             report.warn(f"The dump is restored in one transaction, because a swap is not possible: {error.reason}.")
-            plan = without_swap(plan, error.reason)
+            plan = without_swap(plan, error.reason, report)
     if plan.request.migrate:
         return restore_and_migrate(plan, report)
     return restore_dump(plan, report)
 
 
-def without_swap(plan: RestorePlan, reason: SwapReason) -> RestorePlan:
+def without_swap(plan: RestorePlan, reason: SwapReason, report: Report) -> RestorePlan:
     """Return the plan of the same restore in one transaction.
 
     :param reason: Why a swap is not possible.
     """
     choice = MethodChoice(method=Method.TRANSACTION, reason=reason, oid=plan.method.oid, size=plan.method.size)
-    return replace(plan, method=choice).complete(backup=plan.request.backup, always=plan.request.migrate)
+    return complete_plan(replace(plan, method=choice), report)
 
 
 def swap_outcome(outcome: Outcome, label: str) -> str:
@@ -134,7 +136,13 @@ def _load(staging: Staging, prisma: Prisma | None, report: Report) -> Restored:
             refuse_fixed_url(settings, prisma, staging.plan.target)
         except BadInputError as error:
             raise SwapUnavailableError(SwapReason(SwapObstacle.REFUSED, str(error).rstrip("."))) from None
-    restored = restore_dump(replace(staging.plan, risk=""), report, remember=False)
+    try:
+        restored = restore_dump(replace(staging.plan, risk=""), report, remember=False)
+    except TaskError:
+        if not staging.plan.dump.checked:
+            # A damaged dump is the more likely reason, and this says so.
+            prove_dump(settings, staging.plan.dump.path, report, trust=staging.plan.request.trust)
+        raise
     if prisma is not None:
         seconds = migrate_other_database(settings, prisma, staging.record.database, report)
         restored = replace(restored, migrated=seconds)
