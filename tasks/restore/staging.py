@@ -59,15 +59,13 @@ class Staging:
     """A staging database, ready to be loaded.
 
     :ivar plan: The plan of the restore into it.
-    :ivar properties: What belongs to the configured database, for the swap.
-    :ivar comment: The comment of the configured database.
+    :ivar lock: The session that holds the advisory lock in it.
     :ivar kept: Set to keep it when the block raises, because `db.restore --finish` will use it.
     """
 
     maintenance: Target
     record: DatabaseRecord
     plan: RestorePlan
-    properties: DatabaseProperties
     lock: Connection
     kept: bool = False
 
@@ -88,7 +86,7 @@ def staging_database(plan: RestorePlan, report: Report) -> Iterator[Staging]:
     staging = None
     try:
         with _unavailable(plan.target):
-            staging = _prepare(plan, maintenance, record, properties)
+            staging = _prepare(plan, maintenance, record)
         yield staging
     except BaseException:
         if staging is not None:
@@ -114,6 +112,7 @@ def _create(plan: RestorePlan, session: Connection, live: Connection, properties
         of=(plan.server.database, plan.method.oid),
         owner=properties.owner,
         command=f"db.restore {plan.dump.path.name}",
+        settings=properties.settings_digest,
     )
     try:
         session.execute(mark_statement(name, Role.STAGING, plan.server.database, properties.comment))
@@ -146,7 +145,7 @@ def _try_access(session: Connection, name: str, oid: int, properties: DatabasePr
             raise SwapUnavailableError(SwapReason(SwapObstacle.DIFFERS, what))
 
 
-def _prepare(plan: RestorePlan, maintenance: Target, record: DatabaseRecord, properties: DatabaseProperties) -> Staging:
+def _prepare(plan: RestorePlan, maintenance: Target, record: DatabaseRecord) -> Staging:
     target, settings = on_database(plan.target, record.database), plan.settings
     lock = connect(target, lock_timeout=settings.lock_timeout)
     try:
@@ -157,7 +156,7 @@ def _prepare(plan: RestorePlan, maintenance: Target, record: DatabaseRecord, pro
     except BaseException:
         lock.close()
         raise
-    return Staging(maintenance=maintenance, record=record, plan=staged, properties=properties, lock=lock)
+    return Staging(maintenance=maintenance, record=record, plan=staged, lock=lock)
 
 
 def _staged_plan(plan: RestorePlan, target: Target, session: Connection) -> RestorePlan:
@@ -194,7 +193,7 @@ def _unavailable(target: Target) -> Iterator[None]:
 
 
 def delete_leftover_staging_databases(target: Target, maintenance: Target, folder: Path) -> list[str]:
-    """Drop the staging databases of killed restores and those that wait for `db.restore --finish`.
+    """Drop the staging databases of killed restores, and those of the target that wait for `db.restore --finish`.
 
     A database is dropped only if it is ours (:func:`own_databases`), no session uses it, and its advisory lock is free.
 
@@ -204,6 +203,8 @@ def delete_leftover_staging_databases(target: Target, maintenance: Target, folde
     with connected(maintenance) as connection, translated("Looking for staging databases failed, nothing was changed"):
         for own in own_databases(connection, target, folder, Role.STAGING):
             name = own.record.database
+            if own.record.ready and own.record.of != target.database:
+                continue
             if not own.used and is_unlocked(target, name, LOCK) and try_drop(connection, name):
                 delete_database_record(folder, own.record)
                 dropped.append(name)
