@@ -194,7 +194,7 @@ def test_a_session_that_may_not_be_ended_is_found_in_the_plan(
     assert refused.returncode == 4
     assert "psql" in refused.stderr
     assert (taken["method"], taken["no_swap"]["reason"]) == ("transaction", "foreign_sessions")
-    assert (swapped["method"], swapped["ended_sessions"]) == ("swap", 1)
+    assert (swapped["method"], swapped["ended_sessions"]) == ("swap", 1), swapped["no_swap"]
     assert len(databases(server) - before) == 1
 
 

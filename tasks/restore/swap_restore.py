@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from ..errors import BadInputError, Effect, OperationFailedError, ServerError, TaskError
+from ..errors import BadInputError, Effect, ServerError, TaskError
 from ..formatting import format_list
 from ..postgres.commit import Outcome
 from ..postgres.connection import connected, translated
@@ -239,11 +239,16 @@ def take_place(step: Replacement, lock: Connection, report: Report) -> tuple[Swa
     folder, name, when = step.settings.dumps, step.live.name, datetime.now(UTC)
     old = read_record(record_path(folder, step.target, step.server))
     restored = record_to_text(old) if old is not None else ""
+    before, now = _access(step)
     kept = as_kept(
-        step.incoming, name=kept_name(name, when), oid=step.live.oid, when=when, size=step.size, restored=restored
+        replace(step.incoming, owner=now.owner),
+        name=kept_name(name, when),
+        oid=step.live.oid,
+        when=when,
+        size=step.size,
+        restored=restored,
     )
     try:
-        before, comment = _access(step)
         # Written before the commit, so that a kill cannot leave a kept database without a record.
         write_database_record(folder, kept)
         lock.close()
@@ -253,7 +258,7 @@ def take_place(step: Replacement, lock: Connection, report: Report) -> tuple[Swa
             incoming=NamedDatabase(step.incoming.database, step.incoming.oid),
             kept=kept.database,
             before=before,
-            after=[mark_statement(kept.database, Role.KEPT, name, comment)],
+            after=[mark_statement(kept.database, Role.KEPT, name, now.comment)],
             ends_sessions=step.ends_sessions,
         )
         return swap_databases(swap, lambda outcome: swap_outcome(outcome, step.target.label)), kept
@@ -263,10 +268,10 @@ def take_place(step: Replacement, lock: Connection, report: Report) -> tuple[Swa
         raise
 
 
-def _access(step: Replacement) -> tuple[list[sql.Composed], str | None]:
+def _access(step: Replacement) -> tuple[list[sql.Composed], DatabaseProperties]:
     """Return the statements that give the staging database what belongs to the configured one at this moment.
 
-    :return: The statements, and the comment of the configured database.
+    :return: The statements, and what belongs to the configured database.
     """
     name = step.incoming.database
     with (
@@ -275,13 +280,7 @@ def _access(step: Replacement) -> tuple[list[sql.Composed], str | None]:
     ):
         now = read_database_properties(connection, step.live.oid)
         staged = read_database_properties(connection, step.incoming.oid)
-    if now.owner != step.incoming.owner:
-        raise OperationFailedError(
-            f"{step.target.label} has another owner now, {now.owner} instead of {step.incoming.owner}. Nothing was "
-            f"changed.",
-            fix="Restore again.",
-        )
-    return [*_changed_settings(step, now, staged), *access_statements(now, name)], now.comment
+    return [*_changed_settings(step, now, staged), *access_statements(now, name)], now
 
 
 def _changed_settings(step: Replacement, now: DatabaseProperties, staged: DatabaseProperties) -> list[sql.Composed]:
