@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..restore.reset import ResetPlan
     from ..restore.table_restore import TablesPlan
     from ..safety.impact import ExistingObject, Impact
+    from ..staging.finish import FinishPlan
 
 
 WAIT_SECONDS = 3
@@ -59,11 +60,17 @@ def confirm_restore(plan: RestorePlan, *, yes: bool, name: str) -> RestorePlan:
     """
     if plan.destroys or plan.settings.dry or plan.doubt or plan.request.replaces_all:
         confirm(restore_warning(plan), yes=True)
-    elif plan.other_database:
-        confirm(_other_database(plan), yes=True)
+    else:
+        confirm([*_other_database(plan), *_no_swap(plan)], yes=True)
     other = plan.other_database if plan.destroys else ""
     _ask_consent(plan, yes=yes, name=name, doubt=plan.doubt, risk=plan.risk, other=other)
     return replace(plan, risk="")
+
+
+def confirm_finish(plan: FinishPlan, *, yes: bool, name: str) -> None:
+    """Show which loaded database takes the place of the configured one, ask for its name if needed, and wait."""
+    confirm(finish_warning(plan), yes=True)
+    _ask_consent(plan, yes=yes, name=name)
 
 
 def confirm_reset(plan: ResetPlan, *, yes: bool, name: str) -> None:
@@ -79,7 +86,7 @@ def confirm_migration(plan: MigrationPlan, *, yes: bool, name: str) -> None:
 
 
 def _ask_consent(
-    plan: RestorePlan | ResetPlan | MigrationPlan,
+    plan: RestorePlan | ResetPlan | MigrationPlan | FinishPlan,
     *,
     yes: bool,
     name: str,
@@ -117,10 +124,22 @@ def restore_warning(plan: RestorePlan) -> list[str]:
         *_source(plan),
         *_deleted(plan),
         *_changed(plan),
-        *_safety(plan),
-        *_empty_again(plan),
-        *_price(plan),
+        *(_swap(plan) if plan.method.swaps else [*_no_swap(plan), *_safety(plan), *_empty_again(plan), *_price(plan)]),
         *_where(plan.nonlocal_reason, plan.doubt),
+    ]
+
+
+def finish_warning(plan: FinishPlan) -> list[str]:
+    """Return what finishing a restore does, as lines."""
+    what, record = plan.incoming, plan.restored
+    rows = f", {format_count(sum(each.rows for each in record.tables), 'row')}" if record is not None else ""
+    return [
+        f"{plan.target.label}: finishing a restore.",
+        f"  {what.database} ({what.command}, loaded {what.made}{rows}) takes its place.",
+        _rows_meanwhile(plan, "after it was loaded"),
+        *_cut_off(plan),
+        _old_database(plan),
+        *_where(plan.nonlocal_reason),
     ]
 
 
@@ -321,9 +340,59 @@ def _price(plan: RestorePlan) -> list[str]:
     if not (plan.request.clean and plan.destroys):
         return []
     extra = format_size(3 * plan.dump.content.size)
+    return [f"  These tables are locked until the restore ends. It needs about {extra} of extra disk space meanwhile."]
+
+
+def _no_swap(plan: RestorePlan) -> list[str]:
+    """Return why the restore is one transaction although a swap was asked for."""
+    reason = plan.method.reason
+    return [f"  In one transaction, because a swap is not possible: {reason}."] if reason is not None else []
+
+
+def _swap(plan: RestorePlan) -> list[str]:
+    """Return how the content is replaced by a swap, and what it costs."""
+    from ..safety.method import SIZE_FACTOR, Method
+
+    choice, name = plan.method, plan.endpoint.database
+    done = "loaded, verified and migrated" if plan.request.migrate else "loaded and verified"
+    instead = "" if plan.request.method is Method.SWAP else ", or in one transaction if the server refuses"
+    older = [f"{each.database} ({format_size(each.size)})" for each in choice.kept]
+    beside = format_list([f"the old one ({format_size(choice.size)})", *older], separator=" and ")
+    needed = format_size(SIZE_FACTOR * plan.dump.content.size)
     return [
-        f"  These tables are locked until the restore ends. It needs about {extra} of extra disk space meanwhile.",
+        f"  By swap: the dump is {done} in a new database, which then takes the name {name}{instead}.",
+        "  The tables are not locked meanwhile.",
+        _rows_meanwhile(plan, "after the restore has begun"),
+        f"  The new database needs about {needed} of disk space, in addition to {beside}.",
+        *_cut_off(plan),
+        _old_database(plan),
+        *(f"  Will be deleted: {each.database}, which waits for a restore to be finished." for each in choice.waiting),
     ]
+
+
+def _rows_meanwhile(plan: RestorePlan | FinishPlan, when: str) -> str:
+    """Return what becomes of rows that are written before the swap."""
+    kept = f"stay in the old database, kept as {plan.endpoint.database}__before_…"
+    return f"  Rows written {when} {kept if plan.keeps_old else 'are lost with the old database'}."
+
+
+def _cut_off(plan: RestorePlan | FinishPlan) -> list[str]:
+    """Return how long the application can't use the database, and which sessions are ended."""
+    from ..safety.method import describe_sessions
+
+    choice, line = plan.method, "  The application is cut off at the end, usually for less than 0.2 s"
+    if not choice.sessions:
+        return [f"{line}."]
+    found = describe_sessions(choice.sessions)
+    if choice.ends_sessions:
+        return [f"{line}: {found} will be ended."]
+    return [f"{line}.", f"  It needs --disconnect, or a yes at a terminal, to end {found}."]
+
+
+def _old_database(plan: RestorePlan | FinishPlan) -> str:
+    if plan.keeps_old:
+        return f"  The old database is kept; `{plan.undo_command}` swaps it back in."
+    return f"  The old database is dropped: `{plan.settings.command('db.undo')}` will not be possible."
 
 
 def _where(reason: str, doubt: str = "") -> list[str]:

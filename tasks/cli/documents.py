@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from ..inventory.compare import DifferenceLine
     from ..prisma.forecast import KnownHistories
     from ..prisma.guarded_migrate import Migrated
+    from ..restore.plan import RestorePlan
     from ..restore.rehearse import Rehearsed
     from ..restore.restore import Restored
     from ..safety.undo_points import UndoPoint
+    from ..staging.finish import Finished
     from ..verify.verify import Verified
 
     Document = dict[str, Any]
@@ -296,9 +298,49 @@ def restored_document(restored: Restored | None) -> Document:
             "only_tables": None if plan.tables is None else [show_name(each.key) for each in plan.tables.tables],
             "migrated": plan.request.migrate,
             "seconds": restored.seconds,
-            **_safety_dump(restored.saved, plan.undo_command),
+            "method": "transaction" if restored.cut_off is None else "swap",
+            "no_swap": _no_swap(plan),
+            **_swapped(restored),
+            "safety_dump": _dump(restored.saved),
+            "undo": plan.undo_command if restored.saved or restored.kept else None,
         }
     }
+
+
+def finished_document(finished: Finished | None) -> Document:
+    """Return a restore that `--finish` finished; None after a dry run."""
+    if finished is None:
+        return {"restore": None}
+    plan, record = finished.plan, finished.plan.restored
+    return {
+        "restore": {
+            "database": plan.target.label,
+            "dump": record.file if record else None,
+            "tables": len(record.tables) if record else None,
+            "rows": sum(each.rows for each in record.tables) if record else None,
+            "complete": not plan.incoming.differences,
+            "migrated": plan.incoming.migrated,
+            "seconds": finished.seconds,
+            "method": "swap",
+            **_swapped(finished),
+            "undo": plan.undo_command if finished.kept else None,
+        }
+    }
+
+
+def _swapped(done: Restored | Finished) -> Document:
+    """Return the result of a swap; without one, all is null."""
+    kept = done.kept
+    return {
+        "kept_database": {"name": kept.database, "size": kept.size} if kept is not None else None,
+        "cut_off_seconds": done.cut_off,
+        "ended_sessions": None if done.cut_off is None else done.ended,
+    }
+
+
+def _no_swap(plan: RestorePlan) -> Document | None:
+    reason = plan.method.reason
+    return {"reason": reason.obstacle.name.lower(), "message": str(reason)} if reason is not None else None
 
 
 def _restored(restored: Restored) -> Document:
@@ -352,10 +394,7 @@ def migrated_document(migrated: Migrated | None) -> Document:
         "migration": {
             "database": plan.target.label,
             "applied": migrated.applied,
-            **_safety_dump(migrated.saved, plan.undo_command),
+            "safety_dump": _dump(migrated.saved),
+            "undo": plan.undo_command if migrated.saved else None,
         }
     }
-
-
-def _safety_dump(saved: Dumped | None, undo: str) -> Document:
-    return {"safety_dump": _dump(saved), "undo": undo if saved else None}

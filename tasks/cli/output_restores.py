@@ -9,7 +9,7 @@ from ..formatting import (
     format_seconds,
     format_size,
 )
-from .documents import migrated_document, print_json, rehearsed_document, restored_document
+from .documents import finished_document, migrated_document, print_json, rehearsed_document, restored_document
 from .terminal import print_line
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ..restore.rehearse import Rehearsed
     from ..restore.reset import ResetPlan
     from ..restore.restore import Restored
+    from ..safety.own_databases import DatabaseRecord
+    from ..staging.finish import Finished
 
 
 def show_restored(restored: Restored | None, *, as_json: bool) -> None:
@@ -34,17 +36,53 @@ def show_restored(restored: Restored | None, *, as_json: bool) -> None:
     if plan.tables is not None:
         verb = "is" if len(plan.tables.tables) == 1 else "are"
         what = f"{plan.tables.names}{' (rows only)' * plan.request.data_only} of {plan.dump.path.name} {verb}"
+    done = "committed" if restored.cut_off is None else "swapped in"
     print_line(
         f"{what} restored into {plan.target.label}: {format_count(restored.rows, 'row')} in "
-        f"{format_count(restored.tables, 'table')}, {_proven(restored)}committed in "
-        f"{format_seconds(restored.seconds)}"
-        f"{'; then migrated' * plan.request.migrate}"
+        f"{format_count(restored.tables, 'table')}, {_proven(restored)}{done} in "
+        f"{format_seconds(restored.seconds)}{_swapped(restored)}"
+        f"{'; then migrated' * (plan.request.migrate and restored.migrated is None)}"
     )
     _show_saved(restored.saved, plan.undo_command)
+    if restored.cut_off is not None:
+        _show_kept(restored.kept, plan.undo_command)
     for reason, count in restored.lacks:
         print_line(f"  left out ({count:,}): {reason}")
     if plan.dump.manifest is None:
         print_line("  No manifest, so contents were not verified.")
+
+
+def show_finished(finished: Finished | None, *, as_json: bool) -> None:
+    """Print a finished restore; print nothing for a dry run or with `output: quiet`."""
+    if as_json:
+        print_json(finished_document(finished))
+        return
+    if finished is None or finished.plan.settings.output.value == "quiet":
+        return
+    plan = finished.plan
+    print_line(
+        f"{plan.incoming.database} ({plan.incoming.command}) took the place of {plan.target.label} in "
+        f"{format_seconds(finished.seconds)}{_swapped(finished)}"
+    )
+    _show_kept(finished.kept, plan.undo_command)
+
+
+def _swapped(done: Restored | Finished) -> str:
+    """Return what a swap meant for other sessions; empty after a transaction."""
+    if done.cut_off is None:
+        return ""
+    migrated = getattr(done, "migrated", None)
+    parts = [f"migrated in {format_seconds(migrated)}" if migrated is not None else ""]
+    parts.append(f"sessions were cut off for {done.cut_off:.2f} s")
+    parts.append(f"{format_count(done.ended, 'session')} ended" if done.ended else "")
+    return "".join(f"; {each}" for each in parts if each)
+
+
+def _show_kept(kept: DatabaseRecord | None, undo: str) -> None:
+    if kept is None:
+        print_line("  The old database was dropped.")
+        return
+    print_line(f"  The old database is kept as {kept.database} ({format_size(kept.size)}); `{undo}` puts it back.")
 
 
 def _proven(restored: Restored) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .confirm import confirm_migration, confirm_reset, confirm_restore
-from .output_restores import show_migrated, show_rehearsed, show_reset, show_restored
+from .confirm import confirm_finish, confirm_migration, confirm_reset, confirm_restore
+from .output_restores import show_finished, show_migrated, show_rehearsed, show_reset, show_restored
 from .task import (
     CONFIRM,
     DISCONNECT,
@@ -20,9 +20,10 @@ from .task import (
     given,
     load,
     reads_input,
+    refuse_flags,
     task,
 )
-from .terminal import reporting
+from .terminal import ask, reporting
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from ..restore.plan import RestorePlan, RestoreRequest
     from ..restore.rehearse import Rehearsed
     from ..restore.restore import Restored
+    from ..staging.finish import Finished
 
 
 @task(
@@ -83,6 +85,7 @@ def reset(
         "yes": YES,
         "confirm": CONFIRM,
         "disconnect": DISCONNECT,
+        "finish": "let the loaded database take its place that an earlier restore left because of other sessions",
         "no_owner": "leave out the dump's owners; you will own all objects",
         "no_acl": "leave out the dump's grants",
         "create_roles": "create the roles of the dump that are missing on this server, as roles that can't log in",
@@ -107,6 +110,7 @@ def restore(
     yes: bool = False,
     confirm: str | None = None,
     disconnect: bool = False,
+    finish: bool = False,
     no_owner: bool = False,
     no_acl: bool = False,
     create_roles: bool = False,
@@ -119,12 +123,19 @@ def restore(
     lenient: bool = False,
     json: bool = False,
     url_env: str | None = None,
-) -> Restored | None:
-    """Restore a dump in one transaction, verified before it is committed."""
+) -> Restored | Finished | None:
+    """Restore a dump, verified before anyone sees it: in one transaction, or by a swap."""
     from ..restore.plan import RestoreRequest
     from ..safety.method import chosen_method
 
     loaded = load(ctx, url_env, as_json=json)
+    if finish:
+        others = {"--file": file, "--table": table, "--data-only": data_only, "--clean": clean, "--method": method}
+        others |= {"--no-owner": no_owner, "--no-acl": no_acl, "--create-roles": create_roles, "--strict": strict}
+        others |= {"--skip-extension": skip_extension, "--checksums": checksums, "--migrate": migrate}
+        refuse_flags("--finish", {**others, "--trust": trust, "--lenient": lenient})
+        may = {"backup": not no_backup, "disconnect": disconnect or loaded.disconnect}
+        return _finish(loaded, yes=yes, name=given("--confirm", confirm), **may)
     choices = {"strict": strict, "checksums": checksums, "migrate": migrate, "trust": trust, "lenient": lenient}
     choices |= {"backup": not no_backup, "create_roles": create_roles, "disconnect": disconnect or loaded.disconnect}
     choices |= {"owners": not no_owner, "privileges": not no_acl, "clean": clean, "data_only": data_only}
@@ -236,7 +247,7 @@ def _plan(settings: Settings, request: RestoreRequest, report: Report) -> Restor
 def _carry_out(plan: RestorePlan, *, yes: bool, name: str) -> Restored | None:
     from ..staging.swap_restore import restore_by_method
 
-    plan = confirm_restore(plan, yes=yes, name=name)
+    plan = confirm_restore(_settled(plan), yes=yes, name=name)
     restored = None
     if not plan.settings.dry:
         with reporting(plan.settings) as report:
@@ -245,3 +256,32 @@ def _carry_out(plan: RestorePlan, *, yes: bool, name: str) -> Restored | None:
     if restored is not None:
         restored.refuse_differences(f"The restore into {plan.target.label} is committed")
     return restored
+
+
+def _settled(plan: RestorePlan) -> RestorePlan:
+    """Return the plan after the question whether a swap may end other sessions; a dry run asks nothing."""
+    from ..safety.method import sessions_question
+    from ..staging.swap_restore import settle_sessions
+
+    question = sessions_question(plan.method)
+    return settle_sessions(plan, ask(question)) if question and not plan.settings.dry else plan
+
+
+def _finish(settings: Settings, *, backup: bool, disconnect: bool, yes: bool, name: str) -> Finished | None:
+    from ..safety.method import sessions_question
+    from ..staging.finish import finish_restore, plan_finish, settle_finish
+
+    with reporting(settings):
+        plan = plan_finish(settings, backup=backup, disconnect=disconnect)
+    question = sessions_question(plan.method)
+    if question and not settings.dry:
+        plan = settle_finish(plan, ask(question))
+    confirm_finish(plan, yes=yes, name=name)
+    finished = None
+    if not settings.dry:
+        with reporting(settings) as report:
+            finished = finish_restore(plan, report)
+    show_finished(finished, as_json=settings.as_json)
+    if finished is not None:
+        finished.refuse_differences()
+    return finished

@@ -142,3 +142,15 @@ def all_given(flag: str, values: Sequence[str] | None) -> tuple[str, ...]:
     :raises BadInputError: As :func:`given`.
     """
     return tuple(given(flag, value) for value in values or ())
+
+
+def refuse_flags(flag: str, others: Mapping[str, object]) -> None:
+    """Raise if flags were given that contradict another one.
+
+    :param others: The flags, each with its value.
+    :raises BadInputError: One of them was given. Nothing was touched.
+    """
+    if found := [name for name, value in others.items() if value]:
+        raise BadInputError(
+            f"{found[0]} can't be combined with {flag}. Nothing was touched.", fix="Omit one of the two."
+        )

@@ -15,7 +15,7 @@ from ..system.runtime import BackgroundTask
 from .connection import APPLICATION, connected, one
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ..config.target import Target
     from .connection import Connection
@@ -34,8 +34,44 @@ SELECT pg_catalog.pg_terminate_backend(blocker)
          WHERE a.pid = %s AND a.backend_start = %s) each
  WHERE blocker > 0
 """
+_SESSIONS = """
+SELECT a.pid, coalesce(r.rolname, a.usesysid::pg_catalog.text)::pg_catalog.text, a.application_name,
+       me.rolsuper OR NOT coalesce(r.rolsuper, false)
+           AND (pg_catalog.pg_has_role(a.usesysid, 'USAGE') OR pg_catalog.pg_has_role('pg_signal_backend', 'USAGE'))
+  FROM pg_catalog.pg_stat_activity a LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid, pg_catalog.pg_roles me
+ WHERE a.datid = ANY(%s::pg_catalog.oid[]) AND a.pid <> pg_catalog.pg_backend_pid() AND me.rolname = current_user
+   AND a.usesysid IS NOT NULL AND coalesce(a.backend_type, '') <> 'parallel worker'
+ ORDER BY 1
+"""
 _PATIENCE = 10.0
 _EVERY = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherSession:
+    """A session of a database.
+
+    :ivar endable: Whether our role may end it.
+    """
+
+    pid: int
+    user: str
+    application: str
+    endable: bool
+
+    def __str__(self) -> str:
+        return f"pid {self.pid}, user {self.user}, application {self.application or 'unnamed'}"
+
+
+def read_sessions(connection: Connection, oids: Sequence[int]) -> tuple[OtherSession, ...]:
+    """Return the sessions of databases, without our own and without autovacuum, which a rename ends itself.
+
+    :param oids: The databases' oids.
+    """
+    return tuple(
+        OtherSession(pid=int(pid), user=str(user), application=str(application or ""), endable=bool(endable))
+        for pid, user, application, endable in connection.execute(_SESSIONS, [list(oids)]).fetchall()
+    )
 
 
 @dataclass(frozen=True)

@@ -169,6 +169,18 @@ class RestorePlan(ChangePlan):
         replaced = self.tables is not None and self.tables.replaces
         return emptied or replaced or bool(self.replaced or self.changed or self.objects_outside)
 
+    @property
+    def undo_command(self) -> str:
+        """Return the command that brings the old content back: from the safety dump, or by a swap."""
+        if not self.method.swaps:
+            return super().undo_command
+        return self.settings.undo_command(trust=False, name=self.endpoint.database if self.nonlocal_reason else "")
+
+    @property
+    def keeps_old(self) -> bool:
+        """Return whether a swap keeps the old database."""
+        return self.request.backup and self.settings.kept_databases > 0
+
     def sets(self, sequence: tuple[str, str]) -> bool:
         """Return whether a sequence of the dump is restored."""
         return self.tables is None or sequence in self.tables.selection.sequences

@@ -100,11 +100,14 @@ class Restored:
         """
         if self.complete:
             return
-        error = DifferenceError(f"{done}, {self._describe_differences()}.")
+        error = DifferenceError(f"{done}, {self.describe_differences()}.")
         error.effect, error.result = Effect.CHANGED, self
         raise error
 
-    def _describe_differences(self) -> str:
+    def describe_differences(self) -> str:
+        """Return how the database differs from the dump, as a clause; empty if it does not."""
+        if self.complete:
+            return ""
         if self.leniencies:
             return f"in the lenient way: {format_list([str(each) for each in self.leniencies], 1)}"
         if self.changed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,11 @@ class DatabaseProperties:
     grants: tuple[Grant, ...]
     settings: tuple[tuple[str | None, str, str], ...]
     labels: tuple[tuple[str, str], ...]
+
+    @property
+    def settings_digest(self) -> str:
+        """Return a digest of the settings, which shows whether they were changed."""
+        return hashlib.sha256(repr(self.settings).encode()).hexdigest()
 
 
 _DATABASE = """

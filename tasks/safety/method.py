@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 
 from ..dump.destination import free_bytes
-from ..errors import BadInputError, TaskError
-from ..formatting import format_list, format_size
+from ..errors import BadInputError, ServerError, TaskError
+from ..formatting import format_count, format_list, format_size
+from ..postgres.activity import read_sessions
 from ..postgres.catalog_filters import no_member
 from ..postgres.connection import connected, one
 from ..postgres.schemas import read_content
+from .own_databases import Role, own_databases
 from .scratch_database import on_database
-from .swap import other_sessions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..config.settings import Settings
     from ..config.target import Target
+    from ..postgres.activity import OtherSession
     from ..postgres.connection import Connection, Endpoint, ServerFacts
+    from ..safety.own_databases import DatabaseRecord
 
 
 class Method(enum.StrEnum):
@@ -54,6 +57,7 @@ class SwapObstacle(enum.Enum):
     CONNECTIONS = enum.auto()
     DISK = enum.auto()
     SESSIONS = enum.auto()
+    FOREIGN_SESSIONS = enum.auto()
     # These are found while the staging database is made.
     REFUSED = enum.auto()
     DIFFERS = enum.auto()
@@ -73,7 +77,8 @@ _TEXTS = {
     SwapObstacle.MAINTENANCE: "no other database can be connected to ({})",
     SwapObstacle.CONNECTIONS: "only {} more sessions can connect",
     SwapObstacle.DISK: "the disk of the server has only {} free",
-    SwapObstacle.SESSIONS: "other sessions are connected, and --disconnect was not given: {}",
+    SwapObstacle.SESSIONS: "other sessions are connected, and --disconnect was not given ({})",
+    SwapObstacle.FOREIGN_SESSIONS: "only a superuser or another role may end a session of the database ({})",
     SwapObstacle.REFUSED: "{}",
     SwapObstacle.DIFFERS: "{} would differ",
 }
@@ -106,6 +111,16 @@ class SwapUnavailableError(TaskError):
         super().__init__(f"A swap is not possible: {reason}. Nothing was changed.")
 
 
+def refusal(reason: SwapReason) -> TaskError:
+    """Return the error of a restore that must swap and can't."""
+    text = f"--method=swap is not possible: {reason}. Nothing was touched."
+    if reason.obstacle is SwapObstacle.SESSIONS:
+        return ServerError(text, fix="Add --disconnect to end them, or end them yourself.")
+    if reason.obstacle is SwapObstacle.FOREIGN_SESSIONS:
+        return ServerError(text, fix="End it, or use the URL of a superuser with --url-env.")
+    return BadInputError(text)
+
+
 @dataclass(frozen=True, kw_only=True)
 class MethodChoice:
     """The chosen method.
@@ -116,6 +131,8 @@ class MethodChoice:
     :ivar size: Its size in bytes.
     :ivar sessions: Its other sessions now.
     :ivar ends_sessions: Whether they may be ended.
+    :ivar kept: Databases that earlier swaps keep of it.
+    :ivar waiting: Loaded staging databases that wait for `db.restore --finish`; a restore by a swap drops them.
     """
 
     method: Method
@@ -123,8 +140,10 @@ class MethodChoice:
     maintenance: str = ""
     oid: int = 0
     size: int = 0
-    sessions: tuple[str, ...] = ()
+    sessions: tuple[OtherSession, ...] = ()
     ends_sessions: bool = False
+    kept: tuple[DatabaseRecord, ...] = ()
+    waiting: tuple[DatabaseRecord, ...] = ()
 
     @property
     def swaps(self) -> bool:
@@ -194,7 +213,7 @@ SELECT d.datname::pg_catalog.text FROM pg_catalog.pg_database d
 # Sessions of a swap in addition to those that load: the maintenance session, the one that ends others, and a spare.
 _EXTRA_SESSIONS = 3
 # A database needs about this many times the text of its dump.
-_SIZE_FACTOR = 2
+SIZE_FACTOR = 2
 
 
 def choose_method(
@@ -216,24 +235,36 @@ def choose_method(
     :param kept_schemas: The schemas that the dump does not fill.
     :param content: The size of the dump's text in bytes.
     :param jobs: The number of sessions that load.
-    :raises BadInputError: A swap is required (`--method=swap`), and not possible.
+    :raises TaskError: A swap is required (`--method=swap`), and not possible.
     """
     if requested is Method.TRANSACTION:
         return TRANSACTION
-    row = one(connection, _CONDITIONS)
-    oid, size = int(row[0]), int(row[1])
-    reason, maintenance = _obstacle(row, server, target), ""
+    choice = choose_swap(connection, settings, target, server, disconnect=disconnect)
+    reason = choice.reason
     if reason is None and not read_content(connection, kept_schemas, locked=True).is_empty:
         reason = SwapReason(SwapObstacle.OTHER_SCHEMAS, format_list(kept_schemas))
-    reason = reason or _capacity(connection, endpoint, needed=size + _SIZE_FACTOR * content, jobs=jobs)
-    sessions = tuple(what for _, what in other_sessions(connection, [oid]))
+    reason = reason or _capacity(connection, endpoint, needed=choice.size + SIZE_FACTOR * content, jobs=jobs)
+    if reason is None:
+        return choice
+    if requested is Method.SWAP:
+        raise refusal(reason)
+    return MethodChoice(method=Method.TRANSACTION, reason=reason, oid=choice.oid, size=choice.size)
+
+
+def choose_swap(
+    connection: Connection, settings: Settings, target: Target, server: ServerFacts, *, disconnect: bool
+) -> MethodChoice:
+    """Return the choice of a swap with a database that is loaded already; the transaction if a swap is not possible."""
+    row = one(connection, _CONDITIONS)
+    oid, size, of = int(row[0]), int(row[1]), server.database
+    sessions = read_sessions(connection, [oid])
+    reason, maintenance = _obstacle(row, server, target) or foreign_session(sessions), ""
     if reason is None:
         maintenance, problem = _maintenance(connection, target, settings)
         reason = None if maintenance else SwapReason(SwapObstacle.MAINTENANCE, problem or "there is none")
     if reason is not None:
-        if requested is Method.SWAP:
-            raise BadInputError(f"--method=swap is not possible: {reason}. Nothing was touched.")
         return MethodChoice(method=Method.TRANSACTION, reason=reason, oid=oid, size=size)
+    kept, staged = (own_databases(connection, target, settings.dumps, role) for role in (Role.KEPT, Role.STAGING))
     return MethodChoice(
         method=Method.SWAP,
         maintenance=maintenance,
@@ -241,7 +272,43 @@ def choose_method(
         size=size,
         sessions=sessions,
         ends_sessions=disconnect,
+        kept=tuple(each.record for each in kept if each.record.of == of),
+        waiting=tuple(each.record for each in staged if each.record.ready and each.record.of == of),
     )
+
+
+def foreign_session(sessions: Sequence[OtherSession]) -> SwapReason | None:
+    """Return the reason that our role may not end one of the sessions; None if it may end all."""
+    found = next((each for each in sessions if not each.endable), None)
+    return None if found is None else SwapReason(SwapObstacle.FOREIGN_SESSIONS, str(found))
+
+
+def sessions_question(choice: MethodChoice) -> str:
+    """Return the question whether a swap may end the other sessions; empty if there is nothing to ask."""
+    if not choice.swaps or choice.ends_sessions or not choice.sessions:
+        return ""
+    return f"When the restored database takes its place, end {describe_sessions(choice.sessions)}? [y/N] "
+
+
+def describe_sessions(sessions: Sequence[OtherSession]) -> str:
+    """Return the number of sessions and the names of their applications, each once."""
+    names = dict.fromkeys(each.application or f"an unnamed one of {each.user}" for each in sessions)
+    return f"{format_count(len(sessions), 'session')} ({format_list(list(names))})"
+
+
+def with_consent(choice: MethodChoice, answer: str | None) -> MethodChoice:
+    """Return the choice after an answer to :func:`sessions_question`.
+
+    :param answer: None without a terminal.
+    :return: The swap, which ends sessions; without consent the transaction, with the reason.
+    """
+    if not sessions_question(choice):
+        return choice
+    if (answer or "").casefold() in {"y", "yes"}:
+        return replace(choice, ends_sessions=True)
+    names = format_list([str(each) for each in choice.sessions], 2, "; ")
+    reason = SwapReason(SwapObstacle.SESSIONS, names)
+    return MethodChoice(method=Method.TRANSACTION, reason=reason, oid=choice.oid, size=choice.size)
 
 
 def _obstacle(row: Sequence[object], server: ServerFacts, target: Target) -> SwapReason | None:

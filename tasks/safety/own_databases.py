@@ -59,6 +59,9 @@ class DatabaseRecord:
     :ivar size: Its size in bytes; 0 if it is not known.
     :ivar ready: Whether a staging database is loaded and verified.
     :ivar restored: The document of the restore into it, as :mod:`.restore_log` writes it; empty without one.
+    :ivar settings: Of a staging database: a digest of the settings that the configured database had.
+    :ivar migrated: Of a staging database: whether the migrations were applied in it.
+    :ivar differences: Of a staging database: how it differs from the dump, as a clause; empty if it does not.
     """
 
     role: Role
@@ -74,6 +77,9 @@ class DatabaseRecord:
     ready: bool = False
     keeps_old: bool = True
     restored: str = ""
+    settings: str = ""
+    migrated: bool = False
+    differences: str = ""
 
     @property
     def when(self) -> datetime:
@@ -206,7 +212,15 @@ def own_databases(connection: Connection, target: Target, folder: Path, role: Ro
 
 
 def staging_record(
-    connection: Connection, target: Target, *, name: str, oid: int, of: tuple[str, int], owner: str, command: str
+    connection: Connection,
+    target: Target,
+    *,
+    name: str,
+    oid: int,
+    of: tuple[str, int],
+    owner: str,
+    command: str,
+    settings: str,
 ) -> DatabaseRecord:
     """Return the record of a new staging database.
 
@@ -222,6 +236,7 @@ def staging_record(
         of_oid=of[1],
         made=format_now("milliseconds"),
         command=command,
+        settings=settings,
     )
 
 
@@ -241,4 +256,7 @@ def as_kept(record: DatabaseRecord, *, name: str, oid: int, when: datetime, size
         size=size,
         ready=True,
         restored=restored,
+        settings="",
+        migrated=False,
+        differences="",
     )

@@ -13,6 +13,7 @@ from psycopg import sql
 
 from ..errors import Effect, OperationFailedError, ServerError
 from ..formatting import format_list
+from ..postgres.activity import read_sessions
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
 from ..postgres.connection import connected, one, system_identifier, translated
 from ..postgres.protocol import StatementStream
@@ -26,20 +27,13 @@ if TYPE_CHECKING:
     from ..postgres.connection import Connection
 
 
-_SESSIONS = """
-SELECT a.pid, a.usename::pg_catalog.text, a.application_name FROM pg_catalog.pg_stat_activity a
- WHERE a.datid = ANY(%s::pg_catalog.oid[]) AND a.pid <> pg_catalog.pg_backend_pid()
-   AND coalesce(a.backend_type, 'client backend') NOT LIKE 'autovacuum%%'
-   AND coalesce(a.backend_type, '') <> 'parallel worker'
- ORDER BY 1
-"""
 _PREPARED = """
 SELECT x.gid FROM pg_catalog.pg_prepared_xacts x JOIN pg_catalog.pg_database d ON d.datname = x.database
  WHERE d.oid = ANY(%s::pg_catalog.oid[]) ORDER BY 1
 """
 _OID = "SELECT oid FROM pg_catalog.pg_database WHERE datname = %s"
-# Seconds to wait until ended sessions are gone, and between two looks.
-_PATIENCE, _PAUSE = 0.2, 0.005
+# Seconds to end sessions before the rename; until sessions that have just been closed are gone; and between looks.
+_PATIENCE, _GRACE, _PAUSE = 0.2, 0.5, 0.005
 # Milliseconds. A rename blocks new connections while it waits for a session; the server itself gives up after 5 s.
 _RENAME_TIMEOUT = "2s"
 _SHOWN = 3
@@ -176,12 +170,6 @@ def _rename(connection: Connection, swap: Swap) -> None:
         connection.execute(statement)
 
 
-def other_sessions(connection: Connection, oids: Sequence[int]) -> list[tuple[int, str]]:
-    """Return the sessions of databases: their pids and descriptions."""
-    rows = connection.execute(_SESSIONS, [list(oids)]).fetchall()
-    return [(int(pid), f"pid {pid}, user {user}, application {name or 'unnamed'}") for pid, user, name in rows]
-
-
 def _end_sessions(other: Connection, swap: Swap) -> int:
     """End the sessions of both databases, and wait a moment until they are gone.
 
@@ -191,16 +179,17 @@ def _end_sessions(other: Connection, swap: Swap) -> int:
     :return: The number of ended sessions.
     :raises SessionsRemainError: Sessions may not be ended.
     """
-    oids, deadline, ended = [swap.live.oid, swap.incoming.oid], time.monotonic() + _PATIENCE, set[int]()
-    while found := other_sessions(other, oids):
-        if not swap.ends_sessions:
-            raise SessionsRemainError(swap.live.name, [what for _, what in found])
-        for pid, what in found:
+    oids, ended = [swap.live.oid, swap.incoming.oid], set[int]()
+    deadline = time.monotonic() + (_PATIENCE if swap.ends_sessions else _GRACE)
+    while found := read_sessions(other, oids):
+        if time.monotonic() > deadline and not swap.ends_sessions:
+            raise SessionsRemainError(swap.live.name, [str(each) for each in found])
+        for each in found if swap.ends_sessions else ():
             try:
-                other.execute("SELECT pg_catalog.pg_terminate_backend(%s)", [pid])
+                other.execute("SELECT pg_catalog.pg_terminate_backend(%s)", [each.pid])
             except psycopg.errors.InsufficientPrivilege:
-                raise SessionsRemainError(swap.live.name, [what]) from None
-            ended.add(pid)
+                raise SessionsRemainError(swap.live.name, [str(each)]) from None
+            ended.add(each.pid)
         if time.monotonic() > deadline:
             break
         time.sleep(_PAUSE)
@@ -218,8 +207,8 @@ def _ending_sessions(other: Connection, swap: Swap) -> Iterator[None]:
     def end() -> None:
         with contextlib.suppress(psycopg.Error):
             while not over.wait(_PAUSE):
-                for pid, _ in other_sessions(other, [swap.live.oid, swap.incoming.oid]):
-                    other.execute("SELECT pg_catalog.pg_terminate_backend(%s)", [pid])
+                for each in read_sessions(other, [swap.live.oid, swap.incoming.oid]):
+                    other.execute("SELECT pg_catalog.pg_terminate_backend(%s)", [each.pid])
 
     task = BackgroundTask(end)
     task.start()

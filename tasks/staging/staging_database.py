@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 # The advisory lock that a restore holds in its staging database: a fixed number made of the letters of "staging".
 LOCK = 7891649720
+_DEFAULT_TABLESPACE = "pg_default"
 
 
 @dataclass
@@ -59,15 +60,13 @@ class Staging:
     """A staging database, ready to be loaded.
 
     :ivar plan: The plan of the restore into it.
-    :ivar properties: What belongs to the configured database, for the swap.
-    :ivar comment: The comment of the configured database.
+    :ivar lock: The session that holds the advisory lock in it.
     :ivar kept: Set to keep it when the block raises, because `db.restore --finish` will use it.
     """
 
     maintenance: Target
     record: DatabaseRecord
     plan: RestorePlan
-    properties: DatabaseProperties
     lock: Connection
     kept: bool = False
 
@@ -88,7 +87,7 @@ def staging_database(plan: RestorePlan, report: Report) -> Iterator[Staging]:
     staging = None
     try:
         with _unavailable(plan.target):
-            staging = _prepare(plan, maintenance, record, properties)
+            staging = _prepare(plan, maintenance, record)
         yield staging
     except BaseException:
         if staging is not None:
@@ -102,9 +101,10 @@ def staging_database(plan: RestorePlan, report: Report) -> Iterator[Staging]:
 
 def _create(plan: RestorePlan, session: Connection, live: Connection, properties: DatabaseProperties) -> DatabaseRecord:
     name = staging_name(plan.server.database)
-    options = sql.SQL(" OWNER {} TABLESPACE {}").format(
-        sql.Identifier(properties.owner), sql.Identifier(properties.tablespace)
-    )
+    options = sql.SQL(" OWNER {}").format(sql.Identifier(properties.owner))
+    # Naming template0's own tablespace would need the right to create in it.
+    if properties.tablespace != _DEFAULT_TABLESPACE:
+        options += sql.SQL(" TABLESPACE {}").format(sql.Identifier(properties.tablespace))
     oid = create_database(session, name, options_like(live) + options)
     record = staging_record(
         session,
@@ -114,6 +114,7 @@ def _create(plan: RestorePlan, session: Connection, live: Connection, properties
         of=(plan.server.database, plan.method.oid),
         owner=properties.owner,
         command=f"db.restore {plan.dump.path.name}",
+        settings=properties.settings_digest,
     )
     try:
         session.execute(mark_statement(name, Role.STAGING, plan.server.database, properties.comment))
@@ -146,7 +147,7 @@ def _try_access(session: Connection, name: str, oid: int, properties: DatabasePr
             raise SwapUnavailableError(SwapReason(SwapObstacle.DIFFERS, what))
 
 
-def _prepare(plan: RestorePlan, maintenance: Target, record: DatabaseRecord, properties: DatabaseProperties) -> Staging:
+def _prepare(plan: RestorePlan, maintenance: Target, record: DatabaseRecord) -> Staging:
     target, settings = on_database(plan.target, record.database), plan.settings
     lock = connect(target, lock_timeout=settings.lock_timeout)
     try:
@@ -157,7 +158,7 @@ def _prepare(plan: RestorePlan, maintenance: Target, record: DatabaseRecord, pro
     except BaseException:
         lock.close()
         raise
-    return Staging(maintenance=maintenance, record=record, plan=staged, properties=properties, lock=lock)
+    return Staging(maintenance=maintenance, record=record, plan=staged, lock=lock)
 
 
 def _staged_plan(plan: RestorePlan, target: Target, session: Connection) -> RestorePlan:
@@ -197,7 +198,7 @@ def _unavailable(target: Target) -> Iterator[None]:
 
 
 def delete_leftover_staging_databases(target: Target, maintenance: Target, folder: Path) -> list[str]:
-    """Drop the staging databases of killed restores and those that wait for `db.restore --finish`.
+    """Drop the staging databases of killed restores, and those of the target that wait for `db.restore --finish`.
 
     A database is dropped only if it is ours (:func:`own_databases`), no session uses it, and its advisory lock is free.
 
@@ -207,6 +208,8 @@ def delete_leftover_staging_databases(target: Target, maintenance: Target, folde
     with connected(maintenance) as connection, translated("Looking for staging databases failed, nothing was changed"):
         for own in own_databases(connection, target, folder, Role.STAGING):
             name = own.record.database
+            if own.record.ready and own.record.of != target.database:
+                continue
             if not own.used and is_unlocked(target, name, LOCK) and try_drop(connection, name):
                 delete_database_record(folder, own.record)
                 dropped.append(name)

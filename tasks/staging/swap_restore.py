@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -17,12 +17,21 @@ from ..postgres.commit import Outcome
 from ..postgres.connection import connected, translated
 from ..prisma.migrate import record_migrated_state
 from ..prisma.other_database import find_redirectable_prisma, migrate_other_database, refuse_fixed_url
+from ..progress import Silence
 from ..restore.plan import complete_plan
 from ..restore.restore import restore_dump
 from ..restore.with_migration import restore_and_migrate
 from ..safety.database_properties import access_statements, read_database_properties, settings_statements
 from ..safety.kept_databases import drop_kept_database, keep_databases
-from ..safety.method import Method, MethodChoice, SwapObstacle, SwapReason, SwapUnavailableError
+from ..safety.method import (
+    Method,
+    MethodChoice,
+    SwapObstacle,
+    SwapReason,
+    SwapUnavailableError,
+    refusal,
+    with_consent,
+)
 from ..safety.own_databases import (
     Role,
     as_kept,
@@ -31,7 +40,7 @@ from ..safety.own_databases import (
     mark_statement,
     write_database_record,
 )
-from ..safety.restore_log import read_record, record_path, record_to_text, write_record
+from ..safety.restore_log import read_record, record_from_text, record_path, record_to_text, write_record
 from ..safety.scratch_database import on_database
 from ..safety.swap import NamedDatabase, SessionsRemainError, Swap, Swapped, swap_databases
 from ..safety.trust import require_trust
@@ -41,13 +50,30 @@ from .staging_database import delete_leftover_staging_databases, staging_databas
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ..config.settings import Settings
     from ..config.target import Target
+    from ..postgres.connection import Connection, ServerFacts
     from ..prisma.project import Prisma
     from ..progress import Report
     from ..restore.plan import RestorePlan
     from ..restore.restore import Restored
+    from ..safety.database_properties import DatabaseProperties
     from ..safety.own_databases import DatabaseRecord
+    from ..safety.restore_log import RestoreRecord
     from .staging_database import Staging
+
+
+def settle_sessions(plan: RestorePlan, answer: str | None) -> RestorePlan:
+    """Return the plan after an answer to :func:`sessions_question`: by a swap, or in one transaction.
+
+    :raises ServerError: The answer is no or missing, and a swap is required. Nothing was touched.
+    """
+    choice = with_consent(plan.method, answer)
+    if choice.reason is None or choice.swaps or not plan.method.swaps:
+        return replace(plan, method=choice)
+    if plan.request.method is Method.SWAP:
+        raise refusal(choice.reason)
+    return without_swap(plan, choice.reason, Silence())
 
 
 def restore_by_method(plan: RestorePlan, report: Report) -> Restored:
@@ -101,12 +127,13 @@ def _restore_by_swap(plan: RestorePlan, report: Report) -> Restored:
     with staging_database(plan, report) as staging:
         with _not_changed(plan.target):
             restored = _load(staging, prisma, report)
-        swapped, kept = _take_place(plan, staging, restored, report)
-    delete_database_record(settings.dumps, staging.record)
-    _remember(plan, restored, kept, report)
-    if prisma is not None:
-        _remember_migrations(plan, report)
-    held = _retain(plan, maintenance, kept, report)
+        loaded = _loaded_record(plan, staging, restored)
+        step = _replacement(plan, loaded, maintenance)
+        try:
+            swapped, kept = take_place(step, staging.lock, report)
+        except SessionsRemainError as error:
+            raise _wait_for_finish(plan, staging, loaded, error) from None
+    held = conclude(step, kept, report)
     return replace(
         restored,
         plan=plan,
@@ -114,6 +141,33 @@ def _restore_by_swap(plan: RestorePlan, report: Report) -> Restored:
         kept=held,
         cut_off=swapped.seconds,
         ended=swapped.ended,
+    )
+
+
+def _loaded_record(plan: RestorePlan, staging: Staging, restored: Restored) -> DatabaseRecord:
+    """Return the record of the loaded staging database, with all that its swap needs."""
+    done = restored.record
+    text = record_to_text(replace(done, database=plan.target.label, destroyed=plan.destroys)) if done else ""
+    return replace(
+        staging.record,
+        keeps_old=plan.request.backup,
+        restored=text,
+        migrated=restored.migrated is not None,
+        differences=restored.describe_differences(),
+    )
+
+
+def _replacement(plan: RestorePlan, loaded: DatabaseRecord, maintenance: Target) -> Replacement:
+    return Replacement(
+        settings=plan.settings,
+        target=plan.target,
+        server=plan.server,
+        maintenance=maintenance,
+        live=NamedDatabase(plan.server.database, plan.method.oid),
+        size=plan.method.size,
+        incoming=loaded,
+        keeps_old=plan.request.backup,
+        ends_sessions=plan.method.ends_sessions,
     )
 
 
@@ -167,74 +221,106 @@ def _not_changed(target: Target) -> Iterator[None]:
     set_interrupt_message(f"{target.label} was not changed.", Effect.UNCHANGED)
 
 
-def _take_place(
-    plan: RestorePlan, staging: Staging, restored: Restored, report: Report
-) -> tuple[Swapped, DatabaseRecord]:
-    """Let the staging database take the place of the configured one, which is kept under another name.
+@dataclass(frozen=True, kw_only=True)
+class Replacement:
+    """A loaded staging database that is to take the place of the configured one.
 
-    :raises ServerError: Sessions are connected and may not be ended; the staging database waits.
+    :ivar maintenance: Another database of the server.
+    :ivar live: The configured database.
+    :ivar size: Its size in bytes.
+    :ivar incoming: The record of the staging database.
+    :ivar keeps_old: Keep the configured database under another name.
+    :ivar ends_sessions: Whether other sessions may be ended.
+    """
+
+    settings: Settings
+    target: Target
+    server: ServerFacts
+    maintenance: Target
+    live: NamedDatabase
+    size: int
+    incoming: DatabaseRecord
+    keeps_old: bool
+    ends_sessions: bool
+
+
+def take_place(step: Replacement, lock: Connection, report: Report) -> tuple[Swapped, DatabaseRecord]:
+    """Let the staging database take the place of the configured one, which gets another name.
+
+    :param lock: The session that holds the advisory lock in the staging database; it is closed before the swap.
+    :return: The swap, and the record of the database that had the name before.
+    :raises SessionsRemainError: Sessions are connected and may not be ended. Nothing was changed.
+    :raises TaskError: The swap failed; the message has the state.
     """
     report.progress("swapping the databases", 0, 0, "")
-    folder, name, when = plan.settings.dumps, plan.server.database, datetime.now(UTC)
-    old = read_record(record_path(folder, plan.target, plan.server))
+    folder, name, when = step.settings.dumps, step.live.name, datetime.now(UTC)
+    old = read_record(record_path(folder, step.target, step.server))
+    restored = record_to_text(old) if old is not None else ""
+    before, now = _access(step)
     kept = as_kept(
-        staging.record,
+        replace(step.incoming, owner=now.owner),
         name=kept_name(name, when),
-        oid=plan.method.oid,
+        oid=step.live.oid,
         when=when,
-        size=plan.method.size,
-        restored=record_to_text(old) if old is not None else "",
+        size=step.size,
+        restored=restored,
     )
     try:
-        before = _access(plan, staging)
         # Written before the commit, so that a kill cannot leave a kept database without a record.
         write_database_record(folder, kept)
-        staging.lock.close()
+        lock.close()
         swap = Swap(
-            maintenance=staging.maintenance,
-            live=NamedDatabase(name, plan.method.oid),
-            incoming=NamedDatabase(staging.record.database, staging.record.oid),
+            maintenance=step.maintenance,
+            live=step.live,
+            incoming=NamedDatabase(step.incoming.database, step.incoming.oid),
             kept=kept.database,
             before=before,
-            after=[mark_statement(kept.database, Role.KEPT, name, staging.properties.comment)],
-            ends_sessions=plan.method.ends_sessions,
+            after=[mark_statement(kept.database, Role.KEPT, name, now.comment)],
+            ends_sessions=step.ends_sessions,
         )
-        return swap_databases(swap, lambda outcome: swap_outcome(outcome, plan.target.label)), kept
-    except SessionsRemainError as error:
-        delete_database_record(folder, kept)
-        raise _wait_for_finish(plan, staging, restored, error) from None
+        return swap_databases(swap, lambda outcome: swap_outcome(outcome, step.target.label)), kept
     except (TaskError, Interruption) as error:
         if error.effect is Effect.UNCHANGED:
             delete_database_record(folder, kept)
         raise
 
 
-def _access(plan: RestorePlan, staging: Staging) -> list[sql.Composed]:
-    """Return the statements that give the staging database what belongs to the configured one at this moment."""
-    name = staging.record.database
+def _access(step: Replacement) -> tuple[list[sql.Composed], DatabaseProperties]:
+    """Return the statements that give the staging database what belongs to the configured one at this moment.
+
+    :return: The statements, and what belongs to the configured database.
+    """
+    name = step.incoming.database
     with (
-        connected(staging.maintenance) as connection,
-        translated(f"Reading the grants of {plan.target.label} failed, and nothing was changed"),
+        connected(step.maintenance) as connection,
+        translated(f"Reading the grants of {step.target.label} failed, and nothing was changed"),
     ):
-        now = read_database_properties(connection, plan.method.oid)
-    before, statements = staging.properties, list[sql.Composed]()
-    if now.settings != before.settings:
-        for role in {role for role, _, _ in before.settings}:
-            whose = sql.SQL("ROLE {} IN ").format(sql.Identifier(role)) if role is not None else sql.SQL("")
-            statements.append(sql.SQL("ALTER {}DATABASE {} RESET ALL").format(whose, sql.Identifier(name)))
-        statements += settings_statements(now, name)
-    staging.properties = now
-    return [*statements, *access_statements(now, name)]
+        now = read_database_properties(connection, step.live.oid)
+        staged = read_database_properties(connection, step.incoming.oid)
+    return [*_changed_settings(step, now, staged), *access_statements(now, name)], now
 
 
-def _wait_for_finish(plan: RestorePlan, staging: Staging, restored: Restored, error: SessionsRemainError) -> TaskError:
+def _changed_settings(step: Replacement, now: DatabaseProperties, staged: DatabaseProperties) -> list[sql.Composed]:
+    """Return the statements for settings that changed since the staging database got them; none if none did.
+
+    Without a change they are left as they are, because a migration may have added some.
+    """
+    if now.settings_digest == step.incoming.settings:
+        return []
+    name, statements = step.incoming.database, list[sql.Composed]()
+    for role in {role for role, _, _ in staged.settings}:
+        whose = sql.SQL("ROLE {} IN ").format(sql.Identifier(role)) if role is not None else sql.SQL("")
+        statements.append(sql.SQL("ALTER {}DATABASE {} RESET ALL").format(whose, sql.Identifier(name)))
+    return [*statements, *settings_statements(now, name)]
+
+
+def _wait_for_finish(
+    plan: RestorePlan, staging: Staging, loaded: DatabaseRecord, error: SessionsRemainError
+) -> TaskError:
     """Keep the loaded staging database, and return the error that names the command which finishes the restore."""
     staging.kept = True
-    done = restored.record
-    text = record_to_text(replace(done, database=plan.target.label)) if done is not None else ""
-    record = replace(staging.record, ready=True, keeps_old=plan.request.backup, restored=text, made=staging.record.made)
     try:
-        write_database_record(plan.settings.dumps, record)
+        write_database_record(plan.settings.dumps, replace(loaded, ready=True))
     except OSError as failure:
         staging.kept = False
         return ServerError(f"{error} The loaded database could not be recorded: {failure.strerror}.")
@@ -242,25 +328,31 @@ def _wait_for_finish(plan: RestorePlan, staging: Staging, restored: Restored, er
     return ServerError(
         f"{error} The dump is loaded and verified in the database {staging.record.database}, but {plan.target.label} "
         f"was not changed.",
-        fix=f"End the sessions, then run `{finish}`.",
+        fix=f"To end the sessions and finish the restore: `{finish}`.",
     )
 
 
-def _remember(plan: RestorePlan, restored: Restored, kept: DatabaseRecord, report: Report) -> None:
-    if restored.record is None:
-        return
-    record = replace(restored.record, database=plan.target.label, saved=kept.database, destroyed=plan.destroys)
+def conclude(step: Replacement, kept: DatabaseRecord, report: Report) -> DatabaseRecord | None:
+    """Record a restore whose swap is committed, and keep or drop the old database; failures are warnings.
+
+    :return: The record of the kept database; None if it was dropped.
+    """
+    delete_database_record(step.settings.dumps, step.incoming)
+    if record := record_from_text(step.incoming.restored):
+        _remember(step, replace(record, saved=kept.database), report)
+    if step.incoming.migrated:
+        _warn_unless(
+            lambda: record_migrated_state(step.settings),
+            "The migrations are applied, but the record for db.verify could not be updated.",
+            report,
+        )
+    return _retain(step, kept, report)
+
+
+def _remember(step: Replacement, record: RestoreRecord, report: Report) -> None:
     _warn_unless(
-        lambda: write_record(record_path(plan.settings.dumps, plan.target, plan.server), record),
+        lambda: write_record(record_path(step.settings.dumps, step.target, step.server), record),
         "The restore is done, but its record could not be written. Verify with --file=.",
-        report,
-    )
-
-
-def _remember_migrations(plan: RestorePlan, report: Report) -> None:
-    _warn_unless(
-        lambda: record_migrated_state(plan.settings),
-        "The migrations are applied, but the record for db.verify could not be updated.",
         report,
     )
 
@@ -272,17 +364,16 @@ def _warn_unless(step: Callable[[], None], warning: str, report: Report) -> None
         report.warn(warning)
 
 
-def _retain(plan: RestorePlan, maintenance: Target, kept: DatabaseRecord, report: Report) -> DatabaseRecord | None:
+def _retain(step: Replacement, kept: DatabaseRecord, report: Report) -> DatabaseRecord | None:
     """Keep the old database for `db.undo`, and drop older ones; without a backup, drop it.
 
     :return: The record of the kept database; None if it was dropped.
     """
-    keeps = plan.request.backup and plan.settings.kept_databases > 0
     try:
-        if keeps:
-            keep_databases(plan.settings, plan.target, maintenance, report)
+        if step.keeps_old and step.settings.kept_databases > 0:
+            keep_databases(step.settings, step.target, step.maintenance, report)
             return kept
-        drop_kept_database(maintenance, kept, plan.settings.dumps)
+        drop_kept_database(step.maintenance, kept, step.settings.dumps)
     except TaskError as error:
         report.warn(f"The restore is done, but an older database could not be dropped: {error}")
         return kept
