@@ -133,39 +133,7 @@ def restore(
     request = RestoreRequest(file=given("--file", file), skip_extensions=skipped, tables=tables, method=how, **choices)
     with reporting(loaded) as report:
         plan = _plan(loaded, request, report)
-    return _carry_out(plan, yes=yes, name=given("--confirm", confirm))
-
-
-@task(
-    help={
-        "to": "the id of the state to restore, or its first four characters or more (db.undos); by default the newest",
-        "yes": YES,
-        "confirm": CONFIRM,
-        "disconnect": DISCONNECT,
-        "no_backup": NO_BACKUP,
-        "trust": TRUST,
-        "json": JSON,
-        "url_env": URL_ENV,
-    }
-)
-def undo(
-    ctx: Context,
-    to: str | None = None,
-    yes: bool = False,
-    confirm: str | None = None,
-    disconnect: bool = False,
-    no_backup: bool = False,
-    trust: bool = False,
-    json: bool = False,
-    url_env: str | None = None,
-) -> Restored | None:
-    """Restore the state before the last restore, reset, migration or undo that changed the database."""
-    from ..restore.undo import plan_undo
-
-    loaded, choices = load(ctx, url_env, as_json=json), {"disconnect": disconnect, "trust": trust}
-    with reporting(loaded) as report:
-        plan = plan_undo(loaded, report, to=given("--to", to), backup=not no_backup, **choices)
-    return _carry_out(plan, yes=yes, name=given("--confirm", confirm))
+    return carry_out(plan, yes=yes, name=given("--confirm", confirm))
 
 
 @reads_input
@@ -233,7 +201,12 @@ def _plan(settings: Settings, request: RestoreRequest, report: Report) -> Restor
     return plan_restore(settings, request, report)
 
 
-def _carry_out(plan: RestorePlan, *, yes: bool, name: str) -> Restored | None:
+def carry_out(plan: RestorePlan, *, yes: bool, name: str) -> Restored | None:
+    """Ask for consent, carry out a restore and print its result.
+
+    :param name: The value of `--confirm`.
+    :raises DifferenceError: The committed database differs from the dump.
+    """
     from ..restore.swap_restore import restore_by_method
 
     plan = confirm_restore(plan, yes=yes, name=name)

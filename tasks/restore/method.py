@@ -14,10 +14,9 @@ from ..dump.destination import free_bytes
 from ..errors import BadInputError, TaskError
 from ..formatting import format_list, format_size
 from ..postgres.catalog_filters import no_member
-from ..postgres.connection import connected, one
+from ..postgres.connection import one
 from ..postgres.schemas import read_content
-from ..safety.scratch_database import on_database
-from ..safety.swap import other_sessions
+from ..safety.swap import find_maintenance_database, other_sessions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -183,12 +182,6 @@ SELECT least(
         - (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a WHERE a.usesysid = r.oid) END)
   FROM pg_catalog.pg_roles r WHERE r.rolname = current_user
 """
-_OTHERS = """
-SELECT d.datname::pg_catalog.text FROM pg_catalog.pg_database d
- WHERE d.datallowconn AND NOT d.datistemplate AND d.datname <> pg_catalog.current_database()
-   AND pg_catalog.has_database_privilege(d.oid, 'CONNECT') AND d.datname NOT LIKE '%\\_\\_staging\\_%'
- ORDER BY d.datname <> 'postgres', d.oid LIMIT 3
-"""
 # Sessions of a swap in addition to those that load: the maintenance session, the one that ends others, and a spare.
 _EXTRA_SESSIONS = 3
 # A database needs about this many times the text of its dump.
@@ -226,7 +219,7 @@ def choose_method(
     reason = reason or _capacity(connection, endpoint, needed=size + _SIZE_FACTOR * content, jobs=jobs)
     sessions = tuple(what for _, what in other_sessions(connection, [oid]))
     if reason is None:
-        maintenance, problem = _maintenance(connection, target, settings)
+        maintenance, problem = find_maintenance_database(connection, target, lock_timeout=settings.lock_timeout)
         reason = None if maintenance else SwapReason(SwapObstacle.MAINTENANCE, problem or "there is none")
     if reason is not None:
         if requested is Method.SWAP:
@@ -267,18 +260,6 @@ def _capacity(connection: Connection, endpoint: Endpoint, *, needed: int, jobs: 
     if room is not None and room < needed:
         return SwapReason(SwapObstacle.DISK, format_size(room))
     return None
-
-
-def _maintenance(connection: Connection, target: Target, settings: Settings) -> tuple[str, str]:
-    """Return another database to connect to, or else why there is none."""
-    problem = ""
-    for (name,) in connection.execute(_OTHERS).fetchall():
-        try:
-            with connected(on_database(target, str(name)), lock_timeout=settings.lock_timeout):
-                return str(name), ""
-        except TaskError as error:
-            problem = str(error)
-    return "", problem
 
 
 def server_disk_space(connection: Connection, endpoint: Endpoint) -> int | None:

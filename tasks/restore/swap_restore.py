@@ -175,6 +175,7 @@ def _take_place(
         oid=plan.method.oid,
         when=when,
         size=plan.method.size,
+        rows=plan.removed.rows,
         restored=record_to_text(old) if old is not None else "",
     )
     try:
@@ -269,11 +270,10 @@ def _retain(plan: RestorePlan, maintenance: Target, kept: DatabaseRecord, report
 
     :return: The record of the kept database; None if it was dropped.
     """
-    keeps = plan.request.backup and plan.settings.kept_databases > 0
     try:
-        if keeps:
-            keep_databases(plan.settings, plan.target, maintenance, report)
-            return kept
+        if plan.request.backup:
+            remaining = keep_databases(plan.settings, plan.target, plan.server.database, maintenance, report)
+            return kept if kept in remaining else None
         drop_kept_database(maintenance, kept, plan.settings.dumps)
     except TaskError as error:
         report.warn(f"The restore is done, but an older database could not be dropped: {error}")
