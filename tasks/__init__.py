@@ -12,10 +12,9 @@ from .cli.checks import doctor, migrations, verify
 from .cli.demo import JOURNAL, bench, demo
 from .cli.dumps import dump, gunzip, gzip, inspect, list_, show, undos, url
 from .cli.invoke_errors import explain_errors
-from .cli.restores import generate, migrate, rehearse, reset, restore
+from .cli.restores import generate, migrate, rehearse, reset, restore, undo
 from .cli.retention import delete, pin, prune
 from .cli.server import start, stop
-from .cli.undo import undo
 from .config.defaults import DEFAULTS
 
 explain_errors()

@@ -1,7 +1,5 @@
 """Undo of a restore by swap: the kept database takes its name again."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 
@@ -10,7 +8,12 @@ import pytest
 from tests.flows import saved
 from tests.support import Database, Project
 
-SCHEMA = "CREATE TABLE item (id int PRIMARY KEY, name text); INSERT INTO item SELECT i, 'old' FROM generate_series(1, 50) i"
+SCHEMA = """
+CREATE TABLE item (id int PRIMARY KEY, name text);
+INSERT INTO item SELECT i, 'old' FROM generate_series(1, 50) i;
+"""
+    "CREATE TABLE item (id int PRIMARY KEY, name text); INSERT INTO item SELECT i, 'old' FROM generate_series(1, 50) i"
+)
 RESTORE = ("db.restore", "--clean", "--yes", "--method=swap", "--disconnect")
 
 

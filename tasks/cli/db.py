@@ -3,9 +3,8 @@
 from .checks import doctor, migrations, verify
 from .dumps import dump, gunzip, gzip, inspect, show, undos, url
 from .dumps import list_ as list  # noqa: A004 - as on the command line
-from .restores import generate, migrate, rehearse, reset, restore
+from .restores import generate, migrate, rehearse, reset, restore, undo
 from .retention import delete, pin, prune
-from .undo import undo
 
 __all__ = [
     "delete",

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .confirm import confirm_migration, confirm_reset, confirm_restore
-from .output_restores import show_migrated, show_rehearsed, show_reset, show_restored
+from ..formatting import format_count
+from .confirm import confirm_migration, confirm_reset, confirm_restore, confirm_swap_undo
+from .output_restores import (
+    format_sessions,
+    show_migrated,
+    show_rehearsed,
+    show_reset,
+    show_restored,
+    show_swap_undone,
+    undo_warning,
+)
 from .task import (
     CONFIRM,
     DISCONNECT,
@@ -22,7 +32,7 @@ from .task import (
     reads_input,
     task,
 )
-from .terminal import reporting
+from .terminal import ask, reporting
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -34,6 +44,7 @@ if TYPE_CHECKING:
     from ..restore.plan import RestorePlan, RestoreRequest
     from ..restore.rehearse import Rehearsed
     from ..restore.restore import Restored
+    from ..safety.swap_undo import SwapUndone, SwapUndoPlan
 
 
 @task(
@@ -133,7 +144,43 @@ def restore(
     request = RestoreRequest(file=given("--file", file), skip_extensions=skipped, tables=tables, method=how, **choices)
     with reporting(loaded) as report:
         plan = _plan(loaded, request, report)
-    return carry_out(plan, yes=yes, name=given("--confirm", confirm))
+    return _carry_out(plan, yes=yes, name=given("--confirm", confirm))
+
+
+@task(
+    help={
+        "to": "the id of the state to restore, or its first four characters or more (db.undos); by default the newest",
+        "yes": YES,
+        "confirm": CONFIRM,
+        "disconnect": DISCONNECT,
+        "no_backup": NO_BACKUP,
+        "trust": TRUST,
+        "json": JSON,
+        "url_env": URL_ENV,
+    }
+)
+def undo(
+    ctx: Context,
+    to: str | None = None,
+    yes: bool = False,
+    confirm: str | None = None,
+    disconnect: bool = False,
+    no_backup: bool = False,
+    trust: bool = False,
+    json: bool = False,
+    url_env: str | None = None,
+) -> Restored | SwapUndone | None:
+    """Restore the state before the last restore, reset, migration or undo that changed the database."""
+    from ..restore.undo import plan_undo
+    from ..safety.swap_undo import SwapUndoPlan
+
+    loaded = load(ctx, url_env, as_json=json)
+    choices = {"disconnect": disconnect or loaded.disconnect, "trust": trust, "backup": not no_backup}
+    with reporting(loaded) as report:
+        plan = plan_undo(loaded, report, to=given("--to", to), **choices)
+    if isinstance(plan, SwapUndoPlan):
+        return _undo_by_swap(plan, yes=yes, name=given("--confirm", confirm))
+    return _carry_out(plan, yes=yes, name=given("--confirm", confirm))
 
 
 @reads_input
@@ -201,12 +248,7 @@ def _plan(settings: Settings, request: RestoreRequest, report: Report) -> Restor
     return plan_restore(settings, request, report)
 
 
-def carry_out(plan: RestorePlan, *, yes: bool, name: str) -> Restored | None:
-    """Ask for consent, carry out a restore and print its result.
-
-    :param name: The value of `--confirm`.
-    :raises DifferenceError: The committed database differs from the dump.
-    """
+def _carry_out(plan: RestorePlan, *, yes: bool, name: str) -> Restored | None:
     from ..restore.swap_restore import restore_by_method
 
     plan = confirm_restore(plan, yes=yes, name=name)
@@ -218,3 +260,26 @@ def carry_out(plan: RestorePlan, *, yes: bool, name: str) -> Restored | None:
     if restored is not None:
         restored.refuse_differences(f"The restore into {plan.target.label} is committed")
     return restored
+
+
+def _undo_by_swap(plan: SwapUndoPlan, *, yes: bool, name: str) -> SwapUndone | None:
+    from ..safety.swap_undo import undo_by_swap
+
+    confirm_swap_undo(plan, undo_warning(plan), yes=yes, name=name)
+    undone = None
+    if not plan.settings.dry:
+        plan = _ask_about_sessions(plan)
+        plan.refuse_sessions()
+        with reporting(plan.settings) as report:
+            undone = undo_by_swap(plan, report)
+    show_swap_undone(undone, as_json=plan.settings.as_json)
+    return undone
+
+
+def _ask_about_sessions(plan: SwapUndoPlan) -> SwapUndoPlan:
+    """Ask at a terminal whether the other sessions may be ended."""
+    if not plan.live.sessions or plan.ends_sessions:
+        return plan
+    count = format_count(len(plan.live.sessions), "session")
+    answer = ask(f"End {count} of {plan.target.label} ({format_sessions(plan)})? [y/N] ") or ""
+    return replace(plan, ends_sessions=answer.lower() in {"y", "yes"})
