@@ -16,8 +16,9 @@ from tasks.config.settings import Settings, load_settings
 from tasks.dump.dump import Dumped, make_dump
 from tasks.dump.request import DumpRequest
 from tasks.progress import Silence
-from tasks.restore.plan import RestoreRequest, plan_restore
+from tasks.restore.plan import RestorePlan, RestoreRequest, plan_restore
 from tasks.restore.restore import Restored, restore_dump
+from tasks.restore.undo import plan_undo
 from tests.servers import SUPERUSER
 from tests.support import Database, Project
 
@@ -51,6 +52,13 @@ def restore(
     settings = settings_of(project, database, role)
     plan = plan_restore(settings, RestoreRequest(str(path), clean=clean, trust=True), Silence())
     return restore_dump(plan, Silence())
+
+
+def plan_dump_undo(settings: Settings, report: Silence, **choices: Any) -> RestorePlan:
+    """Plan an undo, which has to be that of a safety dump."""
+    plan = plan_undo(settings, report, **choices)
+    assert isinstance(plan, RestorePlan)
+    return plan
 
 
 def restore_path(

@@ -20,9 +20,8 @@ from tasks.restore.plan import RestorePlan, RestoreRequest, plan_restore
 from tasks.restore.rehearse import rehearse_dump
 from tasks.restore.reset import plan_reset, reset_database
 from tasks.restore.restore import restore_dump
-from tasks.restore.undo import plan_undo
 from tasks.verify.verify import VerifyRequest, verify_database
-from tests.flows import Said, settings_of
+from tests.flows import Said, plan_dump_undo, settings_of
 from tests.servers import OWNER, PASSWORD, SUPERUSER, Server
 from tests.support import Database, Databases, Project
 
@@ -242,7 +241,7 @@ class _Row:
             "restore": self._try(lambda heard: self._restore(plan_restore(empty, request, heard), heard)),
             "restore --clean": self._try(lambda heard: self._restore(plan_restore(here, clean, heard), heard)),
             "reset": self._try(lambda heard: reset_database(plan_reset(here, ["public"], heard), heard)),
-            "undo": self._try(lambda heard: self._restore(plan_undo(here, heard), heard)),
+            "undo": self._try(lambda heard: self._restore(plan_dump_undo(here, heard), heard)),
             "verify": self._verify(here),
             "rehearse": self._try(lambda heard: rehearse_dump(here, self.reference, heard)),
             "doctor": self._doctor(here),

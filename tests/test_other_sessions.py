@@ -19,9 +19,8 @@ from tasks.restore.plan import RestoreRequest, plan_restore
 from tasks.restore.rehearse import rehearse_dump
 from tasks.restore.reset import plan_reset, reset_database
 from tasks.restore.restore import restore_dump
-from tasks.restore.undo import plan_undo
 from tasks.verify.verify import VerifyRequest, verify_database
-from tests.flows import Said, settings_of
+from tests.flows import Said, plan_dump_undo, settings_of
 from tests.servers import OWNER, SUPERUSER, Server
 from tests.support import Database, Databases, Project, blocking
 
@@ -77,7 +76,7 @@ def reset(settings: Settings) -> None:
 
 def undo(settings: Settings) -> None:
     """Bring back what was before."""
-    restore_dump(plan_undo(settings, Silence()), Silence())
+    restore_dump(plan_dump_undo(settings, Silence()), Silence())
 
 
 WORK: dict[str, Callable[[Settings], object]] = {

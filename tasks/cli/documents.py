@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ..restore.plan import RestorePlan
     from ..restore.rehearse import Rehearsed
     from ..restore.restore import Restored
+    from ..safety.own_databases import DatabaseRecord
+    from ..safety.swap_undo import SwapUndone
     from ..safety.undo_points import UndoPoint
     from ..staging.finish import Finished
     from ..verify.verify import Verified
@@ -164,6 +166,7 @@ def states_document(points: Iterable[UndoPoint], settings: Settings) -> Document
         {
             "id": each.id,
             "path": each.path,
+            "kept_database": each.kept.record.database if each.kept is not None else None,
             "created": each.when,
             "database": each.database or None,
             "rows": each.rows,
@@ -398,3 +401,39 @@ def migrated_document(migrated: Migrated | None) -> Document:
             "undo": plan.undo_command if migrated.saved else None,
         }
     }
+
+
+def swap_undone_document(undone: SwapUndone | None) -> Document:
+    """Return a committed undo by a swap; None after a dry run."""
+    if undone is None:
+        return {"restore": None}
+    plan = undone.plan
+    return {
+        "restore": None,
+        "swap": {
+            "database": plan.target.label,
+            "restored": kept_document(undone.restored),
+            "kept": None if undone.kept is None else kept_document(undone.kept),
+            "sessions_ended": undone.ended,
+            "cut_off_seconds": undone.cut_off,
+            "seconds": undone.seconds,
+            "undo": None if undone.kept is None else plan.settings.command("db.undo"),
+        },
+    }
+
+
+def kept_document(record: DatabaseRecord) -> Document:
+    """Return a kept database."""
+    return {
+        "id": record.id,
+        "name": record.database,
+        "created": record.when,
+        "database": record.of,
+        "rows": record.rows,
+        "size": record.size,
+        "command": record.command or None,
+    }
+
+
+def _safety_dump(saved: Dumped | None, undo: str) -> Document:
+    return {"safety_dump": _dump(saved), "undo": undo if saved else None}

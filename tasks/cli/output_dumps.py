@@ -190,11 +190,12 @@ def show_undo_points(points: Sequence[UndoPoint], settings: Settings, *, as_json
         return
     if not points:
         print_line(
-            f"There is no safety dump of {settings.target().label} in {settings.dumps}, so there is nothing to undo."
+            f"There is no safety dump of {settings.target().label} in {settings.dumps}, and no kept database, so there "
+            f"is nothing to undo."
         )
         return
     short = shorten_ids(each.id for each in points)
-    table = Table(columns=("id", "when (UTC)", "database", "rows", "size", "before"), right=("rows", "size"))
+    table = Table(columns=("id", "when (UTC)", "database", "rows", "size", "as", "before"), right=("rows", "size"))
     rows = [_undo_point_row(short[each.id], each) for each in points]
     widths = [max(map(len, column)) for column in zip(table.columns, *rows, strict=True)]
     # One space before each line, and three between two columns.
@@ -208,7 +209,8 @@ def show_undo_points(points: Sequence[UndoPoint], settings: Settings, *, as_json
 def _undo_point_row(name: str, point: UndoPoint) -> tuple[str, ...]:
     before = point.command or point.note.removeprefix("before ")
     database = _cut(printable(point.database), _DATABASE)
-    return name, format_moment(point.when)[:16], database, f"{point.rows:,}", format_size(point.size), printable(before)
+    rows, saved = (f"{point.rows:,}", "dump") if point.kept is None else (f"~{point.rows:,}", "database")
+    return name, format_moment(point.when), database, rows, format_size(point.size), saved, printable(before)
 
 
 def _cut(text: str, longest: int) -> str:

@@ -6,10 +6,18 @@ from typing import TYPE_CHECKING
 
 from ..formatting import (
     format_count,
+    format_list,
     format_seconds,
     format_size,
 )
-from .documents import finished_document, migrated_document, print_json, rehearsed_document, restored_document
+from .documents import (
+    finished_document,
+    migrated_document,
+    print_json,
+    rehearsed_document,
+    restored_document,
+    swap_undone_document,
+)
 from .terminal import print_line
 
 if TYPE_CHECKING:
@@ -19,7 +27,10 @@ if TYPE_CHECKING:
     from ..restore.reset import ResetPlan
     from ..restore.restore import Restored
     from ..safety.own_databases import DatabaseRecord
+    from ..safety.swap_undo import SwapUndone, SwapUndoPlan
     from ..staging.finish import Finished
+
+_SHOWN_SESSIONS = 5
 
 
 def show_restored(restored: Restored | None, *, as_json: bool) -> None:
@@ -136,3 +147,49 @@ def show_rehearsed(rehearsed: Rehearsed | None, *, as_json: bool) -> None:
         + (f"; migrated in {format_seconds(rehearsed.migrated)}" if rehearsed.migrated is not None else "")
         + f"; {format_seconds(rehearsed.seconds)} in total. The scratch database is dropped."
     )
+
+
+def format_sessions(plan: SwapUndoPlan) -> str:
+    """Return descriptions of the other sessions."""
+    return format_list(plan.live.sessions, _SHOWN_SESSIONS, "; ")
+
+
+def undo_warning(plan: SwapUndoPlan) -> list[str]:
+    """Return what an undo by a swap puts back, what it loses, and which sessions it ends, as lines."""
+    record, label, live = plan.incoming.record, plan.target.label, plan.live
+    size = format_size(live.size)
+    lines = [
+        f"{label}: undoing `{record.command}` of {record.when:%Y-%m-%d %H:%M:%S} UTC.",
+        f"  Will take its place: {record.database}, kept since then ({format_size(record.size)}). Nothing is loaded.",
+    ]
+    if plan.backup:
+        lines.append(
+            f"  Will be kept under another name: the present database ({size}), with everything that was written "
+            f"since; another `{plan.settings.command('db.undo')}` puts it back."
+        )
+    else:
+        lines.append(f"  Will be deleted: the present database ({size}), with everything that was written since.")
+    if live.sessions:
+        how = "Will be ended" if plan.ends_sessions else "Must end first (--disconnect ends them)"
+        lines.append(f"  {how}: {format_count(len(live.sessions), 'session')}: {format_sessions(plan)}.")
+    return lines
+
+
+def show_swap_undone(undone: SwapUndone | None, *, as_json: bool) -> None:
+    """Print a committed undo by a swap; print nothing for a dry run or with `output: quiet`."""
+    if as_json:
+        print_json(swap_undone_document(undone))
+        return
+    if undone is None or undone.plan.settings.output.value == "quiet":
+        return
+    plan, record = undone.plan, undone.restored
+    ended = f"; {format_count(undone.ended, 'session')} ended" if undone.ended else ""
+    print_line(
+        f"{plan.target.label} is as it was at {record.when:%Y-%m-%d %H:%M:%S} UTC, before `{record.command}`: the "
+        f"kept database {record.database} took its place in {format_seconds(undone.seconds)}{ended}"
+    )
+    if undone.kept is not None:
+        print_line(
+            f"  kept: {undone.kept.database}, {format_size(undone.kept.size)}, with everything that was written since; "
+            f"`{plan.settings.command('db.undo')}` puts it back"
+        )

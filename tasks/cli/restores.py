@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .confirm import confirm_finish, confirm_migration, confirm_reset, confirm_restore
-from .output_restores import show_finished, show_migrated, show_rehearsed, show_reset, show_restored
+from ..formatting import format_count
+from .confirm import confirm_finish, confirm_migration, confirm_reset, confirm_restore, confirm_swap_undo
+from .output_restores import (
+    format_sessions,
+    show_finished,
+    show_migrated,
+    show_rehearsed,
+    show_reset,
+    show_restored,
+    show_swap_undone,
+    undo_warning,
+)
 from .task import (
     CONFIRM,
     DISCONNECT,
@@ -35,6 +46,7 @@ if TYPE_CHECKING:
     from ..restore.plan import RestorePlan, RestoreRequest
     from ..restore.rehearse import Rehearsed
     from ..restore.restore import Restored
+    from ..safety.swap_undo import SwapUndone, SwapUndoPlan
     from ..staging.finish import Finished
 
 
@@ -169,13 +181,17 @@ def undo(
     trust: bool = False,
     json: bool = False,
     url_env: str | None = None,
-) -> Restored | None:
+) -> Restored | SwapUndone | None:
     """Restore the state before the last restore, reset, migration or undo that changed the database."""
     from ..restore.undo import plan_undo
+    from ..safety.swap_undo import SwapUndoPlan
 
-    loaded, choices = load(ctx, url_env, as_json=json), {"disconnect": disconnect, "trust": trust}
+    loaded = load(ctx, url_env, as_json=json)
+    choices = {"disconnect": disconnect or loaded.disconnect, "trust": trust, "backup": not no_backup}
     with reporting(loaded) as report:
-        plan = plan_undo(loaded, report, to=given("--to", to), backup=not no_backup, **choices)
+        plan = plan_undo(loaded, report, to=given("--to", to), **choices)
+    if isinstance(plan, SwapUndoPlan):
+        return _undo_by_swap(plan, yes=yes, name=given("--confirm", confirm))
     return _carry_out(plan, yes=yes, name=given("--confirm", confirm))
 
 
@@ -285,3 +301,26 @@ def _finish(settings: Settings, *, backup: bool, disconnect: bool, yes: bool, na
     if finished is not None:
         finished.refuse_differences()
     return finished
+
+
+def _undo_by_swap(plan: SwapUndoPlan, *, yes: bool, name: str) -> SwapUndone | None:
+    from ..safety.swap_undo import undo_by_swap
+
+    confirm_swap_undo(plan, undo_warning(plan), yes=yes, name=name)
+    undone = None
+    if not plan.settings.dry:
+        plan = _ask_about_sessions(plan)
+        plan.refuse_sessions()
+        with reporting(plan.settings) as report:
+            undone = undo_by_swap(plan, report)
+    show_swap_undone(undone, as_json=plan.settings.as_json)
+    return undone
+
+
+def _ask_about_sessions(plan: SwapUndoPlan) -> SwapUndoPlan:
+    """Ask at a terminal whether the other sessions may be ended."""
+    if not plan.live.sessions or plan.ends_sessions:
+        return plan
+    count = format_count(len(plan.live.sessions), "session")
+    answer = ask(f"End {count} of {plan.target.label} ({format_sessions(plan)})? [y/N] ") or ""
+    return replace(plan, ends_sessions=answer.lower() in {"y", "yes"})

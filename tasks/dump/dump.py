@@ -7,6 +7,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, cast
 
 from ..dumpfiles.atomic_write import disk_error
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..config.settings import Settings
+    from ..config.target import Target
     from ..dumpfiles.atomic_write import PartFile
     from ..progress import Report
     from .request import DumpRequest
@@ -85,7 +87,7 @@ def make_dump(
     :return: The dump; None in a dry run.
     :raises TaskError: No dump was made, and no file was left behind.
     """
-    target = settings.target()
+    target = _dumped_database(settings, request)
     check_part(request.part, request.exclude_data)
     output = StandardOutput() if request.file == STANDARD_OUTPUT else None
     if output and (request.note or request.checksums):
@@ -143,6 +145,13 @@ def make_dump(
             return _DumpJob(request, pg_dump).write_out(output, when)
         with reserve_destination(destination, when) as (part, final):
             return _DumpJob(request, pg_dump).dump(part, final, when)
+
+
+def _dumped_database(settings: Settings, request: DumpRequest) -> Target:
+    target = settings.target()
+    if not request.kept:
+        return target
+    return replace(target, keywords=MappingProxyType({**target.keywords, "dbname": request.kept}))
 
 
 @dataclass
@@ -296,7 +305,7 @@ class _DumpJob:
         return {
             "host": info.host,
             "port": info.port,
-            "database": self.pg_dump.server.database,
+            "database": self.request.source or self.pg_dump.server.database,
             "server_version": self.pg_dump.server.version,
             "system_identifier": self.pg_dump.server.system_identifier,
             **(asdict(instance) if instance else {}),

@@ -38,6 +38,8 @@ class DumpRequest:
     :ivar transaction: The id of the transaction that a safety dump precedes, for the manifest.
     :ivar command: The command that a safety dump precedes, for the manifest.
     :ivar part: The part of the database to dump.
+    :ivar kept: The name of a kept database to dump instead of the configured one.
+    :ivar source: With `kept`: the name that it had as the configured database, for the manifest.
     """
 
     compression: Compression | None = None
@@ -50,3 +52,5 @@ class DumpRequest:
     transaction: str = ""
     command: str = ""
     part: PartRequest = PartRequest()
+    kept: str = ""
+    source: str = ""

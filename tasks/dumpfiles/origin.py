@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..formatting import format_list, format_names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from ..dumpformat.manifest import Manifest
     from ..postgres.connection import Endpoint, ServerFacts
@@ -54,13 +54,17 @@ class OriginMatch(enum.Enum):
     OTHER = enum.auto()
 
 
-def match_database(manifest: Manifest, server: ServerFacts, host: str, port: int) -> OriginMatch:
+def match_database(
+    manifest: Manifest, server: ServerFacts, host: str, port: int, oids: Collection[int] = ()
+) -> OriginMatch:
     """Return whether a dump is of this database, and whether that is certain.
 
     Another system identifier means another cluster. A copy of a cluster has the same identifier, so host, port and the
     database's oid must be equal, too. If host or port differ, both hosts must be this machine, and the server must have
     the same :class:`Instance`. Without an identifier, host and port must be equal, and so must the :class:`Instance`,
     because a port may lead to another server now (a tunnel).
+
+    :param oids: Other oids of the database, from before or after a swap.
     """
     if not is_of_database(manifest, server, host, port):
         return OriginMatch.OTHER
@@ -69,10 +73,11 @@ def match_database(manifest: Manifest, server: ServerFacts, host: str, port: int
     if known and (there, source.get("port")) == (host, port):
         oid = source.get("database_oid", instance.database_oid if instance else None)
         # The dumped database may have been dropped, and another one created with its name.
-        return OriginMatch.SAME if instance is None or oid == instance.database_oid else OriginMatch.UNCERTAIN
+        is_known = instance is None or oid == instance.database_oid or oid in oids
+        return OriginMatch.SAME if is_known else OriginMatch.UNCERTAIN
     if known and not (is_this_machine(there) and is_this_machine(host)):
         return OriginMatch.UNCERTAIN
-    if instance is None or source.get("database_oid") != instance.database_oid:
+    if instance is None or source.get("database_oid") not in {instance.database_oid, *oids}:
         return OriginMatch.UNCERTAIN
     return OriginMatch.SAME if _is_same_instance(manifest, server) else OriginMatch.UNCERTAIN
 

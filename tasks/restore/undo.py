@@ -11,16 +11,22 @@ from ..dumpfiles.origin import OriginMatch, is_of_database, match_database
 from ..dumpfiles.paths import UNDO, time_in_name
 from ..errors import BadInputError, GuardError
 from ..formatting import parse_instant
-from ..safety.guard import unprotected_target
+from ..safety.guard import guarded_connection, unprotected_target
 from ..safety.restore_log import read_record, record_path
-from ..safety.safety_dump import delete_dump, newest_safety_dump
-from ..safety.undo_points import choose_undo_point, list_undo_points
-from .plan import RestorePlan, RestoreRequest, plan_restore
-from .restore import restore_dump
+from ..safety.safety_dump import delete_dump, other_oids
+from ..safety.undo_points import choose_undo_point, read_undo_points
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..config.settings import Settings
+    from ..config.target import Target
+    from ..postgres.connection import ServerFacts
     from ..progress import Report
+    from ..safety.restore_log import RestoreRecord
+    from ..safety.swap_undo import SwapUndoPlan
+    from ..safety.undo_points import UndoPoint
+    from .plan import RestorePlan, RestoreRequest
 
 # Between machines that share a folder of dumps.
 _CLOCK_DIFFERENCE = timedelta(minutes=1)
@@ -34,33 +40,58 @@ def plan_undo(
     backup: bool = True,
     disconnect: bool = False,
     trust: bool = False,
-) -> RestorePlan:
-    """Plan to replace the whole database by the content of its newest safety dump, or of another one.
+) -> RestorePlan | SwapUndoPlan:
+    """Plan to put the whole database back to its newest undo point, or to another one.
 
-    :param to: The beginning of the id of the safety dump; empty for the newest.
-    :param backup: Make a safety dump of the present content, so that the undo can be undone.
+    :param to: The beginning of the id of the undo point; empty for the newest.
+    :param backup: Keep the present content, in a safety dump or in the replaced database, so that the undo can be
+        undone.
     :param disconnect: End the other sessions of the database first.
     :param trust: As for a restore: the safety dump may contain objects of other roles.
-    :raises TaskError: There is no safety dump, or the undo would fail. Nothing was touched.
+    :return: The restore of a safety dump, or the swap with a kept database.
+    :raises TaskError: There is no undo point, or the undo would fail. Nothing was touched.
     """
     target = unprotected_target(settings)
-    path = choose_undo_point(list_undo_points(settings, report), to).path if to else newest_safety_dump(settings)
-    made = time_in_name(path.name, UNDO) if path is not None and not to else None
-    if path is not None and made is not None and made > datetime.now(UTC) + _CLOCK_DIFFERENCE:
+    with guarded_connection(settings, target, "server") as (connection, server, endpoint):
+        points = read_undo_points(connection, settings, target, server, endpoint)
+        point = choose_undo_point(points, to) if to else _newest(points, settings, target)
+        if point.kept is not None:
+            _warn_of_unsaved(settings, target, server, point, points, report)
+            from ..safety.swap_undo import plan_swap_undo
+
+            return plan_swap_undo(
+                connection, settings, target, server, endpoint, point.kept, backup=backup, disconnect=disconnect
+            )
+    from .plan import RestoreRequest
+
+    request = RestoreRequest(
+        file=str(point.path), clean=True, replaces_all=True, backup=backup, disconnect=disconnect, trust=trust
+    )
+    plan = _plan(settings, request, report)
+    _warn_of_unsaved(settings, target, server, point, points, report)
+    return plan
+
+
+def _newest(points: Sequence[UndoPoint], settings: Settings, target: Target) -> UndoPoint:
+    """Return the newest undo point.
+
+    :raises BadInputError: There is none, or its time is in the future.
+    """
+    if not points:
         raise BadInputError(
-            f"The name of {path.name} is in the future: the clock was set back, so a newer safety dump may have an "
-            f"older name. Nothing was touched.",
-            fix="`inv db.undos` lists all; `inv db.undo --to=ID` restores one of them.",
-        )
-    if path is None:
-        raise BadInputError(
-            f"There is no safety dump of {target.label} in {settings.dumps}. Nothing was touched.",
+            f"There is no safety dump of {target.label} in {settings.dumps}, and no kept database. Nothing was "
+            f"touched.",
             fix="`inv db.list` lists all dumps; `inv db.restore --clean --file=` restores one of them.",
         )
-    request = RestoreRequest(
-        file=str(path), clean=True, replaces_all=True, backup=backup, disconnect=disconnect, trust=trust
-    )
-    return _plan(settings, request, report)
+    newest = points[-1]
+    if newest.when > datetime.now(UTC) + _CLOCK_DIFFERENCE:
+        name = newest.path.name if newest.path is not None else newest.note
+        raise BadInputError(
+            f"The time of {name} is in the future: the clock was set back, so a newer state may have an older time. "
+            f"Nothing was touched.",
+            fix="`inv db.undos` lists all; `inv db.undo --to=ID` restores one of them.",
+        )
+    return newest
 
 
 def _plan(settings: Settings, request: RestoreRequest, report: Report) -> RestorePlan:
@@ -68,6 +99,9 @@ def _plan(settings: Settings, request: RestoreRequest, report: Report) -> Restor
 
     :raises GuardError: The URL refers to another database.
     """
+    # A swap needs none of it.
+    from .plan import plan_restore
+
     plan = plan_restore(settings, request, report)
     manifest, endpoint = plan.dump.manifest, plan.endpoint
     if manifest is None or not is_of_database(manifest, plan.server, endpoint.host, endpoint.port):
@@ -76,29 +110,53 @@ def _plan(settings: Settings, request: RestoreRequest, report: Report) -> Restor
             f"Nothing was touched.",
             fix="Name one host in the URL.",
         )
-    if match_database(manifest, plan.server, endpoint.host, endpoint.port) is OriginMatch.UNCERTAIN:
+    oids = other_oids(settings, plan.server, endpoint.host, endpoint.port)
+    if match_database(manifest, plan.server, endpoint.host, endpoint.port, oids) is OriginMatch.UNCERTAIN:
         source = manifest.source
         doubt = (
             f"{plan.dump.path.name} may be of another database: it was made at {source.get('host')} port "
             f"{source.get('port')}, and {endpoint} may be a copy of that database or a new one"
         )
         plan = replace(plan, doubt=doubt)
-    record = read_record(record_path(settings.dumps, plan.target, plan.server))
-    saved = parse_instant(manifest.created)
-    restored = parse_instant(record.restored) if record is not None and record.saved == "" else None
-    if record is not None and restored is not None and (saved is None or restored > saved):
+    return plan
+
+
+def _warn_of_unsaved(
+    settings: Settings,
+    target: Target,
+    server: ServerFacts,
+    point: UndoPoint,
+    points: Sequence[UndoPoint],
+    report: Report,
+) -> None:
+    """Warn if a later restore, reset or migration left nothing that could be undone."""
+    record = read_record(record_path(settings.dumps, target, server))
+    if record is None:
+        return
+    older = f"This undo restores the older state of {point.when:%Y-%m-%d %H:%M:%S} UTC ({point.note})"
+    restored = parse_instant(record.restored)
+    if restored is not None and restored > point.when and not _is_saved(record, points):
         loss = "The data it replaced can't be restored" if record.destroyed else "It deleted nothing"
         report.warn(
-            f"The last restore, of {Path(record.file).name} at {record.restored}, made no safety dump. {loss}. This "
-            f"undo restores the older state {manifest.note}, and deletes everything that was added or written since."
+            f"The old state of the last restore, of {Path(record.file).name} at {record.restored}, was not kept. "
+            f"{loss}. {older}, and deletes everything that was added or written since."
         )
-    reset = parse_instant(record.reset) if record is not None else None
-    if record is not None and reset is not None and (saved is None or reset > saved):
+    reset = parse_instant(record.reset)
+    if reset is not None and reset > point.when:
         report.warn(
-            f"The last {record.unsaved}, at {record.reset}, made no safety dump. This undo restores the older state "
-            f"{manifest.note}, and deletes everything that was written since."
+            f"The last {record.unsaved}, at {record.reset}, made no safety dump. {older}, and deletes everything that "
+            f"was written since."
         )
-    return plan
+
+
+def _is_saved(record: RestoreRecord, points: Sequence[UndoPoint]) -> bool:
+    """Return whether the state before the last restore was saved and not deleted since, as far as that is known.
+
+    After a swap, the record has the name of the kept database.
+    """
+    if record.saved is None or time_in_name(record.saved, UNDO) is not None:
+        return True
+    return any(each.kept is not None and each.kept.record.database == record.saved for each in points)
 
 
 def restore_safety_dump(settings: Settings, path: Path, report: Report) -> None:
@@ -108,6 +166,9 @@ def restore_safety_dump(settings: Settings, path: Path, report: Report) -> None:
 
     :raises TaskError: The restore failed, and the database was not changed by it.
     """
+    from .plan import RestoreRequest
+    from .restore import restore_dump
+
     request = RestoreRequest(file=str(path), clean=True, replaces_all=True, backup=False, trust=True)
     restore_dump(_plan(settings, request, report), report)
     delete_dump(path)

@@ -1,58 +1,201 @@
-"""Kept databases: each was the configured one until a restore took its place. `db.undo` puts it back."""
+"""Kept databases: each was the configured one until another database took its place. `db.undo` puts it back."""
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..errors import OperationFailedError
-from ..postgres.connection import connected, translated
-from .own_databases import Role, delete_database_record, own_databases
+from psycopg import sql
+
+from ..dumpfiles.origin import OriginMatch
+from ..errors import OperationFailedError, TaskError
+from ..formatting import format_size
+from ..postgres.connection import connected, read_endpoint, server_facts, translated
+from ..system.runtime import Interruption
+from .own_databases import Role, delete_database_record, own_databases, write_database_record
 from .scratch_database import drop_database
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from ..config.settings import Settings
     from ..config.target import Target
+    from ..dumpfiles.retention import SavedState
+    from ..postgres.connection import Connection, Endpoint, ServerFacts
     from ..progress import Report
     from .own_databases import DatabaseRecord, OwnDatabase
 
 
-_SLOT = """
-SELECT s.slot_name::pg_catalog.text FROM pg_catalog.pg_replication_slots s
-  JOIN pg_catalog.pg_database d ON d.datname = s.database WHERE d.datname = %s LIMIT 1
+def kept_databases_of(connection: Connection, target: Target, folder: Path, database: str) -> list[OwnDatabase]:
+    """Return the databases kept of a configured database, the oldest first.
+
+    :param connection: A session in any database of the server.
+    :param folder: The dumps folder.
+    :param database: The name of the configured database.
+    """
+    return [each for each in own_databases(connection, target, folder, Role.KEPT) if each.record.of == database]
+
+
+def keep_databases(
+    settings: Settings, target: Target, database: str, maintenance: Target, report: Report
+) -> list[DatabaseRecord]:
+    """Drop the kept databases of a configured one beyond the number of `db.kept_databases`.
+
+    One that the retention rule of safety dumps keeps becomes a safety dump first. One that can't be dumped or dropped
+    remains, with a warning.
+
+    :param database: The name of the configured database.
+    :return: The records of those that remain, the oldest first.
+    :raises TaskError: The server can't be asked.
+    """
+    with connected(maintenance) as connection, translated("Looking for kept databases failed"):
+        found = kept_databases_of(connection, target, settings.dumps, database)
+        surplus = found[: max(len(found) - settings.kept_databases, 0)]
+        if not surplus:
+            return [each.record for each in found]
+        server = server_facts(connection)
+        endpoint = read_endpoint(connection, server)
+    remaining = [each.record for each in found]
+    for each in surplus:
+        try:
+            if is_worth_keeping(settings, endpoint, server, each.record, remaining):
+                _save(settings, maintenance, endpoint, each.record, report)
+            drop_kept_database(maintenance, each.record, settings.dumps)
+            remaining.remove(each.record)
+            report.step(f"The database {each.record.database} ({format_size(each.record.size)}) was dropped.")
+        except TaskError as error:
+            report.warn(f"The database {each.record.database} remains: {error}")
+    return remaining
+
+
+def is_worth_keeping(
+    settings: Settings, endpoint: Endpoint, server: ServerFacts, record: DatabaseRecord, kept: Sequence[DatabaseRecord]
+) -> bool:
+    """Return whether the retention rule of safety dumps keeps the state in a kept database.
+
+    :param server: The facts of a session in any database of the server.
+    :param kept: All databases kept of the same configured database.
+    """
+    from ..dumpfiles.retention import states_to_keep
+    from .safety_dump import safety_dumps_of, saved_state
+
+    if settings.safety_dumps == 0:
+        return False
+    here = replace(server, database=record.of)
+    dumps = safety_dumps_of(settings, here, endpoint.host, endpoint.port, {OriginMatch.SAME}, record.oid)
+    states = [saved_state(path, manifest) for path, manifest in dumps] + [_state(each) for each in kept]
+    return _state(record) in states_to_keep(states, settings.safety_dumps)
+
+
+def _state(record: DatabaseRecord) -> SavedState:
+    from ..dumpfiles.retention import SavedState
+
+    return SavedState(name=record.database, made=record.when, rows=record.rows, size=record.size)
+
+
+def _save(settings: Settings, maintenance: Target, endpoint: Endpoint, record: DatabaseRecord, report: Report) -> None:
+    """Make a safety dump of a kept database, with the time of its state."""
+    from ..dump.dump import make_dump
+    from ..dump.request import DumpRequest
+
+    request = DumpRequest(
+        note=f"before {record.command}",
+        safety=True,
+        endpoint=replace(endpoint, database=record.database),
+        command=record.command,
+        kept=record.database,
+        source=record.of,
+    )
+    with _open_to_owner(maintenance, record, settings.dumps):
+        dumped = make_dump(settings, request, report, now=lambda: record.when)
+    if dumped is not None:
+        report.step(f"The database {record.database} became the safety dump {dumped.path.name}.")
+
+
+_GRANTEES = """
+SELECT CASE WHEN a.grantee <> 0 THEN r.rolname::pg_catalog.text END, a.is_grantable
+  FROM pg_catalog.pg_database d,
+       pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))) a
+  LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.grantee
+ WHERE d.oid = %s AND a.privilege_type = 'CONNECT' AND a.grantee <> d.datdba AND (a.grantee = 0 OR r.oid IS NOT NULL)
 """
 
 
-def kept_databases(target: Target, maintenance: Target, folder: Path) -> list[OwnDatabase]:
-    """Return the databases kept of the target, the oldest first.
+@contextlib.contextmanager
+def _open_to_owner(maintenance: Target, record: DatabaseRecord, folder: Path) -> Iterator[None]:
+    """Allow connections to a kept database for its owner and superusers; if the block raises, close it again.
 
-    :param folder: The dumps folder.
-    :raises TaskError: The server can't be asked.
+    The revoked grants are in its record meanwhile, because an undo after a kill has to grant them again.
     """
-    with connected(maintenance) as connection, translated("Looking for kept databases failed, nothing was changed"):
-        found = own_databases(connection, target, folder, Role.KEPT)
-    return [each for each in found if each.record.of == target.database]
+    with connected(maintenance) as connection, translated(f"{record.database} could not be opened"):
+        grantees = connection.execute(_GRANTEES, [record.oid]).fetchall()
+        revoked = {*record.revoked, *((role, bool(grants)) for role, grants in grantees)}
+        opened = replace(record, revoked=tuple(sorted(revoked, key=str)))
+        write_database_record(folder, opened)
+        with connection.transaction():
+            for role, _ in opened.revoked:
+                connection.execute(
+                    sql.SQL("REVOKE CONNECT ON DATABASE {} FROM {}").format(
+                        sql.Identifier(record.database), _grantee(role)
+                    )
+                )
+            connection.execute(_allow(record, allowed=True))
+    try:
+        yield
+    except (TaskError, Interruption):
+        with connected(maintenance) as connection, translated(f"{record.database} could not be closed"):
+            with connection.transaction():
+                connection.execute(_allow(record, allowed=False))
+                for statement in grant_statements(opened):
+                    connection.execute(statement)
+            write_database_record(folder, replace(record, revoked=()))
+        raise
 
 
-def keep_databases(settings: Settings, target: Target, maintenance: Target, report: Report) -> None:
-    """Drop the kept databases of the target beyond the number of `db.kept_databases`.
+def _allow(record: DatabaseRecord, *, allowed: bool) -> sql.Composed:
+    return sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(
+        sql.Identifier(record.database), sql.SQL("true" if allowed else "false")
+    )
 
-    :raises TaskError: One could not be dropped.
-    """
-    found = kept_databases(target, maintenance, settings.dumps)
-    for each in found[: -settings.kept_databases]:
-        drop_kept_database(maintenance, each.record, settings.dumps)
-        report.step(f"{each.record.database} was dropped; it was kept since {each.record.made}.")
+
+def _grantee(role: str | None) -> sql.Composable:
+    return sql.SQL("PUBLIC") if role is None else sql.Identifier(role)
+
+
+def grant_statements(record: DatabaseRecord) -> list[sql.Composed]:
+    """Return the statements that grant again what was revoked while a kept database was dumped."""
+    name = sql.Identifier(record.database)
+    return [
+        sql.SQL("GRANT CONNECT ON DATABASE {} TO {}{}").format(
+            name, _grantee(role), sql.SQL(" WITH GRANT OPTION" if grants else "")
+        )
+        for role, grants in record.revoked
+    ]
+
+
+_PRESENT = """
+SELECT d.datistemplate, (SELECT s.slot_name::pg_catalog.text FROM pg_catalog.pg_replication_slots s
+         WHERE s.database = d.datname LIMIT 1)
+  FROM pg_catalog.pg_database d WHERE d.datname = %s AND d.oid = %s
+"""
 
 
 def drop_kept_database(maintenance: Target, record: DatabaseRecord, folder: Path) -> None:
     """Drop a kept database and delete its record.
 
-    :raises OperationFailedError: It has a replication slot, which DROP DATABASE would drop, too.
+    :raises OperationFailedError: It has a replication slot, which DROP DATABASE would drop, too; or another database
+        has its name now.
     """
-    with connected(maintenance) as connection, translated("Looking for replication slots failed"):
-        if slot := connection.execute(_SLOT, [record.database]).fetchone():
-            raise OperationFailedError(f"{record.database} has the replication slot {slot[0]}, so it is not dropped.")
-    drop_database(maintenance, record.database)
+    name = record.database
+    with connected(maintenance) as connection, translated(f"{name} could not be dropped"):
+        row = connection.execute(_PRESENT, [name, record.oid]).fetchone()
+        if row is None:
+            raise OperationFailedError(f"{name} was dropped or renamed meanwhile.")
+        if row[1]:
+            raise OperationFailedError(f"It has the replication slot {row[1]}, which would be dropped, too.")
+        if row[0]:
+            connection.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(sql.Identifier(name)))
+    drop_database(maintenance, name)
     delete_database_record(folder, record)

@@ -15,10 +15,10 @@ from ..errors import BadInputError, ServerError, TaskError
 from ..formatting import format_count, format_list, format_size
 from ..postgres.activity import read_sessions
 from ..postgres.catalog_filters import no_member
-from ..postgres.connection import connected, one
+from ..postgres.connection import one
 from ..postgres.schemas import read_content
 from .own_databases import Role, own_databases
-from .scratch_database import on_database
+from .swap import find_maintenance_database
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,6 +129,7 @@ class MethodChoice:
     :ivar maintenance: For a swap: another database of the server.
     :ivar oid: The oid of the configured database.
     :ivar size: Its size in bytes.
+    :ivar rows: About how many rows its tables have.
     :ivar sessions: Its other sessions now.
     :ivar ends_sessions: Whether they may be ended.
     :ivar kept: Databases that earlier swaps keep of it.
@@ -140,6 +141,7 @@ class MethodChoice:
     maintenance: str = ""
     oid: int = 0
     size: int = 0
+    rows: int = 0
     sessions: tuple[OtherSession, ...] = ()
     ends_sessions: bool = False
     kept: tuple[DatabaseRecord, ...] = ()
@@ -186,7 +188,9 @@ SELECT d.oid, pg_catalog.pg_database_size(d.oid), pg_catalog.pg_has_role(d.datdb
            AND {no_member("pg_class", "c.oid")} LIMIT 1),
        (SELECT p.proname::pg_catalog.text FROM pg_catalog.pg_proc p
          WHERE p.oid >= 16384 AND p.pronamespace IN ('pg_catalog'::pg_catalog.regnamespace,
-               'information_schema'::pg_catalog.regnamespace) AND {no_member("pg_proc", "p.oid")} LIMIT 1)
+               'information_schema'::pg_catalog.regnamespace) AND {no_member("pg_proc", "p.oid")} LIMIT 1),
+       (SELECT coalesce(pg_catalog.sum(greatest(c.reltuples, pg_catalog.pg_stat_get_live_tuples(c.oid))), 0)
+          FROM pg_catalog.pg_class c WHERE c.oid >= 16384 AND c.relkind = 'r')
   FROM pg_catalog.pg_database d, pg_catalog.pg_roles r
  WHERE d.datname = pg_catalog.current_database() AND r.rolname = current_user
 """
@@ -203,12 +207,6 @@ SELECT least(
     CASE WHEN r.rolconnlimit >= 0 AND NOT r.rolsuper THEN r.rolconnlimit
         - (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a WHERE a.usesysid = r.oid) END)
   FROM pg_catalog.pg_roles r WHERE r.rolname = current_user
-"""
-_OTHERS = """
-SELECT d.datname::pg_catalog.text FROM pg_catalog.pg_database d
- WHERE d.datallowconn AND NOT d.datistemplate AND d.datname <> pg_catalog.current_database()
-   AND pg_catalog.has_database_privilege(d.oid, 'CONNECT') AND d.datname NOT LIKE '%\\_\\_staging\\_%'
- ORDER BY d.datname <> 'postgres', d.oid LIMIT 3
 """
 # Sessions of a swap in addition to those that load: the maintenance session, the one that ends others, and a spare.
 _EXTRA_SESSIONS = 3
@@ -260,7 +258,7 @@ def choose_swap(
     sessions = read_sessions(connection, [oid])
     reason, maintenance = _obstacle(row, server, target) or foreign_session(sessions), ""
     if reason is None:
-        maintenance, problem = _maintenance(connection, target, settings)
+        maintenance, problem = find_maintenance_database(connection, target, lock_timeout=settings.lock_timeout)
         reason = None if maintenance else SwapReason(SwapObstacle.MAINTENANCE, problem or "there is none")
     if reason is not None:
         return MethodChoice(method=Method.TRANSACTION, reason=reason, oid=oid, size=size)
@@ -270,6 +268,7 @@ def choose_swap(
         maintenance=maintenance,
         oid=oid,
         size=size,
+        rows=int(row[-1]),
         sessions=sessions,
         ends_sessions=disconnect,
         kept=tuple(each.record for each in kept if each.record.of == of),
@@ -312,7 +311,7 @@ def with_consent(choice: MethodChoice, answer: str | None) -> MethodChoice:
 
 
 def _obstacle(row: Sequence[object], server: ServerFacts, target: Target) -> SwapReason | None:
-    _, _, owns, creates, slot, subscription, prepared, large, worker, cron, is_cron, relation, routine = row
+    _, _, owns, creates, slot, subscription, prepared, large, worker, cron, is_cron, relation, routine, _ = row
     found = (
         (target.pooled, SwapObstacle.POOLER, ""),
         (not owns, SwapObstacle.NOT_OWNER, server.user),
@@ -336,18 +335,6 @@ def _capacity(connection: Connection, endpoint: Endpoint, *, needed: int, jobs: 
     if room is not None and room < needed:
         return SwapReason(SwapObstacle.DISK, format_size(room))
     return None
-
-
-def _maintenance(connection: Connection, target: Target, settings: Settings) -> tuple[str, str]:
-    """Return another database to connect to, or else why there is none."""
-    problem = ""
-    for (name,) in connection.execute(_OTHERS).fetchall():
-        try:
-            with connected(on_database(target, str(name)), lock_timeout=settings.lock_timeout):
-                return str(name), ""
-        except TaskError as error:
-            problem = str(error)
-    return "", problem
 
 
 def server_disk_space(connection: Connection, endpoint: Endpoint) -> int | None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from ..dumpfiles.atomic_write import make_dump_folder, replace_file
+from ..dumpformat.manifest import ID_DIGITS
 from ..formatting import format_now, parse_instant
 from ..postgres.connection import system_identifier
 from ..system.processes import read_regular
@@ -34,6 +35,8 @@ _VERSION = 1
 # PostgreSQL cuts longer names (NAMEDATALEN).
 _LONGEST_NAME = 63
 _HASH_CHARACTERS = 8
+# How many swaps of a database are remembered.
+_SUCCESSIONS = 200
 
 
 class Role(enum.StrEnum):
@@ -54,14 +57,17 @@ class DatabaseRecord:
     :ivar owner: Its owner.
     :ivar of: The name of the configured database.
     :ivar of_oid: The oid of the configured database at the time.
+    :ivar successor: Of a kept database: the oid of the database that took its place.
     :ivar made: When a restore created it, or when another database took its place; in UTC.
     :ivar command: The command that made it, as `db.restore old.sql`.
     :ivar size: Its size in bytes; 0 if it is not known.
+    :ivar rows: About how many rows its tables have.
     :ivar ready: Whether a staging database is loaded and verified.
     :ivar restored: The document of the restore into it, as :mod:`.restore_log` writes it; empty without one.
     :ivar settings: Of a staging database: a digest of the settings that the configured database had.
     :ivar migrated: Of a staging database: whether the migrations were applied in it.
     :ivar differences: Of a staging database: how it differs from the dump, as a clause; empty if it does not.
+    :ivar revoked: Roles (None for PUBLIC) whose CONNECT was revoked while it is dumped, each with whether it may grant.
     """
 
     role: Role
@@ -80,6 +86,14 @@ class DatabaseRecord:
     settings: str = ""
     migrated: bool = False
     differences: str = ""
+    rows: int = 0
+    successor: int = 0
+    revoked: tuple[tuple[str | None, bool], ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Return an id like that of a dump, in hex."""
+        return hashlib.sha256(f"{self.server} {self.oid} {self.made}".encode()).hexdigest()[:ID_DIGITS]
 
     @property
     def when(self) -> datetime:
@@ -157,13 +171,48 @@ def _path(folder: Path, record: DatabaseRecord) -> Path:
 
 
 def write_database_record(folder: Path, record: DatabaseRecord) -> None:
-    """Write the record of a database.
+    """Write the record of a database; remember of a kept one that it and its successor are the same for `db.undo`.
 
     :param folder: The dumps folder.
     :raises OSError: It can't be written.
     """
     make_dump_folder(folder)
+    if record.successor:
+        _write_succession(folder, record)
     replace_file(_path(folder, record), (json.dumps(asdict(record)) + "\n").encode())
+
+
+def _succession_path(folder: Path, server: str, database: str) -> Path:
+    digest = hashlib.sha256(f"{server}/{database}".encode()).hexdigest()[:16]
+    return folder / f".swapped-{digest}.json"
+
+
+def _write_succession(folder: Path, record: DatabaseRecord) -> None:
+    path, pair = _succession_path(folder, record.server, record.of), (record.oid, record.successor)
+    pairs = _read_successions(path)
+    if pair not in pairs:
+        replace_file(path, (json.dumps([*pairs, pair][-_SUCCESSIONS:]) + "\n").encode())
+
+
+def _read_successions(path: Path) -> list[tuple[int, int]]:
+    try:
+        return [(int(old), int(new)) for old, new in json.loads(read_regular(path))]
+    except (OSError, ValueError, TypeError, RecursionError):
+        return []
+
+
+def same_database_oids(folder: Path, server: str, database: str, oid: int) -> frozenset[int]:
+    """Return the oids that a database had before and after swaps, its present one included.
+
+    :param folder: The dumps folder.
+    :param server: As in :attr:`DatabaseRecord.server`.
+    :param database: The name of the configured database.
+    :param oid: Its present oid.
+    """
+    pairs, known = _read_successions(_succession_path(folder, server, database)), {oid}
+    while found := {each for pair in pairs if known & set(pair) for each in pair} - known:
+        known |= found
+    return frozenset(known)
 
 
 def delete_database_record(folder: Path, record: DatabaseRecord) -> None:
@@ -178,31 +227,34 @@ def read_database_records(folder: Path) -> list[DatabaseRecord]:
     for path in folder.glob(".database-*.json"):
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
             document = json.loads(read_regular(path))
-            record = DatabaseRecord(**{**document, "role": Role(document["role"])})
+            revoked = tuple((role, bool(grants)) for role, grants in document.get("revoked", ()))
+            record = DatabaseRecord(**{**document, "role": Role(document["role"]), "revoked": revoked})
             if path == _path(folder, record):
                 found.append(record)
     return sorted(found, key=lambda each: (each.when, each.database))
 
 
 _FOUND = """
-SELECT d.oid, r.rolname::pg_catalog.text, pg_catalog.shobj_description(d.oid, 'pg_database'),
+SELECT d.datname::pg_catalog.text, r.rolname::pg_catalog.text, pg_catalog.shobj_description(d.oid, 'pg_database'),
        EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid)
-  FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles r ON r.oid = d.datdba WHERE d.datname = %s
+  FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles r ON r.oid = d.datdba WHERE d.oid = %s
 """
 
 
 def own_databases(connection: Connection, target: Target, folder: Path, role: Role) -> list[OwnDatabase]:
     """Return our databases of a role that exist on the server of a session, the oldest first.
 
-    Records of databases that do not exist any more are deleted.
+    Records of databases that were dropped are deleted, and of staging databases that have another name now. A kept
+    database gets its name later than its record, so that record is not deleted.
     """
     here, found = server_identity(connection, target), []
     for record in read_database_records(folder):
         if record.server != here or record.role is not role:
             continue
-        row = connection.execute(_FOUND, [record.database]).fetchone()
-        if row is None or row[0] != record.oid:
-            delete_database_record(folder, record)
+        row = connection.execute(_FOUND, [record.oid]).fetchone()
+        if row is None or row[0] != record.database:
+            if row is None or role is Role.STAGING:
+                delete_database_record(folder, record)
             continue
         marked = _parse_mark(row[2])
         if marked is not None and row[1] == record.owner and marked.get("role") == role.value:
@@ -240,7 +292,9 @@ def staging_record(
     )
 
 
-def as_kept(record: DatabaseRecord, *, name: str, oid: int, when: datetime, size: int, restored: str) -> DatabaseRecord:
+def as_kept(
+    record: DatabaseRecord, *, name: str, oid: int, when: datetime, size: int, restored: str, rows: int = 0
+) -> DatabaseRecord:
     """Return the record of the configured database under the name that it will be kept as.
 
     :param record: That of the database that takes its place.
@@ -254,9 +308,12 @@ def as_kept(record: DatabaseRecord, *, name: str, oid: int, when: datetime, size
         of_oid=oid,
         made=when.isoformat(timespec="milliseconds"),
         size=size,
+        rows=rows,
         ready=True,
         restored=restored,
         settings="",
         migrated=False,
         differences="",
+        successor=record.oid,
+        revoked=(),
     )

@@ -27,8 +27,8 @@ from ..postgres.connection import one
 from ..postgres.schemas import lock_out_writers
 from ..system.pg_programs import find_client
 from ..system.runtime import Interruption, defer_signals
-from .guard import guarded_connection
 from .impact import lock_touched_tables
+from .own_databases import same_database_oids
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -141,7 +141,7 @@ class SafetyDump:
         found = safety_dumps_of(self.settings, self.server, host, port, {OriginMatch.SAME})
         # A damaged or pinned one does not count towards the limit and is not deleted.
         known = {
-            _state(path, manifest): path
+            saved_state(path, manifest): path
             for path, manifest in found
             if not known_defect(path) and PINNED not in manifest.extra
         }
@@ -153,17 +153,8 @@ class SafetyDump:
         delete_orphan_manifests(self.settings.dumps / UNDO_FOLDER)
 
 
-def newest_safety_dump(settings: Settings) -> Path | None:
-    """Return the newest safety dump of the configured database; None if it has none.
-
-    :raises TaskError: The server can't be reached or identified.
-    """
-    with guarded_connection(settings, settings.target(), "server") as (connection, server, endpoint):
-        found = safety_dumps_of(settings, server, endpoint.host, endpoint.port)
-        return next((path for path, _ in found if not was_undone(connection, server, path)), None)
-
-
-def _state(path: Path, manifest: Manifest) -> SavedState:
+def saved_state(path: Path, manifest: Manifest) -> SavedState:
+    """Return what decides whether a safety dump is kept."""
     from ..dumpfiles.retention import SavedState
 
     made = time_in_name(path.name, UNDO)
@@ -198,18 +189,30 @@ def safety_dumps_of(
     host: str,
     port: int,
     matches: Collection[OriginMatch] = (OriginMatch.SAME, OriginMatch.UNCERTAIN),
+    oid: int = 0,
 ) -> list[tuple[Path, Manifest]]:
     """Return the safety dumps of a database, newest first, each with its manifest.
 
     :param matches: Which results of :func:`match_database` count as this database.
+    :param oid: The database's oid, if it is not that of the session.
     """
-    found = []
+    found, oids = [], other_oids(settings, server, host, port, oid)
     for path in list_safety_dumps(settings.dumps):
         with contextlib.suppress(BadInputError):
             manifest = read_manifest(path)
-            if manifest is not None and match_database(manifest, server, host, port) in matches:
+            if manifest is not None and match_database(manifest, server, host, port, oids) in matches:
                 found.append((path, manifest))
     return found
+
+
+def other_oids(settings: Settings, server: ServerFacts, host: str, port: int, oid: int = 0) -> frozenset[int]:
+    """Return the oids that a database had before and after swaps, for :func:`match_database`.
+
+    :param oid: Its present oid, if it is not that of the session.
+    """
+    oid = oid or (server.instance.database_oid if server.instance is not None else 0)
+    where = server.system_identifier or f"{host}:{port}"
+    return same_database_oids(settings.dumps, where, server.database, oid)
 
 
 def was_undone(connection: Connection, server: ServerFacts, path: Path) -> bool:
@@ -228,13 +231,14 @@ def delete_undone(connection: Connection, settings: Settings, server: ServerFact
     numbers, so host, port and database must match, too.
     """
     here = {"host": endpoint.host, "port": endpoint.port, "database": endpoint.database}
+    oids = other_oids(settings, server, endpoint.host, endpoint.port)
     for path in list_safety_dumps(settings.dumps):
         with contextlib.suppress(BadInputError):
             manifest = read_manifest(path)
             if (
                 manifest is not None
                 and here.items() <= manifest.source.items()
-                and match_database(manifest, server, endpoint.host, endpoint.port) is OriginMatch.SAME
+                and match_database(manifest, server, endpoint.host, endpoint.port, oids) is OriginMatch.SAME
                 and _transaction_status(connection, server, path) == "aborted"
             ):
                 delete_dump(path)

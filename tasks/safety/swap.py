@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from ..errors import Effect, OperationFailedError, ServerError
+from ..errors import Effect, OperationFailedError, ServerError, TaskError
 from ..formatting import format_list
 from ..postgres.activity import read_sessions
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
 from ..postgres.connection import connected, one, system_identifier, translated
 from ..postgres.protocol import StatementStream
 from ..system.runtime import BackgroundTask, Interruption, set_interrupt_message
+from .scratch_database import on_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -168,6 +169,27 @@ def _rename(connection: Connection, swap: Swap) -> None:
     connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(kept))
     for statement in swap.after:
         connection.execute(statement)
+
+
+_OTHERS = """
+SELECT d.datname::pg_catalog.text FROM pg_catalog.pg_database d
+ WHERE d.datallowconn AND NOT d.datistemplate AND d.datname <> pg_catalog.current_database()
+   AND pg_catalog.has_database_privilege(d.oid, 'CONNECT') AND d.datname NOT LIKE '%\\_\\_staging\\_%'
+   AND d.datname NOT LIKE '%\\_\\_before\\_%'
+ ORDER BY d.datname <> 'postgres', d.oid LIMIT 3
+"""
+
+
+def find_maintenance_database(connection: Connection, target: Target, *, lock_timeout: int) -> tuple[str, str]:
+    """Return another database that can be connected to; without one, an empty name and the reason."""
+    problem = ""
+    for (name,) in connection.execute(_OTHERS).fetchall():
+        try:
+            with connected(on_database(target, str(name)), lock_timeout=lock_timeout):
+                return str(name), ""
+        except TaskError as error:
+            problem = str(error)
+    return "", problem
 
 
 def _end_sessions(other: Connection, swap: Swap) -> int:

@@ -1,4 +1,4 @@
-"""Undo points: the states of a database that `db.undo` can restore, each a safety dump."""
+"""Undo points: the states of a database that `db.undo` can restore, each a safety dump or a kept database."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ..dumpfiles.short_ids import SHORTEST_ID, is_id_beginning
 from ..errors import BadInputError
 from ..formatting import format_list, format_moment
 from ..postgres.connection import connected, read_endpoint, server_facts, translated
+from .kept_databases import kept_databases_of
 from .safety_dump import safety_dumps_of, was_undone
 
 if TYPE_CHECKING:
@@ -18,27 +19,34 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..config.settings import Settings
+    from ..config.target import Target
     from ..dumpformat.manifest import Manifest
+    from ..postgres.connection import Connection, Endpoint, ServerFacts
     from ..progress import Report
+    from .own_databases import OwnDatabase
 
 
 @dataclass(frozen=True)
 class UndoPoint:
     """A state that `db.undo` can restore.
 
-    :ivar id: The dump's full identifier; `--to` accepts its first four characters or more.
-    :ivar size: The file's size in bytes.
-    :ivar command: The command that the safety dump was made for; empty in manifests of earlier versions.
+    :ivar id: The full identifier; `--to` accepts its first four characters or more.
+    :ivar path: The safety dump; None for a kept database.
+    :ivar rows: Of a kept database an estimate.
+    :ivar size: The size of the file or of the database in bytes.
+    :ivar command: The command before which the state was saved; empty in manifests of earlier versions.
+    :ivar kept: The kept database; None for a safety dump.
     """
 
     id: str
-    path: Path
+    path: Path | None
     when: datetime
     database: str
     rows: int
     size: int
     command: str
     note: str
+    kept: OwnDatabase | None = None
 
 
 def list_undo_points(settings: Settings, report: Report) -> list[UndoPoint]:
@@ -58,9 +66,33 @@ def list_undo_points(settings: Settings, report: Report) -> list[UndoPoint]:
         translated("Reading the server's facts failed, nothing was touched", target),
     ):
         server = server_facts(connection)
-        endpoint = read_endpoint(connection, server)
-        found = safety_dumps_of(settings, server, endpoint.host, endpoint.port)
-        return [_point(*each) for each in reversed(found) if not was_undone(connection, server, each[0])]
+        return read_undo_points(connection, settings, target, server, read_endpoint(connection, server))
+
+
+def read_undo_points(
+    connection: Connection, settings: Settings, target: Target, server: ServerFacts, endpoint: Endpoint
+) -> list[UndoPoint]:
+    """Return the undo points of the database of a session, newest last."""
+    dumps = safety_dumps_of(settings, server, endpoint.host, endpoint.port)
+    points = [_point(*each) for each in dumps if not was_undone(connection, server, each[0])]
+    points += [kept_undo_point(each) for each in kept_databases_of(connection, target, settings.dumps, server.database)]
+    return sorted(points, key=lambda each: (each.when, each.id))
+
+
+def kept_undo_point(own: OwnDatabase) -> UndoPoint:
+    """Return the state in a kept database."""
+    record = own.record
+    return UndoPoint(
+        id=record.id,
+        path=None,
+        when=record.when,
+        database=record.of,
+        rows=record.rows,
+        size=record.size,
+        command=record.command,
+        note=f"kept as {record.database}",
+        kept=own,
+    )
 
 
 def _point(path: Path, manifest: Manifest) -> UndoPoint:

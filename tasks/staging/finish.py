@@ -204,6 +204,7 @@ def _replacement(plan: FinishPlan) -> Replacement:
         maintenance=on_database(plan.target, plan.method.maintenance),
         live=NamedDatabase(plan.server.database, plan.method.oid),
         size=plan.method.size,
+        rows=plan.method.rows,
         incoming=plan.incoming,
         keeps_old=plan.backup,
         ends_sessions=plan.method.ends_sessions,

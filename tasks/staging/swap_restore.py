@@ -165,6 +165,7 @@ def _replacement(plan: RestorePlan, loaded: DatabaseRecord, maintenance: Target)
         maintenance=maintenance,
         live=NamedDatabase(plan.server.database, plan.method.oid),
         size=plan.method.size,
+        rows=plan.method.rows,
         incoming=loaded,
         keeps_old=plan.request.backup,
         ends_sessions=plan.method.ends_sessions,
@@ -227,7 +228,7 @@ class Replacement:
 
     :ivar maintenance: Another database of the server.
     :ivar live: The configured database.
-    :ivar size: Its size in bytes.
+    :ivar size: Its size in bytes, and `rows` about how many rows its tables have.
     :ivar incoming: The record of the staging database.
     :ivar keeps_old: Keep the configured database under another name.
     :ivar ends_sessions: Whether other sessions may be ended.
@@ -239,6 +240,7 @@ class Replacement:
     maintenance: Target
     live: NamedDatabase
     size: int
+    rows: int
     incoming: DatabaseRecord
     keeps_old: bool
     ends_sessions: bool
@@ -263,6 +265,7 @@ def take_place(step: Replacement, lock: Connection, report: Report) -> tuple[Swa
         oid=step.live.oid,
         when=when,
         size=step.size,
+        rows=step.rows,
         restored=restored,
     )
     try:
@@ -370,9 +373,9 @@ def _retain(step: Replacement, kept: DatabaseRecord, report: Report) -> Database
     :return: The record of the kept database; None if it was dropped.
     """
     try:
-        if step.keeps_old and step.settings.kept_databases > 0:
-            keep_databases(step.settings, step.target, step.maintenance, report)
-            return kept
+        if step.keeps_old:
+            remaining = keep_databases(step.settings, step.target, step.server.database, step.maintenance, report)
+            return kept if kept in remaining else None
         drop_kept_database(step.maintenance, kept, step.settings.dumps)
     except TaskError as error:
         report.warn(f"The restore is done, but an older database could not be dropped: {error}")

@@ -21,10 +21,9 @@ from tasks.restore.plan import RestorePlan, RestoreRequest, plan_restore
 from tasks.restore.rehearse import rehearse_dump
 from tasks.restore.reset import plan_reset, reset_database
 from tasks.restore.restore import restore_dump
-from tasks.restore.undo import plan_undo
 from tasks.verify.verify import VerifyRequest, verify_database
 from tests.databases.builder import quote
-from tests.flows import settings_of
+from tests.flows import plan_dump_undo, settings_of
 from tests.support import Database, Databases, Project
 
 if sys.version_info >= (3, 14):
@@ -194,7 +193,7 @@ class Checks:
         with self._step("reset"):
             reset_database(plan, Silence())
         with self._step("undo of a reset"):
-            self._carry_out(plan_undo(settings, Silence(), trust=True))
+            self._carry_out(plan_dump_undo(settings, Silence(), trust=True))
         self._same("undo of a reset", self._judged.text, database)
 
     def _restore_over_and_undo(self, dumped: Dumped, other: Judged) -> None:
@@ -228,7 +227,7 @@ class Checks:
             # Nothing was there to be deleted, so no safety dump was made.
             return
         with self._step("undo of a restore"):
-            self._carry_out(plan_undo(settings, Silence(), trust=True))
+            self._carry_out(plan_dump_undo(settings, Silence(), trust=True))
         self._same("undo of a restore", before.text, database)
 
     def _carry_out(self, plan: RestorePlan) -> None:

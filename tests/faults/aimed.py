@@ -79,7 +79,7 @@ postgres.protocol.StatementStream run queue drain _send _flush _result _next_res
 postgres.commit commit_transaction
 staging.staging_database _create _try_access _prepare
 staging.carry_over carry_over
-staging.swap_restore _take_place _remember _retain
+staging.swap_restore take_place _remember _retain
 safety.swap _end_sessions _rename
 safety.own_databases write_database_record
 safety.scratch_database drop_database
@@ -109,7 +109,7 @@ _ENTER: Final = {
         "carry_over.carry_over": "carrying over",
         "RestoreTransaction._load": "loading",
         "RestoreTransaction._prove": "verifying",
-        "swap_restore._take_place": "swapping",
+        "swap_restore.take_place": "swapping",
         "commit.commit_transaction": "in COMMIT",
     },
     "prune": {"deletion.delete_dump": "deleting"},

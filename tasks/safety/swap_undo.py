@@ -1,0 +1,326 @@
+"""Undo by a swap: a kept database takes the place of the configured one, which is kept in its turn."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from ..errors import BadInputError, Effect, ServerError, TaskError
+from ..formatting import format_list
+from ..postgres.activity import read_sessions
+from ..postgres.catalog_filters import USER_SCHEMA
+from ..postgres.commit import Outcome
+from ..postgres.connection import one
+from ..system.runtime import Interruption
+from .guard import nonlocal_reason
+from .kept_databases import drop_kept_database, grant_statements, keep_databases, kept_databases_of
+from .own_databases import (
+    Role,
+    as_kept,
+    delete_database_record,
+    kept_name,
+    mark_statement,
+    same_database_oids,
+    write_database_record,
+)
+from .restore_log import read_record, record_from_text, record_path, record_to_text, write_record
+from .scratch_database import on_database
+from .swap import NamedDatabase, Swap, find_maintenance_database, swap_databases
+
+if TYPE_CHECKING:
+    from ..config.settings import Settings
+    from ..config.target import Target
+    from ..postgres.connection import Connection, Endpoint, ServerFacts
+    from ..progress import Report
+    from .own_databases import DatabaseRecord, OwnDatabase
+    from .swap import Swapped
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveDatabase:
+    """The configured database, which has to give way.
+
+    :ivar rows: About how many rows its tables have.
+    :ivar size: Its size in bytes.
+    :ivar sessions: Descriptions of its other sessions.
+    """
+
+    oid: int
+    owner: str
+    comment: str | None
+    rows: int
+    size: int
+    sessions: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwapUndoPlan:
+    """The plan of an undo that puts a kept database back.
+
+    :ivar incoming: The kept database.
+    :ivar kept: How many databases are kept of the configured one.
+    :ivar maintenance: Another database of the server.
+    :ivar backup: Keep the replaced database, so that the undo can be undone.
+    :ivar ends_sessions: Whether the other sessions may be ended.
+    :ivar doubt: Why the kept database may be of another database; empty if it is certain.
+    :ivar nonlocal_reason: Why the database does not count as local; empty if it does.
+    """
+
+    settings: Settings
+    target: Target
+    server: ServerFacts
+    endpoint: Endpoint
+    live: LiveDatabase
+    incoming: OwnDatabase
+    kept: int
+    maintenance: str
+    backup: bool
+    ends_sessions: bool
+    doubt: str = ""
+    nonlocal_reason: str = ""
+
+    @property
+    def destroys(self) -> bool:
+        """Return whether existing data will be replaced."""
+        return True
+
+    def refuse_sessions(self) -> None:
+        """Raise if sessions are connected that may not be ended.
+
+        :raises ServerError: There are some. Nothing was touched.
+        """
+        if self.live.sessions and not self.ends_sessions:
+            raise ServerError(
+                f"Sessions are connected to {self.target.label}: {format_list(self.live.sessions, _SHOWN, '; ')}. "
+                f"Nothing was touched.",
+                fix=f"End them, or use `{self.settings.command('db.undo', '--disconnect')}`.",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwapUndone:
+    """A committed undo by a swap.
+
+    :ivar restored: The record of the database that was put back.
+    :ivar kept: The record of the replaced database; None if it was dropped or became a safety dump.
+    :ivar cut_off: For how many seconds no session could use the database, at most.
+    :ivar ended: The number of sessions that were ended.
+    """
+
+    plan: SwapUndoPlan
+    restored: DatabaseRecord
+    kept: DatabaseRecord | None
+    seconds: float
+    cut_off: float
+    ended: int
+
+
+_SHOWN = 3
+# The rows are estimated without locking a table.
+_LIVE = f"""
+SELECT d.oid, o.rolname::pg_catalog.text, pg_catalog.shobj_description(d.oid, 'pg_database'),
+       pg_catalog.pg_database_size(d.oid),
+       (SELECT coalesce(pg_catalog.sum(c.reltuples) FILTER (WHERE c.reltuples > 0), 0)::pg_catalog.int8
+          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.relkind = 'r' AND {USER_SCHEMA})
+  FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles o ON o.oid = d.datdba
+ WHERE d.datname = pg_catalog.current_database()
+"""
+_OBSTACLES = """
+SELECT (SELECT d.datname::pg_catalog.text FROM pg_catalog.pg_database d
+         WHERE d.oid = ANY(%s::pg_catalog.oid[]) AND NOT pg_catalog.pg_has_role(d.datdba, 'USAGE') LIMIT 1),
+       (SELECT r.rolname::pg_catalog.text FROM pg_catalog.pg_roles r
+         WHERE r.rolname = current_user AND NOT (r.rolcreatedb OR r.rolsuper)),
+       (SELECT s.slot_name::pg_catalog.text FROM pg_catalog.pg_replication_slots s JOIN pg_catalog.pg_database d
+            ON d.datname = s.database WHERE d.oid = ANY(%s::pg_catalog.oid[]) LIMIT 1),
+       (SELECT s.subname::pg_catalog.text FROM pg_catalog.pg_subscription s
+         WHERE s.subdbid = ANY(%s::pg_catalog.oid[]) LIMIT 1),
+       (SELECT x.gid FROM pg_catalog.pg_prepared_xacts x JOIN pg_catalog.pg_database d ON d.datname = x.database
+         WHERE d.oid = ANY(%s::pg_catalog.oid[]) LIMIT 1)
+"""
+_TEXTS = (
+    "this role does not own the database {}",
+    "{} may not create databases, and so not rename them",
+    "the replication slot {} would follow the renamed database",
+    "the subscription {} would follow the renamed database",
+    "there is the prepared transaction {}",
+)
+
+
+def plan_swap_undo(
+    connection: Connection,
+    settings: Settings,
+    target: Target,
+    server: ServerFacts,
+    endpoint: Endpoint,
+    incoming: OwnDatabase,
+    *,
+    backup: bool,
+    disconnect: bool,
+) -> SwapUndoPlan:
+    """Plan to let a kept database take the place of the configured one.
+
+    :param connection: A session in the configured database.
+    :raises BadInputError: The swap would fail, or something would follow the wrong database. Nothing was touched.
+    """
+    record = incoming.record
+    oid, owner, comment, size, rows = one(connection, _LIVE)
+    oids = [int(oid), record.oid]
+    maintenance, problem = find_maintenance_database(connection, target, lock_timeout=settings.lock_timeout)
+    found = [
+        text.format(name)
+        for text, name in zip(_TEXTS, one(connection, _OBSTACLES, [oids] * 4), strict=True)
+        if name is not None
+    ]
+    if target.pooled:
+        found.append("the URL leads to a connection pool")
+    if not maintenance:
+        found.append(f"no other database can be connected to ({problem or 'there is none'})")
+    if found:
+        raise BadInputError(
+            f"{record.database} can't take the place of {target.label}: {found[0]}. Nothing was touched.",
+            fix="`inv db.undos` lists other states.",
+        )
+    known = same_database_oids(settings.dumps, record.server, record.of, oids[0])
+    doubt = f"{record.database} may be of another database: {target.label} was created after it was kept"
+    return SwapUndoPlan(
+        settings=settings,
+        target=target,
+        server=server,
+        endpoint=endpoint,
+        live=LiveDatabase(
+            oid=oids[0],
+            owner=str(owner),
+            comment=comment,
+            rows=int(rows),
+            size=int(size),
+            sessions=tuple(map(str, read_sessions(connection, [oids[0]]))),
+        ),
+        incoming=incoming,
+        kept=len(kept_databases_of(connection, target, settings.dumps, server.database)),
+        maintenance=maintenance,
+        backup=backup,
+        ends_sessions=disconnect,
+        doubt="" if record.oid in known else doubt,
+        nonlocal_reason=nonlocal_reason(settings, endpoint),
+    )
+
+
+def undo_by_swap(plan: SwapUndoPlan, report: Report) -> SwapUndone:
+    """Let the kept database take the place of the configured one.
+
+    :raises TaskError: The undo failed; the message has the state of the database.
+    :raises Interruption: A signal; its `state` and `effect` are set.
+    """
+    began, folder = time.monotonic(), plan.settings.dumps
+    replaced = _replaced_record(plan)
+    report.progress("swapping the databases", 0, 0, "")
+    try:
+        # Written before the commit, so that a kill cannot leave a kept database without a record.
+        write_database_record(folder, replaced)
+        swapped = _swap(plan, replaced)
+    except OSError as error:
+        raise BadInputError(
+            f"The record of the undo can't be written: {error.strerror}. Nothing was touched."
+        ) from None
+    except (TaskError, Interruption) as error:
+        if error.effect is Effect.UNCHANGED:
+            delete_database_record(folder, replaced)
+        elif error.effect is Effect.CHANGED:
+            _exchange_restore_records(plan, report)
+        raise
+    _exchange_restore_records(plan, report)
+    kept = _retain(plan, replaced, report)
+    return SwapUndone(
+        plan=plan,
+        restored=plan.incoming.record,
+        kept=kept,
+        seconds=time.monotonic() - began,
+        cut_off=swapped.seconds,
+        ended=swapped.ended,
+    )
+
+
+def _replaced_record(plan: SwapUndoPlan) -> DatabaseRecord:
+    """Return the record of the configured database under the name that it will be kept as."""
+    record, when = plan.incoming.record, datetime.now(UTC)
+    last = read_record(record_path(plan.settings.dumps, plan.target, plan.server))
+    kept = as_kept(
+        record,
+        name=kept_name(plan.server.database, when),
+        oid=plan.live.oid,
+        when=when,
+        size=plan.live.size,
+        rows=plan.live.rows,
+        restored=record_to_text(last) if last is not None else "",
+    )
+    return replace(kept, owner=plan.live.owner, command=f"db.undo --to={record.id}")
+
+
+def _swap(plan: SwapUndoPlan, replaced: DatabaseRecord) -> Swapped:
+    record, comment = plan.incoming.record, plan.incoming.comment
+    incoming = sql.Identifier(record.database)
+    swap = Swap(
+        maintenance=on_database(plan.target, plan.maintenance),
+        live=NamedDatabase(plan.server.database, plan.live.oid),
+        incoming=NamedDatabase(record.database, record.oid),
+        kept=replaced.database,
+        before=[
+            sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(incoming),
+            sql.SQL("COMMENT ON DATABASE {} IS {}").format(incoming, sql.Literal(comment)),
+            *grant_statements(record),
+        ],
+        after=[mark_statement(replaced.database, Role.KEPT, plan.server.database, plan.live.comment)],
+        ends_sessions=plan.ends_sessions,
+    )
+    return swap_databases(swap, lambda outcome: undo_outcome(outcome, plan))
+
+
+def undo_outcome(outcome: Outcome, plan: SwapUndoPlan) -> str:
+    """Return the sentence about the state of the database after an undo failed or was interrupted."""
+    label = plan.target.label
+    return {
+        Outcome.COMMITTED: f"The undo was already committed: {label} is as it was at {plan.incoming.record.made}.",
+        Outcome.ROLLED_BACK: f"{label} was not changed.",
+        Outcome.UNKNOWN: f"It is unknown whether the undo was committed, because the server does not answer. "
+        f"`{plan.settings.command('db.undos')}` lists the state of {record_time(plan)} if it was not.",
+    }[outcome]
+
+
+def record_time(plan: SwapUndoPlan) -> str:
+    """Return the time at which the kept database gave way, in UTC, for people."""
+    return f"{plan.incoming.record.when:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _exchange_restore_records(plan: SwapUndoPlan, report: Report) -> None:
+    """Put back the record of the last restore into the database that is the configured one again, for `db.verify`."""
+    path = record_path(plan.settings.dumps, plan.target, plan.server)
+    last = record_from_text(plan.incoming.record.restored)
+    try:
+        if last is not None:
+            write_record(path, last)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        report.warn(f"The undo is done, but its record could not be written: {error.strerror}. Verify with --file=.")
+    delete_database_record(plan.settings.dumps, plan.incoming.record)
+
+
+def _retain(plan: SwapUndoPlan, replaced: DatabaseRecord, report: Report) -> DatabaseRecord | None:
+    """Keep the replaced database for another undo, and drop older ones; without a backup, drop it."""
+    maintenance = on_database(plan.target, plan.maintenance)
+    try:
+        if not plan.backup:
+            drop_kept_database(maintenance, replaced, plan.settings.dumps)
+            return None
+        # The incoming one is not kept any more, and the replaced one is.
+        if plan.kept > plan.settings.kept_databases:
+            remaining = keep_databases(plan.settings, plan.target, plan.server.database, maintenance, report)
+            return replaced if replaced in remaining else None
+    except TaskError as error:
+        report.warn(f"The undo is done, but an older database could not be dropped: {error}")
+    return replaced
