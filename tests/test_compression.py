@@ -334,6 +334,31 @@ def test_what_is_left_when_a_writer_fails_is_not_whole(tmp_path: Path, compressi
     assert noticed(path)
 
 
+# A frame that decompressors skip: its magic number, its size and its content.
+SKIPPED = b"\x50\x2a\x4d\x18" + (5).to_bytes(4, "little") + b"index"
+FRAMES = [zstd.compress(DUMP), zstd.compress(b""), SKIPPED, zstd.compress(b"x" * 3 * CHUNK)]
+
+
+def test_frames_of_zstd_follow_each_other(tmp_path: Path) -> None:
+    """As `cat a.zst b.zst` and pzstd write them; an empty one ends nothing."""
+    path = tmp_path / "dump"
+
+    path.write_bytes(b"".join(FRAMES))
+
+    assert unpacked(path) == DUMP + b"x" * 3 * CHUNK
+
+
+@pytest.mark.parametrize("tail", [b"(", b"\x28\xb5\x2f\xfd", SKIPPED[:-1], FRAMES[0][:-1], FRAMES[3][:20], b"no frame"])
+def test_a_damaged_frame_behind_a_complete_one_is_noticed(tmp_path: Path, tail: bytes) -> None:
+    """What follows a complete frame is another complete one, or the file is broken."""
+    path = tmp_path / "dump"
+
+    path.write_bytes(FRAMES[0] + tail)
+
+    with pytest.raises(BROKEN):
+        unpacked(path)
+
+
 @pytest.mark.parametrize("compression", ALL)
 def test_a_reader_may_stop_early(tmp_path: Path, compression: Compression) -> None:
     """Leaving in the middle of a file ends its reader, with no thread or warning left."""

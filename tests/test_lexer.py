@@ -237,6 +237,20 @@ def test_the_events_of_a_dump_are_the_same_when_chunks_are_small(size: int) -> N
     assert merged(lex(cut(DUMP, range(0, len(DUMP), size)))) == merged(lex([DUMP]))
 
 
+def without_rows(events: Iterable[Event]) -> list[Event]:
+    """Leave out the pieces of COPY data."""
+    return [event for event in merged(events) if not isinstance(event, CopyData)]
+
+
+def test_skipped_rows_are_the_only_difference_when_a_dump_is_cut_anywhere() -> None:
+    """Cut at every byte, the events are those of the whole dump without its rows."""
+    expected = without_rows(lex([DUMP]))
+
+    assert len(expected) < len(merged(lex([DUMP])))
+    for place in range(len(DUMP) + 1):
+        assert merged(lex(cut(DUMP, [place]), skips=lambda: True)) == expected, place
+
+
 @given(places=st.lists(st.integers(0, len(DUMP)), max_size=30))
 def test_the_events_of_a_dump_are_the_same_when_it_is_cut_at_random(places: list[int]) -> None:
     """Any cuts, empty pieces among them, change nothing."""
@@ -300,6 +314,7 @@ def test_any_dump_is_split_as_it_was_put_together(events: list[Event], data: st.
     assert merged(lex([text])) == events
     assert merged(lex(cut(text, places))) == events
     assert merged(lex(text[i : i + 1] for i in range(len(text)))) == events
+    assert merged(lex(cut(text, places), skips=lambda: True)) == without_rows(events)
 
 
 @settings(max_examples=300, deadline=None)

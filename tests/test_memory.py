@@ -78,6 +78,8 @@ def test_memory_stays_flat(content: str, suffix: str, new_database: Databases, p
 
     assert 10 < dumping < LIMIT_MB
     assert 10 < restoring < LIMIT_MB
+    if suffix == ".sql.zst":
+        assert 10 < peak(project, "db.show", "--file=big.sql.zst", "--table=big", "--match=absent") < LIMIT_MB / 2
 
 
 LARGE_RESULT = "SELECT repeat('x', 100000) FROM generate_series(1, 20000);\n"

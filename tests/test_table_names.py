@@ -109,7 +109,7 @@ PATTERNS = (
 )
 
 
-@pytest.mark.majors(14, 18)
+@pytest.mark.all_majors
 def test_patterns_mean_what_they_mean_to_pg_dump(new_database: Databases) -> None:
     """Each pattern finds the same tables as pg_dump does, by the search path of the database."""
     database = new_database()

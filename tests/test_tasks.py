@@ -70,6 +70,16 @@ def test_verify_loads_nothing_that_only_a_terminal_or_a_foreign_dump_needs(
     assert not {"rich", "rich.console", "tasks.dumpformat.lexer", "tasks.dumpformat.summary"} & modules
 
 
+def test_rows_of_a_dump_are_shown_without_the_driver(project: Project) -> None:
+    """A named dump needs no URL, so its rows are shown without the third of a second of psycopg."""
+    project.write("dumps/t.sql", "COPY public.t (i) FROM stdin;\n1\n\\.\n-- PostgreSQL database dump complete\n")
+
+    modules = loaded_modules(project, "db.show", "--file=t.sql", "--table=t")
+
+    assert "tasks.dumpfiles.table_rows" in modules
+    assert "psycopg" not in modules
+
+
 @pytest.mark.parametrize("name", FLAGS)
 def test_every_settled_flag_is_there(name: str, project: Project) -> None:
     """With help, and without a short form that would take one from Invoke."""

@@ -1,16 +1,20 @@
 """Parse a database URL as libpq does; raise if Prisma would read it differently."""
 
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import unquote, unquote_plus
+from __future__ import annotations
 
-from psycopg import Error, pq
-from psycopg.conninfo import conninfo_to_dict
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, unquote_plus
 
 from ..errors import BadInputError
 from ..formatting import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from psycopg.pq.misc import ConninfoOption
 
 ENCODE = "in a user's name or password write %40 for @, %3A for :, %2F for /, %3F for ?, %23 for #, %25 for %"
 
@@ -107,6 +111,9 @@ def judge_url(parts: Mapping[str, str], kept: Mapping[str, str]) -> dict[str, st
     :param kept: Parameters without secrets; the values are not decoded.
     :raises BadInputError: libpq can't read it, or a value is given twice.
     """
+    from psycopg import Error
+    from psycopg.conninfo import conninfo_to_dict
+
     if ambiguous := [name for name, raw in kept.items() if "=" in raw]:
         raise refuse_url(f"has a second = in {ambiguous[0]}: write %3D for the = of a value")
     user = f"{parts['user']}@" if parts["user"] else ""
@@ -219,7 +226,7 @@ class Draft:
         accept = self._pop("sslaccept")
         self._certificate(prisma_dir, accept)
         self._acceptance(accept, roots)
-        known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
+        known = {option.keyword.decode() for option in _defaults()}
         for name in sorted(self.kept.keys() - known):
             if name.lower() in known:
                 raise refuse_url(f"gives {name.lower()} in capitals, which neither libpq nor Prisma reads")
@@ -323,8 +330,13 @@ class Draft:
 
 def default(keyword: str) -> str:
     """Return libpq's default for a keyword, from `PG…` variables and the service in PGSERVICE; empty without one."""
-    options = pq.Conninfo.get_defaults()
-    return next((o.val.decode() for o in options if o.keyword.decode() == keyword and o.val), "")
+    return next((o.val.decode() for o in _defaults() if o.keyword.decode() == keyword and o.val), "")
+
+
+def _defaults() -> list[ConninfoOption]:
+    from psycopg import pq
+
+    return pq.Conninfo.get_defaults()
 
 
 def _is_port(port: str) -> bool:

@@ -18,8 +18,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-from psycopg.conninfo import make_conninfo
-
 from ..errors import BadInputError
 from ..formatting import printable
 from .database_url import Change, Draft, default, given_twice, judge_url, split_url, url_body, url_parameters
@@ -80,6 +78,8 @@ class Target:
         """
         if not overrides.keys().isdisjoint(SECRETS):
             raise ValueError("a secret does not belong in a connection string")
+        from psycopg.conninfo import make_conninfo
+
         return make_conninfo("", **{**self.keywords, **overrides})
 
     def connect_kwargs(self) -> dict[str, str]:

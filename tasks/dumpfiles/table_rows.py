@@ -177,7 +177,7 @@ class _Reading:
     _columns: tuple[str, ...] | None = None
 
     def batches(self, chunks: Iterator[bytes]) -> Iterator[RowBatch]:
-        for event in lex(chunks):
+        for event in lex(chunks, skips=lambda: self._columns is None):
             if isinstance(event, Statement):
                 if self._begins(event):
                     yield self._batch([])

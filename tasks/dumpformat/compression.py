@@ -41,6 +41,8 @@ _GZIP_BITS = 31
 GATHERED = 1 << 16
 # The largest number of pieces, of a megabyte at most, in the compressor's queue.
 QUEUED = 4
+# The most bytes that are decompressed at once; after each frame those of the next are copied.
+_ZSTD_INPUT = 1 << 17
 # The errors of a reader whose input is cut, damaged or followed by other data.
 BROKEN: tuple[type[Exception], ...] = (EOFError, zlib.error, zstd.ZstdError, isal_zlib.error, OSError)  # type: ignore[assignment]
 
@@ -75,15 +77,20 @@ class Sums:
 
 
 class SumCounter:
-    """A counter of the size and the sha256 of data."""
+    """A counter of the size and the sha256 of data.
 
-    def __init__(self) -> None:
+    :param summed: Whether to compute the sha256, which takes time. If not, it is that of no data.
+    """
+
+    def __init__(self, *, summed: bool = True) -> None:
         self._sum = hashlib.sha256()
+        self._summed = summed
         self.size = 0
 
     def add(self, data: Buffer) -> None:
         """Add a piece."""
-        self._sum.update(data)
+        if self._summed:
+            self._sum.update(data)
         self.size += memoryview(data).nbytes
 
     @property
@@ -104,11 +111,12 @@ class SummingWriter(io.RawIOBase):
     """A raw file that sums the data that is read from it or written to it.
 
     :param file: The underlying file; closing this object does not close it.
+    :param summed: As for :class:`SumCounter`.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], *, summed: bool = True) -> None:
         self._file = file
-        self._adder = SumCounter()
+        self._adder = SumCounter(summed=summed)
 
     @property
     def sums(self) -> Sums:
@@ -268,11 +276,40 @@ def read_magic(path: Path) -> tuple[Compression, bytes]:
     return next((each for magic, each in _MAGIC.items() if head.startswith(magic)), Compression.NONE), head
 
 
+class _ZstdReader:
+    """A reader of zstd frames; it copies the content once less than :class:`zstd.ZstdFile`.
+
+    :param raw: The compressed file.
+    """
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._raw = raw
+        self._frame = zstd.ZstdDecompressor()
+        self._begun = False
+
+    def read(self, size: int = CHUNK, /) -> bytes:
+        """Return at most `size` bytes; empty at the end.
+
+        :raises EOFError: The file ends inside a frame.
+        """
+        while True:
+            given = b""
+            if self._frame.eof:
+                given, self._frame, self._begun = self._frame.unused_data, zstd.ZstdDecompressor(), False
+            if not given and self._frame.needs_input and not (given := self._raw.read(_ZSTD_INPUT) or b""):
+                if self._begun:
+                    raise EOFError("the file ends inside a frame of zstd")
+                return b""
+            self._begun = True
+            if found := self._frame.decompress(given, size):
+                return found
+
+
 class DecompressedReader:
     """A reader of a dump's content in chunks, with the sums of the file and of the content.
 
     :param path: The file; its first bytes, not its name, determine the compression.
-    :param summed: Whether to sum the content, which takes time. If not, `content` has the sums of no data.
+    :param summed: Whether to compute the sha256 of the file and of the content, which takes time.
     :ivar compression: The compression of the file.
     :ivar raw: The compressed file, with its size so far and, after all was read, its sums.
     """
@@ -281,13 +318,13 @@ class DecompressedReader:
         self.compression, _ = read_magic(path)
         self._path = path
         self._summed = summed
-        self._content = SumCounter()
+        self._content = SumCounter(summed=summed)
         self._file: IO[bytes] | None = None
         self.raw: SummingWriter
 
     def __enter__(self) -> DecompressedReader:  # noqa: PYI034 - never subclassed
         self._file = open_regular(self._path)
-        self.raw = SummingWriter(self._file)
+        self.raw = SummingWriter(self._file, summed=self._summed)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -307,8 +344,7 @@ class DecompressedReader:
         """
         with self._open() as stream:
             while chunk := stream.read(CHUNK):
-                if self._summed:
-                    self._content.add(chunk)
+                self._content.add(chunk)
                 yield chunk
 
     def _open(self) -> contextlib.AbstractContextManager[Readable]:
@@ -316,5 +352,5 @@ class DecompressedReader:
             reader: contextlib.AbstractContextManager[Readable] = igzip_threaded.open(self.raw, "rb", threads=1)  # type: ignore[no-untyped-call]
             return reader
         if self.compression is Compression.ZSTD:
-            return zstd.ZstdFile(io.BufferedReader(self.raw, CHUNK), "rb")
+            return contextlib.nullcontext(_ZstdReader(self.raw))
         return contextlib.nullcontext(cast("Readable", self.raw))

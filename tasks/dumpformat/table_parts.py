@@ -104,8 +104,8 @@ class TableParts:
         # Foreign keys: the referencing table, the name, and the referenced table.
         self.references: list[tuple[Key, str, Key]] = []
         self.values: dict[Key, int] = {}
-        self._encoding = "utf-8"
-        self._number = -1
+        self.owners: dict[Key, str] = {}
+        self._encoding, self._number = "utf-8", -1
         self._containers: dict[ObjectName, ObjectName] = {}
         # All that may be chosen: position, statement, what it is about; None for the session.
         self._statements: list[tuple[int, Statement, StatementSubject | None]] = []
@@ -153,7 +153,9 @@ class TableParts:
             if (foreign_key := foreign_key_of(event.text, standard=event.standard)) is not None:
                 constraint, *referenced = (recode_name(each, self._encoding) for each in foreign_key)
                 self.references.append((subject.about.key, constraint, (referenced[0], referenced[1])))
-            if verb == "CREATE TABLE":
+            if verb == "OWNER" and subject.about.group == _RELATION:
+                self.owners[subject.about.key] = action.roles[0]
+            elif verb == "CREATE TABLE":
                 self.created.setdefault(subject.about.key)
                 if is_partitioned(event.text):
                     self.parted.add(subject.about.key)
@@ -163,9 +165,7 @@ class TableParts:
         return ObjectName(name.group, recode_name(name.schema, self._encoding), recode_name(name.name, self._encoding))
 
     def _recoded_subject(self, found: StatementSubject) -> StatementSubject:
-        part, container, made = (
-            None if each is None else self._recoded(each) for each in (found.part, found.container, found.made)
-        )
+        part, container, made = (each and self._recoded(each) for each in (found.part, found.container, found.made))
         return replace(found, about=self._recoded(found.about), part=part, container=container, made=made)
 
     @property

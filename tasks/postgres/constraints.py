@@ -293,7 +293,7 @@ _LIVE = """
 SELECT n.nspname, c.relname, k.schema, k.name, c.oid, c.oid::pg_catalog.regclass::pg_catalog.text,
        c.relkind::pg_catalog.text, k.oid = c.oid, c.relispartition, pg_catalog.pg_has_role(c.relowner, 'USAGE'),
        EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e'
-                  AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass)
+                  AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass), pg_catalog.pg_get_userbyid(c.relowner)
   FROM (SELECT r.oid, t.schema, t.name FROM ROWS FROM (pg_catalog.unnest(%(schemas)s::pg_catalog.text[]),
             pg_catalog.unnest(%(names)s::pg_catalog.text[])) AS t(schema, name)
           JOIN pg_catalog.pg_namespace s ON s.nspname = t.schema
@@ -338,6 +338,7 @@ class LiveTable:
     is_partition: bool
     owned: bool
     of_extension: bool
+    owner: str
 
 
 def read_live_tables(connection: Connection, tables: Sequence[Key]) -> tuple[LiveTable, ...]:
@@ -347,7 +348,11 @@ def read_live_tables(connection: Connection, tables: Sequence[Key]) -> tuple[Liv
         LiveTable(
             key=(str(schema), str(name)),
             top=(str(top_schema), str(top)),
-            **dict(zip(("oid", "sql", "kind", "named", "is_partition", "owned", "of_extension"), rest, strict=True)),
+            **dict(
+                zip(
+                    ("oid", "sql", "kind", "named", "is_partition", "owned", "of_extension", "owner"), rest, strict=True
+                )
+            ),
         )
         for schema, name, top_schema, top, *rest in connection.execute(_LIVE, query)
     )

@@ -10,7 +10,7 @@ import contextlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from psycopg import errors
+from psycopg import errors, sql
 
 from ..dumpfiles.table_names import require_tables
 from ..dumpformat.lexer import lex
@@ -31,9 +31,10 @@ from ..postgres.constraints import (
     run_text,
     set_firing,
 )
-from ..postgres.schemas import table_dependents
 from ..postgres.tables import count_tables, read_partitions, read_tables
 from .clear import restart_sequences
+from .key_triggers import read_key_triggers, set_key_triggers
+from .table_refusals import refuse_dump, refuse_live
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -46,12 +47,20 @@ if TYPE_CHECKING:
     from ..postgres.connection import Connection
     from ..postgres.constraints import FiringState, ForeignKey, LiveTable
     from ..progress import Report
+    from .key_triggers import KeyTrigger
 
     Key = tuple[str, str]
 
 
-_SHOWN = 3
-_USE_OWNER = "Name that role's URL with --url-env."
+# A table and its statistics objects, as ALTER writes them. Its indexes and sequences follow the table.
+_WITH_OWNER = """
+SELECT 'TABLE ' || c.oid::pg_catalog.regclass::pg_catalog.text
+  FROM pg_catalog.pg_class c WHERE c.oid = %(table)s
+ UNION ALL
+SELECT 'STATISTICS ' || pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(s.stxname)
+  FROM pg_catalog.pg_statistic_ext s JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace
+  JOIN pg_catalog.pg_class c ON c.oid = s.stxrelid WHERE c.oid = %(table)s AND s.stxowner = c.relowner
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +86,7 @@ class TablesPlan:
 
     :ivar selection: The statements and rows of the dump to load.
     :ivar live: The tables in the database.
+    :ivar owners: The owners of tables that the dump sets, unless they are left out.
     :ivar lost_keys: Foreign keys in the dump from other tables to tables that are created; they are not restored.
     """
 
@@ -84,6 +94,7 @@ class TablesPlan:
     tables: tuple[ReplacedTable, ...]
     selection: TableSelection
     live: tuple[LiveTable, ...]
+    owners: Mapping[Key, str]
     lost_keys: tuple[str, ...] = ()
 
     @property
@@ -168,8 +179,8 @@ def plan_tables(
     sequences = read_owned_sequences(connection, live, parts.values) if data_only else ()
     chosen = tables if parts.created else [*tables, *(each.key for each in live)]
     selection = parts.select(chosen, data_only=data_only, sequences=sequences)
-    _refuse_dump(dump, parts, tables, selection, data_only=data_only)
-    _refuse_live(connection, tables, live, parts, selection, data_only=data_only)
+    refuse_dump(dump, parts, tables, selection, data_only=data_only)
+    refuse_live(connection, tables, live, parts, selection, data_only=data_only)
     counts = _count_rows(connection, {each.key for each in live}) if counted else {}
     missing = selection.tables - {each.key for each in live}
     lost = [
@@ -182,6 +193,7 @@ def plan_tables(
         tables=tuple(_replaced(key, live, parts, counts) for key in tables),
         selection=selection,
         live=live,
+        owners=parts.owners,
         lost_keys=tuple(lost),
     )
 
@@ -214,124 +226,19 @@ def _replaced(key: Key, live: Sequence[LiveTable], parts: TableParts, counts: Ma
     return ReplacedTable(key=key, exists=bool(trees), now=now, rows=rows, inserts=inserts)
 
 
-def _refuse_dump(
-    dump: DumpFile, parts: TableParts, tables: Sequence[Key], selection: TableSelection, *, data_only: bool
-) -> None:
-    """Raise if the dump lacks rows or definitions of the tables, or has unknown statements about them.
-
-    :raises BadInputError: It does. Nothing was touched.
-    """
-    name, manifest = dump.path.name, dump.manifest
-    lacking = [] if parts.holds_inserts else parts.tables_without_rows(selection.tables)
-    if manifest is not None:
-        lacking += [key for key in selection.tables if key in manifest.excluded_data and key not in lacking]
-    if lacking:
-        raise BadInputError(
-            f"{name} was made without the rows of {format_list([show_name(key) for key in lacking])}: a restore would "
-            f"delete the rows and load none. Nothing was touched."
-        )
-    if (through := parts.filled_above(selection.tables)) is not None:
-        table, above = (show_name(key) for key in through)
-        raise BadInputError(
-            f"{name} has the rows of {table} among those of {above}, the partitioned table. Nothing was touched. Name "
-            f"{above} instead (--table)."
-        )
-    if selection.unknown:
-        raise BadInputError(
-            f"{name} has a statement about these tables that pg_dump does not write: {selection.unknown} … It may "
-            f"change other objects, too. Nothing was touched.",
-            fix="Restore the dump into another database.",
-        )
-    if not data_only:
-        undefined = [key for key in tables if key not in parts.created]
-        if undefined:
-            raise BadInputError(
-                f"{name} does not create {show_name(undefined[0])}: it was made with --data-only. Nothing was touched.",
-                fix="To replace only the rows, add --data-only.",
-            )
-
-
-def _refuse_live(
-    connection: Connection,
-    tables: Sequence[Key],
-    live: Sequence[LiveTable],
-    parts: TableParts,
-    selection: TableSelection,
-    *,
-    data_only: bool,
-) -> None:
-    """Raise if the tables in the database can't be replaced.
-
-    :raises BadInputError: Their kind, their owner, or dependent objects prevent it. Nothing was touched.
-    """
-    existing = {each.key: each for each in live}
-    keys = read_foreign_keys(connection, [each.oid for each in live])
-    for each in live:
-        shown = show_name(each.key)
-        if each.named and each.kind not in {"r", "p"}:
-            raise BadInputError(f"{shown} is not a table in this database. Nothing was touched.")
-        if each.of_extension:
-            raise BadInputError(f"{shown} belongs to an extension, so --table can't replace it. Nothing was touched.")
-        if not each.owned:
-            raise BadInputError(f"Only the owner of {shown} can restore it. Nothing was touched.", fix=_USE_OWNER)
-    for key in keys:
-        if not key.owned and (data_only or not key.of_tables):
-            raise BadInputError(
-                f"The foreign key {key.name} of {key.table} references the tables, and only the owner of {key.table} "
-                f"can drop it and add it again. Nothing was touched.",
-                fix=_USE_OWNER,
-            )
-    if data_only:
-        _refuse_missing(tables, existing, parts, selection)
-    else:
-        _refuse_replacement(connection, tables, live, parts)
-
-
-def _refuse_missing(
-    tables: Sequence[Key], existing: Mapping[Key, LiveTable], parts: TableParts, selection: TableSelection
-) -> None:
-    if missing := [key for key in tables if key not in existing]:
-        raise BadInputError(
-            f"The database has no table {show_name(missing[0])}. Nothing was touched.",
-            fix="To create it, remove --data-only.",
-        )
-    if missing := sorted(key for key in selection.tables if key in parts.filled and key not in existing):
-        raise BadInputError(
-            f"The database has no partition {show_name(missing[0])}, which is in the dump. Nothing was touched.",
-            fix="Create the partition, or remove --data-only to restore the definition, too.",
-        )
-
-
-def _refuse_replacement(
-    connection: Connection, tables: Sequence[Key], live: Sequence[LiveTable], parts: TableParts
-) -> None:
-    of_dump = {key for key in tables if (parent := parts.parent(key)) is not None and parent not in tables}
-    partitions = sorted(of_dump | {each.key for each in live if each.named and each.is_partition})
-    if partitions:
-        raise BadInputError(
-            f"The definition of the partition {show_name(partitions[0])} can't be replaced without its partitioned "
-            f"table. Nothing was touched.",
-            fix="Add --data-only, or name the partitioned table.",
-        )
-    if dependents := table_dependents(connection, [each.oid for each in live]):
-        raise BadInputError(
-            f"To replace the definition, the table must be dropped, but other objects depend on it: "
-            f"{format_list(dependents, _SHOWN, '; ')}. Nothing was touched.",
-            fix="Add --data-only to replace only the rows, or drop these objects and create them again afterwards.",
-        )
-
-
 @dataclass
 class TableReplacement:
     """The replacement of tables in the open transaction of a restore.
 
     :ivar _keys: The dropped foreign keys.
+    :ivar _key_triggers: Their triggers that were not enabled.
     :ivar _firing: The disabled triggers, rules and forced row-level security.
     """
 
     connection: Connection
     plan: TablesPlan
     _keys: tuple[ForeignKey, ...] = field(default=(), init=False)
+    _key_triggers: tuple[KeyTrigger, ...] = field(default=(), init=False)
     _firing: tuple[FiringState, ...] = field(default=(), init=False)
 
     def lock(self) -> None:
@@ -349,8 +256,9 @@ class TableReplacement:
         """Delete the rows of the tables, or drop the tables."""
         oids = [each.oid for each in self.plan.live]
         keys, firing = read_foreign_keys(self.connection, oids), read_firing(self.connection, oids)
+        self._keys = keys if self.plan.data_only else tuple(key for key in keys if not key.of_tables)
+        self._key_triggers = read_key_triggers(self.connection, oids, self._keys)
         if not self.plan.data_only:
-            self._keys = tuple(key for key in keys if not key.of_tables)
             own = {each.sql for each in self.plan.live}
             self._firing = tuple(each for each in firing if each.is_forced_security and each.table not in own)
             set_firing(self.connection, self._firing, enable=False)
@@ -358,7 +266,7 @@ class TableReplacement:
             if dropped := [each.sql for each in self.plan.live if each.named]:
                 run_text(self.connection, f"DROP TABLE {', '.join(dropped)}")
             return
-        self._keys, self._firing = keys, firing
+        self._firing = firing
         drop_foreign_keys(self.connection, keys)
         set_firing(self.connection, self._firing, enable=False)
         if emptied := [f"ONLY {each.sql}" for each in self.plan.live if each.kind == "r"]:
@@ -380,7 +288,9 @@ class TableReplacement:
         forced = [each for each in read_firing(self.connection, oids) if each.is_forced_security]
         set_firing(self.connection, forced, enable=False)
         add_foreign_keys(self.connection, self._keys)
+        set_key_triggers(self.connection, oids, self._keys, self._key_triggers)
         set_firing(self.connection, [*forced, *self._firing], enable=True)
+        self._put_owners_back(live)
         keys, firing = read_foreign_keys(self.connection, oids), read_firing(self.connection, oids)
         if not self.plan.data_only:
             keys = tuple(key for key in keys if not key.of_tables)
@@ -388,3 +298,21 @@ class TableReplacement:
             raise OperationFailedError("triggers or rules of the tables differ from before the restore")
         if keys != self._keys:
             raise OperationFailedError("foreign keys of other tables differ from before the restore")
+
+    def _put_owners_back(self, live: Sequence[LiveTable]) -> None:
+        """Give the created tables to their former owners, unless they have the owner that the dump names."""
+        former = {each.key: each.owner for each in self.plan.live}
+        for each in live:
+            owner = former.get(each.key) or former.get(each.top)
+            if owner is None or each.owner in {owner, self.plan.owners.get(each.key)}:
+                continue
+            try:
+                with self.connection.transaction():
+                    for (changed,) in self.connection.execute(_WITH_OWNER, {"table": each.oid}).fetchall():
+                        query = sql.SQL("ALTER {} OWNER TO {}").format(sql.SQL(changed), sql.Identifier(owner))
+                        self.connection.execute(query)
+            except errors.InsufficientPrivilege:
+                raise OperationFailedError(
+                    f"{each.sql} would belong to {each.owner}, who may not give it back to its owner {owner}. Restore "
+                    f"only the rows (--data-only), or name the URL of {owner} (--url-env)"
+                ) from None
