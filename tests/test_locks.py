@@ -36,8 +36,8 @@ SELECT count(*) FROM (SELECT DISTINCT locktype, database, relation, classid, obj
 _LET_THROUGH = 28
 _UNCERTAIN = 40
 _TOO_MANY = 120
-# Tables with a key, for a server with fewer processes. Two sessions can lock 238 relations there: the tables of the first
-# number, but not with their indexes, and not the tables of the second.
+# Tables with a key, for a server with fewer processes. Two sessions can lock 238 relations there: the tables of the
+# first number, but not with their indexes, and not the tables of the second.
 _FEWEST = "max_connections = 12\nmax_wal_senders = 0\nmax_worker_processes = 4\nautovacuum_max_workers = 1\n"
 _MANY = 130
 _MORE = 450
