@@ -2,14 +2,11 @@
 
 import copy
 import enum
-import re
 from typing import Self
 
 from invoke.exceptions import Exit
 
 from .formatting import printable
-
-_UNTOUCHED = re.compile(r" ?Nothing was (?:touched|contacted|compared|started)\b[^.]*\.?")
 
 
 class Effect(enum.StrEnum):
@@ -23,9 +20,10 @@ class Effect(enum.StrEnum):
 class TaskError(Exit):
     """An expected failure, shown as one line without a traceback.
 
-    :param message: What failed, the state of the database and the files, what to do. It must not contain a password:
+    :param what: What failed; also the state and the fix, if they are not given apart. It must not contain a password:
         the caller scrubs it.
-    :param fix: What to do, if it is given apart; it is shown after the message.
+    :param state: The state of the database and the files.
+    :param fix: What to do.
     :ivar kind: The class of the error, for programs.
     :ivar message: What Invoke prints; `str()` returns the sentences for people in any case.
     :ivar effect: The effect on the database. Until it is set, nothing was changed.
@@ -37,27 +35,23 @@ class TaskError(Exit):
     effect = Effect.UNCHANGED
     result: object = None
 
-    def __init__(self, message: str, *, fix: str = "") -> None:
-        self.fix = printable(fix)
-        self.text = " ".join(filter(None, [printable(message), self.fix]))
+    def __init__(self, what: str, *, state: str = "", fix: str = "") -> None:
+        self.what, self.fix = printable(what), printable(fix)
+        self.text = " ".join(filter(None, [self.what, state, self.fix]))
         super().__init__(self.text, code=self.exit_code)
 
     def __str__(self) -> str:
         return self.text
 
-    def reworded(self, message: str) -> Self:
-        """Return the same error with another message."""
-        error = copy.copy(self)
-        error.message = error.text = printable(message)
-        return error
+    def reworded(self, message: str, *, fix: str = "") -> Self:
+        """Return the same error with another message.
 
-    def split(self) -> tuple[str, str]:
-        """Return the first sentence (what failed, without its period) and the rest (what to do).
-
-        "Nothing was touched" is left out: the caller states what was changed.
+        :param fix: What to do instead; without it the old fix is kept, and the message must contain it.
         """
-        what, _, rest = _UNTOUCHED.sub("", str(self.message)).strip().partition(". ")
-        return what.rstrip("."), rest.strip()
+        error = copy.copy(self)
+        error.what, error.fix = printable(message), printable(fix) or self.fix
+        error.message = error.text = f"{error.what} {printable(fix)}".rstrip()
+        return error
 
 
 class BadInputError(TaskError):

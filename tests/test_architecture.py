@@ -247,7 +247,6 @@ READ_MESSAGES = {
     "dump.pg_dump PgDump.failure": "pg_dump shows no SQLSTATE: compared with what this server says of that error",
     "dump.pg_dump failed_statement": "pg_dump shows no SQLSTATE, and speaks English to us",
     "dump.pg_dump last_error": "chooses what of it is shown",
-    "errors TaskError.split": "chooses what of it is shown where",
     "postgres.lock_capacity is_enough": "looks for the name of a setting, which no language translates",
     "postgres.login_failure not_connected": "libpq gives no SQLSTATE of a failed login; only advice depends on it",
 }

@@ -800,11 +800,13 @@ def test_at_a_terminal_lines_are_coloured(project: Project) -> None:
     assert "\x1b" not in project.inv("db.doctor").stdout
 
 
-def test_an_errors_sentences_are_parted() -> None:
-    """The first says what, the rest what to do; that nothing was touched goes without saying."""
-    told = refused("x", BadInputError("It is so. Do this. Or that. Nothing was touched."))
+def test_an_error_becomes_a_finding_and_its_fix() -> None:
+    """The state goes without saying, as no check changes anything; an error without a fix gets that of the check."""
+    told = refused("x", BadInputError("It is so. As it was.", state="Nothing was touched.", fix="Do this. Or that."))
+    bare = refused("x", BadInputError("It is so."), "Run it again.")
 
-    assert (told.what, told.remedy) == ("It is so", "Do this. Or that.")
+    assert (told.what, told.remedy) == ("It is so. As it was", "Do this. Or that.")
+    assert (bare.what, bare.remedy) == ("It is so", "Run it again.")
 
 
 def test_url_is_read_as_by_every_task(shop: Database, project: Project) -> None:

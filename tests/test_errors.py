@@ -27,9 +27,17 @@ def test_errors_of_every_kind_are_copied_and_reworded(kind: type[TaskError]) -> 
 
     copied, reworded = copy.copy(error), error.reworded("second")
 
-    assert (str(error), str(copied), str(reworded)) == ("first", "first", "second")
+    assert (copied.what, str(copied), str(reworded)) == ("first", str(error), "second")
     assert type(copied) is type(reworded) is kind
     assert copied.code == reworded.code == kind.exit_code
+
+
+@pytest.mark.parametrize("kind", [TaskError, NotConnectedError])
+def test_a_reworded_error_has_another_fix(kind: type[TaskError]) -> None:
+    """As an error of a migration after a restore, whose fix is the undo of the restore."""
+    reworded = kind("first").reworded("second", fix="third")
+
+    assert (reworded.what, reworded.fix, str(reworded)) == ("second", "third", "second third")
 
 
 def test_what_an_error_knows_is_kept() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tasks.dump.dump import Dumped, make_dump
-from tasks.dump.request import DumpRequest, PartRequest
+from tasks.dump.request import DumpRequest, Part
 from tasks.errors import OperationFailedError
 from tasks.progress import Silence
 from tasks.restore.plan import RestoreRequest, plan_restore
@@ -178,14 +178,14 @@ def test_manifest_counts_the_rows_of_people_when_a_table_is_the_extensions(pair:
 @pytest.mark.parametrize(
     ("part", "held"),
     [
-        (PartRequest(schemas=("conf",)), True),
-        (PartRequest(tables=("conf.conf",)), True),
-        (PartRequest(exclude_tables=("conf.conf",)), False),
-        (PartRequest(exclude_schemas=("conf",)), False),
+        (Part(schemas=("conf",)), True),
+        (Part(tables=("conf.conf",)), True),
+        (Part(excluded_tables=("conf.conf",)), False),
+        (Part(excluded_schemas=("conf",)), False),
     ],
     ids=["its schema", "the table", "all but the table", "all but its schema"],
 )
-def test_a_part_holds_the_rows_of_people_that_pg_dump_writes(pair: Make, part: PartRequest, held: bool) -> None:
+def test_a_part_holds_the_rows_of_people_that_pg_dump_writes(pair: Make, part: Part[str], held: bool) -> None:
     """Of an extension's table, whether the extension is in the dump or not."""
     made = pair(SUPERUSER, installed=False)
 

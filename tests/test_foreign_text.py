@@ -198,17 +198,17 @@ def test_a_list_outside_of_db_is_refused(name: str) -> None:
 )
 def test_a_setting_of_ours_by_a_function_counts_as_set(text: bytes) -> None:
     """It is left out as `SET statement_timeout` is."""
-    action = classify_statement(text)
+    kind = classify_statement(text)
 
-    assert (action.verb, action.name) == ("SET", "statement_timeout")
-    assert action.name in OWN_SETTINGS
+    assert (kind.verb, kind.name) == ("SET", "statement_timeout")
+    assert kind.name in OWN_SETTINGS
 
 
 def test_several_settings_in_one_statement_are_all_seen() -> None:
     """The rest of the statement has to run, so it is sent, and ours are set again behind it."""
-    action = classify_statement(
+    kind = classify_statement(
         b"SELECT set_config('a.b', 'x', false), (SELECT set_config('lock_timeout', '1', true)), 1;"
     )
 
-    assert action.verb == "SELECT"
-    assert action.settings == (Setting("a.b", "x"), Setting("lock_timeout", "1"))
+    assert kind.verb == "SELECT"
+    assert kind.settings == (Setting("a.b", "x"), Setting("lock_timeout", "1"))

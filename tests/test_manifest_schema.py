@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tasks.dump.dump import make_dump
-from tasks.dump.request import DumpRequest, PartRequest
+from tasks.dump.request import DumpRequest, Only, Part
 from tasks.dumpformat.compression import Compression
 from tasks.errors import TaskError
 from tasks.progress import Silence
@@ -52,7 +52,7 @@ REQUESTS = {
     "checksums": DumpRequest(checksums=True),
     "without rows": DumpRequest(exclude_data=("app.item",)),
     "named": DumpRequest(file="mine.sql"),
-    "a part": DumpRequest(part=PartRequest(tables=("*",), exclude_tables=("item",), data_only=True)),
+    "a part": DumpRequest(part=Part(tables=("*",), excluded_tables=("item",), only=Only.ROWS)),
 }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tasks.dump.dump import Dumped
-from tasks.dump.request import DumpRequest, PartRequest
+from tasks.dump.request import DumpRequest, Only, Part
 from tasks.dumpfiles.dump_file import choose_dump
 from tests.flows import Said, dumped, pg_dump, ran, restore_path, settings_of
 from tests.support import Database, Databases, Project
@@ -49,7 +49,7 @@ def shop(new_database: Databases) -> Database:
 
 def part(project: Project, database: Database, said: Said | None = None, **asked: Any) -> Dumped:
     """Dump a part."""
-    request = DumpRequest(part=PartRequest(**asked), checksums=not asked.get("schema_only"))
+    request = DumpRequest(part=Part(**asked), checksums=asked.get("only") is not Only.DEFINITIONS)
     return dumped(settings_of(project, database), request, said)
 
 
@@ -71,20 +71,20 @@ PARTS = {
     "a partitioned table": ({"tables": ("events",)}, {"public.events_2024", "public.events_2025"}),
     "tables of two schemas": ({"tables": ("audit.log", '"User"')}, {"audit.log", "public.User"}),
     "a table of another schema, by its name": ({"tables": ("log",)}, {"audit.log"}),
-    "all but a table": ({"exclude_tables": ("Post",)}, ALL_ROWS.keys() - {"public.Post"}),
-    "all but the table with the sequence": ({"exclude_tables": ("log",)}, ALL_ROWS.keys() - {"audit.log"}),
+    "all but a table": ({"excluded_tables": ("Post",)}, ALL_ROWS.keys() - {"public.Post"}),
+    "all but the table with the sequence": ({"excluded_tables": ("log",)}, ALL_ROWS.keys() - {"audit.log"}),
     "all but a partitioned table": (
-        {"exclude_tables": ("events",)},
+        {"excluded_tables": ("events",)},
         {"audit.log", "public.Post", "public.User"},
     ),
-    "a pattern but one": ({"tables": ("events*",), "exclude_tables": ("events_2024",)}, {"public.events_2025"}),
+    "a pattern but one": ({"tables": ("events*",), "excluded_tables": ("events_2024",)}, {"public.events_2025"}),
     "a schema": ({"schemas": ("audit",)}, {"audit.log"}),
     "the schema public": ({"schemas": ("PUBLIC",)}, ALL_ROWS.keys() - {"audit.log"}),
-    "all but a schema": ({"exclude_schemas": ("aud*",)}, ALL_ROWS.keys() - {"audit.log"}),
-    "definitions": ({"schema_only": True}, set()),
-    "definitions of a table": ({"schema_only": True, "tables": ("User",)}, set()),
-    "rows": ({"data_only": True}, ALL_ROWS.keys()),
-    "rows of a schema": ({"data_only": True, "schemas": ("audit",)}, {"audit.log"}),
+    "all but a schema": ({"excluded_schemas": ("aud*",)}, ALL_ROWS.keys() - {"audit.log"}),
+    "definitions": ({"only": Only.DEFINITIONS}, set()),
+    "definitions of a table": ({"only": Only.DEFINITIONS, "tables": ("User",)}, set()),
+    "rows": ({"only": Only.ROWS}, ALL_ROWS.keys()),
+    "rows of a schema": ({"only": Only.ROWS, "schemas": ("audit",)}, {"audit.log"}),
 }
 
 
@@ -99,7 +99,7 @@ def test_a_part_holds_what_pg_dump_writes_for_it_and_restores(
     target = new_database()
     whole = dumped(settings_of(project, shop))
     restore_path(project, target, whole.path)
-    if asked.get("data_only"):
+    if asked.get("only") is Only.ROWS:
         target.execute('TRUNCATE public."User", public."Post", audit.log, public.events')
     else:
         # pg_dump --clean drops without CASCADE: what depends on a part must not be there.
@@ -121,7 +121,7 @@ def test_a_sequence_of_an_excluded_table_is_dumped_where_another_table_needs_it(
 ) -> None:
     """It belongs to no column then, in the dump and in its manifest."""
     shop.execute("CREATE TABLE public.other (id bigint DEFAULT nextval('audit.log_id_seq'))")
-    made = part(project, shop, exclude_tables=("log", "events"))
+    made = part(project, shop, excluded_tables=("log", "events"))
 
     target = new_database()
     restored = restore_path(project, target, made.path)
@@ -197,7 +197,7 @@ def test_a_clean_restore_of_a_part_says_what_it_would_delete(shop: Database, pro
 
 def test_rows_alone_are_added_to_what_a_table_holds(shop: Database, project: Project) -> None:
     """As with psql; the target's own triggers may change them."""
-    made = part(project, shop, data_only=True, tables=("log",))
+    made = part(project, shop, only=Only.ROWS, tables=("log",))
     text = made.path.read_text(encoding="utf-8")
     assert "CREATE" not in text
     assert "DROP" not in text
@@ -238,7 +238,7 @@ def test_definitions_of_everything_are_those_of_the_manifest(
     everything: Database, new_database: Databases, project: Project
 ) -> None:
     """Objects of every kind, and materialized views, which have no rows then."""
-    made = part(project, everything, schema_only=True)
+    made = part(project, everything, only=Only.DEFINITIONS)
     target = new_database()
 
     restored = restore_path(project, target, made.path, clean=True)

@@ -19,7 +19,7 @@ from tests.flows import settings_of
 from tests.support import Database, Databases, Project
 
 WRITERS = 8
-DUMPS = 20
+DUMPS = 8
 ACCOUNTS = 50
 TOTAL = ACCOUNTS * 1000
 
@@ -112,7 +112,7 @@ def bank(new_database: Databases) -> Database:
 def test_dumps_hold_one_instant_when_eight_others_write(
     bank: Database, new_database: Databases, project: Project
 ) -> None:
-    """20 dumps in a row: each restores and verifies, checksums included, and keeps what no manifest knows of."""
+    """Eight dumps in a row: each restores and verifies, checksums included, and keeps what no manifest knows of."""
     dumps = []
     settings = settings_of(project, bank, lock_timeout=20000)
     with writing(bank) as done:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..config.target import Target
     from ..dump.dump import Dumped
-    from ..dump.request import PartRequest
+    from ..dump.request import Part
     from ..dumpfiles.catalog import Inspected, Listed
     from ..dumpfiles.convert import Converted
     from ..dumpformat.compression import Compression
@@ -186,16 +186,17 @@ def _part(
     *,
     schema_only: bool,
     data_only: bool,
-) -> PartRequest:
-    from ..dump.request import PartRequest
+) -> Part[str]:
+    from ..dump.request import Only, Part
 
-    return PartRequest(
+    if schema_only and data_only:
+        raise BadInputError("--schema-only and --data-only cannot be combined. Nothing was touched.")
+    return Part(
         tables=all_given("--table", table),
-        exclude_tables=all_given("--exclude-table", exclude_table),
+        excluded_tables=all_given("--exclude-table", exclude_table),
         schemas=all_given("--schema", schema),
-        exclude_schemas=all_given("--exclude-schema", exclude_schema),
-        schema_only=schema_only,
-        data_only=data_only,
+        excluded_schemas=all_given("--exclude-schema", exclude_schema),
+        only=Only.DEFINITIONS if schema_only else Only.ROWS if data_only else None,
     )
 
 

@@ -137,7 +137,7 @@ def refuse_url(what: str) -> BadInputError:
 
     :param what: The predicate of the sentence; it must not hold any value of the URL.
     """
-    return BadInputError(f"The database URL {what}. Nothing was contacted.")
+    return BadInputError(f"The database URL {what}.", state="Nothing was contacted.")
 
 
 def given_twice(name: str) -> BadInputError:

@@ -81,8 +81,8 @@ def read_url(name: str, root: Path, environ: Mapping[str, str], prisma_dir: Path
     if not _VARIABLE_NAME.fullmatch(name):
         # The text may be a URL with a password, so the message does not quote it.
         raise BadInputError(
-            "--url-env needs the name of an environment variable, such as DATABASE_URL, not the URL itself. Nothing "
-            "was contacted."
+            "--url-env needs the name of an environment variable, such as DATABASE_URL, not the URL itself.",
+            state="Nothing was contacted.",
         )
     if name in environ:
         return FoundUrl(environ[name], "environment")
@@ -109,13 +109,16 @@ def _not_set(name: str, root: Path, folders: Sequence[Path]) -> BadInputError:
         if text is not None and name in _as_prisma(text):
             env = os.path.relpath(path.with_name(".env"), root)
             return BadInputError(
-                f"{name} is set only in {source}, which neither Prisma nor these tasks read. Move the line to {env}, "
-                "which Next.js and Vite read, too. Nothing was contacted."
+                f"{name} is set only in {source}, which neither Prisma nor these tasks read.",
+                state="Nothing was contacted.",
+                fix=f"Move the line to {env}, which Next.js and Vite read, too.",
             )
     return BadInputError(
-        f"{name} is not set in the environment or in a file below {root}: {', '.join(known)}. Write "
-        f'{name}="postgresql://user:password@host:5432/database" into .env, or name another variable '
-        "with --url-env."
+        f"{name} is not set in the environment or in a file below {root}: {', '.join(known)}.",
+        fix=(
+            f'Write {name}="postgresql://user:password@host:5432/database" into .env, or name another variable with '
+            "--url-env."
+        ),
     )
 
 
@@ -126,8 +129,9 @@ def _refuse_bare_references(
     for found in _BARE_REFERENCE.findall(value):
         if found in environ or any(found in _as_prisma(text) for _, text in texts):
             raise BadInputError(
-                f"{name} in {texts[-1][0]} uses ${found} without braces, which Next.js replaces and Prisma does not. "
-                f"Write ${{{found}}}, or %24 for a $ of the URL itself. Nothing was contacted."
+                f"{name} in {texts[-1][0]} uses ${found} without braces, which Next.js replaces and Prisma does not.",
+                state="Nothing was contacted.",
+                fix=f"Write ${{{found}}}, or %24 for a $ of the URL itself.",
             )
 
 
@@ -138,12 +142,12 @@ def _read(path: Path, source: str) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except IsADirectoryError:
-        raise BadInputError(f"{source} is a folder, not a file. Nothing was contacted.") from None
+        raise BadInputError(f"{source} is a folder, not a file.", state="Nothing was contacted.") from None
     except OSError as error:
-        raise BadInputError(f"{source} can't be read: {error.strerror}. Nothing was contacted.") from None
+        raise BadInputError(f"{source} can't be read: {error.strerror}.", state="Nothing was contacted.") from None
     except UnicodeDecodeError:
         raise BadInputError(
-            f"{source} is not in UTF-8, which Prisma expects. Nothing was contacted. Save it as UTF-8."
+            f"{source} is not in UTF-8, which Prisma expects.", state="Nothing was contacted.", fix="Save it as UTF-8."
         ) from None
 
 
@@ -157,9 +161,12 @@ def _setting(name: str, source: str, text: str) -> str | None:
     if by_python != by_prisma:
         raise BadInputError(
             f"{source} sets {name} in a way that Prisma and python-dotenv read differently (a backtick, a # "
-            "without quotes, a backslash, a colon for =). Write it on one line, in double quotes: "
-            f'{name}="…", with %23 for a #, %60 for a backtick and %5C for a backslash in the URL. '
-            "Nothing was contacted."
+            "without quotes, a backslash, a colon for =).",
+            state="Nothing was contacted.",
+            fix=(
+                f'Write it on one line, in double quotes: {name}="…", with %23 for a #, %60 for a backtick and %5C for '
+                "a backslash in the URL."
+            ),
         )
     return by_python
 
@@ -185,7 +192,9 @@ def _expand(
 ) -> str:
     """Replace each `${NAME}` by its value in the environment, else in the files that were read so far, in order."""
     if depth > _DEPTH:
-        raise BadInputError(f"{name} in {texts[-1][0]} refers to itself through ${{…}}. Nothing was contacted.")
+        raise BadInputError(
+            f"{name} in {texts[-1][0]} refers to itself through ${{…}}.", state="Nothing was contacted."
+        )
 
     def value_of(match: re.Match[str]) -> str:
         found = environ.get(match[1])
@@ -194,8 +203,8 @@ def _expand(
                 found = _setting(match[1], source, text)
         if found is None:
             raise BadInputError(
-                f"{name} in {texts[-1][0]} uses ${{{match[1]}}}, which neither the environment nor a "
-                ".env file sets. Nothing was contacted."
+                f"{name} in {texts[-1][0]} uses ${{{match[1]}}}, which neither the environment nor a .env file sets.",
+                state="Nothing was contacted.",
             )
         return _expand(found, name, texts, environ, depth + 1)
 

@@ -37,8 +37,9 @@ def prisma_home(root: Path, configured: Path | None) -> Path:
     if len(found) > 1:
         names = ", ".join(str(folder.relative_to(root)) for folder in found)
         raise BadInputError(
-            f"Several workspaces have a Prisma schema: {names}. Nothing was touched. Choose one with "
-            f"INVOKE_DB_PRISMA_DIR, or with `prisma_dir` below `db:` in invoke.yaml."
+            f"Several workspaces have a Prisma schema: {names}.",
+            state="Nothing was touched.",
+            fix="Choose one with INVOKE_DB_PRISMA_DIR, or with `prisma_dir` below `db:` in invoke.yaml.",
         )
     return found[0] if found else root
 

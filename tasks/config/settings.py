@@ -158,13 +158,14 @@ def _values(ctx: Context, environ: Mapping[str, str]) -> dict[str, Any]:
     given = ctx.config.get("db", {})
     if not hasattr(given, "get"):
         raise BadInputError(
-            "The configuration's `db` must be a mapping, as in `db: {compress: gzip}`. Nothing was touched."
+            "The configuration's `db` must be a mapping, as in `db: {compress: gzip}`.", state="Nothing was touched."
         )
     for name in ("protected", "local"):
         if name in ctx.config:
             raise BadInputError(
-                f"The configuration has `{name}` at its top level, where it has no effect. Nothing was touched. Put it "
-                f"below `db:`, as in `db: {{{name}: [name]}}`."
+                f"The configuration has `{name}` at its top level, where it has no effect.",
+                state="Nothing was touched.",
+                fix=f"Put it below `db:`, as in `db: {{{name}: [name]}}`.",
             )
     prefix = "INVOKE_DB_"
     named = [(name, f"db.{name}") for name in given]
@@ -172,7 +173,9 @@ def _values(ctx: Context, environ: Mapping[str, str]) -> dict[str, Any]:
     for name, written in named:
         if name not in DEFAULTS:
             known = ", ".join(DEFAULTS)
-            raise BadInputError(f"There is no setting {written}; the settings are {known}. Nothing was touched.")
+            raise BadInputError(
+                f"There is no setting {written}; the settings are {known}.", state="Nothing was touched."
+            )
     # Invoke reads variables only for settings that it knows. If a project's own task calls one of these tasks, it
     # knows only those of the configuration file.
     return {
@@ -221,7 +224,9 @@ def _safety_dumps(values: Mapping[str, Any], environ: Mapping[str, str]) -> int:
     if is_set and _count("safety_dumps", values) != count:
         raise BadInputError(
             f"The setting db.backup (INVOKE_DB_BACKUP) is the old name of db.safety_dumps ({variable}), and they "
-            f"differ: {values['backup']!r} and {values['safety_dumps']!r}. Nothing was touched. Remove db.backup."
+            f"differ: {values['backup']!r} and {values['safety_dumps']!r}.",
+            state="Nothing was touched.",
+            fix="Remove db.backup.",
         )
     return count
 
@@ -254,5 +259,6 @@ def _list(name: str, values: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _refused(name: str, values: Mapping[str, Any], rule: str) -> BadInputError:
     return BadInputError(
-        f"The setting db.{name} (INVOKE_DB_{name.upper()}) {rule}; it is {values[name]!r}. Nothing was touched."
+        f"The setting db.{name} (INVOKE_DB_{name.upper()}) {rule}; it is {values[name]!r}.",
+        state="Nothing was touched.",
     )

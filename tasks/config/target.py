@@ -106,8 +106,9 @@ class Target:
         if refused := sorted(self.secrets.keys() - {"password"}):
             raise BadInputError(
                 f"The database URL gives {refused[0]}. PostgreSQL's programs read it from no environment variable, and "
-                "on their command line every user could read it. Nothing was started. Put it into ~/.pg_service.conf "
-                "and write service=NAME in the URL."
+                "on their command line every user could read it.",
+                state="Nothing was started.",
+                fix="Put it into ~/.pg_service.conf and write service=NAME in the URL.",
             )
         return {"PGPASSWORD": self.secrets["password"]} if "password" in self.secrets else {}
 

@@ -55,9 +55,8 @@ def skipped(name: str, why: str) -> Check:
 
 
 def refused(name: str, error: TaskError, remedy: str = "") -> Check:
-    """Return a check with the problem of an error: its first sentence is the finding, the rest is the fix.
+    """Return a check with the problem of an error, and its fix.
 
     :param remedy: The fix if the error has none.
     """
-    what, advice = error.split()
-    return wrong(name, what, advice or remedy)
+    return wrong(name, error.what.rstrip("."), error.fix or remedy)

@@ -225,9 +225,8 @@ class _DumpJob:
 
     def _attempts(self, file: IO[bytes], compression: Compression) -> Streamed:
         # Only pg_dump knows what --exclude-data leaves out, and a pooler may lead sessions to several servers.
-        selection = self.pg_dump.selection
         # With --data-only, pg_dump orders tables by foreign keys, not by name.
-        alone = self.request.exclude_data or selection.data_only or selection.schema_only
+        alone = bool(self.request.exclude_data or self.pg_dump.selection.part.only)
         alone = alone or self.pg_dump.target.pooled or self._is_short_of_processors()
         attempt, sliced = 1, not alone
         while True:
@@ -260,7 +259,7 @@ class _DumpJob:
             snapshot = stack.enter_context(exported_snapshot(connection))
             all_tables = read_tables(connection)
             tables = [table for table in all_tables if self.pg_dump.selection.holds(table.key)]
-            self._refuse_hidden([] if self.pg_dump.selection.schema_only else tables)
+            self._refuse_hidden([] if self.pg_dump.selection.definitions_only else tables)
             rows = None
             if large := choose_slices(connection, self.pg_dump.server, tables) if sliced else []:
                 from .parallel import ParallelReader

@@ -107,7 +107,7 @@ class PgDump:
     def options(self) -> list[str]:
         """Return pg_dump's options without those of the connection."""
         return [
-            *([] if self.selection.data_only else ["--clean", "--if-exists"]),
+            *([] if self.selection.rows_only else ["--clean", "--if-exists"]),
             *self._lock_wait(),
             *(["--no-unlogged-table-data"] if self.server.in_recovery else []),
             *([] if self.server.encoding == "SQL_ASCII" else ["--encoding=UTF8"]),

@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from ..dumpformat.compression import Compression
     from ..postgres.connection import Endpoint
 
 
+Table = TypeVar("Table")
+
+
+class Only(StrEnum):
+    """What is dumped of the objects, as in the manifest."""
+
+    DEFINITIONS = "definitions"
+    ROWS = "rows"
+
+
 @dataclass(frozen=True)
-class PartRequest:
+class Part(Generic[Table]):
     """The part of the database to dump; all of it by default.
 
-    :ivar tables: Names or patterns of tables, as in :mod:`..dumpfiles.table_names`, as the other names.
+    In a request, the names of tables and schemas are names or patterns, as in :mod:`..dumpfiles.table_names`.
+
+    :ivar tables: The tables to dump with all that belongs to them; empty for no limit.
+    :ivar schemas: The schemas to dump; empty for no limit.
+    :ivar only: None for definitions and rows.
     """
 
-    tables: tuple[str, ...] = ()
-    exclude_tables: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    excluded_tables: tuple[Table, ...] = ()
     schemas: tuple[str, ...] = ()
-    exclude_schemas: tuple[str, ...] = ()
-    schema_only: bool = False
-    data_only: bool = False
+    excluded_schemas: tuple[str, ...] = ()
+    only: Only | None = None
+
+    @property
+    def limits_objects(self) -> bool:
+        """Whether it leaves out objects by their names."""
+        return bool(self.tables or self.excluded_tables or self.schemas or self.excluded_schemas)
 
 
 @dataclass(frozen=True)
@@ -51,6 +70,6 @@ class DumpRequest:
     endpoint: Endpoint | None = None
     transaction: str = ""
     command: str = ""
-    part: PartRequest = PartRequest()
+    part: Part[str] = Part()
     kept: str = ""
     source: str = ""

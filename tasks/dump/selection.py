@@ -10,12 +10,12 @@ from ..errors import BadInputError
 from ..formatting import format_count, show_name
 from ..postgres.catalog_filters import NO_MEMBER, USER_SCHEMA
 from ..postgres.search_path import read_search_path
+from .request import Only, Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from ..postgres.connection import Connection
-    from .request import PartRequest
 
     Key = tuple[str, str]
 
@@ -45,92 +45,91 @@ _LONGEST = 1_000_000
 
 @dataclass(frozen=True)
 class Selection:
-    """The part of a database to dump; all of it by default.
+    """The part of a database to dump, with names instead of patterns; all of it by default.
 
-    :ivar tables: The tables to dump with all that belongs to them; empty for no limit.
-    :ivar schemas: The schemas to dump; empty for no limit.
     :ivar excluded_sequences: Sequences that only columns of excluded tables use. pg_dump would dump them alone.
     :ivar owners: For each sequence the table of the column that owns it.
     """
 
-    tables: tuple[Key, ...] = ()
-    excluded_tables: tuple[Key, ...] = ()
-    schemas: tuple[str, ...] = ()
-    excluded_schemas: tuple[str, ...] = ()
-    schema_only: bool = False
-    data_only: bool = False
+    part: Part[Key] = field(default_factory=Part)
     excluded_sequences: tuple[Key, ...] = ()
     owners: Mapping[Key, Key] = field(default_factory=dict)
 
     @property
     def is_part(self) -> bool:
         """Whether it leaves anything out."""
-        return bool(self.limits_objects or self.schema_only or self.data_only)
+        return self.part != Part()
 
     @property
-    def limits_objects(self) -> bool:
-        """Whether it leaves out objects by their names."""
-        return bool(self.tables or self.excluded_tables or self.schemas or self.excluded_schemas)
+    def definitions_only(self) -> bool:
+        """Whether it has no rows."""
+        return self.part.only is Only.DEFINITIONS
+
+    @property
+    def rows_only(self) -> bool:
+        """Whether it has no definitions."""
+        return self.part.only is Only.ROWS
 
     def holds(self, key: Key) -> bool:
         """Return whether a table is dumped."""
-        if key in self.excluded_tables or key[0] in self.excluded_schemas:
+        part = self.part
+        if key in part.excluded_tables or key[0] in part.excluded_schemas:
             return False
-        return key in self.tables if self.tables else not self.schemas or key[0] in self.schemas
+        return key in part.tables if part.tables else not part.schemas or key[0] in part.schemas
 
     def options(self) -> list[str]:
         """Return pg_dump's options. Names are quoted, so that they contain no wildcards."""
+        part = self.part
         return [
-            *(["--strict-names"] if self.tables or self.schemas else []),
-            *(f"--table={_quoted(*key)}" for key in self.tables),
-            *(f"--exclude-table={_quoted(*key)}" for key in self.excluded_tables + self.excluded_sequences),
-            *(f"--schema={_quoted(name)}" for name in self.schemas),
-            *(f"--exclude-schema={_quoted(name)}" for name in self.excluded_schemas),
-            *(["--schema-only"] if self.schema_only else []),
-            *(["--data-only"] if self.data_only else []),
+            *(["--strict-names"] if part.tables or part.schemas else []),
+            *(f"--table={_quoted(*key)}" for key in part.tables),
+            *(f"--exclude-table={_quoted(*key)}" for key in part.excluded_tables + self.excluded_sequences),
+            *(f"--schema={_quoted(name)}" for name in part.schemas),
+            *(f"--exclude-schema={_quoted(name)}" for name in part.excluded_schemas),
+            *(["--schema-only"] if self.definitions_only else []),
+            *(["--data-only"] if self.rows_only else []),
         ]
 
     def document(self) -> dict[str, object]:
         """Return `selection` of the manifest."""
+        part = self.part
         return {
-            "tables": [show_name(key) for key in self.tables],
-            "excluded_tables": [show_name(key) for key in self.excluded_tables],
-            "schemas": list(self.schemas),
-            "excluded_schemas": list(self.excluded_schemas),
-            "only": "definitions" if self.schema_only else "rows" if self.data_only else None,
+            "tables": [show_name(key) for key in part.tables],
+            "excluded_tables": [show_name(key) for key in part.excluded_tables],
+            "schemas": list(part.schemas),
+            "excluded_schemas": list(part.excluded_schemas),
+            "only": part.only,
         }
 
 
 EVERYTHING = Selection()
 
 
-def check_part(request: PartRequest, exclude_data: Sequence[str]) -> None:
+def check_part(request: Part[str], exclude_data: Sequence[str]) -> None:
     """Refuse flags that cannot be combined.
 
     :param exclude_data: The values of --exclude-data.
     :raises BadInputError: Two flags cannot be combined.
     """
-    if request.schema_only and exclude_data:
+    if request.only is Only.DEFINITIONS and exclude_data:
         raise BadInputError(
             "--schema-only and --exclude-data cannot be combined: --schema-only excludes all rows. Nothing was touched."
         )
-    if request.schema_only and request.data_only:
-        raise BadInputError("--schema-only and --data-only cannot be combined. Nothing was touched.")
-    if request.tables and (request.schemas or request.exclude_schemas):
+    if request.tables and (request.schemas or request.excluded_schemas):
         raise BadInputError(
             "--table and --schema cannot be combined: pg_dump would ignore the schemas. Nothing was touched. Name the "
             "tables of a schema as --table='schema.*'."
         )
 
 
-def resolve_selection(connection: Connection, request: PartRequest, schema: str = "") -> Selection:
+def resolve_selection(connection: Connection, request: Part[str], schema: str = "") -> Selection:
     """Return the tables and schemas that the flags name.
 
     :param schema: The schema of the URL, in which names without a schema are looked up first.
     :raises BadInputError: A value names no object, or several.
     """
-    if not (request.tables or request.exclude_tables or request.schemas or request.exclude_schemas):
-        return Selection(schema_only=request.schema_only, data_only=request.data_only)
+    if not request.limits_objects:
+        return Selection(part=Part(only=request.only))
     parents: dict[Key, Key] = {}
     owners: dict[Key, Key] = {}
     shared: set[Key] = set()
@@ -145,26 +144,28 @@ def resolve_selection(connection: Connection, request: PartRequest, schema: str 
     path = [*([schema] if schema else []), *(each for each in read_search_path(connection) if each != schema)]
     schemas = [str(name) for (name,) in connection.execute(_SCHEMAS)]
     tables = require_tables("--table", request.tables, names, _SOURCE, path)
-    excluded = require_tables("--exclude-table", request.exclude_tables, names, _SOURCE, path)
+    excluded = require_tables("--exclude-table", request.excluded_tables, names, _SOURCE, path)
     excluded_tables = _with_partitions(excluded, parents)
-    selection = Selection(
+    part = Part(
         tables=_with_partitions(tables, parents),
         excluded_tables=excluded_tables,
         schemas=tuple(require_schemas("--schema", request.schemas, schemas, _SOURCE)),
-        excluded_schemas=tuple(require_schemas("--exclude-schema", request.exclude_schemas, schemas, _SOURCE)),
-        schema_only=request.schema_only,
-        data_only=request.data_only,
+        excluded_schemas=tuple(require_schemas("--exclude-schema", request.excluded_schemas, schemas, _SOURCE)),
+        only=request.only,
+    )
+    selection = Selection(
+        part=part,
         excluded_sequences=tuple(
             key for key, owner in owners.items() if owner in excluded_tables and key not in {*shared, *excluded}
         ),
         owners=owners,
     )
-    if (request.tables and all(not selection.holds(key) for key in selection.tables)) or (
-        request.schemas and set(selection.schemas) <= set(selection.excluded_schemas)
+    if (request.tables and all(not selection.holds(key) for key in part.tables)) or (
+        request.schemas and set(part.schemas) <= set(part.excluded_schemas)
     ):
         raise BadInputError("The flags exclude everything. Nothing was touched.")
     if sum(len(option.encode()) for option in selection.options()) > _LONGEST:
-        count = format_count(len(selection.tables) + len(selection.excluded_tables), "table")
+        count = format_count(len(part.tables) + len(part.excluded_tables), "table")
         raise BadInputError(
             f"The flags name {count}, which is too many for pg_dump's command line. Nothing was touched. "
             f"Name schemas instead."

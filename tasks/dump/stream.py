@@ -101,7 +101,7 @@ class DumpStream:
         """
         summary, sink = DumpSummary(), SummingWriter(file)
         selection = self.pg_dump.selection
-        with_rows = not selection.schema_only
+        with_rows = not selection.definitions_only
         sums = with_rows and self.request.checksums
         summed = dict.fromkeys((table.key for table in self.tables), "") if sums else {}
         with (
@@ -150,7 +150,7 @@ class DumpStream:
     ) -> tuple[tuple[str, str], ...]:
         """Return the tables whose definitions are dumped without their rows."""
         defined = {table.key for table in self.tables if ("RELATION", *table.key) in created}
-        return tuple(sorted(defined)) if self.pg_dump.selection.schema_only else excluded
+        return tuple(sorted(defined)) if self.pg_dump.selection.definitions_only else excluded
 
     def _holds_history(self, summary: DumpSummary) -> bool:
         """Return whether the rows of Prisma's history are dumped."""
@@ -246,7 +246,7 @@ class DumpStream:
                 f"restored while rows of {table} refer to them. Leave out the rows of {table}, too."
             )
         selection = self.pg_dump.selection
-        if selection.data_only or not selection.limits_objects:
+        if selection.rows_only or not selection.part.limits_objects:
             return
         absent = [table.oid for table in self.all_tables if not selection.holds(table.key)]
         keys = read_keys_into(self.pg_dump.connection, absent, [table.oid for table in self.tables])

@@ -49,9 +49,7 @@ class HistoryReader:
         elif isinstance(event, Statement):
             named = _NAME in event.text[:_INSERT_HEAD]
             self.hidden |= (
-                named
-                and (action := classify_statement(event.text)).verb == "INSERT"
-                and action.name == MIGRATIONS_TABLE
+                named and (kind := classify_statement(event.text)).verb == "INSERT" and kind.name == MIGRATIONS_TABLE
             )
         elif isinstance(event, CopyData) and self._inside is not None and len(self._inside.rows) < _LIMIT:
             self._inside.rows += event.text

@@ -25,20 +25,22 @@ def split_name(name: bytes) -> tuple[str, ...]:
     return tuple(found)
 
 
-def objects_without_rows(text: bytes, action: StatementKind) -> tuple[tuple[str, ...], ...]:
+def objects_without_rows(text: bytes, statement_kind: StatementKind) -> tuple[tuple[str, ...], ...]:
     """Return the objects without rows that a statement creates, each as the parts of its name."""
     words = TokenReader(text)
-    if action.verb == "REFRESH" and words.seek("VIEW"):
+    if statement_kind.verb == "REFRESH" and words.seek("VIEW"):
         return (words.names(),)
-    if action.verb == "REPLACE VIEW":
+    if statement_kind.verb == "REPLACE VIEW":
         # pg_dump first creates a view without its query if the query depends on a key.
-        return ((action.schema, action.name),)
-    kind = {"CREATE INDEX": "INDEX", "CREATE TRIGGER": "TRIGGER", "CREATE CONSTRAINT": "TRIGGER"}.get(action.verb, "")
+        return ((statement_kind.schema, statement_kind.name),)
+    kind = {"CREATE INDEX": "INDEX", "CREATE TRIGGER": "TRIGGER", "CREATE CONSTRAINT": "TRIGGER"}.get(
+        statement_kind.verb, ""
+    )
     if kind and words.seek(kind):
         name = words.name()
         table = _table(words) if words.seek("ON") else ("", "")
         return ((table[0], name),) if kind == "INDEX" else ((*table, name),)
-    if action.verb == "ALTER" and action.name in _CONSTRAINTS and words.seek("TABLE"):
+    if statement_kind.verb == "ALTER" and statement_kind.name in _CONSTRAINTS and words.seek("TABLE"):
         table = _table(words)
         name = words.name() if words.skip("ADD") and words.skip("CONSTRAINT") else ""
         # A key's index has the same name.
@@ -51,7 +53,7 @@ def _table(words: TokenReader) -> tuple[str, str]:
     return words.names()
 
 
-def describe_object(parts: tuple[str, ...], action: StatementKind) -> str:
+def describe_object(parts: tuple[str, ...], kind: StatementKind) -> str:
     """Return the kind and name, for messages, of an object of :func:`objects_without_rows`."""
     kinds = {
         "CREATE INDEX": "index",
@@ -59,7 +61,7 @@ def describe_object(parts: tuple[str, ...], action: StatementKind) -> str:
         "ALTER": "constraint",
         "REPLACE VIEW": "query of view",
     }
-    return f"{kinds.get(action.verb, 'trigger')} {'.'.join(part for part in parts if part)}"
+    return f"{kinds.get(kind.verb, 'trigger')} {'.'.join(part for part in parts if part)}"
 
 
 def is_placeholder_view(text: bytes) -> bool:

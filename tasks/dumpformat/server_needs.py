@@ -67,39 +67,39 @@ class ServerNeeds:
         self._used: dict[Need, None] = {}
         self._created: set[tuple[NeedKind, str, str]] = set()
 
-    def statement(self, event: Statement, action: StatementKind) -> None:
+    def statement(self, event: Statement, kind: StatementKind) -> None:
         """Add the objects that a statement needs; an object that is only dropped is not needed."""
-        text, verb = event.text, action.verb
+        text, verb = event.text, kind.verb
         if event.copies:
             self._schema(split_qualified(event.copies)[0])
         elif verb == "INSERT":
-            self._schema(action.schema)
-        elif verb == "SET" and action.name == "default_table_access_method":
-            self._method(action.settings[0].value or "")
-        elif verb.startswith("CREATE ") or (verb.startswith(("ALTER", "OWNER")) and not action.conditional):
-            self._definition(text, action, standard=event.standard)
+            self._schema(kind.schema)
+        elif verb == "SET" and kind.name == "default_table_access_method":
+            self._method(kind.settings[0].value or "")
+        elif verb.startswith("CREATE ") or (verb.startswith(("ALTER", "OWNER")) and not kind.conditional):
+            self._definition(text, kind, standard=event.standard)
 
     def found(self) -> tuple[Need, ...]:
         """Return the objects that are used and not created."""
         return tuple(each for each in self._used if (each.kind, each.schema, each.name) not in self._created)
 
-    def _definition(self, text: bytes, action: StatementKind, *, standard: bool) -> None:
-        verb = action.verb
+    def _definition(self, text: bytes, kind: StatementKind, *, standard: bool) -> None:
+        verb = kind.verb
         if verb == "CREATE EXTENSION":
             words = TokenReader(text, standard=standard)
-            self._use(NeedKind.EXTENSION, words.name() if words.seek("SCHEMA") else "", action.name)
+            self._use(NeedKind.EXTENSION, words.name() if words.seek("SCHEMA") else "", kind.name)
         elif verb == "CREATE SCHEMA":
-            self._created.add((NeedKind.SCHEMA, "", action.name))
+            self._created.add((NeedKind.SCHEMA, "", kind.name))
         elif verb == "CREATE ACCESS":
-            self._created.add((NeedKind.ACCESS_METHOD, "", action.name))
+            self._created.add((NeedKind.ACCESS_METHOD, "", kind.name))
         elif verb == "CREATE COLLATION":
-            self._created |= {(NeedKind.COLLATION, action.schema, action.name), (NeedKind.COLLATION, "", action.name)}
+            self._created |= {(NeedKind.COLLATION, kind.schema, kind.name), (NeedKind.COLLATION, "", kind.name)}
         if verb in _ON_TABLE:
             self._on_table(TokenReader(text, standard=standard))
         elif verb == "ALTER":
-            self._altered(TokenReader(text, standard=standard), removes=action.removes)
+            self._altered(TokenReader(text, standard=standard), removes=kind.removes)
         else:
-            self._schema(action.schema)
+            self._schema(kind.schema)
         if _NAMES_OTHERS.search(text):
             self._names_others(TokenReader(text, standard=standard))
 

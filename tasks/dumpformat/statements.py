@@ -100,10 +100,10 @@ def classify_statement(text: bytes, *, standard: bool = True) -> StatementKind: 
     if first == "SELECT" and _SETVAL.match(text) is not None:
         return _SETS_VALUE
     reader = _READERS.get(first)
-    action = reader(TokenReader(text, standard=standard)) if reader else StatementKind(verb=first)
-    if action.verb == "SELECT" and b"set_config" in text.lower():
-        return replace(action, settings=_set_configs(TokenReader(text, standard=standard)))
-    return action
+    kind = reader(TokenReader(text, standard=standard)) if reader else StatementKind(verb=first)
+    if kind.verb == "SELECT" and b"set_config" in text.lower():
+        return replace(kind, settings=_set_configs(TokenReader(text, standard=standard)))
+    return kind
 
 
 @functools.lru_cache(maxsize=256)
@@ -200,9 +200,9 @@ def _set_configs(words: TokenReader) -> tuple[Setting, ...]:
     return tuple(found)
 
 
-def parse_default_tablespace(action: StatementKind) -> str:
+def parse_default_tablespace(kind: StatementKind) -> str:
     """Return the tablespace that a statement sets as default; empty for the database's default."""
-    return next((each.value or "" for each in action.settings if each.name == "default_tablespace"), "")
+    return next((each.value or "" for each in kind.settings if each.name == "default_tablespace"), "")
 
 
 def _set(words: TokenReader) -> StatementKind:

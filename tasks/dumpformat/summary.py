@@ -112,7 +112,7 @@ class DumpSummary:
         :raises RefusedError: The dump contains transaction control, a backslash command or an encoding that we refuse.
         """
         for event in events:
-            action = None
+            kind = None
             if isinstance(event, CopyData):
                 count = event.text.count(b"\n") if event.rows is None else event.rows
                 self.total_rows += count
@@ -121,11 +121,11 @@ class DumpSummary:
                 if self.current is not None:
                     self.rows[self.current] += count
             elif isinstance(event, Statement):
-                action = classify_statement(event.text, standard=event.standard)
-                self._touches.statement(event, action)
-                self._needs.statement(event, action)
-                action = self._recoded(event, action)
-                self._statement(event, action)
+                kind = classify_statement(event.text, standard=event.standard)
+                self._touches.statement(event, kind)
+                self._needs.statement(event, kind)
+                kind = self._recoded(event, kind)
+                self._statement(event, kind)
             else:
                 self._touches.line += event.text.count(b"\n")
                 if isinstance(event, CopyEnd):
@@ -134,15 +134,15 @@ class DumpSummary:
                     self._comment(event.text)
                 elif isinstance(event, MetaCommand):
                     refuse_backslash_command(event.text)
-            yield event, action
+            yield event, kind
 
-    def _recoded(self, event: Statement, action: StatementKind) -> StatementKind:
+    def _recoded(self, event: Statement, kind: StatementKind) -> StatementKind:
         """Return the effect with decoded names and a COPY's table; update the encoding if the statement sets it."""
         if event.copies:
             schema, name = split_qualified(event.copies)
-            action = replace(action, schema=schema, name=name)
-        recoded = action if self.encoding == _UTF8 else recode_action(action, self.encoding)
-        for setting in action.settings:
+            kind = replace(kind, schema=schema, name=name)
+        recoded = kind if self.encoding == _UTF8 else recode_action(kind, self.encoding)
+        for setting in kind.settings:
             if setting.name == "client_encoding":
                 self.encoding = python_encoding(setting.value or "")
         return recoded
@@ -210,19 +210,19 @@ class DumpSummary:
         elif not self._any and (found := _CLIENT.match(line)):
             self.client = found[1].decode(errors="replace")
 
-    def _statement(self, event: Statement, action: StatementKind) -> None:
+    def _statement(self, event: Statement, kind: StatementKind) -> None:
         self._any = True
-        verb = action.verb
-        if self.complete and not (verb in _AFTER_TRAILER or (verb == "SELECT" and action.settings)):
+        verb = kind.verb
+        if self.complete and not (verb in _AFTER_TRAILER or (verb == "SELECT" and kind.settings)):
             self.complete, self.behind = False, (self._touches.line, verb)
-        self._transaction(action)
+        self._transaction(kind)
         if event.copies:
-            self.current = (action.schema, action.name)
+            self.current = (kind.schema, kind.name)
             self.block = 0
             self.rows.setdefault(self.current, 0)
             self._unqualified |= not self.current[0]
         elif verb == "INSERT":
-            self._unqualified |= not action.schema
+            self._unqualified |= not kind.schema
             self.inserts += 1
         elif verb == "SETVAL":
             value = parse_setval(event.text, standard=event.standard)
@@ -230,68 +230,68 @@ class DumpSummary:
                 value = self._named(value)
                 self.sequences[value.schema, value.name] = value
         elif verb in {"SET", "SELECT"}:
-            _refuse_encoding(action)
-            self._roles.update(dict.fromkeys(action.roles))
-            if action.name == "default_tablespace" and (space := parse_default_tablespace(action)):
+            _refuse_encoding(kind)
+            self._roles.update(dict.fromkeys(kind.roles))
+            if kind.name == "default_tablespace" and (space := parse_default_tablespace(kind)):
                 self._tablespaces.setdefault(self._name(space))
         elif verb == "LARGE OBJECT":
-            self._large_objects += action.name == "lo_create"
+            self._large_objects += kind.name == "lo_create"
         elif verb in {"CREATE DATABASE", "DROP DATABASE", "ALTER DATABASE"}:
             raise RefusedError(f"it contains {verb}, from --create; dump it without -C, or with `inv db.dump`")
         else:
-            self._object(action, event.text)
+            self._object(kind, event.text)
 
-    def _object(self, action: StatementKind, text: bytes) -> None:
-        verb = action.verb
+    def _object(self, kind: StatementKind, text: bytes) -> None:
+        verb = kind.verb
         if verb in _GLOBALS:
-            self._globals.setdefault(f"{_GLOBALS[verb]} {self._name(_unnamed(text)) or action.name}")
-        if verb.startswith("CREATE ") and action.schema:
-            self._schemas.setdefault(action.schema)
+            self._globals.setdefault(f"{_GLOBALS[verb]} {self._name(_unnamed(text)) or kind.name}")
+        if verb.startswith("CREATE ") and kind.schema:
+            self._schemas.setdefault(kind.schema)
         elif verb in _RELATIONS and verb != "CREATE INDEX":
             self._unqualified = True
-        if verb in _RELATIONS or (verb == "ALTER" and action.name in {"INDEX", "IDENTITY"}):
+        if verb in _RELATIONS or (verb == "ALTER" and kind.name in {"INDEX", "IDENTITY"}):
             self._relations += 1
         # With the table, PostgreSQL creates a TOAST table and its index.
         toast = 2 if verb == "CREATE TABLE" and _TOASTABLE.search(text) else 0
         self._relations += toast
-        self._locks += toast + _locks(action, text)
+        self._locks += toast + _locks(kind, text)
         if verb == "CREATE TABLE":
-            self._created.add((action.schema, action.name))
+            self._created.add((kind.schema, kind.name))
         elif verb == "CREATE EXTENSION":
-            self._extensions.setdefault(action.name)
+            self._extensions.setdefault(kind.name)
         if verb in _OPTIONAL_ROLES:
-            self._roles.update(dict.fromkeys(action.roles))
+            self._roles.update(dict.fromkeys(kind.roles))
         elif verb in _NEEDED_ROLES:
-            self._needed.update(dict.fromkeys(action.roles))
+            self._needed.update(dict.fromkeys(kind.roles))
 
-    def _transaction(self, action: StatementKind) -> None:
+    def _transaction(self, kind: StatementKind) -> None:
         """Refuse transaction control, except the BEGIN and COMMIT that pg_dump writes around large objects."""
         if self._inside_large_objects:
-            if action.verb == "TRANSACTION" and action.name == "COMMIT":
+            if kind.verb == "TRANSACTION" and kind.name == "COMMIT":
                 self._inside_large_objects = False
-            elif action.verb != "LARGE OBJECT":
+            elif kind.verb != "LARGE OBJECT":
                 raise RefusedError("it contains BEGIN at top level, not only around statements of large objects")
-        elif action.verb == "TRANSACTION":
-            if action.name != "BEGIN":
+        elif kind.verb == "TRANSACTION":
+            if kind.name != "BEGIN":
                 raise RefusedError(
-                    f"it contains {action.name} at top level, which would end or change the restore's "
+                    f"it contains {kind.name} at top level, which would end or change the restore's "
                     f"transaction; dump it without -1, or with `inv db.dump`"
                 )
             self._inside_large_objects = True
 
 
-def _locks(action: StatementKind, text: bytes) -> int:
+def _locks(kind: StatementKind, text: bytes) -> int:
     """Return the number of locks that a statement takes and keeps, without TOAST (measured: docs/compatibility.md)."""
     if text.startswith(b"CREATE MATERIALIZED"):
         # REFRESH fills a new table, which replaces the first one.
         return 6
-    if action.verb == "CREATE EXTENSION":
+    if kind.verb == "CREATE EXTENSION":
         # Its update scripts may alter all objects of its earlier versions.
         return 100
-    if action.verb in _WITH_ROW_TYPE or (action.verb, action.name) == ("ALTER", "INDEX"):
+    if kind.verb in _WITH_ROW_TYPE or (kind.verb, kind.name) == ("ALTER", "INDEX"):
         # A relation and its row type, or a constraint and its index.
         return 2
-    return int(action.verb.startswith("CREATE ") or action.name in {"CONSTRAINT", "IDENTITY"})
+    return int(kind.verb.startswith("CREATE ") or kind.name in {"CONSTRAINT", "IDENTITY"})
 
 
 def refuse_backslash_command(text: bytes) -> None:
@@ -310,8 +310,8 @@ def refuse_backslash_command(text: bytes) -> None:
     )
 
 
-def _refuse_encoding(action: StatementKind) -> None:
-    for setting in action.settings:
+def _refuse_encoding(kind: StatementKind) -> None:
+    for setting in kind.settings:
         if setting.name != "client_encoding" or (setting.known and setting.value is None):
             continue
         if not setting.known or setting.value is None:

@@ -85,13 +85,13 @@ class TableSelection:
     ) -> Iterator[tuple[Event, StatementKind | None]]:
         """Return of a dump's events those that concern the tables, and the settings of the session."""
         number, taken = -1, True
-        for event, action in events:
-            if isinstance(event, Statement) and action is not None:
+        for event, kind in events:
+            if isinstance(event, Statement) and kind is not None:
                 number += 1
-                filled = action.verb in {"COPY", "INSERT"}
-                taken = (action.schema, action.name) in self.tables if filled else number in self.numbers
+                filled = kind.verb in {"COPY", "INSERT"}
+                taken = (kind.schema, kind.name) in self.tables if filled else number in self.numbers
             if taken or not isinstance(event, Statement | CopyData | CopyEnd):
-                yield event, action
+                yield event, kind
 
 
 class TableParts:
@@ -118,15 +118,15 @@ class TableParts:
 
         :param summary: The one that hands the events on.
         """
-        for event, action in events:
-            if isinstance(event, Statement) and action is not None:
+        for event, kind in events:
+            if isinstance(event, Statement) and kind is not None:
                 self._number += 1
                 self._encoding = summary.encoding
-                self._statement(event, action)
+                self._statement(event, kind)
         self._rows.update(summary.rows)
 
-    def _statement(self, event: Statement, action: StatementKind) -> None:
-        key, verb = (action.schema, action.name), action.verb
+    def _statement(self, event: Statement, kind: StatementKind) -> None:
+        key, verb = (kind.schema, kind.name), kind.verb
         subject: StatementSubject | None = None
         if event.copies or verb == "INSERT":
             name = ObjectName(_RELATION, *key)
@@ -144,7 +144,7 @@ class TableParts:
             sequence = self._recoded(ObjectName(_RELATION, value.schema, value.name)).key
             self._values[self._number], self.values[sequence] = sequence, value.value
         elif verb not in _SESSION:
-            found = find_subject(event, action)
+            found = find_subject(event, kind)
             if found is None:
                 return
             subject = self._recoded_subject(found)
@@ -154,7 +154,7 @@ class TableParts:
                 constraint, *referenced = (recode_name(each, self._encoding) for each in foreign_key)
                 self.references.append((subject.about.key, constraint, (referenced[0], referenced[1])))
             if verb == "OWNER" and subject.about.group == _RELATION:
-                self.owners[subject.about.key] = action.roles[0]
+                self.owners[subject.about.key] = kind.roles[0]
             elif verb == "CREATE TABLE":
                 self.created.setdefault(subject.about.key)
                 if is_partitioned(event.text):
@@ -283,12 +283,12 @@ def _find_uncreated(statements: Iterable[tuple[Statement, StatementSubject]]) ->
     return None
 
 
-def find_subject(event: Statement, action: StatementKind) -> StatementSubject | None:
+def find_subject(event: Statement, kind: StatementKind) -> StatementSubject | None:
     """Return which table, index, sequence or statistics object a statement is about; None for any other.
 
     What drops an object is about none: who replaces a table drops it.
     """
-    if action.removes:
+    if kind.removes:
         return None
     words = TokenReader(event.text, standard=event.standard)
     reader = {
@@ -395,6 +395,6 @@ def _described(words: TokenReader, _: Statement) -> StatementSubject | None:
 
 def _granted(words: TokenReader, event: Statement) -> StatementSubject | None:
     """Read a GRANT or a REVOKE on one table or sequence."""
-    action = classify_statement(event.text, standard=event.standard)
-    is_on_one = action.name and words.seek("ON") and words.skip("TABLE", "SEQUENCE")
-    return StatementSubject(about=ObjectName(_RELATION, action.schema, action.name)) if is_on_one else None
+    kind = classify_statement(event.text, standard=event.standard)
+    is_on_one = kind.name and words.seek("ON") and words.skip("TABLE", "SEQUENCE")
+    return StatementSubject(about=ObjectName(_RELATION, kind.schema, kind.name)) if is_on_one else None

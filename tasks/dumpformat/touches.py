@@ -58,19 +58,19 @@ if TYPE_CHECKING:
 class Touches(TouchNotes):
     """A reader of a dump's statements that records what they change or delete without creating it."""
 
-    def statement(self, event: Statement, action: StatementKind) -> None:
+    def statement(self, event: Statement, kind: StatementKind) -> None:
         """Record what a statement touches.
 
-        :param action: The statement's effect, from :func:`statements.classify_statement`.
+        :param kind: The statement's effect, from :func:`statements.classify_statement`.
         """
-        text, verb = event.text, action.verb
+        text, verb = event.text, kind.verb
         # Text without a backslash means the same with any standard_conforming_strings.
         if not event.standard and b"\\" in text:
             self._anything(first_word(text))
         elif event.copies:
             self._rows(split_qualified(event.copies), "COPY", known=COPY.match(text) is not None)
         elif verb == "INSERT":
-            self._rows((action.schema, action.name), "INSERT", known=holds_literals(text))
+            self._rows((kind.schema, kind.name), "INSERT", known=holds_literals(text))
         elif verb != "TRANSACTION" and text != b";":
             words = TokenReader(text)
             first = words.word()

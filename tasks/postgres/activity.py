@@ -105,8 +105,9 @@ def disconnect_sessions(connection: Connection) -> Ended:
     while running := [pid for pid, _, _ in connection.execute(_OTHERS).fetchall() if pid in ended]:
         if time.monotonic() > deadline:
             raise ServerError(
-                f"The session with pid {running[0]} was terminated, but has not ended after {_PATIENCE:.0f} s. "
-                f"Nothing was touched. Run this again when it has ended."
+                f"The session with pid {running[0]} was terminated, but has not ended after {_PATIENCE:.0f} s.",
+                state="Nothing was touched.",
+                fix="Run this again when it has ended.",
             )
         time.sleep(0.05)
     return Ended(len(ended), tuple(left))

@@ -103,8 +103,9 @@ def refuse_another_endpoint(connection: Connection, judged: Endpoint) -> None:
     found = read_endpoint(connection, server_facts(connection))
     if found != judged:
         raise GuardError(
-            f"The URL leads to more than one server: first to {judged}, then to {found}. Nothing was touched. Use a "
-            f"URL with one host."
+            f"The URL leads to more than one server: first to {judged}, then to {found}.",
+            state="Nothing was touched.",
+            fix="Use a URL with one host.",
         )
 
 
@@ -154,11 +155,9 @@ def connect(target: Target, *, lock_timeout: int = 0, loads: bool = False) -> Co
         connection = _open(target)
     except (psycopg.OperationalError, psycopg.ProgrammingError, UnicodeError) as error:
         origin = f" ({target.origin})" if target.origin else ""
-        message = (
-            f"No connection to {target.label}{origin}: {target.scrub(_sentence(error))}. Nothing was touched. "
-            "Run `inv db.doctor` to see how to fix it."
-        )
-        raise not_connected(message, error) from None
+        raise not_connected(
+            f"No connection to {target.label}{origin}: {target.scrub(_sentence(error))}.", error
+        ) from None
     try:
         _prepare(connection, lock_timeout, loads=loads)
     except BaseException:
@@ -238,7 +237,7 @@ def _refuse_another_role(connection: Connection) -> None:
     current, login = one(connection, "SELECT current_user::pg_catalog.text, session_user::pg_catalog.text")
     expected = login if role == "none" else role
     if current != expected:
-        raise GuardError(f"The session runs as the role {current}, not as {expected}. Nothing was touched.")
+        raise GuardError(f"The session runs as the role {current}, not as {expected}.", state="Nothing was touched.")
 
 
 @contextlib.contextmanager
@@ -260,7 +259,8 @@ def translated(what: str, target: Target | None = None) -> Iterator[None]:
     except pg.CharacterNotInRepertoire as error:
         raise BadInputError(
             f"{what}: {_sentence(error)}. A name in this database is not valid UTF-8, which a database without an "
-            f"encoding (SQL_ASCII) allows. Rename that object, or load the database into one with an encoding."
+            f"encoding (SQL_ASCII) allows.",
+            fix="Rename that object, or load the database into one with an encoding.",
         ) from None
     except psycopg.Error as error:
         kind = ServerError if error.sqlstate is None or error.sqlstate.startswith(("08", "57P")) else TaskError
@@ -287,7 +287,7 @@ def server_facts(connection: Connection) -> ServerFacts:
     major = connection.info.server_version // 10000
     if major < OLDEST_MAJOR:
         raise BadInputError(
-            f"The server is PostgreSQL {major}, but {OLDEST_MAJOR} or newer is required. Nothing was touched."
+            f"The server is PostgreSQL {major}, but {OLDEST_MAJOR} or newer is required.", state="Nothing was touched."
         )
     row = one(connection, _FACTS)
     return ServerFacts(

@@ -40,8 +40,8 @@ class NotConnectedError(ServerError):
     :ivar answered: Whether the server itself refused the login.
     """
 
-    def __init__(self, message: str, failure: LoginFailure = LoginFailure.OTHER, *, answered: bool = False) -> None:
-        super().__init__(message)
+    def __init__(self, what: str, failure: LoginFailure = LoginFailure.OTHER, *, answered: bool = False) -> None:
+        super().__init__(what, state="Nothing was touched.", fix="Run `inv db.doctor` to see how to fix it.")
         self.failure = failure
         self.answered = answered
 
@@ -63,17 +63,17 @@ _FAILURES = (
 )
 
 
-def not_connected(message: str, error: psycopg.Error | UnicodeError) -> NotConnectedError:
+def not_connected(what: str, error: psycopg.Error | UnicodeError) -> NotConnectedError:
     """Return the error for a failed connection.
 
     libpq gives no SQLSTATE for a failed login (PostgreSQL manual, PQerrorMessage), so the reason is read from the text.
     libpq's part is English, because this process does not set LC_MESSAGES. The server's part is in its lc_messages; in
     another language the reason is OTHER. Only advice depends on the reason, never an exit code.
 
-    :param message: The complete error message.
+    :param what: The error as one sentence.
     """
     text = str(error)
     tls = _TLS.search(text) is not None and "pg_hba.conf" not in text
     known = (failure for pattern, failure in (_TLS_FAILURES if tls else _FAILURES) if re.search(pattern, text))
     failure = next(known, LoginFailure.OTHER_TLS if tls else LoginFailure.OTHER)
-    return NotConnectedError(message, failure, answered="FATAL:" in text)
+    return NotConnectedError(what, failure, answered="FATAL:" in text)

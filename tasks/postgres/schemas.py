@@ -270,8 +270,9 @@ def _refuse_dependents(connection: Connection, oids: list[int], allowed: set[str
         return
     shown = format_list([f"{dependent} depends on {inside}" for dependent, inside in found], _SHOWN, "; ")
     raise BadInputError(
-        f"Objects outside the schemas to be emptied depend on objects in them: {shown}. They would be deleted, "
-        f"too. Nothing was touched. Drop them, run this again, then create them again."
+        f"Objects outside the schemas to be emptied depend on objects in them: {shown}. They would be deleted, too.",
+        state="Nothing was touched.",
+        fix="Drop them, run this again, then create them again.",
     )
 
 

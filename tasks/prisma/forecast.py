@@ -111,8 +111,9 @@ def read_application(settings: Settings, target: Target, report: Report) -> Appl
             installed, major, typed = found.package, found.major, found.typed
     if major is not None and major >= RENAMED:
         raise UnsupportedPrismaError(
-            f"Prisma {major} stores migrations in another form and their history in another table. Nothing was "
-            f"touched. `{typed} migration status` shows them."
+            f"Prisma {major} stores migrations in another form and their history in another table.",
+            state="Nothing was touched.",
+            fix=f"`{typed} migration status` shows them.",
         )
     if installed is not None and (config := config_file(home)) is not None:
         report.progress(f"waiting for Prisma to read {config.name}", 0, 0, "")
@@ -229,7 +230,7 @@ def forecast_restore(
     for finding in findings:
         message = f"After this restore no migration could be applied. {finding}" if finding.fatal else str(finding)
         if finding.fatal and (strict or migrates):
-            raise BadInputError(f"{message} Nothing was touched.")
+            raise BadInputError(message, state="Nothing was touched.")
         report.warn(message)
     pending = pending_migrations(found.disk, rows)
     if pending and not any(finding.fatal for finding in findings):

@@ -81,8 +81,10 @@ def refuse_another_database(settings: Settings, target: Target) -> None:
             continue
         if direct.database != target.database:
             raise BadInputError(
-                f"The schema's directUrl uses {name}, which names the database {direct.database}: Prisma would migrate "
-                f"that database instead of {target.label}. Nothing was touched. Set {name} for this command, too."
+                f"The schema's directUrl uses {name}, which names the database {direct.database}: Prisma would "
+                f"migrate that database instead of {target.label}.",
+                state="Nothing was touched.",
+                fix=f"Set {name} for this command, too.",
             )
 
 
@@ -112,8 +114,8 @@ def _run(settings: Settings, prisma: Prisma, report: Report, *argv: str) -> bool
         )
         raise
     if code != 0:
-        state = " Nothing was changed in the database." if argv == (*prisma.command, "generate") else ""
-        raise OperationFailedError(f"{command} ended with exit status {code}; its output is above.{state}")
+        state = "Nothing was changed in the database." if argv == (*prisma.command, "generate") else ""
+        raise OperationFailedError(f"{command} ended with exit status {code}; its output is above.", state=state)
     return True
 
 

