@@ -12,6 +12,7 @@ DEFAULTS = {
     "backup": "",
     "keep": "",
     "lock_timeout": "10s",
+    "jobs": "",
     "protected": "",
     "local": "",
     "trust": "ask",

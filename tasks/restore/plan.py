@@ -65,6 +65,7 @@ class RestoreRequest:
         another database.
     :ivar create_roles: Create the roles that the dump names and the server lacks.
     :ivar skip_extensions: The extensions of the dump to leave out.
+    :ivar preserve_order: Load the rows of each table in the order of the dump.
     :ivar tables: The names of the tables to restore; empty for all of the dump.
     :ivar data_only: Restore only the rows of these tables.
     """
@@ -81,6 +82,7 @@ class RestoreRequest:
     disconnect: bool = False
     trust: bool = False
     lenient: bool = False
+    preserve_order: bool = False
     create_roles: bool = False
     skip_extensions: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
@@ -113,7 +115,6 @@ class RestorePlan(ChangePlan):
     :ivar tables: The plan of a restore of some tables; None if all of the dump is restored.
     :ivar private: Only this process uses the database, and it drops the database after a failure.
     :ivar jobs: The number of sessions that load a private database.
-    :ivar preserve_order: Load the rows of each table in the dump's order.
     """
 
     request: RestoreRequest
@@ -132,7 +133,6 @@ class RestorePlan(ChangePlan):
     tables: TablesPlan | None = None
     private: bool = False
     jobs: int = 1
-    preserve_order: bool = False
 
     @property
     def other_database(self) -> str:
@@ -279,6 +279,7 @@ def plan_restore(
             new_roles=_new_roles(connection, dump, request, report),
             other_tables=() if request.replaces_all else _other_tables(connection, dump, present_schemas),
             tables=tables,
+            jobs=settings.jobs,
         )
     return plan.complete(backup=request.backup, always=request.migrate)
 
