@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,8 +11,11 @@ from tasks.errors import TaskError
 from tests.flows import dump_of, dumped, newest, pg_dump, restore_path, restore_privately, settings_of, write
 from tests.kinds_of_dumps import NEWER
 from tests.servers import OWNER
+from tests.support import eventually
 
 if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.support import Database, Databases, Project
@@ -450,3 +454,63 @@ def test_thousands_of_tables(project: Project, database: Database) -> None:
 
     assert (restored.tables, restored.rows, restored.proven) == (5000, 5000, True)
     assert database.scalar("SELECT count(*) FROM pg_constraint WHERE contype = 'p'") >= 5000
+
+
+SLOW = """
+CREATE FUNCTION public.slow(int) RETURNS int IMMUTABLE LANGUAGE plpgsql
+    AS $$ BEGIN PERFORM pg_catalog.pg_sleep(60); RETURN $1; END $$;
+CREATE TABLE public.s (id int);\nCREATE TABLE public.t (id int);
+"""
+
+
+@pytest.fixture
+def rehearsal(project: Project, database: Database) -> Iterator[subprocess.Popen[str]]:
+    """A rehearsal, of which two sessions are creating indexes for a minute."""
+    indexes = [f"CREATE INDEX slow_{name} ON public.{name} USING btree (public.slow(id));" for name in "st"]
+    rows = [f"COPY public.{name} (id) FROM stdin;\n1\n\\.\n" for name in "st"]
+    write(project, "slow.sql", dump_of(NEWER, SLOW, *rows, *indexes))
+    process = project.use(database).popen("db.rehearse", "--file=slow.sql", "--trust", "--jobs=2")
+    try:
+        eventually(lambda: len(sleeping(database)) == 2, "both indexes are being created")
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def sleeping(database: Database) -> list[int]:
+    """Return the sessions that create an index."""
+    query = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE 'CREATE INDEX%'"
+    return [int(pid) for (pid,) in database.execute(query)]
+
+
+def scratch_databases(database: Database) -> int:
+    """Return the number of scratch databases."""
+    return int(database.scalar("SELECT count(*) FROM pg_database WHERE datname LIKE 'invoke_postgres_rehearsal_%'"))
+
+
+def test_a_signal_ends_all_sessions(database: Database, rehearsal: subprocess.Popen[str]) -> None:
+    """Ctrl-C cancels what the sessions do, and the scratch database is dropped."""
+    rehearsal.send_signal(signal.SIGINT)
+    _, output = rehearsal.communicate(timeout=30)
+
+    assert rehearsal.returncode == 130
+    assert "Traceback" not in output
+    assert sleeping(database) == []
+    assert scratch_databases(database) == 0
+
+
+@pytest.mark.parametrize("function", ["pg_terminate_backend", "pg_cancel_backend"])
+def test_a_lost_session_ends_all_sessions(database: Database, rehearsal: subprocess.Popen[str], function: str) -> None:
+    """If the server ends or cancels one session, the error names its statement, and the other session is cancelled."""
+    ended = sleeping(database)[0]
+    table = database.scalar(f"SELECT substring(query FROM 'slow_[st]') FROM pg_stat_activity WHERE pid = {ended}")
+
+    database.execute(f"SELECT {function}({ended})")
+    _, output = rehearsal.communicate(timeout=30)
+
+    assert rehearsal.returncode == (4 if function == "pg_terminate_backend" else 5)
+    assert "Traceback" not in output
+    assert table[-1:] in {"s", "t"}
+    assert sleeping(database) == []
+    assert scratch_databases(database) == 0
