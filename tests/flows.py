@@ -77,7 +77,6 @@ def restore_privately(
     role: str = SUPERUSER,
     report: Silence | None = None,
     jobs: int = 3,
-    preserve_order: bool = False,
     lenient: bool | None = None,
     **asked: Any,
 ) -> Restored:
@@ -86,9 +85,10 @@ def restore_privately(
     :param lenient: Load refused statements in the lenient way; None leaves that to the plan.
     """
     report = report or Silence()
-    plan = plan_restore(settings_of(project, database, role), RestoreRequest(str(path), trust=True, **asked), report)
+    request = RestoreRequest(str(path), trust=True, **asked)
+    plan = plan_restore(settings_of(project, database, role, jobs=jobs), request, report)
     lenient = plan.lenient if lenient is None else lenient
-    plan = replace(plan, private=True, jobs=jobs, preserve_order=preserve_order, lenient=lenient)
+    plan = replace(plan, private=True, lenient=lenient)
     return restore_dump(plan, report)
 
 

@@ -21,9 +21,11 @@ from .task import (
     CONFIRM,
     DISCONNECT,
     FILE_OR_INPUT,
+    JOBS,
     JSON,
     LENIENT,
     NO_BACKUP,
+    PRESERVE_ORDER,
     TRUST,
     URL_ENV,
     YES,
@@ -108,6 +110,8 @@ def reset(
         "migrate": "apply the pending migrations in the same step; if one fails, the database is as before",
         "strict": "refuse a dump if a role of it is missing on this server, or no migration could be applied after it",
         "lenient": LENIENT,
+        "jobs": JOBS,
+        "preserve_order": PRESERVE_ORDER,
         "json": JSON,
         "url_env": URL_ENV,
     },
@@ -133,6 +137,8 @@ def restore(
     migrate: bool = False,
     trust: bool = False,
     lenient: bool = False,
+    jobs: str | None = None,
+    preserve_order: bool = False,
     json: bool = False,
     url_env: str | None = None,
 ) -> Restored | Finished | None:
@@ -140,7 +146,7 @@ def restore(
     from ..restore.plan import RestoreRequest
     from ..safety.method import chosen_method
 
-    loaded = load(ctx, url_env, as_json=json)
+    loaded = load(ctx, url_env, as_json=json, jobs=jobs)
     if finish:
         others = {"--file": file, "--table": table, "--data-only": data_only, "--clean": clean, "--method": method}
         others |= {"--no-owner": no_owner, "--no-acl": no_acl, "--create-roles": create_roles, "--strict": strict}
@@ -151,6 +157,7 @@ def restore(
     choices = {"strict": strict, "checksums": checksums, "migrate": migrate, "trust": trust, "lenient": lenient}
     choices |= {"backup": not no_backup, "create_roles": create_roles, "disconnect": disconnect or loaded.disconnect}
     choices |= {"owners": not no_owner, "privileges": not no_acl, "clean": clean, "data_only": data_only}
+    choices["preserve_order"] = preserve_order
     skipped, tables = all_given("--skip-extension", skip_extension), all_given("--table", table)
     how = chosen_method(loaded, given("--method", method))
     request = RestoreRequest(file=given("--file", file), skip_extensions=skipped, tables=tables, method=how, **choices)
@@ -196,21 +203,34 @@ def undo(
 
 
 @reads_input
-@task(help={"file": FILE_OR_INPUT, "trust": TRUST, "lenient": LENIENT, "json": JSON, "url_env": URL_ENV})
+@task(
+    help={
+        "file": FILE_OR_INPUT,
+        "trust": TRUST,
+        "lenient": LENIENT,
+        "jobs": JOBS,
+        "preserve_order": PRESERVE_ORDER,
+        "json": JSON,
+        "url_env": URL_ENV,
+    }
+)
 def rehearse(
     ctx: Context,
     file: str | None = None,
     trust: bool = False,
     lenient: bool = False,
+    jobs: str | None = None,
+    preserve_order: bool = False,
     json: bool = False,
     url_env: str | None = None,
 ) -> Rehearsed | None:
     """Restore a dump into a scratch database on the same server, verify and migrate it, then drop it."""
     from ..restore.rehearse import rehearse_dump
 
-    loaded = load(ctx, url_env, as_json=json)
+    loaded = load(ctx, url_env, as_json=json, jobs=jobs)
+    choices = {"trust": trust, "lenient": lenient, "preserve_order": preserve_order}
     with reporting(loaded) as report:
-        rehearsed = rehearse_dump(loaded, given("--file", file), report, trust=trust, lenient=lenient)
+        rehearsed = rehearse_dump(loaded, given("--file", file), report, **choices)
     show_rehearsed(rehearsed, as_json=json)
     if rehearsed is not None:
         rehearsed.refuse_differences()

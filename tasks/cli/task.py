@@ -40,6 +40,8 @@ CONFIRM = (
 )
 DISCONNECT = "end the other sessions of the database first, if the role may"
 LENIENT = "load objects that PostgreSQL refuses in another form, such as constraints as NOT VALID; then exit code is 6"
+JOBS = "the number of sessions that load a new database; by default one for each processor, at most 4"
+PRESERVE_ORDER = "load the rows of each table in the order of the dump, with one session for each table"
 NO_BACKUP = "skip the safety dump; `db.undo` will not be possible"
 
 
@@ -119,11 +121,11 @@ def reads_input(body: Task[Any]) -> Task[Any]:
     return body
 
 
-def load(ctx: Context, url_env: str | None = None, *, as_json: bool = False) -> Settings:
+def load(ctx: Context, url_env: str | None = None, *, as_json: bool = False, jobs: str | None = None) -> Settings:
     """Load the settings of a run."""
     from ..config.settings import load_settings
 
-    return load_settings(ctx, url_env=given("--url-env", url_env), as_json=as_json)
+    return load_settings(ctx, url_env=given("--url-env", url_env), as_json=as_json, jobs=given("--jobs", jobs))
 
 
 def given(flag: str, value: str | None) -> str:

@@ -15,6 +15,7 @@ DEFAULTS = {
     "kept_databases": "1",
     "disconnect": "no",
     "lock_timeout": "10s",
+    "jobs": "",
     "protected": "",
     "local": "",
     "trust": "ask",

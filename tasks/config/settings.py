@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..dumpformat.compression import Compression
 from ..errors import BadInputError
 from ..system.processes import read_environment
+from ..system.runtime import count_processors
 from .defaults import DEFAULTS
 from .dotenv import FoundUrl, read_url
 from .keep_policy import parse_keep_policy
@@ -31,6 +32,7 @@ _LISTABLE = re.compile(r"[^;\x00-\x1f\x7f]*\Z").match
 _MILLISECONDS = {"ms": 1, "s": 1000, "min": 60_000, None: 1000}
 # PostgreSQL stores a timeout as a signed 32-bit number of milliseconds.
 _LONGEST = 2**31 - 1
+_MOST_JOBS_BY_DEFAULT, _MOST_JOBS = 4, 64
 
 
 class Output(enum.Enum):
@@ -48,6 +50,7 @@ class Settings:
     :ivar root: The folder of the `tasks.py` that Invoke loaded; relative paths in the configuration start here.
     :ivar cwd: The working directory; relative paths of flags start here.
     :ivar lock_timeout: In milliseconds; 0 waits without limit.
+    :ivar jobs: The number of sessions that load a new database.
     :ivar safety_dumps: The minimum number of the newest safety dumps to keep; 0 makes none.
     :ivar trust_local: Load any dump into a local database as a superuser without asking about its authors.
     :ivar dry: Only show what would be done.
@@ -70,6 +73,7 @@ class Settings:
     compress: Compression
     safety_dumps: int
     lock_timeout: int
+    jobs: int
     protected: tuple[str, ...]
     local: tuple[str, ...]
     trust_local: bool
@@ -116,12 +120,13 @@ class Settings:
         return replace(target, origin=f"{name or self.url_env} from {found.location}")
 
 
-def load_settings(ctx: Context, *, url_env: str = "", as_json: bool = False) -> Settings:
+def load_settings(ctx: Context, *, url_env: str = "", as_json: bool = False, jobs: str = "") -> Settings:
     """Read the settings for one task.
 
     :param ctx: The task's context.
     :param url_env: The task's `--url-env`, which overrides the configuration.
     :param as_json: The task's `--json`.
+    :param jobs: The task's `--jobs`, which overrides the configuration.
     :raises BadInputError: A value is invalid; the message has its name and the allowed values.
     """
     root = Path(getattr(ctx.config, "_project_prefix", None) or Path.cwd()).resolve()
@@ -140,6 +145,7 @@ def load_settings(ctx: Context, *, url_env: str = "", as_json: bool = False) -> 
         compress=Compression(_choice("compress", values, [each.value for each in Compression])),
         safety_dumps=_safety_dumps(values, environ),
         lock_timeout=_milliseconds("lock_timeout", values),
+        jobs=_jobs(values, jobs),
         protected=_list("protected", values),
         local=_list("local", values),
         trust_local=_choice("trust", values, ["ask", "local"]) == "local",
@@ -229,6 +235,19 @@ def _safety_dumps(values: Mapping[str, Any], environ: Mapping[str, str]) -> int:
             fix="Remove db.backup.",
         )
     return count
+
+
+def _jobs(values: Mapping[str, Any], flag: str) -> int:
+    """Return the number of sessions, by default one for each processor, but at most four."""
+    value = flag or _text("jobs", values)
+    if not value:
+        return min(count_processors(), _MOST_JOBS_BY_DEFAULT)
+    if value.isascii() and value.isdigit() and 0 < int(value) <= _MOST_JOBS:
+        return int(value)
+    rule = f"must be a whole number from 1 to {_MOST_JOBS}"
+    if flag:
+        raise BadInputError(f"--jobs {rule}; it is {flag!r}. Nothing was touched.")
+    raise _refused("jobs", values, rule)
 
 
 def _keep(values: Mapping[str, Any]) -> KeepPolicy | None:

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..dumpformat.tokens import TokenReader
 from ..errors import OperationFailedError
+from ..postgres.protocol import StatementError
 from .carried_settings import CarriedSettings
 from .filters import describe_statement
 from .loader import Loader
 from .row_counts import show_key
 from .row_load import RowLoad
 from .stretches import Step, StepKind, is_transparent, read_step
-from .table_facts import read_sizes, read_table_facts
+from .table_facts import read_relation_facts, read_table_facts
 from .workers import Task, apply_settings
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from ..dumpformat.lexer import Statement
     from ..dumpformat.statements import StatementKind
     from ..postgres.protocol import StatementStream
-    from .table_facts import TableFacts
+    from .table_facts import RelationFacts, TableFacts
     from .workers import SettingValues, WorkerPool
 
     Key = tuple[str, str]
@@ -44,6 +45,8 @@ _MOST_STATEMENTS = 200
 # Statements that use no table, so that they run while other sessions load rows.
 LARGE_OBJECT = "LARGE OBJECT"
 _WITHOUT_TABLES = frozenset({"SETVAL", LARGE_OBJECT})
+# Classes of errors that a statement does not cause: rollbacks, resources, locks, cancels, the system and bugs.
+_OTHER_CAUSES = frozenset({"40", "53", "55", "57", "58", "XX"})
 _FOREIGN_KEYS = frozenset({StepKind.FOREIGN_KEY, StepKind.WRITTEN_FOREIGN_KEY})
 
 
@@ -78,6 +81,18 @@ class _Later:
     action: StatementKind
     settings: SettingValues
 
+    def prepare(self, index: bytes, written: bytes, stream: StatementStream) -> None:
+        """Create the index of a key in another session; if the server refuses it, the key is added as it is written.
+
+        The error, if there is one, is then that of the dump's own statement.
+        """
+        try:
+            stream.run(index)
+        except StatementError as error:
+            if error.sqlstate[:2] in _OTHER_CAUSES:
+                raise
+            self.text = written
+
 
 @dataclass
 class _Pending:
@@ -103,7 +118,7 @@ class ParallelLoader(Loader):
         self._pending = _Pending()
         self._load: RowLoad | None = None
         self._facts: dict[Key, TableFacts] | None = None
-        self._sizes: dict[Key, int] = {}
+        self._relations: dict[Key, RelationFacts] = {}
         # Tables that the present transaction created.
         self._new: set[Key] = set()
         self._number = self._statements = self._descriptors = 0
@@ -289,47 +304,63 @@ class ParallelLoader(Loader):
     def _join(self, step: Step, text: bytes, action: StatementKind) -> bool:
         """Add a statement to the present stretch, or begin one; return False if it has to be run alone."""
         if step.kind in _FOREIGN_KEYS:
-            return self._add_foreign_key(step, text, action)
-        if self._stretch is Stretch.FOREIGN_KEYS and step.kind is StepKind.AFTER_INDEXES:
+            return self._begin(Stretch.FOREIGN_KEYS) and self._add_foreign_key(step, text, action)
+        if step.kind is not StepKind.AFTER_INDEXES:
+            return self._begin(Stretch.INDEXES) and self._add_index(step, text, action)
+        if self._stretch is Stretch.INDEXES:
+            self._add_later(text, action)
+        elif self._stretch is Stretch.FOREIGN_KEYS:
             self._run_first(text, action)
-            return True
-        if step.kind is StepKind.AFTER_INDEXES and self._stretch is not Stretch.INDEXES:
-            return False
-        if not self._begin(Stretch.INDEXES):
-            return False
-        size = self._sizes.get(step.table, -1)
-        if step.kind is StepKind.AFTER_INDEXES or size < 0:
-            self._pending.later.append(_Later(text=text, action=action, settings=self._carried.values()))
-            return True
-        exclusive = step.kind is StepKind.CONSTRAINT
-        self._add_task(step, step.first, text, action, exclusive=exclusive)
-        if step.then:
-            self._pending.later.append(_Later(text=step.then, action=action, settings=self._carried.values()))
+        return self._stretch in {Stretch.INDEXES, Stretch.FOREIGN_KEYS}
+
+    def _add_index(self, step: Step, text: bytes, action: StatementKind) -> bool:
+        facts = self._relations.get(step.table)
+        if facts is None or facts.partitioned:
+            self._add_later(text, action)
+        elif step.kind is StepKind.INDEX:
+            self._add_task(step, partial(_run, text), text, action, exclusive=False)
+        elif step.kind is StepKind.CONSTRAINT or (step.primary and facts.inherits):
+            # With USING INDEX, the NOT NULL that the table inherits would become its own, from PostgreSQL 18 on.
+            self._add_task(step, partial(_run, text), text, action, exclusive=True)
+        else:
+            later = self._add_later(step.then, action)
+            self._add_task(step, partial(later.prepare, step.first, text), text, action, exclusive=False)
         return True
 
     def _add_foreign_key(self, step: Step, text: bytes, action: StatementKind) -> bool:
-        if not self._begin(Stretch.FOREIGN_KEYS):
-            return False
-        apart = min(self._sizes.get(step.table, -1), self._sizes.get(step.other, -1)) >= 0
-        if step.kind is StepKind.FOREIGN_KEY and apart:
+        ends = [self._relations.get(key) for key in (step.table, step.other)]
+        if step.kind is StepKind.FOREIGN_KEY and not any(facts is None or facts.partitioned for facts in ends):
             self._run_first(step.first, action)
-            self._add_task(step, step.then, text, action, exclusive=True)
+            self._add_task(step, partial(_run, step.then), text, action, exclusive=True)
         else:
             self._run_first(text, action)
         return True
+
+    def _add_later(self, text: bytes, action: StatementKind) -> _Later:
+        later = _Later(text=text, action=action, settings=self._carried.values())
+        self._pending.later.append(later)
+        return later
 
     def _begin(self, stretch: Stretch) -> bool:
         if self._stretch is not stretch:
             self._end_stretch()
             if not self._publish():
                 return False
-            self._sizes = read_sizes(self._sessions.pool.catalog)
+            self._relations = read_relation_facts(self._sessions.pool.catalog)
             self._stretch = stretch
         return True
 
-    def _add_task(self, step: Step, sent: bytes, text: bytes, action: StatementKind, *, exclusive: bool) -> None:
-        task = self._task(partial(_run, sent), text, describe_statement(action), step.table, exclusive=exclusive)
-        self._pending.tasks.append((self._sizes[step.table], task))
+    def _add_task(
+        self,
+        step: Step,
+        run: Callable[[StatementStream], None],
+        text: bytes,
+        action: StatementKind,
+        *,
+        exclusive: bool,
+    ) -> None:
+        task = self._task(run, text, describe_statement(action), step.table, exclusive=exclusive)
+        self._pending.tasks.append((self._relations[step.table].size, task))
 
 
 def _run(text: bytes, stream: StatementStream) -> None:

@@ -94,6 +94,7 @@ class Step:
     :ivar first: The statement to run first, in place of the original one.
     :ivar then: The statement that completes it; empty if there is none.
     :ivar other: The table that a foreign key references.
+    :ivar primary: It is a primary key.
     """
 
     kind: StepKind
@@ -101,6 +102,7 @@ class Step:
     first: bytes
     then: bytes = b""
     other: Key = ("", "")
+    primary: bool = False
 
 
 def read_step(text: bytes) -> Step | None:
@@ -133,6 +135,7 @@ def _key(text: bytes) -> Step | None:
         table=split_qualified(table),
         first=index,
         then=add % (table, name, found["kind"], name, found["when"]),
+        primary=found["kind"] == b"PRIMARY KEY",
     )
 
 

@@ -66,8 +66,9 @@ SELECT n.nspname, c.relname,
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {USER_SCHEMA}
 """
-_SIZES = f"""
-SELECT n.nspname, c.relname, c.relkind::pg_catalog.text, coalesce(pg_catalog.pg_relation_size(c.oid), 0)
+_RELATIONS = f"""
+SELECT n.nspname, c.relname, c.relkind = 'p', coalesce(pg_catalog.pg_relation_size(c.oid), 0),
+       EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid)
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't' AND {USER_SCHEMA}
 """
@@ -101,10 +102,26 @@ def read_table_facts(connection: Connection) -> dict[Key, TableFacts]:
     }
 
 
-def read_sizes(connection: Connection) -> dict[Key, int]:
-    """Return the bytes of all ordinary tables and materialized views; of partitioned tables -1."""
+@dataclass(frozen=True)
+class RelationFacts:
+    """The properties of a table or materialized view that decide how its indexes and keys are created.
+
+    :ivar size: Its bytes, without indexes.
+    :ivar inherits: It is a partition, or a child of another table.
+    """
+
+    partitioned: bool
+    size: int
+    inherits: bool
+
+
+def read_relation_facts(connection: Connection) -> dict[Key, RelationFacts]:
+    """Return the properties of all tables and materialized views; as for :func:`read_table_facts`."""
     try:
-        rows = connection.execute(_SIZES.encode()).fetchall()
+        rows = connection.execute(_RELATIONS.encode()).fetchall()
     except UnicodeDecodeError:
         return {}
-    return {(str(schema), str(name)): -1 if kind == "p" else int(size) for schema, name, kind, size in rows}
+    return {
+        (str(schema), str(name)): RelationFacts(partitioned=partitioned, size=int(size), inherits=inherits)
+        for schema, name, partitioned, size, inherits in rows
+    }

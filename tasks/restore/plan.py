@@ -66,6 +66,7 @@ class RestoreRequest:
         another database.
     :ivar create_roles: Create the roles that the dump names and the server lacks.
     :ivar skip_extensions: The extensions of the dump to leave out.
+    :ivar preserve_order: Load the rows of each table in the order of the dump.
     :ivar tables: The names of the tables to restore; empty for all of the dump.
     :ivar data_only: Restore only the rows of these tables.
     :ivar method: How `clean` replaces the content.
@@ -83,6 +84,7 @@ class RestoreRequest:
     disconnect: bool = False
     trust: bool = False
     lenient: bool = False
+    preserve_order: bool = False
     create_roles: bool = False
     skip_extensions: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
@@ -122,7 +124,6 @@ class RestorePlan(ChangePlan):
     :ivar method: The method of the restore.
     :ivar private: Only this process uses the database, and it drops the database after a failure.
     :ivar jobs: The number of sessions that load a private database.
-    :ivar preserve_order: Load the rows of each table in the dump's order.
     """
 
     request: RestoreRequest
@@ -142,7 +143,6 @@ class RestorePlan(ChangePlan):
     method: MethodChoice = TRANSACTION
     private: bool = False
     jobs: int = 1
-    preserve_order: bool = False
 
     @property
     def other_database(self) -> str:
@@ -302,6 +302,7 @@ def plan_restore(
             other_tables=() if request.replaces_all else _other_tables(connection, dump, present_schemas),
             tables=tables,
             method=_choose_method(connection, settings, request, target, dump, server, endpoint, kept),
+            jobs=settings.jobs,
         )
     return complete_plan(plan, report)
 
@@ -337,7 +338,7 @@ def _choose_method(
         requested=request.method if request.may_swap else Method.TRANSACTION,
         kept_schemas=kept,
         content=dump.content.size,
-        jobs=1,
+        jobs=settings.jobs,
         disconnect=request.disconnect,
     )
 

@@ -141,7 +141,7 @@ class PrivateLoad(DumpLoad):
 
     def _load_with_sessions(self, connection: Connection) -> Loaded:
         with WorkerPool(self._connect, self.plan.jobs) as pool:
-            sessions = Sessions(pool=pool, spreads=not self.plan.preserve_order, show=self._show_left)
+            sessions = Sessions(pool=pool, spreads=not self.plan.request.preserve_order, show=self._show_left)
             loader: Loader = self._loader(connection, partial(ParallelLoader, sessions))
             SearchPaths(loader.stream, self.plan.search_path).begin(session=True)
             return self._send(loader), loader

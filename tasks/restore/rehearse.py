@@ -60,12 +60,19 @@ class Rehearsed:
 
 
 def rehearse_dump(
-    settings: Settings, file: str, report: Report, *, trust: bool = False, lenient: bool = False
+    settings: Settings,
+    file: str,
+    report: Report,
+    *,
+    trust: bool = False,
+    lenient: bool = False,
+    preserve_order: bool = False,
 ) -> Rehearsed | None:
     """Restore, verify and migrate a dump in a scratch database, which is deleted in any case.
 
     :param trust: As for a restore: code in a dump can change the server from any database.
     :param lenient: Load statements that PostgreSQL refuses in the lenient way, also from a dump of another database.
+    :param preserve_order: Load the rows of each table in the order of the dump.
     :return: None in a dry run.
     :raises TaskError: A restore or the migrations would fail. The real database is not changed.
     """
@@ -83,9 +90,9 @@ def rehearse_dump(
                 report.progress("waiting for `prisma migrate status`", 0, 0, "")
                 refuse_fixed_url(settings, prisma, scratch)
             with _errors_name_scratch_database(target):
-                request = RestoreRequest(file=str(path), trust=trust, lenient=lenient)
+                request = RestoreRequest(file=str(path), trust=trust, lenient=lenient, preserve_order=preserve_order)
                 plan = plan_restore(settings, request, report, target=scratch)
-            plan = replace(plan, lenient=lenient or _was_made_from(plan, target))
+            plan = replace(plan, lenient=lenient or _was_made_from(plan, target), private=True)
             if plan.risk:
                 # The risk concerns the server, not only the scratch database.
                 require_trust(plan.risk, report.ask(f"{plan.risk}\n{TRUST_QUESTION}"))

@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("--major", type=int, action="append", help="a major of PostgreSQL (repeats; all)")
     parser.add_argument("--minutes", type=float, default=600, help="begin no other database after so many (600)")
     parser.add_argument("--lanes", type=int, default=2, help="servers at once (2)")
+    parser.add_argument("--jobs", type=int, default=0, help="load each into a private database with so many sessions")
     parser.add_argument(
         "--minimise", action="store_true", help="look for the fewest statements; takes minutes for each"
     )
@@ -30,7 +31,8 @@ def main() -> int:
     listen()
     majors = given.major or MAJORS
     with ProcessPoolExecutor(given.lanes) as pool:
-        run = partial(_run, seed=given.seed, count=given.count, minutes=given.minutes, minimise=given.minimise)
+        how = {"minimise": given.minimise, "jobs": given.jobs}
+        run = partial(_run, seed=given.seed, count=given.count, minutes=given.minutes, **how)
         tallies = dict(zip(majors, pool.map(run, majors), strict=True))
     text = tables_of_tally.markdown(tallies, given.seed)
     sys.stdout.write(f"{text}\n")
@@ -42,10 +44,10 @@ def main() -> int:
     return 1 if found else 0
 
 
-def _run(major: int, *, seed: int, count: int, minutes: float, minimise: bool) -> campaign.Tally:
+def _run(major: int, *, seed: int, count: int, minutes: float, minimise: bool, jobs: int) -> campaign.Tally:
     server = Server.launch(major, provision(major))
     try:
-        return campaign.run(server, seed, count, _say, seconds=60 * minutes, minimise=minimise)
+        return campaign.run(server, seed, count, _say, seconds=60 * minutes, minimise=minimise, jobs=jobs)
     finally:
         server.close()
 

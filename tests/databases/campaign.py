@@ -48,11 +48,13 @@ def run(
     *,
     seconds: float = math.inf,
     minimise: bool = False,
+    jobs: int = 0,
 ) -> Tally:
     """Try random databases on one server, until psql has carried over so many.
 
     :param say: Is told each difference, with the statements that make the database.
     :param seconds: After so many no other database is begun.
+    :param jobs: The sessions that load each database once more, into a private one; 0 for no such load.
     :param minimise: Look for the fewest of those statements that make the same difference; it takes minutes.
     """
     tally, end = Tally(), time.monotonic() + seconds
@@ -70,12 +72,12 @@ def run(
                 tally.kept += 1
                 tally.rewritten += judged.rewritten
                 tally.objects.update(built.tally)
-                difference = _check(databases, name, built.database, judged, last, tally.done)
+                difference = _check(databases, name, built.database, judged, last, tally.done, jobs)
                 if difference is not None:
                     tally.differences[name] = difference
                     script = built.script
                     if minimise:
-                        script, over = minimised(server, name, script, over, difference.step)
+                        script, over = minimised(server, name, script, over, difference.step, jobs)
                     say(f"DIFFERENCE in {name}: {difference}\n{sql_of(script)}-- over:\n{sql_of(over)}-- end of {name}")
                 if tally.kept % _SAID == 0:
                     say(f"PostgreSQL {server.major}: {tally.kept} of {count} done, {len(tally.differences)} differ")
@@ -87,10 +89,16 @@ def run(
 
 
 def _check(
-    databases: Databases, name: str, source: Database, judged: Judged, over: Judged | None, done: Counter[str]
+    databases: Databases,
+    name: str,
+    source: Database,
+    judged: Judged,
+    over: Judged | None,
+    done: Counter[str],
+    jobs: int = 0,
 ) -> Difference | None:
     with tempfile.TemporaryDirectory() as folder:
-        checks = Checks(databases, Project.create(Path(folder) / "project"), source, judged, random.Random(name))
+        checks = Checks(databases, Project.create(Path(folder) / "project"), source, judged, random.Random(name), jobs)
         try:
             checks.run(over)
         except Difference as difference:
@@ -105,7 +113,7 @@ def sql_of(script: Script) -> str:
     return "".join(f"{statement};\n" for statements in script for statement in statements)
 
 
-def attempt(server: Server, name: str, script: Script, over: Script) -> Difference | None:
+def attempt(server: Server, name: str, script: Script, over: Script, jobs: int = 0) -> Difference | None:
     """Check the database of a script.
 
     :param over: The script of another database, which it is restored over.
@@ -114,7 +122,7 @@ def attempt(server: Server, name: str, script: Script, over: Script) -> Differen
         source, other = _replayed(databases, script), _replayed(databases, over) if over else None
         judged = judge(databases, source)
         last = judge(databases, other) if other else None
-        return _check(databases, name, source, judged, last, Counter()) if judged else None
+        return _check(databases, name, source, judged, last, Counter(), jobs) if judged else None
 
 
 def _replayed(databases: Databases, script: Script) -> Database:
@@ -123,11 +131,13 @@ def _replayed(databases: Databases, script: Script) -> Database:
     return database
 
 
-def minimised(server: Server, name: str, script: Script, over: Script, step: str) -> tuple[Script, Script]:
+def minimised(
+    server: Server, name: str, script: Script, over: Script, step: str, jobs: int = 0
+) -> tuple[Script, Script]:
     """Drop statements from both scripts, as long as the same step shows a difference."""
 
     def differs(script: Script, over: Script) -> bool:
-        found = attempt(server, name, script, over)
+        found = attempt(server, name, script, over, jobs)
         return found is not None and found.step == step
 
     over = [] if differs(script, []) else over

@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from tasks.config.settings import Settings
@@ -119,16 +119,24 @@ class Checks:
 
     :param other: Another random database, which it is restored over; None for none.
     :param drawn: What else is drawn.
+    :param jobs: The sessions that load it into a private database; 0 for no such load.
     """
 
     def __init__(
-        self, databases: Databases, project: Project, source: Database, judged: Judged, drawn: random.Random
+        self,
+        databases: Databases,
+        project: Project,
+        source: Database,
+        judged: Judged,
+        drawn: random.Random,
+        jobs: int = 0,
     ) -> None:
         self._databases = databases
         self._project = project
         self._source = source
         self._judged = judged
         self._random = drawn
+        self._jobs = jobs
         self._checksums = drawn.random() < 0.5
         self.done: Counter[str] = Counter()
 
@@ -141,6 +149,8 @@ class Checks:
         dumped = self._dump()
         self._load_by_psql(dumped)
         restored = self._restore_and_verify(dumped)
+        if self._jobs:
+            self._load_privately(dumped)
         self._rehearse(dumped, restored)
         self._reset_and_undo(restored)
         if other is not None:
@@ -173,6 +183,15 @@ class Checks:
         if found.differences:
             raise Difference("verify", "\n".join(map(str, found.differences)))
         return database
+
+    def _load_privately(self, dumped: Dumped) -> None:
+        database, step = self._databases(), f"load with {self._jobs} sessions"
+        with self._step(step):
+            request = RestoreRequest(str(dumped.path), clean=True, checksums=self._checksums)
+            plan = plan_restore(self._settings(database), request, Silence())
+            # Neither may a statement be refused that one session can run.
+            self._carry_out(replace(plan, private=True, jobs=self._jobs, lenient=False))
+        self._same(step, self._judged.text, database)
 
     def _rehearse(self, dumped: Dumped, database: Database) -> None:
         with self._step("rehearse"):
