@@ -55,9 +55,10 @@ postgres.connection read_endpoint connect
 restore.preflight check_restore lock_out_migrations
 restore.restore remember_restore
 restore.restore analyze_restored
-restore.transaction.RestoreTransaction _begin _empty _loader _load _prove _compare
+restore.transaction.RestoreTransaction _begin _empty _load
+restore.private_load.PrivateLoad _begin _connect _load_with_sessions
+restore.dump_load.DumpLoad _loader _prove _compare
 restore.reset _empty
-safety.safety_dump newest_safety_dump
 safety.safety_dump.SafetyDump make keep discard
 system.git git_state
 dump.pg_dump.PgDump start await_output
@@ -100,15 +101,15 @@ _ENTER: Final = {
         "SafetyDump.make": "saving",
         "RestoreTransaction._empty": "emptying",
         "RestoreTransaction._load": "loading",
-        "RestoreTransaction._prove": "verifying",
+        "DumpLoad._prove": "verifying",
         "commit.commit_transaction": "in COMMIT",
     },
     "reset": {"SafetyDump.make": "saving", "commit.commit_transaction": "in COMMIT"},
     "swap": {
         "staging_database._create": "creating",
         "carry_over.carry_over": "carrying over",
-        "RestoreTransaction._load": "loading",
-        "RestoreTransaction._prove": "verifying",
+        "PrivateLoad._load_with_sessions": "loading",
+        "DumpLoad._prove": "verifying",
         "swap_restore.take_place": "swapping",
         "commit.commit_transaction": "in COMMIT",
     },

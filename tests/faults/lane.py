@@ -44,7 +44,7 @@ OPERATIONS: Final = {
     "reset": ("db.reset", "--yes"),
     # The database is created anew before each fault, so it is not the one that was saved.
     "undo": ("db.undo", "--yes", "--confirm=app"),
-    "swap": ("db.restore", "--clean", "--yes", "--method=swap", "--disconnect"),
+    "swap": ("db.restore", "--clean", "--yes", "--method=swap", "--disconnect", "--jobs=2"),
 }
 FILES_ONLY: Final = ("gzip", "gunzip")
 """Operations that know nothing of the server."""
