@@ -234,6 +234,31 @@ def test_a_key_to_a_table_that_is_not_in_the_dump_is_said(
 
 
 @pytest.mark.majors(14, 18)
+def test_a_partition_without_its_table_is_said(shop: Database, new_database: Databases, project: Project) -> None:
+    """Its table is in another schema: db.dump names both; a restore attaches it if the table is there."""
+    shop.execute(
+        "CREATE TABLE audit.events_2026 PARTITION OF public.events FOR VALUES FROM ('2026-01-01') TO (MAXVALUE)"
+    )
+    shop.execute("INSERT INTO public.events VALUES ('2026-05-05', 'z')")
+    shop.execute("DROP INDEX public.events_at; DROP PUBLICATION all_of_them")
+    said, quiet = Said(), Said()
+    made = part(project, shop, said, schemas=("audit",))
+    part(project, shop, quiet, data_only=True, schemas=("audit",))
+    part(project, shop, quiet, exclude_schemas=("audit",))
+    target = new_database()
+
+    missing = project.use(target).inv("db.restore", f"--file={made.path.name}", f"--confirm={target.name}")
+    shop.execute("DELETE FROM audit.events_2026")
+    restored = project.use(shop).inv("db.restore", f"--file={made.path.name}", "--yes")
+
+    assert [w for w in said.warnings if "audit.events_2026 (of public.events)" in w]
+    assert not [w for w in quiet.warnings if "events_2026" in w]
+    assert missing.returncode == 5, missing.stdout
+    assert restored.returncode == 0, restored.stderr
+    assert shop.scalar("SELECT count(*) FROM public.events") == 3
+
+
+@pytest.mark.majors(14, 18)
 def test_definitions_of_everything_are_those_of_the_manifest(
     everything: Database, new_database: Databases, project: Project
 ) -> None:

@@ -338,6 +338,30 @@ def test_a_table_keeps_its_owner_when_a_superuser_restores_a_dump_without_owners
     assert ("lines", "postgres") in [tuple(row) for row in shop.execute(OWNER_OF)]
 
 
+def test_a_member_of_the_owner_gives_the_table_back(shop: Database, project: Project) -> None:
+    """Without CREATE on the schema the owner can't have it: all is as before."""
+    role = f"group_of_{shop.name}"
+    shop.execute(f"CREATE ROLE {role}; GRANT {role} TO {OWNER}; ALTER TABLE public.lines OWNER TO {role}")
+    try:
+        write(project, "plain.sql", pg_dump(shop, "--no-owner"))
+        before = shop.dump_text()
+        flags = ["--file=plain.sql", "--yes", "--no-backup", "--table=lines"]
+
+        refused = project.use(shop, OWNER).inv("db.restore", *flags)
+        unchanged = shop.dump_text()
+        shop.execute(f"GRANT CREATE ON SCHEMA public TO {role}")
+        result = project.inv("db.restore", *flags)
+        shop.execute(f"REVOKE CREATE ON SCHEMA public FROM {role}")
+
+        assert refused.returncode == 5, refused.stdout
+        assert role in refused.stderr
+        assert unchanged == before
+        assert result.returncode == 0, result.stderr
+        assert shop.dump_text() == before
+    finally:
+        shop.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
 @pytest.mark.all_majors
 def test_a_sequence_of_two_tables_is_only_set_forward(shop: Database, project: Project) -> None:
     """It numbers rows of another table, too, whose next row would get a used number."""

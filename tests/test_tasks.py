@@ -71,7 +71,7 @@ def test_verify_loads_nothing_that_only_a_terminal_or_a_foreign_dump_needs(
 
 
 def test_rows_of_a_dump_are_shown_without_the_driver(project: Project) -> None:
-    """A named dump needs no URL, so its rows are shown without the third of a second of psycopg."""
+    """A named dump needs no URL, so its rows are shown without loading psycopg."""
     project.write("dumps/t.sql", "COPY public.t (i) FROM stdin;\n1\n\\.\n-- PostgreSQL database dump complete\n")
 
     modules = loaded_modules(project, "db.show", "--file=t.sql", "--table=t")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..dumpfiles.table_names import require_schemas, require_tables
 from ..errors import BadInputError
-from ..formatting import format_count, show_name
+from ..formatting import format_count, format_list, show_name
 from ..postgres.catalog_filters import NO_MEMBER, USER_SCHEMA
 from ..postgres.search_path import read_search_path
 from .request import Only, Part
@@ -41,6 +41,7 @@ _SCHEMAS = f"SELECT n.nspname FROM pg_catalog.pg_namespace n WHERE {USER_SCHEMA}
 _SOURCE = "the database"
 # Bytes of names on pg_dump's command line; Linux takes two megabytes of arguments and environment.
 _LONGEST = 1_000_000
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,13 @@ class Selection:
 
     :ivar excluded_sequences: Sequences that only columns of excluded tables use. pg_dump would dump them alone.
     :ivar owners: For each sequence the table of the column that owns it.
+    :ivar parents: For each partition its partitioned table.
     """
 
     part: Part[Key] = field(default_factory=Part)
     excluded_sequences: tuple[Key, ...] = ()
     owners: Mapping[Key, Key] = field(default_factory=dict)
+    parents: Mapping[Key, Key] = field(default_factory=dict)
 
     @property
     def is_part(self) -> bool:
@@ -76,6 +79,17 @@ class Selection:
         if key in part.excluded_tables or key[0] in part.excluded_schemas:
             return False
         return key in part.tables if part.tables else not part.schemas or key[0] in part.schemas
+
+    def describe_separate_partitions(self) -> str:
+        """Return a warning about partitions that are dumped without their partitioned table; empty without one."""
+        found = [(key, above) for key, above in self.parents.items() if self.holds(key) and not self.holds(above)]
+        if not found or self.data_only:
+            return ""
+        names = format_list([f"{show_name(key)} (of {show_name(above)})" for key, above in found], _SHOWN)
+        return (
+            f"These partitions are in the dump without their partitioned table: {names}. A restore fails if that table "
+            f"is missing or has an index. Dump it, too."
+        )
 
     def options(self) -> list[str]:
         """Return pg_dump's options. Names are quoted, so that they contain no wildcards."""
@@ -159,6 +173,7 @@ def resolve_selection(connection: Connection, request: Part[str], schema: str = 
             key for key, owner in owners.items() if owner in excluded_tables and key not in {*shared, *excluded}
         ),
         owners=owners,
+        parents=parents,
     )
     if (request.tables and all(not selection.holds(key) for key in part.tables)) or (
         request.schemas and set(part.schemas) <= set(part.excluded_schemas)

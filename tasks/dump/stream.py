@@ -248,6 +248,8 @@ class DumpStream:
         selection = self.pg_dump.selection
         if selection.rows_only or not selection.part.limits_objects:
             return
+        if separate := selection.describe_separate_partitions():
+            self.pg_dump.report.warn(separate)
         absent = [table.oid for table in self.all_tables if not selection.holds(table.key)]
         keys = read_keys_into(self.pg_dump.connection, absent, [table.oid for table in self.tables])
         if keys:

@@ -96,9 +96,9 @@ def set_key_triggers(
 
 
 def _read(connection: Connection, tables: Collection[int], keys: Sequence[ForeignKey]) -> list[KeyTrigger]:
-    wanted = {(each.table, each.name) for each in keys}
+    chosen = {(each.table, each.name) for each in keys}
     return [
         KeyTrigger(key_table=key_table, key=key, table=table, role=role, name=name, enabled=enabled, owned=owned)
         for key_table, key, table, role, name, enabled, owned in connection.execute(_TRIGGERS, {"tables": list(tables)})
-        if (key_table, key) in wanted
+        if (key_table, key) in chosen
     ]
