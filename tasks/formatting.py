@@ -124,11 +124,6 @@ def format_moment(moment: datetime | None) -> str:
     return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
-def format_time(moment: datetime | None, text: str) -> str:
-    """Return a time to the second; `text` if the time is None, because Python can't represent it."""
-    return format_moment(moment) or text
-
-
 def format_now(timespec: str = "seconds") -> str:
     """Return the current time in UTC, in ISO 8601.
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests import everything as everything_sql
 from tests.journal import installed, lay_out
+from tests.schemas import SHOP
 from tests.servers import DEFAULT_MAJOR, MAJORS, OWNER, SUPERUSER, Fleet, Server, ServerSetupError
 from tests.support import Database, Databases, Project, listen
 
@@ -157,6 +158,13 @@ def new_database(server: Server) -> Iterator[Databases]:
 def database(new_database: Databases) -> Database:
     """Return a new, empty database."""
     return new_database()
+
+
+@pytest.fixture
+def shop(database: Database) -> Database:
+    """Return a small database of two schemas that depend on each other."""
+    database.execute(SHOP)
+    return database
 
 
 @pytest.fixture(scope="session")

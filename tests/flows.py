@@ -1,5 +1,6 @@
 """What tests of flows share: the settings they run with, what a flow says, and the flows in one call."""
 
+import hashlib
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from tasks.config.defaults import DEFAULTS
 from tasks.config.settings import Settings, load_settings
 from tasks.dump.dump import Dumped, make_dump
 from tasks.dump.request import DumpRequest
+from tasks.dumpformat.compression import DecompressedReader, Sums
 from tasks.progress import Silence
 from tasks.restore.plan import RestorePlan, RestoreRequest, plan_restore
 from tasks.restore.restore import Restored, restore_dump
@@ -43,6 +45,17 @@ def settings_of(project: Project, database: Database | None = None, role: str = 
         values["environ"]["DATABASE_URL"] = database.url_as(role)
         values["bin_dir"] = database.server.bin_dir
     return replace(load_settings(Context(config)), **{**values, **changes})
+
+
+def content_of(path: Path) -> bytes:
+    """Return the text of a dump, whatever its compression."""
+    with DecompressedReader(path) as reading:
+        return b"".join(reading.chunks())
+
+
+def sums_of(data: bytes) -> Sums:
+    """Return size and checksum by the standard library."""
+    return Sums(len(data), hashlib.sha256(data).hexdigest())
 
 
 def restore(

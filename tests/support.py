@@ -408,6 +408,12 @@ def listen() -> None:
             signal.signal(each, handler)
 
 
+def say(line: str) -> None:
+    """Print a line of a campaign's progress."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
 @contextlib.contextmanager
 def blocking(database: Database, query: str, role: str = SUPERUSER) -> Iterator[Connection]:
     """Hold a transaction open in another session, for tests of locks.

@@ -22,7 +22,6 @@ from tasks.dumpformat.compression import (
     DecompressedReader,
     SumCounter,
     SummingWriter,
-    Sums,
     open_compressor,
     read_magic,
 )
@@ -30,6 +29,7 @@ from tasks.dumpformat.foreign_head import LexError
 from tasks.dumpformat.lexer import lex
 from tasks.dumpformat.summary import DumpSummary
 from tests.dump_texts import DUMP
+from tests.flows import content_of, sums_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -41,11 +41,6 @@ else:
 
 PACKED = [Compression.GZIP, Compression.ZSTD]
 ALL = list(Compression)
-
-
-def sums_of(data: bytes) -> Sums:
-    """Sum plainly."""
-    return Sums(len(data), hashlib.sha256(data).hexdigest())
 
 
 def packed(data: bytes, compression: Compression, *, pieces: int = 1000) -> bytes:
@@ -62,12 +57,6 @@ def write(file: IO[bytes] | io.RawIOBase, compression: Compression, *pieces: byt
     with open_compressor(SummingWriter(cast("IO[bytes]", file)), compression) as out:
         for piece in pieces:
             out.write(cast("bytes", piece))
-
-
-def unpacked(path: Path) -> bytes:
-    """Read a file's content to its end."""
-    with DecompressedReader(path) as reading:
-        return b"".join(reading.chunks())
 
 
 def noticed(path: Path) -> bool:
@@ -121,7 +110,7 @@ def test_any_bytes_come_back(tmp_path: Path, compression: Compression, pieces: l
 
     # Bytes that begin like a compressed file are taken for one.
     if compression is not Compression.NONE or read_magic(path)[0] is Compression.NONE:
-        assert unpacked(path) == content
+        assert content_of(path) == content
 
 
 @pytest.mark.parametrize("compression", ALL)
@@ -155,7 +144,7 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path, compression: Compression, cont
             assert noticed(path)
             continue
         with contextlib.suppress(*BROKEN):
-            assert unpacked(path) == content, place
+            assert content_of(path) == content, place
 
 
 def test_a_bit_flipped_in_a_large_zstd_file_is_noticed(tmp_path: Path) -> None:
@@ -172,7 +161,7 @@ def test_a_bit_flipped_in_a_large_zstd_file_is_noticed(tmp_path: Path) -> None:
             damaged[min(at, len(source) - 1)] ^= 16
             path.write_bytes(damaged)
             try:
-                wrong = unpacked(path) != content
+                wrong = content_of(path) != content
             except BROKEN:
                 wrong = False
             assert not (must and wrong)
@@ -188,11 +177,11 @@ def test_several_members_are_one_content(tmp_path: Path, compression: Compressio
     path = tmp_path / "dump"
 
     path.write_bytes(one + packed(b"", compression) + one)
-    assert unpacked(path) == DUMP + DUMP
+    assert content_of(path) == DUMP + DUMP
     for length in range(len(one) + 1, 2 * len(one), 7):
         path.write_bytes((one + one)[:length])
         with pytest.raises(BROKEN):
-            unpacked(path)
+            content_of(path)
 
 
 @pytest.mark.parametrize("compression", PACKED)
@@ -203,7 +192,7 @@ def test_garbage_behind_the_end_is_noticed(tmp_path: Path, compression: Compress
     path.write_bytes(packed(DUMP, compression) + garbage)
 
     with pytest.raises(BROKEN):
-        unpacked(path)
+        content_of(path)
 
 
 @pytest.mark.parametrize("name", ["dump.sql", "dump.sql.gz", "dump.sql.zst"])
@@ -212,7 +201,7 @@ def test_an_empty_file_is_no_dump(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.touch()
 
-    assert unpacked(path) == b""
+    assert content_of(path) == b""
     assert noticed(path)
 
 
@@ -233,7 +222,7 @@ def test_the_compression_is_told_by_the_content(tmp_path: Path, compression: Com
     path.write_bytes(packed(DUMP, compression))
 
     assert read_magic(path)[0] is compression
-    assert unpacked(path) == DUMP
+    assert content_of(path) == DUMP
 
 
 def test_other_programs_can_read_and_write_what_we_do(tmp_path: Path) -> None:
@@ -248,7 +237,7 @@ def test_other_programs_can_read_and_write_what_we_do(tmp_path: Path) -> None:
     assert done.stdout == DUMP
     assert gzip.decompress(ours.read_bytes()) == DUMP
     assert zstd.decompress(packed(DUMP, Compression.ZSTD)) == DUMP
-    assert unpacked(theirs) == DUMP
+    assert content_of(theirs) == DUMP
 
 
 NAMES: dict[str, Compression | None] = {

@@ -16,11 +16,11 @@ from tasks.dumpfiles.atomic_write import open_part_file
 from tasks.dumpfiles.catalog import list_catalog
 from tasks.dumpfiles.convert import Converted, convert_dump
 from tasks.dumpfiles.paths import manifest_path, read_manifest
-from tasks.dumpformat.compression import Compression, DecompressedReader, SummingWriter, Sums, open_compressor
+from tasks.dumpformat.compression import Compression, SummingWriter, open_compressor
 from tasks.dumpformat.manifest import Manifest, Outline, SequenceValue, TableRows
 from tasks.errors import BadInputError, OperationFailedError
 from tasks.progress import Silence
-from tests.flows import Said, settings_of
+from tests.flows import Said, content_of, settings_of, sums_of
 from tests.support import Database, Project
 
 STEM = "db_dump_2025-12-21T12-00-00-123Z"
@@ -64,17 +64,6 @@ def written(
         )
         manifest_path(path).write_bytes(document.to_json())
     return path
-
-
-def sums_of(data: bytes) -> Sums:
-    """Size and sha256, by the standard library."""
-    return Sums(len(data), hashlib.sha256(data).hexdigest())
-
-
-def content_of(path: Path) -> bytes:
-    """Expand a dump."""
-    with DecompressedReader(path) as reading:
-        return b"".join(reading.chunks())
 
 
 def manifest_of(path: Path) -> dict[str, Any]:

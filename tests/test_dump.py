@@ -25,7 +25,7 @@ from tasks.config.settings import Output
 from tasks.dump.dump import Dumped, make_dump
 from tasks.dump.request import DumpRequest
 from tasks.dumpfiles.atomic_write import open_part_file
-from tasks.dumpformat.compression import Compression, DecompressedReader
+from tasks.dumpformat.compression import Compression
 from tasks.errors import BadInputError, OperationFailedError, ServerError, TaskError
 from tasks.progress import Silence
 from tasks.system.git import git_state
@@ -41,7 +41,7 @@ from tests.dump_programs import (
     waiting,
     wrapped,
 )
-from tests.flows import Said, dumped, settings_of, sqlstate_of
+from tests.flows import Said, content_of, dumped, settings_of, sqlstate_of
 from tests.servers import OWNER, PASSWORD, SUPERUSER, Server, free_port, provision
 from tests.support import Database, Databases, Project, blocking, eventually, without_restrict
 
@@ -57,12 +57,6 @@ def manifest_of(path: Path) -> dict[str, Any]:
     stem = path.name.partition(".sql")[0]
     document: dict[str, Any] = json.loads(path.with_name(f"{stem}.manifest.json").read_text(encoding="utf-8"))
     return document
-
-
-def content_of(path: Path) -> bytes:
-    """Return the text of a dump, whatever its compression."""
-    with DecompressedReader(path) as reading:
-        return b"".join(reading.chunks())
 
 
 def rows_of(path: Path) -> dict[str, int]:

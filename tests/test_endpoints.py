@@ -29,14 +29,6 @@ from tests.support import Database, Databases, Project
 
 
 @pytest.fixture
-def shop(new_database: Databases) -> Database:
-    """Return a small database."""
-    database = new_database()
-    database.execute(SHOP)
-    return database
-
-
-@pytest.fixture
 def other(shop: Database, server_of: Callable[[int], Server]) -> Iterator[Database]:
     """Return a database of the same name and content on another server."""
     with Databases(server_of(16)) as databases:

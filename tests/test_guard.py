@@ -12,20 +12,11 @@ from tasks.errors import GuardError
 from tasks.postgres.connection import Endpoint, connected, read_endpoint, server_facts
 from tasks.safety.guard import nonlocal_reason, require_confirmation
 from tests.flows import elsewhere, settings_of
-from tests.schemas import SHOP
 from tests.servers import OWNER
 from tests.support import Database, Databases, Project, blocking
 from tests.terminals import at_a_terminal
 
 HERE = Endpoint("localhost", "127.0.0.1", "127.0.0.1", "7", "shop", 5432)
-
-
-@pytest.fixture
-def shop(new_database: Databases) -> Database:
-    """Return a small database."""
-    database = new_database()
-    database.execute(SHOP)
-    return database
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from psycopg import pq
 
@@ -208,8 +208,10 @@ def test_objects_named_begin_are_split_rightly(database: Database, new_database:
     assert copy.dump_text() == text
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(rows=st.lists(st.text("\\.\n\r\t;'-/*é\u2028\x01", max_size=8), max_size=6))
+# Each example starts pg_dump, so there are few examples of many rows.
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.text("\\.\n\r\t;'-/*é\u2028\x01", max_size=8), max_size=40))
+@example(rows=[])
 def test_values_that_look_like_an_end_come_back(database: Database, rows: list[str]) -> None:
     """Whatever stands in a value, pg_dump's rows of it are the rows that we see, and load again."""
     with database.connect() as connection:

@@ -320,6 +320,8 @@ UNKNOWN = "The history holds migrations that this checkout does not have"
         ([A], [], True, [], ["1_a"]),
         ([A, B], [row("1_a"), row("2_b", "failed")], True, ["P3009"], []),
         ([A, B], [row("1_a"), row("2_b", "rolled back")], True, [], ["2_b"]),
+        ([A, B], [row("1_a"), row("2_b", "failed", checksum="before")], True, ["P3009"], []),
+        ([A, B], [row("1_a"), row("2_b", "rolled back", checksum="before")], True, [], ["2_b"]),
         ([A, B], [row("1_a"), row("2_b", "rolled back"), row("2_b")], True, [], []),
         ([A, B], [row("1_a"), row("2_b"), row("2_b", "failed")], True, ["P3009"], []),
         ([A, B], [row("1_a"), row("2_b", "failed"), row("2_b")], True, ["P3009"], []),

@@ -16,20 +16,12 @@ from tasks.restore.restore import restore_dump
 from tests import everything as everything_sql
 from tests.bulk import journal_like
 from tests.flows import newest, pg_dump, restore, settings_of, sqlstate_of, write
-from tests.schemas import OTHERS, SHOP, make_tables
+from tests.schemas import OTHERS, make_tables
 from tests.servers import MAJORS, OWNER, Server
 from tests.support import Database, Databases, Project, blocking
 
 FILLED = ("public", "app", 'Odd Schema.with "quotes" and . dots', "two\nCOMMIT;\nlines", "empty", "ext")
 """The schemas of the database with everything in it."""
-
-
-@pytest.fixture
-def shop(new_database: Databases) -> Database:
-    """Return a small database of two schemas that depend on each other."""
-    database = new_database()
-    database.execute(SHOP)
-    return database
 
 
 # The promise

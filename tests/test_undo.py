@@ -30,14 +30,6 @@ SELECT lo_from_bytea(424243, 'older');
 """
 
 
-@pytest.fixture
-def shop(new_database: Databases) -> Database:
-    """Return a small database of two schemas that depend on each other."""
-    database = new_database()
-    database.execute(SHOP)
-    return database
-
-
 @pytest.mark.all_majors
 def test_undo_gives_back_the_whole_database_and_so_does_its_own_undo(
     everything: Database, new_database: Databases, project: Project

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..formatting import (
-    format_count,
-    format_list,
-    format_names,
-    format_time,
-)
+from ..formatting import format_count, format_list, format_moment, format_names
 from .documents import examined_document, histories_document, print_json, verified_document
 from .terminal import Table, print_line, print_lines, print_table
 
@@ -100,8 +95,9 @@ def _show_health(verified: Verified) -> None:
     undone = ["rolled back"] if any(each.rolled_back for each in health.migrations) else []
     table = Table(columns=("migration", "state", "finished", *undone))
     for each in health.migrations:
-        rolled_back = [format_time(each.rolled_back_at, each.rolled_back)] * len(undone)
-        table.add(each.name, each.state.value, format_time(each.finished_at, each.finished), *rolled_back)
+        # Python can't represent every time.
+        rolled_back = [format_moment(each.rolled_back_at) or each.rolled_back] * len(undone)
+        table.add(each.name, each.state.value, format_moment(each.finished_at) or each.finished, *rolled_back)
     print_table(table)
 
 

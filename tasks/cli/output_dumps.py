@@ -15,7 +15,6 @@ from ..formatting import (
     format_names,
     format_seconds,
     format_size,
-    format_time,
     printable,
     printable_row,
 )
@@ -286,7 +285,7 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
         return
     table = Table(columns=("migration", "state", "finished"))
     for migration in sort_migrations(inspected.history):
-        table.add(migration.name, migration.state.value, format_time(migration.finished_at, migration.finished))
+        table.add(migration.name, migration.state.value, format_moment(migration.finished_at) or migration.finished)
     print_table(table)
 
 

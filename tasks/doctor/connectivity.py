@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ..postgres.connection import Connection
     from .check import Check
 
-
-if TYPE_CHECKING:
     Resolve = Callable[[str], list[str]]
 
 _RESOLVE_SECONDS = 5.0

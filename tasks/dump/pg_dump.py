@@ -223,11 +223,8 @@ def failed_statement(said: str) -> str:
 def last_error(said: str) -> str:
     """Return the error in the last lines of pg_dump's output."""
     lines = [line for line in said.splitlines() if _FAILED in line]
-    return lines[0].partition(_FAILED)[2].rstrip(".") if lines else _last_line(said)
-
-
-def _last_line(text: str) -> str:
-    return text.strip().rpartition("\n")[2].rstrip(".")
+    found = lines[0].partition(_FAILED)[2] if lines else said.strip().rpartition("\n")[2]
+    return found.rstrip(".")
 
 
 def _timeout_message(connection: Connection) -> str:

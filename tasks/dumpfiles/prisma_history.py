@@ -54,13 +54,10 @@ class HistoryReader:
         elif isinstance(event, CopyData) and self._inside is not None and len(self._inside.rows) < _LIMIT:
             self._inside.rows += event.text
 
-    def history(self, schema: str = "public") -> tuple[AppliedMigration, ...] | None:
-        """Return the migrations in the order of their start; None if the dump has no such table.
-
-        :param schema: The schema of the history. If it has none, the first history is returned.
-        """
+    def history(self) -> tuple[AppliedMigration, ...] | None:
+        """Return the migrations of the schema public, or else of the first with a history; None if there is none."""
         found = self.histories()
-        return found.get(schema) or next(iter(found.values()), None)
+        return found.get("public") or next(iter(found.values()), None)
 
     def histories(self) -> dict[str, tuple[AppliedMigration, ...]]:
         """Return the migrations by the schema of their history."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
 from ..formatting import parse_instant
@@ -79,13 +79,7 @@ def history_from_document(document: object) -> tuple[AppliedMigration, ...] | No
     if not isinstance(document, list):
         return None
     return tuple(
-        AppliedMigration(
-            name=str(each.get("name", "")),
-            finished=str(each.get("finished", "")),
-            rolled_back=str(each.get("rolled_back", "")),
-            checksum=str(each.get("checksum", "")),
-            steps=str(each.get("steps", "")),
-        )
+        AppliedMigration(**{known.name: str(each.get(known.name, "")) for known in fields(AppliedMigration)})
         for each in document
         if isinstance(each, dict)
     )

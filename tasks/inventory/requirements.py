@@ -72,7 +72,7 @@ def find_missing(
     """Return all missing requirements, in the order in which they must be provided."""
     needs = outline.needs or ()
     schemas = _names(connection, "SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname = ANY(%s)", _schemas(needs))
-    made = {name for name in outline.schemas if not any(_is_schema(each, name) for each in needs)}
+    made = {*outline.schemas} - {each.name for each in needs if each.kind == NeedKind.SCHEMA}
     return (
         *(_missing_schemas(needs, schemas) if not accepted.lenient else ()),
         *_missing_extensions(connection, server, outline, accepted, schemas, made),
@@ -222,10 +222,6 @@ def _missing_methods(connection: Connection, outline: Outline, accepted: Accepte
 
 def _schemas(needs: Collection[Need]) -> list[str]:
     return [each.name if each.kind == NeedKind.SCHEMA else each.schema for each in needs]
-
-
-def _is_schema(need: Need, name: str) -> bool:
-    return need.kind == NeedKind.SCHEMA and need.name == name
 
 
 def _names(connection: Connection, query: str, names: Collection[str]) -> set[str]:

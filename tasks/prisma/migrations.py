@@ -145,8 +145,8 @@ def _state(name: str, disk: dict[str, OnDisk], history: dict[str, AppliedMigrati
 
 
 def _edited(migration: OnDisk, row: AppliedMigration) -> bool:
-    counts = bool(row.finished) and not row.rolled_back and bool(migration.checksums)
-    return counts and row.checksum not in migration.checksums
+    # One that failed or was rolled back has to be edited before it can be applied.
+    return bool(row.finished and migration.checksums) and row.checksum not in migration.checksums
 
 
 def forecast_deploy(

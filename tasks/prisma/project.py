@@ -217,7 +217,7 @@ def find_prisma(home: Path, environ: Mapping[str, str], configured: str = "") ->
             fix="Install Node.js 20 or newer.",
         )
     package = program.parent.parent / "prisma" / "package.json"
-    version = _version(package)
+    version = str(read_package(package.parent).get("version", ""))
     return Prisma(
         command=(str(program),), home=home, package=package, version=version, typed=typed, configured=replacement
     )
@@ -257,10 +257,3 @@ def _manager(home: Path) -> Manager:
             if each.name == named or any((folder / lock).exists() for lock in each.locks):
                 return each
     return _NPM
-
-
-def _version(package: Path) -> str:
-    try:
-        return str(json.loads(package.read_bytes())["version"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""

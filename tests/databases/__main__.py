@@ -9,7 +9,7 @@ from typing import Final
 
 from tests.databases import campaign, tables_of_tally
 from tests.servers import MAJORS, Server, provision
-from tests.support import listen
+from tests.support import listen, say
 
 DOCS: Final = Path(__file__).resolve().parent.parent.parent / "docs" / "random-databases.md"
 
@@ -47,14 +47,9 @@ def main() -> int:
 def _run(major: int, *, seed: int, count: int, minutes: float, minimise: bool, jobs: int) -> campaign.Tally:
     server = Server.launch(major, provision(major))
     try:
-        return campaign.run(server, seed, count, _say, seconds=60 * minutes, minimise=minimise, jobs=jobs)
+        return campaign.run(server, seed, count, say, seconds=60 * minutes, minimise=minimise, jobs=jobs)
     finally:
         server.close()
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Final
 
 from tests.definitions import campaign
 from tests.servers import MAJORS, Fleet
-from tests.support import listen
+from tests.support import listen, say
 
 _SHOWN: Final = 10
 
@@ -21,7 +21,7 @@ def main() -> int:
     given = parser.parse_args()
     listen()
     majors, wrong = given.major or MAJORS, 0
-    fleet = Fleet([], announce=_say)
+    fleet = Fleet([], announce=say)
     try:
         for major in majors:
             tally = campaign.run(fleet(major), given.seed, given.count, given.changes)
@@ -30,7 +30,7 @@ def main() -> int:
             wrong += sum(len(each.false) + len(each.missed) for each in tally.values())
             for label, each in tally.items():
                 for what in [*each.false, *each.missed][:_SHOWN]:
-                    _say(f"FAILED: {label}: {what}")
+                    say(f"FAILED: {label}: {what}")
     finally:
         fleet.close()
     return 1 if wrong else 0
@@ -45,11 +45,6 @@ def table(tally: campaign.Tally) -> str:
     sums = [sum(int(row[column]) for row in rows[1:]) for column in range(1, len(rows[0]))]
     rows.append(("all", *map(str, sums)))
     return "\n".join(f"{row[0]:20}" + "".join(f"{cell:>11}" for cell in row[1:]) for row in rows)
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
 
 
 if __name__ == "__main__":

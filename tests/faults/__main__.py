@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.faults import campaign, tables
-from tests.support import listen
+from tests.support import listen, say
 
 DOCS: Final = Path(__file__).resolve().parent.parent.parent / "docs" / "faults.md"
 
@@ -21,22 +21,17 @@ def main() -> int:
     given = parser.parse_args()
     listen()
     size = campaign.Size(least=given.least)
-    tally = campaign.run(size, given.seed, lanes=given.lanes, say=_say)
+    tally = campaign.run(size, given.seed, lanes=given.lanes, say=say)
     text = tables.markdown(tally, given.seed)
     sys.stdout.write(f"{text}\n")
     found = tally.shortcomings(given.least)
     for each in found:
-        _say(f"FAILED: {each}")
+        say(f"FAILED: {each}")
     if given.write and not found:
         before, _, rest = DOCS.read_text(encoding="utf-8").partition(tables.BEGIN)
         after = rest.partition(tables.END)[2]
         DOCS.write_text(f"{before}{tables.BEGIN}\n\n{text}\n\n{tables.END}{after}", encoding="utf-8")
     return 1 if found else 0
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
 
 
 if __name__ == "__main__":
