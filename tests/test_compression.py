@@ -59,6 +59,12 @@ def write(file: IO[bytes] | io.RawIOBase, compression: Compression, *pieces: byt
             out.write(cast("bytes", piece))
 
 
+def unpacked(path: Path) -> bytes:
+    """Read a file's content to its end."""
+    with DecompressedReader(path) as reading:
+        return b"".join(reading.chunks())
+
+
 def noticed(path: Path) -> bool:
     """Whether reading this file as a dump ends in an error, or in a dump that is not complete."""
     survey = DumpSummary()

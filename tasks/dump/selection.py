@@ -83,7 +83,7 @@ class Selection:
     def describe_separate_partitions(self) -> str:
         """Return a warning about partitions that are dumped without their partitioned table; empty without one."""
         found = [(key, above) for key, above in self.parents.items() if self.holds(key) and not self.holds(above)]
-        if not found or self.data_only:
+        if not found or self.rows_only:
             return ""
         names = format_list([f"{show_name(key)} (of {show_name(above)})" for key, above in found], _SHOWN)
         return (
