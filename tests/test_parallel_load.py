@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tasks.errors import TaskError
+from tests import everything as everything_sql
 from tests.flows import dump_of, dumped, newest, pg_dump, restore_path, restore_privately, settings_of, write
 from tests.kinds_of_dumps import NEWER
 from tests.servers import OWNER
@@ -59,8 +60,7 @@ def test_everything_of_an_owner(project: Project, owner_everything: Database, ne
     """The same as a role that is no superuser."""
     dumped(settings_of(project, owner_everything, OWNER))
     target = new_database(owner=OWNER)
-    for (extension,) in owner_everything.execute("SELECT extname FROM pg_extension WHERE extname <> 'plpgsql'"):
-        target.execute(f'CREATE EXTENSION "{extension}" CASCADE')
+    target.execute(everything_sql.text(target.server.major, superuser=False, setup=True))
 
     restored = restore_privately(project, target, newest(project), OWNER, lenient=False)
 

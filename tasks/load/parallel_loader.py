@@ -8,25 +8,25 @@ stretch, so that the other sessions see its objects and wait for none of its loc
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..dumpformat.tokens import TokenReader
 from ..errors import OperationFailedError
 from ..postgres.protocol import StatementError
 from .carried_settings import CarriedSettings
 from .filters import describe_statement
 from .loader import Loader
-from .row_counts import show_key
+from .row_counts import quote_table, show_key
 from .row_load import RowLoad
-from .stretches import Step, StepKind, is_transparent, read_step
+from .stretches import Step, StepKind, copied_columns, is_transparent, read_step
 from .table_facts import read_relation_facts, read_table_facts
 from .workers import Task, apply_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from psycopg.abc import Buffer
 
@@ -65,11 +65,13 @@ class Sessions:
 
     :ivar pool: The sessions that run parts of it.
     :ivar spreads: Whether the rows of a large table may be spread, which changes their order.
+    :ivar expected: The number of rows of each table in the dump, as far as it is known.
     :ivar show: Called with what the sessions do, and how many parts of it are left.
     """
 
     pool: WorkerPool
     spreads: bool
+    expected: Mapping[Key, int]
     show: Callable[[str, int], None]
 
 
@@ -108,11 +110,13 @@ class ParallelLoader(Loader):
 
     :param sessions: The other sessions.
     :param options: Those of :class:`.loader.Loader`.
+    :ivar analyzed: The tables that were analyzed, each with its number of loaded rows then.
     """
 
     def __init__(self, sessions: Sessions, **options: Any) -> None:
         super().__init__(**options)
         self._sessions = sessions
+        self.analyzed: dict[Key, int] = {}
         self._carried = CarriedSettings(self.stream)
         self._stretch = Stretch.NONE
         self._pending = _Pending()
@@ -208,18 +212,33 @@ class ParallelLoader(Loader):
         self._stretch, self._pending = Stretch.NONE, _Pending()
         if stretch is Stretch.NONE:
             return
-        if stretch is Stretch.FOREIGN_KEYS and pending.tasks and not self._publish():
+        if stretch is Stretch.FOREIGN_KEYS and not self._publish():
             for _, task in pending.tasks:
                 task.run(self.stream)
             return
         # The largest tables first, so that the sessions end at about the same time.
         ordered = sorted(pending.tasks, key=lambda each: -each[0])
         self._sessions.pool.submit(task for _, task in ordered)
+        if stretch is Stretch.FOREIGN_KEYS:
+            self._sessions.pool.submit(self._analyses())
         what = {Stretch.ROWS: "loading rows", Stretch.INDEXES: "creating indexes"}.get(stretch, "checking foreign keys")
         self._sessions.pool.wait(partial(self._sessions.show, what))
         for key, rows, load in pending.rows:
             self._compare_rows(key, rows, load.loaded)
         self._run_later(pending.later)
+
+    def _analyses(self) -> list[Task]:
+        """Return tasks that run ANALYZE, for the sessions that have no foreign key to check."""
+        keys = [key for key in self.rows if key in self._relations and not self._relations[key].partitioned]
+        keys.sort(key=lambda key: -self._relations[key].size)
+        make = partial(self._task, text=b"", exclusive=True)
+        return [make(partial(self._analyze, key), doing=f"ANALYZE {show_key(key)}", key=key) for key in keys]
+
+    def _analyze(self, key: Key, stream: StatementStream) -> None:
+        # A function of users may fail. The caller runs ANALYZE again for tables that are not in `analyzed`.
+        with contextlib.suppress(StatementError):
+            stream.run(stream.encoded(b"ANALYZE %s" % quote_table(key)))
+            self.analyzed[key] = self.rows[key]
 
     def _run_later(self, later: list[_Later]) -> None:
         settings = present = self._carried.values()
@@ -259,7 +278,8 @@ class ParallelLoader(Loader):
             super()._begin_copy(event, key)
             return
         spreads = self._sessions.spreads and not facts.indexed
-        self._load = RowLoad(self._sessions.pool, event.text, key, spreads=spreads)
+        expected = self._sessions.expected.get(key, 0)
+        self._load = RowLoad(self._sessions.pool, event.text, key, spreads=spreads, expected=expected)
         self._rows_task = partial(
             self._task, text=event.text, doing=f"loading {show_key(key)}", key=key, exclusive=False
         )
@@ -365,16 +385,3 @@ class ParallelLoader(Loader):
 
 def _run(text: bytes, stream: StatementStream) -> None:
     stream.run(text)
-
-
-def copied_columns(event: Statement) -> frozenset[str] | None:
-    """Return the columns that a COPY lists; None if it lists none and so means all."""
-    words = TokenReader(event.text, standard=event.standard)
-    words.take()
-    words.names()
-    if not words.sign(b"("):
-        return None
-    found = {words.name()}
-    while words.sign(b","):
-        found.add(words.name())
-    return frozenset(found)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Below this size, emptying the table for FREEZE takes longer than VACUUM will.
 _SMALL = 1 << 16
+# The bytes from which the size of all rows is estimated.
+_SAMPLE = 4 << 20
 _DENIED = "42501"
 
 
@@ -29,14 +31,17 @@ class RowLoad:
 
     :param statement: The dump's COPY statement.
     :param spreads: Whether the rows may be spread.
+    :param expected: The number of the table's rows in the dump; 0 if it is unknown.
     """
 
-    def __init__(self, pool: WorkerPool, statement: bytes, key: Key, *, spreads: bool) -> None:
+    def __init__(self, pool: WorkerPool, statement: bytes, key: Key, *, spreads: bool, expected: int) -> None:
         self._statement = statement
         self._key = key
         self._spreads = spreads
         self._rows = RowQueue(pool)
         self._is_spread = False
+        self._expected = expected
+        self._ended = 0
 
     @property
     def loaded(self) -> int:
@@ -51,12 +56,20 @@ class RowLoad:
         if self._is_spread:
             self._rows.put_spread(piece)
             return False
-        if not self._spreads or self._rows.size < SPREAD_BYTES:
+        if not self._spreads or not self._is_large(piece):
             self._rows.put(piece)
             return False
         self._is_spread = True
         self._rows.put_spread(piece)
         return True
+
+    def _is_large(self, piece: bytes | bytearray) -> bool:
+        """Return whether the table is large, or will be by the number and the size of its rows so far."""
+        size = self._rows.size
+        if size > _SAMPLE:
+            return size >= SPREAD_BYTES
+        self._ended += piece.count(b"\n")
+        return size + len(piece) > _SAMPLE and self._expected * (size + len(piece)) >= SPREAD_BYTES * (self._ended + 1)
 
     def close(self) -> None:
         """Mark the end of the rows."""

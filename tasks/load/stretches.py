@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from ..dumpformat.tokens import IDENTIFIER, split_qualified
+from ..dumpformat.tokens import IDENTIFIER, TokenReader, split_qualified
 
 if TYPE_CHECKING:
+    from ..dumpformat.lexer import Statement
     from ..dumpformat.statements import StatementKind
 
 Key = tuple[str, str]
@@ -178,3 +179,16 @@ def is_transparent(text: bytes, action: StatementKind) -> bool:
     if verb in _OPAQUE or action.schema.startswith("pg_temp"):
         return False
     return verb in _TRANSPARENT or verb.startswith(_TRANSPARENT_KINDS)
+
+
+def copied_columns(event: Statement) -> frozenset[str] | None:
+    """Return the columns that a COPY lists; None if it lists none and so means all."""
+    words = TokenReader(event.text, standard=event.standard)
+    words.take()
+    words.names()
+    if not words.sign(b"("):
+        return None
+    found = {words.name()}
+    while words.sign(b","):
+        found.add(words.name())
+    return frozenset(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..dumpfiles.dump_file import is_unchanged
@@ -22,7 +22,7 @@ from ..postgres.connection import translated
 from .clear import set_aside_default_privileges
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ..dumpfiles.reader import DumpReader
     from ..dumpformat.lexer import Event
@@ -47,6 +47,7 @@ class DumpLoad:
     :ivar proven: The state of the database that was compared with the manifest.
     :ivar differences: Expressions that the server now writes in another form than in the dump.
     :ivar leniencies: The objects that were loaded in the lenient way.
+    :ivar analyzed: The tables that were already analyzed, each with its number of loaded rows then.
     """
 
     safety: SafetyDump
@@ -57,6 +58,7 @@ class DumpLoad:
     proven: DatabaseState | None = None
     differences: tuple[DifferenceLine, ...] = ()
     leniencies: tuple[Leniency, ...] = ()
+    analyzed: Mapping[tuple[str, str], int] = field(default_factory=dict)
     # Until COMMIT is sent, every failure rolls back.
     outcome: Outcome = Outcome.ROLLED_BACK
 

@@ -141,10 +141,17 @@ class PrivateLoad(DumpLoad):
 
     def _load_with_sessions(self, connection: Connection) -> Loaded:
         with WorkerPool(self._connect, self.plan.jobs) as pool:
-            sessions = Sessions(pool=pool, spreads=not self.plan.request.preserve_order, show=self._show_left)
-            loader: Loader = self._loader(connection, partial(ParallelLoader, sessions))
+            sessions = Sessions(
+                pool=pool,
+                spreads=not self.plan.request.preserve_order,
+                expected={(each.schema, each.name): each.rows for each in self.plan.dump.tables or ()},
+                show=self._show_left,
+            )
+            loader = self._loader(connection, partial(ParallelLoader, sessions))
             SearchPaths(loader.stream, self.plan.search_path).begin(session=True)
-            return self._send(loader), loader
+            summary = self._send(loader)
+            self.analyzed = loader.analyzed
+            return summary, loader
 
     def _show_left(self, what: str, left: int) -> None:
         self.report.progress(f"{what} ({left} left)", 0, 0, "")

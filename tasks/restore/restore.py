@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from .dump_load import DumpLoad
     from .plan import RestorePlan
 
+    Key = tuple[str, str]
+
 
 # The number of rows that ANALYZE samples at the default_statistics_target of 100.
 _SAMPLED = 30_000
@@ -162,7 +164,7 @@ def restore_dump(
         if remember:
             remember_restore(plan, record, report)
         safety.keep()
-        analyze_restored(plan, loader, report)
+        analyze_restored(plan, loader, report, transaction.analyzed)
     except TaskError as error:
         error.effect = transaction.outcome.effect
         safety.discard_after(transaction.outcome)
@@ -273,12 +275,16 @@ def loaded_tables(loader: Loader) -> tuple[TableRows, ...]:
     return table_rows({key: rows for key, rows in found.items() if rows is not None})
 
 
-def analyze_restored(plan: RestorePlan, loader: Loader, report: Report) -> None:
-    """Run ANALYZE for the loaded tables; warn if it fails, because the data are complete without it."""
+def analyze_restored(plan: RestorePlan, loader: Loader, report: Report, analyzed: Mapping[Key, int]) -> None:
+    """Run ANALYZE for the loaded tables; warn if it fails, because the data are complete without it.
+
+    :param analyzed: Tables that are not analyzed again, unless they have another number of loaded rows now.
+    """
     report.progress("analyzing", 0, 0, "")
     try:
         with contextlib.ExitStack() as stack:
-            filled = {(each.schema, each.name): each.rows for each in loaded_tables(loader)}
+            loaded = {(each.schema, each.name): each.rows for each in loaded_tables(loader)}
+            filled = {key: rows for key, rows in loaded.items() if analyzed.get(key) != loader.rows[key]}
             # For few rows, a second session takes longer to start than it saves.
             little = sum(min(rows, _SAMPLED) for rows in filled.values()) < _SAMPLED
             most = plan.jobs if plan.private else _ANALYZING
