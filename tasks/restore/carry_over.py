@@ -15,6 +15,8 @@ from psycopg import sql
 
 from ..dump.global_objects import read_global_statements
 from ..dump.pg_dump import PgDump
+from ..inventory.objects import pin_settings
+from ..inventory.undumped import read_undumped_objects
 from ..postgres.connection import connected, server_facts
 from ..progress import Silence
 from ..system.pg_programs import find_client
@@ -33,20 +35,11 @@ if TYPE_CHECKING:
 # Undefined function, table, object and schema: the statement needs something that only the dump creates.
 _NEEDS_OTHERS = frozenset({"42883", "42P01", "42704", "3F000"})
 _VERSIONS = "SELECT e.extname::pg_catalog.text, e.extversion FROM pg_catalog.pg_extension e"
-# The members of extensions, with their grants. A member's identity has its schema.
 _EXTENSIONS = """
-SELECT e.extname::pg_catalog.text, pg_catalog.concat_ws(' ', e.extversion, n.nspname, r.rolname),
-       (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', o.type, o.identity, c.relacl, p.proacl, t.typacl,
-                   s.nspacl), ',' ORDER BY o.type COLLATE "C", o.identity COLLATE "C")
-          FROM pg_catalog.pg_depend d
-         CROSS JOIN LATERAL pg_catalog.pg_identify_object(d.classid, d.objid, 0) o
-          LEFT JOIN pg_catalog.pg_class c ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND c.oid = d.objid
-          LEFT JOIN pg_catalog.pg_proc p ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid = d.objid
-          LEFT JOIN pg_catalog.pg_type t ON d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND t.oid = d.objid
-          LEFT JOIN pg_catalog.pg_namespace s ON d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
-              AND s.oid = d.objid
-         WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid
-           AND d.deptype = 'e')
+SELECT e.extname::pg_catalog.text, pg_catalog.concat_ws(' ', e.extversion, n.nspname, r.rolname,
+           (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', c.oid::pg_catalog.regclass, e.extcondition[c.at]),
+                       ',' ORDER BY c.at)
+              FROM pg_catalog.unnest(e.extconfig) WITH ORDINALITY AS c(oid, at)))
   FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
   JOIN pg_catalog.pg_roles r ON r.oid = e.extowner
 """
@@ -136,14 +129,21 @@ def _compare_statements(expected: list[GlobalStatement], found: tuple[GlobalStat
 
 
 def _compare_extensions(live: Connection, session: Connection) -> None:
-    before, now = ({row[0]: row[1:] for row in each.execute(_EXTENSIONS)} for each in (live, session))
-    for name in sorted(before.keys() | now.keys()):
-        if before.get(name) != now.get(name):
-            raise _differs(f"the extension {name}")
-    rows, found = (_member_rows(each) for each in (live, session))
-    for name in sorted(rows.keys() | found.keys()):
-        if rows.get(name) != found.get(name):
-            raise _differs(f"the content of {name}, a table of an extension,")
+    before, now = (dict(_pairs(each, _EXTENSIONS)) for each in (live, session))
+    if different := _different(before, now):
+        raise _differs(f"the extension {different}")
+    for each in (live, session):
+        pin_settings(each)
+    if different := _different(*(read_undumped_objects(each) for each in (live, session))):
+        raise _differs(different)
+    if different := _different(*(_member_rows(each) for each in (live, session))):
+        raise _differs(f"the content of {different}, a table of an extension,")
+
+
+def _different(before: Mapping[str, object], now: Mapping[str, object]) -> str:
+    """Return the first name whose values differ; empty if there is none."""
+    names = sorted(before.keys() | now.keys())
+    return next((name for name in names if before.get(name) != now.get(name)), "")
 
 
 def _member_rows(connection: Connection) -> dict[str, object]:

@@ -41,6 +41,9 @@ SELECT o.type, o.identity
   FROM ({_ALL}) AS g(classid, objid), pg_catalog.pg_identify_object(g.classid, g.objid, 0) AS o
  WHERE g.objid >= {_FIRST_OID}
    AND {no_member_of_class("g.classid", "g.objid")}
+   -- A range type has a cast to its multirange type.
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                    WHERE d.classid = g.classid AND d.objid = g.objid AND d.deptype = 'i')
  ORDER BY 1, 2
 """
 _SCHEMAS = f"""

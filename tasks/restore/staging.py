@@ -102,9 +102,9 @@ def staging_database(plan: RestorePlan, report: Report) -> Iterator[Staging]:
 
 def _create(plan: RestorePlan, session: Connection, live: Connection, properties: DatabaseProperties) -> DatabaseRecord:
     name = staging_name(plan.server.database)
-    options = sql.SQL(" OWNER {} TABLESPACE {}").format(
-        sql.Identifier(properties.owner), sql.Identifier(properties.tablespace)
-    )
+    # An owner could connect, and create what the script of an extension calls. So a superuser owns it until the swap.
+    owner = plan.server.user if plan.server.superuser else properties.owner
+    options = sql.SQL(" OWNER {} TABLESPACE {}").format(sql.Identifier(owner), sql.Identifier(properties.tablespace))
     oid = create_database(session, name, options_like(live) + options)
     record = staging_record(
         session,
@@ -112,7 +112,7 @@ def _create(plan: RestorePlan, session: Connection, live: Connection, properties
         name=name,
         oid=oid,
         of=(plan.server.database, plan.method.oid),
-        owner=properties.owner,
+        owner=owner,
         command=f"db.restore {plan.dump.path.name}",
     )
     try:

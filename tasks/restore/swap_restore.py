@@ -169,8 +169,9 @@ def _take_place(
     report.progress("swapping the databases", 0, 0, "")
     folder, name, when = plan.settings.dumps, plan.server.database, datetime.now(UTC)
     old = read_record(record_path(folder, plan.target, plan.server))
+    before = _access(plan, staging)
     kept = as_kept(
-        staging.record,
+        replace(staging.record, owner=staging.properties.owner),
         name=kept_name(name, when),
         oid=plan.method.oid,
         when=when,
@@ -178,7 +179,6 @@ def _take_place(
         restored=record_to_text(old) if old is not None else "",
     )
     try:
-        before = _access(plan, staging)
         # Written before the commit, so that a kill cannot leave a kept database without a record.
         write_database_record(folder, kept)
         staging.lock.close()

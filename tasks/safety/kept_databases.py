@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from psycopg import sql
+
 from ..errors import OperationFailedError
 from ..postgres.connection import connected, translated
 from .own_databases import Role, delete_database_record, own_databases
@@ -54,5 +56,7 @@ def drop_kept_database(maintenance: Target, record: DatabaseRecord, folder: Path
     with connected(maintenance) as connection, translated("Looking for replication slots failed"):
         if slot := connection.execute(_SLOT, [record.database]).fetchone():
             raise OperationFailedError(f"{record.database} has the replication slot {slot[0]}, so it is not dropped.")
+        # A template can't be dropped.
+        connection.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(sql.Identifier(record.database)))
     drop_database(maintenance, record.database)
     delete_database_record(folder, record)
