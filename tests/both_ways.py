@@ -91,16 +91,16 @@ def fingerprint(database: Database) -> Fingerprint:
 
 def differences(one: Fingerprint, other: Fingerprint) -> list[str]:
     """Return the lines in which two databases differ."""
-    texts = (each.text.decode(errors="replace").splitlines() for each in (one, other))
-    found = list(difflib.unified_diff(*texts, lineterm="", n=1))[:_SHOWN]
+    before, after = (each.text.decode(errors="replace").splitlines() for each in (one, other))
+    found = list(difflib.unified_diff(before, after, lineterm="", n=1))[:_SHOWN]
     for what in _ROWS:
         left, right = one.rows[what], other.rows[what]
         found += [f"{what}: -{row}" for row in left if row not in right]
         found += [f"{what}: +{row}" for row in right if row not in left]
-    for before, now in ((one.objects, other.objects), (one.properties, other.properties)):
-        for kind in before.keys() | now.keys():
-            changed = {key for key, _ in before[kind].items() ^ now[kind].items()}
-            found += [f"{kind} {name}: {before[kind].get(name)}, {now[kind].get(name)}" for name in changed]
+    for was, is_now in ((one.objects, other.objects), (one.properties, other.properties)):
+        for kind in was.keys() | is_now.keys():
+            changed = {key for key, _ in was[kind].items() ^ is_now[kind].items()}
+            found += [f"{kind} {name}: {was[kind].get(name)}, {is_now[kind].get(name)}" for name in changed]
     return found
 
 

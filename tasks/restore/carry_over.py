@@ -17,10 +17,11 @@ from ..dump.global_objects import read_global_statements
 from ..dump.pg_dump import PgDump
 from ..inventory.objects import pin_settings
 from ..inventory.undumped import read_undumped_objects
+from ..postgres.catalog_filters import USER_SCHEMA
 from ..postgres.connection import connected, server_facts
 from ..progress import Silence
 from ..system.pg_programs import find_client
-from .clear import read_globals
+from .clear import read_globals, renew_schema
 from .method import SwapObstacle, SwapReason, SwapUnavailableError
 
 if TYPE_CHECKING:
@@ -34,6 +35,20 @@ if TYPE_CHECKING:
 
 # Undefined function, table, object and schema: the statement needs something that only the dump creates.
 _NEEDS_OTHERS = frozenset({"42883", "42P01", "42704", "3F000"})
+# Whether initdb's privileges are known, which are lost when `public` is dropped; owner and comment.
+_PUBLIC = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_init_privs i
+                WHERE i.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND i.objoid = n.oid),
+       r.rolname::pg_catalog.text, pg_catalog.obj_description(n.oid, 'pg_namespace')
+  FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner WHERE n.nspname = 'public'
+"""
+_SCHEMAS = f"""
+SELECT n.nspname::pg_catalog.text, pg_catalog.concat_ws(' ', r.rolname, EXISTS (
+               SELECT FROM pg_catalog.pg_init_privs i
+                WHERE i.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND i.objoid = n.oid),
+           pg_catalog.obj_description(n.oid, 'pg_namespace'))
+  FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner WHERE {USER_SCHEMA}
+"""  # noqa: S608 - no values
 _VERSIONS = "SELECT e.extname::pg_catalog.text, e.extversion FROM pg_catalog.pg_extension e"
 _EXTENSIONS = """
 SELECT e.extname::pg_catalog.text, pg_catalog.concat_ws(' ', e.extversion, n.nspname, r.rolname,
@@ -65,7 +80,7 @@ def carry_over(plan: RestorePlan, live: Connection, target: Target) -> None:
     source = _pg_dump(plan, plan.target, live)
     statements = read_global_statements(source)
     with connected(target, lock_timeout=plan.settings.lock_timeout, loads=True) as session:
-        _drop_missing_public(live, session)
+        _make_public(live, session)
         done = _execute(session, statements, dict(_pairs(live, _VERSIONS)))
     with connected(target, lock_timeout=plan.settings.lock_timeout) as session:
         missing = read_globals(live).keys() - read_globals(session).keys()
@@ -73,7 +88,7 @@ def carry_over(plan: RestorePlan, live: Connection, target: Target) -> None:
             raise _differs(f"{left[0]} can't be created before the dump is loaded and")
         found = read_global_statements(_pg_dump(plan, target, session))
         _compare_statements(done, found)
-        _compare_extensions(live, session)
+        _compare_catalogues(live, session)
 
 
 def _pg_dump(plan: RestorePlan, target: Target, connection: Connection) -> PgDump:
@@ -92,10 +107,21 @@ def _differs(what: str) -> SwapUnavailableError:
     return SwapUnavailableError(SwapReason(SwapObstacle.DIFFERS, what))
 
 
-def _drop_missing_public(live: Connection, session: Connection) -> None:
-    query = "SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname = 'public'"
-    if live.execute(query).fetchone() is None:
+def _make_public(live: Connection, session: Connection) -> None:
+    """Give `public` what pg_dump does not write of it: before 15 its owner and comment, and that it was dropped."""
+    before, now = (each.execute(_PUBLIC).fetchone() for each in (live, session))
+    if before is None:
         session.execute("DROP SCHEMA IF EXISTS public")
+        return
+    initdb, owner, comment = before
+    if now is None or (now[0] and not initdb):
+        session.execute("DROP SCHEMA IF EXISTS public")
+        session.execute("CREATE SCHEMA public")
+        renew_schema(session, "public", initdb=False)
+    elif now[1:] == before[1:]:
+        return
+    session.execute(sql.SQL("ALTER SCHEMA public OWNER TO {}").format(sql.Identifier(owner)))
+    session.execute(sql.SQL("COMMENT ON SCHEMA public IS {}").format(sql.Literal(comment)))
 
 
 def _execute(
@@ -128,10 +154,10 @@ def _compare_statements(expected: list[GlobalStatement], found: tuple[GlobalStat
         raise _differs(f"the statement {text.decode(errors='replace').strip()}")
 
 
-def _compare_extensions(live: Connection, session: Connection) -> None:
-    before, now = (dict(_pairs(each, _EXTENSIONS)) for each in (live, session))
-    if different := _different(before, now):
-        raise _differs(f"the extension {different}")
+def _compare_catalogues(live: Connection, session: Connection) -> None:
+    for kind, query in (("schema", _SCHEMAS), ("extension", _EXTENSIONS)):
+        if different := _different(*(dict(_pairs(each, query)) for each in (live, session))):
+            raise _differs(f"the {kind} {different}")
     for each in (live, session):
         pin_settings(each)
     if different := _different(*(read_undumped_objects(each) for each in (live, session))):
