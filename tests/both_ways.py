@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from tasks.inventory.objects import objects_to_document, pin_settings, read_objects, read_properties
-from tasks.restore.method import Method
+from tasks.restore.method import Method, SwapObstacle
 from tasks.restore.plan import RestoreRequest, plan_restore
 from tasks.restore.swap_restore import restore_by_method
 from tests.flows import Said, settings_of
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tasks.errors import TaskError
     from tasks.restore.restore import Restored
     from tests.support import Database, Databases, Project
+
+__all__ = ["Method", "SwapObstacle", "both_ways", "databases_of_ours", "differences", "fingerprint", "restore_by"]
 
 # What differs between any two databases, and is of no use to anyone.
 _VOLATILE = "ARRAY['oid', 'datname', 'datfrozenxid', 'datminmxid', 'datlastsysoid', 'datacl']"

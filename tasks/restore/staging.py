@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 # The advisory lock that a restore holds in its staging database: a fixed number made of the letters of "staging".
 LOCK = 7891649720
+_DEFAULT_TABLESPACE = "pg_default"
 
 
 @dataclass
@@ -104,7 +105,10 @@ def _create(plan: RestorePlan, session: Connection, live: Connection, properties
     name = staging_name(plan.server.database)
     # An owner could connect, and create what the script of an extension calls. So a superuser owns it until the swap.
     owner = plan.server.user if plan.server.superuser else properties.owner
-    options = sql.SQL(" OWNER {} TABLESPACE {}").format(sql.Identifier(owner), sql.Identifier(properties.tablespace))
+    options = sql.SQL(" OWNER {}").format(sql.Identifier(owner))
+    # Naming template0's own tablespace would need the right to create in it.
+    if properties.tablespace != _DEFAULT_TABLESPACE:
+        options += sql.SQL(" TABLESPACE {}").format(sql.Identifier(properties.tablespace))
     oid = create_database(session, name, options_like(live) + options)
     record = staging_record(
         session,
