@@ -12,7 +12,7 @@ from ..errors import OperationFailedError
 from .pg_dump import last_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from .pg_dump import PgDump
 
@@ -21,10 +21,21 @@ if TYPE_CHECKING:
 _CREATED = ("SCHEMA", "EXTENSION", "PUBLICATION", "CAST", "TRANSFORM", "SERVER", "LANGUAGE")
 _TWO_WORDS = {"EVENT": "TRIGGER", "ACCESS": "METHOD", "USER": "MAPPING"}
 _GRANTED = ("SCHEMA", "LANGUAGE")
-# Objects of PostgreSQL's own schemas may have other grants than those of initdb.
+# Objects of PostgreSQL's own schemas may have other grants than those of initdb, and objects of an extension others
+# than its script gives them.
 _GRANTED_IN_SCHEMAS = ("TABLE", "SEQUENCE", "FUNCTION", "PROCEDURE", "TYPE", "ROUTINE")
-# A pattern that matches every relation. pg_dump locks no table then.
-_ALL_RELATIONS = "*.*"
+_MEMBERS = """
+SELECT n.nspname::pg_catalog.text, coalesce(c.relname, p.proname, t.typname)::pg_catalog.text
+  FROM pg_catalog.pg_depend d
+  LEFT JOIN pg_catalog.pg_class c ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND c.oid = d.objid
+  LEFT JOIN pg_catalog.pg_proc p ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid = d.objid
+  LEFT JOIN pg_catalog.pg_type t ON d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND t.oid = d.objid
+  JOIN pg_catalog.pg_namespace n ON n.oid IN (c.relnamespace, p.pronamespace, t.typnamespace)
+ WHERE d.deptype = 'e'
+"""
+# A pattern of the tables in all schemas whose names do not begin with `pg_`: a regular expression without lookahead, in
+# which `*` stands for `.*`. pg_dump then locks no table, and writes the grants on tables of pg_catalog.
+_TABLES_OF_USERS = "(p|pg|[^p]*|p[^g]*|pg[^_]*).*"
 
 
 @dataclass(frozen=True)
@@ -42,38 +53,46 @@ class GlobalStatement:
 def read_global_statements(pg_dump: PgDump) -> tuple[GlobalStatement, ...]:
     """Return the statements that create schemas and objects without a schema, with owners, comments and grants.
 
-    Objects in schemas are left out, and so are the tables of publications. Nothing of users is called, and no table is
-    locked.
+    Objects in schemas are left out, apart from grants on objects of PostgreSQL and of extensions, and so are the tables
+    of publications. Nothing of users is called, and no table is locked.
 
     :raises OperationFailedError: pg_dump failed, because the role may not read a definition or pg_dump is too old.
     """
-    with pg_dump.start_definitions((f"--exclude-table={_ALL_RELATIONS}",)) as child:
-        found = tuple(_selected(pg_dump.read(child)))
+    members = frozenset((str(schema), str(name)) for schema, name in pg_dump.connection.execute(_MEMBERS).fetchall())
+    with pg_dump.start_definitions((f"--exclude-table={_TABLES_OF_USERS}",)) as child:
+        found = tuple(_selected(pg_dump.read(child), members))
         if child.wait():
             raise OperationFailedError(f"pg_dump failed: {pg_dump.target.scrub(last_error(child.said))}")
     return found
 
 
-def _selected(chunks: Iterator[bytes]) -> Iterator[GlobalStatement]:
+def _selected(chunks: Iterator[bytes], members: Collection[tuple[str, str]]) -> Iterator[GlobalStatement]:
+    # pg_dump sets another role before a grant that this role made, also before a grant that is left out.
+    role: bytes | None = None
     for event in lex(chunks):
-        if isinstance(event, Statement):
-            kind = classify_statement(event.text)
-            if kind.verb == "CREATE EXTENSION":
-                yield GlobalStatement(text=event.text, extension=kind.name)
-            elif _is_global(TokenReader(event.text)):
+        if not isinstance(event, Statement):
+            continue
+        kind = classify_statement(event.text)
+        if kind.verb == "SET SESSION AUTHORIZATION":
+            if role is None and not kind.roles:
                 yield GlobalStatement(text=event.text)
+            role = event.text if kind.roles else None
+        elif kind.verb == "CREATE EXTENSION" or _is_global(TokenReader(event.text), members):
+            if role is not None:
+                yield GlobalStatement(text=role)
+                role = None
+            extension = kind.name if kind.verb == "CREATE EXTENSION" else ""
+            yield GlobalStatement(text=event.text, extension=extension)
 
 
-def _is_global(words: TokenReader) -> bool:
+def _is_global(words: TokenReader, members: Collection[tuple[str, str]]) -> bool:
     verb = words.word()
     if verb in {"GRANT", "REVOKE"}:
-        return words.seek("ON") and _is_granted_global(words)
+        return words.seek("ON") and _is_granted_global(words, members)
     if verb == "COMMENT":
         return words.skip("ON") and _is_kind(words)
     if verb == "SECURITY":
         return words.seek("ON") and _is_kind(words)
-    if verb in {"SET", "RESET"}:
-        return words.skip("SESSION") and words.skip("AUTHORIZATION")
     if verb == "ALTER" and words.skip("DEFAULT"):
         return words.skip("PRIVILEGES")
     if verb == "CREATE" and words.skip("OR"):
@@ -90,7 +109,7 @@ def _is_kind(words: TokenReader) -> bool:
     return kind in _CREATED or (kind in _TWO_WORDS and words.skip(_TWO_WORDS[kind]))
 
 
-def _is_granted_global(words: TokenReader) -> bool:
+def _is_granted_global(words: TokenReader, members: Collection[tuple[str, str]]) -> bool:
     while words.skip("TRUSTED", "PROCEDURAL"):
         pass
     kind = words.word()
@@ -100,5 +119,5 @@ def _is_granted_global(words: TokenReader) -> bool:
         return words.skip("DATA", "SERVER")
     if kind not in _GRANTED_IN_SCHEMAS:
         return False
-    schema, _ = words.names()
-    return is_system_schema(schema)
+    schema, name = words.names()
+    return is_system_schema(schema) or (schema, name) in members

@@ -217,7 +217,7 @@ _FOREIGN_SERVER = """SELECT pg_catalog.concat_ws(' ', 'SERVER', pg_catalog.quote
    WHERE x.ftrelid = c.oid"""
 
 # Each query returns the name, the marked parts that are the same on every major, and those that depend on it, or NULL.
-_QUERIES: dict[str, str] = {
+DEFINITIONS: dict[str, str] = {
     "schema": f"""
         SELECT pg_catalog.quote_ident(n.nspname), '', NULL FROM pg_catalog.pg_namespace n
          WHERE {not_of_extension("pg_namespace", "n.oid")}""",
@@ -444,7 +444,7 @@ _QUERIES: dict[str, str] = {
 }
 
 # A dump of definitions alone fills no materialized view.
-WITHOUT_ROWS = {**_QUERIES, "view": _QUERIES["view"].replace(_POPULATED, "c.relkind = 'v'")}
+WITHOUT_ROWS = {**DEFINITIONS, "view": DEFINITIONS["view"].replace(_POPULATED, "c.relkind = 'v'")}
 _LEFT_OUT_INDEXES = f"""
 SELECT i.indexrelid::pg_catalog.regclass::pg_catalog.text,
        coalesce('constraint ' || pg_catalog.quote_ident(k.conname) || ' of ' || i.indrelid::pg_catalog.regclass, '')
@@ -487,7 +487,7 @@ def pin_settings(connection: Connection) -> None:
     )
 
 
-def read_objects(connection: Connection, queries: Mapping[str, str] = _QUERIES) -> Objects:
+def read_objects(connection: Connection, queries: Mapping[str, str] = DEFINITIONS) -> Objects:
     """Return the definitions of all objects, in a session with pinned settings (:func:`pin_settings`)."""
     # In SQL_ASCII a body may hold any bytes, which cannot be sent as text.
     encoding = "SQL_ASCII" if connection.info.parameter_status("server_encoding") == "SQL_ASCII" else "UTF8"
@@ -628,7 +628,7 @@ _NOT_INTERNAL = """NOT EXISTS (SELECT FROM pg_catalog.pg_depend i
     WHERE i.classid = 'pg_catalog.{0}'::pg_catalog.regclass AND i.objid = {1} AND i.deptype = 'i')"""
 
 # One query, because each scan of the catalogue takes time.
-_QUERY = f"""
+PROPERTIES = f"""
 WITH found(name, owner, acl, usual, settings) AS MATERIALIZED (
     SELECT c.oid::pg_catalog.regclass::pg_catalog.text, c.relowner, c.relacl, '', CASE WHEN c.relkind IN ('r', 'p')
         THEN c.reloptions END
@@ -681,7 +681,7 @@ SELECT 'settings ' || name, (SELECT pg_catalog.string_agg(o, ',' ORDER BY o COLL
 def read_properties(connection: Connection) -> Properties:
     """Return owners, grants and settings, in a session with pinned settings (:func:`pin_settings`)."""
     found: Properties = {kind: {} for kind in KINDS}
-    for named, digest in read_objects(connection, {"": _QUERY})[""].items():
+    for named, digest in read_objects(connection, {"": PROPERTIES})[""].items():
         kind, _, name = named.partition(" ")
         found[kind][name] = digest.facts
     return found

@@ -41,6 +41,9 @@ SELECT o.type, o.identity
   FROM ({_ALL}) AS g(classid, objid), pg_catalog.pg_identify_object(g.classid, g.objid, 0) AS o
  WHERE g.objid >= {_FIRST_OID}
    AND {no_member_of_class("g.classid", "g.objid")}
+   -- A range type has a cast to its multirange type.
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                    WHERE d.classid = g.classid AND d.objid = g.objid AND d.deptype = 'i')
  ORDER BY 1, 2
 """
 _SCHEMAS = f"""
@@ -146,7 +149,7 @@ def renew_schemas(connection: Connection) -> None:
     for name in user_schemas(connection):
         # A schema that contains an extension can't be dropped.
         if name == _PUBLIC or not _tried(connection, sql.SQL("DROP SCHEMA {}").format(sql.Identifier(name))):
-            _renew(connection, name, initdb=False)
+            renew_schema(connection, name, initdb=False)
 
 
 def create_public(connection: Connection, needed: Collection[str]) -> None:
@@ -156,7 +159,7 @@ def create_public(connection: Connection, needed: Collection[str]) -> None:
     """
     if _PUBLIC in needed and not existing_schemas(connection, [_PUBLIC]):
         connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(_PUBLIC)))
-        _renew(connection, _PUBLIC, initdb=True)
+        renew_schema(connection, _PUBLIC, initdb=True)
 
 
 # A rollback does not undo setval. RESTART gives the sequence a new file, which a rollback discards.
@@ -184,7 +187,7 @@ def restart_sequences(connection: Connection, keys: Iterable[tuple[str, str]]) -
         connection.execute(sql.SQL("ALTER SEQUENCE {} RESTART").format(sql.Identifier(*key)))
 
 
-def _renew(connection: Connection, name: str, *, initdb: bool) -> None:
+def renew_schema(connection: Connection, name: str, *, initdb: bool) -> None:
     """Set the comment, the grants and, for `public`, the owner of a new schema.
 
     :param initdb: Set the privileges of initdb, also before PostgreSQL 15.

@@ -140,13 +140,14 @@ def _setting_value(name: str, value: str) -> sql.Composable:
 
 
 def access_statements(properties: DatabaseProperties, name: str) -> list[sql.Composed]:
-    """Return the statements that give a database the same grants, labels, comment, limit and template flag.
+    """Return the statements that give a database the same owner, grants, labels, comment, limit and template flag.
 
     They are for a database whose privileges are those of its owner alone.
     """
-    database = sql.Identifier(name)
+    database, owner = sql.Identifier(name), sql.Identifier(properties.owner)
     statements = [
-        sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC, {}").format(database, sql.Identifier(properties.owner))
+        sql.SQL("ALTER DATABASE {} OWNER TO {}").format(database, owner),
+        sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC, {}").format(database, owner),
     ]
     for each in properties.grants:
         privilege: Any = each.privilege

@@ -14,7 +14,7 @@ from ..dump.destination import free_bytes
 from ..errors import BadInputError, ServerError, TaskError
 from ..formatting import format_count, format_list, format_size
 from ..postgres.activity import read_sessions
-from ..postgres.catalog_filters import no_member
+from ..postgres.catalog_filters import IN_SCHEMA, no_member
 from ..postgres.connection import one
 from ..postgres.schemas import read_content
 from .own_databases import Role, own_databases
@@ -168,6 +168,13 @@ def chosen_method(settings: Settings, given: str) -> Method:
 
 TRANSACTION = MethodChoice(method=Method.TRANSACTION)
 
+# Objects of users in PostgreSQL's schemas. A type belongs to a relation or to a type that is found itself.
+_IN_SYSTEM_SCHEMAS = " UNION ALL ".join(
+    f"SELECT 'pg_catalog.{name}'::pg_catalog.regclass::pg_catalog.oid AS classid, c.oid AS objid"
+    f" FROM pg_catalog.{name} c WHERE c.oid >= 16384 AND c.{prefix}namespace IN ('pg_catalog'::pg_catalog.regnamespace,"
+    f" 'information_schema'::pg_catalog.regnamespace) AND {no_member(name, 'c.oid')}"
+    for name, prefix in IN_SCHEMA
+)
 _CONDITIONS = f"""
 SELECT d.oid, pg_catalog.pg_database_size(d.oid), pg_catalog.pg_has_role(d.datdba, 'USAGE'),
        r.rolcreatedb OR r.rolsuper,
@@ -182,18 +189,13 @@ SELECT d.oid, pg_catalog.pg_database_size(d.oid), pg_catalog.pg_has_role(d.datdb
        (SELECT e.extname::pg_catalog.text FROM pg_catalog.pg_extension e WHERE e.extname = 'pg_cron'),
        coalesce((SELECT p.setting = d.datname FROM pg_catalog.pg_settings p WHERE p.name = 'cron.database_name'),
          false),
-       (SELECT c.relname::pg_catalog.text FROM pg_catalog.pg_class c
-         WHERE c.oid >= 16384 AND c.relnamespace IN ('pg_catalog'::pg_catalog.regnamespace,
-               'information_schema'::pg_catalog.regnamespace) AND c.relkind NOT IN ('i', 't')
-           AND {no_member("pg_class", "c.oid")} LIMIT 1),
-       (SELECT p.proname::pg_catalog.text FROM pg_catalog.pg_proc p
-         WHERE p.oid >= 16384 AND p.pronamespace IN ('pg_catalog'::pg_catalog.regnamespace,
-               'information_schema'::pg_catalog.regnamespace) AND {no_member("pg_proc", "p.oid")} LIMIT 1),
+       (SELECT (pg_catalog.pg_identify_object(o.classid, o.objid, 0)).identity FROM ({_IN_SYSTEM_SCHEMAS}) o LIMIT 1),
        (SELECT coalesce(pg_catalog.sum(greatest(c.reltuples, pg_catalog.pg_stat_get_live_tuples(c.oid))), 0)
           FROM pg_catalog.pg_class c WHERE c.oid >= 16384 AND c.relkind = 'r')
   FROM pg_catalog.pg_database d, pg_catalog.pg_roles r
  WHERE d.datname = pg_catalog.current_database() AND r.rolname = current_user
 """
+# The kind of another role's process is hidden; only sessions and a few workers have a database.
 _FREE_SESSIONS = """
 SELECT least(
     (SELECT pg_catalog.sum(CASE s.name WHEN 'max_connections' THEN s.setting::pg_catalog.int4
@@ -202,8 +204,8 @@ SELECT least(
                 ELSE CASE WHEN r.rolsuper THEN 0 ELSE -s.setting::pg_catalog.int4 END END)
        FROM pg_catalog.pg_settings s
       WHERE s.name IN ('max_connections', 'superuser_reserved_connections', 'reserved_connections'))
-    - (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a WHERE a.backend_type = 'client backend'
-          OR a.backend_type IS NULL),
+    - (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a
+        WHERE a.datid IS NOT NULL AND coalesce(a.backend_type, 'client backend') = 'client backend'),
     CASE WHEN r.rolconnlimit >= 0 AND NOT r.rolsuper THEN r.rolconnlimit
         - (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a WHERE a.usesysid = r.oid) END)
   FROM pg_catalog.pg_roles r WHERE r.rolname = current_user
@@ -311,7 +313,7 @@ def with_consent(choice: MethodChoice, answer: str | None) -> MethodChoice:
 
 
 def _obstacle(row: Sequence[object], server: ServerFacts, target: Target) -> SwapReason | None:
-    _, _, owns, creates, slot, subscription, prepared, large, worker, cron, is_cron, relation, routine, _ = row
+    _, _, owns, creates, slot, subscription, prepared, large, worker, cron, is_cron, in_system_schema, _ = row
     found = (
         (target.pooled, SwapObstacle.POOLER, ""),
         (not owns, SwapObstacle.NOT_OWNER, server.user),
@@ -322,7 +324,7 @@ def _obstacle(row: Sequence[object], server: ServerFacts, target: Target) -> Swa
         (large, SwapObstacle.LARGE_OBJECTS, ""),
         (worker, SwapObstacle.WORKERS, worker),
         (cron or is_cron, SwapObstacle.WORKERS, "pg_cron"),
-        (relation or routine, SwapObstacle.OTHER_SCHEMAS, relation or routine),
+        (in_system_schema, SwapObstacle.OTHER_SCHEMAS, in_system_schema),
     )
     return next((SwapReason(obstacle, str(detail)) for is_found, obstacle, detail in found if is_found), None)
 

@@ -15,9 +15,12 @@ from psycopg import sql
 
 from ..dump.global_objects import read_global_statements
 from ..dump.pg_dump import PgDump
+from ..inventory.objects import pin_settings
+from ..inventory.undumped import read_undumped_objects
+from ..postgres.catalog_filters import USER_SCHEMA
 from ..postgres.connection import connected, server_facts
 from ..progress import Silence
-from ..restore.clear import read_globals
+from ..restore.clear import read_globals, renew_schema
 from ..safety.method import SwapObstacle, SwapReason, SwapUnavailableError
 from ..system.pg_programs import find_client
 
@@ -32,21 +35,26 @@ if TYPE_CHECKING:
 
 # Undefined function, table, object and schema: the statement needs something that only the dump creates.
 _NEEDS_OTHERS = frozenset({"42883", "42P01", "42704", "3F000"})
+# Whether initdb's privileges are known, which are lost when `public` is dropped; owner and comment.
+_PUBLIC = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_init_privs i
+                WHERE i.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND i.objoid = n.oid),
+       r.rolname::pg_catalog.text, pg_catalog.obj_description(n.oid, 'pg_namespace')
+  FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner WHERE n.nspname = 'public'
+"""
+_SCHEMAS = f"""
+SELECT n.nspname::pg_catalog.text, pg_catalog.concat_ws(' ', r.rolname, EXISTS (
+               SELECT FROM pg_catalog.pg_init_privs i
+                WHERE i.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND i.objoid = n.oid),
+           pg_catalog.obj_description(n.oid, 'pg_namespace'))
+  FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner WHERE {USER_SCHEMA}
+"""  # noqa: S608 - no values
 _VERSIONS = "SELECT e.extname::pg_catalog.text, e.extversion FROM pg_catalog.pg_extension e"
-# The members of extensions, with their grants. A member's identity has its schema.
 _EXTENSIONS = """
-SELECT e.extname::pg_catalog.text, pg_catalog.concat_ws(' ', e.extversion, n.nspname, r.rolname),
-       (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', o.type, o.identity, c.relacl, p.proacl, t.typacl,
-                   s.nspacl), ',' ORDER BY o.type COLLATE "C", o.identity COLLATE "C")
-          FROM pg_catalog.pg_depend d
-         CROSS JOIN LATERAL pg_catalog.pg_identify_object(d.classid, d.objid, 0) o
-          LEFT JOIN pg_catalog.pg_class c ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND c.oid = d.objid
-          LEFT JOIN pg_catalog.pg_proc p ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid = d.objid
-          LEFT JOIN pg_catalog.pg_type t ON d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND t.oid = d.objid
-          LEFT JOIN pg_catalog.pg_namespace s ON d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
-              AND s.oid = d.objid
-         WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid
-           AND d.deptype = 'e')
+SELECT e.extname::pg_catalog.text, pg_catalog.concat_ws(' ', e.extversion, n.nspname, r.rolname,
+           (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', c.oid::pg_catalog.regclass, e.extcondition[c.at]),
+                       ',' ORDER BY c.at)
+              FROM pg_catalog.unnest(e.extconfig) WITH ORDINALITY AS c(oid, at)))
   FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
   JOIN pg_catalog.pg_roles r ON r.oid = e.extowner
 """
@@ -72,7 +80,7 @@ def carry_over(plan: RestorePlan, live: Connection, target: Target) -> None:
     source = _pg_dump(plan, plan.target, live)
     statements = read_global_statements(source)
     with connected(target, lock_timeout=plan.settings.lock_timeout, loads=True) as session:
-        _drop_missing_public(live, session)
+        _make_public(live, session)
         done = _execute(session, statements, dict(_pairs(live, _VERSIONS)))
     with connected(target, lock_timeout=plan.settings.lock_timeout) as session:
         missing = read_globals(live).keys() - read_globals(session).keys()
@@ -80,7 +88,7 @@ def carry_over(plan: RestorePlan, live: Connection, target: Target) -> None:
             raise _differs(f"{left[0]} can't be created before the dump is loaded and")
         found = read_global_statements(_pg_dump(plan, target, session))
         _compare_statements(done, found)
-        _compare_extensions(live, session)
+        _compare_catalogues(live, session)
 
 
 def _pg_dump(plan: RestorePlan, target: Target, connection: Connection) -> PgDump:
@@ -99,10 +107,21 @@ def _differs(what: str) -> SwapUnavailableError:
     return SwapUnavailableError(SwapReason(SwapObstacle.DIFFERS, what))
 
 
-def _drop_missing_public(live: Connection, session: Connection) -> None:
-    query = "SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname = 'public'"
-    if live.execute(query).fetchone() is None:
+def _make_public(live: Connection, session: Connection) -> None:
+    """Give `public` what pg_dump does not write of it: before 15 its owner and comment, and that it was dropped."""
+    before, now = (each.execute(_PUBLIC).fetchone() for each in (live, session))
+    if before is None:
         session.execute("DROP SCHEMA IF EXISTS public")
+        return
+    initdb, owner, comment = before
+    if now is None or (now[0] and not initdb):
+        session.execute("DROP SCHEMA IF EXISTS public")
+        session.execute("CREATE SCHEMA public")
+        renew_schema(session, "public", initdb=False)
+    elif now[1:] == before[1:]:
+        return
+    session.execute(sql.SQL("ALTER SCHEMA public OWNER TO {}").format(sql.Identifier(owner)))
+    session.execute(sql.SQL("COMMENT ON SCHEMA public IS {}").format(sql.Literal(comment)))
 
 
 def _execute(
@@ -135,15 +154,22 @@ def _compare_statements(expected: list[GlobalStatement], found: tuple[GlobalStat
         raise _differs(f"the statement {text.decode(errors='replace').strip()}")
 
 
-def _compare_extensions(live: Connection, session: Connection) -> None:
-    before, now = ({row[0]: row[1:] for row in each.execute(_EXTENSIONS)} for each in (live, session))
-    for name in sorted(before.keys() | now.keys()):
-        if before.get(name) != now.get(name):
-            raise _differs(f"the extension {name}")
-    rows, found = (_member_rows(each) for each in (live, session))
-    for name in sorted(rows.keys() | found.keys()):
-        if rows.get(name) != found.get(name):
-            raise _differs(f"the content of {name}, a table of an extension,")
+def _compare_catalogues(live: Connection, session: Connection) -> None:
+    for kind, query in (("schema", _SCHEMAS), ("extension", _EXTENSIONS)):
+        if different := _different(*(dict(_pairs(each, query)) for each in (live, session))):
+            raise _differs(f"the {kind} {different}")
+    for each in (live, session):
+        pin_settings(each)
+    if different := _different(*(read_undumped_objects(each) for each in (live, session))):
+        raise _differs(different)
+    if different := _different(*(_member_rows(each) for each in (live, session))):
+        raise _differs(f"the content of {different}, a table of an extension,")
+
+
+def _different(before: Mapping[str, object], now: Mapping[str, object]) -> str:
+    """Return the first name whose values differ; empty if there is none."""
+    names = sorted(before.keys() | now.keys())
+    return next((name for name in names if before.get(name) != now.get(name)), "")
 
 
 def _member_rows(connection: Connection) -> dict[str, object]:

@@ -101,7 +101,9 @@ def staging_database(plan: RestorePlan, report: Report) -> Iterator[Staging]:
 
 def _create(plan: RestorePlan, session: Connection, live: Connection, properties: DatabaseProperties) -> DatabaseRecord:
     name = staging_name(plan.server.database)
-    options = sql.SQL(" OWNER {}").format(sql.Identifier(properties.owner))
+    # An owner could connect, and create what the script of an extension calls. So a superuser owns it until the swap.
+    owner = plan.server.user if plan.server.superuser else properties.owner
+    options = sql.SQL(" OWNER {}").format(sql.Identifier(owner))
     # Naming template0's own tablespace would need the right to create in it.
     if properties.tablespace != _DEFAULT_TABLESPACE:
         options += sql.SQL(" TABLESPACE {}").format(sql.Identifier(properties.tablespace))
@@ -112,7 +114,7 @@ def _create(plan: RestorePlan, session: Connection, live: Connection, properties
         name=name,
         oid=oid,
         of=(plan.server.database, plan.method.oid),
-        owner=properties.owner,
+        owner=owner,
         command=f"db.restore {plan.dump.path.name}",
         settings=properties.settings_digest,
     )

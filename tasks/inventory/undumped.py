@@ -1,0 +1,80 @@
+"""Definitions of the objects that no dump contains: those of extensions and PostgreSQL's own.
+
+A restore keeps them as they are. Users may change them: comments, owners, settings of functions, indexes and policies
+of an extension's table, the mapping of a text search configuration, and so on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING
+
+from .objects import DEFINITIONS, PROPERTIES, objects_to_document, read_objects
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..postgres.connection import Connection
+
+
+_NO_MEMBER = re.compile(
+    r"NOT (EXISTS \(SELECT FROM pg_catalog\.pg_depend d"
+    r" WHERE d\.classid = \S+ AND d\.objid = \S+ AND d\.deptype = 'e'\))"
+)
+_DESCRIBED = """
+SELECT pg_catalog.concat_ws(' ', o.type, o.identity), pg_catalog.concat_ws('|', s.provider, s.text), NULL
+  FROM (SELECT classoid, objoid, objsubid, NULL AS provider, description AS text FROM pg_catalog.pg_description
+         UNION ALL SELECT classoid, objoid, objsubid, provider, label FROM pg_catalog.pg_seclabel) s
+  JOIN pg_catalog.pg_depend d ON (d.classid, d.objid, d.deptype) = (s.classoid, s.objoid, 'e'),
+       pg_catalog.pg_identify_object(s.classoid, s.objoid, s.objsubid) o
+"""
+_QUERIES = {
+    **{kind: _NO_MEMBER.sub(r"\1", query) for kind, query in {**DEFINITIONS, "property": PROPERTIES}.items()},
+    "comment": _DESCRIBED,
+}
+# PostgreSQL's own objects have the same oid in every database. Grants on functions and types are left out, because
+# pg_dump writes them; it writes none on the languages c, internal and sql.
+_OWN = {
+    **dict.fromkeys(("pg_proc", "pg_type", "pg_language", "pg_foreign_data_wrapper", "pg_foreign_server"), "oid"),
+    **dict.fromkeys(("pg_operator", "pg_opclass", "pg_opfamily", "pg_cast", "pg_collation", "pg_conversion"), "oid"),
+    **dict.fromkeys(("pg_ts_config", "pg_ts_dict", "pg_ts_parser", "pg_ts_template", "pg_am"), "oid"),
+    "pg_rewrite": "oid",
+    "pg_ts_config_map": "mapcfg",
+    "pg_description": "objoid",
+    "pg_seclabel": "objoid",
+}
+_FIRST_OID = 16384
+_DIGEST = """
+SELECT pg_catalog.md5(pg_catalog.string_agg(r.line, '' ORDER BY r.line COLLATE "C"))
+  FROM (SELECT (pg_catalog.to_jsonb(t) - ARRAY['proacl', 'typacl', 'collversion', 'ev_action',
+                   'ev_qual'])::pg_catalog.text
+          FROM pg_catalog.{catalogue} t WHERE t.{column} < {first}{condition}) r(line)
+"""
+# `public` is not PostgreSQL's own, although initdb creates it.
+_NOT_PUBLIC = """ AND NOT (t.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
+    AND t.objoid = coalesce((SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = 'public'), 0))"""
+
+
+def read_undumped_objects(connection: Connection) -> dict[str, str]:
+    """Return a digest of each object of an extension, and one of all objects of PostgreSQL in each catalogue.
+
+    :param connection: A session with pinned settings (:func:`.objects.pin_settings`). Objects of PostgreSQL can be
+        compared between databases of one server only.
+    """
+    return {
+        name: hashlib.blake2b(text.encode("utf-8", "surrogateescape")).hexdigest() for name, text in _texts(connection)
+    }
+
+
+def _texts(connection: Connection) -> Iterator[tuple[str, str]]:
+    for kind, found in objects_to_document(read_objects(connection, _QUERIES)).items():
+        for name, document in found.items():
+            # The grants that pg_dump writes, and those on the database itself, are compared elsewhere.
+            if not name.startswith(("local_grants database", "system_grants ")):
+                yield f"{kind} {name}", repr(document)
+    for catalogue, column in _OWN.items():
+        condition = _NOT_PUBLIC if column == "objoid" else ""
+        query = _DIGEST.format(catalogue=catalogue, column=column, first=_FIRST_OID, condition=condition)
+        for (digest,) in connection.execute(query.encode()):
+            yield f"{catalogue}, PostgreSQL's own catalogue", str(digest)
