@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
 # The advisory lock that a restore holds in its staging database: a fixed number made of the letters of "staging".
 LOCK = 7891649720
+# That of template0; to name it in CREATE DATABASE needs a right of its own.
+_DEFAULT_TABLESPACE = "pg_default"
 
 
 @dataclass
@@ -102,9 +104,9 @@ def staging_database(plan: RestorePlan, report: Report) -> Iterator[Staging]:
 
 def _create(plan: RestorePlan, session: Connection, live: Connection, properties: DatabaseProperties) -> DatabaseRecord:
     name = staging_name(plan.server.database)
-    options = sql.SQL(" OWNER {} TABLESPACE {}").format(
-        sql.Identifier(properties.owner), sql.Identifier(properties.tablespace)
-    )
+    options = sql.SQL(" OWNER {}").format(sql.Identifier(properties.owner))
+    if properties.tablespace != _DEFAULT_TABLESPACE:
+        options += sql.SQL(" TABLESPACE {}").format(sql.Identifier(properties.tablespace))
     oid = create_database(session, name, options_like(live) + options)
     record = staging_record(
         session,

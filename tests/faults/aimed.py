@@ -56,7 +56,7 @@ restore.restore remember_restore
 restore.restore analyze_restored
 restore.transaction.RestoreTransaction _begin _empty _loader _load _prove _compare
 restore.reset _empty
-safety.safety_dump newest_safety_dump
+safety.undo_points read_undo_points
 safety.safety_dump.SafetyDump make keep discard
 system.git git_state
 dump.pg_dump.PgDump start await_output
