@@ -275,7 +275,6 @@ def test_a_plain_owner_can_undo(project: Project, new_database: Databases) -> No
     shop = new_database(owner=OWNER)
     run(shop, f"ALTER ROLE {OWNER} CREATEDB")
     try:
-        shop.execute(f"GRANT ALL ON SCHEMA public TO {OWNER}")
         shop.execute(SCHEMA, role=OWNER)
         done(project.use(shop, OWNER), "db.dump")
         change(shop, "before the swap")

@@ -205,8 +205,7 @@ def show_undo_points(points: Sequence[UndoPoint], settings: Settings, *, as_json
         return
     if not points:
         print_line(
-            f"There is no safety dump of {settings.target().label} in {settings.dumps}, and no kept database, so there "
-            f"is nothing to undo."
+            f"There is no safety dump of {settings.target().label} in {settings.dumps}, so there is nothing to undo."
         )
         return
     short = shorten_ids(each.id for each in points)
