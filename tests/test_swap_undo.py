@@ -2,11 +2,13 @@
 
 import itertools
 import json
+import signal
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -22,7 +24,7 @@ from tasks.safety.own_databases import (
 from tests.flows import saved
 from tests.output_schema import complaints
 from tests.servers import OWNER, PASSWORD
-from tests.support import Database, Databases, Project
+from tests.support import Database, Databases, Project, eventually
 
 SCHEMA = """
 CREATE TABLE item (id int PRIMARY KEY, name text);
@@ -391,6 +393,34 @@ def test_what_cannot_be_dumped_remains(swapped: Project, shop: Database) -> None
         False,
     )
     (swapped.dumps / "undo").unlink()
+    done(swapped, *UNDO, f"--to={states(swapped)[0]['id']}")
+    assert content(shop) == ["before the swap"]
+
+
+def test_a_signal_while_an_older_one_is_dumped(swapped: Project, shop: Database, tmp_path: Path) -> None:
+    """The swap is committed and the message says so; the older database is closed again, and can be put back."""
+    (first,) = kept_names(shop)
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    real = shop.server.bin_dir / "pg_dump"
+    (programs / "pg_dump").write_text(
+        f'#!/bin/sh\ncase "$*" in *__before_*--file*|*dbname=*__before_*) sleep 60;; esac\nexec {real} "$@"\n'
+    )
+    (programs / "pg_dump").chmod(0o755)
+    swapped.env["INVOKE_DB_BIN_DIR"] = str(programs)
+    process = swapped.popen(*RESTORE)
+    query = f"SELECT datallowconn FROM pg_database WHERE datname = '{first}'"
+    eventually(lambda: run(shop, query) == [(True,)], "the dump of the kept database", 60)
+    eventually(lambda: bool(list(swapped.dumps.glob("undo/*.part"))), "its file", 60)
+
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert "committed" in said
+    assert run(shop, query) == [(False,)]
+    assert not saved(swapped)
+    swapped.env["INVOKE_DB_BIN_DIR"] = str(shop.server.bin_dir)
     done(swapped, *UNDO, f"--to={states(swapped)[0]['id']}")
     assert content(shop) == ["before the swap"]
 

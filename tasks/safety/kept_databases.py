@@ -14,7 +14,7 @@ from ..dumpfiles.short_ids import is_id_beginning
 from ..errors import BadInputError, OperationFailedError, TaskError
 from ..formatting import format_list, format_size
 from ..postgres.connection import connected, read_endpoint, server_facts, translated
-from ..system.runtime import Interruption
+from ..system.runtime import unchanged_interrupt_message
 from .guard import guarded_connection, nonlocal_reason, refuse_protected
 from .own_databases import (
     Role,
@@ -136,15 +136,17 @@ def keep_databases(
         server = server_facts(connection)
         endpoint = read_endpoint(connection, server)
     remaining = [each.record for each in found]
-    for each in surplus:
+    for record in remaining[: len(surplus)]:
         try:
-            if is_worth_keeping(settings, endpoint, server, each.record, remaining):
-                _save(settings, maintenance, endpoint, each.record, report)
-            drop_kept_database(maintenance, each.record, settings.dumps)
-            remaining.remove(each.record)
-            report.step(f"The database {each.record.database} ({format_size(each.record.size)}) was dropped.")
+            # The swap is committed, whatever becomes of this.
+            with unchanged_interrupt_message():
+                if is_worth_keeping(settings, endpoint, server, record, remaining):
+                    _save(settings, maintenance, endpoint, record, report)
+                drop_kept_database(maintenance, record, settings.dumps)
+            remaining.remove(record)
+            report.step(f"The database {record.database} ({format_size(record.size)}) was dropped.")
         except TaskError as error:
-            report.warn(f"The database {each.record.database} remains: {error}")
+            report.warn(f"The database {record.database} remains: {error}")
     return remaining
 
 
@@ -222,7 +224,7 @@ def _open_to_owner(maintenance: Target, record: DatabaseRecord, folder: Path) ->
             connection.execute(_allow(record, allowed=True))
     try:
         yield
-    except (TaskError, Interruption):
+    except BaseException:
         with connected(maintenance) as connection, translated(f"{record.database} could not be closed"):
             with connection.transaction():
                 connection.execute(_allow(record, allowed=False))
