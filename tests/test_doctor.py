@@ -60,9 +60,12 @@ NAMES = [
     "free space",
     "leftovers",
     "scratch databases",
+    "staging databases",
+    "kept databases",
     "other sessions",
     "newest dump",
     "locks",
+    "swap",
     "definitions",
     "clock",
 ]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..restore.reset import ResetPlan
     from ..restore.table_restore import TablesPlan
     from ..safety.impact import ExistingObject, Impact
+    from ..safety.kept_databases import KeptDeletion
     from ..safety.swap_undo import SwapUndoPlan
     from ..staging.finish import FinishPlan
 
@@ -86,14 +87,14 @@ def confirm_migration(plan: MigrationPlan, *, yes: bool, name: str) -> None:
     _ask_consent(plan, yes=yes, name=name)
 
 
-def confirm_swap_undo(plan: SwapUndoPlan, lines: Sequence[str], *, yes: bool, name: str) -> None:
-    """Show what an undo by a swap will do, and ask for the database's name if needed, and wait."""
+def confirm_lines(plan: SwapUndoPlan | KeptDeletion, lines: Sequence[str], *, yes: bool, name: str) -> None:
+    """Show what will be replaced or deleted, ask for the database's name if needed, and wait."""
     confirm([*lines, *_where(plan.nonlocal_reason, plan.doubt)], yes=True)
     _ask_consent(plan, yes=yes, name=name, doubt=plan.doubt)
 
 
 def _ask_consent(
-    plan: RestorePlan | ResetPlan | MigrationPlan | FinishPlan | SwapUndoPlan,
+    plan: RestorePlan | ResetPlan | MigrationPlan | FinishPlan | SwapUndoPlan | KeptDeletion,
     *,
     yes: bool,
     name: str,

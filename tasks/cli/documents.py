@@ -110,9 +110,12 @@ def _dump(dumped: Dumped | None) -> Document | None:
     }
 
 
-def listing_document(listed: Iterable[Listed]) -> Document:
-    """Return a list of dumps."""
-    return {"dumps": [listed_document(each) for each in listed]}
+def listing_document(listed: Iterable[Listed], kept: Iterable[DatabaseRecord]) -> Document:
+    """Return a list of dumps and of kept databases."""
+    return {
+        "dumps": [listed_document(each) for each in listed],
+        "kept_databases": [kept_document(each) for each in kept],
+    }
 
 
 def listed_document(each: Listed) -> Document:

@@ -115,12 +115,14 @@ def gunzip(ctx: Context, file: str | None = None) -> Converted:
     },
 )
 def list_(ctx: Context, match: str | None = None, limit: int = 0, json: bool = False) -> list[Listed]:
-    """List dumps and safety dumps, newest last: id, database, branch, age, size, rows, state, note."""
+    """List dumps, safety dumps and kept databases, newest last: id, database, branch, age, size, rows, state, note."""
     from ..dumpfiles.catalog import list_catalog, select_dumps
+    from ..safety.kept_databases import kept_records
 
-    found = list_catalog(load(ctx))
+    loaded = load(ctx)
+    found, kept = list_catalog(loaded), kept_records(loaded.dumps, given("--match", match))
     listed = select_dumps(found, given("--match", match), limit)
-    show_listing(listed, [each.id for each in found], as_json=json)
+    show_listing(listed, kept[-limit:], [*(each.id for each in found), *(each.id for each in kept)], as_json=json)
     return listed
 
 

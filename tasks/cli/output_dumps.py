@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ..dumpfiles.catalog import Inspected, Listed
     from ..dumpfiles.convert import Converted
     from ..dumpfiles.table_rows import RowBatch
+    from ..safety.own_databases import DatabaseRecord
     from ..safety.undo_points import UndoPoint
 
 # The characters that are shown of a database's name, which may have 63.
@@ -114,21 +115,35 @@ def show_converted(converted: Converted) -> None:
         print_line(f"{converted.path}: {format_size(converted.before)} → {format_size(converted.after)}")
 
 
-def show_listing(listed: Sequence[Listed], every_id: Sequence[str], *, as_json: bool) -> None:
-    """Print a list of dumps.
+def show_listing(
+    listed: Sequence[Listed], kept: Sequence[DatabaseRecord], every_id: Sequence[str], *, as_json: bool
+) -> None:
+    """Print a list of dumps, and one of kept databases.
 
-    :param every_id: The ids of all dumps; the shortened ids are unique among these.
+    :param every_id: The ids of all dumps and kept databases; the shortened ids are unique among these.
     """
     if as_json:
-        print_json(listing_document(listed))
+        print_json(listing_document(listed, kept))
         return
-    if not listed:
+    if listed:
+        print_dumps(listed, every_id, {})
+    elif not kept:
         print_line("No dump matches." if every_id else "No dumps yet. `inv db.dump` makes one.")
-        return
-    print_dumps(listed, every_id, {})
     for each in listed:
         if each.defect:
             print_line(f"{each.path.name} is broken: {each.defect}")
+    if kept:
+        _print_kept(kept, every_id)
+
+
+def _print_kept(kept: Sequence[DatabaseRecord], every_id: Iterable[str]) -> None:
+    from ..dumpfiles.short_ids import shorten_ids
+
+    short, now = shorten_ids(each for each in every_id if each), datetime.now(UTC)
+    table = Table(columns=("id", "kept database", "age", "size", "before"), right=("age", "size"), gap=_GAP)
+    for each in kept:
+        table.add(short[each.id], each.database, format_age(now - each.when), format_size(each.size), each.command)
+    print_table(table)
 
 
 def print_dumps(listed: Sequence[Listed], every_id: Iterable[str], verdicts: Mapping[str, str]) -> None:
@@ -189,8 +204,7 @@ def show_undo_points(points: Sequence[UndoPoint], settings: Settings, *, as_json
         return
     if not points:
         print_line(
-            f"There is no safety dump of {settings.target().label} in {settings.dumps}, and no kept database, so there "
-            f"is nothing to undo."
+            f"There is no safety dump of {settings.target().label} in {settings.dumps}, so there is nothing to undo."
         )
         return
     short = shorten_ids(each.id for each in points)

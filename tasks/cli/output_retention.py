@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ..dumpfiles.catalog import Listed
     from ..dumpfiles.prune import PrunePlan
+    from ..safety.own_databases import DatabaseRecord
 
 
 _DRY = "Dry run (--dry): nothing was deleted."
@@ -50,6 +51,21 @@ def describe_deletion(dump: Listed, *, dry: bool) -> list[str]:
 def show_deleted(dump: Listed) -> None:
     """Print that a dump was deleted."""
     print_line(f"{dump.name} was deleted, {format_size(dump.size)}.")
+
+
+def describe_kept_deletion(record: DatabaseRecord) -> list[str]:
+    """Return what `db.delete` will delete of a server, as lines."""
+    age = format_age(datetime.now(UTC) - record.when)
+    return [
+        f"Will be deleted: the database {record.database}",
+        f"  {format_size(record.size)}, kept {age} ago before `{record.command}`",
+        "  `inv db.undo` will not be able to put it back.",
+    ]
+
+
+def show_kept_deleted(record: DatabaseRecord) -> None:
+    """Print that a kept database was deleted."""
+    print_line(f"The database {record.database} was deleted, {format_size(record.size)}.")
 
 
 def show_no_policy(*, as_json: bool) -> None:

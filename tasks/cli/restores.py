@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..formatting import format_count
-from .confirm import confirm_finish, confirm_migration, confirm_reset, confirm_restore, confirm_swap_undo
+from .confirm import confirm_finish, confirm_lines, confirm_migration, confirm_reset, confirm_restore
 from .output_restores import (
     format_sessions,
     show_finished,
@@ -326,7 +326,7 @@ def _finish(settings: Settings, *, backup: bool, disconnect: bool, yes: bool, na
 def _undo_by_swap(plan: SwapUndoPlan, *, yes: bool, name: str) -> SwapUndone | None:
     from ..safety.swap_undo import undo_by_swap
 
-    confirm_swap_undo(plan, undo_warning(plan), yes=yes, name=name)
+    confirm_lines(plan, undo_warning(plan), yes=yes, name=name)
     undone = None
     if not plan.settings.dry:
         plan = _ask_about_sessions(plan)

@@ -20,6 +20,7 @@ from ..system.pg_programs import find_client, newest_client
 from ..system.processes import run_program
 from .check import Check, CheckState, note, ok, refused, skipped, wrong
 from .connectivity import check_connectivity, resolve_addresses
+from .database_checks import check_kept_databases, check_staging_databases, check_swap
 from .folder_checks import check_folder, check_ignored, check_leftovers, check_newest, check_space, manifest_or_none
 from .server_checks import (
     check_clock,
@@ -117,9 +118,12 @@ class _Examination:
         self._look("free space", self._space)
         self._look("leftovers", lambda: check_leftovers(settings))
         self._ask("scratch databases", lambda there, *_: check_rehearsals(there))
+        self._ask("staging databases", lambda there, _, target: check_staging_databases(there, settings, target))
+        self._ask("kept databases", lambda there, _, target: check_kept_databases(there, settings, target))
         self._ask("other sessions", lambda there, *_: check_sessions(there, settings))
         self._look("newest dump", self._newest)
         self._ask("locks", lambda there, *_: check_lock_capacity(there, manifest_or_none(self.newest)))
+        self._ask("swap", self._swap)
         self._ask("definitions", lambda there, *_: check_reload(there))
         self._ask("clock", lambda there, *_: check_clock(there, self.now))
 
@@ -205,6 +209,9 @@ class _Examination:
             with contextlib.suppress(psycopg.Error):
                 database = int(one(connection, "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())")[0])
         return check_space(self.settings, database, self.free)
+
+    def _swap(self, connection: Connection, facts: ServerFacts, target: Target) -> Check:
+        return check_swap(connection, facts, self.settings, target, manifest_or_none(self.newest))
 
     def _newest(self) -> Check:
         check, self.newest = check_newest(self.settings, self.now())

@@ -79,8 +79,7 @@ def _newest(points: Sequence[UndoPoint], settings: Settings, target: Target) -> 
     """
     if not points:
         raise BadInputError(
-            f"There is no safety dump of {target.label} in {settings.dumps}, and no kept database. Nothing was "
-            f"touched.",
+            f"There is no safety dump of {target.label} in {settings.dumps}. Nothing was touched.",
             fix="`inv db.list` lists all dumps; `inv db.restore --clean --file=` restores one of them.",
         )
     newest = points[-1]

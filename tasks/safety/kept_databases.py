@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from psycopg import sql
 
 from ..dumpfiles.origin import OriginMatch
-from ..errors import OperationFailedError, TaskError
-from ..formatting import format_size
+from ..dumpfiles.paths import find_dump_file
+from ..dumpfiles.short_ids import is_id_beginning
+from ..errors import BadInputError, OperationFailedError, TaskError
+from ..formatting import format_list, format_size
 from ..postgres.connection import connected, read_endpoint, server_facts, translated
-from ..system.runtime import Interruption
-from .own_databases import Role, delete_database_record, own_databases, write_database_record
+from ..system.runtime import unchanged_interrupt_message
+from .guard import guarded_connection, nonlocal_reason, refuse_protected
+from .own_databases import (
+    Role,
+    delete_database_record,
+    own_databases,
+    read_database_records,
+    write_database_record,
+)
 from .scratch_database import drop_database
 
 if TYPE_CHECKING:
@@ -38,6 +47,75 @@ def kept_databases_of(connection: Connection, target: Target, folder: Path, data
     return [each for each in own_databases(connection, target, folder, Role.KEPT) if each.record.of == database]
 
 
+def kept_records(folder: Path, match: str = "") -> list[DatabaseRecord]:
+    """Return the records of all kept databases, the oldest first, without asking a server.
+
+    :param match: Text that the name, the configured database's name or the command must contain; case is ignored.
+    """
+    found = [each for each in read_database_records(folder) if each.role is Role.KEPT]
+    return [each for each in found if match.lower() in f"{each.database} {each.of} {each.command}".lower()]
+
+
+def find_kept_record(settings: Settings, value: str) -> DatabaseRecord | None:
+    """Return the record of the kept database that a value of `--file` names; None if it names none.
+
+    :param value: The name of the database, or the first four characters or more of its id.
+    :raises BadInputError: It names several, or a dump, too.
+    """
+    found = [each for each in kept_records(settings.dumps) if each.database == value or is_id_beginning(value, each.id)]
+    if not found:
+        return None
+    names = [each.database for each in found]
+    with contextlib.suppress(BadInputError):
+        names.append(find_dump_file(value, settings.dumps, settings.cwd, broken=True).name)
+    if len(names) > 1:
+        raise BadInputError(f"--file={value} matches {format_list(names)}. Nothing was deleted. Name one of them.")
+    return found[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptDeletion:
+    """A kept database that is to be deleted.
+
+    :ivar nonlocal_reason: Why the server does not count as local; empty if it does.
+    """
+
+    settings: Settings
+    target: Target
+    endpoint: Endpoint
+    record: DatabaseRecord
+    nonlocal_reason: str
+    doubt: str = ""
+
+    @property
+    def destroys(self) -> bool:
+        """Return whether data will be deleted."""
+        return True
+
+
+def plan_kept_deletion(settings: Settings, record: DatabaseRecord) -> KeptDeletion:
+    """Plan to delete a kept database.
+
+    :raises TaskError: It does not exist on the server of the URL, is not ours, or is protected. Nothing was deleted.
+    """
+    target = settings.target()
+    with guarded_connection(settings, target, "server") as (connection, _, endpoint):
+        refuse_protected(settings, target, replace(endpoint, database=record.of))
+        found = own_databases(connection, target, settings.dumps, Role.KEPT)
+        if record not in [each.record for each in found]:
+            raise BadInputError(
+                f"{target.label} has no database {record.database} that was kept by a swap: it was dropped or changed, "
+                f"or is on another server. Nothing was deleted."
+            )
+    return KeptDeletion(
+        settings=settings,
+        target=target,
+        endpoint=endpoint,
+        record=record,
+        nonlocal_reason=nonlocal_reason(settings, endpoint),
+    )
+
+
 def keep_databases(
     settings: Settings, target: Target, database: str, maintenance: Target, report: Report
 ) -> list[DatabaseRecord]:
@@ -58,15 +136,17 @@ def keep_databases(
         server = server_facts(connection)
         endpoint = read_endpoint(connection, server)
     remaining = [each.record for each in found]
-    for each in surplus:
+    for record in remaining[: len(surplus)]:
         try:
-            if is_worth_keeping(settings, endpoint, server, each.record, remaining):
-                _save(settings, maintenance, endpoint, each.record, report)
-            drop_kept_database(maintenance, each.record, settings.dumps)
-            remaining.remove(each.record)
-            report.step(f"The database {each.record.database} ({format_size(each.record.size)}) was dropped.")
+            # The swap is committed, whatever becomes of this.
+            with unchanged_interrupt_message():
+                if is_worth_keeping(settings, endpoint, server, record, remaining):
+                    _save(settings, maintenance, endpoint, record, report)
+                drop_kept_database(maintenance, record, settings.dumps)
+            remaining.remove(record)
+            report.step(f"The database {record.database} ({format_size(record.size)}) was dropped.")
         except TaskError as error:
-            report.warn(f"The database {each.record.database} remains: {error}")
+            report.warn(f"The database {record.database} remains: {error}")
     return remaining
 
 
@@ -144,7 +224,7 @@ def _open_to_owner(maintenance: Target, record: DatabaseRecord, folder: Path) ->
             connection.execute(_allow(record, allowed=True))
     try:
         yield
-    except (TaskError, Interruption):
+    except BaseException:
         with connected(maintenance) as connection, translated(f"{record.database} could not be closed"):
             with connection.transaction():
                 connection.execute(_allow(record, allowed=False))
@@ -194,7 +274,7 @@ def drop_kept_database(maintenance: Target, record: DatabaseRecord, folder: Path
         if row is None:
             raise OperationFailedError(f"{name} was dropped or renamed meanwhile.")
         if row[1]:
-            raise OperationFailedError(f"It has the replication slot {row[1]}, which would be dropped, too.")
+            raise OperationFailedError(f"{name} has the replication slot {row[1]}, which would be dropped with it.")
         if row[0]:
             connection.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(sql.Identifier(name)))
     drop_database(maintenance, name)

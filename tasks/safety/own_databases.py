@@ -12,7 +12,7 @@ import hashlib
 import json
 import secrets
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
@@ -22,8 +22,10 @@ from ..dumpformat.manifest import ID_DIGITS
 from ..formatting import format_now, parse_instant
 from ..postgres.connection import system_identifier
 from ..system.processes import read_regular
+from .restore_log import restore_record_path
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from ..config.target import Target
@@ -35,6 +37,8 @@ _VERSION = 1
 # PostgreSQL cuts longer names (NAMEDATALEN).
 _LONGEST_NAME = 63
 _HASH_CHARACTERS = 8
+# A record that is older belongs to no swap that still runs.
+_LONGEST_SWAP = timedelta(minutes=10)
 # How many swaps of a database are remembered.
 _SUCCESSIONS = 200
 
@@ -241,19 +245,22 @@ SELECT d.datname::pg_catalog.text, r.rolname::pg_catalog.text, pg_catalog.shobj_
 """
 
 
-def own_databases(connection: Connection, target: Target, folder: Path, role: Role) -> list[OwnDatabase]:
+def own_databases(
+    connection: Connection, target: Target, folder: Path, role: Role, *, tidies: bool = True
+) -> list[OwnDatabase]:
     """Return our databases of a role that exist on the server of a session, the oldest first.
 
-    Records of databases that were dropped are deleted, and of staging databases that have another name now. A kept
-    database gets its name later than its record, so that record is not deleted.
+    Records of databases that were dropped or have another name now are deleted. An undo that was killed after its
+    commit is finished: the record of the last restore is put back.
+
+    :param tidies: Whether to do so; without it, nothing is changed.
     """
     here, found = server_identity(connection, target), []
-    for record in read_database_records(folder):
-        if record.server != here or record.role is not role:
-            continue
+    records = [each for each in read_database_records(folder) if each.server == here and each.role is role]
+    for record in records:
         row = connection.execute(_FOUND, [record.oid]).fetchone()
         if row is None or row[0] != record.database:
-            if row is None or role is Role.STAGING:
+            if tidies and (row is None or role is Role.STAGING or _is_obsolete(connection, folder, record, records)):
                 delete_database_record(folder, record)
             continue
         marked = _parse_mark(row[2])
@@ -261,6 +268,33 @@ def own_databases(connection: Connection, target: Target, folder: Path, role: Ro
             comment = marked.get("comment")
             found.append(OwnDatabase(record=record, comment=comment and str(comment), used=bool(row[3])))
     return found
+
+
+def _is_obsolete(
+    connection: Connection, folder: Path, record: DatabaseRecord, records: Sequence[DatabaseRecord]
+) -> bool:
+    """Return whether the record of a kept database with another name is of no use any more.
+
+    Its name may come later than its record, because the swap is not committed yet. After an undo, a later record says
+    that the database gave its place back; the record of the last restore is then put back, if that was not done.
+    """
+    for other in records:
+        if other.successor == record.oid and other.when > record.when:
+            row = connection.execute(_FOUND, [other.oid]).fetchone()
+            if row is not None and row[0] == other.database:
+                put_back_restore_record(folder, record)
+                return True
+    return record.when < datetime.now(UTC) - _LONGEST_SWAP
+
+
+def put_back_restore_record(folder: Path, record: DatabaseRecord) -> None:
+    """Make the record of the last restore that of a database which is the configured one again, for `db.verify`."""
+    path = restore_record_path(folder, record.server, record.of)
+    with contextlib.suppress(OSError):
+        if record.restored:
+            replace_file(path, record.restored.encode())
+        else:
+            path.unlink(missing_ok=True)
 
 
 def staging_record(

@@ -58,9 +58,15 @@ class RestoreRecord:
 
 def record_path(dumps: Path, target: Target, server: ServerFacts) -> Path:
     """Return the path of a database's record, named after the cluster's identifier, or host and port without one."""
-    where = server.system_identifier or f"{target.host}:{target.port}"
-    digest = hashlib.sha256(f"{where}/{server.database}".encode()).hexdigest()[:16]
-    return dumps / f".restored-{digest}.json"
+    return restore_record_path(dumps, server.system_identifier or f"{target.host}:{target.port}", server.database)
+
+
+def restore_record_path(dumps: Path, server: str, database: str) -> Path:
+    """Return the path of a database's record.
+
+    :param server: The cluster's identifier, or host and port.
+    """
+    return dumps / f".restored-{hashlib.sha256(f'{server}/{database}'.encode()).hexdigest()[:16]}.json"
 
 
 def write_record(path: Path, record: RestoreRecord) -> None:

@@ -24,10 +24,11 @@ from .own_databases import (
     delete_database_record,
     kept_name,
     mark_statement,
+    put_back_restore_record,
     same_database_oids,
     write_database_record,
 )
-from .restore_log import read_record, record_from_text, record_path, record_to_text, write_record
+from .restore_log import read_record, record_path, record_to_text
 from .scratch_database import on_database
 from .swap import NamedDatabase, Swap, find_maintenance_database, swap_databases
 
@@ -231,9 +232,9 @@ def undo_by_swap(plan: SwapUndoPlan, report: Report) -> SwapUndone:
         if error.effect is Effect.UNCHANGED:
             delete_database_record(folder, replaced)
         elif error.effect is Effect.CHANGED:
-            _exchange_restore_records(plan, report)
+            _finish(plan)
         raise
-    _exchange_restore_records(plan, report)
+    _finish(plan)
     kept = _retain(plan, replaced, report)
     return SwapUndone(
         plan=plan,
@@ -296,17 +297,9 @@ def record_time(plan: SwapUndoPlan) -> str:
     return f"{plan.incoming.record.when:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _exchange_restore_records(plan: SwapUndoPlan, report: Report) -> None:
-    """Put back the record of the last restore into the database that is the configured one again, for `db.verify`."""
-    path = record_path(plan.settings.dumps, plan.target, plan.server)
-    last = record_from_text(plan.incoming.record.restored)
-    try:
-        if last is not None:
-            write_record(path, last)
-        else:
-            path.unlink(missing_ok=True)
-    except OSError as error:
-        report.warn(f"The undo is done, but its record could not be written: {error.strerror}. Verify with --file=.")
+def _finish(plan: SwapUndoPlan) -> None:
+    """Put back the record of the last restore, and delete the record of the database that is not kept any more."""
+    put_back_restore_record(plan.settings.dumps, plan.incoming.record)
     delete_database_record(plan.settings.dumps, plan.incoming.record)
 
 

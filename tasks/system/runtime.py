@@ -125,6 +125,19 @@ def set_interrupt_message(sentence: str, effect: Effect = Effect.UNCHANGED) -> N
     _message[0] = sentence, effect
 
 
+@contextlib.contextmanager
+def unchanged_interrupt_message() -> Iterator[None]:
+    """Keep the message of interruptions during later work and after it, whatever that work sets."""
+    state, effect = _message[0]
+    try:
+        yield
+    except Interruption as interruption:
+        interruption.state, interruption.effect = state, effect
+        raise
+    finally:
+        set_interrupt_message(state, effect)
+
+
 def listen_again() -> None:
     """Let the next signal interrupt again, because the work after the first one may take long."""
     for each in _handled:

@@ -59,6 +59,7 @@ restore.transaction.RestoreTransaction _begin _empty _load
 restore.private_load.PrivateLoad _begin _connect _load_with_sessions
 restore.dump_load.DumpLoad _loader _prove _compare
 restore.reset _empty
+safety.undo_points read_undo_points
 safety.safety_dump.SafetyDump make keep discard
 system.git git_state
 dump.pg_dump.PgDump start await_output
