@@ -21,6 +21,7 @@ LAYERS = (
     {"doctor"},
     {"backup"},
     {"branches"},
+    {"scratch"},
     {"restore"},
     {"load"},
     {"verify", "prisma"},

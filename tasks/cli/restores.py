@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from ..progress import Report
     from ..restore.finish import Finished
     from ..restore.plan import RestorePlan, RestoreRequest
-    from ..restore.rehearse import Rehearsed
     from ..restore.restore import Restored
+    from ..scratch.rehearse import Rehearsed
+    from ..scratch.restore_into import NewDatabase
 
 
 @task(
@@ -80,6 +81,8 @@ def reset(
         "file": FILE_OR_INPUT,
         "table": "restore only this table of the dump, its definition and its rows (repeats; a name or a pattern)",
         "data_only": "with --table: only the rows; they replace those of the table as it is now",
+        "into": "restore into a new database of this name on the same server, and leave the configured one as it is",
+        "create": "create the database if it does not exist; one that exists must be empty, unless with --clean",
         "method": "how --clean replaces the content: auto, transaction or swap (the setting db.method)",
         "clean": "empty the schemas of the dump first, so that they will hold exactly what the dump holds",
         "yes": YES,
@@ -105,6 +108,8 @@ def restore(
     file: str | None = None,
     table: list[str] | None = None,
     data_only: bool = False,
+    into: str | None = None,
+    create: bool = False,
     clean: bool = False,
     method: str | None = None,
     yes: bool = False,
@@ -127,12 +132,14 @@ def restore(
     """Restore a dump, verified before anyone sees it: in one transaction, or by a swap."""
     from ..restore.method import chosen_method
     from ..restore.plan import RestoreRequest
+    from ..scratch.restore_into import NewDatabase
 
     loaded = load(ctx, url_env, as_json=json)
     if finish:
         others = {"--file": file, "--table": table, "--data-only": data_only, "--clean": clean, "--method": method}
         others |= {"--no-owner": no_owner, "--no-acl": no_acl, "--create-roles": create_roles, "--strict": strict}
         others |= {"--skip-extension": skip_extension, "--checksums": checksums, "--migrate": migrate}
+        others |= {"--into": into, "--create": create}
         refuse_flags("--finish", {**others, "--trust": trust, "--lenient": lenient})
         may = {"backup": not no_backup, "disconnect": disconnect or loaded.disconnect}
         return _finish(loaded, yes=yes, name=given("--confirm", confirm), **may)
@@ -142,9 +149,21 @@ def restore(
     skipped, tables = all_given("--skip-extension", skip_extension), all_given("--table", table)
     how = chosen_method(loaded, given("--method", method))
     request = RestoreRequest(file=given("--file", file), skip_extensions=skipped, tables=tables, method=how, **choices)
+    others: dict[str, object] = {"--table": table, "--data-only": data_only}
+    if into is not None:
+        others |= {"--create": create, "--clean": clean, "--method": method, "--disconnect": disconnect}
+        refuse_flags("--into", {**others, "--no-backup": no_backup})
+    if create:
+        refuse_flags("--create", others)
+    name = given("--confirm", confirm)
+    if into is not None or create:
+        found = _plan_new(loaded, request, given("--into", into), name)
+        if isinstance(found, NewDatabase):
+            return _restore_into_new(found)
+        request = found
     with reporting(loaded) as report:
         plan = _plan(loaded, request, report)
-    return _carry_out(plan, yes=yes, name=given("--confirm", confirm))
+    return _carry_out(plan, yes=yes, name=name)
 
 
 @task(
@@ -190,7 +209,7 @@ def rehearse(
     url_env: str | None = None,
 ) -> Rehearsed | None:
     """Restore a dump into a scratch database on the same server, verify and migrate it, then drop it."""
-    from ..restore.rehearse import rehearse_dump
+    from ..scratch.rehearse import rehearse_dump
 
     loaded = load(ctx, url_env, as_json=json)
     with reporting(loaded) as report:
@@ -242,6 +261,30 @@ def _plan(settings: Settings, request: RestoreRequest, report: Report) -> Restor
     from ..restore.plan import plan_restore
 
     return plan_restore(settings, request, report)
+
+
+def _plan_new(settings: Settings, request: RestoreRequest, into: str, name: str) -> NewDatabase | RestoreRequest:
+    from ..scratch.restore_into import plan_creation, plan_restore_into
+
+    with reporting(settings) as report:
+        if into:
+            return plan_restore_into(settings, request, into, report, confirm=name)
+        return plan_creation(settings, request, report, confirm=name)
+
+
+def _restore_into_new(plan: NewDatabase) -> Restored | None:
+    from ..scratch.restore_into import restore_into_new
+
+    restored = None
+    with reporting(plan.settings) as report:
+        if plan.settings.dry:
+            report.step(f"would restore {plan.dump.name} into the new database {plan.target.label}")
+        else:
+            restored = restore_into_new(plan, report)
+    show_restored(restored, as_json=plan.settings.as_json)
+    if restored is not None:
+        restored.refuse_differences(f"The restore into {plan.target.label} is committed")
+    return restored
 
 
 def _carry_out(plan: RestorePlan, *, yes: bool, name: str) -> Restored | None:
