@@ -255,7 +255,7 @@ def test_migrations_run_in_the_new_database(journal: Project, database: Database
     """With the real Prisma; verify compares with what they left. If one fails, the database does not exist."""
     assert journal.use(database).inv("db.migrate", "db.dump").returncode == 0
     name = f"{database.name}_new"
-    into = (f"--into={name}",)
+    into: tuple[str, ...] = (f"--into={name}",)
     if flag == "--create":
         into = ("--create", *journal.into(database)[:1])
         journal.use(Database(server, name))

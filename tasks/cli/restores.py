@@ -26,6 +26,8 @@ from .task import (
 from .terminal import ask, reporting
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from invoke.context import Context
 
     from ..config.settings import Settings
@@ -132,33 +134,27 @@ def restore(
     """Restore a dump, verified before anyone sees it: in one transaction, or by a swap."""
     from ..restore.method import chosen_method
     from ..restore.plan import RestoreRequest
-    from ..scratch.restore_into import NewDatabase
 
-    loaded = load(ctx, url_env, as_json=json)
+    loaded, name = load(ctx, url_env, as_json=json), given("--confirm", confirm)
+    switches = {"--data-only": data_only, "--create": create, "--clean": clean, "--disconnect": disconnect}
+    switches |= {"--no-owner": no_owner, "--no-acl": no_acl, "--create-roles": create_roles, "--strict": strict}
+    switches |= {"--checksums": checksums, "--migrate": migrate, "--trust": trust, "--lenient": lenient}
+    flags = {**switches, "--no-backup": no_backup, "--file": file, "--table": table, "--into": into}
+    flags |= {"--method": method, "--skip-extension": skip_extension, "--finish": finish}
+    _refuse_contradictions(flags)
+    choices = {"backup": not no_backup, "disconnect": disconnect or loaded.disconnect}
     if finish:
-        others = {"--file": file, "--table": table, "--data-only": data_only, "--clean": clean, "--method": method}
-        others |= {"--no-owner": no_owner, "--no-acl": no_acl, "--create-roles": create_roles, "--strict": strict}
-        others |= {"--skip-extension": skip_extension, "--checksums": checksums, "--migrate": migrate}
-        others |= {"--into": into, "--create": create}
-        refuse_flags("--finish", {**others, "--trust": trust, "--lenient": lenient})
-        may = {"backup": not no_backup, "disconnect": disconnect or loaded.disconnect}
-        return _finish(loaded, yes=yes, name=given("--confirm", confirm), **may)
-    choices = {"strict": strict, "checksums": checksums, "migrate": migrate, "trust": trust, "lenient": lenient}
-    choices |= {"backup": not no_backup, "create_roles": create_roles, "disconnect": disconnect or loaded.disconnect}
-    choices |= {"owners": not no_owner, "privileges": not no_acl, "clean": clean, "data_only": data_only}
+        return _finish(loaded, yes=yes, name=name, **choices)
+    choices |= {"strict": strict, "checksums": checksums, "migrate": migrate, "trust": trust, "lenient": lenient}
+    choices |= {"create_roles": create_roles, "owners": not no_owner, "privileges": not no_acl, "clean": clean}
     skipped, tables = all_given("--skip-extension", skip_extension), all_given("--table", table)
-    how = chosen_method(loaded, given("--method", method))
-    request = RestoreRequest(file=given("--file", file), skip_extensions=skipped, tables=tables, method=how, **choices)
-    others: dict[str, object] = {"--table": table, "--data-only": data_only}
-    if into is not None:
-        others |= {"--create": create, "--clean": clean, "--method": method, "--disconnect": disconnect}
-        refuse_flags("--into", {**others, "--no-backup": no_backup})
-    if create:
-        refuse_flags("--create", others)
-    name = given("--confirm", confirm)
+    how, dump = chosen_method(loaded, given("--method", method)), given("--file", file)
+    request = RestoreRequest(
+        file=dump, skip_extensions=skipped, tables=tables, method=how, data_only=data_only, **choices
+    )
     if into is not None or create:
         found = _plan_new(loaded, request, given("--into", into), name)
-        if isinstance(found, NewDatabase):
+        if not isinstance(found, RestoreRequest):
             return _restore_into_new(found)
         request = found
     with reporting(loaded) as report:
@@ -251,6 +247,25 @@ def generate(ctx: Context, url_env: str | None = None) -> None:
     loaded = load(ctx, url_env)
     with reporting(loaded) as report:
         generate_client(loaded, report)
+
+
+_CONTRADICTIONS = {
+    "--into": ("--table", "--data-only", "--create", "--clean", "--method", "--disconnect", "--no-backup"),
+    "--create": ("--table", "--data-only"),
+}
+
+
+def _refuse_contradictions(flags: Mapping[str, object]) -> None:
+    """Raise if flags of a restore contradict each other; `--finish` takes none that says what or how to restore.
+
+    :param flags: All of them, each with its value.
+    """
+    if flags["--finish"]:
+        taken = {"--finish", "--disconnect", "--no-backup"}
+        refuse_flags("--finish", {name: value for name, value in flags.items() if name not in taken})
+    for flag, names in _CONTRADICTIONS.items():
+        if flags[flag] not in {None, False}:
+            refuse_flags(flag, {name: flags[name] for name in names})
 
 
 def _plan(settings: Settings, request: RestoreRequest, report: Report) -> RestorePlan:
