@@ -69,7 +69,7 @@ def show_finished(finished: Finished | None, *, as_json: bool) -> None:
 
 
 def _migrated(restored: Restored) -> str:
-    """Return how long migrations in a database that nobody saw took; empty without such."""
+    """Return how long the migrations in a new database took; empty without them."""
     return "" if restored.migrated is None else f"; migrated in {format_seconds(restored.migrated)}"
 
 

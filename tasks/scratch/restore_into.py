@@ -184,7 +184,7 @@ def _find_prisma(settings: Settings, request: RestoreRequest, report: Report) ->
 def restore_into_new(plan: NewDatabase, report: Report) -> Restored:
     """Restore a dump into a new database, verify and migrate it, and record the restore for `db.verify`.
 
-    Nobody but its owner and superusers can connect before it has its name. If anything fails, it is dropped.
+    Only its owner and superusers can connect before it has its name. If anything fails, it is dropped.
 
     :raises TaskError: The restore or the migrations failed. The new database does not exist.
     """
