@@ -21,7 +21,7 @@ LAYERS = (
     {"doctor"},
     {"backup"},
     {"branches"},
-    {"staging"},
+    {"staging", "scratch"},
     {"restore"},
     {"load"},
     {"verify", "prisma"},

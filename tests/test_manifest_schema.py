@@ -15,7 +15,7 @@ from tasks.dump.request import DumpRequest, Only, Part
 from tasks.dumpformat.compression import Compression
 from tasks.errors import TaskError
 from tasks.progress import Silence
-from tasks.restore.rehearse import rehearse_dump
+from tasks.scratch.rehearse import rehearse_dump
 from tests.flows import settings_of, sqlstate_of
 from tests.sample_manifest import MANIFEST
 from tests.schemas import HISTORY, SHOP

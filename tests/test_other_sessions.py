@@ -16,9 +16,9 @@ from tasks.dump.request import DumpRequest
 from tasks.errors import ServerError
 from tasks.progress import Silence
 from tasks.restore.plan import RestoreRequest, plan_restore
-from tasks.restore.rehearse import rehearse_dump
 from tasks.restore.reset import plan_reset, reset_database
 from tasks.restore.restore import restore_dump
+from tasks.scratch.rehearse import rehearse_dump
 from tasks.verify.verify import VerifyRequest, verify_database
 from tests.flows import Said, plan_dump_undo, settings_of
 from tests.servers import OWNER, SUPERUSER, Server

@@ -16,6 +16,8 @@ from tests.support import without_restrict
 from tests.terminals import at_a_terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.support import Database, Databases, Project
 
 WITHOUT_ROWS = {
@@ -290,3 +292,73 @@ def test_undo_warns_of_a_restore_in_the_same_second(new_database: Databases, pro
 
     assert result.returncode == 0, result.stderr
     assert "made no safety dump" in result.stderr
+
+
+# A restore by a swap
+
+
+@pytest.fixture
+def swapped(new_database: Databases, project: Project) -> Iterator[Database]:
+    """Return a database of which there is a dump, in a project that swaps where it is possible."""
+    database = new_database()
+    database.execute(APP)
+    project.use(database).env["INVOKE_DB_METHOD"] = "auto"
+    assert project.inv("db.dump").returncode == 0
+    yield database
+    with database.server.connect() as connection:
+        query = "SELECT datname FROM pg_database WHERE starts_with(datname, %s || '__')"
+        for (name,) in connection.execute(query, [database.name]).fetchall():
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+@pytest.mark.majors(14, 18)
+def test_preview_of_a_swap_says_what_it_costs(swapped: Database, project: Project) -> None:
+    """What becomes of rows written meanwhile, the disk with older kept databases, the cut, and the way back."""
+    first = project.inv("db.restore", "--clean", "--yes")
+    kept = re.search(rf"{swapped.name}__before_\w+", first.stdout)
+    second = project.inv("--dry", "db.restore", "--clean")
+    with swapped.connect(application_name="web"):
+        third = project.inv("--dry", "db.restore", "--clean", "--disconnect")
+
+    assert (first.returncode, second.returncode, third.returncode) == (0, 0, 0), first.stderr + second.stderr
+    assert kept is not None, first.stdout
+    for words in (f"the name {swapped.name}", "in one transaction if", "not locked", "`inv db.undo`", "0.2 s"):
+        assert words in first.stderr
+    assert f"kept as {swapped.name}__before_" in first.stderr
+    assert "safety dump" not in first.stderr + first.stdout
+    assert kept[0] not in first.stderr
+    assert re.search(rf"in addition to the old one \([\d.]+ MB\) and {kept[0]} \([\d.]+ MB\)", second.stderr)
+    assert "1 session (web) will be ended" in third.stderr
+    assert re.search(r"swapped in in [\d.]+ s; sessions were cut off for [\d.]+ s\n", first.stdout), first.stdout
+    assert re.search(rf"{kept[0]} \([\d.]+ MB\); `inv db.undo`", first.stdout)
+
+
+@pytest.mark.majors(14, 18)
+def test_preview_of_a_swap_without_a_backup(swapped: Database, project: Project) -> None:
+    """The old database is dropped, with what is written meanwhile; a required swap has no other way."""
+    result = project.inv("db.restore", "--clean", "--yes", "--no-backup", "--method=swap")
+
+    assert result.returncode == 0, result.stderr
+    assert "lost with the old database" in result.stderr
+    assert "`inv db.undo` will not be possible" in result.stderr
+    assert "in one transaction" not in result.stderr
+    assert "was dropped" in result.stdout
+    query = "SELECT count(*) FROM pg_database WHERE starts_with(datname, current_database() || '__')"
+    assert swapped.scalar(query) == 0
+
+
+@pytest.mark.majors(14, 18)
+def test_preview_of_a_transaction_says_why_not_a_swap(swapped: Database, project: Project) -> None:
+    """In one line, with what the transaction does; nothing if a transaction was asked for."""
+    swapped.execute("SELECT lo_create(0)")
+
+    auto = project.inv("db.restore", "--clean", "--yes", "--json")
+    asked = project.inv("db.restore", "--clean", "--yes", "--method=transaction", "--json")
+
+    assert (auto.returncode, asked.returncode) == (0, 0), auto.stderr + asked.stderr
+    (line,) = (each for each in auto.stderr.splitlines() if "swap" in each)
+    assert "large objects" in line
+    assert "A safety dump is made first" in auto.stderr
+    assert json.loads(auto.stdout)["restore"]["no_swap"]["reason"] == "large_objects"
+    assert "swap" not in asked.stderr
+    assert json.loads(asked.stdout)["restore"]["no_swap"] is None

@@ -365,13 +365,13 @@ def _swap(plan: RestorePlan) -> list[str]:
     done = "loaded, verified and migrated" if plan.request.migrate else "loaded and verified"
     instead = "" if plan.request.method is Method.SWAP else ", or in one transaction if the server refuses"
     older = [f"{each.database} ({format_size(each.size)})" for each in choice.kept]
-    beside = format_list([f"the old one ({format_size(choice.size)})", *older], separator=" and ")
+    others = format_list([f"the old one ({format_size(choice.size)})", *older], separator=" and ")
     needed = format_size(SIZE_FACTOR * plan.dump.content.size)
     return [
         f"  By swap: the dump is {done} in a new database, which then takes the name {name}{instead}.",
         "  The tables are not locked meanwhile.",
         _rows_meanwhile(plan, "after the restore has begun"),
-        f"  The new database needs about {needed} of disk space, in addition to {beside}.",
+        f"  The new database needs about {needed} of disk space, in addition to {others}.",
         *_cut_off(plan),
         _old_database(plan),
         *(f"  Will be deleted: {each.database}, which waits for a restore to be finished." for each in choice.waiting),
@@ -380,7 +380,7 @@ def _swap(plan: RestorePlan) -> list[str]:
 
 def _rows_meanwhile(plan: RestorePlan | FinishPlan, when: str) -> str:
     """Return what becomes of rows that are written before the swap."""
-    kept = f"stay in the old database, kept as {plan.endpoint.database}__before_…"
+    kept = f"remain in the old database, kept as {plan.endpoint.database}__before_…"
     return f"  Rows written {when} {kept if plan.keeps_old else 'are lost with the old database'}."
 
 

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from ..prisma.forecast import KnownHistories
     from ..prisma.guarded_migrate import Migrated
     from ..restore.plan import RestorePlan
-    from ..restore.rehearse import Rehearsed
     from ..restore.restore import Restored
     from ..safety.own_databases import DatabaseRecord
     from ..safety.swap_undo import SwapUndone
     from ..safety.undo_points import UndoPoint
+    from ..scratch.rehearse import Rehearsed
     from ..staging.finish import Finished
     from ..verify.verify import Verified
 
@@ -304,6 +304,7 @@ def restored_document(restored: Restored | None) -> Document:
             "only_tables": None if plan.tables is None else [show_name(each.key) for each in plan.tables.tables],
             "migrated": plan.request.migrate,
             "seconds": restored.seconds,
+            "created": restored.created,
             "method": "transaction" if restored.cut_off is None else "swap",
             "no_swap": _no_swap(plan),
             **_swapped(restored),
@@ -336,9 +337,8 @@ def finished_document(finished: Finished | None) -> Document:
 
 def _swapped(done: Restored | Finished) -> Document:
     """Return the result of a swap; without one, all is null."""
-    kept = done.kept
     return {
-        "kept_database": {"name": kept.database, "size": kept.size} if kept is not None else None,
+        "kept_database": {"name": done.kept.database, "size": done.kept.size} if done.kept is not None else None,
         "cut_off_seconds": done.cut_off,
         "ended_sessions": None if done.cut_off is None else done.ended,
     }

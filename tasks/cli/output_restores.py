@@ -23,11 +23,11 @@ from .terminal import print_line
 if TYPE_CHECKING:
     from ..dump.dump import Dumped
     from ..prisma.guarded_migrate import Migrated
-    from ..restore.rehearse import Rehearsed
     from ..restore.reset import ResetPlan
     from ..restore.restore import Restored
     from ..safety.own_databases import DatabaseRecord
     from ..safety.swap_undo import SwapUndone, SwapUndoPlan
+    from ..scratch.rehearse import Rehearsed
     from ..staging.finish import Finished
 
 _SHOWN_SESSIONS = 5
@@ -47,11 +47,12 @@ def show_restored(restored: Restored | None, *, as_json: bool) -> None:
     if plan.tables is not None:
         verb = "is" if len(plan.tables.tables) == 1 else "are"
         what = f"{plan.tables.names}{' (rows only)' * plan.request.data_only} of {plan.dump.path.name} {verb}"
-    done = "committed" if restored.cut_off is None else "swapped in"
+    done = "created" if restored.created else "committed" if restored.cut_off is None else "swapped in"
+    new = "the new database " if restored.created else ""
     print_line(
-        f"{what} restored into {plan.target.label}: {format_count(restored.rows, 'row')} in "
+        f"{what} restored into {new}{plan.target.label}: {format_count(restored.rows, 'row')} in "
         f"{format_count(restored.tables, 'table')}, {_proven(restored)}{done} in "
-        f"{format_seconds(restored.seconds)}{_swapped(restored)}"
+        f"{format_seconds(restored.seconds)}{_migrated(restored)}{_swapped(restored)}"
         f"{'; then migrated' * (plan.request.migrate and restored.migrated is None)}"
     )
     _show_saved(restored.saved, plan.undo_command)
@@ -78,13 +79,16 @@ def show_finished(finished: Finished | None, *, as_json: bool) -> None:
     _show_kept(finished.kept, plan.undo_command)
 
 
+def _migrated(restored: Restored) -> str:
+    """Return how long the migrations in a new database took; empty without them."""
+    return "" if restored.migrated is None else f"; migrated in {format_seconds(restored.migrated)}"
+
+
 def _swapped(done: Restored | Finished) -> str:
     """Return what a swap meant for other sessions; empty after a transaction."""
     if done.cut_off is None:
         return ""
-    migrated = getattr(done, "migrated", None)
-    parts = [f"migrated in {format_seconds(migrated)}" if migrated is not None else ""]
-    parts.append(f"sessions were cut off for {done.cut_off:.2f} s")
+    parts = [f"sessions were cut off for {done.cut_off:.2f} s"]
     parts.append(f"{format_count(done.ended, 'session')} ended" if done.ended else "")
     return "".join(f"; {each}" for each in parts if each)
 

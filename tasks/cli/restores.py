@@ -39,6 +39,8 @@ from .task import (
 from .terminal import ask, reporting
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from invoke.context import Context
 
     from ..config.settings import Settings
@@ -46,9 +48,10 @@ if TYPE_CHECKING:
     from ..prisma.guarded_migrate import Migrated
     from ..progress import Report
     from ..restore.plan import RestorePlan, RestoreRequest
-    from ..restore.rehearse import Rehearsed
     from ..restore.restore import Restored
     from ..safety.swap_undo import SwapUndone, SwapUndoPlan
+    from ..scratch.rehearse import Rehearsed
+    from ..scratch.restore_into import NewDatabase
     from ..staging.finish import Finished
 
 
@@ -94,6 +97,8 @@ def reset(
         "file": FILE_OR_INPUT,
         "table": "restore only this table of the dump, its definition and its rows (repeats; a name or a pattern)",
         "data_only": "with --table: only the rows; they replace those of the table as it is now",
+        "into": "restore into a new database of this name on the same server, and leave the configured one as it is",
+        "create": "create the database if it does not exist; one that exists must be empty, unless with --clean",
         "method": "how --clean replaces the content: auto, transaction or swap (the setting db.method)",
         "clean": "empty the schemas of the dump first, so that they will hold exactly what the dump holds",
         "yes": YES,
@@ -121,6 +126,8 @@ def restore(
     file: str | None = None,
     table: list[str] | None = None,
     data_only: bool = False,
+    into: str | None = None,
+    create: bool = False,
     clean: bool = False,
     method: str | None = None,
     yes: bool = False,
@@ -146,24 +153,32 @@ def restore(
     from ..restore.plan import RestoreRequest
     from ..safety.method import chosen_method
 
-    loaded = load(ctx, url_env, as_json=json, jobs=jobs)
+    loaded, name = load(ctx, url_env, as_json=json, jobs=jobs), given("--confirm", confirm)
+    switches = {"--data-only": data_only, "--create": create, "--clean": clean, "--disconnect": disconnect}
+    switches |= {"--no-owner": no_owner, "--no-acl": no_acl, "--create-roles": create_roles, "--strict": strict}
+    switches |= {"--checksums": checksums, "--migrate": migrate, "--trust": trust, "--lenient": lenient}
+    flags = {**switches, "--no-backup": no_backup, "--file": file, "--table": table, "--into": into}
+    flags |= {"--method": method, "--skip-extension": skip_extension, "--finish": finish}
+    _refuse_contradictions(flags)
+    choices = {"backup": not no_backup, "disconnect": disconnect or loaded.disconnect}
     if finish:
-        others = {"--file": file, "--table": table, "--data-only": data_only, "--clean": clean, "--method": method}
-        others |= {"--no-owner": no_owner, "--no-acl": no_acl, "--create-roles": create_roles, "--strict": strict}
-        others |= {"--skip-extension": skip_extension, "--checksums": checksums, "--migrate": migrate}
-        refuse_flags("--finish", {**others, "--trust": trust, "--lenient": lenient})
-        may = {"backup": not no_backup, "disconnect": disconnect or loaded.disconnect}
-        return _finish(loaded, yes=yes, name=given("--confirm", confirm), **may)
-    choices = {"strict": strict, "checksums": checksums, "migrate": migrate, "trust": trust, "lenient": lenient}
-    choices |= {"backup": not no_backup, "create_roles": create_roles, "disconnect": disconnect or loaded.disconnect}
-    choices |= {"owners": not no_owner, "privileges": not no_acl, "clean": clean, "data_only": data_only}
+        return _finish(loaded, yes=yes, name=name, **choices)
+    choices |= {"strict": strict, "checksums": checksums, "migrate": migrate, "trust": trust, "lenient": lenient}
+    choices |= {"create_roles": create_roles, "owners": not no_owner, "privileges": not no_acl, "clean": clean}
     choices["preserve_order"] = preserve_order
     skipped, tables = all_given("--skip-extension", skip_extension), all_given("--table", table)
-    how = chosen_method(loaded, given("--method", method))
-    request = RestoreRequest(file=given("--file", file), skip_extensions=skipped, tables=tables, method=how, **choices)
+    how, dump = chosen_method(loaded, given("--method", method)), given("--file", file)
+    request = RestoreRequest(
+        file=dump, skip_extensions=skipped, tables=tables, method=how, data_only=data_only, **choices
+    )
+    if into is not None or create:
+        found = _plan_new(loaded, request, given("--into", into), name)
+        if not isinstance(found, RestoreRequest):
+            return _restore_into_new(found)
+        request = found
     with reporting(loaded) as report:
         plan = _plan(loaded, request, report)
-    return _carry_out(plan, yes=yes, name=given("--confirm", confirm))
+    return _carry_out(plan, yes=yes, name=name)
 
 
 @task(
@@ -225,7 +240,7 @@ def rehearse(
     url_env: str | None = None,
 ) -> Rehearsed | None:
     """Restore a dump into a scratch database on the same server, verify and migrate it, then drop it."""
-    from ..restore.rehearse import rehearse_dump
+    from ..scratch.rehearse import rehearse_dump
 
     loaded = load(ctx, url_env, as_json=json, jobs=jobs)
     choices = {"trust": trust, "lenient": lenient, "preserve_order": preserve_order}
@@ -270,6 +285,25 @@ def generate(ctx: Context, url_env: str | None = None) -> None:
         generate_client(loaded, report)
 
 
+_CONTRADICTIONS = {
+    "--into": ("--table", "--data-only", "--create", "--clean", "--method", "--disconnect", "--no-backup"),
+    "--create": ("--table", "--data-only"),
+}
+
+
+def _refuse_contradictions(flags: Mapping[str, object]) -> None:
+    """Raise if flags of a restore contradict each other; `--finish` takes none that says what or how to restore.
+
+    :param flags: All of them, each with its value.
+    """
+    if flags["--finish"]:
+        taken = {"--finish", "--disconnect", "--no-backup"}
+        refuse_flags("--finish", {name: value for name, value in flags.items() if name not in taken})
+    for flag, names in _CONTRADICTIONS.items():
+        if flags[flag] not in {None, False}:
+            refuse_flags(flag, {name: flags[name] for name in names})
+
+
 def _plan(settings: Settings, request: RestoreRequest, report: Report) -> RestorePlan:
     if request.migrate:
         from ..restore.with_migration import plan_restore_and_migration
@@ -278,6 +312,30 @@ def _plan(settings: Settings, request: RestoreRequest, report: Report) -> Restor
     from ..restore.plan import plan_restore
 
     return plan_restore(settings, request, report)
+
+
+def _plan_new(settings: Settings, request: RestoreRequest, into: str, name: str) -> NewDatabase | RestoreRequest:
+    from ..scratch.restore_into import plan_creation, plan_restore_into
+
+    with reporting(settings) as report:
+        if into:
+            return plan_restore_into(settings, request, into, report, confirm=name)
+        return plan_creation(settings, request, report, confirm=name)
+
+
+def _restore_into_new(plan: NewDatabase) -> Restored | None:
+    from ..scratch.restore_into import restore_into_new
+
+    restored = None
+    with reporting(plan.settings) as report:
+        if plan.settings.dry:
+            report.step(f"would restore {plan.dump.name} into the new database {plan.target.label}")
+        else:
+            restored = restore_into_new(plan, report)
+    show_restored(restored, as_json=plan.settings.as_json)
+    if restored is not None:
+        restored.refuse_differences(f"The restore into {plan.target.label} is committed")
+    return restored
 
 
 def _carry_out(plan: RestorePlan, *, yes: bool, name: str) -> Restored | None:

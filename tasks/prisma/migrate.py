@@ -135,13 +135,14 @@ def _direct(settings: Settings, prisma: Prisma) -> dict[str, str]:
     return found
 
 
-def record_migrated_state(settings: Settings) -> None:
+def record_migrated_state(settings: Settings, target: Target | None = None) -> None:
     """Write the rows and objects after the migration into the record of the last restore, if there is one.
 
+    :param target: The migrated database; the configured one by default.
     :raises TaskError: The database can't be read.
     :raises OSError: The record can't be written.
     """
-    target = settings.target()
+    target = target or settings.target()
     with connected(target, lock_timeout=settings.lock_timeout) as connection, translated("Counting failed"):
         server = server_facts(connection)
         path = record_path(settings.dumps, target, server)

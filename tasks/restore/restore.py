@@ -70,6 +70,7 @@ class Restored:
     :ivar kept: After a swap: the database that had the name before; None if it was dropped.
     :ivar cut_off: After a swap: for how many seconds no session could use the database, at most.
     :ivar ended: After a swap: the number of sessions that were ended.
+    :ivar created: Whether the database did not exist before.
     """
 
     plan: RestorePlan
@@ -87,6 +88,7 @@ class Restored:
     kept: DatabaseRecord | None = None
     cut_off: float | None = None
     ended: int = 0
+    created: bool = False
 
     @property
     def complete(self) -> bool:

@@ -1,4 +1,4 @@
-"""Scratch databases: created for a rehearsal, dropped at its end, or by the next rehearsal after a kill."""
+"""Scratch databases: created for a restore, then dropped or renamed; after a kill, the next rehearsal drops them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ import psycopg
 from psycopg import sql
 
 from ..dumpfiles.atomic_write import make_dump_folder, replace_file
-from ..errors import BadInputError, OperationFailedError, TaskError
+from ..errors import BadInputError, Effect, OperationFailedError, TaskError
 from ..formatting import format_now
 from ..postgres.connection import connected, one, system_identifier, translated
 from ..postgres.databases import create_database, options_like
 from ..postgres.schemas import existing_schemas
 from ..postgres.tables import TRUSTED
+from ..system.runtime import defer_signals, set_interrupt_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,13 +58,15 @@ def on_database(target: Target, database: str) -> Target:
 
 
 @contextlib.contextmanager
-def scratch_database(target: Target, notes: Path) -> Iterator[Target]:
-    """Create an empty database like the target's, and drop it at the end of the block.
+def scratch_database(target: Target, notes: Path, *, keep_as: str = "") -> Iterator[Target]:
+    """Create an empty database like the target's, and drop or rename it at the end of the block.
 
     It is created from template0 with the target's encoding and locale, has a comment that marks it as ours, and an
     advisory lock is held in it. The target's own database is only read.
 
     :param notes: The folder for its note, which :func:`delete_leftover_scratch_databases` reads.
+    :param keep_as: The name that it gets at the end, with the default grants of PUBLIC. If the block raises, it is
+        dropped nevertheless.
     :raises BadInputError: The role may not create databases. Nothing was touched.
     :raises OperationFailedError: It could not be dropped; the message has its name and the reason.
     """
@@ -89,6 +92,8 @@ def scratch_database(target: Target, notes: Path) -> Iterator[Target]:
                         sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), _comment())
                     )
                 yield on_database(target, name)
+            if keep_as:
+                _publish(connection, target, NamedOid(name, oid), keep_as)
         except TaskError as error:
             # The message begins with the first error, even if the drop fails, too.
             _drop(target, name, first=error)
@@ -98,8 +103,44 @@ def scratch_database(target: Target, notes: Path) -> Iterator[Target]:
             _drop(target, name)
             _delete_note(notes, name)
             raise
-        _drop(target, name)
+        if not keep_as:
+            _drop(target, name)
         _delete_note(notes, name)
+
+
+@dataclass(frozen=True)
+class NamedOid:
+    """A scratch database's name and oid."""
+
+    name: str
+    oid: int
+
+
+def _publish(connection: Connection, target: Target, scratch: NamedOid, name: str) -> None:
+    """Give a scratch database its final name in one transaction, and PUBLIC the default grants.
+
+    :raises TaskError: It does not have the name.
+    """
+    found, new = sql.Identifier(scratch.name), sql.Identifier(name)
+    with defer_signals():
+        try:
+            with translated(f"The database could not be named {name}"), connection.transaction():
+                # With the role's `off`, the server would report the commit before it is on disk.
+                connection.execute("SET LOCAL synchronous_commit = on")
+                connection.execute(sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO PUBLIC").format(found))
+                connection.execute(sql.SQL("COMMENT ON DATABASE {} IS NULL").format(found))
+                connection.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(found, new))
+        except TaskError:
+            if not _has_name(target, scratch.oid, name):
+                raise
+        set_interrupt_message(f"The database {name} was created.", Effect.CHANGED)
+
+
+def _has_name(target: Target, oid: int, name: str) -> bool:
+    """Return whether a database has a name, after the result of a COMMIT was lost."""
+    with connected(target) as connection, translated(f"It is unknown whether the database {name} was created"):
+        row = connection.execute("SELECT oid FROM pg_catalog.pg_database WHERE datname = %s", [name]).fetchone()
+    return row is not None and row[0] == oid
 
 
 @contextlib.contextmanager
@@ -223,8 +264,8 @@ def _refuse_without_right(connection: Connection) -> None:
     allowed = one(connection, "SELECT rolcreatedb OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user")[0]
     if not allowed:
         raise BadInputError(
-            f"A rehearsal needs a role that may create databases, and {connection.info.user} may not. Nothing was "
-            f"touched. As a superuser, run ALTER ROLE … CREATEDB, or use another URL with --url-env."
+            f"This needs a role that may create databases, and {connection.info.user} may not. Nothing was touched.",
+            fix="As a superuser, run ALTER ROLE … CREATEDB, or use another URL with --url-env.",
         )
 
 

@@ -199,18 +199,19 @@ def _unavailable(target: Target) -> Iterator[None]:
         raise SwapUnavailableError(SwapReason(SwapObstacle.REFUSED, str(error).rstrip(".")), type(error)) from None
 
 
-def delete_leftover_staging_databases(target: Target, maintenance: Target, folder: Path) -> list[str]:
-    """Drop the staging databases of killed restores, and those of the target that wait for `db.restore --finish`.
+def delete_leftover_staging_databases(target: Target, database: str, maintenance: Target, folder: Path) -> list[str]:
+    """Drop the staging databases of killed restores, and those of a database that wait for `db.restore --finish`.
 
     A database is dropped only if it is ours (:func:`own_databases`), no session uses it, and its advisory lock is free.
 
+    :param database: The name of the configured database.
     :return: Their names.
     """
     dropped = []
     with connected(maintenance) as connection, translated("Looking for staging databases failed, nothing was changed"):
         for own in own_databases(connection, target, folder, Role.STAGING):
             name = own.record.database
-            if own.record.ready and own.record.of != target.database:
+            if own.record.ready and own.record.of != database:
                 continue
             if not own.used and is_unlocked(target, name, LOCK) and try_drop(connection, name):
                 delete_database_record(folder, own.record)

@@ -121,7 +121,8 @@ def swap_outcome(outcome: Outcome, label: str) -> str:
 def _restore_by_swap(plan: RestorePlan, report: Report) -> Restored:
     began, settings = time.monotonic(), plan.settings
     maintenance = on_database(plan.target, plan.method.maintenance)
-    if removed := delete_leftover_staging_databases(plan.target, maintenance, settings.dumps):
+    database = plan.server.database
+    if removed := delete_leftover_staging_databases(plan.target, database, maintenance, settings.dumps):
         report.step(f"Databases of restores that had not finished were deleted: {format_list(removed)}.")
     prisma = _prisma(plan, report)
     with staging_database(plan, report) as staging:

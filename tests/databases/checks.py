@@ -18,9 +18,9 @@ from tasks.dumpformat.compression import Compression
 from tasks.errors import BadInputError, TaskError
 from tasks.progress import Silence
 from tasks.restore.plan import RestorePlan, RestoreRequest, plan_restore
-from tasks.restore.rehearse import rehearse_dump
 from tasks.restore.reset import plan_reset, reset_database
 from tasks.restore.restore import restore_dump
+from tasks.scratch.rehearse import rehearse_dump
 from tasks.verify.verify import VerifyRequest, verify_database
 from tests.databases.builder import quote
 from tests.flows import plan_dump_undo, settings_of

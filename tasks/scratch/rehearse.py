@@ -11,15 +11,15 @@ from ..dumpfiles.atomic_write import replace_file
 from ..dumpfiles.dump_file import manifest_for, newest_dump_of
 from ..dumpfiles.origin import describe_databases, is_of_database
 from ..dumpfiles.paths import find_dump_file, manifest_path, read_manifest
-from ..errors import BadInputError, DifferenceError, Effect, TaskError
+from ..errors import BadInputError, DifferenceError, Effect, GuardError, TaskError
 from ..formatting import format_now
 from ..postgres.connection import connected, read_endpoint, server_facts, translated
 from ..prisma.other_database import find_redirectable_prisma, migrate_other_database, refuse_fixed_url
+from ..restore.plan import RestoreRequest, plan_restore
+from ..restore.restore import restore_dump
 from ..safety.scratch_database import delete_leftover_scratch_databases, scratch_database
 from ..safety.trust import TRUST_QUESTION, require_trust
 from ..system.runtime import Interruption
-from .plan import RestoreRequest, plan_restore
-from .restore import restore_dump
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..config.target import Target
+    from ..prisma.project import Prisma
     from ..progress import Report
-    from .plan import RestorePlan
-    from .restore import Restored
+    from ..restore.plan import RestorePlan
+    from ..restore.restore import Restored
 
 
 @dataclass(frozen=True)
@@ -84,31 +85,18 @@ def rehearse_dump(
         return None
     removed = tuple(delete_leftover_scratch_databases(target, settings.dumps))
     began = time.monotonic()
-    try:
-        with scratch_database(target, settings.dumps) as scratch:
-            if prisma is not None:
-                report.progress("waiting for `prisma migrate status`", 0, 0, "")
-                refuse_fixed_url(settings, prisma, scratch)
-            with _errors_name_scratch_database(target):
-                request = RestoreRequest(file=str(path), trust=trust, lenient=lenient, preserve_order=preserve_order)
-                plan = plan_restore(settings, request, report, target=scratch)
-            plan = replace(plan, lenient=lenient or _was_made_from(plan, target), private=True)
-            if plan.risk:
-                # The risk concerns the server, not only the scratch database.
-                require_trust(plan.risk, report.ask(f"{plan.risk}\n{TRUST_QUESTION}"))
-            with _errors_name_scratch_database(target):
-                plan = replace(plan, risk="")
-                restored = restore_dump(plan, report, remember=False)
-                migrated = (
-                    None if prisma is None else migrate_other_database(settings, prisma, scratch.database, report)
-                )
-    except Interruption as interruption:
-        interruption.state = f"The scratch database was deleted; {target.label} was not changed."
-        interruption.effect = Effect.UNCHANGED
-        raise
+    state = f"{target.label} was not changed."
+    request = RestoreRequest(file=str(path), trust=trust, lenient=lenient, preserve_order=preserve_order)
+    with (
+        interruptions_say(f"The scratch database was deleted; {state}"),
+        scratch_database(target, settings.dumps) as scratch,
+        errors_say(state),
+    ):
+        restored = restore_into_scratch(settings, request, scratch, target, prisma, report)
     if not (restored.differences or restored.leniencies):
         _mark_rehearsed(path, report)
-    return Rehearsed(path=path, restored=restored, seconds=time.monotonic() - began, migrated=migrated, removed=removed)
+    seconds = time.monotonic() - began
+    return Rehearsed(path=path, restored=restored, seconds=seconds, migrated=restored.migrated, removed=removed)
 
 
 def _choose_dump(settings: Settings, target: Target, file: str, report: Report) -> Path:
@@ -128,23 +116,60 @@ def _choose_dump(settings: Settings, target: Target, file: str, report: Report) 
     return path
 
 
-def _was_made_from(plan: RestorePlan, target: Target) -> bool:
-    """Return whether the dump was made from the configured database."""
-    manifest, server = plan.dump.manifest, replace(plan.server, database=target.database)
-    return manifest is not None and is_of_database(manifest, server, plan.endpoint.host, plan.endpoint.port)
+@contextlib.contextmanager
+def errors_say(state: str) -> Iterator[None]:
+    """Add to an error that it happened in the scratch database, unless the work was refused before it began.
+
+    :param state: The state of the configured database, as a sentence.
+    """
+    try:
+        yield
+    except (BadInputError, GuardError):
+        raise
+    except TaskError as error:
+        reworded = error.reworded(f"{error} This happened in a scratch database; {state}")
+        reworded.effect = Effect.UNCHANGED
+        raise reworded from None
 
 
 @contextlib.contextmanager
-def _errors_name_scratch_database(target: Target) -> Iterator[None]:
-    """Add to an error that it happened in the scratch database, unless the work was refused before it began."""
+def interruptions_say(state: str) -> Iterator[None]:
+    """Give an interruption the state of the configured database, which was not changed."""
     try:
         yield
-    except BadInputError:
+    except Interruption as interruption:
+        interruption.state, interruption.effect = state, Effect.UNCHANGED
         raise
-    except TaskError as error:
-        reworded = error.reworded(f"{error} This happened in a scratch database; {target.label} was not changed.")
-        reworded.effect = Effect.UNCHANGED
-        raise reworded from None
+
+
+def restore_into_scratch(
+    settings: Settings, request: RestoreRequest, scratch: Target, target: Target, prisma: Prisma | None, report: Report
+) -> Restored:
+    """Restore a dump into a scratch database, verify it there and migrate it. The restore is not recorded.
+
+    :param request: It names the dump.
+    :param target: The database whose own dump may be loaded in the lenient way.
+    :param prisma: The Prisma that migrates it; None migrates nothing.
+    :raises TaskError: The restore or the migrations failed.
+    """
+    if prisma is not None:
+        report.progress("waiting for `prisma migrate status`", 0, 0, "")
+        refuse_fixed_url(settings, prisma, scratch)
+    plan = plan_restore(settings, request, report, target=scratch)
+    plan = replace(plan, lenient=plan.lenient or _was_made_from(plan, target), private=True)
+    if plan.risk:
+        # The risk concerns the server, not only the scratch database.
+        require_trust(plan.risk, report.ask(f"{plan.risk}\n{TRUST_QUESTION}"))
+    restored = restore_dump(replace(plan, risk=""), report, remember=False)
+    if prisma is None:
+        return restored
+    return replace(restored, migrated=migrate_other_database(settings, prisma, scratch.database, report))
+
+
+def _was_made_from(plan: RestorePlan, target: Target) -> bool:
+    """Return whether the dump was made from a database."""
+    manifest, server = plan.dump.manifest, replace(plan.server, database=target.database)
+    return manifest is not None and is_of_database(manifest, server, plan.endpoint.host, plan.endpoint.port)
 
 
 def _mark_rehearsed(path: Path, report: Report) -> None:
