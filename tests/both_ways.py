@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from tasks.inventory.objects import objects_to_document, pin_settings, read_objects, read_properties
-from tasks.restore.plan import RestoreRequest, plan_restore
+from tasks.restore.plan import plan_restore
+from tasks.restore.request import RestoreRequest
 from tasks.safety.method import Method, SwapObstacle
 from tasks.staging.swap_restore import restore_by_method
 from tests.flows import Said, settings_of

@@ -18,7 +18,8 @@ from tasks.dump.dump import Dumped, make_dump
 from tasks.dump.request import DumpRequest
 from tasks.dumpformat.compression import DecompressedReader, Sums
 from tasks.progress import Silence
-from tasks.restore.plan import RestorePlan, RestoreRequest, plan_restore
+from tasks.restore.plan import RestorePlan, plan_restore
+from tasks.restore.request import RestoreRequest
 from tasks.restore.restore import Restored, restore_dump
 from tasks.restore.undo import plan_undo
 from tests.servers import SUPERUSER

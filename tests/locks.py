@@ -16,7 +16,8 @@ from tasks.errors import TaskError
 from tasks.postgres.lock_capacity import LockCapacity, read_lock_capacity
 from tasks.progress import Silence
 from tasks.restore import preflight
-from tasks.restore.plan import RestoreRequest, plan_restore
+from tasks.restore.plan import plan_restore
+from tasks.restore.request import RestoreRequest
 from tasks.restore.restore import restore_dump
 from tests.flows import settings_of
 from tests.support import Database, Databases, Project

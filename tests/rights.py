@@ -16,7 +16,8 @@ from tasks.dump.dump import make_dump
 from tasks.dump.request import DumpRequest
 from tasks.errors import TaskError
 from tasks.progress import Silence
-from tasks.restore.plan import RestorePlan, RestoreRequest, plan_restore
+from tasks.restore.plan import RestorePlan, plan_restore
+from tasks.restore.request import RestoreRequest
 from tasks.restore.reset import plan_reset, reset_database
 from tasks.restore.restore import restore_dump
 from tasks.scratch.rehearse import rehearse_dump

@@ -12,7 +12,7 @@ from tasks.dumpfiles.origin import other_owners
 from tasks.dumpformat.manifest import manifest_from_json
 from tasks.errors import OperationFailedError
 from tasks.progress import Silence
-from tasks.restore.plan import RestoreRequest
+from tasks.restore.request import RestoreRequest
 from tasks.restore.with_migration import plan_restore_and_migration, restore_and_migrate
 from tests.flows import elsewhere, settings_of
 from tests.servers import OWNER

@@ -16,7 +16,8 @@ from tasks.errors import GuardError, OperationFailedError
 from tasks.postgres.commit import Outcome, ask_outcome
 from tasks.postgres.connection import connected, read_endpoint, server_facts
 from tasks.progress import Silence
-from tasks.restore.plan import RestoreRequest, plan_restore
+from tasks.restore.plan import plan_restore
+from tasks.restore.request import RestoreRequest
 from tasks.restore.reset import plan_reset, reset_database
 from tasks.restore.restore import restore_dump
 from tasks.restore.undo import plan_undo

@@ -13,7 +13,8 @@ from tasks.dump.dump import Dumped, make_dump
 from tasks.dump.request import DumpRequest, Part
 from tasks.errors import OperationFailedError
 from tasks.progress import Silence
-from tasks.restore.plan import RestoreRequest, plan_restore
+from tasks.restore.plan import plan_restore
+from tasks.restore.request import RestoreRequest
 from tasks.restore.restore import Restored, restore_dump
 from tasks.verify.verify import Verified, VerifyRequest, verify_database
 from tests.flows import settings_of

@@ -13,7 +13,8 @@ from tasks.dumpformat.compression import Compression
 from tasks.errors import BadInputError, OperationFailedError
 from tasks.postgres.connection import connected, server_facts
 from tasks.progress import Silence
-from tasks.restore.plan import RestoreRequest, plan_restore
+from tasks.restore.plan import plan_restore
+from tasks.restore.request import RestoreRequest
 from tasks.restore.restore import restore_dump
 from tests.dump_programs import GATE, NOISE, holds_lock, inv_on_a_disk, wrapped
 from tests.flows import Said, dumped, settings_of

@@ -20,7 +20,8 @@ from tasks.dumpformat.manifest import SIZE_LIMIT
 from tasks.errors import BadInputError, OperationFailedError, TaskError
 from tasks.inventory.compare import compare_states, state_of_manifest
 from tasks.progress import Silence
-from tasks.restore.plan import RestorePlan, RestoreRequest, plan_restore
+from tasks.restore.plan import RestorePlan, plan_restore
+from tasks.restore.request import RestoreRequest
 from tasks.restore.restore import restore_dump
 from tests.flows import pg_dump, settings_of, sqlstate_of
 from tests.servers import OWNER

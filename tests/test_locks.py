@@ -12,8 +12,9 @@ from tasks.errors import OperationFailedError
 from tasks.postgres.commit import CommitResult, commit_transaction
 from tasks.postgres.lock_capacity import read_lock_capacity
 from tasks.progress import Silence
-from tasks.restore.plan import RestoreRequest, plan_restore
+from tasks.restore.plan import plan_restore
 from tasks.restore.preflight import warn_of_locks
+from tasks.restore.request import RestoreRequest
 from tasks.restore.reset import plan_reset
 from tasks.restore.restore import restore_dump
 from tasks.verify.verify import VerifyRequest, verify_database

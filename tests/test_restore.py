@@ -11,7 +11,8 @@ from tasks.dumpformat.summary import RefusedError
 from tasks.errors import BadInputError, OperationFailedError
 from tasks.load.row_counts import Changed
 from tasks.progress import Silence
-from tasks.restore.plan import RestoreRequest, plan_restore
+from tasks.restore.plan import plan_restore
+from tasks.restore.request import RestoreRequest
 from tasks.restore.restore import restore_dump
 from tests import everything as everything_sql
 from tests.bulk import journal_like

@@ -13,7 +13,8 @@ from tasks.dumpfiles.paths import read_manifest
 from tasks.inventory.compare import compare_states, state_of_manifest
 from tasks.inventory.snapshot import DatabaseState, read_state
 from tasks.progress import Silence
-from tasks.restore.plan import RestoreRequest, plan_restore
+from tasks.restore.plan import plan_restore
+from tasks.restore.request import RestoreRequest
 from tasks.restore.restore import restore_dump
 from tasks.verify.verify import VerifyRequest, verify_database
 from tests.flows import settings_of

@@ -12,7 +12,8 @@ import pytest
 from tasks.dump.dump import make_dump
 from tasks.dump.request import DumpRequest
 from tasks.progress import Silence
-from tasks.restore.plan import RestoreRequest, plan_restore
+from tasks.restore.plan import plan_restore
+from tasks.restore.request import RestoreRequest
 from tasks.restore.restore import restore_dump
 from tasks.verify.verify import VerifyRequest, verify_database
 from tests.flows import settings_of

@@ -14,7 +14,8 @@ from tasks.inventory.compare import compare_objects_and_content, compare_states
 from tasks.inventory.objects import Definition
 from tasks.inventory.snapshot import DatabaseState
 from tasks.progress import Silence
-from tasks.restore.plan import RestoreRequest, plan_restore
+from tasks.restore.plan import plan_restore
+from tasks.restore.request import RestoreRequest
 from tasks.restore.restore import restore_dump
 from tests.flows import pg_dump, settings_of, write
 from tests.schemas import MIGRATIONS, SHOP

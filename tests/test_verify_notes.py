@@ -12,7 +12,8 @@ from tasks.inventory.compare import compare_states, state_of_manifest
 from tasks.inventory.objects import table_of
 from tasks.inventory.snapshot import read_state
 from tasks.progress import Silence
-from tasks.restore.plan import RestoreRequest, plan_restore
+from tasks.restore.plan import plan_restore
+from tasks.restore.request import RestoreRequest
 from tasks.restore.restore import restore_dump
 from tests.flows import settings_of
 from tests.servers import OWNER, Server

@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from ..dump.dump import Dumped
     from ..prisma.guarded_migrate import Migrated
     from ..progress import Report
-    from ..restore.plan import RestorePlan, RestoreRequest
+    from ..restore.plan import RestorePlan
+    from ..restore.request import RestoreRequest
     from ..restore.restore import Restored
     from ..safety.swap_undo import SwapUndone, SwapUndoPlan
     from ..scratch.rehearse import Rehearsed
@@ -150,7 +151,7 @@ def restore(
     url_env: str | None = None,
 ) -> Restored | Finished | None:
     """Restore a dump, verified before anyone sees it: in one transaction, or by a swap."""
-    from ..restore.plan import RestoreRequest
+    from ..restore.request import RestoreRequest
     from ..safety.method import chosen_method
 
     loaded, name = load(ctx, url_env, as_json=json, jobs=jobs), given("--confirm", confirm)

@@ -37,8 +37,9 @@ from .clear import (
 )
 from .dump_load import DumpLoad
 from .error_messages import explain_failure, raise_commit_failure, restore_outcome
-from .plan import RestoreRequest, plan_restore
+from .plan import plan_restore
 from .preflight import disconnect_others, lock_out_migrations, silence_event_triggers
+from .request import RestoreRequest
 from .table_restore import TableReplacement
 from .tuning import tune_transaction
 

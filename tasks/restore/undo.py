@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from ..safety.restore_log import RestoreRecord
     from ..safety.swap_undo import SwapUndoPlan
     from ..safety.undo_points import UndoPoint
-    from .plan import RestorePlan, RestoreRequest
+    from .plan import RestorePlan
+    from .request import RestoreRequest
 
 # Between machines that share a folder of dumps.
 _CLOCK_DIFFERENCE = timedelta(minutes=1)
@@ -62,7 +63,7 @@ def plan_undo(
             return plan_swap_undo(
                 connection, settings, target, server, endpoint, point.kept, backup=backup, disconnect=disconnect
             )
-    from .plan import RestoreRequest
+    from .request import RestoreRequest
 
     request = RestoreRequest(
         file=str(point.path), clean=True, replaces_all=True, backup=backup, disconnect=disconnect, trust=trust
@@ -165,7 +166,7 @@ def restore_safety_dump(settings: Settings, path: Path, report: Report) -> None:
 
     :raises TaskError: The restore failed, and the database was not changed by it.
     """
-    from .plan import RestoreRequest
+    from .request import RestoreRequest
     from .restore import restore_dump
 
     request = RestoreRequest(file=str(path), clean=True, replaces_all=True, backup=False, trust=True)

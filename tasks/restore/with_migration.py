@@ -11,7 +11,7 @@ from ..prisma.migrate import find_migrations_cli, refuse_another_database, run_m
 from ..safety.restore_log import read_record, record_path, write_record
 from ..safety.safety_dump import delete_dump
 from ..system.runtime import Interruption, listen_again
-from .plan import RestoreRequest, plan_restore
+from .plan import plan_restore
 from .restore import restore_dump, safety_dump_for
 from .undo import restore_safety_dump
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..progress import Report
     from ..safety.restore_log import RestoreRecord
     from .plan import RestorePlan
+    from .request import RestoreRequest
     from .restore import Restored
 
 

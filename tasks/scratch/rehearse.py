@@ -15,7 +15,8 @@ from ..errors import BadInputError, DifferenceError, Effect, GuardError, TaskErr
 from ..formatting import format_now
 from ..postgres.connection import connected, read_endpoint, server_facts, translated
 from ..prisma.other_database import find_redirectable_prisma, migrate_other_database, refuse_fixed_url
-from ..restore.plan import RestoreRequest, plan_restore
+from ..restore.plan import plan_restore
+from ..restore.request import RestoreRequest
 from ..restore.restore import restore_dump
 from ..safety.scratch_database import delete_leftover_scratch_databases, scratch_database
 from ..safety.trust import TRUST_QUESTION, require_trust

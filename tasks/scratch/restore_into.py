@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..postgres.connection import Connection, Endpoint, ServerFacts
     from ..prisma.project import Prisma
     from ..progress import Report
-    from ..restore.plan import RestoreRequest
+    from ..restore.request import RestoreRequest
     from ..restore.restore import Restored
 
 
