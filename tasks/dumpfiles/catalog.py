@@ -8,11 +8,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ..dumpformat.applied_migration import AppliedMigration, history_from_document
-from ..dumpformat.foreign_head import LexError
 from ..errors import BadInputError
 from ..formatting import parse_instant
-from .dump_file import choose_dump, describe_damage, open_dump_text
-from .dump_text import read_dump_text
+from .dump_file import choose_dump, open_dump_text, read_whole_text
 from .origin import describe_part, doubt_about_authors, origin_key
 from .paths import UNDO, known_defect, list_dumps, list_safety_dumps, read_manifest, time_in_name
 from .pin import PINNED
@@ -204,22 +202,12 @@ def inspect_dump(settings: Settings, file: str, report: Report) -> Inspected:
 
 
 def _read_dump(settings: Settings, path: Path, manifest: Manifest | None, report: Report) -> Inspected:
-    size = path.stat().st_size
-    try:
-        text = read_dump_text(open_dump_text(settings, path), size, report)
-    except LexError as error:
-        raise BadInputError(describe_damage(path, error)) from None
+    text = read_whole_text(open_dump_text(settings, path), path, manifest, report)
     summary = text.summary
-    if not summary.complete:
-        raise BadInputError(
-            f"{path.name} is not a complete dump: pg_dump's last line is missing, or other statements follow it."
-        )
-    if manifest is not None and text.content != manifest.content:
-        raise BadInputError(f"{path.name} does not match its manifest: it was damaged or changed.")
     return Inspected(
         path=path,
         manifest=manifest,
-        size=size,
+        size=path.stat().st_size,
         content=text.content.size,
         server=summary.server,
         client=summary.client,

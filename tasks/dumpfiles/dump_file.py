@@ -247,7 +247,8 @@ def _proven(settings: Settings, path: Path, report: Report, *, trust: bool, sums
         or manifest.file.size != before[2]
         or (sums and _sum(path, report) != manifest.file)
     ):
-        text = _read(DumpReader(path, restorer, _longest(before[2], manifest, trust=trust)), path, manifest, report)
+        reader = DumpReader(path, restorer, _longest(before[2], manifest, trust=trust))
+        text = read_whole_text(reader, path, manifest, report)
         summary = text.summary
         outline, content, server = summary.outline(), text.content, summary.server
         tables, sequences, inserts = summary.tables(), tuple(summary.sequences.values()), summary.inserts
@@ -296,7 +297,12 @@ def _longest(size: int, manifest: Manifest | None, *, trust: bool) -> int:
     return 0 if trust else max(BOMB_FLOOR, BOMB_RATIO * size)
 
 
-def _read(source: DumpReader, path: Path, manifest: Manifest | None, report: Report) -> DumpText:
+def read_whole_text(source: DumpReader, path: Path, manifest: Manifest | None, report: Report) -> DumpText:
+    """Read the text of a dump up to pg_dump's last line.
+
+    :param manifest: The manifest that it must match.
+    :raises BadInputError: It is not complete, or not a dump. Nothing was touched.
+    """
     # The parser takes time to load, and a dump with a manifest rarely needs it.
     from .dump_text import read_dump_text
 
