@@ -26,6 +26,7 @@ SMALLEST = 8 << 20
 SLICE = 512
 # The most tables to divide, because each is an argument of pg_dump.
 MOST = 64
+_OLDEST_MAJOR = 14
 # Milliseconds to wait for a lock on a table.
 _PATIENCE = 200
 # Only heap tables, because TIDs of other access methods may not be ranges of pages. Generated columns are in no dump. A
@@ -101,7 +102,7 @@ def choose_slices(connection: Connection, server: ServerFacts, tables: Sequence[
     :return: Empty if the server does not support it, or if another session has locked a table.
     """
     plain = {table.oid: table for table in tables if table.trusted and not table.condition}
-    if server.encoding == "SQL_ASCII" or len(tables) <= 1:
+    if server.major < _OLDEST_MAJOR or server.encoding == "SQL_ASCII" or len(tables) <= 1:
         return []
     try:
         with connection.transaction(force_rollback=True):

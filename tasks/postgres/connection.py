@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Connection = psycopg.Connection[TupleRow]
 APPLICATION = "invoke-postgres"
 # Older servers lack pg_current_xact_id and DROP … of routines by identity.
-OLDEST_MAJOR = 14
+OLDEST_MAJOR = 13
 
 
 @dataclass(frozen=True)
@@ -227,8 +227,8 @@ def _prepare(connection: Connection, lock_timeout: int, *, loads: bool) -> None:
         )
         _refuse_another_role(connection)
         connection.execute(_SETTINGS, [list(wanted), list(wanted.values())])
-        # If we are killed, the server then notices during a statement (not on all systems).
-        with contextlib.suppress(pg.InvalidParameterValue):
+        # If we are killed, the server then notices during a statement (14 and newer, not on all systems).
+        with contextlib.suppress(pg.InvalidParameterValue, pg.UndefinedObject):
             connection.execute("SELECT pg_catalog.set_config('client_connection_check_interval', '5s', false)")
 
 
@@ -282,7 +282,7 @@ SELECT pg_catalog.current_setting('server_version'), pg_catalog.current_database
 def server_facts(connection: Connection) -> ServerFacts:
     """Return the properties of a connection's server, database and session.
 
-    :raises BadInputError: The server is older than PostgreSQL 14.
+    :raises BadInputError: The server is older than PostgreSQL 13.
     """
     major = connection.info.server_version // 10000
     if major < OLDEST_MAJOR:
