@@ -38,6 +38,7 @@ PHASES: Final = {
     "reset": ("before BEGIN", "saving", "emptying", "in COMMIT", "after"),
     "undo": RESTORE,
     "swap": ("before", "creating", "carrying over", "loading", "verifying", "swapping", "in COMMIT", "after"),
+    "undo-swap": ("before", "swapping", "in COMMIT", "after"),
     "prune": ("before", "deleting", "after"),
     "delete": ("before", "deleting", "after"),
 }
@@ -83,6 +84,7 @@ staging.staging_database _create _try_access _prepare
 staging.carry_over carry_over
 staging.swap_restore take_place _remember _retain
 safety.swap _end_sessions _rename
+safety.swap_undo plan_swap_undo undo_by_swap _swap _retain
 safety.own_databases write_database_record
 safety.scratch_database drop_database
 system.processes.StreamingProcess wait
@@ -114,6 +116,7 @@ _ENTER: Final = {
         "swap_restore.take_place": "swapping",
         "commit.commit_transaction": "in COMMIT",
     },
+    "undo-swap": {"swap_undo._swap": "swapping", "commit.commit_transaction": "in COMMIT"},
     "prune": {"deletion.delete_dump": "deleting"},
 }
 _LEAVE: Final = {
@@ -122,6 +125,7 @@ _LEAVE: Final = {
     "restore": {"Loader.rows_end": "indexing", "commit.commit_transaction": "after"},
     "reset": {"SafetyDump.make": "emptying", "commit.commit_transaction": "after"},
     "swap": {"commit.commit_transaction": "after"},
+    "undo-swap": {"commit.commit_transaction": "after"},
     "prune": {"prune.carry_out_prune": "after", "deletion.carry_out_deletion": "after"},
 }
 _LIKE: Final = {"gunzip": "gzip", "undo": "restore", "delete": "prune"}
@@ -248,6 +252,7 @@ def load() -> None:
         "restore.undo",
         "restore.with_migration",
         "staging.swap_restore",
+        "safety.swap_undo",
     ):
         importlib.import_module(f"tasks.{module}")
     slices: Any = importlib.import_module("tasks.dump.table_slices")

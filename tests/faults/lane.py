@@ -45,6 +45,8 @@ OPERATIONS: Final = {
     # The database is created anew before each fault, so it is not the one that was saved.
     "undo": ("db.undo", "--yes", "--confirm=app"),
     "swap": ("db.restore", "--clean", "--yes", "--method=swap", "--disconnect", "--jobs=2"),
+    # It comes after a swap.
+    "undo-swap": ("db.undo", "--yes", "--disconnect"),
 }
 FILES_ONLY: Final = ("gzip", "gunzip")
 """Operations that know nothing of the server."""
@@ -208,7 +210,7 @@ class Lane:
             self.drain()
         found = self.state(operation)
         # An undo of an undo brings back what was before.
-        wanted = "old" if operation == "undo" and state == "new" else "new"
+        wanted = "old" if operation in {"undo", "undo-swap"} and state == "new" else "new"
         if ended.code != 0 or found != wanted:
             raise Violation(f"the next run ended in {ended.code} and left the {found}: {ended.said}")
         if left := files.parts(self.project.dumps):
@@ -252,6 +254,11 @@ class Lane:
     def lay_out(self, operation: str) -> None:
         """Make files and database what they are before an operation."""
         shutil.rmtree(self.project.dumps, ignore_errors=True)
+        if operation == "undo-swap":
+            self.lay_out("swap")
+            self._inv(self.database, *OPERATIONS["swap"])
+            self._holds = ""
+            return
         shutil.copytree(self.root / "before" / operation, self.project.dumps)
         if operation in FILES_ONLY:
             return

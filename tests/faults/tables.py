@@ -12,6 +12,11 @@ BEGIN: Final = "<!-- tally: written by `uv run python -m tests.faults --write` -
 END: Final = "<!-- end of the tally -->"
 
 
+def name_of(operation: str) -> str:
+    """Return what is typed."""
+    return {"swap": "`db.restore` by a swap", "undo-swap": "`db.undo` of a swap"}.get(operation, f"`db.{operation}`")
+
+
 def markdown(tally: Tally, seed: int) -> str:
     """Write everything that was counted."""
     kills, pipes, files = len(tally.outcomes), len(tally.piped), len(tally.damaged)
@@ -47,7 +52,7 @@ def _phases(tally: Tally) -> str:
     for operation in OPERATIONS:
         for phase in PHASES[operation]:
             states = [each.state for each in tally.outcomes if (each.operation, each.phase) == (operation, phase)]
-            rows.append([f"`db.{operation}`", phase, len(states), states.count("old"), states.count("new")])
+            rows.append([name_of(operation), phase, len(states), states.count("old"), states.count("new")])
     return _table(["operation", "phase", "faults", "ended old", "ended new"], rows)
 
 
@@ -57,7 +62,7 @@ def _victims(tally: Tally) -> str:
         return f"{states.count('old')} + {states.count('new')}" if states else ""
 
     rows = [[victim, *(cell(each, victim) for each in OPERATIONS)] for victim in (*SIGNALS, PG_DUMP, *SERVER)]
-    return _table(["killed (old + new)", *(f"`db.{each}`" for each in OPERATIONS)], rows)
+    return _table(["killed (old + new)", *(name_of(each) for each in OPERATIONS)], rows)
 
 
 def _beside(tally: Tally) -> str:
