@@ -177,6 +177,44 @@ def test_the_newest_state_is_taken_whatever_saved_it(swapped: Project, shop: Dat
     assert content(shop) == ["after the swap"]
 
 
+def migrates(project: Project, database: Database, statement: str, status: int) -> None:
+    """Let `db.migrate` run a statement and end with a status."""
+    program = database.server.bin_dir / "psql"
+    connection = database.server.conninfo(database.name)
+    script = f"{program} --no-psqlrc --quiet --dbname='{connection}' --command=\"{statement}\"\nexit {status}\n"
+    project.write("migrate.sh", script)
+    project.env["INVOKE_DB_MIGRATE_COMMAND"] = "sh migrate.sh"
+
+
+def test_a_migration_after_a_swap_is_undone_first(swapped: Project, shop: Database) -> None:
+    """The safety dump of `db.migrate` is newer than the kept database."""
+    change(shop, "after the swap")
+    migrates(swapped, shop, "UPDATE item SET name = 'migrated'", 0)
+
+    done(swapped, "db.migrate", "--yes")
+    assert content(shop) == ["migrated"]
+    (kept, dump) = states(swapped)
+    done(swapped, *UNDO)
+
+    assert (bool(kept["kept_database"]), dump["command"]) == (True, "db.migrate")
+    assert content(shop) == ["after the swap"]
+    done(swapped, *UNDO, f"--to={kept['id']}")
+    assert content(shop) == ["before the swap"]
+
+
+def test_a_failing_migration_after_a_swap_restores_its_own_safety_dump(swapped: Project, shop: Database) -> None:
+    """`--clean --migrate` in a transaction goes back to the state after the swap, and the kept database remains."""
+    change(shop, "after the swap")
+    migrates(swapped, shop, "UPDATE item SET name = 'half'", 1)
+
+    failed = swapped.inv("db.restore", "--clean", "--migrate", "--yes")
+
+    assert failed.returncode == 5
+    assert content(shop) == ["after the swap"]
+    (kept,) = states(swapped)
+    assert kept["kept_database"] == kept_names(shop)[0]
+
+
 def test_safety_dumps_from_before_a_swap_are_of_the_same_database(project: Project, shop: Database) -> None:
     """Although the database has another oid since the swap, such a dump is restored without a question."""
     change(shop, "before the reset")

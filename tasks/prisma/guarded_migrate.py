@@ -220,7 +220,7 @@ def _make_safety_dump(plan: MigrationPlan, report: Report) -> SafetyDump | None:
         wanted=True,
         command="db.migrate",
     )
-    request = DumpRequest(note=f"before {safety.before}", safety=True, endpoint=plan.endpoint)
+    request = DumpRequest(note=f"before {safety.before}", safety=True, endpoint=plan.endpoint, command=safety.command)
     try:
         safety.dumped = make_dump(plan.settings, request, report)
     except TaskError as error:

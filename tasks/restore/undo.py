@@ -60,9 +60,8 @@ def plan_undo(
             _warn_of_unsaved(settings, target, server, point, points, report)
             from ..safety.swap_undo import plan_swap_undo
 
-            return plan_swap_undo(
-                connection, settings, target, server, endpoint, point.kept, backup=backup, disconnect=disconnect
-            )
+            kept, choices = sum(each.kept is not None for each in points), {"backup": backup, "disconnect": disconnect}
+            return plan_swap_undo(connection, settings, target, server, endpoint, point.kept, kept=kept, **choices)
     from .request import RestoreRequest
 
     request = RestoreRequest(

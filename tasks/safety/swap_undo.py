@@ -17,7 +17,7 @@ from ..postgres.commit import Outcome
 from ..postgres.connection import one
 from ..system.runtime import Interruption
 from .guard import nonlocal_reason
-from .kept_databases import drop_kept_database, grant_statements, keep_databases, kept_databases_of
+from .kept_databases import drop_kept_database, grant_statements, keep_databases
 from .own_databases import (
     Role,
     as_kept,
@@ -30,7 +30,7 @@ from .own_databases import (
 )
 from .restore_log import read_record, record_path, record_to_text
 from .scratch_database import on_database
-from .swap import NamedDatabase, Swap, find_maintenance_database, swap_databases
+from .swap import NamedDatabase, SessionsRemainError, Swap, find_maintenance_database, swap_databases
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -47,7 +47,7 @@ class LiveDatabase:
 
     :ivar rows: About how many rows its tables have.
     :ivar size: Its size in bytes.
-    :ivar sessions: Descriptions of its other sessions.
+    :ivar sessions: Descriptions of its other sessions, and of those of the kept database.
     """
 
     oid: int
@@ -98,7 +98,7 @@ class SwapUndoPlan:
             raise ServerError(
                 f"Sessions are connected to {self.target.label}: {format_list(self.live.sessions, _SHOWN, '; ')}. "
                 f"Nothing was touched.",
-                fix=f"End them, or use `{self.settings.command('db.undo', '--disconnect')}`.",
+                fix=_END_SESSIONS,
             )
 
 
@@ -121,6 +121,7 @@ class SwapUndone:
 
 
 _SHOWN = 3
+_END_SESSIONS = "End them, or add --disconnect."
 # The rows are estimated without locking a table.
 _LIVE = f"""
 SELECT d.oid, o.rolname::pg_catalog.text, pg_catalog.shobj_description(d.oid, 'pg_database'),
@@ -160,12 +161,14 @@ def plan_swap_undo(
     endpoint: Endpoint,
     incoming: OwnDatabase,
     *,
+    kept: int,
     backup: bool,
     disconnect: bool,
 ) -> SwapUndoPlan:
     """Plan to let a kept database take the place of the configured one.
 
     :param connection: A session in the configured database.
+    :param kept: How many databases are kept of it.
     :raises BadInputError: The swap would fail, or something would follow the wrong database. Nothing was touched.
     """
     record = incoming.record
@@ -199,10 +202,10 @@ def plan_swap_undo(
             comment=comment,
             rows=int(rows),
             size=int(size),
-            sessions=tuple(map(str, read_sessions(connection, [oids[0]]))),
+            sessions=tuple(map(str, read_sessions(connection, oids))),
         ),
         incoming=incoming,
-        kept=len(kept_databases_of(connection, target, settings.dumps, server.database)),
+        kept=kept,
         maintenance=maintenance,
         backup=backup,
         ends_sessions=disconnect,
@@ -278,7 +281,10 @@ def _swap(plan: SwapUndoPlan, replaced: DatabaseRecord) -> Swapped:
         after=[mark_statement(replaced.database, Role.KEPT, plan.server.database, plan.live.comment)],
         ends_sessions=plan.ends_sessions,
     )
-    return swap_databases(swap, lambda outcome: undo_outcome(outcome, plan))
+    try:
+        return swap_databases(swap, lambda outcome: undo_outcome(outcome, plan))
+    except SessionsRemainError as error:
+        raise ServerError(f"{error} {plan.target.label} was not changed.", fix=_END_SESSIONS) from None
 
 
 def undo_outcome(outcome: Outcome, plan: SwapUndoPlan) -> str:
