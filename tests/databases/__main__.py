@@ -25,12 +25,15 @@ def main() -> int:
     parser.add_argument(
         "--minimise", action="store_true", help="look for the fewest statements; takes minutes for each"
     )
+    parser.add_argument("--ways", action="store_true", help="only compare restores by a transaction and by a swap")
     parser.add_argument("--write", action="store_true", help=f"put the tally into {DOCS.name}")
     given = parser.parse_args()
     listen()
     majors = given.major or MAJORS
     with ProcessPoolExecutor(given.lanes) as pool:
-        run = partial(_run, seed=given.seed, count=given.count, minutes=given.minutes, minimise=given.minimise)
+        run = partial(
+            _run, seed=given.seed, count=given.count, minutes=given.minutes, minimise=given.minimise, ways=given.ways
+        )
         tallies = dict(zip(majors, pool.map(run, majors), strict=True))
     text = tables_of_tally.markdown(tallies, given.seed)
     sys.stdout.write(f"{text}\n")
@@ -42,10 +45,10 @@ def main() -> int:
     return 1 if found else 0
 
 
-def _run(major: int, *, seed: int, count: int, minutes: float, minimise: bool) -> campaign.Tally:
+def _run(major: int, *, seed: int, count: int, minutes: float, minimise: bool, ways: bool) -> campaign.Tally:
     server = Server.launch(major, provision(major))
     try:
-        return campaign.run(server, seed, count, _say, seconds=60 * minutes, minimise=minimise)
+        return campaign.run(server, seed, count, _say, seconds=60 * minutes, minimise=minimise, ways=ways)
     finally:
         server.close()
 

@@ -14,6 +14,7 @@ from typing import Final
 from tests.databases import generator
 from tests.databases.builder import Script
 from tests.databases.checks import Checks, Difference, Judged, judge
+from tests.databases.ways import check as compare_ways
 from tests.servers import Server
 from tests.support import Database, Databases, Project
 
@@ -48,12 +49,14 @@ def run(
     *,
     seconds: float = math.inf,
     minimise: bool = False,
+    ways: bool = False,
 ) -> Tally:
     """Try random databases on one server, until psql has carried over so many.
 
     :param say: Is told each difference, with the statements that make the database.
     :param seconds: After so many no other database is begun.
     :param minimise: Look for the fewest of those statements that make the same difference; it takes minutes.
+    :param ways: Only restore each by a transaction and by a swap, and compare the results.
     """
     tally, end = Tally(), time.monotonic() + seconds
     last, over = None, list[tuple[str, ...]]()
@@ -70,11 +73,12 @@ def run(
                 tally.kept += 1
                 tally.rewritten += judged.rewritten
                 tally.objects.update(built.tally)
-                difference = _check(databases, name, built.database, judged, last, tally.done)
+                compare = compare_ways if ways else _check
+                difference = compare(databases, name, built.database, judged, last, tally.done)
                 if difference is not None:
                     tally.differences[name] = difference
                     script = built.script
-                    if minimise:
+                    if minimise and not ways:
                         script, over = minimised(server, name, script, over, difference.step)
                     say(f"DIFFERENCE in {name}: {difference}\n{sql_of(script)}-- over:\n{sql_of(over)}-- end of {name}")
                 if tally.kept % _SAID == 0:
