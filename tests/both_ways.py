@@ -39,7 +39,8 @@ _ROWS = {
         ON d.oid = s.setdatabase WHERE d.datname = current_database() ORDER BY 1""",
     "extensions": """SELECT extname, extowner::regrole::text, extnamespace::regnamespace::text, extversion,
         extcondition, array(SELECT c::regclass::text FROM unnest(extconfig) c) FROM pg_extension ORDER BY 1""",
-    "schemas": """SELECT nspname, nspowner::regrole::text, nspacl, obj_description(oid, 'pg_namespace')
+    "schemas": """SELECT nspname, nspowner::regrole::text, coalesce(nspacl, acldefault('n', nspowner)),
+        obj_description(oid, 'pg_namespace')
         FROM pg_namespace WHERE nspname !~ '^pg_(toast|temp)' ORDER BY 1""",
     "members": """SELECT i.type, i.identity, obj_description(d.objid, d.classid::regclass::text), p.proconfig, p.prosrc,
                p.proowner::regrole, c.relowner::regrole, c.relacl, p.proacl, t.typacl
@@ -84,6 +85,9 @@ class Fingerprint:
 def fingerprint(database: Database) -> Fingerprint:
     """Return all that is compared of a database."""
     with database.connect() as connection:
+        if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
+            # Any byte is a character of it.
+            connection.execute("SET client_encoding TO LATIN1")
         pin_settings(connection)
         objects, properties = objects_to_document(read_objects(connection)), read_properties(connection)
         digests = {kind: {name: repr(each) for name, each in found.items()} for kind, found in objects.items()}
@@ -164,9 +168,12 @@ def both_ways(
     :return: The lines in which the results differ.
     """
     found = []
-    owner = str(start.scalar("SELECT datdba::regrole::text FROM pg_database WHERE datname = current_database()"))
+    with start.server.connect() as connection:
+        query = "SELECT rolname FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba WHERE datname = %s"
+        rows = connection.execute(query, [start.name]).fetchall()
+    owner = str(rows[0][0])
     for method in (Method.TRANSACTION, Method.SWAP):
-        database = databases(owner=owner.strip('"'), template=start)
+        database = databases(owner=owner, template=start)
         prepare(database)
         ended = restore_by(project, database, path, method, role=role, **asked)
         assert ended.swapped == (method is Method.SWAP)

@@ -159,12 +159,14 @@ class Databases:
         encoding: str | None = None,
         server: Server | None = None,
         name: str | None = None,
+        options: str = "",
     ) -> Database:
         """Make a database.
 
         :param template: Whose clone it is; nobody may be connected to it.
         :param encoding: As `LATIN1`; then from `template0`.
         :param name: A name instead of a random one.
+        :param options: More options of CREATE DATABASE.
         """
         server = server or self._server
         database = Database(server, name or f"test_{secrets.token_hex(6)}")
@@ -180,7 +182,7 @@ class Databases:
             # Half the time of the default, which writes each page to the log.
             query += sql.SQL(" STRATEGY file_copy")
         with server.connect() as connection:
-            connection.execute(query)
+            connection.execute(query + sql.SQL(f" {options}"))
         self._made.append(database)
         return database
 

@@ -46,7 +46,7 @@ _SCHEMAS = f"""
 SELECT n.nspname::pg_catalog.text, pg_catalog.concat_ws(' ', r.rolname, EXISTS (
                SELECT FROM pg_catalog.pg_init_privs i
                 WHERE i.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND i.objoid = n.oid),
-           pg_catalog.obj_description(n.oid, 'pg_namespace'))
+           pg_catalog.md5(pg_catalog.obj_description(n.oid, 'pg_namespace')))
   FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner WHERE {USER_SCHEMA}
 """  # noqa: S608 - no values
 _VERSIONS = "SELECT e.extname::pg_catalog.text, e.extversion FROM pg_catalog.pg_extension e"
@@ -81,6 +81,9 @@ def carry_over(plan: RestorePlan, live: Connection, target: Target) -> None:
     statements = read_global_statements(source)
     with connected(target, lock_timeout=plan.settings.lock_timeout, loads=True) as session:
         _make_public(live, session)
+        if session.info.parameter_status("server_encoding") == "SQL_ASCII":
+            # pg_dump's text is then in bytes that need not be UTF-8.
+            session.execute("SET client_encoding TO 'SQL_ASCII'")
         done = _execute(session, statements, dict(_pairs(live, _VERSIONS)))
     with connected(target, lock_timeout=plan.settings.lock_timeout) as session:
         missing = read_globals(live).keys() - read_globals(session).keys()

@@ -26,12 +26,13 @@ def main() -> int:
     parser.add_argument(
         "--minimise", action="store_true", help="look for the fewest statements; takes minutes for each"
     )
+    parser.add_argument("--ways", action="store_true", help="only compare restores by a transaction and by a swap")
     parser.add_argument("--write", action="store_true", help=f"put the tally into {DOCS.name}")
     given = parser.parse_args()
     listen()
     majors = given.major or MAJORS
     with ProcessPoolExecutor(given.lanes) as pool:
-        how = {"minimise": given.minimise, "jobs": given.jobs}
+        how = {"minimise": given.minimise, "jobs": given.jobs, "ways": given.ways}
         run = partial(_run, seed=given.seed, count=given.count, minutes=given.minutes, **how)
         tallies = dict(zip(majors, pool.map(run, majors), strict=True))
     text = tables_of_tally.markdown(tallies, given.seed)
@@ -44,10 +45,10 @@ def main() -> int:
     return 1 if found else 0
 
 
-def _run(major: int, *, seed: int, count: int, minutes: float, minimise: bool, jobs: int) -> campaign.Tally:
-    server = Server.launch(major, provision(major))
+def _run(major: int, *, seed: int, count: int, minutes: float, minimise: bool, jobs: int, ways: bool) -> campaign.Tally:
+    server, seconds = Server.launch(major, provision(major)), 60 * minutes
     try:
-        return campaign.run(server, seed, count, say, seconds=60 * minutes, minimise=minimise, jobs=jobs)
+        return campaign.run(server, seed, count, say, seconds=seconds, minimise=minimise, jobs=jobs, ways=ways)
     finally:
         server.close()
 

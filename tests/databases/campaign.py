@@ -8,12 +8,14 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from tests.databases import generator
 from tests.databases.builder import Script
 from tests.databases.checks import Checks, Difference, Judged, judge
+from tests.databases.ways import check as compare_ways
 from tests.servers import Server
 from tests.support import Database, Databases, Project
 
@@ -49,6 +51,7 @@ def run(
     seconds: float = math.inf,
     minimise: bool = False,
     jobs: int = 0,
+    ways: bool = False,
 ) -> Tally:
     """Try random databases on one server, until psql has carried over so many.
 
@@ -56,6 +59,7 @@ def run(
     :param seconds: After so many no other database is begun.
     :param jobs: The sessions that load each database once more, into a private one; 0 for no such load.
     :param minimise: Look for the fewest of those statements that make the same difference; it takes minutes.
+    :param ways: Only restore each by a transaction and by a swap, and compare the results.
     """
     tally, end = Tally(), time.monotonic() + seconds
     last, over = None, list[tuple[str, ...]]()
@@ -72,11 +76,12 @@ def run(
                 tally.kept += 1
                 tally.rewritten += judged.rewritten
                 tally.objects.update(built.tally)
-                difference = _check(databases, name, built.database, judged, last, tally.done, jobs)
+                compare = compare_ways if ways else partial(_check, jobs=jobs)
+                difference = compare(databases, name, built.database, judged, last, tally.done)
                 if difference is not None:
                     tally.differences[name] = difference
                     script = built.script
-                    if minimise:
+                    if minimise and not ways:
                         script, over = minimised(server, name, script, over, difference.step, jobs)
                     say(f"DIFFERENCE in {name}: {difference}\n{sql_of(script)}-- over:\n{sql_of(over)}-- end of {name}")
                 if tally.kept % _SAID == 0:

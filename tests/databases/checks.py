@@ -38,7 +38,7 @@ _OF_SCHEMA: Final = re.compile(rb"-- Name: [^\n]*(?:\n[^\n]*)*?; Type: (?:SCHEMA
 _SCHEMAS: Final = (
     "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' ORDER BY 1"
 )
-_DEPENDENTS: Final = """
+DEPENDENTS: Final = """
 SELECT 'PUBLICATION', pubname FROM pg_publication UNION ALL SELECT 'EVENT TRIGGER', evtname FROM pg_event_trigger
 """
 Text = Sequence[bytes]
@@ -223,7 +223,7 @@ class Checks:
         dropped = [("SCHEMA", name) for name in schemas_of(database) if name not in (*wanted, "ext", "public")]
         if self._random.random() < 0.7:
             # They depend on what the restore deletes, so that it is refused.
-            dropped += [(str(kind), str(name)) for kind, name in database.execute(_DEPENDENTS)]
+            dropped += [(str(kind), str(name)) for kind, name in database.execute(DEPENDENTS)]
         if dropped:
             database.execute("; ".join(f"DROP {kind} IF EXISTS {quote(name)} CASCADE" for kind, name in dropped))
             judged = judge(self._databases, database)
