@@ -238,7 +238,8 @@ def _deleted(plan: RestorePlan) -> list[str]:
         return [f"  Will be deleted: everything in the database: {where}. {after}"]
     if plan.request.clean:
         added = "" if not plan.request.privileges else " (the dump's grants are added)"
-        lines = [f"  Will be deleted: everything in {format_list(plan.emptied)} ({what}).", _kept(plan.kept, added)]
+        verb = "replaced" if plan.method.swaps and plan.keeps_old else "deleted"
+        lines = [f"  Will be {verb}: everything in {format_list(plan.emptied)} ({what}).", _kept(plan.kept, added)]
         if plan.other_tables:
             held = max(plan.removed.tables - len(plan.other_tables), 0)
             lines.append(
@@ -359,19 +360,18 @@ def _no_swap(plan: RestorePlan) -> list[str]:
 
 def _swap(plan: RestorePlan) -> list[str]:
     """Return how the content is replaced by a swap, and what it costs."""
-    from ..safety.method import SIZE_FACTOR, Method
+    from ..safety.method import Method, space_needed
 
-    choice, name = plan.method, plan.endpoint.database
+    choice, name, size = plan.method, plan.endpoint.database, format_size(space_needed(plan.dump.content.size))
     done = "loaded, verified and migrated" if plan.request.migrate else "loaded and verified"
-    instead = "" if plan.request.method is Method.SWAP else ", or in one transaction if the server refuses"
+    instead = "" if plan.request.method is Method.SWAP else "; in one transaction if the server refuses"
     older = [f"{each.database} ({format_size(each.size)})" for each in choice.kept]
     others = format_list([f"the old one ({format_size(choice.size)})", *older], separator=" and ")
-    needed = format_size(SIZE_FACTOR * plan.dump.content.size)
     return [
         f"  By swap: the dump is {done} in a new database, which then takes the name {name}{instead}.",
         "  The tables are not locked meanwhile.",
         _rows_meanwhile(plan, "after the restore has begun"),
-        f"  The new database needs about {needed} of disk space, in addition to {others}.",
+        f"  The new database needs about {size} of disk space, in addition to {others}.",
         *_cut_off(plan),
         _old_database(plan),
         *(f"  Will be deleted: {each.database}, which waits for a restore to be finished." for each in choice.waiting),

@@ -212,8 +212,16 @@ SELECT least(
 """
 # Sessions of a swap in addition to those that load: the maintenance session, the one that ends others, and a spare.
 _EXTRA_SESSIONS = 3
-# A database needs about this many times the text of its dump.
-SIZE_FACTOR = 2
+# A database needs about this many times the text of its dump, in addition to the bytes of an empty one.
+_SIZE_FACTOR, _EMPTY_DATABASE = 2, 8_000_000
+
+
+def space_needed(content: int) -> int:
+    """Return about how many bytes a new database needs.
+
+    :param content: The size of the dump's text in bytes.
+    """
+    return _EMPTY_DATABASE + _SIZE_FACTOR * content
 
 
 def choose_method(
@@ -243,7 +251,7 @@ def choose_method(
     reason = choice.reason
     if reason is None and not read_content(connection, kept_schemas, locked=True).is_empty:
         reason = SwapReason(SwapObstacle.OTHER_SCHEMAS, format_list(kept_schemas))
-    reason = reason or _capacity(connection, endpoint, needed=choice.size + SIZE_FACTOR * content, jobs=jobs)
+    reason = reason or _capacity(connection, endpoint, needed=choice.size + space_needed(content), jobs=jobs)
     if reason is None:
         return choice
     if requested is Method.SWAP:

@@ -14,6 +14,7 @@ from ..safety.method import SwapObstacle, SwapReason, choose_swap, with_consent
 from ..safety.restore_log import record_from_text
 from ..safety.scratch_database import on_database
 from ..safety.swap import NamedDatabase, SessionsRemainError
+from ..system.runtime import set_interrupt_message
 from .staging_database import LOCK
 from .swap_restore import Replacement, conclude, take_place
 
@@ -171,6 +172,7 @@ def finish_restore(plan: FinishPlan, report: Report) -> Finished:
     :raises TaskError: The swap failed; the message has the state. The staging database still waits if it can.
     """
     began, settings = time.monotonic(), plan.settings
+    set_interrupt_message(f"{plan.target.label} was not changed.", Effect.UNCHANGED)
     lock = connect(on_database(plan.target, plan.incoming.database), lock_timeout=settings.lock_timeout)
     try:
         _refuse_another_process(lock, plan)
