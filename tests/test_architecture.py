@@ -18,6 +18,7 @@ MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__
 # From the top down; what shares a layer does not import each other.
 LAYERS = (
     {"cli"},
+    {"output"},
     {"doctor"},
     {"backup"},
     {"branches"},

@@ -159,7 +159,10 @@ def test_json_flag_takes_no_word_of_the_chain(project: Project) -> None:
     """`inv db.list --json db.list`: the second task is a task."""
     result = project.inv("db.list", "--json", "db.list")
 
-    assert result.stdout == '{\n "version": 1,\n "dumps": []\n}\nNo dumps yet. `inv db.dump` makes one.\n'
+    assert (
+        result.stdout
+        == '{\n "version": 1,\n "dumps": [],\n "kept_databases": []\n}\nNo dumps yet. `inv db.dump` makes one.\n'
+    )
 
 
 @pytest.mark.parametrize("color", ["", "1"])
@@ -391,7 +394,7 @@ def test_completion_leaves_paths_to_the_shell(project: Project) -> None:
     """Invoke offers flags, and nothing for the value of --file, so that bash completes names of files."""
     script = (
         "source <(inv --print-completion-script bash); complete -p inv\n"
-        'for words in "--fi" "--file = dumps/x"; do COMP_WORDS=(inv db.restore $words); COMPREPLY=()\n'
+        'for words in "--fil" "--file = dumps/x"; do COMP_WORDS=(inv db.restore $words); COMPREPLY=()\n'
         'set -- $words; _complete_invoke inv "${@: -1}"; echo "${COMPREPLY[*]}."; done'
     )
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

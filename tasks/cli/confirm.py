@@ -6,30 +6,29 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..formatting import format_content, format_count, format_list, format_names, format_size, show_name
+from ..output.preview import (
+    finish_warning,
+    migration_warning,
+    no_swap_lines,
+    other_database_lines,
+    place_lines,
+    reset_warning,
+    restore_warning,
+)
 from .terminal import ask, open_console, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..postgres.schemas import Content
     from ..prisma.guarded_migrate import MigrationPlan
     from ..restore.plan import RestorePlan
     from ..restore.reset import ResetPlan
-    from ..restore.table_restore import TablesPlan
-    from ..safety.impact import ExistingObject, Impact
     from ..safety.kept_databases import KeptDeletion
     from ..safety.swap_undo import SwapUndoPlan
     from ..staging.finish import FinishPlan
 
 
 WAIT_SECONDS = 3
-_SHOWN_IMPACTS = 8
-_SHOWN_EXISTING = 5
-_SHOWN_TABLES = 8
-# Plurals that do not end in -s only, and a singular that is clearer than SQL's.
-_PLURALS = {"index": "indexes", "operator class": "operator classes", "operator family": "operator families"}
-_WORDS = {"statistics": "statistics object"}
 
 
 def confirm(lines: Sequence[str], *, yes: bool, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -63,7 +62,7 @@ def confirm_restore(plan: RestorePlan, *, yes: bool, name: str) -> RestorePlan:
     if plan.destroys or plan.settings.dry or plan.doubt or plan.request.replaces_all:
         confirm(restore_warning(plan), yes=True)
     else:
-        confirm([*_other_database(plan), *_no_swap(plan)], yes=True)
+        confirm([*other_database_lines(plan), *no_swap_lines(plan)], yes=True)
     other = plan.other_database if plan.destroys else ""
     _ask_consent(plan, yes=yes, name=name, doubt=plan.doubt, risk=plan.risk, other=other)
     return replace(plan, risk="")
@@ -89,7 +88,7 @@ def confirm_migration(plan: MigrationPlan, *, yes: bool, name: str) -> None:
 
 def confirm_lines(plan: SwapUndoPlan | KeptDeletion, lines: Sequence[str], *, yes: bool, name: str) -> None:
     """Show what will be replaced or deleted, ask for the database's name if needed, and wait."""
-    confirm([*lines, *_where(plan.nonlocal_reason, plan.doubt)], yes=True)
+    confirm([*lines, *place_lines(plan.nonlocal_reason, plan.doubt)], yes=True)
     _ask_consent(plan, yes=yes, name=name, doubt=plan.doubt)
 
 
@@ -124,285 +123,3 @@ def _ask_consent(
         require_trust(risk, ask(f"{before}{TRUST_QUESTION}"))
     # After an answer, waiting is not needed.
     confirm([], yes=yes or bool(risk) or asks_name or not plan.destroys)
-
-
-def restore_warning(plan: RestorePlan) -> list[str]:
-    """Return what a restore deletes, replaces, changes and keeps, with its locks and disk space, as lines."""
-    return [
-        *_source(plan),
-        *_deleted(plan),
-        *_changed(plan),
-        *(_swap(plan) if plan.method.swaps else [*_no_swap(plan), *_safety(plan), *_empty_again(plan), *_price(plan)]),
-        *_where(plan.nonlocal_reason, plan.doubt),
-    ]
-
-
-def finish_warning(plan: FinishPlan) -> list[str]:
-    """Return what finishing a restore does, as lines."""
-    what, record = plan.incoming, plan.restored
-    rows = f", {format_count(sum(each.rows for each in record.tables), 'row')}" if record is not None else ""
-    return [
-        f"{plan.target.label}: finishing a restore.",
-        f"  {what.database} ({what.command}, loaded {what.made}{rows}) takes its place.",
-        _rows_meanwhile(plan, "after it was loaded"),
-        *_cut_off(plan),
-        _old_database(plan),
-        *_where(plan.nonlocal_reason),
-    ]
-
-
-def reset_warning(plan: ResetPlan) -> list[str]:
-    """Return what a reset deletes and keeps, as lines."""
-    label, names = plan.target.label, format_list(plan.emptied)
-    if not plan.destroys:
-        return [f"{label}: {names} {'is' if len(plan.emptied) == 1 else 'are'} empty already."]
-    return [
-        f"{label}: emptying schemas.",
-        f"  Will be deleted: everything in {names} ({describe_content(plan.removed)}).",
-        _kept(plan.kept),
-        *_safety(plan),
-        *_where(plan.nonlocal_reason),
-    ]
-
-
-def migration_warning(plan: MigrationPlan) -> list[str]:
-    """Return which migrations will be applied, and whether a safety dump is made, as lines."""
-    label, forecast = plan.target.label, plan.forecast
-    if not plan.applies:
-        return []
-    unknown = "the pending migrations that the project's own command finds"
-    names = f"{format_list(forecast.pending)}" if forecast is not None else unknown
-    return [
-        f"{label}: applying migrations.",
-        f"  Will be applied: {names}.",
-        *_safety(plan),
-        *_where(plan.nonlocal_reason),
-    ]
-
-
-def describe_content(content: Content) -> str:
-    """Return the number of objects of each kind in schemas, and of rows and bytes in their tables, as text."""
-    kinds = [_count_kind(kind, count) for kind, count in content.objects]
-    rows = f"; about {format_count(content.rows, 'row')}, {format_size(content.bytes)}" if content.tables else ""
-    return ", ".join(kinds) + rows
-
-
-def _count_kind(kind: str, count: int) -> str:
-    word = _WORDS.get(kind, kind)
-    return format_count(count, word, _PLURALS.get(word, ""))
-
-
-def _source(plan: RestorePlan) -> list[str]:
-    """Return the dump's name and origin."""
-    from ..dumpfiles.origin import describe_part
-
-    dump, manifest = plan.dump, plan.dump.manifest
-    what = f"{plan.tables.names} of " if plan.tables is not None else ""
-    content = format_content(dump.rows, dump.inserts)
-    lines = [f"{plan.target.label}: restoring {what}{dump.path.name} ({content})."]
-    if manifest is not None:
-        note = f": {manifest.note}" if manifest.note else ""
-        source = manifest.source.get("database")
-        lines.append(f"  Made {manifest.created} of {source} at {manifest.source.get('host')}{note}")
-        lines += _other_database(plan)
-        if plan.tables is not None:
-            return lines
-        if part := describe_part(manifest):
-            lines.append(f"  It is of a part of the database: {part}.")
-        if manifest.excluded_data:
-            lines.append(f"  It lacks the rows of {format_names(manifest.excluded_data)}: these tables will be empty.")
-    return lines
-
-
-def _other_database(plan: RestorePlan) -> list[str]:
-    """Return a warning if the dump is of another database."""
-    from ..dumpfiles.origin import describe_databases
-
-    if not plan.other_database or plan.dump.manifest is None:
-        return []
-    source, here = describe_databases(plan.dump.manifest, plan.endpoint)
-    return [f"  WARNING: this dump was made from {source}, and you are restoring it into {here}."]
-
-
-def _deleted(plan: RestorePlan) -> list[str]:
-    """Return what will be deleted or replaced, and what will be kept."""
-    if plan.tables is not None:
-        return [*_replaced_tables(plan.tables), "  Will be kept: everything else; foreign keys are checked at the end."]
-    if plan.request.clean and plan.removed.is_empty and not plan.objects_outside:
-        nothing = "  Will be deleted: nothing. The schemas of the dump are empty, or do not exist yet."
-        return [nothing, *_replaced(plan.replaced)]
-    what = describe_content(plan.removed)
-    if plan.request.replaces_all:
-        where = f"schema{'s' * (len(plan.emptied) > 1)} {format_list(plan.emptied)} ({what or 'empty now'})"
-        after = "Afterwards the database is exactly as in the dump."
-        return [f"  Will be deleted: everything in the database: {where}. {after}"]
-    if plan.request.clean:
-        added = "" if not plan.request.privileges else " (the dump's grants are added)"
-        verb = "replaced" if plan.method.swaps and plan.keeps_old else "deleted"
-        lines = [f"  Will be {verb}: everything in {format_list(plan.emptied)} ({what}).", _kept(plan.kept, added)]
-        if plan.other_tables:
-            held = max(plan.removed.tables - len(plan.other_tables), 0)
-            lines.append(
-                f"  WARNING: the dump holds {held:,} of these {format_count(plan.removed.tables, 'table')}. It does "
-                f"not hold {format_list(plan.other_tables)}."
-            )
-        return [*lines, *_replaced(plan.replaced)]
-    kept = [each for each in plan.existing if not each.dropped]
-    lines = _replaced(plan.replaced)
-    if kept:
-        lines.append(f"  Exist already and are not dropped by the dump: {_names(kept)}.")
-    return [*lines, "  Will be kept: everything else."] if lines else []
-
-
-def _replaced_tables(plan: TablesPlan) -> list[str]:
-    """Return for each table its content now and in the dump."""
-    lines = []
-    for each in plan.tables[:_SHOWN_TABLES]:
-        name, content = show_name(each.key), format_content(each.rows, each.inserts)
-        if not each.exists:
-            lines.append(f"  Will be created: {name} ({content} in the dump).")
-            continue
-        now = "an unknown number of rows" if each.now is None else format_count(each.now, "row")
-        what = f"the rows of {name}" if plan.data_only else f"{name}, its definition and its rows"
-        lines.append(f"  Will be replaced: {what} ({now} now, {content} in the dump).")
-    if more := len(plan.tables) - _SHOWN_TABLES:
-        lines += [f"  Will be replaced: {format_count(more, 'more table')}."] if more > 0 else []
-    return lines
-
-
-def _replaced(found: Sequence[ExistingObject]) -> list[str]:
-    return [f"  Will be replaced: {_names(found)}."] if found else []
-
-
-def _names(found: Sequence[ExistingObject]) -> str:
-    shown = [f"{each.name} ({_rows(each.rows)})" if each.rows else each.name for each in found[:_SHOWN_EXISTING]]
-    more = found[_SHOWN_EXISTING:]
-    rows = sum(each.rows or 0 for each in more)
-    rest = f" and {len(more):,} more" + (f" ({_rows(rows)})" if rows else "") if more else ""
-    return ", ".join(shown) + rest
-
-
-def _rows(count: int) -> str:
-    return f"about {format_count(count, 'row')}"
-
-
-def _kept(kept: Sequence[str], added: str = "") -> str:
-    """Return what is kept.
-
-    :param added: What the dump adds to it, as a clause.
-    """
-    others = f", and the schemas {format_list(kept)}" if kept else ""
-    return f"  Will be kept: the schemas themselves with their owners and grants{added}, extensions{others}."
-
-
-def _changed(plan: RestorePlan) -> list[str]:
-    """Return what else the dump changes, statement by statement."""
-    from ..dumpformat.manifest import TouchKind
-
-    replaced = {each.name for each in plan.replaced}
-    # Replaced objects are listed above, unless DROP … CASCADE drops others with them.
-    found = [
-        each
-        for each in plan.changed
-        if not (each.touch.kind is TouchKind.DEFINITION and each.label in replaced and not each.cascades)
-    ]
-    lines = [f"  Will be changed: {_impact(each)}." for each in found[:_SHOWN_IMPACTS]]
-    if len(found) > _SHOWN_IMPACTS:
-        lines.append(f"  Will be changed: {len(found) - _SHOWN_IMPACTS:,} more.")
-    return lines
-
-
-def _impact(each: Impact) -> str:
-    rows = f" ({_rows(each.rows)})" if each.rows else ""
-    more = " and everything that depends on it" if each.cascades and each.name else ""
-    return f"{each.label}{rows}{more}: {each.touch.how} on line {each.touch.line:,}"
-
-
-def _safety(plan: RestorePlan | ResetPlan | MigrationPlan) -> list[str]:
-    """Return whether a safety dump is made, and how to restore it."""
-    if plan.makes_safety_dump:
-        return [f"  A safety dump is made first; `{plan.undo_command}` restores it.", *_reload_risk(plan)]
-    if plan.destroys:
-        return [f"  No safety dump: `{plan.settings.command('db.undo')}` will not be possible."]
-    return ["  No safety dump: no data will be lost."]
-
-
-def _reload_risk(plan: RestorePlan | ResetPlan | MigrationPlan) -> list[str]:
-    """Return why the safety dump may not load, and whether it is loaded as a trial."""
-    if not plan.reload_doubt:
-        return []
-    if plan.tries_undo:
-        return [f"  It is loaded once and rolled back, which locks the tables, because {plan.reload_doubt}."]
-    return [f"  WARNING: it may not load, because {plan.reload_doubt}. `inv db.rehearse` tests a dump."]
-
-
-def _empty_again(plan: RestorePlan) -> list[str]:
-    """Return the command that empties the database again, after an undo into an empty one."""
-    if plan.destroys or not plan.request.replaces_all:
-        return []
-    names = plan.dump.outline.schemas
-    flags = [f"--schema={name}" for name in names] if names != ("public",) else []
-    return [f"  `{plan.settings.command('db.reset', *flags)}` empties it again."]
-
-
-def _price(plan: RestorePlan) -> list[str]:
-    if not (plan.request.clean and plan.destroys):
-        return []
-    extra = format_size(3 * plan.dump.content.size)
-    return [f"  These tables are locked until the restore ends. It needs about {extra} of extra disk space meanwhile."]
-
-
-def _no_swap(plan: RestorePlan) -> list[str]:
-    """Return why the restore is one transaction although a swap was asked for."""
-    reason = plan.method.reason
-    return [f"  In one transaction, because a swap is not possible: {reason}."] if reason is not None else []
-
-
-def _swap(plan: RestorePlan) -> list[str]:
-    """Return how the content is replaced by a swap, and what it costs."""
-    from ..safety.method import Method, space_needed
-
-    choice, name, size = plan.method, plan.endpoint.database, format_size(space_needed(plan.dump.content.size))
-    done = "loaded, verified and migrated" if plan.request.migrate else "loaded and verified"
-    instead = "" if plan.request.method is Method.SWAP else "; in one transaction if the server refuses"
-    older = [f"{each.database} ({format_size(each.size)})" for each in choice.kept]
-    others = format_list([f"the old one ({format_size(choice.size)})", *older], separator=" and ")
-    return [
-        f"  By swap: the dump is {done} in a new database, which then takes the name {name}{instead}.",
-        "  The tables are not locked meanwhile.",
-        _rows_meanwhile(plan, "after the restore has begun"),
-        f"  The new database needs about {size} of disk space, in addition to {others}.",
-        *_cut_off(plan),
-        _old_database(plan),
-        *(f"  Will be deleted: {each.database}, which waits for a restore to be finished." for each in choice.waiting),
-    ]
-
-
-def _rows_meanwhile(plan: RestorePlan | FinishPlan, when: str) -> str:
-    """Return what becomes of rows that are written before the swap."""
-    kept = f"remain in the old database, kept as {plan.endpoint.database}__before_…"
-    return f"  Rows written {when} {kept if plan.keeps_old else 'are lost with the old database'}."
-
-
-def _cut_off(plan: RestorePlan | FinishPlan) -> list[str]:
-    """Return how long the application can't use the database, and which sessions are ended."""
-    from ..safety.method import describe_sessions
-
-    choice, line = plan.method, "  The application is cut off at the end, usually for less than 0.2 s"
-    if not choice.sessions:
-        return [f"{line}."]
-    found = describe_sessions(choice.sessions)
-    if choice.ends_sessions:
-        return [f"{line}: {found} will be ended."]
-    return [f"{line}.", f"  It needs --disconnect, or a yes at a terminal, to end {found}."]
-
-
-def _old_database(plan: RestorePlan | FinishPlan) -> str:
-    if plan.keeps_old:
-        return f"  The old database is kept; `{plan.undo_command}` swaps it back in."
-    return f"  The old database is dropped: `{plan.settings.command('db.undo')}` will not be possible."
-
-
-def _where(reason: str, doubt: str = "") -> list[str]:
-    local = [f"  This is not a local database: {reason}."] if reason else []
-    return [*local, f"  {doubt}."] if doubt else local

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..formatting import format_count, format_list, format_moment, format_names
-from .documents import examined_document, histories_document, print_json, verified_document
-from .terminal import Table, print_line, print_lines, print_table
+from ..output.check_documents import examined_document, histories_document, verified_document
+from .terminal import Table, print_json, print_line, print_lines, print_table
 
 if TYPE_CHECKING:
     from ..doctor.doctor import Examined

@@ -18,15 +18,8 @@ from ..formatting import (
     printable,
     printable_row,
 )
-from .documents import (
-    dump_document,
-    inspected_document,
-    listing_document,
-    print_json,
-    states_document,
-    url_document,
-)
-from .terminal import Table, count_cells, open_console, print_line, print_raw, print_table, say
+from ..output.dump_documents import dump_document, inspected_document, listing_document, states_document, url_document
+from .terminal import Table, count_cells, open_console, print_json, print_line, print_raw, print_table, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

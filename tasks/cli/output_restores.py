@@ -10,15 +10,14 @@ from ..formatting import (
     format_seconds,
     format_size,
 )
-from .documents import (
+from ..output.restore_documents import (
     finished_document,
     migrated_document,
-    print_json,
     rehearsed_document,
     restored_document,
     swap_undone_document,
 )
-from .terminal import print_line
+from .terminal import print_json, print_line
 
 if TYPE_CHECKING:
     from ..dump.dump import Dumped

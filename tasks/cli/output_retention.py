@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ..formatting import format_age, format_count, format_size
-from .documents import print_json, pruned_document
+from ..output.dump_documents import pruned_document
 from .output_dumps import describe_state, print_dumps
-from .terminal import print_line
+from .terminal import print_json, print_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..formatting import format_count
-from .confirm import confirm_finish, confirm_lines, confirm_migration, confirm_reset, confirm_restore
+from .confirm import confirm_migration, confirm_reset
 from .output_restores import (
-    format_sessions,
-    show_finished,
     show_migrated,
     show_rehearsed,
     show_reset,
-    show_restored,
-    show_swap_undone,
-    undo_warning,
 )
+from .restore_steps import carry_out_restore, carry_out_swap_undo, run_restore
 from .task import (
     CONFIRM,
     DISCONNECT,
@@ -29,30 +23,21 @@ from .task import (
     TRUST,
     URL_ENV,
     YES,
-    all_given,
     given,
     load,
     reads_input,
-    refuse_flags,
     task,
 )
-from .terminal import ask, reporting
+from .terminal import reporting
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from invoke.context import Context
 
-    from ..config.settings import Settings
     from ..dump.dump import Dumped
     from ..prisma.guarded_migrate import Migrated
-    from ..progress import Report
-    from ..restore.plan import RestorePlan
-    from ..restore.request import RestoreRequest
     from ..restore.restore import Restored
-    from ..safety.swap_undo import SwapUndone, SwapUndoPlan
+    from ..safety.swap_undo import SwapUndone
     from ..scratch.rehearse import Rehearsed
-    from ..scratch.restore_into import NewDatabase
     from ..staging.finish import Finished
 
 
@@ -151,35 +136,7 @@ def restore(
     url_env: str | None = None,
 ) -> Restored | Finished | None:
     """Restore a dump, verified before anyone sees it: in one transaction, or by a swap."""
-    from ..restore.request import RestoreRequest
-    from ..safety.method import chosen_method
-
-    loaded, name = load(ctx, url_env, as_json=json, jobs=jobs), given("--confirm", confirm)
-    switches = {"--data-only": data_only, "--create": create, "--clean": clean, "--disconnect": disconnect}
-    switches |= {"--no-owner": no_owner, "--no-acl": no_acl, "--create-roles": create_roles, "--strict": strict}
-    switches |= {"--checksums": checksums, "--migrate": migrate, "--trust": trust, "--lenient": lenient}
-    flags = {**switches, "--no-backup": no_backup, "--file": file, "--table": table, "--into": into}
-    flags |= {"--method": method, "--skip-extension": skip_extension, "--finish": finish}
-    _refuse_contradictions(flags)
-    choices = {"backup": not no_backup, "disconnect": disconnect or loaded.disconnect}
-    if finish:
-        return _finish(loaded, yes=yes, name=name, **choices)
-    choices |= {"strict": strict, "checksums": checksums, "migrate": migrate, "trust": trust, "lenient": lenient}
-    choices |= {"create_roles": create_roles, "owners": not no_owner, "privileges": not no_acl, "clean": clean}
-    choices["preserve_order"] = preserve_order
-    skipped, tables = all_given("--skip-extension", skip_extension), all_given("--table", table)
-    how, dump = chosen_method(loaded, given("--method", method)), given("--file", file)
-    request = RestoreRequest(
-        file=dump, skip_extensions=skipped, tables=tables, method=how, data_only=data_only, **choices
-    )
-    if into is not None or create:
-        found = _plan_new(loaded, request, given("--into", into), name)
-        if not isinstance(found, RestoreRequest):
-            return _restore_into_new(found)
-        request = found
-    with reporting(loaded) as report:
-        plan = _plan(loaded, request, report)
-    return _carry_out(plan, yes=yes, name=name)
+    return run_restore(**locals())
 
 
 @task(
@@ -214,8 +171,8 @@ def undo(
     with reporting(loaded) as report:
         plan = plan_undo(loaded, report, to=given("--to", to), **choices)
     if isinstance(plan, SwapUndoPlan):
-        return _undo_by_swap(plan, yes=yes, name=given("--confirm", confirm))
-    return _carry_out(plan, yes=yes, name=given("--confirm", confirm))
+        return carry_out_swap_undo(plan, yes=yes, name=given("--confirm", confirm))
+    return carry_out_restore(plan, yes=yes, name=given("--confirm", confirm))
 
 
 @reads_input
@@ -284,122 +241,3 @@ def generate(ctx: Context, url_env: str | None = None) -> None:
     loaded = load(ctx, url_env)
     with reporting(loaded) as report:
         generate_client(loaded, report)
-
-
-_CONTRADICTIONS = {
-    "--into": ("--table", "--data-only", "--create", "--clean", "--method", "--disconnect", "--no-backup"),
-    "--create": ("--table", "--data-only"),
-}
-
-
-def _refuse_contradictions(flags: Mapping[str, object]) -> None:
-    """Raise if flags of a restore contradict each other; `--finish` takes none that says what or how to restore.
-
-    :param flags: All of them, each with its value.
-    """
-    if flags["--finish"]:
-        taken = {"--finish", "--disconnect", "--no-backup"}
-        refuse_flags("--finish", {name: value for name, value in flags.items() if name not in taken})
-    for flag, names in _CONTRADICTIONS.items():
-        if flags[flag] not in {None, False}:
-            refuse_flags(flag, {name: flags[name] for name in names})
-
-
-def _plan(settings: Settings, request: RestoreRequest, report: Report) -> RestorePlan:
-    if request.migrate:
-        from ..restore.with_migration import plan_restore_and_migration
-
-        return plan_restore_and_migration(settings, request, report)
-    from ..restore.plan import plan_restore
-
-    return plan_restore(settings, request, report)
-
-
-def _plan_new(settings: Settings, request: RestoreRequest, into: str, name: str) -> NewDatabase | RestoreRequest:
-    from ..scratch.restore_into import plan_creation, plan_restore_into
-
-    with reporting(settings) as report:
-        if into:
-            return plan_restore_into(settings, request, into, report, confirm=name)
-        return plan_creation(settings, request, report, confirm=name)
-
-
-def _restore_into_new(plan: NewDatabase) -> Restored | None:
-    from ..scratch.restore_into import restore_into_new
-
-    restored = None
-    with reporting(plan.settings) as report:
-        if plan.settings.dry:
-            report.step(f"would restore {plan.dump.name} into the new database {plan.target.label}")
-        else:
-            restored = restore_into_new(plan, report)
-    show_restored(restored, as_json=plan.settings.as_json)
-    if restored is not None:
-        restored.refuse_differences(f"The restore into {plan.target.label} is committed")
-    return restored
-
-
-def _carry_out(plan: RestorePlan, *, yes: bool, name: str) -> Restored | None:
-    from ..staging.swap_restore import restore_by_method
-
-    plan = confirm_restore(_settled(plan), yes=yes, name=name)
-    restored = None
-    if not plan.settings.dry:
-        with reporting(plan.settings) as report:
-            restored = restore_by_method(plan, report)
-    show_restored(restored, as_json=plan.settings.as_json)
-    if restored is not None:
-        restored.refuse_differences(f"The restore into {plan.target.label} is committed")
-    return restored
-
-
-def _settled(plan: RestorePlan) -> RestorePlan:
-    """Return the plan after the question whether a swap may end other sessions; a dry run asks nothing."""
-    from ..safety.method import sessions_question
-    from ..staging.swap_restore import settle_sessions
-
-    question = sessions_question(plan.method)
-    return settle_sessions(plan, ask(question)) if question and not plan.settings.dry else plan
-
-
-def _finish(settings: Settings, *, backup: bool, disconnect: bool, yes: bool, name: str) -> Finished | None:
-    from ..safety.method import sessions_question
-    from ..staging.finish import finish_restore, plan_finish, settle_finish
-
-    with reporting(settings):
-        plan = plan_finish(settings, backup=backup, disconnect=disconnect)
-    question = sessions_question(plan.method)
-    if question and not settings.dry:
-        plan = settle_finish(plan, ask(question))
-    confirm_finish(plan, yes=yes, name=name)
-    finished = None
-    if not settings.dry:
-        with reporting(settings) as report:
-            finished = finish_restore(plan, report)
-    show_finished(finished, as_json=settings.as_json)
-    if finished is not None:
-        finished.refuse_differences()
-    return finished
-
-
-def _undo_by_swap(plan: SwapUndoPlan, *, yes: bool, name: str) -> SwapUndone | None:
-    from ..safety.swap_undo import undo_by_swap
-
-    confirm_lines(plan, undo_warning(plan), yes=yes, name=name)
-    undone = None
-    if not plan.settings.dry:
-        plan = _ask_about_sessions(plan)
-        plan.refuse_sessions()
-        with reporting(plan.settings) as report:
-            undone = undo_by_swap(plan, report)
-    show_swap_undone(undone, as_json=plan.settings.as_json)
-    return undone
-
-
-def _ask_about_sessions(plan: SwapUndoPlan) -> SwapUndoPlan:
-    """Ask at a terminal whether the other sessions may be ended."""
-    if not plan.live.sessions or plan.ends_sessions:
-        return plan
-    count = format_count(len(plan.live.sessions), "session")
-    answer = ask(f"End {count} of {plan.target.label} ({format_sessions(plan)})? [y/N] ") or ""
-    return replace(plan, ends_sessions=answer.lower() in {"y", "yes"})

@@ -73,7 +73,7 @@ class RepeatableTask(Task):  # type: ignore[type-arg]
             return self._run_body(*args, **kwargs)
         except TaskError as error:
             if kwargs.get("json") is True:
-                from .documents import error_line
+                from ..output.json_format import error_line
 
                 error.message = error_line(error)
             raise

@@ -19,7 +19,7 @@ from ..system.processes import read_environment
 from ..system.runtime import defer_signals, written
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from rich.console import Console
     from rich.progress import Progress, TaskID
@@ -357,3 +357,10 @@ def count_cells(text: str) -> int:
     if text.isascii():
         return len(text)
     return sum(0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF") for char in text)
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print the result of a task as JSON, with the version of the format."""
+    from ..output.json_format import document_text
+
+    print_raw([document_text(document)])

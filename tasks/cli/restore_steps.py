@@ -1,0 +1,214 @@
+"""The steps of the tasks that restore: plan, ask, carry out, print."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ..formatting import format_count
+from .confirm import confirm_finish, confirm_lines, confirm_restore
+from .output_restores import (
+    format_sessions,
+    show_finished,
+    show_restored,
+    show_swap_undone,
+    undo_warning,
+)
+from .task import all_given, given, load, refuse_flags
+from .terminal import ask, reporting
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from invoke.context import Context
+
+    from ..config.settings import Settings
+    from ..progress import Report
+    from ..restore.plan import RestorePlan
+    from ..restore.request import RestoreRequest
+    from ..restore.restore import Restored
+    from ..safety.swap_undo import SwapUndone, SwapUndoPlan
+    from ..scratch.restore_into import NewDatabase
+    from ..staging.finish import Finished
+
+
+_CONTRADICTIONS = {
+    "--into": ("--table", "--data-only", "--create", "--clean", "--method", "--disconnect", "--no-backup"),
+    "--create": ("--table", "--data-only"),
+}
+
+
+# Other flags that `--finish` takes; those that do not change what is restored are not named here.
+_OF_FINISH = frozenset({"--finish", "--disconnect", "--no-backup"})
+_OF_EVERY_RESTORE = frozenset({"--yes", "--confirm", "--json", "--jobs", "--preserve-order", "--url-env"})
+
+
+def run_restore(ctx: Context, **flags: Any) -> Restored | Finished | None:
+    """Restore as the flags of `db.restore` say.
+
+    :param flags: All of them by name, each with its value.
+    :raises TaskError: Flags contradict each other, or the restore failed.
+    """
+    from ..scratch.restore_into import NewDatabase
+
+    settings = load(ctx, flags["url_env"], as_json=flags["json"], jobs=flags["jobs"])
+    _refuse_contradictions({f"--{name.replace('_', '-')}": value for name, value in flags.items()})
+    consent: dict[str, Any] = {"yes": flags["yes"], "name": given("--confirm", flags["confirm"])}
+    if flags["finish"]:
+        may = {"backup": not flags["no_backup"], "disconnect": flags["disconnect"] or settings.disconnect}
+        return _finish(settings, **may, **consent)
+    request = _read_request(settings, flags)
+    if flags["into"] is not None or flags["create"]:
+        found = _plan_new_database(settings, request, given("--into", flags["into"]), consent["name"])
+        if isinstance(found, NewDatabase):
+            return _restore_into_new(found)
+        request = found
+    with reporting(settings) as report:
+        plan = _plan(settings, request, report)
+    return carry_out_restore(plan, **consent)
+
+
+def _read_request(settings: Settings, flags: Mapping[str, Any]) -> RestoreRequest:
+    from ..restore.request import RestoreRequest
+    from ..safety.method import chosen_method
+
+    same = (
+        "clean",
+        "strict",
+        "checksums",
+        "migrate",
+        "trust",
+        "lenient",
+        "create_roles",
+        "data_only",
+        "preserve_order",
+    )
+    return RestoreRequest(
+        file=given("--file", flags["file"]),
+        owners=not flags["no_owner"],
+        privileges=not flags["no_acl"],
+        backup=not flags["no_backup"],
+        disconnect=flags["disconnect"] or settings.disconnect,
+        skip_extensions=all_given("--skip-extension", flags["skip_extension"]),
+        tables=all_given("--table", flags["table"]),
+        method=chosen_method(settings, given("--method", flags["method"])),
+        **{name: flags[name] for name in same.split()},
+    )
+
+
+def _refuse_contradictions(flags: Mapping[str, object]) -> None:
+    """Raise if flags contradict each other; `--finish` takes none that says what or how to restore."""
+    if flags["--finish"]:
+        others = flags.keys() - _OF_FINISH - _OF_EVERY_RESTORE
+        refuse_flags("--finish", {name: value for name, value in flags.items() if name in others})
+    for flag, names in _CONTRADICTIONS.items():
+        if flags[flag] not in {None, False}:
+            refuse_flags(flag, {name: flags[name] for name in names})
+
+
+def _plan(settings: Settings, request: RestoreRequest, report: Report) -> RestorePlan:
+    """Return the plan of a restore into an existing database."""
+    if request.migrate:
+        from ..restore.with_migration import plan_restore_and_migration
+
+        return plan_restore_and_migration(settings, request, report)
+    from ..restore.plan import plan_restore
+
+    return plan_restore(settings, request, report)
+
+
+def _plan_new_database(
+    settings: Settings, request: RestoreRequest, into: str, name: str
+) -> NewDatabase | RestoreRequest:
+    """Return the plan of a restore into a new database; the request of an ordinary restore if it exists already."""
+    from ..scratch.restore_into import plan_creation, plan_restore_into
+
+    with reporting(settings) as report:
+        if into:
+            return plan_restore_into(settings, request, into, report, confirm=name)
+        return plan_creation(settings, request, report, confirm=name)
+
+
+def _restore_into_new(plan: NewDatabase) -> Restored | None:
+    """Restore into a new database, and print the result; do nothing in a dry run."""
+    from ..scratch.restore_into import restore_into_new
+
+    restored = None
+    with reporting(plan.settings) as report:
+        if plan.settings.dry:
+            report.step(f"would restore {plan.dump.name} into the new database {plan.target.label}")
+        else:
+            restored = restore_into_new(plan, report)
+    show_restored(restored, as_json=plan.settings.as_json)
+    if restored is not None:
+        restored.refuse_differences(f"The restore into {plan.target.label} is committed")
+    return restored
+
+
+def carry_out_restore(plan: RestorePlan, *, yes: bool, name: str) -> Restored | None:
+    """Ask for consent, restore and print the result; in a dry run only show what would be done."""
+    from ..staging.swap_restore import restore_by_method
+
+    plan = confirm_restore(_settled(plan), yes=yes, name=name)
+    restored = None
+    if not plan.settings.dry:
+        with reporting(plan.settings) as report:
+            restored = restore_by_method(plan, report)
+    show_restored(restored, as_json=plan.settings.as_json)
+    if restored is not None:
+        restored.refuse_differences(f"The restore into {plan.target.label} is committed")
+    return restored
+
+
+def _settled(plan: RestorePlan) -> RestorePlan:
+    """Return the plan after the question whether a swap may end other sessions; a dry run asks nothing."""
+    from ..safety.method import sessions_question
+    from ..staging.swap_restore import settle_sessions
+
+    question = sessions_question(plan.method)
+    return settle_sessions(plan, ask(question)) if question and not plan.settings.dry else plan
+
+
+def _finish(settings: Settings, *, backup: bool, disconnect: bool, yes: bool, name: str) -> Finished | None:
+    """Ask for consent, finish a restore whose database waits, and print the result."""
+    from ..safety.method import sessions_question
+    from ..staging.finish import finish_restore, plan_finish, settle_finish
+
+    with reporting(settings):
+        plan = plan_finish(settings, backup=backup, disconnect=disconnect)
+    question = sessions_question(plan.method)
+    if question and not settings.dry:
+        plan = settle_finish(plan, ask(question))
+    confirm_finish(plan, yes=yes, name=name)
+    finished = None
+    if not settings.dry:
+        with reporting(settings) as report:
+            finished = finish_restore(plan, report)
+    show_finished(finished, as_json=settings.as_json)
+    if finished is not None:
+        finished.refuse_differences()
+    return finished
+
+
+def carry_out_swap_undo(plan: SwapUndoPlan, *, yes: bool, name: str) -> SwapUndone | None:
+    """Ask for consent, swap a kept database back in, and print the result."""
+    from ..safety.swap_undo import undo_by_swap
+
+    confirm_lines(plan, undo_warning(plan), yes=yes, name=name)
+    undone = None
+    if not plan.settings.dry:
+        plan = _ask_about_sessions(plan)
+        plan.refuse_sessions()
+        with reporting(plan.settings) as report:
+            undone = undo_by_swap(plan, report)
+    show_swap_undone(undone, as_json=plan.settings.as_json)
+    return undone
+
+
+def _ask_about_sessions(plan: SwapUndoPlan) -> SwapUndoPlan:
+    """Ask at a terminal whether the other sessions may be ended."""
+    if not plan.live.sessions or plan.ends_sessions:
+        return plan
+    count = format_count(len(plan.live.sessions), "session")
+    answer = ask(f"End {count} of {plan.target.label} ({format_sessions(plan)})? [y/N] ") or ""
+    return replace(plan, ends_sessions=answer.lower() in {"y", "yes"})
