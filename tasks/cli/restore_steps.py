@@ -55,8 +55,8 @@ def run_restore(ctx: Context, **flags: Any) -> Restored | Finished | None:
     _refuse_contradictions({f"--{name.replace('_', '-')}": value for name, value in flags.items()})
     consent: dict[str, Any] = {"yes": flags["yes"], "name": given("--confirm", flags["confirm"])}
     if flags["finish"]:
-        may = {"backup": not flags["no_backup"], "disconnect": flags["disconnect"] or settings.disconnect}
-        return _finish(settings, **may, **consent)
+        ends_sessions = flags["disconnect"] or settings.disconnect
+        return _finish(settings, backup=not flags["no_backup"], disconnect=ends_sessions, **consent)
     request = _read_request(settings, flags)
     if flags["into"] is not None or flags["create"]:
         found = _plan_new_database(settings, request, given("--into", flags["into"]), consent["name"])
@@ -92,7 +92,7 @@ def _read_request(settings: Settings, flags: Mapping[str, Any]) -> RestoreReques
         skip_extensions=all_given("--skip-extension", flags["skip_extension"]),
         tables=all_given("--table", flags["table"]),
         method=chosen_method(settings, given("--method", flags["method"])),
-        **{name: flags[name] for name in same.split()},
+        **{name: flags[name] for name in same},
     )
 
 
