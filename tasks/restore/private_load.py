@@ -24,7 +24,6 @@ from ..postgres.schemas import empty_schemas
 from ..postgres.search_path import SearchPaths
 from ..system.runtime import Interruption
 from .clear import (
-    clear_default_privileges,
     create_public,
     drop_after,
     drop_before,
@@ -61,6 +60,10 @@ class PrivateLoad(DumpLoad):
     """The load of a dump into a private database, with `plan.jobs` sessions for rows, indexes and keys."""
 
     _before: _Content | None = None
+    # 0 if event triggers would also run for the statements that we add.
+    _jobs: int = 0
+    # The statements that restore the database's own default privileges.
+    _set_aside: tuple[bytes, ...] = ()
 
     def run(self) -> Loaded:
         """Load, verify and commit; if the server refuses a statement and the plan allows it, load in the lenient way.
@@ -120,7 +123,8 @@ class PrivateLoad(DumpLoad):
         with translated("The session could not be prepared", self.plan.target):
             refuse_another_endpoint(connection, self.plan.endpoint)
             tune_private_session(connection)
-            silence_event_triggers(connection, self.plan.server, session=True)
+            silent = silence_event_triggers(connection, self.plan.server, session=True)
+            self._jobs = self.plan.jobs if silent or not _has_event_triggers(connection) else 0
 
     def _connect(self) -> Connection:
         connection = connect(self.plan.target, lock_timeout=self.plan.settings.lock_timeout, loads=True)
@@ -132,7 +136,7 @@ class PrivateLoad(DumpLoad):
         return connection
 
     def _load_with_sessions(self, connection: Connection) -> Loaded:
-        with WorkerPool(self._connect, self.plan.jobs) as pool:
+        with WorkerPool(self._connect, self._jobs) as pool:
             sessions = Sessions(
                 pool=pool,
                 spreads=not self.plan.request.preserve_order,
@@ -140,6 +144,7 @@ class PrivateLoad(DumpLoad):
                 show=self._show_left,
             )
             loader = self._loader(connection, partial(ParallelLoader, sessions))
+            self._set_aside = tuple(loader.set_aside)
             SearchPaths(loader.stream, self.plan.search_path).begin(session=True)
             summary = self._send(loader)
             self.analyzed = loader.analyzed
@@ -155,14 +160,18 @@ class PrivateLoad(DumpLoad):
         drop_before(connection, before.globals)
         empty_schemas(connection, user_schemas(connection), read_globals(connection).keys())
         drop_after(connection, before.globals, before.schemas, before.extensions)
-        clear_default_privileges(connection)
         create_public(connection, self.plan.dump.outline.schemas)
         loader = self._lenient_loader(connection)
+        loader.set_aside[:] = self._set_aside
         SearchPaths(loader.stream, self.plan.search_path).begin()
         return self._send(loader), loader
 
     def _reading(self, source: DumpReader) -> contextlib.AbstractContextManager[Iterator[bytes]]:
         return contextlib.closing(read_ahead(source.chunks()))
+
+
+def _has_event_triggers(connection: Connection) -> bool:
+    return connection.execute("SELECT FROM pg_catalog.pg_event_trigger LIMIT 1").rowcount > 0
 
 
 def _cancel(connection: Connection) -> None:
