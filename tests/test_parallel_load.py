@@ -37,8 +37,9 @@ def errors_of_both(project: Project, new_database: Databases, content: bytes) ->
     """Return the class and the message of the errors with one session and with several, without the database's name."""
     path, errors = write(project, "foreign.sql", content), []
     for load in (restore_path, restore_privately):
+        database = new_database()
         with pytest.raises(TaskError) as caught:
-            load(project, database := new_database(), path)
+            load(project, database, path)
         errors.append((type(caught.value), str(caught.value).replace(database.name, "NAME")))
     return errors
 
