@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tasks.dump.request import DumpRequest
+from tasks.dumpformat.compression import Compression
 from tasks.errors import TaskError
 from tests import everything as everything_sql
 from tests.flows import dump_of, dumped, newest, pg_dump, restore_path, restore_privately, settings_of, write
-from tests.kinds_of_dumps import NEWER
+from tests.kinds_of_dumps import KINDS, NEWER, SOURCE, Kind
 from tests.servers import OWNER
 from tests.support import eventually
 
@@ -35,8 +37,9 @@ def errors_of_both(project: Project, new_database: Databases, content: bytes) ->
     """Return the class and the message of the errors with one session and with several, without the database's name."""
     path, errors = write(project, "foreign.sql", content), []
     for load in (restore_path, restore_privately):
+        database = new_database()
         with pytest.raises(TaskError) as caught:
-            load(project, database := new_database(), path)
+            load(project, database, path)
         errors.append((type(caught.value), str(caught.value).replace(database.name, "NAME")))
     return errors
 
@@ -94,6 +97,36 @@ def test_a_dump_in_sections(project: Project, new_database: Databases) -> None:
     one, several = load_both(project, new_database, content)
 
     assert several == one
+
+
+@pytest.mark.parametrize("kind", [each for each in KINDS if not each.over], ids=lambda kind: kind.title)
+def test_kinds_of_dumps(project: Project, new_database: Databases, kind: Kind) -> None:
+    """The dumps of other tools and of people are loaded, or refused, in the same way."""
+    source, results = new_database(), []
+    source.execute(SOURCE)
+    path = write(project, "foreign.sql", kind.text(source))
+    for load in (restore_path, restore_privately):
+        target = new_database()
+        try:
+            restored = load(project, target, path)
+            results.append((target.dump_text(), restored.rows, sorted(map(str, restored.left_out))))
+        except TaskError as error:
+            results.append((str(error).replace(target.name, "NAME").encode(), error.exit_code, []))
+
+    assert results[1] == results[0]
+
+
+@pytest.mark.parametrize("compression", list(Compression))
+def test_compressions(project: Project, new_database: Databases, compression: Compression) -> None:
+    """A dump of ours in each compression."""
+    source, target = new_database(), new_database()
+    source.execute(KEYS)
+    dumped(settings_of(project, source), DumpRequest(compression=compression, checksums=True))
+
+    restored = restore_privately(project, target, newest(project), lenient=False, checksums=True)
+
+    assert restored.complete
+    assert target.dump_text() == source.dump_text()
 
 
 KEYS = """

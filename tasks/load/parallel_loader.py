@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import OperationFailedError
 from ..postgres.protocol import StatementError
 from .carried_settings import CarriedSettings
-from .filters import describe_statement
+from .filters import changes_role, describe_statement
 from .loader import Loader
 from .row_counts import quote_table, show_key
 from .row_load import RowLoad
@@ -138,6 +138,9 @@ class ParallelLoader(Loader):
             # It may change the transaction or the session in a way that other sessions would not see.
             self._end_stretch()
             self._alone = True
+        elif changes_role(action):
+            self._end_stretch()
+        self._release_locks()
         sent = super().statement(event, action)
         self._carried.note(action)
         return sent
@@ -148,9 +151,9 @@ class ParallelLoader(Loader):
         super().rows_end()
 
     def _remember(self, text: bytes, action: StatementKind) -> None:
-        before = set(self.created) if action.verb == "CREATE TABLE" else self.created
         super()._remember(text, action)
-        self._new |= self.created - before if before is not self.created else set()
+        if action.verb == "CREATE TABLE":
+            self._new.add(self._locate((action.schema, action.name)))
 
     def _run(self, text: bytes, action: StatementKind) -> None:
         if action.verb in {"SET", "RESET"} and not action.roles and action.name != "role":
@@ -161,6 +164,7 @@ class ParallelLoader(Loader):
         if self._stretch is Stretch.ROWS and action.verb in _WITHOUT_TABLES:
             super()._run(text, action)
             self._uncommitted = True
+            self._statements += 1
             return
         step = None if self._alone else read_step(text)
         if step is None or not self._join(step, text, action):
@@ -172,8 +176,6 @@ class ParallelLoader(Loader):
         super()._run(text, action)
         self._uncommitted, self._facts = True, None
         self._statements += 1
-        if self._statements >= _MOST_STATEMENTS and self._stretch is Stretch.NONE:
-            self._publish()
 
     def _insert(self, text: bytes, key: Key) -> None:
         self._end_stretch()
@@ -205,6 +207,11 @@ class ParallelLoader(Loader):
             self._statements = 0
             self._new.clear()
         return True
+
+    def _release_locks(self) -> None:
+        """Commit if the present transaction contains many statements."""
+        if self._statements >= _MOST_STATEMENTS:
+            self._publish()
 
     def _end_stretch(self) -> None:
         """Wait for the other sessions, and run what has to follow in the first one."""
@@ -247,6 +254,7 @@ class ParallelLoader(Loader):
                 apply_settings(self.stream, each.settings)
                 settings = each.settings
             self._run_first(each.text, each.action)
+            self._release_locks()
         if settings != present:
             apply_settings(self.stream, present)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
@@ -28,6 +29,8 @@ AHEAD_BYTES = 16 << 20
 _CHECK_INTERVAL = 0.2
 # Seconds that a thread may take to end by itself.
 _MOMENT = 0.05
+# Seconds to wait for a server that does not answer a cancel; closing the connections then ends the sessions.
+_PATIENCE = 30.0
 _CANCELED = "57014"
 _ENCODING = "client_encoding"
 
@@ -181,7 +184,7 @@ class WorkerPool:
         raise copy.copy(min(self._state.errors, key=lambda each: each[0])[1])
 
     def stop(self) -> None:
-        """Cancel the running statements and wait until all threads have ended."""
+        """Cancel the running statements and wait until all threads have ended, or the server does not answer."""
         with self.changed:
             self._state.stopped = True
             self._state.waiting.clear()
@@ -189,10 +192,14 @@ class WorkerPool:
         for thread in self._threads:
             # Most end by themselves within a moment.
             thread.join(_MOMENT)
-        while left := [pair for pair in zip(self._threads, self._streams, strict=True) if pair[0].is_alive()]:
+        end = time.monotonic() + _PATIENCE
+        while time.monotonic() < end and (left := self._alive()):
             for thread, stream in left:
                 stream.cancel()
                 thread.join(_CHECK_INTERVAL)
+
+    def _alive(self) -> list[tuple[BackgroundTask[None], StatementStream]]:
+        return [pair for pair in zip(self._threads, self._streams, strict=True) if pair[0].is_alive()]
 
     # For the sessions.
 

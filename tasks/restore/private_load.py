@@ -68,6 +68,8 @@ class PrivateLoad(DumpLoad):
     """The load of a dump into a private database, with `plan.jobs` sessions for rows, indexes and keys."""
 
     _before: _Content | None = None
+    # 0 if event triggers would also run for the statements that we add.
+    _jobs: int = 0
 
     def run(self) -> Loaded:
         """Load, verify and commit; if the server refuses a statement and the plan allows it, load in the lenient way.
@@ -128,7 +130,8 @@ class PrivateLoad(DumpLoad):
         with translated("The session could not be prepared", self.plan.target):
             refuse_another_endpoint(connection, self.plan.endpoint)
             tune_private_session(connection)
-            silence_event_triggers(connection, self.plan.server, session=True)
+            silent = silence_event_triggers(connection, self.plan.server, session=True)
+            self._jobs = self.plan.jobs if silent or not _has_event_triggers(connection) else 0
 
     def _connect(self) -> Connection:
         connection = connect(self.plan.target, lock_timeout=self.plan.settings.lock_timeout, loads=True)
@@ -140,7 +143,7 @@ class PrivateLoad(DumpLoad):
         return connection
 
     def _load_with_sessions(self, connection: Connection) -> Loaded:
-        with WorkerPool(self._connect, self.plan.jobs) as pool:
+        with WorkerPool(self._connect, self._jobs) as pool:
             sessions = Sessions(
                 pool=pool,
                 spreads=not self.plan.request.preserve_order,
@@ -173,6 +176,10 @@ class PrivateLoad(DumpLoad):
 
     def _reading(self, source: DumpReader) -> contextlib.AbstractContextManager[Iterator[bytes]]:
         return contextlib.closing(read_ahead(source.chunks()))
+
+
+def _has_event_triggers(connection: Connection) -> bool:
+    return connection.execute("SELECT FROM pg_catalog.pg_event_trigger LIMIT 1").rowcount > 0
 
 
 def _cancel(connection: Connection) -> None:
