@@ -137,14 +137,17 @@ def restore_by(
     *,
     role: str = SUPERUSER,
     changes: dict[str, Any] | None = None,
+    said: Said | None = None,
     **asked: Any,
 ) -> Ended:
     """Restore a dump with `--clean` by a method, and drop the old database that a swap has kept.
 
     :param changes: Fields of the settings.
+    :param said: Is told what happens.
     :raises TaskError: The restore failed.
     """
-    said, settings = Said(), settings_of(project, database, role, **{"kept_databases": 0, **(changes or {})})
+    said = said or Said()
+    settings = settings_of(project, database, role, **{"kept_databases": 0, **(changes or {})})
     request = RestoreRequest(str(path), **{"clean": True, "trust": True, "method": method, **asked})
     restored = restore_by_method(plan_restore(settings, request, said), said)
     return Ended(database, restored, None, said)

@@ -138,8 +138,6 @@ def owners(new_database: Databases, server: Server) -> Iterator[Database]:
     database = new_database(owner=OWNER)
     setup, text = (everything_sql.text(server.major, superuser=False, setup=each) for each in (True, False))
     extensions = setup[setup.index("CREATE SCHEMA ext") :]
-    if server.major < 15:
-        database.execute(f"GRANT ALL ON SCHEMA public TO {OWNER}")
     for part in (extensions, text, "SELECT count(lo_unlink(oid)) FROM pg_largeobject_metadata"):
         database.execute(part, role=OWNER)
     try:

@@ -33,6 +33,8 @@ SELECT n.nspname::pg_catalog.text, coalesce(c.relname, p.proname, t.typname)::pg
   JOIN pg_catalog.pg_namespace n ON n.oid IN (c.relnamespace, p.pronamespace, t.typnamespace)
  WHERE d.deptype = 'e'
 """
+# pg_dump writes strings as the database's setting has it, and sets it before.
+_STRINGS = "standard_conforming_strings"
 # A pattern of the tables in all schemas whose names do not begin with `pg_`: a regular expression without lookahead, in
 # which `*` stands for `.*`. pg_dump then locks no table, and writes the grants on tables of pg_catalog.
 _TABLES_OF_USERS = "(p|pg|[^p]*|p[^g]*|pg[^_]*).*"
@@ -77,6 +79,8 @@ def _selected(chunks: Iterator[bytes], members: Collection[tuple[str, str]]) -> 
             if role is None and not kind.roles:
                 yield GlobalStatement(text=event.text)
             role = event.text if kind.roles else None
+        elif kind.verb == "SET" and kind.name == _STRINGS:
+            yield GlobalStatement(text=event.text)
         elif kind.verb == "CREATE EXTENSION" or _is_global(TokenReader(event.text), members):
             if role is not None:
                 yield GlobalStatement(text=role)

@@ -1,0 +1,54 @@
+"""`db.restore --clean --migrate` by a swap, with the real Prisma: migrations run before the database is seen."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.both_ways import databases_of_ours
+from tests.flows import dumped, ran, settings_of
+from tests.journal import COUNT, add_pending, migration
+from tests.support import Database, Project, drop
+
+_TABLE = "SELECT to_regclass('public.newer')::text"
+_COLUMN = "SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass('public.\"Entry\"') AND attname = 'mood'"
+
+
+@pytest.fixture
+def migrated(journal: Project, database: Database) -> Database:
+    """Return the example's database, of which there is a dump, and a newer table."""
+    ran(journal.use(database), "db.migrate")
+    dumped(settings_of(journal, database), None)
+    database.execute("CREATE TABLE public.newer (id integer)")
+    journal.env["INVOKE_DB_METHOD"] = "swap"
+    return database
+
+
+def test_a_pending_migration_is_applied_before_the_swap(journal: Project, migrated: Database) -> None:
+    """The restored database has it when it takes its place; the old one is kept without it."""
+    applied = migrated.scalar(COUNT)
+    add_pending(journal)
+
+    ran(journal, "db.restore", "--clean", "--migrate", "--yes")
+
+    assert migrated.scalar(COUNT) == applied + 1
+    assert migrated.scalar(_TABLE) is None
+    (kept,) = databases_of_ours(migrated)
+    assert "__before_" in kept
+    drop(Database(migrated.server, kept))
+
+
+def test_a_failing_migration_leaves_the_live_database_untouched(journal: Project, migrated: Database) -> None:
+    """Not even a session of it was disturbed, and the staging database is gone."""
+    migration(journal, "20270101000000_broken", "CREATE TABLE half (id int); SELECT * FROM nowhere;")
+    before = migrated.dump_text("--create")
+
+    with migrated.connect() as session:
+        pid = session.info.backend_pid
+        failed = journal.inv("db.restore", "--clean", "--migrate", "--yes", "--disconnect")
+        assert session.execute("SELECT pg_backend_pid()").fetchall() == [(pid,)]
+
+    assert failed.returncode == 5, failed.stderr
+    assert migrated.dump_text("--create") == before
+    assert databases_of_ours(migrated) == []
+    assert list(journal.dumps.glob(".database-*")) == []
+    assert list((journal.dumps / "undo").glob("*.sql*")) == []
