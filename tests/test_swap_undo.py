@@ -38,7 +38,8 @@ FORGER = "swap_undo_forger"
 def run(database: Database, statement: str, *names: str) -> list[tuple[Any, ...]]:
     """Run a statement in another database of the server, with quoted names."""
     with database.server.connect() as connection:
-        cursor = connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+        text: Any = statement
+        cursor = connection.execute(sql.SQL(text).format(*map(sql.Identifier, names)))
         return cursor.fetchall() if cursor.description else []
 
 
