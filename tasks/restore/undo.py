@@ -134,8 +134,8 @@ def _warn_of_unsaved(
     older = f"This undo restores the older state of {point.when:%Y-%m-%d %H:%M:%S} UTC ({point.note})"
     restored = parse_instant(record.restored)
     if restored is not None and restored > point.when and not _is_saved(record, points):
-        gone = f"kept the old database as {record.saved}, which was dropped"
-        why = gone if record.saved else "made no safety dump"
+        dropped = f"kept the old database as {record.saved}, which was dropped"
+        why = dropped if record.saved else "made no safety dump"
         loss = "The data it replaced can't be restored" if record.destroyed else "It deleted nothing"
         report.warn(
             f"The last restore, of {Path(record.file).name} at {record.restored}, {why}. {loss}. {older}, and deletes "
