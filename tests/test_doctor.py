@@ -415,8 +415,11 @@ def test_the_rest_is_looked_at_when_the_server_is_not_there(shop: Database, proj
         "migrations",
         "free space",
         "scratch databases",
+        "staging databases",
+        "kept databases",
         "other sessions",
         "locks",
+        "swap",
         "definitions",
         "clock",
     ]

@@ -271,7 +271,10 @@ def test_broken_dump_says_why_it_is_no_dump(project: Project) -> None:
 
 @pytest.mark.parametrize(
     ("flags", "expected"),
-    [((), "No dumps yet. `inv db.dump` makes one.\n"), (("--json",), '{\n "version": 1,\n "dumps": []\n}\n')],
+    [
+        ((), "No dumps yet. `inv db.dump` makes one.\n"),
+        (("--json",), '{\n "version": 1,\n "dumps": [],\n "kept_databases": []\n}\n'),
+    ],
 )
 def test_empty_list_is_said(flags: tuple[str, ...], expected: str, project: Project) -> None:
     """Also where there is no folder; none is made."""

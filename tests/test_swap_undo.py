@@ -25,6 +25,7 @@ from tests.flows import saved
 from tests.output_schema import complaints
 from tests.servers import OWNER, PASSWORD
 from tests.support import Database, Databases, Project, eventually
+from tests.terminals import at_a_terminal
 
 SCHEMA = """
 CREATE TABLE item (id int PRIMARY KEY, name text);
@@ -38,7 +39,8 @@ FORGER = "swap_undo_forger"
 def run(database: Database, statement: str, *names: str) -> list[tuple[Any, ...]]:
     """Run a statement in another database of the server, with quoted names."""
     with database.server.connect() as connection:
-        cursor = connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+        text: Any = statement
+        cursor = connection.execute(sql.SQL(text).format(*map(sql.Identifier, names)))
         return cursor.fetchall() if cursor.description else []
 
 
@@ -242,6 +244,20 @@ def test_undo_without_permission_names_the_sessions(swapped: Project, shop: Data
     assert str(pid) in refused.stderr
     assert "--disconnect" in refused.stderr
     assert content(shop) == ["before the swap"]
+
+
+@pytest.mark.parametrize(("answer", "code", "after"), [("y", 0, "before the swap"), ("n", 4, "old")])
+def test_at_a_terminal_the_sessions_are_asked_about(
+    answer: str, code: int, after: str, swapped: Project, shop: Database
+) -> None:
+    """A yes ends them; anything else ends the undo with 4."""
+    with shop.connect() as other:
+        pid = other.info.backend_pid
+        found, said = at_a_terminal(swapped, *UNDO, answers={"[y/N]": answer})
+
+    assert found == code, said
+    assert str(pid) in said
+    assert content(shop) == [after]
 
 
 def test_a_dry_undo_shows_what_is_lost(swapped: Project, shop: Database) -> None:

@@ -135,10 +135,12 @@ def _warn_of_unsaved(
     older = f"This undo restores the older state of {point.when:%Y-%m-%d %H:%M:%S} UTC ({point.note})"
     restored = parse_instant(record.restored)
     if restored is not None and restored > point.when and not _is_saved(record, points):
+        dropped = f"kept the old database as {record.saved}, which was dropped"
+        why = dropped if record.saved else "made no safety dump"
         loss = "The data it replaced can't be restored" if record.destroyed else "It deleted nothing"
         report.warn(
-            f"The old state of the last restore, of {Path(record.file).name} at {record.restored}, was not kept. "
-            f"{loss}. {older}, and deletes everything that was added or written since."
+            f"The last restore, of {Path(record.file).name} at {record.restored}, {why}. {loss}. {older}, and deletes "
+            f"everything that was added or written since."
         )
     reset = parse_instant(record.reset)
     if reset is not None and reset > point.when:
