@@ -381,7 +381,7 @@ def test_completion_leaves_paths_to_the_shell(project: Project) -> None:
     """Invoke offers flags, and nothing for the value of --file, so that bash completes names of files."""
     script = (
         "source <(inv --print-completion-script bash); complete -p inv\n"
-        'for words in "--fi" "--file = dumps/x"; do COMP_WORDS=(inv db.restore $words); COMPREPLY=()\n'
+        'for words in "--fil" "--file = dumps/x"; do COMP_WORDS=(inv db.restore $words); COMPREPLY=()\n'
         'set -- $words; _complete_invoke inv "${@: -1}"; echo "${COMPREPLY[*]}."; done'
     )
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .confirm import confirm_finish, confirm_migration, confirm_reset, confirm_restore
 from .output_restores import show_finished, show_migrated, show_rehearsed, show_reset, show_restored
@@ -132,31 +132,16 @@ def restore(
     url_env: str | None = None,
 ) -> Restored | Finished | None:
     """Restore a dump, verified before anyone sees it: in one transaction, or by a swap."""
-    from ..restore.method import chosen_method
-    from ..restore.plan import RestoreRequest
-
-    loaded, name = load(ctx, url_env, as_json=json), given("--confirm", confirm)
-    switches = {"--data-only": data_only, "--create": create, "--clean": clean, "--disconnect": disconnect}
-    switches |= {"--no-owner": no_owner, "--no-acl": no_acl, "--create-roles": create_roles, "--strict": strict}
-    switches |= {"--checksums": checksums, "--migrate": migrate, "--trust": trust, "--lenient": lenient}
-    flags = {**switches, "--no-backup": no_backup, "--file": file, "--table": table, "--into": into}
-    flags |= {"--method": method, "--skip-extension": skip_extension, "--finish": finish}
+    flags = dict(locals())
     _refuse_contradictions(flags)
-    choices = {"backup": not no_backup, "disconnect": disconnect or loaded.disconnect}
+    loaded, name = load(ctx, url_env, as_json=json), given("--confirm", confirm)
     if finish:
-        return _finish(loaded, yes=yes, name=name, **choices)
-    choices |= {"strict": strict, "checksums": checksums, "migrate": migrate, "trust": trust, "lenient": lenient}
-    choices |= {"create_roles": create_roles, "owners": not no_owner, "privileges": not no_acl, "clean": clean}
-    skipped, tables = all_given("--skip-extension", skip_extension), all_given("--table", table)
-    how, dump = chosen_method(loaded, given("--method", method)), given("--file", file)
-    request = RestoreRequest(
-        file=dump, skip_extensions=skipped, tables=tables, method=how, data_only=data_only, **choices
-    )
+        return _finish(loaded, backup=not no_backup, disconnect=disconnect or loaded.disconnect, yes=yes, name=name)
+    request = _restore_request(loaded, flags)
     if into is not None or create:
-        found = _plan_new(loaded, request, given("--into", into), name)
-        if not isinstance(found, RestoreRequest):
-            return _restore_into_new(found)
-        request = found
+        request, new = _plan_new(loaded, request, given("--into", into), name)
+        if new is not None:
+            return _restore_into_new(new)
     with reporting(loaded) as report:
         plan = _plan(loaded, request, report)
     return _carry_out(plan, yes=yes, name=name)
@@ -249,23 +234,48 @@ def generate(ctx: Context, url_env: str | None = None) -> None:
         generate_client(loaded, report)
 
 
+# The parameters of the task that contradict another one.
 _CONTRADICTIONS = {
-    "--into": ("--table", "--data-only", "--create", "--clean", "--method", "--disconnect", "--no-backup"),
-    "--create": ("--table", "--data-only"),
+    "into": ("table", "data_only", "create", "clean", "method", "disconnect", "no_backup"),
+    "create": ("table", "data_only"),
 }
+# Those that --finish takes; the others say what to restore and how.
+_OF_FINISH = {"ctx", "finish", "disconnect", "no_backup", "yes", "confirm", "json", "url_env"}
+# The flags that have the name of a field of the request.
+_SAME = ("clean", "data_only", "strict", "checksums", "migrate", "trust", "lenient", "create_roles")
 
 
-def _refuse_contradictions(flags: Mapping[str, object]) -> None:
-    """Raise if flags of a restore contradict each other; `--finish` takes none that says what or how to restore.
+def _refuse_contradictions(flags: Mapping[str, Any]) -> None:
+    """Raise if flags of a restore contradict each other.
 
-    :param flags: All of them, each with its value.
+    :param flags: The parameters of the task with their values.
     """
-    if flags["--finish"]:
-        taken = {"--finish", "--disconnect", "--no-backup"}
-        refuse_flags("--finish", {name: value for name, value in flags.items() if name not in taken})
+    if flags["finish"]:
+        refuse_flags("finish", {name: value for name, value in flags.items() if name not in _OF_FINISH})
     for flag, names in _CONTRADICTIONS.items():
         if flags[flag] not in {None, False}:
             refuse_flags(flag, {name: flags[name] for name in names})
+
+
+def _restore_request(settings: Settings, flags: Mapping[str, Any]) -> RestoreRequest:
+    """Return the request of a restore.
+
+    :param flags: As in :func:`_refuse_contradictions`.
+    """
+    from ..restore.method import chosen_method
+    from ..restore.plan import RestoreRequest
+
+    return RestoreRequest(
+        file=given("--file", flags["file"]),
+        method=chosen_method(settings, given("--method", flags["method"])),
+        tables=all_given("--table", flags["table"]),
+        skip_extensions=all_given("--skip-extension", flags["skip_extension"]),
+        owners=not flags["no_owner"],
+        privileges=not flags["no_acl"],
+        backup=not flags["no_backup"],
+        disconnect=flags["disconnect"] or settings.disconnect,
+        **{name: flags[name] for name in _SAME},
+    )
 
 
 def _plan(settings: Settings, request: RestoreRequest, report: Report) -> RestorePlan:
@@ -278,13 +288,17 @@ def _plan(settings: Settings, request: RestoreRequest, report: Report) -> Restor
     return plan_restore(settings, request, report)
 
 
-def _plan_new(settings: Settings, request: RestoreRequest, into: str, name: str) -> NewDatabase | RestoreRequest:
-    from ..scratch.restore_into import plan_creation, plan_restore_into
+def _plan_new(
+    settings: Settings, request: RestoreRequest, into: str, name: str
+) -> tuple[RestoreRequest, NewDatabase | None]:
+    """Return the plan of a restore into a new database; None if the database exists, for an ordinary restore."""
+    from ..scratch.restore_into import NewDatabase, plan_creation, plan_restore_into
 
     with reporting(settings) as report:
         if into:
-            return plan_restore_into(settings, request, into, report, confirm=name)
-        return plan_creation(settings, request, report, confirm=name)
+            return request, plan_restore_into(settings, request, into, report, confirm=name)
+        found = plan_creation(settings, request, report, confirm=name)
+    return (request, found) if isinstance(found, NewDatabase) else (found, None)
 
 
 def _restore_into_new(plan: NewDatabase) -> Restored | None:
