@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.flows import pg_dump, ran, write
+from tests.output_schema import complaints
 from tests.schemas import DUMP_END
 from tests.servers import OWNER, PASSWORD, SUPERUSER, Server
 from tests.support import Database, Databases, Project, eventually
@@ -72,13 +73,17 @@ def document(project: Project, *arguments: str) -> Any:
     """Return the JSON of a task that succeeds."""
     result = project.inv(*arguments, "--json")
     assert result.returncode == 0, result.stderr
+    assert complaints("db.restore", result.stdout) == []
     return json.loads(result.stdout)["restore"]
 
 
-def waiting(database: Database, project: Project, *flags: str) -> str:
-    """Let a session connect while the staging database is loaded, so that it waits; return its name."""
+def waiting(database: Database, project: Project, *flags: str, statement: str = "") -> str:
+    """Let a session connect while the staging database is loaded, so that it waits; return its name.
+
+    :param statement: What the dump executes at its end.
+    """
     text = pg_dump(database).replace(b"\n--\n-- PostgreSQL database dump complete", b"")
-    slow = write(project, "slow.sql", text + b"SELECT pg_catalog.pg_sleep(2);\n" + DUMP_END.encode())
+    slow = write(project, "slow.sql", text + f"{statement};SELECT pg_catalog.pg_sleep(2);\n{DUMP_END}".encode())
     database.execute("INSERT INTO public.item VALUES (6)")
     process = project.popen("db.restore", "--clean", "--yes", "--method=swap", f"--file={slow.name}", *flags)
     with database.server.connect() as connection:
@@ -257,6 +262,18 @@ def test_finish_reads_grants_and_settings_again(shop: Database, project: Project
     ran(project, "db.restore", "--finish", "--yes")
 
     assert shop.execute(state) == before
+
+
+def test_finish_reports_the_differences_of_the_restore(shop: Database, project: Project) -> None:
+    """With exit code 6, as the restore would have; the swap is done."""
+    waiting(shop, project, statement="DELETE FROM public.item WHERE id = 1")
+
+    result = project.inv("db.restore", "--finish", "--yes", "--json")
+
+    assert (result.returncode, json.loads(result.stdout)["restore"]["complete"]) == (6, False)
+    assert "public.item" in json.loads(result.stderr.splitlines()[-1])["error"]["message"]
+    assert complaints("db.restore", result.stdout) == []
+    assert rows(shop) == 4
 
 
 @pytest.mark.parametrize("where", ["at the restore", "at the finish"])

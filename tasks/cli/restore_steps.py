@@ -33,14 +33,13 @@ if TYPE_CHECKING:
 
 
 _CONTRADICTIONS = {
-    "--into": ("--table", "--data-only", "--create", "--clean", "--method", "--disconnect", "--no-backup"),
-    "--create": ("--table", "--data-only"),
+    "into": ("table", "data_only", "create", "clean", "method", "disconnect", "no_backup"),
+    "create": ("table", "data_only"),
 }
 
 
-# Other flags that `--finish` takes; those that do not change what is restored are not named here.
-_OF_FINISH = frozenset({"--finish", "--disconnect", "--no-backup"})
-_OF_EVERY_RESTORE = frozenset({"--yes", "--confirm", "--json", "--jobs", "--preserve-order", "--url-env"})
+# Those that --finish takes; the others say what to restore and how.
+_OF_FINISH = frozenset({"finish", "disconnect", "no_backup", "yes", "confirm", "json", "jobs", "url_env"})
 
 
 def run_restore(ctx: Context, **flags: Any) -> Restored | Finished | None:
@@ -52,7 +51,7 @@ def run_restore(ctx: Context, **flags: Any) -> Restored | Finished | None:
     from ..scratch.restore_into import NewDatabase
 
     settings = load(ctx, flags["url_env"], as_json=flags["json"], jobs=flags["jobs"])
-    _refuse_contradictions({f"--{name.replace('_', '-')}": value for name, value in flags.items()})
+    _refuse_contradictions(flags)
     consent: dict[str, Any] = {"yes": flags["yes"], "name": given("--confirm", flags["confirm"])}
     if flags["finish"]:
         ends_sessions = flags["disconnect"] or settings.disconnect
@@ -96,11 +95,13 @@ def _read_request(settings: Settings, flags: Mapping[str, Any]) -> RestoreReques
     )
 
 
-def _refuse_contradictions(flags: Mapping[str, object]) -> None:
-    """Raise if flags contradict each other; `--finish` takes none that says what or how to restore."""
-    if flags["--finish"]:
-        others = flags.keys() - _OF_FINISH - _OF_EVERY_RESTORE
-        refuse_flags("--finish", {name: value for name, value in flags.items() if name in others})
+def _refuse_contradictions(flags: Mapping[str, Any]) -> None:
+    """Raise if flags of a restore contradict each other.
+
+    :param flags: The parameters of the task with their values.
+    """
+    if flags["finish"]:
+        refuse_flags("finish", {name: value for name, value in flags.items() if name not in _OF_FINISH})
     for flag, names in _CONTRADICTIONS.items():
         if flags[flag] not in {None, False}:
             refuse_flags(flag, {name: flags[name] for name in names})

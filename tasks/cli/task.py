@@ -149,10 +149,11 @@ def all_given(flag: str, values: Sequence[str] | None) -> tuple[str, ...]:
 def refuse_flags(flag: str, others: Mapping[str, object]) -> None:
     """Raise if flags were given that contradict another one.
 
-    :param others: The flags, each with its value.
+    :param flag: A parameter of the task, such as `data_only`.
+    :param others: Other parameters, each with its value.
     :raises BadInputError: One of them was given. Nothing was touched.
     """
     if found := [name for name, value in others.items() if value]:
-        raise BadInputError(
-            f"{found[0]} can't be combined with {flag}. Nothing was touched.", fix="Omit one of the two."
-        )
+        one, other = (f"--{name.replace('_', '-')}" for name in (found[0], flag))
+        text = f"{one} can't be combined with {other}. Nothing was touched."
+        raise BadInputError(text, fix="Omit one of the two.")
