@@ -10,6 +10,7 @@ import hashlib
 import re
 from typing import TYPE_CHECKING
 
+from ..postgres.catalog_filters import no_member_of_class
 from .objects import DEFINITIONS, PROPERTIES, objects_to_document, read_objects
 
 if TYPE_CHECKING:
@@ -18,10 +19,9 @@ if TYPE_CHECKING:
     from ..postgres.connection import Connection
 
 
-_NO_MEMBER = re.compile(
-    r"NOT (EXISTS \(SELECT FROM pg_catalog\.pg_depend d"
-    r" WHERE d\.classid = \S+ AND d\.objid = \S+ AND d\.deptype = 'e'\))"
-)
+# The condition that an object belongs to no extension, of any catalogue.
+_MEMBER = re.escape(no_member_of_class("?", "?").removeprefix("NOT ")).replace(r"\?", r"\S+")
+_NO_MEMBER = re.compile(f"NOT ({_MEMBER})")
 _DESCRIBED = """
 SELECT pg_catalog.concat_ws(' ', o.type, o.identity), pg_catalog.concat_ws('|', s.provider, s.text), NULL
   FROM (SELECT classoid, objoid, objsubid, NULL AS provider, description AS text FROM pg_catalog.pg_description

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from ..dumpfiles.atomic_write import delete_stale_parts
 from ..errors import TaskError
 from ..postgres.connection import (
     connect,
@@ -207,6 +208,7 @@ def delete_leftover_staging_databases(target: Target, database: str, maintenance
     :param database: The name of the configured database.
     :return: Their names.
     """
+    delete_stale_parts(folder)
     dropped = []
     with connected(maintenance) as connection, translated("Looking for staging databases failed, nothing was changed"):
         for own in own_databases(connection, target, folder, Role.STAGING):
