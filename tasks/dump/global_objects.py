@@ -36,7 +36,7 @@ SELECT n.nspname::pg_catalog.text, coalesce(c.relname, p.proname, t.typname)::pg
 # pg_dump writes strings as the database's setting has it, and sets it before.
 _STRINGS = "standard_conforming_strings"
 # A pattern of the tables in all schemas whose names do not begin with `pg_`: a regular expression without lookahead, in
-# which `*` stands for `.*`. pg_dump then locks no table, and writes the grants on tables of pg_catalog.
+# which `*` means `.*`. pg_dump then locks no table, and writes the grants on tables of pg_catalog.
 _TABLES_OF_USERS = "(p|pg|[^p]*|p[^g]*|pg[^_]*).*"
 
 
