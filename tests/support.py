@@ -182,7 +182,8 @@ class Databases:
             # Half the time of the default, which writes each page to the log.
             query += sql.SQL(" STRATEGY file_copy")
         with server.connect() as connection:
-            connection.execute(query + sql.SQL(f" {options}"))
+            more: Any = f" {options}"
+            connection.execute(query + sql.SQL(more))
         self._made.append(database)
         return database
 

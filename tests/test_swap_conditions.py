@@ -234,7 +234,7 @@ def _refuses(
 
 @pytest.mark.parametrize("name", CONDITIONS)
 def test_a_swap_is_refused_and_the_transaction_is_taken(shop: Database, project: Project, name: str) -> None:
-    """The reason names what stands against it; nothing of ours is left, and the transaction restores the dump."""
+    """The reason names the obstacle; nothing of ours is left, and the transaction restores the dump."""
     condition = CONDITIONS[name]
     path = _dump(project, shop)
     changes = dict(condition.changes)

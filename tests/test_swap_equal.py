@@ -65,6 +65,7 @@ ALTER DATABASE {0} SET DateStyle TO 'German, DMY'
 ALTER DATABASE {0} SET temp_tablespaces TO ''
 ALTER DATABASE {0} SET default_transaction_isolation TO 'repeatable read'
 ALTER DATABASE {0} SET log_min_duration_statement TO 1000
+ALTER DATABASE {0} SET standard_conforming_strings TO off
 ALTER ROLE reader IN DATABASE {0} SET search_path TO ''
 ALTER ROLE {1} IN DATABASE {0} SET statement_timeout TO '7s'
 REVOKE ALL ON DATABASE {0} FROM PUBLIC

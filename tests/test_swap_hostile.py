@@ -79,7 +79,7 @@ class _Intruder(Said):
         """Try it."""
         super().progress(what, done, total, unit)
         assert self.database is not None
-        for name in databases_of_ours(self.database):
+        for name in (each for each in databases_of_ours(self.database) if "__staging_" in each):
             try:
                 Database(self.database.server, name).connect(OWNER).close()
                 self.refused.append("")

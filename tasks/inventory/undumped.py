@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from ..postgres.connection import Connection
 
 
-# The condition that an object belongs to no extension, of any catalogue.
-_MEMBER = re.escape(no_member_of_class("?", "?").removeprefix("NOT ")).replace(r"\?", r"\S+")
-_NO_MEMBER = re.compile(f"NOT ({_MEMBER})")
+# The condition that an object belongs to no extension, of any class and oid.
+_NO_MEMBER = re.compile(
+    "(?<!NOT )" + re.escape(no_member_of_class("CLASS", "OID")).replace("CLASS", r"\S+").replace("OID", r"\S+")
+)
 _DESCRIBED = """
 SELECT pg_catalog.concat_ws(' ', o.type, o.identity), pg_catalog.concat_ws('|', s.provider, s.text), NULL
   FROM (SELECT classoid, objoid, objsubid, NULL AS provider, description AS text FROM pg_catalog.pg_description
@@ -30,7 +31,10 @@ SELECT pg_catalog.concat_ws(' ', o.type, o.identity), pg_catalog.concat_ws('|', 
        pg_catalog.pg_identify_object(s.classoid, s.objoid, s.objsubid) o
 """
 _QUERIES = {
-    **{kind: _NO_MEMBER.sub(r"\1", query) for kind, query in {**DEFINITIONS, "property": PROPERTIES}.items()},
+    **{
+        kind: _NO_MEMBER.sub(lambda found: found[0].removeprefix("NOT "), query)
+        for kind, query in {**DEFINITIONS, "property": PROPERTIES}.items()
+    },
     "comment": _DESCRIBED,
 }
 # PostgreSQL's own objects have the same oid in every database. Grants on functions and types are left out, because

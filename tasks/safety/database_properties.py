@@ -98,9 +98,14 @@ def read_database_properties(connection: Connection, oid: int) -> DatabaseProper
             Grant(grantor=str(by), grantee=to, privilege=str(what), grantable=bool(more))
             for by, to, what, more in grants
         ),
-        settings=tuple((role, *str(setting).partition("=")[::2]) for role, setting in settings),
+        settings=tuple(_setting(role, str(setting)) for role, setting in settings),
         labels=tuple((str(provider), str(label)) for provider, label in labels),
     )
+
+
+def _setting(role: str | None, setting: str) -> tuple[str | None, str, str]:
+    name, _, value = setting.partition("=")
+    return role, name, value
 
 
 # Settings whose value is a list of names, each of which the server has quoted (`GUC_LIST_QUOTE` of its source). No
