@@ -16,7 +16,7 @@ from tasks.restore.request import RestoreRequest
 from tasks.restore.restore import restore_dump
 from tests import everything as everything_sql
 from tests.bulk import journal_like
-from tests.flows import newest, pg_dump, restore, settings_of, sqlstate_of, write
+from tests.flows import dumped, newest, pg_dump, restore, settings_of, sqlstate_of, write
 from tests.schemas import OTHERS, make_tables
 from tests.servers import MAJORS, OWNER, Server
 from tests.support import Database, Databases, Project, blocking
@@ -76,6 +76,28 @@ def test_clean_restore_makes_filled_schemas_the_dump_when_they_hold_other_things
     assert result.returncode == 0, result.stderr
     assert target.dump_text(exclude=["kept"]) == everything.dump_text(exclude=["kept"])
     assert target.dump_text(schemas=["kept"]) == kept
+
+
+CASTS = """
+CREATE TYPE color AS ENUM ('red');
+CREATE FUNCTION color_text(color) RETURNS text LANGUAGE sql AS $$ SELECT 'red' $$;
+CREATE FUNCTION color_json(color) RETURNS json LANGUAGE sql AS $$ SELECT '"red"'::json $$;
+CREATE CAST (color AS text) WITH FUNCTION color_text(color);
+CREATE CAST (color AS json) WITH FUNCTION color_json(color);
+"""
+
+
+@pytest.mark.majors(14, 18)
+def test_clean_restore_creates_casts_to_builtin_types_again(database: Database, project: Project) -> None:
+    """The catalogue names some of these types with their schema, and a dump does not."""
+    database.execute(CASTS)
+    dump = dumped(settings_of(project, database)).path
+    before = database.dump_text()
+
+    restored = restore(project, database, dump, clean=True)
+
+    assert restored.complete
+    assert database.dump_text() == before
 
 
 @pytest.mark.all_majors

@@ -46,3 +46,16 @@ def no_member_of_class(classid: LiteralString, oid: LiteralString) -> LiteralStr
         f"NOT EXISTS (SELECT FROM pg_catalog.pg_depend d"
         f" WHERE d.classid = {classid} AND d.objid = {oid} AND d.deptype = 'e')"
     )
+
+
+def global_name(kind: str, identity: str) -> str:
+    """Return the name of an object without a schema as in a dump's outline, such as `event trigger audit`.
+
+    :param identity: As `pg_identify_object` returns it.
+    """
+    name = identity.replace('"', "")
+    if kind == "transform":
+        # Before 16 it has a word that SQL does not accept.
+        name = name.replace(" on language ", " language ")
+    # It has the schema of some of PostgreSQL's own types, and pg_dump writes none.
+    return f"{kind} {name.replace('pg_catalog.', '') if kind == 'cast' else name}"

@@ -14,7 +14,7 @@ from psycopg import sql
 
 from ..errors import BadInputError, OperationFailedError
 from ..formatting import format_list
-from .catalog_filters import IN_SCHEMA, MEMBER, NO_MEMBER, USER_SCHEMA
+from .catalog_filters import IN_SCHEMA, MEMBER, NO_MEMBER, USER_SCHEMA, global_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -294,9 +294,7 @@ def table_dependents(connection: Connection, tables: Collection[int]) -> list[st
 def _allowed(kind: str, identity: str, allowed: set[str]) -> bool:
     if kind == "publication relation":
         kind, identity = "publication", identity.rpartition(" in publication ")[2]
-    # Before 16 a transform's identity has the word "on", which is not part of SQL's syntax.
-    unquoted = identity.replace('"', "").replace(" on language ", " language ")
-    return f"{kind} {unquoted}" in allowed
+    return global_name(kind, identity) in allowed
 
 
 def lock_out_writers(connection: Connection, names: Collection[str], *, writable: bool = False) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import errors, sql
 
-from ..postgres.catalog_filters import USER_SCHEMA, no_member, no_member_of_class
+from ..postgres.catalog_filters import USER_SCHEMA, global_name, no_member, no_member_of_class
 from ..postgres.schemas import existing_schemas
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def read_globals(connection: Connection) -> dict[str, tuple[str, str]]:
         (str(kind), str(identity).replace(" on language ", " language ") if kind == "transform" else str(identity))
         for kind, identity in connection.execute(_GLOBALS.encode())
     ]
-    return {f"{kind} {identity}".replace('"', ""): (kind, identity) for kind, identity in found}
+    return {global_name(kind, identity): (kind, identity) for kind, identity in found}
 
 
 def drop_before(connection: Connection, kept: Collection[str]) -> None:
