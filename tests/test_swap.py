@@ -69,3 +69,22 @@ def test_a_damaged_dump_changes_nothing(project: Project, filled: Database, dama
     assert result.returncode == 2, result.stderr
     assert filled.dump_text() == before
     assert others(filled) == []
+
+
+def test_created_roles_are_dropped_again_when_the_load_fails(project: Project, filled: Database) -> None:
+    """A role that --create-roles made for a dump that can't be loaded does not remain on the server."""
+    role = f"{filled.name}_reader"
+    dump = newest(project)
+    text = dump.read_text().replace(
+        "CREATE TABLE public.t", f"GRANT USAGE ON SCHEMA public TO {role};\nCREATE TABLE public.t", 1
+    )
+    foreign = project.root / "foreign.sql"
+    foreign.write_text(text.replace("ADD CONSTRAINT t_pkey PRIMARY KEY (id)", "ADD CONSTRAINT t_pkey PRIMARY KEY (no)"))
+
+    result = project.inv(
+        "db.restore", "--clean", "--yes", "--create-roles", f"--confirm={filled.name}", f"--file={foreign}"
+    )
+
+    assert result.returncode == 5, result.stderr
+    assert filled.execute(f"SELECT FROM pg_roles WHERE rolname = '{role}'") == []
+    assert others(filled) == []

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import psycopg
+
 from ..dumpformat.manifest import NeedKind
 from ..dumpformat.tokens import decode_name, quote_name
-from ..postgres.connection import one
+from ..errors import TaskError
+from ..postgres.connection import connected, one
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
+    from ..config.target import Target
     from ..dumpformat.manifest import Need, Outline
     from ..postgres.connection import Connection, ServerFacts
 
@@ -97,6 +102,19 @@ def create_roles(connection: Connection, server: ServerFacts, names: Collection[
         connection.execute(b"CREATE ROLE %s NOLOGIN" % quoted)
         if not server.superuser:
             connection.execute(b"GRANT %s TO CURRENT_USER" % quoted)
+
+
+def drop_roles(target: Target, names: Collection[str]) -> None:
+    """Drop roles that :func:`create_roles` made for a load that failed; those that are used remain.
+
+    :param target: A database of the server, in which nothing was created for them.
+    """
+    if not names:
+        return
+    with contextlib.suppress(TaskError), connected(target) as connection:
+        for name in names:
+            with contextlib.suppress(psycopg.Error):
+                connection.execute(b"DROP ROLE IF EXISTS %s" % quote_name(name))
 
 
 def _missing_schemas(needs: Collection[Need], existing: Collection[str]) -> Iterator[Missing]:

@@ -14,6 +14,7 @@ from psycopg import sql
 
 from ..dumpfiles.atomic_write import delete_stale_parts
 from ..errors import TaskError
+from ..inventory.requirements import drop_roles
 from ..postgres.connection import (
     connect,
     connected,
@@ -96,6 +97,7 @@ def staging_database(plan: RestorePlan, report: Report) -> Iterator[Staging]:
         if staging is None or not staging.kept:
             drop_database(maintenance, record.database)
             delete_database_record(settings.dumps, record)
+            drop_roles(maintenance, plan.new_roles if staging is not None else ())
         raise
     staging.lock.close()
 
