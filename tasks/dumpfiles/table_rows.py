@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..dumpformat.copy_text import copied_columns, escape_value, unescape_value
-from ..dumpformat.encodings import python_encoding, recode_action, recode_name
+from ..dumpformat.encodings import python_encoding, recode_kind, recode_name
 from ..dumpformat.foreign_head import LexError
 from ..dumpformat.lexer import CopyData, CopyEnd, Statement, lex
 from ..dumpformat.statements import classify_statement
@@ -216,12 +216,12 @@ class _Reading:
         elif text[:7].upper() == b"INSERT ":
             self._refuse_insert(statement)
         elif text[:13] == b"CREATE TABLE ":
-            kind = recode_action(classify_statement(text, standard=statement.standard), self.encoding)
+            kind = recode_kind(classify_statement(text, standard=statement.standard), self.encoding)
             self.choice.note((kind.schema, kind.name))
         return False
 
     def _refuse_insert(self, statement: Statement) -> None:
-        kind = recode_action(classify_statement(statement.text, standard=statement.standard), self.encoding)
+        kind = recode_kind(classify_statement(statement.text, standard=statement.standard), self.encoding)
         if self.choice.is_chosen((kind.schema, kind.name)):
             raise BadInputError(
                 f"{self.path.name} has the rows of {show_name((kind.schema, kind.name))} as INSERT statements, which "

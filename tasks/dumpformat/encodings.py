@@ -63,7 +63,7 @@ def raw_name(name: str, encoding: str) -> str:
     return name if name.isascii() else decode_name(name.encode(encoding, "surrogateescape"))
 
 
-def recode_action(kind: StatementKind, encoding: str) -> StatementKind:
+def recode_kind(kind: StatementKind, encoding: str) -> StatementKind:
     """Return a statement's kind with its names decoded from the encoding of its text."""
     schema, name, *roles = (recode_name(each, encoding) for each in (kind.schema, kind.name, *kind.roles))
     return replace(kind, schema=schema, name=name, roles=tuple(roles))

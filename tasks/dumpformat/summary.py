@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from .encodings import python_encoding, raw_name, recode_action, recode_name
+from .encodings import python_encoding, raw_name, recode_kind, recode_name
 from .foreign_head import LexError
 from .lexer import Comment, CopyData, CopyEnd, MetaCommand, Statement
 from .manifest import Need, Outline, SequenceValue, TableRows, Touch, table_rows
@@ -141,7 +141,7 @@ class DumpSummary:
         if event.copies:
             schema, name = split_qualified(event.copies)
             kind = replace(kind, schema=schema, name=name)
-        recoded = kind if self.encoding == _UTF8 else recode_action(kind, self.encoding)
+        recoded = kind if self.encoding == _UTF8 else recode_kind(kind, self.encoding)
         for setting in kind.settings:
             if setting.name == "client_encoding":
                 self.encoding = python_encoding(setting.value or "")

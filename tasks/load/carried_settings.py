@@ -26,10 +26,10 @@ class CarriedSettings:
         self._names = {"search_path"}
         self._values: SettingValues | None = None
 
-    def note(self, action: StatementKind) -> None:
+    def note(self, kind: StatementKind) -> None:
         """Remember the settings that a statement has changed."""
-        if action.settings:
-            self._names.update(each.name for each in action.settings if each.name not in {"", "all"})
+        if kind.settings:
+            self._names.update(each.name for each in kind.settings if each.name not in {"", "all"})
             self._values = None
 
     def values(self) -> SettingValues:

@@ -159,14 +159,14 @@ class StatementFilter:
     schemas: Collection[str]
     views: Collection[tuple[str, str]]
 
-    def omission(self, text: bytes, action: StatementKind) -> Omission | None:
+    def omission(self, text: bytes, kind: StatementKind) -> Omission | None:
         """Return the reason for leaving a statement out; None if it is sent.
 
         :raises OperationFailedError: The statement can't be executed, and --strict was given.
         """
-        return self._excluded(text, action) or self._absent(text, action)
+        return self._excluded(text, kind) or self._absent(text, kind)
 
-    def tolerance(self, text: bytes, action: StatementKind, *, own: bool) -> Tolerance | None:
+    def tolerance(self, text: bytes, statement_kind: StatementKind, *, own: bool) -> Tolerance | None:
         """Return the errors of a statement that leave it out; None if every error ends the restore.
 
         :param own: The statement is about a relation that this restore created and that the restoring role still owns.
@@ -178,14 +178,14 @@ class StatementFilter:
             return Tolerance(
                 omission=Omission(OmissionKind.NOT_REPLACEABLE, kind.value), sqlstates=refusals, skipped_kind=kind
             )
-        if action.verb in ACL_VERBS | {"OWNER"} and not superuser and not own:
-            denied = OmissionKind.OWNERS_DENIED if action.verb == "OWNER" else OmissionKind.GRANTS_DENIED
+        if statement_kind.verb in ACL_VERBS | {"OWNER"} and not superuser and not own:
+            denied = OmissionKind.OWNERS_DENIED if statement_kind.verb == "OWNER" else OmissionKind.GRANTS_DENIED
             return Tolerance(omission=Omission(denied), sqlstates=nothing if strict else _DENIED)
-        if action.verb == "SECURITY":
+        if statement_kind.verb == "SECURITY":
             return Tolerance(
                 omission=Omission(OmissionKind.SECURITY_LABEL), sqlstates=nothing if strict else _NO_PROVIDER
             )
-        if action.removes and not action.conditional:
+        if statement_kind.removes and not statement_kind.conditional:
             return Tolerance(omission=Omission(OmissionKind.ABSENT), sqlstates=_ABSENT)
         if text.startswith(b"DROP TRANSFORM"):
             # Up to 17, all functions of the language with an argument of the type depend on the transform, also those
@@ -193,8 +193,8 @@ class StatementFilter:
             return Tolerance(omission=Omission(OmissionKind.TRANSFORM), sqlstates=_HAS_DEPENDENTS)
         return None
 
-    def _excluded(self, text: bytes, action: StatementKind) -> Omission | None:  # noqa: PLR0911, PLR0912 - a table of cases
-        verb, name = action.verb, action.name
+    def _excluded(self, text: bytes, kind: StatementKind) -> Omission | None:  # noqa: PLR0911, PLR0912 - a table of cases
+        verb, name = kind.verb, kind.name
         if _kind_without_schema(text) is SchemalessKind.SUBSCRIPTION:
             return Omission(OmissionKind.SUBSCRIPTION)
         if verb in {"CREATE EXTENSION", "COMMENT ON EXTENSION"} and name in self.rules.skipped:
@@ -202,13 +202,13 @@ class StatementFilter:
         if verb == "SET" and name in OWN_SETTINGS:
             return Omission(OmissionKind.OWN_SETTINGS)
         if verb == "SET" and name == ROLE:
-            return self._role_omission(action)
+            return self._role_omission(kind)
         if verb == "SET" and "." not in name and name not in self.rules.parameters | _SET_WORDS:
             return Omission(OmissionKind.UNKNOWN_SETTING, name)
         if (
             verb == "SET"
             and name == TABLESPACE
-            and (space := parse_default_tablespace(action)) not in self.rules.tablespaces | {""}
+            and (space := parse_default_tablespace(kind)) not in self.rules.tablespaces | {""}
         ):
             return self._skip_or_fail(Omission(OmissionKind.TABLESPACE, space))
         if verb == "TRANSACTION":
@@ -217,49 +217,49 @@ class StatementFilter:
             return Omission(OmissionKind.KEPT, verb)
         if verb == "CREATE SCHEMA" and name in self.schemas:
             return Omission(OmissionKind.SCHEMA_EXISTS)
-        if verb in {"COMMENT ON EXTENSION", "COMMENT ON SCHEMA", "COMMENT ON DATABASE"} and not self._owns(action):
+        if verb in {"COMMENT ON EXTENSION", "COMMENT ON SCHEMA", "COMMENT ON DATABASE"} and not self._owns(kind):
             return Omission(OmissionKind.COMMENT, verb)
         if verb == "OWNER":
-            return self._owner_omission(action)
+            return self._owner_omission(kind)
         if verb in ACL_VERBS:
-            return self._acl_omission(action)
-        if verb == "SET SESSION AUTHORIZATION" and not self._may_become(action):
+            return self._acl_omission(kind)
+        if verb == "SET SESSION AUTHORIZATION" and not self._may_become(kind):
             omission = Omission(OmissionKind.SESSION_USER)
-            return self._skip_or_fail(omission) if self.rules.owners and action.roles else omission
+            return self._skip_or_fail(omission) if self.rules.owners and kind.roles else omission
         return None
 
-    def _absent(self, text: bytes, action: StatementKind) -> Omission | None:
+    def _absent(self, text: bytes, kind: StatementKind) -> Omission | None:
         """Return `ABSENT` for a statement of `pg_dump --clean` that has no IF EXISTS and removes a missing object.
 
         These are DROP CONSTRAINT of a domain, and the placeholder that replaces a view with circular dependencies
         before its dependencies are dropped. The view's final CREATE OR REPLACE VIEW always follows a CREATE VIEW.
         """
-        key = (action.schema, action.name)
-        if action.verb == "DROP DOMAIN CONSTRAINT":
+        key = (kind.schema, kind.name)
+        if kind.verb == "DROP DOMAIN CONSTRAINT":
             lookup = b"to_regtype"
-        elif action.verb == "REPLACE VIEW" and key not in self.views and is_placeholder_view(text):
+        elif kind.verb == "REPLACE VIEW" and key not in self.views and is_placeholder_view(text):
             lookup = b"to_regclass"
         else:
             return None
         return None if relation_exists(self.stream, key, lookup) else Omission(OmissionKind.ABSENT)
 
-    def _owner_omission(self, action: StatementKind) -> Omission | None:
+    def _owner_omission(self, kind: StatementKind) -> Omission | None:
         if not self.rules.owners:
             return Omission(OmissionKind.OWNERS_UNWANTED)
-        missing = [role for role in action.roles if role not in self.rules.settable]
+        missing = [role for role in kind.roles if role not in self.rules.settable]
         return self._skip_or_fail(Omission(OmissionKind.OWNER_MISSING, missing[0])) if missing else None
 
-    def _role_omission(self, action: StatementKind) -> Omission | None:
+    def _role_omission(self, kind: StatementKind) -> Omission | None:
         if not self.rules.owners:
             return Omission(OmissionKind.OWNERS_UNWANTED)
-        known = all(each.known for each in action.settings)
-        missing = [] if known and self.rules.settable.issuperset(action.roles) else [", ".join(action.roles) or "…"]
+        known = all(each.known for each in kind.settings)
+        missing = [] if known and self.rules.settable.issuperset(kind.roles) else [", ".join(kind.roles) or "…"]
         return self._skip_or_fail(Omission(OmissionKind.ROLE, missing[0])) if missing else None
 
-    def _acl_omission(self, action: StatementKind) -> Omission | None:
+    def _acl_omission(self, kind: StatementKind) -> Omission | None:
         if not self.rules.privileges:
             return Omission(OmissionKind.GRANTS_UNWANTED)
-        missing = [role for role in action.roles if role not in self.rules.roles]
+        missing = [role for role in kind.roles if role not in self.rules.roles]
         return self._skip_or_fail(Omission(OmissionKind.GRANTEE_MISSING, missing[0])) if missing else None
 
     def _skip_or_fail(self, omission: Omission) -> Omission:
@@ -267,12 +267,12 @@ class StatementFilter:
             raise OperationFailedError(f"{omission}, and --strict was given")
         return omission
 
-    def _may_become(self, action: StatementKind) -> bool:
+    def _may_become(self, kind: StatementKind) -> bool:
         allowed = self.server.superuser and self.rules.owners and self.rules.privileges
-        ours = action.roles == (self.server.login,) == (self.server.user,)
-        return ours or (allowed and all(role in self.rules.roles for role in action.roles))
+        ours = kind.roles == (self.server.login,) == (self.server.user,)
+        return ours or (allowed and all(role in self.rules.roles for role in kind.roles))
 
-    def _owns(self, action: StatementKind) -> bool:
+    def _owns(self, kind: StatementKind) -> bool:
         """Return whether the role may comment on an extension, schema or database."""
         if self.server.superuser:
             return True
@@ -280,10 +280,10 @@ class StatementFilter:
             "COMMENT ON EXTENSION": (b"pg_extension", b"extname", b"extowner"),
             "COMMENT ON SCHEMA": (b"pg_namespace", b"nspname", b"nspowner"),
             "COMMENT ON DATABASE": (b"pg_database", b"datname", b"datdba"),
-        }[action.verb]
+        }[kind.verb]
         rows = self.stream.ask(
             b"SELECT pg_catalog.pg_has_role(%s, 'USAGE') FROM pg_catalog.%s WHERE %s = %s"
-            % (owner, catalogue, column, quote_literal(action.name))
+            % (owner, catalogue, column, quote_literal(kind.name))
         )
         return rows == [[b"t"]]
 
@@ -319,11 +319,11 @@ def _kind_without_schema(text: bytes) -> SchemalessKind | None:
     return SchemalessKind(" ".join(found[1].decode().lower().split())) if found else None
 
 
-def changes_role(action: StatementKind) -> bool:
+def changes_role(kind: StatementKind) -> bool:
     """Return whether a statement changes the role that executes the following statements."""
-    return action.verb == "SET SESSION AUTHORIZATION" or (action.verb in {"SET", "RESET"} and action.name == ROLE)
+    return kind.verb == "SET SESSION AUTHORIZATION" or (kind.verb in {"SET", "RESET"} and kind.name == ROLE)
 
 
-def describe_statement(action: StatementKind) -> str:
+def describe_statement(kind: StatementKind) -> str:
     """Return a statement's verb and object, for progress and errors."""
-    return f"{action.verb} {show_key((action.schema, action.name))}".strip()
+    return f"{kind.verb} {show_key((kind.schema, kind.name))}".strip()

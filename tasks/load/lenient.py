@@ -108,10 +108,10 @@ class LenientLoader(Loader):
         """Return the differences from the dump."""
         return tuple(self.eased)
 
-    def statement(self, event: Statement, action: StatementKind) -> bool:
+    def statement(self, event: Statement, kind: StatementKind) -> bool:
         """Send a statement, or leave it out; see :meth:`Loader.statement`."""
         self._number += 1
-        return super().statement(event, action)
+        return super().statement(event, kind)
 
     def end_of_data(self, rows: int) -> None:
         """End the open COPY; if the server refuses its rows, send them again in the lenient way."""
@@ -211,18 +211,18 @@ class LenientLoader(Loader):
                 elif isinstance(event, CopyData) and seen == self._number:
                     yield event.text
 
-    def _send(self, text: bytes, action: StatementKind) -> None:
-        follows = self._left and action.verb.startswith("COMMENT")
-        if not (action.verb.startswith(_DEFINES) or follows) or action.verb in {"CREATE SCHEMA", "CREATE EXTENSION"}:
-            super()._send(text, action)
+    def _send(self, text: bytes, kind: StatementKind) -> None:
+        follows = self._left and kind.verb.startswith("COMMENT")
+        if not (kind.verb.startswith(_DEFINES) or follows) or kind.verb in {"CREATE SCHEMA", "CREATE EXTENSION"}:
+            super()._send(text, kind)
             return
         self.stream.run(b"SAVEPOINT %s" % _SAVEPOINT)
         try:
             self.stream.run(text)
         except StatementError as error:
-            objects = objects_without_rows(text, action)
-            name = describe_object(objects[0], action) if objects else describe_statement(action)
-            self._ease(text, name, error, objects, constraint=bool(objects) and action.name == CHECKED)
+            objects = objects_without_rows(text, kind)
+            name = describe_object(objects[0], kind) if objects else describe_statement(kind)
+            self._ease(text, name, error, objects, constraint=bool(objects) and kind.name == CHECKED)
         self.stream.run(b"RELEASE SAVEPOINT %s" % _SAVEPOINT)
 
     def _ease(

@@ -107,48 +107,48 @@ class Loader:
             stream=self.stream, server=self.server, rules=self.rules, schemas=self.schemas, views=self._views
         )
 
-    def statement(self, event: Statement, action: StatementKind) -> bool:
+    def statement(self, event: Statement, kind: StatementKind) -> bool:
         """Send a statement, or leave it out; a COPY remains open for its rows.
 
         :return: Whether it was sent.
         :raises OperationFailedError: The server refused it, or an INSERT before it.
         """
-        if self._filling and action.verb not in _DATA_VERBS:
+        if self._filling and kind.verb not in _DATA_VERBS:
             self.rows_end()
-        omission = self._filter.omission(event.text, action)
+        omission = self._filter.omission(event.text, kind)
         if omission is not None:
             self.left_out[omission] += 1
-            if action.verb == "SET" and action.name == TABLESPACE:
+            if kind.verb == "SET" and kind.name == TABLESPACE:
                 # Otherwise the previous tablespace would remain in effect.
                 self.stream.run(b"SET default_tablespace = ''")
-            elif self._other_user and changes_role(action):
+            elif self._other_user and changes_role(kind):
                 self._session.reset_role()
             return False
-        if action.verb not in {"COPY", "INSERT"}:
+        if kind.verb not in {"COPY", "INSERT"}:
             self._located.clear()
-            self._freezes = self._freezes and action.verb not in _MAY_OPEN_CURSORS
-        existed = self._exists(action)
+            self._freezes = self._freezes and kind.verb not in _MAY_OPEN_CURSORS
+        existed = self._exists(kind)
         if event.copies:
-            self._begin_copy(event, (action.schema, action.name))
-        elif action.verb == "INSERT":
-            self._insert(event.text, (action.schema, action.name))
-        elif action.verb == "GRANT ON SCHEMA" and action.name in self._kept_schemas and not self._other_user:
-            self._schema_grants.setdefault(action.name, []).append((event.text, action))
+            self._begin_copy(event, (kind.schema, kind.name))
+        elif kind.verb == "INSERT":
+            self._insert(event.text, (kind.schema, kind.name))
+        elif kind.verb == "GRANT ON SCHEMA" and kind.name in self._kept_schemas and not self._other_user:
+            self._schema_grants.setdefault(kind.name, []).append((event.text, kind))
         else:
-            self._restore_default_privileges(before=action)
-            if changes_role(action) and action.roles:
+            self._restore_default_privileges(before=kind)
+            if changes_role(kind) and kind.roles:
                 # The other role may need the grants on the schema for its own grants.
                 self._grant_on_schemas()
-            self._run(event.text, action)
-            if action.verb == "SELECT" and any(each.name in OWN_SETTINGS or not each.name for each in action.settings):
+            self._run(event.text, kind)
+            if kind.verb == "SELECT" and any(each.name in OWN_SETTINGS or not each.name for each in kind.settings):
                 self._session.set_again()
         if not existed:
-            self._remember(event.text, action)
+            self._remember(event.text, kind)
         return True
 
-    def _exists(self, action: StatementKind) -> bool:
-        made = action.conditional and action.verb in _MAKES_RELATIONS
-        return made and relation_exists(self.stream, (action.schema, action.name), b"to_regclass")
+    def _exists(self, kind: StatementKind) -> bool:
+        made = kind.conditional and kind.verb in _MAKES_RELATIONS
+        return made and relation_exists(self.stream, (kind.schema, kind.name), b"to_regclass")
 
     def data(self, piece: Buffer) -> None:
         """Send some rows of the open COPY."""
@@ -198,8 +198,8 @@ class Loader:
         for schema, statements in self._schema_grants.items():
             before = privileges_of_schema(self.stream, schema)
             self.stream.run(b"SAVEPOINT invoke_postgres_schema")
-            for text, action in statements:
-                self._run(text, action)
+            for text, kind in statements:
+                self._run(text, kind)
             if privileges_of_schema(self.stream, schema) == before:
                 self.stream.run(b"ROLLBACK TO SAVEPOINT invoke_postgres_schema")
             self.stream.run(b"RELEASE SAVEPOINT invoke_postgres_schema")
@@ -327,18 +327,18 @@ class Loader:
             self.stream.run(self.stream.encoded(b"DELETE FROM ONLY %s %s" % (quote_table(key), condition.encode())))
         self._before[key] = count_rows(self.stream, {key: condition}).get(key)
 
-    def _remember(self, text: bytes, action: StatementKind) -> None:
-        if action.verb == "CREATE TABLE":
-            (self._parted if is_partitioned(text) else self.created).add(self._locate((action.schema, action.name)))
-        if action.schema and action.verb in _MAKES_RELATIONS:
+    def _remember(self, text: bytes, kind: StatementKind) -> None:
+        if kind.verb == "CREATE TABLE":
+            (self._parted if is_partitioned(text) else self.created).add(self._locate((kind.schema, kind.name)))
+        if kind.schema and kind.verb in _MAKES_RELATIONS:
             if not self._other_user:
-                self._own.add((action.schema, action.name))
-        elif changes_role(action):
-            self._other_user = bool(action.roles)
-        elif action.verb == "CREATE SCHEMA":
-            self.schemas.add(action.name)
-        if action.verb == "CREATE VIEW":
-            self._views.add((action.schema, action.name))
+                self._own.add((kind.schema, kind.name))
+        elif changes_role(kind):
+            self._other_user = bool(kind.roles)
+        elif kind.verb == "CREATE SCHEMA":
+            self.schemas.add(kind.name)
+        if kind.verb == "CREATE VIEW":
+            self._views.add((kind.schema, kind.name))
 
     def _restore_default_privileges(self, before: StatementKind | None = None) -> None:
         """Restore the database's default privileges, before those of the dump are added."""
@@ -347,34 +347,34 @@ class Loader:
                 self.stream.run(self.stream.encoded(statement))
             self.set_aside.clear()
 
-    def _run(self, text: bytes, action: StatementKind) -> None:
-        if action.verb == "RESET":
+    def _run(self, text: bytes, kind: StatementKind) -> None:
+        if kind.verb == "RESET":
             self.stream.run(text)
-            self._session.set_again("" if action.name == "all" else action.name)
-        elif discards_all(text, action):
+            self._session.set_again("" if kind.name == "all" else kind.name)
+        elif discards_all(text, kind):
             self._session.discard_all()
-        elif (tolerance := self._filter.tolerance(text, action, own=self._owns(action))) is not None:
+        elif (tolerance := self._filter.tolerance(text, kind, own=self._owns(kind))) is not None:
             self._try(text, tolerance)
-        elif action.verb == "CREATE TRANSFORM":
+        elif kind.verb == "CREATE TRANSFORM":
             self.stream.run(_CREATE_TRANSFORM.sub(rb"CREATE OR REPLACE TRANSFORM", text))
         else:
-            self._send(text, action)
+            self._send(text, kind)
 
-    def _send(self, text: bytes, action: StatementKind) -> None:
-        if action.verb in _ALONE:
+    def _send(self, text: bytes, kind: StatementKind) -> None:
+        if kind.verb in _ALONE:
             self.stream.run(text)
         else:
-            self.stream.queue(text, describe_statement(action))
+            self.stream.queue(text, describe_statement(kind))
 
-    def _owns(self, action: StatementKind) -> bool:
+    def _owns(self, kind: StatementKind) -> bool:
         """Return whether the role created the relation and still owns it, so that no owner or grant is refused.
 
         Then no savepoint is needed. With thousands of relations each savepoint takes longer than the one before,
         because at its end the server searches all relations of the transaction.
         """
-        ours = (action.schema, action.name) in self._own
-        if action.verb == "OWNER" and ours and action.roles != (self.server.user,):
-            self._own.discard((action.schema, action.name))
+        ours = (kind.schema, kind.name) in self._own
+        if kind.verb == "OWNER" and ours and kind.roles != (self.server.user,):
+            self._own.discard((kind.schema, kind.name))
             return False
         return ours
 

@@ -131,18 +131,18 @@ class ParallelLoader(Loader):
 
     # The statements
 
-    def statement(self, event: Statement, action: StatementKind) -> bool:
+    def statement(self, event: Statement, kind: StatementKind) -> bool:
         """Send a statement, or leave it out; see :meth:`Loader.statement`."""
         self._number += 1
-        if not is_transparent(event.text, action):
+        if not is_transparent(event.text, kind):
             # It may change the transaction or the session in a way that other sessions would not see.
             self._end_stretch()
             self._alone = True
-        elif changes_role(action):
+        elif changes_role(kind):
             self._end_stretch()
         self._release_locks()
-        sent = super().statement(event, action)
-        self._carried.note(action)
+        sent = super().statement(event, kind)
+        self._carried.note(kind)
         return sent
 
     def rows_end(self) -> None:
@@ -150,30 +150,30 @@ class ParallelLoader(Loader):
         self._end_stretch()
         super().rows_end()
 
-    def _remember(self, text: bytes, action: StatementKind) -> None:
-        super()._remember(text, action)
-        if action.verb == "CREATE TABLE":
-            self._new.add(self._locate((action.schema, action.name)))
+    def _remember(self, text: bytes, kind: StatementKind) -> None:
+        super()._remember(text, kind)
+        if kind.verb == "CREATE TABLE":
+            self._new.add(self._locate((kind.schema, kind.name)))
 
-    def _run(self, text: bytes, action: StatementKind) -> None:
-        if action.verb in {"SET", "RESET"} and not action.roles and action.name != "role":
-            super()._run(text, action)
+    def _run(self, text: bytes, kind: StatementKind) -> None:
+        if kind.verb in {"SET", "RESET"} and not kind.roles and kind.name != "role":
+            super()._run(text, kind)
             return
         # A descriptor of a large object is lost at the end of a transaction.
-        self._descriptors += {"lo_open": 1, "lo_close": -1}.get(action.name, 0) if action.verb == LARGE_OBJECT else 0
-        if self._stretch is Stretch.ROWS and action.verb in _WITHOUT_TABLES:
-            super()._run(text, action)
+        self._descriptors += {"lo_open": 1, "lo_close": -1}.get(kind.name, 0) if kind.verb == LARGE_OBJECT else 0
+        if self._stretch is Stretch.ROWS and kind.verb in _WITHOUT_TABLES:
+            super()._run(text, kind)
             self._uncommitted = True
             self._statements += 1
             return
         step = None if self._alone else read_step(text)
-        if step is None or not self._join(step, text, action):
+        if step is None or not self._join(step, text, kind):
             self._end_stretch()
-            self._run_first(text, action)
+            self._run_first(text, kind)
 
-    def _run_first(self, text: bytes, action: StatementKind) -> None:
+    def _run_first(self, text: bytes, kind: StatementKind) -> None:
         """Run a statement in the first session."""
-        super()._run(text, action)
+        super()._run(text, kind)
         self._uncommitted, self._facts = True, None
         self._statements += 1
 
@@ -329,43 +329,43 @@ class ParallelLoader(Loader):
 
     # Indexes, keys and foreign keys
 
-    def _join(self, step: Step, text: bytes, action: StatementKind) -> bool:
+    def _join(self, step: Step, text: bytes, kind: StatementKind) -> bool:
         """Add a statement to the present stretch, or begin one; return False if it has to be run alone."""
         if step.kind in _FOREIGN_KEYS:
-            return self._begin(Stretch.FOREIGN_KEYS) and self._add_foreign_key(step, text, action)
+            return self._begin(Stretch.FOREIGN_KEYS) and self._add_foreign_key(step, text, kind)
         if step.kind is not StepKind.AFTER_INDEXES:
-            return self._begin(Stretch.INDEXES) and self._add_index(step, text, action)
+            return self._begin(Stretch.INDEXES) and self._add_index(step, text, kind)
         if self._stretch is Stretch.INDEXES:
-            self._add_later(text, action)
+            self._add_later(text, kind)
         elif self._stretch is Stretch.FOREIGN_KEYS:
-            self._run_first(text, action)
+            self._run_first(text, kind)
         return self._stretch in {Stretch.INDEXES, Stretch.FOREIGN_KEYS}
 
-    def _add_index(self, step: Step, text: bytes, action: StatementKind) -> bool:
+    def _add_index(self, step: Step, text: bytes, kind: StatementKind) -> bool:
         facts = self._relations.get(step.table)
         if facts is None or facts.partitioned:
-            self._add_later(text, action)
+            self._add_later(text, kind)
         elif step.kind is StepKind.INDEX:
-            self._add_task(step, partial(_run, text), text, action, exclusive=False)
+            self._add_task(step, partial(_run, text), text, kind, exclusive=False)
         elif step.kind is StepKind.CONSTRAINT or (step.primary and facts.inherits):
             # With USING INDEX, the NOT NULL that the table inherits would become its own, from PostgreSQL 18 on.
-            self._add_task(step, partial(_run, text), text, action, exclusive=True)
+            self._add_task(step, partial(_run, text), text, kind, exclusive=True)
         else:
-            later = self._add_later(step.then, action)
-            self._add_task(step, partial(later.prepare, step.first, text), text, action, exclusive=False)
+            later = self._add_later(step.then, kind)
+            self._add_task(step, partial(later.prepare, step.first, text), text, kind, exclusive=False)
         return True
 
-    def _add_foreign_key(self, step: Step, text: bytes, action: StatementKind) -> bool:
+    def _add_foreign_key(self, step: Step, text: bytes, kind: StatementKind) -> bool:
         ends = [self._relations.get(key) for key in (step.table, step.other)]
         if step.kind is StepKind.FOREIGN_KEY and not any(facts is None or facts.partitioned for facts in ends):
-            self._run_first(step.first, action)
-            self._add_task(step, partial(_run, step.then), text, action, exclusive=True)
+            self._run_first(step.first, kind)
+            self._add_task(step, partial(_run, step.then), text, kind, exclusive=True)
         else:
-            self._run_first(text, action)
+            self._run_first(text, kind)
         return True
 
-    def _add_later(self, text: bytes, action: StatementKind) -> _Later:
-        later = _Later(text=text, action=action, settings=self._carried.values())
+    def _add_later(self, text: bytes, kind: StatementKind) -> _Later:
+        later = _Later(text=text, action=kind, settings=self._carried.values())
         self._pending.later.append(later)
         return later
 
@@ -383,11 +383,11 @@ class ParallelLoader(Loader):
         step: Step,
         run: Callable[[StatementStream], None],
         text: bytes,
-        action: StatementKind,
+        kind: StatementKind,
         *,
         exclusive: bool,
     ) -> None:
-        task = self._task(run, text, describe_statement(action), step.table, exclusive=exclusive)
+        task = self._task(run, text, describe_statement(kind), step.table, exclusive=exclusive)
         self._pending.tasks.append((self._relations[step.table].size, task))
 
 

@@ -74,7 +74,7 @@ class SessionSettings:
         self._stream.run(b"DISCARD TEMP")
 
 
-def discards_all(text: bytes, action: StatementKind) -> bool:
+def discards_all(text: bytes, kind: StatementKind) -> bool:
     """Return whether a statement is DISCARD ALL."""
     words = TokenReader(text)
-    return action.verb == "DISCARD" and words.skip("DISCARD") and words.skip("ALL")
+    return kind.verb == "DISCARD" and words.skip("DISCARD") and words.skip("ALL")

@@ -167,16 +167,16 @@ def _after_indexes(text: bytes) -> Step | None:
     return Step(kind=StepKind.AFTER_INDEXES, table=("", ""), first=text) if _AFTER_INDEX.match(text) else None
 
 
-def is_transparent(text: bytes, action: StatementKind) -> bool:
+def is_transparent(text: bytes, kind: StatementKind) -> bool:
     """Return whether all effects of a statement on its session and transaction are known.
 
     After any other statement (DO, SELECT of a function, SET LOCAL, …) only one session may be used.
     """
-    verb = action.verb
+    verb = kind.verb
     if verb == "SET":
-        known = all(each.name and each.name not in _OF_TRANSACTION for each in action.settings)
-        return bool(action.settings) and known and _SETS.match(text) is not None
-    if verb in _OPAQUE or action.schema.startswith("pg_temp"):
+        known = all(each.name and each.name not in _OF_TRANSACTION for each in kind.settings)
+        return bool(kind.settings) and known and _SETS.match(text) is not None
+    if verb in _OPAQUE or kind.schema.startswith("pg_temp"):
         return False
     return verb in _TRANSPARENT or verb.startswith(_TRANSPARENT_KINDS)
 

@@ -99,14 +99,14 @@ class DumpLoad:
         """
         summary = DumpSummary()
         with self.plan.dump.open() as source, self._reading(source) as chunks:
-            for event, action in self._selected(summary.watch(lex(chunks))):
+            for event, kind in self._selected(summary.watch(lex(chunks))):
                 if isinstance(event, CopyData):
                     loader.data(event.text)
                     self._progress(source)
-                elif isinstance(event, Statement) and action is not None:
-                    self._show_step(summary, action, source)
+                elif isinstance(event, Statement) and kind is not None:
+                    self._show_step(summary, kind, source)
                     loader.stream.encoding = summary.encoding
-                    loader.statement(event, action)
+                    loader.statement(event, kind)
                 elif isinstance(event, CopyEnd):
                     loader.end_of_data(summary.block)
             if source.content != self.plan.dump.content or not summary.complete:
@@ -194,9 +194,9 @@ class DumpLoad:
         parts = split_name(line.name.encode("utf-8", "surrogateescape"))
         return any(parts in each.objects for each in self.leniencies)
 
-    def _show_step(self, summary: DumpSummary, action: StatementKind, source: DumpReader) -> None:
+    def _show_step(self, summary: DumpSummary, kind: StatementKind, source: DumpReader) -> None:
         table = ".".join(summary.current) if summary.current else ""
-        self.doing = f"loading {table}" if table and action.verb == "COPY" else describe_statement(action)
+        self.doing = f"loading {table}" if table and kind.verb == "COPY" else describe_statement(kind)
         self._progress(source)
 
     def _progress(self, source: DumpReader) -> None:

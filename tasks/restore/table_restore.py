@@ -128,9 +128,9 @@ def read_table_parts(dump: DumpFile, report: Report) -> TableParts:
     with dump.open() as source:
 
         def watched() -> Iterator[tuple[Event, StatementKind | None]]:
-            for event, action in summary.watch(lex(source.chunks())):
+            for event, kind in summary.watch(lex(source.chunks())):
                 report.progress("reading the dump", source.position, dump.size if source.position else 0, "bytes")
-                yield event, action
+                yield event, kind
 
         parts.watch(watched(), summary)
     return parts
