@@ -161,8 +161,9 @@ def database(new_database: Databases) -> Database:
 
 
 @pytest.fixture
-def shop(database: Database) -> Database:
-    """Return a small database of two schemas that depend on each other."""
+def shop(new_database: Databases) -> Database:
+    """Return a small database of two schemas that depend on each other; it is not that of the fixture `database`."""
+    database = new_database()
     database.execute(SHOP)
     return database
 
