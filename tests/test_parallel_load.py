@@ -425,7 +425,7 @@ def test_an_error_in_spread_rows(project: Project, database: Database) -> None:
         restore_privately(project, database, path, jobs=3)
 
     assert caught.value.exit_code == 5
-    assert sessions(database) == 0
+    eventually(lambda: sessions(database) == 0, "the end of all sessions")
 
 
 def test_escaped_line_ends_are_no_ends_of_rows(project: Project, database: Database) -> None:

@@ -243,8 +243,8 @@ def test_a_partition_without_its_table_is_said(shop: Database, new_database: Dat
     shop.execute("DROP INDEX public.events_at; DROP PUBLICATION all_of_them")
     said, quiet = Said(), Said()
     made = part(project, shop, said, schemas=("audit",))
-    part(project, shop, quiet, data_only=True, schemas=("audit",))
-    part(project, shop, quiet, exclude_schemas=("audit",))
+    part(project, shop, quiet, only=Only.ROWS, schemas=("audit",))
+    part(project, shop, quiet, excluded_schemas=("audit",))
     target = new_database()
 
     missing = project.use(target).inv("db.restore", f"--file={made.path.name}", f"--confirm={target.name}")

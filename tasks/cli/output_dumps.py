@@ -201,11 +201,12 @@ def show_undo_points(points: Sequence[UndoPoint], settings: Settings, *, as_json
         )
         return
     short = shorten_ids(each.id for each in points)
-    table = Table(columns=("id", "when (UTC)", "database", "rows", "size", "as", "before"), right=("rows", "size"))
+    columns = ("id", "when (UTC)", "database", "rows", "size", "as", "before")
+    table = Table(columns=columns, right=("rows", "size"), gap=_GAP)
     rows = [_undo_point_row(short[each.id], each) for each in points]
     widths = [max(map(len, column)) for column in zip(table.columns, *rows, strict=True)]
-    # One space before each line, and three between two columns.
-    left = open_console(stderr=False).width - 1 - sum(width + 3 for width in widths[:-1])
+    # One space before each line.
+    left = open_console(stderr=False).width - 1 - sum(width + _GAP for width in widths[:-1])
     for *cells, before in rows:
         table.add(*cells, _cut(before, max(left, len(table.columns[-1]))))
     print_table(table)
