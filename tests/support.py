@@ -207,8 +207,13 @@ def drop(database: Database) -> None:
         ).fetchall()
         for (name,) in subscriptions:
             _drop_subscription(database, name)
-        statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database.name))
-        connection.execute(statement)
+        # Swaps keep older databases under names of their own.
+        query = "SELECT datname FROM pg_database WHERE starts_with(datname, %s)"
+        names = connection.execute(query, [f"{database.name}__"])
+        for name in (database.name, *(each for (each,) in names.fetchall())):
+            with contextlib.suppress(psycopg.errors.InvalidCatalogName):
+                connection.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(sql.Identifier(name)))
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def _drop_subscription(database: Database, name: str) -> None:
