@@ -70,7 +70,7 @@ def test_everything_of_an_owner(project: Project, owner_everything: Database, ne
     assert restored.proven
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 @pytest.mark.parametrize(
     "options",
     [(), ("--inserts",), ("--clean", "--if-exists"), ("--no-owner",), ("--load-via-partition-root",), ("--no-acl",)],

@@ -203,7 +203,7 @@ KINDS = {
 }
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 def test_every_kind_of_pg_dumps_dumps_is_read(shop: Database, project: Project) -> None:
     """Two tables from one foreign dump, first their rows, then all of them."""
     for kind, options in KINDS.items():
@@ -313,7 +313,7 @@ OWNER_OF = """SELECT c.oid::regclass::text, c.relowner::regrole::text FROM pg_cl
     ON n.oid = c.relnamespace WHERE n.nspname IN ('public', 'crm') ORDER BY 1"""
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 def test_a_table_keeps_its_owner_when_a_superuser_restores_a_dump_without_owners(
     shop: Database, project: Project
 ) -> None:
@@ -362,7 +362,7 @@ def test_a_member_of_the_owner_gives_the_table_back(shop: Database, project: Pro
         shop.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 def test_a_sequence_of_two_tables_is_only_set_forward(shop: Database, project: Project) -> None:
     """It numbers rows of another table, too, whose next row would get a used number."""
     shop.execute("CREATE TABLE crm.notes (id int PRIMARY KEY DEFAULT nextval('public.lines_id_seq'))", role=OWNER)
@@ -402,7 +402,7 @@ def test_a_deadlock_with_a_writer_says_that_another_session_holds_a_lock(shop: D
     assert shop.scalar("SELECT note FROM public.lines WHERE id = 1") == "mine"
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 def test_rows_come_from_a_dump_of_rows_alone(shop: Database, project: Project) -> None:
     """pg_dump --data-only has no definitions: the database says which partitions and sequences belong to a table."""
     write(project, "rows.sql", pg_dump(shop, "--data-only"))
@@ -418,7 +418,7 @@ def test_rows_come_from_a_dump_of_rows_alone(shop: Database, project: Project) -
     assert shop.dump_text() == before
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 def test_a_table_that_was_dropped_is_created(shop: Database, project: Project) -> None:
     """With all that belongs to it; foreign keys of other tables, which DROP … CASCADE took along, are named."""
     project.use(shop, OWNER)
@@ -485,7 +485,7 @@ def test_forced_row_level_security_hides_no_row(shop: Database, project: Project
     assert shop.dump_text() == before
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 def test_a_column_that_is_missing_rolls_it_back(shop: Database, project: Project) -> None:
     """Rows of other columns than the table has don't go in; with the definition they do."""
     project.use(shop, OWNER)

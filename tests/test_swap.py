@@ -11,7 +11,7 @@ from tests.flows import newest
 if TYPE_CHECKING:
     from tests.support import Database, Project
 
-pytestmark = pytest.mark.majors(14, 18)
+pytestmark = pytest.mark.majors(18)
 
 
 def others(database: Database) -> list[tuple[str, bool]]:
