@@ -120,7 +120,7 @@ _LISTS = frozenset(
         "unix_socket_directories",
     }
 )
-_LIST_ITEM = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^\s,"]+))\s*(?:,|\Z)')
+_LIST_ITEM = re.compile(r'"([^"]*(?:""[^"]*)*)"|([^\s,"]+)')
 
 
 def settings_statements(properties: DatabaseProperties, name: str) -> list[sql.Composed]:

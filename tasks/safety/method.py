@@ -105,10 +105,15 @@ class SwapUnavailableError(TaskError):
     :ivar cause: The class of the error to raise where a swap is required.
     """
 
-    def __init__(self, reason: SwapReason, cause: type[TaskError] = BadInputError) -> None:
-        self.reason = reason
-        self.cause = cause
-        super().__init__(f"A swap is not possible: {reason}. Nothing was changed.")
+    reason: SwapReason
+    cause: type[TaskError] = BadInputError
+
+
+def swap_unavailable(reason: SwapReason, cause: type[TaskError] = BadInputError) -> SwapUnavailableError:
+    """Return the error that a swap is not possible."""
+    error = SwapUnavailableError(f"A swap is not possible: {reason}. Nothing was changed.")
+    error.reason, error.cause = reason, cause
+    return error
 
 
 def refusal(reason: SwapReason) -> TaskError:

@@ -54,9 +54,13 @@ class SessionsRemainError(ServerError):
     :ivar sessions: Descriptions of them.
     """
 
-    def __init__(self, label: str, sessions: Sequence[str]) -> None:
-        self.sessions = tuple(sessions)
-        super().__init__(f"Sessions are connected to {label}: {format_list(sessions, _SHOWN, '; ')}.")
+    sessions: tuple[str, ...] = ()
+
+
+def _sessions_remain(label: str, sessions: Sequence[str]) -> SessionsRemainError:
+    error = SessionsRemainError(f"Sessions are connected to {label}: {format_list(sessions, _SHOWN, '; ')}.")
+    error.sessions = tuple(sessions)
+    return error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +169,7 @@ def _rename(connection: Connection, swap: Swap) -> None:
         connection.execute(rename.format(live, kept))
         connection.execute(rename.format(sql.Identifier(swap.incoming.name), live))
     except (psycopg.errors.ObjectInUse, psycopg.errors.QueryCanceled):
-        raise SessionsRemainError(swap.live.name, ["a session that has just connected"]) from None
+        raise _sessions_remain(swap.live.name, ["a session that has just connected"]) from None
     connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(kept))
     for statement in swap.after:
         connection.execute(statement)
@@ -205,12 +209,12 @@ def _end_sessions(other: Connection, swap: Swap) -> int:
     deadline = time.monotonic() + (_PATIENCE if swap.ends_sessions else _GRACE)
     while found := read_sessions(other, oids):
         if time.monotonic() > deadline and not swap.ends_sessions:
-            raise SessionsRemainError(swap.live.name, [str(each) for each in found])
+            raise _sessions_remain(swap.live.name, [str(each) for each in found])
         for each in found if swap.ends_sessions else ():
             try:
                 other.execute("SELECT pg_catalog.pg_terminate_backend(%s)", [each.pid])
             except psycopg.errors.InsufficientPrivilege:
-                raise SessionsRemainError(swap.live.name, [str(each)]) from None
+                raise _sessions_remain(swap.live.name, [str(each)]) from None
             ended.add(each.pid)
         if time.monotonic() > deadline:
             break

@@ -21,7 +21,7 @@ from ..postgres.catalog_filters import USER_SCHEMA
 from ..postgres.connection import connected, server_facts
 from ..progress import Silence
 from ..restore.clear import read_globals, renew_schema
-from ..safety.method import SwapObstacle, SwapReason, SwapUnavailableError
+from ..safety.method import SwapObstacle, SwapReason, SwapUnavailableError, swap_unavailable
 from ..system.pg_programs import find_client
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _pairs(connection: Connection, query: str) -> list[tuple[str, str]]:
 
 
 def _differs(what: str) -> SwapUnavailableError:
-    return SwapUnavailableError(SwapReason(SwapObstacle.DIFFERS, what))
+    return swap_unavailable(SwapReason(SwapObstacle.DIFFERS, what))
 
 
 def _make_public(live: Connection, session: Connection) -> None:

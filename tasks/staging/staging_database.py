@@ -26,7 +26,7 @@ from ..postgres.connection import (
 from ..postgres.databases import create_database, options_like
 from ..postgres.schemas import Content, existing_schemas
 from ..safety.database_properties import access_statements, read_database_properties, settings_statements
-from ..safety.method import SwapObstacle, SwapReason, SwapUnavailableError
+from ..safety.method import SwapObstacle, SwapReason, SwapUnavailableError, swap_unavailable
 from ..safety.own_databases import (
     Role,
     delete_database_record,
@@ -145,11 +145,11 @@ def _try_access(session: Connection, name: str, oid: int, properties: DatabasePr
     found = read_database_properties(session, oid)
     session.execute("ROLLBACK")
     if set(found.grants) != set(properties.grants):
-        raise SwapUnavailableError(SwapReason(SwapObstacle.DIFFERS, "the grants on the database"))
+        raise swap_unavailable(SwapReason(SwapObstacle.DIFFERS, "the grants on the database"))
     for field in fields(properties):
         if field.name != "grants" and getattr(found, field.name) != getattr(properties, field.name):
             what = f"the database's {field.name.replace('_', ' ')}"
-            raise SwapUnavailableError(SwapReason(SwapObstacle.DIFFERS, what))
+            raise swap_unavailable(SwapReason(SwapObstacle.DIFFERS, what))
 
 
 def _prepare(plan: RestorePlan, maintenance: Target, record: DatabaseRecord) -> Staging:
@@ -199,7 +199,7 @@ def _unavailable(target: Target) -> Iterator[None]:
     except (SwapUnavailableError, Interruption):
         raise
     except TaskError as error:
-        raise SwapUnavailableError(SwapReason(SwapObstacle.REFUSED, str(error).rstrip(".")), type(error)) from None
+        raise swap_unavailable(SwapReason(SwapObstacle.REFUSED, str(error).rstrip(".")), type(error)) from None
 
 
 def delete_leftover_staging_databases(target: Target, database: str, maintenance: Target, folder: Path) -> list[str]:

@@ -30,6 +30,7 @@ from ..safety.method import (
     SwapReason,
     SwapUnavailableError,
     refusal,
+    swap_unavailable,
     with_consent,
 )
 from ..safety.own_databases import (
@@ -179,7 +180,7 @@ def _prisma(plan: RestorePlan, report: Report) -> Prisma | None:
     prisma = find_redirectable_prisma(plan.settings, report)
     if prisma is None:
         reason = "it is unknown whether the migrations can be applied to another database"
-        raise SwapUnavailableError(SwapReason(SwapObstacle.REFUSED, reason))
+        raise swap_unavailable(SwapReason(SwapObstacle.REFUSED, reason))
     return prisma
 
 
@@ -191,7 +192,7 @@ def _load(staging: Staging, prisma: Prisma | None, report: Report) -> Restored:
         try:
             refuse_fixed_url(settings, prisma, staging.plan.target)
         except BadInputError as error:
-            raise SwapUnavailableError(SwapReason(SwapObstacle.REFUSED, str(error).rstrip("."))) from None
+            raise swap_unavailable(SwapReason(SwapObstacle.REFUSED, str(error).rstrip("."))) from None
     try:
         restored = restore_dump(replace(staging.plan, risk=""), report, remember=False)
     except TaskError:
