@@ -137,7 +137,7 @@ CLASSIFIED: dict[bytes, StatementKind] = {
 }
 
 
-@pytest.mark.parametrize(("text", "action"), CLASSIFIED.items(), ids=[text[:50].decode() for text in CLASSIFIED])
+@pytest.mark.parametrize(("text", "kind"), CLASSIFIED.items(), ids=[text[:50].decode() for text in CLASSIFIED])
 def test_a_statement_is_told_by_its_words(text: bytes, kind: StatementKind) -> None:
     """What decides whether a restore sends a statement is read from its words, never from its literals."""
     assert classify_statement(text) == kind
