@@ -18,7 +18,7 @@ from ..load.lenient import may_help
 from ..load.parallel_loader import BEGIN, ParallelLoader, Sessions
 from ..load.workers import WorkerPool
 from ..postgres.commit import commit_transaction
-from ..postgres.connection import connect, connected, one, refuse_another_endpoint, translated
+from ..postgres.connection import connect, connected, refuse_another_endpoint, translated
 from ..postgres.protocol import StatementError
 from ..postgres.schemas import empty_schemas
 from ..postgres.search_path import SearchPaths
@@ -95,7 +95,9 @@ class PrivateLoad(DumpLoad):
                 again = False
                 # The commit of a transaction with an id waits until everything before it is on disk.
                 connection.execute("SET LOCAL synchronous_commit = on")
-                xid = str(one(connection, "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")[0])
+                # The dump may have set an encoding in which psycopg returns bytes.
+                found = loader.stream.ask(b"SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")
+                xid = (found[0][0] or b"").decode()
                 self._prove(summary, loader, xid)
                 self._compare(connection, loader)
             except Exception as error:
