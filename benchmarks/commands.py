@@ -58,7 +58,8 @@ INPUTS = {
     "ours.sql.zst": "inv db.dump --file=dumps/ours.sql.zst",
 }
 
-_CLEAN = "inv db.restore --clean --yes"
+# The dump is of another database than `target`.
+_CLEAN = "inv db.restore --clean --yes --confirm=target --method=transaction"
 _OURS_DUMP = Case("dump", "dump-ours-gzip", "inv db.dump --gzip", reference=True)
 _OURS_ZSTD = Case("dump", "dump-ours-zstd", "inv db.dump --zstd")
 _THEN_GZIP = Case("dump", "dump-then-gzip", "pg_dump > f.sql && gzip f.sql")
@@ -91,7 +92,7 @@ _OURS_RESTORE = replace(
     _restore("restore-ours", f"{_CLEAN} --no-backup --file=ours.sql.gz", "ours.sql.gz", FILLED), reference=True
 )
 _OURS_EMPTY = _restore("restore-ours-empty", f"{_CLEAN} --no-backup --file=ours.sql.gz", "ours.sql.gz")
-_SWAP = "inv db.restore --clean --yes --disconnect --method=swap"
+_SWAP = "inv db.restore --clean --yes --confirm=target --disconnect --method=swap"
 _OURS_SWAP = _restore("restore-ours-swap", f"{_SWAP} --jobs=2 --file=ours.sql.zst", "ours.sql.zst", FILLED)
 _OURS_SWAP_1 = _restore("restore-ours-swap-one", f"{_SWAP} --jobs=1 --file=ours.sql.zst", "ours.sql.zst", FILLED)
 _ANALYZED_J2 = _restore(
