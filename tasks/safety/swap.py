@@ -34,7 +34,7 @@ SELECT x.gid FROM pg_catalog.pg_prepared_xacts x JOIN pg_catalog.pg_database d O
 """
 _OID = "SELECT oid FROM pg_catalog.pg_database WHERE datname = %s"
 # Seconds to end sessions before the rename; until sessions that have just been closed are gone; and between looks.
-_PATIENCE, _GRACE, _PAUSE = 0.2, 0.5, 0.005
+_PATIENCE, _GRACE, _PAUSE = 0.05, 0.5, 0.005
 # Milliseconds. A rename blocks new connections while it waits for a session; the server itself gives up after 5 s.
 _RENAME_TIMEOUT = "2s"
 _SHOWN = 3
