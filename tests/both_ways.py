@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Method", "SwapObstacle", "both_ways", "databases_of_ours", "differences", "fingerprint", "restore_by"]
 
-# What differs between any two databases, and is of no use to anyone.
+# These columns differ between any two databases.
 _VOLATILE = "ARRAY['oid', 'datname', 'datfrozenxid', 'datminmxid', 'datlastsysoid', 'datacl']"
 _SHOWN = 40
 # What belongs to a database and is in no text of pg_dump, or in another order there.

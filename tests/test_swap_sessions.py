@@ -103,7 +103,7 @@ def waiting(database: Database, project: Project, *flags: str, statement: str = 
 
 @pytest.mark.majors(14, 18)
 def test_without_a_terminal_the_transaction_is_taken(shop: Database, project: Project) -> None:
-    """And said, with the session, which lives on; --yes ends nobody's session."""
+    """The line names the session, which is not ended; --yes alone ends no session."""
     with shop.connect(application_name="next-server") as session:
         result = project.inv("db.restore", "--clean", "--yes", "--json")
 

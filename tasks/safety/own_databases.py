@@ -273,7 +273,7 @@ def own_databases(
 def _is_obsolete(
     connection: Connection, folder: Path, record: DatabaseRecord, records: Sequence[DatabaseRecord]
 ) -> bool:
-    """Return whether the record of a kept database with another name is of no use any more.
+    """Return whether the record of a kept database with another name is obsolete.
 
     Its name may come later than its record, because the swap is not committed yet. After an undo, a later record says
     that the database gave its place back; the record of the last restore is then put back, if that was not done.

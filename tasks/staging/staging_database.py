@@ -95,8 +95,10 @@ def staging_database(plan: RestorePlan, report: Report) -> Iterator[Staging]:
         if staging is not None:
             staging.lock.close()
         if staging is None or not staging.kept:
-            drop_database(maintenance, record.database)
-            delete_database_record(settings.dumps, record)
+            # The first error has the state of the databases. The next restore drops what remains.
+            with contextlib.suppress(TaskError):
+                drop_database(maintenance, record.database)
+                delete_database_record(settings.dumps, record)
             drop_roles(maintenance, plan.new_roles if staging is not None else ())
         raise
     staging.lock.close()
