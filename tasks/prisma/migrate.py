@@ -38,8 +38,13 @@ def run_migrations(settings: Settings, report: Report) -> None:
     prisma = find_migrations_cli(settings)
     if not _run(settings, prisma, report, *prisma.deploy()):
         return
+    remember_migrations(settings, target, report)
+
+
+def remember_migrations(settings: Settings, target: Target, report: Report) -> None:
+    """Write the rows and objects after the migrations into the record of the last restore; warn if that fails."""
     try:
-        record_migrated_state(settings)
+        _update_record(settings, target)
     except (TaskError, OSError) as error:
         report.warn(
             f"The migrations are applied, but the record for db.verify could not be updated: {target.scrub(str(error))}"
@@ -135,14 +140,8 @@ def _direct(settings: Settings, prisma: Prisma) -> dict[str, str]:
     return found
 
 
-def record_migrated_state(settings: Settings, target: Target | None = None) -> None:
-    """Write the rows and objects after the migration into the record of the last restore, if there is one.
-
-    :param target: The migrated database; the configured one by default.
-    :raises TaskError: The database can't be read.
-    :raises OSError: The record can't be written.
-    """
-    target = target or settings.target()
+def _update_record(settings: Settings, target: Target) -> None:
+    """Write the rows and objects of a migrated database into the record of the last restore, if there is one."""
     with connected(target, lock_timeout=settings.lock_timeout) as connection, translated("Counting failed"):
         server = server_facts(connection)
         path = record_path(settings.dumps, target, server)

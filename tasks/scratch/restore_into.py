@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from ..dumpfiles.dump_file import newest_dump_of
 from ..dumpfiles.paths import find_dump_file
-from ..errors import BadInputError, TaskError
+from ..errors import BadInputError
 from ..formatting import format_list
 from ..postgres.connection import connected, one, read_endpoint, server_facts, translated
 from ..postgres.login_failure import NotConnectedError
 from ..postgres.schemas import read_content
-from ..prisma.migrate import record_migrated_state
+from ..prisma.migrate import remember_migrations
 from ..prisma.other_database import find_redirectable_prisma
 from ..restore.clear import count_large_objects, user_schemas
 from ..restore.restore import remember_restore
@@ -210,12 +210,5 @@ def restore_into_new(plan: NewDatabase, report: Report) -> Restored:
     if restored.record is not None:
         remember_restore(done, replace(restored.record, database=plan.target.label), report)
     if restored.migrated is not None:
-        _remember_migrations(plan, report)
+        remember_migrations(plan.settings, plan.target, report)
     return replace(restored, plan=done, seconds=time.monotonic() - began, created=True)
-
-
-def _remember_migrations(plan: NewDatabase, report: Report) -> None:
-    try:
-        record_migrated_state(plan.settings, plan.target)
-    except (TaskError, OSError):
-        report.warn("The migrations are applied, but the record for db.verify could not be updated.")

@@ -15,7 +15,7 @@ from ..errors import BadInputError, Effect, ServerError, TaskError
 from ..formatting import format_list
 from ..postgres.commit import Outcome
 from ..postgres.connection import connected, translated
-from ..prisma.migrate import record_migrated_state
+from ..prisma.migrate import remember_migrations
 from ..prisma.other_database import find_redirectable_prisma, migrate_other_database, refuse_fixed_url
 from ..progress import Silence
 from ..restore.plan import complete_plan
@@ -49,7 +49,7 @@ from ..system.runtime import Interruption, set_interrupt_message
 from .staging_database import delete_leftover_staging_databases, staging_database
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from ..config.settings import Settings
     from ..config.target import Target
@@ -346,27 +346,15 @@ def conclude(step: Replacement, kept: DatabaseRecord, report: Report) -> Databas
     if record := record_from_text(step.incoming.restored):
         _remember(step, replace(record, saved=kept.database), report)
     if step.incoming.migrated:
-        _warn_unless(
-            lambda: record_migrated_state(step.settings),
-            "The migrations are applied, but the record for db.verify could not be updated.",
-            report,
-        )
+        remember_migrations(step.settings, step.target, report)
     return _retain(step, kept, report)
 
 
 def _remember(step: Replacement, record: RestoreRecord, report: Report) -> None:
-    _warn_unless(
-        lambda: write_record(record_path(step.settings.dumps, step.target, step.server), record),
-        "The restore is done, but its record could not be written. Verify with --file=.",
-        report,
-    )
-
-
-def _warn_unless(step: Callable[[], None], warning: str, report: Report) -> None:
     try:
-        step()
-    except (TaskError, OSError):
-        report.warn(warning)
+        write_record(record_path(step.settings.dumps, step.target, step.server), record)
+    except OSError as error:
+        report.warn(f"The restore is done, but its record could not be written: {error.strerror}. Verify with --file=.")
 
 
 def _retain(step: Replacement, kept: DatabaseRecord, report: Report) -> DatabaseRecord | None:
