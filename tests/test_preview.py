@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tasks.dumpfiles.paths import UNDO, time_in_name
 from tests.flows import far, saved
 from tests.schemas import APP, DUMP_END
 from tests.servers import OWNER
@@ -280,12 +282,11 @@ def test_undo_warns_of_a_restore_in_the_same_second(new_database: Databases, pro
     assert project.inv("db.restore", "--clean", "--yes").returncode == 0
     assert project.inv("db.restore", "--clean", "--yes", "--no-backup").returncode == 0
     (record,) = project.dumps.glob(".restored-*.json")
-    (manifest,) = project.dumps.glob("undo/*.manifest.json")
-    restored, saved_at = (json.loads(each.read_bytes()) for each in (record, manifest))
-    # The safety dump's own time has milliseconds.
-    saved_at["created"] = re.sub(r"\.\d+", ".000", restored["restored"])
-    restored["restored"] = re.sub(r"\.\d+", ".001", restored["restored"])
-    manifest.write_text(json.dumps(saved_at), encoding="ascii")
+    (saved,) = project.dumps.glob("undo/*.sql.zst")
+    when = time_in_name(saved.name, UNDO)
+    assert when is not None
+    restored = json.loads(record.read_bytes())
+    restored["restored"] = (when + timedelta(milliseconds=1)).isoformat(timespec="milliseconds")
     record.write_text(json.dumps(restored), encoding="ascii")
 
     result = project.inv("--dry", "db.undo")

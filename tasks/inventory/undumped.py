@@ -49,11 +49,21 @@ _OWN = {
     "pg_seclabel": "objoid",
 }
 _FIRST_OID = 16384
+# Columns that pg_dump's text has, that depend on the machine, or that are long and made from other columns.
+_LEFT_OUT = "'proacl', 'typacl', 'collversion', 'ev_action', 'ev_qual'"
+_COLUMNS = f"""
+SELECT c.relname::pg_catalog.text,
+       pg_catalog.string_agg('t.' || pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum)
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
+ WHERE c.relnamespace = 'pg_catalog'::pg_catalog.regnamespace AND c.relname = ANY(%s) AND a.attnum > 0
+   AND NOT a.attisdropped AND a.attname NOT IN ({_LEFT_OUT})
+ GROUP BY 1
+"""  # noqa: S608 - no values
+# Sorting by a number first is ten times as fast as by the whole line.
 _DIGEST = """
-SELECT pg_catalog.md5(pg_catalog.string_agg(r.line, '' ORDER BY r.line COLLATE "C"))
-  FROM (SELECT (pg_catalog.to_jsonb(t) - ARRAY['proacl', 'typacl', 'collversion', 'ev_action',
-                   'ev_qual'])::pg_catalog.text
-          FROM pg_catalog.{catalogue} t WHERE t.{column} < {first}{condition}) r(line)
+SELECT pg_catalog.md5(pg_catalog.string_agg(r.line, '' ORDER BY r.key, r.line COLLATE "C"))
+  FROM (SELECT t.{column}, ROW({columns})::pg_catalog.text
+          FROM pg_catalog.{catalogue} t WHERE t.{column} < {first}{condition}) r(key, line)
 """
 # `public` is not PostgreSQL's own, although initdb creates it.
 _NOT_PUBLIC = """ AND NOT (t.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
@@ -77,8 +87,11 @@ def _texts(connection: Connection) -> Iterator[tuple[str, str]]:
             # The grants that pg_dump writes, and those on the database itself, are compared elsewhere.
             if not name.startswith(("local_grants database", "system_grants ")):
                 yield f"{kind} {name}", repr(document)
+    columns: dict[str, str] = dict(connection.execute(_COLUMNS.encode(), [list(_OWN)]).fetchall())
     for catalogue, column in _OWN.items():
         condition = _NOT_PUBLIC if column == "objoid" else ""
-        query = _DIGEST.format(catalogue=catalogue, column=column, first=_FIRST_OID, condition=condition)
+        query = _DIGEST.format(
+            catalogue=catalogue, column=column, columns=columns[catalogue], first=_FIRST_OID, condition=condition
+        )
         for (digest,) in connection.execute(query.encode()):
             yield f"{catalogue}, PostgreSQL's own catalogue", str(digest)
