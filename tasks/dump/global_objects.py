@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from ..errors import OperationFailedError
 from .pg_dump import last_error
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from .pg_dump import PgDump
 
@@ -52,20 +53,26 @@ class GlobalStatement:
     extension: str = ""
 
 
-def read_global_statements(pg_dump: PgDump) -> tuple[GlobalStatement, ...]:
-    """Return the statements that create schemas and objects without a schema, with owners, comments and grants.
+@contextlib.contextmanager
+def reading_global_statements(pg_dump: PgDump) -> Iterator[Callable[[], tuple[GlobalStatement, ...]]]:
+    """Start pg_dump; yield the function that returns the statements about schemas and objects without a schema.
 
-    Objects in schemas are left out, apart from grants on objects of PostgreSQL and of extensions, and so are the tables
-    of publications. Nothing of users is called, and no table is locked.
+    They have owners, comments and grants. Objects in schemas are left out, apart from grants on objects of PostgreSQL
+    and of extensions, and so are the tables of publications. Nothing of users is called, and no table is locked.
 
-    :raises OperationFailedError: pg_dump failed, because the role may not read a definition or pg_dump is too old.
+    :raises OperationFailedError: pg_dump failed, because the role may not read a definition or pg_dump is too old;
+        raised by the function.
     """
     members = frozenset((str(schema), str(name)) for schema, name in pg_dump.connection.execute(_MEMBERS).fetchall())
     with pg_dump.start_definitions((f"--exclude-table={_TABLES_OF_USERS}",)) as child:
-        found = tuple(_selected(pg_dump.read(child), members))
-        if child.wait():
-            raise OperationFailedError(f"pg_dump failed: {pg_dump.target.scrub(last_error(child.said))}")
-    return found
+
+        def found() -> tuple[GlobalStatement, ...]:
+            statements = tuple(_selected(pg_dump.read(child), members))
+            if child.wait():
+                raise OperationFailedError(f"pg_dump failed: {pg_dump.target.scrub(last_error(child.said))}")
+            return statements
+
+        yield found
 
 
 def _selected(chunks: Iterator[bytes], members: Collection[tuple[str, str]]) -> Iterator[GlobalStatement]:

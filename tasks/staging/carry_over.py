@@ -6,14 +6,16 @@ impossible.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg import sql
 
-from ..dump.global_objects import read_global_statements
+from ..dump.global_objects import reading_global_statements
 from ..dump.pg_dump import PgDump
 from ..inventory.objects import pin_settings
 from ..inventory.undumped import read_undumped_objects
@@ -25,7 +27,7 @@ from ..safety.method import SwapObstacle, SwapReason, SwapUnavailableError, swap
 from ..system.pg_programs import find_client
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from ..config.target import Target
     from ..dump.global_objects import GlobalStatement
@@ -70,28 +72,66 @@ SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relkind::pg_cat
 _MOST_READ = 64 << 20
 
 
-def carry_over(plan: RestorePlan, live: Connection, target: Target) -> None:
+@dataclass(frozen=True)
+class KeptObjects:
+    """What a restore with `--clean` keeps of a database, as read from the catalogue.
+
+    :ivar objects: A text for each schema, extension, object that no dump contains, and table of an extension.
+    :ivar outline: The objects without a schema, named as in the outline of a dump.
+    """
+
+    objects: Mapping[str, object]
+    outline: frozenset[str]
+
+
+@dataclass(frozen=True)
+class LiveObjects:
+    """What is to be carried over from the configured database, which pg_dump reads meanwhile.
+
+    :ivar live: A session in it.
+    :ivar statements: Waits for pg_dump and returns its statements.
+    """
+
+    live: Connection
+    statements: Callable[[], tuple[GlobalStatement, ...]]
+
+
+@contextlib.contextmanager
+def reading_live_objects(plan: RestorePlan, live: Connection) -> Iterator[LiveObjects]:
+    """Start to read what a restore with `--clean` keeps in the configured database.
+
+    :param live: A session in it, which nothing else uses meanwhile.
+    """
+    with reading_global_statements(_pg_dump(plan, plan.target, live)) as statements:
+        yield LiveObjects(live=live, statements=statements)
+
+
+def carry_over(plan: RestorePlan, source: LiveObjects, target: Target) -> None:
     """Create in a staging database what the restore keeps in the configured one, and compare both.
 
-    :param live: A session in the configured database.
     :param target: The staging database.
     :raises SwapUnavailableError: Something can't be created or is not the same.
     """
-    source = _pg_dump(plan, plan.target, live)
-    statements = read_global_statements(source)
+    # pg_dump needs a while, so the catalogue is read first.
+    before = _read_kept(source.live)
     with connected(target, lock_timeout=plan.settings.lock_timeout, loads=True) as session:
-        _make_public(live, session)
+        _make_public(source.live, session)
         if session.info.parameter_status("server_encoding") == "SQL_ASCII":
             # pg_dump's text is then in bytes that need not be UTF-8.
             session.execute("SET client_encoding TO 'SQL_ASCII'")
-        done = _execute(session, statements, dict(_pairs(live, _VERSIONS)))
-    with connected(target, lock_timeout=plan.settings.lock_timeout) as session:
-        missing = read_globals(live).keys() - read_globals(session).keys()
-        if left := sorted(missing - set(plan.dump.outline.globals)):
+        done = _execute(session, source.statements(), dict(_pairs(source.live, _VERSIONS)))
+    with (
+        connected(target, lock_timeout=plan.settings.lock_timeout) as session,
+        reading_global_statements(_pg_dump(plan, target, session)) as statements,
+    ):
+        now = _read_kept(session)
+        if left := sorted(before.outline - now.outline - set(plan.dump.outline.globals)):
             raise _differs(f"{left[0]} can't be created before the dump is loaded and")
-        found = read_global_statements(_pg_dump(plan, target, session))
-        _compare_statements(done, found)
-        _compare_catalogues(live, session)
+        _compare_statements(done, statements())
+    names = sorted(before.objects.keys() | now.objects.keys())
+    for name in names:
+        if before.objects.get(name) != now.objects.get(name):
+            raise _differs(name)
 
 
 def _pg_dump(plan: RestorePlan, target: Target, connection: Connection) -> PgDump:
@@ -157,22 +197,17 @@ def _compare_statements(expected: list[GlobalStatement], found: tuple[GlobalStat
         raise _differs(f"the statement {text.decode(errors='replace').strip()}")
 
 
-def _compare_catalogues(live: Connection, session: Connection) -> None:
+def _read_kept(connection: Connection) -> KeptObjects:
+    objects: dict[str, object] = {}
     for kind, query in (("schema", _SCHEMAS), ("extension", _EXTENSIONS)):
-        if different := _different(*(dict(_pairs(each, query)) for each in (live, session))):
-            raise _differs(f"the {kind} {different}")
-    for each in (live, session):
-        pin_settings(each)
-    if different := _different(*(read_undumped_objects(each) for each in (live, session))):
-        raise _differs(different)
-    if different := _different(*(_member_rows(each) for each in (live, session))):
-        raise _differs(f"the content of {different}, a table of an extension,")
-
-
-def _different(before: Mapping[str, object], now: Mapping[str, object]) -> str:
-    """Return the first name whose values differ; empty if there is none."""
-    names = sorted(before.keys() | now.keys())
-    return next((name for name in names if before.get(name) != now.get(name)), "")
+        objects |= {f"the {kind} {name}": value for name, value in _pairs(connection, query)}
+    outline = frozenset(read_globals(connection))
+    pin_settings(connection)
+    objects |= read_undumped_objects(connection)
+    objects |= {
+        f"the content of {name}, a table of an extension,": value for name, value in _member_rows(connection).items()
+    }
+    return KeptObjects(objects=objects, outline=outline)
 
 
 def _member_rows(connection: Connection) -> dict[str, object]:

@@ -38,7 +38,7 @@ from ..safety.own_databases import (
 )
 from ..safety.scratch_database import drop_database, is_unlocked, on_database, try_drop
 from ..system.runtime import Interruption
-from .carry_over import carry_over
+from .carry_over import carry_over, reading_live_objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from ..restore.plan import RestorePlan
     from ..safety.database_properties import DatabaseProperties
     from ..safety.own_databases import DatabaseRecord
+    from .carry_over import LiveObjects
 
 
 # The advisory lock that a restore holds in its staging database: a fixed number made of the letters of "staging".
@@ -81,20 +82,22 @@ def staging_database(plan: RestorePlan, report: Report) -> Iterator[Staging]:
     """
     settings, maintenance = plan.settings, on_database(plan.target, plan.method.maintenance)
     report.progress("creating the staging database", 0, 0, "")
-    with _unavailable(plan.target), connected(maintenance, lock_timeout=settings.lock_timeout) as session:
-        refuse_another_endpoint(session, replace(plan.endpoint, database=plan.method.maintenance))
-        with connected(plan.target, lock_timeout=settings.lock_timeout) as live:
-            properties = read_database_properties(live, plan.method.oid)
-            record = _create(plan, session, live, properties)
-    staging = None
+    record = staging = None
     try:
-        with _unavailable(plan.target):
-            staging = _prepare(plan, maintenance, record)
+        with (
+            _unavailable(plan.target),
+            connected(plan.target, lock_timeout=settings.lock_timeout) as live,
+            reading_live_objects(plan, live) as source,
+        ):
+            with connected(maintenance, lock_timeout=settings.lock_timeout) as session:
+                refuse_another_endpoint(session, replace(plan.endpoint, database=plan.method.maintenance))
+                record = _create(plan, session, live)
+            staging = _prepare(plan, maintenance, record, source)
         yield staging
     except BaseException:
         if staging is not None:
             staging.lock.close()
-        if staging is None or not staging.kept:
+        if record is not None and (staging is None or not staging.kept):
             # The first error has the state of the databases. The next restore drops what remains.
             with contextlib.suppress(TaskError):
                 drop_database(maintenance, record.database)
@@ -104,7 +107,8 @@ def staging_database(plan: RestorePlan, report: Report) -> Iterator[Staging]:
     staging.lock.close()
 
 
-def _create(plan: RestorePlan, session: Connection, live: Connection, properties: DatabaseProperties) -> DatabaseRecord:
+def _create(plan: RestorePlan, session: Connection, live: Connection) -> DatabaseRecord:
+    properties = read_database_properties(live, plan.method.oid)
     name = staging_name(plan.server.database)
     # An owner could connect, and create what the script of an extension calls. So a superuser owns it until the swap.
     owner = plan.server.user if plan.server.superuser else properties.owner
@@ -154,13 +158,12 @@ def _try_access(session: Connection, name: str, oid: int, properties: DatabasePr
             raise swap_unavailable(SwapReason(SwapObstacle.DIFFERS, what))
 
 
-def _prepare(plan: RestorePlan, maintenance: Target, record: DatabaseRecord) -> Staging:
+def _prepare(plan: RestorePlan, maintenance: Target, record: DatabaseRecord, source: LiveObjects) -> Staging:
     target, settings = on_database(plan.target, record.database), plan.settings
     lock = connect(target, lock_timeout=settings.lock_timeout)
     try:
         lock.execute("SELECT pg_catalog.pg_advisory_lock(%s)", [LOCK])
-        with connected(plan.target, lock_timeout=settings.lock_timeout) as live:
-            carry_over(plan, live, target)
+        carry_over(plan, source, target)
         staged = _staged_plan(plan, target, lock)
     except BaseException:
         lock.close()
