@@ -81,11 +81,7 @@ def measure(options: Options, *, say: Callable[[str], None]) -> results.Result:
         built: dict[str, results.Contents] = {}
         measured: list[results.Measured] = []
         for name in options.databases:
-            found = commands.chosen(name, options.only)
-            if group_folder() is None and any(each.throttled for each in found):
-                say("Not measured, because control groups need Linux and root: the commands with a throttle.")
-                found = tuple(each for each in found if not each.throttled)
-            if cases := found:
+            if cases := _possible(commands.chosen(name, options.only), say):
                 one = _Database(server, folder, databases.build(server, name, options.scale), say)
                 built[name] = one.contents()
                 measured += one.measure(cases, options.rounds)
@@ -95,6 +91,17 @@ def measure(options: Options, *, say: Callable[[str], None]) -> results.Result:
         )
     finally:
         _end(server, folder, keep=options.keep, say=say)
+
+
+def _possible(cases: tuple[Case, ...], say: Callable[[str], None]) -> tuple[Case, ...]:
+    """Leave out the commands that can't be run here, and say so."""
+    if group_folder() is None and any(each.throttled for each in cases):
+        say("Not measured, because control groups need Linux and root: the commands with a throttle.")
+        cases = tuple(each for each in cases if not each.throttled)
+    for each in cases:
+        if each.program and shutil.which(each.program) is None:
+            say(f"Not measured, because {each.program} is not installed: {each.command}")
+    return tuple(each for each in cases if not each.program or shutil.which(each.program))
 
 
 def _on_disk() -> Path:
@@ -194,6 +201,8 @@ class _Database:
         folder = self._laid_out(case.inputs)
         if case.target:
             databases.create(self.server, TARGET, self.built.name if case.target == commands.FILLED else "template0")
+            if case.before:
+                self._run(case.before, folder, TARGET)
         if settle:
             # What came before is on disk, so that nobody pays for another's writes.
             with self.server.connect() as connection:
@@ -215,6 +224,10 @@ class _Database:
         argv = command.split() if ours else ["bash", "-o", "pipefail", "-c", command]
         log = self.folder / "said"
         environment = self._environment(database)
+        if not ours:
+            # DSLR decodes no password in it, and does not read PGPASSWORD, but libpq reads this file.
+            environment["DATABASE_URL"] = f"postgresql://{SUPERUSER}@127.0.0.1:{self.server.port}/{database}"
+            environment["PGPASSFILE"] = str(self._password_file())
         return running.run(argv, cwd=folder, env=environment, log=log, status=status, throttle=throttle)
 
     def _environment(self, database: str) -> dict[str, str]:
@@ -230,6 +243,12 @@ class _Database:
             "PGPASSWORD": PASSWORD,
             "PGDATABASE": database,
         }
+
+    def _password_file(self) -> Path:
+        file = self.folder / "pgpass"
+        file.touch(mode=0o600)
+        file.write_text(f"127.0.0.1:*:*:{SUPERUSER}:{PASSWORD}\n", encoding="utf-8")
+        return file
 
     def _wal(self) -> int:
         with self.server.connect() as connection:

@@ -23,6 +23,8 @@ class Case:
     :ivar repeats: Times that it is measured in each round.
     :ivar status: The exit status that it must have.
     :ivar throttled: Each process gets a fifth of a processor (:mod:`.throttle`).
+    :ivar before: A command that is run before it, unmeasured.
+    :ivar program: A program that must be installed; without it the command is left out.
     """
 
     kind: str
@@ -35,6 +37,8 @@ class Case:
     repeats: int = 1
     status: int = 0
     throttled: bool = False
+    before: str = ""
+    program: str = ""
 
     @property
     def ours(self) -> bool:
@@ -101,6 +105,13 @@ _ANALYZED_J2 = _restore(
     "f.dir",
 )
 _PIPE_PSQL = _restore("restore-pipe-psql", "gunzip -c f.sql.gz | psql -q", "f.sql.gz")
+# Not from a dump: the server copies the files of a snapshot, which is a database of the same server.
+_DSLR = replace(
+    _restore("restore-dslr", "dslr restore ours", "f.sql.gz", FILLED),
+    inputs=(),
+    before="dslr snapshot ours",
+    program="dslr",
+)
 _DIRECTORY_J2 = _restore("restore-directory-j2", "pg_restore -j2 -d target f.dir", "f.dir")
 _RESTORES = (
     _OURS_RESTORE,
@@ -116,6 +127,7 @@ _RESTORES = (
     _OURS_SWAP,
     _OURS_SWAP_1,
     _ANALYZED_J2,
+    _DSLR,
 )
 
 

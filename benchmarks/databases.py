@@ -103,8 +103,11 @@ def create(server: Server, name: str, template: str = "template0") -> None:
     """Make a database anew, empty or a copy of another one, file by file."""
     query = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
     with server.connect() as connection:
-        # A swap keeps the old database under a name of its own.
-        names = connection.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [f"{name}__"])
+        # A swap keeps the old database under a name of its own, and DSLR's snapshots are databases.
+        names = connection.execute(
+            "SELECT datname FROM pg_database WHERE starts_with(datname, %s) OR starts_with(datname, 'dslr_')",
+            [f"{name}__"],
+        )
         for (each,) in [(name,), *names.fetchall()]:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(each)))
         connection.execute(query.format(sql.Identifier(name), sql.Identifier(template)))
