@@ -39,7 +39,9 @@ _ROWS = {
         ON d.oid = s.setdatabase WHERE d.datname = current_database() ORDER BY 1""",
     "extensions": """SELECT extname, extowner::regrole::text, extnamespace::regnamespace::text, extversion,
         extcondition, array(SELECT c::regclass::text FROM unnest(extconfig) c) FROM pg_extension ORDER BY 1""",
-    "schemas": """SELECT nspname, nspowner::regrole::text, coalesce(nspacl, acldefault('n', nspowner)),
+    # The order of grants means nothing: psql's is PostgreSQL's default ones first, a transaction keeps that of the past.
+    "schemas": """SELECT nspname, nspowner::regrole::text,
+        array(SELECT g::text FROM unnest(coalesce(nspacl, acldefault('n', nspowner))) g ORDER BY 1),
         obj_description(oid, 'pg_namespace')
         FROM pg_namespace WHERE nspname !~ '^pg_(toast|temp)' ORDER BY 1""",
     "members": """SELECT i.type, i.identity, obj_description(d.objid, d.classid::regclass::text), p.proconfig, p.prosrc,
