@@ -39,7 +39,7 @@ _ROWS = {
         ON d.oid = s.setdatabase WHERE d.datname = current_database() ORDER BY 1""",
     "extensions": """SELECT extname, extowner::regrole::text, extnamespace::regnamespace::text, extversion,
         extcondition, array(SELECT c::regclass::text FROM unnest(extconfig) c) FROM pg_extension ORDER BY 1""",
-    # The order of grants means nothing: psql's is PostgreSQL's default ones first, a transaction keeps that of the past.
+    # The order of grants means nothing: a transaction keeps that of the past.
     "schemas": """SELECT nspname, nspowner::regrole::text,
         array(SELECT g::text FROM unnest(coalesce(nspacl, acldefault('n', nspowner))) g ORDER BY 1),
         obj_description(oid, 'pg_namespace')
