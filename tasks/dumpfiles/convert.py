@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -23,10 +24,11 @@ from .dump_file import choose_dump
 from .paths import PART_SUFFIX, manifest_path, name_stem, read_manifest, sibling_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from ..config.settings import Settings
+    from ..dumpformat.compression import CompressorThread, FrameStart
     from ..dumpformat.manifest import Manifest
     from ..progress import Report
 
@@ -117,7 +119,8 @@ def _finished(settings: Settings, final: Path, new: Compression) -> Converted | 
         return None
     before = source.stat().st_size
     with _describing_files(source, final):
-        _replace(source, final, new, manifest, file)
+        # The positions in the new file are not known.
+        _replace(source, final, new, _SeekPoints(None).updated(manifest, []), file)
     return Converted(path=final, before=before, after=file.size, changed=True)
 
 
@@ -128,8 +131,9 @@ def _rewrite(source: Path, final: Path, new: Compression, report: Report) -> int
         with open_part_file(final.with_name(final.name + PART_SUFFIX)) as part, DecompressedReader(source) as reading:
             sink = SummingWriter(part.file)
             with open_compressor(sink, new) as out:
+                points = _SeekPoints(manifest)
                 for chunk in _chunks(reading, source):
-                    out.write(chunk)
+                    points.write(out, chunk)
                     report.progress(f"writing {final.name}", reading.raw.size, size, "bytes")
             if manifest is not None and reading.content != manifest.content:
                 raise BadInputError(
@@ -141,7 +145,7 @@ def _rewrite(source: Path, final: Path, new: Compression, report: Report) -> int
                 )
             try:
                 part.publish(final)
-                _replace(source, final, new, manifest, sink.sums)
+                _replace(source, final, new, points.updated(manifest, out.frames), sink.sums)
             except BaseException:
                 if source.exists() and is_same_file(part.file.fileno(), final):
                     # The manifest describes the old file or only the content, so it remains valid.
@@ -150,6 +154,35 @@ def _rewrite(source: Path, final: Path, new: Compression, report: Report) -> int
     except FileExistsError:
         raise BadInputError(f"Another process is writing {final.name}. {source.name} was kept.") from None
     return sink.size
+
+
+class _SeekPoints:
+    """The seek points of a manifest, at which frames of the new file begin, too."""
+
+    def __init__(self, manifest: Manifest | None) -> None:
+        found = manifest.extra.get("seek_points", ()) if manifest else ()
+        self._left = deque(sorted(found, key=lambda each: int(each["content_offset"])))
+        self._kept: list[Mapping[str, object]] = []
+
+    def write(self, out: CompressorThread, chunk: bytes) -> None:
+        """Write a chunk, and begin frames inside it."""
+        while self._left and (part := self._left[0]["content_offset"] - out.taken) < len(chunk):
+            point = self._left.popleft()
+            if part >= 0:
+                out.write(chunk[:part])
+                chunk = chunk[part:]
+                # It does not begin where the manifest is wrong and the last one is too near.
+                if out.begin_frame():
+                    self._kept.append(point)
+        out.write(chunk)
+
+    def updated(self, manifest: Manifest | None, frames: Sequence[FrameStart]) -> Manifest | None:
+        """Return the manifest with the positions of the frames that began."""
+        if manifest is None:
+            return None
+        points = [{**each, "file_offset": start.file} for each, start in zip(self._kept, frames, strict=True)]
+        extra = {key: value for key, value in manifest.extra.items() if key != "seek_points"}
+        return replace(manifest, extra={**extra, "seek_points": points} if points else extra)
 
 
 def _replace(source: Path, final: Path, new: Compression, manifest: Manifest | None, file: Sums) -> None:
