@@ -4,37 +4,45 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..dumpformat.compression import FRAME_SPACING
 from ..dumpformat.lexer import Statement
 from ..formatting import show_name
 
 if TYPE_CHECKING:
     from ..dumpformat.compression import CompressorThread
     from ..dumpformat.lexer import Event
+    from ..dumpformat.summary import DumpSummary
 
 
 class SeekPoints:
-    """The frames of a dump and the tables whose rows begin in each.
+    """The frames of a dump, and the tables whose rows begin in each.
 
-    A frame begins at the first COPY of a table, where the last one has enough content. A table is recorded only with
-    its first COPY, so all of its rows follow the start of its frame.
+    A frame begins at the first COPY of a table, if the current one is long enough. A table is listed only in the frame
+    of its first COPY, so reading from there finds all of its rows.
 
     :param out: The compressor of the dump.
+    :param summary: The summary of the events so far.
+    :param spacing: The least content of a frame, in bytes.
     """
 
-    def __init__(self, out: CompressorThread) -> None:
+    def __init__(self, out: CompressorThread, summary: DumpSummary, *, spacing: int = FRAME_SPACING) -> None:
         self._out = out
+        self._summary = summary
+        self._spacing = spacing
+        self._begin = 0
         self._seen: set[tuple[str, str]] = set()
         self._tables: list[list[str]] = []
 
-    def see(self, event: Event, table: tuple[str, str] | None) -> None:
-        """Begin a frame at an event, if it is suitable. Call it before the event is written.
-
-        :param table: The table of the current COPY.
-        """
-        if table is None or not isinstance(event, Statement) or table in self._seen:
+    def see(self, event: Event) -> None:
+        """Begin a frame at an event, if it is suitable. Call it before the event is written."""
+        table = self._summary.current
+        # db.show refuses a table with INSERT statements, so it must read them.
+        if not isinstance(event, Statement) or table is None or table in self._seen or self._summary.inserts:
             return
         self._seen.add(table)
-        if self._out.begin_frame():
+        if self._out.taken - self._begin >= self._spacing:
+            self._out.begin_frame()
+            self._begin = self._out.taken
             self._tables.append([])
         if self._tables:
             self._tables[-1].append(show_name(table))

@@ -159,12 +159,12 @@ class DumpStream:
         return not self.pg_dump.selection.is_part or (schema, MIGRATIONS_TABLE) in summary.rows
 
     def _write(self, summary: DumpSummary, out: CompressorThread, counting: SnapshotCount) -> SeekPoints:
-        points = SeekPoints(out)
+        points = SeekPoints(out, summary)
         estimate = sum(table.estimate for table in self.tables)
         try:
             shown = -GATHERED
             for event, _ in summary.watch(splice_rows(lex(self._chunks(counting)), self.rows)):
-                points.see(event, summary.current)
+                points.see(event)
                 out.write(event.text)
                 if out.taken - shown > GATHERED:
                     self._progress(summary, estimate, out)

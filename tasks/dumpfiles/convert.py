@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..dumpformat.compression import (
     ARCHIVE_MAGIC,
     BROKEN,
+    FRAME_SPACING,
     Compression,
     DecompressedReader,
     SummingWriter,
@@ -119,8 +120,8 @@ def _finished(settings: Settings, final: Path, new: Compression) -> Converted | 
         return None
     before = source.stat().st_size
     with _describing_files(source, final):
-        # The positions in the new file are not known.
-        _replace(source, final, new, _SeekPoints(None).updated(manifest, []), file)
+        # Where the frames of the new file begin is not known.
+        _replace(source, final, new, manifest, file)
     return Converted(path=final, before=before, after=file.size, changed=True)
 
 
@@ -145,7 +146,7 @@ def _rewrite(source: Path, final: Path, new: Compression, report: Report) -> int
                 )
             try:
                 part.publish(final)
-                _replace(source, final, new, points.updated(manifest, out.frames), sink.sums)
+                _replace(source, final, new, manifest, sink.sums, points.moved(out.frames))
             except BaseException:
                 if source.exists() and is_same_file(part.file.fileno(), final):
                     # The manifest describes the old file or only the content, so it remains valid.
@@ -160,36 +161,44 @@ class _SeekPoints:
     """The seek points of a manifest, at which frames of the new file begin, too."""
 
     def __init__(self, manifest: Manifest | None) -> None:
-        found = manifest.extra.get("seek_points", ()) if manifest else ()
-        self._left = deque(sorted(found, key=lambda each: int(each["content_offset"])))
-        self._kept: list[Mapping[str, object]] = []
+        self._kept: list[Mapping[str, Any]] = []
+        begin = 0
+        for each in manifest.extra.get("seek_points", ()) if manifest else ():
+            # A wrong manifest must not cause a multitude of frames.
+            if begin + FRAME_SPACING <= each["content_offset"]:
+                begin = each["content_offset"]
+                self._kept.append(each)
+        self._left = deque(self._kept)
 
     def write(self, out: CompressorThread, chunk: bytes) -> None:
         """Write a chunk, and begin frames inside it."""
-        while self._left and (part := self._left[0]["content_offset"] - out.taken) < len(chunk):
-            point = self._left.popleft()
-            if part >= 0:
-                out.write(chunk[:part])
-                chunk = chunk[part:]
-                # It does not begin where the manifest is wrong and the last one is too near.
-                if out.begin_frame():
-                    self._kept.append(point)
+        while self._left and (length := self._left[0]["content_offset"] - out.taken) < len(chunk):
+            self._left.popleft()
+            out.write(chunk[:length])
+            out.begin_frame()
+            chunk = chunk[length:]
         out.write(chunk)
 
-    def updated(self, manifest: Manifest | None, frames: Sequence[FrameStart]) -> Manifest | None:
-        """Return the manifest with the positions of the frames that began."""
-        if manifest is None:
-            return None
-        points = [{**each, "file_offset": start.file} for each, start in zip(self._kept, frames, strict=True)]
-        extra = {key: value for key, value in manifest.extra.items() if key != "seek_points"}
-        return replace(manifest, extra={**extra, "seek_points": points} if points else extra)
+    def moved(self, frames: Sequence[FrameStart]) -> list[dict[str, Any]]:
+        """Return them with the positions of the frames of the new file, without those beyond its end."""
+        return [{**each, "file_offset": start.file} for each, start in zip(self._kept, frames, strict=False)]
 
 
-def _replace(source: Path, final: Path, new: Compression, manifest: Manifest | None, file: Sums) -> None:
-    """Update the manifest to the new file, and delete the old one."""
+def _replace(
+    source: Path,
+    final: Path,
+    new: Compression,
+    manifest: Manifest | None,
+    file: Sums,
+    points: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Update the manifest to the new file and its seek points, and delete the old file."""
     try:
         if manifest is not None:
-            changed = replace(manifest, file_name=final.name, compression=new, file=file)
+            extra = {key: value for key, value in manifest.extra.items() if key != "seek_points"}
+            if points:
+                extra["seek_points"] = points
+            changed = replace(manifest, file_name=final.name, compression=new, file=file, extra=extra)
             replace_file(manifest_path(final), changed.to_json())
         source.unlink()
     except OSError as error:

@@ -41,7 +41,7 @@ _GZIP_BITS = 31
 GATHERED = 1 << 16
 # The largest number of pieces, of a megabyte at most, in the compressor's queue.
 QUEUED = 4
-# The least content of a frame, in bytes, before another one begins (docs/manifest.md has its cost).
+# The least content of a frame, in bytes, before another one begins. Each frame costs up to 45 kB (docs/manifest.md).
 FRAME_SPACING = 1 << 24
 # In the compressor's queue, instead of a piece.
 _NEW_FRAME: Final = bytearray()
@@ -195,7 +195,6 @@ class CompressorThread(BackgroundTask[None]):
         self._free_slots = threading.Semaphore(QUEUED)
         self._gathered: list[bytes | bytearray] = []
         self._gathered_bytes = 0
-        self._frame_begin = 0
         self.taken = 0
         self.frames: list[FrameStart] = []
         self.start()
@@ -217,20 +216,14 @@ class CompressorThread(BackgroundTask[None]):
             self._forward()
         return len(data)
 
-    def begin_frame(self) -> bool:
-        """Begin a frame, at which a reader may begin, unless the current one is shorter than `FRAME_SPACING`.
+    def begin_frame(self) -> None:
+        """Begin a frame, at which a reader may begin; all frames together are an ordinary file of zstd or gzip.
 
-        All frames together are an ordinary file of zstd or gzip. Without compression, only the position is recorded.
-
-        :return: Whether a frame begins here.
+        Without compression, only the position is recorded.
         """
-        if self.taken - self._frame_begin < FRAME_SPACING:
-            return False
         if self._gathered:
             self._forward()
         self._pieces.put(_NEW_FRAME)
-        self._frame_begin = self.taken
-        return True
 
     def _forward(self) -> None:
         self.raise_error()
