@@ -1,9 +1,8 @@
 """Dumps with several frames and the seek points of their manifests, laid down without a server."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +76,3 @@ def rewrite_seek_points(path: Path, change: Change, rows: int = 0) -> None:
     file = Sums(path.stat().st_size, manifest.file.sha256)
     changed = replace(manifest, tables=tables, file=file, extra={POINTS: change(seek_points_of(path))})
     manifest_path(path).write_bytes(changed.to_json())
-
-
-def frames_of(path: Path) -> Iterator[bytes]:
-    """Yield the bytes of a file between its seek points."""
-    data = path.read_bytes()
-    bounds = [0, *(each["file_offset"] for each in seek_points_of(path)), len(data)]
-    for begin, end in pairwise(bounds):
-        yield data[begin:end]
