@@ -91,17 +91,20 @@ def test_each_table_has_the_rows_of_a_full_read(
 @pytest.mark.parametrize("compression", ALL)
 def test_what_precedes_the_frame_is_not_read(project: Project, compression: Compression) -> None:
     """The rows of the last table are shown, and others not, where the middle of the file is destroyed."""
-    text = HEAD + copied("public.a", random_rows(20)) + copied("public.z", b"1\n") + copied("public.zz", b"2\n")
-    path = store_framed_dump(project.dumps, text + TRAILER, compression, spacing=FRAME_SPACING)
+    text = copied("public.a", random_rows(20)) + copied('public."é"', b"1\n") + copied("public.zz", b"2\n")
+    head = HEAD.replace(b"UTF8", b"LATIN1")
+    path = store_framed_dump(
+        project.dumps, head + text.decode().encode("latin-1") + TRAILER, compression, spacing=FRAME_SPACING
+    )
     data = bytearray(path.read_bytes())
     middle = len(data) * 2 // 3
     data[middle : middle + 64] = bytes(64)
     path.write_bytes(data)
 
-    assert [each["tables"] for each in seek_points_of(path)] == [["public.z", "public.zz"]]
-    assert outcome(project, path, "z") == [("id",), b"1"]
+    assert [each["tables"] for each in seek_points_of(path)] == [["public.é", "public.zz"]]
+    assert outcome(project, path, "é") == [("id",), b"1"]
     assert outcome(project, path, "zz") == [("id",), b"2"]
-    assert isinstance(from_start(project, path, "z"), tuple)
+    assert isinstance(from_start(project, path, "zz"), tuple)
 
 
 def moved(by: int) -> Change:
@@ -171,6 +174,17 @@ def test_a_cut_dump_has_the_result_of_a_full_read(project: Project, compression:
         for table in TABLES:
             assert outcome(project, path, table) == from_start(project, path, table)
         rewrite_seek_points(path, lambda points: points)
+
+
+def test_settings_at_the_start_hold_in_each_frame(project: Project) -> None:
+    """Names are read in the dump's encoding, and literals between two COPYs of a table by its setting."""
+    head = HEAD.replace(b"UTF8", b"LATIN1").replace(b"= on", b"= off")
+    parts = (copied("public.a", b"1\n"), copied('public."é"', b"2\n"), b"SELECT '\\'';\n", copied('public."é"', b"3\n"))
+    text = head + b"".join(parts).decode().encode("latin-1") + TRAILER
+    path = store_framed_dump(project.dumps, text, Compression.ZSTD)
+
+    assert [each["tables"] for each in seek_points_of(path)] == [["public.a"], ["public.é"]]
+    assert outcome(project, path, "é") == [("id",), b"2", ("id",), b"3"]
 
 
 STATEMENTS = [
