@@ -5,6 +5,7 @@ import errno
 import gzip
 import hashlib
 import io
+import itertools
 import subprocess
 import sys
 import tracemalloc
@@ -352,6 +353,32 @@ def test_a_damaged_frame_behind_a_complete_one_is_noticed(tmp_path: Path, tail: 
 
     with pytest.raises(BROKEN):
         unpacked(path)
+
+
+@pytest.mark.parametrize("compression", ALL)
+def test_a_reader_may_begin_at_each_frame(tmp_path: Path, compression: Compression) -> None:
+    """Ours are where the writer says, an empty one too, and all together are one content for other programs."""
+    path = tmp_path / "dump"
+    pieces = [DUMP, b"", b"x" * 3 * CHUNK, DUMP]
+
+    with path.open("wb", buffering=0) as file:
+        sink = SummingWriter(file)
+        with open_compressor(sink, compression) as out:
+            for piece in pieces:
+                out.write(piece)
+                out.begin_frame()
+    ends = list(itertools.accumulate(map(len, pieces)))
+
+    assert [each.content for each in out.frames] == ends
+    for start, end in zip(out.frames, ends, strict=True):
+        with DecompressedReader(path, offset=start.file) as reading:
+            assert b"".join(reading.chunks()) == b"".join(pieces)[end:]
+    assert content_of(path) == b"".join(pieces)
+    assert sink.sums == sums_of(path.read_bytes())
+    assert out.content == sums_of(b"".join(pieces))
+    if compression is not Compression.NONE:
+        expand = gzip.decompress if compression is Compression.GZIP else zstd.decompress
+        assert expand(path.read_bytes()) == b"".join(pieces)
 
 
 @pytest.mark.parametrize("compression", ALL)

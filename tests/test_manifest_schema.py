@@ -68,6 +68,16 @@ def test_what_we_write_fits(request_: DumpRequest, database: Database, project: 
     assert bool(document["facts"]["checksums"]) == request_.checksums
 
 
+def test_seek_points_fit(database: Database, project: Project) -> None:
+    """Of a dump that is large enough to have them."""
+    database.execute("CREATE TABLE a AS SELECT repeat('x', 1 << 20) FROM generate_series(1, 17); CREATE TABLE b ()")
+
+    document = dumped(project, database, DumpRequest(Compression.ZSTD))
+
+    assert complaints(document) == []
+    assert [each["tables"] for each in document["seek_points"]] == [["public.b"]]
+
+
 @pytest.mark.majors(14, 18)
 def test_a_database_with_everything_in_it_fits(everything: Database, project: Project) -> None:
     """Odd names, and every kind of object."""

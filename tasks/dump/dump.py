@@ -203,7 +203,7 @@ class _DumpJob:
         return Dumped(Path(STANDARD_OUTPUT), replace(manifest, seconds=round(time.monotonic() - began, 3)))
 
     def _manifest(self, streamed: Streamed, name: str, when: datetime, git: dict[str, object] | None) -> Manifest:
-        summary, file, content, excluded, found = streamed
+        summary, file, content, excluded, found, seek_points = streamed
         return Manifest(
             created=when.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             note=self.request.note,
@@ -219,7 +219,7 @@ class _DumpJob:
             sequences=tuple(sorted(summary.sequences.values())),
             outline=summary.outline(),
             facts=found,
-            extra=self._extra(),
+            extra=self._extra(seek_points),
             seconds=0,
         )
 
@@ -289,12 +289,13 @@ class _DumpJob:
                 f"URL of a role that sees them (--url-env)."
             )
 
-    def _extra(self) -> dict[str, object]:
+    def _extra(self, seek_points: list[dict[str, object]]) -> dict[str, object]:
         selection = self.pg_dump.selection
         known = {
             "transaction": self.request.transaction,
             "command": self.request.command,
             "selection": selection.document() if selection.is_part else None,
+            "seek_points": seek_points,
         }
         return {key: value for key, value in known.items() if value}
 

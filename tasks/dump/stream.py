@@ -32,6 +32,7 @@ from ..postgres.tables import Table, lock_tables, read_keys_into, read_unreadabl
 from ..system.runtime import BackgroundTask
 from .parallel import splice_rows
 from .pg_dump import DumpFailure, ParallelReadUnavailableError, last_error
+from .seek_points import SeekPoints
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -49,8 +50,8 @@ if TYPE_CHECKING:
 
 
 _SHOWN_RISKS = 3
-# Summary, checksums of file and content, tables whose rows were left out, and `facts` of the manifest.
-Streamed = tuple[DumpSummary, Sums, Sums, tuple[tuple[str, str], ...], dict[str, object]]
+# Summary, checksums of file and content, tables whose rows were left out, `facts` and `seek_points` of the manifest.
+Streamed = tuple[DumpSummary, Sums, Sums, tuple[tuple[str, str], ...], dict[str, object], list[dict[str, object]]]
 
 
 def check_exclude_pattern(pg_dump: PgDump, pattern: str) -> None:
@@ -112,7 +113,7 @@ class DumpStream:
             self.child,
             open_compressor(sink, compression) as out,
         ):
-            self._write(summary, out, counting)
+            points = self._write(summary, out, counting)
             if self.child.wait() != 0 or not summary.complete:
                 unread = self.rows is not None and not out.taken
                 if unread and self.pg_dump.failure(self.child.said) is not DumpFailure.LOCK_TIMEOUT:
@@ -143,7 +144,7 @@ class DumpStream:
             "owners": owners,
             "search_path": search_path,
         }
-        return summary, sink.sums, out.content, excluded, document
+        return summary, sink.sums, out.content, excluded, document, points.document()
 
     def _without_rows(
         self, excluded: tuple[tuple[str, str], ...], created: Collection[tuple[str, str, str]]
@@ -157,11 +158,13 @@ class DumpStream:
         schema = self.pg_dump.target.schema or "public"
         return not self.pg_dump.selection.is_part or (schema, MIGRATIONS_TABLE) in summary.rows
 
-    def _write(self, summary: DumpSummary, out: CompressorThread, counting: SnapshotCount) -> None:
+    def _write(self, summary: DumpSummary, out: CompressorThread, counting: SnapshotCount) -> SeekPoints:
+        points = SeekPoints(out, summary)
         estimate = sum(table.estimate for table in self.tables)
         try:
             shown = -GATHERED
             for event, _ in summary.watch(splice_rows(lex(self._chunks(counting)), self.rows)):
+                points.see(event)
                 out.write(event.text)
                 if out.taken - shown > GATHERED:
                     self._progress(summary, estimate, out)
@@ -173,6 +176,7 @@ class DumpStream:
                 self.child.stop()
                 raise _incomplete(str(error)) from None
             raise self._failure(counting, str(error)) from None
+        return points
 
     def _chunks(self, counting: SnapshotCount) -> Iterator[bytes]:
         """Yield pg_dump's output. Start counting and parallel reading with it, as pg_dump holds its locks by then."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..dumpformat.compression import (
     ARCHIVE_MAGIC,
     BROKEN,
+    FRAME_SPACING,
     Compression,
     DecompressedReader,
     SummingWriter,
@@ -23,10 +25,11 @@ from .dump_file import choose_dump
 from .paths import PART_SUFFIX, manifest_path, name_stem, read_manifest, sibling_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from ..config.settings import Settings
+    from ..dumpformat.compression import CompressorThread, FrameStart
     from ..dumpformat.manifest import Manifest
     from ..progress import Report
 
@@ -117,6 +120,7 @@ def _finished(settings: Settings, final: Path, new: Compression) -> Converted | 
         return None
     before = source.stat().st_size
     with _describing_files(source, final):
+        # Where the frames of the new file begin is not known.
         _replace(source, final, new, manifest, file)
     return Converted(path=final, before=before, after=file.size, changed=True)
 
@@ -128,8 +132,9 @@ def _rewrite(source: Path, final: Path, new: Compression, report: Report) -> int
         with open_part_file(final.with_name(final.name + PART_SUFFIX)) as part, DecompressedReader(source) as reading:
             sink = SummingWriter(part.file)
             with open_compressor(sink, new) as out:
+                points = _SeekPoints(manifest)
                 for chunk in _chunks(reading, source):
-                    out.write(chunk)
+                    points.write(out, chunk)
                     report.progress(f"writing {final.name}", reading.raw.size, size, "bytes")
             if manifest is not None and reading.content != manifest.content:
                 raise BadInputError(
@@ -141,7 +146,7 @@ def _rewrite(source: Path, final: Path, new: Compression, report: Report) -> int
                 )
             try:
                 part.publish(final)
-                _replace(source, final, new, manifest, sink.sums)
+                _replace(source, final, new, manifest, sink.sums, points.moved(out.frames))
             except BaseException:
                 if source.exists() and is_same_file(part.file.fileno(), final):
                     # The manifest describes the old file or only the content, so it remains valid.
@@ -152,11 +157,48 @@ def _rewrite(source: Path, final: Path, new: Compression, report: Report) -> int
     return sink.size
 
 
-def _replace(source: Path, final: Path, new: Compression, manifest: Manifest | None, file: Sums) -> None:
-    """Update the manifest to the new file, and delete the old one."""
+class _SeekPoints:
+    """The seek points of a manifest, at which frames of the new file begin, too."""
+
+    def __init__(self, manifest: Manifest | None) -> None:
+        self._kept: list[Mapping[str, Any]] = []
+        begin = 0
+        for each in manifest.extra.get("seek_points", ()) if manifest else ():
+            # A wrong manifest must not cause a multitude of frames.
+            if begin + FRAME_SPACING <= each["content_offset"]:
+                begin = each["content_offset"]
+                self._kept.append(each)
+        self._left = deque(self._kept)
+
+    def write(self, out: CompressorThread, chunk: bytes) -> None:
+        """Write a chunk, and begin frames inside it."""
+        while self._left and (length := self._left[0]["content_offset"] - out.taken) < len(chunk):
+            self._left.popleft()
+            out.write(chunk[:length])
+            out.begin_frame()
+            chunk = chunk[length:]
+        out.write(chunk)
+
+    def moved(self, frames: Sequence[FrameStart]) -> list[dict[str, Any]]:
+        """Return them with the positions of the frames of the new file, without those beyond its end."""
+        return [{**each, "file_offset": start.file} for each, start in zip(self._kept, frames, strict=False)]
+
+
+def _replace(
+    source: Path,
+    final: Path,
+    new: Compression,
+    manifest: Manifest | None,
+    file: Sums,
+    points: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Update the manifest to the new file and its seek points, and delete the old file."""
     try:
         if manifest is not None:
-            changed = replace(manifest, file_name=final.name, compression=new, file=file)
+            extra = {key: value for key, value in manifest.extra.items() if key != "seek_points"}
+            if points:
+                extra["seek_points"] = points
+            changed = replace(manifest, file_name=final.name, compression=new, file=file, extra=extra)
             replace_file(manifest_path(final), changed.to_json())
         source.unlink()
     except OSError as error:

@@ -76,10 +76,11 @@ class DumpFile:
         return DumpReader(self.path, self.restorer, self.content.size)
 
 
-def open_dump_text(settings: Settings, path: Path, *, summed: bool = True) -> DumpReader:
+def open_dump_text(settings: Settings, path: Path, *, summed: bool = True, offset: int = 0) -> DumpReader:
     """Open a dump without checking it.
 
     :param summed: Whether to compute the checksum of the content.
+    :param offset: The byte of the file at which to begin, as in :class:`DumpReader`.
     :raises BadInputError: Its first bytes are not those of a dump.
     """
     try:
@@ -88,7 +89,7 @@ def open_dump_text(settings: Settings, path: Path, *, summed: bool = True) -> Du
     except OSError as error:
         raise _unreadable(path, error) from None
     _refuse_other_formats(path, compression, head)
-    return DumpReader(path, _restorer(settings, head), longest, summed=summed)
+    return DumpReader(path, _restorer(settings, head), longest, summed=summed, offset=offset)
 
 
 def _restorer(settings: Settings, head: bytes) -> Client | None:

@@ -26,14 +26,18 @@ class DumpReader:
     :param restorer: The pg_restore that converts an archive to text; None for other dumps.
     :param limit: The most bytes of text; 0 for any.
     :param summed: Whether to compute :attr:`content`.
+    :param offset: The byte of the file at which to begin, as in :class:`DecompressedReader`; ignored for an archive.
     :ivar exceeded: Whether the text exceeds the limit.
     """
 
-    def __init__(self, path: Path, restorer: Client | None, limit: int = 0, *, summed: bool = True) -> None:
+    def __init__(
+        self, path: Path, restorer: Client | None, limit: int = 0, *, summed: bool = True, offset: int = 0
+    ) -> None:
         self._path = path
         self._restorer = restorer
         self._limit = limit
         self._summed = summed
+        self._offset = offset
         self.exceeded = False
         self._stack = contextlib.ExitStack()
         self._adder = SumCounter()
@@ -41,7 +45,8 @@ class DumpReader:
 
     def __enter__(self) -> DumpReader:  # noqa: PYI034 - never subclassed
         if self._restorer is None:
-            self._reading = self._stack.enter_context(DecompressedReader(self._path, summed=self._summed))
+            reading = DecompressedReader(self._path, summed=self._summed, offset=self._offset)
+            self._reading = self._stack.enter_context(reading)
         return self
 
     def __exit__(self, *details: object) -> None:

@@ -1,4 +1,8 @@
-"""Read the rows of one table from a dump, without a server."""
+"""Read the rows of one table from a dump, without a server.
+
+The manifest of a large dump says where the rows of its tables begin (`seek_points`). It may be wrong: the dump may have
+been edited or replaced. So what it leads to is checked, and otherwise the dump is read from its start.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +29,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..config.settings import Settings
+    from ..dumpformat.manifest import Manifest
     from ..progress import Report
 
     TableKey = tuple[str, str]
+
+
+# The first four letters of the statements at the start of a dump that change only settings.
+_SETTERS = frozenset({b"SET ", b"RESE", b"SELE"})
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,8 @@ class RowBatch:
 def read_table_rows(settings: Settings, request: RowsRequest, report: Report) -> Iterator[RowBatch]:
     """Read the rows of a table from a dump, in the dump's order.
 
-    Reads the file up to the last of the rows, without comparing checksums. Needs memory for a few chunks of the file.
+    Reads the file up to the last of the rows, from the start or from a seek point, without comparing checksums. Needs
+    memory for a few chunks of the file.
 
     :return: At least one batch for each COPY of the table; the first has its columns, even without rows.
     :raises BadInputError: There is no such dump or table, the name is ambiguous, the rows are INSERT statements, or
@@ -87,20 +97,71 @@ def read_table_rows(settings: Settings, request: RowsRequest, report: Report) ->
     path = choose_dump(settings, request.file, report)
     manifest = read_manifest(path)
     counts = {(each.schema, each.name): each.rows for each in manifest.tables} if manifest else None
-    reading = _Reading(path=path, request=request, choice=_Choice(name=request.table, counts=counts))
+    choice, point = _Choice(name=request.table, counts=counts), None
     if manifest is not None:
         part = describe_part(manifest)
-        reading.choice.choose(f"{path.name} ({part})" if part else path.name)
+        choice.choose(f"{path.name} ({part})" if part else path.name)
+        point = _seek_point(path, manifest, choice.chosen)
     try:
-        with (
-            open_dump_text(settings, path, summed=False) as source,
-            contextlib.closing(read_ahead(source.chunks())) as chunks,
-        ):
-            yield from reading.batches(chunks)
+        found = False
+        if point is not None:
+            for batch in _batches_from(settings, point, _Reading(path=path, request=request, choice=choice)):
+                found = True
+                yield batch
+        if not found:
+            with _opened(settings, path) as chunks:
+                yield from _Reading(path=path, request=request, choice=choice).batches(chunks)
     except LexError as error:
         raise BadInputError(describe_damage(path, error)) from None
-    if reading.choice.chosen is None:
+    if choice.chosen is None:
         raise BadInputError(f"{path.name} has no rows of a table {request.table}. `inv db.inspect` lists its tables.")
+
+
+@contextlib.contextmanager
+def _opened(settings: Settings, path: Path, offset: int = 0) -> Iterator[Iterator[bytes]]:
+    with (
+        open_dump_text(settings, path, summed=False, offset=offset) as source,
+        contextlib.closing(read_ahead(source.chunks())) as chunks,
+    ):
+        yield chunks
+
+
+@dataclass(frozen=True)
+class _SeekPoint:
+    """A position in the file at which the rows of a table should begin.
+
+    :ivar offset: In bytes of the file.
+    :ivar table: The table whose COPY statement should be there, as :func:`show_name` writes it.
+    """
+
+    offset: int
+    table: str
+
+
+def _seek_point(path: Path, manifest: Manifest, table: TableKey | None) -> _SeekPoint | None:
+    """Return the last seek point before the rows of a table, by the manifest; None for the start of the file."""
+    if table is None or path.stat().st_size != manifest.file.size:
+        return None
+    name = show_name(table)
+    for each in manifest.extra.get("seek_points", ()):
+        if name in each["tables"] and 0 < each["file_offset"] < manifest.file.size:
+            return _SeekPoint(offset=each["file_offset"], table=each["tables"][0])
+    return None
+
+
+def _batches_from(settings: Settings, point: _SeekPoint, reading: _Reading) -> Iterator[RowBatch]:
+    """Yield the rows of a table from a seek point; nothing if it does not lead to them."""
+    found = False
+    try:
+        with _opened(settings, reading.path) as chunks:
+            standard = reading.read_settings(chunks)
+        with _opened(settings, reading.path, point.offset) as chunks:
+            for batch in reading.batches(chunks, first=point.table, standard=standard):
+                found = True
+                yield batch
+    except (LexError, BadInputError):
+        if found:
+            raise
 
 
 @dataclass
@@ -176,8 +237,28 @@ class _Reading:
     _parts: list[bytes] = field(default_factory=list)
     _columns: tuple[str, ...] | None = None
 
-    def batches(self, chunks: Iterator[bytes]) -> Iterator[RowBatch]:
-        for event in lex(chunks, skips=lambda: self._columns is None):
+    def read_settings(self, chunks: Iterator[bytes]) -> bool:
+        """Read the settings at the start of a dump; return whether standard_conforming_strings is on after them."""
+        for event in lex(chunks):
+            if isinstance(event, Statement):
+                if event.text[:4].upper() not in _SETTERS:
+                    return event.standard
+                self._begins(event)
+        return True
+
+    def batches(
+        self, chunks: Iterator[bytes], *, first: str | None = None, standard: bool = True
+    ) -> Iterator[RowBatch]:
+        """Read the rows.
+
+        :param first: The table whose COPY statement the chunks must begin with, or no rows are read; None at the start
+            of a dump.
+        :param standard: As for :func:`lex`.
+        """
+        for event in lex(chunks, skips=lambda: self._columns is None, standard=standard):
+            if first is not None and (not isinstance(event, Statement) or show_name(self._copied(event)) != first):
+                return
+            first = None
             if isinstance(event, Statement):
                 if self._begins(event):
                     yield self._batch([])
@@ -204,8 +285,7 @@ class _Reading:
     def _begins(self, statement: Statement) -> bool:
         text = statement.text
         if statement.copies:
-            schema, name = (recode_name(part, self.encoding) for part in split_qualified(statement.copies))
-            if not self.choice.is_chosen((schema, name)):
+            if not self.choice.is_chosen(self._copied(statement)):
                 return False
             self._columns = tuple(recode_name(column, self.encoding) for column in copied_columns(statement))
             return True
@@ -219,6 +299,11 @@ class _Reading:
             kind = recode_kind(classify_statement(text, standard=statement.standard), self.encoding)
             self.choice.note((kind.schema, kind.name))
         return False
+
+    def _copied(self, statement: Statement) -> TableKey:
+        """Return the table of a COPY statement; names are empty for another statement."""
+        schema, name = (recode_name(part, self.encoding) for part in split_qualified(statement.copies))
+        return schema, name
 
     def _refuse_insert(self, statement: Statement) -> None:
         kind = recode_kind(classify_statement(statement.text, standard=statement.standard), self.encoding)

@@ -11,7 +11,7 @@ import sys
 import threading
 import zlib
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Protocol, cast
+from typing import IO, TYPE_CHECKING, Final, Protocol, cast
 
 from isal import igzip_threaded, isal_zlib
 
@@ -41,6 +41,10 @@ _GZIP_BITS = 31
 GATHERED = 1 << 16
 # The largest number of pieces, of a megabyte at most, in the compressor's queue.
 QUEUED = 4
+# The least content of a frame, in bytes, before another one begins. Each frame costs up to 45 kB (docs/manifest.md).
+FRAME_SPACING = 1 << 24
+# In the compressor's queue, instead of a piece.
+_NEW_FRAME: Final = bytearray()
 # The most bytes that are decompressed at once; after each frame those of the next are copied.
 _ZSTD_INPUT = 1 << 17
 # The errors of a reader whose input is cut, damaged or followed by other data.
@@ -74,6 +78,14 @@ class Sums:
 
     size: int
     sha256: str
+
+
+@dataclass(frozen=True)
+class FrameStart:
+    """The position at which a frame of zstd or a member of gzip begins, in bytes of the file and of its content."""
+
+    file: int
+    content: int
 
 
 class SumCounter:
@@ -169,11 +181,13 @@ class CompressorThread(BackgroundTask[None]):
 
     :param sink: The file for the compressed bytes.
     :ivar taken: The number of bytes passed to it so far.
+    :ivar frames: The frames that :meth:`begin_frame` began; complete after :meth:`finish`.
     """
 
     def __init__(self, sink: SummingWriter, compression: Compression) -> None:
         super().__init__(self._pack_all)
         self._sink = sink
+        self._compression = compression
         self._packer = _packer(compression)
         # Without compression, file and content are the same and are summed once.
         self._adder = SumCounter() if self._packer else None
@@ -182,6 +196,7 @@ class CompressorThread(BackgroundTask[None]):
         self._gathered: list[bytes | bytearray] = []
         self._gathered_bytes = 0
         self.taken = 0
+        self.frames: list[FrameStart] = []
         self.start()
 
     @property
@@ -200,6 +215,15 @@ class CompressorThread(BackgroundTask[None]):
         if self._gathered_bytes >= GATHERED:
             self._forward()
         return len(data)
+
+    def begin_frame(self) -> None:
+        """Begin a frame, at which a reader may begin; all frames together are an ordinary file of zstd or gzip.
+
+        Without compression, only the position is recorded.
+        """
+        if self._gathered:
+            self._forward()
+        self._pieces.put(_NEW_FRAME)
 
     def _forward(self) -> None:
         self.raise_error()
@@ -233,8 +257,17 @@ class CompressorThread(BackgroundTask[None]):
 
     def _pack_all(self) -> None:
         while (piece := self._pieces.get()) is not None:
+            if piece is _NEW_FRAME:
+                self._start_frame()
+                continue
             self._pack(piece)
             self._free_slots.release()
+
+    def _start_frame(self) -> None:
+        if self._packer:
+            self._sink.write(self._packer.flush())
+            self._packer = _packer(self._compression)
+        self.frames.append(FrameStart(file=self._sink.size, content=(self._adder or self._sink).size))
 
     def _pack(self, piece: bytes | bytearray) -> None:
         if self._packer and self._adder:
@@ -310,13 +343,15 @@ class DecompressedReader:
 
     :param path: The file; its first bytes, not its name, determine the compression.
     :param summed: Whether to compute the sha256 of the file and of the content, which takes time.
+    :param offset: The byte of the file at which to begin, in a compressed file the start of a frame.
     :ivar compression: The compression of the file.
     :ivar raw: The compressed file, with its size so far and, after all was read, its sums.
     """
 
-    def __init__(self, path: Path, *, summed: bool = True) -> None:
+    def __init__(self, path: Path, *, summed: bool = True, offset: int = 0) -> None:
         self.compression, _ = read_magic(path)
         self._path = path
+        self._offset = offset
         self._summed = summed
         self._content = SumCounter(summed=summed)
         self._file: IO[bytes] | None = None
@@ -324,6 +359,7 @@ class DecompressedReader:
 
     def __enter__(self) -> DecompressedReader:  # noqa: PYI034 - never subclassed
         self._file = open_regular(self._path)
+        self._file.seek(self._offset)
         self.raw = SummingWriter(self._file, summed=self._summed)
         return self
 

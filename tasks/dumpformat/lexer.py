@@ -136,23 +136,24 @@ class CopyEnd:
 Event = Trivia | Comment | Statement | MetaCommand | CopyData | CopyEnd
 
 
-def lex(chunks: Iterable[bytes], *, skips: Callable[[], bool] | None = None) -> Iterator[Event]:
+def lex(chunks: Iterable[bytes], *, skips: Callable[[], bool] | None = None, standard: bool = True) -> Iterator[Event]:
     """Split a plain dump into events.
 
     :param chunks: The dump's bytes in pieces of any size. The sizes affect only the pieces of `CopyData` and of long
         `Trivia`.
     :param skips: Called after each COPY statement was yielded; if it returns True, no `CopyData` of its rows follows.
+    :param standard: Whether standard_conforming_strings is on where the chunks begin.
     :return: Events whose texts concatenate to the input. Memory: one chunk and one statement.
     :raises CutError: The input ends inside a statement, a comment or COPY data.
     :raises LexError: The input is not written by pg_dump.
     """
-    return _Lexer(chunks, skips).events()
+    return _Lexer(chunks, skips, standard=standard).events()
 
 
 class _Lexer:
     """One pass. `_buffer[_start:_at]` is scanned and not yet yielded; earlier pieces of it are in `_parts`."""
 
-    def __init__(self, chunks: Iterable[bytes], skips: Callable[[], bool] | None = None) -> None:
+    def __init__(self, chunks: Iterable[bytes], skips: Callable[[], bool] | None, *, standard: bool) -> None:
         self._chunks = iter(chunks)
         self._skips = skips
         self._buffer = b""
@@ -161,7 +162,7 @@ class _Lexer:
         self._done = False
         self._parts: list[bytes] = []
         self._held = 0
-        self._standard_strings = True
+        self._standard_strings = standard
 
     def events(self) -> Iterator[Event]:
         while self._ahead(1):

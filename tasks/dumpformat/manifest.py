@@ -116,6 +116,7 @@ _SHAPE = {
     "content": _SUMS,
     "tables": [{"schema": FieldName, "name": FieldName, "rows": int}],
     "excluded_data": _NAMES,
+    "seek_points?": [{"file_offset": int, "content_offset": int, "tables": _NAMES}],
     "selection?": {**_SELECTED, "only": (None, str)},
     "sequences": [{"schema": FieldName, "name": FieldName, "value": int, "is_called": bool}],
     "outline": {
