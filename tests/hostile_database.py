@@ -77,6 +77,16 @@ _SETTINGS = (
     f"role = '{OWNER}'",
 )
 
+DROP_CASTS = """
+DO $$ DECLARE identity text; BEGIN
+    FOR identity IN SELECT (pg_identify_object('pg_cast'::regclass, c.oid, 0)).identity FROM pg_cast c
+        WHERE c.oid >= 16384 AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_cast'::regclass
+            AND d.objid = c.oid AND d.deptype = 'i')
+    LOOP EXECUTE 'DROP CAST ' || identity; END LOOP;
+END $$
+"""
+"""What drops the casts that depend on types which a restore replaces."""
+
 
 @dataclass
 class Hostile:

@@ -1,7 +1,5 @@
 """Rows that people add to an extension's own tables: pg_dump writes those that the extension says are theirs."""
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +15,11 @@ from tasks.restore.plan import plan_restore
 from tasks.restore.request import RestoreRequest
 from tasks.restore.restore import Restored, restore_dump
 from tasks.verify.verify import Verified, VerifyRequest, verify_database
+from tests.extended import extended_server
 from tests.flows import settings_of
-from tests.servers import DEFAULT_MAJOR, OWNER, SUPERUSER, Server, clusters_dir, provision
+from tests.servers import OWNER, SUPERUSER, Server
 from tests.support import Database, Databases, Project
 
-CONTROL = """\
-comment = 'an extension with tables of which people own some rows'
-default_version = '1.0'
-relocatable = false
-"""
 SCRIPT = """\
 CREATE TABLE conf (key text PRIMARY KEY, value text, ours boolean DEFAULT false NOT NULL);
 INSERT INTO conf VALUES ('built in', '1'), ('built in, too', '2');
@@ -55,19 +49,8 @@ CREATE VIEW public.seen AS SELECT conf.conf(key) AS value FROM public.uses;
 @pytest.fixture(scope="module")
 def extended() -> Iterator[Server]:
     """Return a server of its own, whose programs know one extension more."""
-    with tempfile.TemporaryDirectory(prefix="programs-", dir=clusters_dir()) as folder:
-        # A server looks for extensions beside its program, wherever a link to that leads.
-        home = Path(folder) / "home"
-        shutil.copytree(provision(DEFAULT_MAJOR).parent, home)
-        Path(folder).chmod(0o755)
-        extensions = home / "share" / "extension"
-        (extensions / "conf_tables.control").write_text(CONTROL, encoding="utf-8")
-        (extensions / "conf_tables--1.0.sql").write_text(SCRIPT, encoding="utf-8")
-        server = Server.launch(DEFAULT_MAJOR, home / "bin")
-        try:
-            yield server
-        finally:
-            server.close()
+    with extended_server("conf_tables", SCRIPT) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

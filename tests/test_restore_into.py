@@ -12,8 +12,11 @@ import pytest
 
 from tasks.dump.dump import make_dump
 from tasks.dump.request import DumpRequest
+from tasks.errors import TaskError
 from tasks.progress import Silence
-from tests.flows import dump_of, pg_dump, ran, settings_of, write
+from tasks.restore.request import RestoreRequest
+from tasks.scratch.restore_into import plan_restore_into, restore_into_new
+from tests.flows import Said, dump_of, pg_dump, ran, settings_of, write
 from tests.journal import COUNT, migration
 from tests.schemas import DUMP_END, SHOP
 from tests.servers import OWNER, PASSWORD, Server
@@ -245,6 +248,112 @@ def test_a_name_that_was_taken_meanwhile_is_not_overwritten(shop: Database, proj
     assert process.returncode == 5
     assert databases(shop.server) - others == {"copy"}
     assert Database(shop.server, "copy").scalar("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 0
+
+
+# Roles
+
+ROLES = ("into_owner", "into_reader", "into_policy")
+OF_ROLES = (
+    "CREATE TABLE public.t (a int);",
+    f"ALTER TABLE public.t OWNER TO {ROLES[0]};",
+    f"GRANT SELECT ON public.t TO {ROLES[1]};",
+    f"CREATE POLICY p ON public.t TO {ROLES[2]};",
+)
+FAILS = "SELECT 1 / 0;"
+
+
+@pytest.fixture
+def _no_roles(server: Server, _no_left_overs: None) -> Iterator[None]:
+    """Drop the roles that a test created, before the databases."""
+    yield
+    with server.connect() as connection:
+        for name in databases(server) & {"copy", "fresh"}:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+        for role in ROLES:
+            connection.execute(f"DROP ROLE IF EXISTS {role}".encode())
+
+
+def roles(server: Server) -> set[str]:
+    """Return which of the roles exist."""
+    with server.connect() as connection:
+        found = connection.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)", [list(ROLES)]).fetchall()
+    return {str(name) for (name,) in found}
+
+
+@pytest.mark.usefixtures("_no_roles")
+@pytest.mark.majors(14, 18)
+@pytest.mark.parametrize("jobs", [1, 3])
+@pytest.mark.parametrize("flag", ["--into", "--create"])
+def test_a_restore_that_fails_leaves_no_new_roles(shop: Database, project: Project, flag: str, jobs: int) -> None:
+    """Those that existed before remain; a restore that succeeds leaves all of them."""
+    write(project, "bad.sql", dump_of(*OF_ROLES, FAILS))
+    write(project, "good.sql", dump_of(*OF_ROLES))
+    others, name = databases(shop.server), "copy" if flag == "--into" else "fresh"
+    if flag == "--create":
+        project.use(Database(shop.server, name))
+    into = ("db.restore", "--into=copy" if flag == "--into" else flag, "--create-roles", f"--jobs={jobs}")
+    with shop.server.connect() as connection:
+        connection.execute(f"CREATE ROLE {ROLES[1]}".encode())
+
+    failed = project.inv(*into, "--file=bad.sql")
+    left = roles(shop.server)
+    ran(project, *into, "--file=good.sql")
+
+    assert (failed.returncode, left) == (5, {ROLES[1]})
+    assert roles(shop.server) == set(ROLES)
+    query = "SELECT relowner::regrole::text FROM pg_class WHERE oid = 'public.t'::regclass"
+    assert Database(shop.server, name).scalar(query) == ROLES[0]
+    assert databases(shop.server) - others == {name}
+
+
+@pytest.mark.usefixtures("_no_roles")
+@pytest.mark.majors(14, 18)
+def test_a_role_without_superuser_drops_its_new_roles(
+    shop: Database, project: Project, creator: str, new_database: Databases
+) -> None:
+    """It is a member of them; CREATEROLE is enough."""
+    own = new_database(owner=creator)
+    write(project, "bad.sql", dump_of(*OF_ROLES, FAILS))
+    with shop.server.connect() as connection:
+        connection.execute(f"ALTER ROLE {creator} CREATEROLE".encode())
+    try:
+        failed = project.use(own, creator).inv("db.restore", "--into=copy", "--create-roles", "--file=bad.sql")
+    finally:
+        with shop.server.connect() as connection:
+            connection.execute(f"ALTER ROLE {creator} NOCREATEROLE".encode())
+
+    assert (failed.returncode, roles(shop.server)) == (5, set()), failed.stderr
+
+
+class _Administrator(Said):
+    """Creates a role after the plan has found that it is missing."""
+
+    server: Server | None = None
+    created: bool = False
+
+    def step(self, text: str) -> None:
+        """Create it."""
+        super().step(text)
+        if self.server is not None and ROLES[0] in text:
+            with self.server.connect() as connection:
+                connection.execute(f"CREATE ROLE {ROLES[0]}".encode())
+            self.created = True
+
+
+@pytest.mark.usefixtures("_no_roles")
+def test_a_role_that_somebody_else_created_is_not_dropped(shop: Database, project: Project) -> None:
+    """It was missing when the restore was planned."""
+    write(project, "good.sql", dump_of(*OF_ROLES))
+    request = RestoreRequest("good.sql", trust=True, create_roles=True)
+    plan, report = plan_restore_into(settings_of(project, shop), request, "copy", Silence()), _Administrator()
+    report.server = shop.server
+
+    with pytest.raises(TaskError):
+        restore_into_new(plan, report)
+
+    assert report.created
+    assert roles(shop.server) == {ROLES[0]}
+    assert "copy" not in databases(shop.server)
 
 
 # Migrations

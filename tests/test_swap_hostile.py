@@ -28,14 +28,6 @@ if TYPE_CHECKING:
 
 _FORGER = "swap_forger"
 _SETTINGS = ("search_path = evil, pg_catalog", "standard_conforming_strings = off", "quote_all_identifiers = on")
-_DROP_CASTS = """
-DO $$ DECLARE identity text; BEGIN
-    FOR identity IN SELECT (pg_identify_object('pg_cast'::regclass, c.oid, 0)).identity FROM pg_cast c
-        WHERE c.oid >= 16384 AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_cast'::regclass
-            AND d.objid = c.oid AND d.deptype = 'i')
-    LOOP EXECUTE 'DROP CAST ' || identity; END LOOP;
-END $$
-"""
 
 
 @pytest.mark.majors(15, 18)
@@ -47,7 +39,7 @@ def test_a_swap_calls_nothing_that_the_transaction_does_not_call(
     hostile = hostile_database.build(new_database(owner=OWNER), seed)
     # No restore replaces them: they depend on the types.
     with hostile.database.connect(options="-c search_path=pg_catalog") as connection:
-        connection.execute(_DROP_CASTS.encode())
+        connection.execute(hostile_database.DROP_CASTS.encode())
         connection.execute("SELECT count(lo_unlink(oid)) FROM pg_largeobject_metadata")
     path = dumped(settings_of(project, hostile.database)).path
     log, called = hostile.database.server.log, dict[Method, set[str]]()

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import re
+import shlex
 import signal
 import threading
 import time
@@ -15,13 +17,17 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from tasks.errors import Effect, TaskError
+from tasks.progress import Silence
+from tasks.restore.undo import plan_undo
 from tasks.safety.own_databases import (
     DatabaseRecord,
     delete_database_record,
     read_database_records,
     write_database_record,
 )
-from tests.flows import saved
+from tasks.safety.swap_undo import SwapUndoPlan, undo_by_swap
+from tests.flows import saved, settings_of
 from tests.output_schema import complaints
 from tests.servers import OWNER, PASSWORD
 from tests.support import Database, Databases, Project, eventually
@@ -637,3 +643,144 @@ def test_doctor_lists_them_and_says_whether_a_swap_is_possible(swapped: Project,
     assert (found["staging databases"]["state"], found["swap"]["state"]) == ("ok", "ok")
     shop.execute("SELECT lo_create(0)")
     assert checks()["swap"]["state"] == "note"
+
+
+# Somebody has dropped the database
+
+
+@pytest.fixture
+def dropped(swapped: Project, shop: Database) -> Project:
+    """Return a project whose database was dropped after a swap."""
+    run(shop, "DROP DATABASE {} WITH (FORCE)", shop.name)
+    return swapped
+
+
+def exists(database: Database) -> bool:
+    """Return whether a database exists."""
+    with database.server.connect() as connection:
+        return connection.execute("SELECT FROM pg_database WHERE datname = %s", [database.name]).fetchone() is not None
+
+
+@pytest.mark.majors(14, 18)
+def test_undo_after_the_database_was_dropped(project: Project, shop: Database) -> None:
+    """The kept database gets its name back, with its comment and open; nothing is kept or recorded any more."""
+    run(shop, "COMMENT ON DATABASE {} IS 'mine'", shop.name)
+    change(shop, "before the swap")
+    done(project, *RESTORE)
+    (kept,) = kept_names(shop)
+    run(shop, "DROP DATABASE {} WITH (FORCE)", shop.name)
+    (listed,) = states(project)
+
+    text = done(project, *UNDO, "--json")
+
+    query = "SELECT shobj_description(oid, 'pg_database'), datallowconn FROM pg_database WHERE datname = '{}'"
+    assert content(shop) == ["before the swap"]
+    assert shop.execute(query.format(shop.name)) == [("mine", True)]
+    assert complaints("db.undo", text) == []
+    assert (json.loads(text)["swap"]["restored"]["name"], json.loads(text)["swap"]["kept"]) == (kept, None)
+    assert listed["kept_database"] == kept
+    assert (kept_names(shop), read_database_records(project.dumps), states(project)) == ([], [], [])
+    assert not list(project.dumps.glob(".restored-*.json"))
+
+
+def test_a_dry_undo_of_a_dropped_database(dropped: Project, shop: Database) -> None:
+    """It names the kept database and changes nothing."""
+    (kept,) = kept_names(shop)
+
+    shown = dropped.inv("--dry", "db.undo")
+
+    assert shown.returncode == 0
+    assert kept in shown.stderr
+    assert kept_names(shop) == [kept]
+    assert not exists(shop)
+
+
+def test_a_plain_owner_undoes_after_the_database_was_dropped(project: Project, new_database: Databases) -> None:
+    """With CREATEDB; without it, the undo ends with 2."""
+    shop = new_database(owner=OWNER)
+    run(shop, f"ALTER ROLE {OWNER} CREATEDB")
+    try:
+        shop.execute(SCHEMA, role=OWNER)
+        done(project.use(shop, OWNER), "db.dump")
+        change(shop, "before the swap")
+        done(project, *RESTORE)
+        run(shop, "DROP DATABASE {} WITH (FORCE)", shop.name)
+        run(shop, f"ALTER ROLE {OWNER} NOCREATEDB")
+        refused = project.inv(*UNDO)
+        run(shop, f"ALTER ROLE {OWNER} CREATEDB")
+        done(project, *UNDO)
+    finally:
+        run(shop, f"ALTER ROLE {OWNER} NOCREATEDB")
+
+    assert refused.returncode == 2
+    assert content(shop) == ["before the swap"]
+
+
+def test_a_safety_dump_of_a_dropped_database_needs_a_restore(swapped: Project, shop: Database) -> None:
+    """If it is newer than the kept database, the undo ends with 2; the command that it names makes the database."""
+    change(shop, "after the swap")
+    done(swapped, "db.reset", "--yes")
+    kept, dump = states(swapped)
+    run(shop, "DROP DATABASE {} WITH (FORCE)", shop.name)
+
+    refused = swapped.inv(*UNDO)
+    assert not exists(shop)
+    (command,) = re.findall(r"`inv (db\.restore [^`]*)`", refused.stderr)
+    done(swapped, *shlex.split(command))
+    assert content(shop) == ["after the swap"]
+    run(shop, "DROP DATABASE {} WITH (FORCE)", shop.name)
+    done(swapped, *UNDO, f"--to={kept['id']}")
+
+    assert (refused.returncode, Path(dump["path"]).name in command) == (2, True)
+    assert "Traceback" not in refused.stderr
+    assert content(shop) == ["before the swap"]
+
+
+def test_a_dropped_database_of_which_nothing_is_saved(dropped: Project, shop: Database) -> None:
+    """The undo ends with 2 and names `db.restore --create`; a role that can't log in ends with 4 as ever."""
+    for name in kept_names(shop):
+        run(shop, "DROP DATABASE {}", name)
+
+    refused = dropped.inv(*UNDO)
+    stranger = dropped.inv(*UNDO, env={"DATABASE_URL": shop.url_as("nobody_here")})
+
+    assert (refused.returncode, stranger.returncode) == (2, 4)
+    assert "db.restore --create" in refused.stderr
+    assert "Traceback" not in refused.stderr + stranger.stderr
+
+
+def test_the_undo_of_a_dropped_database_is_guarded(dropped: Project, shop: Database) -> None:
+    """A protected name and another confirmed name are refused (7), and a replication slot of the kept database (2)."""
+    (kept,) = kept_names(shop)
+    protected = dropped.inv(*UNDO, env={"INVOKE_DB_PROTECTED": shop.name})
+    other = dropped.inv(*UNDO, "--confirm=other")
+    run(shop, "ALTER DATABASE {} ALLOW_CONNECTIONS true", kept)
+    with shop.server.connect(kept) as connection:
+        connection.execute("SELECT pg_create_logical_replication_slot('swap_dropped_slot', 'test_decoding')")
+    try:
+        slot = dropped.inv(*UNDO)
+    finally:
+        run(shop, "SELECT pg_drop_replication_slot('swap_dropped_slot')")
+
+    assert (protected.returncode, other.returncode, slot.returncode) == (7, 7, 2)
+    assert kept_names(shop) == [kept]
+
+
+def test_a_name_that_is_taken_again_is_not_overwritten(dropped: Project, shop: Database) -> None:
+    """Somebody creates the database between the plan and the rename: nothing is changed."""
+    (kept,) = kept_names(shop)
+    plan = plan_undo(settings_of(dropped, shop), Silence())
+    assert isinstance(plan, SwapUndoPlan)
+    run(shop, "CREATE DATABASE {}", shop.name)
+
+    with pytest.raises(TaskError) as caught:
+        undo_by_swap(plan, Silence())
+
+    assert caught.value.effect is Effect.UNCHANGED
+    assert kept_names(shop) == [kept]
+    assert run(shop, f"SELECT datallowconn FROM pg_database WHERE datname = '{kept}'") == [(False,)]
+    assert kept_record(dropped).database == kept
+    # Now there is a database to undo in; whether the kept one is of it is uncertain.
+    assert dropped.inv(*UNDO).returncode == 7
+    done(dropped, *UNDO, f"--confirm={shop.name}")
+    assert content(shop) == ["before the swap"]

@@ -154,17 +154,19 @@ def show_rehearsed(rehearsed: Rehearsed | None, *, as_json: bool) -> None:
 
 def format_sessions(plan: SwapUndoPlan) -> str:
     """Return descriptions of the other sessions."""
-    return format_list(plan.live.sessions, _SHOWN_SESSIONS, "; ")
+    return format_list(plan.sessions, _SHOWN_SESSIONS, "; ")
 
 
 def undo_warning(plan: SwapUndoPlan) -> list[str]:
     """Return what an undo by a swap puts back, what it loses, and which sessions it ends, as lines."""
-    record, label, live = plan.incoming.record, plan.target.label, plan.live
-    size = format_size(live.size)
+    record, label = plan.incoming.record, plan.target.label
     lines = [
         f"{label}: undoing `{record.command}` of {record.when:%Y-%m-%d %H:%M:%S} UTC.",
         f"  Will take its place: {record.database}, kept since then ({format_size(record.size)}). Nothing is loaded.",
     ]
+    if plan.live is None:
+        return [*lines, f"  {label} does not exist, so nothing is replaced."]
+    size = format_size(plan.live.size)
     if plan.backup:
         lines.append(
             f"  Will be kept under another name: the present database ({size}), with everything that was written "
@@ -172,9 +174,9 @@ def undo_warning(plan: SwapUndoPlan) -> list[str]:
         )
     else:
         lines.append(f"  Will be deleted: the present database ({size}), with everything that was written since.")
-    if live.sessions:
+    if plan.sessions:
         how = "Will be ended" if plan.ends_sessions else "Must end first (--disconnect ends them)"
-        lines.append(f"  {how}: {format_count(len(live.sessions), 'session')}: {format_sessions(plan)}.")
+        lines.append(f"  {how}: {format_count(len(plan.sessions), 'session')}: {format_sessions(plan)}.")
     return lines
 
 

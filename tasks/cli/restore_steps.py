@@ -208,8 +208,8 @@ def carry_out_swap_undo(plan: SwapUndoPlan, *, yes: bool, name: str) -> SwapUndo
 
 def _ask_about_sessions(plan: SwapUndoPlan) -> SwapUndoPlan:
     """Ask at a terminal whether the other sessions may be ended."""
-    if not plan.live.sessions or plan.ends_sessions:
+    if not plan.sessions or plan.ends_sessions:
         return plan
-    count = format_count(len(plan.live.sessions), "session")
+    count = format_count(len(plan.sessions), "session")
     answer = ask(f"End {count} of {plan.target.label} ({format_sessions(plan)})? [y/N] ") or ""
     return replace(plan, ends_sessions=answer.lower() in {"y", "yes"})

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..dumpfiles.origin import OriginMatch, is_of_database, match_database
-from ..dumpfiles.paths import UNDO, time_in_name
+from ..dumpfiles.paths import UNDO, UNDO_FOLDER, time_in_name
 from ..errors import BadInputError, GuardError
 from ..formatting import parse_instant
-from ..safety.guard import guarded_connection, unprotected_target
+from ..postgres.login_failure import NotConnectedError
+from ..safety.guard import guarded_connection, refuse_protected, unprotected_target
 from ..safety.restore_log import read_record, record_path
 from ..safety.safety_dump import delete_dump, other_oids
+from ..safety.swap import connection_without_database
 from ..safety.undo_points import choose_undo_point, read_undo_points
 
 if TYPE_CHECKING:
@@ -53,6 +56,16 @@ def plan_undo(
     :raises TaskError: There is no undo point, or the undo would fail. Nothing was touched.
     """
     target = unprotected_target(settings)
+    try:
+        return _plan_present(settings, target, report, to=to, backup=backup, disconnect=disconnect, trust=trust)
+    except NotConnectedError as error:
+        return _plan_absent(settings, target, error, to, report)
+
+
+def _plan_present(
+    settings: Settings, target: Target, report: Report, *, to: str, backup: bool, disconnect: bool, trust: bool
+) -> RestorePlan | SwapUndoPlan:
+    """Plan the undo of a database that exists."""
     with guarded_connection(settings, target, "server") as (connection, server, endpoint):
         points = read_undo_points(connection, settings, target, server, endpoint)
         point = choose_undo_point(points, to) if to else _newest(points, settings, target)
@@ -70,6 +83,37 @@ def plan_undo(
     plan = _plan(settings, request, report)
     _warn_of_unsaved(settings, target, server, point, points, report)
     return plan
+
+
+def _plan_absent(settings: Settings, target: Target, error: NotConnectedError, to: str, report: Report) -> SwapUndoPlan:
+    """Plan to put a kept database back in the place of a database that was dropped since.
+
+    :param error: Why no connection to the database was established.
+    :raises NotConnectedError: It exists; the given error.
+    :raises BadInputError: The state is no kept database; the fix has the command that restores it.
+    """
+    from ..safety.swap_undo import plan_return
+
+    with connection_without_database(target, error, lock_timeout=settings.lock_timeout) as found:
+        connection, server, endpoint = found
+        refuse_protected(settings, target, endpoint)
+        points = read_undo_points(connection, settings, target, server, endpoint)
+        if not points:
+            raise BadInputError(
+                f"{target.label} does not exist, and no state of it is saved. Nothing was touched.",
+                fix="`inv db.restore --create --file=` creates it from a dump; `inv db.list` lists all dumps.",
+            )
+        point = choose_undo_point(points, to) if to else _newest(points, settings, target)
+        if point.path is not None:
+            file = shlex.quote(f"--file={UNDO_FOLDER}/{point.path.name}")
+            raise BadInputError(
+                f"{target.label} does not exist, and a safety dump can't be undone to without it. Nothing was touched.",
+                fix=f"To create it as it was at {point.when:%Y-%m-%d %H:%M:%S} UTC: "
+                f"`{settings.command('db.restore', '--create', file)}`. `inv db.undos` lists other states.",
+            )
+        assert point.kept is not None  # noqa: S101 - a state is a safety dump or a kept database
+        _warn_of_unsaved(settings, target, server, point, points, report)
+        return plan_return(connection, settings, target, server, endpoint, point.kept)
 
 
 def _newest(points: Sequence[UndoPoint], settings: Settings, target: Target) -> UndoPoint:

@@ -24,7 +24,7 @@ from ..postgres.tables import TRUSTED
 from ..system.runtime import defer_signals, set_interrupt_message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from ..config.target import Target
@@ -108,6 +108,9 @@ def scratch_database(target: Target, notes: Path, *, keep_as: str = "") -> Itera
         _delete_note(notes, name)
 
 
+_NAMED = "SELECT FROM pg_catalog.pg_database WHERE oid = %s AND datname = %s"
+
+
 @dataclass(frozen=True)
 class NamedOid:
     """A scratch database's name and oid."""
@@ -121,26 +124,60 @@ def _publish(connection: Connection, target: Target, scratch: NamedOid, name: st
 
     :raises TaskError: It does not have the name.
     """
-    found, new = sql.Identifier(scratch.name), sql.Identifier(name)
+    found = sql.Identifier(scratch.name)
+    statements = [
+        sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO PUBLIC").format(found),
+        sql.SQL("COMMENT ON DATABASE {} IS NULL").format(found),
+    ]
+    rename_database(connection, target, scratch, name, statements, done=f"The database {name} was created.")
+
+
+def rename_database(
+    connection: Connection,
+    target: Target,
+    database: NamedOid,
+    name: str,
+    statements: Sequence[sql.Composed],
+    *,
+    done: str,
+) -> None:
+    """Rename one of our databases in one transaction; signals wait until its end.
+
+    :param connection: A session in another database.
+    :param target: The database of that session.
+    :param name: The new name, which no database has.
+    :param statements: Executed before, in the same transaction.
+    :param done: What an interruption says afterwards.
+    :raises OperationFailedError: It was dropped or renamed meanwhile; nothing was changed.
+    :raises TaskError: It does not have the name; `effect` says whether that is certain.
+    """
+    rename = sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(database.name), sql.Identifier(name))
     with defer_signals():
         try:
             with translated(f"The database could not be named {name}"), connection.transaction():
                 # With the role's `off`, the server would report the commit before it is on disk.
                 connection.execute("SET LOCAL synchronous_commit = on")
-                connection.execute(sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO PUBLIC").format(found))
-                connection.execute(sql.SQL("COMMENT ON DATABASE {} IS NULL").format(found))
-                connection.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(found, new))
+                if connection.execute(_NAMED, [database.oid, database.name]).fetchone() is None:
+                    raise OperationFailedError(f"The database {database.name} was dropped or renamed meanwhile.")
+                for statement in (*statements, rename):
+                    connection.execute(statement)
         except TaskError:
-            if not _has_name(target, scratch.oid, name):
+            if not _has_name(target, database.oid, name):
                 raise
-        set_interrupt_message(f"The database {name} was created.", Effect.CHANGED)
+        set_interrupt_message(done, Effect.CHANGED)
 
 
 def _has_name(target: Target, oid: int, name: str) -> bool:
-    """Return whether a database has a name, after the result of a COMMIT was lost."""
-    with connected(target) as connection, translated(f"It is unknown whether the database {name} was created"):
-        row = connection.execute("SELECT oid FROM pg_catalog.pg_database WHERE datname = %s", [name]).fetchone()
-    return row is not None and row[0] == oid
+    """Return whether a database has a name, after the result of a COMMIT was lost.
+
+    :raises TaskError: The server does not answer; `effect` is unknown.
+    """
+    try:
+        with connected(target) as connection, translated(f"It is unknown whether a database was named {name}"):
+            return connection.execute(_NAMED, [oid, name]).fetchone() is not None
+    except TaskError as error:
+        error.effect = Effect.UNKNOWN
+        raise
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -15,7 +15,8 @@ from ..errors import Effect, OperationFailedError, ServerError, TaskError
 from ..formatting import format_list
 from ..postgres.activity import read_sessions
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
-from ..postgres.connection import connected, one, system_identifier, translated
+from ..postgres.connection import connected, one, read_endpoint, server_facts, system_identifier, translated
+from ..postgres.login_failure import NotConnectedError
 from ..postgres.protocol import StatementStream
 from ..system.runtime import BackgroundTask, Interruption, set_interrupt_message
 from .scratch_database import on_database
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from ..config.target import Target
     from ..postgres.commit import CommitResult
-    from ..postgres.connection import Connection
+    from ..postgres.connection import Connection, Endpoint, ServerFacts
 
 
 _PREPARED = """
@@ -175,6 +176,9 @@ def _rename(connection: Connection, swap: Swap) -> None:
         connection.execute(statement)
 
 
+# Databases that exist on almost every server, for a session while the configured database does not exist.
+_MAINTENANCE = ("postgres", "template1")
+_EXISTS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = %s)"
 _OTHERS = """
 SELECT d.datname::pg_catalog.text FROM pg_catalog.pg_database d
  WHERE d.datallowconn AND NOT d.datistemplate AND d.datname <> pg_catalog.current_database()
@@ -194,6 +198,43 @@ def find_maintenance_database(connection: Connection, target: Target, *, lock_ti
         except TaskError as error:
             problem = str(error)
     return "", problem
+
+
+@contextlib.contextmanager
+def connection_without_database(
+    target: Target, error: NotConnectedError, *, lock_timeout: int
+) -> Iterator[tuple[Connection, ServerFacts, Endpoint]]:
+    """Connect to another database of the server if the configured one does not exist.
+
+    :param error: Why no connection to the configured database was established.
+    :return: The session, and the facts and the endpoint of the missing database.
+    :raises NotConnectedError: It exists, or no other database can be asked: then the first error counts.
+    """
+    with (
+        connected(_other_database(target, error), lock_timeout=lock_timeout) as connection,
+        translated("Reading the server's version and settings failed, and nothing was touched", target),
+    ):
+        server = replace(server_facts(connection), database=target.database)
+        if server.instance is not None:
+            server = replace(server, instance=replace(server.instance, database_oid=0))
+        yield connection, server, read_endpoint(connection, server)
+
+
+def _other_database(target: Target, error: NotConnectedError) -> Target:
+    """Return a database to connect to if the configured one does not exist."""
+    if not target.database:
+        raise error
+    for name in _MAINTENANCE:
+        other = on_database(target, name)
+        try:
+            with connected(other) as connection, translated("Looking for the database failed"):
+                if one(connection, _EXISTS, [target.database])[0]:
+                    raise error
+                return other
+        except NotConnectedError as failure:
+            if failure is error:
+                raise
+    raise error
 
 
 def _end_sessions(other: Connection, swap: Swap) -> int:

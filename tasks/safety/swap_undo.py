@@ -14,7 +14,7 @@ from ..formatting import format_list
 from ..postgres.activity import read_sessions
 from ..postgres.catalog_filters import USER_SCHEMA
 from ..postgres.commit import Outcome
-from ..postgres.connection import one
+from ..postgres.connection import connected, one, refuse_another_endpoint
 from ..system.runtime import Interruption
 from .guard import nonlocal_reason
 from .kept_databases import drop_kept_database, grant_statements, keep_databases
@@ -29,7 +29,7 @@ from .own_databases import (
     write_database_record,
 )
 from .restore_log import read_record, record_path, record_to_text
-from .scratch_database import on_database
+from .scratch_database import NamedOid, on_database, rename_database
 from .swap import NamedDatabase, SessionsRemainError, Swap, find_maintenance_database, swap_databases
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class SwapUndoPlan:
 
     :ivar incoming: The kept database.
     :ivar kept: How many databases are kept of the configured one.
+    :ivar live: The configured database; None if it was dropped, so that the kept one only gets its name.
     :ivar maintenance: Another database of the server.
     :ivar backup: Keep the replaced database, so that the undo can be undone.
     :ivar ends_sessions: Whether the other sessions may be ended.
@@ -75,7 +76,7 @@ class SwapUndoPlan:
     target: Target
     server: ServerFacts
     endpoint: Endpoint
-    live: LiveDatabase
+    live: LiveDatabase | None
     incoming: OwnDatabase
     kept: int
     maintenance: str
@@ -87,16 +88,21 @@ class SwapUndoPlan:
     @property
     def destroys(self) -> bool:
         """Return whether existing data will be replaced."""
-        return True
+        return self.live is not None
+
+    @property
+    def sessions(self) -> tuple[str, ...]:
+        """Return descriptions of the sessions that have to end."""
+        return () if self.live is None else self.live.sessions
 
     def refuse_sessions(self) -> None:
         """Raise if sessions are connected that may not be ended.
 
         :raises ServerError: There are some. Nothing was touched.
         """
-        if self.live.sessions and not self.ends_sessions:
+        if self.sessions and not self.ends_sessions:
             raise ServerError(
-                f"Sessions are connected to {self.target.label}: {format_list(self.live.sessions, _SHOWN, '; ')}. "
+                f"Sessions are connected to {self.target.label}: {format_list(self.sessions, _SHOWN, '; ')}. "
                 f"Nothing was touched.",
                 fix=_END_SESSIONS,
             )
@@ -175,20 +181,10 @@ def plan_swap_undo(
     oid, owner, comment, size, rows = one(connection, _LIVE)
     oids = [int(oid), record.oid]
     maintenance, problem = find_maintenance_database(connection, target, lock_timeout=settings.lock_timeout)
-    found = [
-        text.format(name)
-        for text, name in zip(_TEXTS, one(connection, _OBSTACLES, [oids] * 4), strict=True)
-        if name is not None
-    ]
-    if target.pooled:
-        found.append("the URL leads to a connection pool")
+    found = _obstacles(connection, target, oids)
     if not maintenance:
         found.append(f"no other database can be connected to ({problem or 'there is none'})")
-    if found:
-        raise BadInputError(
-            f"{record.database} can't take the place of {target.label}: {found[0]}. Nothing was touched.",
-            fix="`inv db.undos` lists other states.",
-        )
+    _refuse(found, record, target)
     known = same_database_oids(settings.dumps, record.server, record.of, oids[0])
     doubt = f"{record.database} may be of another database: {target.label} was created after it was kept"
     return SwapUndoPlan(
@@ -214,19 +210,68 @@ def plan_swap_undo(
     )
 
 
+def plan_return(
+    connection: Connection,
+    settings: Settings,
+    target: Target,
+    server: ServerFacts,
+    endpoint: Endpoint,
+    incoming: OwnDatabase,
+) -> SwapUndoPlan:
+    """Plan to give a kept database the name of the configured one, which was dropped.
+
+    :param connection: A session in another database.
+    :param server: The facts of the missing database, as :func:`connection_without_database` returns them.
+    :raises BadInputError: It would fail, or something would follow the wrong database. Nothing was touched.
+    """
+    _refuse(_obstacles(connection, target, [incoming.record.oid]), incoming.record, target)
+    return SwapUndoPlan(
+        settings=settings,
+        target=target,
+        server=server,
+        endpoint=endpoint,
+        live=None,
+        incoming=incoming,
+        kept=1,
+        maintenance=connection.info.dbname,
+        backup=True,
+        ends_sessions=False,
+    )
+
+
+def _obstacles(connection: Connection, target: Target, oids: list[int]) -> list[str]:
+    """Return why databases can't be renamed, as clauses."""
+    found = [
+        text.format(name)
+        for text, name in zip(_TEXTS, one(connection, _OBSTACLES, [oids] * 4), strict=True)
+        if name is not None
+    ]
+    return [*found, "the URL leads to a connection pool"] if target.pooled else found
+
+
+def _refuse(obstacles: list[str], record: DatabaseRecord, target: Target) -> None:
+    if obstacles:
+        raise BadInputError(
+            f"{record.database} can't take the place of {target.label}: {obstacles[0]}. Nothing was touched.",
+            fix="`inv db.undos` lists other states.",
+        )
+
+
 def undo_by_swap(plan: SwapUndoPlan, report: Report) -> SwapUndone:
     """Let the kept database take the place of the configured one.
 
     :raises TaskError: The undo failed; the message has the state of the database.
     :raises Interruption: A signal; its `state` and `effect` are set.
     """
+    if plan.live is None:
+        return _return(plan)
     began, folder = time.monotonic(), plan.settings.dumps
-    replaced = _replaced_record(plan)
+    replaced = _replaced_record(plan, plan.live)
     report.progress("swapping the databases", 0, 0, "")
     try:
         # Written before the commit, so that a kill cannot leave a kept database without a record.
         write_database_record(folder, replaced)
-        swapped = _swap(plan, replaced)
+        swapped = _swap(plan, plan.live, replaced)
     except OSError as error:
         raise BadInputError(
             f"The record of the undo can't be written: {error.strerror}. Nothing was touched."
@@ -249,36 +294,59 @@ def undo_by_swap(plan: SwapUndoPlan, report: Report) -> SwapUndone:
     )
 
 
-def _replaced_record(plan: SwapUndoPlan) -> DatabaseRecord:
+def _return(plan: SwapUndoPlan) -> SwapUndone:
+    """Give the kept database the name of the configured one.
+
+    :raises TaskError: It does not have the name; `effect` says whether that is certain.
+    """
+    began, record, maintenance = time.monotonic(), plan.incoming.record, on_database(plan.target, plan.maintenance)
+    database = NamedOid(record.database, record.oid)
+    done = undo_outcome(Outcome.COMMITTED, plan)
+    with connected(maintenance, lock_timeout=plan.settings.lock_timeout) as connection:
+        refuse_another_endpoint(connection, replace(plan.endpoint, database=plan.maintenance))
+        try:
+            rename_database(connection, maintenance, database, plan.server.database, _opening(plan.incoming), done=done)
+        except TaskError as error:
+            raise error.reworded(f"{error}{' Nothing was changed.' * (error.effect is Effect.UNCHANGED)}") from None
+    _finish(plan)
+    return SwapUndone(plan=plan, restored=record, kept=None, seconds=time.monotonic() - began, cut_off=0.0, ended=0)
+
+
+def _opening(incoming: OwnDatabase) -> list[sql.Composed]:
+    """Return the statements that make a kept database what it was before it was kept, except for its name."""
+    name = sql.Identifier(incoming.record.database)
+    return [
+        sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name),
+        sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, sql.Literal(incoming.comment)),
+        *grant_statements(incoming.record),
+    ]
+
+
+def _replaced_record(plan: SwapUndoPlan, live: LiveDatabase) -> DatabaseRecord:
     """Return the record of the configured database under the name that it will be kept as."""
     record, when = plan.incoming.record, datetime.now(UTC)
     last = read_record(record_path(plan.settings.dumps, plan.target, plan.server))
     kept = as_kept(
         record,
         name=kept_name(plan.server.database, when),
-        oid=plan.live.oid,
+        oid=live.oid,
         when=when,
-        size=plan.live.size,
-        rows=plan.live.rows,
+        size=live.size,
+        rows=live.rows,
         restored=record_to_text(last) if last is not None else "",
     )
-    return replace(kept, owner=plan.live.owner, command=f"db.undo --to={record.id}")
+    return replace(kept, owner=live.owner, command=f"db.undo --to={record.id}")
 
 
-def _swap(plan: SwapUndoPlan, replaced: DatabaseRecord) -> Swapped:
-    record, comment = plan.incoming.record, plan.incoming.comment
-    incoming = sql.Identifier(record.database)
+def _swap(plan: SwapUndoPlan, live: LiveDatabase, replaced: DatabaseRecord) -> Swapped:
+    record = plan.incoming.record
     swap = Swap(
         maintenance=on_database(plan.target, plan.maintenance),
-        live=NamedDatabase(plan.server.database, plan.live.oid),
+        live=NamedDatabase(plan.server.database, live.oid),
         incoming=NamedDatabase(record.database, record.oid),
         kept=replaced.database,
-        before=[
-            sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(incoming),
-            sql.SQL("COMMENT ON DATABASE {} IS {}").format(incoming, sql.Literal(comment)),
-            *grant_statements(record),
-        ],
-        after=[mark_statement(replaced.database, Role.KEPT, plan.server.database, plan.live.comment)],
+        before=_opening(plan.incoming),
+        after=[mark_statement(replaced.database, Role.KEPT, plan.server.database, live.comment)],
         ends_sessions=plan.ends_sessions,
     )
     try:

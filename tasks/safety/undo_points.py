@@ -10,8 +10,10 @@ from ..dumpfiles.short_ids import SHORTEST_ID, is_id_beginning
 from ..errors import BadInputError
 from ..formatting import format_list, format_moment
 from ..postgres.connection import connected, read_endpoint, server_facts, translated
+from ..postgres.login_failure import NotConnectedError
 from .kept_databases import kept_databases_of
 from .safety_dump import safety_dumps_of, was_undone
+from .swap import connection_without_database
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,12 +63,17 @@ def list_undo_points(settings: Settings, report: Report) -> list[UndoPoint]:
                 f"{path.name} has no manifest, so its database is unknown and db.undo does not use it. "
                 f"`inv db.inspect --file={UNDO_FOLDER}/{path.name}` shows its content."
             )
-    with (
-        connected(target, lock_timeout=settings.lock_timeout) as connection,
-        translated("Reading the server's facts failed, nothing was touched", target),
-    ):
-        server = server_facts(connection)
-        return read_undo_points(connection, settings, target, server, read_endpoint(connection, server))
+    try:
+        with (
+            connected(target, lock_timeout=settings.lock_timeout) as connection,
+            translated("Reading the server's facts failed, nothing was touched", target),
+        ):
+            server = server_facts(connection)
+            return read_undo_points(connection, settings, target, server, read_endpoint(connection, server))
+    except NotConnectedError as error:
+        with connection_without_database(target, error, lock_timeout=settings.lock_timeout) as found:
+            connection, server, endpoint = found
+            return read_undo_points(connection, settings, target, server, endpoint)
 
 
 def read_undo_points(

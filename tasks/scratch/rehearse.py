@@ -93,7 +93,8 @@ def rehearse_dump(
         scratch_database(target, settings.dumps) as scratch,
         errors_say(state),
     ):
-        restored = restore_into_scratch(settings, request, scratch, target, prisma, report)
+        plan = plan_in_scratch(settings, request, scratch, target, prisma, report)
+        restored = restore_in_scratch(plan, prisma, report)
     if not (restored.differences or restored.leniencies):
         _mark_rehearsed(path, report)
     seconds = time.monotonic() - began
@@ -143,15 +144,15 @@ def interruptions_say(state: str) -> Iterator[None]:
         raise
 
 
-def restore_into_scratch(
+def plan_in_scratch(
     settings: Settings, request: RestoreRequest, scratch: Target, target: Target, prisma: Prisma | None, report: Report
-) -> Restored:
-    """Restore a dump into a scratch database, verify it there and migrate it. The restore is not recorded.
+) -> RestorePlan:
+    """Plan the restore of a dump into a scratch database, and ask whether its authors are trusted.
 
     :param request: It names the dump.
     :param target: The database whose own dump may be loaded in the lenient way.
     :param prisma: The Prisma that migrates it; None migrates nothing.
-    :raises TaskError: The restore or the migrations failed.
+    :raises TaskError: The restore would fail, or Prisma would migrate another database.
     """
     if prisma is not None:
         report.progress("waiting for `prisma migrate status`", 0, 0, "")
@@ -161,10 +162,20 @@ def restore_into_scratch(
     if plan.risk:
         # The risk concerns the server, not only the scratch database.
         require_trust(plan.risk, report.ask(f"{plan.risk}\n{TRUST_QUESTION}"))
-    restored = restore_dump(replace(plan, risk=""), report, remember=False)
+    return replace(plan, risk="")
+
+
+def restore_in_scratch(plan: RestorePlan, prisma: Prisma | None, report: Report) -> Restored:
+    """Restore a dump into a scratch database, verify it there and migrate it. The restore is not recorded.
+
+    :param plan: As :func:`plan_in_scratch` returns it.
+    :param prisma: The Prisma that migrates it; None migrates nothing.
+    :raises TaskError: The restore or the migrations failed.
+    """
+    restored = restore_dump(plan, report, remember=False)
     if prisma is None:
         return restored
-    return replace(restored, migrated=migrate_other_database(settings, prisma, scratch.database, report))
+    return replace(restored, migrated=migrate_other_database(plan.settings, prisma, plan.target.database, report))
 
 
 def _was_made_from(plan: RestorePlan, target: Target) -> bool:

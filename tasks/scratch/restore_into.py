@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from ..dumpfiles.dump_file import newest_dump_of
 from ..dumpfiles.paths import find_dump_file
 from ..errors import BadInputError
 from ..formatting import format_list
+from ..inventory.requirements import create_roles, drop_roles
 from ..postgres.connection import connected, one, read_endpoint, server_facts, translated
 from ..postgres.login_failure import NotConnectedError
 from ..postgres.schemas import read_content
@@ -20,9 +22,12 @@ from ..restore.restore import remember_restore
 from ..safety.guard import guarded_connection, refuse_protected, require_confirmation, unprotected_target
 from ..safety.method import Method
 from ..safety.scratch_database import delete_leftover_scratch_databases, on_database, scratch_database
-from .rehearse import errors_say, interruptions_say, restore_into_scratch
+from ..safety.swap import connection_without_database
+from ..system.runtime import defer_signals
+from .rehearse import errors_say, interruptions_say, plan_in_scratch, restore_in_scratch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from ..config.settings import Settings
@@ -30,13 +35,12 @@ if TYPE_CHECKING:
     from ..postgres.connection import Connection, Endpoint, ServerFacts
     from ..prisma.project import Prisma
     from ..progress import Report
+    from ..restore.plan import RestorePlan
     from ..restore.request import RestoreRequest
     from ..restore.restore import Restored
 
 
 _LONGEST_NAME = 63
-# Databases that exist on almost every server, for a session while the configured database does not exist.
-_MAINTENANCE = ("postgres", "template1")
 _EXISTS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = %s)"
 
 
@@ -96,13 +100,10 @@ def plan_creation(
         with guarded_connection(settings, target) as (connection, _, _):
             return _existing(connection, target, request)
     except NotConnectedError as error:
-        source = _maintenance(target, error)
-    with (
-        connected(source, lock_timeout=settings.lock_timeout) as connection,
-        translated("Reading the server's version and settings failed, and nothing was touched", source),
-    ):
-        server = replace(server_facts(connection), database=target.database)
-        endpoint = read_endpoint(connection, server)
+        failure = error
+    with connection_without_database(target, failure, lock_timeout=settings.lock_timeout) as found:
+        connection, server, endpoint = found
+        source = on_database(target, connection.info.dbname)
         _refuse_name(connection, target.database)
         _guard(settings, target, endpoint, confirm)
         dump = _choose_dump(settings, request, server, endpoint, report)
@@ -125,26 +126,6 @@ def _existing(connection: Connection, target: Target, request: RestoreRequest) -
         )
     # Migrations need a clean restore, which deletes nothing here.
     return replace(request, clean=request.migrate, method=Method.TRANSACTION)
-
-
-def _maintenance(target: Target, error: NotConnectedError) -> Target:
-    """Return a database to connect to if the configured one does not exist.
-
-    :raises NotConnectedError: It exists, or no other database can be asked: then the first error counts.
-    """
-    if not target.database:
-        raise error
-    for name in _MAINTENANCE:
-        source = on_database(target, name)
-        try:
-            with connected(source) as connection, translated("Looking for the database failed"):
-                if one(connection, _EXISTS, [target.database])[0]:
-                    raise error
-                return source
-        except NotConnectedError as other:
-            if other is error:
-                raise
-    raise error
 
 
 def _refuse_name(connection: Connection, name: str) -> None:
@@ -184,7 +165,8 @@ def _find_prisma(settings: Settings, request: RestoreRequest, report: Report) ->
 def restore_into_new(plan: NewDatabase, report: Report) -> Restored:
     """Restore a dump into a new database, verify and migrate it, and record the restore for `db.verify`.
 
-    Only its owner and superusers can connect before it has its name. If anything fails, it is dropped.
+    Only its owner and superusers can connect before it has its name. If anything fails, it is dropped, and so are the
+    roles that were created for it.
 
     :raises TaskError: The restore or the migrations failed. The new database does not exist.
     """
@@ -194,11 +176,14 @@ def restore_into_new(plan: NewDatabase, report: Report) -> Restored:
     state = f"{plan.target.label} was not created."
     request = replace(plan.request, file=str(plan.dump), migrate=False, method=Method.TRANSACTION)
     with (
+        _new_roles(plan.source) as create,
         scratch_database(plan.source, settings.dumps, keep_as=name) as scratch,
         errors_say(state),
         interruptions_say(state),
     ):
-        restored = restore_into_scratch(settings, request, scratch, settings.target(), plan.prisma, report)
+        planned = plan_in_scratch(settings, request, scratch, settings.target(), plan.prisma, report)
+        create(planned)
+        restored = restore_in_scratch(replace(planned, new_roles=()), plan.prisma, report)
     found = restored.plan
     done = replace(
         found,
@@ -212,3 +197,30 @@ def restore_into_new(plan: NewDatabase, report: Report) -> Restored:
     if restored.migrated is not None:
         remember_migrations(plan.settings, plan.target, report)
     return replace(restored, plan=done, seconds=time.monotonic() - began, created=True)
+
+
+@contextlib.contextmanager
+def _new_roles(source: Target) -> Iterator[Callable[[RestorePlan], None]]:
+    """Yield a function that creates the roles of a plan; if the block raises, drop those that it created.
+
+    A role that another session created meanwhile makes it fail, and is not dropped.
+    """
+    created: list[str] = []
+
+    def create(plan: RestorePlan) -> None:
+        if not plan.new_roles:
+            return
+        with (
+            connected(plan.target, lock_timeout=plan.settings.lock_timeout) as connection,
+            translated("The roles of the dump could not be created"),
+            defer_signals(),
+        ):
+            with connection.transaction():
+                create_roles(connection, plan.server, plan.new_roles)
+            created.extend(plan.new_roles)
+
+    try:
+        yield create
+    except BaseException:
+        drop_roles(source, created)
+        raise

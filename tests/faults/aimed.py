@@ -39,6 +39,7 @@ PHASES: Final = {
     "undo": RESTORE,
     "swap": ("before", "creating", "carrying over", "loading", "verifying", "swapping", "in COMMIT", "after"),
     "undo-swap": ("before", "swapping", "in COMMIT", "after"),
+    "migrate": ("before", "migrating", "after"),
     "prune": ("before", "deleting", "after"),
     "delete": ("before", "deleting", "after"),
 }
@@ -74,6 +75,7 @@ dumpformat.compression.SummingWriter write
 dumpfiles.atomic_write rename_new sync_folder replace_file delete_stale_parts
 dumpfiles.atomic_write.PartFile publish
 system.pg_programs find_client
+prisma.other_database migrate_other_database
 postgres.tables read_tables
 postgres.schemas read_content refuse_dependents lock_out_writers _lock _run _identities
 restore.restore analyze_tables
@@ -88,6 +90,7 @@ safety.swap_undo plan_swap_undo undo_by_swap _swap _retain
 safety.own_databases write_database_record
 safety.scratch_database drop_database
 system.processes.StreamingProcess wait
+system.processes run_interactive
 """
 SYSTEM: Final = ("fsync", "link", "unlink", "rename")
 
@@ -117,6 +120,7 @@ _ENTER: Final = {
         "commit.commit_transaction": "in COMMIT",
     },
     "undo-swap": {"swap_undo._swap": "swapping", "commit.commit_transaction": "in COMMIT"},
+    "migrate": {"other_database.migrate_other_database": "migrating"},
     "prune": {"deletion.delete_dump": "deleting"},
 }
 _LEAVE: Final = {
@@ -126,6 +130,7 @@ _LEAVE: Final = {
     "reset": {"SafetyDump.make": "emptying", "commit.commit_transaction": "after"},
     "swap": {"commit.commit_transaction": "after"},
     "undo-swap": {"commit.commit_transaction": "after"},
+    "migrate": {"other_database.migrate_other_database": "after"},
     "prune": {"prune.carry_out_prune": "after", "deletion.carry_out_deletion": "after"},
 }
 _LIKE: Final = {"gunzip": "gzip", "undo": "restore", "delete": "prune"}

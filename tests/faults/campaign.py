@@ -11,11 +11,12 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import Final
 
-from tests.faults import damage, pipe
+from tests.faults import damage, migrating, pipe
 from tests.faults.aimed import PHASES
 from tests.faults.damage import Damaged
 from tests.faults.files import Violation
 from tests.faults.lane import OPERATIONS, Aim, Lane, Outcome, victims_in
+from tests.faults.migrating import MigratingLane
 from tests.faults.pipe import Pipe
 
 LEAST: Final = 20
@@ -40,6 +41,7 @@ class Size:
     :ivar least: In each phase; `at_random` at moments that are not aimed at, over all operations.
     :ivar cuts: In each form of a dump, as `flips`; `blind` flips where nothing vouches for the content.
     :ivar pipes: Of each victim of psql's pipeline.
+    :ivar migrating: Of each kind of victim, while migrations run.
     """
 
     least: int = LEAST
@@ -48,6 +50,7 @@ class Size:
     flips: int = FLIPS
     blind: int = BLIND_FLIPS
     pipes: int = PIPES
+    migrating: int = LEAST
 
 
 @dataclass
@@ -67,6 +70,12 @@ class Tally:
             for operation in OPERATIONS
             for phase in PHASES[operation]
             if phases[operation, phase] < wanted(operation, least)
+        ]
+        killed = Counter(each.victim for each in self.outcomes if each.operation == migrating.OPERATION)
+        found += [
+            f"{kind}, while migrations run: {count} faults, and {least} are wanted"
+            for kind, victims in migrating.VICTIMS.items()
+            if (count := sum(killed[each] for each in victims)) < least
         ]
         states = {(each.operation, each.state) for each in self.outcomes}
         found += [
@@ -109,6 +118,7 @@ class Worker:
     lane: Lane
     pipe: Pipe
     tally: Tally
+    migrating: MigratingLane | None = None
 
     def kill_in(self, operation: str, phase: str, seed: object) -> None:
         """Let one fault happen in a phase, however often it has to be tried."""
@@ -125,6 +135,15 @@ class Worker:
         outcome = self.lane.fault(operation, *draw_any(self.lane, operation, random.Random(f"{seed}")))
         if outcome is not None:
             self.tally.outcomes.append(outcome)
+
+    def kill_migrating(self, kind: str, seed: object) -> None:
+        """Let one fault happen while migrations run, however often it has to be tried."""
+        assert self.migrating is not None
+        for attempt in range(_TRIES):
+            outcome = self.migrating.kill(kind, f"{seed} {attempt}")
+            if outcome is not None:
+                self.tally.outcomes.append(outcome)
+                return
 
     def damage(self, kind: str, form: str) -> None:
         """Damage a dump and restore it."""
@@ -144,6 +163,10 @@ def works(size: Size, seed: object) -> Iterator[tuple[str, Work]]:
             for i in range(least + least // 10):
                 key = f"{seed} {operation} {phase} {i}"
                 yield key, lambda worker, o=operation, p=phase, k=key: worker.kill_in(o, p, k)  # type: ignore[misc]
+    for kind in migrating.VICTIMS:
+        for i in range(size.migrating):
+            key = f"{seed} {migrating.OPERATION} {kind} {i}"
+            yield key, lambda worker, n=kind, k=key: worker.kill_migrating(n, k)  # type: ignore[misc]
     for i in range(size.at_random):
         operation = list(OPERATIONS)[i % len(OPERATIONS)]
         key = f"{seed} {operation} at random {i}"
@@ -168,11 +191,15 @@ def run(size: Size, seed: object, *, lanes: int = 2, say: Callable[[str], None] 
     lock = threading.Lock()
 
     def lane_of(number: int) -> None:
-        with tempfile.TemporaryDirectory() as root, Lane.open(Path(root), f"{seed} {number}") as lane:
+        with (
+            tempfile.TemporaryDirectory() as root,
+            Lane.open(Path(root), f"{seed} {number}") as lane,
+            MigratingLane.open(Path(root) / "migrating", f"{seed} {number}") as second,
+        ):
             lane.lay_out("restore")
             dump = Path(root) / "whole.sql.gz"
             dump.write_bytes(next(lane.project.dumps.glob("*.sql.gz")).read_bytes())
-            worker = Worker(lane, Pipe(lane, dump), tally)
+            worker = Worker(lane, Pipe(lane, dump), tally, second)
             while True:
                 try:
                     key, work = queue.get_nowait()
@@ -184,6 +211,7 @@ def run(size: Size, seed: object, *, lanes: int = 2, say: Callable[[str], None] 
                     tally.violations.append(f"{key}: {violation}")
                     say(f"BROKEN: {tally.violations[-1]}")
                     lane.forget()
+                    second.forget()
                 with lock:
                     left = queue.qsize()
                     if left % 50 == 0:

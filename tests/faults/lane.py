@@ -36,6 +36,7 @@ SIGNALS: Final = {
 KILLED: Final = "us: SIGKILL"
 PG_DUMP: Final = "pg_dump: kill -9"
 SERVER: Final = ("backend: terminated", "backend: kill -9", "server: kill -9", "server: immediate stop")
+SWAP: Final = ("db.restore", "--clean", "--yes", "--method=swap", "--disconnect", "--jobs=2")
 OPERATIONS: Final = {
     "dump": ("db.dump", "--gzip"),
     "gzip": ("db.gzip",),
@@ -44,10 +45,12 @@ OPERATIONS: Final = {
     "reset": ("db.reset", "--yes"),
     # The database is created anew before each fault, so it is not the one that was saved.
     "undo": ("db.undo", "--yes", "--confirm=app"),
-    "swap": ("db.restore", "--clean", "--yes", "--method=swap", "--disconnect", "--jobs=2"),
+    "swap": SWAP,
     # It comes after a swap.
     "undo-swap": ("db.undo", "--yes", "--disconnect"),
 }
+COMMANDS: Final = {**OPERATIONS, "migrate": (*SWAP, "--migrate")}
+"""With those that need a project of their own."""
 FILES_ONLY: Final = ("gzip", "gunzip")
 """Operations that know nothing of the server."""
 
@@ -170,7 +173,7 @@ class Lane:
         """
         self.lay_out(operation)
         before = files.safety_dumps(self.project.dumps)
-        ended = self.run(*OPERATIONS[operation], operation=operation, aim=aim, victim=victim)
+        ended = self.run(*COMMANDS[operation], operation=operation, aim=aim, victim=victim)
         try:
             if operation not in FILES_ONLY:
                 self.drain()
@@ -213,6 +216,10 @@ class Lane:
         wanted = "old" if operation in {"undo", "undo-swap"} and state == "new" else "new"
         if ended.code != 0 or found != wanted:
             raise Violation(f"the next run ended in {ended.code} and left the {found}: {ended.said}")
+        self._refuse_leftovers()
+
+    def _refuse_leftovers(self) -> None:
+        """Raise if a run that nothing harmed has not swept what lay about."""
         if left := files.parts(self.project.dumps):
             raise Violation(f"the next run left part files: {left}")
         if left := [name for name in self.ours() if "__staging_" in name or self.record_of(name) is None]:

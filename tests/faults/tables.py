@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from tests.faults import damage, pipe
+from tests.faults import damage, migrating, pipe
 from tests.faults.aimed import PHASES
 from tests.faults.campaign import Tally
 from tests.faults.lane import OPERATIONS, PG_DUMP, SERVER, SIGNALS
@@ -30,6 +30,8 @@ def markdown(tally: Tally, seed: int) -> str:
         _phases(tally),
         "### What was killed",
         _victims(tally),
+        "### While Prisma's migrations run in the staging database: `db.restore --clean --migrate` by a swap",
+        migrations(tally),
         "### The same kills while a dump loads: `db.restore --clean`, and `gunzip -c dump.sql.gz | psql -1`",
         _beside(tally),
         "### Cuts and flipped bits",
@@ -63,6 +65,20 @@ def _victims(tally: Tally) -> str:
 
     rows = [[victim, *(cell(each, victim) for each in OPERATIONS)] for victim in (*SIGNALS, PG_DUMP, *SERVER)]
     return _table(["killed (old + new)", *(name_of(each) for each in OPERATIONS)], rows)
+
+
+def migrations(tally: Tally) -> str:
+    """Say what became of the live database when somebody was killed while migrations ran."""
+    rows: list[Sequence[object]] = []
+    for kind, victims in migrating.VICTIMS.items():
+        for moment in migrating.MOMENTS:
+            states = [
+                each.state
+                for each in tally.outcomes
+                if (each.operation, each.phase) == (migrating.OPERATION, moment) and each.victim in victims
+            ]
+            rows.append([kind, moment, len(states), states.count("old"), states.count("new")])
+    return _table(["killed", "in the migration", "faults", "ended old", "ended new, fully migrated"], rows)
 
 
 def _beside(tally: Tally) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults import damage, files, tables
+from tests.faults import damage, files, migrating, tables
 from tests.faults.aimed import PHASES
 from tests.faults.campaign import Size, Tally, Worker, works
 from tests.faults.damage import BLIND, FORMS, KINDS, Damaged
@@ -79,15 +79,21 @@ def test_a_campaign_fails_when_a_phase_is_empty_or_nothing_ended_new() -> None:
         outcomes=[
             Outcome(operation, "us: SIGKILL", phase, "new" if phase == "after" else "old")
             for operation, phase in MOMENTS
+        ]
+        + [
+            Outcome(migrating.OPERATION, victims[0], migrating.MOMENTS[0], "old")
+            for victims in migrating.VICTIMS.values()
         ],
         damaged=[Damaged("cut", FORMS[0], "old", 2, "damaged", 0)],
         piped=[("psql: SIGKILL", "damaged", -9)],
     )
     without_phase = Tally(enough.outcomes[1:], enough.damaged, enough.piped)
+    without_server = Tally(enough.outcomes[:-1], enough.damaged, enough.piped)
     without_new = Tally([each for each in enough.outcomes if each.phase != "after"], enough.damaged, enough.piped)
 
     assert enough.shortcomings(1) == []
     assert without_phase.shortcomings(1) == ["dump, before the snapshot: 0 faults, and 1 are wanted"]
+    assert without_server.shortcomings(1) == ["server, while migrations run: 0 faults, and 1 are wanted"]
     assert "restore: no run ended new" in without_new.shortcomings(0)
     assert len(Tally(enough.outcomes).shortcomings(1)) == 2
     assert "| `db.dump` | after | 1 | 0 | 1 |" in tables.markdown(enough, 1)
@@ -102,6 +108,8 @@ def test_a_campaign_is_as_large_as_it_is_to_be() -> None:
     assert keys == [key for key, _ in works(Size(), 1)]
     assert len(kills) >= 300
     assert {key.split()[1] for key in kills} == set(OPERATIONS)
+    for kind in migrating.VICTIMS:
+        assert sum(key.split()[1:3] == [migrating.OPERATION, kind] for key in keys) == 20
     assert all(sum(kind in key.split() for key in keys) >= 200 for kind in KINDS)
     assert all(set(SIGNALS) <= set(victims_in(operation, phase)) for operation, phase in MOMENTS)
 
