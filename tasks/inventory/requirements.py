@@ -11,7 +11,8 @@ import psycopg
 from ..dumpformat.manifest import NeedKind
 from ..dumpformat.tokens import decode_name, quote_name
 from ..errors import TaskError
-from ..postgres.connection import connected, one
+from ..postgres.connection import connected, one, server_facts, translated
+from ..system.runtime import defer_signals
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -104,17 +105,41 @@ def create_roles(connection: Connection, server: ServerFacts, names: Collection[
             connection.execute(b"GRANT %s TO CURRENT_USER" % quoted)
 
 
-def drop_roles(target: Target, names: Collection[str]) -> None:
-    """Drop roles that :func:`create_roles` made for a load that failed; those that are used remain.
+class CreatedRoles:
+    """The roles that were created for a load into a new database, and are dropped if it fails.
 
-    :param target: A database of the server, in which nothing was created for them.
+    :param maintenance: Another database of the server, in which nothing is created for them.
     """
-    if not names:
-        return
-    with contextlib.suppress(TaskError), connected(target) as connection:
-        for name in names:
-            with contextlib.suppress(psycopg.Error):
-                connection.execute(b"DROP ROLE IF EXISTS %s" % quote_name(name))
+
+    def __init__(self, maintenance: Target) -> None:
+        self._maintenance = maintenance
+        self._names: list[str] = []
+
+    def create(self, names: Collection[str], lock_timeout: int) -> None:
+        """Create roles in a transaction of its own.
+
+        :param lock_timeout: Milliseconds; 0 for none.
+        :raises TaskError: One was created by another session meanwhile, or the role may not; none was created.
+        """
+        if not names:
+            return
+        with (
+            connected(self._maintenance, lock_timeout=lock_timeout) as connection,
+            translated("The roles of the dump could not be created"),
+            defer_signals(),
+        ):
+            with connection.transaction():
+                create_roles(connection, server_facts(connection), names)
+            self._names.extend(names)
+
+    def drop(self) -> None:
+        """Drop the roles that were created; those that something uses remain."""
+        if not self._names:
+            return
+        with contextlib.suppress(TaskError), connected(self._maintenance) as connection:
+            for name in self._names:
+                with contextlib.suppress(psycopg.Error):
+                    connection.execute(b"DROP ROLE IF EXISTS %s" % quote_name(name))
 
 
 def _missing_schemas(needs: Collection[Need], existing: Collection[str]) -> Iterator[Missing]:

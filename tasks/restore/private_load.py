@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from ..dumpfiles.reader import read_ahead
-from ..inventory.requirements import create_roles
 from ..load.lenient import may_help
 from ..load.parallel_loader import BEGIN, ParallelLoader, Sessions
 from ..load.workers import WorkerPool
@@ -126,7 +125,6 @@ class PrivateLoad(DumpLoad):
                 default_privileges=tuple(default_privilege_statements(connection)),
             )
             create_public(connection, self.plan.dump.outline.schemas)
-            create_roles(connection, self.plan.server, self.plan.new_roles)
 
     def _prepare(self, connection: Connection) -> None:
         with translated("The session could not be prepared", self.plan.target):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from ..dumpfiles.dump_file import newest_dump_of
 from ..dumpfiles.paths import find_dump_file
 from ..errors import BadInputError
 from ..formatting import format_list
-from ..inventory.requirements import create_roles, drop_roles
+from ..inventory.requirements import CreatedRoles
 from ..postgres.connection import connected, one, read_endpoint, server_facts, translated
 from ..postgres.login_failure import NotConnectedError
 from ..postgres.schemas import read_content
@@ -23,11 +22,9 @@ from ..safety.guard import guarded_connection, refuse_protected, require_confirm
 from ..safety.method import Method
 from ..safety.scratch_database import delete_leftover_scratch_databases, on_database, scratch_database
 from ..safety.swap import connection_without_database
-from ..system.runtime import defer_signals
 from .rehearse import errors_say, interruptions_say, plan_in_scratch, restore_in_scratch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from ..config.settings import Settings
@@ -35,7 +32,6 @@ if TYPE_CHECKING:
     from ..postgres.connection import Connection, Endpoint, ServerFacts
     from ..prisma.project import Prisma
     from ..progress import Report
-    from ..restore.plan import RestorePlan
     from ..restore.request import RestoreRequest
     from ..restore.restore import Restored
 
@@ -175,15 +171,19 @@ def restore_into_new(plan: NewDatabase, report: Report) -> Restored:
         report.step(f"Databases of restores that had not finished were deleted: {format_list(removed)}.")
     state = f"{plan.target.label} was not created."
     request = replace(plan.request, file=str(plan.dump), migrate=False, method=Method.TRANSACTION)
-    with (
-        _new_roles(plan.source) as create,
-        scratch_database(plan.source, settings.dumps, keep_as=name) as scratch,
-        errors_say(state),
-        interruptions_say(state),
-    ):
-        planned = plan_in_scratch(settings, request, scratch, settings.target(), plan.prisma, report)
-        create(planned)
-        restored = restore_in_scratch(replace(planned, new_roles=()), plan.prisma, report)
+    roles = CreatedRoles(plan.source)
+    try:
+        with (
+            scratch_database(plan.source, settings.dumps, keep_as=name) as scratch,
+            errors_say(state),
+            interruptions_say(state),
+        ):
+            planned = plan_in_scratch(settings, request, scratch, settings.target(), plan.prisma, report)
+            roles.create(planned.new_roles, settings.lock_timeout)
+            restored = restore_in_scratch(replace(planned, new_roles=()), plan.prisma, report)
+    except BaseException:
+        roles.drop()
+        raise
     found = restored.plan
     done = replace(
         found,
@@ -197,30 +197,3 @@ def restore_into_new(plan: NewDatabase, report: Report) -> Restored:
     if restored.migrated is not None:
         remember_migrations(plan.settings, plan.target, report)
     return replace(restored, plan=done, seconds=time.monotonic() - began, created=True)
-
-
-@contextlib.contextmanager
-def _new_roles(source: Target) -> Iterator[Callable[[RestorePlan], None]]:
-    """Yield a function that creates the roles of a plan; if the block raises, drop those that it created.
-
-    A role that another session created meanwhile makes it fail, and is not dropped.
-    """
-    created: list[str] = []
-
-    def create(plan: RestorePlan) -> None:
-        if not plan.new_roles:
-            return
-        with (
-            connected(plan.target, lock_timeout=plan.settings.lock_timeout) as connection,
-            translated("The roles of the dump could not be created"),
-            defer_signals(),
-        ):
-            with connection.transaction():
-                create_roles(connection, plan.server, plan.new_roles)
-            created.extend(plan.new_roles)
-
-    try:
-        yield create
-    except BaseException:
-        drop_roles(source, created)
-        raise

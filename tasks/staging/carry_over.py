@@ -62,7 +62,7 @@ SELECT e.extname::pg_catalog.text, pg_catalog.concat_ws(' ', e.extversion, n.nsp
 """
 _MEMBER_TABLES = """
 SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relkind::pg_catalog.text,
-       pg_catalog.pg_relation_size(c.oid), pg_catalog.pg_sequence_last_value(c.oid)
+       pg_catalog.pg_relation_size(c.oid), CASE WHEN c.relkind = 'S' THEN pg_catalog.pg_sequence_last_value(c.oid) END
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid
    AND d.deptype = 'e'

@@ -14,7 +14,7 @@ from psycopg import sql
 
 from ..dumpfiles.atomic_write import delete_stale_parts
 from ..errors import TaskError
-from ..inventory.requirements import drop_roles
+from ..inventory.requirements import CreatedRoles
 from ..postgres.connection import (
     connect,
     connected,
@@ -83,6 +83,7 @@ def staging_database(plan: RestorePlan, report: Report) -> Iterator[Staging]:
     settings, maintenance = plan.settings, on_database(plan.target, plan.method.maintenance)
     report.progress("creating the staging database", 0, 0, "")
     record = staging = None
+    roles = CreatedRoles(maintenance)
     try:
         with (
             _unavailable(plan.target),
@@ -93,6 +94,7 @@ def staging_database(plan: RestorePlan, report: Report) -> Iterator[Staging]:
                 refuse_another_endpoint(session, replace(plan.endpoint, database=plan.method.maintenance))
                 record = _create(plan, session, live)
             staging = _prepare(plan, maintenance, record, source)
+            roles.create(plan.new_roles, settings.lock_timeout)
         yield staging
     except BaseException:
         if staging is not None:
@@ -102,7 +104,7 @@ def staging_database(plan: RestorePlan, report: Report) -> Iterator[Staging]:
             with contextlib.suppress(TaskError):
                 drop_database(maintenance, record.database)
                 delete_database_record(settings.dumps, record)
-            drop_roles(maintenance, plan.new_roles if staging is not None else ())
+            roles.drop()
         raise
     staging.lock.close()
 
@@ -191,6 +193,7 @@ def _staged_plan(plan: RestorePlan, target: Target, session: Connection) -> Rest
         objects_outside=0,
         reload_doubt="",
         makes_safety_dump=False,
+        new_roles=(),
         private=True,
     )
 
