@@ -27,7 +27,7 @@ _DAMAGE = 'DELETE FROM "JournalLog" WHERE id % 10 = 3; TRUNCATE "OAuthToken"'
 _DIFFERENT = 6
 
 
-@task(help={})
+@task()
 def demo(ctx: Context) -> None:
     """Demonstrate the tasks on a temporary PostgreSQL: dump, damage, verify, restore, migrate, verify."""
     from ..config.settings import load_settings
