@@ -6,6 +6,8 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import psycopg
+
 from ..dumpfiles.dump_file import is_unchanged
 from ..dumpformat.lexer import CopyData, CopyEnd, Statement, lex
 from ..dumpformat.objects_without_rows import split_name
@@ -17,9 +19,10 @@ from ..inventory.snapshot import describe_unsummed, state_of_objects
 from ..load.filters import describe_statement, read_rules
 from ..load.lenient import LenientLoader
 from ..load.loader import Loader
-from ..postgres.commit import Outcome, ask_outcome
+from ..postgres.commit import Outcome, ask_outcome, commit_transaction
 from ..postgres.connection import translated
 from .clear import set_aside_default_privileges
+from .error_messages import describe_outcome, raise_commit_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -188,6 +191,22 @@ class DumpLoad:
             # Missing roles are reported at the end, by role.
             if not (line.kind in ROLES and any(each.concerns_roles for each in loader.left_out)):
                 self.report.warn(str(line))
+
+    def _commit(self, loader: Loader, xid: str) -> None:
+        """Commit the transaction with this id.
+
+        :raises TaskError: It was rolled back, or its outcome is unknown.
+        """
+        plan, self.doing, self.committed_as = self.plan, "committing", xid
+        commit = commit_transaction(loader.stream, xid, plan.target, plan.server.system_identifier)
+        self.outcome = commit.outcome
+        raise_commit_failure(commit, describe_outcome(commit.outcome, plan.target.label))
+
+    def _abandon(self, connection: Connection) -> None:
+        """Cancel the running statement and discard the safety dump. Closing the connection then rolls back."""
+        with contextlib.suppress(psycopg.Error):
+            connection.cancel_safe(timeout=5)
+        self.safety.discard()
 
     def _is_excused(self, line: DifferenceLine) -> bool:
         """Return whether the lenient way has already reported a difference."""

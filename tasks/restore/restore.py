@@ -23,7 +23,7 @@ from ..safety.restore_log import RestoreRecord, record_path, write_record
 from ..safety.safety_dump import SafetyDump
 from ..safety.trust import require_trust
 from ..system.runtime import Interruption, set_interrupt_message
-from .error_messages import restore_outcome
+from .error_messages import describe_outcome
 from .private_load import PrivateLoad
 from .transaction import RestoreTransaction
 
@@ -159,7 +159,7 @@ def restore_dump(
     transaction = (PrivateLoad if several else RestoreTransaction)(safety=safety, plan=plan, report=report)
     try:
         summary, loader = transaction.run()
-        set_interrupt_message(restore_outcome(Outcome.COMMITTED, plan.target.label), Effect.CHANGED)
+        set_interrupt_message(describe_outcome(Outcome.COMMITTED, plan.target.label), Effect.CHANGED)
         tables = loaded_tables(loader)
         _warn_of_rows(loader, report)
         record = restore_record(plan, loader, summary, transaction)
@@ -173,7 +173,7 @@ def restore_dump(
         raise
     except Interruption as interruption:
         outcome = transaction.ask_outcome()
-        interruption.state, interruption.effect = restore_outcome(outcome, plan.target.label), outcome.effect
+        interruption.state, interruption.effect = describe_outcome(outcome, plan.target.label), outcome.effect
         safety.discard_after(outcome)
         raise
     rows, seconds = sum(each.rows for each in tables), time.monotonic() - began
