@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from ..dump.dump import make_dump
-from ..dump.request import DumpRequest
 from ..dumpfiles.origin import other_owners
 from ..errors import Effect, OperationFailedError, ServerError, TaskError
 from ..formatting import format_now
@@ -17,7 +15,7 @@ from ..postgres.roles import read_owners
 from ..safety.guard import nonlocal_reason, refuse_protected
 from ..safety.impact import filled_schemas
 from ..safety.restore_log import record_path, record_unsaved
-from ..safety.safety_dump import NO_BACKUP_HINT, SafetyDump, check_pg_dump
+from ..safety.safety_dump import SafetyDump, check_pg_dump
 from ..safety.trust import author_risk
 from ..system.runtime import Interruption, listen_again
 from .forecast import Forecast, forecast_migrate, read_deployed
@@ -220,11 +218,7 @@ def _make_safety_dump(plan: MigrationPlan, report: Report) -> SafetyDump | None:
         wanted=True,
         command="db.migrate",
     )
-    request = DumpRequest(note=f"before {safety.before}", safety=True, endpoint=plan.endpoint, command=safety.command)
-    try:
-        safety.dumped = make_dump(plan.settings, request, report)
-    except TaskError as error:
-        raise error.reworded(f"The safety dump failed: {error} Nothing was touched. {NO_BACKUP_HINT}") from None
+    safety.dump(report)
     return safety
 
 
