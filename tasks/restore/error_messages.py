@@ -49,7 +49,7 @@ _DEADLOCK = "40P01"
 _SHOWN = 100
 
 
-# What was changed, and what may have been.
+# What is changed, and what may be.
 _CHANGES = {
     "restore": (
         "{} contains the dump",
@@ -59,17 +59,17 @@ _CHANGES = {
 }
 
 
-def describe_outcome(outcome: Outcome, label: str, work: str = "restore") -> str:
-    """Return the sentence about the state of the database after the work failed or was interrupted.
+def describe_outcome(outcome: Outcome, label: str, change: str = "restore") -> str:
+    """Return the sentence about the state of the database after a change failed or was interrupted.
 
     :param label: The database, for the message.
-    :param work: `restore` or `reset`.
+    :param change: `restore` or `reset`.
     """
-    done, perhaps = _CHANGES[work]
+    done, either = _CHANGES[change]
     return {
-        Outcome.COMMITTED: f"The {work} was already committed: {done.format(label)}.",
-        Outcome.ROLLED_BACK: f"The {work} was rolled back; {label} was not changed.",
-        Outcome.UNKNOWN: f"It is unknown whether the {work} was committed, because {label} does not answer. {perhaps}",
+        Outcome.COMMITTED: f"The {change} was already committed: {done.format(label)}.",
+        Outcome.ROLLED_BACK: f"The {change} was rolled back; {label} was not changed.",
+        Outcome.UNKNOWN: f"It is unknown whether the {change} was committed, because {label} does not answer. {either}",
     }[outcome]
 
 
