@@ -43,9 +43,7 @@ def verify(
         verified = verify_database(loaded, request, report)
     show_verified(verified, as_json=json)
     if verified.expected and verified.differences:
-        error = DifferenceError(f"{verified.target.label} differs from {verified.expected.source}.")
-        error.result = verified
-        raise error
+        raise DifferenceError(f"{verified.target.label} differs from {verified.expected.source}.", result=verified)
     return verified
 
 
@@ -60,9 +58,8 @@ def doctor(ctx: Context, json: bool = False, url_env: str | None = None) -> Exam
     show_examined(examined, as_json=json)
     if examined.wrong:
         names = ", ".join(check.name for check in examined.wrong)
-        error = MissingProgramError(f"{len(examined.wrong)} of {len(examined.checks)} checks failed: {names}.")
-        error.result = examined
-        raise error
+        failed = f"{len(examined.wrong)} of {len(examined.checks)} checks failed: {names}."
+        raise MissingProgramError(failed, result=examined)
     return examined
 
 

@@ -181,9 +181,7 @@ def migrate_database(
         run_migrations(plan.settings, report)
     except OperationFailedError as error:
         state, effect = _state_after_failure(plan, safety)
-        failed = OperationFailedError(f"{error} {state}")
-        failed.effect = effect
-        raise failed from None
+        raise OperationFailedError(f"{error} {state}", effect=effect) from None
     except Interruption as interruption:
         listen_again()
         state, interruption.effect = _state_after_failure(plan, safety)

@@ -104,9 +104,7 @@ class Restored:
         """
         if self.complete:
             return
-        error = DifferenceError(f"{done}, {self.describe_differences()}.")
-        error.effect, error.result = Effect.CHANGED, self
-        raise error
+        raise DifferenceError(f"{done}, {self.describe_differences()}.", effect=Effect.CHANGED, result=self)
 
     def describe_differences(self) -> str:
         """Return how the database differs from the dump, as a clause; empty if it does not."""

@@ -62,9 +62,8 @@ def restore_and_migrate(plan: RestorePlan, report: Report) -> Restored:
         run_migrations(plan.settings, report)
     except TaskError as error:
         state, fix, effect = _undo_restore(plan, saved.path, record, report)
-        failed = error.reworded(f"The restore succeeded, but the migration failed: {error.what} {state}", fix=fix)
-        failed.effect = effect
-        raise failed from None
+        failed = f"The restore succeeded, but the migration failed: {error.what} {state}"
+        raise error.reworded(failed, fix=fix, effect=effect) from None
     except Interruption as interruption:
         _undo_interrupted(interruption, plan, saved.path, record, report)
         raise

@@ -140,9 +140,7 @@ def _raise_failure(commit: CommitResult, state: str) -> None:
         return
     detail = f" ({commit.detail})" if commit.detail else ""
     kind = ServerError if commit.outcome is Outcome.UNKNOWN else OperationFailedError
-    error = kind(f"The swap failed while it was committed{detail}. {state}")
-    error.effect = commit.outcome.effect
-    raise error
+    raise kind(f"The swap failed while it was committed{detail}. {state}", effect=commit.outcome.effect)
 
 
 def _refuse_others(connection: Connection, swap: Swap) -> None:
