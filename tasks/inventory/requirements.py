@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from ..dumpformat.manifest import NeedKind
+from ..dumpformat.manifest import Need, NeedKind, Outline
 from ..dumpformat.tokens import decode_name, quote_name
 from ..errors import TaskError
-from ..postgres.connection import connected, one
+from ..postgres.connection import Connection, ServerFacts, connected, one
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from ..config.target import Target
-    from ..dumpformat.manifest import Need, Outline
-    from ..postgres.connection import Connection, ServerFacts
 
 
 _EXTENSIONS = """

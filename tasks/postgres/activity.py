@@ -12,13 +12,12 @@ import psycopg
 
 from ..errors import ServerError, TaskError
 from ..system.runtime import BackgroundTask
-from .connection import APPLICATION, connected, one, read_rows
+from .connection import APPLICATION, Connection, connected, one, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ..config.target import Target
-    from .connection import Connection
 
 
 _OTHERS = """

@@ -12,11 +12,10 @@ import psycopg
 from ..errors import Effect, ServerError, TaskError
 from ..system.runtime import Interruption
 from .connection import connected, one, system_identifier
-from .protocol import LostError, StatementError
+from .protocol import LostError, StatementError, StatementStream
 
 if TYPE_CHECKING:
     from ..config.target import Target
-    from .protocol import StatementStream
 
 
 # A backend finishes its commit although the client is gone; a crashed server needs time to recover.

@@ -14,12 +14,11 @@ from psycopg import errors, sql
 
 from ..errors import OperationFailedError
 from .catalog_filters import PARTS_OF_TYPE
-from .connection import one, read_rows
+from .connection import Connection, one, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from .connection import Connection
     from .protocol import StatementStream
 
     Key = tuple[str, str]

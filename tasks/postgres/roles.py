@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, LiteralString
 
 from .activity import _names
 from .catalog_filters import IN_SCHEMA, NO_MEMBER, USER_SCHEMA
-from .connection import one
+from .connection import Connection, ServerFacts, one
 from .tables import Table, read_tables
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
-
-    from .connection import Connection, ServerFacts
 
 
 # Tables and sequences that pg_dump would read, but the role may not.

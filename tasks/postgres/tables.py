@@ -10,12 +10,10 @@ from psycopg import sql
 
 from ..errors import ServerError
 from .catalog_filters import MEMBER, NO_MEMBER, READABLE, USER_SCHEMA
-from .connection import read_rows, releasing_locks
+from .connection import Connection, read_rows, releasing_locks
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
-
-    from .connection import Connection
 
 
 Item = TypeVar("Item")

@@ -10,7 +10,7 @@ from ..dumpfiles.origin import other_owners
 from ..errors import Effect, OperationFailedError, ServerError, TaskError
 from ..formatting import format_now
 from ..inventory.reload_risks import find_reload_doubt
-from ..postgres.connection import connected, one, read_endpoint, server_facts, translated
+from ..postgres.connection import Endpoint, ServerFacts, connected, one, read_endpoint, server_facts, translated
 from ..postgres.roles import read_owners
 from ..safety.guard import nonlocal_reason, refuse_protected
 from ..safety.impact import filled_schemas
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..config.target import Target
     from ..dump.dump import Dumped
-    from ..postgres.connection import Endpoint, ServerFacts
     from ..progress import Report
 
 

@@ -10,15 +10,13 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..dumpformat.applied_migration import MigrationState
+from ..dumpformat.applied_migration import AppliedMigration, MigrationState
 from ..errors import BadInputError
 from ..formatting import format_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
-
-    from ..dumpformat.applied_migration import AppliedMigration
 
 
 SCRIPT = "migration.sql"

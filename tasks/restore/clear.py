@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 from psycopg import errors, sql
 
 from ..postgres.catalog_filters import USER_SCHEMA, global_name, no_member, no_member_of_class
-from ..postgres.connection import one
+from ..postgres.connection import Connection, one
 from ..postgres.schemas import existing_schemas
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
-
-    from ..postgres.connection import Connection
 
 
 # Objects without a schema, in the order of their DROP; the first two kinds depend on tables and functions.

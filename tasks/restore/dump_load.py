@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import psycopg
 
 from ..dumpfiles.dump_file import is_unchanged
-from ..dumpformat.lexer import CopyData, CopyEnd, Statement, lex
+from ..dumpformat.lexer import CopyData, CopyEnd, Event, Statement, lex
 from ..dumpformat.objects_without_rows import split_name
 from ..dumpformat.summary import DumpSummary
 from ..errors import OperationFailedError
 from ..formatting import format_list
-from ..inventory.compare import ROLES, compare_objects_and_content, state_of_manifest
-from ..inventory.snapshot import describe_unsummed, state_of_objects
+from ..inventory.compare import ROLES, DifferenceLine, compare_objects_and_content, state_of_manifest
+from ..inventory.snapshot import DatabaseState, describe_unsummed, state_of_objects
 from ..load.filters import describe_statement, read_rules
-from ..load.lenient import LenientLoader
+from ..load.lenient import Leniency, LenientLoader
 from ..load.loader import Loader
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
-from ..postgres.connection import translated
+from ..postgres.connection import Connection, translated
 from .clear import set_aside_default_privileges
 from .error_messages import describe_outcome, raise_commit_failure
 
@@ -28,12 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ..dumpfiles.reader import DumpReader
-    from ..dumpformat.lexer import Event
     from ..dumpformat.statements import StatementKind
-    from ..inventory.compare import DifferenceLine
-    from ..inventory.snapshot import DatabaseState
-    from ..load.lenient import Leniency
-    from ..postgres.connection import Connection
     from ..progress import Report
     from ..safety.safety_dump import SafetyDump
     from .plan import RestorePlan

@@ -14,12 +14,11 @@ from ..dumpformat.statements import classify_statement
 from ..errors import OperationFailedError, ServerError, TaskError
 from ..formatting import format_list
 from ..inventory.compare import key_of, state_of_manifest
-from ..postgres.commit import CommitFailure, Outcome
+from ..postgres.commit import CommitFailure, CommitResult, Outcome
 from ..postgres.connection import blocked
 from ..postgres.protocol import LostError, StatementError, as_refusal
 
 if TYPE_CHECKING:
-    from ..postgres.commit import CommitResult
     from .plan import RestorePlan
     from .table_restore import TablesPlan
 

@@ -6,14 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import OperationFailedError
-from ..postgres.connection import read_rows
-from ..postgres.constraints import run_text
+from ..postgres.connection import Connection, read_rows
+from ..postgres.constraints import ForeignKey, run_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-
-    from ..postgres.connection import Connection
-    from ..postgres.constraints import ForeignKey
 
 
 # The triggers of the keys that PostgreSQL made for them, in the referencing and the referenced tables and in their

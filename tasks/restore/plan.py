@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..dumpfiles.dump_file import newest_dump_of, prove_dump
+from ..dumpfiles.dump_file import DumpFile, newest_dump_of, prove_dump
 from ..dumpfiles.origin import (
     describe_databases,
     describe_part,
@@ -27,25 +27,21 @@ from ..postgres.schemas import existing_schemas, other_schemas, read_content, re
 from ..postgres.search_path import read_search_path
 from ..prisma.forecast import forecast_restore
 from ..safety.guard import guarded_connection, unprotected_target
-from ..safety.impact import ExistingObject, find_existing, find_impacts
+from ..safety.impact import ExistingObject, Impact, find_existing, find_impacts
 from ..safety.method import TRANSACTION, Method, MethodChoice, choose_method
 from ..safety.trust import author_risk
 from .clear import count_large_objects, read_extensions, read_globals, user_schemas
 from .preflight import ChangePlan, check_restore, warn_of_event_triggers
-from .request import refuse_contradictions
-from .table_restore import narrowed_dump, plan_tables, read_table_parts
+from .request import RestoreRequest, refuse_contradictions
+from .table_restore import TablesPlan, narrowed_dump, plan_tables, read_table_parts
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from ..config.settings import Settings
     from ..config.target import Target
-    from ..dumpfiles.dump_file import DumpFile
     from ..postgres.connection import Connection
     from ..progress import Report
-    from ..safety.impact import Impact
-    from .request import RestoreRequest
-    from .table_restore import TablesPlan
 
 
 _NAMED = ("table", "view", "sequence", "function", "type", "collation", "operator")

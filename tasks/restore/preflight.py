@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Self
 from ..dumpformat.tokens import is_system_schema
 from ..errors import BadInputError, ServerError
 from ..formatting import format_count, format_list
-from ..inventory.requirements import find_missing
+from ..inventory.requirements import Accepted, find_missing
 from ..postgres.activity import LOCK, disconnect_sessions, read_activity, terminate_blockers
 from ..postgres.catalog_filters import no_member
-from ..postgres.connection import one
+from ..postgres.connection import Connection, Endpoint, ServerFacts, one
 from ..postgres.lock_capacity import read_lock_capacity
 from ..postgres.roles import closed_schemas, may_create_schemas, unowned_objects
-from ..postgres.schemas import existing_schemas
+from ..postgres.schemas import Content, existing_schemas
 from ..safety.guard import nonlocal_reason
 from ..safety.safety_dump import check_pg_dump
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..config.target import Target
     from ..dumpfiles.dump_file import DumpFile
-    from ..inventory.requirements import Accepted
-    from ..postgres.connection import Connection, Endpoint, ServerFacts
-    from ..postgres.schemas import Content
     from ..progress import Report
 
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..dumpfiles.reader import read_ahead
+from ..dumpfiles.reader import DumpReader, read_ahead
 from ..inventory.requirements import create_roles
 from ..load.lenient import may_help
 from ..load.parallel_loader import BEGIN, ParallelLoader, Sessions
 from ..load.workers import WorkerPool
-from ..postgres.connection import connect, connected, refuse_another_endpoint, translated
+from ..postgres.connection import Connection, connect, connected, refuse_another_endpoint, translated
 from ..postgres.protocol import StatementError
 from ..postgres.schemas import empty_schemas
 from ..postgres.search_path import SearchPaths
@@ -40,10 +40,8 @@ if TYPE_CHECKING:
 
     from psycopg import sql
 
-    from ..dumpfiles.reader import DumpReader
     from ..dumpformat.summary import DumpSummary
     from ..load.loader import Loader
-    from ..postgres.connection import Connection
 
     Loaded = tuple[DumpSummary, Loader]
 

@@ -13,7 +13,7 @@ from ..errors import BadInputError, OperationFailedError, ServerError, TaskError
 from ..formatting import format_now
 from ..inventory.reload_risks import find_reload_doubt
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
-from ..postgres.connection import connected, one, refuse_another_endpoint, translated
+from ..postgres.connection import Connection, connected, one, refuse_another_endpoint, translated
 from ..postgres.lock_holders import describe_lock_holders
 from ..postgres.protocol import LostError, StatementStream, as_refusal
 from ..postgres.roles import read_owners
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..dump.dump import Dumped
-    from ..postgres.connection import Connection
     from ..progress import Report
 
 

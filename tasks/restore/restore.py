@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from ..dumpformat.manifest import TableRows, table_rows
+from ..dumpformat.manifest import Manifest, TableRows, table_rows
 from ..errors import DifferenceError, Effect, TaskError
 from ..formatting import format_list, format_now, show_name
-from ..inventory.compare import state_to_facts
-from ..load.filters import OmissionKind
-from ..load.row_counts import quote_table, show_key
+from ..inventory.compare import DifferenceLine, state_to_facts
+from ..load.filters import Omission, OmissionKind
+from ..load.row_counts import Changed, quote_table, show_key
 from ..postgres.commit import Outcome
-from ..postgres.connection import connected
+from ..postgres.connection import Connection, connected
 from ..postgres.protocol import StatementStream
 from ..safety.restore_log import RestoreRecord, record_path, write_record
 from ..safety.safety_dump import SafetyDump
@@ -31,14 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..dump.dump import Dumped
-    from ..dumpformat.manifest import Manifest
     from ..dumpformat.summary import DumpSummary
-    from ..inventory.compare import DifferenceLine
-    from ..load.filters import Omission
     from ..load.lenient import Leniency
     from ..load.loader import Loader
-    from ..load.row_counts import Changed
-    from ..postgres.connection import Connection
     from ..progress import Report
     from ..safety.own_databases import DatabaseRecord
     from .dump_load import DumpLoad

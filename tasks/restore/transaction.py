@@ -12,15 +12,15 @@ from ..inventory.reload_risks import find_reload_doubt
 from ..inventory.requirements import create_roles
 from ..load.lenient import may_help
 from ..load.loader import Loader
-from ..postgres.connection import connected, one, refuse_another_endpoint, translated
+from ..postgres.connection import Connection, connected, one, refuse_another_endpoint, translated
 from ..postgres.protocol import StatementError
 from ..postgres.roles import replaceable
 from ..postgres.schemas import empty_schemas, refuse_new_content
 from ..postgres.search_path import SearchPaths
 from ..postgres.session_settings import READING
 from ..postgres.system_grants import revoke_system_grants
-from ..progress import Silence
-from ..safety.safety_dump import NO_BACKUP_HINT
+from ..progress import Report, Silence
+from ..safety.safety_dump import NO_BACKUP_HINT, SafetyDump
 from ..system.runtime import Interruption
 from .clear import (
     clear_default_privileges,
@@ -42,9 +42,6 @@ from .tuning import tune_transaction
 if TYPE_CHECKING:
     from ..config.target import Target
     from ..dumpformat.summary import DumpSummary
-    from ..postgres.connection import Connection
-    from ..progress import Report
-    from ..safety.safety_dump import SafetyDump
 
 
 @dataclass

@@ -5,14 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from psycopg import sql
 
-from ..postgres.connection import one
-
-if TYPE_CHECKING:
-    from ..postgres.connection import Connection
+from ..postgres.connection import Connection, one
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..dumpformat.manifest import TouchKind
+from ..dumpformat.manifest import Touch, TouchKind
 from ..dumpformat.tokens import is_system_schema
 from ..formatting import show_name
 from ..postgres.catalog_filters import IN_SCHEMA, NO_MEMBER, USER_SCHEMA, no_member_of_class
@@ -14,7 +14,6 @@ from ..postgres.schemas import lock_out_writers, other_schemas
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from ..dumpformat.manifest import Touch
     from ..postgres.connection import Connection
 
 

@@ -13,9 +13,9 @@ import psycopg
 from ..dump.destination import free_bytes
 from ..errors import BadInputError, ServerError, TaskError
 from ..formatting import format_count, format_list, format_size
-from ..postgres.activity import read_sessions
+from ..postgres.activity import OtherSession, read_sessions
 from ..postgres.catalog_filters import IN_SCHEMA, no_member
-from ..postgres.connection import one
+from ..postgres.connection import Connection, Endpoint, ServerFacts, one
 from ..postgres.schemas import read_content
 from .own_databases import Role, own_databases
 from .swap import find_maintenance_database
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..config.target import Target
-    from ..postgres.activity import OtherSession
-    from ..postgres.connection import Connection, Endpoint, ServerFacts
     from ..safety.own_databases import DatabaseRecord
 
 

@@ -20,7 +20,7 @@ from psycopg import sql
 from ..dumpfiles.atomic_write import make_dump_folder, replace_file
 from ..dumpformat.manifest import ID_DIGITS
 from ..formatting import format_now, parse_instant
-from ..postgres.connection import system_identifier
+from ..postgres.connection import Connection, system_identifier
 from ..system.processes import read_regular
 from .restore_log import restore_record_path
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..config.target import Target
-    from ..postgres.connection import Connection
 
 
 _MARK = "invoke-postgres"

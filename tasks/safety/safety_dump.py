@@ -23,11 +23,11 @@ from ..dumpfiles.paths import (
 )
 from ..errors import BadInputError, MissingProgramError, TaskError
 from ..postgres.commit import Outcome
-from ..postgres.connection import one
+from ..postgres.connection import Connection, Endpoint, ServerFacts, one
 from ..postgres.schemas import lock_out_writers
 from ..system.pg_programs import find_client
 from ..system.runtime import Interruption, defer_signals
-from .impact import lock_touched_tables
+from .impact import Impact, lock_touched_tables
 from .own_databases import same_database_oids
 
 if TYPE_CHECKING:
@@ -38,9 +38,7 @@ if TYPE_CHECKING:
     from ..dump.dump import Dumped
     from ..dumpfiles.retention import SavedState
     from ..dumpformat.manifest import Manifest
-    from ..postgres.connection import Connection, Endpoint, ServerFacts
     from ..progress import Report
-    from .impact import Impact
 
 
 TRANSACTION = "transaction"

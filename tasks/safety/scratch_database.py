@@ -17,7 +17,7 @@ from psycopg import sql
 from ..dumpfiles.atomic_write import make_dump_folder, replace_file
 from ..errors import BadInputError, Effect, OperationFailedError, TaskError
 from ..formatting import format_now
-from ..postgres.connection import connected, one, translated
+from ..postgres.connection import Connection, connected, one, translated
 from ..postgres.databases import create_database, options_like
 from ..postgres.schemas import existing_schemas
 from ..postgres.tables import TRUSTED
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..config.target import Target
-    from ..postgres.connection import Connection
 
 
 PREFIX = "invoke_postgres_rehearsal_"

@@ -14,8 +14,8 @@ from psycopg import sql
 from ..errors import Effect, OperationFailedError, ServerError, TaskError
 from ..formatting import format_list
 from ..postgres.activity import read_sessions
-from ..postgres.commit import Outcome, ask_outcome, commit_transaction
-from ..postgres.connection import connected, one, system_identifier, translated
+from ..postgres.commit import CommitResult, Outcome, ask_outcome, commit_transaction
+from ..postgres.connection import Connection, connected, one, system_identifier, translated
 from ..postgres.protocol import StatementStream
 from ..system.runtime import BackgroundTask, Interruption, set_interrupt_message
 from .scratch_database import on_database
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ..config.target import Target
-    from ..postgres.commit import CommitResult
-    from ..postgres.connection import Connection
 
 
 _PREPARED = """

@@ -7,21 +7,17 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from ..dumpformat.applied_migration import MigrationState, sort_migrations
+from ..dumpformat.applied_migration import AppliedMigration, MigrationState, sort_migrations
 from ..formatting import format_list, show_name
-from ..inventory.snapshot import read_history
+from ..inventory.snapshot import Key, read_history
 from ..postgres.catalog_filters import NO_MEMBER, READABLE, USER_SCHEMA
-from ..postgres.connection import read_rows, releasing_locks
+from ..postgres.connection import Connection, read_rows, releasing_locks
 from ..postgres.tables import TRUSTED, copied_column, in_batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from psycopg.rows import TupleRow
-
-    from ..dumpformat.applied_migration import AppliedMigration
-    from ..inventory.snapshot import Key
-    from ..postgres.connection import Connection
 
 
 _OURS = f" AND {USER_SCHEMA} AND {NO_MEMBER}"
