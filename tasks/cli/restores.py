@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .confirm import confirm_migration, confirm_reset
+from ..output.preview import migration_warning, reset_warning
+from .confirm import confirm_plan
 from .output_restores import (
     show_migrated,
     show_rehearsed,
@@ -52,7 +53,7 @@ def reset(
     loaded = load(ctx, url_env)
     with reporting(loaded) as report:
         plan = plan_reset(loaded, schema or [], report, backup=not no_backup, disconnect=disconnect)
-    confirm_reset(plan, yes=yes, name=given("--confirm", confirm))
+    confirm_plan(plan, reset_warning(plan), yes=yes, name=given("--confirm", confirm))
     if loaded.dry:
         return None
     with reporting(loaded) as report:
@@ -187,7 +188,7 @@ def migrate(
     loaded = load(ctx, url_env, as_json=json)
     with reporting(loaded) as report:
         plan = plan_migration(loaded, report, backup=not no_backup)
-    confirm_migration(plan, yes=yes, name=given("--confirm", confirm))
+    confirm_plan(plan, migration_warning(plan), yes=yes, name=given("--confirm", confirm))
     with reporting(loaded) as report:
         migrated = Migrated(plan=plan, saved=migrate_database(plan, report, try_migrations_undo))
     show_migrated(migrated, as_json=json)
