@@ -86,10 +86,7 @@ class KeptDeletion:
     nonlocal_reason: str
     doubt: str = ""
 
-    @property
-    def destroys(self) -> bool:
-        """Return whether data will be deleted."""
-        return True
+    destroys = True
 
 
 def plan_kept_deletion(settings: Settings, record: DatabaseRecord) -> KeptDeletion:
