@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, LiteralString
 
 import psycopg
 
 from ..dumpformat.manifest import Need, NeedKind, Outline
 from ..dumpformat.tokens import decode_name, quote_name
 from ..errors import TaskError
-from ..postgres.connection import Connection, ServerFacts, connected, one
+from ..postgres.connection import Connection, ServerFacts, connected, one, read_names
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -240,8 +240,8 @@ def _schemas(needs: Collection[Need]) -> list[str]:
     return [each.name if each.kind == NeedKind.SCHEMA else each.schema for each in needs]
 
 
-def _names(connection: Connection, query: str, names: Collection[str]) -> set[str]:
-    return {str(name) for (name,) in connection.execute(query.encode(), [list(names)])}
+def _names(connection: Connection, query: LiteralString, names: Collection[str]) -> set[str]:
+    return set(read_names(connection, query, [list(names)]))
 
 
 def _quoted(name: str) -> str:

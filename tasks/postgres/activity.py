@@ -6,16 +6,16 @@ import contextlib
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, LiteralString
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from ..errors import ServerError, TaskError
 from ..system.runtime import BackgroundTask
-from .connection import APPLICATION, Connection, connected, one, read_rows
+from .connection import APPLICATION, Connection, connected, one, read_names, read_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from ..config.target import Target
 
@@ -208,15 +208,9 @@ def read_activity(connection: Connection) -> Activity:
     return Activity(
         ours=tuple(int(pid) for (pid,) in connection.execute(_OURS, [APPLICATION])),
         holding=read_rows(connection, LockHolder, _HOLDING),
-        prepared=_names(connection, _PREPARED),
+        prepared=read_names(connection, _PREPARED),
         migrating=tuple(int(pid) for (pid,) in connection.execute(_MIGRATING, [LOCK])),
     )
-
-
-def _names(
-    connection: Connection, query: LiteralString, parameters: Mapping[str, object] | None = None
-) -> tuple[str, ...]:
-    return tuple(str(name) for (name,) in connection.execute(query, parameters))
 
 
 # Prisma's migration lock (schema-engine, `pg_advisory_lock(72707369)`).

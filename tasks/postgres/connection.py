@@ -346,6 +346,13 @@ def read_rows(
         return tuple(cursor.execute(query, parameters))
 
 
+def read_names(
+    connection: Connection, query: LiteralString | bytes, parameters: Params | None = None
+) -> tuple[str, ...]:
+    """Return the only column of a query's rows."""
+    return tuple(str(name) for (name,) in connection.execute(query, parameters))
+
+
 @contextlib.contextmanager
 def exported_snapshot(connection: Connection) -> Iterator[str]:
     """Export a snapshot during a block, and yield its name, for pg_dump's `--snapshot`.

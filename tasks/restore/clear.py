@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import errors, sql
 
 from ..postgres.catalog_filters import USER_SCHEMA, global_name, no_member, no_member_of_class
-from ..postgres.connection import Connection, one
+from ..postgres.connection import Connection, one, read_names
 from ..postgres.schemas import existing_schemas
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ _CLOSED = 15
 
 def user_schemas(connection: Connection) -> tuple[str, ...]:
     """Return the schemas that belong neither to PostgreSQL nor to an extension."""
-    return tuple(str(name) for (name,) in connection.execute(_SCHEMAS))
+    return read_names(connection, _SCHEMAS)
 
 
 def read_globals(connection: Connection) -> dict[str, tuple[str, str]]:
@@ -126,10 +126,9 @@ def count_large_objects(connection: Connection) -> int:
     return int(one(connection, "SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata")[0])
 
 
-def read_extensions(connection: Connection) -> list[str]:
+def read_extensions(connection: Connection) -> tuple[str, ...]:
     """Return the extensions that did not come with the database."""
-    found = connection.execute("SELECT extname FROM pg_catalog.pg_extension WHERE oid >= %s", [_FIRST_OID])
-    return [str(name) for (name,) in found.fetchall()]
+    return read_names(connection, "SELECT extname FROM pg_catalog.pg_extension WHERE oid >= %s", [_FIRST_OID])
 
 
 def renew_schemas(connection: Connection) -> None:

@@ -20,7 +20,7 @@ from ..load.filters import describe_statement, read_rules
 from ..load.lenient import Leniency, LenientLoader
 from ..load.loader import Loader
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
-from ..postgres.connection import Connection, translated
+from ..postgres.connection import Connection, read_names, translated
 from .clear import set_aside_default_privileges
 from .error_messages import describe_outcome, raise_commit_failure
 
@@ -74,7 +74,7 @@ class DumpLoad:
     def _loader(self, connection: Connection, make: Callable[..., _Loader], **more: Any) -> _Loader:
         request = self.plan.request
         with translated("Reading the database failed, and the restore was rolled back", self.plan.target):
-            names = connection.execute("SELECT nspname FROM pg_catalog.pg_namespace").fetchall()
+            schemas = read_names(connection, "SELECT nspname FROM pg_catalog.pg_namespace")
             set_aside = set_aside_default_privileges(connection, self.plan.fills)
         options = {"owners": request.owners, "privileges": request.privileges, "strict": request.strict}
         rules = read_rules(connection, skipped=request.skip_extensions, **options)
@@ -82,7 +82,7 @@ class DumpLoad:
             connection=connection,
             server=self.plan.server,
             rules=rules,
-            schemas={str(name) for (name,) in names},
+            schemas=set(schemas),
             set_aside=set_aside,
             clean=request.clean,
             # Triggers of the database may change rows of a dump without definitions.

@@ -11,7 +11,7 @@ from ..dumpformat.applied_migration import AppliedMigration, MigrationState, sor
 from ..formatting import format_list, show_name
 from ..inventory.snapshot import Key, read_history
 from ..postgres.catalog_filters import NO_MEMBER, READABLE, USER_SCHEMA
-from ..postgres.connection import Connection, read_rows, releasing_locks
+from ..postgres.connection import Connection, read_names, read_rows, releasing_locks
 from ..postgres.tables import TRUSTED, copied_column, in_batches
 
 if TYPE_CHECKING:
@@ -269,14 +269,14 @@ def _failed_migrations(history: Sequence[AppliedMigration]) -> Iterator[Problem]
 
 def _tables_without_statistics(connection: Connection) -> Iterator[Problem]:
     # Building an index sets reltuples, but only ANALYZE creates statistics, and none for a table with zero reltuples.
-    rows = connection.execute(
+    names = read_names(
+        connection,
         "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c"
         " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
         " WHERE c.relkind = 'r' AND c.reltuples <> 0 AND c.relnatts > 0 AND pg_catalog.pg_relation_size(c.oid) > 0"
         f" AND (n.nspname, c.relname) NOT IN (SELECT s.schemaname, s.tablename FROM pg_catalog.pg_stats s) {_OURS}"
-        " ORDER BY 1"
+        " ORDER BY 1",
     )
-    names = [str(name) for (name,) in rows]
     if len(names) > _SHOWN:
         # After a load no table has statistics; one command creates all.
         yield Problem(f"{len(names):,} tables have no statistics ({format_list(names, _SHOWN)})", "ANALYZE;")
