@@ -27,12 +27,11 @@ if TYPE_CHECKING:
 
     Decorator = Callable[[Callable[..., Any]], Task[Any]]
 
-_NAMED = (
+FILE_NEEDED = (
     "the dump: a path, a name in the dumps folder, or the first four characters or more of a name or an id (db.list)"
 )
-FILE = f"{_NAMED}; by default the newest dump of this database"
-FILE_OR_INPUT = f"{_NAMED}, or - for standard input; by default the newest dump of this database"
-FILE_NEEDED = _NAMED
+FILE = f"{FILE_NEEDED}; by default the newest dump of this database"
+FILE_OR_INPUT = f"{FILE_NEEDED}, or - for standard input; by default the newest dump of this database"
 # The help of flags that several tasks have.
 _SHARED = {
     "url_env": "name of the environment variable that holds the URL, instead of DATABASE_URL",

@@ -24,21 +24,17 @@ _PAUSE = 0.25
 
 
 class Outcome(Enum):
-    """The outcome of a transaction."""
+    """The outcome of a transaction; the value is its effect on the database."""
 
-    COMMITTED = auto()
-    ROLLED_BACK = auto()
+    COMMITTED = Effect.CHANGED
+    ROLLED_BACK = Effect.UNCHANGED
     # The server of the transaction does not answer.
-    UNKNOWN = auto()
+    UNKNOWN = Effect.UNKNOWN
 
     @property
     def effect(self) -> Effect:
-        """What it means for the database."""
-        return {
-            Outcome.COMMITTED: Effect.CHANGED,
-            Outcome.ROLLED_BACK: Effect.UNCHANGED,
-            Outcome.UNKNOWN: Effect.UNKNOWN,
-        }[self]
+        """Return the effect on the database."""
+        return Effect(self.value)
 
 
 class CommitFailure(Enum):
