@@ -33,9 +33,11 @@ class TaskError(Exit):
     exit_code = 5
     kind = "failed"
     effect = Effect.UNCHANGED
-    result: object = None
 
-    def __init__(self, what: str, *, state: str = "", fix: str = "") -> None:
+    def __init__(
+        self, what: str, *, state: str = "", fix: str = "", effect: Effect | None = None, result: object = None
+    ) -> None:
+        self.effect, self.result = effect or self.effect, result
         self.what, self.fix = printable(what), printable(fix)
         self.text = " ".join(filter(None, [self.what, state, self.fix]))
         super().__init__(self.text, code=self.exit_code)
@@ -43,12 +45,13 @@ class TaskError(Exit):
     def __str__(self) -> str:
         return self.text
 
-    def reworded(self, message: str, *, fix: str = "") -> Self:
+    def reworded(self, message: str, *, fix: str = "", effect: Effect | None = None) -> Self:
         """Return the same error with another message.
 
         :param fix: What to do instead; without it the old fix is kept, and the message must contain it.
         """
         error = copy.copy(self)
+        error.effect = effect or self.effect
         error.what, error.fix = printable(message), printable(fix) or self.fix
         error.message = error.text = f"{error.what} {printable(fix)}".rstrip()
         return error

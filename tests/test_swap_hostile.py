@@ -11,8 +11,8 @@ from psycopg import sql
 
 from tasks.errors import OperationFailedError
 from tasks.safety.own_databases import Role, mark
-from tasks.safety.scratch_database import on_database
-from tasks.safety.swap import NamedDatabase, Swap, swap_databases
+from tasks.safety.scratch_database import NamedDatabase, on_database
+from tasks.safety.swap import Swap, swap_databases
 from tests import hostile_database
 from tests.both_ways import Method, databases_of_ours, restore_by
 from tests.flows import Said, dumped, settings_of

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import DifferenceError, MissingProgramError
 from .output_checks import show_examined, show_histories, show_verified
-from .task import JSON, URL_ENV, given, load, reads_input, task
+from .task import given, load, reads_input, task
 from .terminal import reporting
 
 if TYPE_CHECKING:
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     help={
         "file": "compare with this dump instead of the one last restored",
         "against_url_env": "compare with the database whose URL is in this variable",
-        "checksums": "compare the content of every table, too (of dumps made with --checksums)",
-        "json": JSON,
-        "url_env": URL_ENV,
     }
 )
 def verify(
@@ -46,13 +43,11 @@ def verify(
         verified = verify_database(loaded, request, report)
     show_verified(verified, as_json=json)
     if verified.expected and verified.differences:
-        error = DifferenceError(f"{verified.target.label} differs from {verified.expected.source}.")
-        error.result = verified
-        raise error
+        raise DifferenceError(f"{verified.target.label} differs from {verified.expected.source}.", result=verified)
     return verified
 
 
-@task(help={"json": JSON, "url_env": URL_ENV})
+@task()
 def doctor(ctx: Context, json: bool = False, url_env: str | None = None) -> Examined:
     """Check everything that dumps and restores need, and show the fix for each problem; change nothing."""
     from ..doctor.doctor import examine
@@ -63,9 +58,8 @@ def doctor(ctx: Context, json: bool = False, url_env: str | None = None) -> Exam
     show_examined(examined, as_json=json)
     if examined.wrong:
         names = ", ".join(check.name for check in examined.wrong)
-        error = MissingProgramError(f"{len(examined.wrong)} of {len(examined.checks)} checks failed: {names}.")
-        error.result = examined
-        raise error
+        failed = f"{len(examined.wrong)} of {len(examined.checks)} checks failed: {names}."
+        raise MissingProgramError(failed, result=examined)
     return examined
 
 
@@ -74,8 +68,6 @@ def doctor(ctx: Context, json: bool = False, url_env: str | None = None) -> Exam
     help={
         "file": "show the migrations of this dump, too",
         "check": "end with exit code 6 if a migration is pending or has failed, or a deploy would be refused",
-        "json": JSON,
-        "url_env": URL_ENV,
     }
 )
 def migrations(

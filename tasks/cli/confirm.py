@@ -6,15 +6,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..output.preview import (
-    finish_warning,
-    migration_warning,
-    no_swap_lines,
-    other_database_lines,
-    place_lines,
-    reset_warning,
-    restore_warning,
-)
+from ..output.preview import no_swap_lines, other_database_lines, place_lines, restore_warning
 from .terminal import ask, open_console, say
 
 if TYPE_CHECKING:
@@ -68,21 +60,9 @@ def confirm_restore(plan: RestorePlan, *, yes: bool, name: str) -> RestorePlan:
     return replace(plan, risk="")
 
 
-def confirm_finish(plan: FinishPlan, *, yes: bool, name: str) -> None:
-    """Show which loaded database takes the place of the configured one, ask for its name if needed, and wait."""
-    confirm(finish_warning(plan), yes=True)
-    _ask_consent(plan, yes=yes, name=name)
-
-
-def confirm_reset(plan: ResetPlan, *, yes: bool, name: str) -> None:
-    """Show what a reset will do, ask for the database's name if needed, and wait."""
-    confirm(reset_warning(plan), yes=True)
-    _ask_consent(plan, yes=yes, name=name)
-
-
-def confirm_migration(plan: MigrationPlan, *, yes: bool, name: str) -> None:
-    """Show which migrations will be applied, ask for the database's name if needed, and wait."""
-    confirm(migration_warning(plan), yes=True)
+def confirm_plan(plan: FinishPlan | ResetPlan | MigrationPlan, lines: Sequence[str], *, yes: bool, name: str) -> None:
+    """Show what will be done, ask for the database's name if needed, and wait."""
+    confirm(lines, yes=True)
     _ask_consent(plan, yes=yes, name=name)
 
 

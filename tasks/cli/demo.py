@@ -16,7 +16,7 @@ from .task import task
 from .terminal import print_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from invoke.context import Context
 
@@ -27,7 +27,7 @@ _DAMAGE = 'DELETE FROM "JournalLog" WHERE id % 10 = 3; TRUNCATE "OAuthToken"'
 _DIFFERENT = 6
 
 
-@task(help={})
+@task()
 def demo(ctx: Context) -> None:
     """Demonstrate the tasks on a temporary PostgreSQL: dump, damage, verify, restore, migrate, verify."""
     from ..config.settings import load_settings
@@ -144,9 +144,8 @@ class Demo:
 
     def _inv(self, *words: str, expect: int = 0) -> None:
         """Print a command as typed by a user, and run it."""
-        shown = " ".join(
-            f'{flag}="{value}"' if " " in value else f"{flag}{sep}{value}" for flag, sep, value in _split(words)
-        )
+        parts = (word.partition("=") for word in words)
+        shown = " ".join(f'{flag}="{value}"' if " " in value else f"{flag}{sep}{value}" for flag, sep, value in parts)
         _print(f"$ inv {shown}")
         began = time.monotonic()
         argv = [sys.executable, "-m", "invoke", "--search-root", str(JOURNAL.parent.parent), *words]
@@ -166,10 +165,6 @@ class Demo:
             print_line("  The pending migration was applied afterwards, and db.verify expected its changes.")
         for what, seconds in self.took:
             print_line(f"  {seconds:6.1f} s  {what}")
-
-
-def _split(words: Sequence[str]) -> list[tuple[str, str, str]]:
-    return [word.partition("=") for word in words]
 
 
 def _print(*lines: str) -> None:

@@ -14,7 +14,7 @@ from .output_dumps import (
     show_undo_points,
     show_url,
 )
-from .task import FILE, FILE_OR_INPUT, JSON, URL_ENV, all_given, given, load, reads_input, task
+from .task import FILE, FILE_OR_INPUT, all_given, given, load, reads_input, task
 from .terminal import reporting
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..safety.undo_points import UndoPoint
 
 
-@task(help={"json": JSON, "url_env": URL_ENV})
+@task()
 def url(ctx: Context, json: bool = False, url_env: str | None = None) -> Target:
     """Show the connection as libpq gets it; the password is masked."""
     loaded = load(ctx, url_env, as_json=json)
@@ -52,8 +52,6 @@ def url(ctx: Context, json: bool = False, url_env: str | None = None) -> Target:
         "exclude_schema": "leave out schemas of this name or pattern (repeats)",
         "schema_only": "only definitions, no rows",
         "data_only": "only rows, no definitions",
-        "json": JSON,
-        "url_env": URL_ENV,
     },
 )
 def dump(
@@ -111,7 +109,6 @@ def gunzip(ctx: Context, file: str | None = None) -> Converted:
     help={
         "match": "only dumps whose name, note, database or git branch contains this text",
         "limit": "only this number of the newest",
-        "json": JSON,
     },
 )
 def list_(ctx: Context, match: str | None = None, limit: int = 0, json: bool = False) -> list[Listed]:
@@ -126,7 +123,7 @@ def list_(ctx: Context, match: str | None = None, limit: int = 0, json: bool = F
     return listed
 
 
-@task(help={"json": JSON, "url_env": URL_ENV})
+@task()
 def undos(ctx: Context, json: bool = False, url_env: str | None = None) -> list[UndoPoint]:
     """List the states that db.undo can restore, newest last."""
     from ..safety.undo_points import list_undo_points
@@ -139,7 +136,7 @@ def undos(ctx: Context, json: bool = False, url_env: str | None = None) -> list[
 
 
 @reads_input
-@task(help={"file": FILE_OR_INPUT, "json": JSON})
+@task(help={"file": FILE_OR_INPUT})
 def inspect(ctx: Context, file: str | None = None, json: bool = False) -> Inspected:
     """Show the content of a dump: tables, rows, sizes, migrations, versions, note."""
     from ..dumpfiles.catalog import inspect_dump

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..formatting import format_count
-from .confirm import confirm_finish, confirm_lines, confirm_restore
+from ..output.preview import finish_warning
+from .confirm import confirm_lines, confirm_plan, confirm_restore
 from .output_restores import (
     format_sessions,
     show_finished,
@@ -180,7 +181,7 @@ def _finish(settings: Settings, *, backup: bool, disconnect: bool, yes: bool, na
     question = sessions_question(plan.method)
     if question and not settings.dry:
         plan = settle_finish(plan, ask(question))
-    confirm_finish(plan, yes=yes, name=name)
+    confirm_plan(plan, finish_warning(plan), yes=yes, name=name)
     finished = None
     if not settings.dry:
         with reporting(settings) as report:

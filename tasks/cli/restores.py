@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .confirm import confirm_migration, confirm_reset
+from ..output.preview import migration_warning, reset_warning
+from .confirm import confirm_plan
 from .output_restores import (
     show_migrated,
     show_rehearsed,
@@ -12,17 +13,7 @@ from .output_restores import (
 )
 from .restore_steps import carry_out_restore, carry_out_swap_undo, run_restore
 from .task import (
-    CONFIRM,
-    DISCONNECT,
     FILE_OR_INPUT,
-    JOBS,
-    JSON,
-    LENIENT,
-    NO_BACKUP,
-    PRESERVE_ORDER,
-    TRUST,
-    URL_ENV,
-    YES,
     given,
     load,
     reads_input,
@@ -45,11 +36,6 @@ if TYPE_CHECKING:
     iterable=["schema"],
     help={
         "schema": "schema to empty (repeats); the URL's schema= by default, else public",
-        "yes": YES,
-        "confirm": CONFIRM,
-        "disconnect": DISCONNECT,
-        "no_backup": NO_BACKUP,
-        "url_env": URL_ENV,
     },
 )
 def reset(
@@ -67,7 +53,7 @@ def reset(
     loaded = load(ctx, url_env)
     with reporting(loaded) as report:
         plan = plan_reset(loaded, schema or [], report, backup=not no_backup, disconnect=disconnect)
-    confirm_reset(plan, yes=yes, name=given("--confirm", confirm))
+    confirm_plan(plan, reset_warning(plan), yes=yes, name=given("--confirm", confirm))
     if loaded.dry:
         return None
     with reporting(loaded) as report:
@@ -87,24 +73,13 @@ def reset(
         "create": "create the database if it does not exist; one that exists must be empty, unless with --clean",
         "method": "how --clean replaces the content: auto, transaction or swap (the setting db.method)",
         "clean": "empty the schemas of the dump first, so that they will hold exactly what the dump holds",
-        "yes": YES,
-        "confirm": CONFIRM,
-        "disconnect": DISCONNECT,
         "finish": "let the loaded database take its place that an earlier restore left because of other sessions",
         "no_owner": "leave out the dump's owners; you will own all objects",
         "no_acl": "leave out the dump's grants",
         "create_roles": "create the roles of the dump that are missing on this server, as roles that can't log in",
         "skip_extension": "leave out this extension, if nothing in the dump uses it (repeats)",
-        "checksums": "compare the content of every table, too (of dumps made with --checksums)",
-        "no_backup": NO_BACKUP,
-        "trust": TRUST,
         "migrate": "apply the pending migrations in the same step; if one fails, the database is as before",
         "strict": "refuse a dump if a role of it is missing on this server, or no migration could be applied after it",
-        "lenient": LENIENT,
-        "jobs": JOBS,
-        "preserve_order": PRESERVE_ORDER,
-        "json": JSON,
-        "url_env": URL_ENV,
     },
 )
 def restore(
@@ -142,13 +117,6 @@ def restore(
 @task(
     help={
         "to": "the id of the state to restore, or its first four characters or more (db.undos); by default the newest",
-        "yes": YES,
-        "confirm": CONFIRM,
-        "disconnect": DISCONNECT,
-        "no_backup": NO_BACKUP,
-        "trust": TRUST,
-        "json": JSON,
-        "url_env": URL_ENV,
     }
 )
 def undo(
@@ -179,12 +147,6 @@ def undo(
 @task(
     help={
         "file": FILE_OR_INPUT,
-        "trust": TRUST,
-        "lenient": LENIENT,
-        "jobs": JOBS,
-        "preserve_order": PRESERVE_ORDER,
-        "json": JSON,
-        "url_env": URL_ENV,
     }
 )
 def rehearse(
@@ -210,7 +172,7 @@ def rehearse(
     return rehearsed
 
 
-@task(help={"yes": YES, "confirm": CONFIRM, "no_backup": NO_BACKUP, "json": JSON, "url_env": URL_ENV})
+@task()
 def migrate(
     ctx: Context,
     yes: bool = False,
@@ -226,14 +188,14 @@ def migrate(
     loaded = load(ctx, url_env, as_json=json)
     with reporting(loaded) as report:
         plan = plan_migration(loaded, report, backup=not no_backup)
-    confirm_migration(plan, yes=yes, name=given("--confirm", confirm))
+    confirm_plan(plan, migration_warning(plan), yes=yes, name=given("--confirm", confirm))
     with reporting(loaded) as report:
         migrated = Migrated(plan=plan, saved=migrate_database(plan, report, try_migrations_undo))
     show_migrated(migrated, as_json=json)
     return None if loaded.dry else migrated
 
 
-@task(help={"url_env": URL_ENV})
+@task()
 def generate(ctx: Context, url_env: str | None = None) -> None:
     """Generate the client with the project's own Prisma (`prisma generate`)."""
     from ..prisma.migrate import generate_client

@@ -17,7 +17,7 @@ from .output_retention import (
     show_prune_plan,
     show_pruned,
 )
-from .task import FILE_NEEDED, JSON, URL_ENV, YES, given, load, task
+from .task import FILE_NEEDED, given, load, task
 from .terminal import reporting
 
 if TYPE_CHECKING:
@@ -40,9 +40,7 @@ def pin(ctx: Context, file: str | None = None, unpin: bool = False) -> None:
 @task(
     help={
         "file": f"{FILE_NEEDED}; or the id or name of a kept database",
-        "yes": YES,
         "confirm": "the name of the configured database; needed for a kept database if the server is not local",
-        "url_env": URL_ENV,
     }
 )
 def delete(
@@ -77,7 +75,7 @@ def _delete_kept(settings: Settings, record: DatabaseRecord, *, yes: bool, name:
         show_kept_deleted(record)
 
 
-@task(help={"yes": YES, "json": JSON})
+@task()
 def prune(ctx: Context, yes: bool = False, json: bool = False) -> None:
     """Delete the dumps that the setting db.keep does not keep, after showing each with the reason."""
     from ..dumpfiles.prune import carry_out_prune, plan_prune

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 FOLDER = ".postgres"
 
 
-@task(help={})
+@task()
 def start(ctx: Context) -> None:
     """Start a PostgreSQL for this project with its data in .postgres, and print the line for .env."""
     from ..config.settings import load_settings
@@ -33,7 +33,7 @@ def start(ctx: Context) -> None:
     print_line(f'DATABASE_URL="{running.url}"')
 
 
-@task(help={})
+@task()
 def stop(ctx: Context) -> None:
     """Stop the project's PostgreSQL; its data are kept in .postgres."""
     from ..config.settings import load_settings

@@ -5,7 +5,9 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
+import inspect
 import sys
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from invoke.tasks import Task
@@ -25,24 +27,27 @@ if TYPE_CHECKING:
 
     Decorator = Callable[[Callable[..., Any]], Task[Any]]
 
-URL_ENV = "name of the environment variable that holds the URL, instead of DATABASE_URL"
-_NAMED = (
+FILE_NEEDED = (
     "the dump: a path, a name in the dumps folder, or the first four characters or more of a name or an id (db.list)"
 )
-FILE = f"{_NAMED}; by default the newest dump of this database"
-FILE_OR_INPUT = f"{_NAMED}, or - for standard input; by default the newest dump of this database"
-FILE_NEEDED = _NAMED
-YES = "do not wait three seconds before beginning"
-TRUST = "as a superuser, load code of other roles or other people without being asked"
-JSON = "print JSON, for programs"
-CONFIRM = (
-    "the name of the database; needed if data may be lost and the database is not local, or the dump is of another one"
-)
-DISCONNECT = "end the other sessions of the database first, if the role may"
-LENIENT = "load objects that PostgreSQL refuses in another form, such as constraints as NOT VALID; then exit code is 6"
-JOBS = "the number of sessions that load a new database; by default one for each processor, at most 4"
-PRESERVE_ORDER = "load the rows of each table in the order of the dump, with one session for each table"
-NO_BACKUP = "skip the safety dump; `db.undo` will not be possible"
+FILE = f"{FILE_NEEDED}; by default the newest dump of this database"
+FILE_OR_INPUT = f"{FILE_NEEDED}, or - for standard input; by default the newest dump of this database"
+# The help of flags that several tasks have.
+_SHARED = {
+    "url_env": "name of the environment variable that holds the URL, instead of DATABASE_URL",
+    "yes": "do not wait three seconds before beginning",
+    "trust": "as a superuser, load code of other roles or other people without being asked",
+    "json": "print JSON, for programs",
+    "confirm": "the name of the database; needed if data may be lost and the database is not local, or the dump is of "
+    "another one",
+    "disconnect": "end the other sessions of the database first, if the role may",
+    "lenient": "load objects that PostgreSQL refuses in another form, such as constraints as NOT VALID; then exit code "
+    "is 6",
+    "jobs": "the number of sessions that load a new database; by default one for each processor, at most 4",
+    "preserve_order": "load the rows of each table in the order of the dump, with one session for each table",
+    "no_backup": "skip the safety dump; `db.undo` will not be possible",
+    "checksums": "compare the content of every table, too (of dumps made with --checksums)",
+}
 
 
 class RepeatableTask(Task):  # type: ignore[type-arg]
@@ -103,15 +108,27 @@ class RepeatableTask(Task):  # type: ignore[type-arg]
             yield {"file": str(path)}
 
 
-def task(*, help: Mapping[str, str], iterable: Sequence[str] = (), name: str | None = None) -> Decorator:  # noqa: A002
+def task(
+    *,
+    help: Mapping[str, str] = MappingProxyType({}),  # noqa: A002
+    iterable: Sequence[str] = (),
+    name: str | None = None,
+) -> Decorator:
     """Return a decorator that makes a :class:`RepeatableTask`; the parameters are Invoke's own.
 
     Automatic short flags are off: they would override `-h`, `-f` and others of Invoke.
+
+    :param help: The help of the task's own flags; that of shared flags is known.
     """
-    made: Decorator = invoke_task(
-        klass=RepeatableTask, auto_shortflags=False, help=dict(help), iterable=list(iterable), name=name
-    )
-    return made
+
+    def decorate(body: Callable[..., Any]) -> Task[Any]:
+        shared = {flag: _SHARED[flag] for flag in inspect.signature(body).parameters if flag in _SHARED}
+        made: Decorator = invoke_task(
+            klass=RepeatableTask, auto_shortflags=False, help={**shared, **help}, iterable=list(iterable), name=name
+        )
+        return made(body)
+
+    return decorate
 
 
 def reads_input(body: Task[Any]) -> Task[Any]:

@@ -15,15 +15,13 @@ from ..system.processes import read_environment
 from ..system.runtime import count_processors
 from .defaults import DEFAULTS
 from .dotenv import FoundUrl, read_url
-from .keep_policy import parse_keep_policy
+from .keep_policy import KeepPolicy, parse_keep_policy
 from .target import Target, sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from invoke.context import Context
-
-    from .keep_policy import KeepPolicy
 
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min)?\Z")

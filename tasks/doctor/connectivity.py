@@ -7,23 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config.dotenv import read_url
-from ..config.target import sanitize
+from ..config.dotenv import FoundUrl, read_url
+from ..config.target import Target, sanitize
 from ..errors import BadInputError, TaskError
-from ..postgres.connection import connect
+from ..postgres.connection import Connection, connect
 from ..postgres.login_failure import LoginFailure, NotConnectedError
 from ..system.runtime import BackgroundTask
-from .check import CheckState, note, ok, refused, skipped, wrong
+from .check import Check, CheckState, note, ok, refused, skipped, wrong
 from .compose_file import find_compose_service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..config.dotenv import FoundUrl
     from ..config.settings import Settings
-    from ..config.target import Target
-    from ..postgres.connection import Connection
-    from .check import Check
 
     Resolve = Callable[[str], list[str]]
 

@@ -6,18 +6,16 @@ from typing import TYPE_CHECKING
 
 from ..errors import BadInputError
 from ..formatting import format_count, format_list, format_size
-from ..postgres.connection import read_endpoint
+from ..postgres.connection import Connection, ServerFacts, read_endpoint
 from ..postgres.schemas import other_schemas
 from ..safety.method import Method, choose_method
 from ..safety.own_databases import Role, is_marked, own_databases
-from .check import note, ok, skipped, wrong
+from .check import Check, note, ok, skipped, wrong
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..config.target import Target
     from ..dumpformat.manifest import Manifest
-    from ..postgres.connection import Connection, ServerFacts
-    from .check import Check
 
 
 _MARKED = """

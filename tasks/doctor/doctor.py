@@ -13,7 +13,7 @@ from ..config.prisma_home import has_schema, prisma_home
 from ..dump.destination import free_bytes
 from ..errors import MissingProgramError, TaskError
 from ..formatting import format_list
-from ..postgres.connection import one, server_facts, translated
+from ..postgres.connection import Connection, ServerFacts, one, server_facts, translated
 from ..prisma.forecast import read_histories
 from ..prisma.project import RENAMED, find_prisma
 from ..system.pg_programs import find_client, newest_client
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..config.target import Target
     from ..dumpfiles.catalog import Listed
-    from ..postgres.connection import Connection, ServerFacts
     from ..progress import Report
     from .connectivity import Reached, Resolve
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..dump.destination import MAKE_ROOM, nearest_folder
 from ..dumpfiles.atomic_write import list_part_files
-from ..dumpfiles.catalog import list_catalog
+from ..dumpfiles.catalog import Listed, list_catalog
 from ..dumpfiles.paths import (
     DUMP,
     UNDO_FOLDER,
@@ -22,16 +22,13 @@ from ..dumpfiles.paths import (
 from ..errors import MissingProgramError
 from ..formatting import format_age, format_count, format_list, format_size
 from ..system.processes import Finished, run_program
-from .check import note, ok, skipped, wrong
+from .check import Check, note, ok, skipped, wrong
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
     from ..config.settings import Settings
-    from ..dumpfiles.catalog import Listed
     from ..dumpformat.manifest import Manifest
-    from .check import Check
 
 
 _OTHERS = 0o077

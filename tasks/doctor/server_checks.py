@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from ..errors import GuardError
 from ..formatting import format_list, show_name
 from ..inventory.reload_risks import read_reload_risks
-from ..postgres.activity import read_activity
-from ..postgres.connection import Endpoint, one, read_endpoint
+from ..postgres.activity import LockHolder, read_activity
+from ..postgres.connection import Connection, Endpoint, ServerFacts, one, read_endpoint
 from ..postgres.lock_capacity import read_lock_capacity
-from ..postgres.roles import read_rights, role_settings
+from ..postgres.roles import Rights, read_rights, role_settings
 from ..postgres.schemas import other_schemas, read_content
 from ..postgres.tables import read_unreadable
 from ..safety.guard import nonlocal_reason, refuse_protected
 from ..safety.scratch_database import leftover_scratch_databases
-from .check import note, ok, skipped, wrong
+from .check import Check, note, ok, skipped, wrong
 from .connectivity import LOCK_MILLISECONDS
 from .folder_checks import SKEW
 
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..config.target import Target
     from ..dumpformat.manifest import Manifest
-    from ..postgres.activity import LockHolder
-    from ..postgres.connection import Connection, ServerFacts
-    from ..postgres.roles import Rights
-    from .check import Check
 
 
 def check_server(connection: Connection, facts: ServerFacts) -> Check:

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 from ..formatting import format_list
 from ..system.processes import read_regular
-from .check import note
+from .check import Check, note
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .check import Check
 
 PACKAGE = "invoke_postgres"
 

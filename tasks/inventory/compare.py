@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..dumpformat.tokens import split_qualified
 from ..formatting import format_count, format_list, show_name
-from .object_differences import What, compare_objects
+from .object_differences import DefinitionChange, Difference, What, compare_objects
 from .objects import (
     compare_properties,
     name_of,
@@ -18,15 +18,13 @@ from .objects import (
     objects_to_document,
     table_of,
 )
-from .snapshot import DatabaseState, is_comparable
+from .snapshot import DatabaseState, Key, is_comparable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from ..dumpformat.manifest import Manifest, SequenceValue, TableRows
-    from .object_differences import DefinitionChange, Difference
     from .objects import Objects
-    from .snapshot import Key
 
 
 _SHOWN = 3

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, LiteralString
 
 import psycopg
 
-from ..dumpformat.manifest import NeedKind
+from ..dumpformat.manifest import Need, NeedKind, Outline
 from ..dumpformat.tokens import decode_name, quote_name
 from ..errors import TaskError
-from ..postgres.connection import connected, one, server_facts, translated
+from ..postgres.connection import Connection, ServerFacts, connected, one, read_names, server_facts, translated
 from ..system.runtime import defer_signals
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from ..config.target import Target
-    from ..dumpformat.manifest import Need, Outline
-    from ..postgres.connection import Connection, ServerFacts
 
 
 _EXTENSIONS = """
@@ -267,8 +265,8 @@ def _schemas(needs: Collection[Need]) -> list[str]:
     return [each.name if each.kind == NeedKind.SCHEMA else each.schema for each in needs]
 
 
-def _names(connection: Connection, query: str, names: Collection[str]) -> set[str]:
-    return {str(name) for (name,) in connection.execute(query.encode(), [list(names)])}
+def _names(connection: Connection, query: LiteralString, names: Collection[str]) -> set[str]:
+    return set(read_names(connection, query, [list(names)]))
 
 
 def _quoted(name: str) -> str:

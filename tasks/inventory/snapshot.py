@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from ..dumpformat.applied_migration import MIGRATION_COLUMNS, MIGRATIONS_TABLE, migration_from_columns
+from ..dumpformat.applied_migration import MIGRATION_COLUMNS, MIGRATIONS_TABLE, AppliedMigration, migration_from_columns
 from ..formatting import format_count, parse_instant, show_name
 from ..postgres.catalog_filters import READABLE
 from ..postgres.lock_capacity import is_enough
@@ -25,15 +25,13 @@ from ..postgres.tables import (
     read_tables,
     read_unreadable,
 )
-from .objects import WITHOUT_ROWS, pin_settings, read_extensions, read_objects, read_properties
+from .objects import WITHOUT_ROWS, Objects, Properties, pin_settings, read_extensions, read_objects, read_properties
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ..dumpformat.applied_migration import AppliedMigration
     from ..postgres.connection import Connection
     from ..postgres.tables import Table
-    from .objects import Objects, Properties
 
 
 Key = tuple[str, str]

@@ -256,11 +256,6 @@ def _price(plan: RestorePlan) -> list[str]:
     return [f"  These tables are locked until the restore ends. It needs about {extra} of extra disk space meanwhile."]
 
 
-def _transaction(plan: RestorePlan) -> list[str]:
-    """Return why the restore is no swap, whether it can be undone, and what it costs."""
-    return [*no_swap_lines(plan), *_safety(plan), *_empty_again(plan), *_price(plan)]
-
-
 def no_swap_lines(plan: RestorePlan) -> list[str]:
     """Return why the restore is one transaction although a swap was asked for."""
     reason = plan.method.reason

@@ -9,7 +9,6 @@ from .check_documents import list_differences
 from .dump_documents import describe_dump, kept_document
 
 if TYPE_CHECKING:
-    from ..dump.dump import Dumped
     from ..prisma.guarded_migrate import Migrated
     from ..restore.plan import RestorePlan
     from ..restore.restore import Restored
@@ -151,7 +150,3 @@ def swap_undone_document(undone: SwapUndone | None) -> Document:
             "undo": None if undone.kept is None else plan.settings.command("db.undo"),
         },
     }
-
-
-def _safety_dump(saved: Dumped | None, undo: str) -> Document:
-    return {"safety_dump": describe_dump(saved), "undo": undo if saved else None}

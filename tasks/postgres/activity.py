@@ -6,19 +6,18 @@ import contextlib
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, LiteralString
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from ..errors import ServerError, TaskError
 from ..system.runtime import BackgroundTask
-from .connection import APPLICATION, connected, one
+from .connection import APPLICATION, Connection, connected, one, read_names, read_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from ..config.target import Target
-    from .connection import Connection
 
 
 _OTHERS = """
@@ -35,9 +34,10 @@ SELECT pg_catalog.pg_terminate_backend(blocker)
  WHERE blocker > 0
 """
 _SESSIONS = """
-SELECT a.pid, coalesce(r.rolname, a.usesysid::pg_catalog.text)::pg_catalog.text, a.application_name,
-       me.rolsuper OR NOT coalesce(r.rolsuper, false)
+SELECT a.pid, coalesce(r.rolname, a.usesysid::pg_catalog.text)::pg_catalog.text AS user,
+       coalesce(a.application_name, '') AS application, me.rolsuper OR NOT coalesce(r.rolsuper, false)
            AND (pg_catalog.pg_has_role(a.usesysid, 'USAGE') OR pg_catalog.pg_has_role('pg_signal_backend', 'USAGE'))
+           AS endable
   FROM pg_catalog.pg_stat_activity a LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid, pg_catalog.pg_roles me
  WHERE a.datid = ANY(%s::pg_catalog.oid[]) AND a.pid <> pg_catalog.pg_backend_pid() AND me.rolname = current_user
    AND a.usesysid IS NOT NULL AND coalesce(a.backend_type, '') <> 'parallel worker'
@@ -68,10 +68,7 @@ def read_sessions(connection: Connection, oids: Sequence[int]) -> tuple[OtherSes
 
     :param oids: The databases' oids.
     """
-    return tuple(
-        OtherSession(pid=int(pid), user=str(user), application=str(application or ""), endable=bool(endable))
-        for pid, user, application, endable in connection.execute(_SESSIONS, [list(oids)]).fetchall()
-    )
+    return read_rows(connection, OtherSession, _SESSIONS, [list(oids)])
 
 
 @dataclass(frozen=True)
@@ -114,9 +111,11 @@ def disconnect_sessions(connection: Connection) -> Ended:
 
 
 _HOLDING = """
-SELECT DISTINCT a.pid, a.usename::pg_catalog.text, a.application_name, a.state <> 'active',
+SELECT DISTINCT a.pid, a.usename::pg_catalog.text AS user, a.application_name AS application,
+       a.state <> 'active' AS idle,
        extract(epoch FROM pg_catalog.now()
                           - CASE a.state WHEN 'active' THEN a.xact_start ELSE a.state_change END)::pg_catalog.float8
+       AS seconds
   FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
  WHERE l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
    AND l.locktype = 'relation' AND l.granted AND l.relation >= 16384 AND a.pid <> pg_catalog.pg_backend_pid()
@@ -208,21 +207,10 @@ def read_activity(connection: Connection) -> Activity:
     """Return the other sessions; an ordinary role sees few details of other roles' sessions."""
     return Activity(
         ours=tuple(int(pid) for (pid,) in connection.execute(_OURS, [APPLICATION])),
-        holding=tuple(
-            LockHolder(
-                pid=int(pid), user=str(user), application=str(application), idle=bool(idle), seconds=float(seconds)
-            )
-            for pid, user, application, idle, seconds in connection.execute(_HOLDING)
-        ),
-        prepared=_names(connection, _PREPARED),
+        holding=read_rows(connection, LockHolder, _HOLDING),
+        prepared=read_names(connection, _PREPARED),
         migrating=tuple(int(pid) for (pid,) in connection.execute(_MIGRATING, [LOCK])),
     )
-
-
-def _names(
-    connection: Connection, query: LiteralString, parameters: Mapping[str, object] | None = None
-) -> tuple[str, ...]:
-    return tuple(str(name) for (name,) in connection.execute(query, parameters))
 
 
 # Prisma's migration lock (schema-engine, `pg_advisory_lock(72707369)`).
@@ -238,7 +226,6 @@ SELECT pg_catalog.pg_terminate_backend(a.pid)
                                             WHERE pid = pg_catalog.pg_backend_pid())
    AND a.pid <> pg_catalog.pg_backend_pid() AND a.backend_start >= %s::pg_catalog.timestamptz
 """
-_MIGRATION_PATIENCE = 10.0
 
 
 def server_time(target: Target) -> str:
@@ -257,7 +244,7 @@ def end_migration(target: Target, since: str) -> bool:
     :return: Whether there was such a session.
     """
     found = False
-    deadline = time.monotonic() + _MIGRATION_PATIENCE
+    deadline = time.monotonic() + _PATIENCE
     with contextlib.suppress(TaskError, psycopg.Error):
         while since and time.monotonic() < deadline:
             with connected(target) as connection:

@@ -12,11 +12,10 @@ import psycopg
 from ..errors import Effect, ServerError, TaskError
 from ..system.runtime import Interruption
 from .connection import connected, one, system_identifier
-from .protocol import LostError, StatementError
+from .protocol import LostError, StatementError, StatementStream
 
 if TYPE_CHECKING:
     from ..config.target import Target
-    from .protocol import StatementStream
 
 
 # A backend finishes its commit although the client is gone; a crashed server needs time to recover.
@@ -25,21 +24,17 @@ _PAUSE = 0.25
 
 
 class Outcome(Enum):
-    """The outcome of a transaction."""
+    """The outcome of a transaction; the value is its effect on the database."""
 
-    COMMITTED = auto()
-    ROLLED_BACK = auto()
+    COMMITTED = Effect.CHANGED
+    ROLLED_BACK = Effect.UNCHANGED
     # The server of the transaction does not answer.
-    UNKNOWN = auto()
+    UNKNOWN = Effect.UNKNOWN
 
     @property
     def effect(self) -> Effect:
-        """What it means for the database."""
-        return {
-            Outcome.COMMITTED: Effect.CHANGED,
-            Outcome.ROLLED_BACK: Effect.UNCHANGED,
-            Outcome.UNKNOWN: Effect.UNKNOWN,
-        }[self]
+        """Return the effect on the database."""
+        return Effect(self.value)
 
 
 class CommitFailure(Enum):

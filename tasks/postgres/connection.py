@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from datetime import UTC
-from typing import TYPE_CHECKING, Any, LiteralString
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg import errors as pg
-from psycopg.rows import TupleRow, tuple_row
+from psycopg.rows import TupleRow, class_row, tuple_row
 
 from ..errors import BadInputError, GuardError, ServerError, TaskError
 from ..formatting import shortened
@@ -19,12 +19,14 @@ from .session_settings import EMPTY_PATH, INPUT, KEEPALIVES, NO_ROLE, READING, T
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
+
+    from psycopg.abc import Params
 
     from ..config.target import Target
 
 
 Connection = psycopg.Connection[TupleRow]
+Row = TypeVar("Row")
 APPLICATION = "invoke-postgres"
 # Older servers lack pg_current_xact_id and DROP … of routines by identity.
 OLDEST_MAJOR = 13
@@ -334,6 +336,21 @@ def one(connection: Connection, query: LiteralString, parameters: list[Any] | No
     row = connection.execute(query, parameters).fetchone()
     assert row is not None, query  # noqa: S101 - such a query always returns a row
     return row
+
+
+def read_rows(
+    connection: Connection, kind: type[Row], query: LiteralString | bytes, parameters: Params | None = None
+) -> tuple[Row, ...]:
+    """Return the rows of a query as objects of a dataclass, whose fields have the names of its columns."""
+    with connection.cursor(row_factory=class_row(kind)) as cursor:
+        return tuple(cursor.execute(query, parameters))
+
+
+def read_names(
+    connection: Connection, query: LiteralString | bytes, parameters: Params | None = None
+) -> tuple[str, ...]:
+    """Return the only column of a query's rows."""
+    return tuple(str(name) for (name,) in connection.execute(query, parameters))
 
 
 @contextlib.contextmanager

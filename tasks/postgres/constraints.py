@@ -7,19 +7,18 @@ everywhere: composite types, arrays and subqueries may bring a NULL into a table
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from psycopg import errors, sql
 
 from ..errors import OperationFailedError
 from .catalog_filters import PARTS_OF_TYPE
-from .connection import one
+from .connection import Connection, one, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from .connection import Connection
     from .protocol import StatementStream
 
     Key = tuple[str, str]
@@ -112,10 +111,11 @@ WITH RECURSIVE involved(oid, parent) AS (
      UNION
     SELECT k.oid, k.conparentid FROM involved i JOIN pg_catalog.pg_constraint k ON k.oid = i.parent
 )
-SELECT k.conrelid::pg_catalog.regclass::pg_catalog.text, pg_catalog.quote_ident(k.conname),
-       pg_catalog.pg_get_constraintdef(k.oid), pg_catalog.obj_description(k.oid, 'pg_constraint'), r.relkind = 'p',
-       k.conrelid = ANY(%(tables)s), pg_catalog.pg_has_role(r.relowner, 'USAGE'),
-       k.confrelid::pg_catalog.regclass::pg_catalog.text, k.confrelid = ANY(%(tables)s),
+SELECT k.conrelid::pg_catalog.regclass::pg_catalog.text AS table, pg_catalog.quote_ident(k.conname) AS name,
+       pg_catalog.pg_get_constraintdef(k.oid) AS definition,
+       pg_catalog.obj_description(k.oid, 'pg_constraint') AS comment, r.relkind = 'p' AS partitioned,
+       k.conrelid = ANY(%(tables)s) AS of_tables, pg_catalog.pg_has_role(r.relowner, 'USAGE') AS owned,
+       k.confrelid::pg_catalog.regclass::pg_catalog.text AS referenced, k.confrelid = ANY(%(tables)s) AS to_tables,
        (SELECT CASE WHEN pg_catalog.bool_and(o.oprnamespace = 'pg_catalog'::pg_catalog.regnamespace) THEN
                pg_catalog.format('SELECT pg_catalog.count(*) FROM %%s%%s f WHERE %%s AND NOT EXISTS'
                    ' (SELECT FROM %%s%%s k WHERE %%s)',
@@ -127,7 +127,7 @@ SELECT k.conrelid::pg_catalog.regclass::pg_catalog.text, pg_catalog.quote_ident(
           FROM pg_catalog.generate_subscripts(k.conkey, 1) AS at
           JOIN pg_catalog.pg_attribute fa ON fa.attrelid = k.conrelid AND fa.attnum = k.conkey[at]
           JOIN pg_catalog.pg_attribute pa ON pa.attrelid = k.confrelid AND pa.attnum = k.confkey[at]
-          JOIN pg_catalog.pg_operator o ON o.oid = k.conpfeqop[at])
+          JOIN pg_catalog.pg_operator o ON o.oid = k.conpfeqop[at]) AS violations
   FROM involved i JOIN pg_catalog.pg_constraint k ON k.oid = i.oid
   JOIN pg_catalog.pg_class r ON r.oid = k.conrelid JOIN pg_catalog.pg_class p ON p.oid = k.confrelid
  WHERE k.conparentid = 0
@@ -137,8 +137,8 @@ SELECT k.conrelid::pg_catalog.regclass::pg_catalog.text, pg_catalog.quote_ident(
 # What runs for rows, or replaces a statement that writes rows: triggers and rules. And forced row-level security, which
 # refuses the rows, and the check of a foreign key from or to the tables.
 _FIRING = """
-SELECT g.tgrelid::pg_catalog.regclass::pg_catalog.text, 'TRIGGER ' || pg_catalog.quote_ident(g.tgname),
-       g.tgenabled::pg_catalog.text
+SELECT g.tgrelid::pg_catalog.regclass::pg_catalog.text AS table,
+       'TRIGGER ' || pg_catalog.quote_ident(g.tgname) AS what, g.tgenabled::pg_catalog.text AS enabled
   FROM pg_catalog.pg_trigger g
  WHERE g.tgrelid = ANY(%(tables)s) AND g.tgenabled <> 'D' AND (NOT g.tgisinternal OR g.tgparentid <> 0)
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.oid = g.tgconstraint AND k.contype <> 't')
@@ -214,9 +214,7 @@ def read_foreign_keys(connection: Connection, tables: Collection[int]) -> tuple[
 
     :param tables: Their oids, those of their partitions included.
     """
-    rows = connection.execute(_FOREIGN_KEYS, {"tables": list(tables)})
-    names = [each.name for each in fields(ForeignKey)]
-    return tuple(ForeignKey(**dict(zip(names, row, strict=True))) for row in rows)
+    return read_rows(connection, ForeignKey, _FOREIGN_KEYS, {"tables": list(tables)})
 
 
 def read_firing(connection: Connection, tables: Collection[int]) -> tuple[FiringState, ...]:
@@ -224,8 +222,7 @@ def read_firing(connection: Connection, tables: Collection[int]) -> tuple[Firing
 
     Also where it is forced on a table that a foreign key connects with them.
     """
-    rows = connection.execute(_FIRING, {"tables": list(tables)})
-    return tuple(FiringState(table=str(table), what=str(what), enabled=str(enabled)) for table, what, enabled in rows)
+    return read_rows(connection, FiringState, _FIRING, {"tables": list(tables)})
 
 
 def drop_foreign_keys(connection: Connection, keys: Sequence[ForeignKey]) -> None:

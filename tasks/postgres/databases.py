@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from psycopg import sql
 
-from .connection import one
-
-if TYPE_CHECKING:
-    from .connection import Connection
+from .connection import Connection, one
 
 
 def create_database(connection: Connection, name: str, options: sql.Composable = sql.SQL("")) -> int:  # noqa: B008 - immutable

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 from psycopg import errors as pg
 
 from ..errors import OperationFailedError
-from .connection import one
+from .connection import Connection, one
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from .connection import Connection
 
 
 SETTING = "max_locks_per_transaction"

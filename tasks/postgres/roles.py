@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, LiteralString
 
-from .activity import _names
 from .catalog_filters import IN_SCHEMA, NO_MEMBER, USER_SCHEMA
-from .connection import one
+from .connection import Connection, ServerFacts, one, read_names
 from .tables import Table, read_tables
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
-
-    from .connection import Connection, ServerFacts
 
 
 # Tables and sequences that pg_dump would read, but the role may not.
@@ -131,10 +128,10 @@ def read_rights(connection: Connection) -> Rights:
     return Rights(
         creates_databases=bool(row[0]),
         creates_schemas=bool(row[1]),
-        unread=_names(connection, _UNREAD, dumped),
+        unread=read_names(connection, _UNREAD, dumped),
         unread_objects=int(one(connection, _UNREAD_OBJECTS)[0]),
         hidden=hidden_tables(connection, tables),
-        closed=_names(connection, _CLOSED),
+        closed=read_names(connection, _CLOSED),
         unowned=unowned_objects(connection),
     )
 
@@ -144,24 +141,24 @@ def unowned_objects(connection: Connection, schemas: Collection[str] | None = No
 
     :param schemas: Search only these; None searches all.
     """
-    return _names(connection, _UNOWNED, {"schemas": None if schemas is None else list(schemas)})
+    return read_names(connection, _UNOWNED, {"schemas": None if schemas is None else list(schemas)})
 
 
 def hidden_tables(connection: Connection, tables: Iterable[Table]) -> tuple[str, ...]:
     """Return the names of the given tables whose row-level security hides rows from the role."""
-    return _names(connection, _HIDDEN, {"dumped": [table.oid for table in tables]})
+    return read_names(connection, _HIDDEN, {"dumped": [table.oid for table in tables]})
 
 
 def closed_schemas(connection: Connection, schemas: Collection[str]) -> tuple[str, ...]:
     """Return the given schemas in which the role may not create objects."""
-    return tuple(name for name in _names(connection, _CLOSED) if name in schemas)
+    return tuple(name for name in read_names(connection, _CLOSED) if name in schemas)
 
 
 def replaceable(connection: Connection, server: ServerFacts, names: Iterable[str]) -> list[str]:
     """Return the objects without a schema (`publication news`) that the role could create again after a DROP."""
     if server.superuser:
         return list(names)
-    others = _names(
+    others = read_names(
         connection, "SELECT pubname FROM pg_catalog.pg_publication WHERE NOT pg_catalog.pg_has_role(pubowner, 'USAGE')"
     )
     theirs = {f"publication {name}" for name in others}
@@ -170,7 +167,7 @@ def replaceable(connection: Connection, server: ServerFacts, names: Iterable[str
 
 def role_settings(connection: Connection) -> tuple[str, ...]:
     """Return the beginnings, before `SET`, of the ALTER DATABASE and ALTER ROLE that set a role for this session."""
-    return _names(connection, _ROLE_SETTINGS)
+    return read_names(connection, _ROLE_SETTINGS)
 
 
 def read_owners(connection: Connection) -> dict[str, bool]:

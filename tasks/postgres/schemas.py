@@ -15,11 +15,10 @@ from psycopg import sql
 from ..errors import BadInputError, OperationFailedError
 from ..formatting import format_list
 from .catalog_filters import IN_SCHEMA, MEMBER, NO_MEMBER, USER_SCHEMA, global_name
+from .connection import Connection, read_names
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
-
-    from .connection import Connection
 
 
 # Catalogues of parts of other objects: class, column of the other object, class of that object.
@@ -204,11 +203,8 @@ def existing_schemas(connection: Connection, names: Collection[str]) -> dict[str
 
 def other_schemas(connection: Connection, names: Collection[str]) -> list[str]:
     """Return the user schemas that are not in `names`."""
-    rows = connection.execute(
-        f"SELECT nspname FROM pg_catalog.pg_namespace n WHERE {USER_SCHEMA} AND NOT nspname = ANY(%s) ORDER BY 1",
-        [list(names)],
-    )
-    return [str(name) for (name,) in rows]
+    query = f"SELECT nspname FROM pg_catalog.pg_namespace n WHERE {USER_SCHEMA} AND NOT nspname = ANY(%s) ORDER BY 1"
+    return list(read_names(connection, query, [list(names)]))
 
 
 def read_content(connection: Connection, names: Collection[str], *, locked: bool = False) -> Content:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..dumpformat.tokens import TokenReader
+from .connection import Connection, one, read_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from .connection import Connection
     from .protocol import StatementStream
 
 
@@ -34,11 +34,10 @@ def read_search_path(connection: Connection) -> tuple[str, ...]:
     A setting in the server's configuration file can't be read, because our own empty search_path hides it; PostgreSQL's
     default is used instead.
     """
-    row = connection.execute(_SETTING).fetchone()
-    assert row is not None  # noqa: S101 - such a query always returns a row
-    names = split_search_path(str(row[0]), str(row[1]))
-    there = connection.execute("SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname = ANY(%s)", [list(names)])
-    found = {str(name) for (name,) in there}
+    setting, user = one(connection, _SETTING)
+    names = split_search_path(str(setting), str(user))
+    query = "SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname = ANY(%s)"
+    found = read_names(connection, query, [list(names)])
     return tuple(name for name in names if name in found)
 
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from psycopg import sql
 
 from ..errors import ServerError
 from .catalog_filters import MEMBER, NO_MEMBER, READABLE, USER_SCHEMA
-from .connection import releasing_locks
+from .connection import Connection, read_rows, releasing_locks
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
-
-    from .connection import Connection
 
 
 Item = TypeVar("Item")
@@ -39,8 +37,9 @@ WITH RECURSIVE ours(oid, superuser) AS (
 # Ordinary tables, partitions and inheriting tables, each without its children. Of an extension's tables those that it
 # registered, with its condition (pg_extension.extconfig), because pg_dump writes exactly these rows.
 _TABLES = f"""{TRUSTED}
-SELECT c.oid, n.nspname, c.relname, coalesce(x.condition, ''), greatest(c.reltuples, 0)::pg_catalog.int8, c.relfilenode,
-       c.relowner IN (SELECT oid FROM trusted)
+SELECT c.oid, n.nspname AS schema, c.relname AS name, coalesce(x.condition, '') AS condition,
+       greatest(c.reltuples, 0)::pg_catalog.int8 AS estimate, c.relfilenode AS filenode,
+       c.relowner IN (SELECT oid FROM trusted) AS trusted
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_catalog.pg_depend d
@@ -127,8 +126,7 @@ class Table:
 
 def read_tables(connection: Connection) -> list[Table]:
     """Return the tables whose rows a dump of this database contains, in the session's snapshot."""
-    names = [each.name for each in fields(Table)]
-    return [Table(**dict(zip(names, row, strict=True))) for row in connection.execute(_TABLES)]
+    return list(read_rows(connection, Table, _TABLES))
 
 
 def read_unreadable(connection: Connection) -> list[tuple[str, str, bool]]:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..config.prisma_home import config_file, prisma_home
-from ..dumpfiles.dump_file import choose_dump, prove_dump
+from ..dumpfiles.dump_file import DumpFile, choose_dump, prove_dump
 from ..errors import BadInputError, DifferenceError, MissingProgramError
 from ..formatting import format_list
 from ..inventory.snapshot import read_history
-from ..postgres.connection import connected, one, translated
-from ..progress import Silence
+from ..postgres.connection import Connection, connected, one, translated
+from ..progress import Report, Silence
 from ..system.processes import run_program
 from .migrations import (
     compare_migrations,
@@ -27,10 +27,7 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..config.target import Target
-    from ..dumpfiles.dump_file import DumpFile
     from ..dumpformat.applied_migration import AppliedMigration
-    from ..postgres.connection import Connection
-    from ..progress import Report
     from .migrations import Compared, Finding, OnDisk
 
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from ..dump.dump import make_dump
-from ..dump.request import DumpRequest
 from ..dumpfiles.origin import other_owners
 from ..errors import Effect, OperationFailedError, ServerError, TaskError
 from ..formatting import format_now
 from ..inventory.reload_risks import find_reload_doubt
-from ..postgres.connection import connected, one, read_endpoint, server_facts, translated
+from ..postgres.connection import Endpoint, ServerFacts, connected, one, translated
 from ..postgres.roles import read_owners
-from ..safety.guard import nonlocal_reason, refuse_protected
+from ..safety.guard import guarded_connection, nonlocal_reason, unprotected_target
 from ..safety.impact import filled_schemas
 from ..safety.restore_log import record_path, record_unsaved
-from ..safety.safety_dump import NO_BACKUP_HINT, SafetyDump, check_pg_dump
+from ..safety.safety_dump import SafetyDump, check_pg_dump
+from ..safety.scratch_database import on_database
 from ..safety.trust import author_risk
 from ..system.runtime import Interruption, listen_again
 from .forecast import Forecast, forecast_migrate, read_deployed
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..config.target import Target
     from ..dump.dump import Dumped
-    from ..postgres.connection import Endpoint, ServerFacts
     from ..progress import Report
 
 
@@ -110,8 +107,7 @@ def plan_migration(settings: Settings, report: Report, *, backup: bool = True) -
     :param backup: Make a safety dump first if anything may be lost.
     :raises TaskError: The migration can't work, or the guard refuses it.
     """
-    target = settings.target()
-    refuse_protected(settings, target)
+    target = unprotected_target(settings)
     refuse_another_database(settings, target)
     prisma = find_migrations_cli(settings)
     try:
@@ -129,13 +125,7 @@ def plan_migration(settings: Settings, report: Report, *, backup: bool = True) -
 
 
 def _read_plan(settings: Settings, target: Target, report: Report, *, knows_history: bool) -> MigrationPlan:
-    with (
-        connected(target, lock_timeout=settings.lock_timeout) as connection,
-        translated("Reading the database failed, nothing was touched", target),
-    ):
-        server = server_facts(connection)
-        endpoint = read_endpoint(connection, server)
-        refuse_protected(settings, target, endpoint)
+    with guarded_connection(settings, target) as (connection, server, endpoint):
         others = other_owners(read_owners(connection), server.user)
         return MigrationPlan(
             settings=settings,
@@ -152,7 +142,7 @@ def _read_plan(settings: Settings, target: Target, report: Report, *, knows_hist
 
 def _is_missing(target: Target) -> bool:
     """Return whether the server has no such database, asked over its maintenance database."""
-    other = replace(target, keywords=MappingProxyType({**target.keywords, "dbname": _MAINTENANCE}))
+    other = on_database(target, _MAINTENANCE)
     query = "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = %s)"
     try:
         with connected(other) as connection, translated("Searching for the database failed", other):
@@ -183,9 +173,7 @@ def migrate_database(
         run_migrations(plan.settings, report)
     except OperationFailedError as error:
         state, effect = _state_after_failure(plan, safety)
-        failed = OperationFailedError(f"{error} {state}")
-        failed.effect = effect
-        raise failed from None
+        raise OperationFailedError(f"{error} {state}", effect=effect) from None
     except Interruption as interruption:
         listen_again()
         state, interruption.effect = _state_after_failure(plan, safety)
@@ -220,11 +208,7 @@ def _make_safety_dump(plan: MigrationPlan, report: Report) -> SafetyDump | None:
         wanted=True,
         command="db.migrate",
     )
-    request = DumpRequest(note=f"before {safety.before}", safety=True, endpoint=plan.endpoint, command=safety.command)
-    try:
-        safety.dumped = make_dump(plan.settings, request, report)
-    except TaskError as error:
-        raise error.reworded(f"The safety dump failed: {error} Nothing was touched. {NO_BACKUP_HINT}") from None
+    safety.dump(report)
     return safety
 
 

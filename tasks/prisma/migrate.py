@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..config.prisma_home import prisma_home
-from ..config.target import sanitize
+from ..config.target import Target, sanitize
 from ..dumpformat.manifest import SequenceValue, table_rows
 from ..errors import BadInputError, OperationFailedError, TaskError
 from ..formatting import format_now
@@ -18,13 +18,11 @@ from ..postgres.connection import connected, server_facts, translated
 from ..safety.restore_log import read_record, record_path, write_record
 from ..system.processes import run_interactive
 from ..system.runtime import Interruption
-from .project import direct_variables, find_prisma
+from .project import Prisma, direct_variables, find_prisma
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
-    from ..config.target import Target
     from ..progress import Report
-    from .project import Prisma
 
 
 def run_migrations(settings: Settings, report: Report) -> None:

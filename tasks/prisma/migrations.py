@@ -10,15 +10,13 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..dumpformat.applied_migration import MigrationState
+from ..dumpformat.applied_migration import AppliedMigration, MigrationState
 from ..errors import BadInputError
 from ..formatting import format_list
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
-
-    from ..dumpformat.applied_migration import AppliedMigration
 
 
 SCRIPT = "migration.sql"
@@ -158,77 +156,66 @@ def forecast_deploy(
     :param filled: Whether the application's schemas hold other tables.
     :param prisma: The command for Prisma as a user types it (`npx prisma`).
     """
-    return _fatal_findings(disk, rows, filled=filled, prisma=prisma) + _unnoticed_findings(disk, rows or (), prisma)
+    return [
+        *_fatal_findings(disk, rows, filled=filled, prisma=prisma),
+        *_unnoticed_findings(disk, rows or (), prisma),
+    ]
 
 
 def _fatal_findings(
     disk: Sequence[OnDisk], rows: Sequence[AppliedMigration] | None, *, filled: bool, prisma: str
-) -> list[Finding]:
-    found = []
+) -> Iterator[Finding]:
     if rows is None and filled and disk:
-        found.append(
-            Finding(
-                code="P3005",
-                what="There are tables but no _prisma_migrations, so Prisma does not know which migrations are applied",
-                remedy=f"Baseline the database: run `{prisma} migrate resolve --applied NAME` for each migration that "
-                f"it has already, such as {disk[0].name}.",
-                fatal=True,
-            )
+        yield Finding(
+            code="P3005",
+            what="There are tables but no _prisma_migrations, so Prisma does not know which migrations are applied",
+            remedy=f"Baseline the database: run `{prisma} migrate resolve --applied NAME` for each migration that "
+            f"it has already, such as {disk[0].name}.",
+            fatal=True,
         )
     failed = sorted(row.name for row in effective_rows(rows or ()).values() if row.state is MigrationState.FAILED)
     if failed:
-        found.append(
-            Finding(
-                code="P3009",
-                what=f"The history holds a failed migration: {format_list(failed)}",
-                remedy=f"Check which of its changes were made, then run `{prisma} migrate resolve --rolled-back "
-                f"{failed[0]}` (it will run again) or `--applied {failed[0]}` (you completed it by hand).",
-                fatal=True,
-            )
+        yield Finding(
+            code="P3009",
+            what=f"The history holds a failed migration: {format_list(failed)}",
+            remedy=f"Check which of its changes were made, then run `{prisma} migrate resolve --rolled-back "
+            f"{failed[0]}` (it will run again) or `--applied {failed[0]}` (you completed it by hand).",
+            fatal=True,
         )
     missing = [
         name for name in pending_migrations(disk, rows) if name in {each.name for each in disk if not each.checksums}
     ]
     if missing:
-        found.append(
-            Finding(
-                code="P3015",
-                what=f"There is no {SCRIPT} in the migration {format_list(missing)}",
-                remedy="Restore the file from git, or delete the folder. Earlier migrations are applied first.",
-                fatal=True,
-            )
+        yield Finding(
+            code="P3015",
+            what=f"There is no {SCRIPT} in the migration {format_list(missing)}",
+            remedy="Restore the file from git, or delete the folder. Earlier migrations are applied first.",
+            fatal=True,
         )
-    return found
 
 
-def _unnoticed_findings(disk: Sequence[OnDisk], rows: Sequence[AppliedMigration], prisma: str) -> list[Finding]:
+def _unnoticed_findings(disk: Sequence[OnDisk], rows: Sequence[AppliedMigration], prisma: str) -> Iterator[Finding]:
     history, known = effective_rows(rows), {each.name: each for each in disk}
-    found = []
     unknown = sorted(
         name for name, row in history.items() if name not in known and row.state is not MigrationState.ROLLED_BACK
     )
     if unknown and known:
-        found.append(
-            Finding(
-                code="",
-                what=f"The history holds migrations that this checkout does not have: {format_list(unknown)}",
-                remedy="They come from another branch. Check that branch out, or the application may not fit the "
-                "database; Prisma does not notice.",
-                fatal=False,
-            )
+        yield Finding(
+            code="",
+            what=f"The history holds migrations that this checkout does not have: {format_list(unknown)}",
+            remedy="They come from another branch. Check that branch out, or the application may not fit the "
+            "database; Prisma does not notice.",
+            fatal=False,
         )
     edited = sorted(name for name, row in history.items() if name in known and _edited(known[name], row))
     if edited:
-        found.append(
-            Finding(
-                code="",
-                what=f"Migrations were edited after they were applied: {format_list(edited)}",
-                remedy=f"The database has their earlier content, and a deploy does not notice. Restore the file from "
-                f"git, and write the change into a new migration (`{prisma} migrate dev`).",
-                fatal=False,
-            )
+        yield Finding(
+            code="",
+            what=f"Migrations were edited after they were applied: {format_list(edited)}",
+            remedy=f"The database has their earlier content, and a deploy does not notice. Restore the file from "
+            f"git, and write the change into a new migration (`{prisma} migrate dev`).",
+            fatal=False,
         )
-    return found
 
 
 def pending_migrations(disk: Sequence[OnDisk], rows: Sequence[AppliedMigration] | None) -> list[str]:

@@ -15,13 +15,12 @@ from ..config.prisma_home import prisma_home
 from ..errors import BadInputError, OperationFailedError
 from ..safety.scratch_database import PREFIX, scratch_history
 from ..system.processes import run_interactive, run_program
-from .project import find_prisma, is_installed
+from .project import Prisma, find_prisma, is_installed
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..config.target import Target
     from ..progress import Report
-    from .project import Prisma
 
 
 _POSTGRES = re.compile(r"\s*(prisma\+)?postgres(ql)?:", re.IGNORECASE)

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from ..system.processes import Finished
 
-
-if TYPE_CHECKING:
     Run = Callable[..., Finished]
 
 _BY_FOLDER = 7

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 from psycopg import errors, sql
 
 from ..postgres.catalog_filters import USER_SCHEMA, global_name, no_member, no_member_of_class
+from ..postgres.connection import Connection, one, read_names
 from ..postgres.schemas import existing_schemas
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
-
-    from ..postgres.connection import Connection
 
 
 # Objects without a schema, in the order of their DROP; the first two kinds depend on tables and functions.
@@ -84,7 +83,7 @@ _CLOSED = 15
 
 def user_schemas(connection: Connection) -> tuple[str, ...]:
     """Return the schemas that belong neither to PostgreSQL nor to an extension."""
-    return tuple(str(name) for (name,) in connection.execute(_SCHEMAS))
+    return read_names(connection, _SCHEMAS)
 
 
 def read_globals(connection: Connection) -> dict[str, tuple[str, str]]:
@@ -124,21 +123,12 @@ def drop_after(
 
 def count_large_objects(connection: Connection) -> int:
     """Return the number of large objects. Deleting them takes a lock on each."""
-    row = connection.execute("SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata").fetchone()
-    return int(row[0]) if row else 0
+    return int(one(connection, "SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata")[0])
 
 
-def read_extensions(connection: Connection) -> list[str]:
+def read_extensions(connection: Connection) -> tuple[str, ...]:
     """Return the extensions that did not come with the database."""
-    found = connection.execute("SELECT extname FROM pg_catalog.pg_extension WHERE oid >= %s", [_FIRST_OID])
-    return [str(name) for (name,) in found.fetchall()]
-
-
-def count_extensions(connection: Connection) -> int:
-    """Return the number of extensions that did not come with the database."""
-    query = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_extension WHERE oid >= %s"
-    row = connection.execute(query, [_FIRST_OID]).fetchone()
-    return int(row[0]) if row else 0
+    return read_names(connection, "SELECT extname FROM pg_catalog.pg_extension WHERE oid >= %s", [_FIRST_OID])
 
 
 def renew_schemas(connection: Connection) -> None:

@@ -6,31 +6,29 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import psycopg
+
 from ..dumpfiles.dump_file import is_unchanged
-from ..dumpformat.lexer import CopyData, CopyEnd, Statement, lex
+from ..dumpformat.lexer import CopyData, CopyEnd, Event, Statement, lex
 from ..dumpformat.objects_without_rows import split_name
 from ..dumpformat.summary import DumpSummary
 from ..errors import OperationFailedError
 from ..formatting import format_list
-from ..inventory.compare import ROLES, compare_objects_and_content, state_of_manifest
-from ..inventory.snapshot import describe_unsummed, state_of_objects
+from ..inventory.compare import ROLES, DifferenceLine, compare_objects_and_content, state_of_manifest
+from ..inventory.snapshot import DatabaseState, describe_unsummed, state_of_objects
 from ..load.filters import describe_statement, read_rules
-from ..load.lenient import LenientLoader
+from ..load.lenient import Leniency, LenientLoader
 from ..load.loader import Loader
-from ..postgres.commit import Outcome, ask_outcome
-from ..postgres.connection import translated
+from ..postgres.commit import Outcome, ask_outcome, commit_transaction
+from ..postgres.connection import Connection, read_names, translated
 from .clear import set_aside_default_privileges
+from .error_messages import describe_outcome, raise_commit_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ..dumpfiles.reader import DumpReader
-    from ..dumpformat.lexer import Event
     from ..dumpformat.statements import StatementKind
-    from ..inventory.compare import DifferenceLine
-    from ..inventory.snapshot import DatabaseState
-    from ..load.lenient import Leniency
-    from ..postgres.connection import Connection
     from ..progress import Report
     from ..safety.safety_dump import SafetyDump
     from .plan import RestorePlan
@@ -76,7 +74,7 @@ class DumpLoad:
     def _loader(self, connection: Connection, make: Callable[..., _Loader], **more: Any) -> _Loader:
         request = self.plan.request
         with translated("Reading the database failed, and the restore was rolled back", self.plan.target):
-            names = connection.execute("SELECT nspname FROM pg_catalog.pg_namespace").fetchall()
+            schemas = read_names(connection, "SELECT nspname FROM pg_catalog.pg_namespace")
             set_aside = set_aside_default_privileges(connection, self.plan.fills)
         options = {"owners": request.owners, "privileges": request.privileges, "strict": request.strict}
         rules = read_rules(connection, skipped=request.skip_extensions, **options)
@@ -84,7 +82,7 @@ class DumpLoad:
             connection=connection,
             server=self.plan.server,
             rules=rules,
-            schemas={str(name) for (name,) in names},
+            schemas=set(schemas),
             set_aside=set_aside,
             clean=request.clean,
             # Triggers of the database may change rows of a dump without definitions.
@@ -188,6 +186,22 @@ class DumpLoad:
             # Missing roles are reported at the end, by role.
             if not (line.kind in ROLES and any(each.concerns_roles for each in loader.left_out)):
                 self.report.warn(str(line))
+
+    def _commit(self, loader: Loader, xid: str) -> None:
+        """Commit the transaction with this id.
+
+        :raises TaskError: It was rolled back, or its outcome is unknown.
+        """
+        plan, self.doing, self.committed_as = self.plan, "committing", xid
+        commit = commit_transaction(loader.stream, xid, plan.target, plan.server.system_identifier)
+        self.outcome = commit.outcome
+        raise_commit_failure(commit, describe_outcome(commit.outcome, plan.target.label))
+
+    def _abandon(self, connection: Connection) -> None:
+        """Cancel the running statement and discard the safety dump. Closing the connection then rolls back."""
+        with contextlib.suppress(psycopg.Error):
+            connection.cancel_safe(timeout=5)
+        self.safety.discard()
 
     def _is_excused(self, line: DifferenceLine) -> bool:
         """Return whether the lenient way has already reported a difference."""

@@ -14,12 +14,11 @@ from ..dumpformat.statements import classify_statement
 from ..errors import OperationFailedError, ServerError, TaskError
 from ..formatting import format_list
 from ..inventory.compare import key_of, state_of_manifest
-from ..postgres.commit import CommitFailure, Outcome
+from ..postgres.commit import CommitFailure, CommitResult, Outcome
 from ..postgres.connection import blocked
 from ..postgres.protocol import LostError, StatementError, as_refusal
 
 if TYPE_CHECKING:
-    from ..postgres.commit import CommitResult
     from .plan import RestorePlan
     from .table_restore import TablesPlan
 
@@ -49,29 +48,27 @@ _DEADLOCK = "40P01"
 _SHOWN = 100
 
 
-def restore_outcome(outcome: Outcome, label: str) -> str:
-    """Return the sentence about the state of the database after a restore failed or was interrupted.
+# What is changed, and what may be.
+_CHANGES = {
+    "restore": (
+        "{} contains the dump",
+        "It contains either all of the dump or its old content. Check with `inv db.verify --file=` of this dump.",
+    ),
+    "reset": ("the schemas of {} are empty", "The schemas are either empty or unchanged."),
+}
+
+
+def describe_outcome(outcome: Outcome, label: str, change: str = "restore") -> str:
+    """Return the sentence about the state of the database after a change failed or was interrupted.
 
     :param label: The database, for the message.
+    :param change: `restore` or `reset`.
     """
+    done, either = _CHANGES[change]
     return {
-        Outcome.COMMITTED: f"The restore was already committed: {label} contains the dump.",
-        Outcome.ROLLED_BACK: f"The restore was rolled back; {label} was not changed.",
-        Outcome.UNKNOWN: f"It is unknown whether the restore was committed, because {label} does not answer. It "
-        f"contains either all of the dump or its old content. Check with `inv db.verify --file=` of this dump.",
-    }[outcome]
-
-
-def reset_outcome(outcome: Outcome, label: str) -> str:
-    """Return the sentence about the state of the database after a reset failed or was interrupted.
-
-    :param label: The database, for the message.
-    """
-    return {
-        Outcome.COMMITTED: f"The reset was already committed: the schemas of {label} are empty.",
-        Outcome.ROLLED_BACK: f"The reset was rolled back; {label} was not changed.",
-        Outcome.UNKNOWN: f"It is unknown whether the reset was committed, because {label} does not answer. The schemas "
-        f"are either empty or unchanged.",
+        Outcome.COMMITTED: f"The {change} was already committed: {done.format(label)}.",
+        Outcome.ROLLED_BACK: f"The {change} was rolled back; {label} was not changed.",
+        Outcome.UNKNOWN: f"It is unknown whether the {change} was committed, because {label} does not answer. {either}",
     }[outcome]
 
 
@@ -96,7 +93,7 @@ def explain_failure(error: Exception, plan: RestorePlan, doing: str) -> Exceptio
     :param error: The error that ended the transaction before its commit. Unknown kinds are returned unchanged.
     :param doing: The step of the restore, such as "loading public.orders".
     """
-    state = restore_outcome(Outcome.ROLLED_BACK, plan.target.label)
+    state = describe_outcome(Outcome.ROLLED_BACK, plan.target.label)
     if isinstance(error, psycopg.Error):
         error = as_refusal(error)
     if isinstance(error, StatementError):

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import OperationFailedError
-from ..postgres.constraints import run_text
+from ..postgres.connection import Connection, read_rows
+from ..postgres.constraints import ForeignKey, run_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-
-    from ..postgres.connection import Connection
-    from ..postgres.constraints import ForeignKey
 
 
 # The triggers of the keys that PostgreSQL made for them, in the referencing and the referenced tables and in their
@@ -28,11 +26,11 @@ WITH RECURSIVE involved(oid, parent) AS (
      UNION
     SELECT k.oid, p.top FROM parts p JOIN pg_catalog.pg_constraint k ON k.conparentid = p.oid
 )
-SELECT t.conrelid::pg_catalog.regclass::pg_catalog.text, pg_catalog.quote_ident(t.conname),
-       g.tgrelid::pg_catalog.regclass::pg_catalog.text,
-       pg_catalog.concat_ws(' ', f.proname, k.conrelid::pg_catalog.regclass, k.confrelid::pg_catalog.regclass),
-       pg_catalog.quote_ident(g.tgname), g.tgenabled::pg_catalog.text,
-       (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = CURRENT_USER)
+SELECT t.conrelid::pg_catalog.regclass::pg_catalog.text AS key_table, pg_catalog.quote_ident(t.conname) AS key,
+       g.tgrelid::pg_catalog.regclass::pg_catalog.text AS table,
+       pg_catalog.concat_ws(' ', f.proname, k.conrelid::pg_catalog.regclass, k.confrelid::pg_catalog.regclass) AS role,
+       pg_catalog.quote_ident(g.tgname) AS name, g.tgenabled::pg_catalog.text AS enabled,
+       (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = CURRENT_USER) AS owned
   FROM parts p JOIN pg_catalog.pg_constraint t ON t.oid = p.top JOIN pg_catalog.pg_constraint k ON k.oid = p.oid
   JOIN pg_catalog.pg_trigger g ON g.tgconstraint = k.oid AND g.tgisinternal
   JOIN pg_catalog.pg_proc f ON f.oid = g.tgfoid
@@ -97,8 +95,5 @@ def set_key_triggers(
 
 def _read(connection: Connection, tables: Collection[int], keys: Sequence[ForeignKey]) -> list[KeyTrigger]:
     chosen = {(each.table, each.name) for each in keys}
-    return [
-        KeyTrigger(key_table=key_table, key=key, table=table, role=role, name=name, enabled=enabled, owned=owned)
-        for key_table, key, table, role, name, enabled, owned in connection.execute(_TRIGGERS, {"tables": list(tables)})
-        if (key_table, key) in chosen
-    ]
+    found = read_rows(connection, KeyTrigger, _TRIGGERS, {"tables": list(tables)})
+    return [each for each in found if (each.key_table, each.key) in chosen]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..dumpfiles.dump_file import newest_dump_of, prove_dump
+from ..dumpfiles.dump_file import DumpFile, newest_dump_of, prove_dump
 from ..dumpfiles.origin import (
     describe_databases,
     describe_part,
@@ -27,25 +27,21 @@ from ..postgres.schemas import existing_schemas, other_schemas, read_content, re
 from ..postgres.search_path import read_search_path
 from ..prisma.forecast import forecast_restore
 from ..safety.guard import guarded_connection, unprotected_target
-from ..safety.impact import ExistingObject, find_existing, find_impacts
+from ..safety.impact import ExistingObject, Impact, find_existing, find_impacts
 from ..safety.method import TRANSACTION, Method, MethodChoice, choose_method
 from ..safety.trust import author_risk
-from .clear import count_extensions, count_large_objects, read_globals, user_schemas
+from .clear import count_large_objects, read_extensions, read_globals, user_schemas
 from .preflight import ChangePlan, check_restore, warn_of_event_triggers
-from .request import refuse_contradictions
-from .table_restore import narrowed_dump, plan_tables, read_table_parts
+from .request import RestoreRequest, refuse_contradictions
+from .table_restore import TablesPlan, narrowed_dump, plan_tables, read_table_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping
 
     from ..config.settings import Settings
     from ..config.target import Target
-    from ..dumpfiles.dump_file import DumpFile
-    from ..postgres.connection import Connection, Endpoint, ServerFacts
+    from ..postgres.connection import Connection
     from ..progress import Report
-    from ..safety.impact import Impact
-    from .request import RestoreRequest
-    from .table_restore import TablesPlan
 
 
 _NAMED = ("table", "view", "sequence", "function", "type", "collation", "operator")
@@ -250,7 +246,18 @@ def plan_restore(
             new_roles=_new_roles(connection, dump, request, report),
             other_tables=() if request.replaces_all else _other_tables(connection, dump, present_schemas),
             tables=tables,
-            method=_choose_method(connection, settings, request, target, dump, server, endpoint, kept),
+            method=choose_method(
+                connection,
+                settings,
+                target,
+                server,
+                endpoint,
+                requested=request.method if request.may_swap else Method.TRANSACTION,
+                kept_schemas=kept,
+                content=dump.content.size,
+                jobs=settings.jobs,
+                disconnect=request.disconnect,
+            ),
             jobs=settings.jobs,
         )
     return complete_plan(plan, report)
@@ -266,30 +273,6 @@ def complete_plan(plan: RestorePlan, report: Report) -> RestorePlan:
     if not plan.dump.checked:
         plan = replace(plan, dump=prove_dump(plan.settings, plan.dump.path, report, trust=plan.request.trust))
     return plan.complete(backup=plan.request.backup, always=plan.request.migrate)
-
-
-def _choose_method(
-    connection: Connection,
-    settings: Settings,
-    request: RestoreRequest,
-    target: Target,
-    dump: DumpFile,
-    server: ServerFacts,
-    endpoint: Endpoint,
-    kept: Sequence[str],
-) -> MethodChoice:
-    return choose_method(
-        connection,
-        settings,
-        target,
-        server,
-        endpoint,
-        requested=request.method if request.may_swap else Method.TRANSACTION,
-        kept_schemas=kept,
-        content=dump.content.size,
-        jobs=settings.jobs,
-        disconnect=request.disconnect,
-    )
 
 
 def _new_roles(connection: Connection, dump: DumpFile, request: RestoreRequest, report: Report) -> tuple[str, ...]:
@@ -340,4 +323,4 @@ def _created_names(dump: DumpFile) -> Mapping[tuple[str, str], bool]:
 def _outside_schemas(connection: Connection, schemas: Collection[str]) -> int:
     """Return the number of objects that an undo deletes outside the content of schemas."""
     others = sum(name != "public" for name in schemas)
-    return len(read_globals(connection)) + count_large_objects(connection) + count_extensions(connection) + others
+    return len(read_globals(connection)) + count_large_objects(connection) + len(read_extensions(connection)) + others

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Self
 from ..dumpformat.tokens import is_system_schema
 from ..errors import BadInputError, ServerError
 from ..formatting import format_count, format_list
-from ..inventory.requirements import find_missing
+from ..inventory.requirements import Accepted, find_missing
 from ..postgres.activity import LOCK, disconnect_sessions, read_activity, terminate_blockers
 from ..postgres.catalog_filters import no_member
-from ..postgres.connection import one
+from ..postgres.connection import Connection, Endpoint, ServerFacts, one, read_names
 from ..postgres.lock_capacity import read_lock_capacity
 from ..postgres.roles import closed_schemas, may_create_schemas, unowned_objects
-from ..postgres.schemas import existing_schemas
+from ..postgres.schemas import Content, existing_schemas
 from ..safety.guard import nonlocal_reason
 from ..safety.safety_dump import check_pg_dump
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..config.target import Target
     from ..dumpfiles.dump_file import DumpFile
-    from ..inventory.requirements import Accepted
-    from ..postgres.connection import Connection, Endpoint, ServerFacts
-    from ..postgres.schemas import Content
     from ..progress import Report
 
 
@@ -150,11 +147,12 @@ def warn_of_event_triggers(connection: Connection, server: ServerFacts, dump: Du
     """Warn of event triggers that run during the restore."""
     if server.superuser and server.major >= _EVENT_TRIGGERS_OFF:
         return
-    rows = connection.execute(
+    triggers = read_names(
+        connection,
         "SELECT e.evtname FROM pg_catalog.pg_event_trigger e WHERE e.evtenabled IN ('O', 'A')"
-        f" AND {no_member('pg_event_trigger', 'e.oid')} ORDER BY 1"
-    ).fetchall()
-    names = [str(name) for (name,) in rows if f"event trigger {name}" not in dump.outline.globals]
+        f" AND {no_member('pg_event_trigger', 'e.oid')} ORDER BY 1",
+    )
+    names = [name for name in triggers if f"event trigger {name}" not in dump.outline.globals]
     if names:
         report.warn(f"Event triggers of the database run during the restore and may change it: {', '.join(names)}")
 

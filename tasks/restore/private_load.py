@@ -10,14 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import psycopg
-
-from ..dumpfiles.reader import read_ahead
+from ..dumpfiles.reader import DumpReader, read_ahead
 from ..load.lenient import may_help
 from ..load.parallel_loader import BEGIN, ParallelLoader, Sessions
 from ..load.workers import WorkerPool
-from ..postgres.commit import commit_transaction
-from ..postgres.connection import connect, connected, refuse_another_endpoint, translated
+from ..postgres.connection import Connection, connect, connected, refuse_another_endpoint, translated
 from ..postgres.protocol import StatementError
 from ..postgres.schemas import empty_schemas
 from ..postgres.search_path import SearchPaths
@@ -33,7 +30,7 @@ from .clear import (
     user_schemas,
 )
 from .dump_load import DumpLoad
-from .error_messages import explain_failure, raise_commit_failure, restore_outcome
+from .error_messages import explain_failure
 from .preflight import silence_event_triggers
 from .tuning import tune_private_session
 
@@ -42,10 +39,8 @@ if TYPE_CHECKING:
 
     from psycopg import sql
 
-    from ..dumpfiles.reader import DumpReader
     from ..dumpformat.summary import DumpSummary
     from ..load.loader import Loader
-    from ..postgres.connection import Connection
 
     Loaded = tuple[DumpSummary, Loader]
 
@@ -100,18 +95,14 @@ class PrivateLoad(DumpLoad):
                 self._prove(summary, loader, xid)
                 self._compare(connection, loader)
             except Exception as error:
-                _cancel(connection)
+                self._abandon(connection)
                 if again and isinstance(error, StatementError) and may_help(error):
                     raise
                 raise explain_failure(error, plan, self.doing) from None
             except Interruption:
-                _cancel(connection)
+                self._abandon(connection)
                 raise
-            self.doing = "committing"
-            self.committed_as = xid
-            commit = commit_transaction(loader.stream, xid, plan.target, plan.server.system_identifier)
-            self.outcome = commit.outcome
-            raise_commit_failure(commit, restore_outcome(commit.outcome, plan.target.label))
+            self._commit(loader, xid)
         return summary, loader
 
     def _begin(self, connection: Connection) -> None:
@@ -180,8 +171,3 @@ class PrivateLoad(DumpLoad):
 
 def _has_event_triggers(connection: Connection) -> bool:
     return connection.execute("SELECT FROM pg_catalog.pg_event_trigger LIMIT 1").rowcount > 0
-
-
-def _cancel(connection: Connection) -> None:
-    with contextlib.suppress(psycopg.Error):
-        connection.cancel_safe(timeout=5)

@@ -13,7 +13,7 @@ from ..errors import BadInputError, OperationFailedError, ServerError, TaskError
 from ..formatting import format_now
 from ..inventory.reload_risks import find_reload_doubt
 from ..postgres.commit import Outcome, ask_outcome, commit_transaction
-from ..postgres.connection import connected, one, refuse_another_endpoint, translated
+from ..postgres.connection import Connection, connected, one, refuse_another_endpoint, translated
 from ..postgres.lock_holders import describe_lock_holders
 from ..postgres.protocol import LostError, StatementStream, as_refusal
 from ..postgres.roles import read_owners
@@ -30,7 +30,7 @@ from ..safety.restore_log import record_path, record_unsaved
 from ..safety.safety_dump import SafetyDump
 from ..safety.trust import author_risk
 from ..system.runtime import Interruption, set_interrupt_message
-from .error_messages import raise_commit_failure, reset_outcome
+from .error_messages import describe_outcome, raise_commit_failure
 from .preflight import ChangePlan, disconnect_others, lock_out_migrations, refuse_unowned, warn_of_locks
 from .transaction import try_safety_dump
 
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..dump.dump import Dumped
-    from ..postgres.connection import Connection
     from ..progress import Report
 
 
@@ -118,8 +117,8 @@ def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:
                 raise
             commit = commit_transaction(StatementStream(connection), xid, plan.target, cluster)
             outcome = commit.outcome
-            raise_commit_failure(commit, reset_outcome(outcome, label))
-        set_interrupt_message(reset_outcome(outcome, label), outcome.effect)
+            raise_commit_failure(commit, describe_outcome(outcome, label, "reset"))
+        set_interrupt_message(describe_outcome(outcome, label, "reset"), outcome.effect)
         if safety.dumped is None and plan.destroys:
             _record_reset(plan, report)
         safety.keep()
@@ -130,7 +129,7 @@ def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:
     except Interruption as interruption:
         if xid and outcome is not Outcome.COMMITTED:
             outcome = ask_outcome(xid, plan.target, cluster)
-        interruption.state, interruption.effect = reset_outcome(outcome, label), outcome.effect
+        interruption.state, interruption.effect = describe_outcome(outcome, label, "reset"), outcome.effect
         safety.discard_after(outcome)
         raise
     return safety.dumped
@@ -150,7 +149,7 @@ def _record_reset(plan: ResetPlan, report: Report) -> None:
 
 def _empty(connection: Connection, plan: ResetPlan, safety: SafetyDump, report: Report) -> str:
     """Empty the schemas in a transaction that remains open, and return its id."""
-    state = reset_outcome(Outcome.ROLLED_BACK, plan.target.label)
+    state = describe_outcome(Outcome.ROLLED_BACK, plan.target.label, "reset")
     try:
         # Defaults may differ. With a fixed snapshot, changes committed while waiting for a lock would be invisible.
         connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from ..dumpformat.manifest import TableRows, table_rows
+from ..dumpformat.manifest import Manifest, TableRows, table_rows
 from ..errors import DifferenceError, Effect, TaskError
 from ..formatting import format_list, format_now, show_name
-from ..inventory.compare import state_to_facts
-from ..load.filters import OmissionKind
-from ..load.row_counts import quote_table, show_key
+from ..inventory.compare import DifferenceLine, state_to_facts
+from ..load.filters import Omission, OmissionKind
+from ..load.row_counts import Changed, quote_table, show_key
 from ..postgres.commit import Outcome
-from ..postgres.connection import connected
+from ..postgres.connection import Connection, connected
 from ..postgres.protocol import StatementStream
 from ..safety.restore_log import RestoreRecord, record_path, write_record
 from ..safety.safety_dump import SafetyDump
 from ..safety.trust import require_trust
 from ..system.runtime import Interruption, set_interrupt_message
-from .error_messages import restore_outcome
+from .error_messages import describe_outcome
 from .private_load import PrivateLoad
 from .transaction import RestoreTransaction
 
@@ -31,14 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..dump.dump import Dumped
-    from ..dumpformat.manifest import Manifest
     from ..dumpformat.summary import DumpSummary
-    from ..inventory.compare import DifferenceLine
-    from ..load.filters import Omission
     from ..load.lenient import Leniency
     from ..load.loader import Loader
-    from ..load.row_counts import Changed
-    from ..postgres.connection import Connection
     from ..progress import Report
     from ..safety.own_databases import DatabaseRecord
     from .dump_load import DumpLoad
@@ -104,9 +99,7 @@ class Restored:
         """
         if self.complete:
             return
-        error = DifferenceError(f"{done}, {self.describe_differences()}.")
-        error.effect, error.result = Effect.CHANGED, self
-        raise error
+        raise DifferenceError(f"{done}, {self.describe_differences()}.", effect=Effect.CHANGED, result=self)
 
     def describe_differences(self) -> str:
         """Return how the database differs from the dump, as a clause; empty if it does not."""
@@ -159,7 +152,7 @@ def restore_dump(
     transaction = (PrivateLoad if several else RestoreTransaction)(safety=safety, plan=plan, report=report)
     try:
         summary, loader = transaction.run()
-        set_interrupt_message(restore_outcome(Outcome.COMMITTED, plan.target.label), Effect.CHANGED)
+        set_interrupt_message(describe_outcome(Outcome.COMMITTED, plan.target.label), Effect.CHANGED)
         tables = loaded_tables(loader)
         _warn_of_rows(loader, report)
         record = restore_record(plan, loader, summary, transaction)
@@ -173,7 +166,7 @@ def restore_dump(
         raise
     except Interruption as interruption:
         outcome = transaction.ask_outcome()
-        interruption.state, interruption.effect = restore_outcome(outcome, plan.target.label), outcome.effect
+        interruption.state, interruption.effect = describe_outcome(outcome, plan.target.label), outcome.effect
         safety.discard_after(outcome)
         raise
     rows, seconds = sum(each.rows for each in tables), time.monotonic() - began

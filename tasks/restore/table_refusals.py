@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import BadInputError
 from ..formatting import format_list, show_name
-from ..postgres.constraints import read_foreign_keys, read_live_tables
+from ..postgres.constraints import LiveTable, read_foreign_keys, read_live_tables
 from ..postgres.schemas import table_dependents
 from .key_triggers import read_key_triggers
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ..dumpfiles.dump_file import DumpFile
     from ..dumpformat.table_parts import TableParts, TableSelection
     from ..postgres.connection import Connection
-    from ..postgres.constraints import LiveTable
 
     Key = tuple[str, str]
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from psycopg import errors, sql
 
 from ..dumpfiles.table_names import require_tables
-from ..dumpformat.lexer import lex
+from ..dumpformat.lexer import Event, lex
 from ..dumpformat.manifest import table_rows
 from ..dumpformat.summary import DumpSummary
-from ..dumpformat.table_parts import TableParts
+from ..dumpformat.table_parts import TableParts, TableSelection
 from ..errors import BadInputError, OperationFailedError
 from ..formatting import format_list, show_name
 from ..inventory.part import restrict_state
-from ..inventory.snapshot import read_snapshot
+from ..inventory.snapshot import DatabaseState, read_snapshot
 from ..postgres.constraints import (
     add_foreign_keys,
     drop_foreign_keys,
@@ -33,21 +33,17 @@ from ..postgres.constraints import (
 )
 from ..postgres.tables import count_tables, read_partitions, read_tables
 from .clear import restart_sequences
-from .key_triggers import read_key_triggers, set_key_triggers
+from .key_triggers import KeyTrigger, read_key_triggers, set_key_triggers
 from .table_refusals import refuse_dump, refuse_live
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from ..dumpfiles.dump_file import DumpFile
-    from ..dumpformat.lexer import Event
     from ..dumpformat.statements import StatementKind
-    from ..dumpformat.table_parts import TableSelection
-    from ..inventory.snapshot import DatabaseState
     from ..postgres.connection import Connection
     from ..postgres.constraints import FiringState, ForeignKey, LiveTable
     from ..progress import Report
-    from .key_triggers import KeyTrigger
 
     Key = tuple[str, str]
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-
-import psycopg
 
 from ..errors import TaskError
 from ..formatting import format_list
@@ -15,16 +12,15 @@ from ..inventory.reload_risks import find_reload_doubt
 from ..inventory.requirements import create_roles
 from ..load.lenient import may_help
 from ..load.loader import Loader
-from ..postgres.commit import commit_transaction
-from ..postgres.connection import connected, one, refuse_another_endpoint, translated
+from ..postgres.connection import Connection, connected, one, refuse_another_endpoint, translated
 from ..postgres.protocol import StatementError
 from ..postgres.roles import replaceable
 from ..postgres.schemas import empty_schemas, refuse_new_content
 from ..postgres.search_path import SearchPaths
 from ..postgres.session_settings import READING
 from ..postgres.system_grants import revoke_system_grants
-from ..progress import Silence
-from ..safety.safety_dump import NO_BACKUP_HINT
+from ..progress import Report, Silence
+from ..safety.safety_dump import NO_BACKUP_HINT, SafetyDump
 from ..system.runtime import Interruption
 from .clear import (
     clear_default_privileges,
@@ -36,7 +32,7 @@ from .clear import (
     restart_sequences,
 )
 from .dump_load import DumpLoad
-from .error_messages import explain_failure, raise_commit_failure, restore_outcome
+from .error_messages import explain_failure
 from .plan import plan_restore
 from .preflight import disconnect_others, lock_out_migrations, silence_event_triggers
 from .request import RestoreRequest
@@ -46,9 +42,6 @@ from .tuning import tune_transaction
 if TYPE_CHECKING:
     from ..config.target import Target
     from ..dumpformat.summary import DumpSummary
-    from ..postgres.connection import Connection
-    from ..progress import Report
-    from ..safety.safety_dump import SafetyDump
 
 
 @dataclass
@@ -92,12 +85,8 @@ class RestoreTransaction(DumpLoad):
             except Interruption:
                 self._abandon(connection)
                 raise
-            self.doing = "committing"
-            self.report.progress(self.doing, 0, 0, "")
-            self.committed_as = xid
-            commit = commit_transaction(loader.stream, xid, plan.target, plan.server.system_identifier)
-            self.outcome = commit.outcome
-            raise_commit_failure(commit, restore_outcome(commit.outcome, plan.target.label))
+            self.report.progress("committing", 0, 0, "")
+            self._commit(loader, xid)
         return summary, loader
 
     def _begin(self, connection: Connection) -> str:
@@ -141,12 +130,6 @@ class RestoreTransaction(DumpLoad):
         create_public(connection, schemas_in(kept))
         revoke_system_grants(connection)
         clear_default_privileges(connection)
-
-    def _abandon(self, connection: Connection) -> None:
-        """Cancel the running statement and discard the safety dump. Closing the connection then rolls back."""
-        with contextlib.suppress(psycopg.Error):
-            connection.cancel_safe(timeout=5)
-        self.safety.discard()
 
     def try_out(self, connection: Connection, xid: str) -> None:
         """Clear, load and verify in the open transaction of the caller, who rolls it back.

@@ -8,11 +8,11 @@ from ..dumpfiles.paths import read_manifest
 from ..errors import BadInputError, Effect, TaskError
 from ..formatting import format_list
 from ..prisma.migrate import find_migrations_cli, refuse_another_database, run_migrations
-from ..safety.restore_log import read_record, record_path, write_record
+from ..safety.restore_log import RestoreRecord, read_record, record_path, write_record
 from ..safety.safety_dump import delete_dump
 from ..system.runtime import Interruption, listen_again
-from .plan import plan_restore
-from .restore import restore_dump, safety_dump_for
+from .plan import RestorePlan, plan_restore
+from .restore import Restored, restore_dump, safety_dump_for
 from .undo import restore_safety_dump
 
 if TYPE_CHECKING:
@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..progress import Report
-    from ..safety.restore_log import RestoreRecord
-    from .plan import RestorePlan
     from .request import RestoreRequest
-    from .restore import Restored
 
 
 def plan_restore_and_migration(settings: Settings, request: RestoreRequest, report: Report) -> RestorePlan:
@@ -62,9 +59,8 @@ def restore_and_migrate(plan: RestorePlan, report: Report) -> Restored:
         run_migrations(plan.settings, report)
     except TaskError as error:
         state, fix, effect = _undo_restore(plan, saved.path, record, report)
-        failed = error.reworded(f"The restore succeeded, but the migration failed: {error.what} {state}", fix=fix)
-        failed.effect = effect
-        raise failed from None
+        failed = f"The restore succeeded, but the migration failed: {error.what} {state}"
+        raise error.reworded(failed, fix=fix, effect=effect) from None
     except Interruption as interruption:
         _undo_interrupted(interruption, plan, saved.path, record, report)
         raise

@@ -5,14 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from psycopg import sql
 
-from ..postgres.connection import one
-
-if TYPE_CHECKING:
-    from ..postgres.connection import Connection
+from ..postgres.connection import Connection, one, read_rows
 
 
 @dataclass(frozen=True)
@@ -61,8 +58,8 @@ SELECT r.rolname::pg_catalog.text, t.spcname::pg_catalog.text, d.datistemplate, 
   JOIN pg_catalog.pg_tablespace t ON t.oid = d.dattablespace WHERE d.oid = %s
 """
 _GRANTS = """
-SELECT g.rolname::pg_catalog.text, CASE WHEN a.grantee <> 0 THEN coalesce(r.rolname::pg_catalog.text,
-           a.grantee::pg_catalog.text) END, a.privilege_type, a.is_grantable
+SELECT g.rolname::pg_catalog.text AS grantor, CASE WHEN a.grantee <> 0 THEN coalesce(r.rolname::pg_catalog.text,
+           a.grantee::pg_catalog.text) END AS grantee, a.privilege_type AS privilege, a.is_grantable AS grantable
   FROM pg_catalog.pg_database d,
        pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba)))
            WITH ORDINALITY a(grantor, grantee, privilege_type, is_grantable, at)
@@ -84,7 +81,6 @@ SELECT l.provider, l.label FROM pg_catalog.pg_shseclabel l
 def read_database_properties(connection: Connection, oid: int) -> DatabaseProperties:
     """Return what belongs to a database, read in a session of any database of the server."""
     owner, tablespace, template, limit, comment, locale = one(connection, _DATABASE, [oid])
-    grants = connection.execute(_GRANTS, [oid]).fetchall()
     settings = connection.execute(_SETTINGS, [oid]).fetchall()
     labels = connection.execute(_LABELS, [oid]).fetchall()
     return DatabaseProperties(
@@ -94,10 +90,7 @@ def read_database_properties(connection: Connection, oid: int) -> DatabaseProper
         template=bool(template),
         connection_limit=int(limit),
         comment=comment,
-        grants=tuple(
-            Grant(grantor=str(by), grantee=to, privilege=str(what), grantable=bool(more))
-            for by, to, what, more in grants
-        ),
+        grants=read_rows(connection, Grant, _GRANTS, [oid]),
         settings=tuple(_setting(role, str(setting)) for role, setting in settings),
         labels=tuple((str(provider), str(label)) for provider, label in labels),
     )

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING
 from ..dumpfiles.origin import is_loopback, is_this_machine
 from ..dumpfiles.paths import list_dumps, list_safety_dumps, read_manifest
 from ..errors import BadInputError, GuardError
-from ..postgres.connection import connected, read_endpoint, server_facts, translated
+from ..postgres.connection import Connection, Endpoint, ServerFacts, connected, read_endpoint, server_facts, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ..config.settings import Settings
     from ..config.target import Target
-    from ..postgres.connection import Connection, Endpoint, ServerFacts
 
 
 def refuse_protected(settings: Settings, target: Target, found: Endpoint | None = None) -> None:

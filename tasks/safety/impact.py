@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..dumpformat.manifest import TouchKind
+from ..dumpformat.manifest import Touch, TouchKind
 from ..dumpformat.tokens import is_system_schema
 from ..formatting import show_name
 from ..postgres.catalog_filters import IN_SCHEMA, NO_MEMBER, USER_SCHEMA, no_member_of_class
+from ..postgres.connection import Connection, read_names
 from ..postgres.schemas import lock_out_writers, other_schemas
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
-
-    from ..dumpformat.manifest import Touch
-    from ..postgres.connection import Connection
 
 
 # Objects in schemas other than relations, functions, types and constraints.
@@ -182,7 +180,7 @@ def find_impacts(connection: Connection, touches: Sequence[Touch], emptied: Coll
 
 def filled_schemas(connection: Connection) -> set[str]:
     """Return the schemas that hold an object of any kind, except objects of extensions."""
-    return {str(name) for (name,) in connection.execute(_FILLED.encode())}
+    return set(read_names(connection, _FILLED.encode()))
 
 
 def lock_touched_tables(connection: Connection, found: Sequence[Impact]) -> None:

@@ -13,7 +13,7 @@ from ..dumpfiles.paths import find_dump_file
 from ..dumpfiles.short_ids import is_id_beginning
 from ..errors import BadInputError, OperationFailedError, TaskError
 from ..formatting import format_list, format_size
-from ..postgres.connection import connected, read_endpoint, server_facts, translated
+from ..postgres.connection import Connection, Endpoint, ServerFacts, connected, read_endpoint, server_facts, translated
 from ..system.runtime import unchanged_interrupt_message
 from .guard import guarded_connection, nonlocal_reason, refuse_protected
 from .own_databases import (
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..config.target import Target
     from ..dumpfiles.retention import SavedState
-    from ..postgres.connection import Connection, Endpoint, ServerFacts
     from ..progress import Report
     from .own_databases import DatabaseRecord, OwnDatabase
 
@@ -87,10 +86,7 @@ class KeptDeletion:
     nonlocal_reason: str
     doubt: str = ""
 
-    @property
-    def destroys(self) -> bool:
-        """Return whether data will be deleted."""
-        return True
+    destroys = True
 
 
 def plan_kept_deletion(settings: Settings, record: DatabaseRecord) -> KeptDeletion:

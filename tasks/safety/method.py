@@ -13,9 +13,9 @@ import psycopg
 from ..dump.destination import free_bytes
 from ..errors import BadInputError, ServerError, TaskError
 from ..formatting import format_count, format_list, format_size
-from ..postgres.activity import read_sessions
+from ..postgres.activity import OtherSession, read_sessions
 from ..postgres.catalog_filters import IN_SCHEMA, no_member
-from ..postgres.connection import one
+from ..postgres.connection import Connection, Endpoint, ServerFacts, one
 from ..postgres.schemas import read_content
 from .own_databases import Role, own_databases
 from .swap import find_maintenance_database
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..config.target import Target
-    from ..postgres.activity import OtherSession
-    from ..postgres.connection import Connection, Endpoint, ServerFacts
     from ..safety.own_databases import DatabaseRecord
 
 
@@ -41,47 +39,25 @@ class Method(enum.StrEnum):
 
 
 class SwapObstacle(enum.Enum):
-    """Why a staging database can't take the place of the configured one."""
+    """Why a staging database can't take the place of the configured one; the value is the text, with a detail."""
 
-    NOT_ASKED = enum.auto()
-    OTHER_SCHEMAS = enum.auto()
-    LARGE_OBJECTS = enum.auto()
-    NOT_OWNER = enum.auto()
-    NO_CREATEDB = enum.auto()
-    SLOT = enum.auto()
-    SUBSCRIPTION = enum.auto()
-    PREPARED = enum.auto()
-    POOLER = enum.auto()
-    WORKERS = enum.auto()
-    MAINTENANCE = enum.auto()
-    CONNECTIONS = enum.auto()
-    DISK = enum.auto()
-    SESSIONS = enum.auto()
-    FOREIGN_SESSIONS = enum.auto()
+    OTHER_SCHEMAS = "the database has objects that the dump does not fill and would not keep: {}"
+    LARGE_OBJECTS = "the database has large objects, which a restore keeps"
+    NOT_OWNER = "{} is not an owner of the database"
+    NO_CREATEDB = "{} may not create databases"
+    SLOT = "the replication slot {} belongs to the database"
+    SUBSCRIPTION = "the subscription {} belongs to the database"
+    PREPARED = "the database has the prepared transaction {}"
+    POOLER = "the URL leads to a connection pool"
+    WORKERS = "{} works in the database in the background"
+    MAINTENANCE = "no other database can be connected to ({})"
+    CONNECTIONS = "only {} more sessions can connect"
+    DISK = "the disk of the server has only {} free"
+    SESSIONS = "other sessions are connected, and --disconnect was not given ({})"
+    FOREIGN_SESSIONS = "only a superuser or another role may end a session of the database ({})"
     # These are found while the staging database is made.
-    REFUSED = enum.auto()
-    DIFFERS = enum.auto()
-
-
-_TEXTS = {
-    SwapObstacle.NOT_ASKED: "--method=transaction",
-    SwapObstacle.OTHER_SCHEMAS: "the database has objects that the dump does not fill and would not keep: {}",
-    SwapObstacle.LARGE_OBJECTS: "the database has large objects, which a restore keeps",
-    SwapObstacle.NOT_OWNER: "{} is not an owner of the database",
-    SwapObstacle.NO_CREATEDB: "{} may not create databases",
-    SwapObstacle.SLOT: "the replication slot {} belongs to the database",
-    SwapObstacle.SUBSCRIPTION: "the subscription {} belongs to the database",
-    SwapObstacle.PREPARED: "the database has the prepared transaction {}",
-    SwapObstacle.POOLER: "the URL leads to a connection pool",
-    SwapObstacle.WORKERS: "{} works in the database in the background",
-    SwapObstacle.MAINTENANCE: "no other database can be connected to ({})",
-    SwapObstacle.CONNECTIONS: "only {} more sessions can connect",
-    SwapObstacle.DISK: "the disk of the server has only {} free",
-    SwapObstacle.SESSIONS: "other sessions are connected, and --disconnect was not given ({})",
-    SwapObstacle.FOREIGN_SESSIONS: "only a superuser or another role may end a session of the database ({})",
-    SwapObstacle.REFUSED: "{}",
-    SwapObstacle.DIFFERS: "{} would differ",
-}
+    REFUSED = "{}"
+    DIFFERS = "{} would differ"
 
 
 @dataclass(frozen=True)
@@ -95,7 +71,7 @@ class SwapReason:
     detail: str = ""
 
     def __str__(self) -> str:
-        return _TEXTS[self.obstacle].format(self.detail)
+        return self.obstacle.value.format(self.detail)
 
 
 class SwapUnavailableError(TaskError):

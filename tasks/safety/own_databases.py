@@ -20,7 +20,7 @@ from psycopg import sql
 from ..dumpfiles.atomic_write import make_dump_folder, replace_file
 from ..dumpformat.manifest import ID_DIGITS
 from ..formatting import format_now, parse_instant
-from ..postgres.connection import system_identifier
+from ..postgres.connection import Connection, system_identifier
 from ..system.processes import read_regular
 from .restore_log import restore_record_path
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..config.target import Target
-    from ..postgres.connection import Connection
 
 
 _MARK = "invoke-postgres"
@@ -170,8 +169,7 @@ def is_marked(comment: str | None) -> bool:
 
 
 def _path(folder: Path, record: DatabaseRecord) -> Path:
-    digest = hashlib.sha256(f"{record.server}/{record.database}".encode()).hexdigest()[:16]
-    return folder / f".database-{digest}.json"
+    return restore_record_path(folder, record.server, record.database, "database")
 
 
 def write_database_record(folder: Path, record: DatabaseRecord) -> None:
@@ -186,13 +184,8 @@ def write_database_record(folder: Path, record: DatabaseRecord) -> None:
     replace_file(_path(folder, record), (json.dumps(asdict(record)) + "\n").encode())
 
 
-def _succession_path(folder: Path, server: str, database: str) -> Path:
-    digest = hashlib.sha256(f"{server}/{database}".encode()).hexdigest()[:16]
-    return folder / f".swapped-{digest}.json"
-
-
 def _write_succession(folder: Path, record: DatabaseRecord) -> None:
-    path, pair = _succession_path(folder, record.server, record.of), (record.oid, record.successor)
+    path, pair = restore_record_path(folder, record.server, record.of, "swapped"), (record.oid, record.successor)
     pairs = _read_successions(path)
     if pair not in pairs:
         replace_file(path, (json.dumps([*pairs, pair][-_SUCCESSIONS:]) + "\n").encode())
@@ -213,7 +206,7 @@ def same_database_oids(folder: Path, server: str, database: str, oid: int) -> fr
     :param database: The name of the configured database.
     :param oid: Its present oid.
     """
-    pairs, known = _read_successions(_succession_path(folder, server, database)), {oid}
+    pairs, known = _read_successions(restore_record_path(folder, server, database, "swapped")), {oid}
     while found := {each for pair in pairs if known & set(pair) for each in pair} - known:
         known |= found
     return frozenset(known)

@@ -61,12 +61,13 @@ def record_path(dumps: Path, target: Target, server: ServerFacts) -> Path:
     return restore_record_path(dumps, server.system_identifier or f"{target.host}:{target.port}", server.database)
 
 
-def restore_record_path(dumps: Path, server: str, database: str) -> Path:
+def restore_record_path(dumps: Path, server: str, database: str, kind: str = "restored") -> Path:
     """Return the path of a database's record.
 
     :param server: The cluster's identifier, or host and port.
+    :param kind: What the file records; the beginning of its name.
     """
-    return dumps / f".restored-{hashlib.sha256(f'{server}/{database}'.encode()).hexdigest()[:16]}.json"
+    return dumps / f".{kind}-{hashlib.sha256(f'{server}/{database}'.encode()).hexdigest()[:16]}.json"
 
 
 def write_record(path: Path, record: RestoreRecord) -> None:

@@ -23,11 +23,11 @@ from ..dumpfiles.paths import (
 )
 from ..errors import BadInputError, MissingProgramError, TaskError
 from ..postgres.commit import Outcome
-from ..postgres.connection import one
+from ..postgres.connection import Connection, Endpoint, ServerFacts, one
 from ..postgres.schemas import lock_out_writers
 from ..system.pg_programs import find_client
 from ..system.runtime import Interruption, defer_signals
-from .impact import lock_touched_tables
+from .impact import Impact, lock_touched_tables
 from .own_databases import same_database_oids
 
 if TYPE_CHECKING:
@@ -38,9 +38,7 @@ if TYPE_CHECKING:
     from ..dump.dump import Dumped
     from ..dumpfiles.retention import SavedState
     from ..dumpformat.manifest import Manifest
-    from ..postgres.connection import Connection, Endpoint, ServerFacts
     from ..progress import Report
-    from .impact import Impact
 
 
 TRANSACTION = "transaction"
@@ -91,15 +89,31 @@ class SafetyDump:
         """
         if not self.wanted:
             return
-        from ..dump.dump import make_dump
-        from ..dump.request import DumpRequest
-
         lock_out_writers(connection, emptied)
         if changed:
             lock_touched_tables(connection, changed)
         delete_undone(connection, self.settings, self.server, self.endpoint)
         before = set(list_safety_dumps(self.settings.dumps))
         transaction = str(one(connection, "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")[0])
+        try:
+            self.dump(report, transaction)
+        except Interruption:
+            # The signal may have come after the dump got its final name.
+            for path in set(list_safety_dumps(self.settings.dumps)) - before:
+                manifest = read_manifest(path)
+                if manifest is not None and manifest.extra.get(TRANSACTION) == transaction:
+                    delete_dump(path)
+            raise
+
+    def dump(self, report: Report, transaction: str = "") -> None:
+        """Make the safety dump without locking anything.
+
+        :param transaction: The id of the transaction that will delete or replace the data; empty without one.
+        :raises TaskError: It could not be made; nothing was touched.
+        """
+        from ..dump.dump import make_dump
+        from ..dump.request import DumpRequest
+
         request = DumpRequest(
             note=f"before {self.before}",
             safety=True,
@@ -111,13 +125,6 @@ class SafetyDump:
             self.dumped = make_dump(self.settings, request, report)
         except TaskError as error:
             raise error.reworded(f"The safety dump failed: {error} Nothing was touched. {NO_BACKUP_HINT}") from None
-        except Interruption:
-            # The signal may have come after the dump got its final name.
-            for path in set(list_safety_dumps(self.settings.dumps)) - before:
-                manifest = read_manifest(path)
-                if manifest is not None and manifest.extra.get(TRANSACTION) == transaction:
-                    delete_dump(path)
-            raise
 
     def discard(self) -> None:
         """Delete the safety dump if one was made."""

@@ -17,18 +17,18 @@ from psycopg import sql
 from ..dumpfiles.atomic_write import make_dump_folder, replace_file
 from ..errors import BadInputError, Effect, OperationFailedError, TaskError
 from ..formatting import format_now
-from ..postgres.connection import connected, one, system_identifier, translated
+from ..postgres.connection import Connection, connected, one, translated
 from ..postgres.databases import create_database, options_like
 from ..postgres.schemas import existing_schemas
 from ..postgres.tables import TRUSTED
 from ..system.runtime import defer_signals, set_interrupt_message
+from .own_databases import server_identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from ..config.target import Target
-    from ..postgres.connection import Connection
 
 
 PREFIX = "invoke_postgres_rehearsal_"
@@ -76,15 +76,9 @@ def scratch_database(target: Target, notes: Path, *, keep_as: str = "") -> Itera
         try:
             with translated("The scratch database could not be created"):
                 oid = create_database(connection, name, options_like(connection))
-                _write_note(
-                    notes,
-                    Note(
-                        server=_server_identity(connection, target),
-                        database=name,
-                        oid=oid,
-                        owner=_role_identity(connection),
-                    ),
-                )
+                owner = str(one(connection, "SELECT current_user::pg_catalog.text")[0])
+                server = server_identity(connection, target)
+                _write_note(notes, Note(server=server, database=name, oid=oid, owner=owner))
             with connected(on_database(target, name)) as lock_session:
                 with translated("The scratch database could not be marked"):
                     lock_session.execute("SELECT pg_catalog.pg_advisory_lock(%s)", [LOCK])
@@ -93,7 +87,7 @@ def scratch_database(target: Target, notes: Path, *, keep_as: str = "") -> Itera
                     )
                 yield on_database(target, name)
             if keep_as:
-                _publish(connection, target, NamedOid(name, oid), keep_as)
+                _publish(connection, target, NamedDatabase(name, oid), keep_as)
         except TaskError as error:
             # The message begins with the first error, even if the drop fails, too.
             _drop(target, name, first=error)
@@ -112,14 +106,14 @@ _NAMED = "SELECT FROM pg_catalog.pg_database WHERE oid = %s AND datname = %s"
 
 
 @dataclass(frozen=True)
-class NamedOid:
-    """A scratch database's name and oid."""
+class NamedDatabase:
+    """A database's name and oid, which must belong together until the end."""
 
     name: str
     oid: int
 
 
-def _publish(connection: Connection, target: Target, scratch: NamedOid, name: str) -> None:
+def _publish(connection: Connection, target: Target, scratch: NamedDatabase, name: str) -> None:
     """Give a scratch database its final name in one transaction, and PUBLIC the default grants.
 
     :raises TaskError: It does not have the name.
@@ -135,7 +129,7 @@ def _publish(connection: Connection, target: Target, scratch: NamedOid, name: st
 def rename_database(
     connection: Connection,
     target: Target,
-    database: NamedOid,
+    database: NamedDatabase,
     name: str,
     statements: Sequence[sql.Composed],
     *,
@@ -233,7 +227,7 @@ def delete_leftover_scratch_databases(target: Target, notes: Path) -> list[str]:
         return []
     dropped = []
     with connected(target) as connection:
-        here = _server_identity(connection, target)
+        here = server_identity(connection, target)
         for note in (each for each in known if each.server == here):
             found = connection.execute(_LEFT, [note.database]).fetchone()
             if found is None or found[0] != note.oid:
@@ -245,14 +239,6 @@ def delete_leftover_scratch_databases(target: Target, notes: Path) -> list[str]:
                 _delete_note(notes, note.database)
                 dropped.append(note.database)
     return dropped
-
-
-def _server_identity(connection: Connection, target: Target) -> str:
-    return system_identifier(connection) or f"{target.host}:{target.port}"
-
-
-def _role_identity(connection: Connection) -> str:
-    return str(one(connection, "SELECT current_user::pg_catalog.text")[0])
 
 
 def _note_path(notes: Path, name: str) -> Path:

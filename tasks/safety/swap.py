@@ -14,19 +14,27 @@ from psycopg import sql
 from ..errors import Effect, OperationFailedError, ServerError, TaskError
 from ..formatting import format_list
 from ..postgres.activity import read_sessions
-from ..postgres.commit import Outcome, ask_outcome, commit_transaction
-from ..postgres.connection import connected, one, read_endpoint, server_facts, system_identifier, translated
+from ..postgres.commit import CommitResult, Outcome, ask_outcome, commit_transaction
+from ..postgres.connection import (
+    Connection,
+    Endpoint,
+    ServerFacts,
+    connected,
+    one,
+    read_endpoint,
+    server_facts,
+    system_identifier,
+    translated,
+)
 from ..postgres.login_failure import NotConnectedError
 from ..postgres.protocol import StatementStream
 from ..system.runtime import BackgroundTask, Interruption, set_interrupt_message
-from .scratch_database import on_database
+from .scratch_database import NamedDatabase, on_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ..config.target import Target
-    from ..postgres.commit import CommitResult
-    from ..postgres.connection import Connection, Endpoint, ServerFacts
 
 
 _PREPARED = """
@@ -39,14 +47,6 @@ _PATIENCE, _GRACE, _PAUSE = 0.05, 0.5, 0.005
 # Milliseconds. A rename blocks new connections while it waits for a session; the server itself gives up after 5 s.
 _RENAME_TIMEOUT = "2s"
 _SHOWN = 3
-
-
-@dataclass(frozen=True)
-class NamedDatabase:
-    """A database's name and oid, which must belong together until the end."""
-
-    name: str
-    oid: int
 
 
 class SessionsRemainError(ServerError):
@@ -141,9 +141,7 @@ def _raise_failure(commit: CommitResult, state: str) -> None:
         return
     detail = f" ({commit.detail})" if commit.detail else ""
     kind = ServerError if commit.outcome is Outcome.UNKNOWN else OperationFailedError
-    error = kind(f"The swap failed while it was committed{detail}. {state}")
-    error.effect = commit.outcome.effect
-    raise error
+    raise kind(f"The swap failed while it was committed{detail}. {state}", effect=commit.outcome.effect)
 
 
 def _refuse_others(connection: Connection, swap: Swap) -> None:

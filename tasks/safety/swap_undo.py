@@ -29,8 +29,8 @@ from .own_databases import (
     write_database_record,
 )
 from .restore_log import read_record, record_path, record_to_text
-from .scratch_database import NamedOid, on_database, rename_database
-from .swap import NamedDatabase, SessionsRemainError, Swap, find_maintenance_database, swap_databases
+from .scratch_database import NamedDatabase, on_database, rename_database
+from .swap import SessionsRemainError, Swap, find_maintenance_database, swap_databases
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -300,7 +300,7 @@ def _return(plan: SwapUndoPlan) -> SwapUndone:
     :raises TaskError: It does not have the name; `effect` says whether that is certain.
     """
     began, record, maintenance = time.monotonic(), plan.incoming.record, on_database(plan.target, plan.maintenance)
-    database = NamedOid(record.database, record.oid)
+    database = NamedDatabase(record.database, record.oid)
     done = undo_outcome(Outcome.COMMITTED, plan)
     with connected(maintenance, lock_timeout=plan.settings.lock_timeout) as connection:
         refuse_another_endpoint(connection, replace(plan.endpoint, database=plan.maintenance))

@@ -9,7 +9,7 @@ from ..dumpfiles.paths import UNDO, UNDO_FOLDER, list_safety_dumps, manifest_pat
 from ..dumpfiles.short_ids import SHORTEST_ID, is_id_beginning
 from ..errors import BadInputError
 from ..formatting import format_list, format_moment
-from ..postgres.connection import connected, read_endpoint, server_facts, translated
+from ..postgres.connection import Connection, Endpoint, ServerFacts, connected, read_endpoint, server_facts, translated
 from ..postgres.login_failure import NotConnectedError
 from .kept_databases import kept_databases_of
 from .safety_dump import safety_dumps_of, was_undone
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..config.target import Target
     from ..dumpformat.manifest import Manifest
-    from ..postgres.connection import Connection, Endpoint, ServerFacts
     from ..progress import Report
     from .own_databases import OwnDatabase
 

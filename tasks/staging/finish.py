@@ -12,8 +12,8 @@ from ..postgres.connection import connect, one, refuse_another_endpoint
 from ..safety.guard import guarded_connection, nonlocal_reason, unprotected_target
 from ..safety.method import SwapObstacle, SwapReason, choose_swap, with_consent
 from ..safety.restore_log import record_from_text
-from ..safety.scratch_database import on_database
-from ..safety.swap import NamedDatabase, SessionsRemainError
+from ..safety.scratch_database import NamedDatabase, on_database
+from ..safety.swap import SessionsRemainError
 from ..system.runtime import set_interrupt_message
 from .staging_database import LOCK
 from .swap_restore import Replacement, conclude, take_place

@@ -42,8 +42,8 @@ from ..safety.own_databases import (
     write_database_record,
 )
 from ..safety.restore_log import read_record, record_from_text, record_path, record_to_text, write_record
-from ..safety.scratch_database import on_database
-from ..safety.swap import NamedDatabase, SessionsRemainError, Swap, Swapped, swap_databases
+from ..safety.scratch_database import NamedDatabase, on_database
+from ..safety.swap import SessionsRemainError, Swap, Swapped, swap_databases
 from ..safety.trust import require_trust
 from ..system.runtime import Interruption, set_interrupt_message
 from .staging_database import delete_leftover_staging_databases, staging_database

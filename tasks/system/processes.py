@@ -140,6 +140,13 @@ def run_program(
     return Finished(returncode=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
 
+def _start(argv: Sequence[str | Path], **options: Any) -> subprocess.Popen[Any]:
+    try:
+        return subprocess.Popen([str(part) for part in argv], **options)
+    except OSError as error:
+        raise MissingProgramError(f"{argv[0]} could not be started: {error.strerror}.") from None
+
+
 class SupervisedProcess:
     """A program in its own session whose standard input ends when this process ends, for any reason.
 
@@ -151,19 +158,16 @@ class SupervisedProcess:
     """
 
     def __init__(self, argv: Sequence[str | Path], *, env: Mapping[str, str], account: Account | None) -> None:
-        try:
-            self._popen = subprocess.Popen(
-                [str(part) for part in argv],
-                cwd="/",
-                env=dict(env),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-                **_as(account),
-            )
-        except OSError as error:
-            raise MissingProgramError(f"{argv[0]} could not be started: {error.strerror}.") from None
+        self._popen = _start(
+            argv,
+            cwd="/",
+            env=dict(env),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            **_as(account),
+        )
 
     @property
     def running(self) -> bool:
@@ -197,12 +201,7 @@ def run_interactive(argv: Sequence[str | Path], *, cwd: Path, extra: Mapping[str
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    try:
-        popen = subprocess.Popen(
-            [str(part) for part in argv], cwd=cwd, env={**os.environ, **extra}, stdout=2 if to_stderr else None
-        )
-    except OSError as error:
-        raise MissingProgramError(f"{argv[0]} could not be started: {error.strerror}.") from None
+    popen = _start(argv, cwd=cwd, env={**os.environ, **extra}, stdout=2 if to_stderr else None)
     try:
         return popen.wait()
     except Interruption as interruption:
@@ -239,18 +238,15 @@ class StreamingProcess:
         self.argv = [str(part) for part in argv]
         self._said: deque[str] = deque(maxlen=STDERR_LINES)
         self._on_line = on_line
-        try:
-            self._popen = subprocess.Popen(
-                self.argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env={**os.environ, **UNTRANSLATED, **(extra or {})},
-                bufsize=0,
-                process_group=0,
-            )
-        except OSError as error:
-            raise MissingProgramError(f"{self.argv[0]} could not be started: {error.strerror}.") from None
+        self._popen = _start(
+            self.argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **UNTRANSLATED, **(extra or {})},
+            bufsize=0,
+            process_group=0,
+        )
         self._nap_below = _widen(self.stdout) // 2
         self._drain = BackgroundTask(self._read_stderr)
         self._drain.start()

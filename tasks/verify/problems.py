@@ -7,21 +7,17 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from ..dumpformat.applied_migration import MigrationState, sort_migrations
+from ..dumpformat.applied_migration import AppliedMigration, MigrationState, sort_migrations
 from ..formatting import format_list, show_name
-from ..inventory.snapshot import read_history
+from ..inventory.snapshot import Key, read_history
 from ..postgres.catalog_filters import NO_MEMBER, READABLE, USER_SCHEMA
-from ..postgres.connection import releasing_locks
+from ..postgres.connection import Connection, read_names, read_rows, releasing_locks
 from ..postgres.tables import TRUSTED, copied_column, in_batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from psycopg.rows import TupleRow
-
-    from ..dumpformat.applied_migration import AppliedMigration
-    from ..inventory.snapshot import Key
-    from ..postgres.connection import Connection
 
 
 _OURS = f" AND {USER_SCHEMA} AND {NO_MEMBER}"
@@ -189,42 +185,31 @@ def read_health(connection: Connection, schema: str, sequences: Mapping[Key, tup
 
 
 def _read_indexes(connection: Connection) -> tuple[Index, ...]:
-    rows = connection.execute(
-        "SELECT pg_catalog.format('%I.%I', n.nspname, i.relname), x.indisvalid, i.relkind = 'I',"
-        " i.relname ~ '_cc(new|old)[0-9]*$'"
+    return read_rows(
+        connection,
+        Index,
+        "SELECT pg_catalog.format('%I.%I', n.nspname, i.relname) AS name, x.indisvalid AS valid,"
+        " i.relkind = 'I' AS partitioned, i.relname ~ '_cc(new|old)[0-9]*$' AS left_over"
         " FROM pg_catalog.pg_index x"
         " JOIN pg_catalog.pg_class c ON c.oid = x.indrelid JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid"
         " JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace"
-        f" WHERE c.relkind IN ('r', 'p', 'm') {_OURS} ORDER BY 1"
-    )
-    return tuple(
-        Index(name=name, valid=valid, partitioned=partitioned, left_over=left_over)
-        for name, valid, partitioned, left_over in rows
+        f" WHERE c.relkind IN ('r', 'p', 'm') {_OURS} ORDER BY 1",
     )
 
 
 def _read_constraints(connection: Connection) -> tuple[Constraint, ...]:
-    rows = connection.execute(
-        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.quote_ident(k.conname),"
-        " pg_catalog.format('%I.%I', n.nspname, k.conname), k.contype = 'f', k.convalidated,"
+    return read_rows(
+        connection,
+        Constraint,
+        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS table, pg_catalog.quote_ident(k.conname) AS name,"
+        " pg_catalog.format('%I.%I', n.nspname, k.conname) AS qualified, k.contype = 'f' AS foreign_key,"
         # NOT ENFORCED is new in 18.
-        " coalesce((pg_catalog.to_jsonb(k) ->> 'conenforced')::boolean, true)"
+        " k.convalidated AS validated, coalesce((pg_catalog.to_jsonb(k) ->> 'conenforced')::boolean, true) AS enforced"
         " FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid"
         " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
         # Since 18, NOT NULL is a constraint.
         " WHERE (k.contype = 'f' OR NOT k.convalidated AND k.contype IN ('c', 'n')) AND k.conparentid = 0"
-        f" {_OURS} ORDER BY 1, 2"
-    )
-    return tuple(
-        Constraint(
-            table=table,
-            name=name,
-            qualified=qualified,
-            foreign_key=foreign_key,
-            validated=validated,
-            enforced=enforced,
-        )
-        for table, name, qualified, foreign_key, validated, enforced in rows
+        f" {_OURS} ORDER BY 1, 2",
     )
 
 
@@ -284,14 +269,14 @@ def _failed_migrations(history: Sequence[AppliedMigration]) -> Iterator[Problem]
 
 def _tables_without_statistics(connection: Connection) -> Iterator[Problem]:
     # Building an index sets reltuples, but only ANALYZE creates statistics, and none for a table with zero reltuples.
-    rows = connection.execute(
+    names = read_names(
+        connection,
         "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c"
         " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
         " WHERE c.relkind = 'r' AND c.reltuples <> 0 AND c.relnatts > 0 AND pg_catalog.pg_relation_size(c.oid) > 0"
         f" AND (n.nspname, c.relname) NOT IN (SELECT s.schemaname, s.tablename FROM pg_catalog.pg_stats s) {_OURS}"
-        " ORDER BY 1"
+        " ORDER BY 1",
     )
-    names = [str(name) for (name,) in rows]
     if len(names) > _SHOWN:
         # After a load no table has statistics; one command creates all.
         yield Problem(f"{len(names):,} tables have no statistics ({format_list(names, _SHOWN)})", "ANALYZE;")

@@ -21,13 +21,13 @@ from ..inventory.compare import (
     state_of_manifest,
 )
 from ..inventory.objects import name_of, table_of
-from ..inventory.snapshot import describe_unsummed, read_snapshot, read_state
-from ..postgres.connection import connected, one, server_facts, translated
+from ..inventory.snapshot import DatabaseState, Key, describe_unsummed, read_snapshot, read_state
+from ..postgres.connection import Connection, ServerFacts, connected, one, server_facts, translated
 from ..postgres.tables import read_increments, read_tables
-from ..progress import Silence
-from ..safety.restore_log import read_record, record_path
+from ..progress import Report, Silence
+from ..safety.restore_log import RestoreRecord, read_record, record_path
 from ..system.runtime import BackgroundTask
-from .problems import read_health
+from .problems import Health, read_health
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,11 +36,6 @@ if TYPE_CHECKING:
     from ..config.target import Target
     from ..dumpformat.manifest import Manifest
     from ..inventory.compare import DifferenceLine
-    from ..inventory.snapshot import DatabaseState, Key
-    from ..postgres.connection import Connection, ServerFacts
-    from ..progress import Report
-    from ..safety.restore_log import RestoreRecord
-    from .problems import Health
 
 
 # The number of values that a server logs in advance (SEQ_LOG_VALS). A standby reads sequences from the log.
