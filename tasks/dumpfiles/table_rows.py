@@ -140,11 +140,16 @@ class _SeekPoint:
 
 def _seek_point(path: Path, manifest: Manifest, table: TableKey | None) -> _SeekPoint | None:
     """Return the last seek point before the rows of a table, by the manifest; None for the start of the file."""
-    if table is None or path.stat().st_size != manifest.file.size:
+    try:
+        size = path.stat().st_size
+    except OSError:
+        # Opening it reports the error.
+        return None
+    if table is None or size != manifest.file.size:
         return None
     name = show_name(table)
     for each in manifest.extra.get("seek_points", ()):
-        if name in each["tables"] and 0 < each["file_offset"] < manifest.file.size:
+        if name in each["tables"] and 0 < each["file_offset"] < size:
             return _SeekPoint(offset=each["file_offset"], table=each["tables"][0])
     return None
 
