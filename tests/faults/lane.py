@@ -267,10 +267,11 @@ class Lane:
             self._holds = ""
             return
         shutil.copytree(self.root / "before" / operation, self.project.dumps)
+        # The records of these databases were in the folder.
+        self._drop_ours()
         if operation in FILES_ONLY:
             return
         template = {"undo": "restored", "swap": "swappable"}.get(operation, "older")
-        self._drop_ours()
         self._worn += 1
         if self._holds != template or self._worn >= _WORN:
             self._clone(NAME, template)
