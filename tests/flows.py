@@ -65,9 +65,9 @@ def sums_of(data: bytes) -> Sums:
 def restore(
     project: Project, database: Database, path: Path | str, *, clean: bool = False, role: str = SUPERUSER
 ) -> Restored:
-    """Restore a dump as the task does, in this process."""
+    """Restore a dump as the task does with --no-backup, in this process: tests of safety dumps do without this."""
     settings = settings_of(project, database, role)
-    plan = plan_restore(settings, RestoreRequest(str(path), clean=clean, trust=True), Silence())
+    plan = plan_restore(settings, RestoreRequest(str(path), clean=clean, trust=True, backup=False), Silence())
     return restore_dump(plan, Silence())
 
 
