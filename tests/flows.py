@@ -6,9 +6,11 @@ import os
 import re
 import subprocess
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from invoke.config import Config
 from invoke.context import Context
 
@@ -23,6 +25,7 @@ from tasks.restore.request import RestoreRequest
 from tasks.restore.restore import Restored, restore_dump
 from tasks.restore.undo import plan_undo
 from tests.servers import SUPERUSER
+from tests.stored_dumps import store_dump
 from tests.support import Database, Project
 
 
@@ -62,9 +65,9 @@ def sums_of(data: bytes) -> Sums:
 def restore(
     project: Project, database: Database, path: Path | str, *, clean: bool = False, role: str = SUPERUSER
 ) -> Restored:
-    """Restore a dump as the task does, in this process."""
+    """Restore a dump as the task does with --no-backup, in this process: tests of safety dumps do without this."""
     settings = settings_of(project, database, role)
-    plan = plan_restore(settings, RestoreRequest(str(path), clean=clean, trust=True), Silence())
+    plan = plan_restore(settings, RestoreRequest(str(path), clean=clean, trust=True, backup=False), Silence())
     return restore_dump(plan, Silence())
 
 
@@ -187,9 +190,13 @@ def elsewhere(project: Project, host: str = "db.example.com") -> None:
 
 
 def far(project: Project) -> None:
-    """Let the database count as one that is not local."""
-    assert project.inv("db.dump").returncode == 0
-    elsewhere(project)
+    """Let the database count as one that is not local: there is a dump of it that was made at another host."""
+    with psycopg.connect(project.env["DATABASE_URL"]) as connection:
+        query = "SELECT current_database(), system_identifier::text FROM pg_control_system()"
+        rows = connection.execute(query).fetchall()
+    ((database, identifier),) = rows
+    source = {"host": "db.example.com", "port": 5432, "database": database, "system_identifier": identifier}
+    store_dump(project.dumps, datetime.now(UTC), source=source)
 
 
 def saved(project: Project) -> list[Path]:

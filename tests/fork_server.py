@@ -6,6 +6,7 @@ shows the server's command line and environment, and the seconds in which a pers
 Tests of these start a process of their own.
 """
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -18,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -284,7 +286,27 @@ def _main() -> None:
     request = _Forks(socket.socket(fileno=int(sys.argv[1]))).serve()
     if request is not None:
         _become(request)
-        program.run()
+        try:
+            program.run()
+        except SystemExit as error:
+            _end(error.code)
+            raise
+
+
+def _end(code: object) -> None:
+    """End the process with an ordinary code, as the interpreter does, but without freeing what it has loaded.
+
+    That would copy the memory that is shared with the server, which takes as long as a short run itself. Anything
+    else than an ordinary end is left to the interpreter.
+    """
+    if isinstance(code, int):
+        threads: Any = threading
+        threads._shutdown()
+        atexit._run_exitfuncs()
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections import Counter
 from pathlib import Path
@@ -43,6 +44,12 @@ LONG = {"dumpformat/lexer.py": 700, "inventory/objects.py": 730}
 BANNED = {"read", "place", "check", "find", "choose", "compare"}
 
 
+@functools.cache
+def syntax_of(path: Path) -> ast.Module:
+    """Return the syntax tree of a file, which is parsed once."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def name_of(path: Path) -> str:
     """Return a module's dotted name inside the package; that of a package for its `__init__`."""
     parts = path.relative_to(ROOT).with_suffix("").parts
@@ -55,7 +62,7 @@ NAMES = {name_of(path) for path in MODULES}
 def imports(path: Path) -> Iterator[tuple[str, bool]]:
     """Yield each import of a module, those for types included: a dotted name, and whether it is of this package."""
     package = list(path.relative_to(ROOT).parts[:-1])
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(syntax_of(path)):
         if isinstance(node, ast.Import):
             yield from ((each.name, False) for each in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -112,9 +119,7 @@ def test_no_circles() -> None:
 def test_tests_share_helpers_not_tests() -> None:
     """No module imports from a module of tests: what several need is a helper in `tests/`."""
     for path in Path(__file__).parent.rglob("*.py"):
-        modules = {
-            str(node.module) for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.ImportFrom)
-        }
+        modules = {str(node.module) for node in ast.walk(syntax_of(path)) if isinstance(node, ast.ImportFrom)}
         assert not {each for each in modules if each.rpartition(".")[2].startswith("test_")}, path.name
 
 
@@ -123,7 +128,7 @@ def test_errors_are_known_by_their_class() -> None:
     found = [
         f"{path.name}:{node.lineno}: {text}"
         for path in sorted(Path(__file__).parent.rglob("*.py"))
-        for node in ast.walk(ast.parse(path.read_bytes()))
+        for node in ast.walk(syntax_of(path))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.raises"
         for keyword in node.keywords
         if keyword.arg == "match" and (text := ast.unparse(keyword.value))
@@ -154,7 +159,7 @@ def test_sizes() -> None:
 
 def runtime_imports(path: Path) -> set[str]:
     """Return the top packages that a module imports, but for those for types alone."""
-    source = ast.parse(path.read_text(encoding="utf-8"))
+    source = syntax_of(path)
     for_types = {
         id(child)
         for node in ast.walk(source)
@@ -187,14 +192,14 @@ def reads_environment(path: Path) -> bool:
     """Tell whether a module reads `os.environ`."""
     return any(
         isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"} and ast.unparse(node.value) == "os"
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(syntax_of(path))
     )
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_names_say_enough(path: Path) -> None:
     """No function or class of a module has a name that says too little."""
-    body = ast.parse(path.read_text(encoding="utf-8")).body
+    body = syntax_of(path).body
     assert not {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)} & BANNED
 
 
@@ -213,7 +218,7 @@ OLD_PARTS = {"beside", "besides", "goes", "ills", "leash", "mighty", "stays", "s
 def identifiers(path: Path) -> set[str]:
     """Return all names that a module defines, assigns or reads."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(syntax_of(path)):
         for field in ("name", "asname", "id", "attr", "arg"):
             if isinstance(name := getattr(node, field, None), str):
                 found.add(name)
@@ -256,7 +261,7 @@ READ_MESSAGES = {
 def messages_read(path: Path) -> set[str]:
     """Return the functions of a module that look into a message: compare, search or cut it."""
     found = set()
-    for qualified, function in functions(ast.parse(path.read_text(encoding="utf-8")), ""):
+    for qualified, function in functions(syntax_of(path), ""):
         caught = {node.name for node in ast.walk(function) if isinstance(node, ast.ExceptHandler) and node.name}
         arguments = [*function.args.args, *function.args.kwonlyargs]
         errors = caught | {each.arg for each in arguments if "Error" in ast.unparse(each.annotation or ast.Tuple([]))}
@@ -344,14 +349,14 @@ def dataclass_fields() -> dict[tuple[str, str], int]:
     return {
         (name_of(path), node.name): sum(isinstance(each, ast.AnnAssign) for each in node.body)
         for path in MODULES
-        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        for node in syntax_of(path).body
         if isinstance(node, ast.ClassDef) and any("dataclass" in ast.unparse(each) for each in node.decorator_list)
     }
 
 
 def imported_names(path: Path) -> dict[str, tuple[str, str]]:
     """Return what the names in a module mean that are defined in it or imported from this package."""
-    source = ast.parse(path.read_text(encoding="utf-8"))
+    source = syntax_of(path)
     package = list(path.relative_to(ROOT).parts[:-1])
     found = {node.name: (name_of(path), node.name) for node in source.body if isinstance(node, ast.ClassDef)}
     for node in ast.walk(source):
@@ -371,7 +376,7 @@ def test_dataclasses_are_constructed_by_keyword(path: Path) -> None:
     names = imported_names(path)
     found = [
         f"line {node.lineno}: {ast.unparse(node)}"
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(syntax_of(path))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args
         if DATACLASSES.get(names.get(node.func.id, ("", "")), 0) > POSITIONAL_FIELDS
     ]

@@ -39,7 +39,7 @@ def grouped(role: str) -> bytes:
     )
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 @pytest.mark.parametrize("role", [SUPERUSER, OWNER])
 @pytest.mark.parametrize("strict", [False, True])
 def test_restore_obeys_set_role_when_the_role_may(
@@ -133,7 +133,7 @@ UNQUALIFIED = dump_of(
 )
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 @pytest.mark.parametrize("role", [SUPERUSER, OWNER])
 def test_restore_loads_into_public_when_the_dump_sets_no_search_path(
     new_database: Databases, project: Project, role: str
@@ -172,7 +172,7 @@ def test_restore_rolls_back_when_no_schema_of_the_path_is_there(database: Databa
     assert sqlstate_of(refused.value) == "3F000"
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 def test_restore_makes_a_view_when_its_first_column_is_null(database: Database, project: Project) -> None:
     """Only a view of nothing but typed NULLs is the placeholder that pg_dump --clean writes."""
     text = dump_of(

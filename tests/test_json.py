@@ -264,9 +264,9 @@ def test_prisma_prints_to_standard_error(journal: Project, database: Database) -
     assert PENDING in again.stderr
 
 
-def test_a_failed_migration_says_whether_it_changed_the_database(journal: Project, database: Database) -> None:
+@pytest.mark.usefixtures("migrated_journal")
+def test_a_failed_migration_says_whether_it_changed_the_database(journal: Project) -> None:
     """One before it was applied; or none was, and a restore was undone."""
-    document(journal.use(database), "db.migrate", "--yes")
     document(journal, "db.dump")
     migration(journal, "20270101000000_broken", "SELECT * FROM nowhere;")
 

@@ -1,6 +1,6 @@
 """Many rows come back, into an empty database and over one that holds other things, for both kinds of role.
 
-Half a million on one major; `TESTS_EVERY_MAJOR=1 uv run pytest tests/test_large.py` runs two million on all five.
+200,000 on one major; `TESTS_EVERY_MAJOR=1 uv run pytest tests/test_large.py` runs two million on all five.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.support import Database, Databases, Project
 
 EVERY_MAJOR = "TESTS_EVERY_MAJOR" in os.environ
-ROWS = 2_000_000 if EVERY_MAJOR else 500_000
+ROWS = 2_000_000 if EVERY_MAJOR else 200_000
 EXTENSIONS = "CREATE EXTENSION pg_trgm; CREATE EXTENSION citext SCHEMA public"
 
 

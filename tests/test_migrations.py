@@ -19,6 +19,7 @@ from tests.journal import JOURNAL, PENDING, add_pending, install_fake, lay_out, 
 from tests.support import Database, blocking
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.servers import Server
@@ -45,14 +46,18 @@ def built() -> dict[int, Database]:
 
 
 @pytest.fixture
-def migrated(journal: Project, new_database: Databases, server: Server, built: dict[int, Database]) -> Database:
+def migrated(
+    journal: Project,
+    new_database: Databases,
+    server: Server,
+    built: dict[int, Database],
+    journal_of: Callable[[Server], Database],
+) -> Database:
     """Return the example's database, with its six migrations and some rows."""
     if server.port not in built:
-        template = Database(server, "journal_migrated")
+        template = Database(server, "journal_with_rows")
         with server.connect() as connection:
-            connection.execute("CREATE DATABASE journal_migrated")
-        result = journal.use(template).inv("db.migrate")
-        assert result.returncode == 0, result.stdout + result.stderr
+            connection.execute(f"CREATE DATABASE {template.name} TEMPLATE {journal_of(server).name}".encode())
         template.execute((JOURNAL / "generate.sql").read_text(encoding="utf-8"))
         built[server.port] = template
     database = new_database(template=built[server.port])
@@ -341,9 +346,9 @@ def test_a_restore_warns_of_a_dump_without_a_history(
     assert "P3005" not in inserts.stderr
 
 
-def test_a_dump_of_another_branch_is_told(journal: Project, database: Database) -> None:
+@pytest.mark.usefixtures("migrated_journal")
+def test_a_dump_of_another_branch_is_told(journal: Project) -> None:
     """Migrations that this checkout does not have are named; Prisma would not notice."""
-    journal.use(database)
     script = migration(journal, "20270101000000_on_a_branch", "CREATE TABLE branch (id integer);")
     assert journal.inv("db.migrate", "db.dump").returncode == 0
     shutil.rmtree(script.parent)

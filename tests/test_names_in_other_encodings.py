@@ -20,7 +20,7 @@ COMMENT ON SCHEMA "données" IS 'données';
 """
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 @pytest.mark.parametrize("role", [SUPERUSER, OWNER])
 @pytest.mark.parametrize(
     ("encoding", "options"),

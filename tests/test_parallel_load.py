@@ -44,7 +44,7 @@ def errors_of_both(project: Project, new_database: Databases, content: bytes) ->
     return errors
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 @pytest.mark.parametrize("jobs", [2, 4])
 def test_everything(project: Project, everything: Database, new_database: Databases, jobs: int) -> None:
     """A dump of ours with all that PostgreSQL has is loaded and proven."""
@@ -211,7 +211,7 @@ INSERT INTO public.loose VALUES (1, 2, 99);
 """
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 @pytest.mark.parametrize("schema", [KEYS, PARTITIONS], ids=["keys", "partitions"])
 def test_schemas(project: Project, new_database: Databases, schema: str) -> None:
     """Keys of all forms, circular and self-referencing foreign keys, partitions with keys both ways, triggers."""
@@ -240,7 +240,7 @@ def test_keys_of_the_newest_major(project: Project, new_database: Databases) -> 
     load_and_compare(project, source, new_database)
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 def test_rows_that_depend_on_others(project: Project, new_database: Databases) -> None:
     """A CHECK and a domain that read another table find the rows that the dump loads before."""
     source = new_database()

@@ -90,7 +90,7 @@ def test_an_archive_of_a_later_format_is_refused(database: Database, project: Pr
     assert "19" in result.stderr
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 def test_an_archive_is_restored_when_it_was_made_as_another_role(
     server: Server, new_database: Databases, project: Project
 ) -> None:

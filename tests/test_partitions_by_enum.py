@@ -32,7 +32,7 @@ CREATE TABLE plain (id int); INSERT INTO plain VALUES (1);
 """
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 def test_a_table_partitioned_by_hash_on_an_enum(database: Database, new_database: Databases, project: Project) -> None:
     """It is dumped, restored, verified, compared with psql's copy, and undone; a lost row is found."""
     database.execute(SOURCE)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tasks.dumpfiles.paths import UNDO, time_in_name
-from tests.flows import far, saved
+from tests.flows import elsewhere, saved
 from tests.schemas import APP, DUMP_END
 from tests.servers import OWNER
 from tests.support import without_restrict
@@ -42,7 +42,7 @@ def shop(new_database: Databases, project: Project) -> Database:
 
 
 @pytest.mark.parametrize("kind", WITHOUT_ROWS)
-@pytest.mark.majors(14, 17, 18)
+@pytest.mark.majors(14, 18)
 def test_reset_of_objects_without_rows_can_be_undone(kind: str, new_database: Databases, project: Project) -> None:
     """They are named, counted and saved."""
     database = new_database(owner=OWNER)
@@ -59,7 +59,7 @@ def test_reset_of_objects_without_rows_can_be_undone(kind: str, new_database: Da
     assert without_restrict(database.dump_text()) == without_restrict(before)
 
 
-@pytest.mark.majors(14, 17, 18)
+@pytest.mark.majors(14, 18)
 @pytest.mark.usefixtures("shop")
 def test_clean_restore_names_every_kind(project: Project) -> None:
     """Also where the dump holds nothing of the kind; without a safety dump it says what that means."""
@@ -77,11 +77,12 @@ def test_clean_restore_names_every_kind(project: Project) -> None:
     assert saved(project) == []
 
 
-@pytest.mark.majors(14, 17, 18)
+@pytest.mark.majors(14, 18)
 @pytest.mark.usefixtures("shop")
 def test_clean_restore_into_an_empty_database_asks_nothing(new_database: Databases, project: Project) -> None:
     """Far away, too, and without --yes: nothing is deleted, so nobody waits and no safety dump is made."""
-    far(project)
+    assert project.inv("db.dump").returncode == 0
+    elsewhere(project)
     empty = new_database(owner=OWNER)
     project.use(empty, OWNER)
 
@@ -95,7 +96,7 @@ def test_clean_restore_into_an_empty_database_asks_nothing(new_database: Databas
     assert empty.scalar("SELECT count(*) FROM app.users") == 3
 
 
-@pytest.mark.majors(14, 17, 18)
+@pytest.mark.majors(14, 18)
 def test_plain_restore_shows_what_it_changes_in_the_schemas_of_the_dump(shop: Database, project: Project) -> None:
     """A table that it creates there excuses no statement about another one."""
     shop.execute(OTHER + "INSERT INTO public.other VALUES (1); ANALYZE public.other", role="postgres")
@@ -114,7 +115,7 @@ def test_plain_restore_shows_what_it_changes_in_the_schemas_of_the_dump(shop: Da
     assert without_restrict(shop.dump_text()) == without_restrict(before)
 
 
-@pytest.mark.majors(14, 17, 18)
+@pytest.mark.majors(14, 18)
 @pytest.mark.usefixtures("shop")
 def test_plain_restore_that_only_adds_shows_nothing(project: Project) -> None:
     """However many tables the schema holds; an undo afterwards says what the restore was."""
@@ -130,7 +131,7 @@ def test_plain_restore_that_only_adds_shows_nothing(project: Project) -> None:
     assert "It deleted nothing" in undo.stderr
 
 
-@pytest.mark.majors(14, 17, 18)
+@pytest.mark.majors(14, 18)
 def test_plain_restore_of_our_own_dump_names_what_it_replaces(shop: Database, project: Project) -> None:
     """Only what has the name of something in the dump, the largest tables first."""
     assert project.inv("db.dump").returncode == 0

@@ -256,10 +256,11 @@ def test_a_dump_in_latin1_is_rehearsed(new_database: Databases, project: Project
 
 
 def test_a_pending_migration_is_applied_in_the_rehearsal_alone(
-    journal: Project, database: Database, server: Server
+    journal: Project, migrated_journal: Database, server: Server
 ) -> None:
     """The project's own Prisma migrates the scratch database; the seconds are told; the real one has no more."""
-    assert journal.use(database).inv("db.migrate", "db.dump").returncode == 0
+    database = migrated_journal
+    assert journal.inv("db.dump").returncode == 0
     folder = next((JOURNAL / "pending").iterdir())
     migration(journal, folder.name, (folder / "migration.sql").read_text(encoding="utf-8"))
     before = database.dump_text()

@@ -77,7 +77,7 @@ def test_needs_are_what_a_dump_uses_and_does_not_create(statement: str, needed: 
     assert needs_of(statement) == needed
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 @pytest.mark.parametrize("role", [SUPERUSER, OWNER])
 def test_restore_is_refused_when_an_extension_is_in_another_schema(
     new_database: Databases, project: Project, role: str
@@ -102,7 +102,7 @@ def test_restore_is_refused_when_an_extension_is_in_another_schema(
     assert restore_path(project, target, path, role, clean=True).rows == 1
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 def test_restore_makes_an_extensions_schema_when_the_dump_creates_it(new_database: Databases, project: Project) -> None:
     """Into a database that has neither the extension nor its schema."""
     source, target = new_database(), new_database()
@@ -195,7 +195,7 @@ CREATE POLICY p ON public.t TO {policy};
 """
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 @pytest.mark.parametrize("options", ["SUPERUSER", "CREATEROLE"])
 def test_restore_creates_roles_when_that_is_asked_for(
     new_role: Callable[[str], str], new_database: Databases, project: Project, options: str

@@ -38,7 +38,7 @@ def objects(database: Database) -> list[tuple[object, ...]]:
     )
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 @pytest.mark.parametrize("role", [SUPERUSER, OWNER])
 def test_reset_keeps_what_belongs_to_the_schema_when_it_empties_it(
     new_database: Databases, project: Project, role: str

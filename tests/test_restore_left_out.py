@@ -327,7 +327,7 @@ ALTER DEFAULT PRIVILEGES GRANT USAGE ON SCHEMAS TO pg_monitor;
 """
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 @pytest.mark.parametrize("role", [SUPERUSER, OWNER])
 def test_restore_does_not_widen_grants_when_the_target_has_default_privileges(
     new_database: Databases, project: Project, role: str

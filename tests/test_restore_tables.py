@@ -95,7 +95,7 @@ def restored(project: Project, *flags: str) -> CompletedProcess[str]:
     return project.inv("db.restore", f"--file={newest(project).name}", "--yes", *flags)
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 @pytest.mark.parametrize("more", [["--data-only"], []], ids=["data-only", "whole"])
 def test_a_table_is_as_in_the_dump_again(more: list[str], shop: Database, project: Project) -> None:
     """After damage to one table the whole database is what it was, as pg_dump writes it, whichever table it is."""
@@ -141,7 +141,7 @@ def test_other_tables_keep_what_was_written_since(more: list[str], shop: Databas
     assert shop.dump_text() == damaged
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 def test_rows_that_would_lose_their_reference_roll_it_back(shop: Database, project: Project) -> None:
     """ON DELETE CASCADE deletes nothing: the referencing table and its rows are named, and all is as before."""
     project.use(shop, OWNER)
@@ -222,7 +222,7 @@ def test_every_kind_of_pg_dumps_dumps_is_read(shop: Database, project: Project) 
             assert shop.dump_text() == before, kind
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 def test_a_partition_whose_rows_are_not_apart_is_refused(shop: Database, project: Project) -> None:
     """Loaded through the partitioned table they can't be told apart: the partition keeps its rows."""
     before = shop.dump_text()
@@ -237,7 +237,7 @@ def test_a_partition_whose_rows_are_not_apart_is_refused(shop: Database, project
     assert shop.dump_text() == before
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 def test_a_table_that_was_attached_since_is_not_emptied(shop: Database, project: Project) -> None:
     """A table of its own in the dump is now a partition of the restored one, which would not get its rows."""
     shop.execute("CREATE TABLE crm.apart (LIKE public.events); INSERT INTO crm.apart VALUES (25)", role=OWNER)
@@ -255,7 +255,7 @@ def test_a_table_that_was_attached_since_is_not_emptied(shop: Database, project:
             assert shop.dump_text() == before
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 def test_a_partition_that_was_detached_since_is_refused(shop: Database, project: Project) -> None:
     """A partition in the dump is now a table of its own: it is named, and nothing is touched."""
     project.use(shop, OWNER)
@@ -277,7 +277,7 @@ NOT_ENABLED = """SELECT g.tgrelid::regclass, k.conname, g.tgfoid::regproc, g.tge
     JOIN pg_constraint k ON k.oid = g.tgconstraint WHERE g.tgenabled <> 'O' AND k.contype = 'f' ORDER BY 1, 2, 3, 4"""
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 def test_disabled_triggers_of_foreign_keys_are_disabled_again(shop: Database, project: Project) -> None:
     """On both sides of keys to and from the table, of partitions, too; only a superuser can, so another is refused."""
     ran(project.use(shop), "db.dump")
@@ -444,7 +444,7 @@ DEPENDENTS = {
 }
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 def test_a_definition_that_others_depend_on_is_not_replaced(shop: Database, project: Project) -> None:
     """It is refused before anything, naming what depends; --data-only restores the rows."""
     shop.execute(f"GRANT CREATE ON DATABASE {shop.name} TO {OWNER}")
@@ -470,7 +470,7 @@ def test_a_definition_that_others_depend_on_is_not_replaced(shop: Database, proj
     assert shop.scalar("SELECT pg_catalog.count(*) FROM public.lines") == 20
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 def test_forced_row_level_security_hides_no_row(shop: Database, project: Project) -> None:
     """It is lifted for the rows of the dump and forced again."""
     shop.execute("ALTER TABLE public.orders FORCE ROW LEVEL SECURITY", role=OWNER)

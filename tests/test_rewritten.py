@@ -36,7 +36,7 @@ SET search_path = invalid; {INVALID_INDEX} SET search_path = shell; {SHELL_OPERA
 """
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 def test_a_dump_restores_verifies_rehearses_and_is_undone(
     database: Database, new_database: Databases, project: Project
 ) -> None:

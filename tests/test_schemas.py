@@ -228,7 +228,7 @@ def wait_until_waiting(database: Database) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 def test_emptying_leaves_extensions_and_their_parts_when_they_lie_inside(database: Database) -> None:
     """An extension's types, functions and tables stay, and so does what depends on them elsewhere."""
     database.execute(

@@ -40,7 +40,7 @@ def standby(database: Database) -> Iterator[Database]:
         server.close()
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 def test_a_standby_with_unlogged_tables_is_dumped(
     standby: Database, database: Database, new_database: Databases, project: Project
 ) -> None:

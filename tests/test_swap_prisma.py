@@ -14,13 +14,12 @@ _COLUMN = "SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass('publi
 
 
 @pytest.fixture
-def migrated(journal: Project, database: Database) -> Database:
+def migrated(journal: Project, migrated_journal: Database) -> Database:
     """Return the example's database, of which there is a dump, and a newer table."""
-    ran(journal.use(database), "db.migrate")
-    dumped(settings_of(journal, database), None)
-    database.execute("CREATE TABLE public.newer (id integer)")
+    dumped(settings_of(journal, migrated_journal), None)
+    migrated_journal.execute("CREATE TABLE public.newer (id integer)")
     journal.env["INVOKE_DB_METHOD"] = "swap"
-    return database
+    return migrated_journal
 
 
 def test_a_pending_migration_is_applied_before_the_swap(journal: Project, migrated: Database) -> None:

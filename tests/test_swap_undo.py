@@ -116,7 +116,7 @@ def swapped(project: Project, shop: Database) -> Project:
     return project
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 def test_undo_and_its_undo(swapped: Project, shop: Database) -> None:
     """An undo puts the kept database back and keeps the replaced one; each further undo swaps them again."""
     change(shop, "after the swap")

@@ -123,7 +123,7 @@ def plain(text: bytes) -> bytes:
 
 
 @pytest.mark.usefixtures("everywhere")
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 def test_text_is_what_pg_dump_writes(read: list[str], new_database: Databases, project: Project) -> None:
     """Odd names and values, holes, partitions, children: byte for byte, and each in its place."""
     database = new_database()
@@ -139,7 +139,7 @@ def test_text_is_what_pg_dump_writes(read: list[str], new_database: Databases, p
 
 
 @pytest.mark.usefixtures("everywhere")
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 def test_database_with_everything_is_read_as_pg_dump_reads_it(
     read: list[str], everything: Database, project: Project
 ) -> None:

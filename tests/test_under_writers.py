@@ -129,7 +129,7 @@ def test_dumps_hold_one_instant_when_eight_others_write(
     settings = settings_of(project, target)
     contents = set()
     for path in dumps:
-        request = RestoreRequest(file=str(path), clean=True, checksums=True)
+        request = RestoreRequest(file=str(path), clean=True, checksums=True, backup=False)
         restore_dump(plan_restore(settings, request, Silence()), Silence())
         verified = verify_database(settings, VerifyRequest(file=str(path), checksums=True), Silence())
         assert verified.lines == ()

@@ -30,7 +30,7 @@ SELECT lo_from_bytea(424243, 'older');
 """
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 def test_undo_gives_back_the_whole_database_and_so_does_its_own_undo(
     everything: Database, new_database: Databases, project: Project
 ) -> None:
@@ -56,7 +56,7 @@ def test_undo_gives_back_the_whole_database_and_so_does_its_own_undo(
     assert target.dump_text() == new
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 def test_undo_works_when_the_owner_is_no_superuser(
     owner_everything: Database, new_database: Databases, project: Project
 ) -> None:

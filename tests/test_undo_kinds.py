@@ -104,7 +104,7 @@ CREATE SCHEMA "odd, schema"; SET search_path = "odd, schema"; SET check_function
 """
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 def test_every_kind_is_emptied_and_brought_back(database: Database, project: Project) -> None:
     """Two clean restores leave the database as pg_dump showed it before, and so does the undo of a reset."""
     database.execute(EVERY)
@@ -151,7 +151,7 @@ CREATE SERVER mine FOREIGN DATA WRAPPER postgres_fdw; GRANT USAGE ON FOREIGN SER
 """
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 def test_an_undo_takes_grants_on_system_objects_back(
     database: Database, new_database: Databases, project: Project
 ) -> None:
@@ -195,7 +195,7 @@ SELECT nspowner::regrole::text, nspacl::text, obj_description(oid) FROM pg_names
 """
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 def test_a_missing_public_is_created_as_initdb_does(
     database: Database, new_database: Databases, project: Project
 ) -> None:

@@ -203,7 +203,7 @@ def rows_of(database: Database) -> bytes:
     return database.dump_text("--data-only")
 
 
-@pytest.mark.all_majors
+@pytest.mark.majors(14, 18)
 @pytest.mark.parametrize("case", CASES)
 def test_an_undo_brings_back_what_postgresql_refuses_to_load(database: Database, project: Project, case: str) -> None:
     """With every row and every definition; a key that the rows violate is NOT VALID."""
