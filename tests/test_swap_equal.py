@@ -91,7 +91,7 @@ def _prepare(database: Database, *, text: str = _PROPERTIES, role: str = SUPERUS
             connection.execute(statement.format(sql.Identifier(database.name).as_string(), _ROLE).encode())
 
 
-@pytest.mark.majors(14, 18)
+@pytest.mark.all_majors
 @pytest.mark.parametrize("changed", [False, True], ids=["as dumped, no owner, no acl", "changed"])
 def test_everything_is_restored_the_same_by_a_swap(
     whole: Database, new_database: Databases, project: Project, changed: bool
@@ -148,7 +148,7 @@ def owners(new_database: Databases, server: Server) -> Iterator[Database]:
             connection.execute(f"ALTER ROLE {OWNER} NOCREATEDB".encode())
 
 
-@pytest.mark.majors(14, 18)
+@pytest.mark.all_majors
 def test_a_plain_owners_database_is_restored_the_same_by_a_swap(
     owners: Database, new_database: Databases, project: Project
 ) -> None:

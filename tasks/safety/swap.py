@@ -107,11 +107,11 @@ def swap_databases(swap: Swap, state: Callable[[Outcome], str]) -> Swapped:
     :raises Interruption: A signal; its `state` and `effect` are set.
     """
     with connected(swap.maintenance) as connection, connected(swap.maintenance) as other:
-        cluster = system_identifier(connection)
         stream = StatementStream(connection)
-        xid = ""
+        cluster, xid = None, ""
         try:
             with translated(f"The swap failed, and {swap.live.name} was not changed", swap.maintenance):
+                cluster = system_identifier(connection)
                 _refuse_others(connection, swap)
                 connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
                 # With the role's `off`, the server would report the commit before it is on disk.

@@ -514,7 +514,8 @@ def _hold_to_its_word(operation: str, state: str, ended: Ended) -> None:
         if state == "new" and any(each in ended.said for each in _NOT_DONE):
             raise Violation("it is done, and the message says that it is not")
         return
-    last = ended.said.strip().rpartition("\n")[2]
+    # An undo that is done leaves the database "as it was at" a time.
+    last = ended.said.strip().rpartition("\n")[2].replace("is as it was at", "")
     done, undone = any(each in last for each in _DONE), any(each in last for each in _UNDONE)
     if ended.code == 0 or _UNKNOWN in last:
         return
