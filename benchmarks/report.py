@@ -15,7 +15,7 @@ from .figures import figures, targets
 from .showing import HEADINGS, KINDS, cells, met, short
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from .figures import Figures
     from .results import Result
@@ -43,17 +43,18 @@ def main(source: Path, *more: Path, folder: Path = DOCS) -> list[Path]:
     """Write the document and its pictures, and return their paths.
 
     :param source: A file of `benchmarks/results`, which all but the last tables are of.
-    :param more: Results of other databases, whose tables follow.
+    :param more: Results of other runs, whose tables follow. Targets and pictures are of the newest run that has them.
     :param folder: Where they go.
     """
     result = results.load(source)
+    others = {path.name: results.load(path) for path in more}
     written = []
     for kind, title in PICTURED.items():
-        if found := figures(result, "journal", kind):
+        newest = sorted([result, *others.values()], key=lambda each: each.made, reverse=True)
+        if found := next((found for each in newest if (found := figures(each, "journal", kind))), []):
             written.append(folder / picture(kind))
             written[-1].write_text(bars(title, found), encoding="utf-8")
     written.append(folder / "performance.md")
-    others = {path.name: results.load(path) for path in more}
     written[-1].write_text(document(result, source.name, others), encoding="utf-8")
     return written
 
@@ -80,7 +81,7 @@ def document(result: Result, name: str, others: Mapping[str, Result]) -> str:
         sources=" ".join(f"{PLACE}/{each}" for each in (name, *others)),
         made=result.made,
         rounds=_times(result.rounds),
-        targets="\n".join(_targets(result)),
+        targets="\n".join(_targets([result, *others.values()])),
         pictures="\n\n".join(pictures),
         tables="\n".join(tables),
         machine="\n".join(_pairs(("", ""), result.machine)),
@@ -115,11 +116,24 @@ def bars(title: str, found: list[Figures]) -> str:
     return "\n".join([*lines, "</g>", "</svg>", ""])
 
 
-def _targets(result: Result) -> list[str]:
-    lines = ["| what | at least, or at most | measured | |", "|---|---|---|---|"]
-    return lines + [
-        f"| {each.what} | {each.wanted} | {_escaped(each.measured)} | {met(each.met)} |" for each in targets(result)
-    ]
+def _targets(runs: Sequence[Result]) -> list[str]:
+    """List every target as the newest of the runs measured it."""
+    lines = ["| what | at least, or at most | measured | | run of |", "|---|---|---|---|---|"]
+    newest = sorted(runs, key=lambda each: each.made, reverse=True)
+    for found in zip(*map(targets, newest), strict=True):
+        each, run = next(
+            ((target, run) for target, run in zip(found, newest, strict=True) if target.met is not None),
+            (found[0], newest[0]),
+        )
+        cells_of = (
+            each.what,
+            each.wanted,
+            _escaped(each.measured),
+            met(each.met),
+            run.made if each.met is not None else "",
+        )
+        lines.append(f"| {' | '.join(cells_of)} |")
+    return lines
 
 
 def _tables(result: Result) -> list[str]:
