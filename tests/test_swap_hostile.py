@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 from psycopg import sql
 
-from tasks.errors import OperationFailedError
+from tasks.errors import Effect, OperationFailedError
+from tasks.postgres.commit import Outcome
+from tasks.postgres.connection import connected
 from tasks.safety.own_databases import Role, mark
 from tasks.safety.scratch_database import NamedDatabase, on_database
 from tasks.safety.swap import Swap, swap_databases
+from tasks.system.runtime import Interruption, interruptible
 from tests import hostile_database
 from tests.both_ways import Method, databases_of_ours, restore_by
 from tests.flows import Said, dumped, settings_of
@@ -161,3 +167,35 @@ def test_a_database_of_the_same_name_and_another_oid_is_not_renamed(
         swap_databases(swap, str)
 
     assert [each.scalar("SELECT current_database()") for each in (live, incoming)] == [live.name, incoming.name]
+
+
+def test_a_signal_right_after_the_commit_is_told_as_committed(
+    new_database: Databases, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes while the connections of the swap are closed."""
+    live, incoming = new_database(), new_database()
+    named = [
+        NamedDatabase(each.name, int(each.scalar("SELECT oid FROM pg_database WHERE datname = current_database()")))
+        for each in (live, incoming)
+    ]
+    target = on_database(settings_of(project, live).target(), "postgres")
+    kept = Database(live.server, f"{live.name}_kept")
+    swap = Swap(
+        maintenance=target, live=named[0], incoming=named[1], kept=kept.name, before=(), after=(), ends_sessions=True
+    )
+
+    @contextlib.contextmanager
+    def interrupted(*args: Any, **options: Any) -> Iterator[Any]:
+        with connected(*args, **options) as connection:
+            yield connection
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    monkeypatch.setattr("tasks.safety.swap.connected", interrupted)
+
+    with interruptible(), pytest.raises(Interruption) as raised:
+        swap_databases(swap, lambda outcome: outcome.name)
+
+    assert (raised.value.state, raised.value.effect) == (Outcome.COMMITTED.name, Effect.CHANGED)
+    with live.server.connect() as connection:
+        connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(kept.name)))
+    drop(kept)

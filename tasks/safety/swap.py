@@ -124,6 +124,9 @@ def swap_databases(swap: Swap, state: Callable[[Outcome], str]) -> Swapped:
                 with _ending_sessions(other, swap):
                     _rename(connection, swap)
             commit = commit_transaction(stream, xid, swap.maintenance, cluster)
+            if commit.outcome is Outcome.COMMITTED:
+                # Before the connections are closed, during which a signal may come.
+                set_interrupt_message(state(Outcome.COMMITTED), Effect.CHANGED)
         except Interruption as interruption:
             with contextlib.suppress(psycopg.Error):
                 connection.cancel_safe(timeout=5)
@@ -132,7 +135,6 @@ def swap_databases(swap: Swap, state: Callable[[Outcome], str]) -> Swapped:
             raise
     seconds = time.monotonic() - began
     _raise_failure(commit, state(commit.outcome))
-    set_interrupt_message(state(Outcome.COMMITTED), Effect.CHANGED)
     return Swapped(seconds=seconds, ended=ended)
 
 
