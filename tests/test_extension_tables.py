@@ -15,6 +15,7 @@ from tasks.restore.plan import plan_restore
 from tasks.restore.request import RestoreRequest
 from tasks.restore.restore import Restored, restore_dump
 from tasks.verify.verify import Verified, VerifyRequest, verify_database
+from tests.both_ways import Method, restore_by
 from tests.extended import extended_server
 from tests.flows import settings_of
 from tests.servers import OWNER, SUPERUSER, Server
@@ -293,6 +294,19 @@ def test_places_come_back_when_a_superuser_restores(places: Make, installed: boo
         assert each.target.scalar("SELECT array_agg(srid) FROM spatial_ref_sys WHERE auth_name = 'ours'") == [990001]
         assert each.target.scalar("SELECT count(*) FROM spatial_ref_sys") > 8000
         assert each.target.dump_text() == each.source.dump_text()
+
+
+@pytest.mark.root
+def test_places_come_back_by_a_swap(places: Make) -> None:
+    """PostGIS is in both databases; its table has thousands of rows, and none of people's own."""
+    each = places(SUPERUSER, installed=True)
+    path = each.dump().path
+    each.target.execute(PLACES + "DELETE FROM places WHERE id < 9")
+
+    ended = restore_by(each.project, each.target, path, Method.SWAP)
+
+    assert ended.swapped
+    assert each.target.dump_text() == each.source.dump_text()
 
 
 @pytest.mark.root
