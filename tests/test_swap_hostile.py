@@ -199,3 +199,24 @@ def test_a_signal_right_after_the_commit_is_told_as_committed(
     with live.server.connect() as connection:
         connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(kept.name)))
     drop(kept)
+
+
+def test_a_signal_while_grants_are_tried_ends_the_restore(
+    new_database: Databases, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes inside a transaction, in which no database can be dropped; the staging database does not remain."""
+    database = new_database()
+    database.execute(SHOP)
+    path = dumped(settings_of(project, database)).path
+
+    def interrupted(*_: object) -> list[sql.Composed]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return []
+
+    monkeypatch.setattr("tasks.staging.staging_database.access_statements", interrupted)
+
+    with interruptible(), pytest.raises(Interruption):
+        restore_by(project, database, path, Method.AUTO)
+
+    assert databases_of_ours(database) == []
+    assert list(project.dumps.glob(".database-*.json")) == []

@@ -92,7 +92,9 @@ def staging_database(plan: RestorePlan, report: Report) -> Iterator[Staging]:
         ):
             with connected(maintenance, lock_timeout=settings.lock_timeout) as session:
                 refuse_another_endpoint(session, replace(plan.endpoint, database=plan.method.maintenance))
-                record = _create(plan, session, live)
+                properties = read_database_properties(live, plan.method.oid)
+                record = _create(plan, session, live, properties)
+                _set_up(plan, session, record, properties)
             staging = _prepare(plan, maintenance, record, source)
             roles.create(plan.new_roles, settings.lock_timeout)
         yield staging
@@ -109,8 +111,7 @@ def staging_database(plan: RestorePlan, report: Report) -> Iterator[Staging]:
     staging.lock.close()
 
 
-def _create(plan: RestorePlan, session: Connection, live: Connection) -> DatabaseRecord:
-    properties = read_database_properties(live, plan.method.oid)
+def _create(plan: RestorePlan, session: Connection, live: Connection, properties: DatabaseProperties) -> DatabaseRecord:
     name = staging_name(plan.server.database)
     # An owner could connect, and create what the script of an extension calls. So a superuser owns it until the swap.
     owner = plan.server.user if plan.server.superuser else properties.owner
@@ -119,7 +120,7 @@ def _create(plan: RestorePlan, session: Connection, live: Connection) -> Databas
     if properties.tablespace != _DEFAULT_TABLESPACE:
         options += sql.SQL(" TABLESPACE {}").format(sql.Identifier(properties.tablespace))
     oid = create_database(session, name, options_like(live) + options)
-    record = staging_record(
+    return staging_record(
         session,
         plan.target,
         name=name,
@@ -129,17 +130,15 @@ def _create(plan: RestorePlan, session: Connection, live: Connection) -> Databas
         command=f"db.restore {plan.dump.path.name}",
         settings=properties.settings_digest,
     )
-    try:
-        session.execute(mark_statement(name, Role.STAGING, plan.server.database, properties.comment))
-        write_database_record(plan.settings.dumps, record)
-        for statement in settings_statements(properties, name):
-            session.execute(statement)
-        _try_access(session, name, oid, properties)
-    except BaseException:
-        session.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
-        delete_database_record(plan.settings.dumps, record)
-        raise
-    return record
+
+
+def _set_up(plan: RestorePlan, session: Connection, record: DatabaseRecord, properties: DatabaseProperties) -> None:
+    """Mark a staging database as ours, and give it the settings of the configured one."""
+    session.execute(mark_statement(record.database, Role.STAGING, plan.server.database, properties.comment))
+    write_database_record(plan.settings.dumps, record)
+    for statement in settings_statements(properties, record.database):
+        session.execute(statement)
+    _try_access(session, record.database, record.oid, properties)
 
 
 def _try_access(session: Connection, name: str, oid: int, properties: DatabaseProperties) -> None:
