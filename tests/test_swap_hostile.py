@@ -15,7 +15,14 @@ from psycopg import sql
 from tasks.errors import Effect, OperationFailedError
 from tasks.postgres.commit import Outcome
 from tasks.postgres.connection import connected
-from tasks.safety.own_databases import Role, mark
+from tasks.safety.own_databases import (
+    CREATING,
+    DatabaseRecord,
+    Role,
+    mark,
+    server_identity,
+    write_database_record,
+)
 from tasks.safety.scratch_database import NamedDatabase, on_database
 from tasks.safety.swap import Swap, swap_databases
 from tasks.system.runtime import Interruption, interruptible
@@ -220,3 +227,38 @@ def test_a_signal_while_grants_are_tried_ends_the_restore(
 
     assert databases_of_ours(database) == []
     assert list(project.dumps.glob(".database-*.json")) == []
+
+
+@pytest.mark.usefixtures("forger")
+@pytest.mark.parametrize("who", ["ours", "of another owner", "still created"])
+def test_a_database_whose_creation_was_cut_off_is_dropped_only_if_it_is_ours(
+    new_database: Databases, project: Project, who: str
+) -> None:
+    """Its record was written, and it has no comment; another restore may be creating it."""
+    database = new_database()
+    database.execute(SHOP)
+    settings = settings_of(project, database)
+    path = dumped(settings).path
+    left = Database(database.server, f"{database.name}__staging_0123abcd")
+    with database.server.connect() as connection, database.server.connect() as other:
+        record = DatabaseRecord(
+            role=Role.STAGING,
+            server=server_identity(connection, settings.target()),
+            database=left.name,
+            oid=0,
+            owner=SUPERUSER,
+            of=database.name,
+            of_oid=1,
+            made="2026-01-31T00:00:00Z",
+        )
+        write_database_record(project.dumps, record)
+        owner = _FORGER if who == "of another owner" else SUPERUSER
+        connection.execute(f"CREATE DATABASE {left.name} OWNER {owner}".encode())
+        if who == "still created":
+            other.execute("SELECT pg_catalog.pg_advisory_lock_shared(%s)", [CREATING])
+        try:
+            assert restore_by(project, database, path, Method.SWAP).swapped
+
+            assert databases_of_ours(database) == ([] if who == "ours" else [left.name])
+        finally:
+            drop(left)

@@ -20,7 +20,7 @@ from psycopg import sql
 from ..dumpfiles.atomic_write import make_dump_folder, replace_file
 from ..dumpformat.manifest import ID_DIGITS
 from ..formatting import format_now, parse_instant
-from ..postgres.connection import Connection, system_identifier
+from ..postgres.connection import Connection, one, system_identifier
 from ..system.processes import read_regular
 from .restore_log import restore_record_path
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from ..config.target import Target
 
 
+# The advisory lock that a restore shares, in another database of the server, while it creates its staging database.
+CREATING = 7891649721
 _MARK = "invoke-postgres"
 _VERSION = 1
 # PostgreSQL cuts longer names (NAMEDATALEN).
@@ -57,6 +59,7 @@ class DatabaseRecord:
 
     :ivar server: The cluster's identifier, or host and port if the role may not read it.
     :ivar database: Its name.
+    :ivar oid: Its oid; 0 before it is created.
     :ivar owner: Its owner.
     :ivar of: The name of the configured database.
     :ivar of_oid: The oid of the configured database at the time.
@@ -249,7 +252,7 @@ def own_databases(
     :param tidies: Whether to do so; without it, nothing is changed.
     """
     here, found = server_identity(connection, target), []
-    records = [each for each in read_database_records(folder) if each.server == here and each.role is role]
+    records = [each for each in read_database_records(folder) if each.server == here and each.role is role and each.oid]
     for record in records:
         row = connection.execute(_FOUND, [record.oid]).fetchone()
         if row is None or row[0] != record.database:
@@ -260,6 +263,34 @@ def own_databases(
         if marked is not None and row[1] == record.owner and marked.get("role") == role.value:
             comment = marked.get("comment")
             found.append(OwnDatabase(record=record, comment=comment and str(comment), used=bool(row[3])))
+    return found
+
+
+_NAMED = """
+SELECT r.rolname::pg_catalog.text, pg_catalog.shobj_description(d.oid, 'pg_database')
+  FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles r ON r.oid = d.datdba WHERE d.datname = %s
+"""
+
+
+def unfinished_databases(connection: Connection, target: Target, folder: Path) -> list[DatabaseRecord]:
+    """Return the staging databases whose creation was recorded, and then cut off before they were marked.
+
+    Their records have no oid, but the names are random, and the owners are the recorded ones. Records of databases that
+    do not exist are deleted. While another restore creates a database, none is returned.
+
+    :param connection: A session in another database; it holds the lock :data:`CREATING` afterwards.
+    """
+    if not one(connection, "SELECT pg_catalog.pg_try_advisory_lock(%s)", [CREATING])[0]:
+        return []
+    here, found = server_identity(connection, target), []
+    for record in read_database_records(folder):
+        if record.server != here or record.oid:
+            continue
+        row = connection.execute(_NAMED, [record.database]).fetchone()
+        if row is not None and row[0] == record.owner and (row[1] is None or is_marked(str(row[1]))):
+            found.append(record)
+        else:
+            delete_database_record(folder, record)
     return found
 
 
@@ -295,13 +326,12 @@ def staging_record(
     target: Target,
     *,
     name: str,
-    oid: int,
     of: tuple[str, int],
     owner: str,
     command: str,
     settings: str,
 ) -> DatabaseRecord:
-    """Return the record of a new staging database.
+    """Return the record of a staging database that is to be created, without its oid.
 
     :param of: Name and oid of the configured database.
     """
@@ -309,7 +339,7 @@ def staging_record(
         role=Role.STAGING,
         server=server_identity(connection, target),
         database=name,
-        oid=oid,
+        oid=0,
         owner=owner,
         of=of[0],
         of_oid=of[1],

@@ -28,12 +28,14 @@ from ..postgres.schemas import Content, existing_schemas
 from ..safety.database_properties import access_statements, read_database_properties, settings_statements
 from ..safety.method import SwapObstacle, SwapReason, SwapUnavailableError, swap_unavailable
 from ..safety.own_databases import (
+    CREATING,
     Role,
     delete_database_record,
     mark_statement,
     own_databases,
     staging_name,
     staging_record,
+    unfinished_databases,
     write_database_record,
 )
 from ..safety.scratch_database import drop_database, is_unlocked, on_database, try_drop
@@ -93,8 +95,8 @@ def staging_database(plan: RestorePlan, report: Report) -> Iterator[Staging]:
             with connected(maintenance, lock_timeout=settings.lock_timeout) as session:
                 refuse_another_endpoint(session, replace(plan.endpoint, database=plan.method.maintenance))
                 properties = read_database_properties(live, plan.method.oid)
-                record = _create(plan, session, live, properties)
-                _set_up(plan, session, record, properties)
+                record = _new_record(plan, session, properties)
+                record = _create(plan, session, live, properties, record)
             staging = _prepare(plan, maintenance, record, source)
             roles.create(plan.new_roles, settings.lock_timeout)
         yield staging
@@ -111,34 +113,44 @@ def staging_database(plan: RestorePlan, report: Report) -> Iterator[Staging]:
     staging.lock.close()
 
 
-def _create(plan: RestorePlan, session: Connection, live: Connection, properties: DatabaseProperties) -> DatabaseRecord:
-    name = staging_name(plan.server.database)
-    # An owner could connect, and create what the script of an extension calls. So a superuser owns it until the swap.
-    owner = plan.server.user if plan.server.superuser else properties.owner
-    options = sql.SQL(" OWNER {}").format(sql.Identifier(owner))
-    # Naming template0's own tablespace would need the right to create in it.
-    if properties.tablespace != _DEFAULT_TABLESPACE:
-        options += sql.SQL(" TABLESPACE {}").format(sql.Identifier(properties.tablespace))
-    oid = create_database(session, name, options_like(live) + options)
+def _new_record(plan: RestorePlan, session: Connection, properties: DatabaseProperties) -> DatabaseRecord:
     return staging_record(
         session,
         plan.target,
-        name=name,
-        oid=oid,
+        name=staging_name(plan.server.database),
         of=(plan.server.database, plan.method.oid),
-        owner=owner,
+        # An owner could connect, and create what the script of an extension calls. So a superuser owns it until the
+        # swap.
+        owner=plan.server.user if plan.server.superuser else properties.owner,
         command=f"db.restore {plan.dump.path.name}",
         settings=properties.settings_digest,
     )
 
 
-def _set_up(plan: RestorePlan, session: Connection, record: DatabaseRecord, properties: DatabaseProperties) -> None:
-    """Mark a staging database as ours, and give it the settings of the configured one."""
-    session.execute(mark_statement(record.database, Role.STAGING, plan.server.database, properties.comment))
-    write_database_record(plan.settings.dumps, record)
-    for statement in settings_statements(properties, record.database):
+def _create(
+    plan: RestorePlan, session: Connection, live: Connection, properties: DatabaseProperties, record: DatabaseRecord
+) -> DatabaseRecord:
+    """Create a staging database, mark it as ours, and give it the settings of the configured one.
+
+    Its record is written before, so that a kill cannot leave a database without one.
+
+    :return: The record, with the oid.
+    """
+    folder, name = plan.settings.dumps, record.database
+    options = sql.SQL(" OWNER {}").format(sql.Identifier(record.owner))
+    # Naming template0's own tablespace would need the right to create in it.
+    if properties.tablespace != _DEFAULT_TABLESPACE:
+        options += sql.SQL(" TABLESPACE {}").format(sql.Identifier(properties.tablespace))
+    session.execute("SELECT pg_catalog.pg_advisory_lock_shared(%s)", [CREATING])
+    write_database_record(folder, record)
+    record = replace(record, oid=create_database(session, name, options_like(live) + options))
+    session.execute(mark_statement(name, Role.STAGING, plan.server.database, properties.comment))
+    write_database_record(folder, record)
+    session.execute("SELECT pg_catalog.pg_advisory_unlock_shared(%s)", [CREATING])
+    for statement in settings_statements(properties, name):
         session.execute(statement)
-    _try_access(session, record.database, record.oid, properties)
+    _try_access(session, name, record.oid, properties)
+    return record
 
 
 def _try_access(session: Connection, name: str, oid: int, properties: DatabaseProperties) -> None:
@@ -227,4 +239,8 @@ def delete_leftover_staging_databases(target: Target, database: str, maintenance
             if not own.used and is_unlocked(target, name, LOCK) and try_drop(connection, name):
                 delete_database_record(folder, own.record)
                 dropped.append(name)
+        for record in unfinished_databases(connection, target, folder):
+            if try_drop(connection, record.database):
+                delete_database_record(folder, record)
+                dropped.append(record.database)
     return dropped

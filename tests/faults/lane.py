@@ -76,7 +76,7 @@ _SESSIONS: Final = (
 )
 _OURS: Final = "SELECT datname FROM pg_database WHERE starts_with(datname, %s) ORDER BY 1"
 _DONE: Final = ("already committed",)
-_UNDONE: Final = ("rolled back", "was not changed", "is as it was", "othing was touched", "Nothing was changed")
+_UNDONE: Final = ("rolled back", "was not changed", "is as it was", "othing was touched", "othing was changed")
 _NOT_DONE: Final = ("othing was touched", "othing was changed", "was kept", "No dump was written")
 _UNKNOWN: Final = "unknown whether"
 
