@@ -237,6 +237,9 @@ def journal_of(modules: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
             with server.connect() as connection:
                 connection.execute("CREATE DATABASE journal_migrated")
             ran(project.use(database), "db.migrate")
+            with server.connect() as connection:
+                # Tests that drop what they made leave it alone.
+                connection.execute("ALTER DATABASE journal_migrated IS_TEMPLATE true")
             built[server.port] = database
         return built[server.port]
 

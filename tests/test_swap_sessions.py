@@ -50,9 +50,10 @@ def fill(database: Database, project: Project, role: str = SUPERUSER) -> Databas
 
 
 def databases(server: Server) -> set[str]:
-    """Return the names of all databases of a server."""
+    """Return the names of all databases of a server but templates."""
+    query = "SELECT datname FROM pg_database WHERE NOT datistemplate"
     with server.connect() as connection:
-        return {str(name) for (name,) in connection.execute("SELECT datname FROM pg_database").fetchall()}
+        return {str(name) for (name,) in connection.execute(query).fetchall()}
 
 
 def rows(database: Database) -> int:
