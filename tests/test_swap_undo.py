@@ -645,7 +645,7 @@ def test_doctor_lists_them_and_says_whether_a_swap_is_possible(swapped: Project,
     assert checks()["swap"]["state"] == "note"
 
 
-# Somebody has dropped the database
+# The database was dropped
 
 
 @pytest.fixture
@@ -767,7 +767,7 @@ def test_the_undo_of_a_dropped_database_is_guarded(dropped: Project, shop: Datab
 
 
 def test_a_name_that_is_taken_again_is_not_overwritten(dropped: Project, shop: Database) -> None:
-    """Somebody creates the database between the plan and the rename: nothing is changed."""
+    """The database is created between the plan and the rename: nothing is changed."""
     (kept,) = kept_names(shop)
     plan = plan_undo(settings_of(dropped, shop), Silence())
     assert isinstance(plan, SwapUndoPlan)

@@ -43,7 +43,7 @@ _PENDING: Final = (
     ),
 )
 MOMENTS: Final = ("Prisma starts", *(name for name, _ in _PENDING))
-"""When somebody is killed: while Prisma starts, or in a migration."""
+"""When a process is killed: while Prisma starts, or in a migration."""
 
 # As Prisma creates it.
 _HISTORY: Final = """
@@ -89,7 +89,7 @@ class MigratingLane(Lane):
             yield lane
 
     def kill(self, kind: str, seed: object) -> Outcome | None:
-        """Kill somebody of a kind at a moment of the migrations, and hold everything against the promises.
+        """Kill a process of a kind at a moment of the migrations, and check every promise.
 
         :return: As :meth:`fault`; the phase is the moment.
         """

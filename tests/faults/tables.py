@@ -68,7 +68,7 @@ def _victims(tally: Tally) -> str:
 
 
 def migrations(tally: Tally) -> str:
-    """Say what became of the live database when somebody was killed while migrations ran."""
+    """Return the table of states of the live database after kills during migrations."""
     rows: list[Sequence[object]] = []
     for kind, victims in migrating.VICTIMS.items():
         for moment in migrating.MOMENTS:
