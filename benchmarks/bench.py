@@ -16,7 +16,7 @@ from tasks.errors import MissingProgramError, OperationFailedError
 from tests.servers import PASSWORD, SUPERUSER, Server, ServerSetupError, provision
 
 from . import commands, databases, machine, results, running
-from .throttle import group_folder, throttled
+from .throttle import PROCESSORS, Throttle, make_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from .commands import Case
     from .databases import Built
     from .options import Options
-    from .throttle import Throttle
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -95,9 +94,12 @@ def measure(options: Options, *, say: Callable[[str], None]) -> results.Result:
 
 def _possible(cases: tuple[Case, ...], say: Callable[[str], None]) -> tuple[Case, ...]:
     """Leave out the commands that can't be run here, and say so."""
-    if group_folder() is None and any(each.throttled for each in cases):
-        say("Not measured, because control groups need Linux and root: the commands with a throttle.")
-        cases = tuple(each for each in cases if not each.throttled)
+    if any(each.throttled for each in cases):
+        try:
+            make_groups().remove()
+        except OSError:
+            say("Not measured, because control groups need Linux and root: the commands with a throttle.")
+            cases = tuple(each for each in cases if not each.throttled)
     for each in cases:
         if each.program and shutil.which(each.program) is None:
             say(f"Not measured, because {each.program} is not installed: {each.command}")
@@ -210,7 +212,7 @@ class _Database:
             os.sync()
         before = self._wal()
         name = TARGET if case.target else self.built.name
-        with throttled([self.server.pid]) if case.throttled else contextlib.nullcontext() as throttle:
+        with Throttle(make_groups(), [self.server.pid]) if case.throttled else contextlib.nullcontext() as throttle:
             used = self._run(case.command, folder, name, status=case.status, throttle=throttle)
         wal = self._wal() - before
         if case.target and databases.shape(self.server, TARGET) != self.built.shape:
@@ -224,6 +226,9 @@ class _Database:
         argv = command.split() if ours else ["bash", "-o", "pipefail", "-c", command]
         log = self.folder / "said"
         environment = self._environment(database)
+        if throttle is not None:
+            # Otherwise our dump sees that there are few, and reads all tables with one session.
+            environment["PYTHON_CPU_COUNT"] = str(PROCESSORS)
         if not ours:
             # DSLR decodes no password in it, and does not read PGPASSWORD, but libpq reads this file.
             environment["DATABASE_URL"] = f"postgresql://{SUPERUSER}@127.0.0.1:{self.server.port}/{database}"

@@ -22,7 +22,7 @@ class Case:
     :ivar compresses: It is a pg_dump with compression, and counts as a peer of `db.dump --gzip`.
     :ivar repeats: Times that it is measured in each round.
     :ivar status: The exit status that it must have.
-    :ivar throttled: Each process gets a fifth of a processor (:mod:`.throttle`).
+    :ivar throttled: Each of its threads gets a fifth of a processor (:mod:`.throttle`).
     :ivar before: A command that is run before it, unmeasured.
     :ivar program: A program that must be installed; without it the command is left out.
     """

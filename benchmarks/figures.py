@@ -118,7 +118,7 @@ def _swaps(result: Result, parallel: Measured | None, psql: Measured | None) -> 
     four, pg_restore = (result.get("journal", f"throttled-{each}") for each in ("ours-swap-4", "directory-j4"))
     huge, huge_pg_restore = (result.get("huge", f"throttled-{each}") for each in ("ours-swap-4", "directory-j4"))
     dump, pg_dump = (result.get("journal", f"throttled-{each}") for each in ("ours-zstd", "directory"))
-    fifth = "with a fifth of a processor for each process"
+    fifth = "with a fifth of a processor for each thread"
     return [
         _faster(f"{_SWAP}, against `pg_restore -j2` and `vacuumdb --analyze-only -j2`", 0.95, swap, analyzed),
         _faster("the same, against the faster `pg_restore -j2` alone", 0.85, swap, parallel),

@@ -63,7 +63,7 @@ def run(
     :param env: Its whole environment.
     :param log: A file that gets what it says.
     :param status: The exit status that it must have.
-    :param throttle: Limits it and all that descend from it.
+    :param throttle: Limits its threads and those of all that descend from it.
     :raises OperationFailedError: It ended otherwise; the end of what it said is in the message.
     """
     with log.open("wb") as said:

@@ -1,6 +1,7 @@
-"""Gives each process a fifth of a processor, so that few processors show what many would bring.
+"""Gives each thread a fifth of a processor, so that few processors show what many would bring.
 
-Each process of a command and of the server gets a control group of its own. That needs Linux and root.
+Each thread of a command and of the server gets a control group of its own, because with many processors it would have
+one of its own. The programs of PostgreSQL have one thread in each process; ours has several. Needs Linux and root.
 """
 
 from __future__ import annotations
@@ -8,40 +9,142 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 SHARE = 0.2
+# As many processors as a program may suppose: so many threads that all compute use one.
+PROCESSORS = 5
 _PERIOD = 50_000
 _LOOK_SECONDS = 0.005
+_PATIENCE = 5.0
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
-def group_folder() -> Path | None:
-    """Return the folder in which control groups for processors can be made; None if there is none for us."""
-    for folder, limit in ((_CGROUPS / "cpu", "cpu.cfs_quota_us"), (_CGROUPS, "cpu.max")):
-        made = folder / f"bench-{os.getpid()}"
-        with contextlib.suppress(OSError):
-            made.mkdir()
-            try:
-                if (made / limit).exists():
-                    return folder
-            finally:
-                made.rmdir()
-    return None
+class Groups(Protocol):
+    """Control groups, one for each thread."""
+
+    def limit(self, pid: int, thread: int) -> None:
+        """Limit a thread of a process.
+
+        :raises OSError: It has ended.
+        """
+
+    def remove(self) -> None:
+        """Let the threads that still run, as the server's do, run without a limit again."""
+
+
+class FirstGroups:
+    """Control groups of the first version: threads have groups as processes have."""
+
+    def __init__(self, folder: Path = _CGROUPS / "cpu") -> None:
+        self._folder = folder
+        self._made = [folder / f"bench-{os.getpid()}"]
+        self._made[0].mkdir()
+        if not (self._made[0] / "cpu.cfs_quota_us").exists():
+            self._made[0].rmdir()
+            raise OSError(f"{folder} does not limit processors")
+
+    def limit(self, pid: int, thread: int) -> None:  # noqa: ARG002 - the second version needs it
+        """Limit a thread."""
+        group = self._made[0] / str(thread)
+        group.mkdir()
+        self._made.append(group)
+        (group / "cpu.cfs_period_us").write_text(str(_PERIOD))
+        (group / "cpu.cfs_quota_us").write_text(str(int(_PERIOD * SHARE)))
+        (group / "tasks").write_text(str(thread))
+
+    def remove(self) -> None:
+        """Let the threads run without a limit again."""
+        for group in reversed(self._made):
+            _remove(group, group / "tasks", self._folder / "tasks")
+
+
+class SecondGroups:
+    """Control groups of the second version: a process gets a group, in which its threads have groups."""
+
+    def __init__(self, folder: Path = _CGROUPS) -> None:
+        self._folder = folder
+        self._top = folder / f"bench-{os.getpid()}"
+        self._made: list[Path] = []
+        self._moved: set[int] = set()
+        self._top.mkdir()
+        try:
+            _allow_limits(folder)
+            self._add("first")
+            _allow_limits(self._top)
+        except OSError:
+            self.remove()
+            raise
+
+    def limit(self, pid: int, thread: int) -> None:
+        """Limit a thread of a process, which joins the group above those of its threads."""
+        if pid not in self._moved:
+            (self._top / "cgroup.procs").write_text(str(pid))
+            self._moved.add(pid)
+        group = self._add(str(thread))
+        (group / "cpu.max").write_text(f"{int(_PERIOD * SHARE)} {_PERIOD}")
+        (group / "cgroup.threads").write_text(str(thread))
+
+    def remove(self) -> None:
+        """Let the threads run without a limit again."""
+        for group in (*self._made, self._top):
+            _remove(group, self._top / "cgroup.procs", self._folder / "cgroup.procs")
+
+    def _add(self, name: str) -> Path:
+        group = self._top / name
+        group.mkdir()
+        self._made.append(group)
+        (group / "cgroup.type").write_text("threaded")
+        return group
+
+
+def _allow_limits(group: Path) -> None:
+    """Let the groups in a group limit processors."""
+    (group / "cgroup.subtree_control").write_text("+cpu")
+
+
+def _remove(group: Path, members: Path, to: Path) -> None:
+    """Move the members elsewhere and delete the group, which takes a moment while some of them end."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        for each in members.read_text().split():
+            # It may be gone by now.
+            with contextlib.suppress(OSError):
+                to.write_text(each)
+        try:
+            group.rmdir()
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(_LOOK_SECONDS)
+        else:
+            return
+
+
+def make_groups() -> Groups:
+    """Return control groups of the version that this system has.
+
+    :raises OSError: None can be made here.
+    """
+    try:
+        return FirstGroups()
+    except OSError:
+        return SecondGroups()
 
 
 @dataclass
 class Throttle:
-    """Limits processes and all that descend from them.
+    """Limits the threads of processes and of all that descend from them; a context manager.
 
-    :ivar roots: The ids of the processes at the top; of a server, its postmaster's.
+    :ivar roots: The ids of the processes at the top, to which more may be added; of a server, its postmaster's.
     """
 
-    folder: Path
+    groups: Groups
     roots: list[int]
-    _seen: dict[int, Path] = field(default_factory=dict)
+    _seen: set[int] = field(default_factory=set)
     _over: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -54,12 +157,7 @@ class Throttle:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
-        for group in self._seen.values():
-            # Those that still run, as the server does, run without a limit again.
-            for pid in (group / "cgroup.procs").read_text().split():
-                with contextlib.suppress(OSError):
-                    (self.folder / "cgroup.procs").write_text(pid)
-            group.rmdir()
+        self.groups.remove()
 
     def _look_on(self) -> None:
         while not self._over.wait(_LOOK_SECONDS):
@@ -69,31 +167,9 @@ class Throttle:
     def _visit(self, pid: int) -> None:
         # It may be gone by now.
         with contextlib.suppress(OSError):
-            if pid not in self._seen:
-                self._limit(pid)
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                for child in (task / "children").read_text().split():
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                if int(thread.name) not in self._seen:
+                    self._seen.add(int(thread.name))
+                    self.groups.limit(pid, int(thread.name))
+                for child in (thread / "children").read_text().split():
                     self._visit(int(child))
-
-    def _limit(self, pid: int) -> None:
-        group = self.folder / f"bench-{os.getpid()}-{pid}"
-        group.mkdir()
-        self._seen[pid] = group
-        quota = int(_PERIOD * SHARE)
-        if (group / "cpu.max").exists():
-            (group / "cpu.max").write_text(f"{quota} {_PERIOD}")
-        else:
-            (group / "cpu.cfs_period_us").write_text(str(_PERIOD))
-            (group / "cpu.cfs_quota_us").write_text(str(quota))
-        (group / "cgroup.procs").write_text(str(pid))
-
-
-def throttled(roots: list[int]) -> Throttle:
-    """Return a context in which processes are limited; more of them may be added to its roots.
-
-    :raises OSError: There are no control groups; see :func:`group_folder`.
-    """
-    folder = group_folder()
-    if folder is None:
-        raise OSError("there are no control groups that could be made here")
-    return Throttle(folder, list(roots))

@@ -80,6 +80,13 @@ def noticed(path: Path) -> bool:
     return not survey.complete
 
 
+@pytest.fixture(params=[2, 3], ids=["two processors", "three"])
+def processors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count so many; with more than two, zstd compresses in a thread of its own."""
+    monkeypatch.setenv("PYTHON_CPU_COUNT", str(request.param))
+
+
+@pytest.mark.usefixtures("processors")
 @pytest.mark.parametrize("compression", ALL)
 @pytest.mark.parametrize("size", [0, 1, 1000, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK])
 def test_content_comes_back_with_the_sums_of_both_sides(tmp_path: Path, compression: Compression, size: int) -> None:
@@ -355,6 +362,7 @@ def test_a_damaged_frame_behind_a_complete_one_is_noticed(tmp_path: Path, tail: 
         unpacked(path)
 
 
+@pytest.mark.usefixtures("processors")
 @pytest.mark.parametrize("compression", ALL)
 def test_a_reader_may_begin_at_each_frame(tmp_path: Path, compression: Compression) -> None:
     """Ours are where the writer says, an empty one too, and all together are one content for other programs."""
@@ -393,6 +401,7 @@ def test_a_reader_may_stop_early(tmp_path: Path, compression: Compression) -> No
     assert (DUMP * 3000).startswith(first)
 
 
+@pytest.mark.usefixtures("processors")
 @pytest.mark.parametrize("compression", ALL)
 def test_memory_is_small_when_a_dump_is_large(tmp_path: Path, compression: Compression) -> None:
     """200 MB pass in both directions in a few chunks of memory of our own."""

@@ -24,7 +24,7 @@ from tasks.errors import OperationFailedError, TaskError
 from tasks.postgres.connection import connected, exported_snapshot, server_facts
 from tasks.postgres.protocol import PIECE, LostError, StatementError, StatementStream
 from tasks.postgres.tables import Table, TableChangedError, read_tables
-from tasks.system.runtime import BackgroundTask
+from tasks.system.runtime import BackgroundTask, count_processors
 from tests.dump_programs import PG_DUMP_OPTIONS, migrate, nothing_is_left, waiting
 from tests.flows import Said, dumped, settings_of
 from tests.support import Database, Databases, Project, blocking, eventually, patch_everywhere, without_restrict
@@ -64,6 +64,9 @@ CREATE TABLE "a.b*c$?[x]|\\d" AS SELECT generate_series(1, 3000) AS "c.*";
 CREATE TABLE aaa AS SELECT 1 AS id;
 CREATE TABLE zzz AS SELECT 1 AS id;
 """
+# The environment of a command that counts so many, as Python 3.13 does: two sessions read, or three.
+FOUR_PROCESSORS = {"PYTHON_CPU_COUNT": "4"}
+FIVE_PROCESSORS = {"PYTHON_CPU_COUNT": "5"}
 
 
 @pytest.fixture(autouse=True)
@@ -75,13 +78,6 @@ def processors(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
     count(4)
     return count
-
-
-@pytest.fixture
-def four_processors(tmp_path: Path) -> dict[str, str]:
-    """Return the environment of a command that counts four processors."""
-    (tmp_path / "sitecustomize.py").write_text("import os\nos.sched_getaffinity = lambda _: set(range(4))\n")
-    return {"PYTHONPATH": str(tmp_path)}
 
 
 @pytest.fixture
@@ -150,18 +146,42 @@ def test_database_with_everything_is_read_as_pg_dump_reads_it(
     assert len(read) > 10
 
 
-def test_large_table_is_read_by_two_sessions(
-    database: Database, project: Project, four_processors: dict[str, str]
+@pytest.mark.parametrize("environment", [FOUR_PROCESSORS, FIVE_PROCESSORS], ids=["two", "three"])
+def test_large_table_is_read_by_several_sessions(
+    environment: dict[str, str], database: Database, project: Project
 ) -> None:
     """By the command itself: the dump is whole, and what reads it is told nothing of the slices."""
     database.execute(LARGE)
-    result = project.use(database).inv("db.dump", "--gzip", "--file=x.sql.gz", env=four_processors)
+    result = project.use(database).inv("db.dump", "--gzip", "--file=x.sql.gz", env=environment)
 
     assert result.returncode == 0, result.stderr
     text = content_of(project.dumps / "x.sql.gz")
     assert plain(text) == plain(database.dump_text(*PG_DUMP_OPTIONS))
     assert b'COPY "public"."large" ("id", "text") FROM stdin;' in text
     assert project.inv("db.verify", "--file=x.sql.gz").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "counted", "sessions"),
+    [
+        ("3", 3, 2),
+        ("5", 5, 3),
+        (" 16 ", 16, 3),
+        ("0", 4, 2),
+        ("-1", 4, 2),
+        ("many", 4, 2),
+        ("", 4, 2),
+    ],
+)
+def test_processors_decide_the_number_of_sessions(
+    monkeypatch: pytest.MonkeyPatch, said: str, counted: int, sessions: int
+) -> None:
+    """PYTHON_CPU_COUNT overrides the four of this machine, if it is a number of processors."""
+    monkeypatch.setenv("PYTHON_CPU_COUNT", said)
+
+    reader = ParallelReader(sanitize("postgresql://u@h/d"), [], "snapshot")
+
+    assert (count_processors(), len(reader._readers)) == (counted, sessions)
 
 
 def test_statements_cover_all_pages() -> None:
@@ -471,12 +491,12 @@ def test_damaged_page_is_a_sentence(database: Database, project: Project, monkey
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_nothing_is_left_when_a_signal_comes_while_rows_are_read(
-    signum: signal.Signals, database: Database, project: Project, four_processors: dict[str, str]
+    signum: signal.Signals, database: Database, project: Project
 ) -> None:
     """Sessions, threads and the half file go."""
     database.execute(LARGE)
     database.execute("INSERT INTO large SELECT i, repeat(md5(i::text), 5) FROM generate_series(60001, 1000000) i")
-    process = project.use(database).popen("db.dump", "--gzip", env=four_processors)
+    process = project.use(database).popen("db.dump", "--gzip", env=FOUR_PROCESSORS)
     reading = (
         f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database.name}' AND query LIKE 'COPY (SELECT%' "
         "AND state = 'active'"

@@ -28,6 +28,7 @@ from ..postgres.tables import Table, TableChangedError, read_tables
 from ..system.git import git_state
 from ..system.pg_programs import find_client
 from ..system.runtime import (
+    SHARED_PROCESSORS,
     BackgroundTask,
     Interruption,
     StandardOutput,
@@ -61,8 +62,6 @@ if TYPE_CHECKING:
 _CUT = "What was written to standard output is not a complete dump."
 # The number of snapshots to try while tables are being rewritten.
 _ATTEMPTS = 3
-# With so many processors or fewer, reading a local server in parallel is slower (docs/performance.md).
-SHARED_PROCESSORS = 2
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from ..errors import OperationFailedError, ServerError, TaskError
 from ..postgres.connection import connect
 from ..postgres.protocol import LostError, StatementError, StatementStream
 from ..postgres.tables import TableChangedError
-from ..system.runtime import BackgroundTask
+from ..system.runtime import BackgroundTask, count_processors
 from .pg_dump import ParallelReadUnavailableError
 from .table_slices import begin_slices
 
@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 # Bytes, and the number of rows that end in them.
 _Piece = tuple[bytearray, int]
 # More sessions would slow down other users of the server, and the compression could not keep up.
-SESSIONS = 2
+_SESSIONS = 2
+_SESSIONS_OF_MANY_PROCESSORS = 3
+_MANY_PROCESSORS = 5
 # Pieces of about a megabyte that a session may read ahead: a slice and a half.
 _AHEAD = 6
 # SQLSTATEs that pg_dump alone may avoid: a lock, a right, the lock table, memory.
@@ -65,8 +67,9 @@ class ParallelReader:
         self.tables = sorted(tables, key=lambda each: _order(each.table.key))
         self._left = deque(self.tables)
         self._stopped = threading.Event()
+        sessions = _SESSIONS_OF_MANY_PROCESSORS if count_processors() >= _MANY_PROCESSORS else _SESSIONS
         self._readers = [
-            _ReaderThread(target, self.tables, (at, SESSIONS), snapshot, self._stopped) for at in range(SESSIONS)
+            _ReaderThread(target, self.tables, (at, sessions), snapshot, self._stopped) for at in range(sessions)
         ]
         self._turns = itertools.cycle(self._readers)
 

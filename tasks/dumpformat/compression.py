@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Final, Protocol, cast
 from isal import igzip_threaded, isal_zlib
 
 from ..system.processes import open_regular
-from ..system.runtime import BackgroundTask
+from ..system.runtime import SHARED_PROCESSORS, BackgroundTask, count_processors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -176,8 +176,8 @@ class _Packer(Protocol):
 class CompressorThread(BackgroundTask[None]):
     """A thread that sums, compresses and writes data.
 
-    The thread that reads, splits and counts the content does not wait for it. One thread is enough: it is faster than
-    pg_dump, and needs a third less processor time than isal's own threads, which pg_dump and the server can use.
+    The thread that reads, splits and counts the content does not wait for it. With more than a few processors, zstd
+    compresses in another thread, while this one sums. isal's own threads need half as much processor time again.
 
     :param sink: The file for the compressed bytes.
     :ivar taken: The number of bytes passed to it so far.
@@ -283,6 +283,8 @@ def _packer(compression: Compression) -> _Packer | None:
         return cast("_Packer", isal_zlib.compressobj(GZIP_LEVEL, wbits=_GZIP_BITS))
     # By default zstd writes no checksum, and a flipped bit would not be detected.
     options = {zstd.CompressionParameter.compression_level: ZSTD_LEVEL, zstd.CompressionParameter.checksum_flag: 1}
+    if count_processors() > SHARED_PROCESSORS:
+        options[zstd.CompressionParameter.nb_workers] = 1
     return zstd.ZstdCompressor(options=cast("Mapping[int, int]", options))
 
 

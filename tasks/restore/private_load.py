@@ -120,7 +120,7 @@ class PrivateLoad(DumpLoad):
     def _prepare(self, connection: Connection) -> None:
         with translated("The session could not be prepared", self.plan.target):
             refuse_another_endpoint(connection, self.plan.endpoint)
-            tune_private_session(connection)
+            tune_private_session(connection, self.plan.jobs)
             silent = silence_event_triggers(connection, self.plan.server, session=True)
             self._jobs = self.plan.jobs if silent or not _has_event_triggers(connection) else 0
 

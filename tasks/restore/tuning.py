@@ -25,6 +25,12 @@ SELECT pg_catalog.set_config('wal_compression', 'lz4', %s) FROM pg_catalog.pg_se
    AND pg_catalog.current_setting('archive_mode') = 'off' AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_replication)
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE slot_type = 'physical')
 """
+# With many jobs, the last large indexes are built while most sessions have nothing to do.
+_BUILDING = """
+SELECT pg_catalog.set_config('max_parallel_maintenance_workers', %(jobs)s::pg_catalog.text, false)
+ WHERE %(jobs)s > pg_catalog.current_setting('max_parallel_maintenance_workers')::pg_catalog.int4
+   AND pg_catalog.current_setting('max_parallel_maintenance_workers') <> '0'
+"""
 
 
 def tune_transaction(connection: Connection) -> None:
@@ -33,8 +39,12 @@ def tune_transaction(connection: Connection) -> None:
     connection.execute(_LOGGING, [True])
 
 
-def tune_private_session(connection: Connection) -> None:
-    """Set the same for a session of a private database, which also need not wait for the disk at each commit."""
+def tune_private_session(connection: Connection, jobs: int) -> None:
+    """Set the same for a session of a private database, which also need not wait for the disk at each commit.
+
+    :param jobs: The number of sessions; so many processes may help to build an index.
+    """
     connection.execute(_SORTING, [False])
     connection.execute(_LOGGING, [False])
     connection.execute("SELECT pg_catalog.set_config('synchronous_commit', 'off', false)")
+    connection.execute(_BUILDING, {"jobs": jobs})

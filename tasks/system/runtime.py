@@ -23,8 +23,16 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
+# With so many processors or fewer, more threads and sessions of a dump slow it down: the server on the same machine
+# needs them (docs/performance.md).
+SHARED_PROCESSORS = 2
+
+
 def count_processors() -> int:
-    """Return the number of processors that this process may use."""
+    """Return the number of processors that this process may use; PYTHON_CPU_COUNT overrides it, as in Python 3.13."""
+    with contextlib.suppress(KeyError, ValueError):
+        if (number := int(os.environ["PYTHON_CPU_COUNT"])) > 0:
+            return number
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
