@@ -627,8 +627,9 @@ _LAST_PART = re.compile(r'\.("(?:[^"]|"")*"|[^".]*)\Z')
 _NOT_INTERNAL = """NOT EXISTS (SELECT FROM pg_catalog.pg_depend i
     WHERE i.classid = 'pg_catalog.{0}'::pg_catalog.regclass AND i.objid = {1} AND i.deptype = 'i')"""
 
-# One query, because each scan of the catalogue takes time.
-PROPERTIES = f"""
+# One query, because each scan of the catalogue takes time; but with the grants on system objects in it, PostgreSQL
+# plans it four times as long.
+_PROPERTIES = f"""
 WITH found(name, owner, acl, usual, settings) AS MATERIALIZED (
     SELECT c.oid::pg_catalog.regclass::pg_catalog.text, c.relowner, c.relacl, '', CASE WHEN c.relkind IN ('r', 'p')
         THEN c.reloptions END
@@ -674,16 +675,17 @@ SELECT 'grants ' || name, grants, NULL FROM given WHERE grants <> usual
  UNION ALL
 SELECT 'settings ' || name, (SELECT pg_catalog.string_agg(o, ',' ORDER BY o COLLATE "C")
     FROM pg_catalog.unnest(settings) AS o), NULL
-  FROM found WHERE settings IS NOT NULL
- UNION ALL {DESCRIBED}"""
+  FROM found WHERE settings IS NOT NULL"""
+PROPERTY_QUERIES = {"property": _PROPERTIES, "system grant": DESCRIBED}
 
 
 def read_properties(connection: Connection) -> Properties:
     """Return owners, grants and settings, in a session with pinned settings (:func:`pin_settings`)."""
     found: Properties = {kind: {} for kind in KINDS}
-    for named, digest in read_objects(connection, {"": PROPERTIES})[""].items():
-        kind, _, name = named.partition(" ")
-        found[kind][name] = digest.facts
+    for objects in read_objects(connection, PROPERTY_QUERIES).values():
+        for named, digest in objects.items():
+            kind, _, name = named.partition(" ")
+            found[kind][name] = digest.facts
     return found
 
 

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ..postgres.catalog_filters import no_member_of_class
-from .objects import DEFINITIONS, PROPERTIES, objects_to_document, read_objects
+from .objects import DEFINITIONS, PROPERTY_QUERIES, objects_to_document, read_objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ SELECT pg_catalog.concat_ws(' ', o.type, o.identity), pg_catalog.concat_ws('|', 
 _QUERIES = {
     **{
         kind: _NO_MEMBER.sub(lambda found: found[0].removeprefix("NOT "), query)
-        for kind, query in {**DEFINITIONS, "property": PROPERTIES}.items()
+        for kind, query in {**DEFINITIONS, **PROPERTY_QUERIES}.items()
     },
     "comment": _DESCRIBED,
 }
