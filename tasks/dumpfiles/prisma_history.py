@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..dumpformat.applied_migration import MIGRATION_COLUMNS, MIGRATIONS_TABLE, migration_from_columns
-from ..dumpformat.copy_text import NULL, copied_columns, unescape_value
+from ..dumpformat.applied_migration import MIGRATIONS_TABLE, migration_from_columns
+from ..dumpformat.copy_text import copied_columns, unescape_value
 from ..dumpformat.lexer import CopyData, Statement
 from ..dumpformat.statements import classify_statement
 from ..dumpformat.tokens import decode_name
@@ -73,11 +73,12 @@ class _CopiedRows:
 
 
 def _parse_history(table: _CopiedRows) -> tuple[AppliedMigration, ...]:
-    rows = [dict(zip(table.columns, line.split(b"\t"), strict=False)) for line in table.rows.split(b"\n") if line]
-    rows.sort(key=lambda row: (_value(row, "started_at"), _value(row, "migration_name")))
-    return tuple(migration_from_columns({column: _value(row, column) for column in MIGRATION_COLUMNS}) for row in rows)
+    lines = [map(_text, line.split(b"\t")) for line in table.rows.split(b"\n") if line]
+    rows = [dict(zip(table.columns, values, strict=False)) for values in lines]
+    rows.sort(key=lambda row: (row.get("started_at", ""), row.get("migration_name", "")))
+    return tuple(map(migration_from_columns, rows))
 
 
-def _value(row: dict[str, bytes], column: str) -> str:
-    value = unescape_value(row.get(column, NULL))
-    return "" if value is None else decode_name(value)
+def _text(raw: bytes) -> str:
+    """Return a value as text; empty for NULL."""
+    return decode_name(unescape_value(raw) or b"")
