@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from .manifest import SequenceValue
 from .tokens import NAME, TokenReader, encode_name, split_qualified
+from .touch_forms import IN_SCHEMA, take_kind
 
 _FIRST = re.compile(rb"[A-Za-z]+")
 # The forms of pg_dump, with single spaces; other forms are read token by token.
@@ -16,15 +17,12 @@ _SETVAL = re.compile(rb"SELECT pg_catalog\.setval\('([^'\\]*)', (-?[0-9]+), (tru
 
 # Words between CREATE and the kind of the object.
 _MODIFIERS = frozenset({"OR", "REPLACE", "UNLOGGED", "MATERIALIZED", "RECURSIVE", "DEFAULT", "TRUSTED", "PROCEDURAL"})
-# Kinds whose objects have a name in a schema.
-_IN_SCHEMA = frozenset(
-    {"TABLE", "FOREIGN TABLE", "VIEW", "SEQUENCE", "TYPE", "DOMAIN", "FUNCTION", "PROCEDURE", "AGGREGATE"}
-    | {"COLLATION", "CONVERSION", "STATISTICS", "OPERATOR", "OPERATOR CLASS", "OPERATOR FAMILY"}
-    | {"TEXT SEARCH CONFIGURATION", "TEXT SEARCH DICTIONARY", "TEXT SEARCH PARSER", "TEXT SEARCH TEMPLATE"}
-)
-_RELATIONS = frozenset({"TABLE", "VIEW", "MATERIALIZED", "SEQUENCE"})
+# Kinds whose objects are created with a schema; an index has that of its table.
+_IN_SCHEMA = (IN_SCHEMA - {"INDEX"}) | {
+    f"TEXT SEARCH {kind}" for kind in ("CONFIGURATION", "DICTIONARY", "PARSER", "TEMPLATE")
+}
+_RELATIONS = frozenset({"TABLE", "VIEW", "MATERIALIZED VIEW", "SEQUENCE"})
 _TWO_WORDS = frozenset({"FOREIGN", "OPERATOR", "TEXT", "EVENT", "USER", "UNIQUE", "ACCESS", "CONSTRAINT"})
-_SECOND_WORDS = ("TABLE", "DATA", "VIEW", "CLASS", "FAMILY", "TRIGGER", "OBJECT", "LANGUAGE", "METHOD")
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,9 +267,8 @@ def _create(words: TokenReader) -> StatementKind:
         return StatementKind(verb="CREATE USER MAPPING", roles=words.roles() if words.skip("FOR") else ())
     if kind == "SCHEMA":
         name = words.name() if words.peek()[1].upper() != b"AUTHORIZATION" else ""
-        return StatementKind(
-            verb="CREATE SCHEMA", schema=name, name=name, roles=words.roles() if words.skip("AUTHORIZATION") else ()
-        )
+        roles = words.roles() if words.skip("AUTHORIZATION") else ()
+        return StatementKind(verb="CREATE SCHEMA", schema=name, name=name, roles=roles)
     if kind == "FOREIGN":
         words.skip("DATA")
         words.skip("WRAPPER")
@@ -280,30 +277,27 @@ def _create(words: TokenReader) -> StatementKind:
 
 
 def _drop(words: TokenReader) -> StatementKind:
-    kind = words.word()
+    kind = take_kind(words)
+    words.skip("CONCURRENTLY")
+    conditional = words.skip("IF") and words.skip("EXISTS")
     if kind in {"SCHEMA", "EXTENSION", "DATABASE"}:
-        conditional = words.skip("IF") and words.skip("EXISTS")
         return StatementKind(verb=f"DROP {kind}", name=words.name(), conditional=conditional, removes=True)
-    # A kind may have several words.
-    while words.peek()[0] == "word":
-        if words.word() == "IF":
-            return StatementKind(verb="DROP", conditional=words.skip("EXISTS"), removes=True)
-    return StatementKind(verb="DROP", removes=True)
+    return StatementKind(verb="DROP", conditional=conditional, removes=True)
 
 
 def _alter(words: TokenReader) -> StatementKind:  # noqa: PLR0911 - a table of cases
-    kind = words.word()
+    kind = take_kind(words)
     if kind == "DEFAULT":
         roles = words.roles() if words.seek("ROLE", "USER") else ()
         roles += words.roles() if words.seek("TO", "FROM") else ()
         return StatementKind(verb="DEFAULT PRIVILEGES", roles=roles)
     if kind == "DATABASE":
         return StatementKind(verb="ALTER DATABASE", name=words.name())
-    conditional = _rest_of_kind(words, kind)
+    conditional = words.skip("IF") and words.skip("EXISTS")
     schema, name = words.relation()
     if kind == "DOMAIN" and words.skip("DROP"):
         return StatementKind(verb="DROP DOMAIN CONSTRAINT", schema=schema, name=name)
-    if kind in {"TABLE", "FOREIGN"}:
+    if kind in {"TABLE", "FOREIGN TABLE"}:
         if words.skip("ALTER"):
             words.skip("COLUMN")
             words.name()
@@ -324,16 +318,6 @@ def _alter(words: TokenReader) -> StatementKind:  # noqa: PLR0911 - a table of c
             added = "INDEX" if words.skip("PRIMARY", "UNIQUE", "EXCLUDE") else "CONSTRAINT"
             return StatementKind(verb="ALTER", name=added)
     return StatementKind(verb="ALTER")
-
-
-def _rest_of_kind(words: TokenReader, kind: str) -> bool:
-    """Take the words between the first word of a kind and the name; return whether they include IF EXISTS."""
-    if kind == "TEXT":
-        words.take()
-        words.take()
-    elif kind in _TWO_WORDS | {"MATERIALIZED", "LARGE", "PROCEDURAL"} and words.skip(*_SECOND_WORDS):
-        words.skip("WRAPPER")
-    return words.skip("IF") and words.skip("EXISTS")
 
 
 def _grant(words: TokenReader) -> StatementKind:
