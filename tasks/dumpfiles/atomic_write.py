@@ -14,6 +14,7 @@ import os
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
+from ..dumpformat.compression import SummingWriter
 from ..errors import OperationFailedError
 from ..system.processes import make_file, make_folder, open_regular
 from ..system.runtime import answer_from_terminal, defer_signals, read_standard_input
@@ -80,10 +81,9 @@ def spooled_input(folder: Path) -> Iterator[Path]:
             first = next(chunks, b"")
             make_dump_folder(folder)
             part = stack.enter_context(open_part_file(path))
+            writer = SummingWriter(part.file, summed=False)
             for chunk in itertools.chain([first], chunks):
-                left = memoryview(chunk)
-                while left:
-                    left = left[part.file.write(left) :]
+                writer.write(chunk)
         except OSError as error:
             raise disk_error(error, path) from None
         answer_from_terminal()

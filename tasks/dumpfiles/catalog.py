@@ -48,10 +48,10 @@ class Listed:
     path: Path
     when: datetime
     size: int
-    rows: int | None
-    server: str
-    note: str
     condition: Condition
+    rows: int | None = None
+    server: str = ""
+    note: str = ""
     defect: str = ""
     rehearsed: str = ""
     excluded: tuple[tuple[str, str], ...] = ()
@@ -87,11 +87,11 @@ def list_catalog(settings: Settings) -> list[Listed]:
         for path in paths:
             # A dump may be deleted meanwhile.
             with contextlib.suppress(FileNotFoundError):
-                found.append(replace(_listed(path), safety=safety))
+                found.append(_listed(path, safety=safety))
     return found
 
 
-def _listed(path: Path) -> Listed:
+def _listed(path: Path, *, safety: bool) -> Listed:
     status = path.stat()
     defect = known_defect(path)
     try:
@@ -99,27 +99,18 @@ def _listed(path: Path) -> Listed:
     except BadInputError:
         manifest = None
     when = time_in_name(path.name) or time_in_name(path.name, UNDO) or datetime.fromtimestamp(status.st_mtime, UTC)
+    condition = Condition.BROKEN if defect else Condition.FOREIGN
+    listed = Listed(path=path, when=when, size=status.st_size, condition=condition, defect=defect, safety=safety)
     if manifest is None:
-        return Listed(
-            path=path,
-            when=when,
-            size=status.st_size,
-            rows=None,
-            server="",
-            note="",
-            condition=Condition.BROKEN if defect else Condition.FOREIGN,
-            defect=defect,
-        )
+        return listed
     own = Condition.COMPLETE if manifest.file_name == path.name else Condition.UNKNOWN
-    return Listed(
-        path=path,
+    return replace(
+        listed,
         when=parse_instant(manifest.created) or when,
-        size=status.st_size,
         rows=manifest.rows,
         server=str(manifest.source.get("server_version", "")),
         note=manifest.note,
-        condition=Condition.BROKEN if defect else own,
-        defect=defect,
+        condition=condition if defect else own,
         rehearsed=str(manifest.extra.get("rehearsed", "")),
         excluded=manifest.excluded_data,
         checksums=bool(manifest.facts.get("checksums")),

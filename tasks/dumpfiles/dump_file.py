@@ -18,7 +18,7 @@ from .paths import find_dump_file, known_defect, list_dumps, manifest_path, read
 from .reader import DumpReader
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from ..config.settings import Settings
@@ -83,11 +83,9 @@ def open_dump_text(settings: Settings, path: Path, *, summed: bool = True, offse
     :param offset: The byte of the file at which to begin, as in :class:`DumpReader`.
     :raises BadInputError: Its first bytes are not those of a dump.
     """
-    try:
+    with _naming(path):
         compression, head = read_magic(path)
         longest = _longest(path.stat().st_size, None, trust=False)
-    except OSError as error:
-        raise _unreadable(path, error) from None
     _refuse_other_formats(path, compression, head)
     return DumpReader(path, _restorer(settings, head), longest, summed=summed, offset=offset)
 
@@ -207,15 +205,18 @@ def manifest_for(path: Path) -> Manifest | None:
 
     :raises BadInputError: The manifest or the dump can't be read.
     """
-    try:
+    with _naming(path):
         _, head = read_magic(path)
-    except OSError as error:
-        raise _unreadable(path, error) from None
     return None if head.startswith(ARCHIVE_MAGIC) else read_manifest(path)
 
 
-def _unreadable(path: Path, error: OSError) -> BadInputError:
-    return BadInputError(f"{path.name} can't be read: {error.strerror}. Nothing was touched.")
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn an OSError into a BadInputError that names the dump."""
+    try:
+        yield
+    except OSError as error:
+        raise BadInputError(f"{path.name} can't be read: {error.strerror}. Nothing was touched.") from None
 
 
 def prove_dump(settings: Settings, path: Path, report: Report, *, trust: bool = False, sums: bool = True) -> DumpFile:
@@ -229,10 +230,8 @@ def prove_dump(settings: Settings, path: Path, report: Report, *, trust: bool = 
     :param sums: Compare the checksum now, although the dump has a manifest and the size in it.
     :raises BadInputError: It is not complete, or not a dump. Nothing was touched.
     """
-    try:
+    with _naming(path):
         return _proven(settings, path, report, trust=trust, sums=sums)
-    except OSError as error:
-        raise _unreadable(path, error) from None
 
 
 def _proven(settings: Settings, path: Path, report: Report, *, trust: bool, sums: bool) -> DumpFile:

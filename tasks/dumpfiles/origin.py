@@ -77,9 +77,8 @@ def match_database(
         return OriginMatch.SAME if is_known else OriginMatch.UNCERTAIN
     if known and not (is_this_machine(there) and is_this_machine(host)):
         return OriginMatch.UNCERTAIN
-    if instance is None or source.get("database_oid") not in {instance.database_oid, *oids}:
-        return OriginMatch.UNCERTAIN
-    return OriginMatch.SAME if _is_same_instance(manifest, server) else OriginMatch.UNCERTAIN
+    has_oid = instance is not None and source.get("database_oid") in {instance.database_oid, *oids}
+    return OriginMatch.SAME if has_oid and _is_same_instance(manifest, server) else OriginMatch.UNCERTAIN
 
 
 def _is_same_instance(manifest: Manifest, server: ServerFacts) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import stat
@@ -30,6 +31,8 @@ UNDO_FOLDER = "undo"
 DUMP, UNDO = "db_dump", "db_undo"
 _DUMP = re.compile(r"(db_dump|db_undo)_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-\d{3}Z)\.sql(?:\.gz|\.zst)?\Z")
 _TIME = "%Y-%m-%dT%H-%M-%S-%f"
+_refused = functools.partial(BadInputError, state="Nothing was touched.")
+_unwritten = functools.partial(BadInputError, state="Nothing was written.")
 
 
 def new_dump_stem(when: datetime, prefix: str = DUMP) -> str:
@@ -69,9 +72,7 @@ def list_dumps(folder: Path) -> list[Path]:
             return []
         paths = list(folder.iterdir())
     except OSError as error:
-        raise BadInputError(
-            f"The folder {folder} can't be read: {error.strerror}.", state="Nothing was touched."
-        ) from None
+        raise _refused(f"The folder {folder} can't be read: {error.strerror}.") from None
     found = [path for path in paths if _is_dump(path)]
     timed = [(time, path) for path in found if (time := time_in_name(path.name)) is not None]
     named = sorted(path for path in found if time_in_name(path.name) is None)
@@ -116,48 +117,39 @@ def find_dump_file(value: str, dumps: Path, cwd: Path, *, broken: bool = False) 
     :raises BadInputError: There is no such file, or a beginning matches several dumps or an incomplete one.
     """
     if not value.strip() or "\0" in value:
-        raise BadInputError("--file= is empty or contains a null byte.", state="Nothing was touched.")
+        raise _refused("--file= is empty or contains a null byte.")
     for candidate in (cwd / value, dumps / value):
         with _judged(value):
             mode = _mode(candidate)
             if mode is None and candidate.is_symlink():
-                raise BadInputError(f"{value} is a link to a file that does not exist.", state="Nothing was touched.")
+                raise _refused(f"{value} is a link to a file that does not exist.")
         if mode is None:
             continue
         if stat.S_ISDIR(mode):
-            raise BadInputError(
+            raise _refused(
                 f"{value} is a folder, not a dump.",
-                state="Nothing was touched.",
                 fix=f"Convert a directory-format dump to a file: pg_restore --file=dump.sql {value}",
             )
         if not stat.S_ISREG(mode):
-            raise BadInputError(
+            raise _refused(
                 f"{value} is a pipe, a socket or a device, which can't be read twice.",
-                state="Nothing was touched.",
                 fix="Write its content to a file first.",
             )
         return candidate
-    found = {} if Compression.of_name(value) or len(value.strip()) < SHORTEST_ID else _dumps_that_begin(value, dumps)
-    if found:
+    beginning = value.strip().lower()
+    found = {} if Compression.of_name(value) else _dumps_that_begin(value, dumps)
+    if found and len(beginning) >= SHORTEST_ID:
         return _only_dump(value, found, broken=broken)
     for candidate in (cwd / value, dumps / value):
         with _judged(value):
             others = sibling_paths(candidate)
         for other in others:
-            raise BadInputError(f"There is no dump {value!r}, but there is {other.name}.", state="Nothing was touched.")
-    beginning = value.strip().lower()
-    ids = _dumps_that_begin(value, dumps).values() if len(beginning) < SHORTEST_ID else ()
-    if any(each.startswith(beginning) for each in ids):
-        raise BadInputError(
-            f"{value!r} is too short for an id: give at least four characters.",
-            state="Nothing was touched.",
-            fix="`inv db.list` shows the ids.",
+            raise _refused(f"There is no dump {value!r}, but there is {other.name}.")
+    if any(each.startswith(beginning) for each in found.values()):
+        raise _refused(
+            f"{value!r} is too short for an id: give at least four characters.", fix="`inv db.list` shows the ids."
         )
-    raise BadInputError(
-        f"There is no dump {value!r} in this folder or in {dumps}.",
-        state="Nothing was touched.",
-        fix="`inv db.list` shows the dumps.",
-    )
+    raise _refused(f"There is no dump {value!r} in this folder or in {dumps}.", fix="`inv db.list` shows the dumps.")
 
 
 def _dumps_that_begin(value: str, dumps: Path) -> dict[Path, str]:
@@ -183,13 +175,10 @@ def _only_dump(value: str, found: Mapping[Path, str], *, broken: bool) -> Path:
     shown = [f"{path.name} ({short[known]})" if known else path.name for path, known in found.items()]
     path = next(iter(found))
     if len(found) > 1:
-        raise BadInputError(
-            f"--file={value} matches {format_list(shown)}.", state="Nothing was touched.", fix="Name one of them."
-        )
+        raise _refused(f"--file={value} matches {format_list(shown)}.", fix="Name one of them.")
     if not broken and (defect := known_defect(path)):
-        raise BadInputError(
+        raise _refused(
             f"--file={value} matches {path.name}, which is broken: {defect}.",
-            state="Nothing was touched.",
             fix="Choose another dump, or use the full name of this one.",
         )
     return path
@@ -201,7 +190,7 @@ def _judged(value: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise BadInputError(f"--file={value} can't be used: {error.strerror}.", state="Nothing was touched.") from None
+        raise _refused(f"--file={value} can't be used: {error.strerror}.") from None
 
 
 def place_dump_file(value: str, dumps: Path, cwd: Path) -> Path:
@@ -211,35 +200,22 @@ def place_dump_file(value: str, dumps: Path, cwd: Path) -> Path:
     :raises BadInputError: It has another suffix, its folder is missing, or it exists already.
     """
     if Compression.of_name(value) is None or "\0" in value:
-        raise BadInputError(
-            f"A dump's name must end in .sql, .sql.gz or .sql.zst; {value!r} does not.", state="Nothing was written."
-        )
+        raise _unwritten(f"A dump's name must end in .sql, .sql.gz or .sql.zst; {value!r} does not.")
     path = cwd / value if "/" in value else dumps / value
     if path.name.startswith("."):
-        raise BadInputError(
-            f"{value!r} is the name of a hidden file, which `inv db.list` does not show.", state="Nothing was written."
-        )
+        raise _unwritten(f"{value!r} is the name of a hidden file, which `inv db.list` does not show.")
     if len(os.fsencode(manifest_path(path).name + PART_SUFFIX)) > LONGEST_NAME:
-        raise BadInputError(
+        raise _unwritten(
             f"The name {value[:40]}… is too long: with the suffix {MANIFEST_SUFFIX}{PART_SUFFIX} it must not "
-            f"exceed {LONGEST_NAME} bytes.",
-            state="Nothing was written.",
+            f"exceed {LONGEST_NAME} bytes."
         )
     with _judged(value):
         missing = path.parent != dumps and not path.parent.is_dir()
         others = sibling_paths(path)
     if missing:
-        raise BadInputError(
-            f"The folder of {value!r} does not exist.",
-            state="Nothing was written.",
-            fix="Create the folder, or name another.",
-        )
+        raise _unwritten(f"The folder of {value!r} does not exist.", fix="Create the folder, or name another.")
     for other in others:
-        raise BadInputError(
-            f"{other.name} exists already and is never overwritten.",
-            state="Nothing was written.",
-            fix="Choose another name.",
-        )
+        raise _unwritten(f"{other.name} exists already and is never overwritten.", fix="Choose another name.")
     return path
 
 
@@ -275,9 +251,8 @@ def read_manifest(dump: Path) -> Manifest | None:
         return None
     except (OSError, ValueError) as error:
         why = (error.strerror if isinstance(error, OSError) else "") or error
-        raise BadInputError(
+        raise _refused(
             f"The manifest {path.name} can't be used: {why}.",
-            state="Nothing was touched.",
             fix="To use the dump without it, move the manifest to another folder.",
         ) from None
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..dumpformat.applied_migration import MIGRATION_COLUMNS, MIGRATIONS_TABLE, migration_from_columns
-from ..dumpformat.copy_text import NULL, copied_columns, unescape_value
+from ..dumpformat.applied_migration import MIGRATIONS_TABLE, migration_from_columns
+from ..dumpformat.copy_text import copied_columns, unescape_value
 from ..dumpformat.lexer import CopyData, Statement
 from ..dumpformat.statements import classify_statement
 from ..dumpformat.tokens import decode_name
@@ -31,8 +30,9 @@ class HistoryReader:
     """
 
     def __init__(self) -> None:
-        self._found: dict[str, _CopiedRows] = {}
-        self._inside: _CopiedRows | None = None
+        # The columns and the rows, as text, of the COPY into each schema's history.
+        self._found: dict[str, tuple[list[str], bytearray]] = {}
+        self._inside: bytearray | None = None
         self.hidden = False
 
     def see(self, event: Event, table: tuple[str, str] | None) -> None:
@@ -45,14 +45,15 @@ class HistoryReader:
             columns = copied_columns(event) if table is not None and table[1] == MIGRATIONS_TABLE else []
             # Another table may have this name.
             if table is not None and _KNOWN.issubset(columns):
-                self._inside = self._found[table[0]] = _CopiedRows(columns)
+                self._inside = bytearray()
+                self._found[table[0]] = columns, self._inside
         elif isinstance(event, Statement):
             named = _NAME in event.text[:_INSERT_HEAD]
             self.hidden |= (
                 named and (kind := classify_statement(event.text)).verb == "INSERT" and kind.name == MIGRATIONS_TABLE
             )
-        elif isinstance(event, CopyData) and self._inside is not None and len(self._inside.rows) < _LIMIT:
-            self._inside.rows += event.text
+        elif isinstance(event, CopyData) and self._inside is not None and len(self._inside) < _LIMIT:
+            self._inside += event.text
 
     def history(self) -> tuple[AppliedMigration, ...] | None:
         """Return the migrations of the schema public, or else of the first with a history; None if there is none."""
@@ -61,23 +62,16 @@ class HistoryReader:
 
     def histories(self) -> dict[str, tuple[AppliedMigration, ...]]:
         """Return the migrations by the schema of their history."""
-        return {schema: _parse_history(table) for schema, table in self._found.items()}
+        return {schema: _parse_history(columns, bytes(text)) for schema, (columns, text) in self._found.items()}
 
 
-@dataclass
-class _CopiedRows:
-    """The rows of one COPY, as text."""
-
-    columns: list[str]
-    rows: bytes = b""
-
-
-def _parse_history(table: _CopiedRows) -> tuple[AppliedMigration, ...]:
-    rows = [dict(zip(table.columns, line.split(b"\t"), strict=False)) for line in table.rows.split(b"\n") if line]
-    rows.sort(key=lambda row: (_value(row, "started_at"), _value(row, "migration_name")))
-    return tuple(migration_from_columns({column: _value(row, column) for column in MIGRATION_COLUMNS}) for row in rows)
+def _parse_history(columns: list[str], text: bytes) -> tuple[AppliedMigration, ...]:
+    lines = [map(_text, line.split(b"\t")) for line in text.split(b"\n") if line]
+    rows = [dict(zip(columns, values, strict=False)) for values in lines]
+    rows.sort(key=lambda row: (row.get("started_at", ""), row.get("migration_name", "")))
+    return tuple(map(migration_from_columns, rows))
 
 
-def _value(row: dict[str, bytes], column: str) -> str:
-    value = unescape_value(row.get(column, NULL))
-    return "" if value is None else decode_name(value)
+def _text(raw: bytes) -> str:
+    """Return a value as text; empty for NULL."""
+    return decode_name(unescape_value(raw) or b"")

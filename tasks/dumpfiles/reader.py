@@ -58,11 +58,6 @@ class DumpReader:
         return self._reading.raw.size if self._reading else 0
 
     @property
-    def file(self) -> Sums | None:
-        """Checksum and size of the file after all was read; None for an archive."""
-        return self._reading.raw.sums if self._reading else None
-
-    @property
     def content(self) -> Sums:
         """Checksum and size of the text that was read so far."""
         return self._reading.content if self._reading else self._adder.sums

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import itertools
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, timedelta
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from datetime import date, datetime
+    from datetime import datetime
 
     from ..config.keep_policy import KeepPolicy
 
@@ -44,11 +45,9 @@ def states_to_keep(states: Iterable[SavedState], newest: int) -> set[SavedState]
     """
     ordered = sorted(states, key=lambda each: (each.made, each.name), reverse=True)
     kept = set(ordered[:newest])
-    days: dict[date, list[SavedState]] = {}
-    for each in ordered:
-        if each.made.date() > ordered[0].made.date() - timedelta(days=DAYS):
-            days.setdefault(each.made.date(), []).append(each)
-    for day in days.values():
+    recent = (each for each in ordered if each.made.date() > ordered[0].made.date() - timedelta(days=DAYS))
+    for _, group in itertools.groupby(recent, key=lambda each: each.made.date()):
+        day = list(group)
         # Of equally large dumps, max() returns the first, which is the newest.
         kept |= {day[0], day[-1], max(day, key=lambda each: (each.rows, each.size))}
     return kept
@@ -166,7 +165,8 @@ def _slots(dumps: list[StoredDump], policy: KeepPolicy) -> dict[str, list[str]]:
         periods: dict[str, list[StoredDump]] = defaultdict(list)
         for each in dumps:
             periods[label(each.made.astimezone(UTC))].append(each)
-        for period in list(periods)[: getattr(policy, name)]:
-            best = next((each for each in periods[period] if each.rehearsed), periods[period][0])
+        for period, group in itertools.islice(periods.items(), getattr(policy, name)):
+            # max() returns the first of them, which is the newest.
+            best = max(group, key=lambda each: each.rehearsed)
             reasons[best.name].append(f"{name} {period}")
     return reasons

@@ -89,13 +89,13 @@ def match_tables(text: str, tables: Iterable[Key], search_path: Sequence[str] = 
         if found:
             return found
         raise ValueError("it has more than one dot. Put a name that contains dots in double quotes")
-    return _first_found(
+    found = _first_found(
         list(tables),
         lambda key: text in _exact_forms(key),
         lambda key: _fits(pattern.folded, key),
         lambda key: _fits(pattern.parts, key, re.IGNORECASE),
-        narrowed=lambda found: found if len(pattern.parts) == _PARTS else _visible(found, search_path),
     )
+    return found if len(pattern.parts) == _PARTS else _visible(found, search_path)
 
 
 def match_schemas(text: str, schemas: Iterable[str]) -> list[str]:
@@ -116,12 +116,12 @@ def require_schemas(flag: str, texts: Iterable[str], schemas: Collection[str], s
 
     :raises BadInputError: A value names no schema, or has no wildcards and names several.
     """
-    keys = {name: ("", name) for name in schemas}
 
     def match(text: str) -> list[Key]:
-        return [keys[name] for name in match_schemas(text, schemas)]
+        return [("", name) for name in match_schemas(text, schemas)]
 
-    return [name for _, name in _require(flag, texts, list(keys.values()), match, f"{source} has no such schema")]
+    keys = [("", name) for name in schemas]
+    return [name for _, name in _require(flag, texts, keys, match, f"{source} has no such schema")]
 
 
 def require_tables(
@@ -173,15 +173,8 @@ def _fits(parts: Sequence[str], key: Key, flags: int = 0) -> bool:
     )
 
 
-def _first_found(
-    items: list[Item],
-    *tests: Callable[[Item], bool],
-    narrowed: Callable[[list[Item]], list[Item]] = lambda found: found,
-) -> list[Item]:
-    for test in tests:
-        if found := [each for each in items if test(each)]:
-            return narrowed(found)
-    return []
+def _first_found(items: list[Item], *tests: Callable[[Item], bool]) -> list[Item]:
+    return next(filter(None, ([each for each in items if test(each)] for test in tests)), [])
 
 
 def _visible(tables: list[Key], search_path: Sequence[str]) -> list[Key]:

@@ -25,7 +25,7 @@ from .reader import read_ahead
 from .table_names import match_tables, require_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
     from pathlib import Path
 
     from ..config.settings import Settings
@@ -103,12 +103,8 @@ def read_table_rows(settings: Settings, request: RowsRequest, report: Report) ->
         choice.choose(f"{path.name} ({part})" if part else path.name)
         point = _seek_point(path, manifest, choice.chosen)
     try:
-        found = False
-        if point is not None:
-            for batch in _batches_from(settings, point, _Reading(path=path, request=request, choice=choice)):
-                found = True
-                yield batch
-        if not found:
+        reading = _Reading(path=path, request=request, choice=choice)
+        if point is None or not (yield from _batches_from(settings, *point, reading)):
             with _opened(settings, path) as chunks:
                 yield from _Reading(path=path, request=request, choice=choice).batches(chunks)
     except LexError as error:
@@ -126,20 +122,11 @@ def _opened(settings: Settings, path: Path, offset: int = 0) -> Iterator[Iterato
         yield chunks
 
 
-@dataclass(frozen=True)
-class _SeekPoint:
-    """A position in the file at which the rows of a table should begin.
+def _seek_point(path: Path, manifest: Manifest, table: TableKey | None) -> tuple[int, str] | None:
+    """Return the last seek point before the rows of a table, by the manifest; None for the start of the file.
 
-    :ivar offset: In bytes of the file.
-    :ivar table: The table whose COPY statement should be there, as :func:`show_name` writes it.
+    :return: Its byte of the file, and the table whose COPY statement should be there, as :func:`show_name` writes it.
     """
-
-    offset: int
-    table: str
-
-
-def _seek_point(path: Path, manifest: Manifest, table: TableKey | None) -> _SeekPoint | None:
-    """Return the last seek point before the rows of a table, by the manifest; None for the start of the file."""
     try:
         size = path.stat().st_size
     except OSError:
@@ -150,23 +137,24 @@ def _seek_point(path: Path, manifest: Manifest, table: TableKey | None) -> _Seek
     name = show_name(table)
     for each in manifest.extra.get("seek_points", ()):
         if name in each["tables"] and 0 < each["file_offset"] < size:
-            return _SeekPoint(offset=each["file_offset"], table=each["tables"][0])
+            return each["file_offset"], each["tables"][0]
     return None
 
 
-def _batches_from(settings: Settings, point: _SeekPoint, reading: _Reading) -> Iterator[RowBatch]:
-    """Yield the rows of a table from a seek point; nothing if it does not lead to them."""
+def _batches_from(settings: Settings, offset: int, first: str, reading: _Reading) -> Generator[RowBatch, None, bool]:
+    """Yield the rows of a table from a seek point; return whether it leads to them. If it does not, yield nothing."""
     found = False
     try:
         with _opened(settings, reading.path) as chunks:
             standard = reading.read_settings(chunks)
-        with _opened(settings, reading.path, point.offset) as chunks:
-            for batch in reading.batches(chunks, first=point.table, standard=standard):
+        with _opened(settings, reading.path, offset) as chunks:
+            for batch in reading.batches(chunks, first=first, standard=standard):
                 found = True
                 yield batch
     except (LexError, BadInputError):
         if found:
             raise
+    return found
 
 
 @dataclass
@@ -199,13 +187,18 @@ class _Choice:
 
         :raises BadInputError: The name also matches another table of this dump.
         """
-        if self.chosen is not None and self.counts is not None:
+        if self.counts is not None:
             return key == self.chosen
-        found = self._matching(key)
-        if key not in found:
+        self.note(key)
+        if self._found is None:
+            try:
+                self._found = match_tables(self.name, self._known)
+            except ValueError as error:
+                raise BadInputError(f"--table={self.name}: {error}.") from None
+        if key not in self._found:
             return False
-        if self.chosen not in {None, key} or len(found) > 1:
-            names = format_list([show_name(each) for each in dict.fromkeys([*found, self.chosen]) if each])
+        if self.chosen not in {None, key} or len(self._found) > 1:
+            names = format_list([show_name(each) for each in dict.fromkeys([*self._found, self.chosen]) if each])
             raise BadInputError(f"--table={self.name} matches several tables: {names}. Name one with its schema.")
         self.chosen = key
         return True
@@ -215,15 +208,6 @@ class _Choice:
         if key not in self._known:
             self._known[key] = None
             self._found = None
-
-    def _matching(self, key: TableKey) -> list[TableKey]:
-        self.note(key)
-        if self._found is None:
-            try:
-                self._found = match_tables(self.name, self._known)
-            except ValueError as error:
-                raise BadInputError(f"--table={self.name}: {error}.") from None
-        return self._found
 
 
 @dataclass
@@ -298,25 +282,22 @@ class _Reading:
             for setting in classify_statement(text, standard=statement.standard).settings:
                 if setting.name == "client_encoding":
                     self.encoding = python_encoding(setting.value or "")
-        elif text[:7].upper() == b"INSERT ":
-            self._refuse_insert(statement)
-        elif text[:13] == b"CREATE TABLE ":
+        elif text[:7].upper() == b"INSERT " or text[:13] == b"CREATE TABLE ":
             kind = recode_kind(classify_statement(text, standard=statement.standard), self.encoding)
-            self.choice.note((kind.schema, kind.name))
+            key = kind.schema, kind.name
+            if kind.verb != "INSERT":
+                self.choice.note(key)
+            elif self.choice.is_chosen(key):
+                raise BadInputError(
+                    f"{self.path.name} has the rows of {show_name(key)} as INSERT statements, which db.show does not "
+                    f"read. Restore the dump into a scratch database instead."
+                )
         return False
 
     def _copied(self, statement: Statement) -> TableKey:
         """Return the table of a COPY statement; names are empty for another statement."""
         schema, name = (recode_name(part, self.encoding) for part in split_qualified(statement.copies))
         return schema, name
-
-    def _refuse_insert(self, statement: Statement) -> None:
-        kind = recode_kind(classify_statement(statement.text, standard=statement.standard), self.encoding)
-        if self.choice.is_chosen((kind.schema, kind.name)):
-            raise BadInputError(
-                f"{self.path.name} has the rows of {show_name((kind.schema, kind.name))} as INSERT statements, which "
-                f"db.show does not read. Restore the dump into a scratch database instead."
-            )
 
     def _lines(self, text: bytes | bytearray) -> list[bytes]:
         complete, end, rest = bytes(text).rpartition(b"\n")

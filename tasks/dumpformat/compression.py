@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from _typeshed import SupportsRead
     from psycopg.abc import Buffer
 
 
@@ -111,15 +112,7 @@ class SumCounter:
         return Sums(self.size, self._sum.hexdigest())
 
 
-class Readable(Protocol):
-    """An object with a `read` method."""
-
-    def read(self, size: int = ..., /) -> bytes:
-        """Return at most `size` bytes; empty at the end."""
-        ...
-
-
-class SummingWriter(io.RawIOBase):
+class SummingWriter(SumCounter, io.RawIOBase):
     """A raw file that sums the data that is read from it or written to it.
 
     :param file: The underlying file; closing this object does not close it.
@@ -127,31 +120,13 @@ class SummingWriter(io.RawIOBase):
     """
 
     def __init__(self, file: IO[bytes], *, summed: bool = True) -> None:
+        super().__init__(summed=summed)
         self._file = file
-        self._adder = SumCounter(summed=summed)
-
-    @property
-    def sums(self) -> Sums:
-        """Return the sums of the data so far."""
-        return self._adder.sums
-
-    @property
-    def size(self) -> int:
-        """Return the number of bytes so far."""
-        return self._adder.size
-
-    def readable(self) -> bool:
-        """Return True; the underlying file decides."""
-        return True
-
-    def writable(self) -> bool:
-        """Return True; the underlying file decides."""
-        return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         """Read into `buffer` and sum the data."""
         count = self._file.readinto(buffer)  # type: ignore[attr-defined]
-        self._adder.add(buffer[:count])
+        self.add(buffer[:count])
         return int(count)
 
     def write(self, data: Buffer) -> int:  # type: ignore[override]
@@ -161,7 +136,7 @@ class SummingWriter(io.RawIOBase):
         # A raw file may write only a part at a time.
         while view:
             view = view[self._file.write(view) :]
-        self._adder.add(data)
+        self.add(data)
         return total
 
 
@@ -190,7 +165,7 @@ class CompressorThread(BackgroundTask[None]):
         self._compression = compression
         self._packer = _packer(compression)
         # Without compression, file and content are the same and are summed once.
-        self._adder = SumCounter() if self._packer else None
+        self._counter = SumCounter() if self._packer else sink
         self._pieces: queue.SimpleQueue[bytes | bytearray | None] = queue.SimpleQueue()
         self._free_slots = threading.Semaphore(QUEUED)
         self._gathered: list[bytes | bytearray] = []
@@ -202,7 +177,7 @@ class CompressorThread(BackgroundTask[None]):
     @property
     def content(self) -> Sums:
         """Return the sums of the uncompressed content; valid after :meth:`finish`."""
-        return self._adder.sums if self._adder else self._sink.sums
+        return self._counter.sums
 
     def write(self, data: bytes | bytearray) -> int:
         """Add a piece of any size; small ones are collected and passed on together.
@@ -221,11 +196,12 @@ class CompressorThread(BackgroundTask[None]):
 
         Without compression, only the position is recorded.
         """
-        if self._gathered:
-            self._forward()
+        self._forward()
         self._pieces.put(_NEW_FRAME)
 
     def _forward(self) -> None:
+        if not self._gathered:
+            return
         self.raise_error()
         self._free_slots.acquire()
         self._pieces.put(b"".join(self._gathered) if len(self._gathered) > 1 else self._gathered[0])
@@ -237,8 +213,7 @@ class CompressorThread(BackgroundTask[None]):
 
         :raises OSError: It could not be written.
         """
-        if self._gathered:
-            self._forward()
+        self._forward()
         self.stop()
         self.raise_error()
         if self._packer:
@@ -260,20 +235,17 @@ class CompressorThread(BackgroundTask[None]):
             if piece is _NEW_FRAME:
                 self._start_frame()
                 continue
-            self._pack(piece)
+            if self._packer:
+                self._counter.add(piece)
+                piece = self._packer.compress(piece)
+            self._sink.write(piece)
             self._free_slots.release()
 
     def _start_frame(self) -> None:
         if self._packer:
             self._sink.write(self._packer.flush())
             self._packer = _packer(self._compression)
-        self.frames.append(FrameStart(file=self._sink.size, content=(self._adder or self._sink).size))
-
-    def _pack(self, piece: bytes | bytearray) -> None:
-        if self._packer and self._adder:
-            self._adder.add(piece)
-            piece = self._packer.compress(piece)
-        self._sink.write(piece)
+        self.frames.append(FrameStart(file=self._sink.size, content=self._counter.size))
 
 
 def _packer(compression: Compression) -> _Packer | None:
@@ -341,7 +313,7 @@ class _ZstdReader:
 
 
 class DecompressedReader:
-    """A reader of a dump's content in chunks, with the sums of the file and of the content.
+    """A reader of a dump's content in chunks, with the sums of the file and of the content; a context manager.
 
     :param path: The file; its first bytes, not its name, determine the compression.
     :param summed: Whether to compute the sha256 of the file and of the content, which takes time.
@@ -352,22 +324,16 @@ class DecompressedReader:
 
     def __init__(self, path: Path, *, summed: bool = True, offset: int = 0) -> None:
         self.compression, _ = read_magic(path)
-        self._path = path
-        self._offset = offset
-        self._summed = summed
         self._content = SumCounter(summed=summed)
-        self._file: IO[bytes] | None = None
-        self.raw: SummingWriter
+        self._file = open_regular(path)
+        self._file.seek(offset)
+        self.raw = SummingWriter(self._file, summed=summed)
 
     def __enter__(self) -> DecompressedReader:  # noqa: PYI034 - never subclassed
-        self._file = open_regular(self._path)
-        self._file.seek(self._offset)
-        self.raw = SummingWriter(self._file, summed=self._summed)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
+        self._file.close()
 
     @property
     def content(self) -> Sums:
@@ -385,10 +351,9 @@ class DecompressedReader:
                 self._content.add(chunk)
                 yield chunk
 
-    def _open(self) -> contextlib.AbstractContextManager[Readable]:
+    def _open(self) -> contextlib.AbstractContextManager[SupportsRead[bytes]]:
         if self.compression is Compression.GZIP:
-            reader: contextlib.AbstractContextManager[Readable] = igzip_threaded.open(self.raw, "rb", threads=1)  # type: ignore[no-untyped-call]
-            return reader
+            return cast("io.BufferedReader", igzip_threaded.open(self.raw, "rb", threads=1))  # type: ignore[no-untyped-call]
         if self.compression is Compression.ZSTD:
             return contextlib.nullcontext(_ZstdReader(self.raw))
-        return contextlib.nullcontext(cast("Readable", self.raw))
+        return contextlib.nullcontext(cast("SupportsRead[bytes]", self.raw))

@@ -22,6 +22,7 @@ from .tokens import (
     ESCAPED,
     IDENTIFIER,
     LINE_END,
+    NAME,
     TokenReader,
     escapes_backslash,
     quote_name,
@@ -65,9 +66,8 @@ def _balanced(depth: int) -> bytes:
 _NO_FUNCTION = rb"(?=[A-Z])(?!CREATE\b(?!\s+(?:TABLE|UNLOGGED|INDEX|UNIQUE|SEQUENCE|VIEW|TYPE|TRIGGER|POLICY)\b))"
 _SIMPLE = re.compile(rb"%s%s;" % (_NO_FUNCTION, _balanced(4)), re.IGNORECASE)
 # The form of pg_dump; other forms are read token by token.
-_NAME = rb'(?:"[^"]*(?:""[^"]*)*"|%s)' % IDENTIFIER
 _COPY = re.compile(
-    rb"COPY (?P<table>%(n)s(?:\.%(n)s)?) (?:\(%(n)s(?:, %(n)s)*\))? FROM stdin;\Z" % {b"n": _NAME}, re.IGNORECASE
+    rb"COPY (?P<table>%(n)s(?:\.%(n)s)?) (?:\(%(n)s(?:, %(n)s)*\))? FROM stdin;\Z" % {b"n": NAME}, re.IGNORECASE
 )
 # The first four letters of RESET and SELECT.
 _SETTERS = frozenset({b"RESE", b"SELE"})
@@ -291,12 +291,12 @@ class _Lexer:
     def _statement_and_rows(self) -> Iterator[Event]:
         text, standard = self._statement(), self._standard_strings
         first = text[:4].upper()
-        if first != b"COPY" or not (table := _copied(text, standard=standard)):
-            if first[:3] == b"SET" or first in _SETTERS:
-                self._follow(text)
-            yield Statement(text=text, copies=b"", standard=standard)
-            return
+        table = _copied(text, standard=standard) if first == b"COPY" else b""
+        if first[:3] == b"SET" or first in _SETTERS:
+            self._follow(text)
         yield Statement(text=text, copies=table, standard=standard)
+        if not table:
+            return
         skipped = self._skips is not None and self._skips()
         self._line("the line of a COPY statement")
         rest = self._take_scanned()
@@ -406,13 +406,11 @@ class _Lexer:
 
     def _special_string(self, word: bytes) -> None:
         """Scan a string with a prefix, which determines how its backslashes are read."""
+        opening = b"'"
         if word in b"uU":
             word, opening = word + b"&", b"&'"
-        else:
-            opening = b"'"
-        if (escapes_backslash(word, standard=True) or not self._standard_strings) and self._ahead(
-            len(opening)
-        ) == opening:
+        may_escape = escapes_backslash(word, standard=True) or not self._standard_strings
+        if may_escape and self._ahead(len(opening)) == opening:
             self._at += len(opening)
             self._string(escaped=escapes_backslash(word, standard=self._standard_strings))
 

@@ -189,7 +189,7 @@ class TouchKind(enum.StrEnum):
     ANYTHING = "anything"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Touch:
     """An object that a dump changes or deletes, but does not create.
 
@@ -200,11 +200,11 @@ class Touch:
     :ivar line: The line of the plain text, from 1, in which the first such statement begins.
     """
 
-    schema: str
-    name: str
+    schema: str = ""
+    name: str = ""
     how: str
     line: int
-    kind: TouchKind
+    kind: TouchKind = TouchKind.ANYTHING
 
 
 class NeedKind(enum.StrEnum):
@@ -337,7 +337,7 @@ def manifest_from_json(text: bytes) -> Manifest:
     try:
         document = json.loads(text)
     except RecursionError:
-        raise ValueError("it is not a manifest of invoke-postgres") from None
+        document = None
     if not isinstance(document, dict) or not isinstance(document.get("format"), int):
         raise ValueError("it is not a manifest of invoke-postgres")
     if document["format"] > FORMAT:
@@ -354,18 +354,17 @@ def _from_document(document: dict[str, Any]) -> Manifest:
     rest.pop("format")
     file, content, outline = rest.pop("file"), rest.pop("content"), rest.pop("outline")
     return Manifest(
-        created=str(rest.pop("created")),
-        note=str(rest.pop("note")),
+        created=rest.pop("created"),
+        note=rest.pop("note"),
         git=rest.pop("git"),
-        source=dict(rest.pop("source")),
-        pg_dump=dict(rest.pop("pg_dump")),
-        file_name=str(file["name"]),
+        source=rest.pop("source"),
+        pg_dump=rest.pop("pg_dump"),
+        file_name=file["name"],
         compression=Compression(file["compression"]),
-        file=Sums(int(file["bytes"]), str(file["sha256"])),
-        content=Sums(int(content["bytes"]), str(content["sha256"])),
+        file=Sums(file["bytes"], file["sha256"]),
+        content=Sums(content["bytes"], content["sha256"]),
         tables=tuple(
-            TableRows(schema=str(each["schema"]), name=str(each["name"]), rows=int(each["rows"]))
-            for each in rest.pop("tables")
+            TableRows(schema=each["schema"], name=each["name"], rows=each["rows"]) for each in rest.pop("tables")
         ),
         excluded_data=tuple(map(parse_shown_name, rest.pop("excluded_data"))),
         sequences=tuple(
@@ -374,7 +373,7 @@ def _from_document(document: dict[str, Any]) -> Manifest:
         ),
         outline=_outline(outline),
         seconds=float(rest.pop("seconds")),
-        facts=dict(rest.pop("facts", {})),
+        facts=rest.pop("facts", {}),
         extra=rest,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .tokens import TokenReader
+from .touch_forms import take_dotted
 
 if TYPE_CHECKING:
     from .statements import StatementKind
@@ -17,12 +18,7 @@ _CONSTRAINTS = frozenset({CHECKED, "INDEX"})
 
 def split_name(name: bytes) -> tuple[str, ...]:
     """Return the unquoted parts of a dotted name in SQL."""
-    words, found = TokenReader(name), list[str]()
-    while part := words.name():
-        found.append(part)
-        if not words.sign(b"."):
-            break
-    return tuple(found)
+    return tuple(filter(None, take_dotted(TokenReader(name))))
 
 
 def objects_without_rows(text: bytes, statement_kind: StatementKind) -> tuple[tuple[str, ...], ...]:
@@ -38,19 +34,14 @@ def objects_without_rows(text: bytes, statement_kind: StatementKind) -> tuple[tu
     )
     if kind and words.seek(kind):
         name = words.name()
-        table = _table(words) if words.seek("ON") else ("", "")
+        table = words.relation() if words.seek("ON") else ("", "")
         return ((table[0], name),) if kind == "INDEX" else ((*table, name),)
     if statement_kind.verb == "ALTER" and statement_kind.name in _CONSTRAINTS and words.seek("TABLE"):
-        table = _table(words)
+        table = words.relation()
         name = words.name() if words.skip("ADD") and words.skip("CONSTRAINT") else ""
         # A key's index has the same name.
         return ((*table, name), (table[0], name)) if name else ()
     return ()
-
-
-def _table(words: TokenReader) -> tuple[str, str]:
-    words.skip("ONLY")
-    return words.names()
 
 
 def describe_object(parts: tuple[str, ...], kind: StatementKind) -> str:

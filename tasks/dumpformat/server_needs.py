@@ -65,11 +65,11 @@ class ServerNeeds:
 
     def __init__(self) -> None:
         self._used: dict[Need, None] = {}
-        self._created: set[tuple[NeedKind, str, str]] = set()
+        self._created: set[Need] = set()
 
     def statement(self, event: Statement, kind: StatementKind) -> None:
         """Add the objects that a statement needs; an object that is only dropped is not needed."""
-        text, verb = event.text, kind.verb
+        verb = kind.verb
         if event.copies:
             self._schema(split_qualified(event.copies)[0])
         elif verb == "INSERT":
@@ -77,43 +77,34 @@ class ServerNeeds:
         elif verb == "SET" and kind.name == "default_table_access_method":
             self._method(kind.settings[0].value or "")
         elif verb.startswith("CREATE ") or (verb.startswith(("ALTER", "OWNER")) and not kind.conditional):
-            self._definition(text, kind, standard=event.standard)
+            self._definition(event, kind)
 
     def found(self) -> tuple[Need, ...]:
         """Return the objects that are used and not created."""
-        return tuple(each for each in self._used if (each.kind, each.schema, each.name) not in self._created)
+        return tuple(each for each in self._used if each not in self._created)
 
-    def _definition(self, text: bytes, kind: StatementKind, *, standard: bool) -> None:
-        verb = kind.verb
-        if verb == "CREATE EXTENSION":
-            words = TokenReader(text, standard=standard)
-            self._use(NeedKind.EXTENSION, words.name() if words.seek("SCHEMA") else "", kind.name)
-        elif verb == "CREATE SCHEMA":
-            self._created.add((NeedKind.SCHEMA, "", kind.name))
+    def _definition(self, event: Statement, kind: StatementKind) -> None:
+        verb, words = kind.verb, TokenReader(event.text, standard=event.standard)
+        if verb == "CREATE SCHEMA":
+            self._create(NeedKind.SCHEMA, "", kind.name)
         elif verb == "CREATE ACCESS":
-            self._created.add((NeedKind.ACCESS_METHOD, "", kind.name))
+            self._create(NeedKind.ACCESS_METHOD, "", kind.name)
         elif verb == "CREATE COLLATION":
-            self._created |= {(NeedKind.COLLATION, kind.schema, kind.name), (NeedKind.COLLATION, "", kind.name)}
-        if verb in _ON_TABLE:
-            self._on_table(TokenReader(text, standard=standard))
-        elif verb == "ALTER":
-            self._altered(TokenReader(text, standard=standard), removes=kind.removes)
-        else:
+            self._create(NeedKind.COLLATION, kind.schema, kind.name)
+            self._create(NeedKind.COLLATION, "", kind.name)
+        if verb == "CREATE EXTENSION":
+            self._use(NeedKind.EXTENSION, words.name() if words.seek("SCHEMA") else "", kind.name)
+        elif verb in _ON_TABLE:
+            if words.seek("ON"):
+                self._schema(words.relation()[0])
+                if words.skip("USING"):
+                    self._method(words.name())
+        elif verb != "ALTER":
             self._schema(kind.schema)
-        if _NAMES_OTHERS.search(text):
-            self._names_others(TokenReader(text, standard=standard))
-
-    def _on_table(self, words: TokenReader) -> None:
-        if words.seek("ON"):
-            words.skip("ONLY")
-            self._schema(words.names()[0])
-            if words.skip("USING"):
-                self._method(words.name())
-
-    def _altered(self, words: TokenReader, *, removes: bool) -> None:
-        if words.skip("ALTER") and words.skip("TABLE") and not words.skip("IF") and not removes:
-            words.skip("ONLY")
-            self._schema(words.names()[0])
+        elif words.skip("ALTER") and words.skip("TABLE") and not words.skip("IF") and not kind.removes:
+            self._schema(words.relation()[0])
+        if _NAMES_OTHERS.search(event.text):
+            self._names_others(TokenReader(event.text, standard=event.standard))
 
     def _names_others(self, words: TokenReader) -> None:
         while words.peek()[0] != "end":
@@ -133,6 +124,9 @@ class ServerNeeds:
     def _schema(self, name: str) -> None:
         if name and not is_system_schema(name):
             self._use(NeedKind.SCHEMA, "", name)
+
+    def _create(self, kind: NeedKind, schema: str, name: str) -> None:
+        self._created.add(Need(kind=kind, schema=schema, name=name))
 
     def _use(self, kind: NeedKind, schema: str, name: str) -> None:
         if name:

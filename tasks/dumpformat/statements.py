@@ -7,25 +7,22 @@ import re
 from dataclasses import dataclass, field, replace
 
 from .manifest import SequenceValue
-from .tokens import IDENTIFIER, TokenReader, encode_name, split_qualified
+from .tokens import NAME, TokenReader, encode_name, split_qualified
+from .touch_forms import IN_SCHEMA, take_kind
 
 _FIRST = re.compile(rb"[A-Za-z]+")
-_PART = rb'(?:"[^"]*(?:""[^"]*)*"|%s)' % IDENTIFIER
 # The forms of pg_dump, with single spaces; other forms are read token by token.
-_INSERT = re.compile(rb"INSERT INTO (%s(?:\.%s)?) " % (_PART, _PART))
+_INSERT = re.compile(rb"INSERT INTO (%s(?:\.%s)?) " % (NAME, NAME))
 _SETVAL = re.compile(rb"SELECT pg_catalog\.setval\('([^'\\]*)', (-?[0-9]+), (true|false)\);\Z")
 
 # Words between CREATE and the kind of the object.
 _MODIFIERS = frozenset({"OR", "REPLACE", "UNLOGGED", "MATERIALIZED", "RECURSIVE", "DEFAULT", "TRUSTED", "PROCEDURAL"})
-# Kinds whose objects have a name in a schema.
-_IN_SCHEMA = frozenset(
-    {"TABLE", "FOREIGN TABLE", "VIEW", "SEQUENCE", "TYPE", "DOMAIN", "FUNCTION", "PROCEDURE", "AGGREGATE"}
-    | {"COLLATION", "CONVERSION", "STATISTICS", "OPERATOR", "OPERATOR CLASS", "OPERATOR FAMILY"}
-    | {"TEXT SEARCH CONFIGURATION", "TEXT SEARCH DICTIONARY", "TEXT SEARCH PARSER", "TEXT SEARCH TEMPLATE"}
-)
-_RELATIONS = frozenset({"TABLE", "VIEW", "MATERIALIZED", "SEQUENCE"})
+# Kinds whose objects are created with a schema; an index has that of its table.
+_IN_SCHEMA = (IN_SCHEMA - {"INDEX"}) | {
+    f"TEXT SEARCH {kind}" for kind in ("CONFIGURATION", "DICTIONARY", "PARSER", "TEMPLATE")
+}
+_RELATIONS = frozenset({"TABLE", "VIEW", "MATERIALIZED VIEW", "SEQUENCE"})
 _TWO_WORDS = frozenset({"FOREIGN", "OPERATOR", "TEXT", "EVENT", "USER", "UNIQUE", "ACCESS", "CONSTRAINT"})
-_SECOND_WORDS = ("TABLE", "DATA", "VIEW", "CLASS", "FAMILY", "TRIGGER", "OBJECT", "LANGUAGE", "METHOD")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +63,6 @@ class StatementKind:
     removes: bool = field(default=False, compare=False)
 
 
-_SETS_VALUE = StatementKind(verb="SETVAL")
-
-
 def parse_setval(text: bytes, *, standard: bool = True) -> SequenceValue | None:
     """Return the values of a `SELECT pg_catalog.setval(…);`; None for any other statement.
 
@@ -91,16 +85,18 @@ def classify_statement(text: bytes, *, standard: bool = True) -> StatementKind: 
     if found is None:
         return StatementKind(verb="")
     first = found.group().upper().decode()
-    if first == "COPY":
-        return StatementKind(verb=first)
     if first == "INSERT" and (into := _INSERT.match(text)) is not None:
         return _into(into[1])
     if first in {"BEGIN", "COMMIT", "END", "START", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE"}:
         return StatementKind(verb="TRANSACTION", name=first)
     if first == "SELECT" and _SETVAL.match(text) is not None:
-        return _SETS_VALUE
+        return StatementKind(verb="SETVAL")
     reader = _READERS.get(first)
-    kind = reader(TokenReader(text, standard=standard)) if reader else StatementKind(verb=first)
+    if reader is None:
+        return StatementKind(verb=first)
+    words = TokenReader(text, standard=standard)
+    words.take()
+    kind = reader(words)
     if kind.verb == "SELECT" and b"set_config" in text.lower():
         return replace(kind, settings=_set_configs(TokenReader(text, standard=standard)))
     return kind
@@ -113,13 +109,11 @@ def _into(table: bytes) -> StatementKind:
 
 
 def _insert(words: TokenReader) -> StatementKind:
-    words.take()
     schema, name = words.names() if words.skip("INTO") else ("", "")
     return StatementKind(verb="INSERT", schema=schema, name=name)
 
 
 def _select(words: TokenReader) -> StatementKind:
-    words.take()
     if words.skip("CASE"):
         return _unlink_if_exists(words)
     called = _builtin(words)
@@ -206,14 +200,12 @@ def parse_default_tablespace(kind: StatementKind) -> str:
 
 
 def _set(words: TokenReader) -> StatementKind:
-    words.take()
     words.skip("LOCAL")
     if words.skip("SESSION") and words.skip("AUTHORIZATION"):
         return StatementKind(verb="SET SESSION AUTHORIZATION", roles=tuple(r for r in words.roles() if r != "default"))
     if words.skip("TRANSACTION", "CONSTRAINTS", "CHARACTERISTICS"):
         return StatementKind(verb="TRANSACTION", name="SET")
-    first, second = words.names()
-    name = f"{first}.{second}" if first else second
+    name = ".".join(filter(None, words.names()))
     if name.lower() != "names":
         words.skip("TO")
         words.sign(b"=")
@@ -243,25 +235,19 @@ def _value(words: TokenReader) -> Setting:
 
 
 def _reset(words: TokenReader) -> StatementKind:
-    words.take()
     if words.skip("SESSION") and words.skip("AUTHORIZATION"):
         return StatementKind(verb="SET SESSION AUTHORIZATION")
-    first, second = words.names()
-    name = f"{first}.{second}" if first else second
+    name = ".".join(filter(None, words.names()))
     return StatementKind(verb="RESET", name=name, settings=(Setting(name=name.lower()),))
 
 
 def _prepare(words: TokenReader) -> StatementKind:
-    words.take()
-    return (
-        StatementKind(verb="TRANSACTION", name="PREPARE")
-        if words.skip("TRANSACTION")
-        else StatementKind(verb="PREPARE")
-    )
+    if words.skip("TRANSACTION"):
+        return StatementKind(verb="TRANSACTION", name="PREPARE")
+    return StatementKind(verb="PREPARE")
 
 
 def _create(words: TokenReader) -> StatementKind:
-    words.take()
     replaces = words.skip("OR")
     while words.skip(*_MODIFIERS):
         pass
@@ -273,9 +259,7 @@ def _create(words: TokenReader) -> StatementKind:
         kind = f"TEXT {words.word()} {words.word()}"
     elif kind in _TWO_WORDS and words.skip("TABLE", "CLASS", "FAMILY", "TRIGGER", "MAPPING", "INDEX", "METHOD"):
         kind = {"OPERATOR": "OPERATOR CLASS", "FOREIGN": "FOREIGN TABLE", "UNIQUE": "INDEX"}.get(kind, kind)
-    conditional = words.skip("IF")
-    if conditional and words.skip("NOT"):
-        words.skip("EXISTS")
+    conditional = words.skip("IF") and words.skip("NOT") and words.skip("EXISTS")
     if kind == "POLICY":
         name = words.name()
         return StatementKind(verb="CREATE POLICY", name=name, roles=words.roles() if words.seek("TO", "USING") else ())
@@ -283,9 +267,8 @@ def _create(words: TokenReader) -> StatementKind:
         return StatementKind(verb="CREATE USER MAPPING", roles=words.roles() if words.skip("FOR") else ())
     if kind == "SCHEMA":
         name = words.name() if words.peek()[1].upper() != b"AUTHORIZATION" else ""
-        return StatementKind(
-            verb="CREATE SCHEMA", schema=name, name=name, roles=words.roles() if words.skip("AUTHORIZATION") else ()
-        )
+        roles = words.roles() if words.skip("AUTHORIZATION") else ()
+        return StatementKind(verb="CREATE SCHEMA", schema=name, name=name, roles=roles)
     if kind == "FOREIGN":
         words.skip("DATA")
         words.skip("WRAPPER")
@@ -294,36 +277,27 @@ def _create(words: TokenReader) -> StatementKind:
 
 
 def _drop(words: TokenReader) -> StatementKind:
-    words.take()
-    kind = words.word()
-    conditional = False
-    while words.peek()[0] == "word" and not conditional:
-        if words.skip("IF"):
-            conditional = words.skip("EXISTS")
-        elif kind in {"SCHEMA", "EXTENSION", "DATABASE"}:
-            break
-        else:
-            words.take()
+    kind = take_kind(words)
+    words.skip("CONCURRENTLY")
+    conditional = words.skip("IF") and words.skip("EXISTS")
     if kind in {"SCHEMA", "EXTENSION", "DATABASE"}:
         return StatementKind(verb=f"DROP {kind}", name=words.name(), conditional=conditional, removes=True)
     return StatementKind(verb="DROP", conditional=conditional, removes=True)
 
 
 def _alter(words: TokenReader) -> StatementKind:  # noqa: PLR0911 - a table of cases
-    words.take()
-    kind = words.word()
+    kind = take_kind(words)
     if kind == "DEFAULT":
         roles = words.roles() if words.seek("ROLE", "USER") else ()
-        return StatementKind(
-            verb="DEFAULT PRIVILEGES", roles=roles + (words.roles() if words.seek("TO", "FROM") else ())
-        )
+        roles += words.roles() if words.seek("TO", "FROM") else ()
+        return StatementKind(verb="DEFAULT PRIVILEGES", roles=roles)
     if kind == "DATABASE":
         return StatementKind(verb="ALTER DATABASE", name=words.name())
-    conditional = _rest_of_kind(words, kind)
-    schema, name = words.names()
+    conditional = words.skip("IF") and words.skip("EXISTS")
+    schema, name = words.relation()
     if kind == "DOMAIN" and words.skip("DROP"):
         return StatementKind(verb="DROP DOMAIN CONSTRAINT", schema=schema, name=name)
-    if kind in {"TABLE", "FOREIGN"}:
+    if kind in {"TABLE", "FOREIGN TABLE"}:
         if words.skip("ALTER"):
             words.skip("COLUMN")
             words.name()
@@ -341,26 +315,12 @@ def _alter(words: TokenReader) -> StatementKind:  # noqa: PLR0911 - a table of c
             return StatementKind(verb="ALTER", name="IDENTITY")
         if words.skip("CONSTRAINT"):
             words.name()
-            return StatementKind(
-                verb="ALTER", name="INDEX" if words.skip("PRIMARY", "UNIQUE", "EXCLUDE") else "CONSTRAINT"
-            )
+            added = "INDEX" if words.skip("PRIMARY", "UNIQUE", "EXCLUDE") else "CONSTRAINT"
+            return StatementKind(verb="ALTER", name=added)
     return StatementKind(verb="ALTER")
 
 
-def _rest_of_kind(words: TokenReader, kind: str) -> bool:
-    """Take the words between the first word of a kind and the name; return whether they include IF EXISTS."""
-    if kind == "TEXT":
-        words.take()
-        words.take()
-    elif kind in _TWO_WORDS | {"MATERIALIZED", "LARGE", "PROCEDURAL"} and words.skip(*_SECOND_WORDS):
-        words.skip("WRAPPER")
-    conditional = words.skip("IF") and words.skip("EXISTS")
-    words.skip("ONLY")
-    return conditional
-
-
 def _grant(words: TokenReader) -> StatementKind:
-    words.take()
     verb, schema, name = "GRANT", "", ""
     if words.seek("ON"):
         if words.skip("SCHEMA"):
@@ -375,12 +335,10 @@ def _grant(words: TokenReader) -> StatementKind:
 
 
 def _comment(words: TokenReader) -> StatementKind:
-    words.take()
     words.skip("ON")
     kind = words.word()
-    return StatementKind(
-        verb=f"COMMENT ON {kind}", name=words.name() if kind in {"EXTENSION", "SCHEMA", "DATABASE"} else ""
-    )
+    name = words.name() if kind in {"EXTENSION", "SCHEMA", "DATABASE"} else ""
+    return StatementKind(verb=f"COMMENT ON {kind}", name=name)
 
 
 _READERS = {

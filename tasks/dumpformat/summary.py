@@ -77,6 +77,7 @@ class DumpSummary:
     :ivar encoding: Python's name of the encoding of the text.
     :ivar server: The version of the dumped server, from the header.
     :ivar client: The version of pg_dump, from the header.
+    :ivar created: Whether a table was created.
     """
 
     rows: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -89,7 +90,7 @@ class DumpSummary:
     current: tuple[str, str] | None = None
     block: int = 0
     total_rows: int = 0
-    _created: set[tuple[str, str]] = field(default_factory=set)
+    created: bool = False
     _schemas: dict[str, None] = field(default_factory=dict)
     _extensions: dict[str, None] = field(default_factory=dict)
     _roles: dict[str, None] = field(default_factory=dict)
@@ -154,11 +155,6 @@ class DumpSummary:
         return replace(item, schema=self._name(item.schema), name=self._name(item.name))
 
     @property
-    def created(self) -> bool:
-        """Return whether a table was created."""
-        return bool(self._created)
-
-    @property
     def names(self) -> dict[tuple[str, str], bool]:
         """Return the created relations, functions and types: (schema, name), each with whether it is also dropped."""
         return {
@@ -172,12 +168,11 @@ class DumpSummary:
 
     def outline(self) -> Outline:
         """Return the effects of restoring this dump."""
-        schemas = tuple(name for name in self._schemas if name)
-        creates_tables = bool(self._created or self._extensions or not (self.rows or self.inserts))
-        raw = [raw_name(name, self.encoding) for name in schemas]
+        creates_tables = bool(self.created or self._extensions or not (self.rows or self.inserts))
+        raw = [raw_name(name, self.encoding) for name in self._schemas]
         touches = self._touches.found(raw, creates_tables=creates_tables)
         return Outline(
-            schemas=schemas,
+            schemas=tuple(self._schemas),
             relations=self._relations,
             locks=self._locks,
             large_objects=self._large_objects,
@@ -256,7 +251,7 @@ class DumpSummary:
         self._relations += toast
         self._locks += toast + _locks(kind, text)
         if verb == "CREATE TABLE":
-            self._created.add((kind.schema, kind.name))
+            self.created = True
         elif verb == "CREATE EXTENSION":
             self._extensions.setdefault(kind.name)
         if verb in _OPTIONAL_ROLES:

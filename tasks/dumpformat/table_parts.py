@@ -13,6 +13,8 @@ from .summary import DumpSummary
 from .tokens import TokenReader
 from .touch_forms import (
     COPY,
+    MODIFIERS,
+    ON_TABLES,
     ObjectName,
     actions,
     foreign_key_of,
@@ -37,8 +39,8 @@ if TYPE_CHECKING:
 _SESSION = frozenset({"SET", "RESET", "SET SESSION AUTHORIZATION"})
 _RELATION, _STATISTICS = "RELATION", "STATISTICS"
 _RELATIONS = frozenset({"TABLE", "FOREIGN TABLE", "SEQUENCE", "INDEX"})
-_ON_TABLES = frozenset({"TRIGGER", "RULE", "POLICY", "CONSTRAINT"})
-_MODIFIERS = ("UNLOGGED", "UNIQUE", "CONSTRAINT")
+
+
 _WITH_INDEX = ("PRIMARY", "UNIQUE", "EXCLUDE")
 
 
@@ -129,14 +131,13 @@ class TableParts:
         key, verb = (kind.schema, kind.name), kind.verb
         subject: StatementSubject | None = None
         if event.copies or verb == "INSERT":
-            name = ObjectName(_RELATION, *key)
             known = COPY.match(event.text) is not None if event.copies else holds_literals(event.text)
             self._inserts.update([key] * (verb == "INSERT"))
             # Of the INSERTs of a table one says all, unless another has a strange form.
             if known and key in self.filled:
                 return
             self.filled.setdefault(key)
-            subject = StatementSubject(about=name, known=known)
+            subject = StatementSubject(about=ObjectName(_RELATION, *key), known=known)
         elif verb == "SETVAL":
             value = parse_setval(event.text, standard=event.standard)
             if value is None:
@@ -168,23 +169,18 @@ class TableParts:
         part, container, made = (each and self._recoded(each) for each in (found.part, found.container, found.made))
         return replace(found, about=self._recoded(found.about), part=part, container=container, made=made)
 
-    @property
-    def holds_inserts(self) -> bool:
-        """Whether rows are written as INSERT statements, so that an empty table has none."""
-        return bool(self._inserts)
-
     def parent(self, table: Key) -> Key | None:
         """Return the partitioned table of a partition; None of another table."""
         container = self._containers.get(ObjectName(_RELATION, *table))
         return None if container is None else container.key
 
     def tables_without_rows(self, tables: Collection[Key]) -> list[Key]:
-        """Return of tables those whose rows the dump does not hold, though it creates them: it was made so."""
-        return [
-            key
-            for key in self.created
-            if key in tables and key not in self.parted and not any(each in self.filled for each in self.line(key))
-        ]
+        """Return of tables those whose rows the dump does not hold, though it creates them: it was made so.
+
+        With rows as INSERT statements it can't be known, because an empty table has none.
+        """
+        made = [] if self._inserts else [key for key in self.created if key in tables and key not in self.parted]
+        return [key for key in made if self.filled.keys().isdisjoint(self.line(key))]
 
     def filled_above(self, tables: Collection[Key]) -> tuple[Key, Key] | None:
         """Return a table whose rows the dump loads through a partitioned table that is not among them, and that table.
@@ -213,14 +209,8 @@ class TableParts:
 
     def _belonging(self, tables: Collection[Key]) -> set[ObjectName]:
         found = {ObjectName(_RELATION, *key) for key in tables}
-        below: dict[ObjectName, list[ObjectName]] = {}
-        for part, container in self._containers.items():
-            below.setdefault(container, []).append(part)
-        left = list(found)
-        while left:
-            new = [part for part in below.get(left.pop(), ()) if part not in found]
-            found.update(new)
-            left += new
+        while new := {part for part, container in self._containers.items() if container in found} - found:
+            found |= new
         return found
 
     def select(
@@ -307,22 +297,21 @@ def find_subject(event: Statement, kind: StatementKind) -> StatementSubject | No
 
 
 def _relation(words: TokenReader) -> ObjectName:
-    words.skip("ONLY")
-    return ObjectName(_RELATION, *words.names())
+    return ObjectName(_RELATION, *words.relation())
 
 
 def _created(words: TokenReader, event: Statement) -> StatementSubject | None:
-    while words.skip(*_MODIFIERS):
+    while words.skip(*MODIFIERS):
         pass
     kind = take_kind(words)
-    if kind == "INDEX" or kind in _ON_TABLES:
+    if kind == "INDEX" or kind in ON_TABLES:
         words.skip("CONCURRENTLY")
         name = words.name()
         if not words.seek("TO" if kind == "RULE" else "ON"):
             return None
         table = _relation(words)
         part = ObjectName(_RELATION, table.schema, name) if kind == "INDEX" else None
-        return StatementSubject(about=table, part=part, container=table if part is not None else None, made=part)
+        return StatementSubject(about=table, part=part, container=table, made=part)
     if kind == "STATISTICS":
         statistics = ObjectName(_STATISTICS, *words.names())
         if not words.seek("FROM"):
@@ -386,7 +375,7 @@ def _described(words: TokenReader, _: Statement) -> StatementSubject | None:
     if kind == "COLUMN":
         parts = ["", *take_dotted(words)]
         return StatementSubject(about=ObjectName(_RELATION, *parts[-3:-1])) if len(parts) > 2 else None  # noqa: PLR2004 - as above
-    if kind in _ON_TABLES:
+    if kind in ON_TABLES:
         return StatementSubject(about=_relation(words)) if words.seek("ON") and not words.skip("DOMAIN") else None
     if kind in _RELATIONS:
         return StatementSubject(about=_relation(words))

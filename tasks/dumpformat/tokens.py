@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 IDENTIFIER = rb"[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*"
+NAME = rb'(?:"[^"]*(?:""[^"]*)*"|%s)' % IDENTIFIER
 DOLLAR_QUOTE = rb"\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$"
 BLANK = re.compile(rb"[ \t\n\r\f\v]+")
 LINE_END = re.compile(rb"[\n\r]")
@@ -326,20 +327,18 @@ class TokenReader:
         kind, text = self._token
         if kind == "word":
             self._advance()
-            return (self._unicode("quoted") or "") if self._word_is_u(text) else unquote_name(text)
+            if text in {b"u", b"U"} and self.sign(b"&"):
+                return self._unicode("quoted") or ""
+            return unquote_name(text)
         if kind == "quoted":
             return unquote_name(self.take()[1])
         return self.string() or "" if kind == "string" else ""
 
-    def _word_is_u(self, word: bytes) -> bool:
-        return word in {b"u", b"U"} and self.sign(b"&")
-
     def names(self) -> tuple[str, str]:
         """Take `schema.name`; the name may be an operator."""
         first = self.name()
-        if self.peek()[1] != b".":
+        if not self.sign(b"."):
             return "", first
-        self.take()
         second = self.name()
         if not second:
             signs = []
@@ -347,6 +346,11 @@ class TokenReader:
                 signs.append(decode_name(self.take()[1]))
             second = "".join(signs)
         return first, second
+
+    def relation(self) -> tuple[str, str]:
+        """Take `[ONLY] schema.name`."""
+        self.skip("ONLY")
+        return self.names()
 
     def roles(self) -> tuple[str, ...]:
         """Take a list of roles; return them without those that every server has."""
@@ -356,9 +360,8 @@ class TokenReader:
             role = self.name()
             if role and role not in _NO_ROLES:
                 found.append(role)
-            if self.peek()[1] != b",":
+            if not self.sign(b","):
                 return tuple(found)
-            self.take()
 
     def leave(self) -> None:
         """Take tokens up to and including the parenthesis that closes the open one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from .tokens import IDENTIFIER, TokenReader, encode_name
+from .tokens import NAME, TokenReader, encode_name, scan_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,12 +15,11 @@ if TYPE_CHECKING:
 
 # Bytes. The server truncates longer names, which may then be those of other objects.
 _LONGEST_NAME = 63
-_NAME = rb'(?:"[^"]*(?:""[^"]*)*"|%s)' % IDENTIFIER
-_COLUMNS = rb"\(%s(?:, ?%s)*\)" % (_NAME, _NAME)
-COPY = re.compile(rb"COPY %s(?:\.%s)? (?:%s)? ?FROM stdin;\Z" % (_NAME, _NAME, _COLUMNS))
+_COLUMNS = rb"\(%s(?:, ?%s)*\)" % (NAME, NAME)
+COPY = re.compile(rb"COPY %s(?:\.%s)? (?:%s)? ?FROM stdin;\Z" % (NAME, NAME, _COLUMNS))
 _INSERT = re.compile(
     rb"INSERT INTO %s(?:\.%s)? (?:%s )?(?:OVERRIDING (?:SYSTEM|USER) VALUE )?(?:DEFAULT VALUES|VALUES(?=[\s(]))"
-    % (_NAME, _NAME, _COLUMNS)
+    % (NAME, NAME, _COLUMNS)
 )
 # A minus directly before a number is part of it; anything else would be an operator, which the dump may define.
 _VALUE = rb"""(?:[bBxX]?'[^']*(?:''[^']*)*'|[eE]'[^'\\]*(?:(?:\\.|'')[^'\\]*)*'
@@ -78,20 +77,8 @@ GLOBAL = frozenset(
 NAMELESS = frozenset({"CAST", "TRANSFORM", "USER MAPPING"})
 _ENDS = frozenset({"OPTIONS", "WITH", "WITHOUT", "CASCADE", "RESTRICT", "IS", "OWNER", "TO"})
 GRANTED = frozenset(
-    {
-        "TABLE",
-        "SEQUENCE",
-        "FUNCTION",
-        "PROCEDURE",
-        "ROUTINE",
-        "TYPE",
-        "DOMAIN",
-        "SCHEMA",
-        "LANGUAGE",
-        "FOREIGN",
-        "LARGE",
-    }
-    | {"ALL", "DATABASE", "TABLESPACE", "PARAMETER"}
+    {"TABLE", "SEQUENCE", "FUNCTION", "PROCEDURE", "ROUTINE", "TYPE", "DOMAIN", "SCHEMA", "LANGUAGE", "FOREIGN"}
+    | {"LARGE", "ALL", "DATABASE", "TABLESPACE", "PARAMETER"}
 )
 _SAME_KIND = {"FOREIGN SERVER": "SERVER", "PROCEDURAL LANGUAGE": "LANGUAGE"}
 # The actions of pg_dump's ALTER, after the name of the object.
@@ -101,10 +88,10 @@ _ALTERS = frozenset(
     | {"ADD FUNCTION", "SET ("}
     | {f"{able} {what}" for able in ("ENABLE", "DISABLE") for what in ("ROW", "TRIGGER", "RULE", "ALWAYS", "REPLICA")}
 )
-_ALTERS_COLUMN = frozenset({"SET DEFAULT", "SET STATISTICS", "SET STORAGE", "SET COMPRESSION", "SET (", "SET NOT"}) | {
-    "ADD GENERATED",
-    "OPTIONS (",
-}
+_ALTERS_COLUMN = frozenset(
+    {"SET DEFAULT", "SET STATISTICS", "SET STORAGE", "SET COMPRESSION", "SET (", "SET NOT", "ADD GENERATED"}
+    | {"OPTIONS ("}
+)
 # Parts of a table that `pg_dump --clean` drops before the table.
 _DROPPED_PARTS = frozenset({"CONSTRAINT", "DEFAULT", "IDENTITY"})
 
@@ -164,11 +151,10 @@ def restores_statistics(text: bytes) -> bool:
     begin = _STATISTICS.match(text)
     if begin is None:
         return False
-    words = TokenReader(text[begin.end() :])
-    while (token := words.take())[0] != "end":
-        kind, found = token
-        if token == ("sign", b")"):
-            return words.take()[1] == b";" and words.peek()[0] == "end"
+    tokens = scan_tokens(text[begin.end() :])
+    for kind, found in tokens:
+        if found == b")":
+            return [*tokens] == [("sign", b";")]
         literal = kind in {"string", "escaped", "number"} or (kind == "sign" and found in b":,.-[]")
         if not literal and not (kind == "word" and found in _STATISTICS_WORDS):
             return False
@@ -190,17 +176,15 @@ def take_kind(words: TokenReader) -> str:
 def take_names(words: TokenReader) -> Iterator[tuple[str, str]]:
     """Take and yield a list of names without arguments of functions; a name with a database as two empty texts."""
     while True:
-        words.skip("ONLY")
-        found = words.names()
+        found = words.relation()
         with_database = words.peek()[1] == b"."
         while words.peek()[1] in {b".", b"*"}:
             words.take()
             words.name()
         skip_parentheses(words)
         yield ("", "") if with_database else found
-        if words.peek()[1] != b",":
+        if not words.sign(b","):
             return
-        words.take()
 
 
 def take_dotted(words: TokenReader) -> list[str]:
@@ -213,12 +197,8 @@ def take_dotted(words: TokenReader) -> list[str]:
 
 def skip_parentheses(words: TokenReader) -> None:
     """Take a parenthesis with its content, if one comes next."""
-    depth = 0
-    while words.peek() == ("sign", b"(") or (depth and words.peek()[0] != "end"):
-        kind, found = words.take()
-        depth += {b"(": 1, b")": -1}.get(found, 0) if kind == "sign" else 0
-        if not depth:
-            return
+    if words.sign(b"("):
+        words.leave()
 
 
 def nameless(words: TokenReader) -> str:
@@ -281,42 +261,41 @@ def is_known(kind: str, action: list[str], *, own: bool) -> bool:
     :param own: Whether the dump has created the object. For other objects, dropping a part, renaming and moving count
         as known, too.
     """
+    first, begin = action[:1], " ".join(action[:2])
+    if drops_part(action):
+        return True
     if kind in TYPES and not own:
         # A change of a type also changes every object that uses it.
-        return action[:1] == ["OWNER"] or drops_part(action)
-    begin = " ".join(action[:2])
-    if action[:1] == ["ALTER"]:
-        column = action[3:] if action[1:2] == ["COLUMN"] else action[2:]
-        return drops_part(action) or " ".join(column[:2]) in _ALTERS_COLUMN
-    if action[:1] == ["INHERIT"] or begin in _ALTERS:
+        return first == ["OWNER"]
+    if first == ["ALTER"]:
+        return " ".join(_column_action(action)[:2]) in _ALTERS_COLUMN
+    if first == ["INHERIT"] or begin in _ALTERS:
         return True
-    moves = action[:1] == ["RENAME"] or begin == "SET SCHEMA"
-    return drops_part(action) or (
-        (not own and kind not in TYPES and (moves or action[:1] == ["DROP"])) and ("CASCADE" not in action)
-    )
+    return not own and (first in (["RENAME"], ["DROP"]) or begin == "SET SCHEMA") and "CASCADE" not in action
 
 
 def drops_part(action: list[str]) -> bool:
     """Return whether an action drops a part of a table, as `pg_dump --clean` does before it drops the table."""
     if action[:1] == ["ALTER"]:
-        action = action[3:] if action[1:2] == ["COLUMN"] else action[2:]
-    return action[:1] == ["DROP"] and action[1:2] != [] and action[1] in _DROPPED_PARTS and "CASCADE" not in action
+        action = _column_action(action)
+    return action[:1] == ["DROP"] and not _DROPPED_PARTS.isdisjoint(action[1:2]) and "CASCADE" not in action
+
+
+def _column_action(action: list[str]) -> list[str]:
+    """Return what follows `ALTER [COLUMN] name`."""
+    return action[3:] if action[1:2] == ["COLUMN"] else action[2:]
 
 
 def casts(text: bytes) -> bool:
     """Return whether a statement casts a value with `::`."""
-    words = TokenReader(text)
-    while (token := words.take())[0] != "end":
-        if token == ("sign", b":"):
-            return True
-    return False
+    return ("sign", b":") in scan_tokens(text)
 
 
 def cast_runs_code(text: bytes) -> bool:
     """Return whether literals may run the function of a CREATE CAST: it is from one of PostgreSQL's own types."""
-    words, source = TokenReader(text), TokenReader(text)
+    words = TokenReader(text)
     words.seek("CAST")
-    skip_parentheses(words)
-    source.seek("CAST")
-    source.sign(b"(")
-    return source.names()[0] in {"", "pg_catalog"} and not words.skip("WITHOUT")
+    words.sign(b"(")
+    schema, _ = words.names()
+    words.leave()
+    return schema in {"", "pg_catalog"} and not words.skip("WITHOUT")

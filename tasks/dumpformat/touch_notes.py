@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .manifest import Touch, TouchKind
@@ -21,9 +21,11 @@ class TouchNotes:
     """A collector of the objects that a dump changes or deletes, but does not create.
 
     :ivar line: The number, from 1, of the next line of the plain text.
+    :ivar created_names: Group (:func:`group`), schema and name of all that the dump creates in schemas.
     """
 
     line: int = 1
+    created_names: set[tuple[str, str, str]] = field(default_factory=set)
     # Group, schema and name of created objects; the value is whether it is a table.
     _own: dict[tuple[str, str, str], bool] = field(default_factory=dict)
     # The parents and partitioned tables of created tables.
@@ -41,9 +43,7 @@ class TouchNotes:
     # an object: if the dump creates it in a schema that it fills, the statement is part of its replacement, no touch.
     _seen: dict[tuple[str, str, str, TouchKind, tuple[str, str, str] | None], int] = field(default_factory=dict)
     _counted: int = 0
-    # Group, schema and name of all created objects. Schema and name of created relations (without indexes), routines
-    # and types, and of dropped objects.
-    _names: set[tuple[str, str, str]] = field(default_factory=set)
+    # Schema and name of created relations (without indexes), routines and types, and of dropped objects.
     _objects: set[tuple[str, str]] = field(default_factory=set)
     _dropped: set[tuple[str, str]] = field(default_factory=set)
 
@@ -53,13 +53,8 @@ class TouchNotes:
 
         These are all its relations, functions and types, and objects of other kinds that it also drops.
         """
-        replaced = {key[1:] for key in self._names if key[1:] in self._dropped}
+        replaced = {key[1:] for key in self.created_names if key[1:] in self._dropped}
         return {key: key in self._dropped for key in self._objects | replaced}
-
-    @property
-    def created_names(self) -> set[tuple[str, str, str]]:
-        """Group (:func:`group`), schema and name of all that the dump creates in schemas."""
-        return set(self._names)
 
     def found(self, schemas: Collection[str], *, creates_tables: bool) -> tuple[Touch, ...]:
         """Return the objects that the dump changes or deletes, but does not create, in the order of its lines.
@@ -70,7 +65,7 @@ class TouchNotes:
         own = frozenset(schemas) if creates_tables else frozenset()
         lines: dict[tuple[str, str, str, TouchKind], int] = {}
         for (schema, name, how, kind, creates), line in self._seen.items():
-            if not (schema in own and creates and (creates in self._names or creates[0] == "SCHEMA")):
+            if not (schema in own and creates and (creates in self.created_names or creates[0] == "SCHEMA")):
                 lines.setdefault((schema, name, how, kind), line)
         touches = [
             Touch(schema=schema, name=name, how=how, line=line, kind=kind)
@@ -79,32 +74,20 @@ class TouchNotes:
         for dropped, line in self._dropped_globals.items():
             # A dropped user mapping loses its password, even if the dump creates it again.
             if dropped not in self._created_globals or dropped[0] == "USER MAPPING":
-                touches.append(
-                    Touch(
-                        schema="", name="", how=f"DROP {' '.join(dropped)}".strip(), line=line, kind=TouchKind.ANYTHING
-                    )
-                )
+                touches.append(Touch(how=f"DROP {' '.join(dropped)}".strip(), line=line))
         if self._unlinked:
-            touches.append(
-                Touch(schema="", name="", how="lo_unlink", line=min(self._unlinked.values()), kind=TouchKind.ANYTHING)
-            )
+            touches.append(Touch(how="lo_unlink", line=min(self._unlinked.values())))
         if not self._utf8:
             touches = [
-                each
-                if (each.schema + each.name).isascii()
-                else replace(each, schema="", name="", kind=TouchKind.ANYTHING)
-                for each in touches
+                each if (each.schema + each.name).isascii() else Touch(how=each.how, line=each.line) for each in touches
             ]
         touches.sort(key=lambda touch: touch.line)
         if len(touches) > LIMIT:
-            return (
-                *touches[:LIMIT],
-                Touch(schema="", name="", how="statements of many kinds", line=1, kind=TouchKind.ANYTHING),
-            )
+            return *touches[:LIMIT], Touch(how="statements of many kinds", line=1)
         return tuple(touches)
 
     def _anything(self, how: str) -> None:
-        self._remember(Touch(schema="", name="", how=how, line=self.line, kind=TouchKind.ANYTHING))
+        self._remember(Touch(how=how, line=self.line))
 
     def _named(
         self, kind: str, found: tuple[str, str], how: str, *, clean: bool = False, says: TouchKind | None = None
@@ -139,7 +122,7 @@ class TouchNotes:
                 unvisited += self._parents.get(table, ())
 
     def _make(self, kind: str, found: tuple[str, str], how: str) -> None:
-        self._names.add((group(kind), *found))
+        self.created_names.add((group(kind), *found))
         if kind in NAMED and kind != "INDEX":
             self._objects.add(found)
         if not found[0]:

@@ -74,10 +74,12 @@ class Touches(TouchNotes):
         elif verb != "TRANSACTION" and text != b";":
             words = TokenReader(text)
             first = words.word()
-            reader = self._READERS.get(first, Touches._unknown)
-            if self._all_runs_code and not (first in {"SET", "RESET"} or OF_EVENT_TRIGGER.match(text)):
-                reader = Touches._unknown
-            reader(self, words, text)
+            reader = self._READERS.get(first)
+            harmless = not self._all_runs_code or first in {"SET", "RESET"} or OF_EVENT_TRIGGER.match(text)
+            if reader is not None and harmless:
+                reader(self, words, text)
+            else:
+                self._anything(first_word(text))
         self.line += text.count(b"\n")
 
     def _rows(self, table: tuple[str, str], how: str, *, known: bool) -> None:
@@ -101,8 +103,7 @@ class Touches(TouchNotes):
             if replaces:
                 self._anything(how)
         elif kind in NAMELESS:
-            name = nameless(words)
-            self._created_globals.add((kind, name))
+            self._created_globals.add((kind, nameless(words)))
             self._rows_run_code |= kind == "CAST" and cast_runs_code(text)
         elif kind == "SCHEMA":
             self._create_schema(words, how)
@@ -135,8 +136,7 @@ class Touches(TouchNotes):
         words.skip("CONCURRENTLY")
         name = words.name()
         known = words.seek("TO" if kind == "RULE" else "ON")
-        words.skip("ONLY")
-        found = words.names()
+        found = words.relation()
         if not (known and self._is_own("TABLE", found)):
             self._named("TABLE" if known else "", found, how)
         elif kind == "INDEX":
@@ -150,8 +150,7 @@ class Touches(TouchNotes):
         if not words.skip("AUTHORIZATION"):
             self._created_globals.add(("SCHEMA", words.name()))
             words.skip("AUTHORIZATION")
-        if words.peek()[1] != b";":
-            words.name()
+        words.name()
         if words.peek()[1] != b";":
             self._anything(how)
 
@@ -205,13 +204,12 @@ class Touches(TouchNotes):
         elif kind in IN_SCHEMA:
             if words.skip("IF"):
                 words.skip("EXISTS")
-            words.skip("ONLY")
             self._alter_named(words, kind, how, text)
         else:
             self._anything(how if kind.isalpha() else "ALTER")
 
     def _alter_named(self, words: TokenReader, kind: str, how: str, text: bytes) -> None:
-        found = words.names()
+        found = words.relation()
         complete = words.peek()[1] not in {b".", b"*"}
         skip_parentheses(words)
         if words.skip("USING"):
@@ -248,17 +246,19 @@ class Touches(TouchNotes):
 
     def _schema(self, name: str, how: str) -> None:
         if ("SCHEMA", name) not in self._created_globals:
-            touch = Touch(schema=name, name="", how=how, line=self.line, kind=TouchKind.DEFINITION)
+            touch = Touch(schema=name, how=how, line=self.line, kind=TouchKind.DEFINITION)
             self._remember(touch, creates=("SCHEMA", "", name))
 
     def _of_large_object(self, number: bytes, how: str) -> None:
         if not (number.isdigit() and int(number) in self._large_objects):
             self._anything(how)
 
-    def _of_object(self, words: TokenReader, how: str) -> None:
-        """Read the kind and the name of the object after the ON of a COMMENT or a SECURITY LABEL."""
+    def _describe(self, words: TokenReader, _: bytes) -> None:
+        """Read a COMMENT or a SECURITY LABEL."""
+        how = "SECURITY LABEL" if words.skip("LABEL") else "COMMENT"
+        words.seek("ON")
         kind = take_kind(words)
-        if kind in {"CONSTRAINT", "TRIGGER", "RULE", "POLICY"}:
+        if kind in ON_TABLES:
             words.seek("ON")
             if words.skip("DOMAIN"):
                 kind = "DOMAIN"
@@ -289,24 +289,13 @@ class Touches(TouchNotes):
         if not self._is_own(kind, found) and not is_system_schema(found[0]):
             self._named(kind, found, how)
 
-    def _comment(self, words: TokenReader, _: bytes) -> None:
-        words.skip("ON")
-        self._of_object(words, "COMMENT")
-
-    def _security(self, words: TokenReader, _: bytes) -> None:
-        words.seek("ON")
-        self._of_object(words, "SECURITY LABEL")
-
     def _grant(self, words: TokenReader, text: bytes) -> None:
         how = first_word(text)
         if not words.seek("ON") or TokenReader(text).seek("CASCADE"):
             self._anything(how)
             return
-        if words.peek()[0] == "quoted" or words.peek()[1].upper().decode("latin-1") not in GRANTED:
-            kind = "TABLE"
-        else:
-            kind = take_kind(words)
-        self._of_names(kind, words, how)
+        is_kind = words.peek()[0] != "quoted" and words.peek()[1].upper().decode("latin-1") in GRANTED
+        self._of_names(take_kind(words) if is_kind else "TABLE", words, how)
 
     def _select(self, _: TokenReader, text: bytes) -> None:
         if (found := LO_OF_ID.match(text)) is not None:
@@ -352,15 +341,12 @@ class Touches(TouchNotes):
             elif not self._own.get(("RELATION", *found)):
                 self._named("TABLE", found, "TRUNCATE", says=TouchKind.ROWS)
 
-    def _unknown(self, _: TokenReader, text: bytes) -> None:
-        self._anything(first_word(text))
-
     _READERS: ClassVar[dict[str, Callable[[Touches, TokenReader, bytes], None]]] = {
         "CREATE": _create,
         "DROP": _drop,
         "ALTER": _alter,
-        "COMMENT": _comment,
-        "SECURITY": _security,
+        "COMMENT": _describe,
+        "SECURITY": _describe,
         "GRANT": _grant,
         "REVOKE": _grant,
         "SELECT": _select,

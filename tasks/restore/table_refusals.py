@@ -32,7 +32,7 @@ def refuse_dump(
     :raises BadInputError: It does. Nothing was touched.
     """
     name, manifest = dump.path.name, dump.manifest
-    lacking = [] if parts.holds_inserts else parts.tables_without_rows(selection.tables)
+    lacking = parts.tables_without_rows(selection.tables)
     if manifest is not None:
         lacking += [key for key in selection.tables if key in manifest.excluded_data and key not in lacking]
     if lacking:
