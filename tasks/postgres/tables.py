@@ -181,20 +181,25 @@ def count_tables(connection: Connection, counted: Sequence[Table]) -> Iterator[t
 
 
 def _count_planned(connection: Connection, counted: Sequence[Table]) -> Iterator[tuple[Table, int]]:
-    for batch in in_batches(counted):
-        parts: list[Any] = [
-            sql.SQL("SELECT {}::int, pg_catalog.count(*) FROM ONLY {} {}").format(
-                sql.Literal(position),
-                table.identifier,
-                # The extension's text, which pg_dump adds to its query unchanged, too.
-                sql.SQL(table.condition),  # pyright: ignore[reportArgumentType]
-            )
-            for position, table in enumerate(batch)
-        ]
+    parts: list[Any] = [
+        sql.SQL("SELECT {}::int, pg_catalog.count(*) FROM ONLY {} {}").format(
+            sql.Literal(position),
+            table.identifier,
+            # The extension's text, which pg_dump adds to its query unchanged, too.
+            sql.SQL(table.condition),  # pyright: ignore[reportArgumentType]
+        )
+        for position, table in enumerate(counted)
+    ]
+    for position, rows in _read_batched(connection, parts):
+        yield counted[position], rows
+
+
+def _read_batched(connection: Connection, queries: Sequence[sql.Composed]) -> Iterator[tuple[Any, ...]]:
+    """Run queries of one row, many in one statement, in the open transaction, and release their locks."""
+    for batch in in_batches(queries):
         with releasing_locks(connection):
-            found = connection.execute(sql.SQL(" UNION ALL ").join(parts)).fetchall()
-        for position, rows in found:
-            yield batch[position], rows
+            rows = connection.execute(sql.SQL(" UNION ALL ").join(batch)).fetchall()
+        yield from rows
 
 
 _NARROWEST = """
@@ -259,17 +264,11 @@ def read_sequences(connection: Connection) -> dict[tuple[str, str], tuple[int, b
     :raises psycopg.Error: The role may not read a sequence.
     """
     names = [(str(schema), str(name)) for schema, name, _ in connection.execute(_SEQUENCES)]
-    found = {}
-    for batch in in_batches(names):
-        parts = [
-            sql.SQL("SELECT {}::int, last_value, is_called FROM {}").format(sql.Literal(at), sql.Identifier(*name))
-            for at, name in enumerate(batch)
-        ]
-        with releasing_locks(connection):
-            rows = connection.execute(sql.SQL(" UNION ALL ").join(parts)).fetchall()
-        for at, value, called in rows:
-            found[batch[at]] = (int(value), bool(called))
-    return found
+    parts = [
+        sql.SQL("SELECT {}::int, last_value, is_called FROM {}").format(sql.Literal(at), sql.Identifier(*name))
+        for at, name in enumerate(names)
+    ]
+    return {names[at]: (int(value), bool(called)) for at, value, called in _read_batched(connection, parts)}
 
 
 def read_increments(connection: Connection) -> dict[tuple[str, str], int]:
