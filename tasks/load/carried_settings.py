@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..dumpformat.tokens import decode_name
 from .row_counts import quote_literal
 
 if TYPE_CHECKING:
@@ -40,9 +41,7 @@ class CarriedSettings:
                 for name in sorted(self._names)
             ]
             rows = self._stream.ask(b" UNION ALL ".join(parts))
-            self._values = tuple((_text(name), _text(value)) for name, value in rows if value is not None)
+            self._values = tuple(
+                (decode_name(name or b""), decode_name(value)) for name, value in rows if value is not None
+            )
         return self._values
-
-
-def _text(value: bytes | None) -> str:
-    return (value or b"").decode("utf-8", "surrogateescape")

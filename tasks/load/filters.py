@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from ..dumpformat.objects_without_rows import is_placeholder_view
 from ..dumpformat.statements import parse_default_tablespace
 from ..errors import OperationFailedError
+from ..postgres.connection import read_names
+from ..postgres.session_settings import TIMEOUTS
 from .row_counts import quote_literal, relation_exists, show_key
 
 if TYPE_CHECKING:
@@ -125,10 +127,7 @@ class RestoreRules:
 
 
 # The restore sets them for its session; the header of a dump would reset them.
-OWN_SETTINGS = frozenset(
-    {"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"}
-    | {"idle_session_timeout", "client_min_messages"}
-)
+OWN_SETTINGS = frozenset({*TIMEOUTS, "lock_timeout", "client_min_messages"})
 ACL_VERBS = frozenset({"GRANT", "GRANT ON SCHEMA", "DEFAULT PRIVILEGES"})
 TABLESPACE = "default_tablespace"
 ROLE = "role"
@@ -297,18 +296,16 @@ def read_rules(
     roles = connection.execute(
         "SELECT rolname, pg_catalog.pg_has_role(oid, %s) FROM pg_catalog.pg_roles", [right]
     ).fetchall()
-    parameters = connection.execute("SELECT name FROM pg_catalog.pg_settings").fetchall()
-    tablespaces = connection.execute(
-        "SELECT spcname FROM pg_catalog.pg_tablespace WHERE pg_catalog.has_tablespace_privilege(oid, 'CREATE')"
-    ).fetchall()
+    parameters = read_names(connection, "SELECT name FROM pg_catalog.pg_settings")
+    usable = "SELECT spcname FROM pg_catalog.pg_tablespace WHERE pg_catalog.has_tablespace_privilege(oid, 'CREATE')"
     return RestoreRules(
         owners=owners,
         privileges=privileges,
         strict=strict,
         roles=frozenset(str(name) for name, _ in roles),
         settable=frozenset(str(name) for name, member in roles if member),
-        parameters=frozenset(str(name).lower() for (name,) in parameters),
-        tablespaces=frozenset(str(name) for (name,) in tablespaces),
+        parameters=frozenset(name.lower() for name in parameters),
+        tablespaces=frozenset(read_names(connection, usable)),
         skipped=frozenset(skipped),
     )
 

@@ -17,7 +17,7 @@ from ..postgres.protocol import StatementError
 from ..postgres.search_path import SearchPaths
 from .filters import describe_statement
 from .loader import Loader
-from .row_counts import quote_literal, quote_table, show_key
+from .row_counts import quote_table_name, show_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -87,6 +87,7 @@ class LenientLoader(Loader):
     """A loader that sends each statement of a dump in a savepoint, and again in a lenient way if it is refused.
 
     :ivar search_path: The schemas in which the dumped database's sessions look up names.
+    :ivar eased: The differences from the dump.
     """
 
     dump: DumpFile | None = None
@@ -102,11 +103,6 @@ class LenientLoader(Loader):
         self._unchecked: list[DroppedCheck] = []
         self._left = False
         self._paths = SearchPaths(self.stream, self.search_path)
-
-    @property
-    def leniencies(self) -> tuple[Leniency, ...]:
-        """Return the differences from the dump."""
-        return tuple(self.eased)
 
     def statement(self, event: Statement, kind: StatementKind) -> bool:
         """Send a statement, or leave it out; see :meth:`Loader.statement`."""
@@ -179,7 +175,7 @@ class LenientLoader(Loader):
             paths = self._paths.candidates()
             if ease.unchecked:
                 self.stream.run(b"SET LOCAL search_path = ''")
-                checks = drop_checks(self.stream, quote_literal(quote_table(key).decode("utf-8", "surrogateescape")))
+                checks = drop_checks(self.stream, quote_table_name(key))
             self._paths.set(paths[ease.path - 1] if ease.path else path)
         if ease != _Ease():
             self._unchecked += checks
@@ -269,13 +265,13 @@ class LenientLoader(Loader):
     def _try_to(self, text: bytes) -> bool:
         """Send a statement, and return whether the server accepted it; roll back its savepoint if not."""
         self.stream.run(b"SAVEPOINT invoke_postgres_attempt")
+        accepted = True
         try:
             self.stream.run(text)
         except StatementError as error:
             if not may_help(error) and error.sqlstate not in _UNDEFINED:
                 raise
             self.stream.run(b"ROLLBACK TO SAVEPOINT invoke_postgres_attempt")
-            self.stream.run(b"RELEASE SAVEPOINT invoke_postgres_attempt")
-            return False
+            accepted = False
         self.stream.run(b"RELEASE SAVEPOINT invoke_postgres_attempt")
-        return True
+        return accepted

@@ -59,22 +59,6 @@ class Stretch(Enum):
     FOREIGN_KEYS = auto()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sessions:
-    """The other sessions of a load.
-
-    :ivar pool: The sessions that run parts of it.
-    :ivar spreads: Whether the rows of a large table may be spread, which changes their order.
-    :ivar expected: The number of rows of each table in the dump, as far as it is known.
-    :ivar show: Called with what the sessions do, and how many parts of it are left.
-    """
-
-    pool: WorkerPool
-    spreads: bool
-    expected: Mapping[Key, int]
-    show: Callable[[str, int], None]
-
-
 @dataclass
 class _Later:
     """A statement that the first session runs at the end of a stretch."""
@@ -108,14 +92,25 @@ class _Pending:
 class ParallelLoader(Loader):
     """A loader whose first session is the caller's, with an open transaction, which it commits now and then.
 
-    :param sessions: The other sessions.
+    :param pool: The other sessions, which run parts of the load.
+    :param spreads: Whether the rows of a large table may be spread, which changes their order.
+    :param expected: The number of rows of each table in the dump, as far as it is known.
+    :param show: Called with what the other sessions do, and how many parts of it are left.
     :param options: Those of :class:`.loader.Loader`.
     :ivar analyzed: The tables that were analyzed, each with its number of loaded rows then.
     """
 
-    def __init__(self, sessions: Sessions, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        pool: WorkerPool,
+        spreads: bool,
+        expected: Mapping[Key, int],
+        show: Callable[[str, int], None],
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
-        self._sessions = sessions
+        self._pool, self._spreads, self._expected, self._show = pool, spreads, expected, show
         self.analyzed: dict[Key, int] = {}
         self._carried = CarriedSettings(self.stream)
         self._stretch = Stretch.NONE
@@ -172,7 +167,6 @@ class ParallelLoader(Loader):
             self._run_first(text, kind)
 
     def _run_first(self, text: bytes, kind: StatementKind) -> None:
-        """Run a statement in the first session."""
         super()._run(text, kind)
         self._uncommitted, self._facts = True, None
         self._statements += 1
@@ -192,7 +186,7 @@ class ParallelLoader(Loader):
         if self._alone or self._other_user or self._descriptors:
             return False
         self.stream.drain()
-        if not self._sessions.pool.start():
+        if not self._pool.start():
             self._alone = True
             return False
         if self._wrote and self.stream.ask(b"SELECT FROM pg_catalog.pg_trigger WHERE tgdeferrable LIMIT 1"):
@@ -225,13 +219,13 @@ class ParallelLoader(Loader):
             return
         # The largest tables first, so that the sessions end at about the same time.
         ordered = sorted(pending.tasks, key=lambda each: -each[0])
-        self._sessions.pool.submit(task for _, task in ordered)
+        self._pool.submit(task for _, task in ordered)
         if stretch is Stretch.FOREIGN_KEYS:
-            self._sessions.pool.submit(self._analyses())
+            self._pool.submit(self._analyses())
         what = {Stretch.ROWS: "loading rows", Stretch.INDEXES: "creating indexes"}.get(stretch, "checking foreign keys")
-        self._sessions.pool.wait(partial(self._sessions.show, what))
+        self._pool.wait(partial(self._show, what))
         for key, rows, load in pending.rows:
-            self._compare_rows(key, rows, load.loaded)
+            self._compare_rows(key, rows, load.rows.loaded)
         self._run_later(pending.later)
 
     def _analyses(self) -> list[Task]:
@@ -259,7 +253,7 @@ class ParallelLoader(Loader):
             apply_settings(self.stream, present)
 
     def _task(
-        self, run: Callable[[StatementStream], None], text: bytes, doing: str, key: Key, *, exclusive: bool
+        self, run: Callable[[StatementStream], object], text: bytes, doing: str, key: Key, *, exclusive: bool
     ) -> Task:
         return Task(
             number=self._number,
@@ -285,13 +279,13 @@ class ParallelLoader(Loader):
             self._uncommitted = self._wrote = True
             super()._begin_copy(event, key)
             return
-        spreads = self._sessions.spreads and not facts.indexed
-        expected = self._sessions.expected.get(key, 0)
-        self._load = RowLoad(self._sessions.pool, event.text, key, spreads=spreads, expected=expected)
+        spreads = self._spreads and not facts.indexed
+        expected = self._expected.get(key, 0)
+        self._load = RowLoad(self._pool, event.text, key, spreads=spreads, expected=expected)
         self._rows_task = partial(
             self._task, text=event.text, doing=f"loading {show_key(key)}", key=key, exclusive=False
         )
-        self._sessions.pool.submit([self._rows_task(self._load.run_first)])
+        self._pool.submit([self._rows_task(self._load.run_first)])
         self._open = key
 
     def _facts_of(self, key: Key) -> TableFacts | None:
@@ -303,7 +297,7 @@ class ParallelLoader(Loader):
             if not self._publish():
                 return None
             if self._facts is None:
-                self._facts = read_table_facts(self._sessions.pool.catalog)
+                self._facts = read_table_facts(self._pool.catalog)
             self._stretch = Stretch.ROWS
         return (self._facts or {}).get(key)
 
@@ -312,8 +306,8 @@ class ParallelLoader(Loader):
         if self._load is None:
             super().data(piece)
         elif self._load.put(piece):  # type: ignore[arg-type]
-            more = [self._rows_task(self._load.run_more) for _ in range(self._sessions.pool.count - 1)]
-            self._sessions.pool.submit(more)
+            more = [self._rows_task(self._load.run_more) for _ in range(self._pool.count - 1)]
+            self._pool.submit(more)
 
     def end_of_data(self, rows: int) -> None:
         """End the open COPY; see :meth:`Loader.end_of_data`."""
@@ -321,7 +315,7 @@ class ParallelLoader(Loader):
             super().end_of_data(rows)
             return
         assert self._open is not None  # noqa: S101 - the lexer ends only an open COPY
-        self._load.close()
+        self._load.rows.close()
         self._pending.rows.append((self._open, rows, self._load))
         self._add_rows(self._open, rows)
         self._filling = True
@@ -346,10 +340,10 @@ class ParallelLoader(Loader):
         if facts is None or facts.partitioned:
             self._add_later(text, kind)
         elif step.kind is StepKind.INDEX:
-            self._add_task(step, partial(_run, text), text, kind, exclusive=False)
+            self._add_task(step, lambda stream: stream.run(text), text, kind, exclusive=False)
         elif step.kind is StepKind.CONSTRAINT or (step.primary and facts.inherits):
             # With USING INDEX, the NOT NULL that the table inherits would become its own, from PostgreSQL 18 on.
-            self._add_task(step, partial(_run, text), text, kind, exclusive=True)
+            self._add_task(step, lambda stream: stream.run(text), text, kind, exclusive=True)
         else:
             later = self._add_later(step.then, kind)
             self._add_task(step, partial(later.prepare, step.first, text), text, kind, exclusive=False)
@@ -359,7 +353,7 @@ class ParallelLoader(Loader):
         ends = [self._relations.get(key) for key in (step.table, step.other)]
         if step.kind is StepKind.FOREIGN_KEY and not any(facts is None or facts.partitioned for facts in ends):
             self._run_first(step.first, kind)
-            self._add_task(step, partial(_run, step.then), text, kind, exclusive=True)
+            self._add_task(step, lambda stream: stream.run(step.then), text, kind, exclusive=True)
         else:
             self._run_first(text, kind)
         return True
@@ -374,14 +368,14 @@ class ParallelLoader(Loader):
             self._end_stretch()
             if not self._publish():
                 return False
-            self._relations = read_relation_facts(self._sessions.pool.catalog)
+            self._relations = read_relation_facts(self._pool.catalog)
             self._stretch = stretch
         return True
 
     def _add_task(
         self,
         step: Step,
-        run: Callable[[StatementStream], None],
+        run: Callable[[StatementStream], object],
         text: bytes,
         kind: StatementKind,
         *,
@@ -389,7 +383,3 @@ class ParallelLoader(Loader):
     ) -> None:
         task = self._task(run, text, describe_statement(kind), step.table, exclusive=exclusive)
         self._pending.tasks.append((self._relations[step.table].size, task))
-
-
-def _run(text: bytes, stream: StatementStream) -> None:
-    stream.run(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..dumpformat.tokens import encode_name
+from ..dumpformat.tokens import decode_name, encode_name
 from ..postgres.protocol import StatementError
 from ..postgres.tables import in_batches
 
@@ -61,6 +61,11 @@ def quote_literal(text: str) -> bytes:
     return b" E'%s'" % raw.replace(b"\\", b"\\\\") if b"\\" in raw else b"'%s'" % raw
 
 
+def quote_table_name(key: Key) -> bytes:
+    """Return a qualified name as SQL writes it, as a literal for `to_regclass` and the like."""
+    return quote_literal(decode_name(quote_table(key)))
+
+
 def count_rows(stream: StatementStream, conditions: Mapping[Key, str]) -> dict[Key, int | None]:
     """Return the number of rows of tables: without child tables, with partitions except foreign ones.
 
@@ -79,7 +84,10 @@ def count_rows(stream: StatementStream, conditions: Mapping[Key, str]) -> dict[K
             found[key] = 0
             counted += [(key, each, b"") for each in _partitions(stream, key, b"r")]
     for batch in in_batches(counted):
-        for (key, _, _), rows in zip(batch, _batch(stream, [each[1:] for each in batch]), strict=True):
+        tables = [each[1:] for each in batch]
+        # One by one if the role may not read one of them.
+        counts: Sequence[int | None] = _ask_counts(stream, tables) or [_alone(stream, *each) for each in tables]
+        for (key, _, _), rows in zip(batch, counts, strict=True):
             before = found[key]
             found[key] = rows if before is None or rows is None else before + rows
     return found
@@ -117,10 +125,10 @@ def locate_relations(stream: StatementStream, key: Key) -> tuple[Key, bool]:
     found = stream.ask(
         b"SELECT n.nspname, c.relname, c.relpersistence FROM pg_catalog.pg_class c"
         b" JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace"
-        b" WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass(%s)" % quote_literal(_text(key))
+        b" WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass(%s)" % quote_table_name(key)
     )
     for schema, name, persistence in found:
-        return (_decoded(schema), _decoded(name)), persistence == _TEMPORARY
+        return (decode_name(schema or b""), decode_name(name or b"")), persistence == _TEMPORARY
     return key, False
 
 
@@ -129,21 +137,21 @@ def relation_exists(stream: StatementStream, key: Key, lookup: bytes) -> bool:
 
     :param lookup: `to_regclass` or `to_regtype`.
     """
-    return stream.ask(b"SELECT pg_catalog.%s(%s) IS NOT NULL" % (lookup, quote_literal(_text(key)))) == [[b"t"]]
+    return stream.ask(b"SELECT pg_catalog.%s(%s) IS NOT NULL" % (lookup, quote_table_name(key))) == [[b"t"]]
 
 
 def extension_condition(stream: StatementStream, key: Key) -> str | None:
     """Return the condition (`WHERE …`) of the rows that are dumped of an extension's table; None for other tables."""
     found = stream.ask(
         b"SELECT e.extcondition[p] FROM pg_catalog.pg_extension e, pg_catalog.generate_subscripts(e.extconfig, 1) AS p"
-        b" WHERE e.extconfig[p] = pg_catalog.to_regclass(%s)" % quote_literal(_text(key))
+        b" WHERE e.extconfig[p] = pg_catalog.to_regclass(%s)" % quote_table_name(key)
     )
     return (found[0][0] or b"").decode() if found else None
 
 
 def is_writable(stream: StatementStream, key: Key) -> bool:
     """Return whether the role may replace the rows of a table."""
-    name = quote_literal(_text(key))
+    name = quote_table_name(key)
     query = b"SELECT pg_catalog.has_table_privilege(%s, 'INSERT') AND pg_catalog.has_table_privilege(%s, 'DELETE')"
     return stream.ask(query % (name, name)) == [[b"t"]]
 
@@ -169,14 +177,6 @@ def compare_sequences(stream: StatementStream, expected: Mapping[Key, tuple[int,
     ]
 
 
-def _batch(stream: StatementStream, counted: Sequence[tuple[Key, bytes]]) -> list[int | None]:
-    """Count tables in one statement, or one by one if the role may not read one of them."""
-    found = _ask_counts(stream, counted, ())
-    if found is not None:
-        return list(found)
-    return [_alone(stream, key, condition) for key, condition in counted]
-
-
 def _alone(stream: StatementStream, key: Key, condition: bytes) -> int | None:
     """Count one table, with rights that its owner grants itself in a savepoint that is rolled back.
 
@@ -187,14 +187,13 @@ def _alone(stream: StatementStream, key: Key, condition: bytes) -> int | None:
     read = b"GRANT SELECT ON TABLE %s TO CURRENT_USER" % table
     reach = b"GRANT USAGE ON SCHEMA %s TO CURRENT_USER" % schema
     for first in ((), (see,), (see, read), (reach, see, read)):
-        found = _ask_counts(stream, [(key, condition)], first)
-        if found is not None:
+        if found := _ask_counts(stream, [(key, condition)], first):
             return found[0]
     return None
 
 
 def _ask_counts(
-    stream: StatementStream, counted: Sequence[tuple[Key, bytes]], first: Sequence[bytes]
+    stream: StatementStream, counted: Sequence[tuple[Key, bytes]], first: Sequence[bytes] = ()
 ) -> list[int] | None:
     """Count in a savepoint that is rolled back, which also releases the locks of planning.
 
@@ -205,14 +204,12 @@ def _ask_counts(
         b"SELECT %d, pg_catalog.count(*) FROM ONLY %s %s" % (at, quote_table(table), condition)
         for at, (table, condition) in enumerate(counted)
     ]
-    found: list[int] | None = [0] * len(counted)
+    found: list[int] | None
     stream.run(b"SAVEPOINT " + _SAVEPOINT)
     try:
         for statement in first:
             stream.run(stream.encoded(statement))
-        for at, rows in stream.ask(b" UNION ALL ".join(parts)):
-            assert found is not None  # noqa: S101 - for the types
-            found[int(at or 0)] = int(rows or 0)
+        found = [int(rows or 0) for _, rows in stream.ask(b" UNION ALL ".join(parts) + b" ORDER BY 1")]
     except StatementError as error:
         if error.sqlstate not in _REFUSED:
             raise
@@ -246,14 +243,6 @@ def _partitions(stream: StatementStream, root: Key, kinds: bytes) -> list[Key]:
         b"SELECT n.nspname, c.relname FROM pg_catalog.pg_partition_tree(%s) t"
         b" JOIN pg_catalog.pg_class c ON c.oid = t.relid"
         b" JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('%s')"
-        % (quote_literal(_text(root)), kinds)
+        % (quote_table_name(root), kinds)
     )
-    return [(_decoded(schema), _decoded(name)) for schema, name in found]
-
-
-def _text(key: Key) -> str:
-    return quote_table(key).decode("utf-8", "surrogateescape")
-
-
-def _decoded(raw: bytes | None) -> str:
-    return (raw or b"").decode("utf-8", "surrogateescape")
+    return [(decode_name(schema or b""), decode_name(name or b"")) for schema, name in found]

@@ -32,72 +32,62 @@ class RowLoad:
     :param statement: The dump's COPY statement.
     :param spreads: Whether the rows may be spread.
     :param expected: The number of the table's rows in the dump; 0 if it is unknown.
+    :ivar rows: The rows; the caller closes it at their end.
     """
 
     def __init__(self, pool: WorkerPool, statement: bytes, key: Key, *, spreads: bool, expected: int) -> None:
         self._statement = statement
         self._key = key
         self._spreads = spreads
-        self._rows = RowQueue(pool)
+        self.rows = RowQueue(pool)
         self._is_spread = False
         self._expected = expected
         self._ended = 0
-
-    @property
-    def loaded(self) -> int:
-        """Return the number of rows that the server has loaded so far."""
-        return self._rows.loaded
 
     def put(self, piece: bytes | bytearray) -> bool:
         """Add a piece of rows.
 
         :return: Whether the rows are spread from now on, so that other sessions should call :meth:`run_more`.
         """
+        begins = self._spreads and not self._is_spread and self._is_large(piece)
+        self._is_spread = self._is_spread or begins
         if self._is_spread:
-            self._rows.put_spread(piece)
-            return False
-        if not self._spreads or not self._is_large(piece):
-            self._rows.put(piece)
-            return False
-        self._is_spread = True
-        self._rows.put_spread(piece)
-        return True
+            self.rows.put_spread(piece)
+        else:
+            self.rows.put(piece)
+        return begins
 
     def _is_large(self, piece: bytes | bytearray) -> bool:
         """Return whether the table is large, or will be by the number and the size of its rows so far."""
-        size = self._rows.size
+        size = self.rows.size
         if size > _SAMPLE:
             return size >= SPREAD_BYTES
         self._ended += piece.count(b"\n")
         return size + len(piece) > _SAMPLE and self._expected * (size + len(piece)) >= SPREAD_BYTES * (self._ended + 1)
 
-    def close(self) -> None:
-        """Mark the end of the rows."""
-        self._rows.close()
-
     def run_first(self, stream: StatementStream) -> None:
         """Load the first rows, then others if they are spread; the task of the first session."""
-        part = self._rows.part()
-        freezes = part is not None and not self._rows.is_small(part, _SMALL) and self._empty(stream)
+        part = self.rows.part()
+        freezes = part is not None and not self.rows.is_small(part, _SMALL) and self._empty(stream)
         stream.copy(self._statement.rstrip()[:-1] + b" WITH (FREEZE);" if freezes else self._statement)
         if part is not None:
             self._send(stream, part)
-        self._rows.add_loaded(stream.end_of_data())
+        self.rows.add_loaded(stream.end_of_data())
         if freezes:
             stream.run(b"COMMIT")
-        self._rows.open()
+        self.rows.open()
         self.run_more(stream)
 
     def run_more(self, stream: StatementStream) -> None:
         """Load parts of the rows as long as there are any; the task of each other session."""
-        part = self._rows.part(after_first=True)
+        part = self.rows.part(after_first=True)
         if part is None:
             return
         stream.copy(self._statement)
         while part is not None:
             self._send(stream, part)
-            part = self._rows.part(after_first=True)
-        self._rows.add_loaded(stream.end_of_data())
+            part = self.rows.part(after_first=True)
+        self.rows.add_loaded(stream.end_of_data())
 
     def _empty(self, stream: StatementStream) -> bool:
         """Begin a transaction and empty the table; return False if the role may not."""
@@ -112,5 +102,5 @@ class RowLoad:
         return True
 
     def _send(self, stream: StatementStream, part: RowPart) -> None:
-        for piece in self._rows.pieces(part):
+        for piece in self.rows.pieces(part):
             stream.data(piece)

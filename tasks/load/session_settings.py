@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ..postgres.protocol import StatementStream
 
 
-_KEPT = frozenset({*TIMEOUTS, "lock_timeout", *INPUT})
 # The parts of DISCARD ALL (PostgreSQL manual, DISCARD), which is not allowed in a transaction.
 _DISCARD_ALL = (
     b"CLOSE ALL",
@@ -35,14 +34,11 @@ class SessionSettings:
         """Read the role, and the settings that the role may set at any time."""
         self._stream = stream
         self._role = quote_literal(session_role(connection))
-        rows = connection.execute(
-            "SELECT name, pg_catalog.current_setting(name), context FROM pg_catalog.pg_settings"
+        self._settings = connection.execute(
+            "SELECT name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings"
+            " WHERE name = ANY(%s) AND (context = 'user' OR %s)",
+            [[*TIMEOUTS, "lock_timeout", *INPUT], superuser],
         ).fetchall()
-        self._settings = [
-            (str(name), str(value))
-            for name, value, context in rows
-            if name in _KEPT and (context == "user" or superuser)
-        ]
 
     def set_again(self, only: str = "") -> None:
         """Set all of the settings again, or only one, if it is one of them."""

@@ -30,7 +30,7 @@ _KEY = re.compile(
     rb"(?P<options> WITH \([^()]*\))?(?P<when>%s);\Z" % (_NAMES, _NAMES, _DEFERRABLE)
 )
 _INDEXED = re.compile(_ADDS + rb"(?:PRIMARY KEY|UNIQUE|EXCLUDE) ")
-_INDEX = re.compile(rb"CREATE (?:UNIQUE )?INDEX %s ON (?P<only>ONLY )?(?P<table>%s) USING " % (_NAME, _QUALIFIED))
+_INDEX = re.compile(rb"CREATE (?:UNIQUE )?INDEX %s ON (?P<table>%s) USING " % (_NAME, _QUALIFIED))
 _ACTION = rb"(?:CASCADE|RESTRICT|SET (?:NULL|DEFAULT)(?: %s)?)" % _NAMES
 _FOREIGN_KEY = re.compile(
     _ADDS
@@ -41,7 +41,8 @@ _ANY_FOREIGN_KEY = re.compile(
     rb"ALTER TABLE (?:ONLY )?(?P<table>%s)\s+ADD CONSTRAINT %s FOREIGN KEY \(" % (_QUALIFIED, _NAME)
 )
 _AFTER_INDEX = re.compile(
-    rb"ALTER TABLE (?:ONLY )?%(q)s (?:CLUSTER ON|REPLICA IDENTITY USING INDEX) %(n)s;\Z"
+    rb"CREATE (?:UNIQUE )?INDEX %(n)s ON ONLY %(q)s USING "
+    rb"|ALTER TABLE (?:ONLY )?%(q)s (?:CLUSTER ON|REPLICA IDENTITY USING INDEX) %(n)s;\Z"
     rb"|ALTER INDEX %(q)s (?:ATTACH PARTITION %(q)s|ALTER COLUMN \d+ SET STATISTICS \d+);\Z"
     rb"|COMMENT ON (?:INDEX %(q)s|CONSTRAINT %(n)s ON %(q)s) IS " % {b"q": _QUALIFIED, b"n": _NAME}
 )
@@ -87,6 +88,14 @@ class StepKind(Enum):
     WRITTEN_FOREIGN_KEY = auto()
 
 
+# The forms that are run as they are written, in this order.
+_WRITTEN = (
+    (_INDEX, StepKind.INDEX),
+    (_ANY_FOREIGN_KEY, StepKind.WRITTEN_FOREIGN_KEY),
+    (_INDEXED, StepKind.CONSTRAINT),
+)
+
+
 @dataclass(frozen=True)
 class Step:
     """A statement of a stretch.
@@ -108,25 +117,25 @@ class Step:
 
 def read_step(text: bytes) -> Step | None:
     """Return the way to run a statement in a stretch; None if it does not have a form that is known to be safe."""
-    if text.startswith(b"CREATE "):
-        return _index(text)
-    if text.startswith(b"ALTER TABLE "):
-        return _key(text) or _foreign_key(text) or _other(text)
-    return _after_indexes(text)
+    if _AFTER_INDEX.match(text):
+        return Step(kind=StepKind.AFTER_INDEXES, table=("", ""), first=text)
+    if found := _KEY.match(text):
+        return _key(found)
+    if found := _FOREIGN_KEY.match(text):
+        return Step(
+            kind=StepKind.FOREIGN_KEY,
+            table=split_qualified(found["table"]),
+            first=text[:-1] + b" NOT VALID;",
+            then=b"ALTER TABLE ONLY %s VALIDATE CONSTRAINT %s;" % (found["table"], found["name"]),
+            other=split_qualified(found["other"]),
+        )
+    for pattern, kind in _WRITTEN:
+        if found := pattern.match(text):
+            return Step(kind=kind, table=split_qualified(found["table"]), first=text)
+    return None
 
 
-def _index(text: bytes) -> Step | None:
-    found = _INDEX.match(text)
-    if found is None:
-        return None
-    kind = StepKind.AFTER_INDEXES if found["only"] else StepKind.INDEX
-    return Step(kind=kind, table=split_qualified(found["table"]), first=text)
-
-
-def _key(text: bytes) -> Step | None:
-    found = _KEY.match(text)
-    if found is None:
-        return None
+def _key(found: re.Match[bytes]) -> Step:
     name, table = found["name"], found["table"]
     parts = (found["columns"], found["include"], found["nulls"], found["options"])
     index = b"CREATE UNIQUE INDEX %s ON %s USING btree %s;" % (name, table, b"".join(each or b"" for each in parts))
@@ -138,33 +147,6 @@ def _key(text: bytes) -> Step | None:
         then=add % (table, name, found["kind"], name, found["when"]),
         primary=found["kind"] == b"PRIMARY KEY",
     )
-
-
-def _foreign_key(text: bytes) -> Step | None:
-    found = _FOREIGN_KEY.match(text)
-    if found is not None:
-        return Step(
-            kind=StepKind.FOREIGN_KEY,
-            table=split_qualified(found["table"]),
-            first=text[:-1] + b" NOT VALID;",
-            then=b"ALTER TABLE ONLY %s VALIDATE CONSTRAINT %s;" % (found["table"], found["name"]),
-            other=split_qualified(found["other"]),
-        )
-    found = _ANY_FOREIGN_KEY.match(text)
-    if found is None:
-        return None
-    return Step(kind=StepKind.WRITTEN_FOREIGN_KEY, table=split_qualified(found["table"]), first=text)
-
-
-def _other(text: bytes) -> Step | None:
-    found = _INDEXED.match(text)
-    if found is not None:
-        return Step(kind=StepKind.CONSTRAINT, table=split_qualified(found["table"]), first=text)
-    return _after_indexes(text)
-
-
-def _after_indexes(text: bytes) -> Step | None:
-    return Step(kind=StepKind.AFTER_INDEXES, table=("", ""), first=text) if _AFTER_INDEX.match(text) else None
 
 
 def is_transparent(text: bytes, kind: StatementKind) -> bool:

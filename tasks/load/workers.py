@@ -6,7 +6,8 @@ import contextlib
 import copy
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from ..errors import ServerError
@@ -58,30 +59,9 @@ class Task:
     statement: bytes
     settings: SettingValues
     encoding: str
-    run: Callable[[StatementStream], None]
+    run: Callable[[StatementStream], object]
     table: Key
     exclusive: bool = False
-
-
-@dataclass
-class _State:
-    """The tasks that wait, the tables that are used, and the errors so far."""
-
-    waiting: list[Task] = field(default_factory=list)
-    running: list[Task] = field(default_factory=list)
-    errors: list[tuple[int, BaseException]] = field(default_factory=list)
-    held: int = 0
-    stopped: bool = False
-
-    def take(self) -> Task | None:
-        """Take the first task whose table is free for it."""
-        for task in self.waiting:
-            others = [each for each in self.running if each.table == task.table]
-            if not (task.exclusive and others) and not any(each.exclusive for each in others):
-                self.waiting.remove(task)
-                self.running.append(task)
-                return task
-        return None
 
 
 class WorkerPool:
@@ -96,10 +76,14 @@ class WorkerPool:
         self._connect = connect
         self._most = most
         self.changed = threading.Condition()
-        self._state = _State()
-        self._streams: list[StatementStream] = []
+        # The tasks that wait or run, the errors so far with their task's number, and the bytes of rows that are held.
+        self._waiting: list[Task] = []
+        self._running: list[Task] = []
+        self._errors: list[tuple[int, BaseException]] = []
+        self._held = 0
+        self._stopped = False
         self._connections: list[Connection] = []
-        self._threads: list[BackgroundTask[None]] = []
+        self._workers: list[tuple[BackgroundTask[None], StatementStream]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -120,15 +104,15 @@ class WorkerPool:
                     self._connections.append(self._connect())
             for connection in self._connections[1:]:
                 stream = StatementStream(connection)
-                self._streams.append(stream)
-                self._threads.append(BackgroundTask(_Worker(self, stream).serve))
-                self._threads[-1].start()
-        return bool(self._threads)
+                thread = BackgroundTask(partial(_serve, self, stream))
+                self._workers.append((thread, stream))
+                thread.start()
+        return bool(self._workers)
 
     @property
     def count(self) -> int:
         """Return the number of sessions that run tasks."""
-        return len(self._threads)
+        return len(self._workers)
 
     @property
     def catalog(self) -> Connection:
@@ -144,10 +128,10 @@ class WorkerPool:
         """
         self.raise_error()
         with self.changed:
-            self._state.waiting += tasks
+            self._waiting += tasks
             self.changed.notify_all()
 
-    def wait(self, show: Callable[[int], None] = lambda _: None) -> None:
+    def wait(self, show: Callable[[int], None]) -> None:
         """Wait until all tasks are done.
 
         :param show: Called now and then with the number of tasks that are not done.
@@ -156,12 +140,12 @@ class WorkerPool:
         while left := self._left():
             show(left)
             with self.changed:
-                self.changed.wait_for(lambda: not self._left() or self._state.errors, _CHECK_INTERVAL)
+                self.changed.wait_for(lambda: not self._left() or self._errors, _CHECK_INTERVAL)
             self.raise_error()
         self.raise_error()
 
     def _left(self) -> int:
-        return len(self._state.waiting) + len(self._state.running)
+        return len(self._waiting) + len(self._running)
 
     def hold(self, size: int) -> None:
         """Wait until there is memory for more bytes of rows, and count them.
@@ -170,36 +154,32 @@ class WorkerPool:
         """
         while True:
             with self.changed:
-                if self._state.held < AHEAD_BYTES and not self._state.errors:
-                    self._state.held += size
+                if self._held < AHEAD_BYTES and not self._errors:
+                    self._held += size
                     return
                 self.changed.wait(_CHECK_INTERVAL)
             self.raise_error()
 
     def raise_error(self) -> None:
         """Raise the error of a task, if there is one, after all sessions have been stopped."""
-        if not self._state.errors:
-            return
-        self.stop()
-        raise copy.copy(min(self._state.errors, key=lambda each: each[0])[1])
+        if self._errors:
+            self.stop()
+            raise copy.copy(min(self._errors, key=lambda each: each[0])[1])
 
     def stop(self) -> None:
         """Cancel the running statements and wait until all threads have ended, or the server does not answer."""
         with self.changed:
-            self._state.stopped = True
-            self._state.waiting.clear()
+            self._stopped = True
+            self._waiting.clear()
             self.changed.notify_all()
-        for thread in self._threads:
+        for thread, _ in self._workers:
             # Most end by themselves within a moment.
             thread.join(_MOMENT)
         end = time.monotonic() + _PATIENCE
-        while time.monotonic() < end and (left := self._alive()):
+        while time.monotonic() < end and (left := [each for each in self._workers if each[0].is_alive()]):
             for thread, stream in left:
                 stream.cancel()
                 thread.join(_CHECK_INTERVAL)
-
-    def _alive(self) -> list[tuple[BackgroundTask[None], StatementStream]]:
-        return [pair for pair in zip(self._threads, self._streams, strict=True) if pair[0].is_alive()]
 
     # For the sessions.
 
@@ -209,66 +189,63 @@ class WorkerPool:
         :raises StoppedError: The pool was stopped.
         """
         with self.changed:
-            self.changed.wait_for(lambda: self._state.stopped or condition())
-            if self._state.stopped:
+            self.changed.wait_for(lambda: self._stopped or condition())
+            if self._stopped:
                 raise StoppedError
 
     def release(self, size: int) -> None:
         """Count bytes of rows that are no longer held."""
         with self.changed:
-            self._state.held -= size
+            self._held -= size
             self.changed.notify_all()
 
     def next_task(self) -> Task | None:
         """Wait for a task and take it; None when the pool is stopped."""
-        found: list[Task] = []
-
-        def take() -> bool:
-            if not self._state.stopped and (task := self._state.take()) is not None:
-                found.append(task)
-            return bool(found)
-
         with self.changed:
-            self.changed.wait_for(lambda: self._state.stopped or take())
-        return found[0] if found else None
+            while not self._stopped:
+                if (task := self._free_task()) is not None:
+                    self._waiting.remove(task)
+                    self._running.append(task)
+                    return task
+                self.changed.wait()
+        return None
+
+    def _free_task(self) -> Task | None:
+        """Return the first task whose table is free for it."""
+        for task in self._waiting:
+            others = [each for each in self._running if each.table == task.table]
+            if not (task.exclusive and others) and not any(each.exclusive for each in others):
+                return task
+        return None
 
     def end_task(self, task: Task, error: BaseException | None) -> None:
         """Mark a task as done, or as failed."""
         with self.changed:
-            self._state.running.remove(task)
-            canceled = isinstance(error, StatementError) and error.sqlstate == _CANCELED and self._state.stopped
+            self._running.remove(task)
+            canceled = isinstance(error, StatementError) and error.sqlstate == _CANCELED and self._stopped
             if error is not None and not isinstance(error, StoppedError) and not canceled:
-                self._state.errors.append((task.number, error))
+                self._errors.append((task.number, error))
                 # The other tasks end at their next wait; the main thread cancels their statements.
-                self._state.stopped = True
+                self._stopped = True
             self.changed.notify_all()
 
 
-class _Worker:
-    """The loop of one session."""
-
-    def __init__(self, pool: WorkerPool, stream: StatementStream) -> None:
-        self._pool = pool
-        self._stream = stream
-        self._settings: SettingValues = ()
-
-    def serve(self) -> None:
-        while (task := self._pool.next_task()) is not None:
-            failed: BaseException | None = None
-            try:
-                self._set(task.settings)
-                self._stream.encoding = task.encoding
-                task.run(self._stream)
-            except BaseException as error:  # noqa: BLE001 - the main thread raises it
-                failed = error
-                if isinstance(error, StatementError):
-                    error.doing, error.statement = error.doing or task.doing, task.statement
-            self._pool.end_task(task, failed)
-
-    def _set(self, settings: SettingValues) -> None:
-        if settings != self._settings:
-            apply_settings(self._stream, settings)
-            self._settings = settings
+def _serve(pool: WorkerPool, stream: StatementStream) -> None:
+    """Run tasks in one session until the pool is stopped."""
+    settings: SettingValues = ()
+    while (task := pool.next_task()) is not None:
+        failed: BaseException | None = None
+        try:
+            if task.settings != settings:
+                apply_settings(stream, task.settings)
+                settings = task.settings
+            stream.encoding = task.encoding
+            task.run(stream)
+        except BaseException as error:  # noqa: BLE001 - the main thread raises it
+            failed = error
+            if isinstance(error, StatementError):
+                error.doing, error.statement = error.doing or task.doing, task.statement
+        pool.end_task(task, failed)
 
 
 def apply_settings(stream: StatementStream, settings: Sequence[tuple[str, str]]) -> None:

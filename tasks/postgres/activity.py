@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -17,6 +17,8 @@ from .connection import APPLICATION, Connection, connected, one, read_names, rea
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from psycopg.rows import TupleRow
+
     from ..config.target import Target
 
 
@@ -26,6 +28,7 @@ SELECT a.pid, a.usename, a.application_name FROM pg_catalog.pg_stat_activity a
    AND a.usesysid IS NOT NULL AND coalesce(a.backend_type, 'client backend') = 'client backend'
  ORDER BY 1
 """
+_THIS_SESSION = "SELECT pid, backend_start FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()"
 _END_BLOCKERS = """
 SELECT pg_catalog.pg_terminate_backend(blocker)
   FROM (SELECT DISTINCT pg_catalog.unnest(pg_catalog.pg_blocking_pids(a.pid)) AS blocker
@@ -139,10 +142,7 @@ def terminate_blockers(target: Target, connection: Connection) -> Iterator[None]
         session that ends the others may reach another server, where the pid belongs to another session.
     """
     over = threading.Event()
-    began = one(
-        connection, "SELECT backend_start FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()"
-    )[0]
-    ours = [connection.info.backend_pid, began]
+    ours = one(connection, _THIS_SESSION)
     with connected(target) as other:
         task = BackgroundTask(lambda: _end_blockers(other, ours, over))
         task.start()
@@ -163,7 +163,7 @@ SELECT l.pid FROM pg_catalog.pg_locks l
 """
 
 
-def _end_blockers(other: Connection, ours: list[Any], over: threading.Event) -> None:
+def _end_blockers(other: Connection, ours: TupleRow, over: threading.Event) -> None:
     while not over.wait(_EVERY):
         try:
             other.execute(_END_BLOCKERS, ours)

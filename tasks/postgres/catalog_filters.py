@@ -15,10 +15,6 @@ IN_SCHEMA: tuple[tuple[LiteralString, LiteralString], ...] = (
 USER_SCHEMA = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
 # For `c`, a row of pg_class: a standby can't read unlogged tables and sequences.
 READABLE = "(c.relpersistence <> 'u' OR NOT pg_catalog.pg_is_in_recovery())"
-# For `c`, a row of pg_class, and `d`, one of pg_depend.
-MEMBER = "d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'"
-# For `c`, a row of pg_class.
-NO_MEMBER = f"NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE {MEMBER})"
 # For `t`, a row of pg_type: joins the types `p.typid` whose values its values hold.
 PARTS_OF_TYPE = """CROSS JOIN LATERAL (SELECT t.typbasetype UNION ALL SELECT t.typelem
     UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute a
@@ -46,6 +42,10 @@ def no_member_of_class(classid: LiteralString, oid: LiteralString) -> LiteralStr
         f"NOT EXISTS (SELECT FROM pg_catalog.pg_depend d"
         f" WHERE d.classid = {classid} AND d.objid = {oid} AND d.deptype = 'e')"
     )
+
+
+# For `c`, a row of pg_class.
+NO_MEMBER = no_member("pg_class", "c.oid")
 
 
 def global_name(kind: str, identity: str) -> str:

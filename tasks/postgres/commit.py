@@ -37,6 +37,10 @@ class Outcome(Enum):
         return Effect(self.value)
 
 
+# By `pg_xact_status`.
+_OUTCOMES = {"committed": Outcome.COMMITTED, "aborted": Outcome.ROLLED_BACK}
+
+
 class CommitFailure(Enum):
     """The reason why a commit failed."""
 
@@ -89,12 +93,6 @@ def ask_outcome(xid: str, target: Target, cluster: str | None, *, patience: floa
     :param cluster: As for :func:`commit_transaction`.
     :param patience: Seconds to wait for an answer.
     """
-    status = _status(xid, target, cluster, patience)
-    return {"committed": Outcome.COMMITTED, "aborted": Outcome.ROLLED_BACK}.get(status, Outcome.UNKNOWN)
-
-
-def _status(xid: str, target: Target, cluster: str | None, patience: float) -> str:
-    """Return `committed` or `aborted`, from a second session; empty without an answer in time."""
     end = time.monotonic() + patience
     while time.monotonic() < end:
         try:
@@ -105,10 +103,10 @@ def _status(xid: str, target: Target, cluster: str | None, patience: float) -> s
                 status = one(other, "SELECT pg_catalog.pg_xact_status(%s::pg_catalog.text::pg_catalog.xid8)", [xid])[0]
         except psycopg.errors.InvalidParameterValue:
             # After a crash the server does not know the id of a transaction that it had not written to disk.
-            status = "aborted"
+            return Outcome.ROLLED_BACK
         except (TaskError, psycopg.Error):
             status = None
-        if status in {"committed", "aborted"}:
-            return str(status)
+        if status in _OUTCOMES:
+            return _OUTCOMES[status]
         time.sleep(_PAUSE)
-    return ""
+    return Outcome.UNKNOWN

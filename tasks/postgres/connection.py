@@ -19,10 +19,14 @@ from .session_settings import EMPTY_PATH, INPUT, KEEPALIVES, NO_ROLE, READING, T
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
+    from psycopg import sql
     from psycopg.abc import Params
 
     from ..config.target import Target
+
+    Query = LiteralString | bytes | sql.Composed
 
 
 Connection = psycopg.Connection[TupleRow]
@@ -68,11 +72,9 @@ def read_endpoint(connection: Connection, server: ServerFacts) -> Endpoint:
     """Return the endpoint of a connection, from libpq and the server."""
     found = one(connection, "SELECT coalesce(pg_catalog.host(pg_catalog.inet_server_addr()), '')")[0]
     info = connection.info
-    socket = info.host.startswith(("/", "@"))
-    address = "" if socket else info.hostaddr
     return Endpoint(
         host=info.host,
-        address=address,
+        address="" if info.host.startswith(("/", "@")) else info.hostaddr,
         server=str(found),
         identifier=server.system_identifier or "",
         database=server.database,
@@ -133,8 +135,7 @@ class ServerFacts:
     login: str = ""
 
 
-@contextlib.contextmanager
-def connected(target: Target, *, lock_timeout: int = 0, loads: bool = False) -> Iterator[Connection]:
+def connected(target: Target, *, lock_timeout: int = 0, loads: bool = False) -> AbstractContextManager[Connection]:
     """Open a session, and close it at the end of the block, which ends its work on the server.
 
     Its search_path is empty: other roles may set that of the database or of the role.
@@ -144,11 +145,7 @@ def connected(target: Target, *, lock_timeout: int = 0, loads: bool = False) -> 
         may not.
     :raises ServerError: The server can't be reached or refuses the login. The message contains no secret.
     """
-    connection = connect(target, lock_timeout=lock_timeout, loads=loads)
-    try:
-        yield connection
-    finally:
-        connection.close()
+    return contextlib.closing(connect(target, lock_timeout=lock_timeout, loads=loads))
 
 
 def connect(target: Target, *, lock_timeout: int = 0, loads: bool = False) -> Connection:
@@ -221,25 +218,21 @@ def _prepare(connection: Connection, lock_timeout: int, *, loads: bool) -> None:
     ours = INPUT if loads else {**INPUT, **READING}
     wanted = {**dict.fromkeys(TIMEOUTS, "0"), "lock_timeout": f"{lock_timeout}ms", **ours}
     with translated("Setting up the session failed, nothing was touched"):
+        role = session_role(connection)
         # This is the first statement, because a pooler may have dropped the start-up options: with another search_path
         # the `=` below could be an operator of another role.
         connection.execute(
-            "SELECT pg_catalog.set_config('search_path', '', false), pg_catalog.set_config('role', %s, false)",
-            [session_role(connection)],
+            "SELECT pg_catalog.set_config('search_path', '', false), pg_catalog.set_config('role', %s, false)", [role]
         )
-        _refuse_another_role(connection)
+        current, login = one(connection, "SELECT current_user::pg_catalog.text, session_user::pg_catalog.text")
+        if current != (expected := login if role == "none" else role):
+            raise GuardError(
+                f"The session runs as the role {current}, not as {expected}.", state="Nothing was touched."
+            )
         connection.execute(_SETTINGS, [list(wanted), list(wanted.values())])
         # If we are killed, the server then notices during a statement (14 and newer, not on all systems).
         with contextlib.suppress(pg.InvalidParameterValue, pg.UndefinedObject):
             connection.execute("SELECT pg_catalog.set_config('client_connection_check_interval', '5s', false)")
-
-
-def _refuse_another_role(connection: Connection) -> None:
-    role = session_role(connection)
-    current, login = one(connection, "SELECT current_user::pg_catalog.text, session_user::pg_catalog.text")
-    expected = login if role == "none" else role
-    if current != expected:
-        raise GuardError(f"The session runs as the role {current}, not as {expected}.", state="Nothing was touched.")
 
 
 @contextlib.contextmanager
@@ -331,7 +324,7 @@ def _in_utc(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat()
 
 
-def one(connection: Connection, query: LiteralString, parameters: list[Any] | None = None) -> TupleRow:
+def one(connection: Connection, query: Query, parameters: Params | None = None) -> TupleRow:
     """Return the only row of a query that always returns one."""
     row = connection.execute(query, parameters).fetchone()
     assert row is not None, query  # noqa: S101 - such a query always returns a row
@@ -339,16 +332,14 @@ def one(connection: Connection, query: LiteralString, parameters: list[Any] | No
 
 
 def read_rows(
-    connection: Connection, kind: type[Row], query: LiteralString | bytes, parameters: Params | None = None
+    connection: Connection, kind: type[Row], query: Query, parameters: Params | None = None
 ) -> tuple[Row, ...]:
     """Return the rows of a query as objects of a dataclass, whose fields have the names of its columns."""
     with connection.cursor(row_factory=class_row(kind)) as cursor:
         return tuple(cursor.execute(query, parameters))
 
 
-def read_names(
-    connection: Connection, query: LiteralString | bytes, parameters: Params | None = None
-) -> tuple[str, ...]:
+def read_names(connection: Connection, query: Query, parameters: Params | None = None) -> tuple[str, ...]:
     """Return the only column of a query's rows."""
     return tuple(str(name) for (name,) in connection.execute(query, parameters))
 
@@ -390,11 +381,10 @@ def blocked(target: Target | None, *, reading: bool = False) -> str:
 
     :param reading: The statement only read, so only ACCESS EXCLUSIVE locks could block it.
     """
-    found = ""
+    message = "another session did not release a lock in time"
     if target is not None:
         with contextlib.suppress(TaskError, psycopg.Error), connected(target) as other:
             # A reader blocks a reader if a session between them waits for an ACCESS EXCLUSIVE lock.
-            found = (
-                describe_lock_holders(other, reading=reading) or describe_lock_holders(other) or "it has ended since"
-            )
-    return f"another session did not release a lock in time{f' ({found})' if found else ''}"
+            found = describe_lock_holders(other, reading=reading) or describe_lock_holders(other)
+            message += f" ({found or 'it has ended since'})"
+    return message

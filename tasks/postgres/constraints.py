@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from psycopg import errors, sql
 
@@ -251,8 +251,8 @@ def add_foreign_keys(connection: Connection, keys: Sequence[ForeignKey]) -> None
                 f"{error.diag.message_primary}. Restore only the rows (--data-only), or drop the key first"
             ) from None
         if each.comment is not None:
-            comment = sql.SQL(" IS {}").format(sql.Literal(each.comment)).as_string(connection)
-            run_text(connection, f"COMMENT ON CONSTRAINT {each.name} ON {each.table}{comment}")
+            comment = sql.Literal(each.comment).as_string(connection)
+            run_text(connection, f"COMMENT ON CONSTRAINT {each.name} ON {each.table} IS {comment}")
 
 
 def _repair(key: ForeignKey) -> str:
@@ -266,8 +266,7 @@ def _repair(key: ForeignKey) -> str:
 def _count_violations(connection: Connection, key: ForeignKey) -> str:
     try:
         with connection.transaction():
-            query: Any = key.violations or "SELECT 0"
-            count = int(one(connection, query)[0])
+            count = int(one(connection, (key.violations or "SELECT 0").encode())[0])
     except errors.Error:
         count = 0
     return f"{count:,} {'row' if count == 1 else 'rows'}" if count else "rows"
@@ -281,16 +280,17 @@ def set_firing(connection: Connection, states: Sequence[FiringState], *, enable:
 
 def run_text(connection: Connection, statement: str) -> None:
     """Run a statement of names that the server has quoted."""
-    text: Any = statement
-    connection.execute(sql.SQL(text))
+    connection.execute(statement.encode())
 
 
 # Each table with its partitions.
 _LIVE = """
-SELECT n.nspname, c.relname, k.schema, k.name, c.oid, c.oid::pg_catalog.regclass::pg_catalog.text,
-       c.relkind::pg_catalog.text, k.oid = c.oid, c.relispartition, pg_catalog.pg_has_role(c.relowner, 'USAGE'),
+SELECT (n.nspname, c.relname) AS key, (k.schema, k.name) AS top, c.oid,
+       c.oid::pg_catalog.regclass::pg_catalog.text AS sql, c.relkind::pg_catalog.text AS kind, k.oid = c.oid AS named,
+       c.relispartition AS is_partition, pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owned,
        EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e'
-                  AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass), pg_catalog.pg_get_userbyid(c.relowner)
+                  AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass) AS of_extension,
+       pg_catalog.pg_get_userbyid(c.relowner) AS owner
   FROM (SELECT r.oid, t.schema, t.name FROM ROWS FROM (pg_catalog.unnest(%(schemas)s::pg_catalog.text[]),
             pg_catalog.unnest(%(names)s::pg_catalog.text[])) AS t(schema, name)
           JOIN pg_catalog.pg_namespace s ON s.nspname = t.schema
@@ -302,7 +302,7 @@ SELECT n.nspname, c.relname, k.schema, k.name, c.oid, c.oid::pg_catalog.regclass
 """
 # Where the default of another table takes values of it, too, its last value.
 _SEQUENCES = """
-SELECT n.nspname, q.relname, pg_catalog.sign(s.seqincrement)::pg_catalog.int8, (
+SELECT (n.nspname, q.relname), pg_catalog.sign(s.seqincrement)::pg_catalog.int8, (
        SELECT coalesce(pg_catalog.pg_sequence_last_value(q.oid), s.seqstart)
         WHERE EXISTS (SELECT FROM pg_catalog.pg_depend u JOIN pg_catalog.pg_attrdef f ON f.oid = u.objid
                        WHERE u.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND u.refobjid = q.oid
@@ -340,19 +340,8 @@ class LiveTable:
 
 def read_live_tables(connection: Connection, tables: Sequence[Key]) -> tuple[LiveTable, ...]:
     """Return what the database has of tables, with their partitions."""
-    query = {"schemas": [schema for schema, _ in tables], "names": [name for _, name in tables]}
-    return tuple(
-        LiveTable(
-            key=(str(schema), str(name)),
-            top=(str(top_schema), str(top)),
-            **dict(
-                zip(
-                    ("oid", "sql", "kind", "named", "is_partition", "owned", "of_extension", "owner"), rest, strict=True
-                )
-            ),
-        )
-        for schema, name, top_schema, top, *rest in connection.execute(_LIVE, query)
-    )
+    parameters = {"schemas": [schema for schema, _ in tables], "names": [name for _, name in tables]}
+    return read_rows(connection, LiveTable, _LIVE, parameters)
 
 
 def read_owned_sequences(connection: Connection, live: Sequence[LiveTable], values: Mapping[Key, int]) -> list[Key]:
@@ -362,9 +351,5 @@ def read_owned_sequences(connection: Connection, live: Sequence[LiveTable], valu
 
     :param values: To what they will be set.
     """
-    found: list[Key] = []
-    for schema, name, sign, last in connection.execute(_SEQUENCES, {"tables": [each.oid for each in live]}):
-        key = (str(schema), str(name))
-        if last is None or (key in values and values[key] * sign > last * sign):
-            found.append(key)
-    return found
+    rows = connection.execute(_SEQUENCES, {"tables": [each.oid for each in live]})
+    return [key for key, sign, last in rows if last is None or (key in values and values[key] * sign > last * sign)]

@@ -28,12 +28,11 @@ def open_to_owner(connection: Connection, name: str) -> None:
 def options_like(connection: Connection) -> sql.Composed:
     """Return the options of CREATE DATABASE for the encoding and locale of the session's database."""
     # As JSON, because the columns differ: 15 added the provider, 16 ICU's rules, and 17 renamed the locale.
-    row = one(
+    encoding, collate, ctype, more = one(
         connection,
         "SELECT pg_catalog.pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, pg_catalog.to_jsonb(d)"
         " FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()",
     )
-    encoding, collate, ctype, more = row
     text = sql.SQL(" TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}").format(encoding, collate, ctype)
     locale = more.get("datlocale") or more.get("daticulocale")
     # libc must be named, too: template0 may have another provider than the database.

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 _HOLDERS = """
 SELECT l.pid, a.usename, a.application_name, a.state,
        pg_catalog.date_trunc('second', pg_catalog.now() - coalesce(a.xact_start, a.query_start))::pg_catalog.text,
-       pg_catalog.min(l.relation::pg_catalog.regclass::pg_catalog.text) FILTER (WHERE l.relation >= 16384)
+       pg_catalog.min(l.relation::pg_catalog.regclass::pg_catalog.text) FILTER (WHERE l.relation >= 16384),
+       -- A prepared transaction has no session, and exists until it is committed or rolled back.
+       CASE WHEN l.pid IS NULL THEN (SELECT pg_catalog.string_agg(p.gid, ', ') FROM pg_catalog.pg_prepared_xacts p
+                                      WHERE p.database = pg_catalog.current_database()) END
   FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)
  WHERE l.granted AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() AND a.application_name IS DISTINCT
      FROM 'pg_dump'
@@ -33,25 +36,15 @@ def describe_lock_holders(connection: psycopg.Connection[TupleRow], *, reading: 
 
     :param reading: Include only locks that block a reader.
     """
-    return "; ".join(_holder(connection, *row) for row in connection.execute(_HOLDERS, {"reading": reading}).fetchall())
+    return "; ".join(_holder(*row) for row in connection.execute(_HOLDERS, {"reading": reading}))
 
 
 def _holder(
-    connection: psycopg.Connection[TupleRow],
-    pid: int | None,
-    user: str,
-    application: str,
-    state: str | None,
-    age: str,
-    table: str | None,
+    pid: int | None, user: str, application: str, state: str | None, age: str, table: str | None, prepared: str | None
 ) -> str:
     held = f", holds {table}" if table else ""
     if pid is None:
-        # A prepared transaction has no session, and exists until it is committed or rolled back.
-        names = connection.execute(
-            "SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database()"
-        )
-        return f"a prepared transaction ({', '.join(str(name) for (name,) in names)}){held}"
+        return f"a prepared transaction ({prepared or ''}){held}"
     # The state is visible only to the session's role, to pg_read_all_stats and to superusers.
     since = f", {state} for {age}" if state else ""
     return f"pid {pid}, user {user}, application {application or 'unnamed'}{since}{held}"

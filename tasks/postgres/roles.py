@@ -118,16 +118,12 @@ class Rights:
 
 def read_rights(connection: Connection) -> Rights:
     """Return the privileges of the session's role."""
-    row = one(
-        connection,
-        "SELECT rolcreatedb OR rolsuper, pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')"
-        "  FROM pg_catalog.pg_roles WHERE rolname = current_user",
-    )
+    creating = "SELECT rolcreatedb OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"
     tables = read_tables(connection)
     dumped = {"dumped": [table.oid for table in tables]}
     return Rights(
-        creates_databases=bool(row[0]),
-        creates_schemas=bool(row[1]),
+        creates_databases=bool(one(connection, creating)[0]),
+        creates_schemas=may_create_schemas(connection),
         unread=read_names(connection, _UNREAD, dumped),
         unread_objects=int(one(connection, _UNREAD_OBJECTS)[0]),
         hidden=hidden_tables(connection, tables),

@@ -8,17 +8,16 @@ no extension and keeps the schemas. It drops nothing if an object outside the sc
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-from psycopg import sql
+from typing import TYPE_CHECKING
 
 from ..errors import BadInputError, OperationFailedError
 from ..formatting import format_list
-from .catalog_filters import IN_SCHEMA, MEMBER, NO_MEMBER, USER_SCHEMA, global_name
-from .connection import Connection, read_names
+from .catalog_filters import IN_SCHEMA, NO_MEMBER, USER_SCHEMA, global_name
+from .connection import Connection, one, read_names
+from .constraints import run_text
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Sequence
 
 
 # Catalogues of parts of other objects: class, column of the other object, class of that object.
@@ -86,7 +85,6 @@ SELECT 2, 'table', r.prrelid::pg_catalog.regclass || ' in publication ' || pg_ca
  WHERE NOT c.relnamespace = ANY(%(schemas)s) AND 'publication ' || p.pubname = ANY(%(recreated)s)
  ORDER BY 1, 2, 3, 4
 """
-# The kinds of objects in the order of their DROP.
 # Tables with what belongs to them; foreign keys count as such on either side.
 _OF_TABLES = """SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, t.oid
       FROM pg_catalog.unnest(%(tables)s::pg_catalog.oid[]) AS t(oid)
@@ -103,6 +101,7 @@ _OF_TABLES = """SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oi
       FROM pg_catalog.pg_constraint WHERE conrelid = ANY(%(tables)s) OR confrelid = ANY(%(tables)s)
      UNION ALL SELECT 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass::pg_catalog.oid, oid
       FROM pg_catalog.pg_statistic_ext WHERE stxrelid = ANY(%(tables)s)"""
+# The kinds of objects in the order of their DROP.
 _KINDS = (
     ("TABLE", "pg_class", "c.relkind IN ('r', 'p')"),
     ("FOREIGN TABLE", "pg_class", "c.relkind = 'f'"),
@@ -189,9 +188,7 @@ SELECT pg_catalog.count(*) FILTER (WHERE relkind IN ('r', 'p')),
            FILTER (WHERE relkind = 'r'), 0)::pg_catalog.int8,
        coalesce(pg_catalog.sum({{}}) FILTER (WHERE relkind IN ('r', 'm', 'i')), 0)::pg_catalog.int8
   FROM pg_catalog.pg_class c
-  LEFT JOIN pg_catalog.pg_depend d
-         ON {MEMBER}
- WHERE d.objid IS NULL AND relnamespace = ANY(%s)
+ WHERE relnamespace = ANY(%s) AND {NO_MEMBER}
 """
 
 
@@ -213,12 +210,10 @@ def read_content(connection: Connection, names: Collection[str], *, locked: bool
     :param locked: Do not wait for locks of other sessions; use the catalogue's estimate of sizes.
     """
     estimate = "c.relpages::pg_catalog.int8 * pg_catalog.current_setting('block_size')::pg_catalog.int8"
-    query: Any = _CONTENT.format(estimate if locked else "pg_catalog.pg_table_size(c.oid)")
+    query = _CONTENT.format(estimate if locked else "pg_catalog.pg_table_size(c.oid)").encode()
     oids = list(existing_schemas(connection, names).values())
-    row = connection.execute(query, [oids]).fetchone()
+    tables, rows, size = one(connection, query, [oids])
     counted = {kind: int(count) for kind, count in connection.execute(_LOCKED.encode(), {"schemas": oids})}
-    assert row is not None  # noqa: S101 - an aggregate always returns a row
-    tables, rows, size = row
     objects = tuple((kind.lower(), count) for kind, count in counted.items() if kind is not None and count)
     return Content(tables=int(tables), rows=int(rows), locks=counted[None], bytes=int(size), objects=objects)
 
@@ -245,31 +240,27 @@ def refuse_new_content(connection: Connection, names: Collection[str]) -> None:
         )
 
 
-def refuse_dependents(connection: Connection, names: Collection[str], recreated: Iterable[str] = ()) -> None:
+def refuse_dependents(connection: Connection, names: Collection[str], recreated: Collection[str] = ()) -> None:
     """Raise if an object outside the schemas depends on an object inside them.
 
     :param recreated: Objects without a schema (`event trigger audit`) that may be deleted, because the dump creates
         them again.
     :raises BadInputError: There is such an object. The message names it.
     """
-    _refuse_dependents(connection, list(existing_schemas(connection, names).values()), set(recreated))
-
-
-def _refuse_dependents(connection: Connection, oids: list[int], allowed: set[str]) -> None:
-    rows = connection.execute(_OUTSIDE.encode(), {"schemas": oids, "recreated": list(allowed)})
+    oids = list(existing_schemas(connection, names).values())
+    rows = connection.execute(_OUTSIDE.encode(), {"schemas": oids, "recreated": list(recreated)})
     found = [
-        (f"{kind} {identity}", reference)
+        f"{kind} {identity} depends on {reference}"
         for _, kind, identity, reference in rows
-        if not _allowed(kind, identity, allowed)
+        if not _allowed(kind, identity, recreated)
     ]
-    if not found:
-        return
-    shown = format_list([f"{dependent} depends on {inside}" for dependent, inside in found], _SHOWN, "; ")
-    raise BadInputError(
-        f"Objects outside the schemas to be emptied depend on objects in them: {shown}. They would be deleted, too.",
-        state="Nothing was touched.",
-        fix="Drop them, run this again, then create them again.",
-    )
+    if found:
+        raise BadInputError(
+            "Objects outside the schemas to be emptied depend on objects in them: "
+            f"{format_list(found, _SHOWN, '; ')}. They would be deleted, too.",
+            state="Nothing was touched.",
+            fix="Drop them, run this again, then create them again.",
+        )
 
 
 def table_dependents(connection: Connection, tables: Collection[int]) -> list[str]:
@@ -287,7 +278,7 @@ def table_dependents(connection: Connection, tables: Collection[int]) -> list[st
     return [f"{kind} {identity} depends on {reference}" for _, kind, identity, reference in rows]
 
 
-def _allowed(kind: str, identity: str, allowed: set[str]) -> bool:
+def _allowed(kind: str, identity: str, allowed: Collection[str]) -> bool:
     if kind == "publication relation":
         kind, identity = "publication", identity.rpartition(" in publication ")[2]
     return global_name(kind, identity) in allowed
@@ -309,7 +300,7 @@ def lock_out_writers(connection: Connection, names: Collection[str], *, writable
         _lock(connection, tables, "SHARE")
 
 
-def empty_schemas(connection: Connection, names: Collection[str], recreated: Iterable[str] = ()) -> None:
+def empty_schemas(connection: Connection, names: Collection[str], recreated: Collection[str] = ()) -> None:
     """Drop all objects of the schemas that belong to no extension, in the open transaction.
 
     Tables and views are locked first, so that no other session can create a dependent object. For the other kinds,
@@ -321,7 +312,6 @@ def empty_schemas(connection: Connection, names: Collection[str], recreated: Ite
     oids = list(existing_schemas(connection, names).values())
     if not oids:
         return
-    allowed = set(recreated)
     found = _identities(connection, oids)
     if tables := found.get("TABLE"):
         _lock(connection, tables, "ACCESS EXCLUSIVE")
@@ -329,18 +319,18 @@ def empty_schemas(connection: Connection, names: Collection[str], recreated: Ite
     if views := found.get("VIEW"):
         for view in views:
             # LOCK TABLE would also lock the tables of the view, which its owner may have no privilege for.
-            _run(connection, "ALTER VIEW", [view], " RESET (security_barrier)")
+            run_text(connection, f"ALTER VIEW {view} RESET (security_barrier)")
         found = _identities(connection, oids)
-    _refuse_dependents(connection, oids, allowed)
+    refuse_dependents(connection, names, recreated)
     dropped = False
     for kind, _, _ in _KINDS:
         if not (identities := found.get(kind)):
             continue
         if dropped:
             # A DROP may have waited for another session, and types and functions can't be locked.
-            _refuse_dependents(connection, oids, allowed)
+            refuse_dependents(connection, names, recreated)
         for batch in [[each] for each in identities] if kind in _SINGLY else [identities]:
-            _run(connection, f"DROP {kind} IF EXISTS", batch, " CASCADE")
+            run_text(connection, f"DROP {kind} IF EXISTS {', '.join(batch)} CASCADE")
         dropped, found = True, _identities(connection, oids)
     if left := [name for kind, _, _ in _KINDS for name in found.get(kind, ())]:
         raise OperationFailedError(f"{left[0]} could not be dropped")
@@ -348,16 +338,17 @@ def empty_schemas(connection: Connection, names: Collection[str], recreated: Ite
 
 def _lock(connection: Connection, tables: list[str], mode: str) -> None:
     """Lock tables. If the owner lacks the privilege, grant it; it is dropped with the table."""
-    rows = connection.execute(
+    closed = read_names(
+        connection,
         "SELECT t FROM pg_catalog.unnest(%s::pg_catalog.text[]) t, pg_catalog.pg_class c"
         " WHERE c.oid = t::pg_catalog.regclass"
         " AND NOT pg_catalog.has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE')"
         " AND pg_catalog.pg_has_role(c.relowner, 'USAGE')",
         [tables],
-    ).fetchall()
-    if rows:
-        _run(connection, "GRANT UPDATE ON", [name for (name,) in rows], " TO CURRENT_USER")
-    _run(connection, "LOCK TABLE", tables, f" IN {mode} MODE")
+    )
+    if closed:
+        run_text(connection, f"GRANT UPDATE ON {', '.join(closed)} TO CURRENT_USER")
+    run_text(connection, f"LOCK TABLE {', '.join(tables)} IN {mode} MODE")
 
 
 def _identities(
@@ -375,9 +366,3 @@ def _identities(
     for kind, name in connection.execute(query.encode(), {"schemas": oids}):
         found.setdefault(str(kind), []).append(str(name))
     return found
-
-
-def _run(connection: Connection, before: str, identities: Collection[str], after: str) -> None:
-    # The server has quoted each identity.
-    text: Any = f"{before} {', '.join(identities)}{after}"
-    connection.execute(sql.SQL(text))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..dumpformat.tokens import TokenReader
+from ..dumpformat.tokens import TokenReader, decode_name, encode_name
 from .connection import Connection, one, read_names
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def split_search_path(setting: str, user: str) -> tuple[str, ...]:
 
     :param user: The name that replaces `"$user"`.
     """
-    tokens, found = TokenReader(setting.encode("utf-8", "surrogateescape")), list[str]()
+    tokens, found = TokenReader(encode_name(setting)), list[str]()
     while name := tokens.name():
         found.append(user if name == "$user" else name)
         if not tokens.sign(b","):
@@ -73,23 +73,20 @@ class SearchPaths:
         self._recorded = recorded
 
     def begin(self, *, session: bool = False) -> None:
-        """Set the recorded path, until the dump sets another one or the transaction ends.
-
-        :param session: Until the session ends, instead of the transaction.
-        """
-        self._set(join_search_path(self._recorded), local=not session)
+        """Set the recorded path, as :meth:`set` does."""
+        self.set(join_search_path(self._recorded), session=session)
 
     def show(self) -> str:
         """Return the current path."""
-        return _text(self._stream.ask(b"SHOW search_path")[0][0])
+        return self._names(b"SHOW search_path")[0]
 
-    def set(self, path: str) -> None:
-        """Set the path, until the dump sets another one or the transaction ends."""
-        self._set(path, local=True)
+    def set(self, path: str, *, session: bool = False) -> None:
+        """Set the path, until the dump sets another one or the transaction ends.
 
-    def _set(self, path: str, *, local: bool) -> None:
-        literal = path.replace("'", "''").replace("\\", "\\\\").encode("utf-8", "surrogateescape")
-        scope = b"true" if local else b"false"
+        :param session: Until the session ends, instead of the transaction.
+        """
+        literal = encode_name(path.replace("'", "''").replace("\\", "\\\\"))
+        scope = b"false" if session else b"true"
         call = b"SELECT pg_catalog.set_config('search_path', E'%s', %s)" % (literal, scope)
         self._stream.run(self._stream.encoded(call))
 
@@ -101,8 +98,4 @@ class SearchPaths:
         return join_search_path([*own, *self._recorded]), join_search_path([*own, *self._recorded, *others])
 
     def _names(self, query: bytes) -> list[str]:
-        return [_text(name) for (name,) in self._stream.ask(query)]
-
-
-def _text(value: bytes | None) -> str:
-    return (value or b"").decode("utf-8", "surrogateescape")
+        return [decode_name(name or b"") for (name,) in self._stream.ask(query)]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from psycopg import sql
 
 from ..errors import ServerError
-from .catalog_filters import MEMBER, NO_MEMBER, READABLE, USER_SCHEMA
-from .connection import Connection, read_rows, releasing_locks
+from .catalog_filters import NO_MEMBER, READABLE, USER_SCHEMA
+from .connection import Connection, one, read_rows, releasing_locks
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -42,15 +42,13 @@ SELECT c.oid, n.nspname AS schema, c.relname AS name, coalesce(x.condition, '') 
        c.relowner IN (SELECT oid FROM trusted) AS trusted
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-  LEFT JOIN pg_catalog.pg_depend d
-         ON {MEMBER}
   LEFT JOIN LATERAL (
          SELECT e.extcondition[position] AS condition
            FROM pg_catalog.pg_extension e, pg_catalog.generate_subscripts(e.extconfig, 1) AS position
           WHERE e.extconfig[position] = c.oid) x ON true
  WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {READABLE}
    AND {USER_SCHEMA}
-   AND (d.objid IS NULL OR x.condition IS NOT NULL)
+   AND ({NO_MEMBER} OR x.condition IS NOT NULL)
  ORDER BY n.nspname, c.relname
 """
 
@@ -160,49 +158,48 @@ def refuse_changed(connection: Connection, locked: Iterable[Table]) -> None:
 
     :raises TableChangedError: A table was changed.
     """
-    by_oid = {table.oid: table for table in locked}
-    rows = connection.execute(
-        "SELECT oid FROM ROWS FROM (pg_catalog.unnest(%s::pg_catalog.oid[]), pg_catalog.unnest(%s::pg_catalog.oid[]),"
-        " pg_catalog.unnest(%s::pg_catalog.text[]), pg_catalog.unnest(%s::pg_catalog.text[]))"
-        " AS t(oid, filenode, schema, name)"
+    tables = [(table.oid, table.filenode, table.schema, table.name) for table in locked]
+    changed = connection.execute(
+        "SELECT schema, name FROM ROWS FROM (pg_catalog.unnest(%s::pg_catalog.oid[]),"
+        " pg_catalog.unnest(%s::pg_catalog.oid[]), pg_catalog.unnest(%s::pg_catalog.text[]),"
+        " pg_catalog.unnest(%s::pg_catalog.text[])) AS t(oid, filenode, schema, name)"
         " WHERE pg_catalog.pg_relation_filenode(oid) IS DISTINCT FROM filenode"
         "    OR pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', schema, name)) IS DISTINCT FROM oid",
-        [
-            list(by_oid),
-            [table.filenode for table in by_oid.values()],
-            [table.schema for table in by_oid.values()],
-            [table.name for table in by_oid.values()],
-        ],
-    )
-    if (changed := rows.fetchone()) is not None:
-        name = ".".join(by_oid[changed[0]].key)
+        [[each[column] for each in tables] for column in range(4)],
+    ).fetchone()
+    if changed is not None:
         raise TableChangedError(
-            f"{name} was changed (truncated, rewritten, renamed or dropped) while the dump was starting."
+            f"{'.'.join(changed)} was changed (truncated, rewritten, renamed or dropped) while the dump was starting."
         )
 
 
 def count_tables(connection: Connection, counted: Sequence[Table]) -> Iterator[tuple[Table, int]]:
     """Count the rows of each table, without its children, in the open transaction."""
-    # pg_dump plans a query with an extension's condition, too, so planning it here adds no risk.
+    # COPY plans no query. pg_dump plans one with an extension's condition, too, so planning it here adds no risk.
     yield from _count_planned(connection, [table for table in counted if table.trusted or table.condition])
     yield from _count_copied(connection, [table for table in counted if not table.trusted and not table.condition])
 
 
 def _count_planned(connection: Connection, counted: Sequence[Table]) -> Iterator[tuple[Table, int]]:
-    for batch in in_batches(counted):
-        parts: list[Any] = [
-            sql.SQL("SELECT {}::int, pg_catalog.count(*) FROM ONLY {} {}").format(
-                sql.Literal(position),
-                table.identifier,
-                # The extension's text, which pg_dump adds to its query unchanged, too.
-                sql.SQL(table.condition),  # pyright: ignore[reportArgumentType]
-            )
-            for position, table in enumerate(batch)
-        ]
+    parts: list[Any] = [
+        sql.SQL("SELECT {}::int, pg_catalog.count(*) FROM ONLY {} {}").format(
+            sql.Literal(position),
+            table.identifier,
+            # The extension's text, which pg_dump adds to its query unchanged, too.
+            sql.SQL(table.condition),  # pyright: ignore[reportArgumentType]
+        )
+        for position, table in enumerate(counted)
+    ]
+    for position, rows in _read_batched(connection, parts):
+        yield counted[position], rows
+
+
+def _read_batched(connection: Connection, queries: Sequence[sql.Composed]) -> Iterator[tuple[Any, ...]]:
+    """Run queries of one row, many in one statement, in the open transaction, and release their locks."""
+    for batch in in_batches(queries):
         with releasing_locks(connection):
-            found = connection.execute(sql.SQL(" UNION ALL ").join(parts)).fetchall()
-        for position, rows in found:
-            yield batch[position], rows
+            rows = connection.execute(sql.SQL(" UNION ALL ").join(batch)).fetchall()
+        yield from rows
 
 
 _NARROWEST = """
@@ -215,16 +212,11 @@ SELECT DISTINCT ON (a.attrelid) a.attrelid, a.attname
 
 def _count_copied(connection: Connection, counted: Sequence[Table]) -> Iterator[tuple[Table, int]]:
     rows = connection.execute(_NARROWEST, [[table.oid for table in counted]]).fetchall() if counted else []
-    narrowest = {int(oid): str(name) for oid, name in rows}
+    narrowest = {int(oid): [str(name)] for oid, name in rows}
     for table in counted:
-        name = narrowest.get(table.oid)
-        yield table, count_by_copy(connection, table.identifier, [] if name is None else [name])
-
-
-def count_by_copy(connection: Connection, table: sql.Identifier, columns: Sequence[str]) -> int:
-    """Count a table's rows without planning a query; for `columns` see :func:`copied_column`."""
-    with connection.cursor().copy(_copy_statement(table, columns)) as copy:
-        return sum(bytes(piece).count(b"\n") for piece in copy)
+        with connection.cursor().copy(_copy_statement(table.identifier, narrowest.get(table.oid, []))) as copy:
+            lines = sum(bytes(piece).count(b"\n") for piece in copy)
+        yield table, lines
 
 
 def copied_column(
@@ -245,6 +237,7 @@ def copied_column(
 def _copy_statement(table: sql.Identifier, columns: Sequence[str], encoding: str = "SQL_ASCII") -> sql.Composed:
     """Return the COPY statement; with SQL_ASCII the server does not convert the bytes."""
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    # A list of columns may not be empty; a table without columns has empty lines as rows.
     listed = sql.SQL(" ({})").format(names) if columns else sql.SQL("")
     return sql.SQL("COPY {}{} TO STDOUT (ENCODING {})").format(table, listed, encoding)
 
@@ -271,23 +264,16 @@ def read_sequences(connection: Connection) -> dict[tuple[str, str], tuple[int, b
     :raises psycopg.Error: The role may not read a sequence.
     """
     names = [(str(schema), str(name)) for schema, name, _ in connection.execute(_SEQUENCES)]
-    found = {}
-    for batch in in_batches(names):
-        parts = [
-            sql.SQL("SELECT {}::int, last_value, is_called FROM {}").format(sql.Literal(at), sql.Identifier(*name))
-            for at, name in enumerate(batch)
-        ]
-        with releasing_locks(connection):
-            rows = connection.execute(sql.SQL(" UNION ALL ").join(parts)).fetchall()
-        for at, value, called in rows:
-            found[batch[at]] = (int(value), bool(called))
-    return found
+    parts = [
+        sql.SQL("SELECT {}::int, last_value, is_called FROM {}").format(sql.Literal(at), sql.Identifier(*name))
+        for at, name in enumerate(names)
+    ]
+    return {names[at]: (int(value), bool(called)) for at, value, called in _read_batched(connection, parts)}
 
 
 def read_increments(connection: Connection) -> dict[tuple[str, str], int]:
     """Return the increment of each sequence in a dump."""
-    found = connection.execute(_SEQUENCES)
-    return {(str(schema), str(name)): int(increment) for schema, name, increment in found}
+    return {(str(schema), str(name)): int(by) for schema, name, by in connection.execute(_SEQUENCES)}
 
 
 def in_batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
@@ -322,39 +308,42 @@ def read_checksums(
     copied = [table for table in tables if not table.trusted or table.key in by_copy]
     yield from _copied_checksums(connection, copied)
     summed = [table for table in tables if table not in copied]
-    columns = dict(_columns(connection, summed))
+    columns = _columns(connection, summed)
     text = _in_utf8(connection.info.parameter_status("server_encoding") or "")
     for batch in in_batches(summed):
         with releasing_locks(connection):
             for table in batch:
-                row = connection.execute(_query(table, columns.get(table.oid, []), text)).fetchone()
-                assert row is not None  # noqa: S101 - an aggregate always returns a row
-                yield table, int(row[0]), str(row[1])
+                rows, total = one(connection, _query(table, columns.get(table.oid, []), text))
+                yield table, int(rows), str(total)
 
 
 def _copied_checksums(connection: Connection, tables: Sequence[Table]) -> Iterator[tuple[Table, int, str | None]]:
     # COPY can't list generated columns; the columns that they are computed from are included.
-    columns = dict(_columns(connection, tables, generated=False)) if tables else {}
-    encoding = "SQL_ASCII" if connection.info.parameter_status("server_encoding") == "SQL_ASCII" else "UTF8"
+    columns = _columns(connection, tables, generated=False) if tables else {}
     for table, rows in count_tables(connection, [table for table in tables if table.condition]):
         yield table, rows, None
     for table in tables:
         if not table.condition:
-            names = columns.get(table.oid, [])
-            rows = total = 0
-            # A list of columns may not be empty; a table without columns has empty lines as rows.
-            with connection.cursor().copy(_copy_statement(table.identifier, names, encoding)) as copy:
-                for line in copy:
-                    rows += 1
-                    total += int.from_bytes(hashlib.blake2b(line, digest_size=_HASH_BYTES).digest(), "big")
+            rows, total = sum_lines(connection, table.identifier, columns.get(table.oid, []))
             yield table, rows, f"{COPIED}{total}"
 
 
-def _columns(
-    connection: Connection, tables: Iterable[Table], *, generated: bool = True
-) -> Iterator[tuple[int, list[str]]]:
-    for oid, names in connection.execute(_COLUMNS, [[table.oid for table in tables], generated]):
-        yield int(oid), [str(name) for name in names]
+def sum_lines(connection: Connection, table: sql.Identifier, columns: Sequence[str] = ()) -> tuple[int, int]:
+    """Return the number of a table's rows, and a checksum of COPY's lines that does not depend on their order.
+
+    :param columns: As for :func:`copied_column`; without any all that are not generated.
+    """
+    rows = total = 0
+    encoding = "SQL_ASCII" if connection.info.parameter_status("server_encoding") == "SQL_ASCII" else "UTF8"
+    with connection.cursor().copy(_copy_statement(table, columns, encoding)) as copy:
+        for line in copy:
+            rows += 1
+            total += int.from_bytes(hashlib.blake2b(line, digest_size=_HASH_BYTES).digest(), "big")
+    return rows, total
+
+
+def _columns(connection: Connection, tables: Iterable[Table], *, generated: bool = True) -> dict[int, list[str]]:
+    return dict(connection.execute(_COLUMNS, [[table.oid for table in tables], generated]).fetchall())
 
 
 def _in_utf8(encoding: str) -> sql.SQL:

@@ -128,7 +128,7 @@ class DumpLoad:
         """
         self.doing = "verifying"
         self.report.progress(self.doing, 0, 0, "")
-        self.leniencies = loader.leniencies if isinstance(loader, LenientLoader) else ()
+        self.leniencies = tuple(loader.eased) if isinstance(loader, LenientLoader) else ()
         for each in self.leniencies:
             self.report.warn(f"{each}.")
         tables = self.plan.tables

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..dumpfiles.reader import DumpReader, read_ahead
 from ..load.lenient import may_help
-from ..load.parallel_loader import BEGIN, ParallelLoader, Sessions
+from ..load.parallel_loader import BEGIN, ParallelLoader
 from ..load.workers import WorkerPool
 from ..postgres.connection import Connection, connect, connected, refuse_another_endpoint, translated
 from ..postgres.protocol import StatementError
@@ -135,13 +135,14 @@ class PrivateLoad(DumpLoad):
 
     def _load_with_sessions(self, connection: Connection) -> Loaded:
         with WorkerPool(self._connect, self._jobs) as pool:
-            sessions = Sessions(
+            make = partial(
+                ParallelLoader,
                 pool=pool,
                 spreads=not self.plan.request.preserve_order,
                 expected={(each.schema, each.name): each.rows for each in self.plan.dump.tables or ()},
                 show=self._show_left,
             )
-            loader = self._loader(connection, partial(ParallelLoader, sessions))
+            loader = self._loader(connection, make)
             SearchPaths(loader.stream, self.plan.search_path).begin(session=True)
             summary = self._send(loader)
             self.analyzed = loader.analyzed

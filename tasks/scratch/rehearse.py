@@ -20,7 +20,7 @@ from ..restore.request import RestoreRequest
 from ..restore.restore import restore_dump
 from ..safety.scratch_database import delete_leftover_scratch_databases, scratch_database
 from ..safety.trust import TRUST_QUESTION, require_trust
-from ..system.runtime import Interruption
+from ..system.runtime import interruptions_say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,19 +129,8 @@ def errors_say(state: str) -> Iterator[None]:
     except (BadInputError, GuardError):
         raise
     except TaskError as error:
-        reworded = error.reworded(f"{error} This happened in a scratch database; {state}")
-        reworded.effect = Effect.UNCHANGED
-        raise reworded from None
-
-
-@contextlib.contextmanager
-def interruptions_say(state: str) -> Iterator[None]:
-    """Give an interruption the state of the configured database, which was not changed."""
-    try:
-        yield
-    except Interruption as interruption:
-        interruption.state, interruption.effect = state, Effect.UNCHANGED
-        raise
+        message = f"{error} This happened in a scratch database; {state}"
+        raise error.reworded(message, effect=Effect.UNCHANGED) from None
 
 
 def plan_in_scratch(
@@ -179,7 +168,6 @@ def restore_in_scratch(plan: RestorePlan, prisma: Prisma | None, report: Report)
 
 
 def _was_made_from(plan: RestorePlan, target: Target) -> bool:
-    """Return whether the dump was made from a database."""
     manifest, server = plan.dump.manifest, replace(plan.server, database=target.database)
     return manifest is not None and is_of_database(manifest, server, plan.endpoint.host, plan.endpoint.port)
 
@@ -189,8 +177,7 @@ def _mark_rehearsed(path: Path, report: Report) -> None:
     try:
         manifest = read_manifest(path)
         if manifest is not None:
-            now = format_now()
-            marked = replace(manifest, extra={**manifest.extra, "rehearsed": now})
+            marked = replace(manifest, extra={**manifest.extra, "rehearsed": format_now()})
             replace_file(manifest_path(path), marked.to_json())
     except (OSError, BadInputError) as error:
         report.warn(f"The rehearsal succeeded, but the manifest could not be updated: {error}")

@@ -22,7 +22,8 @@ from ..safety.guard import guarded_connection, refuse_protected, require_confirm
 from ..safety.method import Method
 from ..safety.scratch_database import delete_leftover_scratch_databases, on_database, scratch_database
 from ..safety.swap import connection_without_database
-from .rehearse import errors_say, interruptions_say, plan_in_scratch, restore_in_scratch
+from ..system.runtime import interruptions_say
+from .rehearse import errors_say, plan_in_scratch, restore_in_scratch
 
 if TYPE_CHECKING:
     from pathlib import Path

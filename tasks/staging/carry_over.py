@@ -6,10 +6,7 @@ impossible.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -21,18 +18,22 @@ from ..inventory.objects import pin_settings
 from ..inventory.undumped import read_undumped_objects
 from ..postgres.catalog_filters import USER_SCHEMA
 from ..postgres.connection import connected, server_facts
+from ..postgres.tables import sum_lines
 from ..progress import Silence
 from ..restore.clear import read_globals, renew_schema
 from ..safety.method import SwapObstacle, SwapReason, SwapUnavailableError, swap_unavailable
 from ..system.pg_programs import find_client
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
     from ..config.target import Target
     from ..dump.global_objects import GlobalStatement
     from ..postgres.connection import Connection
     from ..restore.plan import RestorePlan
+
+    Statements = Callable[[], tuple[GlobalStatement, ...]]
 
 
 # Undefined function, table, object and schema: the statement needs something that only the dump creates.
@@ -72,78 +73,51 @@ SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relkind::pg_cat
 _MOST_READ = 64 << 20
 
 
-@dataclass(frozen=True)
-class KeptObjects:
-    """What a restore with `--clean` keeps of a database, as read from the catalogue.
+def reading_statements(plan: RestorePlan, target: Target, connection: Connection) -> AbstractContextManager[Statements]:
+    """Start pg_dump to read how to create what a restore with `--clean` keeps in a database.
 
-    :ivar objects: A text for each schema, extension, object that no dump contains, and table of an extension.
-    :ivar outline: The objects without a schema, named as in the outline of a dump.
+    :param connection: A session in the database, which nothing else uses meanwhile.
+    :return: A function that waits for pg_dump and returns the statements.
     """
-
-    objects: Mapping[str, object]
-    outline: frozenset[str]
-
-
-@dataclass(frozen=True)
-class LiveObjects:
-    """What is to be carried over from the configured database, which pg_dump reads meanwhile.
-
-    :ivar live: A session in it.
-    :ivar statements: Waits for pg_dump and returns its statements.
-    """
-
-    live: Connection
-    statements: Callable[[], tuple[GlobalStatement, ...]]
+    settings, server = plan.settings, server_facts(connection)
+    client = find_client("pg_dump", server.major, bin_dir=settings.bin_dir, environ=settings.environ)
+    pg_dump = PgDump(
+        settings=settings, report=Silence(), target=target, server=server, client=client, connection=connection
+    )
+    return reading_global_statements(pg_dump)
 
 
-@contextlib.contextmanager
-def reading_live_objects(plan: RestorePlan, live: Connection) -> Iterator[LiveObjects]:
-    """Start to read what a restore with `--clean` keeps in the configured database.
-
-    :param live: A session in it, which nothing else uses meanwhile.
-    """
-    with reading_global_statements(_pg_dump(plan, plan.target, live)) as statements:
-        yield LiveObjects(live=live, statements=statements)
-
-
-def carry_over(plan: RestorePlan, source: LiveObjects, target: Target) -> None:
+def carry_over(plan: RestorePlan, live: Connection, statements: Statements, target: Target) -> None:
     """Create in a staging database what the restore keeps in the configured one, and compare both.
 
+    :param live: A session in the configured database.
+    :param statements: The result of :func:`reading_statements` for it.
     :param target: The staging database.
     :raises SwapUnavailableError: Something can't be created or is not the same.
     """
     # pg_dump needs a while, so the catalogue is read first.
-    before = _read_kept(source.live)
+    before, outline = _read_kept(live)
     with connected(target, lock_timeout=plan.settings.lock_timeout, loads=True) as session:
-        _make_public(source.live, session)
+        _make_public(live, session)
         if session.info.parameter_status("server_encoding") == "SQL_ASCII":
             # pg_dump's text is then in bytes that need not be UTF-8.
             session.execute("SET client_encoding TO 'SQL_ASCII'")
-        done = _execute(session, source.statements(), dict(_pairs(source.live, _VERSIONS)))
+        done = _execute(session, statements(), _pairs(live, _VERSIONS))
     with (
         connected(target, lock_timeout=plan.settings.lock_timeout) as session,
-        reading_global_statements(_pg_dump(plan, target, session)) as statements,
+        reading_statements(plan, target, session) as statements_now,
     ):
-        now = _read_kept(session)
-        if left := sorted(before.outline - now.outline - set(plan.dump.outline.globals)):
+        now, outline_now = _read_kept(session)
+        if left := sorted(outline - outline_now - set(plan.dump.outline.globals)):
             raise _differs(f"{left[0]} can't be created before the dump is loaded and")
-        _compare_statements(done, statements())
-    names = sorted(before.objects.keys() | now.objects.keys())
-    for name in names:
-        if before.objects.get(name) != now.objects.get(name):
+        _compare_statements(done, statements_now())
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
             raise _differs(name)
 
 
-def _pg_dump(plan: RestorePlan, target: Target, connection: Connection) -> PgDump:
-    settings, server = plan.settings, server_facts(connection)
-    client = find_client("pg_dump", server.major, bin_dir=settings.bin_dir, environ=settings.environ)
-    return PgDump(
-        settings=settings, report=Silence(), target=target, server=server, client=client, connection=connection
-    )
-
-
-def _pairs(connection: Connection, query: str) -> list[tuple[str, str]]:
-    return [(str(name), str(value)) for name, value in connection.execute(query.encode())]
+def _pairs(connection: Connection, query: str) -> dict[str, str]:
+    return dict(connection.execute(query.encode()).fetchall())
 
 
 def _differs(what: str) -> SwapUnavailableError:
@@ -197,17 +171,22 @@ def _compare_statements(expected: list[GlobalStatement], found: tuple[GlobalStat
         raise _differs(f"the statement {text.decode(errors='replace').strip()}")
 
 
-def _read_kept(connection: Connection) -> KeptObjects:
+def _read_kept(connection: Connection) -> tuple[dict[str, object], set[str]]:
+    """Return what a restore with `--clean` keeps of a database, as read from the catalogue.
+
+    :return: A text for each schema, extension, object that no dump contains, and table of an extension; and the objects
+        without a schema, named as in the outline of a dump.
+    """
     objects: dict[str, object] = {}
     for kind, query in (("schema", _SCHEMAS), ("extension", _EXTENSIONS)):
-        objects |= {f"the {kind} {name}": value for name, value in _pairs(connection, query)}
-    outline = frozenset(read_globals(connection))
+        objects |= {f"the {kind} {name}": value for name, value in _pairs(connection, query).items()}
+    outline = set(read_globals(connection))
     pin_settings(connection)
     objects |= read_undumped_objects(connection)
     objects |= {
         f"the content of {name}, a table of an extension,": value for name, value in _member_rows(connection).items()
     }
-    return KeptObjects(objects=objects, outline=outline)
+    return objects, outline
 
 
 def _member_rows(connection: Connection) -> dict[str, object]:
@@ -219,10 +198,5 @@ def _member_rows(connection: Connection) -> dict[str, object]:
             continue
         if size > _MOST_READ:
             raise _differs(f"perhaps the content of {schema}.{name}, a large table of an extension,")
-        query = sql.SQL("COPY {} TO STDOUT").format(sql.Identifier(str(schema), str(name)))
-        total = 0
-        with connection.cursor() as cursor, cursor.copy(query) as copy:
-            for row in copy:
-                total += int.from_bytes(hashlib.blake2b(bytes(row), digest_size=8).digest())
-        found[f"{schema}.{name}"] = total
+        _, found[f"{schema}.{name}"] = sum_lines(connection, sql.Identifier(str(schema), str(name)))
     return found

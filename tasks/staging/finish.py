@@ -12,7 +12,7 @@ from ..postgres.connection import connect, one, refuse_another_endpoint
 from ..safety.guard import guarded_connection, nonlocal_reason, unprotected_target
 from ..safety.method import SwapObstacle, SwapReason, choose_swap, with_consent
 from ..safety.restore_log import record_from_text
-from ..safety.scratch_database import NamedDatabase, on_database
+from ..safety.scratch_database import on_database
 from ..safety.swap import SessionsRemainError
 from ..system.runtime import set_interrupt_message
 from .staging_database import LOCK
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..config.settings import Settings
-    from ..config.target import Target
-    from ..postgres.connection import Connection, Endpoint, ServerFacts
+    from ..postgres.connection import Connection, Endpoint
     from ..progress import Report
     from ..safety.method import MethodChoice
     from ..safety.own_databases import DatabaseRecord
@@ -31,22 +30,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinishPlan:
+class FinishPlan(Replacement):
     """The plan to let a loaded staging database take the place of the configured one.
 
-    :ivar incoming: The record of the staging database.
-    :ivar method: The swap.
-    :ivar backup: Keep the old database for `db.undo`.
     :ivar nonlocal_reason: Why the database does not count as local; empty if it does.
     """
 
-    settings: Settings
-    target: Target
-    server: ServerFacts
     endpoint: Endpoint
-    incoming: DatabaseRecord
-    method: MethodChoice
-    backup: bool
     nonlocal_reason: str
 
     destroys = True
@@ -172,18 +162,18 @@ def finish_restore(plan: FinishPlan, report: Report) -> Finished:
     :raises TaskError: The swap failed; the message has the state. The staging database still waits if it can.
     """
     began, settings = time.monotonic(), plan.settings
-    set_interrupt_message(f"{plan.target.label} was not changed.", Effect.UNCHANGED)
+    set_interrupt_message(f"{plan.target.label} was not changed.")
     lock = connect(on_database(plan.target, plan.incoming.database), lock_timeout=settings.lock_timeout)
     try:
         _refuse_another_process(lock, plan)
-        swapped, kept = take_place(_replacement(plan), lock, report)
+        swapped, kept = take_place(plan, lock, report)
     except SessionsRemainError as error:
         raise error.reworded(
             f"{error} {plan.target.label} was not changed; {plan.incoming.database} still waits."
         ) from None
     finally:
         lock.close()
-    held = conclude(_replacement(plan), kept, report)
+    held = conclude(plan, kept, report)
     seconds = time.monotonic() - began
     return Finished(plan=plan, seconds=seconds, kept=held, cut_off=swapped.seconds, ended=swapped.ended)
 
@@ -196,18 +186,3 @@ def _refuse_another_process(lock: Connection, plan: FinishPlan) -> None:
     refuse_another_endpoint(lock, replace(plan.endpoint, database=plan.incoming.database))
     if not one(lock, "SELECT pg_catalog.pg_try_advisory_lock(%s)", [LOCK])[0]:
         raise ServerError(f"Another process uses {plan.incoming.database}. Nothing was touched.")
-
-
-def _replacement(plan: FinishPlan) -> Replacement:
-    return Replacement(
-        settings=plan.settings,
-        target=plan.target,
-        server=plan.server,
-        maintenance=on_database(plan.target, plan.method.maintenance),
-        live=NamedDatabase(plan.server.database, plan.method.oid),
-        size=plan.method.size,
-        rows=plan.method.rows,
-        incoming=plan.incoming,
-        keeps_old=plan.backup,
-        ends_sessions=plan.method.ends_sessions,
-    )

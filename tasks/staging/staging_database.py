@@ -15,14 +15,7 @@ from psycopg import sql
 from ..dumpfiles.atomic_write import delete_stale_parts
 from ..errors import TaskError
 from ..inventory.requirements import CreatedRoles
-from ..postgres.connection import (
-    connect,
-    connected,
-    read_endpoint,
-    refuse_another_endpoint,
-    server_facts,
-    translated,
-)
+from ..postgres.connection import connect, connected, read_endpoint, refuse_another_endpoint, server_facts, translated
 from ..postgres.databases import create_database, options_like
 from ..postgres.schemas import Content, existing_schemas
 from ..safety.database_properties import access_statements, read_database_properties, settings_statements
@@ -40,7 +33,7 @@ from ..safety.own_databases import (
 )
 from ..safety.scratch_database import drop_database, is_unlocked, on_database, try_drop
 from ..system.runtime import Interruption
-from .carry_over import carry_over, reading_live_objects
+from .carry_over import carry_over, reading_statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +45,7 @@ if TYPE_CHECKING:
     from ..restore.plan import RestorePlan
     from ..safety.database_properties import DatabaseProperties
     from ..safety.own_databases import DatabaseRecord
-    from .carry_over import LiveObjects
+    from .carry_over import Statements
 
 
 # The advisory lock that a restore holds in its staging database: a fixed number made of the letters of "staging".
@@ -69,7 +62,6 @@ class Staging:
     :ivar kept: Set to keep it when the block raises, because `db.restore --finish` will use it.
     """
 
-    maintenance: Target
     record: DatabaseRecord
     plan: RestorePlan
     lock: Connection
@@ -90,14 +82,14 @@ def staging_database(plan: RestorePlan, report: Report) -> Iterator[Staging]:
         with (
             _unavailable(plan.target),
             connected(plan.target, lock_timeout=settings.lock_timeout) as live,
-            reading_live_objects(plan, live) as source,
+            reading_statements(plan, plan.target, live) as statements,
         ):
             with connected(maintenance, lock_timeout=settings.lock_timeout) as session:
                 refuse_another_endpoint(session, replace(plan.endpoint, database=plan.method.maintenance))
                 properties = read_database_properties(live, plan.method.oid)
                 record = _new_record(plan, session, properties)
                 record = _create(plan, session, live, properties, record)
-            staging = _prepare(plan, maintenance, record, source)
+            staging = _prepare(plan, record, live, statements)
             roles.create(plan.new_roles, settings.lock_timeout)
         yield staging
     except BaseException:
@@ -171,17 +163,17 @@ def _try_access(session: Connection, name: str, oid: int, properties: DatabasePr
             raise swap_unavailable(SwapReason(SwapObstacle.DIFFERS, what))
 
 
-def _prepare(plan: RestorePlan, maintenance: Target, record: DatabaseRecord, source: LiveObjects) -> Staging:
+def _prepare(plan: RestorePlan, record: DatabaseRecord, live: Connection, statements: Statements) -> Staging:
     target, settings = on_database(plan.target, record.database), plan.settings
     lock = connect(target, lock_timeout=settings.lock_timeout)
     try:
         lock.execute("SELECT pg_catalog.pg_advisory_lock(%s)", [LOCK])
-        carry_over(plan, source, target)
+        carry_over(plan, live, statements, target)
         staged = _staged_plan(plan, target, lock)
     except BaseException:
         lock.close()
         raise
-    return Staging(maintenance=maintenance, record=record, plan=staged, lock=lock)
+    return Staging(record=record, plan=staged, lock=lock)
 
 
 def _staged_plan(plan: RestorePlan, target: Target, session: Connection) -> RestorePlan:

@@ -45,7 +45,7 @@ from ..safety.restore_log import read_record, record_from_text, record_path, rec
 from ..safety.scratch_database import NamedDatabase, on_database
 from ..safety.swap import SessionsRemainError, Swap, Swapped, swap_databases
 from ..safety.trust import require_trust
-from ..system.runtime import Interruption, set_interrupt_message
+from ..system.runtime import Interruption, interruptions_say, set_interrupt_message
 from .staging_database import delete_leftover_staging_databases, staging_database
 
 if TYPE_CHECKING:
@@ -130,7 +130,14 @@ def _restore_by_swap(plan: RestorePlan, report: Report) -> Restored:
         with _not_changed(plan.target):
             restored = _load(staging, prisma, report)
         loaded = _loaded_record(plan, staging, restored)
-        step = _replacement(plan, loaded, maintenance)
+        step = Replacement(
+            settings=settings,
+            target=plan.target,
+            server=plan.server,
+            method=plan.method,
+            incoming=loaded,
+            backup=plan.request.backup,
+        )
         try:
             swapped, kept = take_place(step, staging.lock, report)
         except SessionsRemainError as error:
@@ -156,21 +163,6 @@ def _loaded_record(plan: RestorePlan, staging: Staging, restored: Restored) -> D
         restored=text,
         migrated=restored.migrated is not None,
         differences=restored.describe_differences(),
-    )
-
-
-def _replacement(plan: RestorePlan, loaded: DatabaseRecord, maintenance: Target) -> Replacement:
-    return Replacement(
-        settings=plan.settings,
-        target=plan.target,
-        server=plan.server,
-        maintenance=maintenance,
-        live=NamedDatabase(plan.server.database, plan.method.oid),
-        size=plan.method.size,
-        rows=plan.method.rows,
-        incoming=loaded,
-        keeps_old=plan.request.backup,
-        ends_sessions=plan.method.ends_sessions,
     )
 
 
@@ -209,43 +201,39 @@ def _load(staging: Staging, prisma: Prisma | None, report: Report) -> Restored:
 @contextlib.contextmanager
 def _not_changed(target: Target) -> Iterator[None]:
     """Say in an error or an interruption that the configured database was not changed."""
-    state = f"This happened in a staging database, which was deleted; {target.label} was not changed."
+    state = f"{target.label} was not changed."
     try:
-        yield
+        with interruptions_say(state):
+            yield
     except SwapUnavailableError:
         raise
     except TaskError as error:
-        reworded = error.reworded(f"{error} {state}")
-        reworded.effect = Effect.UNCHANGED
-        raise reworded from None
-    except Interruption as interruption:
-        interruption.state, interruption.effect = f"{target.label} was not changed.", Effect.UNCHANGED
-        raise
-    set_interrupt_message(f"{target.label} was not changed.", Effect.UNCHANGED)
+        message = f"{error} This happened in a staging database, which was deleted; {state}"
+        raise error.reworded(message, effect=Effect.UNCHANGED) from None
+    set_interrupt_message(state)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Replacement:
     """A loaded staging database that is to take the place of the configured one.
 
-    :ivar maintenance: Another database of the server.
-    :ivar live: The configured database.
-    :ivar size: Its size in bytes, and `rows` about how many rows its tables have.
+    :ivar target: The configured database.
+    :ivar method: The swap.
     :ivar incoming: The record of the staging database.
-    :ivar keeps_old: Keep the configured database under another name.
-    :ivar ends_sessions: Whether other sessions may be ended.
+    :ivar backup: Keep the old database for `db.undo`.
     """
 
     settings: Settings
     target: Target
     server: ServerFacts
-    maintenance: Target
-    live: NamedDatabase
-    size: int
-    rows: int
+    method: MethodChoice
     incoming: DatabaseRecord
-    keeps_old: bool
-    ends_sessions: bool
+    backup: bool
+
+    @property
+    def maintenance(self) -> Target:
+        """Return another database of the server."""
+        return on_database(self.target, self.method.maintenance)
 
 
 def take_place(step: Replacement, lock: Connection, report: Report) -> tuple[Swapped, DatabaseRecord]:
@@ -257,17 +245,17 @@ def take_place(step: Replacement, lock: Connection, report: Report) -> tuple[Swa
     :raises TaskError: The swap failed; the message has the state.
     """
     report.progress("swapping the databases", 0, 0, "")
-    folder, name, when = step.settings.dumps, step.live.name, datetime.now(UTC)
+    folder, live, when = step.settings.dumps, NamedDatabase(step.server.database, step.method.oid), datetime.now(UTC)
     old = read_record(record_path(folder, step.target, step.server))
     restored = record_to_text(old) if old is not None else ""
     before, now = _access(step)
     kept = as_kept(
         replace(step.incoming, owner=now.owner),
-        name=kept_name(name, when),
-        oid=step.live.oid,
+        name=kept_name(live.name, when),
+        oid=live.oid,
         when=when,
-        size=step.size,
-        rows=step.rows,
+        size=step.method.size,
+        rows=step.method.rows,
         restored=restored,
     )
     try:
@@ -276,12 +264,12 @@ def take_place(step: Replacement, lock: Connection, report: Report) -> tuple[Swa
         lock.close()
         swap = Swap(
             maintenance=step.maintenance,
-            live=step.live,
+            live=live,
             incoming=NamedDatabase(step.incoming.database, step.incoming.oid),
             kept=kept.database,
             before=before,
-            after=[mark_statement(kept.database, Role.KEPT, name, now.comment)],
-            ends_sessions=step.ends_sessions,
+            after=[mark_statement(kept.database, Role.KEPT, live.name, now.comment)],
+            ends_sessions=step.method.ends_sessions,
         )
         return swap_databases(swap, lambda outcome: swap_outcome(outcome, step.target.label)), kept
     except (TaskError, Interruption) as error:
@@ -300,7 +288,7 @@ def _access(step: Replacement) -> tuple[list[sql.Composed], DatabaseProperties]:
         connected(step.maintenance) as connection,
         translated(f"Reading the grants of {step.target.label} failed, and nothing was changed"),
     ):
-        now = read_database_properties(connection, step.live.oid)
+        now = read_database_properties(connection, step.method.oid)
         staged = read_database_properties(connection, step.incoming.oid)
     return [*_changed_settings(step, now, staged), *access_statements(now, name)], now
 
@@ -363,7 +351,7 @@ def _retain(step: Replacement, kept: DatabaseRecord, report: Report) -> Database
     :return: The record of the kept database; None if it was dropped.
     """
     try:
-        if step.keeps_old:
+        if step.backup:
             remaining = keep_databases(step.settings, step.target, step.server.database, step.maintenance, report)
             return kept if kept in remaining else None
         drop_kept_database(step.maintenance, kept, step.settings.dumps)

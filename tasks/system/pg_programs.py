@@ -69,16 +69,12 @@ def find_client(name: str, server: int, *, bin_dir: Path | None, environ: Mappin
     :param bin_dir: Search only this folder; None searches PATH and the usual folders.
     :raises MissingProgramError: None is installed, or all are older than the server. Its message says what to install.
     """
-    found = list(_found_clients(name, bin_dir, environ))
-    client = choose_client(found, server)
-    if client is not None:
+    found = _installed_clients(name, server, bin_dir, environ)
+    if (client := choose_client(found, server)) is not None:
         return client
-    if found:
-        newest = max(found)
-        what = f"The newest {name} found is {newest.version} ({newest.path}), too old for server version {server}"
-    else:
-        what = f"No {name} was found" + (f" in {bin_dir}" if bin_dir else "")
-    raise MissingProgramError(f"{what}.", state="Nothing was touched.", fix=how_to_install(server))
+    newest = max(found)
+    what = f"The newest {name} found is {newest.version} ({newest.path}), too old for server version {server}."
+    raise MissingProgramError(what, state="Nothing was touched.", fix=how_to_install(server))
 
 
 def newest_client(name: str, *, bin_dir: Path | None, environ: Mapping[str, str]) -> Client:
@@ -86,13 +82,15 @@ def newest_client(name: str, *, bin_dir: Path | None, environ: Mapping[str, str]
 
     :raises MissingProgramError: None is installed.
     """
+    return max(_installed_clients(name, _NEWEST_KNOWN, bin_dir, environ))
+
+
+def _installed_clients(name: str, server: int, bin_dir: Path | None, environ: Mapping[str, str]) -> list[Client]:
     found = list(_found_clients(name, bin_dir, environ))
     if not found:
-        where = f" in {bin_dir}" if bin_dir else ""
-        raise MissingProgramError(
-            f"No {name} was found{where}.", state="Nothing was touched.", fix=how_to_install(_NEWEST_KNOWN)
-        )
-    return max(found)
+        what = f"No {name} was found{f' in {bin_dir}' if bin_dir else ''}."
+        raise MissingProgramError(what, state="Nothing was touched.", fix=how_to_install(server))
+    return found
 
 
 def how_to_install(server: int) -> str:
@@ -215,15 +213,13 @@ def reachable_programs(programs: Programs, account: Account | None, home: Path) 
     """
     if account is None or _runs(programs, account):
         return programs
+    who = f"PostgreSQL does not run as root, and the user {account.name}, which runs it instead,"
+    fix = "Run this as an ordinary user."
     copy = home / f"programs-{programs.major}.{programs.minor}"
     reached = Programs(bin_dir=copy / "bin", major=programs.major, minor=programs.minor)
     if not (copy.is_dir() and _runs(reached, account)):
         if not (programs.bin_dir.parent / "share").is_dir():
-            raise MissingProgramError(
-                f"PostgreSQL does not run as root, and the user {account.name}, which runs it instead, has no "
-                f"access to {programs.bin_dir}.",
-                fix="Run this as an ordinary user.",
-            )
+            raise MissingProgramError(f"{who} has no access to {programs.bin_dir}.", fix=fix)
         for old in home.glob("programs-*"):
             shutil.rmtree(old)
         unneeded = shutil.ignore_patterns("*.a", "pgxs", "pkgconfig", "include", "doc", "man")
@@ -231,11 +227,8 @@ def reachable_programs(programs: Programs, account: Account | None, home: Path) 
         for path in (copy, *copy.rglob("*")):
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
         if not _runs(reached, account):
-            raise MissingProgramError(
-                f"PostgreSQL does not run as root, and the user {account.name}, which runs it instead, can't run "
-                f"its programs in {home}: it has no access to the folder, or the folder is mounted noexec.",
-                fix="Run this as an ordinary user.",
-            )
+            why = "it has no access to the folder, or the folder is mounted noexec"
+            raise MissingProgramError(f"{who} can't run its programs in {home}: {why}.", fix=fix)
     return reached
 
 

@@ -96,13 +96,8 @@ class Account:
     gid: int
 
 
-@dataclass(frozen=True)
-class Finished:
-    """The exit status and the output of a program that has ended."""
-
-    returncode: int
-    stdout: str
-    stderr: str
+# The exit status and the output of a program that has ended.
+Finished = subprocess.CompletedProcess[str]
 
 
 def run_program(
@@ -123,7 +118,7 @@ def run_program(
     :raises MissingProgramError: It does not exist, can't be executed or was killed after the timeout.
     """
     try:
-        done = subprocess.run(
+        return subprocess.run(
             [str(part) for part in argv],
             cwd=cwd,
             env={**(os.environ if env is None else env), **(extra or {})},
@@ -137,7 +132,6 @@ def run_program(
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise MissingProgramError(f"{argv[0]} could not be run: {error}.") from None
-    return Finished(returncode=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
 
 def _start(argv: Sequence[str | Path], **options: Any) -> subprocess.Popen[Any]:

@@ -134,14 +134,22 @@ def set_interrupt_message(sentence: str, effect: Effect = Effect.UNCHANGED) -> N
 
 
 @contextlib.contextmanager
-def unchanged_interrupt_message() -> Iterator[None]:
-    """Keep the message of interruptions during later work and after it, whatever that work sets."""
-    state, effect = _message[0]
+def interruptions_say(state: str, effect: Effect = Effect.UNCHANGED) -> Iterator[None]:
+    """Give an interruption in a block the state of the database and files, and the effect on the database."""
     try:
         yield
     except Interruption as interruption:
         interruption.state, interruption.effect = state, effect
         raise
+
+
+@contextlib.contextmanager
+def unchanged_interrupt_message() -> Iterator[None]:
+    """Keep the message of interruptions during later work and after it, whatever that work sets."""
+    state, effect = _message[0]
+    try:
+        with interruptions_say(state, effect):
+            yield
     finally:
         set_interrupt_message(state, effect)
 

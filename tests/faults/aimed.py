@@ -77,7 +77,8 @@ dumpfiles.atomic_write.PartFile publish
 system.pg_programs find_client
 prisma.other_database migrate_other_database
 postgres.tables read_tables
-postgres.schemas read_content refuse_dependents lock_out_writers _lock _run _identities
+postgres.schemas read_content refuse_dependents lock_out_writers _lock _identities
+postgres.constraints run_text
 restore.restore analyze_tables
 load.loader.Loader statement data end_of_data rows_end finish prove
 postgres.protocol.StatementStream run queue drain _send _flush _result _next_result data
