@@ -480,9 +480,8 @@ Objects = dict[str, dict[str, Definition]]
 def pin_settings(connection: Connection) -> None:
     """Set :data:`PINNED` for the rest of the session."""
     connection.execute(
-        "SELECT pg_catalog.set_config(s.name, v.setting, false) FROM ROWS FROM"
-        " (pg_catalog.unnest(%s::pg_catalog.text[]), pg_catalog.unnest(%s::pg_catalog.text[])) AS v(name, setting)"
-        " JOIN pg_catalog.pg_settings s ON pg_catalog.lower(s.name) = pg_catalog.lower(v.name)",
+        "SELECT pg_catalog.set_config(name, setting, false) FROM ROWS FROM"
+        " (pg_catalog.unnest(%s::pg_catalog.text[]), pg_catalog.unnest(%s::pg_catalog.text[])) AS v(name, setting)",
         [list(PINNED), list(PINNED.values())],
     )
 

@@ -139,13 +139,39 @@ _DROP_NAMES = {
     "pg_type": "pg_catalog.format('%%s.%%I', c.typnamespace::pg_catalog.regnamespace, c.typname)",
 }
 _IDENTITY = "(pg_catalog.pg_identify_object(i.classid, i.objid, 0)).identity"
-_OF_KIND = f"""FROM inside i JOIN pg_catalog.{{catalogue}} c ON c.oid = i.objid
- WHERE i.classid = 'pg_catalog.{{catalogue}}'::pg_catalog.regclass AND {{condition}} AND NOT {_OF_OWNER}"""
-_DROPPABLE = f"SELECT '{{kind}}', {{identity}} {_OF_KIND}"
-_COUNTED = " UNION ALL ".join(
-    f"SELECT '{kind}', pg_catalog.count(*) {_OF_KIND.format(catalogue=catalogue, condition=condition)}"
-    for kind, catalogue, condition in _KINDS
-)
+
+
+def _objects(kinds: Sequence[tuple[str, str, str]], name: str = "") -> str:
+    """Return SQL of the kind and the name of each object inside that DROP names.
+
+    The kinds of a catalogue share a query, and so do the catalogues with one kind: each query takes time to plan.
+
+    :param name: SQL of the name, instead of the one that DROP takes.
+    """
+    several: dict[str, list[tuple[str, str]]] = {}
+    single = []
+    for kind, catalogue, condition in kinds:
+        if condition == "true" and catalogue not in _DROP_NAMES:
+            single.append(f"('pg_catalog.{catalogue}'::pg_catalog.regclass::pg_catalog.oid, '{kind}')")
+        else:
+            several.setdefault(catalogue, []).append((kind, condition))
+    parts = [
+        f"""
+        SELECT CASE {" ".join(f"WHEN {condition} THEN '{kind}'" for kind, condition in cases)} END,
+               {name or _DROP_NAMES.get(catalogue, _IDENTITY)}
+          FROM inside i JOIN pg_catalog.{catalogue} c ON c.oid = i.objid
+         WHERE i.classid = 'pg_catalog.{catalogue}'::pg_catalog.regclass
+           AND ({" OR ".join(condition for _, condition in cases)}) AND NOT {_OF_OWNER}"""
+        for catalogue, cases in several.items()
+    ]
+    if single:
+        parts.append(f"""
+        SELECT k.kind, {name or _IDENTITY}
+          FROM inside i JOIN (VALUES {", ".join(single)}) AS k(classid, kind) ON k.classid = i.classid
+         WHERE NOT {_OF_OWNER}""")
+    return " UNION ALL ".join(parts)
+
+
 # First a row without a kind, with the number of locks; then the number of objects of each kind.
 _LOCKED = f"""{_MEMBERS.format(in_schemas=_IN_SCHEMAS)}, whole(classid, objid) AS (
     SELECT * FROM inside UNION {_PARTS}
@@ -153,7 +179,7 @@ _LOCKED = f"""{_MEMBERS.format(in_schemas=_IN_SCHEMAS)}, whole(classid, objid) A
 SELECT NULL, pg_catalog.count(*) + 2 * pg_catalog.count(*) FILTER (WHERE c.reltoastrelid <> 0)
   FROM whole w LEFT JOIN pg_catalog.pg_class c ON w.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
       AND c.oid = w.objid
- UNION ALL {_COUNTED}
+ UNION ALL SELECT o.kind, pg_catalog.count(*) FROM ({_objects(_KINDS, "''")}) AS o(kind, name) GROUP BY o.kind
 """
 _SHOWN = 3
 
@@ -214,7 +240,7 @@ def read_content(connection: Connection, names: Collection[str], *, locked: bool
     oids = list(existing_schemas(connection, names).values())
     tables, rows, size = one(connection, query, [oids])
     counted = {kind: int(count) for kind, count in connection.execute(_LOCKED.encode(), {"schemas": oids})}
-    objects = tuple((kind.lower(), count) for kind, count in counted.items() if kind is not None and count)
+    objects = tuple((kind.lower(), counted[kind]) for kind, _, _ in _KINDS if kind in counted)
     return Content(tables=int(tables), rows=int(rows), locks=counted[None], bytes=int(size), objects=objects)
 
 
@@ -355,13 +381,7 @@ def _identities(
     connection: Connection, oids: list[int], kinds: Sequence[tuple[str, str, str]] = _KINDS
 ) -> dict[str, list[str]]:
     """Return the names of the objects in schemas by kind, as DROP takes them."""
-    parts = (
-        _DROPPABLE.format(
-            kind=kind, catalogue=catalogue, condition=condition, identity=_DROP_NAMES.get(catalogue, _IDENTITY)
-        )
-        for kind, catalogue, condition in kinds
-    )
-    query = f"{_MEMBERS.format(in_schemas=_IN_SCHEMAS)} {' UNION ALL '.join(parts)} ORDER BY 2"
+    query = f"{_MEMBERS.format(in_schemas=_IN_SCHEMAS)} {_objects(kinds)} ORDER BY 2"
     found: dict[str, list[str]] = {}
     for kind, name in connection.execute(query.encode(), {"schemas": oids}):
         found.setdefault(str(kind), []).append(str(name))
