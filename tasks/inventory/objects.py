@@ -84,6 +84,11 @@ def _older(expression: str) -> str:
     return _marked("o", expression)
 
 
+def _recomputed(older: str, newer: str) -> str:
+    """Return SQL that marks a fact that the digests of format 1 cover in another form."""
+    return f"{_older(older)} || {_newer_fact(newer)}"
+
+
 def _part(label: str, expression: str, of: str = "''") -> str:
     """Return SQL that marks facts that messages show by name; NULL remains NULL.
 
@@ -189,7 +194,6 @@ def _sequence_bound(of: str) -> str:
 
 # A partition inherits its table's identity. After a reload, a partition of a partition has none: it is attached first.
 _OWN_IDENTITY = "CASE WHEN NOT c.relispartition THEN a.attidentity END"
-_IDENTITY_FACT = f"{_older('a.attidentity')} || {_newer_fact(_OWN_IDENTITY)}"
 _STATISTICS_FACTS = """pg_catalog.concat_ws(' ', s.stxrelid::pg_catalog.regclass, s.stxkind,
     (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ',' ORDER BY a.attname COLLATE "C")
        FROM pg_catalog.pg_attribute a
@@ -198,9 +202,10 @@ _STATISTICS_TEXT = "pg_catalog.array_to_string(pg_catalog.pg_get_statisticsobjde
 _ARGUMENT_FACTS = "pg_catalog.pg_get_function_identity_arguments(p.oid), ' ', p.pronargdefaults"
 # The default of a domain. `typdefault` depends on the search_path of the session that created it.
 _DOMAIN_DEFAULT = "pg_catalog.pg_get_expr(t.typdefaultbin, 0)"
-# The labels of a publication's row filter and of a column's default.
+# The labels of a publication's row filter, of a column's default and of a domain's constraint.
 _ROW_FILTER = "r.prrelid::pg_catalog.regclass || ' WHERE '"
 _DEFAULT = "pg_catalog.quote_ident(a.attname) || ' DEFAULT '"
+_CONSTRAINT_NAME = "pg_catalog.quote_ident(k.conname) || ' '"
 _COLUMN = """'column "' || pg_catalog.replace(a.attname, '"', '""') || '"'"""
 _COLUMN_COLLATION = "CASE WHEN a.attcollation <> t.typcollation THEN a.attcollation::pg_catalog.regcollation END"
 _COLUMN_TYPE = _part("type", "pg_catalog.format_type(a.atttypid, a.atttypmod)", _COLUMN)
@@ -226,10 +231,10 @@ DEFINITIONS: dict[str, str] = {
                pg_catalog.concat_ws('|', {_part("kind", "c.relkind")}, {_part("persistence", "c.relpersistence")},
                    {_flag("row security", "c.relrowsecurity")},
                    {_flag("row security for the owner", "c.relforcerowsecurity")},
-                   {_part("replica identity", _older("c.relreplident") + " || " + _newer_fact(_REPLICA_IDENTITY))},
+                   {_part("replica identity", _recomputed("c.relreplident", _REPLICA_IDENTITY))},
                    (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', pg_catalog.quote_ident(a.attname),
                        {_COLUMN_TYPE}, {_flag("not null", "a.attnotnull", _COLUMN)},
-                               {_part("identity", _IDENTITY_FACT, _COLUMN)},
+                               {_part("identity", _recomputed("a.attidentity", _OWN_IDENTITY), _COLUMN)},
                                {_part("generated", "a.attgenerated", _COLUMN)},
                                {_text("pg_catalog.pg_get_expr(f.adbin, f.adrelid)", _DEFAULT)},
                                {_part("collate", _COLUMN_COLLATION, _COLUMN)},
@@ -251,7 +256,7 @@ DEFINITIONS: dict[str, str] = {
         SELECT c.oid::pg_catalog.regclass::pg_catalog.text,
                pg_catalog.concat_ws('|', {_part("kind", "c.relkind")},
                    {_part("options", "pg_catalog.array_to_string(c.reloptions, ',')")},
-                   {_part("populated", _older("concat(c.relispopulated)") + " || " + _newer_fact(_POPULATED))},
+                   {_part("populated", _recomputed("pg_catalog.concat(c.relispopulated)", _POPULATED))},
                    (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', pg_catalog.quote_ident(a.attname),
                        {_COLUMN_TYPE},
                                {_text("pg_catalog.pg_get_expr(f.adbin, f.adrelid)", _DEFAULT)}), ', ' ORDER BY a.attnum)
@@ -266,7 +271,7 @@ DEFINITIONS: dict[str, str] = {
                pg_catalog.concat_ws('|', CASE WHEN i.indexprs IS NULL AND i.indpred IS NULL
                    THEN {_part("definition", "pg_catalog.pg_get_indexdef(i.indexrelid)")}
                        ELSE {_text("pg_catalog.pg_get_indexdef(i.indexrelid)")} || {_newer_fact(_INDEX_FACTS)} END,
-                   {_part("validity", _older("concat(i.indisvalid)") + " || " + _newer_fact(_COMPLETE))},
+                   {_part("validity", _recomputed("pg_catalog.concat(i.indisvalid)", _COMPLETE))},
                    {_flag("CLUSTER", "i.indisclustered")}, {_flag("REPLICA IDENTITY", "i.indisreplident")}),
                NULL
           FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
@@ -364,7 +369,7 @@ DEFINITIONS: dict[str, str] = {
                        {_older("t.typdefault")} || {_newer_text(_DOMAIN_DEFAULT, "'DEFAULT '")},
                        {_part("collate", "nullif(t.typcollation, 0)::pg_catalog.regcollation", "'base type'")},
                        (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', pg_catalog.quote_ident(k.conname),
-                                   {_text("pg_catalog.pg_get_constraintdef(k.oid)", "quote_ident(k.conname) || ' '")}
+                                   {_text("pg_catalog.pg_get_constraintdef(k.oid)", _CONSTRAINT_NAME)}
                                    || {_newer_fact(_BEHIND_CHECK)}, {_DOMAIN_CHECK}), ','
                                ORDER BY k.conname COLLATE "C")
                           FROM pg_catalog.pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c')) END,
@@ -423,7 +428,7 @@ DEFINITIONS: dict[str, str] = {
                                  WHERE a.attrelid = r.prrelid
                                      AND pg_catalog.to_jsonb(r) -> 'prattrs' @> pg_catalog.to_jsonb(a.attnum)),
                                CASE WHEN pg_catalog.to_jsonb(r) ->> 'prqual' IS NOT NULL THEN
-                                   (SELECT {_text("to_jsonb(v) ->> 'rowfilter'", _ROW_FILTER)}
+                                   (SELECT {_text("pg_catalog.to_jsonb(v) ->> 'rowfilter'", _ROW_FILTER)}
                                       FROM pg_catalog.pg_publication_tables v
                                       JOIN pg_catalog.pg_namespace n ON n.nspname = v.schemaname
                                       JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = v.tablename
