@@ -46,9 +46,6 @@ SELECT pg_catalog.count(*),
 _PATIENCE, _CHECK_INTERVAL = 2.0, 0.02
 
 
-_LOCK_TABLE, _SET_SNAPSHOT = "LOCK TABLE", "SET TRANSACTION SNAPSHOT"
-
-
 class DumpFailure(Enum):
     """The reason why pg_dump failed."""
 
@@ -155,7 +152,7 @@ class PgDump:
         """
         query = _QUERY.search(said)
         statement = query[1] if query else ""
-        if statement == _LOCK_TABLE and self.settings.lock_timeout:
+        if statement == "LOCK TABLE" and self.settings.lock_timeout:
             with contextlib.suppress(TaskError, psycopg.Error), connected(self.target) as other:
                 if (message := _timeout_message(other)) and message in said:
                     return DumpFailure.LOCK_TIMEOUT
@@ -163,7 +160,7 @@ class PgDump:
         if SETTING in said:
             return DumpFailure.OUT_OF_LOCKS
         # A snapshot exists on one server only.
-        return DumpFailure.FOREIGN_SNAPSHOT if statement == _SET_SNAPSHOT else DumpFailure.OTHER
+        return DumpFailure.FOREIGN_SNAPSHOT if statement == "SET TRANSACTION SNAPSHOT" else DumpFailure.OTHER
 
     def waited(self) -> ServerError:
         """Return the error for a lock timeout; it names the session that holds the lock."""

@@ -183,10 +183,7 @@ SELECT 'EVENT_TRIGGER', pg_catalog.quote_ident(e.evtname), '' FROM pg_catalog.pg
  ORDER BY 1, 2, 3 LIMIT 1
 """
 _REASONS = {
-    "CHECK": "constraint {} runs code of this database",
-    "DOMAIN": "domain {} runs code of this database",
-    "GENERATED": "generated column {} runs code of this database",
-    "PARTITION_KEY": "partition key of {} runs code of this database",
+    **{kind.name: f"{kind.value} {{}} runs code of this database" for kind in RiskKind},
     "NOT_NULL": "rows of {} may hold NULL in a value of domain {}, which is NOT NULL",
     "NAMES": "rows of {} hold values of type {}, which PostgreSQL may not read again",
     "TYPE": "rows of {} hold values of type {}, which runs code of this database",
