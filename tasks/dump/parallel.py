@@ -67,7 +67,7 @@ class ParallelReader:
         self._left = deque(self.tables)
         self._stopped = threading.Event()
         self._readers = [
-            _ReaderThread(target, self.tables, (at, SESSIONS), snapshot, self._stopped) for at in range(SESSIONS)
+            _ReaderThread(target, self.tables, first, snapshot, self._stopped) for first in range(SESSIONS)
         ]
         self._turns = itertools.cycle(self._readers)
 
@@ -123,14 +123,14 @@ def _order(key: tuple[str, str]) -> tuple[bytes, bytes]:
 class _ReaderThread(BackgroundTask[None]):
     """A session and the pieces that it has read ahead.
 
-    :param turn: The index of its first slice, and the number of sessions.
+    :param first: The index of its first slice.
     """
 
     def __init__(
         self,
         target: Target,
         tables: Sequence[TableSlices],
-        turn: tuple[int, int],
+        first: int,
         snapshot: str,
         stopped: threading.Event,
     ) -> None:
@@ -138,7 +138,7 @@ class _ReaderThread(BackgroundTask[None]):
         self._target = target
         self._connection: Connection | None = None
         self._tables = tables
-        self._turn = turn
+        self._first = first
         self._snapshot = snapshot
         self._stopped = stopped
         # Pieces; None after the last piece of a slice.
@@ -165,10 +165,9 @@ class _ReaderThread(BackgroundTask[None]):
     def _read_slices(self) -> None:
         """Read all slices up to the first error."""
         stream = StatementStream(self._begin())
-        first, every = self._turn
         statements = itertools.chain.from_iterable(each.statements() for each in self._tables)
         try:
-            for statement in itertools.islice(statements, first, None, every):
+            for statement in itertools.islice(statements, self._first, None, SESSIONS):
                 for piece in stream.rows(statement):
                     self._put(piece)
                 self._put(None)
