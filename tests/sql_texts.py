@@ -22,7 +22,9 @@ _GRAMMAR = frozenset(
 )
 _SQL = re.compile(
     r"\b(SELECT|CREATE (?:DATABASE|SCHEMA|TABLE)|INSERT INTO|UPDATE|DELETE FROM|LOCK TABLE|COPY)\b"
-    r"|\b(FROM|JOIN) pg_|\bpg_catalog\.|::[a-z]|\bpg_get_\w+\(|^\s*WITH\s"
+    r"|\b(FROM|JOIN) pg_|\bpg_catalog\.|::[a-z]|^\s*WITH\s"
+    # Parts of texts have no such word, but perhaps a call.
+    r"|(?<![\w.\\])[a-z_]\w*\("
 )
 # A text for people begins with words.
 _PROSE = re.compile(r"^[A-Z][a-z]+ |^[a-z]+ [a-z]+ ")
@@ -50,8 +52,8 @@ class Text:
 def texts() -> list[Text]:
     """Collect what looks like SQL among all string constants of the package."""
     found = []
-    # In `dumpformat` no text is ever sent to a server: it reads what dumps hold. The demo fills a database of its own.
-    paths = [path for path in sorted(TASKS.rglob("*.py")) if path.parent.name != "dumpformat" and path.stem != "demo"]
+    # In `dumpformat` no text is ever sent to a server: it reads what dumps hold.
+    paths = [path for path in sorted(TASKS.rglob("*.py")) if path.parent.name != "dumpformat"]
     for path in paths:
         tree = ast.parse(path.read_text())
         # The parts of an f-string belong to it; what calls inside it are given are texts of their own.
@@ -65,10 +67,15 @@ def texts() -> list[Text]:
         }
         for node in ast.walk(tree):
             text = _text(node, inner)
-            if text is not None and id(node) not in docs and _SQL.search(text) and not _PROSE.search(_bare(text)):
+            if text is not None and id(node) not in docs and is_sql(text):
                 line = getattr(node, "lineno", 0)
                 found.append(Text(f"{path.relative_to(TASKS.parent)}:{line}", text))
     return found
+
+
+def is_sql(text: str) -> bool:
+    """Say whether a text looks like SQL, or a part of it."""
+    return bool(_SQL.search(text)) and not _PROSE.search(_bare(text))
 
 
 def _text(node: ast.AST, inner: Collection[int]) -> str | None:

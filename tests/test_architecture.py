@@ -250,8 +250,7 @@ MATCHERS = {"search", "match", "fullmatch", "findall", "finditer"}
 # Where text decides all the same, or only text is made of it, and why.
 READ_MESSAGES = {
     "config.database_url judge_url": "libpq gives no code for a bad URL; the text is cut so that it holds no secret",
-    "dump.pg_dump PgDump.failure": "pg_dump shows no SQLSTATE: compared with what this server says of that error",
-    "dump.pg_dump failed_statement": "pg_dump shows no SQLSTATE, and speaks English to us",
+    "dump.pg_dump PgDump.failure": "pg_dump shows no SQLSTATE, and speaks English to us but for the server's text",
     "dump.pg_dump last_error": "chooses what of it is shown",
     "postgres.lock_capacity is_enough": "looks for the name of a setting, which no language translates",
     "postgres.login_failure not_connected": "libpq gives no SQLSTATE of a failed login; only advice depends on it",

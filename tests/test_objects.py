@@ -8,7 +8,7 @@ from tasks.inventory.object_differences import Difference, What, compare_objects
 from tasks.inventory.objects import (
     Definition,
     Objects,
-    objects_from_document,
+    objects_from_facts,
     objects_to_document,
     pin_settings,
     read_extensions,
@@ -308,7 +308,7 @@ def test_documents_hold_the_facts_when_they_are_written_and_read(everything: Dat
     """What a manifest keeps is what was read."""
     found = facts_of(everything)
 
-    assert objects_from_document(objects_to_document(found)) == found
+    assert objects_from_facts({"definitions": objects_to_document(found)}) == found
 
 
 def test_kinds_are_not_compared_when_one_side_does_not_know_them(database: Database) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sql_texts import texts, unqualified
+from tests.sql_texts import is_sql, texts, unqualified
 
 if TYPE_CHECKING:
     from tests.servers import Server
@@ -40,6 +40,22 @@ def test_the_texts_are_found() -> None:
         "CREATE DATABASE",
     ):
         assert part in found
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("concat(c.relispopulated)", True),
+        ("to_jsonb(v) ->> 'rowfilter'", True),
+        ("quote_ident(k.conname) || ' '", True),
+        ("c.relkind = 'v' AND concat(c.relname) <> ''", True),
+        ("install it and run SELECT pg_import_system_collations('pg_catalog')", False),
+        ("The table has rows (3).", False),
+    ],
+)
+def test_parts_of_texts_are_seen(text: str, *, seen: bool) -> None:
+    """A call alone is SQL, a sentence is not."""
+    assert is_sql(text) is seen
 
 
 @pytest.mark.parametrize(

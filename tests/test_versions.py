@@ -9,8 +9,9 @@ import pytest
 
 from tasks.dumpformat.server_needs import explain_version
 from tasks.errors import OperationFailedError
+from tasks.postgres.connection import OLDEST_MAJOR
 from tests.flows import pg_dump, restore, write
-from tests.servers import VERSIONS, Server
+from tests.servers import MAJORS, VERSIONS, Server
 from tests.support import Databases, Project
 
 if TYPE_CHECKING:
@@ -93,3 +94,8 @@ def test_nothing_is_said_of_versions_where_they_are_not_the_reason() -> None:
     assert explain_version(b"INSERT INTO t VALUES (1)", "23505", "18.1", "16.15") == ""
     assert "18.1; this server is 16.15 " in explain_version(b"CREATE THING x", "42601", "18.1", "16.15")
     assert explain_version(b"CREATE THING x", "42601", "", "16.15") == ""
+
+
+def test_no_server_is_accepted_that_the_queries_do_not_fit() -> None:
+    """The catalogue of 13 lacks columns that every dump reads, so the oldest major is that of the tests."""
+    assert min(MAJORS) == OLDEST_MAJOR

@@ -111,7 +111,7 @@ class Demo:
                 for path in sorted((app / "prisma" / "migrations").glob("*/migration.sql")):
                     db.execute(path.read_bytes())
                 print_line("Node or its packages are missing: the migrations' SQL is run directly, without db.migrate.")
-            db.execute("SELECT set_config('journal.events', %s, false)", [str(EVENTS)])
+            db.execute("SELECT pg_catalog.set_config('journal.events', %s, false)", [str(EVENTS)])
             with db.transaction():
                 db.execute((app / "generate.sql").read_bytes())
                 rows = sum(count for _, count in count_tables(db, read_tables(db)))

@@ -202,17 +202,14 @@ def check_free_space(
     available = free(nearest_folder(destination.folder))
     info = connection.info
     last = _last(settings, server, info.host, info.port)
-    packed = destination.compression is not Compression.NONE
+    ratio = 1 if destination.compression is Compression.NONE else _COMPRESSED
     if last is None:
         database = int(one(connection, "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())")[0])
-        needed, why = (
-            max(0, database - _EMPTY) // (_COMPRESSED if packed else 1),
-            "estimated from the size of the database",
-        )
+        needed, why = max(0, database - _EMPTY) // ratio, "estimated from the size of the database"
     elif last.compression is destination.compression:
         needed, why = last.file.size, f"as {last.file_name} does"
     else:
-        needed, why = last.content.size // (_COMPRESSED if packed else 1), f"estimated from {last.file_name}"
+        needed, why = last.content.size // ratio, f"estimated from {last.file_name}"
     if available >= needed:
         return
     what = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..config.settings import Settings
-    from ..config.target import Target
     from ..dumpfiles.atomic_write import PartFile
     from ..progress import Report
     from .request import DumpRequest
@@ -86,7 +85,9 @@ def make_dump(
     :return: The dump; None in a dry run.
     :raises TaskError: No dump was made, and no file was left behind.
     """
-    target = _dumped_database(settings, request)
+    target = settings.target()
+    kept = {"dbname": request.kept} if request.kept else {}
+    target = replace(target, keywords=MappingProxyType({**target.keywords, **kept}))
     check_part(request.part, request.exclude_data)
     output = StandardOutput() if request.file == STANDARD_OUTPUT else None
     if output and (request.note or request.checksums):
@@ -141,34 +142,30 @@ def make_dump(
             return None
         when = now()
         if output is not None:
-            return _DumpJob(request, pg_dump).write_out(output, when)
+            return _DumpJob(request=request, pg_dump=pg_dump, when=when).write_out(output)
         with reserve_destination(destination, when) as (part, final):
-            return _DumpJob(request, pg_dump).dump(part, final, when)
-
-
-def _dumped_database(settings: Settings, request: DumpRequest) -> Target:
-    target = settings.target()
-    if not request.kept:
-        return target
-    return replace(target, keywords=MappingProxyType({**target.keywords, "dbname": request.kept}))
+            return _DumpJob(request=request, pg_dump=pg_dump, when=when).dump(part, final)
 
 
 @dataclass
 class _DumpJob:
-    """A dump that is being made."""
+    """A dump that is being made.
+
+    :ivar when: The time of the dump; `began` is the same time on the monotonic clock.
+    """
 
     request: DumpRequest
     pg_dump: PgDump
+    when: datetime
+    began: float = field(default_factory=time.monotonic)
 
-    def dump(self, part: PartFile, final: Path, when: datetime) -> Dumped:
+    def dump(self, part: PartFile, final: Path) -> Dumped:
         """Write the dump to the part file, check it, and publish it."""
-        began = time.monotonic()
         try:
             git = BackgroundTask(lambda: git_state(self.pg_dump.settings.root))
             git.start()
             streamed = self._attempts(part.file, Compression.of_name(final.name) or Compression.NONE)
-            manifest = self._manifest(streamed, final.name, when, git.result())
-            manifest = replace(manifest, seconds=round(time.monotonic() - began, 3))
+            manifest = self._manifest(streamed, final.name, git.result())
             publish_dump_and_manifest(part, final, manifest)
             set_interrupt_message(f"{final} was written completely.")
         except Interruption as interruption:
@@ -181,12 +178,12 @@ class _DumpJob:
             raise disk_error(error, final) from None
         return Dumped(final, manifest)
 
-    def write_out(self, output: StandardOutput, when: datetime) -> Dumped:
+    def write_out(self, output: StandardOutput) -> Dumped:
         """Write the dump to standard output, without a manifest.
 
         :raises OutputError: Standard output could not be written to.
         """
-        began, compression = time.monotonic(), self.request.compression or Compression.NONE
+        compression = self.request.compression or Compression.NONE
         try:
             with output:
                 streamed = self._stream(cast("IO[bytes]", output), compression, sliced=False)
@@ -198,13 +195,12 @@ class _DumpJob:
         except OSError as error:
             why = "its reader has closed it" if isinstance(error, BrokenPipeError) else error.strerror
             raise OutputError(f"Standard output can't be written: {why}. {_CUT}") from None
-        manifest = self._manifest(streamed, STANDARD_OUTPUT, when, None)
-        return Dumped(Path(STANDARD_OUTPUT), replace(manifest, seconds=round(time.monotonic() - began, 3)))
+        return Dumped(Path(STANDARD_OUTPUT), self._manifest(streamed, STANDARD_OUTPUT, None))
 
-    def _manifest(self, streamed: Streamed, name: str, when: datetime, git: dict[str, object] | None) -> Manifest:
+    def _manifest(self, streamed: Streamed, name: str, git: dict[str, object] | None) -> Manifest:
         summary, file, content, excluded, found, seek_points = streamed
         return Manifest(
-            created=when.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            created=self.when.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             note=self.request.note,
             git=git,
             source=self._source(),
@@ -219,7 +215,7 @@ class _DumpJob:
             outline=summary.outline(),
             facts=found,
             extra=self._extra(seek_points),
-            seconds=0,
+            seconds=round(time.monotonic() - self.began, 3),
         )
 
     def _attempts(self, file: IO[bytes], compression: Compression) -> Streamed:

@@ -121,8 +121,6 @@ def _is_kind(words: TokenReader) -> bool:
 
 
 def _is_granted_global(words: TokenReader, members: Collection[tuple[str, str]]) -> bool:
-    while words.skip("TRUSTED", "PROCEDURAL"):
-        pass
     kind = words.word()
     if kind in _GRANTED:
         return True

@@ -18,13 +18,14 @@ import psycopg
 
 from ..dumpformat.lexer import Comment, CopyData, CopyEnd, Statement, Trivia
 from ..dumpformat.summary import TRAILER
-from ..dumpformat.tokens import split_qualified
+from ..dumpformat.tokens import encode_name, split_qualified
 from ..errors import OperationFailedError, ServerError, TaskError
 from ..postgres.connection import connect
 from ..postgres.protocol import LostError, StatementError, StatementStream
 from ..postgres.tables import TableChangedError
 from ..system.runtime import BackgroundTask, count_processors
 from .pg_dump import ParallelReadUnavailableError
+from .selection import quoted_pattern
 from .table_slices import begin_slices
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class ParallelReader:
         self._stopped = threading.Event()
         sessions = _SESSIONS_OF_MANY_PROCESSORS if count_processors() >= _MANY_PROCESSORS else _SESSIONS
         self._readers = [
-            _ReaderThread(target, self.tables, (at, sessions), snapshot, self._stopped) for at in range(sessions)
+            _ReaderThread(target, self.tables, (first, sessions), snapshot, self._stopped) for first in range(sessions)
         ]
         self._turns = itertools.cycle(self._readers)
 
@@ -93,8 +94,8 @@ class ParallelReader:
         return not self._left
 
     def patterns(self) -> list[str]:
-        """Return the tables as patterns of pg_dump, quoted, so that they contain no wildcards."""
-        return [".".join(map(_quoted, each.table.key)) for each in self.tables]
+        """Return the tables as patterns of pg_dump."""
+        return [quoted_pattern(*each.table.key) for each in self.tables]
 
     def events(self, before: tuple[str, str] | None = None) -> Iterator[Event]:
         """Yield the events of tables that were not inserted yet, as in a dump.
@@ -119,12 +120,7 @@ class ParallelReader:
 
 def _order(key: tuple[str, str]) -> tuple[bytes, bytes]:
     """Return pg_dump's sort key of a table."""
-    return key[0].encode(errors="surrogateescape"), key[1].encode(errors="surrogateescape")
-
-
-def _quoted(name: str) -> str:
-    escaped = name.replace('"', '""')
-    return f'"{escaped}"'
+    return encode_name(key[0]), encode_name(key[1])
 
 
 class _ReaderThread(BackgroundTask[None]):
@@ -171,8 +167,14 @@ class _ReaderThread(BackgroundTask[None]):
 
     def _read_slices(self) -> None:
         """Read all slices up to the first error."""
+        stream = StatementStream(self._begin())
+        statements = itertools.chain.from_iterable(each.statements() for each in self._tables)
         try:
-            self._read()
+            first, every = self._turn
+            for statement in itertools.islice(statements, first, None, every):
+                for piece in stream.rows(statement):
+                    self._put(piece)
+                self._put(None)
         except StatementError as error:
             if error.sqlstate.startswith(_AVOIDABLE):
                 raise ParallelReadUnavailableError(
@@ -182,18 +184,7 @@ class _ReaderThread(BackgroundTask[None]):
         except LostError as error:
             raise ServerError(f"Reading the rows failed: {error}. No dump was written.") from None
 
-    def _read(self) -> None:
-        self._begin()
-        assert self._connection is not None  # noqa: S101 - it has just been opened
-        stream = StatementStream(self._connection)
-        first, every = self._turn
-        statements = itertools.chain.from_iterable(each.statements() for each in self._tables)
-        for statement in itertools.islice(statements, first, None, every):
-            for piece in stream.rows(statement):
-                self._put(piece)
-            self._put(None)
-
-    def _begin(self) -> None:
+    def _begin(self) -> Connection:
         """Open the session, set the snapshot, and lock the tables."""
         try:
             self._connection = connect(self._target)
@@ -202,6 +193,7 @@ class _ReaderThread(BackgroundTask[None]):
             raise
         except (TaskError, psycopg.Error) as error:
             raise ParallelReadUnavailableError(f"Parallel reading is not possible: {error}") from None
+        return self._connection
 
     def _put(self, piece: _Piece | None) -> None:
         while not self._stopped.is_set():

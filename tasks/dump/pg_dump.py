@@ -46,9 +46,6 @@ SELECT pg_catalog.count(*),
 _PATIENCE, _CHECK_INTERVAL = 2.0, 0.02
 
 
-_LOCK_TABLE, _SET_SNAPSHOT = "LOCK TABLE", "SET TRANSACTION SNAPSHOT"
-
-
 class DumpFailure(Enum):
     """The reason why pg_dump failed."""
 
@@ -95,13 +92,11 @@ class PgDump:
 
     def match(self, pattern: str) -> StreamingProcess:
         """Start a pg_dump of the definitions that a pattern matches. It fails if there is no match."""
-        argv = [*self._connect([pattern]), "--schema-only", *self._lock_wait(), "--strict-names", f"--table={pattern}"]
-        return StreamingProcess(argv, extra=self.target.child_environment())
+        return self.start_definitions(("--strict-names", f"--table={pattern}"), [pattern])
 
-    def start_definitions(self, options: Sequence[str]) -> StreamingProcess:
+    def start_definitions(self, options: Sequence[str], patterns: Sequence[str] = ()) -> StreamingProcess:
         """Start a pg_dump of definitions, without a snapshot of our own."""
-        encoding = [] if self.server.encoding == "SQL_ASCII" else ["--encoding=UTF8"]
-        argv = [*self._connect(()), "--schema-only", *encoding, *self._lock_wait(), *options]
+        argv = [*self._connect(patterns), "--schema-only", *self._encoding(), *self._lock_wait(), *options]
         return StreamingProcess(argv, extra=self.target.child_environment())
 
     def options(self) -> list[str]:
@@ -110,11 +105,14 @@ class PgDump:
             *([] if self.selection.rows_only else ["--clean", "--if-exists"]),
             *self._lock_wait(),
             *(["--no-unlogged-table-data"] if self.server.in_recovery else []),
-            *([] if self.server.encoding == "SQL_ASCII" else ["--encoding=UTF8"]),
+            *self._encoding(),
             *(["--verbose"] if self.settings.output.value == "verbose" else []),
             *(f"--exclude-table-data={pattern}" for pattern in self.excluded),
             *self.selection.options(),
         ]
+
+    def _encoding(self) -> list[str]:
+        return [] if self.server.encoding == "SQL_ASCII" else ["--encoding=UTF8"]
 
     def _lock_wait(self) -> list[str]:
         wait = self.settings.lock_timeout
@@ -152,8 +150,9 @@ class PgDump:
 
         :param said: The last lines of pg_dump's output.
         """
-        statement = failed_statement(said)
-        if statement == _LOCK_TABLE and self.settings.lock_timeout:
+        query = _QUERY.search(said)
+        statement = query[1] if query else ""
+        if statement == "LOCK TABLE" and self.settings.lock_timeout:
             with contextlib.suppress(TaskError, psycopg.Error), connected(self.target) as other:
                 if (message := _timeout_message(other)) and message in said:
                     return DumpFailure.LOCK_TIMEOUT
@@ -161,7 +160,7 @@ class PgDump:
         if SETTING in said:
             return DumpFailure.OUT_OF_LOCKS
         # A snapshot exists on one server only.
-        return DumpFailure.FOREIGN_SNAPSHOT if statement == _SET_SNAPSHOT else DumpFailure.OTHER
+        return DumpFailure.FOREIGN_SNAPSHOT if statement == "SET TRANSACTION SNAPSHOT" else DumpFailure.OTHER
 
     def waited(self) -> ServerError:
         """Return the error for a lock timeout; it names the session that holds the lock."""
@@ -209,15 +208,6 @@ class PgDump:
 #   pg_dump: detail: Query was: LOCK TABLE public.t IN ACCESS SHARE MODE
 _QUERY = re.compile(r"^[^\n:]*: (?:detail|error): [Qq]uery was: (LOCK TABLE|SET TRANSACTION SNAPSHOT)\b", re.MULTILINE)
 _FAILED = "error: "
-
-
-def failed_statement(said: str) -> str:
-    """Return `LOCK TABLE` or `SET TRANSACTION SNAPSHOT` if that statement failed; empty for any other.
-
-    :param said: The last lines of pg_dump's output.
-    """
-    found = _QUERY.search(said)
-    return found[1] if found else ""
 
 
 def last_error(said: str) -> str:

@@ -9,6 +9,7 @@ from ..dumpfiles.table_names import require_schemas, require_tables
 from ..errors import BadInputError
 from ..formatting import format_count, format_list, show_name
 from ..postgres.catalog_filters import NO_MEMBER, USER_SCHEMA
+from ..postgres.connection import read_names
 from ..postgres.search_path import read_search_path
 from .request import Only, Part
 
@@ -33,7 +34,7 @@ SELECT n.nspname, c.relname, c.relkind = 'S', an.nspname, a.relname,
         AND o.objid = c.oid AND o.deptype = 'a' AND o.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
   LEFT JOIN pg_catalog.pg_class a ON a.oid = coalesce(i.inhparent, o.refobjid)
   LEFT JOIN pg_catalog.pg_namespace an ON an.oid = a.relnamespace
- WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't' AND {USER_SCHEMA}
+ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND {USER_SCHEMA}
    AND ({NO_MEMBER} OR EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE c.oid = ANY(e.extconfig)))
  ORDER BY 1, 2
 """
@@ -92,14 +93,14 @@ class Selection:
         )
 
     def options(self) -> list[str]:
-        """Return pg_dump's options. Names are quoted, so that they contain no wildcards."""
+        """Return pg_dump's options."""
         part = self.part
         return [
             *(["--strict-names"] if part.tables or part.schemas else []),
-            *(f"--table={_quoted(*key)}" for key in part.tables),
-            *(f"--exclude-table={_quoted(*key)}" for key in part.excluded_tables + self.excluded_sequences),
-            *(f"--schema={_quoted(name)}" for name in part.schemas),
-            *(f"--exclude-schema={_quoted(name)}" for name in part.excluded_schemas),
+            *(f"--table={quoted_pattern(*key)}" for key in part.tables),
+            *(f"--exclude-table={quoted_pattern(*key)}" for key in part.excluded_tables + self.excluded_sequences),
+            *(f"--schema={quoted_pattern(name)}" for name in part.schemas),
+            *(f"--exclude-schema={quoted_pattern(name)}" for name in part.excluded_schemas),
             *(["--schema-only"] if self.definitions_only else []),
             *(["--data-only"] if self.rows_only else []),
         ]
@@ -156,7 +157,7 @@ def resolve_selection(connection: Connection, request: Part[str], schema: str = 
         if is_shared:
             shared.add(key)
     path = [*([schema] if schema else []), *(each for each in read_search_path(connection) if each != schema)]
-    schemas = [str(name) for (name,) in connection.execute(_SCHEMAS)]
+    schemas = read_names(connection, _SCHEMAS)
     tables = require_tables("--table", request.tables, names, _SOURCE, path)
     excluded = require_tables("--exclude-table", request.excluded_tables, names, _SOURCE, path)
     excluded_tables = _with_partitions(excluded, parents)
@@ -200,5 +201,6 @@ def _above(key: Key, parents: Mapping[Key, Key]) -> Iterable[Key]:
         key = parent
 
 
-def _quoted(*parts: str) -> str:
+def quoted_pattern(*parts: str) -> str:
+    """Return a name as a pattern of pg_dump, quoted, so that it contains no wildcards."""
     return ".".join('"{}"'.format(part.replace('"', '""')) for part in parts)

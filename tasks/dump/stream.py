@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 import psycopg
 
@@ -38,11 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
     from typing import IO
 
-    from ..config.target import Target
-    from ..dumpformat.applied_migration import AppliedMigration
     from ..dumpformat.compression import CompressorThread
     from ..dumpformat.manifest import Outline
-    from ..postgres.connection import Connection
     from ..system.processes import StreamingProcess
     from .parallel import ParallelReader
     from .pg_dump import PgDump
@@ -102,13 +99,10 @@ class DumpStream:
         """
         summary, sink = DumpSummary(), SummingWriter(file)
         selection = self.pg_dump.selection
-        with_rows = not selection.definitions_only
-        sums = with_rows and self.request.checksums
+        sums = self.request.checksums and not selection.definitions_only
         summed = dict.fromkeys((table.key for table in self.tables), "") if sums else {}
         with (
-            SnapshotCount(
-                self.pg_dump.connection, self.tables, summed, self.pg_dump.target, with_rows=with_rows
-            ) as counting,
+            SnapshotCount(self.pg_dump, self.tables, summed) as counting,
             # After an error, pg_dump is stopped first, because it holds locks.
             self.child,
             open_compressor(sink, compression) as out,
@@ -124,39 +118,25 @@ class DumpStream:
                 raise ParallelReadUnavailableError(
                     "pg_dump's output has no rows that show where to insert those read in parallel"
                 )
-            found, history, owners, search_path = counting.result()
+            found, others = counting.result()
             if unsummed := describe_unsummed(found, summed):
                 self.pg_dump.report.warn(unsummed)
             excluded = self._compare(summary, found)
             self._warn_of_keys(summary, excluded)
             if selection.is_part:
                 created = summary.created_names
-                excluded = self._without_rows(excluded, created)
+                if selection.definitions_only:
+                    excluded = tuple(sorted(table.key for table in self.tables if ("RELATION", *table.key) in created))
                 found = restrict_state(found, summary.outline(), created, selection.owners)
             else:
                 self._warn_of_locks(summary.outline())
                 self._warn_of_indexes()
                 self._warn_of_reload()
         kept = {key: total for key, total in found.checksums.items() if key in summary.rows}
-        document = {
-            **state_to_facts(replace(found, checksums=kept)),
-            "history": history_to_document(history if self._holds_history(summary) else None),
-            "owners": owners,
-            "search_path": search_path,
-        }
-        return summary, sink.sums, out.content, excluded, document, points.document()
-
-    def _without_rows(
-        self, excluded: tuple[tuple[str, str], ...], created: Collection[tuple[str, str, str]]
-    ) -> tuple[tuple[str, str], ...]:
-        """Return the tables whose definitions are dumped without their rows."""
-        defined = {table.key for table in self.tables if ("RELATION", *table.key) in created}
-        return tuple(sorted(defined)) if self.pg_dump.selection.definitions_only else excluded
-
-    def _holds_history(self, summary: DumpSummary) -> bool:
-        """Return whether the rows of Prisma's history are dumped."""
-        schema = self.pg_dump.target.schema or "public"
-        return not self.pg_dump.selection.is_part or (schema, MIGRATIONS_TABLE) in summary.rows
+        facts = {**state_to_facts(replace(found, checksums=kept)), **others}
+        if selection.is_part and (counting.schema, MIGRATIONS_TABLE) not in summary.rows:
+            facts["history"] = None
+        return summary, sink.sums, out.content, excluded, facts, points.document()
 
     def _write(self, summary: DumpSummary, out: CompressorThread, counting: SnapshotCount) -> SeekPoints:
         points = SeekPoints(out, summary)
@@ -290,7 +270,7 @@ class DumpStream:
         found = () if self.request.safety else read_reload_risks(self.pg_dump.connection)
         for each in found[:_SHOWN_RISKS]:
             self.pg_dump.report.warn(f"{each}. It may fail to load. {each.remedy}")
-        if more := len(found) - _SHOWN_RISKS if len(found) > _SHOWN_RISKS else 0:
+        if more := len(found[_SHOWN_RISKS:]):
             self.pg_dump.report.warn(f"{more:,} more definitions may fail to load. `inv db.doctor` lists them.")
 
     def _failure(self, counting: SnapshotCount, otherwise: str) -> TaskError:
@@ -319,43 +299,22 @@ def _incomplete(why: str) -> OperationFailedError:
     return OperationFailedError(f"pg_dump's output is not complete: {why}. No dump was written.")
 
 
-class Counted(NamedTuple):
-    """The content of the snapshot.
-
-    :ivar history: Prisma's migrations; None without a history.
-    :ivar owners: The owners of objects, each with whether it is a superuser.
-    :ivar search_path: The schemas in which sessions of the role look up names by default.
-    """
-
-    state: DatabaseState
-    history: tuple[AppliedMigration, ...] | None
-    owners: dict[str, bool]
-    search_path: list[str]
-
-
-class SnapshotCount(BackgroundTask[Counted]):
+class SnapshotCount(BackgroundTask[tuple[DatabaseState, dict[str, object]]]):
     """A task that locks and counts the tables in the snapshot's session while pg_dump writes; a context manager.
 
+    Its result is the content of the snapshot, and the `facts` of the manifest that are not a part of the content.
+
     :param summed: The tables to compute checksums of, as in :func:`read_state`.
-    :param target: The URL, for the schema of Prisma's history and for the name of a session that holds a lock.
-    :param with_rows: Whether to count rows.
+    :ivar schema: The schema of Prisma's history.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        tables: Sequence[Table],
-        summed: Mapping[tuple[str, str], str] | None = None,
-        target: Target | None = None,
-        *,
-        with_rows: bool = True,
-    ) -> None:
+    def __init__(self, pg_dump: PgDump, tables: Sequence[Table], summed: Mapping[tuple[str, str], str]) -> None:
         super().__init__(self._count)
-        self._connection = connection
+        self._pg_dump = pg_dump
+        self._connection = pg_dump.connection
         self._tables = tables
-        self._with_rows = with_rows
-        self._summed = summed or {}
-        self._target = target
+        self._summed = summed
+        self.schema = pg_dump.target.schema or "public"
 
     def __enter__(self) -> Self:
         return self
@@ -371,7 +330,7 @@ class SnapshotCount(BackgroundTask[Counted]):
         if self.ident is None:
             self.start()
 
-    def result(self) -> Counted:
+    def result(self) -> tuple[DatabaseState, dict[str, object]]:
         """Wait for the result.
 
         :raises TaskError: A table could not be locked or read, or was rewritten meanwhile.
@@ -386,15 +345,17 @@ class SnapshotCount(BackgroundTask[Counted]):
         """
         refuse_changed(self._connection, self._tables)
 
-    def _count(self) -> Counted:
+    def _count(self) -> tuple[DatabaseState, dict[str, object]]:
         """Lock the tables, check them, and read the state."""
         with (
-            translated("Counting the rows failed, and no dump was written", self._target),
+            translated("Counting the rows failed, and no dump was written", self._pg_dump.target),
             is_enough(self._connection, len(self._tables), "No dump was written."),
         ):
             lock_tables(self._connection, self._tables)
             self.check_tables()
-            found = state_of_tables(self._connection, self._tables, self._summed, with_rows=self._with_rows)
+            with_rows = not self._pg_dump.selection.definitions_only
+            found = state_of_tables(self._connection, self._tables, self._summed, with_rows=with_rows)
             # The time zone is UTC now (see PINNED).
-            history = read_history(self._connection, (self._target.schema if self._target else None) or "public")
-            return Counted(found, history, read_owners(self._connection), list(read_search_path(self._connection)))
+            history = history_to_document(read_history(self._connection, self.schema))
+            search_path = list(read_search_path(self._connection))
+            return found, {"history": history, "owners": read_owners(self._connection), "search_path": search_path}

@@ -26,7 +26,6 @@ SMALLEST = 8 << 20
 SLICE = 512
 # The most tables to divide, because each is an argument of pg_dump.
 MOST = 64
-_OLDEST_MAJOR = 14
 # Milliseconds to wait for a lock on a table.
 _PATIENCE = 200
 # Only heap tables, because TIDs of other access methods may not be ranges of pages. Generated columns are in no dump. A
@@ -50,6 +49,7 @@ SELECT c.oid, (pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('
 """
 # pg_dump's settings for COPY, and settings that prevent other plans for a slice, such as parallel ones.
 _SETTINGS = {
+    "lock_timeout": str(_PATIENCE),
     "row_security": "off",
     "synchronize_seqscans": "off",
     "extra_float_digits": "3",
@@ -102,7 +102,7 @@ def choose_slices(connection: Connection, server: ServerFacts, tables: Sequence[
     :return: Empty if the server does not support it, or if another session has locked a table.
     """
     plain = {table.oid: table for table in tables if table.trusted and not table.condition}
-    if server.major < _OLDEST_MAJOR or server.encoding == "SQL_ASCII" or len(tables) <= 1:
+    if server.encoding == "SQL_ASCII" or len(tables) <= 1:
         return []
     try:
         with connection.transaction(force_rollback=True):
@@ -131,7 +131,6 @@ def begin_slices(connection: Connection, snapshot: str, sliced: Sequence[TableSl
     connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
     for name, value in _SETTINGS.items():
         connection.execute("SELECT pg_catalog.set_config(%s, %s, true)", [name, value])
-    connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(_PATIENCE))
     tables = [each.table for each in sliced]
     lock_tables(connection, tables)
     refuse_changed(connection, tables)

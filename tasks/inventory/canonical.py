@@ -243,7 +243,7 @@ def _cast(expression: list[Node], type_: list[Node]) -> list[Node]:
 def _flattened(level: list[Node]) -> list[Node]:
     """Merge nested chains of AND into the outer chain of AND; the same for OR."""
     word = next((each for each in ("AND", "OR") if each in level), None)
-    if word is None or level[0] != "(" or "BETWEEN" in level or "SELECT" in level:
+    if word is None or level[0] != "(" or not _is_chain(level):
         return level
     found: list[Node] = []
     for at, node in enumerate(level):

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ..dumpformat.tokens import split_qualified
+from ..dumpformat.tokens import TokenReader, encode_name, split_qualified
 from ..formatting import format_count, format_list, show_name
 from .object_differences import DefinitionChange, Difference, What, compare_objects
-from .objects import (
-    compare_properties,
-    name_of,
-    objects_from_digests,
-    objects_from_document,
-    objects_to_document,
-    table_of,
-)
+from .objects import compare_properties, name_of, objects_from_facts, objects_to_document, table_of
 from .snapshot import DatabaseState, Key, is_comparable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from ..dumpformat.manifest import Manifest, SequenceValue, TableRows
-    from .objects import Objects
 
 
 _SHOWN = 3
@@ -35,7 +26,6 @@ MISSING = "missing"
 NOTHING = "nothing"
 ANOTHER = "another definition"
 _LOGGED = " (the standby's value is ahead, as it comes from the write-ahead log)"
-_FIRST_NAME = re.compile(r'("(?:[^"]|"")+"|[^".(]+)\.')
 
 
 @dataclass(frozen=True)
@@ -344,13 +334,12 @@ def schemas_in(state: DatabaseState) -> set[str]:
 
 def schema_of(identity: str) -> str:
     """Return the schema in an object's identity, as SQL writes it; empty if it has none."""
-    found = _FIRST_NAME.match(identity)
-    return key_of(found[1])[1] if found else ""
+    return TokenReader(encode_name(identity)).names()[0]
 
 
 def key_of(identity: str) -> tuple[str, str]:
     """Return schema and name of an identity, as SQL writes it."""
-    return split_qualified(identity.encode("utf-8", "surrogateescape"))
+    return split_qualified(encode_name(identity))
 
 
 def _extensions(expected: DatabaseState, found: DatabaseState) -> Iterator[DifferenceLine]:
@@ -373,18 +362,11 @@ def state_from_parts(
         major=int(facts.get("major", 0)),
         rows={(each.schema, each.name): each.rows for each in tables},
         sequences={(each.schema, each.name): (each.value, each.is_called) for each in sequences},
-        objects=_objects_of(facts),
+        objects=objects_from_facts(facts),
         extensions=dict(facts.get("extensions", {})),
         properties={kind: dict(found) for kind, found in facts.get("told", {}).items()},
         checksums={(schema, name): total for schema, name, total in facts.get("checksums", [])},
     )
-
-
-def _objects_of(facts: Mapping[str, Any]) -> Objects:
-    if "definitions" in facts:
-        return objects_from_document(facts["definitions"])
-    # Manifests and records of earlier versions hold only digests.
-    return objects_from_digests(facts.get("objects", {}))
 
 
 def state_to_facts(state: DatabaseState) -> Mapping[str, Any]:

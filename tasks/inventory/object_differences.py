@@ -58,11 +58,10 @@ class DefinitionChange:
     found: str | None
 
     def __str__(self) -> str:
-        if self.expected is None or self.found is None:
-            known = _excerpt(self.expected or self.found or "", 0)
-            return (
-                f"{self.part} is {known}, expected none" if self.found else f"{self.part} is missing, expected {known}"
-            )
+        if self.found is None:
+            return f"{self.part} is missing, expected {_excerpt(self.expected or '', 0)}"
+        if self.expected is None:
+            return f"{self.part} is {_excerpt(self.found, 0)}, expected none"
         lines = list(itertools.zip_longest(self.expected.splitlines(), self.found.splitlines(), fillvalue=""))
         at, (left, right) = next(
             ((at, pair) for at, pair in enumerate(lines, 1) if pair[0] != pair[1]), (1, (self.expected, self.found))

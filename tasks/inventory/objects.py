@@ -24,7 +24,7 @@ from .canonical import canonical
 from .definition_parts import DEFINITION, DETAILS, join_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from ..postgres.connection import Connection
 
@@ -84,6 +84,11 @@ def _older(expression: str) -> str:
     return _marked("o", expression)
 
 
+def _recomputed(older: str, newer: str) -> str:
+    """Return SQL that marks a fact that the digests of format 1 cover in another form."""
+    return f"{_older(older)} || {_newer_fact(newer)}"
+
+
 def _part(label: str, expression: str, of: str = "''") -> str:
     """Return SQL that marks facts that messages show by name; NULL remains NULL.
 
@@ -98,12 +103,32 @@ def _flag(label: str, expression: str, of: str = "''") -> str:
     return _part(label, f"pg_catalog.concat({expression})", of)
 
 
-def not_of_extension(catalogue: LiteralString, oid: LiteralString) -> LiteralString:
-    """Return the SQL condition for objects of users: neither PostgreSQL's nor an extension's."""
-    return f"{USER_SCHEMA} AND {no_member(catalogue, oid)}"
+def _definition(text: str, is_fact: str, facts: str, label: str = "definition") -> str:
+    """Return SQL that marks a definition: as a fact if a condition holds, else as a text and facts."""
+    return f"CASE WHEN {is_fact} THEN {_part(label, text)} ELSE {_text(text)} || {_newer_fact(facts)} END"
 
 
-_RELATION = not_of_extension("pg_class", "c.oid")
+def part_of(table: LiteralString, name: LiteralString) -> LiteralString:
+    """Return SQL of the identity of a table's column, constraint, trigger …, from the table's oid and the name."""
+    return f"pg_catalog.concat_ws('.', {table}::pg_catalog.regclass::pg_catalog.text, pg_catalog.quote_ident({name}))"
+
+
+def of_users(catalogue: LiteralString, oid: LiteralString, schema: LiteralString) -> LiteralString:
+    """Return the SQL condition for objects of users: neither PostgreSQL's nor an extension's.
+
+    :param schema: SQL of the oid of the object's schema.
+    """
+    user_schema = f"{schema} IN (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE {USER_SCHEMA})"
+    return f"{user_schema} AND {no_member(catalogue, oid)}"
+
+
+_SCHEMA = f"{USER_SCHEMA} AND {no_member('pg_namespace', 'n.oid')}"
+RELATION = of_users("pg_class", "c.oid", "c.relnamespace")
+ROUTINE = of_users("pg_proc", "p.oid", "p.pronamespace")
+_TYPE = of_users("pg_type", "t.oid", "t.typnamespace")
+# A dump has neither objects that come with another one (a range's constructors and multirange) nor their grants.
+_NOT_INTERNAL = """NOT EXISTS (SELECT FROM pg_catalog.pg_depend i
+    WHERE i.classid = 'pg_catalog.{0}'::pg_catalog.regclass AND i.objid = {1} AND i.deptype = 'i')"""
 # pg_dump leaves out invalid indexes, except those of partitioned tables.
 _DUMPED_INDEX = "i.indisready AND (i.indisvalid OR c.relkind = 'p')"
 # A key is left out with its index.
@@ -117,18 +142,30 @@ _COMPLETE = """c.relkind <> 'p'
     OR (SELECT pg_catalog.count(*) FROM pg_catalog.pg_partition_tree(i.indrelid))
      = (SELECT pg_catalog.count(*) FROM pg_catalog.pg_partition_tree(i.indexrelid) y
           JOIN pg_catalog.pg_index x ON x.indexrelid = y.relid WHERE NOT y.isleaf OR x.indisvalid AND x.indisready)"""
-_OPERATOR_CLASS = "pg_catalog.concat_ws('.', pg_catalog.quote_ident(s.nspname), pg_catalog.quote_ident(o.opcname))"
+
+
+def _key_columns(prefix: str, numbers: str, table: str, options: str = "NULL") -> str:
+    """Return SQL of the columns of a key, each with its operator class, its collation and its options.
+
+    :param prefix: How the names of the columns of the key's catalogue begin.
+    """
+    return f"""(SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ',
+                coalesce(pg_catalog.quote_ident(a.attname), '()'),
+                pg_catalog.concat_ws('.', pg_catalog.quote_ident(s.nspname), pg_catalog.quote_ident(o.opcname)),
+                nullif({prefix}collation[at], 0)::pg_catalog.regcollation, {options}), ',' ORDER BY at)
+       FROM pg_catalog.generate_subscripts({numbers}, 1) AS at
+       LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = {table} AND a.attnum = {numbers}[at]
+       LEFT JOIN pg_catalog.pg_opclass o ON o.oid = {prefix}class[at]
+       LEFT JOIN pg_catalog.pg_namespace s ON s.oid = o.opcnamespace)"""
+
+
 _INDEX_FACTS = f"""pg_catalog.concat_ws(' ', i.indisunique, i.indisprimary, i.indisexclusion, i.indimmediate,
     i.indnkeyatts, nullif(pg_catalog.to_jsonb(i) ->> 'indnullsnotdistinct', 'false'),
     (SELECT pg_catalog.concat_ws(' ', m.amname, r.reloptions) FROM pg_catalog.pg_class r
        JOIN pg_catalog.pg_am m ON m.oid = r.relam WHERE r.oid = i.indexrelid),
-    (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', coalesce(pg_catalog.quote_ident(a.attname), '()'),
-                {_OPERATOR_CLASS}, nullif(i.indcollation[at], 0)::pg_catalog.regcollation,
-                i.indoption[at]), ',' ORDER BY at)
-       FROM pg_catalog.generate_subscripts(i.indkey, 1) AS at
-       LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[at]
-       LEFT JOIN pg_catalog.pg_opclass o ON o.oid = i.indclass[at]
-       LEFT JOIN pg_catalog.pg_namespace s ON s.oid = o.opcnamespace))"""
+    {_key_columns("i.ind", "i.indkey", "i.indrelid", "i.indoption[at]")})"""
+_NO_EXPRESSION = "i.indexprs IS NULL AND i.indpred IS NULL"
+_NO_CHECK = "k.contype NOT IN ('c', 'x')"
 # The words after the last bracket, which are no expression: NO INHERIT, NOT VALID, DEFERRABLE …
 _BEHIND_CHECK = "pg_catalog.substring(pg_catalog.pg_get_constraintdef(k.oid), '[^)]*$')"
 _CONSTRAINT_FACTS = f"""pg_catalog.concat_ws(' ', k.contype, {_BEHIND_CHECK},
@@ -139,31 +176,22 @@ _TRIGGER_FACTS = """pg_catalog.concat_ws(' ', g.tgtype, g.tgfoid::pg_catalog.reg
     nullif(g.tgconstrrelid, 0)::pg_catalog.regclass, g.tgoldtable, g.tgnewtable,
     (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ',' ORDER BY a.attname COLLATE "C")
        FROM pg_catalog.pg_attribute a WHERE a.attrelid = g.tgrelid AND a.attnum = ANY(g.tgattr::pg_catalog.int2[])))"""
-_PARTITION_FACTS = f"""(SELECT pg_catalog.concat_ws(' ', p.partstrat,
-        (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', coalesce(pg_catalog.quote_ident(a.attname), '()'),
-                    {_OPERATOR_CLASS},
-                    nullif(p.partcollation[at], 0)::pg_catalog.regcollation), ',' ORDER BY at)
-           FROM pg_catalog.generate_subscripts(p.partattrs, 1) AS at
-           LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[at]
-           LEFT JOIN pg_catalog.pg_opclass o ON o.oid = p.partclass[at]
-           LEFT JOIN pg_catalog.pg_namespace s ON s.oid = o.opcnamespace))
+_PARTITION_FACTS = f"""(SELECT pg_catalog.concat_ws(' ', p.partstrat, {_key_columns("p.part", "p.partattrs", "c.oid")})
       FROM pg_catalog.pg_partitioned_table p WHERE p.partrelid = c.oid)"""
 _PARTITION_KEY = f"""CASE WHEN c.relkind <> 'p' THEN NULL
     WHEN EXISTS (SELECT FROM pg_catalog.pg_partitioned_table p WHERE p.partrelid = c.oid AND p.partexprs IS NULL)
     THEN {_part("partition key", "pg_catalog.pg_get_partkeydef(c.oid)")}
     ELSE {_text("pg_catalog.pg_get_partkeydef(c.oid)", "'PARTITION BY '")} || {_newer_fact(_PARTITION_FACTS)} END"""
 # pg_dump also leaves a materialized view without rows if it reads such a materialized view.
-_POPULATED = """c.relispopulated AND (c.relkind = 'v' OR NOT EXISTS (
+_POPULATED = """c.relkind = 'v' OR NOT EXISTS (
     WITH RECURSIVE needed(oid) AS (
-        SELECT d.refobjid FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_depend d ON d.objid = r.oid
-         WHERE r.ev_class = c.oid AND d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
-           AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+        SELECT c.oid
          UNION
         SELECT d.refobjid FROM needed n JOIN pg_catalog.pg_rewrite r ON r.ev_class = n.oid
           JOIN pg_catalog.pg_depend d ON d.objid = r.oid
          WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
            AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass)
-    SELECT FROM needed n JOIN pg_catalog.pg_class m ON m.oid = n.oid WHERE m.relkind = 'm' AND NOT m.relispopulated))"""
+    SELECT FROM needed n JOIN pg_catalog.pg_class m ON m.oid = n.oid WHERE m.relkind = 'm' AND NOT m.relispopulated)"""
 _OWNED_BY = """(SELECT pg_catalog.concat_ws(' ', o.deptype, o.refobjid::pg_catalog.regclass,
                pg_catalog.quote_ident(a.attname))
           FROM pg_catalog.pg_depend o
@@ -189,18 +217,23 @@ def _sequence_bound(of: str) -> str:
 
 # A partition inherits its table's identity. After a reload, a partition of a partition has none: it is attached first.
 _OWN_IDENTITY = "CASE WHEN NOT c.relispartition THEN a.attidentity END"
-_IDENTITY_FACT = f"{_older('a.attidentity')} || {_newer_fact(_OWN_IDENTITY)}"
 _STATISTICS_FACTS = """pg_catalog.concat_ws(' ', s.stxrelid::pg_catalog.regclass, s.stxkind,
     (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ',' ORDER BY a.attname COLLATE "C")
        FROM pg_catalog.pg_attribute a
       WHERE a.attrelid = s.stxrelid AND a.attnum = ANY(s.stxkeys::pg_catalog.int2[])))"""
 _STATISTICS_TEXT = "pg_catalog.array_to_string(pg_catalog.pg_get_statisticsobjdef_expressions(s.oid), ', ')"
-_ARGUMENT_FACTS = "pg_catalog.pg_get_function_identity_arguments(p.oid), ' ', p.pronargdefaults"
+_ARGUMENTS = _definition(
+    "pg_catalog.pg_get_function_arguments(p.oid)",
+    "p.pronargdefaults = 0",
+    "pg_catalog.pg_get_function_identity_arguments(p.oid), ' ', p.pronargdefaults",
+    label="arguments",
+)
 # The default of a domain. `typdefault` depends on the search_path of the session that created it.
 _DOMAIN_DEFAULT = "pg_catalog.pg_get_expr(t.typdefaultbin, 0)"
-# The labels of a publication's row filter and of a column's default.
+# The labels of a publication's row filter, of a column's default and of a domain's constraint.
 _ROW_FILTER = "r.prrelid::pg_catalog.regclass || ' WHERE '"
 _DEFAULT = "pg_catalog.quote_ident(a.attname) || ' DEFAULT '"
+_CONSTRAINT_NAME = "pg_catalog.quote_ident(k.conname) || ' '"
 _COLUMN = """'column "' || pg_catalog.replace(a.attname, '"', '""') || '"'"""
 _COLUMN_COLLATION = "CASE WHEN a.attcollation <> t.typcollation THEN a.attcollation::pg_catalog.regcollation END"
 _COLUMN_TYPE = _part("type", "pg_catalog.format_type(a.atttypid, a.atttypmod)", _COLUMN)
@@ -220,16 +253,16 @@ _FOREIGN_SERVER = """SELECT pg_catalog.concat_ws(' ', 'SERVER', pg_catalog.quote
 DEFINITIONS: dict[str, str] = {
     "schema": f"""
         SELECT pg_catalog.quote_ident(n.nspname), '', NULL FROM pg_catalog.pg_namespace n
-         WHERE {not_of_extension("pg_namespace", "n.oid")}""",
+         WHERE {_SCHEMA}""",
     "table": f"""
         SELECT c.oid::pg_catalog.regclass::pg_catalog.text,
                pg_catalog.concat_ws('|', {_part("kind", "c.relkind")}, {_part("persistence", "c.relpersistence")},
                    {_flag("row security", "c.relrowsecurity")},
                    {_flag("row security for the owner", "c.relforcerowsecurity")},
-                   {_part("replica identity", _older("c.relreplident") + " || " + _newer_fact(_REPLICA_IDENTITY))},
+                   {_part("replica identity", _recomputed("c.relreplident", _REPLICA_IDENTITY))},
                    (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', pg_catalog.quote_ident(a.attname),
                        {_COLUMN_TYPE}, {_flag("not null", "a.attnotnull", _COLUMN)},
-                               {_part("identity", _IDENTITY_FACT, _COLUMN)},
+                               {_part("identity", _recomputed("a.attidentity", _OWN_IDENTITY), _COLUMN)},
                                {_part("generated", "a.attgenerated", _COLUMN)},
                                {_text("pg_catalog.pg_get_expr(f.adbin, f.adrelid)", _DEFAULT)},
                                {_part("collate", _COLUMN_COLLATION, _COLUMN)},
@@ -245,13 +278,12 @@ DEFINITIONS: dict[str, str] = {
                    {_part("type of the table", "'OF ' || nullif(c.reloftype, 0)::pg_catalog.regtype")},
                    {_part("foreign server", _FOREIGN_SERVER)}),
                NULL
-          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-         WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't' AND {_RELATION}""",
+          FROM pg_catalog.pg_class c WHERE c.relkind IN ('r', 'p', 'f') AND {RELATION}""",
     "view": f"""
         SELECT c.oid::pg_catalog.regclass::pg_catalog.text,
                pg_catalog.concat_ws('|', {_part("kind", "c.relkind")},
                    {_part("options", "pg_catalog.array_to_string(c.reloptions, ',')")},
-                   {_part("populated", _older("concat(c.relispopulated)") + " || " + _newer_fact(_POPULATED))},
+                   {_part("populated", _recomputed("pg_catalog.concat(c.relispopulated)", _POPULATED))},
                    (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', pg_catalog.quote_ident(a.attname),
                        {_COLUMN_TYPE},
                                {_text("pg_catalog.pg_get_expr(f.adbin, f.adrelid)", _DEFAULT)}), ', ' ORDER BY a.attnum)
@@ -259,31 +291,25 @@ DEFINITIONS: dict[str, str] = {
                       LEFT JOIN pg_catalog.pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
                      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)),
                {_text("pg_catalog.pg_get_viewdef(c.oid)")}
-          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-         WHERE c.relkind IN ('v', 'm') AND c.relpersistence <> 't' AND {_RELATION}""",
+          FROM pg_catalog.pg_class c WHERE c.relkind IN ('v', 'm') AND {RELATION}""",
     "index": f"""
         SELECT i.indexrelid::pg_catalog.regclass::pg_catalog.text,
-               pg_catalog.concat_ws('|', CASE WHEN i.indexprs IS NULL AND i.indpred IS NULL
-                   THEN {_part("definition", "pg_catalog.pg_get_indexdef(i.indexrelid)")}
-                       ELSE {_text("pg_catalog.pg_get_indexdef(i.indexrelid)")} || {_newer_fact(_INDEX_FACTS)} END,
-                   {_part("validity", _older("concat(i.indisvalid)") + " || " + _newer_fact(_COMPLETE))},
+               pg_catalog.concat_ws('|',
+                   {_definition("pg_catalog.pg_get_indexdef(i.indexrelid)", _NO_EXPRESSION, _INDEX_FACTS)},
+                   {_part("validity", _recomputed("pg_catalog.concat(i.indisvalid)", _COMPLETE))},
                    {_flag("CLUSTER", "i.indisclustered")}, {_flag("REPLICA IDENTITY", "i.indisreplident")}),
                NULL
           FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
-          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-         WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' AND {_RELATION} AND {_DUMPED_INDEX}
+         WHERE {RELATION} AND {_DUMPED_INDEX}
            AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhrelid = i.indexrelid)""",
     "constraint": f"""
-        SELECT pg_catalog.concat_ws('.', k.conrelid::pg_catalog.regclass::pg_catalog.text,
-            pg_catalog.quote_ident(k.conname)),
-               pg_catalog.concat_ws('|', CASE WHEN k.contype IN ('c', 'x')
-                       THEN {_text("pg_catalog.pg_get_constraintdef(k.oid)")} || {_newer_fact(_CONSTRAINT_FACTS)}
-                       ELSE {_part("definition", "pg_catalog.pg_get_constraintdef(k.oid)")} END,
+        SELECT {part_of("k.conrelid", "k.conname")},
+               pg_catalog.concat_ws('|',
+                   {_definition("pg_catalog.pg_get_constraintdef(k.oid)", _NO_CHECK, _CONSTRAINT_FACTS)},
                    {_flag("validity", "k.convalidated")}), NULL
           FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
-          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
          WHERE k.contype IN ('c', 'f', 'p', 'u', 'x') AND k.conparentid = 0 AND k.conislocal
-           AND c.relpersistence <> 't' AND {_RELATION} AND {_DUMPED_KEY}""",
+           AND {RELATION} AND {_DUMPED_KEY}""",
     "sequence": f"""
         SELECT c.oid::pg_catalog.regclass::pg_catalog.text,
                pg_catalog.concat_ws('|',
@@ -294,49 +320,38 @@ DEFINITIONS: dict[str, str] = {
                || coalesce({_older(f"'|' || {_OWNED_BY})")}, '')
                || {_part("OWNED BY", _newer_fact(f"{_OWNED_BY} AND {_OF_DUMPED})"))},
                NULL
-          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-          JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid LEFT JOIN {_IDENTITY}
-         WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND {_RELATION}""",
+          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid LEFT JOIN {_IDENTITY}
+         WHERE {RELATION}""",
     "trigger": f"""
-        SELECT pg_catalog.concat_ws('.', g.tgrelid::pg_catalog.regclass::pg_catalog.text,
-            pg_catalog.quote_ident(g.tgname)),
-               pg_catalog.concat_ws('|', {_part("state", "g.tgenabled")}, CASE WHEN g.tgqual IS NULL
-                   THEN {_part("definition", "pg_catalog.pg_get_triggerdef(g.oid)")}
-                       ELSE {_text("pg_catalog.pg_get_triggerdef(g.oid)")} || {_newer_fact(_TRIGGER_FACTS)} END), NULL
+        SELECT {part_of("g.tgrelid", "g.tgname")},
+               pg_catalog.concat_ws('|', {_part("state", "g.tgenabled")},
+                   {_definition("pg_catalog.pg_get_triggerdef(g.oid)", "g.tgqual IS NULL", _TRIGGER_FACTS)}), NULL
           FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid
-          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
           LEFT JOIN pg_catalog.pg_trigger u ON u.oid = g.tgparentid
           LEFT JOIN pg_catalog.pg_constraint k ON k.oid = g.tgconstraint
-         WHERE {_RELATION} AND (NOT g.tgisinternal AND g.tgparentid = 0
+         WHERE {RELATION} AND (NOT g.tgisinternal AND g.tgparentid = 0
                 OR g.tgenabled <> u.tgenabled AND k.contype IS DISTINCT FROM 'f')""",
     "policy": f"""
-        SELECT pg_catalog.concat_ws('.', p.polrelid::pg_catalog.regclass::pg_catalog.text,
-            pg_catalog.quote_ident(p.polname)),
+        SELECT {part_of("p.polrelid", "p.polname")},
                pg_catalog.concat_ws('|', {_part("command", "p.polcmd")}, {_flag("mode", "p.polpermissive")},
                    {_part("roles", _POLICY_ROLES)},
                    {_text("pg_catalog.pg_get_expr(p.polqual, p.polrelid)", "'USING '")},
                    {_text("pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid)", "'WITH CHECK '")}),
                NULL
-          FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid
-          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {_RELATION}""",
+          FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid WHERE {RELATION}""",
     "rule": f"""
-        SELECT pg_catalog.concat_ws('.', w.ev_class::pg_catalog.regclass::pg_catalog.text,
-            pg_catalog.quote_ident(w.rulename)),
+        SELECT {part_of("w.ev_class", "w.rulename")},
                pg_catalog.concat_ws('|', {_part("event", "w.ev_type")}, {_flag("INSTEAD", "w.is_instead")},
                    {_part("state", "w.ev_enabled")}),
                    {_text("pg_catalog.pg_get_ruledef(w.oid)")}
           FROM pg_catalog.pg_rewrite w JOIN pg_catalog.pg_class c ON c.oid = w.ev_class
-          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-         WHERE w.rulename <> '_RETURN' AND {_RELATION}""",
+         WHERE w.rulename <> '_RETURN' AND {RELATION}""",
     "function": f"""
         SELECT p.oid::pg_catalog.regprocedure::pg_catalog.text,
                pg_catalog.concat_ws('|', {_part("routine", "p.prokind")}, {_part("language", "l.lanname")},
                    {_part("volatility", "p.provolatile")}, {_flag("STRICT", "p.proisstrict")},
                    {_flag("SECURITY DEFINER", "p.prosecdef")}, {_flag("LEAKPROOF", "p.proleakproof")},
-                   {_part("parallel safety", "p.proparallel")}, CASE WHEN p.pronargdefaults = 0
-                       THEN {_part("arguments", "pg_catalog.pg_get_function_arguments(p.oid)")}
-                       ELSE {_text("pg_catalog.pg_get_function_arguments(p.oid)")}
-                           || {_newer_fact(_ARGUMENT_FACTS)} END,
+                   {_part("parallel safety", "p.proparallel")}, {_ARGUMENTS},
                    {_part("result", "pg_catalog.pg_get_function_result(p.oid)")},
                    {_part("settings", "pg_catalog.array_to_string(p.proconfig, ',')")},
                    {_part("body", "CASE WHEN p.prosqlbody IS NULL THEN p.prosrc END")},
@@ -350,11 +365,8 @@ DEFINITIONS: dict[str, str] = {
                                'MINIT ' || g.aggminitval)
                       FROM pg_catalog.pg_aggregate g WHERE g.aggfnoid = p.oid)),
                {_text("pg_catalog.pg_get_function_sqlbody(p.oid)")}
-          FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-          JOIN pg_catalog.pg_language l ON l.oid = p.prolang
-         WHERE {not_of_extension("pg_proc", "p.oid")}
-           AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'i')""",
+          FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+         WHERE {ROUTINE} AND {_NOT_INTERNAL.format("pg_proc", "p.oid")}""",
     "type": f"""
         SELECT t.oid::pg_catalog.regtype::pg_catalog.text,
                pg_catalog.concat_ws('|', {_part("type kind", "t.typtype")}, {_part("labels", _LABELS)},
@@ -364,7 +376,7 @@ DEFINITIONS: dict[str, str] = {
                        {_older("t.typdefault")} || {_newer_text(_DOMAIN_DEFAULT, "'DEFAULT '")},
                        {_part("collate", "nullif(t.typcollation, 0)::pg_catalog.regcollation", "'base type'")},
                        (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', pg_catalog.quote_ident(k.conname),
-                                   {_text("pg_catalog.pg_get_constraintdef(k.oid)", "quote_ident(k.conname) || ' '")}
+                                   {_text("pg_catalog.pg_get_constraintdef(k.oid)", _CONSTRAINT_NAME)}
                                    || {_newer_fact(_BEHIND_CHECK)}, {_DOMAIN_CHECK}), ','
                                ORDER BY k.conname COLLATE "C")
                           FROM pg_catalog.pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c')) END,
@@ -380,30 +392,26 @@ DEFINITIONS: dict[str, str] = {
                        t.typbyval,
                        t.typalign, t.typcategory, t.typdelim, t.typdefault) END),
                NULL
-          FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
-          LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
-         WHERE (c.oid IS NULL OR c.relkind = 'c') AND {not_of_extension("pg_type", "t.oid")}
-           AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                WHERE d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND d.objid = t.oid AND d.deptype = 'i')""",
+          FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
+         WHERE (c.oid IS NULL OR c.relkind = 'c') AND {_TYPE} AND {_NOT_INTERNAL.format("pg_type", "t.oid")}""",
     "operator": f"""
         SELECT o.oid::pg_catalog.regoperator::pg_catalog.text, pg_catalog.concat_ws('|', o.oprcode,
             o.oprcom::pg_catalog.regoperator, o.oprnegate::pg_catalog.regoperator,
                    o.oprcanmerge, o.oprcanhash, o.oprrest, o.oprjoin), NULL
-          FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
-         WHERE o.oprcode <> 0 AND {not_of_extension("pg_operator", "o.oid")}""",
+          FROM pg_catalog.pg_operator o
+         WHERE o.oprcode <> 0 AND {of_users("pg_operator", "o.oid", "o.oprnamespace")}""",
     "statistics": f"""
         SELECT pg_catalog.format('%I.%I', n.nspname, s.stxname), {_newer_fact(_STATISTICS_FACTS)},
                {_older("pg_catalog.pg_get_statisticsobjdef(s.oid)")} || coalesce({_newer_text(_STATISTICS_TEXT)}, '')
           FROM pg_catalog.pg_statistic_ext s JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace
-         WHERE {not_of_extension("pg_statistic_ext", "s.oid")}
-           AND EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                        WHERE c.oid = s.stxrelid AND {_RELATION})""",
+         WHERE {of_users("pg_statistic_ext", "s.oid", "s.stxnamespace")}
+           AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = s.stxrelid AND {RELATION})""",
     "collation": f"""
         SELECT pg_catalog.format('%I.%I', n.nspname, l.collname), pg_catalog.concat_ws('|', l.collprovider,
             l.collisdeterministic),
                pg_catalog.to_jsonb(l) - ARRAY['oid', 'collname', 'collnamespace', 'collowner', 'collversion']
           FROM pg_catalog.pg_collation l JOIN pg_catalog.pg_namespace n ON n.oid = l.collnamespace
-         WHERE {not_of_extension("pg_collation", "l.oid")}""",
+         WHERE {of_users("pg_collation", "l.oid", "l.collnamespace")}""",
     "large object": """
         SELECT m.oid::pg_catalog.text, '', NULL FROM pg_catalog.pg_largeobject_metadata m""",
     "event trigger": f"""
@@ -423,15 +431,14 @@ DEFINITIONS: dict[str, str] = {
                                  WHERE a.attrelid = r.prrelid
                                      AND pg_catalog.to_jsonb(r) -> 'prattrs' @> pg_catalog.to_jsonb(a.attnum)),
                                CASE WHEN pg_catalog.to_jsonb(r) ->> 'prqual' IS NOT NULL THEN
-                                   (SELECT {_text("to_jsonb(v) ->> 'rowfilter'", _ROW_FILTER)}
+                                   (SELECT {_text("pg_catalog.to_jsonb(v) ->> 'rowfilter'", _ROW_FILTER)}
                                       FROM pg_catalog.pg_publication_tables v
                                       JOIN pg_catalog.pg_namespace n ON n.nspname = v.schemaname
                                       JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = v.tablename
                                      WHERE v.pubname = p.pubname AND c.oid = r.prrelid) END),
                                ',' ORDER BY r.prrelid::pg_catalog.regclass::pg_catalog.text COLLATE "C")
                       FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = p.oid
-                       AND EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n
-                                       ON n.oid = c.relnamespace WHERE c.oid = r.prrelid AND {_RELATION})),
+                       AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = r.prrelid AND {RELATION})),
                    (SELECT pg_catalog.string_agg(s.refobjid::pg_catalog.regnamespace::pg_catalog.text, ','
                                ORDER BY s.refobjid::pg_catalog.regnamespace::pg_catalog.text COLLATE "C")
                       FROM pg_catalog.pg_depend d
@@ -449,9 +456,8 @@ _LEFT_OUT_INDEXES = f"""
 SELECT i.indexrelid::pg_catalog.regclass::pg_catalog.text,
        coalesce('constraint ' || pg_catalog.quote_ident(k.conname) || ' of ' || i.indrelid::pg_catalog.regclass, '')
   FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x')
- WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' AND {_RELATION} AND NOT ({_DUMPED_INDEX})
+ WHERE {RELATION} AND NOT ({_DUMPED_INDEX})
  ORDER BY 1"""
 
 
@@ -500,18 +506,17 @@ def _read(connection: Connection, query: str, encoding: str) -> Iterator[tuple[s
         f" FROM ({query}) AS q(name, stable, text)"
     )
     for name, stable, text in connection.execute(in_bytes.encode()):
-        named = bytes(stable)
-        facts, texts, digest = _split_marked(named)
-        local, bodies, body = (None, (), None) if text is None else _split_marked(bytes(text))
+        facts, texts, digest = _split_marked(stable)
+        local, bodies, body = (None, (), None) if text is None else _split_marked(text)
         yield (
-            str(name),
+            name,
             Definition(
                 facts=facts,
                 local=None if local in _NOTHING else local,
                 texts=texts,
                 bodies=bodies,
                 digests=(digest, body),
-                parts=_named_parts(named) | ({} if text is None else _single_part(DETAILS, bytes(text))),
+                parts=_named_parts(stable) | ({} if text is None else _single_part(DETAILS, text)),
             ),
         )
 
@@ -551,14 +556,12 @@ def _facts(marked: bytes) -> bytes:
 
 def invalid_indexes(connection: Connection) -> list[tuple[str, str]]:
     """Return the indexes that a dump leaves out, each with the key that needs it or an empty text."""
-    rows = connection.execute(_LEFT_OUT_INDEXES.encode())
-    return [(str(index), str(key)) for index, key in rows]
+    return connection.execute(_LEFT_OUT_INDEXES.encode()).fetchall()
 
 
 def read_extensions(connection: Connection) -> dict[str, str]:
     """Return the versions of the extensions by name."""
-    rows = connection.execute("SELECT extname, extversion FROM pg_catalog.pg_extension ORDER BY 1")
-    return {str(name): str(version) for name, version in rows}
+    return dict(connection.execute("SELECT extname, extversion FROM pg_catalog.pg_extension ORDER BY 1"))
 
 
 def _digest(text: bytes) -> str:
@@ -582,31 +585,23 @@ def _document(each: Definition) -> str | dict[str, Any]:
     return {"facts": each.facts, **known} if known else each.facts
 
 
-def objects_from_document(document: Mapping[str, Any]) -> Objects:
-    """Return the objects of :func:`objects_to_document`."""
-    return _from(document, _of_document)
-
-
-def objects_from_digests(document: Mapping[str, Any]) -> Objects:
-    """Return the objects of a manifest that has only digests."""
-    return _from(document, _of_digests)
-
-
-def _from(document: Mapping[str, Any], read_one: Callable[[Any], Definition]) -> Objects:
-    return {
-        str(kind): {str(name): read_one(value) for name, value in found.items()} for kind, found in document.items()
-    }
+def objects_from_facts(facts: Mapping[str, Any]) -> Objects:
+    """Return the objects in the `facts` of a manifest, also of an earlier version, which has only digests."""
+    known, read_one = (
+        (facts["definitions"], _of_document) if "definitions" in facts else (facts.get("objects", {}), _of_digests)
+    )
+    return {kind: {name: read_one(value) for name, value in found.items()} for kind, found in known.items()}
 
 
 def _of_digests(value: Any) -> Definition:
-    return Definition(facts="", digests=(value, None) if isinstance(value, str) else (str(value[0]), str(value[1])))
+    return Definition(facts="", digests=(value, None) if isinstance(value, str) else (value[0], value[1]))
 
 
 def _of_document(value: Any) -> Definition:
     if isinstance(value, str):
         return Definition(facts=value)
     return Definition(
-        facts=str(value["facts"]),
+        facts=value["facts"],
         local=value.get("local"),
         texts=tuple(value.get("texts", ())),
         bodies=tuple(value.get("bodies", ())),
@@ -622,38 +617,28 @@ KINDS = ("owner", "grants", "system_grants", "local_grants", "settings")
 
 _LAST_PART = re.compile(r'\.("(?:[^"]|"")*"|[^".]*)\Z')
 
-# A dump has neither objects that come with another one (a range's constructors and multirange) nor their grants.
-_NOT_INTERNAL = """NOT EXISTS (SELECT FROM pg_catalog.pg_depend i
-    WHERE i.classid = 'pg_catalog.{0}'::pg_catalog.regclass AND i.objid = {1} AND i.deptype = 'i')"""
-
 # One query, because each scan of the catalogue takes time; but with the grants on system objects in it, PostgreSQL
 # plans it four times as long.
 _PROPERTIES = f"""
 WITH found(name, owner, acl, usual, settings) AS MATERIALIZED (
     SELECT c.oid::pg_catalog.regclass::pg_catalog.text, c.relowner, c.relacl, '', CASE WHEN c.relkind IN ('r', 'p')
         THEN c.reloptions END
-      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-     WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND c.relpersistence <> 't'
-       AND {not_of_extension("pg_class", "c.oid")}
+      FROM pg_catalog.pg_class c WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND {RELATION}
      UNION ALL
     SELECT p.oid::pg_catalog.regprocedure::pg_catalog.text, p.proowner, p.proacl, 'PUBLIC EXECUTE f', NULL
-      FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-     WHERE {not_of_extension("pg_proc", "p.oid")} AND {_NOT_INTERNAL.format("pg_proc", "p.oid")}
+      FROM pg_catalog.pg_proc p WHERE {ROUTINE} AND {_NOT_INTERNAL.format("pg_proc", "p.oid")}
      UNION ALL
     SELECT t.oid::pg_catalog.regtype::pg_catalog.text, t.typowner, t.typacl, 'PUBLIC USAGE f', NULL
-      FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
-      LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
-     WHERE (c.oid IS NULL OR c.relkind = 'c') AND t.typelem = 0 AND {not_of_extension("pg_type", "t.oid")}
+      FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
+     WHERE (c.oid IS NULL OR c.relkind = 'c') AND t.typelem = 0 AND {_TYPE}
        AND {_NOT_INTERNAL.format("pg_type", "t.oid")}
      UNION ALL
     SELECT 'schema ' || pg_catalog.quote_ident(n.nspname), n.nspowner, n.nspacl, '', NULL
-      FROM pg_catalog.pg_namespace n WHERE {not_of_extension("pg_namespace", "n.oid")}
+      FROM pg_catalog.pg_namespace n WHERE {_SCHEMA}
      UNION ALL
-    SELECT pg_catalog.concat_ws('.', c.oid::pg_catalog.regclass::pg_catalog.text, pg_catalog.quote_ident(a.attname)),
-        NULL, a.attacl, '', NULL
+    SELECT {part_of("c.oid", "a.attname")}, NULL, a.attacl, '', NULL
       FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
-      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-     WHERE a.attacl IS NOT NULL AND NOT a.attisdropped AND {not_of_extension("pg_class", "c.oid")}
+     WHERE a.attacl IS NOT NULL AND NOT a.attisdropped AND {RELATION}
      UNION ALL
     SELECT 'the database' || coalesce(' for ' || pg_catalog.quote_ident(r.rolname), ''), NULL, NULL, '', s.setconfig
       FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..dumpformat.tokens import TokenReader
+from ..dumpformat.tokens import TokenReader, encode_name
 from .compare import key_of
 from .objects import name_of, table_of
 
@@ -50,7 +50,8 @@ def restrict_state(
         if kind in _OF_TABLES:
             return key_of(table_of(name)) in relations
         if kind in _GROUPS:
-            key = _names(name)
+            # Without the arguments of a function.
+            key = TokenReader(encode_name(name)).names()
             owner = owners.get(key) if kind == "sequence" else None
             return (_GROUPS[kind], *key) in created and (owner is None or owner in relations)
         if kind == "schema":
@@ -75,8 +76,3 @@ def restrict_state(
     }
     extensions = {name: version for name, version in state.extensions.items() if name in outline.extensions}
     return replace(state, objects=objects, properties=properties, extensions=extensions)
-
-
-def _names(identity: str) -> Key:
-    """Return schema and name of an identity, without the arguments of a function."""
-    return TokenReader(identity.encode("utf-8", "surrogateescape")).names()

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from ..dumpformat.tokens import scan_tokens, unquote_name
-from ..postgres.catalog_filters import NO_MEMBER, PARTS_OF_TYPE, USER_SCHEMA, no_member
+from ..dumpformat.tokens import encode_name, scan_tokens, unquote_name
+from ..postgres.catalog_filters import PARTS_OF_TYPE, USER_SCHEMA, no_member
 from ..postgres.roles import closed_schemas, unowned_objects
 from ..postgres.schemas import other_schemas
+from .objects import RELATION, ROUTINE, of_users, part_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -68,9 +69,14 @@ class ReloadRisk:
         return f"Fix: ALTER FUNCTION {self.function} SET search_path = …; or qualify the name."
 
 
+_OPERATOR_CLASS = of_users("pg_opclass", "o.oid", "o.opcnamespace")
 _CLASS = "'pg_catalog.pg_class'::pg_catalog.regclass"
 _TABLE = "c.oid::pg_catalog.regclass::pg_catalog.text"
-_COLUMN = f"pg_catalog.concat_ws('.', {_TABLE}, pg_catalog.quote_ident(a.attname))"
+_COLUMN = part_of("c.oid", "a.attname")
+# The kind and the name of what has a CHECK constraint.
+_CHECK = f"""CASE WHEN k.contypid = 0 THEN 'CHECK' ELSE 'DOMAIN' END,
+       CASE WHEN k.contypid = 0 THEN {part_of("k.conrelid", "k.conname")}
+            ELSE k.contypid::pg_catalog.regtype::pg_catalog.text END"""
 # The generated columns that depend on a row of `called`.
 _GENERATED = f"""called f LEFT JOIN pg_catalog.pg_attrdef e
     ON f.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND e.oid = f.objid
@@ -82,19 +88,15 @@ _GENERATED = f"""called f LEFT JOIN pg_catalog.pg_attrdef e
 _CALLS = f"""
 WITH risky AS (
     SELECT p.oid, p.prosrc, p.oid::pg_catalog.regprocedure::pg_catalog.text AS name
-      FROM pg_catalog.pg_proc p
-      JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN pg_catalog.pg_language l ON l.oid = p.prolang
-     WHERE l.lanname IN ('sql', 'plpgsql') AND p.prosqlbody IS NULL AND {USER_SCHEMA}
-       AND {no_member("pg_proc", "p.oid")}
+      FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+     WHERE l.lanname IN ('sql', 'plpgsql') AND p.prosqlbody IS NULL AND {ROUTINE}
        AND NOT EXISTS (SELECT FROM pg_catalog.unnest(p.proconfig) AS s(setting)
                         WHERE pg_catalog.starts_with(s.setting, 'search_path='))
 ), called AS (
     SELECT DISTINCT d.classid, d.objid, d.objsubid, r.prosrc, r.name FROM risky r
       JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.refobjid = r.oid
 )
-SELECT CASE WHEN k.contypid = 0 THEN 'CHECK' ELSE 'DOMAIN' END,
-       CASE WHEN k.contypid = 0 THEN pg_catalog.concat_ws('.', k.conrelid::pg_catalog.regclass::pg_catalog.text,
-           pg_catalog.quote_ident(k.conname)) ELSE k.contypid::pg_catalog.regtype::pg_catalog.text END, f.name, f.prosrc
+SELECT {_CHECK}, f.name, f.prosrc
   FROM called f JOIN pg_catalog.pg_constraint k ON k.oid = f.objid
  WHERE f.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.contype = 'c' AND k.coninhcount = 0
  UNION ALL
@@ -127,12 +129,10 @@ SELECT t.typname, false FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n
 _DOUBTS = f"""
 WITH RECURSIVE code(classid, objid) AS (
     SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid, p.oid
-      FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-     WHERE {USER_SCHEMA} AND {no_member("pg_proc", "p.oid")}
+      FROM pg_catalog.pg_proc p WHERE {ROUTINE}
      UNION
     SELECT 'pg_catalog.pg_opclass'::pg_catalog.regclass::pg_catalog.oid, o.oid
-      FROM pg_catalog.pg_opclass o JOIN pg_catalog.pg_namespace n ON n.oid = o.opcnamespace
-     WHERE {USER_SCHEMA} AND {no_member("pg_opclass", "o.oid")}
+      FROM pg_catalog.pg_opclass o WHERE {_OPERATOR_CLASS}
      UNION
     SELECT d.classid, d.objid
       FROM code c JOIN pg_catalog.pg_depend d ON d.refclassid = c.classid AND d.refobjid = c.objid
@@ -142,17 +142,15 @@ WITH RECURSIVE code(classid, objid) AS (
       FROM code c JOIN pg_catalog.pg_depend d ON d.refclassid = c.classid AND d.refobjid = c.objid
 ), kinds(typid, tableid) AS (
     SELECT a.atttypid, pg_catalog.min(c.oid)
-      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      FROM pg_catalog.pg_class c
       JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-     WHERE c.relkind = 'r' AND {USER_SCHEMA} AND {NO_MEMBER} GROUP BY 1
+     WHERE c.relkind = 'r' AND {RELATION} GROUP BY 1
      UNION
     SELECT p.typid, k.tableid FROM kinds k JOIN pg_catalog.pg_type t ON t.oid = k.typid {PARTS_OF_TYPE}
 ), me AS (
     SELECT rolsuper AS super FROM pg_catalog.pg_roles WHERE rolname = current_user
 )
-SELECT CASE WHEN k.contypid = 0 THEN 'CHECK' ELSE 'DOMAIN' END,
-       CASE WHEN k.contypid = 0 THEN pg_catalog.concat_ws('.', k.conrelid::pg_catalog.regclass::pg_catalog.text,
-           pg_catalog.quote_ident(k.conname)) ELSE k.contypid::pg_catalog.regtype::pg_catalog.text END, ''
+SELECT {_CHECK}, ''
   FROM called f JOIN pg_catalog.pg_constraint k ON k.oid = f.objid
  WHERE f.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.contype = 'c' AND k.convalidated
  UNION ALL
@@ -172,14 +170,12 @@ SELECT CASE WHEN t.typtype = 'd' THEN 'NOT_NULL' WHEN t.oid < 16384 THEN 'NAMES'
        SELECT f.objid FROM called f WHERE f.classid = 'pg_catalog.pg_type'::pg_catalog.regclass))
  UNION ALL
 SELECT 'LIBRARY', p.oid::pg_catalog.regprocedure::pg_catalog.text, ''
-  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-  JOIN pg_catalog.pg_language l ON l.oid = p.prolang CROSS JOIN me
- WHERE {USER_SCHEMA} AND {no_member("pg_proc", "p.oid")} AND (l.lanname = 'c' OR NOT me.super AND (p.proleakproof
+  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang CROSS JOIN me
+ WHERE {ROUTINE} AND (l.lanname = 'c' OR NOT me.super AND (p.proleakproof
     OR NOT l.lanpltrusted OR NOT pg_catalog.has_language_privilege(l.oid, 'USAGE')))
  UNION ALL
 SELECT 'OPERATOR_CLASS', pg_catalog.quote_ident(o.opcname), ''
-  FROM pg_catalog.pg_opclass o JOIN pg_catalog.pg_namespace n ON n.oid = o.opcnamespace CROSS JOIN me
- WHERE {USER_SCHEMA} AND {no_member("pg_opclass", "o.oid")} AND NOT me.super
+  FROM pg_catalog.pg_opclass o CROSS JOIN me WHERE {_OPERATOR_CLASS} AND NOT me.super
  UNION ALL
 SELECT 'EVENT_TRIGGER', pg_catalog.quote_ident(e.evtname), '' FROM pg_catalog.pg_event_trigger e CROSS JOIN me
  WHERE e.evtenabled IN ('O', 'A') AND e.evtevent IN ('ddl_command_start', 'ddl_command_end', 'table_rewrite')
@@ -187,10 +183,7 @@ SELECT 'EVENT_TRIGGER', pg_catalog.quote_ident(e.evtname), '' FROM pg_catalog.pg
  ORDER BY 1, 2, 3 LIMIT 1
 """
 _REASONS = {
-    "CHECK": "constraint {} runs code of this database",
-    "DOMAIN": "domain {} runs code of this database",
-    "GENERATED": "generated column {} runs code of this database",
-    "PARTITION_KEY": "partition key of {} runs code of this database",
+    **{kind.name: f"{kind.value} {{}} runs code of this database" for kind in RiskKind},
     "NOT_NULL": "rows of {} may hold NULL in a value of domain {}, which is NOT NULL",
     "NAMES": "rows of {} hold values of type {}, which PostgreSQL may not read again",
     "TYPE": "rows of {} hold values of type {}, which runs code of this database",
@@ -242,7 +235,7 @@ def _risks(calls: Iterable[tuple[RiskKind, str, str, dict[str, bool]]], known: d
 
 def _names_in(source: str) -> dict[str, bool]:
     """Return the names in a function's body, without schemas, and whether each is always qualified with a schema."""
-    tokens = [*scan_tokens(source.encode("utf-8", "surrogateescape")), ("end", b"")]
+    tokens = [*scan_tokens(encode_name(source)), ("end", b"")]
     found = dict[str, bool]()
     for at, (kind, token) in enumerate(tokens[:-1]):
         if kind in {"word", "quoted"} and tokens[at + 1] != ("sign", b"."):

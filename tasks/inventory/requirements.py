@@ -38,21 +38,6 @@ SELECT n.nspname, c.collname FROM pg_catalog.pg_collation c JOIN pg_catalog.pg_n
 
 
 @dataclass(frozen=True)
-class Missing:
-    """A requirement that is missing.
-
-    :ivar what: A sentence without its period.
-    :ivar fix: The command or step that provides it.
-    """
-
-    what: str
-    fix: str
-
-    def __str__(self) -> str:
-        return f"{self.what}: {self.fix}"
-
-
-@dataclass(frozen=True)
 class Accepted:
     """Choices of the user about missing requirements.
 
@@ -70,12 +55,14 @@ class Accepted:
     lenient: bool = False
 
 
-def find_missing(
-    connection: Connection, server: ServerFacts, outline: Outline, accepted: Accepted
-) -> tuple[Missing, ...]:
-    """Return all missing requirements, in the order in which they must be provided."""
+def find_missing(connection: Connection, server: ServerFacts, outline: Outline, accepted: Accepted) -> tuple[str, ...]:
+    """Return all missing requirements, in the order in which they must be provided.
+
+    :return: Sentences without a period, each with the command or step that provides the requirement.
+    """
     needs = outline.needs or ()
-    schemas = _names(connection, "SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname = ANY(%s)", _schemas(needs))
+    named = [each.name if each.kind == NeedKind.SCHEMA else each.schema for each in needs]
+    schemas = _names(connection, "SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname = ANY(%s)", named)
     made = {*outline.schemas} - {each.name for each in needs if each.kind == NeedKind.SCHEMA}
     return (
         *(_missing_schemas(needs, schemas) if not accepted.lenient else ()),
@@ -140,12 +127,10 @@ class CreatedRoles:
                     connection.execute(b"DROP ROLE IF EXISTS %s" % quote_name(name))
 
 
-def _missing_schemas(needs: Collection[Need], existing: Collection[str]) -> Iterator[Missing]:
+def _missing_schemas(needs: Collection[Need], existing: Collection[str]) -> Iterator[str]:
     for each in needs:
         if each.kind == NeedKind.SCHEMA and each.name not in existing and each.name != "public":
-            yield Missing(
-                f"The dump uses the schema {each.name} and does not create it", f"CREATE SCHEMA {_quoted(each.name)}"
-            )
+            yield f"The dump uses the schema {each.name} and does not create it: CREATE SCHEMA {_quoted(each.name)}"
 
 
 def _missing_extensions(
@@ -155,7 +140,7 @@ def _missing_extensions(
     accepted: Accepted,
     schemas: Collection[str],
     made: Collection[str],
-) -> Iterator[Missing]:
+) -> Iterator[str]:
     rows = connection.execute(_EXTENSIONS, [list(outline.extensions)]).fetchall()
     known = {str(name): (schema, relocatable, trusted) for name, schema, relocatable, trusted in rows}
     expected = {each.name: each.schema for each in outline.needs or () if each.kind == NeedKind.EXTENSION}
@@ -166,9 +151,9 @@ def _missing_extensions(
         what, schema = f"The dump needs the extension {name}", expected.get(name, "")
         skip = f"or leave it out with --skip-extension={name}, if nothing in the dump uses it"
         if name not in known:
-            yield Missing(
-                f"{what}, whose package is not installed on the server's machine",
-                f"install its package there, or use a server that has it; {skip}",
+            yield (
+                f"{what}, whose package is not installed on the server's machine: install its package there, or use a "
+                f"server that has it; {skip}"
             )
             continue
         found, relocatable, trusted = known[name]
@@ -180,71 +165,65 @@ def _missing_extensions(
                 if relocatable
                 else f"DROP EXTENSION {_quoted(name)}; CREATE EXTENSION {_quoted(name)}{where}"
             )
-            yield Missing(
-                f"{what} in the schema {schema}, but {server.database} has it in {found}", f"{make}{move}; {skip}"
-            )
+            yield f"{what} in the schema {schema}, but {server.database} has it in {found}: {make}{move}; {skip}"
         elif found is None and not server.superuser and not trusted:
-            yield Missing(
-                f"{what}, which only a superuser may create",
-                f"as a superuser, run in {server.database}: {make}CREATE EXTENSION {_quoted(name)}{where}; {skip}",
+            yield (
+                f"{what}, which only a superuser may create: as a superuser, run in {server.database}: "
+                f"{make}CREATE EXTENSION {_quoted(name)}{where}; {skip}"
             )
         elif found is None and not server.superuser and not may_create:
             grant = f"GRANT CREATE ON DATABASE {_quoted(server.database)} TO {_quoted(server.user)}"
-            yield Missing(f"{what}, but {server.user} lacks CREATE on {server.database}", f"{grant}; {skip}")
+            yield f"{what}, but {server.user} lacks CREATE on {server.database}: {grant}; {skip}"
         elif found is None and make and schema not in made:
-            yield Missing(
-                f"{what} in the schema {schema}, which does not exist in {server.database}", make.rstrip("; ")
-            )
+            yield f"{what} in the schema {schema}, which does not exist in {server.database}: {make.rstrip('; ')}"
 
 
-def _missing_roles(
-    connection: Connection, server: ServerFacts, outline: Outline, accepted: Accepted
-) -> Iterator[Missing]:
+def _missing_roles(connection: Connection, server: ServerFacts, outline: Outline, accepted: Accepted) -> Iterator[str]:
     missing = missing_roles(connection, [*outline.needed_roles, *(outline.roles if accepted.roles else ())])
     if accepted.create_roles:
         may = "SELECT rolsuper OR rolcreaterole FROM pg_catalog.pg_roles WHERE rolname = current_user"
         if missing and not one(connection, may)[0]:
-            yield Missing(
-                f"--create-roles failed: {server.user} may not create the roles {', '.join(missing)}",
-                f"as a superuser, run ALTER ROLE {_quoted(server.user)} CREATEROLE, or CREATE ROLE … NOLOGIN for each",
+            yield (
+                f"--create-roles failed: {server.user} may not create the roles {', '.join(missing)}: as a superuser, "
+                f"run ALTER ROLE {_quoted(server.user)} CREATEROLE, or CREATE ROLE … NOLOGIN for each"
             )
         return
     for name in missing:
         needed = name in outline.needed_roles
         user = "Policies, user mappings or schemas of the dump use" if needed else "The dump uses"
         other = "" if needed else ", or omit --strict, which leaves out its owners and grants"
-        yield Missing(
-            f"{user} the role {name}, which is missing on this server",
-            f"CREATE ROLE {_quoted(name)} NOLOGIN; or use --create-roles{other}",
+        yield (
+            f"{user} the role {name}, which is missing on this server: CREATE ROLE {_quoted(name)} NOLOGIN; or use "
+            f"--create-roles{other}"
         )
 
 
-def _missing_tablespaces(connection: Connection, outline: Outline) -> Iterator[Missing]:
+def _missing_tablespaces(connection: Connection, outline: Outline) -> Iterator[str]:
     usable = (
         "SELECT spcname FROM pg_catalog.pg_tablespace WHERE spcname = ANY(%s)"
         " AND pg_catalog.has_tablespace_privilege(oid, 'CREATE')"
     )
     for name in sorted(set(outline.tablespaces) - _names(connection, usable, outline.tablespaces)):
-        yield Missing(
-            f"The dump uses the tablespace {name}, which is missing on this server or lacks the CREATE grant",
+        yield (
+            f"The dump uses the tablespace {name}, which is missing on this server or lacks the CREATE grant: "
             f"CREATE TABLESPACE {_quoted(name)} LOCATION …, or GRANT CREATE ON TABLESPACE {_quoted(name)} TO …; "
-            f"or leave it out by omitting --strict",
+            f"or leave it out by omitting --strict"
         )
 
 
-def _missing_collations(connection: Connection, needs: Collection[Need]) -> Iterator[Missing]:
+def _missing_collations(connection: Connection, needs: Collection[Need]) -> Iterator[str]:
     needed = [each for each in needs if each.kind == NeedKind.COLLATION]
     found = {(str(schema), str(name)) for schema, name in connection.execute(_COLLATIONS, [[n.name for n in needed]])}
     found |= {("", name) for _, name in found}
     for each in needed:
         if (each.schema, each.name) not in found:
-            yield Missing(
-                f"The dump uses the collation {each.name}, which is missing on this server",
-                "install the locale on its machine and run SELECT pg_import_system_collations('pg_catalog')",
+            yield (
+                f"The dump uses the collation {each.name}, which is missing on this server: install the locale on its "
+                f"machine and run SELECT pg_import_system_collations('pg_catalog')"
             )
 
 
-def _missing_methods(connection: Connection, outline: Outline, accepted: Accepted) -> Iterator[Missing]:
+def _missing_methods(connection: Connection, outline: Outline, accepted: Accepted) -> Iterator[str]:
     needed = [each.name for each in outline.needs or () if each.kind == NeedKind.ACCESS_METHOD]
     found = _names(connection, "SELECT amname FROM pg_catalog.pg_am WHERE amname = ANY(%s)", needed)
     extensions = _names(
@@ -255,14 +234,10 @@ def _missing_methods(connection: Connection, outline: Outline, accepted: Accepte
         return
     for name in needed:
         if name not in found:
-            yield Missing(
-                f"The dump uses the access method {name}, which is missing in this database",
-                "create the extension that provides it",
+            yield (
+                f"The dump uses the access method {name}, which is missing in this database: create the extension that "
+                f"provides it"
             )
-
-
-def _schemas(needs: Collection[Need]) -> list[str]:
-    return [each.name if each.kind == NeedKind.SCHEMA else each.schema for each in needs]
 
 
 def _names(connection: Connection, query: LiteralString, names: Collection[str]) -> set[str]:

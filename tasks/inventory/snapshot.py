@@ -25,7 +25,16 @@ from ..postgres.tables import (
     read_tables,
     read_unreadable,
 )
-from .objects import WITHOUT_ROWS, Objects, Properties, pin_settings, read_extensions, read_objects, read_properties
+from .objects import (
+    DEFINITIONS,
+    WITHOUT_ROWS,
+    Objects,
+    Properties,
+    pin_settings,
+    read_extensions,
+    read_objects,
+    read_properties,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -94,26 +103,25 @@ def state_of_tables(
     """
     pin_settings(connection)
     rows, totals = _count(connection, tables if with_rows else [], summed)
-    state = replace(_objects(connection), rows=rows, checksums=totals)
-    return state if with_rows else replace(state, objects=read_objects(connection, WITHOUT_ROWS))
+    return DatabaseState(
+        major=connection.info.server_version // 10000,
+        rows=rows,
+        sequences={},
+        objects=read_objects(connection, DEFINITIONS if with_rows else WITHOUT_ROWS),
+        extensions=read_extensions(connection),
+        properties=read_properties(connection),
+        checksums=totals,
+        unread=frozenset((schema, name) for schema, name, _ in read_unreadable(connection)),
+        partitions=read_partitions(connection),
+    )
 
 
 def state_of_objects(connection: Connection, summed: Mapping[Key, str]) -> DatabaseState:
     """Return the state without sequences and row counts, with the checksums of some tables."""
+    # The session may have the search_path of a dump.
     pin_settings(connection)
     tables = [table for table in read_tables(connection) if table.key in summed] if summed else []
-    return replace(
-        _objects(connection),
-        checksums={
-            table.key: total
-            for table, _, total in read_checksums(connection, tables, _by_copy(summed))
-            if total is not None
-        },
-    )
-
-
-def _by_copy(summed: Mapping[Key, str]) -> set[Key]:
-    return {key for key, checksum in summed.items() if checksum.startswith(COPIED)}
+    return replace(state_of_tables(connection, tables, summed), rows={})
 
 
 def is_comparable(one: str, other: str) -> bool:
@@ -138,26 +146,14 @@ def describe_unsummed(found: DatabaseState, summed: Mapping[Key, str]) -> str:
     )
 
 
-def _objects(connection: Connection) -> DatabaseState:
-    return DatabaseState(
-        major=connection.info.server_version // 10000,
-        rows={},
-        sequences={},
-        objects=read_objects(connection),
-        extensions=read_extensions(connection),
-        properties=read_properties(connection),
-        unread=frozenset((schema, name) for schema, name, _ in read_unreadable(connection)),
-        partitions=read_partitions(connection),
-    )
-
-
 def _count(
     connection: Connection, tables: Sequence[Table], summed: Mapping[Key, str]
 ) -> tuple[dict[Key, int], dict[Key, str]]:
     """Return row counts and checksums; each table is read once."""
     rows = {table.key: found for table, found in count_tables(connection, [t for t in tables if t.key not in summed])}
     totals = {}
-    for table, found, total in read_checksums(connection, [t for t in tables if t.key in summed], _by_copy(summed)):
+    by_copy = {key for key, checksum in summed.items() if checksum.startswith(COPIED)}
+    for table, found, total in read_checksums(connection, [t for t in tables if t.key in summed], by_copy):
         rows[table.key] = found
         if total is not None:
             totals[table.key] = total

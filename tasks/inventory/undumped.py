@@ -6,16 +6,14 @@ of an extension's table, the mapping of a text search configuration, and so on.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import TYPE_CHECKING
 
 from ..postgres.catalog_filters import no_member_of_class
-from .objects import DEFINITIONS, PROPERTY_QUERIES, objects_to_document, read_objects
+from ..postgres.connection import read_names
+from .objects import DEFINITIONS, PROPERTY_QUERIES, read_objects
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ..postgres.connection import Connection
 
 
@@ -72,28 +70,24 @@ _NOT_PUBLIC = """ AND NOT (t.classoid = 'pg_catalog.pg_namespace'::pg_catalog.re
     AND t.objoid = coalesce((SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = 'public'), 0))"""
 
 
-def read_undumped_objects(connection: Connection) -> dict[str, str]:
-    """Return a digest of each object of an extension, and one of all objects of PostgreSQL in each catalogue.
+def read_undumped_objects(connection: Connection) -> dict[str, object]:
+    """Return the definition of each object of an extension, and a digest of PostgreSQL's own in each catalogue.
 
     :param connection: A session with pinned settings (:func:`.objects.pin_settings`). Objects of PostgreSQL can be
         compared between databases of one server only.
     """
-    return {
-        name: hashlib.blake2b(text.encode("utf-8", "surrogateescape")).hexdigest() for name, text in _texts(connection)
+    # The grants that pg_dump writes, and those on the database itself, are compared elsewhere.
+    found: dict[str, object] = {
+        f"{kind} {name}": definition
+        for kind, objects in read_objects(connection, _QUERIES).items()
+        for name, definition in objects.items()
+        if not name.startswith(("local_grants database", "system_grants "))
     }
-
-
-def _texts(connection: Connection) -> Iterator[tuple[str, str]]:
-    for kind, found in objects_to_document(read_objects(connection, _QUERIES)).items():
-        for name, document in found.items():
-            # The grants that pg_dump writes, and those on the database itself, are compared elsewhere.
-            if not name.startswith(("local_grants database", "system_grants ")):
-                yield f"{kind} {name}", repr(document)
     columns: dict[str, str] = dict(connection.execute(_COLUMNS.encode(), [list(_OWN)]).fetchall())
     for catalogue, column in _OWN.items():
         condition = _NOT_PUBLIC if column == "objoid" else ""
         query = _DIGEST.format(
             catalogue=catalogue, column=column, columns=columns[catalogue], first=_FIRST_OID, condition=condition
         )
-        for (digest,) in connection.execute(query.encode()):
-            yield f"{catalogue}, PostgreSQL's own catalogue", str(digest)
+        (found[f"{catalogue}, PostgreSQL's own catalogue"],) = read_names(connection, query.encode())
+    return found

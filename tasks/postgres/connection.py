@@ -33,7 +33,7 @@ Connection = psycopg.Connection[TupleRow]
 Row = TypeVar("Row")
 APPLICATION = "invoke-postgres"
 # Older servers lack pg_current_xact_id and DROP … of routines by identity.
-OLDEST_MAJOR = 13
+OLDEST_MAJOR = 14
 
 
 @dataclass(frozen=True)
@@ -277,7 +277,7 @@ SELECT pg_catalog.current_setting('server_version'), pg_catalog.current_database
 def server_facts(connection: Connection) -> ServerFacts:
     """Return the properties of a connection's server, database and session.
 
-    :raises BadInputError: The server is older than PostgreSQL 13.
+    :raises BadInputError: The server is older than PostgreSQL 14.
     """
     major = connection.info.server_version // 10000
     if major < OLDEST_MAJOR:

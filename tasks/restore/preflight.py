@@ -243,7 +243,7 @@ def _refuse_missing(connection: Connection, server: ServerFacts, dump: DumpFile,
     if unknown := [name for name in accepted.extensions if name not in dump.outline.extensions]:
         raise BadInputError(f"{dump.path.name} creates no extension {unknown[0]} to skip. Nothing was touched.")
     if missing := find_missing(connection, server, dump.outline, accepted):
-        raise BadInputError(f"{'. '.join(map(str, missing))}. Nothing was touched.")
+        raise BadInputError(f"{'. '.join(missing)}. Nothing was touched.")
 
 
 def warn_of_locks(connection: Connection, needed: int, report: Report) -> None:
