@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .json_format import format_document_time
+from .json_format import Document, format_document_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from ..inventory.compare import DifferenceLine
     from ..prisma.forecast import KnownHistories
     from ..verify.verify import Verified
-
-    Document = dict[str, Any]
 
 
 def verified_document(verified: Verified) -> Document:
