@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..config.database_url import VERIFYING
 from ..config.dotenv import FoundUrl, read_url
 from ..config.target import Target, sanitize
 from ..errors import BadInputError, TaskError
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 
     Resolve = Callable[[str], list[str]]
 
+_STEPS = ("URL found", "URL understood", "host", "port", "TLS", "login")
 _RESOLVE_SECONDS = 5.0
 _OPEN_SECONDS = 3.0
 # The longest wait of `db.doctor` for a lock.
 LOCK_MILLISECONDS = 2000
-_VERIFYING = ("verify-ca", "verify-full")
 _SHOW_URL = "`inv db.url` shows host, port and database as libpq gets them."
 _REMEDIES = {
     LoginFailure.WRONG_PASSWORD: (
@@ -66,8 +67,8 @@ class Reached:
     """
 
     checks: tuple[Check, ...]
-    target: Target | None = None
-    connection: Connection | None = None
+    target: Target | None
+    connection: Connection | None
 
 
 def resolve_addresses(host: str) -> list[str]:
@@ -92,38 +93,42 @@ def check_connectivity(settings: Settings, *, resolve: Resolve = resolve_address
     """Check each step of connecting to the server; after a failure the remaining steps are skipped."""
     first, found = _check_url_found(settings)
     if found is None:
-        return _skip_rest([first], "there is no URL", "URL understood", "host", "port", "TLS", "login")
+        return _reached([first], "there is no URL")
     second, target = _check_url_understood(settings, found)
-    if target is None:
-        return _skip_rest([first, second], "the URL is not understood", "host", "port", "TLS", "login")
     checks = [first, second]
+    if target is None:
+        return _reached(checks, "the URL is not understood")
     if "service" in target.keywords and not target.keywords.get("host"):
         why = "it is set in the service that the URL names"
-        checks += [skipped("host", why), skipped("port", why)]
+        checks += [skipped(why), skipped(why)]
     else:
         third, candidates = _check_host(target, resolve, settings.root)
         checks.append(third)
         if not candidates:
-            return _skip_rest(checks, "the host is not known", "port", "TLS", "login", target=target)
+            return _reached(checks, "the host is not known", target=target)
         checks.append(_check_port(candidates))
         if checks[-1].state is CheckState.WRONG:
-            return _skip_rest(checks, "the port is not open", "TLS", "login", target=target)
+            return _reached(checks, "the port is not open", target=target)
     last, connection = _check_login(target)
-    return Reached(checks=(*checks, *last), target=target, connection=connection)
+    return _reached([*checks, *last], target=target, connection=connection)
 
 
-def _skip_rest(checks: list[Check], why: str, *rest: str, target: Target | None = None) -> Reached:
-    return Reached(checks=(*checks, *(skipped(name, why) for name in rest)), target=target)
+def _reached(
+    checks: list[Check], why: str = "", *, target: Target | None = None, connection: Connection | None = None
+) -> Reached:
+    """Return the checks of all steps; those after the last check are skipped for a reason."""
+    padded = [*checks, *[skipped(why)] * (len(_STEPS) - len(checks))]
+    named = tuple(check.named(step) for check, step in zip(padded, _STEPS, strict=True))
+    return Reached(checks=named, target=target, connection=connection)
 
 
 def _check_url_found(settings: Settings) -> tuple[Check, FoundUrl | None]:
-    name = "URL found"
     try:
         found = settings.url()
     except BadInputError as error:
-        return refused(name, error, f"Correct {settings.url_env}, then run this again."), None
+        return refused(error, f"Correct {settings.url_env}, then run this again."), None
     if found.source != "environment":
-        return ok(name, f"{settings.url_env} from {found.location}"), found
+        return ok(f"{settings.url_env} from {found.location}"), found
     try:
         others = {key: value for key, value in settings.environ.items() if key != settings.url_env}
         hidden = read_url(settings.url_env, settings.root, others, settings.prisma_dir)
@@ -131,27 +136,25 @@ def _check_url_found(settings: Settings) -> tuple[Check, FoundUrl | None]:
         hidden = found
     if hidden.value != found.value:
         return note(
-            name,
             f"{settings.url_env} from the environment; {hidden.source} has another one, which is not used",
             f"To use {hidden.source} instead: `unset {settings.url_env}`.",
         ), found
-    return ok(name, f"{settings.url_env} from the environment"), found
+    return ok(f"{settings.url_env} from the environment"), found
 
 
 def _check_url_understood(settings: Settings, found: FoundUrl) -> tuple[Check, Target | None]:
-    name = "URL understood"
     try:
         target = sanitize(found.value, prisma_dir=settings.root / "prisma")
         target.child_environment()
     except BadInputError as error:
-        return refused(name, error, f"Correct {settings.url_env} in {found.location}, then run this again."), None
+        return refused(error, f"Correct {settings.url_env} in {found.location}, then run this again."), None
     target = replace(target, origin=f"{settings.url_env} from {found.location}")
     changes = "".join(f"; {each.parameter} is {each.action}" for each in target.changes)
     what = f"{target.label}, schema {target.schema or 'public'}{changes}"
     if target.pooled:
         remedy = "Dumps and restores need the direct URL: --url-env=DIRECT_URL."
-        return note(name, f"{what}; it seems to lead to a connection pooler", remedy), target
-    return ok(name, what), target
+        return note(f"{what}; it seems to lead to a connection pooler", remedy), target
+    return ok(what), target
 
 
 @dataclass(frozen=True)
@@ -190,10 +193,10 @@ def _check_host(target: Target, resolve: Resolve, root: Path) -> tuple[Check, li
         candidates += [_Candidate(name=f"{each} port {port}", address=each, port=int(port)) for each in known]
         resolved.append(host if known == [host] else f"{host} is {', '.join(known)}")
     if not missing:
-        return ok("host", "; ".join(resolved)), candidates
+        return ok("; ".join(resolved)), candidates
     what = "; ".join([*missing, *resolved])
     remedy = " ".join(services) or f"Correct the host in the URL, or check network, VPN and DNS. {_SHOW_URL}"
-    return (note if candidates else wrong)("host", what, remedy), candidates
+    return (note if candidates else wrong)(what, remedy), candidates
 
 
 def _compose_advice(root: Path, host: str, port: str) -> list[str]:
@@ -213,10 +216,10 @@ def _check_port(candidates: list[_Candidate]) -> Check:
     for candidate in candidates:
         why = _connection_error(candidate)
         if not why:
-            return ok("port", f"{candidate.name} is open")
+            return ok(f"{candidate.name} is open")
         closed.append(f"{candidate.name}: {why}")
     remedy = f"Start the server (`inv pg.start` starts a private one), or correct host and port. {_SHOW_URL}"
-    return wrong("port", "; ".join(closed), remedy)
+    return wrong("; ".join(closed), remedy)
 
 
 def _connection_error(candidate: _Candidate) -> str:
@@ -241,21 +244,21 @@ def _check_login(target: Target) -> tuple[list[Check], Connection | None]:
     except TaskError as error:
         return _check_login_failure(target, error), None
     info = connection.info
-    return [_check_tls(target, connection), ok("login", f"as {info.user} in {info.dbname}")], connection
+    return [_check_tls(target, connection), ok(f"as {info.user} in {info.dbname}")], connection
 
 
 def _check_login_failure(target: Target, error: TaskError) -> list[Check]:
     failure, answered = LoginFailure.OTHER, False
     if isinstance(error, NotConnectedError):
         failure, answered = error.failure, error.answered
+    failed = replace(refused(error), remedy=_REMEDIES[failure])
     if failure.concerns_tls:
-        tls = replace(refused("TLS", error), remedy=_REMEDIES[failure])
-        return [tls, skipped("login", "TLS failed")]
+        return [failed, skipped("TLS failed")]
     # If TLS is required, the server's answer was encrypted.
     mode = target.sslmode
-    encrypted = answered and mode in ("require", *_VERIFYING)
-    tls = ok("TLS", f"sslmode={mode}") if encrypted else skipped("TLS", "the login failed")
-    return [tls, replace(refused("login", error), remedy=_REMEDIES[failure])]
+    encrypted = answered and mode in ("require", *VERIFYING)
+    tls = ok(f"sslmode={mode}") if encrypted else skipped("the login failed")
+    return [tls, failed]
 
 
 def _check_tls(target: Target, connection: Connection) -> Check:
@@ -265,14 +268,13 @@ def _check_tls(target: Target, connection: Connection) -> Check:
             "SELECT version FROM pg_catalog.pg_stat_ssl WHERE pid = pg_catalog.pg_backend_pid()"
         ).fetchone()
         version = (row and row[0]) or "TLS"
-        checked = "the certificate is verified" if mode in _VERIFYING else "the certificate is not verified"
-        return ok("TLS", f"sslmode={mode}: {version}, {checked}")
+        checked = "the certificate is verified" if mode in VERIFYING else "the certificate is not verified"
+        return ok(f"sslmode={mode}: {version}, {checked}")
     host = pgconn.host.decode()
     local = host.startswith(("/", "@")) or pgconn.hostaddr.decode() in ("127.0.0.1", "::1")
     if local:
-        return ok("TLS", f"sslmode={mode}: no TLS, and none is needed on this machine")
+        return ok(f"sslmode={mode}: no TLS, and none is needed on this machine")
     return note(
-        "TLS",
         f"sslmode={mode}: no TLS, so rows cross the network unencrypted",
         "If the server supports TLS, use sslmode=require (or verify-full) in the URL.",
     )
