@@ -14,7 +14,7 @@ from .output_dumps import (
     show_undo_points,
     show_url,
 )
-from .task import FILE, FILE_OR_INPUT, all_given, given, load, reads_input, task
+from .task import FILE, FILE_OR_INPUT, all_given, given, load, task
 from .terminal import reporting
 
 if TYPE_CHECKING:
@@ -135,8 +135,7 @@ def undos(ctx: Context, json: bool = False, url_env: str | None = None) -> list[
     return points
 
 
-@reads_input
-@task(help={"file": FILE_OR_INPUT})
+@task(reads_input=True, help={"file": FILE_OR_INPUT})
 def inspect(ctx: Context, file: str | None = None, json: bool = False) -> Inspected:
     """Show the content of a dump: tables, rows, sizes, migrations, versions, note."""
     from ..dumpfiles.catalog import inspect_dump
@@ -148,15 +147,15 @@ def inspect(ctx: Context, file: str | None = None, json: bool = False) -> Inspec
     return inspected
 
 
-@reads_input
 @task(
+    reads_input=True,
     help={
         "file": FILE_OR_INPUT,
         "table": "the table; with its schema if several tables have this name",
         "match": "only rows with a value that contains this text",
         "limit": "the maximum number of rows",
         "json": "print each row as a JSON object on one line, for programs",
-    }
+    },
 )
 def show(
     ctx: Context,

@@ -48,9 +48,9 @@ def describe_deletion(dump: Listed, *, dry: bool) -> list[str]:
     return [*lines, _DRY] if dry else lines
 
 
-def show_deleted(dump: Listed) -> None:
-    """Print that a dump was deleted."""
-    print_line(f"{dump.name} was deleted, {format_size(dump.size)}.")
+def show_deleted(what: str, size: int) -> None:
+    """Print that a dump or a kept database was deleted."""
+    print_line(f"{what} was deleted, {format_size(size)}.")
 
 
 def describe_kept_deletion(record: DatabaseRecord) -> list[str]:
@@ -61,11 +61,6 @@ def describe_kept_deletion(record: DatabaseRecord) -> list[str]:
         f"  {format_size(record.size)}, kept {age} ago before `{record.command}`",
         "  `inv db.undo` will not be able to put it back.",
     ]
-
-
-def show_kept_deleted(record: DatabaseRecord) -> None:
-    """Print that a kept database was deleted."""
-    print_line(f"The database {record.database} was deleted, {format_size(record.size)}.")
 
 
 def show_no_policy(*, as_json: bool) -> None:

@@ -113,29 +113,26 @@ def task(
     help: Mapping[str, str] = MappingProxyType({}),  # noqa: A002
     iterable: Sequence[str] = (),
     name: str | None = None,
+    reads_input: bool = False,
 ) -> Decorator:
-    """Return a decorator that makes a :class:`RepeatableTask`; the parameters are Invoke's own.
+    """Return a decorator that makes a :class:`RepeatableTask`; the other parameters are Invoke's own.
 
     Automatic short flags are off: they would override `-h`, `-f` and others of Invoke.
 
     :param help: The help of the task's own flags; that of shared flags is known.
+    :param reads_input: Accept `--file=-`; the task then gets the path of a file with the content of standard input.
     """
 
     def decorate(body: Callable[..., Any]) -> Task[Any]:
         shared = {flag: _SHARED[flag] for flag in inspect.signature(body).parameters if flag in _SHARED}
-        made: Decorator = invoke_task(
+        decorator = invoke_task(
             klass=RepeatableTask, auto_shortflags=False, help={**shared, **help}, iterable=list(iterable), name=name
         )
-        return made(body)
+        made: RepeatableTask = decorator(body)
+        made.reads_input = reads_input
+        return made
 
     return decorate
-
-
-def reads_input(body: Task[Any]) -> Task[Any]:
-    """Accept `--file=-` in a task, which then gets the path of a file with the content of standard input."""
-    assert isinstance(body, RepeatableTask)  # noqa: S101 - applied after :func:`task`
-    body.reads_input = True
-    return body
 
 
 def load(ctx: Context, url_env: str | None = None, *, as_json: bool = False, jobs: str | None = None) -> Settings:

@@ -51,7 +51,6 @@ def finish_warning(plan: FinishPlan) -> list[str]:
         _rows_meanwhile(plan, "after it was loaded"),
         *_cut_off(plan),
         _old_database(plan),
-        *place_lines(plan.nonlocal_reason),
     ]
 
 
@@ -65,7 +64,6 @@ def reset_warning(plan: ResetPlan) -> list[str]:
         f"  Will be deleted: everything in {names} ({describe_content(plan.removed)}).",
         _kept(plan.kept),
         *_safety(plan),
-        *place_lines(plan.nonlocal_reason),
     ]
 
 
@@ -76,12 +74,7 @@ def migration_warning(plan: MigrationPlan) -> list[str]:
         return []
     unknown = "the pending migrations that the project's own command finds"
     names = f"{format_list(forecast.pending)}" if forecast is not None else unknown
-    return [
-        f"{label}: applying migrations.",
-        f"  Will be applied: {names}.",
-        *_safety(plan),
-        *place_lines(plan.nonlocal_reason),
-    ]
+    return [f"{label}: applying migrations.", f"  Will be applied: {names}.", *_safety(plan)]
 
 
 def describe_content(content: Content) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..formatting import show_name
 from .check_documents import list_differences
@@ -15,14 +15,11 @@ if TYPE_CHECKING:
     from ..safety.swap_undo import SwapUndone
     from ..scratch.rehearse import Rehearsed
     from ..staging.finish import Finished
+    from .json_format import Document
 
-    Document = dict[str, Any]
 
-
-def restored_document(restored: Restored | None) -> Document:
-    """Return a committed restore; None after a dry run."""
-    if restored is None:
-        return {"restore": None}
+def restored_document(restored: Restored) -> Document:
+    """Return a committed restore."""
     plan = restored.plan
     return {
         "restore": {
@@ -41,10 +38,8 @@ def restored_document(restored: Restored | None) -> Document:
     }
 
 
-def finished_document(finished: Finished | None) -> Document:
-    """Return a restore that `--finish` finished; None after a dry run."""
-    if finished is None:
-        return {"restore": None}
+def finished_document(finished: Finished) -> Document:
+    """Return a restore that `--finish` finished."""
     plan, record = finished.plan, finished.plan.restored
     return {
         "restore": {
@@ -133,10 +128,8 @@ def migrated_document(migrated: Migrated | None) -> Document:
     }
 
 
-def swap_undone_document(undone: SwapUndone | None) -> Document:
-    """Return a committed undo by a swap; None after a dry run."""
-    if undone is None:
-        return {"restore": None}
+def swap_undone_document(undone: SwapUndone) -> Document:
+    """Return a committed undo by a swap."""
     plan = undone.plan
     return {
         "restore": None,
