@@ -15,7 +15,7 @@ from ..errors import MissingProgramError, TaskError
 from ..formatting import format_list
 from ..postgres.connection import Connection, ServerFacts, one, server_facts, translated
 from ..prisma.forecast import read_histories
-from ..prisma.project import RENAMED, find_prisma
+from ..prisma.project import find_prisma
 from ..system.pg_programs import find_client, newest_client
 from ..system.processes import run_program
 from .check import Check, CheckState, note, ok, refused, skipped, wrong
@@ -189,9 +189,9 @@ class _Examination:
         if not has_schema(home):
             return skipped("there is no Prisma schema")
         with contextlib.suppress(MissingProgramError):
-            major = find_prisma(home, settings.environ).major
-            if major is not None and major >= RENAMED:
-                return skipped(f"Prisma {major} has its history in another table")
+            prisma = find_prisma(home, settings.environ)
+            if not prisma.knows_history:
+                return skipped(f"Prisma {prisma.major} has its history in another table")
         histories = read_histories(settings, "", self.report)
         # The first finding is the one that prevents a deploy.
         for finding in histories.findings:

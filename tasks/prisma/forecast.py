@@ -18,7 +18,7 @@ from .migrations import (
     migrations_on_disk,
     pending_migrations,
 )
-from .project import RENAMED, find_prisma, listed_schemas, migrations_folder
+from .project import find_prisma, listed_schemas, migrations_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,12 +100,12 @@ def read_application(settings: Settings, target: Target, report: Report) -> Appl
     with contextlib.suppress(MissingProgramError):
         found = find_prisma(home, settings.environ)
         installed, major, typed = found.package, found.major, found.typed
-    if major is not None and major >= RENAMED:
-        raise UnsupportedPrismaError(
-            f"Prisma {major} stores migrations in another form and their history in another table.",
-            state="Nothing was touched.",
-            fix=f"`{typed} migration status` shows them.",
-        )
+        if not found.knows_history:
+            raise UnsupportedPrismaError(
+                f"Prisma {major} stores migrations in another form and their history in another table.",
+                state="Nothing was touched.",
+                fix=f"`{typed} migration status` shows them.",
+            )
     if installed is not None and (config := config_file(home)) is not None:
         report.progress(f"waiting for Prisma to read {config.name}", 0, 0, "")
     folder = migrations_folder(home, installed, major, settings.url().value)

@@ -60,8 +60,10 @@ def migrations_folder(folder: Path, installed: Path | None, major: int | None, u
     file = (folder / str(named["schema"]) if named.get("schema") else schema_file(folder)) or folder / SCHEMAS[1]
     if not file.is_dir():
         return file.parent / "migrations"
-    # Up to Prisma 6, the migrations are next to the file with the datasource block.
-    return (file if major is not None and major >= _BY_FOLDER else _with_datasource(file)) / "migrations"
+    if major is None or major < _BY_FOLDER:
+        # The migrations are next to the file with the datasource block.
+        file = next((path.parent for path, text in _schema_files(file) if _DATASOURCE.search(text)), file)
+    return file / "migrations"
 
 
 def _loaded(folder: Path, config: Path, installed: Path, url: str) -> Mapping[str, str | None]:
@@ -82,11 +84,6 @@ def _loaded(folder: Path, config: Path, installed: Path, url: str) -> Mapping[st
         why = str(found["error"]).replace(url, "…").strip()[-300:]
         raise BadInputError(f"Prisma's own loader can't read {config.name}: {why}.", state="Nothing was touched.")
     return found
-
-
-def _with_datasource(schema: Path) -> Path:
-    """Return the folder of the file with the datasource block; the schema's folder if none has it."""
-    return next((path.parent for path, text in _schema_files(schema) if _DATASOURCE.search(text)), schema)
 
 
 def direct_variables(folder: Path) -> list[str]:
@@ -133,7 +130,7 @@ _MANAGERS = (
     _NPM,
 )
 # Prisma 8 renamed `migrate deploy` and keeps the migration history in another table.
-RENAMED = 8
+_RENAMED = 8
 
 
 @dataclass(frozen=True)
@@ -163,14 +160,13 @@ class Prisma:
     @property
     def knows_history(self) -> bool:
         """Return whether migrations are recorded in `_prisma_migrations`, where `migrate status` reads them."""
-        return not self.configured and (self.major is None or self.major < RENAMED)
+        return not self.configured and (self.major is None or self.major < _RENAMED)
 
     def deploy(self) -> tuple[str, ...]:
         """Return the command that applies pending migrations."""
         if self.configured:
             return self.configured
-        renamed = self.major is not None and self.major >= RENAMED
-        return (*self.command, *(("db", "migrate") if renamed else ("migrate", "deploy")))
+        return (*self.command, *(("migrate", "deploy") if self.knows_history else ("db", "migrate")))
 
 
 def is_installed(home: Path) -> bool:
