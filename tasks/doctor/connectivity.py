@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config.database_url import VERIFYING
-from ..config.dotenv import FoundUrl, read_url
-from ..config.target import Target, sanitize
+from ..config.dotenv import read_url
 from ..errors import BadInputError, TaskError
 from ..postgres.connection import Connection, connect
 from ..postgres.login_failure import LoginFailure, NotConnectedError
@@ -20,9 +19,13 @@ from .compose_file import find_compose_service
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..config.dotenv import FoundUrl
     from ..config.settings import Settings
+    from ..config.target import Target
 
     Resolve = Callable[[str], list[str]]
+    # The path of a socket, or an address and a port.
+    Address = str | tuple[str, int]
 
 _STEPS = ("URL found", "URL understood", "host", "port", "TLS", "login")
 _RESOLVE_SECONDS = 5.0
@@ -94,7 +97,7 @@ def check_connectivity(settings: Settings, *, resolve: Resolve = resolve_address
     first, found = _check_url_found(settings)
     if found is None:
         return _reached([first], "there is no URL")
-    second, target = _check_url_understood(settings, found)
+    second, target = _check_url_understood(settings, found.location)
     checks = [first, second]
     if target is None:
         return _reached(checks, "the URL is not understood")
@@ -142,13 +145,12 @@ def _check_url_found(settings: Settings) -> tuple[Check, FoundUrl | None]:
     return ok(f"{settings.url_env} from the environment"), found
 
 
-def _check_url_understood(settings: Settings, found: FoundUrl) -> tuple[Check, Target | None]:
+def _check_url_understood(settings: Settings, location: str) -> tuple[Check, Target | None]:
     try:
-        target = sanitize(found.value, prisma_dir=settings.root / "prisma")
+        target = settings.target()
         target.child_environment()
     except BadInputError as error:
-        return refused(error, f"Correct {settings.url_env} in {found.location}, then run this again."), None
-    target = replace(target, origin=f"{settings.url_env} from {found.location}")
+        return refused(error, f"Correct {settings.url_env} in {location}, then run this again."), None
     changes = "".join(f"; {each.parameter} is {each.action}" for each in target.changes)
     what = f"{target.label}, schema {target.schema or 'public'}{changes}"
     if target.pooled:
@@ -157,22 +159,9 @@ def _check_url_understood(settings: Settings, found: FoundUrl) -> tuple[Check, T
     return ok(what), target
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """An address or a socket that libpq would try.
-
-    :ivar name: The name for messages.
-    :ivar path: The path of the socket; empty for TCP.
-    """
-
-    name: str
-    address: str
-    port: int
-    path: str = ""
-
-
-def _check_host(target: Target, resolve: Resolve, root: Path) -> tuple[Check, list[_Candidate]]:
-    candidates: list[_Candidate] = []
+def _check_host(target: Target, resolve: Resolve, root: Path) -> tuple[Check, list[tuple[str, Address]]]:
+    """Return also what libpq would try, each with its name for messages."""
+    candidates: list[tuple[str, Address]] = []
     services: list[str] = []
     resolved, missing = [], []
     for host, port, address in target.endpoints:
@@ -181,7 +170,7 @@ def _check_host(target: Target, resolve: Resolve, root: Path) -> tuple[Check, li
                 missing.append(f"the socket folder {host} does not exist")
                 continue
             path = f"{host}/.s.PGSQL.{port}"
-            candidates.append(_Candidate(name=f"socket {path}", address="", port=int(port), path=path))
+            candidates.append((f"socket {path}", path))
             resolved.append(f"socket in {host}")
             continue
         try:
@@ -190,7 +179,7 @@ def _check_host(target: Target, resolve: Resolve, root: Path) -> tuple[Check, li
             missing.append(f"{host} can't be resolved ({error.strerror or error})")
             services += _compose_advice(root, host, port)
             continue
-        candidates += [_Candidate(name=f"{each} port {port}", address=each, port=int(port)) for each in known]
+        candidates += [(f"{each} port {port}", (each, int(port))) for each in known]
         resolved.append(host if known == [host] else f"{host} is {', '.join(known)}")
     if not missing:
         return ok("; ".join(resolved)), candidates
@@ -204,33 +193,34 @@ def _compose_advice(root: Path, host: str, port: str) -> list[str]:
     service = find_compose_service(root, host, port)
     if service is None:
         return []
-    name = f"{host} is a service of {service.file}. Its name resolves only inside the network of Compose."
-    if service.published:
-        return [f"{name} Write localhost:{service.published} into the URL instead of {host}:{port}."]
+    file, published = service
+    name = f"{host} is a service of {file}. Its name resolves only inside the network of Compose."
+    if published:
+        return [f"{name} Write localhost:{published} into the URL instead of {host}:{port}."]
     publish = f'publish its port there (ports: ["{port}:{port}"]), and write localhost and that port into the URL.'
     return [f"{name} If it is not published yet, {publish}"]
 
 
-def _check_port(candidates: list[_Candidate]) -> Check:
+def _check_port(candidates: list[tuple[str, Address]]) -> Check:
     closed = []
-    for candidate in candidates:
-        why = _connection_error(candidate)
+    for name, address in candidates:
+        why = _connection_error(address)
         if not why:
-            return ok(f"{candidate.name} is open")
-        closed.append(f"{candidate.name}: {why}")
+            return ok(f"{name} is open")
+        closed.append(f"{name}: {why}")
     remedy = f"Start the server (`inv pg.start` starts a private one), or correct host and port. {_SHOW_URL}"
     return wrong("; ".join(closed), remedy)
 
 
-def _connection_error(candidate: _Candidate) -> str:
+def _connection_error(address: Address) -> str:
     """Return why a connection fails; empty if it succeeds."""
     try:
-        if not candidate.path:
-            socket.create_connection((candidate.address, candidate.port), timeout=_OPEN_SECONDS).close()
+        if isinstance(address, tuple):
+            socket.create_connection(address, timeout=_OPEN_SECONDS).close()
             return ""
         with socket.socket(socket.AF_UNIX) as unix:
             unix.settimeout(_OPEN_SECONDS)
-            unix.connect(f"\0{candidate.path[1:]}" if candidate.path.startswith("@") else candidate.path)
+            unix.connect(f"\0{address[1:]}" if address.startswith("@") else address)
     except TimeoutError:
         return f"no answer in {_OPEN_SECONDS:.0f} s"
     except OSError as error:
