@@ -251,7 +251,8 @@ class Draft:
             if "hostaddr" not in keywords and default("hostaddr"):
                 keywords["hostaddr"] = ""
                 self._note("PGHOSTADDR", "dropped", "libpq would connect to it instead of the URL's host")
-        if not all(_is_port(port) for port in keywords.get("port", "").split(",")):
+        ports = keywords.get("port", "").split(",")
+        if not all(re.fullmatch(r"[0-9]{0,5}", port) and 0 < int(port or "1") < 65536 for port in ports):  # noqa: PLR2004
             raise refuse_url(f"gives a port that is not a number from 1 to 65535; {ENCODE}")
         if keywords.get("dbname", "").startswith(("postgresql://", "postgres://")):
             raise refuse_url("holds a second URL where the database's name should be")
@@ -331,7 +332,3 @@ def _defaults() -> dict[str, bytes | None]:
     from psycopg import pq
 
     return {option.keyword.decode(): option.val for option in pq.Conninfo.get_defaults()}
-
-
-def _is_port(port: str) -> bool:
-    return re.fullmatch(r"[0-9]{0,5}", port) is not None and 0 < int(port or "1") < 65536  # noqa: PLR2004
