@@ -73,15 +73,12 @@ def list_migrations(migrations: Sequence[AppliedMigration] | None) -> list[Docum
     ]
 
 
-_CHECK_STATES = {"wrong": "problem"}
-
-
 def examined_document(examined: Examined) -> Document:
     """Return the checks of `db.doctor`."""
     checks = [
         {
             "name": each.name,
-            "state": _CHECK_STATES.get(each.state, each.state),
+            "state": "problem" if each.state == "wrong" else each.state,
             "message": each.what,
             "fix": each.remedy or None,
         }

@@ -10,7 +10,6 @@ from .dump_documents import describe_dump, kept_document
 
 if TYPE_CHECKING:
     from ..prisma.guarded_migrate import Migrated
-    from ..restore.plan import RestorePlan
     from ..restore.restore import Restored
     from ..safety.swap_undo import SwapUndone
     from ..scratch.rehearse import Rehearsed
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 def restored_document(restored: Restored) -> Document:
     """Return a committed restore."""
-    plan = restored.plan
+    plan, reason = restored.plan, restored.plan.method.reason
     return {
         "restore": {
             "database": plan.target.label,
@@ -30,7 +29,7 @@ def restored_document(restored: Restored) -> Document:
             "seconds": restored.seconds,
             "created": restored.created,
             "method": "transaction" if restored.cut_off is None else "swap",
-            "no_swap": _no_swap(plan),
+            "no_swap": None if reason is None else {"reason": reason.obstacle.name.lower(), "message": str(reason)},
             **_swapped(restored),
             "safety_dump": describe_dump(restored.saved),
             "undo": plan.undo_command if restored.saved or restored.kept else None,
@@ -64,11 +63,6 @@ def _swapped(done: Restored | Finished) -> Document:
         "cut_off_seconds": done.cut_off,
         "ended_sessions": None if done.cut_off is None else done.ended,
     }
-
-
-def _no_swap(plan: RestorePlan) -> Document | None:
-    reason = plan.method.reason
-    return {"reason": reason.obstacle.name.lower(), "message": str(reason)} if reason is not None else None
 
 
 def _restored(restored: Restored) -> Document:
