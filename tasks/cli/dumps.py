@@ -91,17 +91,13 @@ def dump(
 @task(help={"file": FILE})
 def gzip(ctx: Context, file: str | None = None) -> Converted:
     """Compress a dump in place, and update its manifest."""
-    from ..dumpformat.compression import Compression
-
-    return _convert(ctx, file, Compression.GZIP)
+    return _convert(ctx, file, compress=True)
 
 
 @task(help={"file": FILE})
 def gunzip(ctx: Context, file: str | None = None) -> Converted:
     """Expand a dump in place, and update its manifest."""
-    from ..dumpformat.compression import Compression
-
-    return _convert(ctx, file, Compression.NONE)
+    return _convert(ctx, file, compress=False)
 
 
 @task(
@@ -206,10 +202,11 @@ def _compression(*, gzip: bool, zstd: bool) -> Compression | None:
     return Compression.GZIP if gzip else Compression.ZSTD if zstd else None
 
 
-def _convert(ctx: Context, file: str | None, compression: Compression) -> Converted:
+def _convert(ctx: Context, file: str | None, *, compress: bool) -> Converted:
     from ..dumpfiles.convert import convert_dump
+    from ..dumpformat.compression import Compression
 
-    loaded = load(ctx)
+    loaded, compression = load(ctx), Compression.GZIP if compress else Compression.NONE
     with reporting(loaded) as report:
         converted = convert_dump(loaded, given("--file", file), compression, report)
     if not loaded.dry and loaded.output.value != "quiet":

@@ -128,7 +128,7 @@ def show_listing(
 
 
 def _print_kept(kept: Sequence[DatabaseRecord], every_id: Iterable[str]) -> None:
-    short, now = shorten_ids(filter(None, every_id)), datetime.now(UTC)
+    short, now = shorten_ids(every_id), datetime.now(UTC)
     rows = [
         (short[each.id], each.database, format_age(now - each.when), format_size(each.size), each.command)
         for each in kept
@@ -141,9 +141,9 @@ def print_dumps(listed: Sequence[Listed], every_id: Iterable[str], verdicts: Map
 
     :param verdicts: For `db.prune`: whether each dump is kept and why, by its name. They replace the notes.
     """
-    short, now = shorten_ids(filter(None, every_id)), datetime.now(UTC)
+    short, now = shorten_ids(every_id), datetime.now(UTC)
     columns: tuple[str, ...] = _PLAN_COLUMNS if verdicts else _LIST_COLUMNS
-    cells = [_cells_of(each, short.get(each.id, ""), now, verdicts) for each in listed]
+    cells = [_cells_of(each, short[each.id], now, verdicts) for each in listed]
     rows = [tuple(each[name] for name in columns) for each in cells]
     width = open_console(stderr=False).width
     if _width(columns, rows) > width:

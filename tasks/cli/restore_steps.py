@@ -199,15 +199,9 @@ def carry_out_swap_undo(plan: SwapUndoPlan, *, yes: bool, name: str) -> SwapUndo
 
     confirm_plan(plan, undo_warning(plan), yes=yes, name=name, doubt=plan.doubt)
     if not plan.settings.dry:
-        plan = _ask_about_sessions(plan)
+        if plan.sessions and not plan.ends_sessions:
+            count = format_count(len(plan.sessions), "session")
+            answer = ask(f"End {count} of {plan.target.label} ({format_sessions(plan)})? [y/N] ") or ""
+            plan = replace(plan, ends_sessions=answer.lower() in {"y", "yes"})
         plan.refuse_sessions()
     return _carry_out(plan.settings, lambda report: undo_by_swap(plan, report), swap_undone_document, show_swap_undone)
-
-
-def _ask_about_sessions(plan: SwapUndoPlan) -> SwapUndoPlan:
-    """Ask at a terminal whether the other sessions may be ended."""
-    if not plan.sessions or plan.ends_sessions:
-        return plan
-    count = format_count(len(plan.sessions), "session")
-    answer = ask(f"End {count} of {plan.target.label} ({format_sessions(plan)})? [y/N] ") or ""
-    return replace(plan, ends_sessions=answer.lower() in {"y", "yes"})

@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from invoke.tasks import Task
-from invoke.tasks import task as invoke_task
 
 from ..errors import BadInputError, InterruptedBySignalError, TaskError
 from ..system.runtime import Interruption, interruptible, standard_streams
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from invoke.parser.argument import Argument
 
     from ..config.settings import Settings
-
-    Decorator = Callable[[Callable[..., Any]], Task[Any]]
 
 FILE_NEEDED = (
     "the dump: a path, a name in the dumps folder, or the first four characters or more of a name or an id (db.list)"
@@ -114,7 +111,7 @@ def task(
     iterable: Sequence[str] = (),
     name: str | None = None,
     reads_input: bool = False,
-) -> Decorator:
+) -> Callable[[Callable[..., Any]], Task[Any]]:
     """Return a decorator that makes a :class:`RepeatableTask`; the other parameters are Invoke's own.
 
     Automatic short flags are off: they would override `-h`, `-f` and others of Invoke.
@@ -125,10 +122,7 @@ def task(
 
     def decorate(body: Callable[..., Any]) -> Task[Any]:
         shared = {flag: _SHARED[flag] for flag in inspect.signature(body).parameters if flag in _SHARED}
-        decorator = invoke_task(
-            klass=RepeatableTask, auto_shortflags=False, help={**shared, **help}, iterable=list(iterable), name=name
-        )
-        made: RepeatableTask = decorator(body)
+        made = RepeatableTask(body, name=name, auto_shortflags=False, help={**shared, **help}, iterable=list(iterable))
         made.reads_input = reads_input
         return made
 

@@ -43,7 +43,6 @@ class Plain:
     """
 
     is_terminal = False
-    is_interactive = False
     width = _ANY_WIDTH
 
     def __init__(self, stream: TextIO) -> None:
