@@ -98,7 +98,7 @@ def show_migrated(migrated: Migrated, *, as_json: bool) -> None:
     """Print that nothing was pending, or the command that undoes the migration; Prisma printed what it applied."""
     plan = migrated.plan
     if as_json:
-        print_json(migrated_document(None if plan.settings.dry else migrated))
+        print_json({"migration": None} if plan.settings.dry else migrated_document(migrated))
         return
     if plan.settings.output.value == "quiet":
         return
@@ -119,7 +119,7 @@ def _show_saved(saved: Dumped | None, undo: str) -> None:
 def show_rehearsed(rehearsed: Rehearsed | None, *, as_json: bool) -> None:
     """Print a successful rehearsal; print nothing for a dry run."""
     if as_json:
-        print_json(rehearsed_document(rehearsed))
+        print_json({"rehearsal": None} if rehearsed is None else rehearsed_document(rehearsed))
         return
     if rehearsed is None:
         return

@@ -66,7 +66,7 @@ def describe_kept_deletion(record: DatabaseRecord) -> list[str]:
 def show_no_policy(*, as_json: bool) -> None:
     """Print that no policy is set."""
     if as_json:
-        print_json(pruned_document(None, []))
+        print_json({"policy": None, "dumps": []})
         return
     print_line(
         "The setting db.keep is not set, so nothing is deleted. Set it in invoke.yaml as below, then check the plan "

@@ -91,10 +91,8 @@ def listed_document(each: Listed) -> Document:
     }
 
 
-def pruned_document(plan: PrunePlan | None, deleted: Sequence[Listed]) -> Document:
-    """Return which dumps a policy keeps and which were deleted; `plan` is None if no policy is set."""
-    if plan is None:
-        return {"policy": None, "dumps": []}
+def pruned_document(plan: PrunePlan, deleted: Sequence[Listed]) -> Document:
+    """Return which dumps a policy keeps and which were deleted."""
     names = {each.name for each in deleted}
     return {"policy": asdict(plan.policy), "dumps": [_judged(each, plan, names) for each in plan.dumps]}
 

@@ -89,10 +89,8 @@ def _restored(restored: Restored) -> Document:
     }
 
 
-def rehearsed_document(rehearsed: Rehearsed | None) -> Document:
-    """Return a rehearsal; None after a dry run."""
-    if rehearsed is None:
-        return {"rehearsal": None}
+def rehearsed_document(rehearsed: Rehearsed) -> Document:
+    """Return a rehearsal."""
     restored = rehearsed.restored
     return {
         "rehearsal": {
@@ -107,10 +105,8 @@ def rehearsed_document(rehearsed: Rehearsed | None) -> Document:
     }
 
 
-def migrated_document(migrated: Migrated | None) -> Document:
-    """Return a migration; None after a dry run."""
-    if migrated is None:
-        return {"migration": None}
+def migrated_document(migrated: Migrated) -> Document:
+    """Return a migration."""
     plan = migrated.plan
     return {
         "migration": {
