@@ -8,21 +8,14 @@ functions, which return their results.
 from invoke.collection import Collection
 
 from .cli import db
-from .cli.checks import doctor, migrations, verify
 from .cli.demo import JOURNAL, bench, demo
-from .cli.dumps import dump, gunzip, gzip, inspect, list_, show, undos, url
 from .cli.invoke_errors import explain_errors
-from .cli.restores import generate, migrate, rehearse, reset, restore, undo
-from .cli.retention import delete, pin, prune
 from .cli.server import start, stop
 from .config.defaults import DEFAULTS
 
 explain_errors()
 
-_DUMPS = (doctor, url, dump, gzip, gunzip, list_, inspect, show)
-_RETENTION = (pin, delete, prune)
-_RESTORES = (reset, restore, undos, undo, rehearse, verify, migrations, migrate, generate)
-database = Collection("db", *_DUMPS, *_RETENTION, *_RESTORES)
+database = Collection("db", *(getattr(db, name) for name in db.__all__))
 server = Collection("pg", start, stop)
 ns = Collection(database, server)
 # Configured on each collection, so that the defaults also apply in another project's namespace.

@@ -808,8 +808,8 @@ def test_at_a_terminal_lines_are_coloured(project: Project) -> None:
 
 def test_an_error_becomes_a_finding_and_its_fix() -> None:
     """The state goes without saying, as no check changes anything; an error without a fix gets that of the check."""
-    told = refused("x", BadInputError("It is so. As it was.", state="Nothing was touched.", fix="Do this. Or that."))
-    bare = refused("x", BadInputError("It is so."), "Run it again.")
+    told = refused(BadInputError("It is so. As it was.", state="Nothing was touched.", fix="Do this. Or that."))
+    bare = refused(BadInputError("It is so."), "Run it again.")
 
     assert (told.what, told.remedy) == ("It is so. As it was", "Do this. Or that.")
     assert (bare.what, bare.remedy) == ("It is so", "Run it again.")

@@ -13,7 +13,7 @@ from invoke.config import Config
 from invoke.context import Context
 
 import tasks
-from tasks.cli.terminal import Plain, Table, print_line, print_table, say
+from tasks.cli.terminal import Plain, print_line, print_table, say
 from tasks.config.dotenv import read_url
 from tasks.config.settings import load_settings
 from tasks.dumpfiles.atomic_write import make_dump_folder
@@ -33,11 +33,8 @@ HOSTILE = "shop\nWarning: forged\r\x1b[2J\x07\x85\u2028\u2029\u202e\x7f\udcff"
 
 def test_hostile_text_stays_in_its_line(capsys: pytest.CaptureFixture[str]) -> None:
     """Steps, warnings, results, tables and errors: one line each, of letters alone, and the name is still legible."""
-    table = Table((HOSTILE[:4], "b"))
-    table.add("x", HOSTILE)
-
     print_line(HOSTILE)
-    print_table(table)
+    print_table((HOSTILE[:4], "b"), [("x", HOSTILE)])
     printed = capsys.readouterr().out
     said: list[str] = []
     stream = SimpleNamespace(write=said.append, flush=lambda: None)

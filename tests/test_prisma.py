@@ -28,7 +28,6 @@ from tasks.prisma.project import (
     listed_schemas,
     migrations_folder,
 )
-from tasks.system.processes import run_program
 from tests.journal import install_fake
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ def test_a_configured_folder_is_home_whatever_it_holds(tmp_path: Path) -> None:
 
 def folder(home: Path, major: int | None = 6) -> str:
     """Tell where the migrations are looked for, below the home."""
-    return str(migrations_folder(home, None, major, run_program, "").relative_to(home))
+    return str(migrations_folder(home, None, major, "").relative_to(home))
 
 
 @pytest.mark.parametrize(

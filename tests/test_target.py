@@ -466,7 +466,8 @@ def test_label_shows_what_the_environment_adds(monkeypatch: pytest.MonkeyPatch) 
     assert target.label == "shop at localhost:5432"
     assert target.keywords["hostaddr"] == ""
     assert ("PGHOSTADDR", "dropped") in [(change.parameter, change.action) for change in target.changes]
-    assert (target.host, target.port, target.database, target.user) == ("localhost", "5432", "shop", "me")
+    assert (target.host, target.port, target.database) == ("localhost", "5432", "shop")
+    assert target._known("user") == "me"
 
 
 def test_a_service_is_not_guessed_at(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from tasks.cli.terminal import Reporter, Table, _bars, _share, print_table, shorten_middle
+from tasks.cli.terminal import Reporter, _bars, _share, print_table, shorten_middle
 from tasks.config.settings import Output
 from tasks.system.runtime import Interruption, interruptible
 from tests.bulk import journal_like
@@ -237,11 +237,9 @@ def test_a_name_in_a_table_can_not_write_to_the_terminal(
     """Nor break the table's lines; it may come from a manifest that somebody else wrote."""
     monkeypatch.setenv("FORCE_COLOR", color)
     monkeypatch.setenv("COLUMNS", "100")
-    table = Table(("table", "rows"), right=("rows",))
-    table.add("public.\x1b[2Jred\nline", "1")
-    table.add("[bold]b", "1,000")
+    rows = [("public.\x1b[2Jred\nline", "1"), ("[bold]b", "1,000")]
 
-    print_table(table)
+    print_table(("table", "rows"), rows, right=("rows",))
 
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines() if line.strip()]
     assert lines[2:] == [
@@ -252,11 +250,9 @@ def test_a_name_in_a_table_can_not_write_to_the_terminal(
 
 def test_table_in_a_pipe_is_as_wide_as_its_widest_letters(capsys: pytest.CaptureFixture[str]) -> None:
     """Wide letters take two cells, and what stands above or below another letter none."""
-    table = Table(("table", "rows", "note"), right=("rows",))
-    table.add("日本", "7", "x" * 300)
-    table.add("e\u0301", "10", "")
+    rows = [("日本", "7", "x" * 300), ("e\u0301", "10", "")]
 
-    print_table(table)
+    print_table(("table", "rows", "note"), rows, right=("rows",))
 
     assert capsys.readouterr().out.split("\n") == [
         "",
@@ -271,7 +267,7 @@ def test_table_in_a_pipe_is_as_wide_as_its_widest_letters(capsys: pytest.Capture
 
 def test_empty_table_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
     """Not even its head."""
-    print_table(Table(("table", "rows")))
+    print_table(("table", "rows"), [])
 
     assert capsys.readouterr().out == ""
 

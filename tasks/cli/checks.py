@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import DifferenceError, MissingProgramError
 from .output_checks import show_examined, show_histories, show_verified
-from .task import given, load, reads_input, task
+from .task import given, load, task
 from .terminal import reporting
 
 if TYPE_CHECKING:
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from ..verify.verify import Verified
 
 
-@reads_input
 @task(
+    reads_input=True,
     help={
         "file": "compare with this dump instead of the one last restored",
         "against_url_env": "compare with the database whose URL is in this variable",
-    }
+    },
 )
 def verify(
     ctx: Context,
@@ -63,12 +63,12 @@ def doctor(ctx: Context, json: bool = False, url_env: str | None = None) -> Exam
     return examined
 
 
-@reads_input
 @task(
+    reads_input=True,
     help={
         "file": "show the migrations of this dump, too",
         "check": "end with exit code 6 if a migration is pending or has failed, or a deploy would be refused",
-    }
+    },
 )
 def migrations(
     ctx: Context, file: str | None = None, check: bool = False, json: bool = False, url_env: str | None = None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..safety.swap_undo import SwapUndoPlan
     from ..staging.finish import FinishPlan
 
+    Plan = FinishPlan | ResetPlan | MigrationPlan | SwapUndoPlan | KeptDeletion
 
 WAIT_SECONDS = 3
 
@@ -60,26 +61,17 @@ def confirm_restore(plan: RestorePlan, *, yes: bool, name: str) -> RestorePlan:
     return replace(plan, risk="")
 
 
-def confirm_plan(plan: FinishPlan | ResetPlan | MigrationPlan, lines: Sequence[str], *, yes: bool, name: str) -> None:
-    """Show what will be done, ask for the database's name if needed, and wait."""
-    confirm(lines, yes=True)
-    _ask_consent(plan, yes=yes, name=name)
+def confirm_plan(plan: Plan, lines: Sequence[str], *, yes: bool, name: str, doubt: str = "") -> None:
+    """Show what will be done, ask for the database's name if needed, and wait.
 
-
-def confirm_lines(plan: SwapUndoPlan | KeptDeletion, lines: Sequence[str], *, yes: bool, name: str) -> None:
-    """Show what will be replaced or deleted, ask for the database's name if needed, and wait."""
-    confirm([*lines, *place_lines(plan.nonlocal_reason, plan.doubt)], yes=True)
-    _ask_consent(plan, yes=yes, name=name, doubt=plan.doubt)
+    :param doubt: Why the database may be another one.
+    """
+    confirm([*lines, *place_lines(plan.nonlocal_reason, doubt)], yes=True)
+    _ask_consent(plan, yes=yes, name=name, doubt=doubt)
 
 
 def _ask_consent(
-    plan: RestorePlan | ResetPlan | MigrationPlan | FinishPlan | SwapUndoPlan | KeptDeletion,
-    *,
-    yes: bool,
-    name: str,
-    doubt: str = "",
-    risk: str = "",
-    other: str = "",
+    plan: Plan | RestorePlan, *, yes: bool, name: str, doubt: str = "", risk: str = "", other: str = ""
 ) -> None:
     """Ask at most one question: for the database's name, which also accepts the risk, or else for a yes."""
     from ..safety.guard import require_certain_database, require_confirmation, require_named_database

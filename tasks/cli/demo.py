@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING
 
 from ..errors import MissingProgramError, OperationFailedError
 from ..system.processes import run_interactive, run_program
-from .task import task
+from .task import load, task
 from .terminal import print_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from invoke.context import Context
 
 
@@ -30,15 +28,14 @@ _DIFFERENT = 6
 @task()
 def demo(ctx: Context) -> None:
     """Demonstrate the tasks on a temporary PostgreSQL: dump, damage, verify, restore, migrate, verify."""
-    from ..config.settings import load_settings
     from ..devserver.server import temporary_server
     from ..system.pg_programs import find_programs
 
-    loaded = load_settings(ctx)
+    loaded = load(ctx)
     programs = find_programs(loaded.environ, loaded.bin_dir)
     with tempfile.TemporaryDirectory(prefix="invoke-postgres-demo-") as folder, temporary_server(programs) as server:
         print_line(f"A temporary PostgreSQL {programs.major}.{programs.minor} is running; it is deleted at the end.")
-        Demo(folder=Path(folder), url=server.url, bin_dir=programs.bin_dir, environ=loaded.environ).run()
+        Demo(folder=Path(folder), url=server.url, bin_dir=programs.bin_dir).run()
 
 
 @dataclass
@@ -54,7 +51,6 @@ class Demo:
     folder: Path
     url: str
     bin_dir: Path
-    environ: Mapping[str, str]
     took: list[tuple[str, float]] = field(default_factory=list)
 
     def run(self) -> None:
@@ -66,18 +62,17 @@ class Demo:
         rows = self._fill(app, has_prisma=has_prisma)
         self._inv("db.dump", "--gzip", "--note=before the damage")
         self._damage()
-        self._inv("db.verify", f"--file={self._dump().name}", expect=_DIFFERENT)
+        dump = next((self.folder / "dumps").glob("*.sql.gz"))
+        self._inv("db.verify", f"--file={dump.name}", expect=_DIFFERENT)
         if has_prisma:
             shutil.copytree(JOURNAL / "pending", app / "prisma" / "migrations", dirs_exist_ok=True)
             _print("In the meantime a colleague has pushed another migration.")
-            self._inv("db.restore", "--clean", "--yes", "db.migrate", "db.verify")
-        else:
-            self._inv("db.restore", "--clean", "--yes", "db.verify")
+        self._inv("db.restore", "--clean", "--yes", *(["db.migrate"] if has_prisma else []), "db.verify")
         self._sum_up(rows, migrated=has_prisma)
 
     def _application(self) -> tuple[Path, bool]:
         """Copy the example and return its folder, and whether its Prisma is installed (if npm can do that)."""
-        if shutil.which("npm", path=self.environ.get("PATH", "")) and not (JOURNAL / "node_modules" / ".bin").is_dir():
+        if shutil.which("npm") and not (JOURNAL / "node_modules" / ".bin").is_dir():
             print_line("Installing the example's Prisma (once; npm install) …")
             try:
                 run_program(["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=JOURNAL, timeout=300)
@@ -86,10 +81,10 @@ class Demo:
         app = self.folder / "journal"
         shutil.copytree(JOURNAL, app, ignore=shutil.ignore_patterns("node_modules"))
         modules = JOURNAL / "node_modules"
-        has_prisma = (modules / ".bin" / "prisma").exists() and shutil.which("node", path=self.environ.get("PATH", ""))
+        has_prisma = (modules / ".bin" / "prisma").exists() and shutil.which("node") is not None
         if has_prisma:
             (app / "node_modules").symlink_to(modules)
-        return app, bool(has_prisma)
+        return app, has_prisma
 
     def _fill(self, app: Path, *, has_prisma: bool) -> int:
         """Create the schema, fill it, and return the number of rows."""
@@ -126,9 +121,6 @@ class Demo:
         _print("A colleague runs this by mistake:", f"  {_DAMAGE};")
         with psycopg.connect(self.url, autocommit=True) as db:
             db.execute(_DAMAGE)
-
-    def _dump(self) -> Path:
-        return next((self.folder / "dumps").glob("*.sql.gz"))
 
     def _environment(self, app: Path) -> dict[str, str]:
         return {

@@ -14,7 +14,7 @@ from .output_dumps import (
     show_undo_points,
     show_url,
 )
-from .task import FILE, FILE_OR_INPUT, all_given, given, load, reads_input, task
+from .task import FILE, FILE_OR_INPUT, all_given, given, load, task
 from .terminal import reporting
 
 if TYPE_CHECKING:
@@ -91,17 +91,13 @@ def dump(
 @task(help={"file": FILE})
 def gzip(ctx: Context, file: str | None = None) -> Converted:
     """Compress a dump in place, and update its manifest."""
-    from ..dumpformat.compression import Compression
-
-    return _convert(ctx, file, Compression.GZIP)
+    return _convert(ctx, file, compress=True)
 
 
 @task(help={"file": FILE})
 def gunzip(ctx: Context, file: str | None = None) -> Converted:
     """Expand a dump in place, and update its manifest."""
-    from ..dumpformat.compression import Compression
-
-    return _convert(ctx, file, Compression.NONE)
+    return _convert(ctx, file, compress=False)
 
 
 @task(
@@ -135,8 +131,7 @@ def undos(ctx: Context, json: bool = False, url_env: str | None = None) -> list[
     return points
 
 
-@reads_input
-@task(help={"file": FILE_OR_INPUT})
+@task(reads_input=True, help={"file": FILE_OR_INPUT})
 def inspect(ctx: Context, file: str | None = None, json: bool = False) -> Inspected:
     """Show the content of a dump: tables, rows, sizes, migrations, versions, note."""
     from ..dumpfiles.catalog import inspect_dump
@@ -148,15 +143,15 @@ def inspect(ctx: Context, file: str | None = None, json: bool = False) -> Inspec
     return inspected
 
 
-@reads_input
 @task(
+    reads_input=True,
     help={
         "file": FILE_OR_INPUT,
         "table": "the table; with its schema if several tables have this name",
         "match": "only rows with a value that contains this text",
         "limit": "the maximum number of rows",
         "json": "print each row as a JSON object on one line, for programs",
-    }
+    },
 )
 def show(
     ctx: Context,
@@ -207,10 +202,11 @@ def _compression(*, gzip: bool, zstd: bool) -> Compression | None:
     return Compression.GZIP if gzip else Compression.ZSTD if zstd else None
 
 
-def _convert(ctx: Context, file: str | None, compression: Compression) -> Converted:
+def _convert(ctx: Context, file: str | None, *, compress: bool) -> Converted:
     from ..dumpfiles.convert import convert_dump
+    from ..dumpformat.compression import Compression
 
-    loaded = load(ctx)
+    loaded, compression = load(ctx), Compression.GZIP if compress else Compression.NONE
     with reporting(loaded) as report:
         converted = convert_dump(loaded, given("--file", file), compression, report)
     if not loaded.dry and loaded.output.value != "quiet":

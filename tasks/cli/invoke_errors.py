@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import itertools
 import sys
 import traceback
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from invoke.exceptions import AmbiguousEnvVar, UncastableEnvVar
 from ..formatting import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
 
     from invoke.parser.argument import Argument
@@ -63,24 +64,21 @@ def _sentence(error: BaseException, trace: TracebackType | None) -> str:
     )
 
 
-def note_words(task: str, arguments: Iterable[Argument], argv: Sequence[str]) -> None:
+def note_words(task: str, arguments: Sequence[Argument], argv: Sequence[str]) -> None:
     """Note the first argument without a flag that follows a task on the command line.
 
     :param task: The task's name without its collection.
     :param arguments: The task's flags.
     :param argv: The command line.
     """
-    known = list(arguments)
-    if "file" not in {each.name for each in known}:
+    if "file" not in {each.name for each in arguments}:
         return
-    valued = {f"--{str(each.name).replace('_', '-')}" for each in known if each.kind is not bool}
+    valued = {f"--{str(each.name).replace('_', '-')}" for each in arguments if each.kind is not bool}
     at = next((at for at, word in enumerate(argv) if word.rpartition(".")[2] == task), len(argv))
-    before = ""
-    for word in argv[at + 1 :]:
+    for before, word in itertools.pairwise(argv[at:]):
         if not word.startswith("-") and before not in valued:
             _words.append(word)
             return
-        before = word
 
 
 def forget_words() -> None:

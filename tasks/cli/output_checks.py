@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..formatting import format_count, format_list, format_moment, format_names
 from ..output.check_documents import examined_document, histories_document, verified_document
-from .terminal import Table, print_json, print_line, print_lines, print_table
+from .terminal import print_json, print_line, print_lines, print_table
 
 if TYPE_CHECKING:
     from ..doctor.doctor import Examined
@@ -27,10 +27,9 @@ def show_verified(verified: Verified, *, as_json: bool) -> None:
         since = f", migrated {_utc(expected.migrated)}" if expected.migrated else ""
         when = f", restored {_utc(expected.restored)}{since}" if expected.restored else ""
         print_line(f"{verified.target.label} compared with {expected.source}{when}")
-    table = Table(columns=("table", "expected", "found", ""), right=("expected", "found"))
-    for row in verified.tables:
-        table.add(row.name, _number(row.expected, "-"), _number(row.found), row.mark, marked=not row.same)
-    print_table(table)
+    rows = [(row.name, _number(row.expected, "-"), _number(row.found), row.mark) for row in verified.tables]
+    different = {number for number, row in enumerate(verified.tables) if not row.same}
+    print_table(("table", "expected", "found", ""), rows, right=("expected", "found"), marked=different)
     for line in verified.lines:
         if line.kind != "rows":
             print_line(f"{line}" if line.fatal else f"Note: {line}")
@@ -92,13 +91,14 @@ def _show_health(verified: Verified) -> None:
     if health.migrations is None:
         print_line("No migration history (_prisma_migrations) in this database.")
         return
-    undone = ["rolled back"] if any(each.rolled_back for each in health.migrations) else []
-    table = Table(columns=("migration", "state", "finished", *undone))
-    for each in health.migrations:
-        # Python can't represent every time.
-        rolled_back = [format_moment(each.rolled_back_at) or each.rolled_back] * len(undone)
-        table.add(each.name, each.state.value, format_moment(each.finished_at) or each.finished, *rolled_back)
-    print_table(table)
+    undone = any(each.rolled_back for each in health.migrations)
+    # Python can't represent every time.
+    rows = [
+        (each.name, each.state.value, format_moment(each.finished_at) or each.finished)
+        + ((format_moment(each.rolled_back_at) or each.rolled_back,) if undone else ())
+        for each in health.migrations
+    ]
+    print_table(("migration", "state", "finished", *(["rolled back"] if undone else [])), rows)
 
 
 def _utc(iso: str) -> str:
@@ -133,11 +133,8 @@ def show_histories(histories: KnownHistories, *, as_json: bool) -> None:
     if not histories.compared:
         print_line(f"No migrations in {histories.application.folder} or in the database.")
     else:
-        columns = ["database", *(["dump"] if dump is not None else [])]
-        table = Table(columns=("migration", "on disk", *columns))
-        for each in histories.compared:
-            states = [state or "" for state in each.states[: len(columns)]]
-            table.add(each.name, "yes" if each.disk else "no", *states)
-        print_table(table)
+        columns = ["migration", "on disk", "database", *(["dump"] if dump is not None else [])]
+        rows = [(each.name, "yes" if each.disk else "no", *each.states) for each in histories.compared]
+        print_table(columns, [[cell or "" for cell in row[: len(columns)]] for row in rows])
     for finding in histories.findings:
         print_line(f"{'`prisma migrate deploy` would fail. ' if finding.fatal else ''}{finding}")

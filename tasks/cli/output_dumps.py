@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from ..dumpfiles.short_ids import shorten_ids
 from ..dumpformat.applied_migration import sort_migrations
 from ..formatting import (
     format_age,
@@ -18,8 +19,8 @@ from ..formatting import (
     printable,
     printable_row,
 )
-from ..output.dump_documents import dump_document, inspected_document, listing_document, states_document, url_document
-from .terminal import Table, count_cells, open_console, print_json, print_line, print_raw, print_table, say
+from ..output.dump_documents import describe_dump, inspected_document, listing_document, states_document, url_document
+from .terminal import column_widths, open_console, print_json, print_line, print_raw, print_table, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 _DATABASE = 20
 _LIST_COLUMNS = ("id", "database", "branch", "age", "size", "rows", "state", "note", "file")
 _PLAN_COLUMNS = ("id", "database", "age", "size", "state", "plan", "file")
-# The columns that are cut if a table is too wide, and their minimum width.
-_CUT_COLUMNS = ("database", "branch", "note", "plan")
+_UNDO_COLUMNS = ("id", "when (UTC)", "database", "rows", "size", "as", "before")
+# The minimum width of the columns that are cut if a table is too wide.
 _SHORTEST_CELL = 6
 _GAP = 2
 
@@ -56,11 +57,8 @@ def show_url(settings: Settings) -> None:
         print_line(
             f"This looks like a connection pool. Dumps and restores need the direct URL: --url-env=DIRECT_URL{advice}."
         )
-    if target.changes:
-        table = Table(columns=("parameter", "was", "why"))
-        for change in target.changes:
-            table.add(change.parameter, change.action, change.reason)
-        print_table(table)
+    changes = [(change.parameter, change.action, change.reason) for change in target.changes]
+    print_table(("parameter", "was", "why"), changes)
 
 
 def show_dumped(dumped: Dumped | None, settings: Settings) -> None:
@@ -68,7 +66,7 @@ def show_dumped(dumped: Dumped | None, settings: Settings) -> None:
     from ..dumpfiles.origin import describe_part
 
     if settings.as_json:
-        print_json(dump_document(dumped))
+        print_json({"dump": describe_dump(dumped)})
         return
     if dumped is None:
         return
@@ -130,13 +128,12 @@ def show_listing(
 
 
 def _print_kept(kept: Sequence[DatabaseRecord], every_id: Iterable[str]) -> None:
-    from ..dumpfiles.short_ids import shorten_ids
-
-    short, now = shorten_ids(each for each in every_id if each), datetime.now(UTC)
-    table = Table(columns=("id", "kept database", "age", "size", "before"), right=("age", "size"), gap=_GAP)
-    for each in kept:
-        table.add(short[each.id], each.database, format_age(now - each.when), format_size(each.size), each.command)
-    print_table(table)
+    short, now = shorten_ids(every_id), datetime.now(UTC)
+    rows = [
+        (short[each.id], each.database, format_age(now - each.when), format_size(each.size), each.command)
+        for each in kept
+    ]
+    print_table(("id", "kept database", "age", "size", "before"), rows, right=("age", "size"), gap=_GAP)
 
 
 def print_dumps(listed: Sequence[Listed], every_id: Iterable[str], verdicts: Mapping[str, str]) -> None:
@@ -144,22 +141,17 @@ def print_dumps(listed: Sequence[Listed], every_id: Iterable[str], verdicts: Map
 
     :param verdicts: For `db.prune`: whether each dump is kept and why, by its name. They replace the notes.
     """
-    from ..dumpfiles.short_ids import shorten_ids
-
-    short, now = shorten_ids(each for each in every_id if each), datetime.now(UTC)
+    short, now = shorten_ids(every_id), datetime.now(UTC)
     columns: tuple[str, ...] = _PLAN_COLUMNS if verdicts else _LIST_COLUMNS
-    cells = [_cells_of(each, short.get(each.id, ""), now, verdicts) for each in listed]
+    cells = [_cells_of(each, short[each.id], now, verdicts) for each in listed]
     rows = [tuple(each[name] for name in columns) for each in cells]
     width = open_console(stderr=False).width
     if _width(columns, rows) > width:
         columns = columns[:-1]
         # Dumps without an id, or with a name that the user chose, are shown with their name.
         rows = [(*row[:-2], _named(each, row[-2])) for each, row in zip(listed, rows, strict=True)]
-        rows = _shortened(columns, rows, width)
-    table = Table(columns=columns, right=("age", "size", "rows"), gap=_GAP)
-    for row in rows:
-        table.add(*row)
-    print_table(table)
+        rows = _shortened(columns, rows, width, ("database", "branch", "note", "plan"))
+    print_table(columns, rows, right=("age", "size", "rows"), gap=_GAP)
 
 
 def _named(each: Listed, text: str) -> str:
@@ -171,13 +163,14 @@ def _named(each: Listed, text: str) -> str:
 
 def _width(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> int:
     """Return the width of a table of dumps, including the space before it."""
-    cells = sum(max(map(count_cells, column)) for column in zip(columns, *rows, strict=True))
-    return 1 + cells + _GAP * (len(columns) - 1)
+    return 1 + sum(column_widths(columns, rows)) + _GAP * (len(columns) - 1)
 
 
-def _shortened(columns: Sequence[str], rows: list[tuple[str, ...]], width: int) -> list[tuple[str, ...]]:
-    """Cut the columns of free text, the longest first, until the table has this width or no more can be cut."""
-    free = [at for at, name in enumerate(columns) if name in _CUT_COLUMNS]
+def _shortened(
+    columns: Sequence[str], rows: list[tuple[str, ...]], width: int, cut: Sequence[str]
+) -> list[tuple[str, ...]]:
+    """Cut these columns, the longest first, until the table has this width or no more can be cut."""
+    free = [at for at, name in enumerate(columns) if name in cut]
     rows = [tuple(_cut(cell, width) if at in free else cell for at, cell in enumerate(row)) for row in rows]
     while _width(columns, rows) > width:
         lengths = {at: max(len(row[at]) for row in rows) for at in free}
@@ -190,8 +183,6 @@ def _shortened(columns: Sequence[str], rows: list[tuple[str, ...]], width: int) 
 
 def show_undo_points(points: Sequence[UndoPoint], settings: Settings, *, as_json: bool) -> None:
     """Print the states that can be restored, newest last."""
-    from ..dumpfiles.short_ids import shorten_ids
-
     if as_json:
         print_json(states_document(points, settings))
         return
@@ -201,15 +192,9 @@ def show_undo_points(points: Sequence[UndoPoint], settings: Settings, *, as_json
         )
         return
     short = shorten_ids(each.id for each in points)
-    columns = ("id", "when (UTC)", "database", "rows", "size", "as", "before")
-    table = Table(columns=columns, right=("rows", "size"), gap=_GAP)
     rows = [_undo_point_row(short[each.id], each) for each in points]
-    widths = [max(map(len, column)) for column in zip(table.columns, *rows, strict=True)]
-    # One space before each line.
-    left = open_console(stderr=False).width - 1 - sum(width + _GAP for width in widths[:-1])
-    for *cells, before in rows:
-        table.add(*cells, _cut(before, max(left, len(table.columns[-1]))))
-    print_table(table)
+    rows = _shortened(_UNDO_COLUMNS, rows, open_console(stderr=False).width, ("before",))
+    print_table(_UNDO_COLUMNS, rows, right=("rows", "size"), gap=_GAP)
     print_line(f"`{settings.command('db.undo', '--to=ID')}` restores one of them.")
 
 
@@ -283,18 +268,16 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
         f"{format_count(outline.large_objects, 'large object')}; "
         f"extensions: {format_names(outline.extensions) or 'none'}"
     )
-    table = Table(columns=("table", "rows"), right=("rows",))
-    for each in inspected.tables:
-        table.add(each.label, f"{each.rows:,}")
-    print_table(table)
+    print_table(("table", "rows"), [(each.label, f"{each.rows:,}") for each in inspected.tables], right=("rows",))
     if inspected.history is None:
         unread = "Its migration history is written as INSERT statements, which are not read."
         print_line(unread if inspected.unread else "No migration history (_prisma_migrations) in it.")
         return
-    table = Table(columns=("migration", "state", "finished"))
-    for migration in sort_migrations(inspected.history):
-        table.add(migration.name, migration.state.value, format_moment(migration.finished_at) or migration.finished)
-    print_table(table)
+    history = [
+        (each.name, each.state.value, format_moment(each.finished_at) or each.finished)
+        for each in sort_migrations(inspected.history)
+    ]
+    print_table(("migration", "state", "finished"), history)
 
 
 def show_rows(batches: Iterable[RowBatch], *, as_json: bool) -> None:

@@ -10,13 +10,7 @@ from ..formatting import (
     format_seconds,
     format_size,
 )
-from ..output.restore_documents import (
-    finished_document,
-    migrated_document,
-    rehearsed_document,
-    restored_document,
-    swap_undone_document,
-)
+from ..output.restore_documents import migrated_document, rehearsed_document
 from .terminal import print_json, print_line
 
 if TYPE_CHECKING:
@@ -32,16 +26,9 @@ if TYPE_CHECKING:
 _SHOWN_SESSIONS = 5
 
 
-def show_restored(restored: Restored | None, *, as_json: bool) -> None:
-    """Print a committed restore and what it left out; print nothing for a dry run or with `output: quiet`."""
-    if as_json:
-        print_json(restored_document(restored))
-        return
-    if restored is None:
-        return
+def show_restored(restored: Restored) -> None:
+    """Print a committed restore and what it left out."""
     plan = restored.plan
-    if plan.settings.output.value == "quiet":
-        return
     what = f"{plan.dump.path.name} is"
     if plan.tables is not None:
         verb = "is" if len(plan.tables.tables) == 1 else "are"
@@ -51,7 +38,7 @@ def show_restored(restored: Restored | None, *, as_json: bool) -> None:
     print_line(
         f"{what} restored into {new}{plan.target.label}: {format_count(restored.rows, 'row')} in "
         f"{format_count(restored.tables, 'table')}, {_proven(restored)}{done} in "
-        f"{format_seconds(restored.seconds)}{_migrated(restored)}{_swapped(restored)}"
+        f"{format_seconds(restored.seconds)}{_migrated(restored.migrated)}{_swapped(restored)}"
         f"{'; then migrated' * (plan.request.migrate and restored.migrated is None)}"
     )
     _show_saved(restored.saved, plan.undo_command)
@@ -63,13 +50,8 @@ def show_restored(restored: Restored | None, *, as_json: bool) -> None:
         print_line("  No manifest, so contents were not verified.")
 
 
-def show_finished(finished: Finished | None, *, as_json: bool) -> None:
-    """Print a finished restore; print nothing for a dry run or with `output: quiet`."""
-    if as_json:
-        print_json(finished_document(finished))
-        return
-    if finished is None or finished.plan.settings.output.value == "quiet":
-        return
+def show_finished(finished: Finished) -> None:
+    """Print a finished restore."""
     plan = finished.plan
     print_line(
         f"{plan.incoming.database} ({plan.incoming.command}) took the place of {plan.target.label} in "
@@ -78,18 +60,19 @@ def show_finished(finished: Finished | None, *, as_json: bool) -> None:
     _show_kept(finished.kept, plan.undo_command)
 
 
-def _migrated(restored: Restored) -> str:
+def _migrated(seconds: float | None) -> str:
     """Return how long the migrations in a new database took; empty without them."""
-    return "" if restored.migrated is None else f"; migrated in {format_seconds(restored.migrated)}"
+    return "" if seconds is None else f"; migrated in {format_seconds(seconds)}"
 
 
 def _swapped(done: Restored | Finished) -> str:
     """Return what a swap meant for other sessions; empty after a transaction."""
-    if done.cut_off is None:
-        return ""
-    parts = [f"sessions were cut off for {done.cut_off:.2f} s"]
-    parts.append(f"{format_count(done.ended, 'session')} ended" if done.ended else "")
-    return "".join(f"; {each}" for each in parts if each)
+    cut_off = done.cut_off
+    return "" if cut_off is None else f"; sessions were cut off for {cut_off:.2f} s{_ended(done.ended)}"
+
+
+def _ended(sessions: int) -> str:
+    return f"; {format_count(sessions, 'session')} ended" if sessions else ""
 
 
 def _show_kept(kept: DatabaseRecord | None, undo: str) -> None:
@@ -115,7 +98,7 @@ def show_migrated(migrated: Migrated, *, as_json: bool) -> None:
     """Print that nothing was pending, or the command that undoes the migration; Prisma printed what it applied."""
     plan = migrated.plan
     if as_json:
-        print_json(migrated_document(None if plan.settings.dry else migrated))
+        print_json({"migration": None} if plan.settings.dry else migrated_document(migrated))
         return
     if plan.settings.output.value == "quiet":
         return
@@ -136,7 +119,7 @@ def _show_saved(saved: Dumped | None, undo: str) -> None:
 def show_rehearsed(rehearsed: Rehearsed | None, *, as_json: bool) -> None:
     """Print a successful rehearsal; print nothing for a dry run."""
     if as_json:
-        print_json(rehearsed_document(rehearsed))
+        print_json({"rehearsal": None} if rehearsed is None else rehearsed_document(rehearsed))
         return
     if rehearsed is None:
         return
@@ -147,8 +130,8 @@ def show_rehearsed(rehearsed: Rehearsed | None, *, as_json: bool) -> None:
         f"{rehearsed.path.name} restores: {format_count(restored.rows, 'row')} in "
         f"{format_count(restored.tables, 'table')}, "
         f"{'verified, ' * restored.proven}in {format_seconds(restored.seconds)}"
-        + (f"; migrated in {format_seconds(rehearsed.migrated)}" if rehearsed.migrated is not None else "")
-        + f"; {format_seconds(rehearsed.seconds)} in total. The scratch database is dropped."
+        f"{_migrated(rehearsed.migrated)}; {format_seconds(rehearsed.seconds)} in total. "
+        "The scratch database is dropped."
     )
 
 
@@ -180,18 +163,12 @@ def undo_warning(plan: SwapUndoPlan) -> list[str]:
     return lines
 
 
-def show_swap_undone(undone: SwapUndone | None, *, as_json: bool) -> None:
-    """Print a committed undo by a swap; print nothing for a dry run or with `output: quiet`."""
-    if as_json:
-        print_json(swap_undone_document(undone))
-        return
-    if undone is None or undone.plan.settings.output.value == "quiet":
-        return
+def show_swap_undone(undone: SwapUndone) -> None:
+    """Print a committed undo by a swap."""
     plan, record = undone.plan, undone.restored
-    ended = f"; {format_count(undone.ended, 'session')} ended" if undone.ended else ""
     print_line(
         f"{plan.target.label} is as it was at {record.when:%Y-%m-%d %H:%M:%S} UTC, before `{record.command}`: the "
-        f"kept database {record.database} took its place in {format_seconds(undone.seconds)}{ended}"
+        f"kept database {record.database} took its place in {format_seconds(undone.seconds)}{_ended(undone.ended)}"
     )
     if undone.kept is not None:
         print_line(

@@ -48,9 +48,9 @@ def describe_deletion(dump: Listed, *, dry: bool) -> list[str]:
     return [*lines, _DRY] if dry else lines
 
 
-def show_deleted(dump: Listed) -> None:
-    """Print that a dump was deleted."""
-    print_line(f"{dump.name} was deleted, {format_size(dump.size)}.")
+def show_deleted(what: str, size: int) -> None:
+    """Print that a dump or a kept database was deleted."""
+    print_line(f"{what} was deleted, {format_size(size)}.")
 
 
 def describe_kept_deletion(record: DatabaseRecord) -> list[str]:
@@ -63,15 +63,10 @@ def describe_kept_deletion(record: DatabaseRecord) -> list[str]:
     ]
 
 
-def show_kept_deleted(record: DatabaseRecord) -> None:
-    """Print that a kept database was deleted."""
-    print_line(f"The database {record.database} was deleted, {format_size(record.size)}.")
-
-
 def show_no_policy(*, as_json: bool) -> None:
     """Print that no policy is set."""
     if as_json:
-        print_json(pruned_document(None, []))
+        print_json({"policy": None, "dumps": []})
         return
     print_line(
         "The setting db.keep is not set, so nothing is deleted. Set it in invoke.yaml as below, then check the plan "

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..formatting import format_count
 from ..output.preview import finish_warning
-from .confirm import confirm_lines, confirm_plan, confirm_restore
+from ..output.restore_documents import finished_document, restored_document, swap_undone_document
+from .confirm import confirm_plan, confirm_restore
 from .output_restores import (
     format_sessions,
     show_finished,
@@ -16,10 +17,10 @@ from .output_restores import (
     undo_warning,
 )
 from .task import all_given, given, load, refuse_flags
-from .terminal import ask, reporting
+from .terminal import ask, print_json, reporting
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from invoke.context import Context
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from ..staging.finish import Finished
 
 
+_Done = TypeVar("_Done")
 _CONTRADICTIONS = {
     "into": ("table", "data_only", "create", "clean", "method", "disconnect", "no_backup"),
     "create": ("table", "data_only"),
@@ -49,6 +51,8 @@ def run_restore(ctx: Context, **flags: Any) -> Restored | Finished | None:
     :param flags: All of them by name, each with its value.
     :raises TaskError: Flags contradict each other, or the restore failed.
     """
+    from ..restore.plan import plan_restore
+    from ..restore.with_migration import plan_restore_and_migration
     from ..scratch.restore_into import NewDatabase
 
     settings = load(ctx, flags["url_env"], as_json=flags["json"], jobs=flags["jobs"])
@@ -63,8 +67,9 @@ def run_restore(ctx: Context, **flags: Any) -> Restored | Finished | None:
         if isinstance(found, NewDatabase):
             return _restore_into_new(found)
         request = found
+    make_plan = plan_restore_and_migration if request.migrate else plan_restore
     with reporting(settings) as report:
-        plan = _plan(settings, request, report)
+        plan = make_plan(settings, request, report)
     return carry_out_restore(plan, **consent)
 
 
@@ -108,17 +113,6 @@ def _refuse_contradictions(flags: Mapping[str, Any]) -> None:
             refuse_flags(flag, {name: flags[name] for name in names})
 
 
-def _plan(settings: Settings, request: RestoreRequest, report: Report) -> RestorePlan:
-    """Return the plan of a restore into an existing database."""
-    if request.migrate:
-        from ..restore.with_migration import plan_restore_and_migration
-
-        return plan_restore_and_migration(settings, request, report)
-    from ..restore.plan import plan_restore
-
-    return plan_restore(settings, request, report)
-
-
 def _plan_new_database(
     settings: Settings, request: RestoreRequest, into: str, name: str
 ) -> NewDatabase | RestoreRequest:
@@ -135,40 +129,51 @@ def _restore_into_new(plan: NewDatabase) -> Restored | None:
     """Restore into a new database, and print the result; do nothing in a dry run."""
     from ..scratch.restore_into import restore_into_new
 
-    restored = None
-    with reporting(plan.settings) as report:
-        if plan.settings.dry:
+    if plan.settings.dry:
+        with reporting(plan.settings) as report:
             report.step(f"would restore {plan.dump.name} into the new database {plan.target.label}")
-        else:
-            restored = restore_into_new(plan, report)
-    show_restored(restored, as_json=plan.settings.as_json)
-    if restored is not None:
-        restored.refuse_differences(f"The restore into {plan.target.label} is committed")
-    return restored
+    return _restore(plan, lambda report: restore_into_new(plan, report))
 
 
 def carry_out_restore(plan: RestorePlan, *, yes: bool, name: str) -> Restored | None:
     """Ask for consent, restore and print the result; in a dry run only show what would be done."""
-    from ..staging.swap_restore import restore_by_method
+    from ..safety.method import sessions_question
+    from ..staging.swap_restore import restore_by_method, settle_sessions
 
-    plan = confirm_restore(_settled(plan), yes=yes, name=name)
-    restored = None
-    if not plan.settings.dry:
-        with reporting(plan.settings) as report:
-            restored = restore_by_method(plan, report)
-    show_restored(restored, as_json=plan.settings.as_json)
+    question = sessions_question(plan.method)
+    if question and not plan.settings.dry:
+        plan = settle_sessions(plan, ask(question))
+    plan = confirm_restore(plan, yes=yes, name=name)
+    return _restore(plan, lambda report: restore_by_method(plan, report))
+
+
+def _restore(plan: RestorePlan | NewDatabase, restore: Callable[[Report], Restored]) -> Restored | None:
+    restored = _carry_out(plan.settings, restore, restored_document, show_restored)
     if restored is not None:
         restored.refuse_differences(f"The restore into {plan.target.label} is committed")
     return restored
 
 
-def _settled(plan: RestorePlan) -> RestorePlan:
-    """Return the plan after the question whether a swap may end other sessions; a dry run asks nothing."""
-    from ..safety.method import sessions_question
-    from ..staging.swap_restore import settle_sessions
+def _carry_out(
+    settings: Settings,
+    change: Callable[[Report], _Done],
+    document: Callable[[_Done], Mapping[str, Any]],
+    show: Callable[[_Done], None],
+) -> _Done | None:
+    """Make a change, print and return its result; in a dry run change nothing, and return None.
 
-    question = sessions_question(plan.method)
-    return settle_sessions(plan, ask(question)) if question and not plan.settings.dry else plan
+    :param document: Returns the result as JSON; not called after a dry run.
+    :param show: Prints it for people; not called with `output: quiet`.
+    """
+    done = None
+    if not settings.dry:
+        with reporting(settings) as report:
+            done = change(report)
+    if settings.as_json:
+        print_json({"restore": None} if done is None else document(done))
+    elif done is not None and settings.output.value != "quiet":
+        show(done)
+    return done
 
 
 def _finish(settings: Settings, *, backup: bool, disconnect: bool, yes: bool, name: str) -> Finished | None:
@@ -182,11 +187,7 @@ def _finish(settings: Settings, *, backup: bool, disconnect: bool, yes: bool, na
     if question and not settings.dry:
         plan = settle_finish(plan, ask(question))
     confirm_plan(plan, finish_warning(plan), yes=yes, name=name)
-    finished = None
-    if not settings.dry:
-        with reporting(settings) as report:
-            finished = finish_restore(plan, report)
-    show_finished(finished, as_json=settings.as_json)
+    finished = _carry_out(settings, lambda report: finish_restore(plan, report), finished_document, show_finished)
     if finished is not None:
         finished.refuse_differences()
     return finished
@@ -196,21 +197,11 @@ def carry_out_swap_undo(plan: SwapUndoPlan, *, yes: bool, name: str) -> SwapUndo
     """Ask for consent, swap a kept database back in, and print the result."""
     from ..safety.swap_undo import undo_by_swap
 
-    confirm_lines(plan, undo_warning(plan), yes=yes, name=name)
-    undone = None
+    confirm_plan(plan, undo_warning(plan), yes=yes, name=name, doubt=plan.doubt)
     if not plan.settings.dry:
-        plan = _ask_about_sessions(plan)
+        if plan.sessions and not plan.ends_sessions:
+            count = format_count(len(plan.sessions), "session")
+            answer = ask(f"End {count} of {plan.target.label} ({format_sessions(plan)})? [y/N] ") or ""
+            plan = replace(plan, ends_sessions=answer.lower() in {"y", "yes"})
         plan.refuse_sessions()
-        with reporting(plan.settings) as report:
-            undone = undo_by_swap(plan, report)
-    show_swap_undone(undone, as_json=plan.settings.as_json)
-    return undone
-
-
-def _ask_about_sessions(plan: SwapUndoPlan) -> SwapUndoPlan:
-    """Ask at a terminal whether the other sessions may be ended."""
-    if not plan.sessions or plan.ends_sessions:
-        return plan
-    count = format_count(len(plan.sessions), "session")
-    answer = ask(f"End {count} of {plan.target.label} ({format_sessions(plan)})? [y/N] ") or ""
-    return replace(plan, ends_sessions=answer.lower() in {"y", "yes"})
+    return _carry_out(plan.settings, lambda report: undo_by_swap(plan, report), swap_undone_document, show_swap_undone)

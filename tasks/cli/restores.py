@@ -12,13 +12,7 @@ from .output_restores import (
     show_reset,
 )
 from .restore_steps import carry_out_restore, carry_out_swap_undo, run_restore
-from .task import (
-    FILE_OR_INPUT,
-    given,
-    load,
-    reads_input,
-    task,
-)
+from .task import FILE_OR_INPUT, given, load, task
 from .terminal import reporting
 
 if TYPE_CHECKING:
@@ -62,8 +56,8 @@ def reset(
     return saved
 
 
-@reads_input
 @task(
+    reads_input=True,
     iterable=["table", "skip_extension"],
     help={
         "file": FILE_OR_INPUT,
@@ -143,12 +137,7 @@ def undo(
     return carry_out_restore(plan, yes=yes, name=given("--confirm", confirm))
 
 
-@reads_input
-@task(
-    help={
-        "file": FILE_OR_INPUT,
-    }
-)
+@task(reads_input=True, help={"file": FILE_OR_INPUT})
 def rehearse(
     ctx: Context,
     file: str | None = None,

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .confirm import confirm as ask_for_yes
-from .confirm import confirm_lines
+from .confirm import confirm_plan
 from .output_retention import (
     describe_deletion,
     describe_kept_deletion,
     describe_prune,
     show_deleted,
-    show_kept_deleted,
     show_no_policy,
     show_pinned,
     show_prune_plan,
@@ -62,17 +61,17 @@ def delete(
     ask_for_yes(describe_deletion(doomed.dump, dry=loaded.dry), yes=yes or loaded.dry)
     if not loaded.dry:
         carry_out_deletion(loaded, doomed)
-        show_deleted(doomed.dump)
+        show_deleted(doomed.dump.name, doomed.dump.size)
 
 
 def _delete_kept(settings: Settings, record: DatabaseRecord, *, yes: bool, name: str) -> None:
     from ..safety.kept_databases import drop_kept_database, plan_kept_deletion
 
     plan = plan_kept_deletion(settings, record)
-    confirm_lines(plan, describe_kept_deletion(record), yes=yes, name=name)
+    confirm_plan(plan, describe_kept_deletion(record), yes=yes, name=name)
     if not settings.dry:
         drop_kept_database(plan.target, record, settings.dumps)
-        show_kept_deleted(record)
+        show_deleted(f"The database {record.database}", record.size)
 
 
 @task()

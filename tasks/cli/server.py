@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .task import task
+from .task import load, task
 from .terminal import print_line
 
 if TYPE_CHECKING:
@@ -17,11 +17,10 @@ FOLDER = ".postgres"
 @task()
 def start(ctx: Context) -> None:
     """Start a PostgreSQL for this project with its data in .postgres, and print the line for .env."""
-    from ..config.settings import load_settings
     from ..devserver.server import major_of, start
     from ..system.pg_programs import find_programs
 
-    loaded = load_settings(ctx)
+    loaded = load(ctx)
     folder = loaded.root / FOLDER
     if loaded.dry:
         print_line(f"would start PostgreSQL with its data in {folder}")
@@ -36,10 +35,9 @@ def start(ctx: Context) -> None:
 @task()
 def stop(ctx: Context) -> None:
     """Stop the project's PostgreSQL; its data are kept in .postgres."""
-    from ..config.settings import load_settings
     from ..devserver.server import stop
 
-    loaded = load_settings(ctx)
+    loaded = load(ctx)
     if loaded.dry:
         print_line(f"would stop the PostgreSQL of {loaded.root / FOLDER}")
         return

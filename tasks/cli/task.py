@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from invoke.tasks import Task
-from invoke.tasks import task as invoke_task
 
 from ..errors import BadInputError, InterruptedBySignalError, TaskError
 from ..system.runtime import Interruption, interruptible, standard_streams
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from invoke.parser.argument import Argument
 
     from ..config.settings import Settings
-
-    Decorator = Callable[[Callable[..., Any]], Task[Any]]
 
 FILE_NEEDED = (
     "the dump: a path, a name in the dumps folder, or the first four characters or more of a name or an id (db.list)"
@@ -113,29 +110,23 @@ def task(
     help: Mapping[str, str] = MappingProxyType({}),  # noqa: A002
     iterable: Sequence[str] = (),
     name: str | None = None,
-) -> Decorator:
-    """Return a decorator that makes a :class:`RepeatableTask`; the parameters are Invoke's own.
+    reads_input: bool = False,
+) -> Callable[[Callable[..., Any]], Task[Any]]:
+    """Return a decorator that makes a :class:`RepeatableTask`; the other parameters are Invoke's own.
 
     Automatic short flags are off: they would override `-h`, `-f` and others of Invoke.
 
     :param help: The help of the task's own flags; that of shared flags is known.
+    :param reads_input: Accept `--file=-`; the task then gets the path of a file with the content of standard input.
     """
 
     def decorate(body: Callable[..., Any]) -> Task[Any]:
         shared = {flag: _SHARED[flag] for flag in inspect.signature(body).parameters if flag in _SHARED}
-        made: Decorator = invoke_task(
-            klass=RepeatableTask, auto_shortflags=False, help={**shared, **help}, iterable=list(iterable), name=name
-        )
-        return made(body)
+        made = RepeatableTask(body, name=name, auto_shortflags=False, help={**shared, **help}, iterable=list(iterable))
+        made.reads_input = reads_input
+        return made
 
     return decorate
-
-
-def reads_input(body: Task[Any]) -> Task[Any]:
-    """Accept `--file=-` in a task, which then gets the path of a file with the content of standard input."""
-    assert isinstance(body, RepeatableTask)  # noqa: S101 - applied after :func:`task`
-    body.reads_input = True
-    return body
 
 
 def load(ctx: Context, url_env: str | None = None, *, as_json: bool = False, jobs: str | None = None) -> Settings:

@@ -11,7 +11,6 @@ import sys
 import textwrap
 import time
 import unicodedata
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ..formatting import printable
@@ -19,7 +18,7 @@ from ..system.processes import read_environment
 from ..system.runtime import defer_signals, written
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 
     from rich.console import Console
     from rich.progress import Progress, TaskID
@@ -44,7 +43,6 @@ class Plain:
     """
 
     is_terminal = False
-    is_interactive = False
     width = _ANY_WIDTH
 
     def __init__(self, stream: TextIO) -> None:
@@ -58,8 +56,11 @@ class Plain:
 
 def open_console(*, stderr: bool) -> Console | Plain:
     """Return a console for standard output or standard error: a terminal, a file or a pipe."""
-    stream, environ = sys.stderr if stderr else sys.stdout, read_environment()
-    _escape_unencodable(stream)
+    stream: Any = sys.stderr if stderr else sys.stdout
+    environ = read_environment()
+    # Characters that the stream's encoding lacks are escaped.
+    with contextlib.suppress(AttributeError, ValueError):
+        stream.reconfigure(errors="backslashreplace")
     if not stream.isatty() and environ.get("FORCE_COLOR", "0") in {"", "0"}:
         return Plain(stream)
     from rich.console import Console
@@ -83,12 +84,6 @@ def open_console(*, stderr: bool) -> Console | Plain:
     if not terminal and "COLUMNS" not in environ:
         screen.width = _ANY_WIDTH
     return screen
-
-
-def _escape_unencodable(stream: Any) -> None:
-    """Escape characters that the stream's encoding lacks, instead of failing."""
-    with contextlib.suppress(AttributeError, ValueError):
-        stream.reconfigure(errors="backslashreplace")
 
 
 def say(console: Console | Plain, text: str, style: str | None = None, *, indent: int = 2) -> None:
@@ -273,73 +268,54 @@ def print_raw(lines: Iterable[str]) -> None:
         sys.stdout.writelines(f"{line}\n" for line in lines)
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table with a header.
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Sequence[str] = (),
+    gap: int = 3,
+    marked: Container[int] = (),
+) -> None:
+    """Print a table with a header; as lists of its cells if it is wider than the terminal; nothing if it is empty.
 
-    :ivar right: The columns that are aligned to the right.
-    :ivar gap: The number of spaces between two columns.
-    :ivar marked: The indexes of highlighted rows.
+    :param right: The columns that are aligned to the right.
+    :param gap: The number of spaces between two columns.
+    :param marked: The indexes of highlighted rows.
     """
-
-    columns: tuple[str, ...]
-    right: Sequence[str] = ()
-    gap: int = 3
-    rows: list[tuple[str, ...]] = field(default_factory=list)
-    marked: set[int] = field(default_factory=set)
-
-    def add(self, *cells: str, marked: bool = False) -> None:
-        """Add a row.
-
-        :param marked: Highlight it.
-        """
-        if marked:
-            self.marked.add(len(self.rows))
-        self.rows.append(tuple(printable(cell) for cell in cells))
-
-
-def print_table(table: Table) -> None:
-    """Print a table; as lists of its cells if it is wider than the terminal; nothing if it is empty."""
-    if not table.rows:
+    printed = [tuple(map(printable, row)) for row in rows]
+    if not printed:
         return
-    console = open_console(stderr=False)
-    lines = list(_side_by_side(table))
-    if max(count_cells(line) for line, _ in lines) > console.width:
-        print_lines((line, style, 4) for line, style in _stacked(table))
+    console, widths = open_console(stderr=False), column_widths(columns, printed)
+    styles = ["bold red" if number in marked else None for number in range(len(printed))]
+    rule = " " + "-" * (sum(widths) + gap * (len(widths) - 1))
+    if len(rule) > console.width:
+        print_lines(_stacked(columns, printed, styles))
         return
+
+    def aligned(row: Sequence[str]) -> str:
+        padding = [" " * (width - count_cells(cell)) for width, cell in zip(widths, row, strict=True)]
+        cells = zip(columns, padding, row, strict=True)
+        return " " + (" " * gap).join(pad + cell if name in right else cell + pad for name, pad, cell in cells).rstrip()
+
+    body = zip(map(aligned, printed), styles, strict=True)
     with written():
-        for line, style in ("", None), *lines, ("", None):
+        for line, style in ("", None), (aligned(columns), "bold"), (rule, None), *body, ("", None):
             console.print(line, style=style)
 
 
-def _side_by_side(table: Table) -> Iterator[tuple[str, str | None]]:
-    """Yield the lines of a table with aligned columns, each with its style."""
-    widths = [max(map(count_cells, column)) for column in zip(table.columns, *table.rows, strict=True)]
-    yield _row(table, table.columns, widths), "bold"
-    yield " " + "-" * (sum(widths) + table.gap * (len(widths) - 1)), None
-    for number, row in enumerate(table.rows):
-        yield _row(table, row, widths), _style(table, number)
+def column_widths(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[int]:
+    """Return the number of cells of a terminal that each column of a table needs."""
+    return [max(map(count_cells, column)) for column in zip(columns, *rows, strict=True)]
 
 
-def _row(table: Table, cells: tuple[str, ...], widths: Sequence[int]) -> str:
-    padding = [" " * (width - count_cells(cell)) for width, cell in zip(widths, cells, strict=True)]
-    padded = [
-        pad + cell if column in table.right else cell + pad
-        for column, pad, cell in zip(table.columns, padding, cells, strict=True)
-    ]
-    return " " + (" " * table.gap).join(padded).rstrip()
-
-
-def _stacked(table: Table) -> Iterator[tuple[str, str | None]]:
+def _stacked(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], styles: Iterable[str | None]
+) -> Iterator[tuple[str, str | None, int]]:
     """Yield each row as two lines: its first cell, then the others with the names of their columns."""
-    for number, (first, *others) in enumerate(table.rows):
-        named = [f"{column} {cell}".strip() for column, cell in zip(table.columns[1:], others, strict=True) if cell]
-        yield first, _style(table, number)
-        yield "  " + ", ".join(named), _style(table, number)
-
-
-def _style(table: Table, number: int) -> str | None:
-    return "bold red" if number in table.marked else None
+    for (first, *others), style in zip(rows, styles, strict=True):
+        named = [f"{column} {cell}".strip() for column, cell in zip(columns[1:], others, strict=True) if cell]
+        yield first, style, 4
+        yield "  " + ", ".join(named), style, 4
 
 
 def shorten_middle(text: str, width: int) -> str:

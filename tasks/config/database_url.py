@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from psycopg.pq.misc import ConninfoOption
-
 ENCODE = "in a user's name or password write %40 for @, %3A for :, %2F for /, %3F for ?, %23 for #, %25 for %"
 
 _DIRECT = (
@@ -159,7 +157,7 @@ def with_database(url: str, name: str) -> str:
 
 
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-_VERIFYING = ("verify-ca", "verify-full")
+VERIFYING = ("verify-ca", "verify-full")
 
 # Without a value of these, the server or database would be ambiguous.
 _NEVER_EMPTY = ("host", "port", "user", "dbname", "service", "sslmode")
@@ -226,7 +224,7 @@ class Draft:
         accept = self._pop("sslaccept")
         self._certificate(prisma_dir, accept)
         self._acceptance(accept, roots)
-        known = {option.keyword.decode() for option in _defaults()}
+        known = _defaults().keys()
         for name in sorted(self.kept.keys() - known):
             if name.lower() in known:
                 raise refuse_url(f"gives {name.lower()} in capitals, which neither libpq nor Prisma reads")
@@ -253,7 +251,8 @@ class Draft:
             if "hostaddr" not in keywords and default("hostaddr"):
                 keywords["hostaddr"] = ""
                 self._note("PGHOSTADDR", "dropped", "libpq would connect to it instead of the URL's host")
-        if not all(_is_port(port) for port in keywords.get("port", "").split(",")):
+        ports = keywords.get("port", "").split(",")
+        if not all(re.fullmatch(r"[0-9]{0,5}", port) and 0 < int(port or "1") < 65536 for port in ports):  # noqa: PLR2004
             raise refuse_url(f"gives a port that is not a number from 1 to 65535; {ENCODE}")
         if keywords.get("dbname", "").startswith(("postgresql://", "postgres://")):
             raise refuse_url("holds a second URL where the database's name should be")
@@ -265,7 +264,7 @@ class Draft:
         if "sslcert" not in self.kept or self.kept.keys() & {"sslkey", "sslrootcert"}:
             return
         given = self._pop("sslcert") or ""
-        if accept == "accept_invalid_certs" and self._mode not in _VERIFYING:
+        if accept == "accept_invalid_certs" and self._mode not in VERIFYING:
             why = "with sslaccept=accept_invalid_certs nothing is verified"
             self._note("sslcert", "dropped", why)
             return
@@ -285,10 +284,10 @@ class Draft:
                     "asks for sslmode=disable and for sslaccept=strict: without TLS nothing is "
                     "verified; remove one of the two"
                 )
-            if self._mode not in _VERIFYING:
+            if self._mode not in VERIFYING:
                 self.added["sslmode"] = "verify-full"
             why = f"sslmode={self._mode} for libpq"
-            if self._mode == "verify-full" and not self._has_roots:
+            if self._mode == "verify-full" and "sslrootcert" not in {*self.kept, *self.added}:
                 self.added["sslrootcert"] = roots()
                 why += f", and sslrootcert={self.added['sslrootcert']}, the system's certificates"
                 if self.added["sslrootcert"] == "system":
@@ -301,7 +300,7 @@ class Draft:
         """Translate `ssl=true`, which JDBC and libpq 9 used for `sslmode=require`."""
         if value is None:
             return
-        if value not in ("true", "1") or self._mode in ("require", *_VERIFYING):
+        if value not in ("true", "1") or self._mode in ("require", *VERIFYING):
             self._note(name, "dropped", "only ssl=true has a meaning for libpq, and sslmode overrides it")
         elif self._mode is not None:
             raise refuse_url(f"asks for sslmode={self._mode} and for TLS with {name}: remove one of the two")
@@ -312,10 +311,6 @@ class Draft:
     @property
     def _mode(self) -> str | None:
         return self.added.get("sslmode", unquote(self.kept["sslmode"]) if "sslmode" in self.kept else None)
-
-    @property
-    def _has_roots(self) -> bool:
-        return "sslrootcert" in self.kept or "sslrootcert" in self.added
 
     def _pop(self, name: str) -> str | None:
         # For Prisma, as for browsers, `+` in a query is a blank; for libpq it is not.
@@ -330,14 +325,10 @@ class Draft:
 
 def default(keyword: str) -> str:
     """Return libpq's default for a keyword, from `PG…` variables and the service in PGSERVICE; empty without one."""
-    return next((o.val.decode() for o in _defaults() if o.keyword.decode() == keyword and o.val), "")
+    return (_defaults().get(keyword) or b"").decode()
 
 
-def _defaults() -> list[ConninfoOption]:
+def _defaults() -> dict[str, bytes | None]:
     from psycopg import pq
 
-    return pq.Conninfo.get_defaults()
-
-
-def _is_port(port: str) -> bool:
-    return re.fullmatch(r"[0-9]{0,5}", port) is not None and 0 < int(port or "1") < 65536  # noqa: PLR2004
+    return {option.keyword.decode(): option.val for option in pq.Conninfo.get_defaults()}

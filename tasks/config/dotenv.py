@@ -80,10 +80,7 @@ def read_url(name: str, root: Path, environ: Mapping[str, str], prisma_dir: Path
     """
     if not _VARIABLE_NAME.fullmatch(name):
         # The text may be a URL with a password, so the message does not quote it.
-        raise BadInputError(
-            "--url-env needs the name of an environment variable, such as DATABASE_URL, not the URL itself.",
-            state="Nothing was contacted.",
-        )
+        raise _refusal("--url-env needs the name of an environment variable, such as DATABASE_URL, not the URL itself.")
     if name in environ:
         return FoundUrl(environ[name], "environment")
     texts: list[tuple[str, str]] = []
@@ -108,9 +105,8 @@ def _not_set(name: str, root: Path, folders: Sequence[Path]) -> BadInputError:
         text = _read(path, source)
         if text is not None and name in _as_prisma(text):
             env = os.path.relpath(path.with_name(".env"), root)
-            return BadInputError(
+            return _refusal(
                 f"{name} is set only in {source}, which neither Prisma nor these tasks read.",
-                state="Nothing was contacted.",
                 fix=f"Move the line to {env}, which Next.js and Vite read, too.",
             )
     return BadInputError(
@@ -122,15 +118,18 @@ def _not_set(name: str, root: Path, folders: Sequence[Path]) -> BadInputError:
     )
 
 
+def _refusal(what: str, fix: str = "") -> BadInputError:
+    return BadInputError(what, state="Nothing was contacted.", fix=fix)
+
+
 def _refuse_bare_references(
     value: str, name: str, texts: Sequence[tuple[str, str]], environ: Mapping[str, str]
 ) -> None:
     """Raise if a value uses a variable as `$NAME` without braces, which dotenv-expand replaces and Prisma does not."""
     for found in _BARE_REFERENCE.findall(value):
         if found in environ or any(found in _as_prisma(text) for _, text in texts):
-            raise BadInputError(
+            raise _refusal(
                 f"{name} in {texts[-1][0]} uses ${found} without braces, which Next.js replaces and Prisma does not.",
-                state="Nothing was contacted.",
                 fix=f"Write ${{{found}}}, or %24 for a $ of the URL itself.",
             )
 
@@ -142,13 +141,11 @@ def _read(path: Path, source: str) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except IsADirectoryError:
-        raise BadInputError(f"{source} is a folder, not a file.", state="Nothing was contacted.") from None
+        raise _refusal(f"{source} is a folder, not a file.") from None
     except OSError as error:
-        raise BadInputError(f"{source} can't be read: {error.strerror}.", state="Nothing was contacted.") from None
+        raise _refusal(f"{source} can't be read: {error.strerror}.") from None
     except UnicodeDecodeError:
-        raise BadInputError(
-            f"{source} is not in UTF-8, which Prisma expects.", state="Nothing was contacted.", fix="Save it as UTF-8."
-        ) from None
+        raise _refusal(f"{source} is not in UTF-8, which Prisma expects.", fix="Save it as UTF-8.") from None
 
 
 def _setting(name: str, source: str, text: str) -> str | None:
@@ -159,10 +156,9 @@ def _setting(name: str, source: str, text: str) -> str | None:
     by_python = dotenv_values(stream=io.StringIO(text), interpolate=False).get(name)
     by_prisma = _as_prisma(text).get(name)
     if by_python != by_prisma:
-        raise BadInputError(
+        raise _refusal(
             f"{source} sets {name} in a way that Prisma and python-dotenv read differently (a backtick, a # "
             "without quotes, a backslash, a colon for =).",
-            state="Nothing was contacted.",
             fix=(
                 f'Write it on one line, in double quotes: {name}="…", with %23 for a #, %60 for a backtick and %5C for '
                 "a backslash in the URL."
@@ -192,9 +188,7 @@ def _expand(
 ) -> str:
     """Replace each `${NAME}` by its value in the environment, else in the files that were read so far, in order."""
     if depth > _DEPTH:
-        raise BadInputError(
-            f"{name} in {texts[-1][0]} refers to itself through ${{…}}.", state="Nothing was contacted."
-        )
+        raise _refusal(f"{name} in {texts[-1][0]} refers to itself through ${{…}}.")
 
     def value_of(match: re.Match[str]) -> str:
         found = environ.get(match[1])
@@ -202,9 +196,8 @@ def _expand(
             if found is None:
                 found = _setting(match[1], source, text)
         if found is None:
-            raise BadInputError(
-                f"{name} in {texts[-1][0]} uses ${{{match[1]}}}, which neither the environment nor a .env file sets.",
-                state="Nothing was contacted.",
+            raise _refusal(
+                f"{name} in {texts[-1][0]} uses ${{{match[1]}}}, which neither the environment nor a .env file sets."
             )
         return _expand(found, name, texts, environ, depth + 1)
 

@@ -25,8 +25,6 @@ from .database_url import Change, Draft, default, given_twice, judge_url, split_
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-__all__ = ["MASK", "SECRETS", "Change", "Target", "sanitize", "system_roots"]
-
 MASK = "****"
 
 # libpq shows the first three as `*`; the SCRAM keys are enough to log in, like a password.
@@ -126,11 +124,6 @@ class Target:
     def database(self) -> str:
         """Return the database's name; empty if only a service has it."""
         return self._known("dbname")
-
-    @property
-    def user(self) -> str:
-        """Return the role that connects."""
-        return self._known("user")
 
     @property
     def sslmode(self) -> str:

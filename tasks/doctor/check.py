@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -26,37 +26,42 @@ class Check:
     :ivar state: `NOTE` is information that needs no fix. A check is `SKIPPED` if an earlier problem prevents it.
     :ivar what: The finding, or the reason why the check was skipped.
     :ivar remedy: What to do; never empty if the state is `WRONG`.
+    :ivar name: Empty until the check is in the list of all.
     """
 
-    name: str
     state: CheckState
     what: str
     remedy: str = ""
+    name: str = ""
+
+    def named(self, name: str) -> Check:
+        """Return the check with its name."""
+        return replace(self, name=name)
 
 
-def ok(name: str, what: str) -> Check:
+def ok(what: str) -> Check:
     """Return a check without a problem."""
-    return Check(name=name, state=CheckState.OK, what=what)
+    return Check(state=CheckState.OK, what=what)
 
 
-def note(name: str, what: str, remedy: str = "") -> Check:
+def note(what: str, remedy: str = "") -> Check:
     """Return a check with information that needs no fix now."""
-    return Check(name=name, state=CheckState.NOTE, what=what, remedy=remedy)
+    return Check(state=CheckState.NOTE, what=what, remedy=remedy)
 
 
-def wrong(name: str, what: str, remedy: str) -> Check:
+def wrong(what: str, remedy: str) -> Check:
     """Return a check with a problem and its fix."""
-    return Check(name=name, state=CheckState.WRONG, what=what, remedy=remedy)
+    return Check(state=CheckState.WRONG, what=what, remedy=remedy)
 
 
-def skipped(name: str, why: str) -> Check:
+def skipped(why: str) -> Check:
     """Return a check that could not run, with the reason."""
-    return Check(name=name, state=CheckState.SKIPPED, what=why)
+    return Check(state=CheckState.SKIPPED, what=why)
 
 
-def refused(name: str, error: TaskError, remedy: str = "") -> Check:
+def refused(error: TaskError, remedy: str = "") -> Check:
     """Return a check with the problem of an error, and its fix.
 
     :param remedy: The fix if the error has none.
     """
-    return wrong(name, error.what.rstrip("."), error.fix or remedy)
+    return wrong(error.what.rstrip("."), error.fix or remedy)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..system.processes import read_regular
@@ -19,23 +18,13 @@ _SHORT = re.compile(
 _LONG = re.compile(r"""(?:-\s*)?(?P<key>published|target):\s*["']?(?P<port>\d+)["']?\s*(?:\#.*)?""")
 
 
-@dataclass(frozen=True)
-class ComposeService:
-    """A service of a Compose file.
-
-    :ivar file: The file's name.
-    :ivar published: The port of this machine that leads to the one asked for; empty where that is not certain.
-    """
-
-    file: str
-    published: str
-
-
-def find_compose_service(root: Path, name: str, port: str) -> ComposeService | None:
+def find_compose_service(root: Path, name: str, port: str) -> tuple[str, str] | None:
     """Find a service by its name, which is a host only inside of Compose's own network.
 
     :param root: The folder of the project.
     :param port: The service's own port.
+    :return: The Compose file's name, and the port of this machine that leads to the service's own; empty where that is
+        not certain.
     """
     for file in FILES:
         try:
@@ -45,7 +34,7 @@ def find_compose_service(root: Path, name: str, port: str) -> ComposeService | N
         services = dict(_blocks(dict(_blocks(text.splitlines())).get("services", [])))
         if name in services:
             ports = dict(_blocks(services[name])).get("ports", [])
-            return ComposeService(file=file, published=_published(ports, port))
+            return file, _published(ports, port)
     return None
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config.dotenv import FoundUrl, read_url
-from ..config.target import Target, sanitize
+from ..config.database_url import VERIFYING
+from ..config.dotenv import read_url
 from ..errors import BadInputError, TaskError
 from ..postgres.connection import Connection, connect
 from ..postgres.login_failure import LoginFailure, NotConnectedError
@@ -19,15 +19,19 @@ from .compose_file import find_compose_service
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..config.dotenv import FoundUrl
     from ..config.settings import Settings
+    from ..config.target import Target
 
     Resolve = Callable[[str], list[str]]
+    # The path of a socket, or an address and a port.
+    Address = str | tuple[str, int]
 
+_STEPS = ("URL found", "URL understood", "host", "port", "TLS", "login")
 _RESOLVE_SECONDS = 5.0
 _OPEN_SECONDS = 3.0
 # The longest wait of `db.doctor` for a lock.
 LOCK_MILLISECONDS = 2000
-_VERIFYING = ("verify-ca", "verify-full")
 _SHOW_URL = "`inv db.url` shows host, port and database as libpq gets them."
 _REMEDIES = {
     LoginFailure.WRONG_PASSWORD: (
@@ -66,8 +70,8 @@ class Reached:
     """
 
     checks: tuple[Check, ...]
-    target: Target | None = None
-    connection: Connection | None = None
+    target: Target | None
+    connection: Connection | None
 
 
 def resolve_addresses(host: str) -> list[str]:
@@ -92,38 +96,42 @@ def check_connectivity(settings: Settings, *, resolve: Resolve = resolve_address
     """Check each step of connecting to the server; after a failure the remaining steps are skipped."""
     first, found = _check_url_found(settings)
     if found is None:
-        return _skip_rest([first], "there is no URL", "URL understood", "host", "port", "TLS", "login")
-    second, target = _check_url_understood(settings, found)
-    if target is None:
-        return _skip_rest([first, second], "the URL is not understood", "host", "port", "TLS", "login")
+        return _reached([first], "there is no URL")
+    second, target = _check_url_understood(settings, found.location)
     checks = [first, second]
+    if target is None:
+        return _reached(checks, "the URL is not understood")
     if "service" in target.keywords and not target.keywords.get("host"):
         why = "it is set in the service that the URL names"
-        checks += [skipped("host", why), skipped("port", why)]
+        checks += [skipped(why), skipped(why)]
     else:
         third, candidates = _check_host(target, resolve, settings.root)
         checks.append(third)
         if not candidates:
-            return _skip_rest(checks, "the host is not known", "port", "TLS", "login", target=target)
+            return _reached(checks, "the host is not known", target=target)
         checks.append(_check_port(candidates))
         if checks[-1].state is CheckState.WRONG:
-            return _skip_rest(checks, "the port is not open", "TLS", "login", target=target)
+            return _reached(checks, "the port is not open", target=target)
     last, connection = _check_login(target)
-    return Reached(checks=(*checks, *last), target=target, connection=connection)
+    return _reached([*checks, *last], target=target, connection=connection)
 
 
-def _skip_rest(checks: list[Check], why: str, *rest: str, target: Target | None = None) -> Reached:
-    return Reached(checks=(*checks, *(skipped(name, why) for name in rest)), target=target)
+def _reached(
+    checks: list[Check], why: str = "", *, target: Target | None = None, connection: Connection | None = None
+) -> Reached:
+    """Return the checks of all steps; those after the last check are skipped for a reason."""
+    padded = [*checks, *[skipped(why)] * (len(_STEPS) - len(checks))]
+    named = tuple(check.named(step) for check, step in zip(padded, _STEPS, strict=True))
+    return Reached(checks=named, target=target, connection=connection)
 
 
 def _check_url_found(settings: Settings) -> tuple[Check, FoundUrl | None]:
-    name = "URL found"
     try:
         found = settings.url()
     except BadInputError as error:
-        return refused(name, error, f"Correct {settings.url_env}, then run this again."), None
+        return refused(error, f"Correct {settings.url_env}, then run this again."), None
     if found.source != "environment":
-        return ok(name, f"{settings.url_env} from {found.location}"), found
+        return ok(f"{settings.url_env} from {found.location}"), found
     try:
         others = {key: value for key, value in settings.environ.items() if key != settings.url_env}
         hidden = read_url(settings.url_env, settings.root, others, settings.prisma_dir)
@@ -131,45 +139,29 @@ def _check_url_found(settings: Settings) -> tuple[Check, FoundUrl | None]:
         hidden = found
     if hidden.value != found.value:
         return note(
-            name,
             f"{settings.url_env} from the environment; {hidden.source} has another one, which is not used",
             f"To use {hidden.source} instead: `unset {settings.url_env}`.",
         ), found
-    return ok(name, f"{settings.url_env} from the environment"), found
+    return ok(f"{settings.url_env} from the environment"), found
 
 
-def _check_url_understood(settings: Settings, found: FoundUrl) -> tuple[Check, Target | None]:
-    name = "URL understood"
+def _check_url_understood(settings: Settings, location: str) -> tuple[Check, Target | None]:
     try:
-        target = sanitize(found.value, prisma_dir=settings.root / "prisma")
+        target = settings.target()
         target.child_environment()
     except BadInputError as error:
-        return refused(name, error, f"Correct {settings.url_env} in {found.location}, then run this again."), None
-    target = replace(target, origin=f"{settings.url_env} from {found.location}")
+        return refused(error, f"Correct {settings.url_env} in {location}, then run this again."), None
     changes = "".join(f"; {each.parameter} is {each.action}" for each in target.changes)
     what = f"{target.label}, schema {target.schema or 'public'}{changes}"
     if target.pooled:
         remedy = "Dumps and restores need the direct URL: --url-env=DIRECT_URL."
-        return note(name, f"{what}; it seems to lead to a connection pooler", remedy), target
-    return ok(name, what), target
+        return note(f"{what}; it seems to lead to a connection pooler", remedy), target
+    return ok(what), target
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """An address or a socket that libpq would try.
-
-    :ivar name: The name for messages.
-    :ivar path: The path of the socket; empty for TCP.
-    """
-
-    name: str
-    address: str
-    port: int
-    path: str = ""
-
-
-def _check_host(target: Target, resolve: Resolve, root: Path) -> tuple[Check, list[_Candidate]]:
-    candidates: list[_Candidate] = []
+def _check_host(target: Target, resolve: Resolve, root: Path) -> tuple[Check, list[tuple[str, Address]]]:
+    """Return also what libpq would try, each with its name for messages."""
+    candidates: list[tuple[str, Address]] = []
     services: list[str] = []
     resolved, missing = [], []
     for host, port, address in target.endpoints:
@@ -178,7 +170,7 @@ def _check_host(target: Target, resolve: Resolve, root: Path) -> tuple[Check, li
                 missing.append(f"the socket folder {host} does not exist")
                 continue
             path = f"{host}/.s.PGSQL.{port}"
-            candidates.append(_Candidate(name=f"socket {path}", address="", port=int(port), path=path))
+            candidates.append((f"socket {path}", path))
             resolved.append(f"socket in {host}")
             continue
         try:
@@ -187,13 +179,13 @@ def _check_host(target: Target, resolve: Resolve, root: Path) -> tuple[Check, li
             missing.append(f"{host} can't be resolved ({error.strerror or error})")
             services += _compose_advice(root, host, port)
             continue
-        candidates += [_Candidate(name=f"{each} port {port}", address=each, port=int(port)) for each in known]
+        candidates += [(f"{each} port {port}", (each, int(port))) for each in known]
         resolved.append(host if known == [host] else f"{host} is {', '.join(known)}")
     if not missing:
-        return ok("host", "; ".join(resolved)), candidates
+        return ok("; ".join(resolved)), candidates
     what = "; ".join([*missing, *resolved])
     remedy = " ".join(services) or f"Correct the host in the URL, or check network, VPN and DNS. {_SHOW_URL}"
-    return (note if candidates else wrong)("host", what, remedy), candidates
+    return (note if candidates else wrong)(what, remedy), candidates
 
 
 def _compose_advice(root: Path, host: str, port: str) -> list[str]:
@@ -201,33 +193,34 @@ def _compose_advice(root: Path, host: str, port: str) -> list[str]:
     service = find_compose_service(root, host, port)
     if service is None:
         return []
-    name = f"{host} is a service of {service.file}. Its name resolves only inside the network of Compose."
-    if service.published:
-        return [f"{name} Write localhost:{service.published} into the URL instead of {host}:{port}."]
+    file, published = service
+    name = f"{host} is a service of {file}. Its name resolves only inside the network of Compose."
+    if published:
+        return [f"{name} Write localhost:{published} into the URL instead of {host}:{port}."]
     publish = f'publish its port there (ports: ["{port}:{port}"]), and write localhost and that port into the URL.'
     return [f"{name} If it is not published yet, {publish}"]
 
 
-def _check_port(candidates: list[_Candidate]) -> Check:
+def _check_port(candidates: list[tuple[str, Address]]) -> Check:
     closed = []
-    for candidate in candidates:
-        why = _connection_error(candidate)
+    for name, address in candidates:
+        why = _connection_error(address)
         if not why:
-            return ok("port", f"{candidate.name} is open")
-        closed.append(f"{candidate.name}: {why}")
+            return ok(f"{name} is open")
+        closed.append(f"{name}: {why}")
     remedy = f"Start the server (`inv pg.start` starts a private one), or correct host and port. {_SHOW_URL}"
-    return wrong("port", "; ".join(closed), remedy)
+    return wrong("; ".join(closed), remedy)
 
 
-def _connection_error(candidate: _Candidate) -> str:
+def _connection_error(address: Address) -> str:
     """Return why a connection fails; empty if it succeeds."""
     try:
-        if not candidate.path:
-            socket.create_connection((candidate.address, candidate.port), timeout=_OPEN_SECONDS).close()
+        if isinstance(address, tuple):
+            socket.create_connection(address, timeout=_OPEN_SECONDS).close()
             return ""
         with socket.socket(socket.AF_UNIX) as unix:
             unix.settimeout(_OPEN_SECONDS)
-            unix.connect(f"\0{candidate.path[1:]}" if candidate.path.startswith("@") else candidate.path)
+            unix.connect(f"\0{address[1:]}" if address.startswith("@") else address)
     except TimeoutError:
         return f"no answer in {_OPEN_SECONDS:.0f} s"
     except OSError as error:
@@ -241,21 +234,21 @@ def _check_login(target: Target) -> tuple[list[Check], Connection | None]:
     except TaskError as error:
         return _check_login_failure(target, error), None
     info = connection.info
-    return [_check_tls(target, connection), ok("login", f"as {info.user} in {info.dbname}")], connection
+    return [_check_tls(target, connection), ok(f"as {info.user} in {info.dbname}")], connection
 
 
 def _check_login_failure(target: Target, error: TaskError) -> list[Check]:
     failure, answered = LoginFailure.OTHER, False
     if isinstance(error, NotConnectedError):
         failure, answered = error.failure, error.answered
+    failed = replace(refused(error), remedy=_REMEDIES[failure])
     if failure.concerns_tls:
-        tls = replace(refused("TLS", error), remedy=_REMEDIES[failure])
-        return [tls, skipped("login", "TLS failed")]
+        return [failed, skipped("TLS failed")]
     # If TLS is required, the server's answer was encrypted.
     mode = target.sslmode
-    encrypted = answered and mode in ("require", *_VERIFYING)
-    tls = ok("TLS", f"sslmode={mode}") if encrypted else skipped("TLS", "the login failed")
-    return [tls, replace(refused("login", error), remedy=_REMEDIES[failure])]
+    encrypted = answered and mode in ("require", *VERIFYING)
+    tls = ok(f"sslmode={mode}") if encrypted else skipped("the login failed")
+    return [tls, failed]
 
 
 def _check_tls(target: Target, connection: Connection) -> Check:
@@ -265,14 +258,13 @@ def _check_tls(target: Target, connection: Connection) -> Check:
             "SELECT version FROM pg_catalog.pg_stat_ssl WHERE pid = pg_catalog.pg_backend_pid()"
         ).fetchone()
         version = (row and row[0]) or "TLS"
-        checked = "the certificate is verified" if mode in _VERIFYING else "the certificate is not verified"
-        return ok("TLS", f"sslmode={mode}: {version}, {checked}")
+        checked = "the certificate is verified" if mode in VERIFYING else "the certificate is not verified"
+        return ok(f"sslmode={mode}: {version}, {checked}")
     host = pgconn.host.decode()
     local = host.startswith(("/", "@")) or pgconn.hostaddr.decode() in ("127.0.0.1", "::1")
     if local:
-        return ok("TLS", f"sslmode={mode}: no TLS, and none is needed on this machine")
+        return ok(f"sslmode={mode}: no TLS, and none is needed on this machine")
     return note(
-        "TLS",
         f"sslmode={mode}: no TLS, so rows cross the network unencrypted",
         "If the server supports TLS, use sslmode=require (or verify-full) in the URL.",
     )

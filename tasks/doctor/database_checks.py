@@ -26,44 +26,38 @@ SELECT d.datname::pg_catalog.text, pg_catalog.shobj_description(d.oid, 'pg_datab
 
 def check_staging_databases(connection: Connection, settings: Settings, target: Target) -> Check:
     """Report the staging databases of this folder's restores: running, killed, or waiting for `--finish`."""
-    name = "staging databases"
     found = own_databases(connection, target, settings.dumps, Role.STAGING, tidies=False)
     if left := [each.record.database for each in found if not (each.record.ready or each.used)]:
         drops = " ".join(f"DROP DATABASE {each};" for each in left)
         remedy = f"The next `inv db.restore --clean` that swaps databases drops them. To drop all: {drops}"
-        return wrong(name, f"killed restores left {format_list(left)}", remedy)
+        return wrong(f"killed restores left {format_list(left)}", remedy)
     if ready := [each.record.database for each in found if each.record.ready]:
         return note(
-            name,
             f"loaded and verified, but not swapped in yet: {format_list(ready)}",
             "`inv db.restore --finish` swaps it in; the next restore drops it.",
         )
     if found:
-        return note(name, f"a restore is running in {format_list([each.record.database for each in found])}")
-    return ok(name, "none")
+        return note(f"a restore is running in {format_list([each.record.database for each in found])}")
+    return ok("none")
 
 
 def check_kept_databases(connection: Connection, settings: Settings, target: Target) -> Check:
     """Report the databases kept for `db.undo`, and all that refuse connections: pg_upgrade refuses those."""
-    name = "kept databases"
     own = own_databases(connection, target, settings.dumps, Role.KEPT, tidies=False)
-    ours = {each.record.database for each in own}
+    staging = own_databases(connection, target, settings.dumps, Role.STAGING, tidies=False)
+    ours = {each.record.database for each in (*own, *staging)}
     rows = connection.execute(_MARKED).fetchall()
     others = [str(each) for each, comment, _ in rows if is_marked(comment) and each not in ours]
-    staging = {
-        each.record.database for each in own_databases(connection, target, settings.dumps, Role.STAGING, tidies=False)
-    }
-    others = [each for each in others if each not in staging]
     closed = [str(each) for each, _, allowed in rows if not allowed]
     what = [f"{each.record.database} ({format_size(each.record.size)}, id {each.record.id[:8]})" for each in own]
     said = [f"{format_count(len(own), 'database')} for `inv db.undo`: {format_list(what)}"] if own else []
     said += [f"marked as ours, but not by restores of this folder: {format_list(others)}"] if others else []
     said += [f"closed for connections, which pg_upgrade refuses: {format_list(closed)}"] if closed else []
     if not said:
-        return ok(name, "none")
+        return ok("none")
     remedy = "Before pg_upgrade, delete each (`inv db.delete --file=ID`) or open it: " if closed else ""
     opened = f"ALTER DATABASE {closed[0]} ALLOW_CONNECTIONS true;" if closed else ""
-    return note(name, "; ".join(said), f"{remedy}{opened}")
+    return note("; ".join(said), f"{remedy}{opened}")
 
 
 def check_swap(
@@ -73,9 +67,8 @@ def check_swap(
 
     :param manifest: That of the dump to restore; None assumes a dump of this database.
     """
-    name = "swap"
     if facts.in_recovery:
-        return skipped(name, "a standby can't be written to")
+        return skipped("a standby can't be written to")
     try:
         choice = choose_method(
             connection,
@@ -90,10 +83,10 @@ def check_swap(
             disconnect=settings.disconnect,
         )
     except BadInputError as error:
-        return note(name, str(error))
+        return note(str(error))
     if choice.reason is not None:
-        return note(name, f"a restore with --clean takes one transaction: {choice.reason}")
+        return note(f"a restore with --clean takes one transaction: {choice.reason}")
     sessions = f"; {format_count(len(choice.sessions), 'session')} would have to end" if choice.sessions else ""
     if settings.method == Method.TRANSACTION:
-        return ok(name, "possible, but db.method is transaction")
-    return ok(name, f"a restore with --clean loads a staging database and swaps it in{sessions}")
+        return ok("possible, but db.method is transaction")
+    return ok(f"a restore with --clean loads a staging database and swaps it in{sessions}")

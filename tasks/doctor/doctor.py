@@ -15,7 +15,7 @@ from ..errors import MissingProgramError, TaskError
 from ..formatting import format_list
 from ..postgres.connection import Connection, ServerFacts, one, server_facts, translated
 from ..prisma.forecast import read_histories
-from ..prisma.project import RENAMED, find_prisma
+from ..prisma.project import find_prisma
 from ..system.pg_programs import find_client, newest_client
 from ..system.processes import run_program
 from .check import Check, CheckState, note, ok, refused, skipped, wrong
@@ -130,9 +130,9 @@ class _Examination:
         """Run a check that needs the server."""
         connection, server, target = self.reached.connection, self.server, self.reached.target
         if connection is None or server is None or target is None:
-            self.checks.append(skipped(name, "there is no connection to the server"))
+            self.checks.append(skipped("there is no connection to the server").named(name))
         elif connection.closed:
-            self.checks.append(skipped(name, "the connection was lost"))
+            self.checks.append(skipped("the connection was lost").named(name))
         else:
             self._look(name, lambda: look(connection, server, target))
 
@@ -144,13 +144,13 @@ class _Examination:
                 found = look()
         except (TaskError, OSError) as error:
             failure = error if isinstance(error, TaskError) else TaskError(str(error))
-            found = refused(name, failure, "Fix this, then run `inv db.doctor` again.")
-        self.checks += [found] if isinstance(found, Check) else found
+            found = refused(failure, "Fix this, then run `inv db.doctor` again.")
+        self.checks += [found.named(name)] if isinstance(found, Check) else found
 
     def _server(self) -> Check:
         connection = self.reached.connection
         if connection is None:
-            return skipped("server", "there is no connection to the server")
+            return skipped("there is no connection to the server")
         # A precaution: no check writes.
         connection.execute("SET default_transaction_read_only = on")
         self.server = server_facts(connection)
@@ -160,47 +160,46 @@ class _Examination:
         bin_dir, environ = self.settings.bin_dir, self.settings.environ
         if self.server is None:
             found = newest_client("pg_dump", bin_dir=bin_dir, environ=environ)
-            return ok("pg_dump", f"{found.version} ({found.path}); whether it fits the server is not known")
+            return ok(f"{found.version} ({found.path}); whether it fits the server is not known")
         found = find_client("pg_dump", self.server.major, bin_dir=bin_dir, environ=environ)
-        return ok("pg_dump", f"{found.version} ({found.path})")
+        return ok(f"{found.version} ({found.path})")
 
     def _pg_restore(self) -> Check:
-        name = "pg_restore"
         try:
-            found = newest_client(name, bin_dir=self.settings.bin_dir, environ=self.settings.environ)
+            found = newest_client("pg_restore", bin_dir=self.settings.bin_dir, environ=self.settings.environ)
         except MissingProgramError as error:
-            missing = refused(name, error)
-            return note(name, f"{missing.what}; only dumps in the custom format need it", missing.remedy)
-        return ok(name, f"{found.version} ({found.path})")
+            missing = refused(error)
+            return note(f"{missing.what}; only dumps in the custom format need it", missing.remedy)
+        return ok(f"{found.version} ({found.path})")
 
     def _prisma(self) -> Check:
-        name, settings = "Prisma", self.settings
+        settings = self.settings
         home = prisma_home(settings.root, settings.prisma_dir)
         if not has_schema(home) and not settings.migrate_command:
-            return note(name, f"there is no Prisma schema in {home}", "If it is in another folder, set db.prisma_dir.")
+            return note(f"there is no Prisma schema in {home}", "If it is in another folder, set db.prisma_dir.")
         found = find_prisma(home, settings.environ, settings.migrate_command)
         if found.configured:
-            return ok(name, f"`{' '.join(found.configured)}` in {found.home}")
+            return ok(f"`{' '.join(found.configured)}` in {found.home}")
         node = run_program(["node", "--version"]).stdout.strip() if found.package else "by Yarn"
-        return ok(name, f"{found.version or 'of unknown version'} in {found.home}, Node.js {node}")
+        return ok(f"{found.version or 'of unknown version'} in {found.home}, Node.js {node}")
 
     def _migrations(self) -> Check:
-        name, settings = "migrations", self.settings
+        settings = self.settings
         home = prisma_home(settings.root, settings.prisma_dir)
         if not has_schema(home):
-            return skipped(name, "there is no Prisma schema")
+            return skipped("there is no Prisma schema")
         with contextlib.suppress(MissingProgramError):
-            major = find_prisma(home, settings.environ).major
-            if major is not None and major >= RENAMED:
-                return skipped(name, f"Prisma {major} has its history in another table")
+            prisma = find_prisma(home, settings.environ)
+            if not prisma.knows_history:
+                return skipped(f"Prisma {prisma.major} has its history in another table")
         histories = read_histories(settings, "", self.report)
         # The first finding is the one that prevents a deploy.
         for finding in histories.findings:
             what = finding.what + (f" (Prisma: {finding.code})" if finding.code else "")
-            return (wrong if finding.fatal else note)(name, what, finding.remedy)
+            return (wrong if finding.fatal else note)(what, finding.remedy)
         if pending := [each.name for each in histories.compared if each.states[0] == "pending"]:
-            return note(name, f"{len(pending)} pending: {format_list(pending)}", "`inv db.migrate` applies them.")
-        return ok(name, f"{len(histories.compared)}, none is pending and none has failed")
+            return note(f"{len(pending)} pending: {format_list(pending)}", "`inv db.migrate` applies them.")
+        return ok(f"{len(histories.compared)}, none is pending and none has failed")
 
     def _space(self) -> Check:
         connection, database = self.reached.connection, None

@@ -44,27 +44,26 @@ def check_folder(settings: Settings) -> Check:
     dumps = settings.dumps
     if not dumps.is_dir():
         return _check_missing_folder(dumps)
-    name = "folder"
     if not os.access(dumps, os.R_OK | os.W_OK | os.X_OK):
-        return wrong(name, f"{dumps} is not readable and writable", _make_writable(dumps))
+        return wrong(f"{dumps} is not readable and writable", _make_writable(dumps))
     if not dumps.stat().st_mode & _OTHERS:
-        return ok(name, f"{dumps}, accessible only to you")
+        return ok(f"{dumps}, accessible only to you")
     found = [*list_dumps(dumps), *list_safety_dumps(dumps)]
     if opened := [path.name for path in found if path.stat().st_mode & _OTHERS]:
         return wrong(
-            name, f"other users can access {dumps} and dumps in it: {format_list(opened)}", f"chmod -R go-rwx {dumps}"
+            f"other users can access {dumps} and dumps in it: {format_list(opened)}", f"chmod -R go-rwx {dumps}"
         )
-    return note(name, f"other users can list {dumps}, but not read the dumps in it", f"chmod 700 {dumps}")
+    return note(f"other users can list {dumps}, but not read the dumps in it", f"chmod 700 {dumps}")
 
 
 def _check_missing_folder(dumps: Path) -> Check:
-    name, there = "folder", nearest_folder(dumps)
+    there = nearest_folder(dumps)
     if not there.is_dir() or os.path.lexists(dumps):
         inside = dumps if os.path.lexists(dumps) else there
-        return wrong(name, f"{inside} is not a folder", "Move it away, or set db.dumps_dir to another folder.")
+        return wrong(f"{inside} is not a folder", "Move it away, or set db.dumps_dir to another folder.")
     if not os.access(there, os.W_OK | os.X_OK):
-        return wrong(name, f"{dumps} can't be created, because {there} is not writable", _make_writable(there))
-    return ok(name, f"the first dump creates {dumps}")
+        return wrong(f"{dumps} can't be created, because {there} is not writable", _make_writable(there))
+    return ok(f"the first dump creates {dumps}")
 
 
 def _make_writable(folder: Path) -> str:
@@ -73,33 +72,32 @@ def _make_writable(folder: Path) -> str:
 
 def check_ignored(settings: Settings) -> Check:
     """Check that git ignores the dumps; git commands are run, but change nothing."""
-    name, dumps = "ignored by git", settings.dumps
+    dumps = settings.dumps
     there = next(each for each in (dumps, *dumps.parents) if each.is_dir())
     try:
         inside = _git(there, "rev-parse", "--is-inside-work-tree")
         if inside.returncode == 0:
             return _ignored(dumps, there)
     except MissingProgramError:
-        return skipped(name, "there is no git on PATH")
+        return skipped("there is no git on PATH")
     here = there.resolve()
     # git has one exit status for all failures, for example for a repository of another owner.
     if not any(os.path.lexists(each / ".git") for each in (here, *here.parents)):
-        return ok(name, "not in a git repository")
-    return skipped(name, f"git failed: {next(iter(inside.stderr.strip().splitlines()), '')}")
+        return ok("not in a git repository")
+    return skipped(f"git failed: {next(iter(inside.stderr.strip().splitlines()), '')}")
 
 
 def _ignored(dumps: Path, there: Path) -> Check:
-    name = "ignored by git"
     tracked = _git(there, "ls-files", "--", str(dumps)).stdout.splitlines()
     if committed := [Path(each).name for each in tracked if not each.endswith(".gitignore")]:
         remedy = f"git rm -r --cached {dumps}, then commit. The files remain in the history, also where it was pushed."
-        return wrong(name, f"git tracks files in {dumps}: {format_list(committed)}", remedy)
+        return wrong(f"git tracks files in {dumps}: {format_list(committed)}", remedy)
     if _git(there, "check-ignore", "--quiet", "--no-index", str(dumps / f"{DUMP}.sql")).returncode == 0:
-        return ok(name, f"git ignores {dumps}")
+        return ok(f"git ignores {dumps}")
     if not (dumps / ".gitignore").exists() and not list_dumps(dumps):
-        return ok(name, "the first dump creates a .gitignore in the folder")
+        return ok("the first dump creates a .gitignore in the folder")
     remedy = f"echo '*' > {dumps}/.gitignore"
-    return wrong(name, f"git does not ignore {dumps}: the next `git add .` adds the dumps", remedy)
+    return wrong(f"git does not ignore {dumps}: the next `git add .` adds the dumps", remedy)
 
 
 def _git(folder: Path, *arguments: str) -> Finished:
@@ -111,19 +109,17 @@ def check_space(settings: Settings, database: int | None, free: Callable[[Path],
 
     :param database: The database's size in bytes; None if it is unknown.
     """
-    name = "free space"
     available = free(nearest_folder(settings.dumps))
     if database is None:
-        return skipped(name, f"{format_size(available)}; the size of a dump is not known without the server")
+        return skipped(f"{format_size(available)}; the size of a dump is not known without the server")
     what = f"{format_size(available)}; the database has {format_size(database)}, and a dump is rarely larger than that"
     if available >= database:
-        return ok(name, what)
-    return wrong(name, what, MAKE_ROOM) if available < database // _TIGHT else note(name, what, MAKE_ROOM)
+        return ok(what)
+    return wrong(what, MAKE_ROOM) if available < database // _TIGHT else note(what, MAKE_ROOM)
 
 
 def check_leftovers(settings: Settings) -> Check:
     """Check for files that killed commands left, and report the size of the safety dumps."""
-    name = "leftovers"
     found = [settings.dumps, settings.dumps / UNDO_FOLDER]
     parts = [each for folder in found if folder.is_dir() for each in list_part_files(folder)]
     # The next safety dump deletes what a killed one left in its folder.
@@ -133,22 +129,21 @@ def check_leftovers(settings: Settings) -> Check:
     kept = f"{format_count(len(safety), 'safety dump')}, {size}"
     if left := [path for path, locked in parts if not locked]:
         shown = " ".join(str(path) for path in left)
-        return wrong(name, f"killed commands left {format_list([path.name for path in left])}; {kept}", f"rm {shown}")
+        return wrong(f"killed commands left {format_list([path.name for path in left])}; {kept}", f"rm {shown}")
     if orphans:
         shown = " ".join(str(path) for path in orphans)
         remedy = f"If a dump was renamed, rename its manifest, too: it proves the dump. If it was deleted: rm {shown}"
-        return wrong(name, f"manifests without a dump: {format_list([path.name for path in orphans])}; {kept}", remedy)
+        return wrong(f"manifests without a dump: {format_list([path.name for path in orphans])}; {kept}", remedy)
     if running := [path.name for path, locked in parts if locked]:
-        return note(name, f"a dump is being written: {format_list(running)}; {kept}")
-    return ok(name, f"none; {kept}")
+        return note(f"a dump is being written: {format_list(running)}; {kept}")
+    return ok(f"none; {kept}")
 
 
 def check_newest(settings: Settings, now: datetime) -> tuple[Check, Listed | None]:
     """Check the newest dump: whether it is complete according to its manifest, its age, whether it was rehearsed."""
-    name = "newest dump"
     found = [each for each in list_catalog(settings) if not each.safety and time_in_name(each.path.name)]
     if not found:
-        return note(name, "there is none", "`inv db.dump` makes one."), None
+        return note("there is none", "`inv db.dump` makes one."), None
     first = found[0]
     rehearsed = f"rehearsed {first.rehearsed[:10]}" if first.rehearsed else "never rehearsed"
     age = now - first.when
@@ -158,13 +153,13 @@ def check_newest(settings: Settings, now: datetime) -> tuple[Check, Listed | Non
         good = next((each.name for each in own if not each.defect), "")
         instead = f" Until then `inv db.restore` uses {good}." if good else ""
         remedy = f"Make a new dump (`inv db.dump`) and delete this one (`inv db.delete --file={first.name}`).{instead}"
-        return wrong(name, f"{first.name} is broken: {first.defect}", remedy), first
+        return wrong(f"{first.name} is broken: {first.defect}", remedy), first
     if age < -SKEW:
         remedy = "Correct the clock that is wrong. Until then this dump counts as the newest, also after new dumps."
-        return wrong(name, f"the name of {first.name} is {_age(-age, '')} in the future", remedy), first
+        return wrong(f"the name of {first.name} is {_age(-age, '')} in the future", remedy), first
     if age > _OLD:
-        return note(name, what, "`inv db.dump` makes a new one."), first
-    return ok(name, f"{what}{'' if first.complete else '; no manifest, so it may be incomplete'}"), first
+        return note(what, "`inv db.dump` makes a new one."), first
+    return ok(f"{what}{'' if first.complete else '; no manifest, so it may be incomplete'}"), first
 
 
 def _age(age: timedelta, suffix: str = " old") -> str:

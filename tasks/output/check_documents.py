@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .json_format import format_document_time
+from .json_format import Document, format_document_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from ..inventory.compare import DifferenceLine
     from ..prisma.forecast import KnownHistories
     from ..verify.verify import Verified
-
-    Document = dict[str, Any]
 
 
 def verified_document(verified: Verified) -> Document:
@@ -75,15 +73,12 @@ def list_migrations(migrations: Sequence[AppliedMigration] | None) -> list[Docum
     ]
 
 
-_CHECK_STATES = {"wrong": "problem"}
-
-
 def examined_document(examined: Examined) -> Document:
     """Return the checks of `db.doctor`."""
     checks = [
         {
             "name": each.name,
-            "state": _CHECK_STATES.get(each.state, each.state),
+            "state": "problem" if each.state == "wrong" else each.state,
             "message": each.what,
             "fix": each.remedy or None,
         }

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..formatting import show_name
 from .check_documents import list_migrations
-from .json_format import format_document_time
+from .json_format import Document, format_document_time
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from ..dumpfiles.prune import PrunePlan
     from ..safety.own_databases import DatabaseRecord
     from ..safety.undo_points import UndoPoint
-
-    Document = dict[str, Any]
 
 
 def url_document(settings: Settings) -> Document:
@@ -35,11 +33,6 @@ def url_document(settings: Settings) -> Document:
         "pooled": target.pooled,
         "parameters": [asdict(change) for change in target.changes],
     }
-
-
-def dump_document(dumped: Dumped | None) -> Document:
-    """Return a new dump; None after a dry run."""
-    return {"dump": describe_dump(dumped)}
 
 
 def describe_dump(dumped: Dumped | None) -> Document | None:
@@ -98,10 +91,8 @@ def listed_document(each: Listed) -> Document:
     }
 
 
-def pruned_document(plan: PrunePlan | None, deleted: Sequence[Listed]) -> Document:
-    """Return which dumps a policy keeps and which were deleted; `plan` is None if no policy is set."""
-    if plan is None:
-        return {"policy": None, "dumps": []}
+def pruned_document(plan: PrunePlan, deleted: Sequence[Listed]) -> Document:
+    """Return which dumps a policy keeps and which were deleted."""
     names = {each.name for each in deleted}
     return {"policy": asdict(plan.policy), "dumps": [_judged(each, plan, names) for each in plan.dumps]}
 

@@ -13,9 +13,8 @@ if TYPE_CHECKING:
 
     from ..errors import TaskError
 
-    Document = dict[str, Any]
 
-
+Document = dict[str, Any]
 VERSION = 1
 
 

@@ -51,7 +51,6 @@ def finish_warning(plan: FinishPlan) -> list[str]:
         _rows_meanwhile(plan, "after it was loaded"),
         *_cut_off(plan),
         _old_database(plan),
-        *place_lines(plan.nonlocal_reason),
     ]
 
 
@@ -65,7 +64,6 @@ def reset_warning(plan: ResetPlan) -> list[str]:
         f"  Will be deleted: everything in {names} ({describe_content(plan.removed)}).",
         _kept(plan.kept),
         *_safety(plan),
-        *place_lines(plan.nonlocal_reason),
     ]
 
 
@@ -75,25 +73,15 @@ def migration_warning(plan: MigrationPlan) -> list[str]:
     if not plan.applies:
         return []
     unknown = "the pending migrations that the project's own command finds"
-    names = f"{format_list(forecast.pending)}" if forecast is not None else unknown
-    return [
-        f"{label}: applying migrations.",
-        f"  Will be applied: {names}.",
-        *_safety(plan),
-        *place_lines(plan.nonlocal_reason),
-    ]
+    names = format_list(forecast.pending) if forecast is not None else unknown
+    return [f"{label}: applying migrations.", f"  Will be applied: {names}.", *_safety(plan)]
 
 
 def describe_content(content: Content) -> str:
     """Return the number of objects of each kind in schemas, and of rows and bytes in their tables, as text."""
-    kinds = [_count_kind(kind, count) for kind, count in content.objects]
+    kinds = [format_count(count, _WORDS.get(kind, kind), _PLURALS.get(kind, "")) for kind, count in content.objects]
     rows = f"; about {format_count(content.rows, 'row')}, {format_size(content.bytes)}" if content.tables else ""
     return ", ".join(kinds) + rows
-
-
-def _count_kind(kind: str, count: int) -> str:
-    word = _WORDS.get(kind, kind)
-    return format_count(count, word, _PLURALS.get(word, ""))
 
 
 def _source(plan: RestorePlan) -> list[str]:
@@ -169,8 +157,8 @@ def _replaced_tables(plan: TablesPlan) -> list[str]:
         now = "an unknown number of rows" if each.now is None else format_count(each.now, "row")
         what = f"the rows of {name}" if plan.data_only else f"{name}, its definition and its rows"
         lines.append(f"  Will be replaced: {what} ({now} now, {content} in the dump).")
-    if more := len(plan.tables) - _SHOWN_TABLES:
-        lines += [f"  Will be replaced: {format_count(more, 'more table')}."] if more > 0 else []
+    if (more := len(plan.tables) - _SHOWN_TABLES) > 0:
+        lines.append(f"  Will be replaced: {format_count(more, 'more table')}.")
     return lines
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..formatting import show_name
 from .check_documents import list_differences
@@ -10,20 +10,16 @@ from .dump_documents import describe_dump, kept_document
 
 if TYPE_CHECKING:
     from ..prisma.guarded_migrate import Migrated
-    from ..restore.plan import RestorePlan
     from ..restore.restore import Restored
     from ..safety.swap_undo import SwapUndone
     from ..scratch.rehearse import Rehearsed
     from ..staging.finish import Finished
+    from .json_format import Document
 
-    Document = dict[str, Any]
 
-
-def restored_document(restored: Restored | None) -> Document:
-    """Return a committed restore; None after a dry run."""
-    if restored is None:
-        return {"restore": None}
-    plan = restored.plan
+def restored_document(restored: Restored) -> Document:
+    """Return a committed restore."""
+    plan, reason = restored.plan, restored.plan.method.reason
     return {
         "restore": {
             "database": plan.target.label,
@@ -33,7 +29,7 @@ def restored_document(restored: Restored | None) -> Document:
             "seconds": restored.seconds,
             "created": restored.created,
             "method": "transaction" if restored.cut_off is None else "swap",
-            "no_swap": _no_swap(plan),
+            "no_swap": None if reason is None else {"reason": reason.obstacle.name.lower(), "message": str(reason)},
             **_swapped(restored),
             "safety_dump": describe_dump(restored.saved),
             "undo": plan.undo_command if restored.saved or restored.kept else None,
@@ -41,10 +37,8 @@ def restored_document(restored: Restored | None) -> Document:
     }
 
 
-def finished_document(finished: Finished | None) -> Document:
-    """Return a restore that `--finish` finished; None after a dry run."""
-    if finished is None:
-        return {"restore": None}
+def finished_document(finished: Finished) -> Document:
+    """Return a restore that `--finish` finished."""
     plan, record = finished.plan, finished.plan.restored
     return {
         "restore": {
@@ -71,11 +65,6 @@ def _swapped(done: Restored | Finished) -> Document:
     }
 
 
-def _no_swap(plan: RestorePlan) -> Document | None:
-    reason = plan.method.reason
-    return {"reason": reason.obstacle.name.lower(), "message": str(reason)} if reason is not None else None
-
-
 def _restored(restored: Restored) -> Document:
     """Return what was loaded from a dump, what was left out, and what was changed."""
     return {
@@ -100,10 +89,8 @@ def _restored(restored: Restored) -> Document:
     }
 
 
-def rehearsed_document(rehearsed: Rehearsed | None) -> Document:
-    """Return a rehearsal; None after a dry run."""
-    if rehearsed is None:
-        return {"rehearsal": None}
+def rehearsed_document(rehearsed: Rehearsed) -> Document:
+    """Return a rehearsal."""
     restored = rehearsed.restored
     return {
         "rehearsal": {
@@ -118,10 +105,8 @@ def rehearsed_document(rehearsed: Rehearsed | None) -> Document:
     }
 
 
-def migrated_document(migrated: Migrated | None) -> Document:
-    """Return a migration; None after a dry run."""
-    if migrated is None:
-        return {"migration": None}
+def migrated_document(migrated: Migrated) -> Document:
+    """Return a migration."""
     plan = migrated.plan
     return {
         "migration": {
@@ -133,10 +118,8 @@ def migrated_document(migrated: Migrated | None) -> Document:
     }
 
 
-def swap_undone_document(undone: SwapUndone | None) -> Document:
-    """Return a committed undo by a swap; None after a dry run."""
-    if undone is None:
-        return {"restore": None}
+def swap_undone_document(undone: SwapUndone) -> Document:
+    """Return a committed undo by a swap."""
     plan = undone.plan
     return {
         "restore": None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,15 +12,13 @@ from ..errors import BadInputError, DifferenceError, MissingProgramError
 from ..formatting import format_list
 from ..inventory.snapshot import read_history
 from ..postgres.connection import Connection, connected, one, translated
-from ..progress import Report, Silence
-from ..system.processes import run_program
 from .migrations import (
     compare_migrations,
     forecast_deploy,
     migrations_on_disk,
     pending_migrations,
 )
-from .project import RENAMED, find_prisma, is_installed, listed_schemas, migrations_folder
+from .project import find_prisma, listed_schemas, migrations_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..config.target import Target
     from ..dumpformat.applied_migration import AppliedMigration
+    from ..progress import Report
     from .migrations import Compared, Finding, OnDisk
 
 
@@ -54,7 +54,6 @@ class Application:
     :ivar schema: The database schema of the migration history.
     :ivar schemas: All database schemas of the application.
     :ivar typed: The command for Prisma as a user types it.
-    :ivar major: Prisma's major version; None if unknown.
     """
 
     folder: Path
@@ -62,7 +61,6 @@ class Application:
     schema: str
     schemas: tuple[str, ...]
     typed: str
-    major: int | None
 
 
 @dataclass(frozen=True)
@@ -98,40 +96,33 @@ def read_application(settings: Settings, target: Target, report: Report) -> Appl
     home = prisma_home(settings.root, settings.prisma_dir)
     installed = major = None
     typed = "npx prisma"
-    if is_installed(home):
-        try:
-            found = find_prisma(home, settings.environ)
-        except MissingProgramError:
-            # Without Node, Prisma can't run, but the migrations can be read from the usual folder.
-            pass
-        else:
-            installed, major, typed = found.package, found.major, found.typed
-    if major is not None and major >= RENAMED:
-        raise UnsupportedPrismaError(
-            f"Prisma {major} stores migrations in another form and their history in another table.",
-            state="Nothing was touched.",
-            fix=f"`{typed} migration status` shows them.",
-        )
+    # Without Node or Prisma, the migrations can be read from the usual folder.
+    with contextlib.suppress(MissingProgramError):
+        found = find_prisma(home, settings.environ)
+        installed, major, typed = found.package, found.major, found.typed
+        if not found.knows_history:
+            raise UnsupportedPrismaError(
+                f"Prisma {major} stores migrations in another form and their history in another table.",
+                state="Nothing was touched.",
+                fix=f"`{typed} migration status` shows them.",
+            )
     if installed is not None and (config := config_file(home)) is not None:
         report.progress(f"waiting for Prisma to read {config.name}", 0, 0, "")
-    folder = migrations_folder(home, installed, major, run_program, settings.url().value)
+    folder = migrations_folder(home, installed, major, settings.url().value)
     schema = target.schema or "public"
     schemas = tuple(dict.fromkeys((schema, *listed_schemas(home))))
-    return Application(
-        folder=folder, disk=migrations_on_disk(folder), schema=schema, schemas=schemas, typed=typed, major=major
-    )
+    return Application(folder=folder, disk=migrations_on_disk(folder), schema=schema, schemas=schemas, typed=typed)
 
 
 def _find_application(settings: Settings, target: Target, report: Report) -> Application | None:
     """Return the application; warn and return None if its migrations can't be read."""
     try:
-        found = read_application(settings, target, report)
+        return read_application(settings, target, report)
     except UnsupportedPrismaError:
         return None
     except BadInputError as error:
         report.warn(f"The migrations of this project were not checked: {error}")
         return None
-    return found
 
 
 def read_histories(settings: Settings, file: str, report: Report) -> KnownHistories:
@@ -194,11 +185,6 @@ def forecast_migrate(settings: Settings, target: Target, connection: Connection,
         report.warn(f"Prisma will refuse to migrate. {finding}" if finding.fatal else str(finding))
     refused = any(finding.fatal for finding in findings)
     return Forecast(pending=tuple(pending_migrations(found.disk, rows)), history=rows, refused=refused)
-
-
-def read_deployed(settings: Settings, target: Target, connection: Connection) -> tuple[AppliedMigration, ...] | None:
-    """Return the database's migration history, as in :class:`Forecast`."""
-    return read_history(connection, read_application(settings, target, Silence()).schema)
 
 
 def forecast_restore(

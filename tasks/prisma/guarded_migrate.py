@@ -9,8 +9,10 @@ from ..dumpfiles.origin import other_owners
 from ..errors import Effect, OperationFailedError, ServerError, TaskError
 from ..formatting import format_now
 from ..inventory.reload_risks import find_reload_doubt
+from ..inventory.snapshot import read_history
 from ..postgres.connection import Endpoint, ServerFacts, connected, one, translated
 from ..postgres.roles import read_owners
+from ..progress import Report, Silence
 from ..safety.guard import guarded_connection, nonlocal_reason, unprotected_target
 from ..safety.impact import filled_schemas
 from ..safety.restore_log import record_path, record_unsaved
@@ -18,7 +20,7 @@ from ..safety.safety_dump import SafetyDump, check_pg_dump
 from ..safety.scratch_database import on_database
 from ..safety.trust import author_risk
 from ..system.runtime import Interruption, listen_again
-from .forecast import Forecast, forecast_migrate, read_deployed
+from .forecast import Forecast, forecast_migrate, read_application
 from .migrate import find_migrations_cli, refuse_another_database, run_migrations
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..config.target import Target
     from ..dump.dump import Dumped
-    from ..progress import Report
 
 
 # Every cluster has this database. Prisma connects to it, too, to create a database.
@@ -236,6 +237,7 @@ def _is_unchanged(plan: MigrationPlan) -> bool:
             connected(plan.target, lock_timeout=plan.settings.lock_timeout) as connection,
             translated("Reading the migration history failed", plan.target),
         ):
-            return read_deployed(plan.settings, plan.target, connection) == plan.forecast.history
+            schema = read_application(plan.settings, plan.target, Silence()).schema
+            return read_history(connection, schema) == plan.forecast.history
     except TaskError:
         return False

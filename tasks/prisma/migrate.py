@@ -34,9 +34,8 @@ def run_migrations(settings: Settings, report: Report) -> None:
     target = settings.target()
     refuse_another_database(settings, target)
     prisma = find_migrations_cli(settings)
-    if not _run(settings, prisma, report, *prisma.deploy()):
-        return
-    remember_migrations(settings, target, report)
+    if _run(settings, prisma, report, *prisma.deploy()):
+        remember_migrations(settings, target, report)
 
 
 def remember_migrations(settings: Settings, target: Target, report: Report) -> None:

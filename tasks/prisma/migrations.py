@@ -39,13 +39,16 @@ class Finding:
     """A problem with the migrations.
 
     :ivar code: Prisma's error code (`P3005`); empty if Prisma does not notice.
-    :ivar fatal: Whether `prisma migrate deploy` would fail.
     """
 
-    code: str
     what: str
     remedy: str
-    fatal: bool
+    code: str = ""
+
+    @property
+    def fatal(self) -> bool:
+        """Return whether `prisma migrate deploy` would fail."""
+        return bool(self.code)
 
     def __str__(self) -> str:
         return f"{self.what}{f' (Prisma: {self.code})' if self.code else ''}. {self.remedy}"
@@ -171,7 +174,6 @@ def _fatal_findings(
             what="There are tables but no _prisma_migrations, so Prisma does not know which migrations are applied",
             remedy=f"Baseline the database: run `{prisma} migrate resolve --applied NAME` for each migration that "
             f"it has already, such as {disk[0].name}.",
-            fatal=True,
         )
     failed = sorted(row.name for row in effective_rows(rows or ()).values() if row.state is MigrationState.FAILED)
     if failed:
@@ -180,7 +182,6 @@ def _fatal_findings(
             what=f"The history holds a failed migration: {format_list(failed)}",
             remedy=f"Check which of its changes were made, then run `{prisma} migrate resolve --rolled-back "
             f"{failed[0]}` (it will run again) or `--applied {failed[0]}` (you completed it by hand).",
-            fatal=True,
         )
     missing = [
         name for name in pending_migrations(disk, rows) if name in {each.name for each in disk if not each.checksums}
@@ -190,7 +191,6 @@ def _fatal_findings(
             code="P3015",
             what=f"There is no {SCRIPT} in the migration {format_list(missing)}",
             remedy="Restore the file from git, or delete the folder. Earlier migrations are applied first.",
-            fatal=True,
         )
 
 
@@ -201,20 +201,16 @@ def _unnoticed_findings(disk: Sequence[OnDisk], rows: Sequence[AppliedMigration]
     )
     if unknown and known:
         yield Finding(
-            code="",
             what=f"The history holds migrations that this checkout does not have: {format_list(unknown)}",
             remedy="They come from another branch. Check that branch out, or the application may not fit the "
             "database; Prisma does not notice.",
-            fatal=False,
         )
     edited = sorted(name for name, row in history.items() if name in known and _edited(known[name], row))
     if edited:
         yield Finding(
-            code="",
             what=f"Migrations were edited after they were applied: {format_list(edited)}",
             remedy=f"The database has their earlier content, and a deploy does not notice. Restore the file from "
             f"git, and write the change into a new migration (`{prisma} migrate dev`).",
-            fatal=False,
         )
 
 

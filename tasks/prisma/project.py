@@ -11,14 +11,11 @@ from typing import TYPE_CHECKING
 
 from ..config.prisma_home import SCHEMAS, config_file, read_package, read_text, schema_file
 from ..errors import BadInputError, MissingProgramError
+from ..system.processes import run_program
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
-
-    from ..system.processes import Finished
-
-    Run = Callable[..., Finished]
 
 _BY_FOLDER = 7
 _DATASOURCE = re.compile(r"^[^\S\n]*datasource\s+\w+\s*\{", re.MULTILINE)
@@ -44,34 +41,35 @@ prisma('@prisma/config').loadConfigFromFile({{}}).then(({{ config, error }}) => 
 _LOADER_SECONDS = 30.0
 
 
-def migrations_folder(folder: Path, installed: Path | None, major: int | None, run: Run, url: str) -> Path:
+def migrations_folder(folder: Path, installed: Path | None, major: int | None, url: str) -> Path:
     """Return the folder of the migrations.
 
     :param folder: The folder that Prisma runs in.
     :param installed: The installed Prisma's `package.json`, whose loader reads the configuration file; None if there is
         none.
     :param major: Prisma's major version; None if unknown.
-    :param run: Runs Node (`run_program`).
     :param url: The database's URL; the configuration file may read it from the environment.
     :raises BadInputError: The configuration file can't be read.
     """
     config = config_file(folder)
     named: Mapping[str, str | None] = {}
     if config is not None and installed is not None:
-        named = _loaded(folder, config, installed, run, url)
+        named = _loaded(folder, config, installed, url)
     if named.get("migrations"):
         return folder / str(named["migrations"])
     file = (folder / str(named["schema"]) if named.get("schema") else schema_file(folder)) or folder / SCHEMAS[1]
     if not file.is_dir():
         return file.parent / "migrations"
-    # Up to Prisma 6, the migrations are next to the file with the datasource block.
-    return (file if major is not None and major >= _BY_FOLDER else _with_datasource(file)) / "migrations"
+    if major is None or major < _BY_FOLDER:
+        # The migrations are next to the file with the datasource block.
+        file = next((path.parent for path, text in _schema_files(file) if _DATASOURCE.search(text)), file)
+    return file / "migrations"
 
 
-def _loaded(folder: Path, config: Path, installed: Path, run: Run, url: str) -> Mapping[str, str | None]:
+def _loaded(folder: Path, config: Path, installed: Path, url: str) -> Mapping[str, str | None]:
     try:
-        argv = ["node", "-e", _LOADER, installed]
-        done = run(argv, cwd=folder, extra={"DATABASE_URL": url}, timeout=_LOADER_SECONDS)
+        argv = ["node", "-e", _LOADER, str(installed)]
+        done = run_program(argv, cwd=folder, extra={"DATABASE_URL": url}, timeout=_LOADER_SECONDS)
     except MissingProgramError as error:
         raise BadInputError(
             f"{config.name} can't be read: {error.what}", state="Nothing was touched.", fix=error.fix
@@ -88,14 +86,6 @@ def _loaded(folder: Path, config: Path, installed: Path, run: Run, url: str) -> 
     return found
 
 
-def _with_datasource(schema: Path) -> Path:
-    """Return the folder of the file with the datasource block; the schema's folder if none has it."""
-    for part in sorted(schema.rglob("*.prisma")):
-        if _DATASOURCE.search(_COMMENT.sub("", read_text(part))):
-            return part.parent
-    return schema
-
-
 def direct_variables(folder: Path) -> list[str]:
     """Return the environment variables of the schema's `directUrl`, which migrations use up to Prisma 6."""
     return _DIRECT.findall(_read_schema(folder))
@@ -110,10 +100,13 @@ def listed_schemas(folder: Path) -> list[str]:
 def _read_schema(folder: Path) -> str:
     """Return the Prisma schema without comments; empty if it is in none of the usual places."""
     file = schema_file(folder)
-    if file is None:
-        return ""
-    parts = sorted(file.rglob("*.prisma")) if file.is_dir() else [file]
-    return "\n".join(_COMMENT.sub("", read_text(part)) for part in parts)
+    return "" if file is None else "\n".join(text for _, text in _schema_files(file))
+
+
+def _schema_files(schema: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the files of a schema, each with its text without comments."""
+    for file in sorted(schema.rglob("*.prisma")) if schema.is_dir() else [schema]:
+        yield file, _COMMENT.sub("", read_text(file))
 
 
 @dataclass(frozen=True)
@@ -121,25 +114,23 @@ class Manager:
     """A package manager.
 
     :ivar locks: Names of its lock files.
-    :ivar install: The command that installs the project's packages.
     :ivar run: The command that runs a program of an installed package.
     """
 
     name: str
     locks: tuple[str, ...]
-    install: str
     run: str
 
 
-_NPM = Manager(name="npm", locks=("package-lock.json", "npm-shrinkwrap.json"), install="npm install", run="npx")
+_NPM = Manager(name="npm", locks=("package-lock.json", "npm-shrinkwrap.json"), run="npx")
 _MANAGERS = (
-    Manager(name="pnpm", locks=("pnpm-lock.yaml",), install="pnpm install", run="pnpm"),
-    Manager(name="yarn", locks=("yarn.lock",), install="yarn install", run="yarn"),
-    Manager(name="bun", locks=("bun.lock", "bun.lockb"), install="bun install", run="bunx"),
+    Manager(name="pnpm", locks=("pnpm-lock.yaml",), run="pnpm"),
+    Manager(name="yarn", locks=("yarn.lock",), run="yarn"),
+    Manager(name="bun", locks=("bun.lock", "bun.lockb"), run="bunx"),
     _NPM,
 )
 # Prisma 8 renamed `migrate deploy` and keeps the migration history in another table.
-RENAMED = 8
+_RENAMED = 8
 
 
 @dataclass(frozen=True)
@@ -169,14 +160,13 @@ class Prisma:
     @property
     def knows_history(self) -> bool:
         """Return whether migrations are recorded in `_prisma_migrations`, where `migrate status` reads them."""
-        return not self.configured and (self.major is None or self.major < RENAMED)
+        return not self.configured and (self.major is None or self.major < _RENAMED)
 
     def deploy(self) -> tuple[str, ...]:
         """Return the command that applies pending migrations."""
         if self.configured:
             return self.configured
-        renamed = self.major is not None and self.major >= RENAMED
-        return (*self.command, *(("db", "migrate") if renamed else ("migrate", "deploy")))
+        return (*self.command, *(("migrate", "deploy") if self.knows_history else ("db", "migrate")))
 
 
 def is_installed(home: Path) -> bool:
@@ -204,7 +194,7 @@ def find_prisma(home: Path, environ: Mapping[str, str], configured: str = "") ->
             f"Prisma is not installed in {home}: node_modules/.bin/prisma is missing.",
             state="Nothing was touched.",
             fix=(
-                f"Install the project's packages there with `{manager.install}`, or set INVOKE_DB_PRISMA_DIR to "
+                f"Install the project's packages there with `{manager.name} install`, or set INVOKE_DB_PRISMA_DIR to "
                 "the folder that has it."
             ),
         )
