@@ -29,14 +29,11 @@ def refuse_protected(settings: Settings, target: Target, found: Endpoint | None 
     :param found: The endpoint of the connection; None checks the URL, before anything connects.
     :raises GuardError: `db.protected` lists the host, an address, the database or the cluster's identifier.
     """
-    known = (
-        (target.host, target.database)
-        if found is None
-        else (found.host, found.address, found.server, found.identifier, found.database)
-    )
-    hosts = (target.host,) if found is None else (found.host, found.address)
-    if any(is_this_machine(each) for each in hosts):
-        known = (*known, "localhost")
+    if found is None:
+        hosts, others = [target.host], [target.database]
+    else:
+        hosts, others = [found.host, found.address], [found.server, found.identifier, found.database]
+    known = [*hosts, *others, *(["localhost"] if any(map(is_this_machine, hosts)) else [])]
     for pattern in settings.protected:
         if _matches([pattern], known):
             raise GuardError(
