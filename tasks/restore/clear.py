@@ -10,29 +10,27 @@ from psycopg import errors, sql
 from ..postgres.catalog_filters import USER_SCHEMA, global_name, no_member, no_member_of_class
 from ..postgres.connection import Connection, one, read_names
 from ..postgres.schemas import existing_schemas
+from ..safety.database_properties import role_or_public
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
 
-# Objects without a schema, in the order of their DROP; the first two kinds depend on tables and functions.
+# Objects without a schema, each kind with its catalogue, in the order of their DROP; the first two kinds depend on
+# tables and functions.
 _KINDS = {
-    "event trigger": "EVENT TRIGGER",
-    "publication": "PUBLICATION",
-    "cast": "CAST",
-    "transform": "TRANSFORM",
-    "server": "SERVER",
-    "foreign-data wrapper": "FOREIGN DATA WRAPPER",
-    "language": "LANGUAGE",
-    "access method": "ACCESS METHOD",
+    "event trigger": "pg_event_trigger",
+    "publication": "pg_publication",
+    "cast": "pg_cast",
+    "transform": "pg_transform",
+    "server": "pg_foreign_server",
+    "foreign-data wrapper": "pg_foreign_data_wrapper",
+    "language": "pg_language",
+    "access method": "pg_am",
 }
 _BEFORE = frozenset({"event trigger", "publication"})
-_CATALOGUES = (
-    *("pg_event_trigger", "pg_publication", "pg_cast", "pg_transform", "pg_foreign_server", "pg_foreign_data_wrapper"),
-    *("pg_language", "pg_am"),
-)
 _ALL = " UNION ALL ".join(
-    f"SELECT 'pg_catalog.{each}'::pg_catalog.regclass, oid FROM pg_catalog.{each}" for each in _CATALOGUES
+    f"SELECT 'pg_catalog.{each}'::pg_catalog.regclass, oid FROM pg_catalog.{each}" for each in _KINDS.values()
 )
 _FIRST_OID = 16384  # Objects with a lower oid came with the database (PostgreSQL's access/transam.h).
 _GLOBALS = f"""
@@ -191,15 +189,12 @@ def renew_schema(connection: Connection, name: str, *, initdb: bool) -> None:
         for (role,) in connection.execute(f"SELECT rolname FROM pg_catalog.pg_roles WHERE {owner}").fetchall():
             _tried(connection, sql.SQL("ALTER SCHEMA {} OWNER TO {}").format(schema, sql.Identifier(role)))
     for (grantee,) in connection.execute(_GRANTEES, [name]).fetchall():
-        _tried(connection, sql.SQL("REVOKE ALL ON SCHEMA {} FROM {} CASCADE").format(schema, _role(grantee)))
+        _tried(connection, sql.SQL("REVOKE ALL ON SCHEMA {} FROM {} CASCADE").format(schema, role_or_public(grantee)))
     new = connection.execute(_NEW_ACL, {"name": name, "initdb": initdb or closed, "closed": closed}).fetchall()
     for grantee, privilege in new:
         text: Any = privilege
-        _tried(connection, sql.SQL("GRANT {} ON SCHEMA {} TO {}").format(sql.SQL(text), schema, _role(grantee)))
-
-
-def _role(name: str | None) -> sql.Composable:
-    return sql.SQL("PUBLIC") if name is None else sql.Identifier(name)
+        named = role_or_public(grantee)
+        _tried(connection, sql.SQL("GRANT {} ON SCHEMA {} TO {}").format(sql.SQL(text), schema, named))
 
 
 def _tried(connection: Connection, statement: sql.Composed) -> bool:
@@ -217,7 +212,7 @@ def _drop(connection: Connection, kept: Collection[str], kinds: Collection[str])
         for name, (kind, identity) in found.items():
             if kind == dropped and name not in kept:
                 # pg_identify_object quotes each identity for SQL.
-                text: Any = f"DROP {_KINDS[kind]} IF EXISTS {identity} CASCADE"
+                text: Any = f"DROP {kind.upper().replace('-', ' ')} IF EXISTS {identity} CASCADE"
                 connection.execute(sql.SQL(text))
 
 
@@ -308,6 +303,6 @@ class _Group:
             what=sql.SQL(text),
             objects=sql.SQL(objects),
             way=sql.SQL("FROM" if what.startswith("REVOKE") else "TO"),
-            role=sql.SQL("PUBLIC") if grantee is None else sql.Identifier(grantee),
+            role=role_or_public(grantee),
             option=sql.SQL(" WITH GRANT OPTION" if grantable else ""),
         )

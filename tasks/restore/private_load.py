@@ -102,7 +102,7 @@ class PrivateLoad(DumpLoad):
             except Interruption:
                 self._abandon(connection)
                 raise
-            self._commit(loader, xid)
+            self.commit.run(loader.stream, xid)
         return summary, loader
 
     def _begin(self, connection: Connection) -> None:

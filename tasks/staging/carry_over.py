@@ -23,7 +23,7 @@ from ..postgres.catalog_filters import USER_SCHEMA
 from ..postgres.connection import connected, server_facts
 from ..progress import Silence
 from ..restore.clear import read_globals, renew_schema
-from ..safety.method import SwapObstacle, SwapReason, SwapUnavailableError, swap_unavailable
+from ..safety.method import SwapObstacle, SwapReason, SwapUnavailableError
 from ..system.pg_programs import find_client
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _pairs(connection: Connection, query: str) -> list[tuple[str, str]]:
 
 
 def _differs(what: str) -> SwapUnavailableError:
-    return swap_unavailable(SwapReason(SwapObstacle.DIFFERS, what))
+    return SwapUnavailableError(SwapReason(SwapObstacle.DIFFERS, what))
 
 
 def _make_public(live: Connection, session: Connection) -> None:

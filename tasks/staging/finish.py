@@ -12,7 +12,7 @@ from ..postgres.connection import connect, one, refuse_another_endpoint
 from ..safety.guard import guarded_connection, nonlocal_reason, unprotected_target
 from ..safety.method import SwapObstacle, SwapReason, choose_swap, with_consent
 from ..safety.restore_log import record_from_text
-from ..safety.scratch_database import NamedDatabase, on_database
+from ..safety.scratch_database import on_database
 from ..safety.swap import SessionsRemainError
 from ..system.runtime import set_interrupt_message
 from .staging_database import LOCK
@@ -204,7 +204,7 @@ def _replacement(plan: FinishPlan) -> Replacement:
         target=plan.target,
         server=plan.server,
         maintenance=on_database(plan.target, plan.method.maintenance),
-        live=NamedDatabase(plan.server.database, plan.method.oid),
+        oid=plan.method.oid,
         size=plan.method.size,
         rows=plan.method.rows,
         incoming=plan.incoming,
