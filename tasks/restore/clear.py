@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from psycopg import errors, sql
@@ -258,51 +259,39 @@ def default_privilege_statements(connection: Connection) -> list[sql.Composed]:
 
 def _revoke_default_privileges(connection: Connection, which: str, values: list[Any]) -> list[sql.Composed]:
     """Revoke default privileges, and return the statements that restore them."""
-    groups: dict[_Group, list[tuple[str | None, str | None, bool]]] = {}
     query: Any = _SAVED.format(which=which)
-    for role, schema, kind, grantee, privilege, grantable in connection.execute(query, values or None).fetchall():
-        groups.setdefault(_Group(role=role, schema=schema, kind=str(kind)), []).append(
-            (grantee, privilege, bool(grantable))
-        )
+    found = connection.execute(query, values or None).fetchall()
     statements = []
-    for group, items in groups.items():
-        if group.kind not in _DEFAULT_KINDS:
+    for (role, schema, kind), rows in itertools.groupby(found, lambda row: row[:3]):
+        if kind not in _DEFAULT_KINDS:
             continue
-        for grantee in dict.fromkeys(grantee for grantee, privilege, _ in items if privilege is not None):
-            connection.execute(group.change("REVOKE ALL", grantee))
-        if group.schema is None:
-            connection.execute(group.change("GRANT ALL", group.role))
-            if group.kind in _HARD_WIRED:
-                connection.execute(group.change(f"GRANT {_HARD_WIRED[group.kind]}", None))
-            statements += [group.change("REVOKE ALL", each) for each in (group.role, None)]
+        change = partial(_default_privilege, role, schema, kind)
+        items = [(grantee, privilege, grantable) for *_, grantee, privilege, grantable in rows if privilege is not None]
+        for grantee in dict.fromkeys(grantee for grantee, _, _ in items):
+            connection.execute(change("REVOKE ALL", grantee))
+        if schema is None:
+            connection.execute(change("GRANT ALL", role))
+            if kind in _HARD_WIRED:
+                connection.execute(change(f"GRANT {_HARD_WIRED[kind]}", None))
+            statements += [change("REVOKE ALL", each) for each in (role, None)]
         statements += [
-            group.change(f"GRANT {privilege}", grantee, grantable=grantable)
-            for grantee, privilege, grantable in items
-            if privilege is not None
+            change(f"GRANT {privilege}", grantee, grantable=grantable) for grantee, privilege, grantable in items
         ]
     return statements
 
 
-@dataclass(frozen=True)
-class _Group:
-    """The default privileges of a role, for one kind of object, in a schema (None for all schemas)."""
-
-    role: str
-    schema: str | None
-    kind: str
-
-    def change(self, what: str, grantee: str | None, *, grantable: bool = False) -> sql.Composed:
-        text: Any = what
-        objects: Any = _DEFAULT_KINDS[self.kind]
-        where = sql.SQL("") if self.schema is None else sql.SQL("IN SCHEMA {} ").format(sql.Identifier(self.schema))
-        return sql.SQL(
-            "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} {where}{what} ON {objects} {way} {role}{option}"
-        ).format(
-            owner=sql.Identifier(self.role),
-            where=where,
-            what=sql.SQL(text),
-            objects=sql.SQL(objects),
-            way=sql.SQL("FROM" if what.startswith("REVOKE") else "TO"),
-            role=role_or_public(grantee),
-            option=sql.SQL(" WITH GRANT OPTION" if grantable else ""),
-        )
+def _default_privilege(
+    owner: str, schema: str | None, kind: str, what: str, grantee: str | None, *, grantable: bool = False
+) -> sql.Composed:
+    """Return a change of the default privileges of a role, for a kind of object, in a schema (None for all schemas)."""
+    text: Any = what
+    objects: Any = _DEFAULT_KINDS[kind]
+    return sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {owner} {where}{what} ON {objects} {way} {role}{option}").format(
+        owner=sql.Identifier(owner),
+        where=sql.SQL("") if schema is None else sql.SQL("IN SCHEMA {} ").format(sql.Identifier(schema)),
+        what=sql.SQL(text),
+        objects=sql.SQL(objects),
+        way=sql.SQL("FROM" if what.startswith("REVOKE") else "TO"),
+        role=role_or_public(grantee),
+        option=sql.SQL(" WITH GRANT OPTION" if grantable else ""),
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -127,15 +128,8 @@ class DumpLoad:
             raise OperationFailedError("the numbers of loaded rows differ from the manifest")
         outline, seen = self.plan.dump.outline, summary.outline()
         # With --table, the plan has read the outline from the dump itself, not from the manifest.
-        if tables is None and (
-            (seen.schemas, seen.globals, seen.creates_tables)
-            != (
-                outline.schemas,
-                outline.globals,
-                outline.creates_tables,
-            )
-            or outline.touches not in {None, seen.touches}
-        ):
+        described = operator.attrgetter("schemas", "globals", "creates_tables")
+        if tables is None and (described(seen) != described(outline) or outline.touches not in {None, seen.touches}):
             raise OperationFailedError("the objects in the dump differ from the outline in its manifest")
         if not is_unchanged(self.plan.dump):
             raise OperationFailedError("the dump's file was changed while it was restored")

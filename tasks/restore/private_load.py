@@ -122,7 +122,8 @@ class PrivateLoad(DumpLoad):
             refuse_another_endpoint(connection, self.plan.endpoint)
             tune_private_session(connection)
             silent = silence_event_triggers(connection, self.plan.server, session=True)
-            self._jobs = self.plan.jobs if silent or not _has_event_triggers(connection) else 0
+            triggers = "SELECT FROM pg_catalog.pg_event_trigger LIMIT 1"
+            self._jobs = self.plan.jobs if silent or not connection.execute(triggers).rowcount else 0
 
     def _connect(self) -> Connection:
         connection = connect(self.plan.target, lock_timeout=self.plan.settings.lock_timeout, loads=True)
@@ -167,7 +168,3 @@ class PrivateLoad(DumpLoad):
 
     def _reading(self, source: DumpReader) -> contextlib.AbstractContextManager[Iterator[bytes]]:
         return contextlib.closing(read_ahead(source.chunks()))
-
-
-def _has_event_triggers(connection: Connection) -> bool:
-    return connection.execute("SELECT FROM pg_catalog.pg_event_trigger LIMIT 1").rowcount > 0

@@ -13,7 +13,7 @@ from psycopg import sql
 from ..errors import Effect, OperationFailedError, ServerError, TaskError
 from ..formatting import format_list
 from ..postgres.activity import read_sessions, repeatedly
-from ..postgres.commit import CommitResult, Outcome, ask_outcome, commit_transaction
+from ..postgres.commit import Outcome, ask_outcome, commit_transaction
 from ..postgres.connection import Connection, connected, one, system_identifier, translated
 from ..postgres.protocol import StatementStream
 from ..system.runtime import Interruption, set_interrupt_message
@@ -147,17 +147,12 @@ def _swap(swap: Swap, state: Callable[[Outcome], str]) -> Swapped:
             outcome = ask_outcome(xid, swap.maintenance, cluster) if xid else Outcome.ROLLED_BACK
             interruption.state, interruption.effect = state(outcome), outcome.effect
             raise
-    seconds = time.monotonic() - began
-    _raise_failure(commit, state(commit.outcome))
-    return Swapped(seconds=seconds, ended=ended)
-
-
-def _raise_failure(commit: CommitResult, state: str) -> None:
-    if commit.outcome is Outcome.COMMITTED:
-        return
+    seconds, outcome = time.monotonic() - began, commit.outcome
+    if outcome is Outcome.COMMITTED:
+        return Swapped(seconds=seconds, ended=ended)
     detail = f" ({commit.detail})" if commit.detail else ""
-    kind = ServerError if commit.outcome is Outcome.UNKNOWN else OperationFailedError
-    raise kind(f"The swap failed while it was committed{detail}. {state}", effect=commit.outcome.effect)
+    kind = ServerError if outcome is Outcome.UNKNOWN else OperationFailedError
+    raise kind(f"The swap failed while it was committed{detail}. {state(outcome)}", effect=outcome.effect)
 
 
 def _refuse_others(connection: Connection, swap: Swap) -> None:

@@ -64,11 +64,11 @@ class SwapUndoPlan:
     target: Target
     server: ServerFacts
     endpoint: Endpoint
-    live: LiveDatabase | None
     incoming: OwnDatabase
     maintenance: str
-    backup: bool
-    ends_sessions: bool
+    live: LiveDatabase | None = None
+    backup: bool = True
+    ends_sessions: bool = False
     doubt: str = ""
     nonlocal_reason: str = ""
 
@@ -203,11 +203,8 @@ def plan_return(
         target=target,
         server=server,
         endpoint=endpoint,
-        live=None,
         incoming=incoming,
         maintenance=connection.info.dbname,
-        backup=True,
-        ends_sessions=False,
     )
 
 
