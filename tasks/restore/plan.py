@@ -68,7 +68,6 @@ class RestorePlan(ChangePlan):
     :ivar tables: The plan of a restore of some tables; None if all of the dump is restored.
     :ivar method: The method of the restore.
     :ivar private: Only this process uses the database, and it drops the database after a failure.
-    :ivar jobs: The number of sessions that load a private database.
     """
 
     request: RestoreRequest
@@ -87,7 +86,6 @@ class RestorePlan(ChangePlan):
     tables: TablesPlan | None = None
     method: MethodChoice = TRANSACTION
     private: bool = False
-    jobs: int = 1
 
     @property
     def other_database(self) -> str:
@@ -256,7 +254,6 @@ def plan_restore(
                 jobs=settings.jobs,
                 disconnect=request.disconnect,
             ),
-            jobs=settings.jobs,
         )
     return complete_plan(plan, report)
 

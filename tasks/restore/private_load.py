@@ -59,7 +59,7 @@ class _Content:
 
 
 class PrivateLoad(DumpLoad):
-    """The load of a dump into a private database, with `plan.jobs` sessions for rows, indexes and keys."""
+    """The load of a dump into a private database, with the setting's number of sessions for rows, indexes and keys."""
 
     _before: _Content | None = None
     # 0 if event triggers would also run for the statements that we add.
@@ -123,7 +123,7 @@ class PrivateLoad(DumpLoad):
             tune_private_session(connection)
             silent = silence_event_triggers(connection, self.plan.server, session=True)
             triggers = "SELECT FROM pg_catalog.pg_event_trigger LIMIT 1"
-            self._jobs = self.plan.jobs if silent or not connection.execute(triggers).rowcount else 0
+            self._jobs = self.plan.settings.jobs if silent or not connection.execute(triggers).rowcount else 0
 
     def _connect(self) -> Connection:
         connection = connect(self.plan.target, lock_timeout=self.plan.settings.lock_timeout, loads=True)

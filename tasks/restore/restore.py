@@ -147,7 +147,7 @@ def restore_dump(
         require_trust(plan.risk, None)
     began = time.monotonic()
     safety = safety or safety_dump_for(plan)
-    several = plan.private and plan.jobs > 1 and plan.tables is None
+    several = plan.private and plan.settings.jobs > 1 and plan.tables is None
     commit = Commit(safety=safety, target=plan.target)
     transaction = (PrivateLoad if several else RestoreTransaction)(commit=commit, plan=plan, report=report)
     with commit.reported():
@@ -272,7 +272,7 @@ def analyze_restored(plan: RestorePlan, loader: Loader, report: Report, analyzed
             filled = {key: rows for key, rows in loaded.items() if analyzed.get(key) != loader.rows[key]}
             # For few rows, a second session takes longer to start than it saves.
             little = sum(min(rows, _SAMPLED) for rows in filled.values()) < _SAMPLED
-            most = plan.jobs if plan.private else _ANALYZING
+            most = plan.settings.jobs if plan.private else _ANALYZING
             count = min(1 if little else most, len(filled))
             opened = [connected(plan.target, lock_timeout=plan.settings.lock_timeout, loads=True) for _ in range(count)]
             analyze_tables([stack.enter_context(each) for each in opened], filled)

@@ -177,16 +177,10 @@ def write_database_record(folder: Path, record: DatabaseRecord) -> None:
     :raises OSError: It can't be written.
     """
     make_dump_folder(folder)
-    if record.successor:
-        _write_succession(folder, record)
-    replace_file(_path(folder, record), (json.dumps(asdict(record)) + "\n").encode())
-
-
-def _write_succession(folder: Path, record: DatabaseRecord) -> None:
     path, pair = restore_record_path(folder, record.server, record.of, "swapped"), (record.oid, record.successor)
-    pairs = _read_successions(path)
-    if pair not in pairs:
+    if record.successor and pair not in (pairs := _read_successions(path)):
         replace_file(path, (json.dumps([*pairs, pair][-_SUCCESSIONS:]) + "\n").encode())
+    replace_file(_path(folder, record), (json.dumps(asdict(record)) + "\n").encode())
 
 
 def _read_successions(path: Path) -> list[tuple[int, int]]:

@@ -315,18 +315,13 @@ def _swap(plan: SwapUndoPlan, live: LiveDatabase, replaced: DatabaseRecord) -> S
 
 def undo_outcome(outcome: Outcome, plan: SwapUndoPlan) -> str:
     """Return the sentence about the state of the database after an undo failed or was interrupted."""
-    label = plan.target.label
+    label, record = plan.target.label, plan.incoming.record
     return {
-        Outcome.COMMITTED: f"The undo was already committed: {label} is as it was at {plan.incoming.record.made}.",
+        Outcome.COMMITTED: f"The undo was already committed: {label} is as it was at {record.made}.",
         Outcome.ROLLED_BACK: f"{label} was not changed.",
         Outcome.UNKNOWN: f"It is unknown whether the undo was committed, because the server does not answer. "
-        f"`{plan.settings.command('db.undos')}` lists the state of {record_time(plan)} if it was not.",
+        f"`{plan.settings.command('db.undos')}` lists the state of {record.when:%Y-%m-%d %H:%M:%S} UTC if it was not.",
     }[outcome]
-
-
-def record_time(plan: SwapUndoPlan) -> str:
-    """Return the time at which the kept database gave way, in UTC, for people."""
-    return f"{plan.incoming.record.when:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _finish(plan: SwapUndoPlan) -> None:

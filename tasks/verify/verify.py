@@ -67,7 +67,6 @@ class Expected:
     :ivar excluded: Tables whose rows the dump leaves out.
     :ivar kind: The name of the source in messages.
     :ivar server: The other database's server; None for a dump.
-    :ivar recorded: Whether this is the record of a restore.
     """
 
     source: str
@@ -79,7 +78,6 @@ class Expected:
     excluded: tuple[Key, ...] = ()
     kind: str = "the dump"
     server: ServerFacts | None = None
-    recorded: bool = False
 
     @property
     def defined(self) -> bool:
@@ -89,7 +87,7 @@ class Expected:
     @property
     def only_restored(self) -> bool:
         """Return whether only the rows and sequences that a restore loaded are known: one with --table, for example."""
-        return self.recorded and not self.defined
+        return bool(self.restored) and not self.defined
 
 
 @dataclass(frozen=True)
@@ -299,7 +297,6 @@ def _of_record(settings: Settings, target: Target, server: ServerFacts) -> Expec
         dumped={(each.schema, each.name): each.rows for each in record.dumped},
         schemas=record.schemas,
         excluded=record.excluded,
-        recorded=True,
     )
 
 
