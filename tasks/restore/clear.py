@@ -219,8 +219,7 @@ def _drop(connection: Connection, kept: Collection[str], kinds: Collection[str])
 
 _DEFAULT_KINDS = {"r": "TABLES", "S": "SEQUENCES", "f": "FUNCTIONS", "T": "TYPES", "n": "SCHEMAS", "L": "LARGE OBJECTS"}
 _SAVED = """
-SELECT o.rolname, n.nspname, d.defaclobjtype::pg_catalog.text, CASE WHEN a.grantee = 0 THEN NULL ELSE g.rolname END,
-       a.privilege_type, a.is_grantable
+SELECT o.rolname, n.nspname, d.defaclobjtype::pg_catalog.text, g.rolname, a.privilege_type, a.is_grantable
   FROM pg_catalog.pg_default_acl d
   JOIN pg_catalog.pg_roles o ON o.oid = d.defaclrole
   LEFT JOIN pg_catalog.pg_namespace n ON n.oid = d.defaclnamespace
