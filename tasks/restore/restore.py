@@ -31,14 +31,13 @@ if TYPE_CHECKING:
 
     from ..dump.dump import Dumped
     from ..dumpformat.summary import DumpSummary
+    from ..inventory.snapshot import Key
     from ..load.lenient import Leniency
     from ..load.loader import Loader
     from ..progress import Report
     from ..safety.own_databases import DatabaseRecord
     from .dump_load import DumpLoad
     from .plan import RestorePlan
-
-    Key = tuple[str, str]
 
 
 # The number of rows that ANALYZE samples at the default_statistics_target of 100.

@@ -114,24 +114,18 @@ def plan_kept_deletion(settings: Settings, record: DatabaseRecord) -> KeptDeleti
 
 
 def retain_database(
-    settings: Settings,
-    target: Target,
-    maintenance: Target,
-    kept: DatabaseRecord,
-    report: Report,
-    *,
-    keeps: bool,
-    done: str,
+    settings: Settings, maintenance: Target, kept: DatabaseRecord, report: Report, *, keeps: bool, done: str
 ) -> DatabaseRecord | None:
     """Keep the database that gave way in a swap for `db.undo`, and drop older ones; or drop it. A failure is a warning.
 
+    :param maintenance: Another database of the server.
     :param keeps: Whether to keep it.
     :param done: What is done whatever becomes of this, as the beginning of a sentence.
     :return: Its record; None if it was dropped.
     """
     try:
         if keeps:
-            return kept if kept in keep_databases(settings, target, kept.of, maintenance, report) else None
+            return kept if kept in _drop_surplus(settings, maintenance, kept.of, report) else None
         drop_kept_database(maintenance, kept, settings.dumps)
     except TaskError as error:
         report.warn(f"{done}, but an older database could not be dropped: {error}")
@@ -139,27 +133,20 @@ def retain_database(
     return None
 
 
-def keep_databases(
-    settings: Settings, target: Target, database: str, maintenance: Target, report: Report
-) -> list[DatabaseRecord]:
-    """Drop the kept databases of a configured one beyond the number of `db.kept_databases`.
+def _drop_surplus(settings: Settings, maintenance: Target, database: str, report: Report) -> list[DatabaseRecord]:
+    """Drop the kept databases of a configured one beyond the number of `db.kept_databases`; return those that remain.
 
     One that the retention rule of safety dumps keeps becomes a safety dump first. One that can't be dumped or dropped
     remains, with a warning.
-
-    :param database: The name of the configured database.
-    :return: The records of those that remain, the oldest first.
-    :raises TaskError: The server can't be asked.
     """
     with connected(maintenance) as connection, translated("Looking for kept databases failed"):
-        found = kept_databases_of(connection, target, settings.dumps, database)
-        surplus = found[: max(len(found) - settings.kept_databases, 0)]
+        remaining = [each.record for each in kept_databases_of(connection, maintenance, settings.dumps, database)]
+        surplus = remaining[: max(len(remaining) - settings.kept_databases, 0)]
         if not surplus:
-            return [each.record for each in found]
+            return remaining
         server = server_facts(connection)
         endpoint = read_endpoint(connection, server)
-    remaining = [each.record for each in found]
-    for record in remaining[: len(surplus)]:
+    for record in surplus:
         try:
             # The swap is committed, whatever becomes of this.
             with unchanged_interrupt_message():

@@ -32,6 +32,7 @@ from ..postgres.databases import create_database, database_exists, options_like
 from ..postgres.login_failure import NotConnectedError
 from ..postgres.schemas import existing_schemas
 from ..postgres.tables import TRUSTED
+from ..system.processes import read_regular
 from ..system.runtime import defer_signals, set_interrupt_message
 from .own_databases import server_identity
 
@@ -46,7 +47,6 @@ PREFIX = "invoke_postgres_rehearsal_"
 MARK = "invoke-postgres rehearsal"
 # The advisory lock that a rehearsal holds in its scratch database: a fixed number made of the letters of "rehearse".
 LOCK = 8243104692
-_NOTE_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -298,11 +298,9 @@ def _read_notes(notes: Path) -> list[Note]:
     found = []
     for path in sorted(notes.glob(f".{PREFIX}*.json")):
         with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
-            # Opening a named pipe would wait for a writer.
-            if path.is_file() and path.stat().st_size < _NOTE_BYTES:
-                note = Note(**json.loads(path.read_bytes()))
-                if path == _note_path(notes, note.database):
-                    found.append(note)
+            note = Note(**json.loads(read_regular(path)))
+            if path == _note_path(notes, note.database):
+                found.append(note)
     return found
 
 

@@ -257,9 +257,7 @@ def undo_by_swap(plan: SwapUndoPlan, report: Report) -> SwapUndone:
         raise
     _finish(plan)
     maintenance = on_database(plan.target, plan.maintenance)
-    kept = retain_database(
-        plan.settings, plan.target, maintenance, replaced, report, keeps=plan.backup, done="The undo is done"
-    )
+    kept = retain_database(plan.settings, maintenance, replaced, report, keeps=plan.backup, done="The undo is done")
     return SwapUndone(
         plan=plan,
         restored=record,

@@ -321,7 +321,7 @@ def conclude(step: Replacement, kept: DatabaseRecord, report: Report) -> Databas
     if step.incoming.migrated:
         remember_migrations(step.settings, step.target, report)
     return retain_database(
-        step.settings, step.target, step.maintenance, kept, report, keeps=step.keeps_old, done="The restore is done"
+        step.settings, step.maintenance, kept, report, keeps=step.keeps_old, done="The restore is done"
     )
 
 
