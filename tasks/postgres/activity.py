@@ -89,7 +89,7 @@ def disconnect_sessions(connection: Connection) -> Ended:
     """
     ended: set[int] = set()
     left: list[str] = []
-    deadline, here = time.monotonic() + _PATIENCE, one(connection, _HERE)
+    deadline, here = time.monotonic() + _PATIENCE, [one(connection, _HERE)[0]]
     for each in read_sessions(connection, here):
         try:
             if each.client:

@@ -13,7 +13,7 @@ from ..formatting import format_list
 from ..postgres.activity import read_sessions
 from ..postgres.catalog_filters import USER_SCHEMA
 from ..postgres.commit import Outcome
-from ..postgres.connection import connected, one, refuse_another_endpoint
+from ..postgres.connection import connected, read_rows, refuse_another_endpoint
 from ..system.runtime import Interruption
 from .guard import nonlocal_reason
 from .kept_databases import grant_statements, retain_database
@@ -44,7 +44,7 @@ class LiveDatabase:
     comment: str | None
     rows: int
     size: int
-    sessions: tuple[str, ...]
+    sessions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,11 +117,11 @@ _SHOWN = 3
 _END_SESSIONS = "End them, or add --disconnect."
 # The rows are estimated without locking a table.
 _LIVE = f"""
-SELECT d.oid, o.rolname::pg_catalog.text, pg_catalog.shobj_description(d.oid, 'pg_database'),
-       pg_catalog.pg_database_size(d.oid),
+SELECT d.oid, o.rolname::pg_catalog.text AS owner, pg_catalog.shobj_description(d.oid, 'pg_database') AS comment,
+       pg_catalog.pg_database_size(d.oid) AS size,
        (SELECT coalesce(pg_catalog.sum(c.reltuples) FILTER (WHERE c.reltuples > 0), 0)::pg_catalog.int8
           FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-         WHERE c.relkind = 'r' AND {USER_SCHEMA})
+         WHERE c.relkind = 'r' AND {USER_SCHEMA}) AS rows
   FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles o ON o.oid = d.datdba
  WHERE d.datname = pg_catalog.current_database()
 """
@@ -152,28 +152,21 @@ def plan_swap_undo(
     :raises BadInputError: The swap would fail, or something would follow the wrong database. Nothing was touched.
     """
     record = incoming.record
-    oid, owner, comment, size, rows = one(connection, _LIVE)
-    oids = [int(oid), record.oid]
+    (live,) = read_rows(connection, LiveDatabase, _LIVE)
+    oids = [live.oid, record.oid]
     maintenance, problem = find_maintenance_database(connection, target, lock_timeout=settings.lock_timeout)
     found = _obstacles(connection, target, oids)
     if not maintenance:
         found.append(f"no other database can be connected to ({problem or 'there is none'})")
     _refuse(found, record, target)
-    known = same_database_oids(settings.dumps, record.server, record.of, oids[0])
+    known = same_database_oids(settings.dumps, record.server, record.of, live.oid)
     doubt = f"{record.database} may be of another database: {target.label} was created after it was kept"
     return SwapUndoPlan(
         settings=settings,
         target=target,
         server=server,
         endpoint=endpoint,
-        live=LiveDatabase(
-            oid=oids[0],
-            owner=str(owner),
-            comment=comment,
-            rows=int(rows),
-            size=int(size),
-            sessions=tuple(map(str, read_sessions(connection, oids))),
-        ),
+        live=replace(live, sessions=tuple(map(str, read_sessions(connection, oids)))),
         incoming=incoming,
         maintenance=maintenance,
         backup=backup,
