@@ -94,8 +94,7 @@ def _plan_absent(settings: Settings, target: Target, error: NotConnectedError, t
     """
     from ..safety.swap_undo import plan_return
 
-    with connection_without_database(target, error, lock_timeout=settings.lock_timeout) as found:
-        connection, server, endpoint = found
+    with connection_without_database(settings, target, error) as (connection, server, endpoint):
         refuse_protected(settings, target, endpoint)
         points = read_undo_points(connection, settings, target, server, endpoint)
         if not points:

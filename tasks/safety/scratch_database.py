@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from ..config.settings import Settings
     from ..config.target import Target
 
 
@@ -74,7 +75,7 @@ _MAINTENANCE = ("postgres", "template1")
 
 @contextlib.contextmanager
 def connection_without_database(
-    target: Target, error: NotConnectedError, *, lock_timeout: int
+    settings: Settings, target: Target, error: NotConnectedError
 ) -> Iterator[tuple[Connection, ServerFacts, Endpoint]]:
     """Connect to another database of the server if the configured one does not exist.
 
@@ -83,7 +84,7 @@ def connection_without_database(
     :raises NotConnectedError: It exists, or no other database can be asked: then the first error counts.
     """
     with (
-        contextlib.closing(_connect_elsewhere(target, error, lock_timeout)) as connection,
+        contextlib.closing(_connect_elsewhere(settings, target, error)) as connection,
         translated("Reading the server's version and settings failed, and nothing was touched", target),
     ):
         if database_exists(connection, target.database):
@@ -94,10 +95,10 @@ def connection_without_database(
         yield connection, server, read_endpoint(connection, server)
 
 
-def _connect_elsewhere(target: Target, error: NotConnectedError, lock_timeout: int) -> Connection:
+def _connect_elsewhere(settings: Settings, target: Target, error: NotConnectedError) -> Connection:
     for name in _MAINTENANCE if target.database else ():
         with contextlib.suppress(NotConnectedError):
-            return connect(on_database(target, name), lock_timeout=lock_timeout)
+            return connect(on_database(target, name), lock_timeout=settings.lock_timeout)
     raise error
 
 

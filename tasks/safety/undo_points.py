@@ -70,8 +70,7 @@ def list_undo_points(settings: Settings, report: Report) -> list[UndoPoint]:
             server = server_facts(connection)
             return read_undo_points(connection, settings, target, server, read_endpoint(connection, server))
     except NotConnectedError as error:
-        with connection_without_database(target, error, lock_timeout=settings.lock_timeout) as found:
-            connection, server, endpoint = found
+        with connection_without_database(settings, target, error) as (connection, server, endpoint):
             return read_undo_points(connection, settings, target, server, endpoint)
 
 

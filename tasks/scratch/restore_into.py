@@ -101,8 +101,7 @@ def plan_creation(
             return _existing(connection, target, request)
     except NotConnectedError as error:
         failure = error
-    with connection_without_database(target, failure, lock_timeout=settings.lock_timeout) as found:
-        connection, server, endpoint = found
+    with connection_without_database(settings, target, failure) as (connection, server, endpoint):
         source = on_database(target, connection.info.dbname)
         _refuse_name(connection, target.database)
         _guard(settings, target, endpoint, confirm)
