@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from psycopg import errors, sql
 
 from ..postgres.catalog_filters import USER_SCHEMA, global_name, no_member, no_member_of_class
-from ..postgres.connection import Connection, one, read_names
-from ..postgres.schemas import existing_schemas
+from ..postgres.connection import Connection, ServerFacts, one, read_names
+from ..postgres.roles import replaceable
+from ..postgres.schemas import empty_schemas, existing_schemas
 from ..safety.database_properties import role_or_public
 
 if TYPE_CHECKING:
@@ -98,18 +99,22 @@ def read_globals(connection: Connection) -> dict[str, tuple[str, str]]:
     return {global_name(kind, identity): (kind, identity) for kind, identity in found}
 
 
-def drop_before(connection: Connection, kept: Collection[str]) -> None:
-    """Drop the objects without a schema that depend on tables and functions, before the schemas are emptied.
+def empty_database(
+    connection: Connection,
+    server: ServerFacts,
+    schemas: Collection[str],
+    kept: Collection[str],
+    kept_schemas: Collection[str],
+    kept_extensions: Collection[str],
+) -> None:
+    """Empty schemas, and drop all other objects that are not to be kept, and all large objects.
 
-    :param kept: The objects to keep, named as by :func:`read_globals`.
+    :param schemas: The schemas to empty.
+    :param kept: The objects without a schema to keep, named as by :func:`read_globals`.
+    :raises TaskError: As :func:`empty_schemas` does.
     """
     _drop(connection, kept, _BEFORE)
-
-
-def drop_after(
-    connection: Connection, kept: Collection[str], kept_schemas: Collection[str], kept_extensions: Collection[str]
-) -> None:
-    """Drop all other objects that are not to be kept, after the schemas are emptied, and all large objects."""
+    empty_schemas(connection, schemas, replaceable(connection, server, read_globals(connection)))
     _drop(connection, kept, _KINDS.keys() - _BEFORE)
     for name in read_extensions(connection):
         if name not in kept_extensions:

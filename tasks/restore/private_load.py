@@ -16,15 +16,13 @@ from ..load.parallel_loader import BEGIN, ParallelLoader, Sessions
 from ..load.workers import WorkerPool
 from ..postgres.connection import Connection, connect, connected, refuse_another_endpoint, translated
 from ..postgres.protocol import StatementError
-from ..postgres.schemas import empty_schemas
 from ..postgres.search_path import SearchPaths
 from ..system.runtime import Interruption
 from .clear import (
     clear_default_privileges,
     create_public,
     default_privilege_statements,
-    drop_after,
-    drop_before,
+    empty_database,
     read_extensions,
     read_globals,
     user_schemas,
@@ -155,9 +153,8 @@ class PrivateLoad(DumpLoad):
         """Empty the database, and load in one session and one transaction."""
         before = self._before
         assert before is not None  # noqa: S101 - the first load has set it
-        drop_before(connection, before.globals)
-        empty_schemas(connection, user_schemas(connection), read_globals(connection).keys())
-        drop_after(connection, before.globals, before.schemas, before.extensions)
+        schemas = user_schemas(connection)
+        empty_database(connection, self.plan.server, schemas, before.globals, before.schemas, before.extensions)
         clear_default_privileges(connection)
         for statement in before.default_privileges:
             connection.execute(statement)

@@ -25,9 +25,7 @@ from ..system.runtime import Interruption
 from .clear import (
     clear_default_privileges,
     create_public,
-    drop_after,
-    drop_before,
-    read_globals,
+    empty_database,
     renew_schemas,
     restart_sequences,
 )
@@ -119,10 +117,8 @@ class RestoreTransaction(DumpLoad):
         outline, manifest = self.plan.dump.outline, self.plan.dump.manifest
         assert manifest is not None  # noqa: S101 - every safety dump has one
         kept = state_of_manifest(manifest)
-        drop_before(connection, outline.globals)
-        again = replaceable(connection, self.plan.server, read_globals(connection))
-        empty_schemas(connection, self.plan.emptied, again)
-        drop_after(connection, outline.globals, schemas_in(kept), kept.extensions)
+        schemas, kept_globals = self.plan.emptied, outline.globals
+        empty_database(connection, self.plan.server, schemas, kept_globals, schemas_in(kept), kept.extensions)
         renew_schemas(connection)
         create_public(connection, schemas_in(kept))
         revoke_system_grants(connection)
