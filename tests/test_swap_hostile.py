@@ -19,11 +19,12 @@ from tasks.safety.own_databases import (
     CREATING,
     DatabaseRecord,
     Role,
+    as_kept,
     mark,
     server_identity,
     write_database_record,
 )
-from tasks.safety.scratch_database import NamedDatabase, on_database
+from tasks.safety.scratch_database import on_database
 from tasks.safety.swap import Swap, swap_databases
 from tasks.system.runtime import Interruption, interruptible
 from tests import hostile_database
@@ -36,6 +37,7 @@ from tests.support import Database, drop
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tasks.config.settings import Settings
     from tests.servers import Server
     from tests.support import Databases, Project
 
@@ -148,6 +150,29 @@ def test_a_forged_database_is_neither_dropped_nor_swapped_in(
         drop(forged)
 
 
+def swap_of(settings: Settings, live: tuple[str, int], incoming: tuple[str, int]) -> Swap:
+    """Return a swap of two databases, each with its name and oid."""
+    record = DatabaseRecord(
+        role=Role.STAGING,
+        server="",
+        database=incoming[0],
+        oid=incoming[1],
+        owner="",
+        of=live[0],
+        of_oid=live[1],
+        made="",
+    )
+    return Swap(
+        folder=settings.dumps,
+        maintenance=on_database(settings.target(), "postgres"),
+        incoming=record,
+        kept=as_kept(record, settings.dumps, oid=live[1], owner="", size=0, rows=0, command=""),
+        comment=None,
+        before=(),
+        ends_sessions=True,
+    )
+
+
 @pytest.mark.parametrize("which", ["live", "incoming"])
 def test_a_database_of_the_same_name_and_another_oid_is_not_renamed(
     new_database: Databases, project: Project, which: str
@@ -159,16 +184,7 @@ def test_a_database_of_the_same_name_and_another_oid_is_not_renamed(
         for each in (live, incoming)
     }
     oids[live.name if which == "live" else incoming.name] += 1
-    target = on_database(settings_of(project, live).target(), "postgres")
-    swap = Swap(
-        maintenance=target,
-        live=NamedDatabase(live.name, oids[live.name]),
-        incoming=NamedDatabase(incoming.name, oids[incoming.name]),
-        kept=f"{live.name}_kept",
-        before=(),
-        after=(),
-        ends_sessions=True,
-    )
+    swap = swap_of(settings_of(project, live), (live.name, oids[live.name]), (incoming.name, oids[incoming.name]))
 
     with pytest.raises(OperationFailedError):
         swap_databases(swap, str)
@@ -182,14 +198,11 @@ def test_a_signal_right_after_the_commit_is_told_as_committed(
     """It comes while the connections of the swap are closed."""
     live, incoming = new_database(), new_database()
     named = [
-        NamedDatabase(each.name, int(each.scalar("SELECT oid FROM pg_database WHERE datname = current_database()")))
+        (each.name, int(each.scalar("SELECT oid FROM pg_database WHERE datname = current_database()")))
         for each in (live, incoming)
     ]
-    target = on_database(settings_of(project, live).target(), "postgres")
-    kept = Database(live.server, f"{live.name}_kept")
-    swap = Swap(
-        maintenance=target, live=named[0], incoming=named[1], kept=kept.name, before=(), after=(), ends_sessions=True
-    )
+    swap = swap_of(settings_of(project, live), *named)
+    kept = Database(live.server, swap.kept.database)
 
     @contextlib.contextmanager
     def interrupted(*args: Any, **options: Any) -> Iterator[Any]:

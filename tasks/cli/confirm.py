@@ -74,7 +74,7 @@ def _ask_consent(
     plan: Plan | RestorePlan, *, yes: bool, name: str, doubt: str = "", risk: str = "", other: str = ""
 ) -> None:
     """Ask at most one question: for the database's name, which also accepts the risk, or else for a yes."""
-    from ..safety.guard import require_certain_database, require_confirmation, require_named_database
+    from ..safety.guard import require_confirmation
     from ..safety.trust import TRUST_QUESTION, require_trust
 
     if plan.settings.dry:
@@ -88,9 +88,8 @@ def _ask_consent(
     before = f"{risk}\n" if risk else ""
     question = f"{before}Type the name of the database to continue ({plan.endpoint.database}): "
     typed = ask(question) if asks_name else None
-    require_confirmation(plan.target.label, plan.endpoint, plan.nonlocal_reason, name, typed)
-    require_certain_database(plan.endpoint, doubt, name, typed)
-    require_named_database(plan.target.label, plan.endpoint, other, name, typed)
+    label, reason = plan.target.label, plan.nonlocal_reason
+    require_confirmation(label, plan.endpoint, reason, name, typed, doubt=doubt, source=other)
     if risk and typed is None:
         require_trust(risk, ask(f"{before}{TRUST_QUESTION}"))
     # After an answer, waiting is not needed.

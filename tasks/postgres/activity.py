@@ -15,19 +15,14 @@ from ..system.runtime import BackgroundTask
 from .connection import APPLICATION, Connection, connected, one, read_names, read_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from psycopg.rows import TupleRow
 
     from ..config.target import Target
 
 
-_OTHERS = """
-SELECT a.pid, a.usename, a.application_name FROM pg_catalog.pg_stat_activity a
- WHERE a.datname = pg_catalog.current_database() AND a.pid <> pg_catalog.pg_backend_pid()
-   AND a.usesysid IS NOT NULL AND coalesce(a.backend_type, 'client backend') = 'client backend'
- ORDER BY 1
-"""
+_HERE = "SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()"
 _THIS_SESSION = "SELECT pid, backend_start FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()"
 _END_BLOCKERS = """
 SELECT pg_catalog.pg_terminate_backend(blocker)
@@ -40,7 +35,7 @@ _SESSIONS = """
 SELECT a.pid, coalesce(r.rolname, a.usesysid::pg_catalog.text)::pg_catalog.text AS user,
        coalesce(a.application_name, '') AS application, me.rolsuper OR NOT coalesce(r.rolsuper, false)
            AND (pg_catalog.pg_has_role(a.usesysid, 'USAGE') OR pg_catalog.pg_has_role('pg_signal_backend', 'USAGE'))
-           AS endable
+           AS endable, coalesce(a.backend_type, 'client backend') = 'client backend' AS client
   FROM pg_catalog.pg_stat_activity a LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid, pg_catalog.pg_roles me
  WHERE a.datid = ANY(%s::pg_catalog.oid[]) AND a.pid <> pg_catalog.pg_backend_pid() AND me.rolname = current_user
    AND a.usesysid IS NOT NULL AND coalesce(a.backend_type, '') <> 'parallel worker'
@@ -55,12 +50,14 @@ class OtherSession:
     """A session of a database.
 
     :ivar endable: Whether our role may end it.
+    :ivar client: Whether it is that of a client, or hidden; not that of a replication or a background worker.
     """
 
     pid: int
     user: str
     application: str
     endable: bool
+    client: bool
 
     def __str__(self) -> str:
         return f"pid {self.pid}, user {self.user}, application {self.application or 'unnamed'}"
@@ -95,14 +92,15 @@ def disconnect_sessions(connection: Connection) -> Ended:
     """
     ended: set[int] = set()
     left: list[str] = []
-    deadline = time.monotonic() + _PATIENCE
-    for pid, user, application in connection.execute(_OTHERS).fetchall():
+    deadline, here = time.monotonic() + _PATIENCE, [one(connection, _HERE)[0]]
+    for each in read_sessions(connection, here):
         try:
-            connection.execute("SELECT pg_catalog.pg_terminate_backend(%s)", [pid])
-            ended.add(pid)
+            if each.client:
+                connection.execute("SELECT pg_catalog.pg_terminate_backend(%s)", [each.pid])
+                ended.add(each.pid)
         except psycopg.errors.InsufficientPrivilege:
-            left.append(f"pid {pid}, user {user}, application {application or 'unnamed'}")
-    while running := [pid for pid, _, _ in connection.execute(_OTHERS).fetchall() if pid in ended]:
+            left.append(str(each))
+    while running := [each.pid for each in read_sessions(connection, here) if each.pid in ended]:
         if time.monotonic() > deadline:
             raise ServerError(
                 f"The session with pid {running[0]} was terminated, but has not ended after {_PATIENCE:.0f} s.",
@@ -141,16 +139,31 @@ def terminate_blockers(target: Target, connection: Connection) -> Iterator[None]
     :param connection: The session that must not wait. It is identified by its pid and its start time, because the
         session that ends the others may reach another server, where the pid belongs to another session.
     """
-    over = threading.Event()
     ours = one(connection, _THIS_SESSION)
-    with connected(target) as other:
-        task = BackgroundTask(lambda: _end_blockers(other, ours, over))
-        task.start()
-        try:
-            yield
-        finally:
-            over.set()
-            task.result()
+    with connected(target) as other, repeatedly(lambda: _end_blockers(other, ours), _EVERY):
+        yield
+
+
+@contextlib.contextmanager
+def repeatedly(action: Callable[[], None], pause: float) -> Iterator[None]:
+    """During a block, call a function again and again in a thread, until a statement of it fails.
+
+    :param pause: Seconds before each call.
+    """
+    over = threading.Event()
+
+    def repeat() -> None:
+        with contextlib.suppress(psycopg.Error):
+            while not over.wait(pause):
+                action()
+
+    task = BackgroundTask(repeat)
+    task.start()
+    try:
+        yield
+    finally:
+        over.set()
+        task.result()
 
 
 _PREPARED = """
@@ -163,15 +176,10 @@ SELECT l.pid FROM pg_catalog.pg_locks l
 """
 
 
-def _end_blockers(other: Connection, ours: TupleRow, over: threading.Event) -> None:
-    while not over.wait(_EVERY):
-        try:
-            other.execute(_END_BLOCKERS, ours)
-        except psycopg.errors.InsufficientPrivilege:
-            continue
-        except psycopg.Error:
-            # Our session then waits for the locks.
-            return
+def _end_blockers(other: Connection, ours: TupleRow) -> None:
+    """End the sessions that block ours; after another error, ours waits for the locks."""
+    with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
+        other.execute(_END_BLOCKERS, ours)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,11 @@ from psycopg import sql
 from .connection import Connection, one
 
 
+def database_exists(connection: Connection, name: str) -> bool:
+    """Return whether the server has a database with a name."""
+    return bool(one(connection, "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = %s)", [name])[0])
+
+
 def create_database(connection: Connection, name: str, options: sql.Composable = sql.SQL("")) -> int:  # noqa: B008 - immutable
     """Create a database that only its owner and superusers may connect to, and return its oid.
 

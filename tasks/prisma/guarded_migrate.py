@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from ..dumpfiles.origin import other_owners
 from ..errors import Effect, OperationFailedError, ServerError, TaskError
-from ..formatting import format_now
 from ..inventory.reload_risks import find_reload_doubt
 from ..inventory.snapshot import read_history
-from ..postgres.connection import Endpoint, ServerFacts, connected, one, translated
+from ..postgres.connection import Endpoint, ServerFacts, connected, translated
+from ..postgres.databases import database_exists
 from ..postgres.roles import read_owners
 from ..progress import Report, Silence
 from ..safety.guard import guarded_connection, nonlocal_reason, unprotected_target
@@ -144,10 +144,9 @@ def _read_plan(settings: Settings, target: Target, report: Report, *, knows_hist
 def _is_missing(target: Target) -> bool:
     """Return whether the server has no such database, asked over its maintenance database."""
     other = on_database(target, _MAINTENANCE)
-    query = "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = %s)"
     try:
         with connected(other) as connection, translated("Searching for the database failed", other):
-            return not one(connection, query, [target.database])[0]
+            return not database_exists(connection, target.database)
     except TaskError:
         return False
 
@@ -193,7 +192,7 @@ def _record_unsaved(plan: MigrationPlan, report: Report) -> None:
         return
     path = record_path(plan.settings.dumps, plan.target, plan.server)
     try:
-        record_unsaved(path, plan.target.label, format_now("milliseconds"), "migration")
+        record_unsaved(path, plan.target.label, "migration")
     except OSError as error:
         report.warn(f"The record that this migration made no safety dump could not be written: {error.strerror}.")
 

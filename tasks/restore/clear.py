@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from psycopg import errors, sql
 
 from ..postgres.catalog_filters import USER_SCHEMA, global_name, no_member, no_member_of_class
-from ..postgres.connection import Connection, one, read_names
-from ..postgres.schemas import existing_schemas
+from ..postgres.connection import Connection, ServerFacts, one, read_names
+from ..postgres.roles import replaceable
+from ..postgres.schemas import empty_schemas, existing_schemas
+from ..safety.database_properties import role_or_public
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
 
-# Objects without a schema, in the order of their DROP; the first two kinds depend on tables and functions.
+# Objects without a schema, each kind with its catalogue, in the order of their DROP; the first two kinds depend on
+# tables and functions.
 _KINDS = {
-    "event trigger": "EVENT TRIGGER",
-    "publication": "PUBLICATION",
-    "cast": "CAST",
-    "transform": "TRANSFORM",
-    "server": "SERVER",
-    "foreign-data wrapper": "FOREIGN DATA WRAPPER",
-    "language": "LANGUAGE",
-    "access method": "ACCESS METHOD",
+    "event trigger": "pg_event_trigger",
+    "publication": "pg_publication",
+    "cast": "pg_cast",
+    "transform": "pg_transform",
+    "server": "pg_foreign_server",
+    "foreign-data wrapper": "pg_foreign_data_wrapper",
+    "language": "pg_language",
+    "access method": "pg_am",
 }
 _BEFORE = frozenset({"event trigger", "publication"})
-_CATALOGUES = (
-    *("pg_event_trigger", "pg_publication", "pg_cast", "pg_transform", "pg_foreign_server", "pg_foreign_data_wrapper"),
-    *("pg_language", "pg_am"),
-)
 _ALL = " UNION ALL ".join(
-    f"SELECT 'pg_catalog.{each}'::pg_catalog.regclass, oid FROM pg_catalog.{each}" for each in _CATALOGUES
+    f"SELECT 'pg_catalog.{each}'::pg_catalog.regclass, oid FROM pg_catalog.{each}" for each in _KINDS.values()
 )
 _FIRST_OID = 16384  # Objects with a lower oid came with the database (PostgreSQL's access/transam.h).
 _GLOBALS = f"""
@@ -99,18 +99,22 @@ def read_globals(connection: Connection) -> dict[str, tuple[str, str]]:
     return {global_name(kind, identity): (kind, identity) for kind, identity in found}
 
 
-def drop_before(connection: Connection, kept: Collection[str]) -> None:
-    """Drop the objects without a schema that depend on tables and functions, before the schemas are emptied.
+def empty_database(
+    connection: Connection,
+    server: ServerFacts,
+    schemas: Collection[str],
+    kept: Collection[str],
+    kept_schemas: Collection[str],
+    kept_extensions: Collection[str],
+) -> None:
+    """Empty schemas, and drop all other objects that are not to be kept, and all large objects.
 
-    :param kept: The objects to keep, named as by :func:`read_globals`.
+    :param schemas: The schemas to empty.
+    :param kept: The objects without a schema to keep, named as by :func:`read_globals`.
+    :raises TaskError: As :func:`empty_schemas` does.
     """
     _drop(connection, kept, _BEFORE)
-
-
-def drop_after(
-    connection: Connection, kept: Collection[str], kept_schemas: Collection[str], kept_extensions: Collection[str]
-) -> None:
-    """Drop all other objects that are not to be kept, after the schemas are emptied, and all large objects."""
+    empty_schemas(connection, schemas, replaceable(connection, server, read_globals(connection)))
     _drop(connection, kept, _KINDS.keys() - _BEFORE)
     for name in read_extensions(connection):
         if name not in kept_extensions:
@@ -191,15 +195,12 @@ def renew_schema(connection: Connection, name: str, *, initdb: bool) -> None:
         for (role,) in connection.execute(f"SELECT rolname FROM pg_catalog.pg_roles WHERE {owner}").fetchall():
             _tried(connection, sql.SQL("ALTER SCHEMA {} OWNER TO {}").format(schema, sql.Identifier(role)))
     for (grantee,) in connection.execute(_GRANTEES, [name]).fetchall():
-        _tried(connection, sql.SQL("REVOKE ALL ON SCHEMA {} FROM {} CASCADE").format(schema, _role(grantee)))
+        _tried(connection, sql.SQL("REVOKE ALL ON SCHEMA {} FROM {} CASCADE").format(schema, role_or_public(grantee)))
     new = connection.execute(_NEW_ACL, {"name": name, "initdb": initdb or closed, "closed": closed}).fetchall()
     for grantee, privilege in new:
         text: Any = privilege
-        _tried(connection, sql.SQL("GRANT {} ON SCHEMA {} TO {}").format(sql.SQL(text), schema, _role(grantee)))
-
-
-def _role(name: str | None) -> sql.Composable:
-    return sql.SQL("PUBLIC") if name is None else sql.Identifier(name)
+        named = role_or_public(grantee)
+        _tried(connection, sql.SQL("GRANT {} ON SCHEMA {} TO {}").format(sql.SQL(text), schema, named))
 
 
 def _tried(connection: Connection, statement: sql.Composed) -> bool:
@@ -217,14 +218,13 @@ def _drop(connection: Connection, kept: Collection[str], kinds: Collection[str])
         for name, (kind, identity) in found.items():
             if kind == dropped and name not in kept:
                 # pg_identify_object quotes each identity for SQL.
-                text: Any = f"DROP {_KINDS[kind]} IF EXISTS {identity} CASCADE"
+                text: Any = f"DROP {kind.upper().replace('-', ' ')} IF EXISTS {identity} CASCADE"
                 connection.execute(sql.SQL(text))
 
 
 _DEFAULT_KINDS = {"r": "TABLES", "S": "SEQUENCES", "f": "FUNCTIONS", "T": "TYPES", "n": "SCHEMAS", "L": "LARGE OBJECTS"}
 _SAVED = """
-SELECT o.rolname, n.nspname, d.defaclobjtype::pg_catalog.text, CASE WHEN a.grantee = 0 THEN NULL ELSE g.rolname END,
-       a.privilege_type, a.is_grantable
+SELECT o.rolname, n.nspname, d.defaclobjtype::pg_catalog.text, g.rolname, a.privilege_type, a.is_grantable
   FROM pg_catalog.pg_default_acl d
   JOIN pg_catalog.pg_roles o ON o.oid = d.defaclrole
   LEFT JOIN pg_catalog.pg_namespace n ON n.oid = d.defaclnamespace
@@ -263,51 +263,39 @@ def default_privilege_statements(connection: Connection) -> list[sql.Composed]:
 
 def _revoke_default_privileges(connection: Connection, which: str, values: list[Any]) -> list[sql.Composed]:
     """Revoke default privileges, and return the statements that restore them."""
-    groups: dict[_Group, list[tuple[str | None, str | None, bool]]] = {}
     query: Any = _SAVED.format(which=which)
-    for role, schema, kind, grantee, privilege, grantable in connection.execute(query, values or None).fetchall():
-        groups.setdefault(_Group(role=role, schema=schema, kind=str(kind)), []).append(
-            (grantee, privilege, bool(grantable))
-        )
+    found = connection.execute(query, values or None).fetchall()
     statements = []
-    for group, items in groups.items():
-        if group.kind not in _DEFAULT_KINDS:
+    for (role, schema, kind), rows in itertools.groupby(found, lambda row: row[:3]):
+        if kind not in _DEFAULT_KINDS:
             continue
-        for grantee in dict.fromkeys(grantee for grantee, privilege, _ in items if privilege is not None):
-            connection.execute(group.change("REVOKE ALL", grantee))
-        if group.schema is None:
-            connection.execute(group.change("GRANT ALL", group.role))
-            if group.kind in _HARD_WIRED:
-                connection.execute(group.change(f"GRANT {_HARD_WIRED[group.kind]}", None))
-            statements += [group.change("REVOKE ALL", each) for each in (group.role, None)]
+        change = partial(_default_privilege, role, schema, kind)
+        items = [(grantee, privilege, grantable) for *_, grantee, privilege, grantable in rows if privilege is not None]
+        for grantee in dict.fromkeys(grantee for grantee, _, _ in items):
+            connection.execute(change("REVOKE ALL", grantee))
+        if schema is None:
+            connection.execute(change("GRANT ALL", role))
+            if kind in _HARD_WIRED:
+                connection.execute(change(f"GRANT {_HARD_WIRED[kind]}", None))
+            statements += [change("REVOKE ALL", each) for each in (role, None)]
         statements += [
-            group.change(f"GRANT {privilege}", grantee, grantable=grantable)
-            for grantee, privilege, grantable in items
-            if privilege is not None
+            change(f"GRANT {privilege}", grantee, grantable=grantable) for grantee, privilege, grantable in items
         ]
     return statements
 
 
-@dataclass(frozen=True)
-class _Group:
-    """The default privileges of a role, for one kind of object, in a schema (None for all schemas)."""
-
-    role: str
-    schema: str | None
-    kind: str
-
-    def change(self, what: str, grantee: str | None, *, grantable: bool = False) -> sql.Composed:
-        text: Any = what
-        objects: Any = _DEFAULT_KINDS[self.kind]
-        where = sql.SQL("") if self.schema is None else sql.SQL("IN SCHEMA {} ").format(sql.Identifier(self.schema))
-        return sql.SQL(
-            "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} {where}{what} ON {objects} {way} {role}{option}"
-        ).format(
-            owner=sql.Identifier(self.role),
-            where=where,
-            what=sql.SQL(text),
-            objects=sql.SQL(objects),
-            way=sql.SQL("FROM" if what.startswith("REVOKE") else "TO"),
-            role=sql.SQL("PUBLIC") if grantee is None else sql.Identifier(grantee),
-            option=sql.SQL(" WITH GRANT OPTION" if grantable else ""),
-        )
+def _default_privilege(
+    owner: str, schema: str | None, kind: str, what: str, grantee: str | None, *, grantable: bool = False
+) -> sql.Composed:
+    """Return a change of the default privileges of a role, for a kind of object, in a schema (None for all schemas)."""
+    text: Any = what
+    objects: Any = _DEFAULT_KINDS[kind]
+    return sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {owner} {where}{what} ON {objects} {way} {role}{option}").format(
+        owner=sql.Identifier(owner),
+        where=sql.SQL("") if schema is None else sql.SQL("IN SCHEMA {} ").format(sql.Identifier(schema)),
+        what=sql.SQL(text),
+        objects=sql.SQL(objects),
+        way=sql.SQL("FROM" if what.startswith("REVOKE") else "TO"),
+        role=role_or_public(grantee),
+        option=sql.SQL(" WITH GRANT OPTION" if grantable else ""),
+    )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 
 from ..dumpfiles.dump_file import is_unchanged
-from ..dumpformat.lexer import CopyData, CopyEnd, Event, Statement, lex
+from ..dumpformat.lexer import CopyData, CopyEnd, Statement, lex
 from ..dumpformat.objects_without_rows import split_name
 from ..dumpformat.summary import DumpSummary
 from ..errors import OperationFailedError
@@ -19,18 +20,16 @@ from ..inventory.snapshot import DatabaseState, describe_unsummed, state_of_obje
 from ..load.filters import describe_statement, read_rules
 from ..load.lenient import Leniency, LenientLoader
 from ..load.loader import Loader
-from ..postgres.commit import Outcome, ask_outcome, commit_transaction
 from ..postgres.connection import Connection, read_names, translated
 from .clear import set_aside_default_privileges
-from .error_messages import describe_outcome, raise_commit_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from ..dumpfiles.reader import DumpReader
     from ..dumpformat.statements import StatementKind
     from ..progress import Report
-    from ..safety.safety_dump import SafetyDump
+    from .error_messages import Commit
     from .plan import RestorePlan
 
 _Loader = TypeVar("_Loader", bound=Loader)
@@ -41,32 +40,20 @@ class DumpLoad:
     """The load of a dump, in a session of the caller, and its proof.
 
     :ivar doing: The present step, for progress and errors.
-    :ivar committed_as: The id of the transaction, once its commit may have begun.
     :ivar proven: The state of the database that was compared with the manifest.
     :ivar differences: Expressions that the server now writes in another form than in the dump.
     :ivar leniencies: The objects that were loaded in the lenient way.
     :ivar analyzed: The tables that were already analyzed, each with its number of loaded rows then.
     """
 
-    safety: SafetyDump
+    commit: Commit
     plan: RestorePlan
     report: Report
     doing: str = "beginning"
-    committed_as: str = ""
     proven: DatabaseState | None = None
     differences: tuple[DifferenceLine, ...] = ()
     leniencies: tuple[Leniency, ...] = ()
     analyzed: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    # Until COMMIT is sent, every failure rolls back.
-    outcome: Outcome = Outcome.ROLLED_BACK
-
-    def ask_outcome(self) -> Outcome:
-        """Return the outcome of the load, from the server if the commit may have begun."""
-        if self.committed_as and self.outcome is not Outcome.COMMITTED:
-            plan = self.plan
-            self.outcome = ask_outcome(self.committed_as, plan.target, plan.server.system_identifier)
-        self.safety.committed = self.outcome is Outcome.COMMITTED
-        return self.outcome
 
     def _lenient_loader(self, connection: Connection) -> LenientLoader:
         return self._loader(connection, LenientLoader, dump=self.plan.dump, search_path=self.plan.search_path)
@@ -76,12 +63,16 @@ class DumpLoad:
         with translated("Reading the database failed, and the restore was rolled back", self.plan.target):
             schemas = read_names(connection, "SELECT nspname FROM pg_catalog.pg_namespace")
             set_aside = set_aside_default_privileges(connection, self.plan.fills)
-        options = {"owners": request.owners, "privileges": request.privileges, "strict": request.strict}
-        rules = read_rules(connection, skipped=request.skip_extensions, **options)
         return make(
             connection=connection,
             server=self.plan.server,
-            rules=rules,
+            rules=read_rules(
+                connection,
+                skipped=request.skip_extensions,
+                owners=request.owners,
+                privileges=request.privileges,
+                strict=request.strict,
+            ),
             schemas=set(schemas),
             set_aside=set_aside,
             clean=request.clean,
@@ -97,7 +88,10 @@ class DumpLoad:
         """
         summary = DumpSummary()
         with self.plan.dump.open() as source, self._reading(source) as chunks:
-            for event, kind in self._selected(summary.watch(lex(chunks))):
+            events = summary.watch(lex(chunks))
+            if self.plan.tables is not None:
+                events = self.plan.tables.selection.filter(events)
+            for event, kind in events:
                 if isinstance(event, CopyData):
                     loader.data(event.text)
                     self._progress(source)
@@ -115,11 +109,6 @@ class DumpLoad:
     def _reading(self, source: DumpReader) -> contextlib.AbstractContextManager[Iterator[bytes]]:
         """Return the text of the dump, in chunks."""
         return contextlib.nullcontext(source.chunks())
-
-    def _selected(
-        self, events: Iterator[tuple[Event, StatementKind | None]]
-    ) -> Iterable[tuple[Event, StatementKind | None]]:
-        return self.plan.tables.selection.filter(events) if self.plan.tables else events
 
     def _prove(self, summary: DumpSummary, loader: Loader, xid: str) -> None:
         """Compare rows, sequences and the dump's content with what was loaded, in the transaction that will commit it.
@@ -139,15 +128,8 @@ class DumpLoad:
             raise OperationFailedError("the numbers of loaded rows differ from the manifest")
         outline, seen = self.plan.dump.outline, summary.outline()
         # With --table, the plan has read the outline from the dump itself, not from the manifest.
-        if tables is None and (
-            (seen.schemas, seen.globals, seen.creates_tables)
-            != (
-                outline.schemas,
-                outline.globals,
-                outline.creates_tables,
-            )
-            or outline.touches not in {None, seen.touches}
-        ):
+        described = operator.attrgetter("schemas", "globals", "creates_tables")
+        if tables is None and (described(seen) != described(outline) or outline.touches not in {None, seen.touches}):
             raise OperationFailedError("the objects in the dump differ from the outline in its manifest")
         if not is_unchanged(self.plan.dump):
             raise OperationFailedError("the dump's file was changed while it was restored")
@@ -187,21 +169,11 @@ class DumpLoad:
             if not (line.kind in ROLES and any(each.concerns_roles for each in loader.left_out)):
                 self.report.warn(str(line))
 
-    def _commit(self, loader: Loader, xid: str) -> None:
-        """Commit the transaction with this id.
-
-        :raises TaskError: It was rolled back, or its outcome is unknown.
-        """
-        plan, self.doing, self.committed_as = self.plan, "committing", xid
-        commit = commit_transaction(loader.stream, xid, plan.target, plan.server.system_identifier)
-        self.outcome = commit.outcome
-        raise_commit_failure(commit, describe_outcome(commit.outcome, plan.target.label))
-
     def _abandon(self, connection: Connection) -> None:
         """Cancel the running statement and discard the safety dump. Closing the connection then rolls back."""
         with contextlib.suppress(psycopg.Error):
             connection.cancel_safe(timeout=5)
-        self.safety.discard()
+        self.commit.safety.discard()
 
     def _is_excused(self, line: DifferenceLine) -> bool:
         """Return whether the lenient way has already reported a difference."""

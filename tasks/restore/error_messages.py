@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import textwrap
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -14,11 +16,17 @@ from ..dumpformat.statements import classify_statement
 from ..errors import OperationFailedError, ServerError, TaskError
 from ..formatting import format_list
 from ..inventory.compare import key_of, state_of_manifest
-from ..postgres.commit import CommitFailure, CommitResult, Outcome
+from ..postgres.commit import CommitFailure, Outcome, ask_outcome, commit_transaction
 from ..postgres.connection import blocked
 from ..postgres.protocol import LostError, StatementError, as_refusal
+from ..system.runtime import Interruption
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..config.target import Target
+    from ..postgres.protocol import StatementStream
+    from ..safety.safety_dump import SafetyDump
     from .plan import RestorePlan
     from .table_restore import TablesPlan
 
@@ -72,19 +80,57 @@ def describe_outcome(outcome: Outcome, label: str, change: str = "restore") -> s
     }[outcome]
 
 
-def raise_commit_failure(commit: CommitResult, state: str) -> None:
-    """Raise if a commit failed.
+@dataclass(kw_only=True)
+class Commit:
+    """The commit of a change, and its outcome.
 
-    :param state: The sentence about the state of the database.
-    :raises OperationFailedError: The transaction was rolled back.
-    :raises ServerError: The connection was lost, and the transaction was rolled back or its outcome is unknown.
+    :ivar safety: The safety dump of the change.
+    :ivar change: `restore` or `reset`.
+    :ivar xid: The id of the transaction, once its commit may have begun.
     """
-    if commit.failure is CommitFailure.REFUSED:
-        raise OperationFailedError(f"The server refused the commit: {commit.detail}. {state}")
-    if commit.failure is CommitFailure.NOT_DONE:
-        raise OperationFailedError(f"The server rolled back instead of committing. {state}")
-    if commit.failure is CommitFailure.CONNECTION_LOST:
-        raise ServerError(f"The connection was lost during the commit ({commit.detail.rstrip('.')}). {state}")
+
+    safety: SafetyDump
+    target: Target
+    change: str = "restore"
+    xid: str = ""
+    # Until COMMIT is sent, every failure rolls back.
+    outcome: Outcome = Outcome.ROLLED_BACK
+
+    @property
+    def state(self) -> str:
+        """Return the sentence about the state of the database."""
+        return describe_outcome(self.outcome, self.target.label, self.change)
+
+    def run(self, stream: StatementStream, xid: str) -> None:
+        """Commit the transaction with this id.
+
+        :raises OperationFailedError: The transaction was rolled back.
+        :raises ServerError: The connection was lost, and the transaction was rolled back or its outcome is unknown.
+        """
+        self.xid = xid
+        done = commit_transaction(stream, xid, self.target, self.safety.server.system_identifier)
+        self.outcome = done.outcome
+        if done.failure is CommitFailure.REFUSED:
+            raise OperationFailedError(f"The server refused the commit: {done.detail}. {self.state}")
+        if done.failure is CommitFailure.NOT_DONE:
+            raise OperationFailedError(f"The server rolled back instead of committing. {self.state}")
+        if done.failure is CommitFailure.CONNECTION_LOST:
+            raise ServerError(f"The connection was lost during the commit ({done.detail.rstrip('.')}). {self.state}")
+
+    @contextlib.contextmanager
+    def reported(self) -> Iterator[None]:
+        """Give an error or an interruption in a block the outcome; after a rollback, delete the safety dump."""
+        try:
+            yield
+        except BaseException as error:
+            if isinstance(error, Interruption):
+                if self.xid and self.outcome is not Outcome.COMMITTED:
+                    self.outcome = ask_outcome(self.xid, self.target, self.safety.server.system_identifier)
+                error.state = self.state
+            if isinstance(error, TaskError | Interruption):
+                error.effect = self.outcome.effect
+            self.safety.discard_after(self.outcome)
+            raise
 
 
 def explain_failure(error: Exception, plan: RestorePlan, doing: str) -> Exception:

@@ -68,7 +68,6 @@ class RestorePlan(ChangePlan):
     :ivar tables: The plan of a restore of some tables; None if all of the dump is restored.
     :ivar method: The method of the restore.
     :ivar private: Only this process uses the database, and it drops the database after a failure.
-    :ivar jobs: The number of sessions that load a private database.
     """
 
     request: RestoreRequest
@@ -87,7 +86,6 @@ class RestorePlan(ChangePlan):
     tables: TablesPlan | None = None
     method: MethodChoice = TRANSACTION
     private: bool = False
-    jobs: int = 1
 
     @property
     def other_database(self) -> str:
@@ -187,10 +185,8 @@ def plan_restore(
         ):
             owners = frozenset(name for name, superuser in owned.items() if not superuser)
         filled = user_schemas(connection) if request.replaces_all else dump.outline.schemas
-        existing = existing_schemas(connection, filled)
-        present_schemas = (
-            tuple(name for name in filled if name in existing) if dump.outline.creates_tables and not tables else ()
-        )
+        existing = existing_schemas(connection, filled) if dump.outline.creates_tables and not tables else {}
+        present_schemas = tuple(name for name in filled if name in existing)
         emptied = present_schemas if request.clean else ()
         # Without --clean, the dump may replace objects, too.
         removed = read_content(connection, present_schemas, locked=request.disconnect)
@@ -258,7 +254,6 @@ def plan_restore(
                 jobs=settings.jobs,
                 disconnect=request.disconnect,
             ),
-            jobs=settings.jobs,
         )
     return complete_plan(plan, report)
 
@@ -290,11 +285,8 @@ def _existing_objects(connection: Connection, dump: DumpFile, request: RestoreRe
     globals_ = [] if request.replaces_all else sorted(read_globals(connection).keys() & set(dump.outline.globals))
     # pg_dump --clean drops them first; a restore with --clean drops those that depend on deleted objects.
     found = [ExistingObject(name=name, rows=None, dropped=True) for name in globals_]
-    if dump.outline.large_objects and not request.replaces_all:
-        count = count_large_objects(connection)
-        found += (
-            [ExistingObject(name="large objects whose number is in the dump", rows=None, dropped=True)] if count else []
-        )
+    if dump.outline.large_objects and not request.replaces_all and count_large_objects(connection):
+        found.append(ExistingObject(name="large objects whose number is in the dump", rows=None, dropped=True))
     return (*find_existing(connection, names), *found)
 
 

@@ -93,11 +93,13 @@ class ChangePlan:
         )
 
 
-def lock_out_migrations(connection: Connection) -> None:
-    """Lock Prisma's advisory lock until the open transaction ends, so that a deploy waits.
+def begin_change(connection: Connection) -> str:
+    """Begin a transaction with Prisma's advisory lock, so that a deploy waits until it ends, and return its id.
 
-    :raises ServerError: Another session holds it. Nothing was touched.
+    :raises ServerError: Another session holds the lock. Nothing was touched.
     """
+    # Defaults may differ. With a fixed snapshot, changes committed while waiting for a lock would be invisible.
+    connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
     if not one(connection, "SELECT pg_catalog.pg_try_advisory_xact_lock(%s)", [LOCK])[0]:
         pids = ", ".join(str(pid) for pid in read_activity(connection).migrating)
         raise ServerError(
@@ -105,6 +107,7 @@ def lock_out_migrations(connection: Connection) -> None:
             f"Prisma's advisory lock. Nothing was touched.",
             fix="Wait until it has ended, then run this again.",
         )
+    return str(one(connection, "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")[0])
 
 
 @contextlib.contextmanager
@@ -187,8 +190,11 @@ def check_restore(
             f"--clean must empty are unknown. Nothing was touched.",
             fix="Restore it into an empty database, without --clean.",
         )
-    if clean:
-        _refuse_system_schemas(dump)
+    if clean and (own := next(filter(is_system_schema, dump.outline.schemas), None)) is not None:
+        raise BadInputError(
+            f"{dump.path.name} creates objects in PostgreSQL's own schema {own}, which pg_dump never does and "
+            f"--clean must not empty. Nothing was touched."
+        )
     if clean and not dump.outline.schemas:
         report.warn("The dump fills no schema, so --clean empties nothing.")
     if not server.superuser and dump.outline.creates_tables:
@@ -199,15 +205,6 @@ def check_restore(
     # locks of creating it (a domain, its array type and its constraint).
     warn_of_locks(connection, taken + (removed.locks if clean else min(removed.locks, 3 * taken)), report)
     _warn_of_version(server, dump, report)
-
-
-def _refuse_system_schemas(dump: DumpFile) -> None:
-    for name in dump.outline.schemas:
-        if is_system_schema(name):
-            raise BadInputError(
-                f"{dump.path.name} creates objects in PostgreSQL's own schema {name}, which pg_dump never does and "
-                f"--clean must not empty. Nothing was touched."
-            )
 
 
 def _refuse_missing_rights(

@@ -16,15 +16,13 @@ from ..load.parallel_loader import BEGIN, ParallelLoader
 from ..load.workers import WorkerPool
 from ..postgres.connection import Connection, connect, connected, refuse_another_endpoint, translated
 from ..postgres.protocol import StatementError
-from ..postgres.schemas import empty_schemas
 from ..postgres.search_path import SearchPaths
 from ..system.runtime import Interruption
 from .clear import (
     clear_default_privileges,
     create_public,
     default_privilege_statements,
-    drop_after,
-    drop_before,
+    empty_database,
     read_extensions,
     read_globals,
     user_schemas,
@@ -59,7 +57,7 @@ class _Content:
 
 
 class PrivateLoad(DumpLoad):
-    """The load of a dump into a private database, with `plan.jobs` sessions for rows, indexes and keys."""
+    """The load of a dump into a private database, with the setting's number of sessions for rows, indexes and keys."""
 
     _before: _Content | None = None
     # 0 if event triggers would also run for the statements that we add.
@@ -102,7 +100,7 @@ class PrivateLoad(DumpLoad):
             except Interruption:
                 self._abandon(connection)
                 raise
-            self._commit(loader, xid)
+            self.commit.run(loader.stream, xid)
         return summary, loader
 
     def _begin(self, connection: Connection) -> None:
@@ -120,9 +118,10 @@ class PrivateLoad(DumpLoad):
     def _prepare(self, connection: Connection) -> None:
         with translated("The session could not be prepared", self.plan.target):
             refuse_another_endpoint(connection, self.plan.endpoint)
-            tune_private_session(connection, self.plan.jobs)
+            tune_private_session(connection, self.plan.settings.jobs)
             silent = silence_event_triggers(connection, self.plan.server, session=True)
-            self._jobs = self.plan.jobs if silent or not _has_event_triggers(connection) else 0
+            triggers = "SELECT FROM pg_catalog.pg_event_trigger LIMIT 1"
+            self._jobs = self.plan.settings.jobs if silent or not connection.execute(triggers).rowcount else 0
 
     def _connect(self) -> Connection:
         connection = connect(self.plan.target, lock_timeout=self.plan.settings.lock_timeout, loads=True)
@@ -155,9 +154,8 @@ class PrivateLoad(DumpLoad):
         """Empty the database, and load in one session and one transaction."""
         before = self._before
         assert before is not None  # noqa: S101 - the first load has set it
-        drop_before(connection, before.globals)
-        empty_schemas(connection, user_schemas(connection), read_globals(connection).keys())
-        drop_after(connection, before.globals, before.schemas, before.extensions)
+        schemas = user_schemas(connection)
+        empty_database(connection, self.plan.server, schemas, before.globals, before.schemas, before.extensions)
         clear_default_privileges(connection)
         for statement in before.default_privileges:
             connection.execute(statement)
@@ -168,7 +166,3 @@ class PrivateLoad(DumpLoad):
 
     def _reading(self, source: DumpReader) -> contextlib.AbstractContextManager[Iterator[bytes]]:
         return contextlib.closing(read_ahead(source.chunks()))
-
-
-def _has_event_triggers(connection: Connection) -> bool:
-    return connection.execute("SELECT FROM pg_catalog.pg_event_trigger LIMIT 1").rowcount > 0

@@ -9,11 +9,10 @@ import psycopg
 
 from ..dumpfiles.origin import other_owners
 from ..dumpformat.tokens import is_system_schema
-from ..errors import BadInputError, OperationFailedError, ServerError, TaskError
-from ..formatting import format_now
+from ..errors import BadInputError, OperationFailedError, ServerError
 from ..inventory.reload_risks import find_reload_doubt
-from ..postgres.commit import Outcome, ask_outcome, commit_transaction
-from ..postgres.connection import Connection, connected, one, refuse_another_endpoint, translated
+from ..postgres.commit import Outcome
+from ..postgres.connection import Connection, connected, refuse_another_endpoint, translated
 from ..postgres.lock_holders import describe_lock_holders
 from ..postgres.protocol import LostError, StatementStream, as_refusal
 from ..postgres.roles import read_owners
@@ -29,9 +28,9 @@ from ..safety.guard import guarded_connection, unprotected_target
 from ..safety.restore_log import record_path, record_unsaved
 from ..safety.safety_dump import SafetyDump
 from ..safety.trust import author_risk
-from ..system.runtime import Interruption, set_interrupt_message
-from .error_messages import describe_outcome, raise_commit_failure
-from .preflight import ChangePlan, disconnect_others, lock_out_migrations, refuse_unowned, warn_of_locks
+from ..system.runtime import set_interrupt_message
+from .error_messages import Commit, describe_outcome
+from .preflight import ChangePlan, begin_change, disconnect_others, refuse_unowned, warn_of_locks
 from .transaction import try_safety_dump
 
 if TYPE_CHECKING:
@@ -94,8 +93,6 @@ def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:
     :return: The safety dump; None if the schemas were empty or the plan makes none.
     :raises TaskError: The reset failed; the message says whether it was rolled back.
     """
-    label, cluster = plan.target.label, plan.server.system_identifier
-    xid, outcome = "", Outcome.ROLLED_BACK
     before = f"resetting {', '.join(plan.emptied)}"
     safety = SafetyDump(
         settings=plan.settings,
@@ -105,41 +102,25 @@ def reset_database(plan: ResetPlan, report: Report) -> Dumped | None:
         wanted=plan.makes_safety_dump,
         command=f"db.reset {', '.join(plan.emptied)}",
     )
-    try:
+    commit = Commit(safety=safety, target=plan.target, change="reset")
+    with commit.reported():
         with connected(plan.target, lock_timeout=plan.settings.lock_timeout) as connection:
-            try:
-                with translated("The schemas could not be emptied, and nothing was touched", plan.target):
-                    refuse_another_endpoint(connection, plan.endpoint)
-                    with disconnect_others(connection, plan.target, report, enabled=plan.disconnect):
-                        xid = _empty(connection, plan, safety, report)
-            except BaseException:
-                safety.discard()
-                raise
-            commit = commit_transaction(StatementStream(connection), xid, plan.target, cluster)
-            outcome = commit.outcome
-            raise_commit_failure(commit, describe_outcome(outcome, label, "reset"))
-        set_interrupt_message(describe_outcome(outcome, label, "reset"), outcome.effect)
+            with translated("The schemas could not be emptied, and nothing was touched", plan.target):
+                refuse_another_endpoint(connection, plan.endpoint)
+                with disconnect_others(connection, plan.target, report, enabled=plan.disconnect):
+                    xid = _empty(connection, plan, safety, report)
+            commit.run(StatementStream(connection), xid)
+        set_interrupt_message(commit.state, commit.outcome.effect)
         if safety.dumped is None and plan.destroys:
             _record_reset(plan, report)
         safety.keep()
-    except TaskError as error:
-        error.effect = outcome.effect
-        safety.discard_after(outcome)
-        raise
-    except Interruption as interruption:
-        if xid and outcome is not Outcome.COMMITTED:
-            outcome = ask_outcome(xid, plan.target, cluster)
-        interruption.state, interruption.effect = describe_outcome(outcome, label, "reset"), outcome.effect
-        safety.discard_after(outcome)
-        raise
     return safety.dumped
 
 
 def _record_reset(plan: ResetPlan, report: Report) -> None:
     """Record that this reset made no safety dump, so that a later undo can warn."""
     try:
-        endpoint = record_path(plan.settings.dumps, plan.target, plan.server)
-        record_unsaved(endpoint, plan.target.label, format_now("milliseconds"), "reset")
+        record_unsaved(record_path(plan.settings.dumps, plan.target, plan.server), plan.target.label, "reset")
     except OSError as error:
         report.warn(
             f"The reset is committed, but its record could not be written: {error.strerror}. "
@@ -151,10 +132,7 @@ def _empty(connection: Connection, plan: ResetPlan, safety: SafetyDump, report: 
     """Empty the schemas in a transaction that remains open, and return its id."""
     state = describe_outcome(Outcome.ROLLED_BACK, plan.target.label, "reset")
     try:
-        # Defaults may differ. With a fixed snapshot, changes committed while waiting for a lock would be invisible.
-        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
-        xid = str(one(connection, "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")[0])
-        lock_out_migrations(connection)
+        xid = begin_change(connection)
         safety.make(connection, plan.emptied, report)
         if plan.tries_undo:
             try_safety_dump(connection, safety, plan.target, report)

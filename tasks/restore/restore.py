@@ -10,20 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from ..dumpformat.manifest import Manifest, TableRows, table_rows
+from ..dumpformat.manifest import Manifest, table_rows
 from ..errors import DifferenceError, Effect, TaskError
 from ..formatting import format_list, format_now, show_name
 from ..inventory.compare import DifferenceLine, state_to_facts
 from ..load.filters import Omission, OmissionKind
 from ..load.row_counts import Changed, quote_table, show_key
-from ..postgres.commit import Outcome
 from ..postgres.connection import Connection, connected
 from ..postgres.protocol import StatementStream
 from ..safety.restore_log import RestoreRecord, record_path, write_record
 from ..safety.safety_dump import SafetyDump
 from ..safety.trust import require_trust
 from ..system.runtime import Interruption, set_interrupt_message
-from .error_messages import describe_outcome
+from .error_messages import Commit
 from .private_load import PrivateLoad
 from .transaction import RestoreTransaction
 
@@ -32,14 +31,13 @@ if TYPE_CHECKING:
 
     from ..dump.dump import Dumped
     from ..dumpformat.summary import DumpSummary
+    from ..inventory.snapshot import Key
     from ..load.lenient import Leniency
     from ..load.loader import Loader
     from ..progress import Report
     from ..safety.own_databases import DatabaseRecord
     from .dump_load import DumpLoad
     from .plan import RestorePlan
-
-    Key = tuple[str, str]
 
 
 # The number of rows that ANALYZE samples at the default_statistics_target of 100.
@@ -148,34 +146,25 @@ def restore_dump(
         require_trust(plan.risk, None)
     began = time.monotonic()
     safety = safety or safety_dump_for(plan)
-    several = plan.private and plan.jobs > 1 and plan.tables is None
-    transaction = (PrivateLoad if several else RestoreTransaction)(safety=safety, plan=plan, report=report)
-    try:
+    several = plan.private and plan.settings.jobs > 1 and plan.tables is None
+    commit = Commit(safety=safety, target=plan.target)
+    transaction = (PrivateLoad if several else RestoreTransaction)(commit=commit, plan=plan, report=report)
+    with commit.reported():
         summary, loader = transaction.run()
-        set_interrupt_message(describe_outcome(Outcome.COMMITTED, plan.target.label), Effect.CHANGED)
-        tables = loaded_tables(loader)
+        set_interrupt_message(commit.state, Effect.CHANGED)
+        rows = loaded_rows(loader)
         _warn_of_rows(loader, report)
         record = restore_record(plan, loader, summary, transaction)
         if remember:
             remember_restore(plan, record, report)
         safety.keep()
         analyze_restored(plan, loader, report, transaction.analyzed)
-    except TaskError as error:
-        error.effect = transaction.outcome.effect
-        safety.discard_after(transaction.outcome)
-        raise
-    except Interruption as interruption:
-        outcome = transaction.ask_outcome()
-        interruption.state, interruption.effect = describe_outcome(outcome, plan.target.label), outcome.effect
-        safety.discard_after(outcome)
-        raise
-    rows, seconds = sum(each.rows for each in tables), time.monotonic() - began
     return Restored(
         plan=plan,
         # A dump without rows still creates tables.
-        tables=len(tables) or len(loader.created),
-        rows=rows,
-        seconds=seconds,
+        tables=len(rows) or len(loader.created),
+        rows=sum(rows.values()),
+        seconds=time.monotonic() - began,
         left_out=loader.left_out,
         saved=safety.dumped,
         changed=loader.changed,
@@ -207,7 +196,7 @@ def _facts_of(manifest: Manifest | None, transaction: DumpLoad) -> Mapping[str, 
 
 def restore_record(plan: RestorePlan, loader: Loader, summary: DumpSummary, transaction: DumpLoad) -> RestoreRecord:
     """Return the record of a restore, for `db.verify`."""
-    manifest = plan.dump.manifest
+    manifest, saved = plan.dump.manifest, transaction.commit.safety.dumped
     # Of a restore with --table, only the rows and sequences are recorded.
     facts = {} if plan.tables is not None else _facts_of(plan.dump.manifest, transaction)
     expected = {each.key: each.expected for each in loader.changed if not each.sequence}
@@ -226,7 +215,7 @@ def restore_record(plan: RestorePlan, loader: Loader, summary: DumpSummary, tran
         facts=facts,
         schemas=plan.fills if plan.request.clean else (),
         excluded=manifest.excluded_data if manifest else (),
-        saved=transaction.safety.dumped.path.name if transaction.safety.dumped else "",
+        saved=saved.path.name if saved else "",
         destroyed=plan.destroys,
     )
 
@@ -263,11 +252,11 @@ def analyze_tables(connections: Sequence[Connection], rows: Mapping[tuple[str, s
         raise
 
 
-def loaded_tables(loader: Loader) -> tuple[TableRows, ...]:
+def loaded_rows(loader: Loader) -> dict[Key, int]:
     """Return the number of loaded rows of each table, or the present number if it differs."""
     changed = {each.key: each.found for each in loader.changed if not each.sequence}
     found = {key: changed.get(key, rows) for key, rows in loader.rows.items()}
-    return table_rows({key: rows for key, rows in found.items() if rows is not None})
+    return {key: rows for key, rows in found.items() if rows is not None}
 
 
 def analyze_restored(plan: RestorePlan, loader: Loader, report: Report, analyzed: Mapping[Key, int]) -> None:
@@ -278,11 +267,11 @@ def analyze_restored(plan: RestorePlan, loader: Loader, report: Report, analyzed
     report.progress("analyzing", 0, 0, "")
     try:
         with contextlib.ExitStack() as stack:
-            loaded = {(each.schema, each.name): each.rows for each in loaded_tables(loader)}
+            loaded = loaded_rows(loader)
             filled = {key: rows for key, rows in loaded.items() if analyzed.get(key) != loader.rows[key]}
             # For few rows, a second session takes longer to start than it saves.
             little = sum(min(rows, _SAMPLED) for rows in filled.values()) < _SAMPLED
-            most = plan.jobs if plan.private else _ANALYZING
+            most = plan.settings.jobs if plan.private else _ANALYZING
             count = min(1 if little else most, len(filled))
             opened = [connected(plan.target, lock_timeout=plan.settings.lock_timeout, loads=True) for _ in range(count)]
             analyze_tables([stack.enter_context(each) for each in opened], filled)

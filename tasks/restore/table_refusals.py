@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 
     from ..dumpfiles.dump_file import DumpFile
     from ..dumpformat.table_parts import TableParts, TableSelection
+    from ..inventory.snapshot import Key
     from ..postgres.connection import Connection
-
-    Key = tuple[str, str]
 
 
 _SHOWN = 3

@@ -20,7 +20,7 @@ from ..dumpformat.table_parts import TableParts, TableSelection
 from ..errors import BadInputError, OperationFailedError
 from ..formatting import format_list, show_name
 from ..inventory.part import restrict_state
-from ..inventory.snapshot import DatabaseState, read_snapshot
+from ..inventory.snapshot import DatabaseState, Key, read_snapshot
 from ..postgres.constraints import (
     add_foreign_keys,
     drop_foreign_keys,
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from ..postgres.connection import Connection
     from ..postgres.constraints import FiringState, ForeignKey, LiveTable
     from ..progress import Report
-
-    Key = tuple[str, str]
 
 
 # A table and its statistics objects, as ALTER writes them. Its indexes and sequences follow the table.

@@ -25,16 +25,14 @@ from ..system.runtime import Interruption
 from .clear import (
     clear_default_privileges,
     create_public,
-    drop_after,
-    drop_before,
-    read_globals,
+    empty_database,
     renew_schemas,
     restart_sequences,
 )
 from .dump_load import DumpLoad
-from .error_messages import explain_failure
+from .error_messages import Commit, explain_failure
 from .plan import plan_restore
-from .preflight import disconnect_others, lock_out_migrations, silence_event_triggers
+from .preflight import begin_change, disconnect_others, silence_event_triggers
 from .request import RestoreRequest
 from .table_restore import TableReplacement
 from .tuning import tune_transaction
@@ -67,9 +65,10 @@ class RestoreTransaction(DumpLoad):
                         self._replacement = TableReplacement(connection=connection, plan=plan.tables)
                         self._replacement.lock()
                     self.doing, self._saving = "making the safety dump", True
-                    self.safety.make(connection, self.plan.present_schemas, self.report, self.plan.changed)
+                    safety = self.commit.safety
+                    safety.make(connection, plan.present_schemas, self.report, plan.changed)
                     if plan.tries_undo:
-                        try_safety_dump(connection, self.safety, plan.target, self.report)
+                        try_safety_dump(connection, safety, plan.target, self.report)
                     self._saving = False
                     self._empty(connection)
                     create_roles(connection, plan.server, plan.new_roles)
@@ -86,15 +85,12 @@ class RestoreTransaction(DumpLoad):
                 self._abandon(connection)
                 raise
             self.report.progress("committing", 0, 0, "")
-            self._commit(loader, xid)
+            self.commit.run(loader.stream, xid)
         return summary, loader
 
     def _begin(self, connection: Connection) -> str:
         with translated("The transaction could not begin, and nothing was touched"):
-            # Defaults may differ. With a fixed snapshot, changes committed while waiting for a lock would be invisible.
-            connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
-            xid = str(one(connection, "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")[0])
-            lock_out_migrations(connection)
+            xid = begin_change(connection)
             silence_event_triggers(connection, self.plan.server)
             tune_transaction(connection)
         return xid
@@ -104,28 +100,25 @@ class RestoreTransaction(DumpLoad):
             self.doing = "emptying the tables" if self.plan.request.data_only else "dropping the tables"
             self._replacement.clear()
             return
-        sequences = [(each.schema, each.name) for each in self.plan.dump.sequences]
-        if not self.plan.request.clean:
-            create_public(connection, self.plan.dump.outline.schemas)
-            restart_sequences(connection, sequences)
-            return
-        self.doing = "emptying the schemas"
-        self.report.progress(self.doing, 0, 0, "")
-        if self.plan.removed.is_empty:
-            refuse_new_content(connection, self.plan.fills)
         outline = self.plan.dump.outline
-        if not self.plan.request.replaces_all:
+        if self.plan.request.clean:
+            self.doing = "emptying the schemas"
+            self.report.progress(self.doing, 0, 0, "")
+            if self.plan.removed.is_empty:
+                refuse_new_content(connection, self.plan.fills)
+            if self.plan.request.replaces_all:
+                self._empty_database(connection)
+                return
             empty_schemas(connection, outline.schemas, replaceable(connection, self.plan.server, outline.globals))
-            create_public(connection, outline.schemas)
-            restart_sequences(connection, sequences)
-            return
-        manifest = self.plan.dump.manifest
+        create_public(connection, outline.schemas)
+        restart_sequences(connection, [(each.schema, each.name) for each in self.plan.dump.sequences])
+
+    def _empty_database(self, connection: Connection) -> None:
+        outline, manifest = self.plan.dump.outline, self.plan.dump.manifest
         assert manifest is not None  # noqa: S101 - every safety dump has one
         kept = state_of_manifest(manifest)
-        drop_before(connection, outline.globals)
-        again = replaceable(connection, self.plan.server, read_globals(connection))
-        empty_schemas(connection, self.plan.emptied, again)
-        drop_after(connection, outline.globals, schemas_in(kept), kept.extensions)
+        schemas, kept_globals = self.plan.emptied, outline.globals
+        empty_database(connection, self.plan.server, schemas, kept_globals, schemas_in(kept), kept.extensions)
         renew_schemas(connection)
         create_public(connection, schemas_in(kept))
         revoke_system_grants(connection)
@@ -191,7 +184,8 @@ def try_safety_dump(connection: Connection, safety: SafetyDump, target: Target, 
         "SELECT pg_catalog.set_config(name, '', true) FROM pg_catalog.pg_settings WHERE name = ANY(%s)", [list(READING)]
     )
     silence_event_triggers(connection, plan.server)
-    transaction = RestoreTransaction(safety=replace(safety, wanted=False, dumped=None), plan=plan, report=Silence())
+    commit = Commit(safety=replace(safety, wanted=False, dumped=None), target=target)
+    transaction = RestoreTransaction(commit=commit, plan=plan, report=Silence())
     try:
         transaction.try_out(connection, xid)
     except Exception as error:
@@ -215,7 +209,6 @@ def try_migrations_undo(safety: SafetyDump, target: Target, report: Report) -> N
         connected(target, lock_timeout=safety.settings.lock_timeout) as connection,
         translated("The trial load of the safety dump failed, and nothing was touched", target),
     ):
-        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
-        lock_out_migrations(connection)
+        begin_change(connection)
         try_safety_dump(connection, safety, target, report)
         connection.execute("ROLLBACK")

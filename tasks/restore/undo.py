@@ -16,7 +16,7 @@ from ..postgres.login_failure import NotConnectedError
 from ..safety.guard import guarded_connection, refuse_protected, unprotected_target
 from ..safety.restore_log import read_record, record_path
 from ..safety.safety_dump import delete_dump, other_oids
-from ..safety.swap import connection_without_database
+from ..safety.scratch_database import connection_without_database
 from ..safety.undo_points import choose_undo_point, read_undo_points
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def _plan_present(
             _warn_of_unsaved(settings, target, server, point, points, report)
             from ..safety.swap_undo import plan_swap_undo
 
-            kept, choices = sum(each.kept is not None for each in points), {"backup": backup, "disconnect": disconnect}
-            return plan_swap_undo(connection, settings, target, server, endpoint, point.kept, kept=kept, **choices)
+            choices = {"backup": backup, "disconnect": disconnect}
+            return plan_swap_undo(connection, settings, target, server, endpoint, point.kept, **choices)
     from .request import RestoreRequest
 
     request = RestoreRequest(
@@ -94,8 +94,7 @@ def _plan_absent(settings: Settings, target: Target, error: NotConnectedError, t
     """
     from ..safety.swap_undo import plan_return
 
-    with connection_without_database(target, error, lock_timeout=settings.lock_timeout) as found:
-        connection, server, endpoint = found
+    with connection_without_database(settings, target, error) as (connection, server, endpoint):
         refuse_protected(settings, target, endpoint)
         points = read_undo_points(connection, settings, target, server, endpoint)
         if not points:
@@ -153,7 +152,7 @@ def _plan(settings: Settings, request: RestoreRequest, report: Report) -> Restor
             f"Nothing was touched.",
             fix="Name one host in the URL.",
         )
-    oids = other_oids(settings, plan.server, endpoint.host, endpoint.port)
+    oids = other_oids(settings, plan.server, endpoint)
     if match_database(manifest, plan.server, endpoint.host, endpoint.port, oids) is OriginMatch.UNCERTAIN:
         source = manifest.source
         doubt = (

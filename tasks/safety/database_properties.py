@@ -90,10 +90,15 @@ def read_database_properties(connection: Connection, oid: int) -> DatabaseProper
         template=bool(template),
         connection_limit=int(limit),
         comment=comment,
-        grants=read_rows(connection, Grant, _GRANTS, [oid]),
+        grants=read_grants(connection, oid),
         settings=tuple(_setting(role, str(setting)) for role, setting in settings),
         labels=tuple((str(provider), str(label)) for provider, label in labels),
     )
+
+
+def read_grants(connection: Connection, oid: int) -> tuple[Grant, ...]:
+    """Return all privileges on a database, those by default included, in the order of the catalogue."""
+    return read_rows(connection, Grant, _GRANTS, [oid])
 
 
 def _setting(role: str | None, setting: str) -> tuple[str | None, str, str]:
@@ -137,6 +142,20 @@ def _setting_value(name: str, value: str) -> sql.Composable:
     return sql.SQL(", ").join(map(sql.Literal, items)) if items else sql.Literal("")
 
 
+def role_or_public(name: str | None) -> sql.Composable:
+    """Return a role's name as SQL; PUBLIC for None."""
+    return sql.SQL("PUBLIC") if name is None else sql.Identifier(name)
+
+
+def grant_statement(database: str, privilege: str, grantee: str | None, *, grantable: bool) -> sql.Composed:
+    """Return the statement that grants a privilege on a database; the grantee is None for PUBLIC."""
+    text: Any = privilege
+    option = sql.SQL(" WITH GRANT OPTION" if grantable else "")
+    return sql.SQL("GRANT {} ON DATABASE {} TO {}{}").format(
+        sql.SQL(text), sql.Identifier(database), role_or_public(grantee), option
+    )
+
+
 def access_statements(properties: DatabaseProperties, name: str) -> list[sql.Composed]:
     """Return the statements that give a database the same owner, grants, labels, comment, limit and template flag.
 
@@ -147,16 +166,9 @@ def access_statements(properties: DatabaseProperties, name: str) -> list[sql.Com
         sql.SQL("ALTER DATABASE {} OWNER TO {}").format(database, owner),
         sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC, {}").format(database, owner),
     ]
-    for each in properties.grants:
-        privilege: Any = each.privilege
-        statements.append(
-            sql.SQL("GRANT {} ON DATABASE {} TO {}{}").format(
-                sql.SQL(privilege),
-                database,
-                sql.SQL("PUBLIC") if each.grantee is None else sql.Identifier(each.grantee),
-                sql.SQL(" WITH GRANT OPTION" if each.grantable else ""),
-            )
-        )
+    statements += [
+        grant_statement(name, each.privilege, each.grantee, grantable=each.grantable) for each in properties.grants
+    ]
     for provider, label in properties.labels:
         named = sql.Identifier(provider)
         statements.append(sql.SQL("SECURITY LABEL FOR {} ON DATABASE {} IS {}").format(named, database, label))

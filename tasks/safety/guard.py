@@ -29,14 +29,11 @@ def refuse_protected(settings: Settings, target: Target, found: Endpoint | None 
     :param found: The endpoint of the connection; None checks the URL, before anything connects.
     :raises GuardError: `db.protected` lists the host, an address, the database or the cluster's identifier.
     """
-    known = (
-        (target.host, target.database)
-        if found is None
-        else (found.host, found.address, found.server, found.identifier, found.database)
-    )
-    hosts = (target.host,) if found is None else (found.host, found.address)
-    if any(is_this_machine(each) for each in hosts):
-        known = (*known, "localhost")
+    if found is None:
+        hosts, others = [target.host], [target.database]
+    else:
+        hosts, others = [found.host, found.address], [found.server, found.identifier, found.database]
+    known = [*hosts, *others, *(["localhost"] if any(map(is_this_machine, hosts)) else [])]
     for pattern in settings.protected:
         if _matches([pattern], known):
             raise GuardError(
@@ -88,50 +85,36 @@ def nonlocal_reason(settings: Settings, found: Endpoint) -> str:
     return f"a dump's manifest lists this server at {remote}, so {found.host} is a tunnel to it" if remote else ""
 
 
-def require_confirmation(label: str, found: Endpoint, reason: str, confirm: str, typed: str | None) -> None:
-    """Raise unless the user gave the name of a database that is not local.
+def require_confirmation(
+    label: str, found: Endpoint, reason: str, confirm: str, typed: str | None, *, doubt: str = "", source: str = ""
+) -> None:
+    """Raise unless the user gave the name of a database that is not local, or may not be the one that is meant.
 
     :param reason: The result of :func:`nonlocal_reason`.
     :param confirm: The value of `--confirm`; empty if it was not given.
     :param typed: The answer to the prompt; None without a terminal.
+    :param doubt: Why a safety dump may be of another database; empty if it is certainly of this one.
+    :param source: The database that the dump was made from, if it is another one and this one holds data.
     :raises GuardError: The name is wrong or missing. Nothing was touched.
     """
     if confirm and confirm != found.database:
         raise GuardError(
             f"--confirm={confirm} does not match the database that the URL connects to, {label}. Nothing was touched."
         )
-    if not reason or confirm:
+    if confirm or (typed or "").strip() == found.database:
         return
-    if typed is None:
+    if reason and typed is None:
         raise GuardError(
             f"{label} does not count as local: {reason}. Nothing was touched.",
             fix=f"To delete or replace its content, add --confirm={found.database} (--yes is not enough). If it is on "
             f"this machine, as in a container, add {_local_entry(found)!r} to db.local (INVOKE_DB_LOCAL).",
         )
-    if typed.strip() != found.database:
+    if reason:
         raise GuardError(f"The answer is not the name of the database. Nothing was touched; {label} is unchanged.")
-
-
-def require_certain_database(found: Endpoint, doubt: str, confirm: str, typed: str | None) -> None:
-    """Raise unless the user gave the database's name, if a safety dump may be of another database.
-
-    :param doubt: Why it may be of another one; empty if it is certainly of this one.
-    :param confirm: As in :func:`require_confirmation`; so is `typed`.
-    :raises GuardError: The name is wrong or missing. Nothing was touched.
-    """
-    if doubt and found.database not in {confirm, (typed or "").strip()}:
+    if doubt:
         fix = f"If it is the same server: --confirm={found.database}"
         raise GuardError(f"{doubt}. Nothing was touched.", fix=fix)
-
-
-def require_named_database(label: str, found: Endpoint, source: str, confirm: str, typed: str | None) -> None:
-    """Raise unless the user gave the database's name, if the dump is of another database and this one holds data.
-
-    :param source: The database that the dump was made from; empty if it is this one.
-    :param confirm: As in :func:`require_confirmation`; so is `typed`.
-    :raises GuardError: The name is wrong or missing. Nothing was touched.
-    """
-    if source and found.database not in {confirm, (typed or "").strip()}:
+    if source:
         raise GuardError(
             f"The dump was made from {source}, not from {label}. Nothing was touched.",
             fix=f"To replace the content of {label}, add --confirm={found.database} (--yes is not enough).",

@@ -23,35 +23,33 @@ _OTHERS = " UNION ALL ".join(
     for catalogue, prefix in IN_SCHEMA
     if catalogue not in {"pg_class", "pg_proc", "pg_type", "pg_constraint"}
 )
+# Relations, functions, and types that belong to neither.
+_OBJECTS = """
+SELECT relname AS name, relnamespace AS namespace, 'pg_catalog.pg_class'::pg_catalog.regclass AS class, oid
+  FROM pg_catalog.pg_class WHERE relkind <> 't'
+ UNION ALL
+SELECT proname, pronamespace, 'pg_catalog.pg_proc'::pg_catalog.regclass, oid FROM pg_catalog.pg_proc
+ UNION ALL
+SELECT typname, typnamespace, 'pg_catalog.pg_type'::pg_catalog.regclass, oid
+  FROM pg_catalog.pg_type WHERE typrelid = 0 AND typelem = 0
+"""
 # Includes objects of extensions, with a mark: a dump may grant on them, or add rows to their tables.
-_FOUND = """
-SELECT t.at, n.nspname, CASE WHEN o.kind = 'r' THEN greatest(o.tuples, pg_catalog.pg_stat_get_live_tuples(o.oid))
+_FOUND = f"""
+SELECT t.at, n.nspname, CASE WHEN c.relkind = 'r' THEN greatest(c.reltuples, pg_catalog.pg_stat_get_live_tuples(c.oid))
                              END::pg_catalog.int8,
        EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e')
   FROM ROWS FROM (pg_catalog.unnest(%(schemas)s::pg_catalog.text[]),
                   pg_catalog.unnest(%(names)s::pg_catalog.text[])) WITH ORDINALITY AS t(schema, name, at)
-  JOIN (SELECT relname AS name, relnamespace AS namespace, 'pg_catalog.pg_class'::pg_catalog.regclass AS class, oid,
-               relkind AS kind, reltuples AS tuples
-          FROM pg_catalog.pg_class WHERE relkind <> 't'
-         UNION ALL SELECT proname, pronamespace, 'pg_catalog.pg_proc'::pg_catalog.regclass, oid, NULL, NULL
-          FROM pg_catalog.pg_proc
-         UNION ALL SELECT typname, typnamespace, 'pg_catalog.pg_type'::pg_catalog.regclass, oid, NULL, NULL
-          FROM pg_catalog.pg_type WHERE typrelid = 0 AND typelem = 0) o ON o.name = t.name
+  JOIN ({_OBJECTS}) o ON o.name = t.name
   JOIN pg_catalog.pg_namespace n ON n.oid = o.namespace AND n.nspname = t.schema
+  LEFT JOIN pg_catalog.pg_class c ON o.class = 'pg_catalog.pg_class'::pg_catalog.regclass AND c.oid = o.oid
  WHERE n.nspname !~ '^pg_(toast|temp)'
 """
 _FILLED = f"""
 SELECT n.nspname
   FROM pg_catalog.pg_namespace n
  WHERE {USER_SCHEMA} AND EXISTS (
-       SELECT FROM (SELECT relnamespace AS namespace, 'pg_catalog.pg_class'::pg_catalog.regclass AS class, oid
-                      FROM pg_catalog.pg_class
-                     UNION ALL SELECT pronamespace, 'pg_catalog.pg_proc'::pg_catalog.regclass, oid
-                                 FROM pg_catalog.pg_proc
-                     UNION ALL SELECT typnamespace, 'pg_catalog.pg_type'::pg_catalog.regclass, oid
-                                 FROM pg_catalog.pg_type
-                                WHERE typtype <> 'c' AND typelem = 0
-                     UNION ALL SELECT namespace, class, oid FROM ({_OTHERS}) others) o
+       SELECT FROM ({_OBJECTS} UNION ALL {_OTHERS}) o
         WHERE o.namespace = n.oid AND {no_member_of_class("o.class", "o.oid")})
 """
 

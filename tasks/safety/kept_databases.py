@@ -15,6 +15,7 @@ from ..errors import BadInputError, OperationFailedError, TaskError
 from ..formatting import format_list, format_size
 from ..postgres.connection import Connection, Endpoint, ServerFacts, connected, read_endpoint, server_facts, translated
 from ..system.runtime import unchanged_interrupt_message
+from .database_properties import grant_statement, read_grants, role_or_public
 from .guard import guarded_connection, nonlocal_reason, refuse_protected
 from .own_databases import (
     Role,
@@ -112,27 +113,40 @@ def plan_kept_deletion(settings: Settings, record: DatabaseRecord) -> KeptDeleti
     )
 
 
-def keep_databases(
-    settings: Settings, target: Target, database: str, maintenance: Target, report: Report
-) -> list[DatabaseRecord]:
-    """Drop the kept databases of a configured one beyond the number of `db.kept_databases`.
+def retain_database(
+    settings: Settings, maintenance: Target, kept: DatabaseRecord, report: Report, *, keeps: bool, done: str
+) -> DatabaseRecord | None:
+    """Keep the database that gave way in a swap for `db.undo`, and drop older ones; or drop it. A failure is a warning.
+
+    :param maintenance: Another database of the server.
+    :param keeps: Whether to keep it.
+    :param done: What is done whatever becomes of this, as the beginning of a sentence.
+    :return: Its record; None if it was dropped.
+    """
+    try:
+        if keeps:
+            return kept if kept in _drop_surplus(settings, maintenance, kept.of, report) else None
+        drop_kept_database(maintenance, kept, settings.dumps)
+    except TaskError as error:
+        report.warn(f"{done}, but an older database could not be dropped: {error}")
+        return kept
+    return None
+
+
+def _drop_surplus(settings: Settings, maintenance: Target, database: str, report: Report) -> list[DatabaseRecord]:
+    """Drop the kept databases of a configured one beyond the number of `db.kept_databases`; return those that remain.
 
     One that the retention rule of safety dumps keeps becomes a safety dump first. One that can't be dumped or dropped
     remains, with a warning.
-
-    :param database: The name of the configured database.
-    :return: The records of those that remain, the oldest first.
-    :raises TaskError: The server can't be asked.
     """
     with connected(maintenance) as connection, translated("Looking for kept databases failed"):
-        found = kept_databases_of(connection, target, settings.dumps, database)
-        surplus = found[: max(len(found) - settings.kept_databases, 0)]
+        remaining = [each.record for each in kept_databases_of(connection, maintenance, settings.dumps, database)]
+        surplus = remaining[: max(len(remaining) - settings.kept_databases, 0)]
         if not surplus:
-            return [each.record for each in found]
+            return remaining
         server = server_facts(connection)
         endpoint = read_endpoint(connection, server)
-    remaining = [each.record for each in found]
-    for record in remaining[: len(surplus)]:
+    for record in surplus:
         try:
             # The swap is committed, whatever becomes of this.
             with unchanged_interrupt_message():
@@ -160,7 +174,7 @@ def is_worth_keeping(
     if settings.safety_dumps == 0:
         return False
     here = replace(server, database=record.of)
-    dumps = safety_dumps_of(settings, here, endpoint.host, endpoint.port, {OriginMatch.SAME}, record.oid)
+    dumps = safety_dumps_of(settings, here, endpoint, {OriginMatch.SAME}, record.oid)
     states = [saved_state(path, manifest) for path, manifest in dumps] + [_state(each) for each in kept]
     return _state(record) in states_to_keep(states, settings.safety_dumps)
 
@@ -190,15 +204,6 @@ def _save(settings: Settings, maintenance: Target, endpoint: Endpoint, record: D
         report.step(f"The database {record.database} became the safety dump {dumped.path.name}.")
 
 
-_GRANTEES = """
-SELECT CASE WHEN a.grantee <> 0 THEN r.rolname::pg_catalog.text END, a.is_grantable
-  FROM pg_catalog.pg_database d,
-       pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))) a
-  LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.grantee
- WHERE d.oid = %s AND a.privilege_type = 'CONNECT' AND a.grantee <> d.datdba AND (a.grantee = 0 OR r.oid IS NOT NULL)
-"""
-
-
 @contextlib.contextmanager
 def _open_to_owner(maintenance: Target, record: DatabaseRecord, folder: Path) -> Iterator[None]:
     """Allow connections to a kept database for its owner and superusers; if the block raises, close it again.
@@ -206,15 +211,18 @@ def _open_to_owner(maintenance: Target, record: DatabaseRecord, folder: Path) ->
     The revoked grants are in its record meanwhile, because an undo after a kill has to grant them again.
     """
     with connected(maintenance) as connection, translated(f"{record.database} could not be opened"):
-        grantees = connection.execute(_GRANTEES, [record.oid]).fetchall()
-        revoked = {*record.revoked, *((role, bool(grants)) for role, grants in grantees)}
+        revoked = {
+            (each.grantee, each.grantable)
+            for each in read_grants(connection, record.oid)
+            if each.privilege == "CONNECT" and each.grantee != record.owner
+        }.union(record.revoked)
         opened = replace(record, revoked=tuple(sorted(revoked, key=str)))
         write_database_record(folder, opened)
         with connection.transaction():
             for role, _ in opened.revoked:
                 connection.execute(
                     sql.SQL("REVOKE CONNECT ON DATABASE {} FROM {}").format(
-                        sql.Identifier(record.database), _grantee(role)
+                        sql.Identifier(record.database), role_or_public(role)
                     )
                 )
             connection.execute(_allow(record, allowed=True))
@@ -236,19 +244,9 @@ def _allow(record: DatabaseRecord, *, allowed: bool) -> sql.Composed:
     )
 
 
-def _grantee(role: str | None) -> sql.Composable:
-    return sql.SQL("PUBLIC") if role is None else sql.Identifier(role)
-
-
 def grant_statements(record: DatabaseRecord) -> list[sql.Composed]:
     """Return the statements that grant again what was revoked while a kept database was dumped."""
-    name = sql.Identifier(record.database)
-    return [
-        sql.SQL("GRANT CONNECT ON DATABASE {} TO {}{}").format(
-            name, _grantee(role), sql.SQL(" WITH GRANT OPTION" if grants else "")
-        )
-        for role, grants in record.revoked
-    ]
+    return [grant_statement(record.database, "CONNECT", role, grantable=grants) for role, grants in record.revoked]
 
 
 _PRESENT = """

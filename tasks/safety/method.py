@@ -18,7 +18,7 @@ from ..postgres.catalog_filters import IN_SCHEMA, no_member
 from ..postgres.connection import Connection, Endpoint, ServerFacts, one
 from ..postgres.schemas import read_content
 from .own_databases import Role, own_databases
-from .swap import find_maintenance_database
+from .swap import find_maintenance_database, rename_obstacles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,29 +77,29 @@ class SwapReason:
 class SwapUnavailableError(TaskError):
     """A staging database can't take the place of the configured one; nothing was changed.
 
-    :ivar reason: Why.
-    :ivar cause: The class of the error to raise where a swap is required.
+    :param reason: Why.
+    :param cause: The class of the error to raise where a swap is required.
     """
 
-    reason: SwapReason
-    cause: type[TaskError] = BadInputError
+    def __init__(self, reason: SwapReason, cause: type[TaskError] = BadInputError) -> None:
+        super().__init__(f"A swap is not possible: {reason}. Nothing was changed.")
+        self.reason, self.cause = reason, cause
 
 
-def swap_unavailable(reason: SwapReason, cause: type[TaskError] = BadInputError) -> SwapUnavailableError:
-    """Return the error that a swap is not possible."""
-    error = SwapUnavailableError(f"A swap is not possible: {reason}. Nothing was changed.")
-    error.reason, error.cause = reason, cause
-    return error
+def refusal(
+    reason: SwapReason, cause: type[TaskError] = BadInputError, state: str = "Nothing was touched."
+) -> TaskError:
+    """Return the error of a restore that must swap and can't.
 
-
-def refusal(reason: SwapReason) -> TaskError:
-    """Return the error of a restore that must swap and can't."""
-    text = f"--method=swap is not possible: {reason}. Nothing was touched."
+    :param cause: Its class, if the obstacle has no other.
+    :param state: The state of the database.
+    """
+    text = f"--method=swap is not possible: {reason}. {state}"
     if reason.obstacle is SwapObstacle.SESSIONS:
         return ServerError(text, fix="Add --disconnect to end them, or end them yourself.")
     if reason.obstacle is SwapObstacle.FOREIGN_SESSIONS:
         return ServerError(text, fix="End it, or use the URL of a superuser with --url-env.")
-    return BadInputError(text)
+    return cause(text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,12 +157,7 @@ _IN_SYSTEM_SCHEMAS = " UNION ALL ".join(
     for name, prefix in IN_SCHEMA
 )
 _CONDITIONS = f"""
-SELECT d.oid, pg_catalog.pg_database_size(d.oid), pg_catalog.pg_has_role(d.datdba, 'USAGE'),
-       r.rolcreatedb OR r.rolsuper,
-       (SELECT s.slot_name::pg_catalog.text FROM pg_catalog.pg_replication_slots s WHERE s.database = d.datname
-         LIMIT 1),
-       (SELECT u.subname::pg_catalog.text FROM pg_catalog.pg_subscription u WHERE u.subdbid = d.oid LIMIT 1),
-       (SELECT x.gid FROM pg_catalog.pg_prepared_xacts x WHERE x.database = d.datname LIMIT 1),
+SELECT d.oid, pg_catalog.pg_database_size(d.oid),
        EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata),
        (SELECT a.backend_type FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid AND a.backend_type IS NOT NULL
            AND a.backend_type NOT IN ('client backend', 'parallel worker') AND a.backend_type NOT LIKE 'autovacuum%%'
@@ -173,8 +168,7 @@ SELECT d.oid, pg_catalog.pg_database_size(d.oid), pg_catalog.pg_has_role(d.datdb
        (SELECT (pg_catalog.pg_identify_object(o.classid, o.objid, 0)).identity FROM ({_IN_SYSTEM_SCHEMAS}) o LIMIT 1),
        (SELECT coalesce(pg_catalog.sum(greatest(c.reltuples, pg_catalog.pg_stat_get_live_tuples(c.oid))), 0)
           FROM pg_catalog.pg_class c WHERE c.oid >= 16384 AND c.relkind = 'r')
-  FROM pg_catalog.pg_database d, pg_catalog.pg_roles r
- WHERE d.datname = pg_catalog.current_database() AND r.rolname = current_user
+  FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()
 """
 # The kind of another role's process is hidden; only sessions and a few workers have a database.
 _FREE_SESSIONS = """
@@ -237,7 +231,7 @@ def choose_method(
         return choice
     if requested is Method.SWAP:
         raise refusal(reason)
-    return MethodChoice(method=Method.TRANSACTION, reason=reason, oid=choice.oid, size=choice.size)
+    return replace(choice, method=Method.TRANSACTION, reason=reason)
 
 
 def choose_swap(
@@ -247,7 +241,8 @@ def choose_swap(
     row = one(connection, _CONDITIONS)
     oid, size, of = int(row[0]), int(row[1]), server.database
     sessions = read_sessions(connection, [oid])
-    reason, maintenance = _obstacle(row, server, target) or foreign_session(sessions), ""
+    found = *rename_obstacles(connection, [oid]), *row[2:-1]
+    reason, maintenance = _obstacle(found, server, target) or foreign_session(sessions), ""
     if reason is None:
         maintenance, problem = find_maintenance_database(connection, target, lock_timeout=settings.lock_timeout)
         reason = None if maintenance else SwapReason(SwapObstacle.MAINTENANCE, problem or "there is none")
@@ -297,16 +292,15 @@ def with_consent(choice: MethodChoice, answer: str | None) -> MethodChoice:
     if (answer or "").casefold() in {"y", "yes"}:
         return replace(choice, ends_sessions=True)
     names = format_list([str(each) for each in choice.sessions], 2, "; ")
-    reason = SwapReason(SwapObstacle.SESSIONS, names)
-    return MethodChoice(method=Method.TRANSACTION, reason=reason, oid=choice.oid, size=choice.size)
+    return replace(choice, method=Method.TRANSACTION, reason=SwapReason(SwapObstacle.SESSIONS, names))
 
 
 def _obstacle(row: Sequence[object], server: ServerFacts, target: Target) -> SwapReason | None:
-    _, _, owns, creates, slot, subscription, prepared, large, worker, cron, is_cron, in_system_schema, _ = row
+    unowned, no_creator, slot, subscription, prepared, large, worker, cron, is_cron, in_system_schema = row
     found = (
         (target.pooled, SwapObstacle.POOLER, ""),
-        (not owns, SwapObstacle.NOT_OWNER, server.user),
-        (not creates, SwapObstacle.NO_CREATEDB, server.user),
+        (unowned, SwapObstacle.NOT_OWNER, server.user),
+        (no_creator, SwapObstacle.NO_CREATEDB, server.user),
         (slot, SwapObstacle.SLOT, slot),
         (subscription, SwapObstacle.SUBSCRIPTION, subscription),
         (prepared, SwapObstacle.PREPARED, prepared),

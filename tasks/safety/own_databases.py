@@ -11,7 +11,7 @@ import enum
 import hashlib
 import json
 import secrets
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +19,10 @@ from psycopg import sql
 
 from ..dumpfiles.atomic_write import make_dump_folder, replace_file
 from ..dumpformat.manifest import ID_DIGITS
-from ..formatting import format_now, parse_instant
+from ..formatting import parse_instant
 from ..postgres.connection import Connection, one, system_identifier
 from ..system.processes import read_regular
-from .restore_log import restore_record_path
+from .restore_log import read_record, record_to_text, restore_record_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,11 +130,6 @@ def staging_name(database: str) -> str:
     return _name(database, f"__staging_{secrets.token_hex(4)}")
 
 
-def kept_name(database: str, when: datetime) -> str:
-    """Return the name under which a database is kept after another one took its place at a time."""
-    return _name(database, f"__before_{when.astimezone(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(2)}")
-
-
 def _name(database: str, suffix: str) -> str:
     """Return a name of at most 63 bytes; a name that is cut contains a hash of the long name."""
     raw, longest = database.encode(), _LONGEST_NAME - len(suffix)
@@ -182,16 +177,10 @@ def write_database_record(folder: Path, record: DatabaseRecord) -> None:
     :raises OSError: It can't be written.
     """
     make_dump_folder(folder)
-    if record.successor:
-        _write_succession(folder, record)
-    replace_file(_path(folder, record), (json.dumps(asdict(record)) + "\n").encode())
-
-
-def _write_succession(folder: Path, record: DatabaseRecord) -> None:
     path, pair = restore_record_path(folder, record.server, record.of, "swapped"), (record.oid, record.successor)
-    pairs = _read_successions(path)
-    if pair not in pairs:
+    if record.successor and pair not in (pairs := _read_successions(path)):
         replace_file(path, (json.dumps([*pairs, pair][-_SUCCESSIONS:]) + "\n").encode())
+    replace_file(_path(folder, record), (json.dumps(asdict(record)) + "\n").encode())
 
 
 def _read_successions(path: Path) -> list[tuple[int, int]]:
@@ -234,11 +223,12 @@ def read_database_records(folder: Path) -> list[DatabaseRecord]:
     return sorted(found, key=lambda each: (each.when, each.database))
 
 
-_FOUND = """
+_DATABASE = """
 SELECT d.datname::pg_catalog.text, r.rolname::pg_catalog.text, pg_catalog.shobj_description(d.oid, 'pg_database'),
        EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid)
-  FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles r ON r.oid = d.datdba WHERE d.oid = %s
+  FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles r ON r.oid = d.datdba
 """
+_BY_OID, _BY_NAME = f"{_DATABASE} WHERE d.oid = %s", f"{_DATABASE} WHERE d.datname = %s"
 
 
 def own_databases(
@@ -254,7 +244,7 @@ def own_databases(
     here, found = server_identity(connection, target), []
     records = [each for each in read_database_records(folder) if each.server == here and each.role is role and each.oid]
     for record in records:
-        row = connection.execute(_FOUND, [record.oid]).fetchone()
+        row = connection.execute(_BY_OID, [record.oid]).fetchone()
         if row is None or row[0] != record.database:
             if tidies and (row is None or role is Role.STAGING or _is_obsolete(connection, folder, record, records)):
                 delete_database_record(folder, record)
@@ -264,12 +254,6 @@ def own_databases(
             comment = marked.get("comment")
             found.append(OwnDatabase(record=record, comment=comment and str(comment), used=bool(row[3])))
     return found
-
-
-_NAMED = """
-SELECT r.rolname::pg_catalog.text, pg_catalog.shobj_description(d.oid, 'pg_database')
-  FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles r ON r.oid = d.datdba WHERE d.datname = %s
-"""
 
 
 def unfinished_databases(connection: Connection, target: Target, folder: Path) -> list[DatabaseRecord]:
@@ -286,8 +270,8 @@ def unfinished_databases(connection: Connection, target: Target, folder: Path) -
     for record in read_database_records(folder):
         if record.server != here or record.oid:
             continue
-        row = connection.execute(_NAMED, [record.database]).fetchone()
-        if row is not None and row[0] == record.owner and (row[1] is None or is_marked(str(row[1]))):
+        row = connection.execute(_BY_NAME, [record.database]).fetchone()
+        if row is not None and row[1] == record.owner and (row[2] is None or is_marked(row[2])):
             found.append(record)
         else:
             delete_database_record(folder, record)
@@ -304,7 +288,7 @@ def _is_obsolete(
     """
     for other in records:
         if other.successor == record.oid and other.when > record.when:
-            row = connection.execute(_FOUND, [other.oid]).fetchone()
+            row = connection.execute(_BY_OID, [other.oid]).fetchone()
             if row is not None and row[0] == other.database:
                 put_back_restore_record(folder, record)
                 return True
@@ -321,56 +305,29 @@ def put_back_restore_record(folder: Path, record: DatabaseRecord) -> None:
             path.unlink(missing_ok=True)
 
 
-def staging_record(
-    connection: Connection,
-    target: Target,
-    *,
-    name: str,
-    of: tuple[str, int],
-    owner: str,
-    command: str,
-    settings: str,
-) -> DatabaseRecord:
-    """Return the record of a staging database that is to be created, without its oid.
-
-    :param of: Name and oid of the configured database.
-    """
-    return DatabaseRecord(
-        role=Role.STAGING,
-        server=server_identity(connection, target),
-        database=name,
-        oid=0,
-        owner=owner,
-        of=of[0],
-        of_oid=of[1],
-        made=format_now("milliseconds"),
-        command=command,
-        settings=settings,
-    )
-
-
 def as_kept(
-    record: DatabaseRecord, *, name: str, oid: int, when: datetime, size: int, restored: str, rows: int = 0
+    incoming: DatabaseRecord, folder: Path, *, oid: int, owner: str, size: int, rows: int, command: str
 ) -> DatabaseRecord:
-    """Return the record of the configured database under the name that it will be kept as.
+    """Return the record of the configured database under the name that it will be kept as from now on.
 
-    :param record: That of the database that takes its place.
-    :param restored: The record of the last restore into it.
+    :param incoming: The record of the database that takes its place.
+    :param folder: The dumps folder, which has the record of the last restore into it.
+    :param command: The command that lets it give way.
     """
-    return replace(
-        record,
+    now, last = datetime.now(UTC), read_record(restore_record_path(folder, incoming.server, incoming.of))
+    return DatabaseRecord(
         role=Role.KEPT,
-        database=name,
+        server=incoming.server,
+        database=_name(incoming.of, f"__before_{now:%Y%m%d_%H%M%S}_{secrets.token_hex(2)}"),
         oid=oid,
+        owner=owner,
+        of=incoming.of,
         of_oid=oid,
-        made=when.isoformat(timespec="milliseconds"),
+        made=now.isoformat(timespec="milliseconds"),
+        command=command,
         size=size,
         rows=rows,
         ready=True,
-        restored=restored,
-        settings="",
-        migrated=False,
-        differences="",
-        successor=record.oid,
-        revoked=(),
+        restored=record_to_text(last) if last is not None else "",
+        successor=incoming.oid,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..dumpfiles.atomic_write import make_dump_folder, replace_file
 from ..dumpformat.manifest import SequenceValue, TableRows
-from ..formatting import parse_shown_name, show_name
+from ..formatting import format_now, parse_shown_name, show_name
 from ..system.processes import read_regular
 
 if TYPE_CHECKING:
@@ -85,15 +85,14 @@ def record_to_text(record: RestoreRecord) -> str:
     return json.dumps(document, indent=1) + "\n"
 
 
-def record_unsaved(path: Path, database: str, when: str, command: str) -> None:
+def record_unsaved(path: Path, database: str, command: str) -> None:
     """Record that a command made no safety dump, so that `db.undo` can warn that it restores an older state.
 
-    :param when: The time of the command, in UTC.
     :param command: `reset` or `migration`.
     :raises OSError: It can't be written.
     """
     record = read_record(path) or RestoreRecord(database=database, file="", restored="", tables=(), sequences=())
-    write_record(path, replace(record, reset=when, unsaved=command))
+    write_record(path, replace(record, reset=format_now("milliseconds"), unsaved=command))
 
 
 def read_record(path: Path) -> RestoreRecord | None:

@@ -133,6 +133,7 @@ class SafetyDump:
 
     def discard_after(self, outcome: Outcome) -> None:
         """Delete the safety dump if the transaction that it was made for was rolled back."""
+        self.committed = outcome is Outcome.COMMITTED
         if outcome is Outcome.ROLLED_BACK:
             self.discard()
 
@@ -143,13 +144,10 @@ class SafetyDump:
         from ..dumpfiles.pin import PINNED
         from ..dumpfiles.retention import states_to_keep
 
-        source = self.dumped.manifest.source
-        host, port = str(source["host"]), int(str(source["port"]))
-        found = safety_dumps_of(self.settings, self.server, host, port, {OriginMatch.SAME})
         # A damaged or pinned one does not count towards the limit and is not deleted.
         known = {
             saved_state(path, manifest): path
-            for path, manifest in found
+            for path, manifest in safety_dumps_of(self.settings, self.server, self.endpoint, {OriginMatch.SAME})
             if not known_defect(path) and PINNED not in manifest.extra
         }
         kept = states_to_keep(known, max(self.settings.safety_dumps, 1))
@@ -193,8 +191,7 @@ def delete_orphan_manifests(folder: Path) -> None:
 def safety_dumps_of(
     settings: Settings,
     server: ServerFacts,
-    host: str,
-    port: int,
+    endpoint: Endpoint,
     matches: Collection[OriginMatch] = (OriginMatch.SAME, OriginMatch.UNCERTAIN),
     oid: int = 0,
 ) -> list[tuple[Path, Manifest]]:
@@ -203,31 +200,31 @@ def safety_dumps_of(
     :param matches: Which results of :func:`match_database` count as this database.
     :param oid: The database's oid, if it is not that of the session.
     """
-    found, oids = [], other_oids(settings, server, host, port, oid)
+    found, oids = [], other_oids(settings, server, endpoint, oid)
     for path in list_safety_dumps(settings.dumps):
         with contextlib.suppress(BadInputError):
             manifest = read_manifest(path)
-            if manifest is not None and match_database(manifest, server, host, port, oids) in matches:
+            if manifest is not None and match_database(manifest, server, endpoint.host, endpoint.port, oids) in matches:
                 found.append((path, manifest))
     return found
 
 
-def other_oids(settings: Settings, server: ServerFacts, host: str, port: int, oid: int = 0) -> frozenset[int]:
+def other_oids(settings: Settings, server: ServerFacts, endpoint: Endpoint, oid: int = 0) -> frozenset[int]:
     """Return the oids that a database had before and after swaps, for :func:`match_database`.
 
     :param oid: Its present oid, if it is not that of the session.
     """
     oid = oid or (server.instance.database_oid if server.instance is not None else 0)
-    where = server.system_identifier or f"{host}:{port}"
+    where = server.system_identifier or f"{endpoint.host}:{endpoint.port}"
     return same_database_oids(settings.dumps, where, server.database, oid)
 
 
-def was_undone(connection: Connection, server: ServerFacts, path: Path) -> bool:
+def was_undone(connection: Connection, server: ServerFacts, manifest: Manifest) -> bool:
     """Return whether the transaction that a safety dump was made for was rolled back, as after a kill.
 
     A transaction that the server does not know yet counts, too: the server crashed before it was written to disk.
     """
-    return _transaction_status(connection, server, path) in {"aborted", "future"}
+    return _transaction_status(connection, server, manifest) in {"aborted", "future"}
 
 
 def delete_undone(connection: Connection, settings: Settings, server: ServerFacts, endpoint: Endpoint) -> None:
@@ -238,23 +235,15 @@ def delete_undone(connection: Connection, settings: Settings, server: ServerFact
     numbers, so host, port and database must match, too.
     """
     here = {"host": endpoint.host, "port": endpoint.port, "database": endpoint.database}
-    oids = other_oids(settings, server, endpoint.host, endpoint.port)
-    for path in list_safety_dumps(settings.dumps):
-        with contextlib.suppress(BadInputError):
-            manifest = read_manifest(path)
-            if (
-                manifest is not None
-                and here.items() <= manifest.source.items()
-                and match_database(manifest, server, endpoint.host, endpoint.port, oids) is OriginMatch.SAME
-                and _transaction_status(connection, server, path) == "aborted"
-            ):
-                delete_dump(path)
+    for path, manifest in safety_dumps_of(settings, server, endpoint, {OriginMatch.SAME}):
+        is_here = here.items() <= manifest.source.items()
+        if is_here and _transaction_status(connection, server, manifest) == "aborted":
+            delete_dump(path)
 
 
-def _transaction_status(connection: Connection, server: ServerFacts, path: Path) -> str:
+def _transaction_status(connection: Connection, server: ServerFacts, manifest: Manifest) -> str:
     """Return pg_xact_status of a safety dump's transaction, or "future" for an unknown one; empty if not known."""
-    manifest = read_manifest(path)
-    if manifest is None or not manifest.extra.get(TRANSACTION):
+    if not manifest.extra.get(TRANSACTION):
         return ""
     known = manifest.source.get("system_identifier")
     if known and server.system_identifier and known != server.system_identifier:

@@ -17,10 +17,22 @@ from psycopg import sql
 from ..dumpfiles.atomic_write import make_dump_folder, replace_file
 from ..errors import BadInputError, Effect, OperationFailedError, TaskError
 from ..formatting import format_now
-from ..postgres.connection import Connection, connected, one, translated
-from ..postgres.databases import create_database, options_like
+from ..postgres.connection import (
+    Connection,
+    Endpoint,
+    ServerFacts,
+    connect,
+    connected,
+    one,
+    read_endpoint,
+    server_facts,
+    translated,
+)
+from ..postgres.databases import create_database, database_exists, options_like
+from ..postgres.login_failure import NotConnectedError
 from ..postgres.schemas import existing_schemas
 from ..postgres.tables import TRUSTED
+from ..system.processes import read_regular
 from ..system.runtime import defer_signals, set_interrupt_message
 from .own_databases import server_identity
 
@@ -28,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from ..config.settings import Settings
     from ..config.target import Target
 
 
@@ -35,7 +48,6 @@ PREFIX = "invoke_postgres_rehearsal_"
 MARK = "invoke-postgres rehearsal"
 # The advisory lock that a rehearsal holds in its scratch database: a fixed number made of the letters of "rehearse".
 LOCK = 8243104692
-_NOTE_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,39 @@ class Note:
 def on_database(target: Target, database: str) -> Target:
     """Return a target for another database of the same server."""
     return replace(target, keywords=MappingProxyType({**target.keywords, "dbname": database}))
+
+
+# Databases that exist on almost every server, for a session while the configured database does not exist.
+_MAINTENANCE = ("postgres", "template1")
+
+
+@contextlib.contextmanager
+def connection_without_database(
+    settings: Settings, target: Target, error: NotConnectedError
+) -> Iterator[tuple[Connection, ServerFacts, Endpoint]]:
+    """Connect to another database of the server if the configured one does not exist.
+
+    :param error: Why no connection to the configured database was established.
+    :return: The session, and the facts and the endpoint of the missing database.
+    :raises NotConnectedError: It exists, or no other database can be asked: then the first error counts.
+    """
+    with (
+        contextlib.closing(_connect_elsewhere(settings, target, error)) as connection,
+        translated("Reading the server's version and settings failed, and nothing was touched", target),
+    ):
+        if database_exists(connection, target.database):
+            raise error
+        server = replace(server_facts(connection), database=target.database)
+        if server.instance is not None:
+            server = replace(server, instance=replace(server.instance, database_oid=0))
+        yield connection, server, read_endpoint(connection, server)
+
+
+def _connect_elsewhere(settings: Settings, target: Target, error: NotConnectedError) -> Connection:
+    for name in _MAINTENANCE if target.database else ():
+        with contextlib.suppress(NotConnectedError):
+            return connect(on_database(target, name), lock_timeout=settings.lock_timeout)
+    raise error
 
 
 @contextlib.contextmanager
@@ -87,14 +132,10 @@ def scratch_database(target: Target, notes: Path, *, keep_as: str = "") -> Itera
                     )
                 yield on_database(target, name)
             if keep_as:
-                _publish(connection, target, NamedDatabase(name, oid), keep_as)
-        except TaskError as error:
+                _publish(connection, target, oid, name, keep_as)
+        except BaseException as error:
             # The message begins with the first error, even if the drop fails, too.
-            _drop(target, name, first=error)
-            _delete_note(notes, name)
-            raise
-        except BaseException:
-            _drop(target, name)
+            _drop(target, name, first=error if isinstance(error, TaskError) else None)
             _delete_note(notes, name)
             raise
         if not keep_as:
@@ -102,34 +143,24 @@ def scratch_database(target: Target, notes: Path, *, keep_as: str = "") -> Itera
         _delete_note(notes, name)
 
 
-_NAMED = "SELECT FROM pg_catalog.pg_database WHERE oid = %s AND datname = %s"
-
-
-@dataclass(frozen=True)
-class NamedDatabase:
-    """A database's name and oid, which must belong together until the end."""
-
-    name: str
-    oid: int
-
-
-def _publish(connection: Connection, target: Target, scratch: NamedDatabase, name: str) -> None:
+def _publish(connection: Connection, target: Target, oid: int, old: str, name: str) -> None:
     """Give a scratch database its final name in one transaction, and PUBLIC the default grants.
 
     :raises TaskError: It does not have the name.
     """
-    found = sql.Identifier(scratch.name)
+    found = sql.Identifier(old)
     statements = [
         sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO PUBLIC").format(found),
         sql.SQL("COMMENT ON DATABASE {} IS NULL").format(found),
     ]
-    rename_database(connection, target, scratch, name, statements, done=f"The database {name} was created.")
+    rename_database(connection, target, oid, old, name, statements, done=f"The database {name} was created.")
 
 
 def rename_database(
     connection: Connection,
     target: Target,
-    database: NamedDatabase,
+    oid: int,
+    old: str,
     name: str,
     statements: Sequence[sql.Composed],
     *,
@@ -139,36 +170,43 @@ def rename_database(
 
     :param connection: A session in another database.
     :param target: The database of that session.
+    :param oid: The oid of the database to rename, and `old` its name, which must belong together until the end.
     :param name: The new name, which no database has.
     :param statements: Executed before, in the same transaction.
     :param done: What an interruption says afterwards.
     :raises OperationFailedError: It was dropped or renamed meanwhile; nothing was changed.
     :raises TaskError: It does not have the name; `effect` says whether that is certain.
     """
-    rename = sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(database.name), sql.Identifier(name))
+    rename = sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(name))
     with defer_signals():
         try:
             with translated(f"The database could not be named {name}"), connection.transaction():
                 # With the role's `off`, the server would report the commit before it is on disk.
                 connection.execute("SET LOCAL synchronous_commit = on")
-                if connection.execute(_NAMED, [database.oid, database.name]).fetchone() is None:
-                    raise OperationFailedError(f"The database {database.name} was dropped or renamed meanwhile.")
+                if not has_name(connection, oid, old):
+                    raise OperationFailedError(f"The database {old} was dropped or renamed meanwhile.")
                 for statement in (*statements, rename):
                     connection.execute(statement)
         except TaskError:
-            if not _has_name(target, database.oid, name):
+            if not _was_renamed(target, oid, name):
                 raise
         set_interrupt_message(done, Effect.CHANGED)
 
 
-def _has_name(target: Target, oid: int, name: str) -> bool:
+def has_name(connection: Connection, oid: int, name: str) -> bool:
+    """Return whether the database with an oid has a name."""
+    query = "SELECT FROM pg_catalog.pg_database WHERE oid = %s AND datname = %s"
+    return connection.execute(query, [oid, name]).fetchone() is not None
+
+
+def _was_renamed(target: Target, oid: int, name: str) -> bool:
     """Return whether a database has a name, after the result of a COMMIT was lost.
 
     :raises TaskError: The server does not answer; `effect` is unknown.
     """
     try:
         with connected(target) as connection, translated(f"It is unknown whether a database was named {name}"):
-            return connection.execute(_NAMED, [oid, name]).fetchone() is not None
+            return has_name(connection, oid, name)
     except TaskError as error:
         error.effect = Effect.UNKNOWN
         raise
@@ -261,11 +299,9 @@ def _read_notes(notes: Path) -> list[Note]:
     found = []
     for path in sorted(notes.glob(f".{PREFIX}*.json")):
         with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
-            # Opening a named pipe would wait for a writer.
-            if path.is_file() and path.stat().st_size < _NOTE_BYTES:
-                note = Note(**json.loads(path.read_bytes()))
-                if path == _note_path(notes, note.database):
-                    found.append(note)
+            note = Note(**json.loads(read_regular(path)))
+            if path == _note_path(notes, note.database):
+                found.append(note)
     return found
 
 
@@ -331,10 +367,9 @@ def _drop(target: Target, name: str, *, first: TaskError | None = None) -> None:
     try:
         drop_database(target, name)
     except TaskError as error:
-        before, why = f"{first} " if first else "", str(error)
-        kind = type(first) if first else OperationFailedError
+        kind, before = (type(first), f"{first} ") if first else (OperationFailedError, "")
         raise kind(
-            f"{before}The scratch database {name} could not be dropped: {why} The next rehearsal drops it."
+            f"{before}The scratch database {name} could not be dropped: {error} The next rehearsal drops it."
         ) from None
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -13,35 +12,34 @@ from psycopg import sql
 
 from ..errors import Effect, OperationFailedError, ServerError, TaskError
 from ..formatting import format_list
-from ..postgres.activity import read_sessions
-from ..postgres.commit import CommitResult, Outcome, ask_outcome, commit_transaction
-from ..postgres.connection import (
-    Connection,
-    Endpoint,
-    ServerFacts,
-    connected,
-    one,
-    read_endpoint,
-    server_facts,
-    system_identifier,
-    translated,
-)
-from ..postgres.login_failure import NotConnectedError
+from ..postgres.activity import read_sessions, repeatedly
+from ..postgres.commit import Outcome, ask_outcome, commit_transaction
+from ..postgres.connection import Connection, connected, one, system_identifier, translated
 from ..postgres.protocol import StatementStream
-from ..system.runtime import BackgroundTask, Interruption, set_interrupt_message
-from .scratch_database import NamedDatabase, on_database
+from ..system.runtime import Interruption, set_interrupt_message
+from .own_databases import Role, delete_database_record, mark_statement, write_database_record
+from .scratch_database import has_name, on_database
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
     from ..config.target import Target
+    from .own_databases import DatabaseRecord
 
 
-_PREPARED = """
-SELECT x.gid FROM pg_catalog.pg_prepared_xacts x JOIN pg_catalog.pg_database d ON d.datname = x.database
- WHERE d.oid = ANY(%s::pg_catalog.oid[]) ORDER BY 1
+_OBSTACLES = """
+SELECT (SELECT d.datname::pg_catalog.text FROM pg_catalog.pg_database d
+         WHERE d.oid = ANY(o.oids) AND NOT pg_catalog.pg_has_role(d.datdba, 'USAGE') LIMIT 1),
+       (SELECT r.rolname::pg_catalog.text FROM pg_catalog.pg_roles r
+         WHERE r.rolname = current_user AND NOT (r.rolcreatedb OR r.rolsuper)),
+       (SELECT s.slot_name::pg_catalog.text FROM pg_catalog.pg_replication_slots s JOIN pg_catalog.pg_database d
+            ON d.datname = s.database WHERE d.oid = ANY(o.oids) LIMIT 1),
+       (SELECT s.subname::pg_catalog.text FROM pg_catalog.pg_subscription s WHERE s.subdbid = ANY(o.oids) LIMIT 1),
+       (SELECT x.gid FROM pg_catalog.pg_prepared_xacts x JOIN pg_catalog.pg_database d ON d.datname = x.database
+         WHERE d.oid = ANY(o.oids) LIMIT 1)
+  FROM (SELECT %s::pg_catalog.oid[] AS oids) o
 """
-_OID = "SELECT oid FROM pg_catalog.pg_database WHERE datname = %s"
 # Seconds to end sessions before the rename; until sessions that have just been closed are gone; and between looks.
 _PATIENCE, _GRACE, _PAUSE = 0.05, 0.5, 0.005
 # Milliseconds. A rename blocks new connections while it waits for a session; the server itself gives up after 5 s.
@@ -50,40 +48,34 @@ _SHOWN = 3
 
 
 class SessionsRemainError(ServerError):
-    """Sessions of the database that has to give way remain, and were not or could not be ended.
-
-    :ivar sessions: Descriptions of them.
-    """
-
-    sessions: tuple[str, ...] = ()
-
-
-def _sessions_remain(label: str, sessions: Sequence[str]) -> SessionsRemainError:
-    error = SessionsRemainError(f"Sessions are connected to {label}: {format_list(sessions, _SHOWN, '; ')}.")
-    error.sessions = tuple(sessions)
-    return error
+    """Sessions of the database that has to give way remain, and were not or could not be ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Swap:
     """A swap that is to be done.
 
+    :ivar folder: The dumps folder.
     :ivar maintenance: Another database of the server, from which both can be renamed.
-    :ivar live: The database that has to give way.
-    :ivar incoming: The database that takes its name.
-    :ivar kept: The name that the live database gets.
+    :ivar incoming: The database that takes the name of the configured one.
+    :ivar kept: The configured database, under the name that it gets.
+    :ivar comment: Its comment.
     :ivar before: Statements for the incoming database, under its present name.
-    :ivar after: Statements for the live database, under the name that it gets.
     :ivar ends_sessions: Whether other sessions of both databases may be ended.
     """
 
+    folder: Path
     maintenance: Target
-    live: NamedDatabase
-    incoming: NamedDatabase
-    kept: str
+    incoming: DatabaseRecord
+    kept: DatabaseRecord
+    comment: str | None
     before: Sequence[sql.Composed]
-    after: Sequence[sql.Composed]
     ends_sessions: bool
+
+    @property
+    def oids(self) -> list[int]:
+        """Return the oids of both databases."""
+        return [self.kept.oid, self.incoming.oid]
 
 
 @dataclass(frozen=True)
@@ -98,19 +90,41 @@ class Swapped:
     ended: int
 
 
+def rename_obstacles(connection: Connection, oids: Sequence[int]) -> tuple[str | None, ...]:
+    """Return what prevents that databases are renamed, or would follow the renamed database; None for nothing.
+
+    :return: Names: a database that the role does not own, the role if it may not create databases, a replication slot,
+        a subscription, and a prepared transaction of the databases.
+    """
+    return one(connection, _OBSTACLES, [list(oids)])
+
+
 def swap_databases(swap: Swap, state: Callable[[Outcome], str]) -> Swapped:
     """Rename both databases in one transaction, after the last session of both has ended.
+
+    The record of the kept database is written before, so that a kill cannot leave a kept database without one.
 
     :param state: The state of the databases after an outcome, as a sentence for messages.
     :raises SessionsRemainError: Sessions remain. Nothing was changed.
     :raises TaskError: The swap failed; the message has the state.
     :raises Interruption: A signal; its `state` and `effect` are set.
+    :raises OSError: The record can't be written. Nothing was changed.
     """
+    try:
+        write_database_record(swap.folder, swap.kept)
+        return _swap(swap, state)
+    except (TaskError, Interruption) as error:
+        if error.effect is Effect.UNCHANGED:
+            delete_database_record(swap.folder, swap.kept)
+        raise
+
+
+def _swap(swap: Swap, state: Callable[[Outcome], str]) -> Swapped:
     with connected(swap.maintenance) as connection, connected(swap.maintenance) as other:
         stream = StatementStream(connection)
         cluster, xid = None, ""
         try:
-            with translated(f"The swap failed, and {swap.live.name} was not changed", swap.maintenance):
+            with translated(f"The swap failed, and {swap.kept.of} was not changed", swap.maintenance):
                 cluster = system_identifier(connection)
                 _refuse_others(connection, swap)
                 connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
@@ -133,31 +147,24 @@ def swap_databases(swap: Swap, state: Callable[[Outcome], str]) -> Swapped:
             outcome = ask_outcome(xid, swap.maintenance, cluster) if xid else Outcome.ROLLED_BACK
             interruption.state, interruption.effect = state(outcome), outcome.effect
             raise
-    seconds = time.monotonic() - began
-    _raise_failure(commit, state(commit.outcome))
-    return Swapped(seconds=seconds, ended=ended)
-
-
-def _raise_failure(commit: CommitResult, state: str) -> None:
-    if commit.outcome is Outcome.COMMITTED:
-        return
+    seconds, outcome = time.monotonic() - began, commit.outcome
+    if outcome is Outcome.COMMITTED:
+        return Swapped(seconds=seconds, ended=ended)
     detail = f" ({commit.detail})" if commit.detail else ""
-    kind = ServerError if commit.outcome is Outcome.UNKNOWN else OperationFailedError
-    raise kind(f"The swap failed while it was committed{detail}. {state}", effect=commit.outcome.effect)
+    kind = ServerError if outcome is Outcome.UNKNOWN else OperationFailedError
+    raise kind(f"The swap failed while it was committed{detail}. {state(outcome)}", effect=outcome.effect)
 
 
 def _refuse_others(connection: Connection, swap: Swap) -> None:
-    for each in (swap.live, swap.incoming):
-        found = connection.execute(_OID, [each.name]).fetchone()
-        if found is None or int(found[0]) != each.oid:
+    for name, oid in ((swap.kept.of, swap.kept.oid), (swap.incoming.database, swap.incoming.oid)):
+        if not has_name(connection, oid, name):
             raise OperationFailedError(
-                f"The database {each.name} was dropped or renamed meanwhile, or another one has this name now. "
-                f"Nothing was changed."
+                f"The database {name} was dropped or renamed meanwhile, or another one has this name now. Nothing was "
+                f"changed."
             )
-    if prepared := connection.execute(_PREPARED, [[swap.live.oid, swap.incoming.oid]]).fetchone():
+    if prepared := rename_obstacles(connection, swap.oids)[-1]:
         raise ServerError(
-            f"{swap.live.name} has the prepared transaction {prepared[0]}. Nothing was changed. Commit it or roll it "
-            f"back."
+            f"{swap.kept.of} has the prepared transaction {prepared}. Nothing was changed. Commit it or roll it back."
         )
 
 
@@ -165,20 +172,16 @@ def _rename(connection: Connection, swap: Swap) -> None:
     """Rename both databases and close the old one, in the open transaction."""
     connection.execute("SELECT pg_catalog.set_config('statement_timeout', %s, true)", [_RENAME_TIMEOUT])
     rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
-    live, kept = sql.Identifier(swap.live.name), sql.Identifier(swap.kept)
+    live, kept = sql.Identifier(swap.kept.of), sql.Identifier(swap.kept.database)
     try:
         connection.execute(rename.format(live, kept))
-        connection.execute(rename.format(sql.Identifier(swap.incoming.name), live))
+        connection.execute(rename.format(sql.Identifier(swap.incoming.database), live))
     except (psycopg.errors.ObjectInUse, psycopg.errors.QueryCanceled):
-        raise _sessions_remain(swap.live.name, ["a session that has just connected"]) from None
+        raise _sessions_remain(swap, ["a session that has just connected"]) from None
     connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(kept))
-    for statement in swap.after:
-        connection.execute(statement)
+    connection.execute(mark_statement(swap.kept.database, Role.KEPT, swap.kept.of, swap.comment))
 
 
-# Databases that exist on almost every server, for a session while the configured database does not exist.
-_MAINTENANCE = ("postgres", "template1")
-_EXISTS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = %s)"
 _OTHERS = """
 SELECT d.datname::pg_catalog.text FROM pg_catalog.pg_database d
  WHERE d.datallowconn AND NOT d.datistemplate AND d.datname <> pg_catalog.current_database()
@@ -200,43 +203,6 @@ def find_maintenance_database(connection: Connection, target: Target, *, lock_ti
     return "", problem
 
 
-@contextlib.contextmanager
-def connection_without_database(
-    target: Target, error: NotConnectedError, *, lock_timeout: int
-) -> Iterator[tuple[Connection, ServerFacts, Endpoint]]:
-    """Connect to another database of the server if the configured one does not exist.
-
-    :param error: Why no connection to the configured database was established.
-    :return: The session, and the facts and the endpoint of the missing database.
-    :raises NotConnectedError: It exists, or no other database can be asked: then the first error counts.
-    """
-    with (
-        connected(_other_database(target, error), lock_timeout=lock_timeout) as connection,
-        translated("Reading the server's version and settings failed, and nothing was touched", target),
-    ):
-        server = replace(server_facts(connection), database=target.database)
-        if server.instance is not None:
-            server = replace(server, instance=replace(server.instance, database_oid=0))
-        yield connection, server, read_endpoint(connection, server)
-
-
-def _other_database(target: Target, error: NotConnectedError) -> Target:
-    """Return a database to connect to if the configured one does not exist."""
-    if not target.database:
-        raise error
-    for name in _MAINTENANCE:
-        other = on_database(target, name)
-        try:
-            with connected(other) as connection, translated("Looking for the database failed"):
-                if one(connection, _EXISTS, [target.database])[0]:
-                    raise error
-                return other
-        except NotConnectedError as failure:
-            if failure is error:
-                raise
-    raise error
-
-
 def _end_sessions(other: Connection, swap: Swap) -> int:
     """End the sessions of both databases, and wait a moment until they are gone.
 
@@ -246,16 +212,16 @@ def _end_sessions(other: Connection, swap: Swap) -> int:
     :return: The number of ended sessions.
     :raises SessionsRemainError: Sessions may not be ended.
     """
-    oids, ended = [swap.live.oid, swap.incoming.oid], set[int]()
+    ended = set[int]()
     deadline = time.monotonic() + (_PATIENCE if swap.ends_sessions else _GRACE)
-    while found := read_sessions(other, oids):
+    while found := read_sessions(other, swap.oids):
         if time.monotonic() > deadline and not swap.ends_sessions:
-            raise _sessions_remain(swap.live.name, [str(each) for each in found])
+            raise _sessions_remain(swap, found)
         for each in found if swap.ends_sessions else ():
             try:
                 other.execute("SELECT pg_catalog.pg_terminate_backend(%s)", [each.pid])
             except psycopg.errors.InsufficientPrivilege:
-                raise _sessions_remain(swap.live.name, [str(each)]) from None
+                raise _sessions_remain(swap, [each]) from None
             ended.add(each.pid)
         if time.monotonic() > deadline:
             break
@@ -263,24 +229,18 @@ def _end_sessions(other: Connection, swap: Swap) -> int:
     return len(ended)
 
 
-@contextlib.contextmanager
-def _ending_sessions(other: Connection, swap: Swap) -> Iterator[None]:
+def _sessions_remain(swap: Swap, sessions: Iterable[object]) -> SessionsRemainError:
+    shown = format_list([str(each) for each in sessions], _SHOWN, "; ")
+    return SessionsRemainError(f"Sessions are connected to {swap.kept.of}: {shown}.")
+
+
+def _ending_sessions(other: Connection, swap: Swap) -> contextlib.AbstractContextManager[None]:
     """End the sessions that connect during a block, before the rename has locked both databases."""
     if not swap.ends_sessions:
-        yield
-        return
-    over = threading.Event()
+        return contextlib.nullcontext()
 
     def end() -> None:
-        with contextlib.suppress(psycopg.Error):
-            while not over.wait(_PAUSE):
-                for each in read_sessions(other, [swap.live.oid, swap.incoming.oid]):
-                    other.execute("SELECT pg_catalog.pg_terminate_backend(%s)", [each.pid])
+        for each in read_sessions(other, swap.oids):
+            other.execute("SELECT pg_catalog.pg_terminate_backend(%s)", [each.pid])
 
-    task = BackgroundTask(end)
-    task.start()
-    try:
-        yield
-    finally:
-        over.set()
-        task.result()
+    return repeatedly(end, _PAUSE)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -14,23 +13,13 @@ from ..formatting import format_list
 from ..postgres.activity import read_sessions
 from ..postgres.catalog_filters import USER_SCHEMA
 from ..postgres.commit import Outcome
-from ..postgres.connection import connected, one, refuse_another_endpoint
+from ..postgres.connection import connected, read_rows, refuse_another_endpoint
 from ..system.runtime import Interruption
 from .guard import nonlocal_reason
-from .kept_databases import drop_kept_database, grant_statements, keep_databases
-from .own_databases import (
-    Role,
-    as_kept,
-    delete_database_record,
-    kept_name,
-    mark_statement,
-    put_back_restore_record,
-    same_database_oids,
-    write_database_record,
-)
-from .restore_log import read_record, record_path, record_to_text
-from .scratch_database import NamedDatabase, on_database, rename_database
-from .swap import SessionsRemainError, Swap, find_maintenance_database, swap_databases
+from .kept_databases import grant_statements, retain_database
+from .own_databases import as_kept, delete_database_record, put_back_restore_record, same_database_oids
+from .scratch_database import on_database, rename_database
+from .swap import SessionsRemainError, Swap, find_maintenance_database, rename_obstacles, swap_databases
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -55,7 +44,7 @@ class LiveDatabase:
     comment: str | None
     rows: int
     size: int
-    sessions: tuple[str, ...]
+    sessions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +52,6 @@ class SwapUndoPlan:
     """The plan of an undo that puts a kept database back.
 
     :ivar incoming: The kept database.
-    :ivar kept: How many databases are kept of the configured one.
     :ivar live: The configured database; None if it was dropped, so that the kept one only gets its name.
     :ivar maintenance: Another database of the server.
     :ivar backup: Keep the replaced database, so that the undo can be undone.
@@ -76,12 +64,11 @@ class SwapUndoPlan:
     target: Target
     server: ServerFacts
     endpoint: Endpoint
-    live: LiveDatabase | None
     incoming: OwnDatabase
-    kept: int
     maintenance: str
-    backup: bool
-    ends_sessions: bool
+    live: LiveDatabase | None = None
+    backup: bool = True
+    ends_sessions: bool = False
     doubt: str = ""
     nonlocal_reason: str = ""
 
@@ -130,26 +117,15 @@ _SHOWN = 3
 _END_SESSIONS = "End them, or add --disconnect."
 # The rows are estimated without locking a table.
 _LIVE = f"""
-SELECT d.oid, o.rolname::pg_catalog.text, pg_catalog.shobj_description(d.oid, 'pg_database'),
-       pg_catalog.pg_database_size(d.oid),
+SELECT d.oid, o.rolname::pg_catalog.text AS owner, pg_catalog.shobj_description(d.oid, 'pg_database') AS comment,
+       pg_catalog.pg_database_size(d.oid) AS size,
        (SELECT coalesce(pg_catalog.sum(c.reltuples) FILTER (WHERE c.reltuples > 0), 0)::pg_catalog.int8
           FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-         WHERE c.relkind = 'r' AND {USER_SCHEMA})
+         WHERE c.relkind = 'r' AND {USER_SCHEMA}) AS rows
   FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles o ON o.oid = d.datdba
  WHERE d.datname = pg_catalog.current_database()
 """
-_OBSTACLES = """
-SELECT (SELECT d.datname::pg_catalog.text FROM pg_catalog.pg_database d
-         WHERE d.oid = ANY(%s::pg_catalog.oid[]) AND NOT pg_catalog.pg_has_role(d.datdba, 'USAGE') LIMIT 1),
-       (SELECT r.rolname::pg_catalog.text FROM pg_catalog.pg_roles r
-         WHERE r.rolname = current_user AND NOT (r.rolcreatedb OR r.rolsuper)),
-       (SELECT s.slot_name::pg_catalog.text FROM pg_catalog.pg_replication_slots s JOIN pg_catalog.pg_database d
-            ON d.datname = s.database WHERE d.oid = ANY(%s::pg_catalog.oid[]) LIMIT 1),
-       (SELECT s.subname::pg_catalog.text FROM pg_catalog.pg_subscription s
-         WHERE s.subdbid = ANY(%s::pg_catalog.oid[]) LIMIT 1),
-       (SELECT x.gid FROM pg_catalog.pg_prepared_xacts x JOIN pg_catalog.pg_database d ON d.datname = x.database
-         WHERE d.oid = ANY(%s::pg_catalog.oid[]) LIMIT 1)
-"""
+# In the order of `rename_obstacles`.
 _TEXTS = (
     "this role does not own the database {}",
     "{} may not create databases, and so not rename them",
@@ -167,41 +143,31 @@ def plan_swap_undo(
     endpoint: Endpoint,
     incoming: OwnDatabase,
     *,
-    kept: int,
     backup: bool,
     disconnect: bool,
 ) -> SwapUndoPlan:
     """Plan to let a kept database take the place of the configured one.
 
     :param connection: A session in the configured database.
-    :param kept: How many databases are kept of it.
     :raises BadInputError: The swap would fail, or something would follow the wrong database. Nothing was touched.
     """
     record = incoming.record
-    oid, owner, comment, size, rows = one(connection, _LIVE)
-    oids = [int(oid), record.oid]
+    (live,) = read_rows(connection, LiveDatabase, _LIVE)
+    oids = [live.oid, record.oid]
     maintenance, problem = find_maintenance_database(connection, target, lock_timeout=settings.lock_timeout)
     found = _obstacles(connection, target, oids)
     if not maintenance:
         found.append(f"no other database can be connected to ({problem or 'there is none'})")
     _refuse(found, record, target)
-    known = same_database_oids(settings.dumps, record.server, record.of, oids[0])
+    known = same_database_oids(settings.dumps, record.server, record.of, live.oid)
     doubt = f"{record.database} may be of another database: {target.label} was created after it was kept"
     return SwapUndoPlan(
         settings=settings,
         target=target,
         server=server,
         endpoint=endpoint,
-        live=LiveDatabase(
-            oid=oids[0],
-            owner=str(owner),
-            comment=comment,
-            rows=int(rows),
-            size=int(size),
-            sessions=tuple(map(str, read_sessions(connection, oids))),
-        ),
+        live=replace(live, sessions=tuple(map(str, read_sessions(connection, oids)))),
         incoming=incoming,
-        kept=kept,
         maintenance=maintenance,
         backup=backup,
         ends_sessions=disconnect,
@@ -230,12 +196,8 @@ def plan_return(
         target=target,
         server=server,
         endpoint=endpoint,
-        live=None,
         incoming=incoming,
-        kept=1,
         maintenance=connection.info.dbname,
-        backup=True,
-        ends_sessions=False,
     )
 
 
@@ -243,7 +205,7 @@ def _obstacles(connection: Connection, target: Target, oids: list[int]) -> list[
     """Return why databases can't be renamed, as clauses."""
     found = [
         text.format(name)
-        for text, name in zip(_TEXTS, one(connection, _OBSTACLES, [oids] * 4), strict=True)
+        for text, name in zip(_TEXTS, rename_obstacles(connection, oids), strict=True)
         if name is not None
     ]
     return [*found, "the URL leads to a connection pool"] if target.pooled else found
@@ -265,28 +227,33 @@ def undo_by_swap(plan: SwapUndoPlan, report: Report) -> SwapUndone:
     """
     if plan.live is None:
         return _return(plan)
-    began, folder = time.monotonic(), plan.settings.dumps
-    replaced = _replaced_record(plan, plan.live)
+    began, record = time.monotonic(), plan.incoming.record
+    replaced = as_kept(
+        record,
+        plan.settings.dumps,
+        oid=plan.live.oid,
+        owner=plan.live.owner,
+        size=plan.live.size,
+        rows=plan.live.rows,
+        command=f"db.undo --to={record.id}",
+    )
     report.progress("swapping the databases", 0, 0, "")
     try:
-        # Written before the commit, so that a kill cannot leave a kept database without a record.
-        write_database_record(folder, replaced)
         swapped = _swap(plan, plan.live, replaced)
     except OSError as error:
         raise BadInputError(
             f"The record of the undo can't be written: {error.strerror}. Nothing was touched."
         ) from None
     except (TaskError, Interruption) as error:
-        if error.effect is Effect.UNCHANGED:
-            delete_database_record(folder, replaced)
-        elif error.effect is Effect.CHANGED:
+        if error.effect is Effect.CHANGED:
             _finish(plan)
         raise
     _finish(plan)
-    kept = _retain(plan, replaced, report)
+    maintenance = on_database(plan.target, plan.maintenance)
+    kept = retain_database(plan.settings, maintenance, replaced, report, keeps=plan.backup, done="The undo is done")
     return SwapUndone(
         plan=plan,
-        restored=plan.incoming.record,
+        restored=record,
         kept=kept,
         seconds=time.monotonic() - began,
         cut_off=swapped.seconds,
@@ -300,12 +267,11 @@ def _return(plan: SwapUndoPlan) -> SwapUndone:
     :raises TaskError: It does not have the name; `effect` says whether that is certain.
     """
     began, record, maintenance = time.monotonic(), plan.incoming.record, on_database(plan.target, plan.maintenance)
-    database = NamedDatabase(record.database, record.oid)
-    done = undo_outcome(Outcome.COMMITTED, plan)
+    old, new, done = record.database, plan.server.database, undo_outcome(Outcome.COMMITTED, plan)
     with connected(maintenance, lock_timeout=plan.settings.lock_timeout) as connection:
         refuse_another_endpoint(connection, replace(plan.endpoint, database=plan.maintenance))
         try:
-            rename_database(connection, maintenance, database, plan.server.database, _opening(plan.incoming), done=done)
+            rename_database(connection, maintenance, record.oid, old, new, _opening(plan.incoming), done=done)
         except TaskError as error:
             raise error.reworded(f"{error}{' Nothing was changed.' * (error.effect is Effect.UNCHANGED)}") from None
     _finish(plan)
@@ -322,31 +288,14 @@ def _opening(incoming: OwnDatabase) -> list[sql.Composed]:
     ]
 
 
-def _replaced_record(plan: SwapUndoPlan, live: LiveDatabase) -> DatabaseRecord:
-    """Return the record of the configured database under the name that it will be kept as."""
-    record, when = plan.incoming.record, datetime.now(UTC)
-    last = read_record(record_path(plan.settings.dumps, plan.target, plan.server))
-    kept = as_kept(
-        record,
-        name=kept_name(plan.server.database, when),
-        oid=live.oid,
-        when=when,
-        size=live.size,
-        rows=live.rows,
-        restored=record_to_text(last) if last is not None else "",
-    )
-    return replace(kept, owner=live.owner, command=f"db.undo --to={record.id}")
-
-
 def _swap(plan: SwapUndoPlan, live: LiveDatabase, replaced: DatabaseRecord) -> Swapped:
-    record = plan.incoming.record
     swap = Swap(
+        folder=plan.settings.dumps,
         maintenance=on_database(plan.target, plan.maintenance),
-        live=NamedDatabase(plan.server.database, live.oid),
-        incoming=NamedDatabase(record.database, record.oid),
-        kept=replaced.database,
+        incoming=plan.incoming.record,
+        kept=replaced,
+        comment=live.comment,
         before=_opening(plan.incoming),
-        after=[mark_statement(replaced.database, Role.KEPT, plan.server.database, live.comment)],
         ends_sessions=plan.ends_sessions,
     )
     try:
@@ -357,37 +306,16 @@ def _swap(plan: SwapUndoPlan, live: LiveDatabase, replaced: DatabaseRecord) -> S
 
 def undo_outcome(outcome: Outcome, plan: SwapUndoPlan) -> str:
     """Return the sentence about the state of the database after an undo failed or was interrupted."""
-    label = plan.target.label
+    label, record = plan.target.label, plan.incoming.record
     return {
-        Outcome.COMMITTED: f"The undo was already committed: {label} is as it was at {plan.incoming.record.made}.",
+        Outcome.COMMITTED: f"The undo was already committed: {label} is as it was at {record.made}.",
         Outcome.ROLLED_BACK: f"{label} was not changed.",
         Outcome.UNKNOWN: f"It is unknown whether the undo was committed, because the server does not answer. "
-        f"`{plan.settings.command('db.undos')}` lists the state of {record_time(plan)} if it was not.",
+        f"`{plan.settings.command('db.undos')}` lists the state of {record.when:%Y-%m-%d %H:%M:%S} UTC if it was not.",
     }[outcome]
-
-
-def record_time(plan: SwapUndoPlan) -> str:
-    """Return the time at which the kept database gave way, in UTC, for people."""
-    return f"{plan.incoming.record.when:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _finish(plan: SwapUndoPlan) -> None:
     """Put back the record of the last restore, and delete the record of the database that is not kept any more."""
     put_back_restore_record(plan.settings.dumps, plan.incoming.record)
     delete_database_record(plan.settings.dumps, plan.incoming.record)
-
-
-def _retain(plan: SwapUndoPlan, replaced: DatabaseRecord, report: Report) -> DatabaseRecord | None:
-    """Keep the replaced database for another undo, and drop older ones; without a backup, drop it."""
-    maintenance = on_database(plan.target, plan.maintenance)
-    try:
-        if not plan.backup:
-            drop_kept_database(maintenance, replaced, plan.settings.dumps)
-            return None
-        # The incoming one is not kept any more, and the replaced one is.
-        if plan.kept > plan.settings.kept_databases:
-            remaining = keep_databases(plan.settings, plan.target, plan.server.database, maintenance, report)
-            return replaced if replaced in remaining else None
-    except TaskError as error:
-        report.warn(f"The undo is done, but an older database could not be dropped: {error}")
-    return replaced

@@ -13,7 +13,7 @@ from ..postgres.connection import Connection, Endpoint, ServerFacts, connected, 
 from ..postgres.login_failure import NotConnectedError
 from .kept_databases import kept_databases_of
 from .safety_dump import safety_dumps_of, was_undone
-from .swap import connection_without_database
+from .scratch_database import connection_without_database
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,8 +70,7 @@ def list_undo_points(settings: Settings, report: Report) -> list[UndoPoint]:
             server = server_facts(connection)
             return read_undo_points(connection, settings, target, server, read_endpoint(connection, server))
     except NotConnectedError as error:
-        with connection_without_database(target, error, lock_timeout=settings.lock_timeout) as found:
-            connection, server, endpoint = found
+        with connection_without_database(settings, target, error) as (connection, server, endpoint):
             return read_undo_points(connection, settings, target, server, endpoint)
 
 
@@ -79,8 +78,8 @@ def read_undo_points(
     connection: Connection, settings: Settings, target: Target, server: ServerFacts, endpoint: Endpoint
 ) -> list[UndoPoint]:
     """Return the undo points of the database of a session, newest last."""
-    dumps = safety_dumps_of(settings, server, endpoint.host, endpoint.port)
-    points = [_point(*each) for each in dumps if not was_undone(connection, server, each[0])]
+    dumps = safety_dumps_of(settings, server, endpoint)
+    points = [_point(path, manifest) for path, manifest in dumps if not was_undone(connection, server, manifest)]
     points += [kept_undo_point(each) for each in kept_databases_of(connection, target, settings.dumps, server.database)]
     return sorted(points, key=lambda each: (each.when, each.id))
 

@@ -11,7 +11,8 @@ from ..dumpfiles.paths import find_dump_file
 from ..errors import BadInputError
 from ..formatting import format_list
 from ..inventory.requirements import CreatedRoles
-from ..postgres.connection import connected, one, read_endpoint, server_facts, translated
+from ..postgres.connection import connected, read_endpoint, server_facts, translated
+from ..postgres.databases import database_exists
 from ..postgres.login_failure import NotConnectedError
 from ..postgres.schemas import read_content
 from ..prisma.migrate import remember_migrations
@@ -20,8 +21,12 @@ from ..restore.clear import count_large_objects, user_schemas
 from ..restore.restore import remember_restore
 from ..safety.guard import guarded_connection, refuse_protected, require_confirmation, unprotected_target
 from ..safety.method import Method
-from ..safety.scratch_database import delete_leftover_scratch_databases, on_database, scratch_database
-from ..safety.swap import connection_without_database
+from ..safety.scratch_database import (
+    connection_without_database,
+    delete_leftover_scratch_databases,
+    on_database,
+    scratch_database,
+)
 from ..system.runtime import interruptions_say
 from .rehearse import errors_say, plan_in_scratch, restore_in_scratch
 
@@ -38,7 +43,6 @@ if TYPE_CHECKING:
 
 
 _LONGEST_NAME = 63
-_EXISTS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = %s)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +102,7 @@ def plan_creation(
             return _existing(connection, target, request)
     except NotConnectedError as error:
         failure = error
-    with connection_without_database(target, failure, lock_timeout=settings.lock_timeout) as found:
-        connection, server, endpoint = found
+    with connection_without_database(settings, target, failure) as (connection, server, endpoint):
         source = on_database(target, connection.info.dbname)
         _refuse_name(connection, target.database)
         _guard(settings, target, endpoint, confirm)
@@ -128,7 +131,7 @@ def _existing(connection: Connection, target: Target, request: RestoreRequest) -
 def _refuse_name(connection: Connection, name: str) -> None:
     if len(name.encode()) > _LONGEST_NAME:
         raise BadInputError(f"The name {name} is longer than {_LONGEST_NAME} bytes. Nothing was touched.")
-    if one(connection, _EXISTS, [name])[0]:
+    if database_exists(connection, name):
         raise BadInputError(
             f"A database {name} exists already on this server. Nothing was touched.",
             fix="Use another name. To replace its content, use its URL and `inv db.restore --clean`.",

@@ -21,7 +21,7 @@ from ..postgres.connection import connected, server_facts
 from ..postgres.tables import sum_lines
 from ..progress import Silence
 from ..restore.clear import read_globals, renew_schema
-from ..safety.method import SwapObstacle, SwapReason, SwapUnavailableError, swap_unavailable
+from ..safety.method import SwapObstacle, SwapReason, SwapUnavailableError
 from ..system.pg_programs import find_client
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _pairs(connection: Connection, query: str) -> dict[str, str]:
 
 
 def _differs(what: str) -> SwapUnavailableError:
-    return swap_unavailable(SwapReason(SwapObstacle.DIFFERS, what))
+    return SwapUnavailableError(SwapReason(SwapObstacle.DIFFERS, what))
 
 
 def _make_public(live: Connection, session: Connection) -> None:

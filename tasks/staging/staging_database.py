@@ -14,20 +14,22 @@ from psycopg import sql
 
 from ..dumpfiles.atomic_write import delete_stale_parts
 from ..errors import TaskError
+from ..formatting import format_now
 from ..inventory.requirements import CreatedRoles
 from ..postgres.connection import connect, connected, read_endpoint, refuse_another_endpoint, server_facts, translated
 from ..postgres.databases import create_database, options_like
 from ..postgres.schemas import Content, existing_schemas
 from ..safety.database_properties import access_statements, read_database_properties, settings_statements
-from ..safety.method import SwapObstacle, SwapReason, SwapUnavailableError, swap_unavailable
+from ..safety.method import SwapObstacle, SwapReason, SwapUnavailableError
 from ..safety.own_databases import (
     CREATING,
+    DatabaseRecord,
     Role,
     delete_database_record,
     mark_statement,
     own_databases,
+    server_identity,
     staging_name,
-    staging_record,
     unfinished_databases,
     write_database_record,
 )
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
     from ..progress import Report
     from ..restore.plan import RestorePlan
     from ..safety.database_properties import DatabaseProperties
-    from ..safety.own_databases import DatabaseRecord
     from .carry_over import Statements
 
 
@@ -106,11 +107,15 @@ def staging_database(plan: RestorePlan, report: Report) -> Iterator[Staging]:
 
 
 def _new_record(plan: RestorePlan, session: Connection, properties: DatabaseProperties) -> DatabaseRecord:
-    return staging_record(
-        session,
-        plan.target,
-        name=staging_name(plan.server.database),
-        of=(plan.server.database, plan.method.oid),
+    return DatabaseRecord(
+        role=Role.STAGING,
+        server=server_identity(session, plan.target),
+        database=staging_name(plan.server.database),
+        # Not yet known.
+        oid=0,
+        of=plan.server.database,
+        of_oid=plan.method.oid,
+        made=format_now("milliseconds"),
         # An owner could connect, and create what the script of an extension calls. So a superuser owns it until the
         # swap.
         owner=plan.server.user if plan.server.superuser else properties.owner,
@@ -156,11 +161,11 @@ def _try_access(session: Connection, name: str, oid: int, properties: DatabasePr
     found = read_database_properties(session, oid)
     session.execute("ROLLBACK")
     if set(found.grants) != set(properties.grants):
-        raise swap_unavailable(SwapReason(SwapObstacle.DIFFERS, "the grants on the database"))
+        raise SwapUnavailableError(SwapReason(SwapObstacle.DIFFERS, "the grants on the database"))
     for field in fields(properties):
         if field.name != "grants" and getattr(found, field.name) != getattr(properties, field.name):
             what = f"the database's {field.name.replace('_', ' ')}"
-            raise swap_unavailable(SwapReason(SwapObstacle.DIFFERS, what))
+            raise SwapUnavailableError(SwapReason(SwapObstacle.DIFFERS, what))
 
 
 def _prepare(plan: RestorePlan, record: DatabaseRecord, live: Connection, statements: Statements) -> Staging:
@@ -210,7 +215,7 @@ def _unavailable(target: Target) -> Iterator[None]:
     except (SwapUnavailableError, Interruption):
         raise
     except TaskError as error:
-        raise swap_unavailable(SwapReason(SwapObstacle.REFUSED, str(error).rstrip(".")), type(error)) from None
+        raise SwapUnavailableError(SwapReason(SwapObstacle.REFUSED, str(error).rstrip(".")), type(error)) from None
 
 
 def delete_leftover_staging_databases(target: Target, database: str, maintenance: Target, folder: Path) -> list[str]:

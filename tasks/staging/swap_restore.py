@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -22,30 +21,14 @@ from ..restore.plan import complete_plan
 from ..restore.restore import restore_dump
 from ..restore.with_migration import restore_and_migrate
 from ..safety.database_properties import access_statements, read_database_properties, settings_statements
-from ..safety.kept_databases import drop_kept_database, keep_databases
-from ..safety.method import (
-    Method,
-    MethodChoice,
-    SwapObstacle,
-    SwapReason,
-    SwapUnavailableError,
-    refusal,
-    swap_unavailable,
-    with_consent,
-)
-from ..safety.own_databases import (
-    Role,
-    as_kept,
-    delete_database_record,
-    kept_name,
-    mark_statement,
-    write_database_record,
-)
-from ..safety.restore_log import read_record, record_from_text, record_path, record_to_text, write_record
-from ..safety.scratch_database import NamedDatabase, on_database
+from ..safety.kept_databases import retain_database
+from ..safety.method import Method, MethodChoice, SwapObstacle, SwapReason, SwapUnavailableError, refusal, with_consent
+from ..safety.own_databases import as_kept, delete_database_record, write_database_record
+from ..safety.restore_log import record_from_text, record_path, record_to_text, write_record
+from ..safety.scratch_database import on_database
 from ..safety.swap import SessionsRemainError, Swap, Swapped, swap_databases
 from ..safety.trust import require_trust
-from ..system.runtime import Interruption, interruptions_say, set_interrupt_message
+from ..system.runtime import interruptions_say, set_interrupt_message
 from .staging_database import delete_leftover_staging_databases, staging_database
 
 if TYPE_CHECKING:
@@ -89,7 +72,7 @@ def restore_by_method(plan: RestorePlan, report: Report) -> Restored:
             return _restore_by_swap(plan, report)
         except SwapUnavailableError as error:
             if plan.request.method is Method.SWAP:
-                raise error.cause(f"--method=swap is not possible: {error.reason}. Nothing was changed.") from None
+                raise refusal(error.reason, error.cause, "Nothing was changed.") from None
             report.warn(f"The dump is restored in one transaction, because a swap is not possible: {error.reason}.")
             plan = without_swap(plan, error.reason, report)
     if plan.request.migrate:
@@ -102,7 +85,7 @@ def without_swap(plan: RestorePlan, reason: SwapReason, report: Report) -> Resto
 
     :param reason: Why a swap is not possible.
     """
-    choice = MethodChoice(method=Method.TRANSACTION, reason=reason, oid=plan.method.oid, size=plan.method.size)
+    choice = replace(plan.method, method=Method.TRANSACTION, reason=reason)
     return complete_plan(replace(plan, method=choice), report)
 
 
@@ -172,7 +155,7 @@ def _prisma(plan: RestorePlan, report: Report) -> Prisma | None:
     prisma = find_redirectable_prisma(plan.settings, report)
     if prisma is None:
         reason = "it is unknown whether the migrations can be applied to another database"
-        raise swap_unavailable(SwapReason(SwapObstacle.REFUSED, reason))
+        raise SwapUnavailableError(SwapReason(SwapObstacle.REFUSED, reason))
     return prisma
 
 
@@ -184,7 +167,7 @@ def _load(staging: Staging, prisma: Prisma | None, report: Report) -> Restored:
         try:
             refuse_fixed_url(settings, prisma, staging.plan.target)
         except BadInputError as error:
-            raise swap_unavailable(SwapReason(SwapObstacle.REFUSED, str(error).rstrip("."))) from None
+            raise SwapUnavailableError(SwapReason(SwapObstacle.REFUSED, str(error).rstrip("."))) from None
     try:
         restored = restore_dump(replace(staging.plan, risk=""), report, remember=False)
     except TaskError:
@@ -245,37 +228,27 @@ def take_place(step: Replacement, lock: Connection, report: Report) -> tuple[Swa
     :raises TaskError: The swap failed; the message has the state.
     """
     report.progress("swapping the databases", 0, 0, "")
-    folder, live, when = step.settings.dumps, NamedDatabase(step.server.database, step.method.oid), datetime.now(UTC)
-    old = read_record(record_path(folder, step.target, step.server))
-    restored = record_to_text(old) if old is not None else ""
     before, now = _access(step)
     kept = as_kept(
-        replace(step.incoming, owner=now.owner),
-        name=kept_name(live.name, when),
-        oid=live.oid,
-        when=when,
+        step.incoming,
+        step.settings.dumps,
+        oid=step.method.oid,
+        owner=now.owner,
         size=step.method.size,
         rows=step.method.rows,
-        restored=restored,
+        command=step.incoming.command,
     )
-    try:
-        # Written before the commit, so that a kill cannot leave a kept database without a record.
-        write_database_record(folder, kept)
-        lock.close()
-        swap = Swap(
-            maintenance=step.maintenance,
-            live=live,
-            incoming=NamedDatabase(step.incoming.database, step.incoming.oid),
-            kept=kept.database,
-            before=before,
-            after=[mark_statement(kept.database, Role.KEPT, live.name, now.comment)],
-            ends_sessions=step.method.ends_sessions,
-        )
-        return swap_databases(swap, lambda outcome: swap_outcome(outcome, step.target.label)), kept
-    except (TaskError, Interruption) as error:
-        if error.effect is Effect.UNCHANGED:
-            delete_database_record(folder, kept)
-        raise
+    swap = Swap(
+        folder=step.settings.dumps,
+        maintenance=step.maintenance,
+        incoming=step.incoming,
+        kept=kept,
+        comment=now.comment,
+        before=before,
+        ends_sessions=step.method.ends_sessions,
+    )
+    lock.close()
+    return swap_databases(swap, lambda outcome: swap_outcome(outcome, step.target.label)), kept
 
 
 def _access(step: Replacement) -> tuple[list[sql.Composed], DatabaseProperties]:
@@ -335,7 +308,7 @@ def conclude(step: Replacement, kept: DatabaseRecord, report: Report) -> Databas
         _remember(step, replace(record, saved=kept.database), report)
     if step.incoming.migrated:
         remember_migrations(step.settings, step.target, report)
-    return _retain(step, kept, report)
+    return retain_database(step.settings, step.maintenance, kept, report, keeps=step.backup, done="The restore is done")
 
 
 def _remember(step: Replacement, record: RestoreRecord, report: Report) -> None:
@@ -343,19 +316,3 @@ def _remember(step: Replacement, record: RestoreRecord, report: Report) -> None:
         write_record(record_path(step.settings.dumps, step.target, step.server), record)
     except OSError as error:
         report.warn(f"The restore is done, but its record could not be written: {error.strerror}. Verify with --file=.")
-
-
-def _retain(step: Replacement, kept: DatabaseRecord, report: Report) -> DatabaseRecord | None:
-    """Keep the old database for `db.undo`, and drop older ones; without a backup, drop it.
-
-    :return: The record of the kept database; None if it was dropped.
-    """
-    try:
-        if step.backup:
-            remaining = keep_databases(step.settings, step.target, step.server.database, step.maintenance, report)
-            return kept if kept in remaining else None
-        drop_kept_database(step.maintenance, kept, step.settings.dumps)
-    except TaskError as error:
-        report.warn(f"The restore is done, but an older database could not be dropped: {error}")
-        return kept
-    return None

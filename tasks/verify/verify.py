@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..dumpfiles.dump_file import choose_dump, manifest_for, prove_dump
 from ..errors import BadInputError
@@ -22,7 +22,7 @@ from ..inventory.compare import (
 )
 from ..inventory.objects import name_of, table_of
 from ..inventory.snapshot import DatabaseState, Key, describe_unsummed, read_snapshot, read_state
-from ..postgres.connection import Connection, ServerFacts, connected, one, server_facts, translated
+from ..postgres.connection import Connection, ServerFacts, connected, server_facts, translated
 from ..postgres.tables import read_increments, read_tables
 from ..progress import Report, Silence
 from ..safety.restore_log import RestoreRecord, read_record, record_path
@@ -67,7 +67,6 @@ class Expected:
     :ivar excluded: Tables whose rows the dump leaves out.
     :ivar kind: The name of the source in messages.
     :ivar server: The other database's server; None for a dump.
-    :ivar recorded: Whether this is the record of a restore.
     """
 
     source: str
@@ -79,7 +78,6 @@ class Expected:
     excluded: tuple[Key, ...] = ()
     kind: str = "the dump"
     server: ServerFacts | None = None
-    recorded: bool = False
 
     @property
     def defined(self) -> bool:
@@ -89,7 +87,7 @@ class Expected:
     @property
     def only_restored(self) -> bool:
         """Return whether only the rows and sequences that a restore loaded are known: one with --table, for example."""
-        return self.recorded and not self.defined
+        return bool(self.restored) and not self.defined
 
 
 @dataclass(frozen=True)
@@ -188,14 +186,14 @@ def verify_database(settings: Settings, request: VerifyRequest, report: Report) 
         translated("Reading the database failed", target),
     ):
         server = server_facts(connection)
-        expected, proof = _expected(settings, request, connection, target, server, report)
+        expected, proof = _expected(settings, request, target, server, report)
         summed: Mapping[Key, str] = {}
-        if request.checksums and expected is None:
-            raise BadInputError(
-                f"Nothing was compared: no dump was restored into {target.label} yet. Name one with --file=, or a "
-                f"database with --against-url-env=."
-            )
-        if request.checksums and expected is not None:
+        if request.checksums:
+            if expected is None:
+                raise BadInputError(
+                    f"Nothing was compared: no dump was restored into {target.label} yet. Name one with --file=, or a "
+                    f"database with --against-url-env=."
+                )
             summed = expected.state.checksums
             if not summed and expected.state.rows:
                 raise BadInputError(f"{_without_checksums(expected)} Nothing was compared.")
@@ -208,23 +206,14 @@ def verify_database(settings: Settings, request: VerifyRequest, report: Report) 
             report.warn(unsummed)
         if proof is not None:
             proof.result()
+    lines: list[DifferenceLine] = []
     if expected is not None:
         state, found = join_partitions(expected.state, found)
         expected = replace(expected, state=state)
-    # An extra object is a difference in any schema of two live databases, and in the schemas that the dump filled.
-    schemas = schemas_of(found) if request.against else expected.schemas if expected else ()
-    lines = (
-        compare_states(
-            expected.state,
-            found,
-            schemas=schemas,
-            source=expected.kind,
-            extensions=bool(request.against),
-            ahead=ahead,
-        )
-        if expected
-        else []
-    )
+        # An extra object is a difference in any schema of two live databases, and in the schemas that the dump filled.
+        schemas = schemas_of(found) if request.against else expected.schemas
+        live = bool(request.against)
+        lines = compare_states(state, found, schemas=schemas, source=expected.kind, extensions=live, ahead=ahead)
     return Verified(
         target=target,
         server=server,
@@ -261,36 +250,20 @@ def _without_checksums(expected: Expected) -> str:
 
 
 def _expected(
-    settings: Settings,
-    request: VerifyRequest,
-    connection: Connection,
-    target: Target,
-    server: ServerFacts,
-    report: Report,
+    settings: Settings, request: VerifyRequest, target: Target, server: ServerFacts, report: Report
 ) -> tuple[Expected | None, BackgroundTask[None] | None]:
     """Return the expected state, and the background task that checks the dump; each None if there is none."""
     if request.file and request.against:
         raise BadInputError("--file and --against-url-env cannot be combined. Nothing was compared.")
     if request.against:
-        return _of_database(settings, request, _running(connection), report), None
+        return _of_database(settings, request, server, report), None
     return _of_file(settings, request.file, report) if request.file else (_of_record(settings, target, server), None)
 
 
-def _running(connection: Connection) -> tuple[Any, ...] | None:
-    """Return the identity of a database, which differs on a standby; None if the role may not read it."""
-    started = "pg_catalog.pg_postmaster_start_time()"
-    allowed = one(connection, "SELECT pg_catalog.has_function_privilege(%s, 'execute')", [started])[0]
-    if not allowed:
-        return None
-    return one(
-        connection, "SELECT pg_catalog.current_database(), extract(epoch FROM pg_catalog.pg_postmaster_start_time())"
-    )
-
-
-def _of_database(settings: Settings, request: VerifyRequest, here: tuple[Any, ...] | None, report: Report) -> Expected:
+def _of_database(settings: Settings, request: VerifyRequest, here: ServerFacts, report: Report) -> Expected:
     """Return the state of another database.
 
-    :param here: The identity of the database to compare, from :func:`_running`. The other one must not have it.
+    :param here: The facts of the database to compare, which the other one must not be.
     """
     other = settings.target(request.against)
     report.progress(f"reading {other.label}", 0, 0, "")
@@ -299,14 +272,15 @@ def _of_database(settings: Settings, request: VerifyRequest, here: tuple[Any, ..
         translated(f"Reading {other.label} failed", other),
         read_snapshot(connection),
     ):
-        if here is not None and _running(connection) == here:
+        server = server_facts(connection)
+        # A standby has another start time.
+        if server.instance is not None and server.instance == here.instance:
             raise BadInputError(
                 f"{request.against} and {settings.url_env} are URLs of the same database, {other.label}. Nothing was "
                 f"compared."
             )
         summed = dict.fromkeys((table.key for table in read_tables(connection)), "") if request.checksums else {}
         found = read_state(connection, summed=summed)
-        server = server_facts(connection)
     excluded = tuple(found.unread)
     return Expected(source=other.label, state=found, excluded=excluded, kind="the other database", server=server)
 
@@ -323,7 +297,6 @@ def _of_record(settings: Settings, target: Target, server: ServerFacts) -> Expec
         dumped={(each.schema, each.name): each.rows for each in record.dumped},
         schemas=record.schemas,
         excluded=record.excluded,
-        recorded=True,
     )
 
 

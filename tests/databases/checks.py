@@ -189,9 +189,9 @@ class Checks:
         database, step = self._databases(), f"load with {self._jobs} sessions"
         with self._step(step):
             request = RestoreRequest(str(dumped.path), clean=True, checksums=self._checksums)
-            plan = plan_restore(self._settings(database), request, Silence())
+            plan = plan_restore(replace(self._settings(database), jobs=self._jobs), request, Silence())
             # Neither may a statement be refused that one session can run.
-            self._carry_out(replace(plan, private=True, jobs=self._jobs, lenient=False))
+            self._carry_out(replace(plan, private=True, lenient=False))
         self._same(step, self._judged.text, database)
 
     def _rehearse(self, dumped: Dumped, database: Database) -> None:

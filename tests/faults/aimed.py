@@ -54,7 +54,7 @@ dumpfiles.convert _rewrite _sums _replace
 dumpfiles.deletion delete_dump finish_deletions carry_out_deletion
 dumpfiles.prune carry_out_prune
 postgres.connection read_endpoint connect
-restore.preflight check_restore lock_out_migrations
+restore.preflight check_restore begin_change
 restore.restore remember_restore
 restore.restore analyze_restored
 restore.transaction.RestoreTransaction _begin _empty _load
@@ -85,9 +85,10 @@ postgres.protocol.StatementStream run queue drain _send _flush _result _next_res
 postgres.commit commit_transaction
 staging.staging_database _create _try_access _prepare
 staging.carry_over carry_over
-staging.swap_restore take_place _remember _retain
+staging.swap_restore take_place _remember
 safety.swap _end_sessions _rename
-safety.swap_undo plan_swap_undo undo_by_swap _swap _retain
+safety.swap_undo plan_swap_undo undo_by_swap _swap
+safety.kept_databases retain_database
 safety.own_databases write_database_record
 safety.scratch_database drop_database
 system.processes.StreamingProcess wait
