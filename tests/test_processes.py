@@ -259,6 +259,25 @@ def test_interruption_says_what_stands_when_the_work_is_done() -> None:
     assert (done.value.state, begun.value.state) == ("It is done.", "")
 
 
+def test_signal_in_a_finalizer_is_not_lost() -> None:
+    """Python ignores what a finalizer raises, and the work would continue to its end."""
+
+    class Finalized:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            for _ in range(1000):
+                pass
+
+    def work() -> None:
+        Finalized()
+        time.sleep(5)
+
+    with pytest.raises(Interruption, match="SIGTERM"), interruptible():
+        work()
+
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
 def test_signal_comes_after_what_is_undivided() -> None:
     """Not within it, however deep; what was made there is known by then."""
     made: list[str] = []

@@ -11,6 +11,7 @@ import signal
 import stat
 import sys
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..errors import BadInputError, Effect, OutputError
@@ -114,13 +115,29 @@ def interruptible() -> Iterator[None]:
     _signalled[0] = False
     _handled[:] = [each for each in SIGNALS if before[each] is not signal.SIG_IGN]
     listen_again()
+    hook = sys.unraisablehook
+    sys.unraisablehook = partial(_raise_again, hook)
     try:
         yield
     finally:
+        sys.unraisablehook = hook
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for each in SIGNALS:
             signal.signal(each, before[each])
 
 
+def _raise_again(hook: Callable[[sys.UnraisableHookArgs], object], ignored: sys.UnraisableHookArgs) -> None:
+    """Raise an interruption again a moment later if it came in a finalizer, whose exceptions Python ignores."""
+    error = ignored.exc_value
+    if not isinstance(error, Interruption):
+        hook(ignored)
+        return
+    signum = error.signum
+    signal.signal(signal.SIGALRM, lambda _, frame: _interrupt(signum, frame))
+    signal.setitimer(signal.ITIMER_REAL, _FINALIZER_SECONDS)
+
+
+_FINALIZER_SECONDS = 0.01
 _handled: list[signal.Signals] = []
 _message = [("", Effect.UNCHANGED)]
 
