@@ -131,6 +131,16 @@ def test_undo_and_its_undo(swapped: Project, shop: Database) -> None:
 
 
 @pytest.mark.majors(14, 18)
+def test_the_rest_of_a_killed_record_is_swept(swapped: Project) -> None:
+    """A kill while the record of a kept database is written leaves a part file; the next undo deletes it."""
+    rest = swapped.dumps / "..database-0123456789abcdef.json.1.part"
+    rest.write_text("{", encoding="utf-8")
+
+    ran(swapped, "db.undo", "--yes")
+
+    assert not rest.exists()
+
+
 def test_undo_puts_the_comment_back_and_closes_the_replaced_database(swapped: Project, shop: Database) -> None:
     """The user's comments of both databases survive; the replaced one refuses connections."""
     (kept,) = kept_names(shop)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from ..dumpfiles.atomic_write import make_dump_folder, replace_file
+from ..dumpfiles.atomic_write import delete_stale_parts, make_dump_folder, replace_file
 from ..dumpformat.manifest import ID_DIGITS
 from ..formatting import parse_instant
 from ..postgres.connection import Connection, one, system_identifier
@@ -177,6 +177,8 @@ def write_database_record(folder: Path, record: DatabaseRecord) -> None:
     :raises OSError: It can't be written.
     """
     make_dump_folder(folder)
+    # A kill while a record was written left its part file.
+    delete_stale_parts(folder)
     path, pair = restore_record_path(folder, record.server, record.of, "swapped"), (record.oid, record.successor)
     if record.successor and pair not in (pairs := _read_successions(path)):
         replace_file(path, (json.dumps([*pairs, pair][-_SUCCESSIONS:]) + "\n").encode())
