@@ -136,7 +136,7 @@ def test_the_rest_of_a_killed_record_is_swept(swapped: Project) -> None:
     rest = swapped.dumps / "..database-0123456789abcdef.json.1.part"
     rest.write_text("{", encoding="utf-8")
 
-    ran(swapped, "db.undo", "--yes")
+    done(swapped, *UNDO)
 
     assert not rest.exists()
 
