@@ -117,14 +117,13 @@ def bars(title: str, found: list[Figures]) -> str:
 
 
 def _targets(runs: Sequence[Result]) -> list[str]:
-    """List every target as the newest of the runs measured it."""
+    """List every target as the newest of the runs measured it, and the highest peak of all runs."""
     lines = ["| what | at least, or at most | measured | | run of |", "|---|---|---|---|---|"]
     newest = sorted(runs, key=lambda each: each.made, reverse=True)
     for found in zip(*map(targets, newest), strict=True):
-        each, run = next(
-            ((target, run) for target, run in zip(found, newest, strict=True) if target.met is not None),
-            (found[0], newest[0]),
-        )
+        measured = [(target, run) for target, run in zip(found, newest, strict=True) if target.met is not None]
+        # Of runs that are equal in this, max() returns the first, which is the newest.
+        each, run = max(measured, key=lambda pair: pair[0].peak, default=(found[0], newest[0]))
         cells_of = (
             each.what,
             each.wanted,
