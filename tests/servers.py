@@ -283,6 +283,8 @@ class Server:
             if process.returncode != 0:
                 raise ServerSetupError(f"pg_basebackup failed: {server.log.read_text(errors='replace')}")
             settings = {"primary_conninfo": primary.conninfo(), "unix_socket_directories": str(root)}
+            # Other tests have made tablespaces without a directory of their own on the primary.
+            settings["allow_in_place_tablespaces"] = "on"
             with (server.data_dir / "postgresql.conf").open("a") as file:
                 file.writelines(
                     "{} = '{}'\n".format(name, value.replace("'", "''")) for name, value in settings.items()
