@@ -27,6 +27,7 @@ def test_errors_of_every_kind_are_copied_and_reworded(kind: type[TaskError]) -> 
 
     copied, reworded = copy.copy(error), error.reworded("second")
 
+    assert "first" in error.what
     assert (copied.what, str(copied), str(reworded)) == (error.what, str(error), "second")
     assert type(copied) is type(reworded) is kind
     assert copied.code == reworded.code == kind.exit_code

@@ -85,7 +85,6 @@ class KeptDeletion:
     endpoint: Endpoint
     record: DatabaseRecord
     nonlocal_reason: str
-    doubt: str = ""
 
     destroys = True
 
