@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tests.support import Project
 
 JOURNAL = Path(__file__).resolve().parent.parent / "examples" / "journal"
+QUICK_NODE = Path(__file__).resolve().with_name("quick_node.cjs")
 PENDING = "20260301000000_add_mood"
 COUNT = "SELECT count(*) FROM _prisma_migrations WHERE finished_at IS NOT NULL"
 TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
@@ -38,6 +39,7 @@ def lay_out(project: Project, modules: Path, folder: str = ".") -> Path:
     # Any file that exists keeps the CLI from looking for a native engine.
     project.env["PRISMA_QUERY_ENGINE_LIBRARY"] = str(home / "package.json")
     project.env["CHECKPOINT_DISABLE"] = "1"
+    project.env["NODE_OPTIONS"] = f'--require="{QUICK_NODE}"'
     return home
 
 
