@@ -142,6 +142,14 @@ FLAGS = {
     "unknown task": Row("db.nonsense", 1, "No idea what 'db.nonsense' is!"),
     "unknown flag": Row("db.dump --nonsense", 1, "No idea what '--nonsense' is!"),
     "flag without its value": Row("db.dump --file", 1, "needed value and was not given one"),
+    "repeated flag without its value": Row("db.restore --table", 1, "--table needed value and was not given one"),
+    "repeated flag whose second value is missing": Row(
+        "db.dump --exclude-data a --exclude-data --zstd", 1, "--exclude-data needed value and was not given one"
+    ),
+    "flag for a value": Row("db.restore --table --file=given.sql", 1, "--table needed value and was not given one"),
+    "flag of a later task without its value": Row("db.dump db.reset --schema", 1, "--schema needed value"),
+    "word for a number": Row("db.show --file=given.sql --table=t --limit=x", 2, "--limit must be a whole number"),
+    "no rows at all": Row("db.list --limit=0", 2, "--limit must be a whole number"),
     "two compressions": Row("db.dump --gzip --zstd", 2, "--gzip and --zstd cannot be combined"),
     "empty file": Row("db.dump --file=", 2, "--file= is empty"),
     "name of another kind": Row("db.dump --file=given.txt", 2, ".sql.zst"),

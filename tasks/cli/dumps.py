@@ -14,7 +14,7 @@ from .output_dumps import (
     show_undo_points,
     show_url,
 )
-from .task import FILE, FILE_OR_INPUT, all_given, given, load, task
+from .task import FILE, FILE_OR_INPUT, all_given, given, load, task, whole_number
 from .terminal import reporting
 
 if TYPE_CHECKING:
@@ -107,15 +107,15 @@ def gunzip(ctx: Context, file: str | None = None) -> Converted:
         "limit": "only this number of the newest",
     },
 )
-def list_(ctx: Context, match: str | None = None, limit: int = 0, json: bool = False) -> list[Listed]:
+def list_(ctx: Context, match: str | None = None, limit: str | None = None, json: bool = False) -> list[Listed]:
     """List dumps, safety dumps and kept databases, newest last: id, database, branch, age, size, rows, state, note."""
     from ..dumpfiles.catalog import list_catalog, select_dumps
     from ..safety.kept_databases import kept_records
 
-    loaded = load(ctx)
+    loaded, newest = load(ctx), whole_number("--limit", limit)
     found, kept = list_catalog(loaded), kept_records(loaded.dumps, given("--match", match))
-    listed = select_dumps(found, given("--match", match), limit)
-    show_listing(listed, kept[-limit:], [*(each.id for each in found), *(each.id for each in kept)], as_json=json)
+    listed = select_dumps(found, given("--match", match), newest)
+    show_listing(listed, kept[-newest:], [*(each.id for each in found), *(each.id for each in kept)], as_json=json)
     return listed
 
 
@@ -158,7 +158,7 @@ def show(
     file: str | None = None,
     table: str | None = None,
     match: str | None = None,
-    limit: int = 0,
+    limit: str | None = None,
     json: bool = False,
 ) -> None:
     """Print the rows of a table in a dump, without a server."""
@@ -166,7 +166,10 @@ def show(
 
     loaded = load(ctx)
     request = RowsRequest(
-        file=given("--file", file), table=given("--table", table), match=given("--match", match), limit=limit
+        file=given("--file", file),
+        table=given("--table", table),
+        match=given("--match", match),
+        limit=whole_number("--limit", limit),
     )
     with reporting(loaded) as report:
         show_rows(read_table_rows(loaded, request, report), as_json=json)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import atexit
-import itertools
 import sys
 import traceback
 from typing import TYPE_CHECKING
 
 from invoke.config import AmbiguousMergeError
-from invoke.exceptions import AmbiguousEnvVar, UncastableEnvVar
+from invoke.exceptions import AmbiguousEnvVar, ParseError, UncastableEnvVar
 
 from ..formatting import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
 
     from invoke.parser.argument import Argument
@@ -73,12 +72,47 @@ def note_words(task: str, arguments: Sequence[Argument], argv: Sequence[str]) ->
     """
     if "file" not in {each.name for each in arguments}:
         return
-    valued = {f"--{str(each.name).replace('_', '-')}" for each in arguments if each.kind is not bool}
-    at = next((at for at, word in enumerate(argv) if word.rpartition(".")[2] == task), len(argv))
-    for before, word in itertools.pairwise(argv[at:]):
-        if not word.startswith("-") and before not in valued:
+    for flag, word in _own_words(task, arguments, argv):
+        if word and not flag and not word.startswith("-"):
             _words.append(word)
             return
+
+
+def check_values(task: str, arguments: Sequence[Argument], argv: Sequence[str]) -> None:
+    """Raise if a flag of a task has no value; Invoke itself ignores those that repeat, or takes the next flag.
+
+    :param task: The task's name without its collection.
+    :param arguments: The task's flags.
+    :param argv: The command line.
+    :raises ParseError: As Invoke raises it for other flags.
+    """
+    if "--complete" in argv:
+        return
+    for flag, word in _own_words(task, arguments, argv):
+        if flag and (not word or word.startswith("--")):
+            raise ParseError(
+                f"Flag {flag} needed value and was not given one! If the value starts with two hyphens, write {flag}=…"
+            )
+
+
+def _own_words(task: str, arguments: Sequence[Argument], argv: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the words behind each mention of a task, up to the next word that is neither a flag nor a flag's value.
+
+    :return: Each word, with the flag whose value it is, if any; an empty word behind a flag that is the last.
+    """
+    valued = {f"--{str(each.name).replace('_', '-')}" for each in arguments if each.takes_value}
+    for at, name in enumerate(argv):
+        if name.rpartition(".")[2] != task:
+            continue
+        flag = ""
+        for word in argv[at + 1 :]:
+            yield flag, word
+            if not flag and not word.startswith("-"):
+                break
+            flag = word if word in valued and not flag else ""
+        else:
+            if flag:
+                yield flag, ""
 
 
 def forget_words() -> None:

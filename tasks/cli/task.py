@@ -14,7 +14,7 @@ from invoke.tasks import Task
 
 from ..errors import BadInputError, InterruptedBySignalError, TaskError
 from ..system.runtime import Interruption, interruptible, standard_streams
-from .invoke_errors import forget_words, note_words
+from .invoke_errors import check_values, forget_words, note_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -60,8 +60,12 @@ class RepeatableTask(Task):  # type: ignore[type-arg]
     reads_input = False
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
-        """Return the flags, and note an argument without a flag that follows the task on the command line."""
+        """Return the flags, and note an argument without a flag that follows the task on the command line.
+
+        :raises ParseError: A flag has no value on the command line.
+        """
         arguments: list[Argument] = super().get_arguments(ignore_unknown_help)
+        check_values(str(self.name), arguments, sys.argv[1:])
         note_words(str(self.name), arguments, sys.argv[1:])
         return arguments
 
@@ -152,6 +156,17 @@ def all_given(flag: str, values: Sequence[str] | None) -> tuple[str, ...]:
     :raises BadInputError: As :func:`given`.
     """
     return tuple(given(flag, value) for value in values or ())
+
+
+def whole_number(flag: str, value: str | int | None) -> int:
+    """Return a flag's number; 0 if it was not given.
+
+    :raises BadInputError: It is not a whole number from 1 on.
+    """
+    text = given(flag, None if value is None else str(value))
+    if text and not (text.isascii() and text.isdigit() and int(text)):
+        raise BadInputError(f"{flag} must be a whole number, 1 or more; it is {text!r}. Nothing was touched.")
+    return int(text or 0)
 
 
 def refuse_flags(flag: str, others: Mapping[str, object]) -> None:
