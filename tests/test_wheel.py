@@ -42,7 +42,8 @@ def uv(*arguments: str) -> None:
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh environment with the wheel and nothing of the repository; its folder of programs."""
     folder = tmp_path_factory.mktemp("wheel")
-    uv("build", "--wheel", "--quiet", "--out-dir", str(folder))
+    # As the README says it: the wheel is made from the source archive.
+    uv("build", "--quiet", "--out-dir", str(folder))
     uv("venv", "--quiet", "--python", sys.executable, str(folder / "venv"))
     (wheel,) = folder.glob("*.whl")
     uv("pip", "install", "--quiet", "--python", str(folder / "venv" / "bin" / "python"), str(wheel))
