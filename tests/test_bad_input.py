@@ -248,7 +248,6 @@ FILES = {
     "openssl": restored(b"Salted__" + NOISE, "encrypted with openssl"),
     "UTF-16": restored(GOOD.decode().encode("utf-16"), "UTF-16"),
     "UTF-16 without a mark": restored(GOOD.decode().encode("utf-16-le"), "binary data"),
-    "byte order mark": restored(b"\xef\xbb\xbf" + GOOD, "byte order mark"),
     "Windows line ends": restored(GOOD.replace(b"\n", b"\r\n"), "CRLF"),
     "cut in a row": restored(GOOD[:120], "ends inside the rows"),
     "cut before its end": restored(GOOD[:140], "-- PostgreSQL database dump complete"),

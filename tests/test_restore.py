@@ -147,6 +147,22 @@ def test_restore_takes_each_compression(shop: Database, database: Database, proj
     assert database.dump_text() == shop.dump_text()
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.majors(14, 18)
+def test_restore_takes_a_dump_with_a_byte_order_mark(
+    everything: Database, new_database: Databases, project: Project, compressed: bool
+) -> None:
+    """An editor that writes one does not make a dump unreadable: psql skips it."""
+    target = new_database()
+    target.execute(OTHERS)
+    dump = b"\xef\xbb\xbf" + pg_dump(everything, "--clean", "--if-exists")
+    path = write(project, f"foreign.sql{'.gz' * compressed}", gzip.compress(dump) if compressed else dump)
+
+    restore(project, target, path, clean=True)
+
+    assert target.dump_text(exclude=["kept"]) == everything.dump_text(exclude=["kept"])
+
+
 @pytest.mark.majors(14, 18)
 def test_restore_takes_an_archive_when_pg_dump_made_one(
     everything: Database, new_database: Databases, project: Project

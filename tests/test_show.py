@@ -1,6 +1,7 @@
 """`db.show` prints the rows of a table in a dump, as the database had them, without a server."""
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from tasks.dumpformat.compression import Compression
 from tasks.dumpformat.copy_text import escape_value, unescape_value
 from tasks.errors import BadInputError
 from tasks.progress import Silence
-from tests.flows import settings_of, write
+from tests.flows import Said, settings_of, write
 from tests.support import Database, Project
 
 ODD_VALUES = [
@@ -116,6 +117,18 @@ def test_limit_ends_the_reading(settings: Settings) -> None:
     assert len(shown(settings, "event_1", match="xx", limit=3)) == 3
     with pytest.raises(BadInputError):
         shown(settings, "event_1", limit=-1)
+
+
+def test_rows_of_a_cut_dump_come_with_a_warning(settings: Settings, project: Project) -> None:
+    """Even if the cut is behind the rows; the size in the manifest tells."""
+    (path,) = project.dumps.glob("*.sql.zst")
+    rows, report = shown(settings, "app.Odd", file=path.name), Said()
+    os.truncate(path, path.stat().st_size - 1)
+
+    batches = read_table_rows(settings, RowsRequest(file=path.name, table="app.Odd"), report)
+
+    assert sum(len(batch.lines) for batch in batches) == len(rows) > 0
+    assert len(report.warnings) == 1
 
 
 @pytest.mark.parametrize(("encoding", "codec"), [("LATIN1", "latin-1"), ("WIN1251", "cp1251"), ("UTF8", "utf-8")])

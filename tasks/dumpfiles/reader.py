@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from ..dumpformat.compression import BROKEN, CHUNK, QUEUED, DecompressedReader, SumCounter, Sums
-from ..dumpformat.foreign_head import LexError, describe_foreign_head
+from ..dumpformat.foreign_head import BYTE_ORDER_MARK, LexError, describe_foreign_head
 from ..formatting import format_size
 from ..system.processes import StreamingProcess, run_program
 from ..system.runtime import BackgroundTask
@@ -63,12 +63,12 @@ class DumpReader:
         return self._reading.content if self._reading else self._adder.sums
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the text in chunks.
+        """Yield the text in chunks, without a byte order mark, which :attr:`content` counts.
 
         :raises LexError: The file is cut or damaged, pg_restore fails, the content is not a dump, or it exceeds the
             limit.
         """
-        given = 0
+        given, started = 0, self._offset > 0
         try:
             for chunk in self._reading.chunks() if self._reading else self._restored():
                 if not given and (what := describe_foreign_head(chunk[:64], inside=True)):
@@ -79,7 +79,9 @@ class DumpReader:
                     raise LexError(
                         f"it has more than {format_size(self._limit)} of text, which is too much for its size"
                     )
-                yield chunk
+                if text := chunk if started else chunk.removeprefix(BYTE_ORDER_MARK):
+                    started = True
+                    yield text
         except BROKEN as error:
             raise LexError(f"its file is cut or damaged ({error})") from None
 

@@ -20,7 +20,7 @@ from ..errors import BadInputError
 from ..formatting import format_list, show_name
 from .dump_file import choose_dump, describe_damage, open_dump_text
 from .origin import describe_part
-from .paths import read_manifest
+from .paths import known_defect, read_manifest
 from .reader import read_ahead
 from .table_names import match_tables, require_tables
 
@@ -83,8 +83,8 @@ class RowBatch:
 def read_table_rows(settings: Settings, request: RowsRequest, report: Report) -> Iterator[RowBatch]:
     """Read the rows of a table from a dump, in the dump's order.
 
-    Reads the file up to the last of the rows, from the start or from a seek point, without comparing checksums. Needs
-    memory for a few chunks of the file.
+    Reads the file up to the last of the rows, from the start or from a seek point, without comparing checksums, so a
+    changed value of a plain dump is not noticed. Needs memory for a few chunks of the file.
 
     :return: At least one batch for each COPY of the table; the first has its columns, even without rows.
     :raises BadInputError: There is no such dump or table, the name is ambiguous, the rows are INSERT statements, or
@@ -98,6 +98,8 @@ def read_table_rows(settings: Settings, request: RowsRequest, report: Report) ->
     manifest = read_manifest(path)
     counts = {(each.schema, each.name): each.rows for each in manifest.tables} if manifest else None
     choice, point = _Choice(name=request.table, counts=counts), None
+    if reason := known_defect(path):
+        report.warn(f"{path.name} is cut or was changed: {reason}. Rows may be missing.")
     if manifest is not None:
         part = describe_part(manifest)
         choice.choose(f"{path.name} ({part})" if part else path.name)

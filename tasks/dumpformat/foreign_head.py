@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-_EDITED = (
-    "encoded as UTF-16, or has a byte order mark: an editor or PowerShell's '>' rewrote it. Make the dump again with "
-    "pg_dump --file="
-)
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""What some editors write before text in UTF-8; psql skips it, too."""
+
+_EDITED = "encoded as UTF-16: an editor or PowerShell's '>' rewrote it. Make the dump again with pg_dump --file="
 _HEADS: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xfe", _EDITED),
     (b"\xfe\xff", _EDITED),
-    (b"\xef\xbb\xbf", _EDITED),
     (b"age-encryption.org/", "encrypted with age: decrypt it first"),
     (b"-----BEGIN AGE ENCRYPTED FILE-----", "encrypted with age: decrypt it first"),
     (b"-----BEGIN PGP", "encrypted with PGP: decrypt it first (gpg --decrypt)"),
@@ -50,6 +49,7 @@ def describe_foreign_head(head: bytes, *, inside: bool = False) -> str:
     :param inside: Whether they are the content of a compressed file.
     :return: A phrase that follows "it is".
     """
+    head = head.removeprefix(BYTE_ORDER_MARK)
     for magic, what in _HEADS + (_INSIDE if inside else ()):
         if head.startswith(magic):
             return what
