@@ -291,6 +291,7 @@ def _main() -> None:
         except SystemExit as error:
             _end(error.code)
             raise
+        _end(0)
 
 
 def _end(code: object) -> None:
