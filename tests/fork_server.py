@@ -8,6 +8,7 @@ Tests of these start a process of their own.
 
 import atexit
 import contextlib
+import copy
 import gc
 import importlib
 import io
@@ -24,6 +25,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final, TextIO, cast
 
 import invoke
@@ -274,6 +276,12 @@ def _preload() -> None:
     # Three seconds in each of some dozens of runs.
     confirm: Any = importlib.import_module("tasks.cli.confirm").confirm
     confirm.__kwdefaults__["sleep"] = lambda _: None
+    # Compiles patterns that every fork would compile otherwise.
+    importlib.import_module("tasks.config.target").sanitize("postgresql://someone@somewhere/something")
+    # Invoke's parser copies the flags of all tasks, of which it copies those of each task that runs once more.
+    parser: Any = importlib.import_module("invoke.parser.parser")
+    lexicon = parser.Lexicon
+    parser.copy = SimpleNamespace(deepcopy=lambda found: found if type(found) is lexicon else copy.deepcopy(found))
 
 
 def _main() -> None:
@@ -291,6 +299,7 @@ def _main() -> None:
         except SystemExit as error:
             _end(error.code)
             raise
+        _end(0)
 
 
 def _end(code: object) -> None:

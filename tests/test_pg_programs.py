@@ -75,6 +75,20 @@ def test_version_is_read_as_packagers_print_it(printed: str, version: str, tmp_p
     assert found.path == tmp_path / "pg_dump"
 
 
+def test_program_is_asked_for_its_version_once(tmp_path: Path) -> None:
+    """It runs once for two commands of one process, and again when the file has changed."""
+    runs = tmp_path / "runs"
+    path = program(tmp_path, "", script=f"echo >>{runs}; echo pg_dump (PostgreSQL) 90.1")
+    os.utime(path, (1, 1))
+
+    before = [find_client("pg_dump", 90, bin_dir=tmp_path, environ={}).version for _ in range(2)]
+    program(tmp_path, "90.2")
+    after = find_client("pg_dump", 90, bin_dir=tmp_path, environ={}).version
+
+    assert (before, after) == (["90.1", "90.1"], "90.2")
+    assert runs.read_text() == "\n"
+
+
 @pytest.mark.parametrize("major", MAJORS)
 def test_version_of_real_programs_is_read(major: int) -> None:
     """Of PostgreSQL itself, both programs."""

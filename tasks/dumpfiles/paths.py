@@ -33,6 +33,8 @@ _DUMP = re.compile(r"(db_dump|db_undo)_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-\d{3}Z)\.
 _TIME = "%Y-%m-%dT%H-%M-%S-%f"
 _refused = functools.partial(BadInputError, state="Nothing was touched.")
 _unwritten = functools.partial(BadInputError, state="Nothing was written.")
+# A task reads the manifests of the same few dumps for several checks.
+_parse_manifest = functools.lru_cache(maxsize=2)(manifest_from_json)
 
 
 def new_dump_stem(when: datetime, prefix: str = DUMP) -> str:
@@ -237,7 +239,7 @@ def _mode(path: Path, *, follow: bool = True) -> int | None:
 
 
 def read_manifest(dump: Path) -> Manifest | None:
-    """Return the manifest of a dump; None if it has none.
+    """Return the manifest of a dump, whose values the caller does not change; None if it has none.
 
     :raises BadInputError: The manifest can't be read.
     """
@@ -246,7 +248,7 @@ def read_manifest(dump: Path) -> Manifest | None:
         with open_regular(path) as file:
             if os.fstat(file.fileno()).st_size > SIZE_LIMIT:
                 raise ValueError("it is too large")
-            return manifest_from_json(file.read())
+            return _parse_manifest(file.read())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import os
 import re
@@ -112,11 +113,21 @@ def _found_clients(name: str, bin_dir: Path | None, environ: Mapping[str, str]) 
             continue
         seen.add(real)
         # A program that does not run must not hide one that does.
-        with contextlib.suppress(MissingProgramError):
-            done = run_program([path, "--version"])
-            version = _VERSION.search(done.stdout)
-            if done.returncode == 0 and version is not None:
-                yield Client(major=int(version[1]), minor=int(version[2] or 0), path=Path(path))
+        with contextlib.suppress(MissingProgramError, OSError):
+            yield _client(path, real.stat().st_mtime_ns)
+
+
+@functools.lru_cache
+def _client(path: str, _modified: int) -> Client:
+    """Return a client program with its version, which it is asked for once.
+
+    :raises MissingProgramError: It can't be run, or does not print a version.
+    """
+    done = run_program([path, "--version"])
+    version = _VERSION.search(done.stdout)
+    if done.returncode != 0 or version is None:
+        raise MissingProgramError(f"{path} does not print its version.")
+    return Client(major=int(version[1]), minor=int(version[2] or 0), path=Path(path))
 
 
 def program_folders(environ: Mapping[str, str]) -> Iterator[Path]:
