@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tasks.inventory.existing_kinds import read_existing_kinds
 from tasks.inventory.object_differences import Difference, What, compare_objects
 from tasks.inventory.objects import (
+    DEFINITIONS,
     Definition,
     Objects,
     objects_from_facts,
@@ -35,6 +37,55 @@ def facts_of(database: Database, role: str = SUPERUSER) -> Objects:
 def names(found: Objects, kind: str) -> list[str]:
     """Return the objects of a kind."""
     return sorted(found[kind])
+
+
+# A kind without objects is not queried
+
+TRIGGER = """CREATE FUNCTION of_trigger() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+    CREATE EVENT TRIGGER e ON ddl_command_start EXECUTE FUNCTION of_trigger()"""
+FIRST_OBJECTS = [
+    ("view", "CREATE VIEW v AS SELECT 1 AS a"),
+    ("view", "CREATE MATERIALIZED VIEW m AS SELECT 1 AS a"),
+    ("sequence", "CREATE SEQUENCE s"),
+    ("sequence", "CREATE TABLE u (a int GENERATED ALWAYS AS IDENTITY)"),
+    ("trigger", "CREATE TRIGGER g BEFORE UPDATE ON t EXECUTE FUNCTION suppress_redundant_updates_trigger()"),
+    ("policy", "CREATE POLICY p ON t"),
+    ("rule", "CREATE RULE r AS ON DELETE TO t DO INSTEAD NOTHING"),
+    ("function", "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'"),
+    ("function", "CREATE PROCEDURE p() LANGUAGE sql AS 'SELECT 1'"),
+    ("function", "CREATE AGGREGATE a (int) (SFUNC = int4pl, STYPE = int)"),
+    ("type", "CREATE TYPE e AS ENUM ('a')"),
+    ("type", "CREATE TYPE c AS (a int)"),
+    ("type", "CREATE TYPE r AS RANGE (SUBTYPE = int)"),
+    ("type", "CREATE DOMAIN d AS int"),
+    ("type", "CREATE TYPE b"),
+    ("operator", "CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq)"),
+    ("statistics", "CREATE STATISTICS s ON a, b FROM t"),
+    ("collation", 'CREATE COLLATION c FROM "C"'),
+    ("large object", "SELECT lo_create(0)"),
+    ("event trigger", TRIGGER),
+    ("publication", "CREATE PUBLICATION p"),
+]
+
+
+@pytest.mark.majors(14, 18)
+def test_the_first_object_of_each_kind_is_found(database: Database) -> None:
+    """In a database without another one of its kind; before, only the kinds that are always queried remain."""
+    with database.connect(autocommit=False) as connection:
+        pin_settings(connection)
+        before = read_existing_kinds(connection, DEFINITIONS)
+        connection.execute("CREATE TABLE public.t (a int, b int)")
+        found = []
+        for kind, query in FIRST_OBJECTS:
+            with connection.transaction(force_rollback=True):
+                connection.execute("SET LOCAL search_path = public")
+                connection.execute(query.encode())
+                connection.execute("SET LOCAL search_path = ''")
+                found += [kind] if read_objects(connection)[kind] else []
+
+    assert set(before).isdisjoint(kind for kind, _ in FIRST_OBJECTS)
+    assert {*before, *found} == DEFINITIONS.keys()
+    assert found == [kind for kind, _ in FIRST_OBJECTS]
 
 
 # One schema on every major

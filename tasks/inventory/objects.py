@@ -22,6 +22,7 @@ from ..postgres.catalog_filters import USER_SCHEMA, no_member
 from ..postgres.system_grants import DESCRIBED
 from .canonical import canonical
 from .definition_parts import DEFINITION, DETAILS, join_parts
+from .existing_kinds import read_existing_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -496,7 +497,10 @@ def read_objects(connection: Connection, queries: Mapping[str, str] = DEFINITION
     """Return the definitions of all objects, in a session with pinned settings (:func:`pin_settings`)."""
     # In SQL_ASCII a body may hold any bytes, which cannot be sent as text.
     encoding = "SQL_ASCII" if connection.info.parameter_status("server_encoding") == "SQL_ASCII" else "UTF8"
-    return {kind: dict(_read(connection, query, encoding)) for kind, query in queries.items()}
+    objects: Objects = {kind: {} for kind in queries}
+    for kind in read_existing_kinds(connection, queries):
+        objects[kind] = dict(_read(connection, queries[kind], encoding))
+    return objects
 
 
 def _read(connection: Connection, query: str, encoding: str) -> Iterator[tuple[str, Definition]]:

@@ -217,8 +217,9 @@ def plan_restore(
                 strict=request.strict,
                 migrates=request.migrate,
             )
-        own = dump.manifest is not None and is_of_database(dump.manifest, server, endpoint.host, endpoint.port)
-        part = dump.manifest is not None and bool(describe_part(dump.manifest))
+        own_or_part = dump.manifest is not None and (
+            is_of_database(dump.manifest, server, endpoint.host, endpoint.port) or bool(describe_part(dump.manifest))
+        )
         plan = RestorePlan(
             settings=settings,
             request=request,
@@ -236,9 +237,8 @@ def plan_restore(
             risk=risk,
             undo_needs_trust=bool(undo_risk),
             owners=owners,
-            lenient=(request.lenient or request.replaces_all or own or part) and not tables,
+            lenient=(request.lenient or request.replaces_all or own_or_part) and not tables,
             search_path=search_path,
-            reload_doubt=find_reload_doubt(connection),
             new_roles=_new_roles(connection, dump, request, report),
             other_tables=() if request.replaces_all else _other_tables(connection, dump, present_schemas),
             tables=tables,
@@ -255,7 +255,16 @@ def plan_restore(
                 disconnect=request.disconnect,
             ),
         )
+        plan = _with_reload_doubt(plan, connection)
     return complete_plan(plan, report)
+
+
+def _with_reload_doubt(plan: RestorePlan, connection: Connection) -> RestorePlan:
+    """Return the plan with the reason why its safety dump may not load, if it may make one."""
+    request = plan.request
+    if not request.migrate and not (request.backup and plan.destroys):
+        return plan
+    return replace(plan, reload_doubt=find_reload_doubt(connection))
 
 
 def complete_plan(plan: RestorePlan, report: Report) -> RestorePlan:

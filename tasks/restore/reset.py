@@ -82,7 +82,7 @@ def plan_reset(
             removed=removed,
             undo_needs_trust=bool(author_risk(connection, settings, endpoint, settings.dumps, foreign_owners)),
             disconnect=disconnect,
-            reload_doubt=find_reload_doubt(connection),
+            reload_doubt="" if removed.is_empty or not backup else find_reload_doubt(connection),
         )
     return plan.complete(backup=backup)
 
