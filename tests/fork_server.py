@@ -139,24 +139,23 @@ class ForkServer:
         cwd: Path,
         env: Mapping[str, str],
         umask: int,
-        stdin: str,
+        stdin: str | Path,
         stdout: int,
         stderr: int,
         timeout: float,
     ) -> subprocess.CompletedProcess[str]:
         """Run `inv` with these words and wait for it, as `subprocess.run` does.
 
+        :param stdin: What it reads from a pipe, or the file that it reads.
         :param stdout: A descriptor, or `subprocess.PIPE`, and so `stderr`.
         :raises subprocess.TimeoutExpired: It took longer, and has been killed.
         """
         request = _Request(args=list(args), cwd=str(cwd), env=dict(env), umask=umask, own_session=False)
         with contextlib.ExitStack() as stack:
-            reading, typing = os.pipe()
             out, err = _Output(stdout), _Output(stderr)
             for output in (out, err):
                 stack.callback(output.close)
-            reply = stack.enter_context(self._ask(request, [reading, out.given, err.given]))
-            _feed(typing, stdin)
+            reply = stack.enter_context(self._ask(request, [_readable(stdin), out.given, err.given]))
             answers = stack.enter_context(reply.makefile("r", encoding="ascii"))
             pid = int(answers.readline())
             if not _read_all([out, err], time.monotonic() + timeout):
@@ -218,10 +217,16 @@ class _Output:
             os.close(self.pipe)
 
 
-def _feed(pipe: int, text: str) -> None:
-    # Tests type a word or two: a pipe holds that without a reader.
-    with open(pipe, "w", encoding="utf-8") as file, contextlib.suppress(BrokenPipeError):
-        file.write(text)
+def _readable(source: str | Path) -> int:
+    """Open a file, or the end of a pipe in which a text lies."""
+    if isinstance(source, Path):
+        return os.open(source, os.O_RDONLY)
+    reading, typing = os.pipe()
+    # Tests type a word or two, or a short dump: a pipe holds that without a reader.
+    os.set_blocking(typing, False)
+    with io.FileIO(typing, "w") as file:
+        assert file.write(text := source.encode()) == len(text), "more than a pipe holds"
+    return reading
 
 
 def _read_all(outputs: Iterable[_Output], deadline: float) -> bool:

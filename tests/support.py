@@ -325,7 +325,7 @@ class Project:
         *args: str,
         env: Mapping[str, str | None] | None = None,
         umask: int = -1,
-        stdin: str | None = None,
+        stdin: str | Path | None = None,
         stdout: int | IO[str] = subprocess.PIPE,
         stderr: int = subprocess.PIPE,
         redirected: str = "",
@@ -337,20 +337,21 @@ class Project:
 
         :param env: Variables on top of the project's; None takes one away.
         :param umask: The child's, where it is not to be ours.
-        :param stdin: What it reads; nothing by default, and no terminal.
+        :param stdin: What it reads, or the file that it reads; nothing by default, and no terminal.
         :param stdout: Where its standard output goes, where the test is not to have it, and so `stderr`.
         :param redirected: What bash puts behind it, as `2>&-`; then an interpreter of its own starts.
         :param fresh: Start an interpreter of its own, which loads what it needs.
         """
         environment = self._environment(env)
         server = None if fresh or redirected else _fork_server(environment)
+        stdin = stdin or ""
         if server is not None:
             return server.run(
                 args,
                 cwd=cwd or self.root,
                 env=environment,
                 umask=umask,
-                stdin=stdin or "",
+                stdin=stdin,
                 stdout=stdout if isinstance(stdout, int) else stdout.fileno(),
                 stderr=stderr,
                 timeout=timeout,
@@ -360,7 +361,7 @@ class Project:
             cwd=cwd or self.root,
             env=environment,
             umask=umask,
-            input=stdin or "",
+            input=stdin.read_text(encoding="utf-8") if isinstance(stdin, Path) else stdin,
             stdout=stdout,
             stderr=stderr,
             text=True,
