@@ -44,7 +44,7 @@ def ended(process: Started) -> tuple[int, str]:
     """Wait for the end of a command; return its exit code and what it said."""
     _, said = process.communicate(timeout=60)
     assert "Traceback" not in said
-    return process.returncode, said
+    return process.wait(), said
 
 
 def until_countdown(process: Started) -> None:

@@ -166,7 +166,7 @@ def test_started_fork_takes_signals_as_a_process_does(
 
     assert process.wait(30) == process.poll() == process.returncode == code
     process.send_signal(number)
-    assert process.communicate(30)[0] == ""
+    assert process.communicate(timeout=30)[0] == ""
 
 
 def test_started_fork_has_its_environment_and_both_outputs(own_tasks: Project) -> None:
