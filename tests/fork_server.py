@@ -55,14 +55,14 @@ class Forked:
     :ivar returncode: None until `poll`, `wait` or `communicate` has seen the end; negative for a signal.
     """
 
-    def __init__(self, args: Sequence[str], reply: socket.socket, stdout: int, stderr: int) -> None:
+    def __init__(self, args: Sequence[str], reply: socket.socket, stdout: int | None, stderr: int | None) -> None:
         self.args = list(args)
         self._reply = reply
         self._answers = reply.makefile("r", encoding="ascii")
         self.pid = int(self._answers.readline())
         self.returncode: int | None = None
-        self.stdout: TextIO | None = open(stdout, encoding="utf-8")  # noqa: SIM115 - until the test closes it
-        self.stderr: TextIO | None = open(stderr, encoding="utf-8")  # noqa: SIM115 - as above
+        self._written: tuple[str, str] | None = None
+        self.stdout, self.stderr = _text_from(stdout), _text_from(stderr)
 
     def poll(self) -> int | None:
         """Return the exit code, or None while it runs."""
@@ -93,10 +93,12 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Return what it writes to its standard output and standard error until its end.
+        """Return what it writes to its standard output and standard error until its end; once more, the same.
 
         :raises subprocess.TimeoutExpired: It took longer, and has been killed.
         """
+        if self._written is not None:
+            return self._written
         assert self.stdout is not None
         assert self.stderr is not None
         with self.stdout as out, self.stderr as err, ThreadPoolExecutor(2) as pool:
@@ -105,7 +107,8 @@ class Forked:
                 os.killpg(self.pid, signal.SIGKILL)
                 raise subprocess.TimeoutExpired(self.args, timeout or 0)
             self.wait(_ENDING)
-            return reading[0].result(), reading[1].result()
+            self._written = reading[0].result(), reading[1].result()
+            return self._written
 
 
 class ForkServer:
@@ -173,6 +176,11 @@ class ForkServer:
         nothing = os.open(os.devnull, os.O_RDONLY)
         return Forked(args, self._ask(request, [nothing, out_given, err_given]), out, err)
 
+    def start_at(self, terminal: int, args: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> Forked:
+        """Start `inv` as `start` does, with a terminal for its three streams."""
+        request = _Request(args=list(args), cwd=str(cwd), env=dict(env), umask=-1, own_session=True)
+        return Forked(args, self._ask(request, [os.dup(terminal) for _ in range(3)]), None, None)
+
     def _ask(self, request: "_Request", streams: Sequence[int]) -> socket.socket:
         """Let the server fork; return where it answers. The descriptors are closed here."""
         reply, theirs = socket.socketpair()
@@ -215,6 +223,10 @@ class _Output:
         """Close our end."""
         if self.pipe is not None:
             os.close(self.pipe)
+
+
+def _text_from(descriptor: int | None) -> TextIO | None:
+    return None if descriptor is None else io.TextIOWrapper(io.FileIO(descriptor), encoding="utf-8")
 
 
 def _readable(source: str | Path) -> int:

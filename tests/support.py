@@ -395,6 +395,18 @@ class Project:
         self._started.append(process)
         return process
 
+    def start_at(self, terminal: int, *args: str, env: Mapping[str, str]) -> Started:
+        """Start `inv` as `popen` does, with a terminal for its three streams.
+
+        :param terminal: Its descriptor, which stays open here.
+        """
+        environment = self._environment(env)
+        server = _fork_server(environment)
+        assert server is not None
+        forked = server.start_at(terminal, args, cwd=self.root, env=environment)
+        self._started.append(forked)
+        return forked
+
     def close(self) -> None:
         """End what `popen` started."""
         while self._started:
