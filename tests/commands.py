@@ -1,11 +1,10 @@
 """Commands that a test has started and watches: what they say, and what their sessions wait for."""
 
 import re
-import subprocess
 import time
 from collections.abc import Callable
 
-from tests.support import Database
+from tests.support import Database, Started
 
 SLEEP = b"SELECT pg_catalog.pg_sleep(60);\n"
 
@@ -41,14 +40,14 @@ def wait_until(database: Database, wait: str, query: str = "") -> int:
     return seen[0]
 
 
-def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+def ended(process: Started) -> tuple[int, str]:
     """Wait for the end of a command; return its exit code and what it said."""
     _, said = process.communicate(timeout=60)
     assert "Traceback" not in said
-    return process.returncode, said
+    return process.wait(), said
 
 
-def until_countdown(process: subprocess.Popen[str]) -> None:
+def until_countdown(process: Started) -> None:
     """Read what a command says until it counts down."""
     assert process.stderr is not None
     lines: list[str] = []

@@ -1,5 +1,7 @@
 """Fixtures: servers of five majors, databases on them, and a project in which `inv` runs."""
 
+import contextlib
+import importlib
 import os
 import sys
 from collections import Counter
@@ -46,6 +48,21 @@ def pytest_configure(config: pytest.Config) -> None:
         "majors(*majors): run on these majors of PostgreSQL; on 14 and 18 if what is tested branches on no other major "
         "than 15 (closed public), 16 (grants of SET) and 17 (event triggers off), which lie between them",
     )
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Import a worker's share of the modules first, so that each module is compiled by one worker, not by all at once.
+
+    Pytest compiles a test module with what its assertions show, which takes as long as collecting the tests.
+    """
+    worker: dict[str, Any] = getattr(session.config, "workerinput", {})
+    if not worker or session.config.args != session.config.getini("testpaths"):
+        return
+    modules = sorted(Path(__file__).parent.glob("test_*.py"))
+    for path in modules[int(worker["workerid"].removeprefix("gw")) % worker["workercount"] :: worker["workercount"]]:
+        # What can't be imported is reported where it is collected.
+        with contextlib.suppress(Exception, pytest.skip.Exception):
+            importlib.import_module(f"{__package__}.{path.stem}")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

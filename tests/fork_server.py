@@ -2,8 +2,8 @@
 
 A run is a process of its own all the same, with its own environment, folder, streams, signals and exit code, so
 no run leaves anything to the next. What differs from `python -m invoke`: the modules are loaded already, `/proc/PID`
-shows the server's command line and environment, and the seconds in which a person may press Ctrl-C are left out.
-Tests of these start a process of their own.
+shows the server's command line and environment, the peak of the memory counts what the server has loaded, and `run`
+leaves out the seconds in which a person may press Ctrl-C. Tests of these start a process of their own.
 """
 
 import atexit
@@ -15,6 +15,7 @@ import io
 import json
 import os
 import pkgutil
+import select
 import selectors
 import signal
 import socket
@@ -23,7 +24,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait as futures_wait
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final, TextIO, cast
@@ -32,28 +35,97 @@ import invoke
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 BASE: Final[Mapping[str, str]] = {"LC_ALL": "C.UTF-8", "PYTHONPATH": str(REPOSITORY)}
-"""The variables that the interpreter reads when it starts, as every run in a fork has them."""
+"""The variables that the interpreter reads when it starts, as nearly every run in a fork has them."""
 
 # What a task loads only where it needs it.
 _LAZY: Final = ("dotenv", "isal.igzip", "rich.console", "rich.progress", "rich.table", "psycopg.types.json")
 
 
-def shares_start(environment: Mapping[str, str]) -> bool:
-    """Tell whether an interpreter with this environment would start as the server has started."""
-    read_at_start = ("PYTHON", "LC_", "LANG")
-    return {name: value for name, value in environment.items() if name.startswith(read_at_start)} == BASE
+# How long a run that was killed takes to end, in seconds.
+_ENDING: Final = 30.0
+
+
+def start_of(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of an environment that the interpreter reads when it starts, but never again."""
+    read_at_start = ("PYTHON", "LC_", "LANG", "LOCPATH")
+    return {name: value for name, value in environment.items() if name.startswith(read_at_start)}
+
+
+class Forked:
+    """A run in a fork that goes on, with what tests need of `subprocess.Popen`.
+
+    :ivar returncode: None until `poll`, `wait` or `communicate` has seen the end; negative for a signal.
+    """
+
+    def __init__(self, args: Sequence[str], reply: socket.socket, stdout: int | None, stderr: int | None) -> None:
+        self.args = list(args)
+        self._reply = reply
+        self._answers = reply.makefile("r", encoding="ascii")
+        self.pid = int(self._answers.readline())
+        self.returncode: int | None = None
+        self._written: tuple[str, str] | None = None
+        self.stdout, self.stderr = _text_from(stdout), _text_from(stderr)
+
+    def poll(self) -> int | None:
+        """Return the exit code, or None while it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end and return the exit code.
+
+        :raises subprocess.TimeoutExpired: It runs still.
+        """
+        if self.returncode is None:
+            if not select.select([self._reply], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            self.returncode = int(self._answers.readline())
+            self._answers.close()
+            self._reply.close()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, if it runs still."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it by SIGKILL, if it runs still."""
+        self.send_signal(signal.SIGKILL)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Return what it writes to its standard output and standard error until its end; once more, the same.
+
+        :raises subprocess.TimeoutExpired: It took longer, and has been killed.
+        """
+        if self._written is not None:
+            return self._written
+        assert self.stdout is not None
+        assert self.stderr is not None
+        with self.stdout as out, self.stderr as err, ThreadPoolExecutor(2) as pool:
+            reading = [pool.submit(each.read) for each in (out, err)]
+            if futures_wait(reading, timeout).not_done:
+                os.killpg(self.pid, signal.SIGKILL)
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            self.wait(_ENDING)
+            self._written = reading[0].result(), reading[1].result()
+            return self._written
 
 
 class ForkServer:
-    """The server, seen from the tests; it ends with them."""
+    """The server, seen from the tests; it ends with them.
 
-    def __init__(self) -> None:
+    :param start: The variables that the interpreter reads when it starts, which all its runs share.
+    """
+
+    def __init__(self, start: Mapping[str, str] = BASE) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.fork_server", str(theirs.fileno())],
                 cwd=REPOSITORY,
-                env={"PATH": os.environ.get("PATH", os.defpath), **BASE},
+                env={"PATH": os.environ.get("PATH", os.defpath), **start},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
@@ -72,31 +144,23 @@ class ForkServer:
         cwd: Path,
         env: Mapping[str, str],
         umask: int,
-        stdin: str,
+        stdin: str | Path,
         stdout: int,
         stderr: int,
         timeout: float,
     ) -> subprocess.CompletedProcess[str]:
         """Run `inv` with these words and wait for it, as `subprocess.run` does.
 
+        :param stdin: What it reads from a pipe, or the file that it reads.
         :param stdout: A descriptor, or `subprocess.PIPE`, and so `stderr`.
         :raises subprocess.TimeoutExpired: It took longer, and has been killed.
         """
-        request = {"args": list(args), "cwd": str(cwd), "env": dict(env), "umask": umask}
+        request = _Request(args=list(args), cwd=str(cwd), env=dict(env), umask=umask, own_session=False)
         with contextlib.ExitStack() as stack:
-            reply, theirs = socket.socketpair()
-            stack.enter_context(reply)
-            reading, typing = os.pipe()
             out, err = _Output(stdout), _Output(stderr)
             for output in (out, err):
                 stack.callback(output.close)
-            given = [reading, out.given, err.given]
-            with theirs:
-                socket.send_fds(self._control, [b"."], [theirs.fileno(), *given])
-            for descriptor in given:
-                os.close(descriptor)
-            reply.sendall(json.dumps(request).encode() + b"\n")
-            _feed(typing, stdin)
+            reply = stack.enter_context(self._ask(request, [_readable(stdin), out.given, err.given]))
             answers = stack.enter_context(reply.makefile("r", encoding="ascii"))
             pid = int(answers.readline())
             if not _read_all([out, err], time.monotonic() + timeout):
@@ -106,6 +170,28 @@ class ForkServer:
             reply.settimeout(timeout)
             code = int(answers.readline())
         return subprocess.CompletedProcess(list(args), code, out.text, err.text)
+
+    def start(self, args: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> Forked:
+        """Start `inv` with these words in a session of its own; it reads nothing and counts down as it should."""
+        request = _Request(args=list(args), cwd=str(cwd), env=dict(env), umask=-1, own_session=True)
+        (out, out_given), (err, err_given) = os.pipe(), os.pipe()
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        return Forked(args, self._ask(request, [nothing, out_given, err_given]), out, err)
+
+    def start_at(self, terminal: int, args: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> Forked:
+        """Start `inv` as `start` does, with a terminal for its three streams."""
+        request = _Request(args=list(args), cwd=str(cwd), env=dict(env), umask=-1, own_session=True)
+        return Forked(args, self._ask(request, [os.dup(terminal) for _ in range(3)]), None, None)
+
+    def _ask(self, request: "_Request", streams: Sequence[int]) -> socket.socket:
+        """Let the server fork; return where it answers. The descriptors are closed here."""
+        reply, theirs = socket.socketpair()
+        with theirs:
+            socket.send_fds(self._control, [b"."], [theirs.fileno(), *streams])
+        for descriptor in streams:
+            os.close(descriptor)
+        reply.sendall(json.dumps(asdict(request)).encode() + b"\n")
+        return reply
 
 
 class _Output:
@@ -141,10 +227,20 @@ class _Output:
             os.close(self.pipe)
 
 
-def _feed(pipe: int, text: str) -> None:
-    # Tests type a word or two: a pipe holds that without a reader.
-    with open(pipe, "w", encoding="utf-8") as file, contextlib.suppress(BrokenPipeError):
-        file.write(text)
+def _text_from(descriptor: int | None) -> TextIO | None:
+    return None if descriptor is None else io.TextIOWrapper(io.FileIO(descriptor), encoding="utf-8")
+
+
+def _readable(source: str | Path) -> int:
+    """Open a file, or the end of a pipe in which a text lies."""
+    if isinstance(source, Path):
+        return os.open(source, os.O_RDONLY)
+    reading, typing = os.pipe()
+    # Tests type a word or two, or a short dump: a pipe holds that without a reader.
+    os.set_blocking(typing, False)
+    with io.FileIO(typing, "w") as file:
+        assert file.write(text := source.encode()) == len(text), "more than a pipe holds"
+    return reading
 
 
 def _read_all(outputs: Iterable[_Output], deadline: float) -> bool:
@@ -164,13 +260,18 @@ def _read_all(outputs: Iterable[_Output], deadline: float) -> bool:
 
 @dataclass(frozen=True)
 class _Request:
-    """What a fork is to run, and the descriptors of its standard streams."""
+    """What a fork is to run.
+
+    :ivar own_session: It is a process that a test watches and sends signals to.
+    :ivar streams: The descriptors of its standard streams.
+    """
 
     args: Sequence[str]
     cwd: str
     env: Mapping[str, str]
     umask: int
-    streams: Sequence[int]
+    own_session: bool
+    streams: Sequence[int] = ()
 
 
 class _Forks:
@@ -221,20 +322,21 @@ class _Forks:
     def _fork(self, descriptors: Sequence[int]) -> _Request | None:
         reply = socket.socket(fileno=descriptors[0])
         with reply.makefile("r", encoding="utf-8") as lines:
-            asked: dict[str, Any] = json.loads(lines.readline())
-        streams = descriptors[1:]
+            request = replace(_Request(**json.loads(lines.readline())), streams=descriptors[1:])
         if pid := os.fork():
-            for each in streams:
+            for each in request.streams:
                 os.close(each)
             self._waiting[pid] = reply
-            reply.sendall(b"%d\n" % pid)
             return None
+        if request.own_session:
+            os.setsid()
+        reply.sendall(b"%d\n" % os.getpid())
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         for mine in (reply, *self._waiting.values(), self._woken, self._waker, self._control):
             mine.close()
-        return _Request(**asked, streams=streams)
+        return request
 
 
 def _become(request: _Request) -> None:
@@ -250,6 +352,10 @@ def _become(request: _Request) -> None:
     os.chdir(request.cwd)
     os.environ.clear()
     os.environ.update(request.env)
+    if not request.own_session:
+        # Three seconds in each of some dozens of runs.
+        confirm: Any = importlib.import_module("tasks.cli.confirm").confirm
+        confirm.__kwdefaults__["sleep"] = lambda _: None
     if request.umask >= 0:
         os.umask(request.umask)
     time.tzset()
@@ -273,9 +379,6 @@ def _preload() -> None:
         importlib.import_module(module.name)
     for name in _LAZY:
         importlib.import_module(name)
-    # Three seconds in each of some dozens of runs.
-    confirm: Any = importlib.import_module("tasks.cli.confirm").confirm
-    confirm.__kwdefaults__["sleep"] = lambda _: None
     # Compiles patterns that every fork would compile otherwise.
     importlib.import_module("tasks.config.target").sanitize("postgresql://someone@somewhere/something")
     # Invoke's parser copies the flags of all tasks, of which it copies those of each task that runs once more.

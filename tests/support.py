@@ -20,13 +20,14 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.fork_server import ForkServer, shares_start
+from tests.fork_server import BASE, Forked, ForkServer, start_of
 from tests.servers import PASSWORD, SUPERUSER, Server
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 
 Row = tuple[Any, ...]
 Connection = psycopg.Connection[Row]
+Started = Forked | subprocess.Popen[str]
 
 
 @dataclass(frozen=True)
@@ -237,12 +238,40 @@ __all__ = ["ns"]
 """
 
 
+# Servers for runs that start otherwise than most.
+_OTHERS: Final[list[tuple[dict[str, str], ForkServer]]] = []
+
+
 @functools.cache
-def _fork_server() -> ForkServer:
+def _usual_server() -> ForkServer:
     """Start the server of this process's runs of `inv` when the first one comes."""
     server = ForkServer()
     atexit.register(server.close)
     return server
+
+
+def _fork_server(environment: Mapping[str, str]) -> ForkServer | None:
+    """Return the server whose forks are what an interpreter with this environment is; None without one."""
+    start = start_of(environment)
+    if start == BASE:
+        return _usual_server()
+    return next((server for shared, server in _OTHERS if shared == start), None)
+
+
+@contextlib.contextmanager
+def sharing_start(environment: Mapping[str, str]) -> Iterator[None]:
+    """Let runs with these variables, too, be forks of a server that has started with them.
+
+    :param environment: What is added to the environment of most runs.
+    """
+    start = start_of({**BASE, **environment})
+    server = ForkServer(start)
+    _OTHERS.append((start, server))
+    try:
+        yield
+    finally:
+        _OTHERS.remove((start, server))
+        server.close()
 
 
 @dataclass
@@ -255,7 +284,7 @@ class Project:
 
     root: Path
     env: dict[str, str] = field(default_factory=dict)
-    _started: list[subprocess.Popen[str]] = field(default_factory=list, repr=False)
+    _started: list[Started] = field(default_factory=list, repr=False)
 
     @classmethod
     def create(cls, root: Path) -> "Project":
@@ -297,7 +326,7 @@ class Project:
         *args: str,
         env: Mapping[str, str | None] | None = None,
         umask: int = -1,
-        stdin: str | None = None,
+        stdin: str | Path | None = None,
         stdout: int | IO[str] = subprocess.PIPE,
         stderr: int = subprocess.PIPE,
         redirected: str = "",
@@ -309,19 +338,21 @@ class Project:
 
         :param env: Variables on top of the project's; None takes one away.
         :param umask: The child's, where it is not to be ours.
-        :param stdin: What it reads; nothing by default, and no terminal.
+        :param stdin: What it reads, or the file that it reads; nothing by default, and no terminal.
         :param stdout: Where its standard output goes, where the test is not to have it, and so `stderr`.
         :param redirected: What bash puts behind it, as `2>&-`; then an interpreter of its own starts.
         :param fresh: Start an interpreter of its own, which loads what it needs.
         """
         environment = self._environment(env)
-        if not (fresh or redirected) and shares_start(environment):
-            return _fork_server().run(
+        server = None if fresh or redirected else _fork_server(environment)
+        stdin = stdin or ""
+        if server is not None:
+            return server.run(
                 args,
                 cwd=cwd or self.root,
                 env=environment,
                 umask=umask,
-                stdin=stdin or "",
+                stdin=stdin,
                 stdout=stdout if isinstance(stdout, int) else stdout.fileno(),
                 stderr=stderr,
                 timeout=timeout,
@@ -331,7 +362,7 @@ class Project:
             cwd=cwd or self.root,
             env=environment,
             umask=umask,
-            input=stdin or "",
+            input=stdin.read_text(encoding="utf-8") if isinstance(stdin, Path) else stdin,
             stdout=stdout,
             stderr=stderr,
             text=True,
@@ -339,15 +370,23 @@ class Project:
             check=False,
         )
 
-    def popen(self, *args: str, env: Mapping[str, str | None] | None = None) -> subprocess.Popen[str]:
+    def popen(self, *args: str, env: Mapping[str, str | None] | None = None, fresh: bool = False) -> Started:
         """Start `inv` in a process group of its own, for tests that send signals.
 
         It is killed with its group when the test ends, if it still runs.
+
+        :param fresh: Start an interpreter of its own, whose memory is its own, too.
         """
+        environment = self._environment(env)
+        server = None if fresh else _fork_server(environment)
+        if server is not None:
+            forked = server.start(args, cwd=self.root, env=environment)
+            self._started.append(forked)
+            return forked
         process = subprocess.Popen(
             self._argv(args),
             cwd=self.root,
-            env=self._environment(env),
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -356,6 +395,18 @@ class Project:
         )
         self._started.append(process)
         return process
+
+    def start_at(self, terminal: int, *args: str, env: Mapping[str, str]) -> Started:
+        """Start `inv` as `popen` does, with a terminal for its three streams.
+
+        :param terminal: Its descriptor, which stays open here.
+        """
+        environment = self._environment(env)
+        server = _fork_server(environment)
+        assert server is not None
+        forked = server.start_at(terminal, args, cwd=self.root, env=environment)
+        self._started.append(forked)
+        return forked
 
     def close(self) -> None:
         """End what `popen` started."""
@@ -396,7 +447,7 @@ class Watched:
 def watched(project: Project, *arguments: str) -> Watched:
     """Run `inv` and watch its memory."""
     began = time.monotonic()
-    process = project.popen(*arguments)
+    process = project.popen(*arguments, fresh=True)
     highest = 0
     while process.poll() is None:
         try:
@@ -407,7 +458,7 @@ def watched(project: Project, *arguments: str) -> Watched:
         highest = max(highest, int(line.split()[1]) if line else 0)
         time.sleep(0.02)
     _, said = process.communicate()
-    return Watched(process.returncode, highest / 1024, time.monotonic() - began, said)
+    return Watched(process.wait(), highest / 1024, time.monotonic() - began, said)
 
 
 def listen() -> None:

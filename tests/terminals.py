@@ -4,11 +4,10 @@ import fcntl
 import os
 import pty
 import subprocess
-import sys
 import termios
 from pathlib import Path
 
-from tests.support import Project
+from tests.support import Project, Started
 
 
 def at_a_terminal(
@@ -25,29 +24,23 @@ def at_a_terminal(
     """
     waiting = dict(answers or {})
     ours, theirs = pty.openpty()
-    path = os.pathsep.join(each for each in sys.path if each)
-    environment = {
-        **os.environ,
-        "PYTHONPATH": path,
-        **project.env,
-        "TERM": "xterm-256color",
-        "COLUMNS": str(columns),
-        "LINES": "40",
-    }
-    source = theirs if stdin is None else os.open(stdin, os.O_RDONLY)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "invoke", *arguments],
-        cwd=project.root,
-        env={name: value for name, value in environment.items() if value is not None},
-        stdin=source,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-        preexec_fn=None if stdin is None else lambda: fcntl.ioctl(1, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - no thread
-    )
+    screen = {"TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": "40"}
+    process: Started | subprocess.Popen[bytes]
+    if stdin is None:
+        process = project.start_at(theirs, *arguments, env=screen)
+    else:
+        with stdin.open("rb") as source:
+            process = subprocess.Popen(
+                project._argv(arguments),
+                cwd=project.root,
+                env=project._environment(screen),
+                stdin=source,
+                stdout=theirs,
+                stderr=theirs,
+                start_new_session=True,
+                preexec_fn=lambda: fcntl.ioctl(1, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - no thread
+            )
     os.close(theirs)
-    if stdin is not None:
-        os.close(source)
     said = b""
     # Reading a terminal that nobody holds any more is an error on Linux.
     while True:

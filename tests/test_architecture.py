@@ -343,6 +343,7 @@ def test_a_branch_on_a_message_is_found(body: str, tmp_path: Path, monkeypatch: 
     assert messages_read(module) == {"module f"}
 
 
+@functools.cache
 def dataclass_fields() -> dict[tuple[str, str], int]:
     """Return the dataclasses of all modules, each with how many fields it has."""
     return {
@@ -365,7 +366,6 @@ def imported_names(path: Path) -> dict[str, tuple[str, str]]:
     return found
 
 
-DATACLASSES = dataclass_fields()
 POSITIONAL_FIELDS = 2
 
 
@@ -377,7 +377,7 @@ def test_dataclasses_are_constructed_by_keyword(path: Path) -> None:
         f"line {node.lineno}: {ast.unparse(node)}"
         for node in ast.walk(syntax_of(path))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args
-        if DATACLASSES.get(names.get(node.func.id, ("", "")), 0) > POSITIONAL_FIELDS
+        if dataclass_fields().get(names.get(node.func.id, ("", "")), 0) > POSITIONAL_FIELDS
     ]
 
     assert not found

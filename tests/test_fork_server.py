@@ -1,11 +1,13 @@
 """Runs of `inv` in a fork give what a process of their own gives."""
 
+import os
+import signal
 import subprocess
 from collections.abc import Callable
 
 import pytest
 
-from tests.support import Database, Project
+from tests.support import Database, Project, sharing_start
 
 
 def _both(project: Project, run: Callable[[bool], subprocess.CompletedProcess[str]]) -> tuple[int, str]:
@@ -71,6 +73,10 @@ def kill(ctx, number):
     os.kill(os.getpid(), int(number))
 
 @task
+def parent(ctx):
+    print(os.getppid())
+
+@task
 def fail(ctx):
     sys.exit('that was it')
 
@@ -126,6 +132,83 @@ def test_fork_leaves_nothing_to_the_next(own_tasks: Project) -> None:
 
     assert own_tasks.inv("show", env={"MORE": "1"}).stdout == first
     assert "('MORE', '1')" not in own_tasks.inv("show").stdout
+
+
+WAITING = """\
+import os, signal, sys, time
+from invoke import task
+
+@task
+def wait(ctx):
+    print('waiting', os.getpgrp() == os.getsid(0) == os.getpid(), repr(sys.stdin.read()), flush=True)
+    signal.alarm(60)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("fresh", [False, True], ids=["fork", "process"])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, -15), (signal.SIGHUP, -1), (signal.SIGINT, 1)]
+)
+def test_started_fork_takes_signals_as_a_process_does(
+    number: signal.Signals, code: int, fresh: bool, project: Project
+) -> None:
+    """It leads a session of its own, reads nothing, is seen to run and to end, and its words come through pipes."""
+    project.write("tasks.py", WAITING)
+    process = project.popen("wait", fresh=fresh)
+    assert process.stdout is not None
+
+    assert process.stdout.readline() == "waiting True ''\n"
+    assert process.poll() is None
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.01)
+    process.send_signal(number)
+
+    assert process.wait(30) == process.poll() == process.returncode == code
+    process.send_signal(number)
+    assert process.communicate(timeout=30)[0] == ""
+
+
+def test_started_fork_has_its_environment_and_both_outputs(own_tasks: Project) -> None:
+    """What is written to both streams until the end is there, and what it was given."""
+    written = []
+    for fresh in (False, True):
+        shown = own_tasks.popen("show", env={"MORE": "ä"}, fresh=fresh)
+        written.append((*shown.communicate(timeout=30), shown.returncode))
+        failed = own_tasks.popen("fail", fresh=fresh)
+        written.append((*failed.communicate(timeout=30), failed.returncode))
+
+    assert written[:2] == written[2:]
+    assert "('MORE', 'ä')" in written[0][0]
+    assert written[1] == ("", "that was it\n", 1)
+
+
+def test_started_fork_is_killed_when_its_output_takes_too_long(project: Project) -> None:
+    """With its process group, and the test hears of it."""
+    project.write("tasks.py", WAITING)
+    process = project.popen("wait")
+
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.communicate(timeout=0.5)
+
+    assert process.wait(30) == -signal.SIGKILL
+
+
+def test_forks_share_the_start_of_another_environment(own_tasks: Project) -> None:
+    """A server that has started with other variables runs what would start with them, and nothing else."""
+    other = {"PYTHONIOENCODING": "latin-1"}
+    with sharing_start(other):
+        server = os.getpid()
+
+        def run(fresh: bool) -> subprocess.CompletedProcess[str]:
+            return own_tasks.inv("show", env=other, fresh=fresh)
+
+        _, said = _both(own_tasks, run)
+        parents = [own_tasks.inv("parent", env=env).stdout for env in ({}, other, {"PYTHONIOENCODING": "ascii"})]
+
+    assert "'iso8859-1'" in said or "'latin-1'" in said
+    assert [int(each) == server for each in parents] == [False, False, True]
+    assert parents[0] != parents[1]
 
 
 def test_fork_that_takes_too_long_is_killed(own_tasks: Project) -> None:

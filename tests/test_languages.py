@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from tests.servers import CONFIGURATION, OWNER, SUPERUSER, Server, clusters_dir
-from tests.support import Database, Databases, Project, blocking
+from tests.support import Database, Databases, Project, blocking, sharing_start
 
 # They need a package of the system, which is hidden where the gate runs all tests.
 pytestmark = pytest.mark.root
@@ -144,8 +144,10 @@ def speaker(request: pytest.FixtureRequest, locales: Path) -> Iterator[Speaker]:
     language = request.param
     added = f"lc_messages = '{language}'\nmax_connections = 20\nmax_locks_per_transaction = 10\n"
     server = Server.launch(15, HOME, configuration=CONFIGURATION + added, environ={"LOCPATH": str(locales)})
+    environ = {"LOCPATH": str(locales), "LANG": language, "LANGUAGE": "de"}
     try:
-        yield Speaker(server, {"LOCPATH": str(locales), "LANG": language, "LANGUAGE": "de"}, language == GERMAN)
+        with sharing_start(environ):
+            yield Speaker(server, {**environ}, language == GERMAN)
     finally:
         server.close()
 

@@ -17,11 +17,10 @@ from tests.servers import OWNER
 from tests.support import eventually
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.support import Database, Databases, Project
+    from tests.support import Database, Databases, Project, Started
 
 
 def load_both(project: Project, new_database: Databases, content: bytes, **asked: Any) -> tuple[bytes, bytes]:
@@ -497,7 +496,7 @@ CREATE TABLE public.s (id int);\nCREATE TABLE public.t (id int);
 
 
 @pytest.fixture
-def rehearsal(project: Project, database: Database) -> Iterator[subprocess.Popen[str]]:
+def rehearsal(project: Project, database: Database) -> Iterator[Started]:
     """A rehearsal, of which two sessions are creating indexes for a minute."""
     indexes = [f"CREATE INDEX slow_{name} ON public.{name} USING btree (public.slow(id));" for name in "st"]
     rows = [f"COPY public.{name} (id) FROM stdin;\n1\n\\.\n" for name in "st"]
@@ -522,7 +521,7 @@ def scratch_databases(database: Database) -> int:
     return int(database.scalar("SELECT count(*) FROM pg_database WHERE datname LIKE 'invoke_postgres_rehearsal_%'"))
 
 
-def test_a_signal_ends_all_sessions(database: Database, rehearsal: subprocess.Popen[str]) -> None:
+def test_a_signal_ends_all_sessions(database: Database, rehearsal: Started) -> None:
     """Ctrl-C cancels what the sessions do, and the scratch database is dropped."""
     rehearsal.send_signal(signal.SIGINT)
     _, output = rehearsal.communicate(timeout=30)
@@ -534,7 +533,7 @@ def test_a_signal_ends_all_sessions(database: Database, rehearsal: subprocess.Po
 
 
 @pytest.mark.parametrize("function", ["pg_terminate_backend", "pg_cancel_backend"])
-def test_a_lost_session_ends_all_sessions(database: Database, rehearsal: subprocess.Popen[str], function: str) -> None:
+def test_a_lost_session_ends_all_sessions(database: Database, rehearsal: Started, function: str) -> None:
     """If the server ends or cancels one session, the error names its statement, and the other session is cancelled."""
     ended = sleeping(database)[0]
     table = database.scalar(f"SELECT substring(query FROM 'slow_[st]') FROM pg_stat_activity WHERE pid = {ended}")

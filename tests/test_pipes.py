@@ -48,7 +48,8 @@ def test_a_dump_on_standard_output_may_be_compressed(database: Database, project
     project.use(database).env["INVOKE_DB_COMPRESS"] = "zstd"
 
     for flags, expand in (("--zstd", zstd.decompress), ("--gzip", gzip.decompress), ("", bytes)):
-        assert project.inv("db.dump", "--file=-", *flags.split(), redirected="> out").returncode == 0
+        with (project.root / "out").open("w") as out:
+            assert project.inv("db.dump", "--file=-", *flags.split(), stdout=out).returncode == 0
         assert b"PostgreSQL database dump complete" in expand((project.root / "out").read_bytes())
 
 
@@ -111,13 +112,13 @@ def test_a_dump_from_standard_input_is_restored(
     (dump,) = project.root.glob("out.sql*")
     target = new_database()
 
-    result = project.use(target).inv("db.restore", "--file=-", "--clean", redirected=f"< {dump}")
+    result = project.use(target).inv("db.restore", "--file=-", "--clean", stdin=dump)
 
     assert result.returncode == 0, result.stderr
     assert target.scalar("SELECT count(*) FROM people") == 500
     assert not [name for name in files_of(project) if not name.startswith(".restored")]
     for task in ("db.verify", "db.inspect", "db.show --table=People", "db.rehearse", "db.migrations"):
-        looked = project.inv(*task.split(), "--file=-", redirected=f"< {dump}")
+        looked = project.inv(*task.split(), "--file=-", stdin=dump)
         assert looked.returncode == 0, looked.stdout + looked.stderr
     assert not [name for name in files_of(project) if not name.startswith(".restored")]
 

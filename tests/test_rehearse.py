@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 import pytest
@@ -37,10 +37,7 @@ from tests.flows import newest, pg_dump, settings_of, write
 from tests.journal import COUNT, JOURNAL, TABLES, migration
 from tests.schemas import SHOP
 from tests.servers import OWNER, PASSWORD, SUPERUSER, Server
-from tests.support import Database, Databases, Project, blocking, eventually
-
-if TYPE_CHECKING:
-    import subprocess
+from tests.support import Database, Databases, Project, Started, blocking, eventually
 
 TRAILER = b"--\n-- PostgreSQL database dump complete\n--\n"
 WRITES = "SELECT tup_inserted + tup_updated + tup_deleted FROM pg_stat_database WHERE datname = current_database()"
@@ -92,7 +89,7 @@ def wait_for(server: Server, what: str) -> None:
     raise AssertionError(f"nobody came: {what}")
 
 
-def begin(project: Project, server: Server) -> "subprocess.Popen[str]":
+def begin(project: Project, server: Server) -> Started:
     """Begin a rehearsal of the dump that takes its time, and wait until it does."""
     process = project.popen("db.rehearse", "--file=holding.sql", "--trust")
     wait_for(server, f"starts_with(datname, '{PREFIX}') AND wait_event = 'PgSleep'")

@@ -20,10 +20,9 @@ from tests.flows import Said, dump_of, pg_dump, ran, settings_of, write
 from tests.journal import COUNT, migration
 from tests.schemas import DUMP_END, SHOP
 from tests.servers import OWNER, PASSWORD, Server
-from tests.support import Database, Databases, Project, eventually
+from tests.support import Database, Databases, Project, Started, eventually
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
 
 CREATOR = "into_creator"
@@ -88,7 +87,7 @@ def document(project: Project, *arguments: str) -> Any:
     return json.loads(result.stdout)["restore"]
 
 
-def begin(project: Project, shop: Database) -> subprocess.Popen[str]:
+def begin(project: Project, shop: Database) -> Started:
     """Begin a restore into the database `copy` that takes its time, and wait until it has loaded its rows."""
     text = pg_dump(shop).replace(
         b"--\n-- PostgreSQL database dump complete", SLEEP + b"--\n-- PostgreSQL database dump complete"

@@ -32,7 +32,7 @@ SELECT pg_catalog.pg_terminate_backend(blocker)
  WHERE blocker > 0
 """
 _SESSIONS = """
-SELECT a.pid, coalesce(r.rolname, a.usesysid::pg_catalog.text)::pg_catalog.text AS user,
+SELECT a.pid, a.datid AS database, coalesce(r.rolname, a.usesysid::pg_catalog.text)::pg_catalog.text AS user,
        coalesce(a.application_name, '') AS application, me.rolsuper OR NOT coalesce(r.rolsuper, false)
            AND (pg_catalog.pg_has_role(a.usesysid, 'USAGE') OR pg_catalog.pg_has_role('pg_signal_backend', 'USAGE'))
            AS endable, coalesce(a.backend_type, 'client backend') = 'client backend' AS client
@@ -49,11 +49,13 @@ _EVERY = 0.05
 class OtherSession:
     """A session of a database.
 
+    :ivar database: The oid of its database.
     :ivar endable: Whether our role may end it.
     :ivar client: Whether it is that of a client, or hidden; not that of a replication or a background worker.
     """
 
     pid: int
+    database: int
     user: str
     application: str
     endable: bool

@@ -209,7 +209,7 @@ def _end_sessions(other: Connection, swap: Swap) -> int:
     Clients that reconnect at once may be back before a look finds no session. The rename then locks them out, and
     :func:`_ending_sessions` ends those that were faster.
 
-    :return: The number of ended sessions.
+    :return: The number of ended sessions of the live database; our own may still be ending in the other one.
     :raises SessionsRemainError: Sessions may not be ended.
     """
     ended = set[int]()
@@ -222,7 +222,8 @@ def _end_sessions(other: Connection, swap: Swap) -> int:
                 other.execute("SELECT pg_catalog.pg_terminate_backend(%s)", [each.pid])
             except psycopg.errors.InsufficientPrivilege:
                 raise _sessions_remain(swap, [each]) from None
-            ended.add(each.pid)
+            if each.database == swap.kept.oid:
+                ended.add(each.pid)
         if time.monotonic() > deadline:
             break
         time.sleep(_PAUSE)
