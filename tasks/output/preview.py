@@ -32,13 +32,14 @@ def restore_warning(plan: RestorePlan) -> list[str]:
         *_source(plan),
         *_deleted(plan),
         *_changed(plan),
-        *(
-            _swap(plan)
-            if plan.method.swaps
-            else [*no_swap_lines(plan), *_safety(plan), *_empty_again(plan), *_price(plan)]
-        ),
+        *(_swap(plan) if plan.method.swaps else transaction_lines(plan)),
         *place_lines(plan.nonlocal_reason, plan.doubt),
     ]
+
+
+def transaction_lines(plan: RestorePlan) -> list[str]:
+    """Return how the content is replaced in one transaction, and what it costs, as lines."""
+    return [*no_swap_lines(plan), *_safety(plan), *_empty_again(plan), *_price(plan)]
 
 
 def finish_warning(plan: FinishPlan) -> list[str]:

@@ -268,11 +268,18 @@ def foreign_session(sessions: Sequence[OtherSession]) -> SwapReason | None:
     return None if found is None else SwapReason(SwapObstacle.FOREIGN_SESSIONS, str(found))
 
 
-def sessions_question(choice: MethodChoice) -> str:
-    """Return the question whether a swap may end the other sessions; empty if there is nothing to ask."""
-    if not choice.swaps or choice.ends_sessions or not choice.sessions:
-        return ""
-    return f"When the restored database takes its place, end {describe_sessions(choice.sessions)}? [y/N] "
+def needs_consent(choice: MethodChoice) -> bool:
+    """Return whether a swap has to end other sessions, and nothing allows that yet."""
+    return choice.swaps and not choice.ends_sessions and bool(choice.sessions)
+
+
+def sessions_question(choice: MethodChoice, otherwise: str) -> str:
+    """Return the question whether a swap may end the other sessions.
+
+    :param otherwise: What any other answer than yes does.
+    """
+    end = f"end {describe_sessions(choice.sessions)}"
+    return f"When the restored database takes its place, {end}? [y: end / n: {otherwise}] "
 
 
 def describe_sessions(sessions: Sequence[OtherSession]) -> str:
@@ -287,7 +294,7 @@ def with_consent(choice: MethodChoice, answer: str | None) -> MethodChoice:
     :param answer: None without a terminal.
     :return: The swap, which ends sessions; without consent the transaction, with the reason.
     """
-    if not sessions_question(choice):
+    if not needs_consent(choice):
         return choice
     if (answer or "").casefold() in {"y", "yes"}:
         return replace(choice, ends_sessions=True)
