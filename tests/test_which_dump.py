@@ -421,12 +421,14 @@ def test_a_dump_without_some_rows_is_never_the_newest(shop: Database, project: P
     commands = (["db.restore", "--clean", "--yes"], ["db.rehearse"], ["db.inspect"], ["db.show", "--table=item"])
 
     results = {words[0]: project.inv(*words) for words in commands}
+    checks = json.loads(project.inv("db.doctor", "--json").stdout)["checks"]
 
     for name, each in results.items():
         assert (name, each.returncode) == (name, 0), each.stderr
         assert f"{partial.name} was skipped" in each.stderr
         assert "public.item" in each.stderr
     assert all(whole.name in results[name].stdout + results[name].stderr for name in results)
+    assert [whole.name in each["message"] for each in checks if each["name"] == "newest dump"] == [True]
     assert shop.scalar(COUNT) == 500
 
 

@@ -47,20 +47,20 @@ def confirm(lines: Sequence[str], *, yes: bool, sleep: Callable[[float], None] =
 
 
 def confirm_restore(
-    plan: RestorePlan, *, yes: bool, name: str, settle: Callable[[RestorePlan], RestorePlan]
+    plan: RestorePlan, *, yes: bool, name: str, ask_more: Callable[[RestorePlan], RestorePlan]
 ) -> RestorePlan:
     """Show what a restore will do if it deletes data or is a dry run, ask for consent if needed, and wait.
 
     :param yes: Do not wait.
     :param name: The value of `--confirm`.
-    :param settle: Asks what else is to be known after the preview, and returns the plan with it.
+    :param ask_more: Asks what else is to be known after the preview, and returns the plan with it.
     :return: The plan without its risk, because the user has accepted it.
     """
     if plan.destroys or plan.settings.dry or plan.doubt or plan.request.replaces_all:
         confirm(restore_warning(plan), yes=True)
     else:
         confirm([*other_database_lines(plan), *no_swap_lines(plan)], yes=True)
-    settled = plan if plan.settings.dry else settle(plan)
+    settled = plan if plan.settings.dry else ask_more(plan)
     if plan.method.swaps and not settled.method.swaps:
         confirm(transaction_lines(settled), yes=True)
     plan = settled
@@ -76,17 +76,17 @@ def confirm_plan(
     yes: bool,
     name: str,
     doubt: str = "",
-    settle: Callable[[_Plan], _Plan] | None = None,
+    ask_more: Callable[[_Plan], _Plan] | None = None,
 ) -> _Plan:
     """Show what will be done, ask for the database's name if needed, and wait.
 
     :param doubt: Why the database may be another one.
-    :param settle: As for :func:`confirm_restore`.
+    :param ask_more: As for :func:`confirm_restore`.
     :return: The settled plan.
     """
     confirm([*lines, *place_lines(plan.nonlocal_reason, doubt)], yes=True)
-    if settle is not None and not plan.settings.dry:
-        plan = settle(plan)
+    if ask_more is not None and not plan.settings.dry:
+        plan = ask_more(plan)
     _ask_consent(plan, yes=yes, name=name, doubt=doubt)
     return plan
 

@@ -142,7 +142,7 @@ def carry_out_restore(plan: RestorePlan, *, yes: bool, name: str) -> Restored | 
     if not (plan.settings.dry or can_ask()):
         # The preview then describes the method that is used.
         plan = settle_sessions(plan, None)
-    plan = confirm_restore(plan, yes=yes, name=name, settle=_ask_about_sessions)
+    plan = confirm_restore(plan, yes=yes, name=name, ask_more=_ask_about_sessions)
     return _restore(plan, lambda report: restore_by_method(plan, report))
 
 
@@ -192,14 +192,14 @@ def _finish(settings: Settings, *, backup: bool, disconnect: bool, yes: bool, na
     from ..safety.method import needs_consent, sessions_question
     from ..staging.finish import finish_restore, plan_finish, settle_finish
 
-    def settle(plan: FinishPlan) -> FinishPlan:
+    def ask_more(plan: FinishPlan) -> FinishPlan:
         if not needs_consent(plan.method):
             return plan
         return settle_finish(plan, ask(sessions_question(plan.method, "stop")))
 
     with reporting(settings):
         plan = plan_finish(settings, backup=backup, disconnect=disconnect)
-    plan = confirm_plan(plan, finish_warning(plan), yes=yes, name=name, settle=settle)
+    plan = confirm_plan(plan, finish_warning(plan), yes=yes, name=name, ask_more=ask_more)
     finished = _carry_out(settings, lambda report: finish_restore(plan, report), finished_document, show_finished)
     if finished is not None:
         finished.refuse_differences()
@@ -210,7 +210,7 @@ def carry_out_swap_undo(plan: SwapUndoPlan, *, yes: bool, name: str) -> SwapUndo
     """Ask for consent, swap a kept database back in, and print the result."""
     from ..safety.swap_undo import undo_by_swap
 
-    plan = confirm_plan(plan, undo_warning(plan), yes=yes, name=name, doubt=plan.doubt, settle=_settle_undo)
+    plan = confirm_plan(plan, undo_warning(plan), yes=yes, name=name, doubt=plan.doubt, ask_more=_settle_undo)
     return _carry_out(plan.settings, lambda report: undo_by_swap(plan, report), swap_undone_document, show_swap_undone)
 
 
