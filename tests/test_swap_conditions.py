@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -345,3 +346,26 @@ def test_a_rule_of_the_server_by_name_is_met_before_loading(
 def _wait_for_rule(database: Database, rejected: str) -> None:
     query = "SELECT count(*) FROM pg_hba_file_rules WHERE auth_method = 'reject' AND error IS NULL"
     assert database.scalar(query) == 1, rejected
+
+
+@pytest.mark.majors(18)
+def test_without_a_fitting_pg_dump_no_swap_is_promised(database: Database, project: Project) -> None:
+    """The doctor and the preview have the reason; a restore is refused (3) and says it once; nothing changes."""
+    database.execute(SHOP)
+    dumped(settings_of(project.use(database), database), None)
+    old = str(provision(14))
+    project.env |= {"INVOKE_DB_BIN_DIR": old, "INVOKE_DB_METHOD": "auto"}
+    before = database.dump_text()
+
+    checks = json.loads(project.inv("db.doctor", "--json").stdout)["checks"]
+    shown = project.inv("--dry", "db.restore", "--clean", "--no-backup")
+    refused = [project.inv("db.restore", "--clean", "--yes", *flags) for flags in ((), ("--method=swap",))]
+
+    (swap,) = (each for each in checks if each["name"] == "swap")
+    assert swap["state"] == "note"
+    assert "pg_dump" in swap["message"]
+    assert shown.returncode == 0
+    assert f"{database.name}__before_" not in shown.stderr
+    assert shown.stderr.count("pg_dump") == 1
+    assert [(each.returncode, each.stderr.count(old)) for each in refused] == [(3, 1), (3, 1)]
+    assert database.dump_text() == before

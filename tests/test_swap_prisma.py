@@ -51,3 +51,46 @@ def test_a_failing_migration_leaves_the_live_database_untouched(journal: Project
     assert databases_of_ours(migrated) == []
     assert list(journal.dumps.glob(".database-*")) == []
     assert list((journal.dumps / "undo").glob("*.sql*")) == []
+
+
+def _replace_adapter(journal: Project, expression: str) -> None:
+    """Let the project's Prisma connect by another adapter."""
+    config = (journal.root / "prisma.config.ts").read_text(encoding="utf-8")
+    adapter = "adapter: () => createMigrationAdapter(process.env.DATABASE_URL ?? '')"
+    assert adapter in config
+    journal.write("prisma.config.ts", config.replace(adapter, f"adapter: async () => {{ {expression} }}"))
+
+
+@pytest.mark.parametrize("method", ["auto", "swap"])
+@pytest.mark.majors(14, 18)
+def test_nothing_is_replaced_if_prisma_cannot_run(journal: Project, migrated: Database, method: str) -> None:
+    """Exit 5 with Prisma's own error; the database was not even emptied for a moment."""
+    _replace_adapter(journal, "throw new Error('engine-4711 is missing')")
+    before, files = migrated.dump_text("--create"), sorted(journal.dumps.rglob("*"))
+
+    with migrated.connect(autocommit=False) as session:
+        # A transaction would wait for this lock in vain, and end with another code.
+        session.execute("LOCK TABLE public.newer IN ACCESS SHARE MODE")
+        failed = journal.inv("db.restore", "--clean", "--migrate", "--yes", "--disconnect", f"--method={method}")
+
+    assert failed.returncode == 5, failed.stderr
+    assert "engine-4711" in failed.stderr
+    assert migrated.dump_text("--create") == before
+    assert databases_of_ours(migrated) == []
+    assert [each for each in sorted(journal.dumps.rglob("*")) if each.suffix == ".sql"] == [
+        each for each in files if each.suffix == ".sql"
+    ]
+
+
+@pytest.mark.majors(14, 18)
+def test_a_fixed_url_takes_the_transaction(journal: Project, migrated: Database) -> None:
+    """Prisma reads the configured database whatever the environment names: only a transaction can migrate it."""
+    _replace_adapter(journal, f"return createMigrationAdapter('{migrated.url}')")
+    add_pending(journal)
+    applied = migrated.scalar(COUNT)
+
+    said = ran(journal, "db.restore", "--clean", "--migrate", "--yes", "--disconnect", "--method=auto")
+
+    assert "in one transaction" in said
+    assert migrated.scalar(COUNT) == applied + 1
+    assert migrated.scalar(_TABLE) is None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CREATOR = "swap_creator"
 ITEMS = "CREATE TABLE public.item (id int PRIMARY KEY); INSERT INTO public.item SELECT i FROM generate_series(1, {}) i"
-QUESTION = "[y/N]"
+QUESTION = "[y: "
 
 
 @pytest.fixture(autouse=True)
@@ -156,14 +156,16 @@ def test_disconnect_ends_sessions(shop: Database, project: Project, setting: str
 def test_a_terminal_is_asked(
     shop: Database, project: Project, answer: str, flags: tuple[str, ...], code: int, ended: bool
 ) -> None:
-    """With the applications' names, before anything is loaded, also with --yes."""
+    """With the applications' names, after the preview and before anything is loaded, also with --yes."""
     with shop.connect(application_name="Prisma Studio") as session:
         command = ("db.restore", "--clean", "--yes", *flags)
         status, said = at_a_terminal(project, *command, answers={QUESTION: answer}, columns=200)
 
         assert alive(session) is not ended
     assert status == code, said
-    assert "1 session (Prisma Studio)" in said.split(QUESTION)[0]
+    previewed = said.split(QUESTION)[0]
+    assert f"{shop.name}__before_" in previewed
+    assert previewed.count("1 session (Prisma Studio)") == 2
     assert rows(shop) == (3 if code == 0 else 5)
     assert any("__before_" in name for name in databases(shop.server)) is ended
 

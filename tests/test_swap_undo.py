@@ -247,16 +247,17 @@ def test_safety_dumps_from_before_a_swap_are_of_the_same_database(project: Proje
 
 
 def test_undo_without_permission_names_the_sessions(swapped: Project, shop: Database) -> None:
-    """A connected session ends the undo with 4 and changes nothing; --disconnect ends the session."""
+    """A connected session ends the undo with 4 before a countdown; --disconnect ends the session."""
     with shop.connect() as other:
         pid = other.info.backend_pid
-        refused = swapped.inv(*UNDO)
+        refused = swapped.inv("db.undo")
         assert content(shop) == ["old"]
         done(swapped, *UNDO, "--disconnect")
         with pytest.raises(psycopg.OperationalError):
             other.execute("SELECT 1")
 
     assert refused.returncode == 4
+    assert "Beginning in" not in refused.stderr
     assert str(pid) in refused.stderr
     assert "--disconnect" in refused.stderr
     assert content(shop) == ["before the swap"]
@@ -269,7 +270,7 @@ def test_at_a_terminal_the_sessions_are_asked_about(
     """A yes ends them; anything else ends the undo with 4."""
     with shop.connect() as other:
         pid = other.info.backend_pid
-        found, said = at_a_terminal(swapped, *UNDO, answers={"[y/N]": answer})
+        found, said = at_a_terminal(swapped, *UNDO, answers={"[y: ": answer})
 
     assert found == code, said
     assert str(pid) in said

@@ -400,3 +400,112 @@ def test_a_safety_dump_without_a_manifest_is_named(database: Database, project: 
     assert listed.returncode == 0
     assert path.name in listed.stderr
     assert path.name not in listed.stdout
+
+
+@pytest.fixture
+def shop(new_database: Databases, project: Project) -> Database:
+    """Return a database of two tables with a dump of all of it, then a newer one without the rows of `item`."""
+    shop = new_database()
+    shop.execute(f"{FULL}; CREATE TABLE public.other AS SELECT 1 AS id; ANALYZE")
+    project.use(shop)
+    for options in ([], ["--exclude-data=item"]):
+        assert project.inv("db.dump", *options).returncode == 0
+    return shop
+
+
+@pytest.mark.majors(14, 18)
+def test_a_dump_without_some_rows_is_never_the_newest(shop: Database, project: Project) -> None:
+    """Restore, rehearse, inspect and show pass over it with its name, and take the complete one before it."""
+    partial = newest(project)
+    (whole,) = set(project.dumps.glob("db_dump_*.sql")) - {partial}
+    commands = (["db.restore", "--clean", "--yes"], ["db.rehearse"], ["db.inspect"], ["db.show", "--table=item"])
+
+    results = {words[0]: project.inv(*words) for words in commands}
+    checks = json.loads(project.inv("db.doctor", "--json").stdout)["checks"]
+
+    for name, each in results.items():
+        assert (name, each.returncode) == (name, 0), each.stderr
+        assert f"{partial.name} was skipped" in each.stderr
+        assert "public.item" in each.stderr
+    assert all(whole.name in results[name].stdout + results[name].stderr for name in results)
+    assert [whole.name in each["message"] for each in checks if each["name"] == "newest dump"] == [True]
+    assert shop.scalar(COUNT) == 500
+
+
+def test_preview_warns_of_tables_that_will_be_empty(shop: Database, project: Project) -> None:
+    """A dump without rows that --file names: the warning has the table and its rows now, and no other table."""
+    partial = newest(project)
+
+    shown = project.inv("--dry", "db.restore", "--clean", f"--file={partial.name}")
+
+    assert shown.returncode == 0, shown.stderr
+    (warning,) = (line for line in shown.stderr.splitlines() if "WARNING" in line)
+    assert "public.item (about 500 rows now)" in warning
+    assert "public.other" not in warning
+    assert shop.scalar(COUNT) == 500
+
+
+def test_rehearse_names_the_tables_whose_rows_the_dump_leaves_out(shop: Database, project: Project) -> None:
+    """In its result and in the JSON."""
+    words = ("db.rehearse", f"--file={newest(project).name}")
+
+    said, written = project.inv(*words), project.inv(*words, "--json")
+
+    assert (said.returncode, written.returncode) == (0, 0), said.stderr
+    assert "public.item" in said.stdout
+    assert json.loads(written.stdout)["rehearsal"]["excluded"] == ["public.item"]
+    assert shop.scalar(COUNT) == 500
+
+
+LATER = {
+    "rehearse": ["db.rehearse"],
+    "restore": ["db.restore", "--clean", "--yes"],
+    "into": ["db.restore", "--into=never_made"],
+    "inspect": ["db.inspect"],
+    "show": ["db.show", "--table=item"],
+    "gzip": ["db.gzip"],
+}
+
+
+@pytest.mark.parametrize("later", LATER.values(), ids=LATER)
+@pytest.mark.parametrize("part", ["--table=other", "--exclude-data=item", "--file={elsewhere}"])
+def test_a_chain_does_not_use_another_dump_than_it_made(
+    shop: Database, project: Project, tmp_path: Path, later: list[str], part: str
+) -> None:
+    """Exit 2, with the new dump and the one that would be used; nothing is touched."""
+    (whole,) = set(project.dumps.glob("db_dump_*.sql")) - {newest(project)}
+    shop.execute("INSERT INTO public.item VALUES (501, 'new')")
+
+    result = project.inv("db.dump", part.format(elsewhere=tmp_path / "y.sql"), *later)
+
+    assert result.returncode == 2, result.stderr
+    made = tmp_path / "y.sql" if "elsewhere" in part else newest(project).name
+    assert f"--file={made}" in result.stderr
+    assert whole.name in result.stderr
+    assert whole.exists()
+    assert shop.scalar(COUNT) == 501
+
+
+def test_a_chain_does_not_rehearse_an_older_dump_of_another_database(
+    pair: tuple[Database, Database], project: Project
+) -> None:
+    """The dump of one URL, the rehearsal on another."""
+    shop, other = pair
+    project.use(shop).env["OTHER_URL"] = other.url
+
+    result = project.inv("db.dump", "--url-env=OTHER_URL", "db.rehearse")
+
+    assert result.returncode == 2
+    assert f"--file={newest(project).name}" in result.stderr
+
+
+def test_a_chain_uses_the_dump_that_it_made(shop: Database, project: Project) -> None:
+    """Also after it was compressed; a task that names another with --file gets that."""
+    old = newest(project)
+    shop.execute("INSERT INTO public.item VALUES (501, 'new')")
+
+    used = project.inv("db.dump", "db.gzip", "db.rehearse")
+    named = project.inv("db.dump", "--table=other", "db.rehearse", f"--file={old.name}")
+
+    assert (used.returncode, named.returncode) == (0, 0), used.stderr + named.stderr
+    assert "502 rows" in used.stdout

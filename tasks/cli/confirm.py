@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from ..output.preview import no_swap_lines, other_database_lines, place_lines, restore_warning
+from ..output.preview import no_swap_lines, other_database_lines, place_lines, restore_warning, transaction_lines
 from .terminal import ask, open_console, say
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..safety.swap_undo import SwapUndoPlan
     from ..staging.finish import FinishPlan
 
+    _Plan = TypeVar("_Plan", FinishPlan, ResetPlan, MigrationPlan, SwapUndoPlan, KeptDeletion)
     Plan = FinishPlan | ResetPlan | MigrationPlan | SwapUndoPlan | KeptDeletion
 
 WAIT_SECONDS = 3
@@ -45,29 +46,49 @@ def confirm(lines: Sequence[str], *, yes: bool, sleep: Callable[[float], None] =
     console.print("")
 
 
-def confirm_restore(plan: RestorePlan, *, yes: bool, name: str) -> RestorePlan:
+def confirm_restore(
+    plan: RestorePlan, *, yes: bool, name: str, ask_more: Callable[[RestorePlan], RestorePlan]
+) -> RestorePlan:
     """Show what a restore will do if it deletes data or is a dry run, ask for consent if needed, and wait.
 
     :param yes: Do not wait.
     :param name: The value of `--confirm`.
+    :param ask_more: Asks what else is to be known after the preview, and returns the plan with it.
     :return: The plan without its risk, because the user has accepted it.
     """
     if plan.destroys or plan.settings.dry or plan.doubt or plan.request.replaces_all:
         confirm(restore_warning(plan), yes=True)
     else:
         confirm([*other_database_lines(plan), *no_swap_lines(plan)], yes=True)
+    settled = plan if plan.settings.dry else ask_more(plan)
+    if plan.method.swaps and not settled.method.swaps:
+        confirm(transaction_lines(settled), yes=True)
+    plan = settled
     other = plan.other_database if plan.destroys else ""
     _ask_consent(plan, yes=yes, name=name, doubt=plan.doubt, risk=plan.risk, other=other)
     return replace(plan, risk="")
 
 
-def confirm_plan(plan: Plan, lines: Sequence[str], *, yes: bool, name: str, doubt: str = "") -> None:
+def confirm_plan(
+    plan: _Plan,
+    lines: Sequence[str],
+    *,
+    yes: bool,
+    name: str,
+    doubt: str = "",
+    ask_more: Callable[[_Plan], _Plan] | None = None,
+) -> _Plan:
     """Show what will be done, ask for the database's name if needed, and wait.
 
     :param doubt: Why the database may be another one.
+    :param ask_more: As for :func:`confirm_restore`.
+    :return: The settled plan.
     """
     confirm([*lines, *place_lines(plan.nonlocal_reason, doubt)], yes=True)
+    if ask_more is not None and not plan.settings.dry:
+        plan = ask_more(plan)
     _ask_consent(plan, yes=yes, name=name, doubt=doubt)
+    return plan
 
 
 def _ask_consent(

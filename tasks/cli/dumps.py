@@ -72,6 +72,8 @@ def dump(
     url_env: str | None = None,
 ) -> Dumped | None:
     """Dump the database, or a part of it, into one file with a manifest."""
+    from ..config.settings import MadeDump, remember_dump
+    from ..dump.destination import STANDARD_OUTPUT
     from ..dump.dump import make_dump
     from ..dump.request import DumpRequest
 
@@ -84,6 +86,8 @@ def dump(
     )
     with reporting(loaded) as report:
         dumped = make_dump(loaded, request, report)
+    if dumped is not None:
+        remember_dump(ctx, MadeDump(id=dumped.manifest.id, path=None if path == STANDARD_OUTPUT else dumped.path))
     show_dumped(dumped, loaded)
     return dumped
 

@@ -63,7 +63,7 @@ def show_url(settings: Settings) -> None:
 
 def show_dumped(dumped: Dumped | None, settings: Settings) -> None:
     """Print a new dump, to standard error if standard output has the dump; only its path if quiet."""
-    from ..dumpfiles.origin import describe_part
+    from ..dumpfiles.origin import describe_lacks, describe_part
 
     if settings.as_json:
         print_json({"dump": describe_dump(dumped)})
@@ -75,7 +75,7 @@ def show_dumped(dumped: Dumped | None, settings: Settings) -> None:
         if not piped:
             print_line(str(dumped.path))
         return
-    lacks = "".join(f"; {each}" for each in _lacks(describe_part(manifest), manifest.excluded_data))
+    lacks = "".join(f"; {each}" for each in describe_lacks(describe_part(manifest), manifest.excluded_data))
     where = "standard output" if piped else dumped.path
     text = (
         f"{where}: {format_size(manifest.file.size)}, {format_count(manifest.rows, 'row')} in "
@@ -85,16 +85,6 @@ def show_dumped(dumped: Dumped | None, settings: Settings) -> None:
         say(open_console(stderr=True), text)
     else:
         print_line(text)
-
-
-def _lacks(part: str, excluded: Sequence[tuple[str, str]]) -> list[str]:
-    """Return clauses that describe what a dump lacks of its database.
-
-    :param part: The result of `describe_part`.
-    :param excluded: The tables whose rows it leaves out.
-    """
-    rows = f"without the rows of {format_names(excluded)}" if excluded and "without rows" not in part else ""
-    return list(filter(None, [part, rows]))
 
 
 def show_converted(converted: Converted) -> None:
@@ -210,6 +200,8 @@ def _cut(text: str, longest: int) -> str:
 
 
 def _cells_of(each: Listed, short: str, now: datetime, verdicts: Mapping[str, str]) -> dict[str, str]:
+    from ..dumpfiles.origin import describe_lacks
+
     cells = {
         "id": short,
         "database": each.database,
@@ -218,7 +210,7 @@ def _cells_of(each: Listed, short: str, now: datetime, verdicts: Mapping[str, st
         "size": format_size(each.size),
         "rows": "" if each.rows is None else f"{each.rows:,}",
         "state": describe_state(each),
-        "note": "; ".join(filter(None, [*_lacks(each.part, each.excluded), each.note])),
+        "note": "; ".join(filter(None, [*describe_lacks(each.part, each.excluded), each.note])),
         "plan": verdicts.get(each.name, ""),
         "file": each.name,
     }
@@ -237,7 +229,7 @@ def describe_state(each: Listed) -> str:
 
 def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
     """Print the content of a dump."""
-    from ..dumpfiles.origin import describe_part
+    from ..dumpfiles.origin import describe_lacks, describe_part
 
     rows = sum(each.rows for each in inspected.tables)
     manifest = inspected.manifest
@@ -256,7 +248,7 @@ def show_inspected(inspected: Inspected, *, as_json: bool) -> None:
         print_line(f"Made {manifest.created} of {source.get('database')} at {source.get('host')}{git}")
         if manifest.note:
             print_line(f"Note: {manifest.note}")
-        for lack in _lacks(describe_part(manifest), manifest.excluded_data):
+        for lack in describe_lacks(describe_part(manifest), manifest.excluded_data):
             print_line(f"{lack[:1].upper()}{lack[1:]}")
         if sums := manifest.facts.get("checksums"):
             print_line(f"With checksums of {format_count(len(sums), 'table')}, which `db.verify --checksums` compares")

@@ -118,6 +118,8 @@ def _show_saved(saved: Dumped | None, undo: str) -> None:
 
 def show_rehearsed(rehearsed: Rehearsed | None, *, as_json: bool) -> None:
     """Print a successful rehearsal; print nothing for a dry run."""
+    from ..dumpfiles.origin import describe_lacks, describe_part
+
     if as_json:
         print_json({"rehearsal": None} if rehearsed is None else rehearsed_document(rehearsed))
         return
@@ -133,6 +135,10 @@ def show_rehearsed(rehearsed: Rehearsed | None, *, as_json: bool) -> None:
         f"{_migrated(rehearsed.migrated)}; {format_seconds(rehearsed.seconds)} in total. "
         "The scratch database is dropped."
     )
+    manifest = restored.plan.dump.manifest
+    lacks = describe_lacks(describe_part(manifest), manifest.excluded_data) if manifest else []
+    if lacks:
+        print_line(f"  The dump is partial: {', '.join(lacks)}.")
 
 
 def format_sessions(plan: SwapUndoPlan) -> str:

@@ -17,7 +17,7 @@ from .output_restores import (
     undo_warning,
 )
 from .task import all_given, given, load, refuse_flags
-from .terminal import ask, print_json, reporting
+from .terminal import ask, can_ask, print_json, reporting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..restore.restore import Restored
     from ..safety.swap_undo import SwapUndone, SwapUndoPlan
     from ..scratch.restore_into import NewDatabase
-    from ..staging.finish import Finished
+    from ..staging.finish import Finished, FinishPlan
 
 
 _Done = TypeVar("_Done")
@@ -137,14 +137,25 @@ def _restore_into_new(plan: NewDatabase) -> Restored | None:
 
 def carry_out_restore(plan: RestorePlan, *, yes: bool, name: str) -> Restored | None:
     """Ask for consent, restore and print the result; in a dry run only show what would be done."""
-    from ..safety.method import sessions_question
     from ..staging.swap_restore import restore_by_method, settle_sessions
 
-    question = sessions_question(plan.method)
-    if question and not plan.settings.dry:
-        plan = settle_sessions(plan, ask(question))
-    plan = confirm_restore(plan, yes=yes, name=name)
+    if not (plan.settings.dry or can_ask()):
+        # The preview then describes the method that is used.
+        plan = settle_sessions(plan, None)
+    plan = confirm_restore(plan, yes=yes, name=name, ask_more=_ask_about_sessions)
     return _restore(plan, lambda report: restore_by_method(plan, report))
+
+
+def _ask_about_sessions(plan: RestorePlan) -> RestorePlan:
+    """Return the plan after the question whether a swap may end the other sessions, if it is needed."""
+    from ..safety.method import Method, needs_consent, sessions_question
+    from ..staging.swap_restore import settle_sessions
+
+    if not needs_consent(plan.method):
+        return plan
+    transaction = "restore in one transaction, which locks the tables / Ctrl-C: stop"
+    otherwise = "stop" if plan.request.method is Method.SWAP else transaction
+    return settle_sessions(plan, ask(sessions_question(plan.method, otherwise)))
 
 
 def _restore(plan: RestorePlan | NewDatabase, restore: Callable[[Report], Restored]) -> Restored | None:
@@ -178,15 +189,17 @@ def _carry_out(
 
 def _finish(settings: Settings, *, backup: bool, disconnect: bool, yes: bool, name: str) -> Finished | None:
     """Ask for consent, finish a restore whose database waits, and print the result."""
-    from ..safety.method import sessions_question
+    from ..safety.method import needs_consent, sessions_question
     from ..staging.finish import finish_restore, plan_finish, settle_finish
+
+    def ask_more(plan: FinishPlan) -> FinishPlan:
+        if not needs_consent(plan.method):
+            return plan
+        return settle_finish(plan, ask(sessions_question(plan.method, "stop")))
 
     with reporting(settings):
         plan = plan_finish(settings, backup=backup, disconnect=disconnect)
-    question = sessions_question(plan.method)
-    if question and not settings.dry:
-        plan = settle_finish(plan, ask(question))
-    confirm_plan(plan, finish_warning(plan), yes=yes, name=name)
+    plan = confirm_plan(plan, finish_warning(plan), yes=yes, name=name, ask_more=ask_more)
     finished = _carry_out(settings, lambda report: finish_restore(plan, report), finished_document, show_finished)
     if finished is not None:
         finished.refuse_differences()
@@ -197,11 +210,18 @@ def carry_out_swap_undo(plan: SwapUndoPlan, *, yes: bool, name: str) -> SwapUndo
     """Ask for consent, swap a kept database back in, and print the result."""
     from ..safety.swap_undo import undo_by_swap
 
-    confirm_plan(plan, undo_warning(plan), yes=yes, name=name, doubt=plan.doubt)
-    if not plan.settings.dry:
-        if plan.sessions and not plan.ends_sessions:
-            count = format_count(len(plan.sessions), "session")
-            answer = ask(f"End {count} of {plan.target.label} ({format_sessions(plan)})? [y/N] ") or ""
-            plan = replace(plan, ends_sessions=answer.lower() in {"y", "yes"})
-        plan.refuse_sessions()
+    plan = confirm_plan(plan, undo_warning(plan), yes=yes, name=name, doubt=plan.doubt, ask_more=_settle_undo)
     return _carry_out(plan.settings, lambda report: undo_by_swap(plan, report), swap_undone_document, show_swap_undone)
+
+
+def _settle_undo(plan: SwapUndoPlan) -> SwapUndoPlan:
+    """Return the plan after the question whether the other sessions may be ended, if it is needed.
+
+    :raises ServerError: The answer is no or missing. Nothing was touched.
+    """
+    if plan.sessions and not plan.ends_sessions:
+        count = format_count(len(plan.sessions), "session")
+        answer = ask(f"End {count} of {plan.target.label} ({format_sessions(plan)})? [y: end / n: stop] ") or ""
+        plan = replace(plan, ends_sessions=answer.lower() in {"y", "yes"})
+    plan.refuse_sessions()
+    return plan

@@ -193,9 +193,14 @@ class Reporter:
             self._next = 0.0
 
 
+def can_ask() -> bool:
+    """Return whether there is a terminal to ask at."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def ask(question: str) -> str | None:
     """Ask the user and return the answer without surrounding blanks; None without a terminal."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not can_ask():
         return None
     console = open_console(stderr=True)
     *lines, last = question.split("\n")

@@ -31,6 +31,8 @@ _MILLISECONDS = {"ms": 1, "s": 1000, "min": 60_000, None: 1000}
 # PostgreSQL stores a timeout as a signed 32-bit number of milliseconds.
 _LONGEST = 2**31 - 1
 _MOST_JOBS_BY_DEFAULT, _MOST_JOBS = 4, 64
+# The key in Invoke's configuration with the dumps of earlier tasks.
+_MADE = "invoke_postgres_made"
 
 
 class Output(enum.Enum):
@@ -39,6 +41,18 @@ class Output(enum.Enum):
     QUIET = "quiet"
     NORMAL = "normal"
     VERBOSE = "verbose"
+
+
+@dataclass(frozen=True)
+class MadeDump:
+    """A dump that an earlier task of the same call of `inv` made.
+
+    :ivar id: All digits of its id.
+    :ivar path: Its path then; None for standard output.
+    """
+
+    id: str
+    path: Path | None
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,7 @@ class Settings:
     :ivar method: How a restore with `--clean` replaces the content: `auto`, `transaction` or `swap`.
     :ivar kept_databases: The number of old databases that restores by swap keep for `db.undo`.
     :ivar disconnect: End the other sessions of the database, as `--disconnect` does.
+    :ivar made: The dumps that earlier tasks of the same call made, newest last.
     :ivar as_json: Print only a JSON document on standard output (`--json`).
     """
 
@@ -83,6 +98,7 @@ class Settings:
     method: str = "auto"
     kept_databases: int = 1
     disconnect: bool = False
+    made: tuple[MadeDump, ...] = ()
 
     def command(self, task: str, *flags: str) -> str:
         """Return the command that runs a task on the same database, as a user types it.
@@ -154,7 +170,13 @@ def load_settings(ctx: Context, *, url_env: str = "", as_json: bool = False, job
         method=_choice("method", values, ["auto", "transaction", "swap"]),
         kept_databases=_count("kept_databases", values),
         disconnect=_choice("disconnect", values, ["no", "yes"]) == "yes",
+        made=ctx.config.get(_MADE, ()),
     )
+
+
+def remember_dump(ctx: Context, dump: MadeDump) -> None:
+    """Let the later tasks of the same call know of a dump: Invoke hands its configuration from task to task."""
+    ctx.config.update({_MADE: (*ctx.config.get(_MADE, ()), dump)})
 
 
 def _values(ctx: Context, environ: Mapping[str, str]) -> dict[str, Any]:

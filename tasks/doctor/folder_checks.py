@@ -140,10 +140,12 @@ def check_leftovers(settings: Settings) -> Check:
 
 
 def check_newest(settings: Settings, now: datetime) -> tuple[Check, Listed | None]:
-    """Check the newest dump: whether it is complete according to its manifest, its age, whether it was rehearsed."""
-    found = [each for each in list_catalog(settings) if not each.safety and time_in_name(each.path.name)]
+    """Check the newest dump that a restore may choose: whether it is complete, its age, whether it was rehearsed."""
+    dumps = [each for each in list_catalog(settings) if not each.safety and time_in_name(each.path.name)]
+    found = [each for each in dumps if not each.is_partial]
     if not found:
-        return note("there is none", "`inv db.dump` makes one."), None
+        what = "there are only partial dumps, which no task chooses by default" if dumps else "there is none"
+        return note(what, "`inv db.dump` makes one."), None
     first = found[0]
     rehearsed = f"rehearsed {first.rehearsed[:10]}" if first.rehearsed else "never rehearsed"
     age = now - first.when

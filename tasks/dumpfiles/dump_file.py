@@ -13,8 +13,23 @@ from ..errors import BadInputError, MissingProgramError
 from ..formatting import format_list
 from ..system.pg_programs import newest_client
 from ..system.processes import open_regular
-from .origin import describe_databases, describe_part, describe_source, is_of_address, is_of_database
-from .paths import find_dump_file, known_defect, list_dumps, manifest_path, read_manifest, time_in_name
+from .origin import (
+    describe_databases,
+    describe_lacks,
+    describe_part,
+    describe_source,
+    is_of_address,
+    is_of_database,
+)
+from .paths import (
+    find_dump_file,
+    known_defect,
+    list_dumps,
+    manifest_path,
+    read_manifest,
+    refuse_unmade,
+    time_in_name,
+)
 from .reader import DumpReader
 
 if TYPE_CHECKING:
@@ -111,7 +126,7 @@ def choose_dump(settings: Settings, file: str, report: Report) -> Path:
     Dumps of the database that the URL names come first. For tasks that only read or compress a dump and ask no server.
     A restore uses :func:`newest_dump_of`.
 
-    :raises BadInputError: There is none.
+    :raises BadInputError: There is none, or an earlier task of the same call made another one.
     """
     if file:
         return find_dump_file(file, settings.dumps, settings.cwd)
@@ -123,12 +138,13 @@ def choose_dump(settings: Settings, file: str, report: Report) -> Path:
     for path in sorted(others, key=lambda each: bool(others[each])):
         if reason := known_defect(path) or _known_part(path):
             report.warn(f"{path.name} was skipped: {reason}")
-        elif target is not None and others[path]:
+            continue
+        refuse_unmade(path, settings.made, settings.dumps)
+        if target is not None and others[path]:
             report.warn(f"There is no dump of {target.label}. {path.name} is used, {others[path]}.")
-            return path
         else:
             report.step(f"{path.name} is the newest dump. To use another, name it with --file=")
-            return path
+        return path
     raise BadInputError(
         f"There is no dump in {settings.dumps}. Name a file with --file=.", fix="`inv db.dump` makes a dump."
     )
@@ -150,7 +166,7 @@ def newest_dump_of(settings: Settings, server: ServerFacts, endpoint: Endpoint, 
 
     Dumps of other databases and dumps without a manifest are skipped, with a warning about the newest.
 
-    :raises BadInputError: There is none.
+    :raises BadInputError: There is none, or an earlier task of the same call made another one.
     """
     others: list[tuple[Path, str]] = []
     named: list[tuple[Path, str]] = []
@@ -167,6 +183,7 @@ def newest_dump_of(settings: Settings, server: ServerFacts, endpoint: Endpoint, 
             if others:
                 name, why = others[0][0].name, others[0][1]
                 report.warn(f"{name} is newer, but {why}. To restore it, use --file={name}")
+            refuse_unmade(path, settings.made, settings.dumps)
             return path
     raise BadInputError(_no_dump(settings, endpoint, others + named))
 
@@ -186,8 +203,8 @@ def _other_origin(path: Path, server: ServerFacts, endpoint: Endpoint) -> str:
 def _known_part(path: Path) -> str:
     """Return a clause about a partial dump, from its manifest; empty for another dump."""
     manifest = read_manifest(path)
-    part = describe_part(manifest) if manifest else ""
-    return part and f"it is partial: {part}. To use it, name it with --file="
+    lacks = describe_lacks(describe_part(manifest), manifest.excluded_data) if manifest else []
+    return f"it is partial: {', '.join(lacks)}. To use it, name it with --file=" if lacks else ""
 
 
 def _no_dump(settings: Settings, endpoint: Endpoint, others: Sequence[tuple[Path, str]]) -> str:

@@ -157,6 +157,16 @@ def describe_part(manifest: Manifest) -> str:
     return ", ".join(filter(None, found))
 
 
+def describe_lacks(part: str, excluded: Sequence[tuple[str, str]]) -> list[str]:
+    """Return clauses that describe what a dump lacks of its database; none for a dump of all of it.
+
+    :param part: The result of :func:`describe_part`.
+    :param excluded: The tables whose rows it leaves out.
+    """
+    rows = f"without the rows of {format_names(excluded)}" if excluded and _ONLY["definitions"] not in part else ""
+    return list(filter(None, [part, rows]))
+
+
 def _schemas(names: Sequence[str]) -> str:
     return f"the schema{'s' if len(names) > 1 else ''} {format_names(names)}"
 

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import re
+import shlex
 import stat
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -18,8 +19,10 @@ from ..system.processes import open_regular
 from .short_ids import SHORTEST_ID, shorten_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from ..config.settings import MadeDump
 
 
 PART_SUFFIX = ".part"
@@ -257,6 +260,23 @@ def read_manifest(dump: Path) -> Manifest | None:
             f"The manifest {path.name} can't be used: {why}.",
             fix="To use the dump without it, move the manifest to another folder.",
         ) from None
+
+
+def refuse_unmade(path: Path, made: Sequence[MadeDump], dumps: Path) -> None:
+    """Refuse a dump that was chosen by default if earlier tasks of the same call made dumps, and it is none of them.
+
+    :raises BadInputError: Its message names both.
+    """
+    manifest = read_manifest(path)
+    if not made or (manifest is not None and manifest.id in {each.id for each in made}):
+        return
+    new = made[-1].path
+    name = "to standard output" if new is None else new.name if new.parent == dumps else str(new)
+    flag = "" if new is None else f"{shlex.quote(f'--file={name}')} for the new dump, or "
+    raise _refused(
+        f"The last dump made in this call is {name}; without --file= the next task would use {path.name}.",
+        fix=f"Add {flag}{shlex.quote(f'--file={path.name}')}.",
+    )
 
 
 def known_defect(path: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..formatting import format_content, format_count, format_list, format_names, format_size, show_name
+from ..formatting import format_content, format_count, format_list, format_size, show_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,13 +32,14 @@ def restore_warning(plan: RestorePlan) -> list[str]:
         *_source(plan),
         *_deleted(plan),
         *_changed(plan),
-        *(
-            _swap(plan)
-            if plan.method.swaps
-            else [*no_swap_lines(plan), *_safety(plan), *_empty_again(plan), *_price(plan)]
-        ),
+        *(_swap(plan) if plan.method.swaps else transaction_lines(plan)),
         *place_lines(plan.nonlocal_reason, plan.doubt),
     ]
+
+
+def transaction_lines(plan: RestorePlan) -> list[str]:
+    """Return how the content is replaced in one transaction, and what it costs, as lines."""
+    return [*no_swap_lines(plan), *_safety(plan), *_empty_again(plan), *_price(plan)]
 
 
 def finish_warning(plan: FinishPlan) -> list[str]:
@@ -101,8 +102,9 @@ def _source(plan: RestorePlan) -> list[str]:
             return lines
         if part := describe_part(manifest):
             lines.append(f"  It is of a part of the database: {part}.")
-        if manifest.excluded_data:
-            lines.append(f"  It lacks the rows of {format_names(manifest.excluded_data)}: these tables will be empty.")
+        if plan.left_empty:
+            names = _names(plan.left_empty, " now")
+            lines.append(f"  WARNING: these tables will be empty, because the dump lacks their rows: {names}.")
     return lines
 
 
@@ -166,11 +168,15 @@ def _replaced(found: Sequence[ExistingObject]) -> list[str]:
     return [f"  Will be replaced: {_names(found)}."] if found else []
 
 
-def _names(found: Sequence[ExistingObject]) -> str:
-    shown = [f"{each.name} ({_rows(each.rows)})" if each.rows else each.name for each in found[:_SHOWN_EXISTING]]
+def _names(found: Sequence[ExistingObject], now: str = "") -> str:
+    """Return the first objects with their rows, and the number of the others.
+
+    :param now: A word after the numbers of rows.
+    """
+    shown = [f"{each.name} ({_rows(each.rows)}{now})" if each.rows else each.name for each in found[:_SHOWN_EXISTING]]
     more = found[_SHOWN_EXISTING:]
     rows = sum(each.rows or 0 for each in more)
-    rest = f" and {len(more):,} more" + (f" ({_rows(rows)})" if rows else "") if more else ""
+    rest = f" and {len(more):,} more" + (f" ({_rows(rows)}{now})" if rows else "") if more else ""
     return ", ".join(shown) + rest
 
 

@@ -67,8 +67,13 @@ def _swapped(done: Restored | Finished) -> Document:
 
 def _restored(restored: Restored) -> Document:
     """Return what was loaded from a dump, what was left out, and what was changed."""
+    from ..dumpfiles.origin import describe_part
+
+    manifest = restored.plan.dump.manifest
     return {
         "dump": restored.plan.dump.path,
+        "part": describe_part(manifest) or None if manifest else None,
+        "excluded": [show_name(key) for key in manifest.excluded_data] if manifest else [],
         "tables": restored.tables,
         "rows": restored.rows,
         "counted": restored.proven,

@@ -13,6 +13,7 @@ from dotenv import dotenv_values
 from ..config.database_url import with_database
 from ..config.prisma_home import prisma_home
 from ..errors import BadInputError, OperationFailedError
+from ..postgres.connection import connected
 from ..safety.scratch_database import PREFIX, scratch_history
 from ..system.processes import run_interactive, run_program
 from .project import Prisma, find_prisma, is_installed
@@ -20,11 +21,19 @@ from .project import Prisma, find_prisma, is_installed
 if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..config.target import Target
+    from ..postgres.connection import Connection
     from ..progress import Report
+
+
+class AnotherDatabaseError(BadInputError):
+    """Prisma runs, but it does not read the database that the environment names."""
 
 
 _POSTGRES = re.compile(r"\s*(prisma\+)?postgres(ql)?:", re.IGNORECASE)
 _STATUS_SECONDS = 120.0
+# The server counts a session at its end at the latest; PostgreSQL 14 writes the counters about twice a second.
+_COUNTING_SECONDS, _PAUSE = 2.0, 0.05
+_SESSIONS = "SELECT s.sessions FROM pg_catalog.pg_stat_database s WHERE s.datname = %s"
 
 
 def find_redirectable_prisma(settings: Settings, report: Report) -> Prisma | None:
@@ -84,20 +93,47 @@ def refuse_fixed_url(settings: Settings, prisma: Prisma, other: Target) -> None:
     The URL that Prisma prints is no proof: with a driver adapter it uses another one.
 
     :param other: A database without a migration history.
-    :raises BadInputError: Prisma would migrate another database: its schema or configuration contains a fixed URL.
+    :raises AnotherDatabaseError: Prisma would migrate another database: its schema or configuration contains a fixed
+        URL. It succeeded, or it connected to the configured database.
+    :raises OperationFailedError: Prisma failed before it connected to one of the two, as it would in the real run.
     """
     name = f"0_{secrets.token_hex(8)}"
-    with scratch_history(other, name):
+    with scratch_history(other, name), connected(other) as connection:
+        before = _count_sessions(connection, settings)
         status = run_program(
             [*prisma.command, "migrate", "status"],
             cwd=prisma.home,
             extra=_environment(settings, prisma, other.database),
             timeout=_STATUS_SECONDS,
         )
-    output = f"{status.stdout}\n{status.stderr}"
-    if name not in output:
-        raise BadInputError(
-            f"Prisma does not read the scratch database, so it might migrate another one. Nothing was touched. Prisma "
-            f"printed: {output.strip()[-500:]}",
+        output = f"{status.stdout}\n{status.stderr}"
+        if name in output:
+            return
+        reads_another = status.returncode == 0 or _has_connected(connection, settings, before)
+    printed = f"Prisma printed: {settings.target().scrub(output.strip()[-500:])}"
+    if reads_another:
+        raise AnotherDatabaseError(
+            f"Prisma does not read the scratch database, so it might migrate another one. Nothing was touched. "
+            f"{printed}",
             fix="Take the URL from DATABASE_URL in Prisma's schema and configuration.",
         )
+    raise OperationFailedError(
+        f"No migration can be applied: `prisma migrate status` failed with exit status {status.returncode} before it "
+        f"connected to a database. {printed}"
+    )
+
+
+def _count_sessions(connection: Connection, settings: Settings) -> int:
+    """Return how many sessions the configured database has had, as far as the server has counted them."""
+    row = connection.execute(_SESSIONS, [settings.target().database]).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _has_connected(connection: Connection, settings: Settings, before: int) -> bool:
+    """Return whether a session has connected to the configured database since a count."""
+    deadline = time.monotonic() + _COUNTING_SECONDS
+    while _count_sessions(connection, settings) <= before:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_PAUSE)
+    return True

@@ -55,6 +55,7 @@ class RestorePlan(ChangePlan):
     :ivar changed: Other objects that the dump changes or deletes.
     :ivar doubt: The reason why the dump may be of another database than it must be; empty if it is certain.
     :ivar existing: The objects with the name of an object that the dump creates, unless they are deleted first.
+    :ivar left_empty: The tables that the dump creates without their rows, with the rows that they have now.
     :ivar objects_outside: With `replaces_all`, the number of objects outside the schemas: event triggers, large objects
         and so on.
     :ivar risk: The risk that a person must accept before the dump is loaded; empty without one.
@@ -76,6 +77,7 @@ class RestorePlan(ChangePlan):
     changed: tuple[Impact, ...]
     doubt: str = ""
     existing: tuple[ExistingObject, ...] = ()
+    left_empty: tuple[ExistingObject, ...] = ()
     objects_outside: int = 0
     risk: str = ""
     owners: frozenset[str] | None = None
@@ -233,6 +235,7 @@ def plan_restore(
             removed=removed,
             changed=find_impacts(connection, dump.outline.touches or (), emptied),
             existing=_existing_objects(connection, dump, request),
+            left_empty=_left_empty(connection, dump),
             objects_outside=_outside_schemas(connection, filled) if request.replaces_all else 0,
             risk=risk,
             undo_needs_trust=bool(undo_risk),
@@ -297,6 +300,16 @@ def _existing_objects(connection: Connection, dump: DumpFile, request: RestoreRe
     if dump.outline.large_objects and not request.replaces_all and count_large_objects(connection):
         found.append(ExistingObject(name="large objects whose number is in the dump", rows=None, dropped=True))
     return (*find_existing(connection, names), *found)
+
+
+def _left_empty(connection: Connection, dump: DumpFile) -> tuple[ExistingObject, ...]:
+    """Return the tables that a dump creates without their rows, those that exist first."""
+    if dump.manifest is None or not dump.outline.creates_tables:
+        return ()
+    excluded = dump.manifest.excluded_data
+    found = {each.name: each for each in find_existing(connection, dict.fromkeys(excluded, True))}
+    new = {show_name(key): ExistingObject(name=show_name(key), rows=None, dropped=True) for key in excluded}
+    return tuple({**found, **new, **found}.values())
 
 
 def _other_tables(connection: Connection, dump: DumpFile, schemas: Collection[str]) -> tuple[str, ...]:

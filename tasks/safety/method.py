@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from ..dump.destination import free_bytes
-from ..errors import BadInputError, ServerError, TaskError
+from ..errors import BadInputError, MissingProgramError, ServerError, TaskError
 from ..formatting import format_count, format_list, format_size
 from ..postgres.activity import OtherSession, read_sessions
 from ..postgres.catalog_filters import IN_SCHEMA, no_member
 from ..postgres.connection import Connection, Endpoint, ServerFacts, one
 from ..postgres.schemas import read_content
+from ..system.pg_programs import find_client
 from .own_databases import Role, own_databases
 from .swap import find_maintenance_database, rename_obstacles
 
@@ -52,6 +53,7 @@ class SwapObstacle(enum.Enum):
     WORKERS = "{} works in the database in the background"
     MAINTENANCE = "no other database can be connected to ({})"
     CONNECTIONS = "only {} more sessions can connect"
+    PG_DUMP = "no pg_dump fits server version {}"
     DISK = "the disk of the server has only {} free"
     SESSIONS = "other sessions are connected, and --disconnect was not given ({})"
     FOREIGN_SESSIONS = "only a superuser or another role may end a session of the database ({})"
@@ -227,11 +229,27 @@ def choose_method(
     if reason is None and not read_content(connection, kept_schemas, locked=True).is_empty:
         reason = SwapReason(SwapObstacle.OTHER_SCHEMAS, format_list(kept_schemas))
     reason = reason or _capacity(connection, endpoint, needed=choice.size + space_needed(content), jobs=jobs)
+    missing = _missing_pg_dump(settings, server) if reason is None else None
+    if missing is not None:
+        reason = SwapReason(SwapObstacle.PG_DUMP, server.version)
     if reason is None:
         return choice
     if requested is Method.SWAP:
+        if missing is not None:
+            raise missing.reworded(
+                f"--method=swap is not possible: {missing.what} Nothing was touched.", fix=missing.fix
+            )
         raise refusal(reason)
     return replace(choice, method=Method.TRANSACTION, reason=reason)
+
+
+def _missing_pg_dump(settings: Settings, server: ServerFacts) -> MissingProgramError | None:
+    """Return the error that no pg_dump fits the server, which reads what a staging database carries over; else None."""
+    try:
+        find_client("pg_dump", server.major, bin_dir=settings.bin_dir, environ=settings.environ)
+    except MissingProgramError as error:
+        return error
+    return None
 
 
 def choose_swap(
@@ -268,11 +286,18 @@ def foreign_session(sessions: Sequence[OtherSession]) -> SwapReason | None:
     return None if found is None else SwapReason(SwapObstacle.FOREIGN_SESSIONS, str(found))
 
 
-def sessions_question(choice: MethodChoice) -> str:
-    """Return the question whether a swap may end the other sessions; empty if there is nothing to ask."""
-    if not choice.swaps or choice.ends_sessions or not choice.sessions:
-        return ""
-    return f"When the restored database takes its place, end {describe_sessions(choice.sessions)}? [y/N] "
+def needs_consent(choice: MethodChoice) -> bool:
+    """Return whether a swap has to end other sessions, and nothing allows that yet."""
+    return choice.swaps and not choice.ends_sessions and bool(choice.sessions)
+
+
+def sessions_question(choice: MethodChoice, otherwise: str) -> str:
+    """Return the question whether a swap may end the other sessions.
+
+    :param otherwise: What any other answer than yes does.
+    """
+    end = f"end {describe_sessions(choice.sessions)}"
+    return f"When the restored database takes its place, {end}? [y: end / n: {otherwise}] "
 
 
 def describe_sessions(sessions: Sequence[OtherSession]) -> str:
@@ -287,7 +312,7 @@ def with_consent(choice: MethodChoice, answer: str | None) -> MethodChoice:
     :param answer: None without a terminal.
     :return: The swap, which ends sessions; without consent the transaction, with the reason.
     """
-    if not sessions_question(choice):
+    if not needs_consent(choice):
         return choice
     if (answer or "").casefold() in {"y", "yes"}:
         return replace(choice, ends_sessions=True)

@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from ..dumpfiles.dump_file import prove_dump
-from ..errors import BadInputError, Effect, ServerError, TaskError
+from ..errors import Effect, ServerError, TaskError
 from ..formatting import format_list
 from ..postgres.commit import Outcome
 from ..postgres.connection import connected, translated
 from ..prisma.migrate import remember_migrations
-from ..prisma.other_database import find_redirectable_prisma, migrate_other_database, refuse_fixed_url
+from ..prisma.other_database import (
+    AnotherDatabaseError,
+    find_redirectable_prisma,
+    migrate_other_database,
+    refuse_fixed_url,
+)
 from ..progress import Silence
 from ..restore.plan import complete_plan
 from ..restore.restore import restore_dump
@@ -166,7 +171,7 @@ def _load(staging: Staging, prisma: Prisma | None, report: Report) -> Restored:
         report.progress("waiting for `prisma migrate status`", 0, 0, "")
         try:
             refuse_fixed_url(settings, prisma, staging.plan.target)
-        except BadInputError as error:
+        except AnotherDatabaseError as error:
             raise SwapUnavailableError(SwapReason(SwapObstacle.REFUSED, str(error).rstrip("."))) from None
     try:
         restored = restore_dump(replace(staging.plan, risk=""), report, remember=False)
