@@ -59,7 +59,7 @@ def dump(
     gzip: bool = False,
     zstd: bool = False,
     file: str | None = None,
-    note: str = "",
+    note: str | None = None,
     exclude_data: list[str] | None = None,
     table: list[str] | None = None,
     exclude_table: list[str] | None = None,
@@ -80,7 +80,12 @@ def dump(
     part = _part(table, exclude_table, schema, exclude_schema, schema_only=schema_only, data_only=data_only)
     left_out = tuple(exclude_data or ())
     request = DumpRequest(
-        compression=compression, file=path, note=note, exclude_data=left_out, checksums=checksums, part=part
+        compression=compression,
+        file=path,
+        note=given("--note", note),
+        exclude_data=left_out,
+        checksums=checksums,
+        part=part,
     )
     with reporting(loaded) as report:
         dumped = make_dump(loaded, request, report)

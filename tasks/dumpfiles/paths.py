@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 
 PART_SUFFIX = ".part"
+# The name of the file with the content of standard input, before the id of the process.
+INPUT_PREFIX = "standard-input-"
 MANIFEST_SUFFIX = ".manifest.json"
 # Bytes, on Linux, macOS and nearly every file system.
 LONGEST_NAME = 255
@@ -255,6 +257,12 @@ def read_manifest(dump: Path) -> Manifest | None:
             f"The manifest {path.name} can't be used: {why}.",
             fix="To use the dump without it, move the manifest to another folder.",
         ) from None
+
+
+def dump_label(path: Path) -> str:
+    """Return the name of a dump for display."""
+    is_input = path.name.startswith(INPUT_PREFIX) and path.name.endswith(PART_SUFFIX)
+    return "standard input" if is_input else path.name
 
 
 def known_defect(path: Path) -> str:

@@ -53,7 +53,7 @@ def author_risk(connection: Connection, settings: Settings, endpoint: Endpoint, 
     if role != privileged:
         rights = f"is a member of {privileged}" + (f", which {rights}" if rights else "")
     return (
-        f"{path.name} {why}. {role} {rights}, so the code in the dump may do anything on this server, during the "
+        f"{dump_label(path)} {why}. {role} {rights}, so the code in the dump may do anything on this server, during the "
         f"restore or later. It is safer to load it as an ordinary role that owns the database."
     )
 
