@@ -137,6 +137,10 @@ def test_other_tables_keep_what_was_written_since(more: list[str], shop: Databas
     verified = ran(project, "db.verify")
     assert "Only public.orders was restored last, so only it was compared." in verified
     assert "not in the dump" not in verified
+    state = json.loads(ran(project, "db.undos", "--json"))["states"][-1]
+    assert state["command"].startswith("db.restore --table=public.orders ")
+    preview = project.inv("--dry", "db.undo").stderr
+    assert f"WARNING: everything that was written since {state['created'][:19].replace('T', ' ')} UTC" in preview
     ran(project, "db.undo", "--yes")
     assert shop.dump_text() == damaged
 
