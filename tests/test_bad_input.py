@@ -159,6 +159,13 @@ FLAGS = {
     "name and flag": Row("db.dump --gzip --file=given.sql.zst", 2, "--file=given.sql.zst and --gzip"),
     "name that is too long": Row(f"db.dump --file={'x' * 250}.sql", 2, "is too long"),
     "pattern that matches nothing": Row("db.dump --exclude-data=nothing_like_it", 2, "matches no table"),
+    "empty note": Row("db.dump --note=", 2, "--note="),
+    "empty schema": Row("db.reset --schema= --yes", 2, "--schema="),
+    "database that another folder keeps": Row(
+        "db.delete --file=shop__before_20261130_192954_e1fa --yes",
+        2,
+        'DROP DATABASE "shop__before_20261130_192954_e1fa"',
+    ),
     "empty variable's name": Row("db.dump --url-env=", 2, "--url-env= is empty"),
     "variable that is not set": Row("db.dump --url-env=NOT_SET", 2, "NOT_SET is not set in"),
     "URL for a name": Row(
@@ -326,6 +333,7 @@ MANIFESTS = {
 }
 PROGRAMS = {
     "no pg_dump": Row("db.dump", 3, "No pg_dump was found", env={"INVOKE_DB_BIN_DIR": "dumps"}),
+    "folder of programs that is missing": Row("db.dump", 3, "/no/such/bin", env={"INVOKE_DB_BIN_DIR": "/no/such/bin"}),
     "pg_dump that is none": Row(
         "db.dump", 3, "pg_dump", env={"INVOKE_DB_BIN_DIR": "bin"}, files={"bin/pg_dump": "#!/bin/sh\necho hello\n"}
     ),

@@ -357,7 +357,7 @@ BROKEN = {
         with_url(lambda url, database: url.replace(database.name, "not_there")),
         "login",
         '"not_there" does not exist',
-        "CREATE DATABASE",
+        "db.restore --create",
     ),
     "reader": Broken(reader, "rights to restore", r"may not create in .*, nor drop app\.item", "owner's URL"),
     "stranger": Broken(stranger, "rights to dump", r"may not read app\.item", "GRANT pg_read_all_data TO owner"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from typing import TYPE_CHECKING
 
@@ -137,6 +138,11 @@ def test_other_tables_keep_what_was_written_since(more: list[str], shop: Databas
     verified = ran(project, "db.verify")
     assert "Only public.orders was restored last, so only it was compared." in verified
     assert "not in the dump" not in verified
+    state = json.loads(ran(project, "db.undos", "--json"))["states"][-1]
+    assert state["command"].startswith("db.restore --table=public.orders ")
+    since = state["created"][:19].replace("T", " ")
+    preview = project.inv("--dry", "db.undo").stderr.splitlines()
+    assert any("WARNING" in line and f"since {since} UTC" in line for line in preview)
     ran(project, "db.undo", "--yes")
     assert shop.dump_text() == damaged
 

@@ -651,6 +651,11 @@ def test_doctor_lists_them_and_says_whether_a_swap_is_possible(swapped: Project,
     assert found["kept databases"]["state"] == "note"
     assert record.database in found["kept databases"]["message"]
     assert "ALLOW_CONNECTIONS" in found["kept databases"]["fix"]
+    assert f"`inv db.delete --file={record.id[:8]}`" in found["kept databases"]["fix"]
+    swapped.env["INVOKE_DB_DUMPS_DIR"] = "elsewhere"
+    assert f'DROP DATABASE "{record.database}";' in checks()["kept databases"]["fix"]
+    assert swapped.inv("db.delete", f"--file={record.database}", "--yes").returncode == 2
+    del swapped.env["INVOKE_DB_DUMPS_DIR"]
     assert (found["staging databases"]["state"], found["swap"]["state"]) == ("ok", "ok")
     shop.execute("SELECT lo_create(0)")
     assert checks()["swap"]["state"] == "note"

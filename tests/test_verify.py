@@ -156,9 +156,12 @@ def test_verify_compares_nothing_when_no_restore_is_remembered(database: Databas
     document = verify_json(project)
 
     assert result.returncode == 0
-    assert "Nothing was compared: no dump was restored into" in result.stdout
+    assert "Nothing was compared:" in result.stdout
     assert document["same"] is None
     assert {"name": "app.item", "expected": None, "found": 300, "same": True} in document["tables"]
+    assert project.inv("db.dump").returncode == 0
+    (dump,) = project.dumps.glob("*.sql")
+    assert f"`inv db.verify --file={dump.name}`" in project.inv("db.verify").stdout
 
 
 def test_verify_refuses_when_the_named_dump_is_broken(restored: Database, project: Project) -> None:

@@ -59,7 +59,7 @@ def dump(
     gzip: bool = False,
     zstd: bool = False,
     file: str | None = None,
-    note: str = "",
+    note: str | None = None,
     exclude_data: list[str] | None = None,
     table: list[str] | None = None,
     exclude_table: list[str] | None = None,
@@ -80,9 +80,14 @@ def dump(
     loaded = load(ctx, url_env, as_json=json)
     compression, path = _compression(gzip=gzip, zstd=zstd), given("--file", file)
     part = _part(table, exclude_table, schema, exclude_schema, schema_only=schema_only, data_only=data_only)
-    left_out = tuple(exclude_data or ())
+    left_out = all_given("--exclude-data", exclude_data)
     request = DumpRequest(
-        compression=compression, file=path, note=note, exclude_data=left_out, checksums=checksums, part=part
+        compression=compression,
+        file=path,
+        note=given("--note", note),
+        exclude_data=left_out,
+        checksums=checksums,
+        part=part,
     )
     with reporting(loaded) as report:
         dumped = make_dump(loaded, request, report)

@@ -22,14 +22,15 @@ def show_verified(verified: Verified, *, as_json: bool) -> None:
     expected = verified.expected
     if expected is None:
         label = verified.target.label
-        print_line(f"Nothing was compared: no dump was restored into {label} yet. Name one with --file=.")
+        print_line(f"Nothing was compared: {label} has no record of a restore. {verified.suggestion}")
     else:
         since = f", migrated {_utc(expected.migrated)}" if expected.migrated else ""
         when = f", restored {_utc(expected.restored)}{since}" if expected.restored else ""
         print_line(f"{verified.target.label} compared with {expected.source}{when}")
     rows = [(row.name, _number(row.expected, "-"), _number(row.found), row.mark) for row in verified.tables]
     different = {number for number, row in enumerate(verified.tables) if not row.same}
-    print_table(("table", "expected", "found", ""), rows, right=("expected", "found"), marked=different)
+    here, there = _columns(verified)
+    print_table(("table", there, here, ""), rows, right=(here, there), marked=different)
     for line in verified.lines:
         if line.kind != "rows":
             print_line(f"{line}" if line.fatal else f"Note: {line}")
@@ -38,6 +39,15 @@ def show_verified(verified: Verified, *, as_json: bool) -> None:
         print_line(f"Problem: {problem.what}. Fix: {problem.remedy}")
     if expected is not None:
         print_line(f"{_result(verified, expected)}{_not_compared(verified, expected)}")
+
+
+def _columns(verified: Verified) -> tuple[str, str]:
+    """Return the names of the columns with the rows of the compared database, and of what it is compared with."""
+    expected, name = verified.expected, verified.target.database
+    if expected is None or expected.server is None:
+        return "found", "expected"
+    other = expected.server.database
+    return (name, other) if name != other else (verified.target.label, expected.source)
 
 
 def _result(verified: Verified, expected: Expected) -> str:

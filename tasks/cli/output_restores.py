@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from psycopg import sql
+
 from ..formatting import (
     format_count,
     format_list,
@@ -28,12 +30,15 @@ _SHOWN_SESSIONS = 5
 
 def show_restored(restored: Restored) -> None:
     """Print a committed restore and what it left out."""
+    from ..dumpfiles.paths import dump_label
+
     plan = restored.plan
-    what = f"{plan.dump.path.name} is"
+    name = dump_label(plan.dump.path)
+    what = f"{name} is"
     if plan.tables is not None:
         verb = "is" if len(plan.tables.tables) == 1 else "are"
-        what = f"{plan.tables.names}{' (rows only)' * plan.request.data_only} of {plan.dump.path.name} {verb}"
-    done = "created" if restored.created else "committed" if restored.cut_off is None else "swapped in"
+        what = f"{plan.tables.names}{' (rows only)' * plan.request.data_only} of {name} {verb}"
+    done = "created" if restored.created else "committed" if restored.cut_off is None else "put in place"
     new = "the new database " if restored.created else ""
     print_line(
         f"{what} restored into {new}{plan.target.label}: {format_count(restored.rows, 'row')} in "
@@ -41,6 +46,9 @@ def show_restored(restored: Restored) -> None:
         f"{format_seconds(restored.seconds)}{_migrated(restored.migrated)}{_swapped(restored)}"
         f"{'; then migrated' * (plan.request.migrate and restored.migrated is None)}"
     )
+    if restored.created and plan.target.database != plan.settings.target().database:
+        drop = f"DROP DATABASE {sql.Identifier(plan.target.database).as_string()};"
+        print_line(f"  Its URL is that of {plan.settings.url_env} with this name. To delete it, in psql: {drop}")
     _show_saved(restored.saved, plan.undo_command)
     if restored.cut_off is not None:
         _show_kept(restored.kept, plan.undo_command)

@@ -12,7 +12,7 @@ from .output_restores import (
     show_reset,
 )
 from .restore_steps import carry_out_restore, carry_out_swap_undo, run_restore
-from .task import FILE_OR_INPUT, given, load, task
+from .task import FILE_OR_INPUT, NO_BACKUP, all_given, given, load, task
 from .terminal import reporting
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def reset(
 
     loaded = load(ctx, url_env)
     with reporting(loaded) as report:
-        plan = plan_reset(loaded, schema or [], report, backup=not no_backup, disconnect=disconnect)
+        plan = plan_reset(loaded, all_given("--schema", schema), report, backup=not no_backup, disconnect=disconnect)
     confirm_plan(plan, reset_warning(plan), yes=yes, name=given("--confirm", confirm))
     if loaded.dry:
         return None
@@ -67,12 +67,14 @@ def reset(
         "create": "create the database if it does not exist; one that exists must be empty, unless with --clean",
         "method": "how --clean replaces the content: auto, transaction or swap (the setting db.method)",
         "clean": "empty the schemas of the dump first, so that they will hold exactly what the dump holds",
-        "finish": "let the loaded database take its place that an earlier restore left because of other sessions",
+        "finish": "finish a restore that waited for other sessions: put the loaded database in place",
         "no_owner": "leave out the dump's owners; you will own all objects",
         "no_acl": "leave out the dump's grants",
         "create_roles": "create the roles of the dump that are missing on this server, as roles that can't log in",
         "skip_extension": "leave out this extension, if nothing in the dump uses it (repeats)",
         "migrate": "apply the pending migrations in the same step; if one fails, the database is as before",
+        "disconnect": "end the other sessions of the database, if the role may: first, or at the end of a swap",
+        "no_backup": NO_BACKUP,
         "strict": "refuse a dump if a role of it is missing on this server, or no migration could be applied after it",
     },
 )
@@ -111,6 +113,7 @@ def restore(
 @task(
     help={
         "to": "the id of the state to restore, or its first four characters or more (db.undos); by default the newest",
+        "no_backup": NO_BACKUP,
     }
 )
 def undo(

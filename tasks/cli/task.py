@@ -29,6 +29,7 @@ FILE_NEEDED = (
 )
 FILE = f"{FILE_NEEDED}; by default the newest dump of this database"
 FILE_OR_INPUT = f"{FILE_NEEDED}, or - for standard input; by default the newest dump of this database"
+NO_BACKUP = "make no safety dump, and drop the old database after a swap; `db.undo` will not be possible"
 # The help of flags that several tasks have.
 _SHARED = {
     "url_env": "name of the environment variable that holds the URL, instead of DATABASE_URL",
@@ -38,9 +39,9 @@ _SHARED = {
     "confirm": "the name of the database; needed if data may be lost and the database is not local, or the dump is of "
     "another one",
     "disconnect": "end the other sessions of the database first, if the role may",
-    "lenient": "load objects that PostgreSQL refuses in another form, such as constraints as NOT VALID; then exit code "
-    "is 6",
-    "jobs": "the number of sessions that load a new database; by default one for each processor, at most 4",
+    "lenient": "if PostgreSQL refuses an object, load it in another form (a constraint as NOT VALID); exit code 6",
+    "jobs": "the number of sessions that load a new database, by a swap too; by default one for each processor, at "
+    "most 4 (one transaction loads with one session)",
     "preserve_order": "load the rows of each table in the order of the dump, with one session for each table",
     "no_backup": "skip the safety dump; `db.undo` will not be possible",
     "checksums": "compare the content of every table, too (of dumps made with --checksums)",

@@ -157,14 +157,27 @@ def _setting(name: str, source: str, text: str) -> str | None:
     by_prisma = _as_prisma(text).get(name)
     if by_python != by_prisma:
         raise _refusal(
-            f"{source} sets {name} in a way that Prisma and python-dotenv read differently (a backtick, a # "
-            "without quotes, a backslash, a colon for =).",
+            f"{source} sets {name} in a way that Prisma and python-dotenv read differently"
+            f"{_found_in_setting(name, text)}.",
             fix=(
                 f'Write it on one line, in double quotes: {name}="…", with %23 for a #, %60 for a backtick and %5C for '
                 "a backslash in the URL."
             ),
         )
     return by_python
+
+
+def _found_in_setting(name: str, text: str) -> str:
+    """Return what the two may read differently on a variable's lines, in parentheses; empty if nothing is known."""
+    lines = re.findall(rf"^[ \t]*(?:export[ \t]+)?{re.escape(name)}[ \t]*([=:].*)$", text, re.MULTILINE)
+    signs = {
+        "a backtick": "`",
+        "a #": "#",
+        "a backslash": "\\",
+    }
+    found = [what for what, sign in signs.items() if any(sign in line for line in lines)]
+    found += ["a colon for ="] * any(line.startswith(":") for line in lines)
+    return f" ({', '.join(found)})" if found else ""
 
 
 def _as_prisma(text: str) -> dict[str, str]:

@@ -39,8 +39,8 @@ _REMEDIES = {
     ),
     LoginFailure.NO_PASSWORD: "Add the password to the URL: user:password@host.",
     LoginFailure.NO_DATABASE: (
-        "Create the database (CREATE DATABASE, or `inv db.migrate`, with which Prisma creates it), or correct its name "
-        "in the URL."
+        "Create the database: `inv db.restore --create` creates it from the newest dump, `inv db.migrate` lets Prisma "
+        "create an empty one. Or correct its name in the URL."
     ),
     LoginFailure.NO_ROLE: "Create the role (CREATE ROLE … LOGIN PASSWORD …), or correct the user in the URL.",
     LoginFailure.NOT_ADMITTED: (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from psycopg import sql
+
 from ..errors import BadInputError
 from ..formatting import format_count, format_list, format_size
 from ..postgres.connection import Connection, ServerFacts, read_endpoint
@@ -49,15 +51,24 @@ def check_kept_databases(connection: Connection, settings: Settings, target: Tar
     rows = connection.execute(_MARKED).fetchall()
     others = [str(each) for each, comment, _ in rows if is_marked(comment) and each not in ours]
     closed = [str(each) for each, _, allowed in rows if not allowed]
+    unknown = [each for each in closed if each not in {*ours, *others}]
     what = [f"{each.record.database} ({format_size(each.record.size)}, id {each.record.id[:8]})" for each in own]
     said = [f"{format_count(len(own), 'database')} for `inv db.undo`: {format_list(what)}"] if own else []
     said += [f"marked as ours, but not by restores of this folder: {format_list(others)}"] if others else []
-    said += [f"closed for connections, which pg_upgrade refuses: {format_list(closed)}"] if closed else []
+    said += [f"closed for connections: {format_list(unknown)}"] if unknown else []
     if not said:
         return ok("none")
-    remedy = "Before pg_upgrade, delete each (`inv db.delete --file=ID`) or open it: " if closed else ""
-    opened = f"ALTER DATABASE {closed[0]} ALLOW_CONNECTIONS true;" if closed else ""
-    return note("; ".join(said), f"{remedy}{opened}")
+    deletes = [f"`{settings.command('db.delete', f'--file={each.record.id[:8]}')}`" for each in own]
+    drops = " ".join(f"DROP DATABASE {_quoted(each)};" for each in others)
+    opens = " ".join(f"ALTER DATABASE {_quoted(each)} ALLOW_CONNECTIONS true;" for each in closed)
+    fixes = [f"To delete: {format_list(deletes)}."] if own else []
+    fixes += [f"If no other dumps folder needs them for `inv db.undo`, delete them in psql: {drops}"] if others else []
+    fixes += [f"pg_upgrade refuses closed databases. To open them, in psql: {opens}"] if closed else []
+    return note("; ".join(said), " ".join(fixes))
+
+
+def _quoted(name: str) -> str:
+    return sql.Identifier(name).as_string()
 
 
 def check_swap(

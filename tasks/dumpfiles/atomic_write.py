@@ -18,7 +18,7 @@ from ..dumpformat.compression import SummingWriter
 from ..errors import OperationFailedError
 from ..system.processes import make_file, make_folder, open_regular
 from ..system.runtime import answer_from_terminal, defer_signals, read_standard_input
-from .paths import PART_SUFFIX, manifest_path, sibling_paths
+from .paths import INPUT_PREFIX, PART_SUFFIX, manifest_path, sibling_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +74,7 @@ def spooled_input(folder: Path) -> Iterator[Path]:
     :raises BadInputError: Standard input is a terminal.
     :raises OperationFailedError: The file can't be written.
     """
-    path = folder / f"standard-input-{os.getpid()}{PART_SUFFIX}"
+    path = folder / f"{INPUT_PREFIX}{os.getpid()}{PART_SUFFIX}"
     chunks = read_standard_input()
     with contextlib.ExitStack() as stack:
         try:

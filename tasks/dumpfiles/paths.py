@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 
 PART_SUFFIX = ".part"
+# The name of the file with the content of standard input, before the id of the process.
+INPUT_PREFIX = "standard-input-"
 MANIFEST_SUFFIX = ".manifest.json"
 # Bytes, on Linux, macOS and nearly every file system.
 LONGEST_NAME = 255
@@ -277,6 +279,12 @@ def refuse_unmade(path: Path, made: Sequence[MadeDump], dumps: Path) -> None:
         f"The last dump made in this call is {name}; without --file= the next task would use {path.name}.",
         fix=f"Add {flag}{shlex.quote(f'--file={path.name}')}.",
     )
+
+
+def dump_label(path: Path) -> str:
+    """Return the name of a dump for display."""
+    is_input = path.name.startswith(INPUT_PREFIX) and path.name.endswith(PART_SUFFIX)
+    return "standard input" if is_input else path.name
 
 
 def known_defect(path: Path) -> str:

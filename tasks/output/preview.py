@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..formatting import format_content, format_count, format_list, format_size, show_name
+from ..formatting import (
+    format_content,
+    format_count,
+    format_list,
+    format_size,
+    parse_instant,
+    show_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +46,7 @@ def restore_warning(plan: RestorePlan) -> list[str]:
 
 def transaction_lines(plan: RestorePlan) -> list[str]:
     """Return how the content is replaced in one transaction, and what it costs, as lines."""
-    return [*no_swap_lines(plan), *_safety(plan), *_empty_again(plan), *_price(plan)]
+    return [*no_swap_lines(plan), *_undoes_later(plan), *_safety(plan), *_empty_again(plan), *_price(plan)]
 
 
 def finish_warning(plan: FinishPlan) -> list[str]:
@@ -88,11 +95,12 @@ def describe_content(content: Content) -> str:
 def _source(plan: RestorePlan) -> list[str]:
     """Return the dump's name and origin."""
     from ..dumpfiles.origin import describe_part
+    from ..dumpfiles.paths import dump_label
 
     dump, manifest = plan.dump, plan.dump.manifest
     what = f"{plan.tables.names} of " if plan.tables is not None else ""
     content = format_content(dump.rows, dump.inserts)
-    lines = [f"{plan.target.label}: restoring {what}{dump.path.name} ({content})."]
+    lines = [f"{plan.target.label}: restoring {what}{dump_label(dump.path)} ({content})."]
     if manifest is not None:
         note = f": {manifest.note}" if manifest.note else ""
         source = manifest.source.get("database")
@@ -131,7 +139,7 @@ def _deleted(plan: RestorePlan) -> list[str]:
         after = "Afterwards the database is exactly as in the dump."
         return [f"  Will be deleted: everything in the database: {where}. {after}"]
     if plan.request.clean:
-        added = "" if not plan.request.privileges else " (the dump's grants are added)"
+        added = "" if not plan.request.privileges else " Grants in the dump are added."
         verb = "replaced" if plan.method.swaps and plan.keeps_old else "deleted"
         lines = [f"  Will be {verb}: everything in {format_list(plan.emptied)} ({what}).", _kept(plan.kept, added)]
         if plan.other_tables:
@@ -187,10 +195,10 @@ def _rows(count: int) -> str:
 def _kept(kept: Sequence[str], added: str = "") -> str:
     """Return what is kept.
 
-    :param added: What the dump adds to it, as a clause.
+    :param added: What the dump adds to it, as a sentence.
     """
     others = f", and the schemas {format_list(kept)}" if kept else ""
-    return f"  Will be kept: the schemas themselves with their owners and grants{added}, extensions{others}."
+    return f"  Will be kept: the schemas themselves with their owners and grants, extensions{others}.{added}"
 
 
 def _changed(plan: RestorePlan) -> list[str]:
@@ -216,13 +224,31 @@ def _impact(each: Impact) -> str:
     return f"{each.label}{rows}{more}: {each.touch.how} on line {each.touch.line:,}"
 
 
+def _undoes_later(plan: RestorePlan) -> list[str]:
+    """Return a warning that an undo with a safety dump also undoes later changes of tables that were not restored."""
+    manifest = plan.dump.manifest
+    when = parse_instant(manifest.created) if plan.request.replaces_all and manifest is not None else None
+    if when is None or not plan.destroys:
+        return []
+    since = f"since {when:%Y-%m-%d %H:%M:%S} UTC"
+    return [f"  WARNING: everything that was written {since} is undone, too, in every table of the database."]
+
+
 def _safety(plan: RestorePlan | ResetPlan | MigrationPlan) -> list[str]:
     """Return whether a safety dump is made, and how to restore it."""
     if plan.makes_safety_dump:
-        return [f"  A safety dump is made first; `{plan.undo_command}` restores it.", *_reload_risk(plan)]
+        return [
+            f"  A safety dump{_of_more(plan)} is made first; `{plan.undo_command}` restores it.",
+            *_reload_risk(plan),
+        ]
     if plan.destroys:
         return [f"  No safety dump: `{plan.settings.command('db.undo')}` will not be possible."]
     return ["  No safety dump: no data will be lost."]
+
+
+def _of_more(plan: RestorePlan | ResetPlan | MigrationPlan) -> str:
+    """Return that a safety dump holds more than the plan changes; empty if the difference does not matter."""
+    return " of the whole database" if getattr(plan, "tables", None) is not None else ""
 
 
 def _reload_risk(plan: RestorePlan | ResetPlan | MigrationPlan) -> list[str]:
@@ -240,7 +266,8 @@ def _empty_again(plan: RestorePlan) -> list[str]:
         return []
     names = plan.dump.outline.schemas
     flags = [f"--schema={name}" for name in names] if names != ("public",) else []
-    return [f"  `{plan.settings.command('db.reset', *flags)}` empties it again."]
+    what = f"the empty schema{'s' * (len(names) > 1)}"
+    return [f"  To go back to {what}: `{plan.settings.command('db.reset', *flags)}`."]
 
 
 def _price(plan: RestorePlan) -> list[str]:
@@ -261,17 +288,21 @@ def _swap(plan: RestorePlan) -> list[str]:
     from ..safety.method import Method, space_needed
 
     choice, name, size = plan.method, plan.endpoint.database, format_size(space_needed(plan.dump.content.size))
-    done = "loaded, verified and migrated" if plan.request.migrate else "loaded and verified"
-    instead = "" if plan.request.method is Method.SWAP else "; in one transaction if the server refuses"
+    proven = "counted" if plan.dump.manifest is None else "verified"
+    done = f"loaded, {proven} and migrated" if plan.request.migrate else f"loaded and {proven}"
+    instead = (
+        "" if plan.request.method is Method.SWAP else " If the server refuses this, it is done in one transaction."
+    )
     older = [f"{each.database} ({format_size(each.size)})" for each in choice.kept]
     others = format_list([f"the old one ({format_size(choice.size)})", *older], separator=" and ")
     return [
-        f"  By swap: the dump is {done} in a new database, which then takes the name {name}{instead}.",
+        f"  By swap: the dump is {done} in a new database, which then takes the name {name}.{instead}",
         "  The tables are not locked meanwhile.",
         _rows_meanwhile(plan, "after the restore has begun"),
         f"  The new database needs about {size} of disk space, in addition to {others}.",
         *_cut_off(plan),
         _old_database(plan),
+        *_older_databases(plan),
         *(f"  Will be deleted: {each.database}, which waits for a restore to be finished." for each in choice.waiting),
     ]
 
@@ -299,6 +330,14 @@ def _old_database(plan: RestorePlan | FinishPlan) -> str:
     if plan.keeps_old:
         return f"  The old database is kept; `{plan.undo_command}` swaps it back in."
     return f"  The old database is dropped: `{plan.settings.command('db.undo')}` will not be possible."
+
+
+def _older_databases(plan: RestorePlan) -> list[str]:
+    """Return which databases of earlier swaps are dropped after this one, because enough newer ones are kept."""
+    kept, limit = plan.method.kept, plan.settings.kept_databases
+    surplus = kept[: max(len(kept) + 1 - limit, 0)] if plan.keeps_old else ()
+    before = ", if needed after a safety dump of it" if plan.settings.safety_dumps else ""
+    return [f"  Will be dropped after the swap: {each.database}{before}." for each in surplus]
 
 
 def place_lines(reason: str, doubt: str = "") -> list[str]:

@@ -41,7 +41,10 @@ class NotConnectedError(ServerError):
     """
 
     def __init__(self, what: str, failure: LoginFailure = LoginFailure.OTHER, *, answered: bool = False) -> None:
-        super().__init__(what, state="Nothing was touched.", fix="Run `inv db.doctor` to see how to fix it.")
+        fix = "Run `inv db.doctor` to see how to fix it."
+        if failure is LoginFailure.NO_DATABASE:
+            fix = "To create it from a dump: `inv db.restore --create`. `inv db.doctor` shows other ways."
+        super().__init__(what, state="Nothing was touched.", fix=fix)
         self.failure = failure
         self.answered = answered
 

@@ -14,7 +14,7 @@ from ..dumpformat.foreign_head import LexError
 from ..dumpformat.server_needs import explain_version
 from ..dumpformat.statements import classify_statement
 from ..errors import OperationFailedError, ServerError, TaskError
-from ..formatting import format_list
+from ..formatting import format_list, format_names
 from ..inventory.compare import key_of, state_of_manifest
 from ..postgres.commit import CommitFailure, Outcome, ask_outcome, commit_transaction
 from ..postgres.connection import blocked
@@ -152,7 +152,7 @@ def explain_failure(error: Exception, plan: RestorePlan, doing: str) -> Exceptio
         LostError: plan.target.scrub(str(error)),
     }
     found = next((text for each, text in what.items() if isinstance(error, each)), "")
-    return kind(f"{_failed(doing)}: {found.rstrip('.')}. {state}") if found else error
+    return kind(f"{_failed(doing)}: {found.rstrip('.')}.", state=state) if found else error
 
 
 def _failed(doing: str) -> str:
@@ -166,9 +166,9 @@ def _explain_refusal(error: StatementError, plan: RestorePlan, doing: str, state
         text = error.statement.decode(errors="replace").rstrip(";")
         doing = textwrap.shorten(text, _SHOWN, placeholder=" …")
     if error.sqlstate == _NO_LOCK and not error.raised:
-        return ServerError(f"{_failed(doing)}: {blocked(plan.target)}. {state}")
+        return ServerError(f"{_failed(doing)}: {blocked(plan.target)}.", state=state)
     if error.sqlstate == _DEADLOCK and not error.raised:
-        return ServerError(f"{_failed(doing)}: {error}. {state}", fix="Run it again, or with --disconnect.")
+        return ServerError(f"{_failed(doing)}: {error}.", state=state, fix="Run it again, or with --disconnect.")
     conflict = error.sqlstate in _DUPLICATE | {_DEPENDENT}
     hint = ""
     if plan.tables is not None:
@@ -189,7 +189,7 @@ def _explain_refusal(error: StatementError, plan: RestorePlan, doing: str, state
     elif not (hint or why or plan.lenient or plan.tables):
         hint = _lenient_hint(error, plan)
     where = f" ({error.context.rstrip('.')})" if error.context else ""
-    return OperationFailedError(f"{_failed(doing)}: {error}{where}.{why} {state}", fix=hint.strip())
+    return OperationFailedError(f"{_failed(doing)}: {error}{where}.{why}", state=state, fix=hint.strip())
 
 
 def _table_hint(error: StatementError, tables: TablesPlan) -> str:
@@ -207,6 +207,13 @@ def _lenient_hint(error: StatementError, plan: RestorePlan) -> str:
     """Return the hint for an error that --lenient may avoid; empty for others."""
     named = _FUNCTION.search(error.context)
     function = _with_arguments(named[1], plan) if named else ""
+    manifest = plan.dump.manifest
+    if error.sqlstate == _ORPHAN and manifest is not None and manifest.excluded_data:
+        return (
+            f" The dump lacks the rows of {format_names(manifest.excluded_data)}, which other rows may reference. Make "
+            f"a dump with these rows, or restore with --lenient, which adds the foreign key as NOT VALID and ends with "
+            f"exit code 6."
+        )
     if error.sqlstate in _VIOLATED:
         return (
             " The rows violate the constraint, or it reads a table whose rows are loaded later. --lenient loads the "

@@ -122,7 +122,8 @@ class Restored:
 def safety_dump_for(plan: RestorePlan) -> SafetyDump:
     """Return the safety dump of a restore, not yet made."""
     name, manifest = plan.dump.path.name, plan.dump.manifest
-    command = f"db.undo --to={manifest.id}" if plan.request.replaces_all and manifest else f"db.restore {name}"
+    tables = "".join(f"--table={each} " for each in plan.request.tables)
+    command = f"db.undo --to={manifest.id}" if plan.request.replaces_all and manifest else f"db.restore {tables}{name}"
     return SafetyDump(
         settings=plan.settings,
         server=plan.server,

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..config.target import Target
-    from ..postgres.connection import ServerFacts
+    from ..dumpformat.manifest import Manifest
+    from ..postgres.connection import Endpoint, ServerFacts
     from ..progress import Report
     from ..safety.restore_log import RestoreRecord
     from ..safety.swap_undo import SwapUndoPlan
@@ -154,13 +155,19 @@ def _plan(settings: Settings, request: RestoreRequest, report: Report) -> Restor
         )
     oids = other_oids(settings, plan.server, endpoint)
     if match_database(manifest, plan.server, endpoint.host, endpoint.port, oids) is OriginMatch.UNCERTAIN:
-        source = manifest.source
-        doubt = (
-            f"{plan.dump.path.name} may be of another database: it was made at {source.get('host')} port "
-            f"{source.get('port')}, and {endpoint} may be a copy of that database or a new one"
-        )
-        plan = replace(plan, doubt=doubt)
+        plan = replace(plan, doubt=_doubt(plan.dump.path.name, manifest, endpoint))
     return plan
+
+
+def _doubt(name: str, manifest: Manifest, endpoint: Endpoint) -> str:
+    """Return why a safety dump may be of another database, as a clause."""
+    host, port = manifest.source.get("host"), manifest.source.get("port")
+    if (host, port) == (endpoint.host, endpoint.port):
+        return f"{name} may be of another database: {endpoint.label} may have been created or copied after it was made"
+    made = f"it was made at {host} port {port}"
+    return (
+        f"{name} may be of another database: {made}, and {endpoint.label} may be a copy of that database or a new one"
+    )
 
 
 def _warn_of_unsaved(

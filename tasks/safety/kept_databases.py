@@ -20,6 +20,7 @@ from .guard import guarded_connection, nonlocal_reason, refuse_protected
 from .own_databases import (
     Role,
     delete_database_record,
+    is_kept_name,
     own_databases,
     read_database_records,
     write_database_record,
@@ -60,14 +61,21 @@ def find_kept_record(settings: Settings, value: str) -> DatabaseRecord | None:
     """Return the record of the kept database that a value of `--file` names; None if it names none.
 
     :param value: The name of the database, or the first four characters or more of its id.
-    :raises BadInputError: It names several, or a dump, too.
+    :raises BadInputError: It names several, or a dump, too; or it is a kept database of another dumps folder.
     """
     found = [each for each in kept_records(settings.dumps) if each.database == value or is_id_beginning(value, each.id)]
+    dump, names = None, [each.database for each in found]
+    with contextlib.suppress(BadInputError):
+        dump = find_dump_file(value, settings.dumps, settings.cwd, broken=True).name
+        names.append(dump)
+    if not found and dump is None and is_kept_name(value):
+        raise BadInputError(
+            f"{settings.dumps} has no record of a kept database {value}. Nothing was deleted.",
+            fix=f"Delete it with the dumps folder of the restore that kept it, or in psql: "
+            f"DROP DATABASE {sql.Identifier(value).as_string()};",
+        )
     if not found:
         return None
-    names = [each.database for each in found]
-    with contextlib.suppress(BadInputError):
-        names.append(find_dump_file(value, settings.dumps, settings.cwd, broken=True).name)
     if len(names) > 1:
         raise BadInputError(f"--file={value} matches {format_list(names)}. Nothing was deleted. Name one of them.")
     return found[0]

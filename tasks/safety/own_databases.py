@@ -10,6 +10,7 @@ import contextlib
 import enum
 import hashlib
 import json
+import re
 import secrets
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -40,6 +41,7 @@ _LONGEST_NAME = 63
 _HASH_CHARACTERS = 8
 # A record that is older belongs to no swap that still runs.
 _LONGEST_SWAP = timedelta(minutes=10)
+_KEPT_NAME = re.compile(r"__before_[0-9]{8}_[0-9]{6}_[0-9a-f]{4}\Z")
 # How many swaps of a database are remembered.
 _SUCCESSIONS = 200
 
@@ -138,6 +140,11 @@ def _name(database: str, suffix: str) -> str:
         kept = raw[: longest - _HASH_CHARACTERS - 1].decode(errors="ignore")
         return f"{kept}_{digest}{suffix}"
     return database + suffix
+
+
+def is_kept_name(name: str) -> bool:
+    """Return whether a name has the form of a kept database's; this alone proves nothing."""
+    return _KEPT_NAME.search(name) is not None
 
 
 def mark(role: Role, database: str, comment: str | None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..dumpfiles.paths import dump_label
 from ..errors import BadInputError
 from .guard import nonlocal_reason
 
@@ -53,8 +54,8 @@ def author_risk(connection: Connection, settings: Settings, endpoint: Endpoint, 
     if role != privileged:
         rights = f"is a member of {privileged}" + (f", which {rights}" if rights else "")
     return (
-        f"{path.name} {why}. {role} {rights}, so the code in the dump may do anything on this server, during the "
-        f"restore or later. It is safer to load it as an ordinary role that owns the database."
+        f"{dump_label(path)} {why}. {role} {rights}, so the code in the dump may do anything on this server, "
+        f"during the restore or later. It is safer to load it as an ordinary role that owns the database."
     )
 
 

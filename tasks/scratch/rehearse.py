@@ -129,8 +129,8 @@ def errors_say(state: str) -> Iterator[None]:
     except (BadInputError, GuardError):
         raise
     except TaskError as error:
-        message = f"{error} This happened in a scratch database; {state}"
-        raise error.reworded(message, effect=Effect.UNCHANGED) from None
+        message = f"{error.what} This happened in a scratch database, which was deleted; {state}"
+        raise error.reworded(message, fix=error.fix, effect=Effect.UNCHANGED) from None
 
 
 def plan_in_scratch(

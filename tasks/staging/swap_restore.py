@@ -196,8 +196,8 @@ def _not_changed(target: Target) -> Iterator[None]:
     except SwapUnavailableError:
         raise
     except TaskError as error:
-        message = f"{error} This happened in a staging database, which was deleted; {state}"
-        raise error.reworded(message, effect=Effect.UNCHANGED) from None
+        message = f"{error.what} The staging database was deleted; {state}"
+        raise error.reworded(message, fix=error.fix, effect=Effect.UNCHANGED) from None
     set_interrupt_message(state)
 
 

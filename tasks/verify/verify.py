@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..dumpfiles.dump_file import choose_dump, manifest_for, prove_dump
+from ..dumpfiles.dump_file import choose_dump, manifest_for, newest_dump_of, prove_dump
 from ..errors import BadInputError
 from ..formatting import show_name
 from ..inventory.compare import (
@@ -22,7 +23,7 @@ from ..inventory.compare import (
 )
 from ..inventory.objects import name_of, table_of
 from ..inventory.snapshot import DatabaseState, Key, describe_unsummed, read_snapshot, read_state
-from ..postgres.connection import Connection, ServerFacts, connected, server_facts, translated
+from ..postgres.connection import Connection, Endpoint, ServerFacts, connected, read_endpoint, server_facts, translated
 from ..postgres.tables import read_increments, read_tables
 from ..progress import Report, Silence
 from ..safety.restore_log import RestoreRecord, read_record, record_path
@@ -112,6 +113,7 @@ class Verified:
     :ivar lines: Differences, then notes.
     :ivar summed: Whether checksums were requested.
     :ivar health: Facts and problems of the database that do not depend on the comparison.
+    :ivar suggestion: If nothing was compared: the command that compares with the newest dump, as a sentence.
     """
 
     target: Target
@@ -121,6 +123,7 @@ class Verified:
     lines: tuple[DifferenceLine, ...]
     health: Health
     summed: bool = False
+    suggestion: str = ""
 
     @property
     def equal_values(self) -> dict[Key, bool]:
@@ -191,12 +194,15 @@ def verify_database(settings: Settings, request: VerifyRequest, report: Report) 
         if request.checksums:
             if expected is None:
                 raise BadInputError(
-                    f"Nothing was compared: no dump was restored into {target.label} yet. Name one with --file=, or a "
-                    f"database with --against-url-env=."
+                    f"Nothing was compared: {target.label} has no record of a restore.",
+                    fix=_suggest_dump(settings, server, read_endpoint(connection, server)),
                 )
             summed = expected.state.checksums
             if not summed and expected.state.rows:
                 raise BadInputError(f"{_without_checksums(expected)} Nothing was compared.")
+        suggestion = ""
+        if expected is None:
+            suggestion = _suggest_dump(settings, server, read_endpoint(connection, server))
         report.progress("counting", 0, 0, "")
         with read_snapshot(connection):
             found = read_state(connection, summed=summed)
@@ -222,7 +228,18 @@ def verify_database(settings: Settings, request: VerifyRequest, report: Report) 
         lines=tuple(lines),
         health=health,
         summed=request.checksums,
+        suggestion=suggestion,
     )
+
+
+def _suggest_dump(settings: Settings, server: ServerFacts, endpoint: Endpoint) -> str:
+    """Return the command that compares the database with its newest dump, as a sentence."""
+    try:
+        newest = newest_dump_of(settings, server, endpoint, Silence())
+    except BadInputError:
+        return "To compare with another database: --against-url-env=. `inv db.dump` makes a dump to compare with later."
+    command = settings.command("db.verify", shlex.quote(f"--file={newest.name}"))
+    return f"To compare with the newest dump: `{command}`."
 
 
 def _ahead(connection: Connection, server: ServerFacts, expected: Expected | None) -> dict[Key, int]:
