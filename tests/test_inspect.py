@@ -13,7 +13,7 @@ from tasks.dumpfiles.catalog import Inspected, inspect_dump
 from tasks.dumpformat.compression import Compression
 from tasks.errors import BadInputError
 from tasks.progress import Silence
-from tests.flows import pg_dump, settings_of, write
+from tests.flows import newest, pg_dump, settings_of, write
 from tests.schemas import HISTORY, SHOP
 from tests.support import Database, Databases, Project
 
@@ -238,7 +238,8 @@ def test_people_see_what_it_leaves_out_and_what_proves_it(shop: Database, projec
     project.use(shop)
     assert project.inv("db.dump", "--exclude-data=app.item", "--checksums", "--note=small").returncode == 0
 
-    inspected, listed = project.inv("db.inspect").stdout, project.inv("db.list").stdout
+    name = f"--file={newest(project).name}"
+    inspected, listed = project.inv("db.inspect", name).stdout, project.inv("db.list").stdout
     (document,) = json.loads(project.inv("db.list", "--json").stdout)["dumps"]
 
     assert "Without the rows of app.item" in inspected

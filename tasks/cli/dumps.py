@@ -72,27 +72,19 @@ def dump(
     url_env: str | None = None,
 ) -> Dumped | None:
     """Dump the database, or a part of it, into one file with a manifest."""
-    from ..config.settings import MadeDump, remember_dump
-    from ..dump.destination import STANDARD_OUTPUT
     from ..dump.dump import make_dump
     from ..dump.request import DumpRequest
 
     loaded = load(ctx, url_env, as_json=json)
     compression, path = _compression(gzip=gzip, zstd=zstd), given("--file", file)
     part = _part(table, exclude_table, schema, exclude_schema, schema_only=schema_only, data_only=data_only)
-    left_out = all_given("--exclude-data", exclude_data)
+    words, left_out = given("--note", note), all_given("--exclude-data", exclude_data)
     request = DumpRequest(
-        compression=compression,
-        file=path,
-        note=given("--note", note),
-        exclude_data=left_out,
-        checksums=checksums,
-        part=part,
+        compression=compression, file=path, note=words, exclude_data=left_out, checksums=checksums, part=part
     )
     with reporting(loaded) as report:
         dumped = make_dump(loaded, request, report)
-    if dumped is not None:
-        remember_dump(ctx, MadeDump(id=dumped.manifest.id, path=None if path == STANDARD_OUTPUT else dumped.path))
+    _remember(ctx, dumped, path)
     show_dumped(dumped, loaded)
     return dumped
 
@@ -182,6 +174,15 @@ def show(
     )
     with reporting(loaded) as report:
         show_rows(read_table_rows(loaded, request, report), as_json=json)
+
+
+def _remember(ctx: Context, dumped: Dumped | None, file: str) -> None:
+    """Let the later tasks of the same call know of a dump."""
+    from ..config.settings import MadeDump, remember_dump
+    from ..dump.destination import STANDARD_OUTPUT
+
+    if dumped is not None:
+        remember_dump(ctx, MadeDump(id=dumped.manifest.id, path=None if file == STANDARD_OUTPUT else dumped.path))
 
 
 def _part(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from psycopg import sql
-
 from ..formatting import (
     format_count,
     format_list,
@@ -47,6 +45,8 @@ def show_restored(restored: Restored) -> None:
         f"{'; then migrated' * (plan.request.migrate and restored.migrated is None)}"
     )
     if restored.created and plan.target.database != plan.settings.target().database:
+        from psycopg import sql
+
         drop = f"DROP DATABASE {sql.Identifier(plan.target.database).as_string()};"
         print_line(f"  Its URL is that of {plan.settings.url_env} with this name. To delete it, in psql: {drop}")
     _show_saved(restored.saved, plan.undo_command)

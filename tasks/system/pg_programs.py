@@ -91,7 +91,7 @@ def _installed_clients(name: str, server: int, bin_dir: Path | None, environ: Ma
     if not found:
         if bin_dir is not None and not bin_dir.is_dir():
             what = f"No {name} was found: the folder {bin_dir}, which the setting db.bin_dir names, does not exist."
-            fix = f"Correct INVOKE_DB_BIN_DIR or bin_dir in invoke.yaml, or leave it out. {how_to_install(server)}"
+            fix = "Correct INVOKE_DB_BIN_DIR or bin_dir in invoke.yaml, or leave it out."
             raise MissingProgramError(what, state="Nothing was touched.", fix=fix)
         what = f"No {name} was found{f' in {bin_dir}' if bin_dir else ''}."
         raise MissingProgramError(what, state="Nothing was touched.", fix=how_to_install(server))
