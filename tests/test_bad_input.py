@@ -201,9 +201,7 @@ CONFIGURATION = {
     "folder of nobody": configured("DUMPS_DIR", "~nobody-of-that-name/x", "can't be used"),
     "folder that is a file": configured("DUMPS_DIR", "tasks.py", "can't be used", code=5),
     "no variable": configured("URL_ENV", "", "must not be empty"),
-    "programs that are nowhere": configured(
-        "BIN_DIR", "/nowhere", "the folder /nowhere, which", code=3
-    ),
+    "programs that are nowhere": configured("BIN_DIR", "/nowhere", "the folder /nowhere, which", code=3),
     "misspelt setting": configured("PROTECTD", "prod", "There is no setting INVOKE_DB_PROTECTD"),
     "Prisma that is nowhere": configured(
         "PRISMA_DIR", "/nowhere", "Prisma is not installed in /nowhere", code=3, words="db.migrate"
