@@ -214,7 +214,8 @@ def in_doubt(project: Project, database: Database) -> None:
 
 def without_programs(project: Project, _database: Database) -> None:
     """Let the programs be looked for where there are none."""
-    project.env["INVOKE_DB_BIN_DIR"] = str(project.root / "nowhere")
+    (project.root / "empty").mkdir()
+    project.env["INVOKE_DB_BIN_DIR"] = str(project.root / "empty")
 
 
 def reader(project: Project, database: Database) -> None:
