@@ -130,11 +130,6 @@ def _majors_of(item: pytest.Item) -> tuple[int, ...]:
     return chosen.args if chosen else (DEFAULT_MAJOR,)
 
 
-def _wanted(session: pytest.Session) -> set[int]:
-    calls: list[Any] = [getattr(item, "callspec", None) for item in session.items]
-    return {call.params["server"] for call in calls if call and "server" in call.params}
-
-
 @pytest.fixture(scope="session")
 def server_of(request: pytest.FixtureRequest) -> Iterator[Callable[[int], Server]]:
     """Return the running server of a major; each starts when it is first needed, once per process."""
@@ -145,7 +140,7 @@ def server_of(request: pytest.FixtureRequest) -> Iterator[Callable[[int], Server
             # Not to stdout, over which a worker of pytest-xdist talks with its master.
             print(f"\n{line}", file=sys.stderr, flush=True)  # noqa: T201
 
-    fleet = Fleet(_wanted(request.session), announce=announce)
+    fleet = Fleet(announce=announce)
 
     def start(major: int) -> Server:
         try:

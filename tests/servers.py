@@ -15,8 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -478,13 +477,9 @@ class Server:
 
 
 class Fleet:
-    """Starts the servers that are asked for, several at a time, and stops them together.
+    """Starts each server when it is asked for, and stops them together."""
 
-    :param wanted: Majors that will be needed: they all start when the first server is asked for.
-    """
-
-    def __init__(self, wanted: Iterable[int], *, announce: Callable[[str], None] = _to_stderr) -> None:
-        self._wanted = frozenset(wanted)
+    def __init__(self, *, announce: Callable[[str], None] = _to_stderr) -> None:
         self._announce = announce
         self._servers: dict[int, Server] = {}
 
@@ -494,12 +489,7 @@ class Fleet:
         :raises ServerSetupError: it can't be had or started.
         """
         if major not in self._servers:
-            missing = sorted((self._wanted | {major}) - self._servers.keys())
-            programs = [provision(each, announce=self._announce) for each in missing]
-            with ThreadPoolExecutor(len(missing)) as pool:
-                # One after the other into the table, so that `close` finds those that did start.
-                for server in pool.map(Server.launch, missing, programs):
-                    self._servers[server.major] = server
+            self._servers[major] = Server.launch(major, provision(major, announce=self._announce))
         return self._servers[major]
 
     def close(self) -> None:

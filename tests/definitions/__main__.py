@@ -21,7 +21,7 @@ def main() -> int:
     given = parser.parse_args()
     listen()
     majors, wrong = given.major or MAJORS, 0
-    fleet = Fleet([], announce=say)
+    fleet = Fleet(announce=say)
     try:
         for major in majors:
             tally = campaign.run(fleet(major), given.seed, given.count, given.changes)
