@@ -27,6 +27,7 @@ from tasks.postgres.tables import Table, TableChangedError, read_tables
 from tasks.system.runtime import BackgroundTask, count_processors
 from tests.dump_programs import PG_DUMP_OPTIONS, migrate, nothing_is_left, waiting
 from tests.flows import Said, dumped, settings_of
+from tests.servers import Server
 from tests.support import Database, Databases, Project, blocking, eventually, patch_everywhere, without_restrict
 
 # Some twelve megabytes in three slices, and a small table beside them.
@@ -102,6 +103,31 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+@pytest.fixture(scope="module")
+def built(server: Server) -> Iterator[Database]:
+    """Return a database with a large and a small table, which tests get clones of."""
+    with Databases(server) as databases:
+        database = databases()
+        database.execute(LARGE)
+        yield database
+
+
+@pytest.fixture
+def large(new_database: Databases, built: Database) -> Database:
+    """Return a database with a large and a small table."""
+    return new_database(template=built)
+
+
+@pytest.fixture(scope="module")
+def million(server: Server) -> Iterator[Database]:
+    """Return a database with a table that takes long enough to read."""
+    with Databases(server) as databases:
+        database = databases()
+        database.execute(LARGE)
+        database.execute("INSERT INTO large SELECT i, repeat(md5(i::text), 5) FROM generate_series(60001, 1000000) i")
+        yield database
+
+
 def content_of(path: Path) -> bytes:
     """Return the text of a dump without what is random in it."""
     with DecompressedReader(path) as reading:
@@ -148,15 +174,14 @@ def test_database_with_everything_is_read_as_pg_dump_reads_it(
 
 @pytest.mark.parametrize("environment", [FOUR_PROCESSORS, FIVE_PROCESSORS], ids=["two", "three"])
 def test_large_table_is_read_by_several_sessions(
-    environment: dict[str, str], database: Database, project: Project
+    environment: dict[str, str], large: Database, project: Project
 ) -> None:
     """By the command itself: the dump is whole, and what reads it is told nothing of the slices."""
-    database.execute(LARGE)
-    result = project.use(database).inv("db.dump", "--gzip", "--file=x.sql.gz", env=environment)
+    result = project.use(large).inv("db.dump", "--gzip", "--file=x.sql.gz", env=environment)
 
     assert result.returncode == 0, result.stderr
     text = content_of(project.dumps / "x.sql.gz")
-    assert plain(text) == plain(database.dump_text(*PG_DUMP_OPTIONS))
+    assert plain(text) == plain(large.dump_text(*PG_DUMP_OPTIONS))
     assert b'COPY "public"."large" ("id", "text") FROM stdin;' in text
     assert project.inv("db.verify", "--file=x.sql.gz").returncode == 0
 
@@ -196,27 +221,25 @@ def test_statements_cover_all_pages() -> None:
     assert len(list(TableSlices(table, ("a",), 0, "o").statements())) == 1
 
 
-def test_server_reads_only_the_pages_of_a_slice(database: Database) -> None:
+def test_server_reads_only_the_pages_of_a_slice(large: Database) -> None:
     """Else a table would be read as often as it has slices."""
-    database.execute(LARGE)
-    with connected(sanitize(database.url)) as connection, exported_snapshot(connection) as snapshot:
-        (large,) = choose_slices(connection, server_facts(connection), read_tables(connection))
-        with connected(sanitize(database.url)) as other:
-            begin_slices(other, snapshot, [large])
-            for statement in large.statements():
+    with connected(sanitize(large.url)) as connection, exported_snapshot(connection) as snapshot:
+        (slices,) = choose_slices(connection, server_facts(connection), read_tables(connection))
+        with connected(sanitize(large.url)) as other:
+            begin_slices(other, snapshot, [slices])
+            for statement in slices.statements():
                 query = statement.decode().removeprefix("COPY (").removesuffix(") TO STDOUT")
                 plan = "\n".join(line for (line,) in other.execute(f"EXPLAIN {query}".encode()))
                 assert plan.startswith("Tid Range Scan on")
 
 
 @pytest.mark.usefixtures("everywhere")
-def test_rows_of_a_later_time_are_not_read(database: Database, project: Project) -> None:
+def test_rows_of_a_later_time_are_not_read(large: Database, project: Project) -> None:
     """What others write while we read is of no snapshot of ours; the counts agree."""
-    database.execute(LARGE)
     stop = threading.Event()
 
     def write() -> None:
-        with database.connect() as connection:
+        with large.connect() as connection:
             for at in range(1_000_000):
                 if stop.is_set():
                     return
@@ -228,7 +251,7 @@ def test_rows_of_a_later_time_are_not_read(database: Database, project: Project)
         writing = pool.submit(write)
         try:
             for _ in range(3):
-                made = dumped(settings_of(project, database))
+                made = dumped(settings_of(project, large))
                 (rows,) = [each.rows for each in made.manifest.tables if each.name == "large"]
                 ids = re.findall(rb"^(\d+)\t", content_of(made.path), re.MULTILINE)
                 assert len(ids) == len(set(ids)) == rows > 0
@@ -258,26 +281,25 @@ MORE = "CREATE TABLE more AS SELECT repeat('x', 1000) FROM generate_series(1, 40
 
 
 def test_dump_does_not_wait_for_a_migration_that_waits_for_pg_dump(
-    database: Database, project: Project, monkeypatch: pytest.MonkeyPatch
+    large: Database, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would wait for pg_dump, which waits for us: so pg_dump then does it alone, before or after the migration."""
-    database.execute(LARGE)
-    database.execute(MORE)
+    large.execute(MORE)
     begin = ParallelReader.begin
     first = threading.Event()
 
     def behind(self: ParallelReader) -> None:
         if not first.is_set():
             first.set()
-            pool.submit(migrate, database, "ALTER TABLE large ADD COLUMN c int")
-            eventually(lambda: "migration" in waiting(database), "the migration's wait")
+            pool.submit(migrate, large, "ALTER TABLE large ADD COLUMN c int")
+            eventually(lambda: "migration" in waiting(large), "the migration's wait")
         begin(self)
 
     monkeypatch.setattr(ParallelReader, "begin", behind)
     report = Said()
     began = time.monotonic()
     with ThreadPoolExecutor(1) as pool:
-        made = dumped(settings_of(project, database, lock_timeout=0), report=report)
+        made = dumped(settings_of(project, large, lock_timeout=0), report=report)
 
     assert [each.rows for each in made.manifest.tables if each.name == "large"] == [60_000]
     assert any("Retrying with pg_dump alone" in line for line in report.details)
@@ -287,18 +309,17 @@ def test_dump_does_not_wait_for_a_migration_that_waits_for_pg_dump(
 
 
 @pytest.mark.parametrize("free", [2, 3])
-def test_dump_takes_no_session_that_pg_dump_needs(free: int, database: Database, project: Project) -> None:
+def test_dump_takes_no_session_that_pg_dump_needs(free: int, large: Database, project: Project) -> None:
     """Of a role that may have but so many sessions, ours leave pg_dump its own, now and when it begins again."""
-    database.execute(LARGE)
-    database.execute(MORE)
-    role = f"few_{database.name}"
-    database.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'few' CONNECTION LIMIT {free}")
-    database.execute(f"GRANT pg_read_all_data TO {role}")
+    large.execute(MORE)
+    role = f"few_{large.name}"
+    large.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'few' CONNECTION LIMIT {free}")
+    large.execute(f"GRANT pg_read_all_data TO {role}")
     report = Said()
     try:
-        made = dumped(settings_of(project, database, environ=environ_of(database, role)), report=report)
+        made = dumped(settings_of(project, large, environ=environ_of(large, role)), report=report)
     finally:
-        database.execute(f"DROP ROLE {role}")
+        large.execute(f"DROP ROLE {role}")
 
     assert made.manifest.rows == 64_010
     assert report.details[-1].endswith("Retrying with pg_dump alone.")
@@ -317,32 +338,30 @@ def test_dump_takes_no_session_that_pg_dump_needs(free: int, database: Database,
     ids=["no other table", "--exclude-data", "unlogged", "large values", "hash partition", "impatient server"],
 )
 def test_what_we_do_not_read_pg_dump_does(
-    change: str, request_: DumpRequest, read: list[str], database: Database, project: Project
+    change: str, request_: DumpRequest, read: list[str], large: Database, project: Project
 ) -> None:
     """Where we would find no place, or hold values that are too large."""
-    database.execute(LARGE)
     for statement in filter(None, change.split(";")):
-        database.execute(statement.replace("{}", database.name))
+        large.execute(statement.replace("{}", large.name))
 
-    made = dumped(settings_of(project, database), request_)
+    made = dumped(settings_of(project, large), request_)
 
     assert [each.rows for each in made.manifest.tables if each.name == "large"] == [60_000]
     assert read == []
 
 
-def test_rights_on_columns_are_enough(read: list[str], database: Database, project: Project) -> None:
+def test_rights_on_columns_are_enough(read: list[str], large: Database, project: Project) -> None:
     """A TID may only be read by who may read the whole table."""
-    database.execute(LARGE)
-    role = f"columns_{database.name}"
-    database.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'few'")
-    database.execute(f"GRANT DELETE ON large, small TO {role}")
-    database.execute(f"GRANT SELECT (id, text) ON large TO {role}")
-    database.execute(f"GRANT SELECT (id) ON small TO {role}")
+    role = f"columns_{large.name}"
+    large.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'few'")
+    large.execute(f"GRANT DELETE ON large, small TO {role}")
+    large.execute(f"GRANT SELECT (id, text) ON large TO {role}")
+    large.execute(f"GRANT SELECT (id) ON small TO {role}")
     try:
-        made = dumped(settings_of(project, database, environ=environ_of(database, role)))
+        made = dumped(settings_of(project, large, environ=environ_of(large, role)))
     finally:
-        database.execute(f"DROP OWNED BY {role}")
-        database.execute(f"DROP ROLE {role}")
+        large.execute(f"DROP OWNED BY {role}")
+        large.execute(f"DROP ROLE {role}")
 
     assert made.manifest.rows == 60_010
     assert read == []
@@ -350,15 +369,14 @@ def test_rights_on_columns_are_enough(read: list[str], database: Database, proje
 
 @pytest.mark.parametrize("before", ["pg_dump's locks", "ours"])
 def test_index_that_is_built_anew_is_waited_for_by_pg_dump_alone(
-    before: str, database: Database, project: Project, monkeypatch: pytest.MonkeyPatch
+    before: str, large: Database, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To plan a statement the server locks all indexes of a table; that is done before the first row is read."""
-    database.execute(LARGE)
     report, reindexed, begin = Said(), threading.Event(), begin_slices
 
     def late(*arguments: Any) -> Any:
         found = begin(*arguments)
-        with database.connect() as other:
+        with large.connect() as other:
             other.execute("SET lock_timeout = '100ms'")
             with pytest.raises(LockNotAvailable):
                 other.execute("REINDEX INDEX large_pkey")
@@ -367,12 +385,12 @@ def test_index_that_is_built_anew_is_waited_for_by_pg_dump_alone(
 
     if before == "ours":
         patch_everywhere(monkeypatch, begin, late)
-        made = dumped(settings_of(project, database), report=report)
+        made = dumped(settings_of(project, large), report=report)
         assert reindexed.is_set()
         assert report.details == []
     else:
-        with ThreadPoolExecutor(1) as pool, blocking(database, "REINDEX INDEX large_pkey") as other:
-            running = pool.submit(dumped, settings_of(project, database), report=report)
+        with ThreadPoolExecutor(1) as pool, blocking(large, "REINDEX INDEX large_pkey") as other:
+            running = pool.submit(dumped, settings_of(project, large), report=report)
             eventually(lambda: bool(report.details), "the second beginning")
             other.commit()
             made = running.result(timeout=30)
@@ -396,12 +414,11 @@ def test_rows_stand_before_the_end_where_nothing_follows(
     assert (read, report.details) == (['"public"."zzz"'], [])
 
 
-def test_pooled_url_is_left_to_pg_dump(read: list[str], database: Database, project: Project) -> None:
+def test_pooled_url_is_left_to_pg_dump(read: list[str], large: Database, project: Project) -> None:
     """A pooler makes no promise about several sessions."""
-    database.execute(LARGE)
-    environ = {"DATABASE_URL": f"{database.url}?pgbouncer=true", "PATH": os.defpath}
+    environ = {"DATABASE_URL": f"{large.url}?pgbouncer=true", "PATH": os.defpath}
 
-    made = dumped(settings_of(project, database, environ=environ))
+    made = dumped(settings_of(project, large, environ=environ))
 
     assert made.manifest.rows == 60_010
     assert read == []
@@ -414,32 +431,28 @@ def test_two_processors_that_the_server_shares_are_left_to_pg_dump(
     parallel: bool,
     read: list[str],
     processors: Callable[[int], None],
-    database: Database,
+    large: Database,
     project: Project,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """There parallel reading is slower; it is of use with more processors, or with a server on another machine."""
-    database.execute(LARGE)
     processors(number)
     monkeypatch.setattr("tasks.dump.dump.is_this_machine", lambda _: local)
 
-    made = dumped(settings_of(project, database))
+    made = dumped(settings_of(project, large))
 
     assert made.manifest.rows == 60_010
     assert bool(read) is parallel
 
 
 @pytest.mark.usefixtures("everywhere")
-def test_text_without_a_place_is_made_again(
-    database: Database, project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_text_without_a_place_is_made_again(large: Database, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """Should pg_dump write no rows after all, it does so for all tables in a second run."""
-    database.execute(LARGE)
     monkeypatch.setattr(table_slices, "MOST", 2)
     monkeypatch.setattr("tasks.dump.stream.splice_rows", lambda events, _: events)
     report = Said()
 
-    made = dumped(settings_of(project, database), report=report)
+    made = dumped(settings_of(project, large), report=report)
 
     assert made.manifest.rows == 60_010
     assert len(report.details) == 1
@@ -450,52 +463,46 @@ def test_text_without_a_place_is_made_again(
 
 @pytest.mark.parametrize("end", ["pg_terminate_backend", "pg_cancel_backend"])
 def test_dump_fails_when_a_session_ends(
-    end: str, database: Database, project: Project, monkeypatch: pytest.MonkeyPatch
+    end: str, large: Database, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No dump, a sentence, and no other session left."""
-    database.execute(LARGE)
     monkeypatch.setattr(TableSlices, "statements", lambda _: iter([b"COPY (SELECT pg_sleep(60)) TO STDOUT"]))
-    reading = (
-        f"SELECT {end}(pid) FROM pg_stat_activity WHERE datname = '{database.name}' AND query LIKE '%pg_sleep(60%'"
-    )
-    others = Database(database.server, "postgres")
+    reading = f"SELECT {end}(pid) FROM pg_stat_activity WHERE datname = '{large.name}' AND query LIKE '%pg_sleep(60%'"
+    others = Database(large.server, "postgres")
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(eventually, lambda: bool(others.execute(reading)), "the reading")
         with pytest.raises(TaskError):
-            dumped(settings_of(project, database))
+            dumped(settings_of(project, large))
 
-    nothing_is_left(project, database)
+    nothing_is_left(project, large)
 
 
-def test_table_that_was_rewritten_is_not_read(database: Database) -> None:
+def test_table_that_was_rewritten_is_not_read(large: Database) -> None:
     """In the snapshot it would show no rows."""
-    database.execute(LARGE)
-    with connected(sanitize(database.url)) as connection, exported_snapshot(connection) as snapshot:
+    with connected(sanitize(large.url)) as connection, exported_snapshot(connection) as snapshot:
         chosen = choose_slices(connection, server_facts(connection), read_tables(connection))
-        database.execute("TRUNCATE large")
-        with connected(sanitize(database.url)) as other, pytest.raises(TableChangedError, match=r"public\.large"):
+        large.execute("TRUNCATE large")
+        with connected(sanitize(large.url)) as other, pytest.raises(TableChangedError, match=r"public\.large"):
             begin_slices(other, snapshot, chosen)
 
 
-def test_damaged_page_is_a_sentence(database: Database, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_page_is_a_sentence(large: Database, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the server can't read it says, and so do we."""
-    database.execute(LARGE)
     monkeypatch.setattr(TableSlices, "statements", lambda _: iter([b"COPY (SELECT 1 / 0) TO STDOUT"]))
 
     with pytest.raises(OperationFailedError):
-        dumped(settings_of(project, database))
+        dumped(settings_of(project, large))
 
-    nothing_is_left(project, database)
+    nothing_is_left(project, large)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_nothing_is_left_when_a_signal_comes_while_rows_are_read(
-    signum: signal.Signals, database: Database, project: Project
+    signum: signal.Signals, million: Database, project: Project
 ) -> None:
     """Sessions, threads and the half file go."""
-    database.execute(LARGE)
-    database.execute("INSERT INTO large SELECT i, repeat(md5(i::text), 5) FROM generate_series(60001, 1000000) i")
+    database = million
     process = project.use(database).popen("db.dump", "--gzip", env=FOUR_PROCESSORS)
     reading = (
         f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database.name}' AND query LIKE 'COPY (SELECT%' "
@@ -600,10 +607,9 @@ class ReaderFailedError(Exception):
 
 
 def test_reader_that_fails_far_ahead_is_ended_in_peace(
-    database: Database, project: Project, monkeypatch: pytest.MonkeyPatch
+    large: Database, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its error waits behind rows that nobody has read; what ends the dump is what the person sees."""
-    database.execute(LARGE)
 
     def fail(found: ParallelReader) -> None:
         begin(found)
@@ -618,6 +624,6 @@ def test_reader_that_fails_far_ahead_is_ended_in_peace(
     monkeypatch.setattr(ParallelReader, "begin", fail)
 
     with pytest.raises(ReaderFailedError):
-        dumped(settings_of(project, database))
+        dumped(settings_of(project, large))
 
-    nothing_is_left(project, database)
+    nothing_is_left(project, large)
