@@ -23,7 +23,7 @@ function read(file) {
 
 // Code that was kept can't import modules (Node 20), and Prisma's own file does so only where nothing depends on it.
 function keeps(content, filename) {
-  return content.length > 8000 && (!content.includes('import(') || filename.endsWith('/prisma/build/index.js'))
+  return content.length > 1500 && (!content.includes('import(') || filename.endsWith('/prisma/build/index.js'))
 }
 
 Module.prototype._compile = function (content, filename) {
