@@ -104,6 +104,9 @@ def differences(one: Fingerprint, other: Fingerprint) -> list[str]:
     found = list(difflib.unified_diff(before, after, lineterm="", n=1))[:_SHOWN]
     for what in _ROWS:
         left, right = one.rows[what], other.rows[what]
+        if left == right:
+            # Of functions there are thousands, each of which is looked for below.
+            continue
         found += [f"{what}: -{row}" for row in left if row not in right]
         found += [f"{what}: +{row}" for row in right if row not in left]
     for was, is_now in ((one.objects, other.objects), (one.properties, other.properties)):
