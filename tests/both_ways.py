@@ -183,8 +183,9 @@ def both_ways(
     for method in (Method.TRANSACTION, Method.SWAP):
         database = databases(owner=owner, template=start)
         prepare(database)
-        # A safety dump, which only the transaction makes, is no part of the result.
-        ended = restore_by(project, database, path, method, role=role, backup=method is Method.SWAP, **asked)
+        # A safety dump, which only the transaction makes, is no part of the result, nor is the old database.
+        changes, backup = {"kept_databases": 1}, method is Method.SWAP
+        ended = restore_by(project, database, path, method, role=role, changes=changes, backup=backup, **asked)
         assert ended.swapped == (method is Method.SWAP)
         found.append(fingerprint(database))
         with database.server.connect() as connection:
