@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import psycopg
@@ -198,6 +199,22 @@ def test_emptying_is_refused_when_a_dependent_is_made_while_locks_are_awaited(
     assert "other.late" in str(caught)
     assert caught[0].exit_code == 2
     assert inside.dump_text("--exclude-table=other.late", "--exclude-table=app.later") == before
+
+
+def test_emptying_is_refused_when_a_dependent_is_made_while_a_drop_waits(inside: Database, project: Project) -> None:
+    """Types and sequences are not locked before: what uses one since another DROP began to wait is not lost."""
+    plan = plan_reset(settings_of(project, inside, lock_timeout=20_000), ["app"], Silence())
+    before = inside.dump_text()
+
+    with blocking(inside, "SELECT FROM app.counter") as other, ThreadPoolExecutor(1) as pool:
+        resetting = pool.submit(reset_database, plan, Silence())
+        wait_until_waiting(inside)
+        inside.execute("CREATE TABLE other.late (kind app.kind)")
+        other.rollback()
+        with pytest.raises(BadInputError, match=r"other\.late"):
+            resetting.result(30)
+
+    assert inside.dump_text("--exclude-table=other.late") == before
 
 
 def test_emptying_takes_a_table_when_it_is_made_while_locks_are_awaited(inside: Database, project: Project) -> None:
