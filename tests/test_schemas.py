@@ -14,6 +14,7 @@ from tasks.postgres.schemas import Content, empty_schemas, read_content, refuse_
 from tasks.progress import Silence
 from tasks.restore.reset import plan_reset, reset_database
 from tests.flows import pg_dump, restore, settings_of, write
+from tests.marks import Mark
 from tests.servers import OWNER
 from tests.support import Connection, Database, Databases, Project, blocking
 
@@ -128,7 +129,7 @@ def test_emptying_is_refused_with_exit_2_when_a_view_depends(inside: Database, p
     """From the command line: one sentence, and the database as it was."""
     inside.execute("CREATE VIEW other.v AS SELECT * FROM app.t")
     write(project, "foreign.sql", pg_dump(inside, "--schema=app"))
-    before = inside.dump_text()
+    mark = Mark(inside)
     project.use(inside)
 
     reset = project.inv("db.reset", "--schema=app", "--yes")
@@ -138,7 +139,7 @@ def test_emptying_is_refused_with_exit_2_when_a_view_depends(inside: Database, p
     for result in (reset, restored):
         assert "other.v" in result.stderr
         assert "Nothing was touched" in result.stderr
-    assert inside.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_clean_restore_brings_back_what_lies_in_no_schema_when_the_dump_has_it(
@@ -164,13 +165,13 @@ def test_clean_restore_is_refused_when_the_dump_lacks_what_lies_in_no_schema(
     path = write(project, "foreign.sql", pg_dump(inside))
     create, name = DEPENDENTS[kind]
     inside.execute(create)
-    before = inside.dump_text()
+    mark = Mark(inside)
 
     with pytest.raises(BadInputError) as caught:
         restore(project, inside, path, clean=True)
 
     assert name in str(caught.value)
-    assert inside.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_emptying_is_refused_when_a_dependent_is_made_while_locks_are_awaited(
@@ -266,13 +267,13 @@ def test_emptying_changes_nothing_when_a_table_belongs_to_somebody_else(new_data
     database = new_database(owner=OWNER)
     database.execute("CREATE SCHEMA app AUTHORIZATION owner; CREATE TABLE app.theirs (id integer)")
     database.execute("CREATE TABLE app.mine (id integer)", role=OWNER)
-    before = database.dump_text()
+    mark = Mark(database)
 
     refused = pytest.raises(psycopg.errors.InsufficientPrivilege)
     with database.connect(OWNER) as connection, refused, connection.transaction():
         empty_schemas(connection, ["app"])
 
-    assert database.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_content_counts_what_would_go_when_extensions_lie_inside(database: Database) -> None:
