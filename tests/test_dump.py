@@ -120,7 +120,7 @@ def test_manifest_counts_every_table(whole: tuple[Database, Dumped]) -> None:
     )
 
     counts = [f"SELECT {at}, count(*) FROM ONLY {sql}" for at, (sql, _, _) in enumerate(tables)]
-    rows = dict(database.execute(" UNION ALL ".join(counts)))
+    rows: dict[int, int] = dict(database.execute(" UNION ALL ".join(counts)))
 
     counted = {f"{schema}.{name}": rows[at] for at, (_, schema, name) in enumerate(tables)}
 

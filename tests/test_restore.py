@@ -23,6 +23,7 @@ from tests.flows import dumped, newest, pg_dump, ran, restore, settings_of, sqls
 from tests.marks import Mark
 from tests.schemas import OTHERS, SHOP, make_tables
 from tests.servers import MAJORS, OWNER, Server
+from tests.shared_files import Files, files_of, put_files
 from tests.support import Database, Databases, Project, blocking, eventually
 
 FILLED = ("public", "app", 'Odd Schema.with "quotes" and . dots', "two\nCOMMIT;\nlines", "empty", "ext")
@@ -50,16 +51,15 @@ def dump_shop(shop_template: Database) -> Callable[..., Path]:
 
     It is made by `db.dump`, once for each option.
     """
-    made: dict[str, dict[str, bytes]] = {}
+    made: dict[str, Files] = {}
 
     def put(project: Project, shop: Database, option: str = "") -> Path:
         assert shop.server == shop_template.server
         project.use(shop)
         if option not in made:
             ran(project, "db.dump", *[option] * bool(option))
-            made[option] = {path.name: path.read_bytes() for path in project.dumps.iterdir() if path.is_file()}
-        for name, content in made[option].items():
-            (project.dumps / name).write_bytes(content)
+            made[option] = files_of(project)
+        put_files(project, made[option])
         return newest(project)
 
     return put

@@ -11,6 +11,7 @@ import pytest
 from tests.flows import newest, pg_dump, ran, write
 from tests.marks import Mark
 from tests.servers import OWNER
+from tests.shared_files import Files, files_of, put_files
 from tests.support import Databases, eventually
 
 if TYPE_CHECKING:
@@ -107,16 +108,15 @@ def dump_shop(template: Database) -> Callable[[Project, Database], None]:
 
     It is made once.
     """
-    made: dict[str, bytes] = {}
+    made: Files = {}
 
     def put(project: Project, shop: Database) -> None:
         assert shop.server == template.server
         project.use(shop, OWNER)
         if not made:
             ran(project, "db.dump")
-            made.update((path.name, path.read_bytes()) for path in project.dumps.iterdir() if path.is_file())
-        for name, content in made.items():
-            (project.dumps / name).write_bytes(content)
+            made.update(files_of(project))
+        put_files(project, made)
 
     return put
 
