@@ -134,11 +134,20 @@ def bared(queries: Iterable[Query]) -> list[Query]:
     Of queries these are empty lines and, up to 14, line comments; those of our texts begin with `--~`. Of
     rows it is the line that ends them.
     """
-    return [(_flat(query), re.sub(rb"^\\\.\n\Z", b"", data, flags=re.MULTILINE)) for query, data in queries]
+    return [(_flat(query), _without_end(data)) for query, data in queries]
 
 
 def _flat(query: bytes) -> bytes:
-    return re.sub(rb"\s+", b" ", re.sub(rb"--~[^\n\r]*[\n\r]?", b"\n", query))
+    if b"--~" in query:
+        query = re.sub(rb"--~[^\n\r]*[\n\r]?", b"\n", query)
+    # What `\s+` would find, in a third of the time.
+    words = query.split()
+    ends = [b"" if end and not end.isspace() else b" " for end in (query[:1], query[-1:])]
+    return ends[0] + b" ".join(words) + ends[1] if words else query[:1] and b" "
+
+
+def _without_end(data: bytes) -> bytes:
+    return data[:-3] if data == b"\\.\n" or data.endswith(b"\n\\.\n") else data
 
 
 def by_the_lexer(text: bytes) -> list[Query]:

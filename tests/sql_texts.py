@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,28 +50,29 @@ class Text:
     sql: str
 
 
-def texts() -> list[Text]:
-    """Collect what looks like SQL among all string constants of the package."""
+@functools.cache
+def texts() -> tuple[Text, ...]:
+    """Collect what looks like SQL among all string constants of the package, once."""
     found = []
     # In `dumpformat` no text is ever sent to a server: it reads what dumps hold.
     paths = [path for path in sorted(TASKS.rglob("*.py")) if path.parent.name != "dumpformat"]
     for path in paths:
-        tree = ast.parse(path.read_text())
+        nodes = list(ast.walk(ast.parse(path.read_text())))
         # The parts of an f-string belong to it; what calls inside it are given are texts of their own.
-        inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+        inner = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
         docs = {
             id(node.body[0].value)
-            for node in ast.walk(tree)
+            for node in nodes
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
             and node.body
             and isinstance(node.body[0], ast.Expr)
         }
-        for node in ast.walk(tree):
+        for node in nodes:
             text = _text(node, inner)
             if text is not None and id(node) not in docs and is_sql(text):
                 line = getattr(node, "lineno", 0)
                 found.append(Text(f"{path.relative_to(TASKS.parent)}:{line}", text))
-    return found
+    return tuple(found)
 
 
 def is_sql(text: str) -> bool:

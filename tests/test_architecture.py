@@ -50,6 +50,12 @@ def syntax_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@functools.cache
+def nodes_of(path: Path) -> tuple[ast.AST, ...]:
+    """Return all nodes of a file's syntax tree, which is walked once."""
+    return tuple(ast.walk(syntax_of(path)))
+
+
 def name_of(path: Path) -> str:
     """Return a module's dotted name inside the package; that of a package for its `__init__`."""
     parts = path.relative_to(ROOT).with_suffix("").parts
@@ -59,10 +65,15 @@ def name_of(path: Path) -> str:
 NAMES = {name_of(path) for path in MODULES}
 
 
-def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """Yield each import of a module, those for types included: a dotted name, and whether it is of this package."""
+@functools.cache
+def imports(path: Path) -> tuple[tuple[str, bool], ...]:
+    """Return each import of a module, those for types included: a dotted name, and whether it is of this package."""
+    return tuple(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[tuple[str, bool]]:
     package = list(path.relative_to(ROOT).parts[:-1])
-    for node in ast.walk(syntax_of(path)):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             yield from ((each.name, False) for each in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -119,7 +130,7 @@ def test_no_circles() -> None:
 def test_tests_share_helpers_not_tests() -> None:
     """No module imports from a module of tests: what several need is a helper in `tests/`."""
     for path in Path(__file__).parent.rglob("*.py"):
-        modules = {str(node.module) for node in ast.walk(syntax_of(path)) if isinstance(node, ast.ImportFrom)}
+        modules = {str(node.module) for node in nodes_of(path) if isinstance(node, ast.ImportFrom)}
         assert not {each for each in modules if each.rpartition(".")[2].startswith("test_")}, path.name
 
 
@@ -128,7 +139,7 @@ def test_errors_are_known_by_their_class() -> None:
     found = [
         f"{path.name}:{node.lineno}: {text}"
         for path in sorted(Path(__file__).parent.rglob("*.py"))
-        for node in ast.walk(syntax_of(path))
+        for node in nodes_of(path)
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.raises"
         for keyword in node.keywords
         if keyword.arg == "match" and (text := ast.unparse(keyword.value))
@@ -192,7 +203,7 @@ def reads_environment(path: Path) -> bool:
     """Tell whether a module reads `os.environ`."""
     return any(
         isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"} and ast.unparse(node.value) == "os"
-        for node in ast.walk(syntax_of(path))
+        for node in nodes_of(path)
     )
 
 
@@ -218,7 +229,7 @@ OLD_PARTS = {"beside", "besides", "goes", "ills", "leash", "mighty", "stays", "s
 def identifiers(path: Path) -> set[str]:
     """Return all names that a module defines, assigns or reads."""
     found = set()
-    for node in ast.walk(syntax_of(path)):
+    for node in nodes_of(path):
         for field in ("name", "asname", "id", "attr", "arg"):
             if isinstance(name := getattr(node, field, None), str):
                 found.add(name)
@@ -375,7 +386,7 @@ def test_dataclasses_are_constructed_by_keyword(path: Path) -> None:
     names = imported_names(path)
     found = [
         f"line {node.lineno}: {ast.unparse(node)}"
-        for node in ast.walk(syntax_of(path))
+        for node in nodes_of(path)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args
         if dataclass_fields().get(names.get(node.func.id, ("", "")), 0) > POSITIONAL_FIELDS
     ]

@@ -1,12 +1,15 @@
 """A definition that differs is explained part by part, as far as the manifest holds more than its digest."""
 
 import json
+from collections.abc import Iterator
 
 import pytest
 
-from tests.flows import newest
+from tests.flows import newest, ran
 from tests.schemas import SHOP
-from tests.support import Database, Project
+from tests.servers import Server
+from tests.shared_files import Files, files_of, put_files
+from tests.support import Database, Databases, Project
 
 TABLES = """
 CREATE TABLE app.bill (
@@ -106,12 +109,28 @@ CHANGES = {
 }
 
 
+NAME = "shop_of_definitions"
+
+
+@pytest.fixture(scope="module")
+def dumped_shop(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Database, Files]]:
+    """Return a database, only to be cloned, and the dump of a clone."""
+    project = Project.create(tmp_path_factory.mktemp("definitions") / "project")
+    with Databases(server) as new_database:
+        template = new_database()
+        template.execute(SHOP + TABLES)
+        with Databases(server) as new_clone:
+            ran(project.use(new_clone(template=template, name=NAME)), "db.dump")
+        yield template, files_of(project)
+
+
 @pytest.fixture
-def shop(database: Database, project: Project) -> Database:
+def shop(dumped_shop: tuple[Database, Files], new_database: Databases, project: Project) -> Database:
     """Return a database that was dumped."""
-    database.execute(SHOP + TABLES)
+    template, files = dumped_shop
+    put_files(project, files)
+    database = new_database(template=template, name=NAME)
     project.use(database)
-    assert project.inv("db.dump").returncode == 0
     return database
 
 

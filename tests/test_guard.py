@@ -12,6 +12,7 @@ from tasks.errors import GuardError
 from tasks.postgres.connection import Endpoint, connected, read_endpoint, server_facts
 from tasks.safety.guard import nonlocal_reason, require_confirmation
 from tests.flows import elsewhere, settings_of
+from tests.marks import Mark
 from tests.servers import OWNER
 from tests.support import Database, Databases, Project, blocking
 from tests.terminals import at_a_terminal
@@ -164,7 +165,7 @@ def test_a_protected_database_is_never_destroyed(
 ) -> None:
     """By host, database or the cluster's own number, and whatever is confirmed."""
     assert project.use(shop).inv("db.dump").returncode == 0
-    before = shop.dump_text()
+    mark = Mark(shop)
     identifier = shop.scalar("SELECT system_identifier::text FROM pg_control_system()")
     env = {"INVOKE_DB_PROTECTED": pattern.format(identifier=identifier)}
 
@@ -172,7 +173,7 @@ def test_a_protected_database_is_never_destroyed(
 
     assert result.returncode == 7
     assert "is protected" in result.stderr
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "socket"])

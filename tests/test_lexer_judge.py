@@ -39,20 +39,22 @@ def disagreement(text: bytes, bin_dir: Path, split: Callable[[bytes], list[Query
 
 @pytest.mark.all_majors
 @pytest.mark.parametrize("options", [(), ("--clean", "--if-exists"), ("--inserts",), ("--verbose",)], ids=str)
-def test_psql_splits_the_dump_of_everything_as_we_do(everything: Database, options: tuple[str, ...]) -> None:
+def test_psql_splits_the_dump_of_everything_as_we_do(
+    server: Server, template_of: Callable[[Server, bool], Database], options: tuple[str, ...]
+) -> None:
     """Every query that psql sends for a dump of the everything-database is one statement of ours, rows too."""
-    text = everything.dump_text(*options)
+    text = template_of(server, True).dump_text(*options)
 
-    assert disagreement(text, everything.server.bin_dir, by_the_lexer) == ""
+    assert disagreement(text, server.bin_dir, by_the_lexer) == ""
     assert joined(lex([text])) == text
 
 
-def test_psql_splits_an_owners_dump_as_we_do(owner_everything: Database) -> None:
+def test_psql_splits_an_owners_dump_as_we_do(server: Server, template_of: Callable[[Server, bool], Database]) -> None:
     """The same for what a plain owner dumps, in the schemas that they choose."""
-    text = owner_everything.dump_text("--create", "--column-inserts", "--rows-per-insert=7", role=OWNER)
+    text = template_of(server, False).dump_text("--create", "--column-inserts", "--rows-per-insert=7", role=OWNER)
     text = text.replace(b"\\connect", b"-- connect")
 
-    assert disagreement(text, owner_everything.server.bin_dir, by_the_lexer) == ""
+    assert disagreement(text, server.bin_dir, by_the_lexer) == ""
 
 
 # Where psql and the server differ: psql waits for one more END behind a name `begin`, and forgets at a line's
@@ -163,9 +165,11 @@ _DONE: Final = {pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK}
 
 
 @pytest.mark.all_majors
-def test_postgresql_takes_each_statement_as_one(everything: Database, new_database: Databases) -> None:
+def test_postgresql_takes_each_statement_as_one(
+    server: Server, template_of: Callable[[Server, bool], Database], new_database: Databases
+) -> None:
     """The server refuses text that holds two statements or half of one; the copy dumps as the original."""
-    text = everything.dump_text()
+    text = template_of(server, True).dump_text()
     copy = new_database()
 
     replay(text, copy)

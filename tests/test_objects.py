@@ -126,9 +126,11 @@ def test_texts_differ_when_majors_do(loaded: dict[int, Objects]) -> None:
 
 
 @pytest.mark.all_majors
-def test_facts_are_equal_when_a_dump_was_loaded_by_psql(everything: Database, new_database: Databases) -> None:
+def test_facts_are_equal_when_a_dump_was_loaded_by_psql(
+    server: Server, template_of: Callable[[Server, bool], Database], new_database: Databases
+) -> None:
     """Texts, too, on one major: a dump and a load change nothing."""
-    target = new_database()
+    everything, target = template_of(server, True), new_database()
     target.psql(everything.dump_text())
 
     assert compare_objects(facts_of(everything), facts_of(target), same_major=True) == []

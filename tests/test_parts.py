@@ -1,6 +1,7 @@
 """Dumps of a part of a database: what they hold, what is compared, and that none is ever the newest."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from tasks.dump.dump import Dumped
 from tasks.dump.request import DumpRequest, Only, Part
 from tasks.dumpfiles.dump_file import choose_dump
 from tests.flows import Said, dumped, pg_dump, ran, restore_path, settings_of
+from tests.servers import Server
 from tests.support import Database, Databases, Project
 
 SHOP = """
@@ -39,12 +41,29 @@ COMMENT ON TABLE public."Post" IS 'posts';
 """
 
 
+@pytest.fixture(scope="module")
+def source(server: Server) -> Iterator[Database]:
+    """Return a database with two schemas, foreign keys, partitions, and objects of many kinds; only to be read."""
+    with Databases(server) as new_database:
+        database = new_database()
+        database.execute(SHOP)
+        yield database
+
+
 @pytest.fixture
-def shop(new_database: Databases) -> Database:
-    """Return a database with two schemas, foreign keys, partitions, and objects of many kinds."""
-    database = new_database()
-    database.execute(SHOP)
-    return database
+def shop(new_database: Databases, source: Database) -> Database:
+    """Return a clone of that database."""
+    return new_database(template=source)
+
+
+@pytest.fixture(scope="module")
+def restored_whole(server: Server, source: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """Return a database into which a dump of that database was restored; only to be cloned."""
+    project = Project.create(tmp_path_factory.mktemp("whole") / "project")
+    with Databases(server) as new_database:
+        target = new_database()
+        restore_path(project, target, dumped(settings_of(project, source)).path)
+        yield target
 
 
 def part(project: Project, database: Database, said: Said | None = None, **asked: Any) -> Dumped:
@@ -91,14 +110,17 @@ PARTS = {
 @pytest.mark.majors(14, 18)
 @pytest.mark.parametrize(("asked", "tables"), PARTS.values(), ids=PARTS.keys())
 def test_a_part_holds_what_pg_dump_writes_for_it_and_restores(
-    asked: dict[str, Any], tables: set[str], shop: Database, new_database: Databases, project: Project
+    asked: dict[str, Any],
+    tables: set[str],
+    source: Database,
+    restored_whole: Database,
+    new_database: Databases,
+    project: Project,
 ) -> None:
     """Restored where the rest of the database is, every object of it is as it was; so is what the manifest says."""
-    made = part(project, shop, **asked)
+    made = part(project, source, **asked)
     assert rows_of(made) == {name: ALL_ROWS[name] for name in tables}
-    target = new_database()
-    whole = dumped(settings_of(project, shop))
-    restore_path(project, target, whole.path)
+    target = new_database(template=restored_whole)
     if asked.get("only") is Only.ROWS:
         target.execute('TRUNCATE public."User", public."Post", audit.log, public.events')
     else:
@@ -147,10 +169,10 @@ def test_a_sequence_of_an_excluded_table_is_dumped_where_another_table_needs_it(
         "--schema-only --exclude-data=log",
     ],
 )
-def test_what_names_nothing_is_refused_and_nothing_is_written(flags: str, shop: Database, project: Project) -> None:
+def test_what_names_nothing_is_refused_and_nothing_is_written(flags: str, source: Database, project: Project) -> None:
     """Exit 2, without a dump, in a dry run, too."""
     for dry in ([], ["--dry"]):
-        result = project.use(shop).inv(*dry, "db.dump", *flags.split())
+        result = project.use(source).inv(*dry, "db.dump", *flags.split())
 
         assert result.returncode == 2, result.stderr
         assert not list(project.dumps.glob("db_dump*"))

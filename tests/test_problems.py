@@ -28,10 +28,11 @@ def wrong(database: Database, project: Project) -> tuple[Problem, ...]:
 
 def prepare(database: Database, statements: Sequence[str]) -> None:
     """Run statements one by one; those that begin with `FAILS` are expected to fail."""
-    for statement in statements:
-        fails = statement.startswith("FAILS ")
-        with pytest.raises(psycopg.Error) if fails else contextlib.nullcontext():
-            database.execute(statement.removeprefix("FAILS "))
+    with database.connect() as connection:
+        for statement in statements:
+            fails = statement.startswith("FAILS ")
+            with pytest.raises(psycopg.Error) if fails else contextlib.nullcontext():
+                connection.execute(statement.removeprefix("FAILS ").encode())
 
 
 CASES: dict[str, tuple[list[str], str, str, list[str]]] = {

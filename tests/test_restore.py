@@ -1,10 +1,13 @@
 """A clean restore makes the filled schemas what the dump holds; one without replaces, or rolls back."""
 
+import functools
 import gzip
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
+import psycopg
 import pytest
 
 from tasks.dumpformat.summary import RefusedError
@@ -16,13 +19,66 @@ from tasks.restore.request import RestoreRequest
 from tasks.restore.restore import restore_dump
 from tests import everything as everything_sql
 from tests.bulk import journal_like
-from tests.flows import dumped, newest, pg_dump, restore, settings_of, sqlstate_of, write
-from tests.schemas import OTHERS, make_tables
+from tests.flows import dumped, newest, pg_dump, ran, restore, settings_of, sqlstate_of, write
+from tests.marks import Mark
+from tests.schemas import OTHERS, SHOP, make_tables
 from tests.servers import MAJORS, OWNER, Server
-from tests.support import Database, Databases, Project, blocking
+from tests.shared_files import Files, files_of, put_files
+from tests.support import Database, Databases, Project, blocking, eventually
 
 FILLED = ("public", "app", 'Odd Schema.with "quotes" and . dots', "two\nCOMMIT;\nlines", "empty", "ext")
 """The schemas of the database with everything in it."""
+
+
+@pytest.fixture(scope="module")
+def shop_template(server: Server) -> Iterator[Database]:
+    """Return the small database, only to be cloned."""
+    with Databases(server) as databases:
+        database = databases()
+        database.execute(SHOP)
+        yield database
+
+
+@pytest.fixture
+def shop(new_database: Databases, shop_template: Database) -> Database:
+    """Return a clone of the small database; it has the same name in each test, as dumps are shared."""
+    return new_database(template=shop_template, name="shop_of_restores")
+
+
+@pytest.fixture(scope="module")
+def dump_shop(shop_template: Database) -> Callable[..., Path]:
+    """Return what puts a dump of a clone that nobody has changed into a project, which uses the clone from then on.
+
+    It is made by `db.dump`, once for each option.
+    """
+    made: dict[str, Files] = {}
+
+    def put(project: Project, shop: Database, option: str = "") -> Path:
+        assert shop.server == shop_template.server
+        project.use(shop)
+        if option not in made:
+            ran(project, "db.dump", *[option] * bool(option))
+            made[option] = files_of(project)
+        put_files(project, made[option])
+        return newest(project)
+
+    return put
+
+
+@pytest.fixture(scope="module")
+def text_of_everything(server: Server, template_of: Callable[[Server, bool], Database]) -> Callable[..., bytes]:
+    """Return what dumps the database with everything in it as `dump_text` does, once for the same options."""
+    return functools.cache(template_of(server, True).dump_text)
+
+
+@pytest.fixture(scope="module")
+def dump_of_everything(
+    server: Server, template_of: Callable[[Server, bool], Database], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Return a dump of the database with everything in it, by `db.dump`."""
+    project = Project.create(tmp_path_factory.mktemp("everything") / "project")
+    ran(project.use(template_of(server, True)), "db.dump")
+    return newest(project)
 
 
 # The promise
@@ -49,32 +105,31 @@ def test_a_rollback_gives_sequences_their_values_back(database: Database, projec
 
 @pytest.mark.all_majors
 def test_restore_gives_everything_back_when_the_database_is_empty(
-    everything: Database, new_database: Databases, project: Project
+    dump_of_everything: Path, text_of_everything: Callable[..., bytes], new_database: Databases, project: Project
 ) -> None:
     """The database with everything in it, dumped and restored, dumps as the same text."""
     target = new_database()
-    assert project.use(everything).inv("db.dump").returncode == 0
 
-    result = project.use(target).inv("db.restore", *project.into(target))
+    result = project.use(target).inv("db.restore", f"--file={dump_of_everything}", f"--confirm={target.name}")
 
     assert result.returncode == 0, result.stderr
-    assert target.dump_text() == everything.dump_text()
+    assert target.dump_text() == text_of_everything()
 
 
 @pytest.mark.majors(14, 18)
 def test_clean_restore_makes_filled_schemas_the_dump_when_they_hold_other_things(
-    everything: Database, new_database: Databases, project: Project
+    dump_of_everything: Path, text_of_everything: Callable[..., bytes], new_database: Databases, project: Project
 ) -> None:
     """Other tables, views, functions and types go; a schema that the dump lacks stays byte for byte."""
     target = new_database()
     target.execute(OTHERS)
     kept = target.dump_text(schemas=["kept"])
-    assert project.use(everything).inv("db.dump").returncode == 0
+    flags = ["--clean", "--yes", f"--file={dump_of_everything}", f"--confirm={target.name}"]
 
-    result = project.use(target).inv("db.restore", "--clean", "--yes", *project.into(target))
+    result = project.use(target).inv("db.restore", *flags)
 
     assert result.returncode == 0, result.stderr
-    assert target.dump_text(exclude=["kept"]) == everything.dump_text(exclude=["kept"])
+    assert target.dump_text(exclude=["kept"]) == text_of_everything()
     assert target.dump_text(schemas=["kept"]) == kept
 
 
@@ -116,8 +171,9 @@ def test_clean_restore_works_when_the_owner_is_no_superuser(
     result = project.use(target, OWNER).inv("db.restore", "--clean", "--yes", *project.into(target))
 
     assert (filled.returncode, result.returncode) == (0, 0), filled.stderr + result.stderr
-    assert empty.dump_text() == owner_everything.dump_text()
-    assert target.dump_text(exclude=["kept"]) == owner_everything.dump_text(exclude=["kept"])
+    expected = owner_everything.dump_text()
+    assert empty.dump_text() == expected
+    assert target.dump_text(exclude=["kept"]) == expected
     assert target.dump_text(schemas=["kept"]) == kept
 
 
@@ -137,9 +193,11 @@ def test_clean_restore_changes_nothing_when_the_database_holds_the_dump(everythi
 
 
 @pytest.mark.parametrize("option", ["", "--gzip", "--zstd"], ids=["sql", "gz", "zst"])
-def test_restore_takes_each_compression(shop: Database, database: Database, project: Project, option: str) -> None:
+def test_restore_takes_each_compression(
+    shop: Database, database: Database, project: Project, option: str, dump_shop: Callable[..., Path]
+) -> None:
     """Plain, gzip and zstd dumps come back alike."""
-    assert project.use(shop).inv("db.dump", *[option] * bool(option)).returncode == 0
+    dump_shop(project, shop, option)
 
     result = project.use(database).inv("db.restore", *project.into(database))
 
@@ -150,47 +208,58 @@ def test_restore_takes_each_compression(shop: Database, database: Database, proj
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.majors(14, 18)
 def test_restore_takes_a_dump_with_a_byte_order_mark(
-    everything: Database, new_database: Databases, project: Project, compressed: bool
+    server: Server,
+    template_of: Callable[[Server, bool], Database],
+    text_of_everything: Callable[..., bytes],
+    new_database: Databases,
+    project: Project,
+    compressed: bool,
 ) -> None:
     """An editor that writes one does not make a dump unreadable: psql skips it."""
     target = new_database()
     target.execute(OTHERS)
-    dump = b"\xef\xbb\xbf" + pg_dump(everything, "--clean", "--if-exists")
+    dump = b"\xef\xbb\xbf" + pg_dump(template_of(server, True), "--clean", "--if-exists")
     path = write(project, f"foreign.sql{'.gz' * compressed}", gzip.compress(dump) if compressed else dump)
 
     restore(project, target, path, clean=True)
 
-    assert target.dump_text(exclude=["kept"]) == everything.dump_text(exclude=["kept"])
+    assert target.dump_text(exclude=["kept"]) == text_of_everything()
 
 
 @pytest.mark.majors(14, 18)
 def test_restore_takes_an_archive_when_pg_dump_made_one(
-    everything: Database, new_database: Databases, project: Project
+    server: Server,
+    template_of: Callable[[Server, bool], Database],
+    text_of_everything: Callable[..., bytes],
+    new_database: Databases,
+    project: Project,
 ) -> None:
     """A custom-format archive of everything comes back, over a database that holds other things."""
     target = new_database()
     target.execute(OTHERS)
-    path = write(project, "foreign.dump", pg_dump(everything, "--format=custom"))
+    path = write(project, "foreign.dump", pg_dump(template_of(server, True), "--format=custom"))
 
     restore(project, target, path, clean=True)
 
-    assert target.dump_text(exclude=["kept"]) == everything.dump_text(exclude=["kept"])
+    assert target.dump_text(exclude=["kept"]) == text_of_everything()
 
 
 def test_restore_refuses_an_archive_when_it_is_a_tar(shop: Database, database: Database, project: Project) -> None:
     """A tar archive, which does not begin as a custom one, is refused as no dump and not misread."""
     path = write(project, "foreign.tar", pg_dump(shop, "--format=tar"))
-    before = database.dump_text()
+    mark = Mark(database)
 
     with pytest.raises(BadInputError):
         restore(project, database, path)
 
-    assert database.dump_text() == before
+    assert mark.is_untouched()
 
 
-def test_restore_takes_the_newest_when_no_file_is_named(shop: Database, project: Project) -> None:
+def test_restore_takes_the_newest_when_no_file_is_named(
+    shop: Database, project: Project, dump_shop: Callable[..., Path]
+) -> None:
     """The time in the name decides, and a part file is never taken."""
-    project.use(shop).inv("db.dump")
+    dump_shop(project, shop)
     shop.execute("DELETE FROM app.item WHERE id > 100")
     project.inv("db.dump", "--gzip")
     write(project, "db_dump_2999-01-01T00-00-00-000Z.part", b"-- not yet a dump")
@@ -219,16 +288,21 @@ def test_restore_takes_the_newest_when_no_file_is_named(shop: Database, project:
     ids=" ".join,
 )
 def test_restore_takes_a_foreign_dump_when_it_was_made_with_options(
-    everything: Database, new_database: Databases, project: Project, options: Sequence[str]
+    server: Server,
+    template_of: Callable[[Server, bool], Database],
+    text_of_everything: Callable[..., bytes],
+    new_database: Databases,
+    project: Project,
+    options: Sequence[str],
 ) -> None:
     """Whatever the options, the text is split and loaded as psql would."""
     target = new_database()
-    path = write(project, "foreign.sql", pg_dump(everything, *options))
+    path = write(project, "foreign.sql", pg_dump(template_of(server, True), *options))
     same = [option for option in options if option == "--no-comments"]
 
     restore(project, target, path, clean=True)
 
-    assert target.dump_text(*same) == everything.dump_text(*same)
+    assert target.dump_text(*same) == text_of_everything(*same)
 
 
 @pytest.mark.parametrize("option", ["--inserts", "--column-inserts", "--rows-per-insert=50"])
@@ -284,24 +358,24 @@ def test_restore_takes_rows_alone_when_the_tables_are_there(
 def test_clean_restore_refuses_when_the_dump_holds_rows_alone(shop: Database, project: Project) -> None:
     """--clean with --data-only would leave nothing to put the rows in."""
     path = write(project, "rows.sql", pg_dump(shop, "--data-only"))
-    before = shop.dump_text()
+    mark = Mark(shop)
 
     with pytest.raises(BadInputError):
         restore(project, shop, path, clean=True)
 
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_restore_does_not_advise_clean_when_rows_alone_conflict(shop: Database, project: Project) -> None:
     """Rows that are there already roll back, and --clean, which would be refused, is not named."""
     path = write(project, "rows.sql", pg_dump(shop, "--data-only"))
-    before = shop.dump_text()
+    mark = Mark(shop)
 
     with pytest.raises(OperationFailedError) as caught:
         restore(project, shop, path)
 
     assert "--clean" not in str(caught.value)
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_restore_takes_sections_when_they_come_in_order(
@@ -382,13 +456,13 @@ def test_restore_loads_or_rolls_back_when_everything_comes_from_another_major(
     for major in (each for each in MAJORS if each != server.major):
         target = new_database()
         target.execute("CREATE TABLE public.before AS SELECT 1 AS n")
-        before = target.dump_text()
+        mark = Mark(target)
         path = write(project, f"from{major}.sql", dumps_of(major)[1])
 
         if server.major in TOO_OLD.get(major, ()):
             with pytest.raises(OperationFailedError):
                 restore(project, target, path, clean=True)
-            assert target.dump_text() == before
+            assert mark.is_untouched()
         else:
             assert restore(project, target, path, clean=True).rows > 300
             assert target.scalar("SELECT to_regclass('public.before') IS NULL")
@@ -397,9 +471,11 @@ def test_restore_loads_or_rolls_back_when_everything_comes_from_another_major(
 # Without --clean
 
 
-def test_restore_replaces_its_objects_when_clean_is_not_asked_for(shop: Database, project: Project) -> None:
+def test_restore_replaces_its_objects_when_clean_is_not_asked_for(
+    shop: Database, project: Project, dump_shop: Callable[..., Path]
+) -> None:
     """What our dump holds is replaced, and what it lacks stays."""
-    project.use(shop).inv("db.dump")
+    dump_shop(project, shop)
     before = shop.dump_text()
     shop.execute("DELETE FROM app.item WHERE id < 50; UPDATE public.\"User\" SET email = 'x' || id")
     shop.execute("CREATE TABLE public.extra AS SELECT 7 AS n")
@@ -415,7 +491,7 @@ def test_restore_rolls_back_when_a_foreign_dump_meets_its_tables(shop: Database,
     """A dump without DROPs over the same tables changes nothing, and the sentence names --clean."""
     write(project, "foreign.sql", pg_dump(shop))
     shop.execute("DELETE FROM app.item WHERE id < 50")
-    before = shop.dump_text()
+    mark = Mark(shop)
 
     result = project.use(shop).inv("db.restore", "--file=foreign.sql")
 
@@ -423,27 +499,31 @@ def test_restore_rolls_back_when_a_foreign_dump_meets_its_tables(shop: Database,
     assert "already exists" in result.stderr
     assert "rolled back" in result.stderr
     assert "--clean" in result.stderr
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
-def test_restore_rolls_back_when_a_view_depends_on_what_the_dump_drops(shop: Database, project: Project) -> None:
+def test_restore_rolls_back_when_a_view_depends_on_what_the_dump_drops(
+    shop: Database, project: Project, dump_shop: Callable[..., Path]
+) -> None:
     """An object that the dump does not know keeps its table, and the sentence names --clean."""
-    project.use(shop).inv("db.dump")
+    dump_shop(project, shop)
     shop.execute("CREATE VIEW app.mine AS SELECT * FROM app.item")
-    before = shop.dump_text()
+    mark = Mark(shop)
 
     result = project.inv("db.restore")
 
     assert result.returncode == 5
     assert "app.mine" in result.stderr
     assert "--clean" in result.stderr
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 @pytest.mark.majors(14, 18)
-def test_a_plain_restore_does_not_warn_of_what_it_keeps(shop: Database, project: Project) -> None:
+def test_a_plain_restore_does_not_warn_of_what_it_keeps(
+    shop: Database, project: Project, dump_shop: Callable[..., Path]
+) -> None:
     """Other objects of the same schemas are there on purpose."""
-    project.use(shop).inv("db.dump")
+    dump_shop(project, shop)
     shop.execute("CREATE TABLE app.other (id int); CREATE VIEW app.seen AS SELECT 1 AS one")
 
     result = project.inv("db.restore", "--yes")
@@ -457,9 +537,11 @@ def test_a_plain_restore_does_not_warn_of_what_it_keeps(shop: Database, project:
 # What --clean shows, and how long it waits
 
 
-def test_clean_restore_shows_what_goes_and_stays_when_it_begins(shop: Database, project: Project) -> None:
+def test_clean_restore_shows_what_goes_and_stays_when_it_begins(
+    shop: Database, project: Project, dump_shop: Callable[..., Path]
+) -> None:
     """Host, database, what is lost and what is kept, and the price, are all said first."""
-    project.use(shop).inv("db.dump")
+    dump_shop(project, shop)
     shop.execute("CREATE SCHEMA stays_here; ANALYZE")
 
     result = project.inv("db.restore", "--clean", "--yes")
@@ -478,9 +560,11 @@ def test_clean_restore_shows_what_goes_and_stays_when_it_begins(shop: Database, 
     assert "Ctrl-C" not in result.stderr
 
 
-def test_clean_restore_waits_three_seconds_when_yes_is_not_said(shop: Database, project: Project) -> None:
+def test_clean_restore_waits_three_seconds_when_yes_is_not_said(
+    shop: Database, project: Project, dump_shop: Callable[..., Path]
+) -> None:
     """There is time to press Ctrl-C before anything is touched."""
-    project.use(shop).inv("db.dump")
+    dump_shop(project, shop)
 
     began = time.monotonic()
     # A fork would not wait.
@@ -491,17 +575,19 @@ def test_clean_restore_waits_three_seconds_when_yes_is_not_said(shop: Database, 
     assert "Ctrl-C" in result.stderr
 
 
-def test_restore_touches_nothing_when_it_is_a_dry_run(shop: Database, project: Project) -> None:
+def test_restore_touches_nothing_when_it_is_a_dry_run(
+    shop: Database, project: Project, dump_shop: Callable[..., Path]
+) -> None:
     """`inv --dry` shows what a clean restore would do, and does nothing."""
-    project.use(shop).inv("db.dump")
+    dump_shop(project, shop)
     shop.execute("CREATE TABLE public.extra AS SELECT 7 AS n")
-    before = shop.dump_text()
+    mark = Mark(shop)
 
     result = project.inv("--dry", "db.restore", "--clean")
 
     assert result.returncode == 0
     assert "Will be deleted: " in result.stderr
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 # Refused before anything is touched
@@ -542,72 +628,71 @@ def _whole(statements: str) -> bytes:
 def test_restore_refuses_before_anything_when_the_dump_holds(statement: str, shop: Database, project: Project) -> None:
     """Transaction control, commands of psql and other databases are refused, and nothing is touched."""
     path = write(project, "foreign.sql", _whole(statement))
-    before = shop.dump_text()
+    mark = Mark(shop)
 
     with pytest.raises(BadInputError) as refused:
         restore(project, shop, path, clean=True)
     assert isinstance(refused.value.__context__, RefusedError)
 
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_restore_says_how_to_dump_when_the_dump_was_made_with_create(shop: Database, project: Project) -> None:
     """A dump made with --create is refused with exit 2, and the sentence says which option to leave away."""
     write(project, "foreign.sql", pg_dump(shop, "--create"))
-    before = shop.dump_text()
+    mark = Mark(shop)
 
     result = project.use(shop).inv("db.restore", "--clean", "--yes", "--file=foreign.sql")
 
     assert result.returncode == 2
     assert "-C" in result.stderr
     assert "Traceback" not in result.stderr
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 @pytest.mark.parametrize("manifest", [True, False], ids=["manifest", "bare"])
 @pytest.mark.parametrize("option", ["", "--gzip", "--zstd"], ids=["sql", "gz", "zst"])
 def test_restore_refuses_a_cut_dump_when_it_is_cut_anywhere(
-    shop: Database, project: Project, option: str, *, manifest: bool
+    shop: Database, project: Project, option: str, *, manifest: bool, dump_shop: Callable[..., Path]
 ) -> None:
     """Cut at twenty places, one after the other, it is refused each time, and the target stays."""
-    project.use(shop).inv("db.dump", *[option] * bool(option))
-    path = newest(project)
+    path = dump_shop(project, shop, option)
     whole = path.read_bytes()
     if not manifest:
         next(project.dumps.glob("*.manifest.json")).unlink()
-    before = shop.dump_text()
+    mark = Mark(shop)
 
     for place in range(1, 21):
         path.write_bytes(whole[: len(whole) * place // 21])
         with pytest.raises(BadInputError):
             restore(project, shop, path, clean=True)
 
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_restore_refuses_an_archive_when_it_is_cut(shop: Database, project: Project) -> None:
     """An archive whose contents list is whole, and whose rows are not, is refused."""
     whole = pg_dump(shop, "--format=custom")
-    before = shop.dump_text()
+    mark = Mark(shop)
 
     for place in (30, 60, 90, 99):
         path = write(project, "cut.dump", whole[: len(whole) * place // 100])
         with pytest.raises(BadInputError):
             restore(project, shop, path, clean=True)
 
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_restore_refuses_when_only_the_trailer_is_missing(shop: Database, project: Project) -> None:
     """A dump that ends between two statements lacks nothing but its last comment, and is refused."""
     whole = pg_dump(shop)
     path = write(project, "foreign.sql", whole.partition(b"--\n-- PostgreSQL database dump complete")[0])
-    before = shop.dump_text()
+    mark = Mark(shop)
 
     with pytest.raises(BadInputError):
         restore(project, shop, path, clean=True)
 
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_restore_refuses_a_trailer_when_it_stands_in_a_row(
@@ -617,21 +702,22 @@ def test_restore_refuses_a_trailer_when_it_stands_in_a_row(
     database.execute("CREATE TABLE t AS SELECT '-- PostgreSQL database dump complete' AS v FROM generate_series(1, 9)")
     whole = pg_dump(database)
     path = write(project, "foreign.sql", whole[: whole.rindex(b"\\.\n")])
-    before = shop.dump_text()
+    mark = Mark(shop)
 
     with pytest.raises(BadInputError):
         restore(project, shop, path, clean=True)
 
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 @pytest.mark.parametrize("option", ["", "--gzip", "--zstd"], ids=["sql", "gz", "zst"])
-def test_restore_refuses_when_a_byte_was_flipped(shop: Database, project: Project, option: str) -> None:
+def test_restore_refuses_when_a_byte_was_flipped(
+    shop: Database, project: Project, option: str, dump_shop: Callable[..., Path]
+) -> None:
     """Where there is a manifest no flipped byte gets through, be it in a row or in a name."""
-    project.use(shop).inv("db.dump", *[option] * bool(option))
-    path = newest(project)
+    path = dump_shop(project, shop, option)
     whole = path.read_bytes()
-    before = shop.dump_text()
+    mark = Mark(shop)
 
     for place in range(1, 21):
         flipped = bytearray(whole)
@@ -640,7 +726,7 @@ def test_restore_refuses_when_a_byte_was_flipped(shop: Database, project: Projec
         with pytest.raises(BadInputError):
             restore(project, shop, path, clean=True)
 
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 @pytest.mark.parametrize(
@@ -663,12 +749,12 @@ def test_restore_refuses_when_the_file_is_no_dump(
 ) -> None:
     """What is no dump is told from one by its content, whatever its name."""
     path = write(project, "db_dump_2999-01-01T00-00-00-000Z.sql", content)
-    before = shop.dump_text()
+    mark = Mark(shop)
 
     with pytest.raises(BadInputError, match=named):
         restore(project, shop, path, clean=True)
 
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_restore_refuses_when_the_file_is_missing_or_a_folder(shop: Database, project: Project) -> None:
@@ -685,9 +771,11 @@ def test_restore_refuses_when_the_file_is_missing_or_a_folder(shop: Database, pr
     assert "nowhere.sql" in nowhere.stderr
 
 
-def test_restore_passes_over_a_broken_dump_when_it_is_the_newest(shop: Database, project: Project) -> None:
+def test_restore_passes_over_a_broken_dump_when_it_is_the_newest(
+    shop: Database, project: Project, dump_shop: Callable[..., Path]
+) -> None:
     """A dump that is shorter than its manifest says is not taken by default, and that is said."""
-    project.use(shop).inv("db.dump")
+    dump_shop(project, shop)
     project.inv("db.dump")
     broken = newest(project)
     broken.write_bytes(broken.read_bytes()[:-100])
@@ -701,15 +789,17 @@ def test_restore_passes_over_a_broken_dump_when_it_is_the_newest(shop: Database,
     assert shop.dump_text() == before
 
 
-def test_restore_is_refused_when_the_configuration_protects_the_database(shop: Database, project: Project) -> None:
+def test_restore_is_refused_when_the_configuration_protects_the_database(
+    shop: Database, project: Project, dump_shop: Callable[..., Path]
+) -> None:
     """db.protected names a database, and the guard says no."""
-    project.use(shop).inv("db.dump")
-    before = shop.dump_text()
+    dump_shop(project, shop)
+    mark = Mark(shop)
 
     result = project.inv("db.restore", "--clean", "--yes", env={"INVOKE_DB_PROTECTED": f"prod*,{shop.name}"})
 
     assert result.returncode == 7
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 # Rolled back half-way
@@ -725,14 +815,14 @@ def test_restore_leaves_nothing_when_an_error_stands_behind_large_objects(
     path = write(project, "foreign.sql", head + b"SELECT 1/0;\n" + trailer + tail)
     target = new_database()
     target.execute("CREATE TABLE public.old AS SELECT 1 AS n")
-    before = target.dump_text()
+    mark = Mark(target)
 
     with pytest.raises(OperationFailedError) as failed:
         restore(project, target, path, clean=True)
 
     assert sqlstate_of(failed.value) == "22012"
     assert b"lo_create" in whole
-    assert target.dump_text() == before
+    assert mark.is_untouched()
     assert target.scalar("SELECT count(*) FROM pg_largeobject_metadata") == 0
 
 
@@ -741,12 +831,12 @@ def test_restore_rolls_back_when_a_row_does_not_fit(shop: Database, project: Pro
     whole = pg_dump(shop)
     place = whole.rindex(b"\n\\.\n")
     path = write(project, "foreign.sql", whole[:place] + b"\nnot a number\tx" + whole[place:])
-    before = shop.dump_text()
+    mark = Mark(shop)
 
     with pytest.raises(OperationFailedError):
         restore(project, shop, path, clean=True)
 
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_restore_rolls_back_when_a_deferred_constraint_fails(new_database: Databases, project: Project) -> None:
@@ -756,7 +846,7 @@ def test_restore_rolls_back_when_a_deferred_constraint_fails(new_database: Datab
         "CREATE TABLE public.p (id integer PRIMARY KEY);"
         "CREATE TABLE public.c (p integer REFERENCES public.p DEFERRABLE INITIALLY DEFERRED)"
     )
-    before = target.dump_text()
+    mark = Mark(target)
     rows = "COPY public.c (p) FROM stdin;\n1\n\\.\n--\n-- PostgreSQL database dump complete\n--\n"
     path = write(project, "rows.sql", rows.encode())
 
@@ -764,7 +854,7 @@ def test_restore_rolls_back_when_a_deferred_constraint_fails(new_database: Datab
         restore(project, target, path)
 
     assert sqlstate_of(failed.value) == "23503"
-    assert target.dump_text() == before
+    assert mark.is_untouched()
 
 
 @pytest.mark.parametrize("way", ["changed", "removed", "truncated"])
@@ -775,7 +865,7 @@ def test_restore_rolls_back_when_the_file_changes_after_it_was_checked(
     path = write(project, "foreign.sql", pg_dump(shop))
     settings = settings_of(project, shop)
     plan = plan_restore(settings, RestoreRequest(str(path), clean=True), Silence())
-    before = shop.dump_text()
+    mark = Mark(shop)
     whole = path.read_bytes()
     path.unlink()
     if way != "removed":
@@ -784,7 +874,7 @@ def test_restore_rolls_back_when_the_file_changes_after_it_was_checked(
     with pytest.raises(OperationFailedError):
         restore_dump(plan, Silence())
 
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_restore_says_how_many_rows_a_table_took(database: Database, project: Project) -> None:
@@ -821,53 +911,58 @@ def test_restore_says_when_rows_come_from_somewhere_else(database: Database, pro
     assert database.scalar("SELECT count(*) FROM public.u") == 3
 
 
-def test_restore_rolls_back_when_the_manifest_counts_other_rows(shop: Database, project: Project) -> None:
+def test_restore_rolls_back_when_the_manifest_counts_other_rows(
+    shop: Database, project: Project, dump_shop: Callable[..., Path]
+) -> None:
     """Rows that agree with the file but not with its manifest are not committed."""
-    project.use(shop).inv("db.dump")
-    path = newest(project)
+    path = dump_shop(project, shop)
     manifest = next(project.dumps.glob("*.manifest.json"))
     manifest.write_text(re.sub(r'"rows": 300', '"rows": 299', manifest.read_text(), count=1))
-    before = shop.dump_text()
+    mark = Mark(shop)
 
     with pytest.raises(OperationFailedError):
         restore(project, shop, path, clean=True)
 
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_restore_rolls_back_when_a_statement_ends_the_transaction_from_within(shop: Database, project: Project) -> None:
     """A procedure that commits can't do so inside our transaction."""
     text = "CREATE PROCEDURE public.p() LANGUAGE plpgsql AS $$ BEGIN COMMIT; END $$;\nCALL public.p();"
     path = write(project, "foreign.sql", _whole(text))
-    before = shop.dump_text()
+    mark = Mark(shop)
 
     with pytest.raises(OperationFailedError) as failed:
         restore(project, shop, path)
 
     assert sqlstate_of(failed.value) == "2D000"
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 # Locks
 
 
-def test_restore_refuses_when_a_prisma_migration_runs(shop: Database, project: Project) -> None:
+def test_restore_refuses_when_a_prisma_migration_runs(
+    shop: Database, project: Project, dump_shop: Callable[..., Path]
+) -> None:
     """While another session holds Prisma's advisory lock nothing is touched."""
-    project.use(shop).inv("db.dump")
-    before = shop.dump_text()
+    dump_shop(project, shop)
+    mark = Mark(shop)
 
     with blocking(shop, "SELECT pg_advisory_lock(72707369)"):
         result = project.inv("db.restore", "--clean", "--yes")
 
     assert result.returncode == 4
     assert "Prisma migration" in result.stderr
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
-def test_restore_names_who_is_in_the_way_when_a_lock_is_not_free(shop: Database, project: Project) -> None:
+def test_restore_names_who_is_in_the_way_when_a_lock_is_not_free(
+    shop: Database, project: Project, dump_shop: Callable[..., Path]
+) -> None:
     """A reader's open transaction ends the restore within lock_timeout, and is named."""
-    project.use(shop).inv("db.dump")
-    before = shop.dump_text()
+    dump_shop(project, shop)
+    mark = Mark(shop)
 
     with blocking(shop, "SET application_name = 'the app'; SELECT count(*) FROM app.item") as other:
         pid = other.info.backend_pid
@@ -878,19 +973,39 @@ def test_restore_names_who_is_in_the_way_when_a_lock_is_not_free(shop: Database,
     assert time.monotonic() - began < 60
     assert result.returncode == 4
     assert f"{pid}" in result.stderr
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
+
+
+@pytest.fixture(scope="module")
+def many_tables(server: Server) -> Iterator[tuple[Database, bytes]]:
+    """Return a database of 600 tables, only to be cloned, and a dump of it."""
+    with Databases(server) as databases:
+        database = databases()
+        make_tables(database, 600)
+        yield database, pg_dump(database, "--clean", "--if-exists")
 
 
 @pytest.mark.parametrize("clean", [True, False], ids=["clean", "replace"])
-def test_restore_works_when_it_has_600_tables(new_database: Databases, project: Project, *, clean: bool) -> None:
+def test_restore_works_when_it_has_600_tables(
+    many_tables: tuple[Database, bytes], new_database: Databases, project: Project, *, clean: bool
+) -> None:
     """A schema of 600 ordinary tables goes and comes in one transaction with PostgreSQL's own limits."""
-    target = new_database()
-    make_tables(target, 600)
-    path = write(project, "foreign.sql", pg_dump(target, "--clean", "--if-exists"))
+    template, text = many_tables
+    target = new_database(template=template)
+    path = write(project, "foreign.sql", text)
 
     restored = restore(project, target, path, clean=clean)
 
     assert restored.tables == 600
+
+
+def has_ended(database: Database) -> bool:
+    """Return whether no session of ours is left; as long as one holds all locks, nobody can even log in."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'invoke-postgres'"
+    try:
+        return bool(database.scalar(query) == 0)
+    except psycopg.OperationalError:
+        return False
 
 
 def test_restore_says_what_to_set_when_locks_would_run_out(database: Database, project: Project) -> None:
@@ -902,12 +1017,16 @@ def test_restore_says_what_to_set_when_locks_would_run_out(database: Database, p
 
     assert result.returncode == 5
     assert re.search(r"max_locks_per_transaction\b.*\b\d+", result.stderr)
+    # The command has ended; the server may still be rolling back.
+    eventually(lambda: has_ended(database), "the end of our session")
     assert database.scalar("SELECT count(*) FROM pg_class WHERE relname ~ '^t[0-9]+$'") == 1500
 
 
-def test_restore_is_refused_when_the_server_is_not_there(shop: Database, project: Project) -> None:
+def test_restore_is_refused_when_the_server_is_not_there(
+    shop: Database, project: Project, dump_shop: Callable[..., Path]
+) -> None:
     """Exit 4, one sentence, no password."""
-    project.use(shop).inv("db.dump")
+    dump_shop(project, shop)
     project.env["DATABASE_URL"] = shop.url.replace(str(shop.server.port), "1")
 
     result = project.inv("db.restore", "--clean", "--yes")

@@ -9,6 +9,7 @@ from tasks.errors import BadInputError, OperationFailedError
 from tasks.load.filters import Omission, OmissionKind
 from tasks.restore.restore import Restored
 from tests.flows import dump_of, pg_dump, restore_path, write
+from tests.marks import Mark
 from tests.schemas import SHOP
 from tests.servers import OWNER, SUPERUSER
 from tests.support import Database, Databases, Project
@@ -73,14 +74,14 @@ def test_restore_tells_what_it_left_out_when_it_is_done(shop: Database, database
 def test_restore_refuses_missing_roles_when_it_is_strict(shop: Database, project: Project) -> None:
     """--strict: exit 2, the role is named, nothing was touched."""
     write(project, "foreign.sql", haunted(pg_dump(shop)))
-    before = shop.dump_text()
+    mark = Mark(shop)
 
     result = project.use(shop).inv("db.restore", "--file=foreign.sql", "--strict", "--clean", "--yes")
 
     assert result.returncode == 2
     assert GHOST in result.stderr
     assert "Nothing was touched" in result.stderr
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_restore_rolls_back_when_it_is_strict_and_an_owner_is_not_ours_to_set(
@@ -88,12 +89,12 @@ def test_restore_rolls_back_when_it_is_strict_and_an_owner_is_not_ours_to_set(
 ) -> None:
     """A plain owner can't give tables to a superuser; with --strict that is no detail."""
     target = new_database(owner=OWNER)
-    before = target.dump_text()
+    mark = Mark(target)
 
     with pytest.raises(OperationFailedError, match="--strict"):
         restore(project, target, pg_dump(shop), OWNER, strict=True)
 
-    assert target.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_restore_loads_when_it_is_strict_and_every_role_is_here(
@@ -154,12 +155,12 @@ def test_restore_leaves_out_grants_when_no_acl_is_asked_for(
 )
 def test_restore_is_refused_when_a_role_is_needed_and_missing(shop: Database, project: Project, statement: str) -> None:
     """What can't exist without its role is no detail to leave out, --strict or not."""
-    before = shop.dump_text()
+    mark = Mark(shop)
 
     with pytest.raises(BadInputError, match="Ghost"):
         restore(project, shop, dump_of("CREATE TABLE public.t ();", statement))
 
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 @pytest.mark.parametrize("role", [SUPERUSER, OWNER])
@@ -263,12 +264,12 @@ def test_restore_leaves_out_comments_of_extensions_when_they_are_not_ours(
 
 def test_restore_is_refused_when_an_extension_is_not_on_the_server(shop: Database, project: Project) -> None:
     """The extension is named, and nothing is touched."""
-    before = shop.dump_text()
+    mark = Mark(shop)
 
     with pytest.raises(BadInputError, match="postgis"):
         restore(project, shop, dump_of("CREATE EXTENSION IF NOT EXISTS postgis WITH SCHEMA public;"))
 
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_restore_is_refused_when_only_a_superuser_may_create_an_extension(
@@ -277,11 +278,11 @@ def test_restore_is_refused_when_only_a_superuser_may_create_an_extension(
     """A plain owner is told what a superuser has to run first; one that is trusted is created."""
     command = "CREATE EXTENSION file_fdw SCHEMA public;"
     target = new_database(owner=OWNER)
-    before = target.dump_text()
+    mark = Mark(target)
 
     with pytest.raises(BadInputError, match=re.escape(command)):
         restore(project, target, dump_of("CREATE EXTENSION IF NOT EXISTS file_fdw WITH SCHEMA public;"), OWNER)
-    assert target.dump_text() == before
+    assert mark.is_untouched()
     target.execute(f"GRANT CREATE ON SCHEMA public TO {OWNER}")
     restore(project, target, dump_of("CREATE EXTENSION IF NOT EXISTS citext WITH SCHEMA public;"), OWNER)
 

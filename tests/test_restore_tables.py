@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.flows import newest, pg_dump, ran, write
+from tests.marks import Mark
 from tests.servers import OWNER
-from tests.support import eventually
+from tests.shared_files import Files, files_of, put_files
+from tests.support import Databases, eventually
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from subprocess import CompletedProcess
 
-    from tests.support import Database, Databases, Project
+    from tests.servers import Server
+    from tests.support import Database, Project, Row
 
 SHOP = """
 CREATE SCHEMA crm;
@@ -83,17 +87,49 @@ LATER = """INSERT INTO public."Customer" VALUES (3, 'later'); INSERT INTO public
 NAMES = {"orders": "public.orders"}
 
 
+@pytest.fixture(scope="module")
+def template(server: Server) -> Iterator[Database]:
+    """Return a database of a plain owner, with foreign keys in all directions; only to be cloned."""
+    with Databases(server) as databases:
+        database = databases(owner=OWNER)
+        database.execute(SHOP, role=OWNER)
+        yield database
+
+
 @pytest.fixture
-def shop(new_database: Databases) -> Database:
-    """Return a database of a plain owner, with foreign keys in all directions."""
-    database = new_database(owner=OWNER)
-    database.execute(SHOP, role=OWNER)
-    return database
+def shop(new_database: Databases, template: Database) -> Database:
+    """Return a clone of that database; it has the same name in each test, as the dump is shared."""
+    return new_database(owner=OWNER, template=template, name="shop_of_tables")
+
+
+@pytest.fixture(scope="module")
+def dump_shop(template: Database) -> Callable[[Project, Database], None]:
+    """Return what puts its owner's dump of a clone that nobody has changed into a project, which uses the clone.
+
+    It is made once.
+    """
+    made: Files = {}
+
+    def put(project: Project, shop: Database) -> None:
+        assert shop.server == template.server
+        project.use(shop, OWNER)
+        if not made:
+            ran(project, "db.dump")
+            made.update(files_of(project))
+        put_files(project, made)
+
+    return put
 
 
 def restored(project: Project, *flags: str) -> CompletedProcess[str]:
     """Restore tables of the one dump in the project."""
     return project.inv("db.restore", f"--file={newest(project).name}", "--yes", *flags)
+
+
+def rows_of(database: Database, table: str) -> list[Row]:
+    """Return the rows of a table, named as in `DAMAGE`."""
+    name = table if "." in table else f'public."{table}"'
+    return sorted(database.execute(f"SELECT t::text FROM {name} AS t"))
 
 
 @pytest.mark.majors(14, 18)
@@ -104,8 +140,9 @@ def test_a_table_is_as_in_the_dump_again(more: list[str], shop: Database, projec
     ran(project, "db.dump", "--zstd")
     before = shop.dump_text()
     for table, damage in DAMAGE.items():
+        there = rows_of(shop, table)
         shop.execute(damage, role=OWNER)
-        assert shop.dump_text() != before
+        assert rows_of(shop, table) != there
 
         result = restored(project, f"--table={NAMES.get(table, table)}", "--no-backup", *more)
 
@@ -120,10 +157,14 @@ def test_a_table_is_as_in_the_dump_again(more: list[str], shop: Database, projec
 
 @pytest.mark.majors(14, 18)
 @pytest.mark.parametrize("more", [["--data-only"], []], ids=["data-only", "whole"])
-def test_other_tables_keep_what_was_written_since(more: list[str], shop: Database, project: Project) -> None:
+def test_other_tables_keep_what_was_written_since(
+    more: list[str],
+    shop: Database,
+    project: Project,
+    dump_shop: Callable[[Project, Database], None],
+) -> None:
     """Rows that were written into other tables after the dump stay; undo brings back what was before the restore."""
-    project.use(shop, OWNER)
-    ran(project, "db.dump")
+    dump_shop(project, shop)
     shop.execute(DAMAGE["orders"] + LATER, role=OWNER)
     shop.execute(f"ALTER DATABASE {shop.name} SET statement_timeout = '5min'", role=OWNER)
     damaged = shop.dump_text()
@@ -148,31 +189,37 @@ def test_other_tables_keep_what_was_written_since(more: list[str], shop: Databas
 
 
 @pytest.mark.majors(14, 18)
-def test_rows_that_would_lose_their_reference_roll_it_back(shop: Database, project: Project) -> None:
+def test_rows_that_would_lose_their_reference_roll_it_back(
+    shop: Database,
+    project: Project,
+    dump_shop: Callable[[Project, Database], None],
+) -> None:
     """ON DELETE CASCADE deletes nothing: the referencing table and its rows are named, and all is as before."""
-    project.use(shop, OWNER)
-    ran(project, "db.dump")
+    dump_shop(project, shop)
     shop.execute(
         """INSERT INTO public.orders ("customerId", total) VALUES (1, 5);
         INSERT INTO public.lines (order_id) VALUES (21), (21);""",
         role=OWNER,
     )
-    before = shop.dump_text()
+    mark = Mark(shop)
 
     for more in (["--data-only"], []):
         result = restored(project, "--table=public.orders", *more)
 
         assert result.returncode == 5, result.stdout
         assert "2 rows of public.lines would reference rows of public.orders" in " ".join(result.stderr.split())
-        assert shop.dump_text() == before
+        assert mark.is_untouched()
 
 
-def test_rows_that_reference_rows_that_are_gone_need_both_tables(shop: Database, project: Project) -> None:
+def test_rows_that_reference_rows_that_are_gone_need_both_tables(
+    shop: Database,
+    project: Project,
+    dump_shop: Callable[[Project, Database], None],
+) -> None:
     """Such rows are only in the dump, so it is not advised to delete them."""
-    project.use(shop, OWNER)
-    ran(project, "db.dump")
+    dump_shop(project, shop)
     shop.execute('TRUNCATE public."Customer" CASCADE', role=OWNER)
-    before = shop.dump_text()
+    mark = Mark(shop)
 
     result = restored(project, "--table=public.orders", "--data-only")
 
@@ -180,7 +227,7 @@ def test_rows_that_reference_rows_that_are_gone_need_both_tables(shop: Database,
     assert result.returncode == 5, result.stdout
     assert '20 rows of public.orders would reference rows of public."Customer"' in said
     assert "--table=public.orders --table='public.\"Customer\"'. The restore" in said
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_a_key_that_the_older_definition_does_not_allow_is_named(shop: Database, project: Project) -> None:
@@ -190,13 +237,13 @@ def test_a_key_that_the_older_definition_does_not_allow_is_named(shop: Database,
     ran(project, "db.dump")
     shop.execute("ALTER TABLE public.lines ADD PRIMARY KEY (id)", role=OWNER)
     shop.execute("CREATE TABLE crm.of_lines (id int CONSTRAINT to_lines REFERENCES public.lines)", role=OWNER)
-    before = shop.dump_text()
+    mark = Mark(shop)
 
     result = restored(project, "--table=lines")
 
     assert result.returncode == 5, result.stdout
     assert "to_lines of crm.of_lines" in " ".join(result.stderr.split())
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 KINDS = {
@@ -231,7 +278,7 @@ def test_every_kind_of_pg_dumps_dumps_is_read(shop: Database, project: Project) 
 @pytest.mark.majors(14, 18)
 def test_a_partition_whose_rows_are_not_apart_is_refused(shop: Database, project: Project) -> None:
     """Loaded through the partitioned table they can't be told apart: the partition keeps its rows."""
-    before = shop.dump_text()
+    mark = Mark(shop)
     for kind in ([], ["--inserts"]):
         write(project, "root.sql", pg_dump(shop, "--load-via-partition-root", *kind))
 
@@ -240,7 +287,7 @@ def test_a_partition_whose_rows_are_not_apart_is_refused(shop: Database, project
 
         assert result.returncode == 2, result.stdout
         assert "public.events" in result.stderr
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 @pytest.mark.majors(14, 18)
@@ -250,7 +297,7 @@ def test_a_table_that_was_attached_since_is_not_emptied(shop: Database, project:
     project.use(shop, OWNER)
     ran(project, "db.dump")
     shop.execute("ALTER TABLE public.events ATTACH PARTITION crm.apart FOR VALUES FROM (20) TO (30)", role=OWNER)
-    before = shop.dump_text()
+    mark = Mark(shop)
 
     for named in (["--table=events"], ["--table=events", "--table=crm.apart"]):
         for more in (["--data-only"], []):
@@ -258,16 +305,19 @@ def test_a_table_that_was_attached_since_is_not_emptied(shop: Database, project:
 
             assert result.returncode == 2, result.stdout
             assert "crm.apart" in result.stderr
-            assert shop.dump_text() == before
+            assert mark.is_untouched()
 
 
 @pytest.mark.majors(14, 18)
-def test_a_partition_that_was_detached_since_is_refused(shop: Database, project: Project) -> None:
+def test_a_partition_that_was_detached_since_is_refused(
+    shop: Database,
+    project: Project,
+    dump_shop: Callable[[Project, Database], None],
+) -> None:
     """A partition in the dump is now a table of its own: it is named, and nothing is touched."""
-    project.use(shop, OWNER)
-    ran(project, "db.dump")
+    dump_shop(project, shop)
     shop.execute("ALTER TABLE public.events DETACH PARTITION crm.events_2", role=OWNER)
-    before = shop.dump_text()
+    mark = Mark(shop)
 
     for more in (["--data-only"], []):
         result = restored(project, "--table=events", *more)
@@ -275,7 +325,7 @@ def test_a_partition_that_was_detached_since_is_refused(shop: Database, project:
         assert result.returncode == 2, result.stdout
         assert "crm.events_2" in result.stderr
         assert "ATTACH PARTITION" in result.stderr
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 # The triggers of foreign keys that are not simply enabled, without their names, which hold numbers.
@@ -385,10 +435,13 @@ def test_a_sequence_of_two_tables_is_only_set_forward(shop: Database, project: P
     assert shop.scalar("INSERT INTO crm.notes DEFAULT VALUES RETURNING id") == 21
 
 
-def test_a_deadlock_with_a_writer_says_that_another_session_holds_a_lock(shop: Database, project: Project) -> None:
+def test_a_deadlock_with_a_writer_says_that_another_session_holds_a_lock(
+    shop: Database,
+    project: Project,
+    dump_shop: Callable[[Project, Database], None],
+) -> None:
     """A session has read the table and writes to it during the safety dump: exit code 4, and its row is kept."""
-    project.use(shop, OWNER)
-    ran(project, "db.dump")
+    dump_shop(project, shop)
     locked = "SELECT pg_catalog.count(*) > 0 FROM pg_catalog.pg_locks WHERE mode = 'ShareLock' AND granted"
 
     def write_to_it() -> None:
@@ -425,10 +478,13 @@ def test_rows_come_from_a_dump_of_rows_alone(shop: Database, project: Project) -
 
 
 @pytest.mark.majors(14, 18)
-def test_a_table_that_was_dropped_is_created(shop: Database, project: Project) -> None:
+def test_a_table_that_was_dropped_is_created(
+    shop: Database,
+    project: Project,
+    dump_shop: Callable[[Project, Database], None],
+) -> None:
     """With all that belongs to it; foreign keys of other tables, which DROP … CASCADE took along, are named."""
-    project.use(shop, OWNER)
-    ran(project, "db.dump")
+    dump_shop(project, shop)
     before = shop.dump_text("--table=public.orders")
     shop.execute("DROP TABLE public.orders CASCADE", role=OWNER)
 
@@ -492,18 +548,21 @@ def test_forced_row_level_security_hides_no_row(shop: Database, project: Project
 
 
 @pytest.mark.majors(14, 18)
-def test_a_column_that_is_missing_rolls_it_back(shop: Database, project: Project) -> None:
+def test_a_column_that_is_missing_rolls_it_back(
+    shop: Database,
+    project: Project,
+    dump_shop: Callable[[Project, Database], None],
+) -> None:
     """Rows of other columns than the table has don't go in; with the definition they do."""
-    project.use(shop, OWNER)
-    ran(project, "db.dump")
+    dump_shop(project, shop)
     shop.execute("ALTER TABLE public.lines DROP COLUMN note", role=OWNER)
-    before = shop.dump_text()
+    mark = Mark(shop)
 
     refused = restored(project, "--table=lines", "--data-only")
 
     assert refused.returncode == 5
     assert "--data-only" in " ".join(refused.stderr.split())
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
     assert restored(project, "--table=lines").returncode == 0
 
 
@@ -511,7 +570,7 @@ def test_a_dump_without_the_rows_is_refused(shop: Database, project: Project) ->
     """Of --exclude-table-data or --schema-only nothing is restored: the table would be empty."""
     write(project, "part.sql", pg_dump(shop, "--exclude-table-data=public.lines"))
     write(project, "schema.sql", pg_dump(shop, "--schema-only"))
-    before = shop.dump_text()
+    mark = Mark(shop)
     project.use(shop, OWNER)
 
     codes = [
@@ -521,7 +580,7 @@ def test_a_dump_without_the_rows_is_refused(shop: Database, project: Project) ->
     ]
 
     assert codes == [2, 2, 2, 2]
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 @pytest.mark.parametrize(
@@ -550,10 +609,13 @@ def test_flags_that_contradict_are_refused(flags: list[str], shop: Database, pro
         assert "other.same" in result.stderr
 
 
-def test_the_preview_counts_what_is_there_and_what_comes(shop: Database, project: Project) -> None:
+def test_the_preview_counts_what_is_there_and_what_comes(
+    shop: Database,
+    project: Project,
+    dump_shop: Callable[[Project, Database], None],
+) -> None:
     """A dry run names the table with its rows now and in the dump."""
-    project.use(shop, OWNER)
-    ran(project, "db.dump")
+    dump_shop(project, shop)
     shop.execute("DELETE FROM public.lines WHERE id > 4", role=OWNER)
 
     shown = ran(project, "--dry", "db.restore", "--table=lines", "--data-only")

@@ -28,6 +28,7 @@ from tests.framed_dumps import (
     seek_points_of,
     store_framed_dump,
 )
+from tests.servers import Server
 from tests.support import Databases, Project
 
 ALL = list(Compression)
@@ -281,17 +282,27 @@ def test_frames_of_a_real_dump(new_database: Databases, project: Project, encodi
         rewrite_seek_points(path, lambda _, points=points: points)  # type: ignore[misc]
 
 
+@pytest.fixture(scope="module")
+def many_tables(server: Server) -> bytes:
+    """Return the dump of 400 tables."""
+    with Databases(server) as new_database:
+        source = new_database()
+        source.execute("".join(f"CREATE TABLE t{n} AS SELECT {n} AS id;" for n in range(400)))
+        return source.dump_text()
+
+
 @pytest.mark.majors(18)
 @pytest.mark.parametrize("compression", ALL)
-def test_many_frames_are_restored(new_database: Databases, project: Project, compression: Compression) -> None:
+def test_many_frames_are_restored(
+    many_tables: bytes, new_database: Databases, project: Project, compression: Compression
+) -> None:
     """A foreign dump with a frame for each of 400 tables, in one transaction and with several sessions."""
-    source, target = new_database(), new_database()
-    source.execute("".join(f"CREATE TABLE t{n} AS SELECT {n} AS id;" for n in range(400)))
-    path = store_framed_dump(project.dumps, source.dump_text(), compression)
+    target = new_database()
+    path = store_framed_dump(project.dumps, many_tables, compression)
     assert len(seek_points_of(path)) == 400
     manifest_path(path).unlink()
 
     restore(project, target, path)
     ran(project.use(target), "db.rehearse", f"--file={path.name}", "--jobs=2")
 
-    assert target.dump_text() == source.dump_text()
+    assert target.dump_text() == many_tables

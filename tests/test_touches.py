@@ -12,6 +12,9 @@ from tasks.dumpformat.summary import DumpSummary
 from tests.flows import pg_dump
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.servers import Server
     from tests.support import Database
 
 ADDS, ROWS, DEFINITION, ANYTHING = TouchKind.ADDS, TouchKind.ROWS, TouchKind.DEFINITION, TouchKind.ANYTHING
@@ -257,10 +260,12 @@ PLAIN: tuple[list[str], ...] = (
 
 @pytest.mark.parametrize("options", PLAIN, ids=" ".join)
 @pytest.mark.majors(14, 15, 17, 18)
-def test_dump_of_pg_dump_touches_nothing(options: list[str], everything: Database) -> None:
+def test_dump_of_pg_dump_touches_nothing(
+    options: list[str], server: Server, template_of: Callable[[Server, bool], Database]
+) -> None:
     """All that it writes is its own, whatever its options."""
     survey = DumpSummary()
-    for _ in survey.watch(lex([pg_dump(everything, *options)])):
+    for _ in survey.watch(lex([pg_dump(template_of(server, True), *options)])):
         pass
 
     # Behind a superuser's event trigger a refresh may run its function; what is granted is an extension's function, and
@@ -275,10 +280,12 @@ def test_dump_of_pg_dump_touches_nothing(options: list[str], everything: Databas
     "options", [["--data-only"], ["--data-only", "--disable-triggers"], ["--data-only", "--inserts"]]
 )
 @pytest.mark.majors(14, 15, 17, 18)
-def test_rows_of_pg_dump_are_added(options: list[str], everything: Database) -> None:
+def test_rows_of_pg_dump_are_added(
+    options: list[str], server: Server, template_of: Callable[[Server, bool], Database]
+) -> None:
     """A dump of rows alone adds them, and does nothing else to the tables."""
     survey = DumpSummary()
-    for _ in survey.watch(lex([pg_dump(everything, *options)])):
+    for _ in survey.watch(lex([pg_dump(template_of(server, True), *options)])):
         pass
 
     added = survey.outline().touches

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,19 +20,35 @@ from tasks.restore.request import RestoreRequest
 from tasks.restore.restore import restore_dump
 from tests.flows import pg_dump, settings_of, write
 from tests.schemas import MIGRATIONS, SHOP
-from tests.servers import OWNER
-from tests.support import Database, Databases, Project, blocking
+from tests.servers import OWNER, Server
+from tests.shared_files import Files, files_of, put_files
+from tests.support import Database, Databases, Project, blocking, drop
+
+NAME = "restored_shop"
+
+
+@pytest.fixture(scope="module")
+def restored_once(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Database, Files]]:
+    """Return a database into which a dump was restored, only to be cloned, and the dump with the record of that."""
+    project = Project.create(tmp_path_factory.mktemp("restored") / "project")
+    with Databases(server) as new_database:
+        source, target = new_database(), new_database(name=NAME)
+        source.execute(SHOP)
+        dumped = make_dump(settings_of(project, source), DumpRequest(), Silence())
+        assert dumped is not None
+        plan = plan_restore(settings_of(project, target), RestoreRequest(str(dumped.path)), Silence())
+        restore_dump(plan, Silence())
+        template = new_database(template=target)
+        drop(target)
+        yield template, files_of(project)
 
 
 @pytest.fixture
-def restored(new_database: Databases, project: Project) -> Database:
+def restored(restored_once: tuple[Database, Files], new_database: Databases, project: Project) -> Database:
     """Return a database into which a dump was restored; the project works with it."""
-    source, target = new_database(), new_database()
-    source.execute(SHOP)
-    dumped = make_dump(settings_of(project, source), DumpRequest(), Silence())
-    assert dumped is not None
-    plan = plan_restore(settings_of(project, target), RestoreRequest(str(dumped.path)), Silence())
-    restore_dump(plan, Silence())
+    template, files = restored_once
+    put_files(project, files)
+    target = new_database(template=template, name=NAME)
     project.use(target)
     return target
 

@@ -42,11 +42,12 @@ WITH RECURSIVE member(classid, objid) AS (
 ), inside(classid, objid) AS (
     SELECT * FROM in_schemas EXCEPT SELECT * FROM member
 )"""
-_IN_SCHEMAS = " UNION ALL ".join(
-    f"SELECT 'pg_catalog.{name}'::pg_catalog.regclass::pg_catalog.oid, c.oid FROM pg_catalog.{name} c"
+_IN_SCHEMAS_OF = {
+    name: f"SELECT 'pg_catalog.{name}'::pg_catalog.regclass::pg_catalog.oid, c.oid FROM pg_catalog.{name} c"
     f" WHERE c.{prefix}namespace = ANY(%(schemas)s)"
     for name, prefix in IN_SCHEMA
-)
+}
+_IN_SCHEMAS = " UNION ALL ".join(_IN_SCHEMAS_OF.values())
 _PARTS = " UNION ALL ".join(
     f"SELECT 'pg_catalog.{name}'::pg_catalog.regclass::pg_catalog.oid, c.oid FROM pg_catalog.{name} c"
     f" JOIN inside i ON i.classid = 'pg_catalog.{owner}'::pg_catalog.regclass AND i.objid = c.{column}"
@@ -123,6 +124,8 @@ _KINDS = (
     ("TEXT SEARCH PARSER", "pg_ts_parser", "true"),
     ("TEXT SEARCH TEMPLATE", "pg_ts_template", "true"),
 )
+# These are locked before anything is dropped.
+_LOCKABLE = tuple(each for each in _KINDS if each[0] in {"TABLE", "VIEW"})
 # DROP accepts only one object of these kinds.
 _SINGLY = frozenset({"OPERATOR CLASS", "OPERATOR FAMILY"})
 # Objects that are dropped with their owner (array types, identity sequences, inner types of ranges) are not dropped by
@@ -330,7 +333,7 @@ def empty_schemas(connection: Connection, names: Collection[str], recreated: Col
     """Drop all objects of the schemas that belong to no extension, in the open transaction.
 
     Tables and views are locked first, so that no other session can create a dependent object. For the other kinds,
-    dependents are searched again before each DROP.
+    dependents are searched again before a DROP if another session has committed something meanwhile.
 
     :raises BadInputError: An object outside the schemas depends on one inside.
     :raises OperationFailedError: An object could not be dropped.
@@ -338,28 +341,32 @@ def empty_schemas(connection: Connection, names: Collection[str], recreated: Col
     oids = list(existing_schemas(connection, names).values())
     if not oids:
         return
-    found = _identities(connection, oids)
-    if tables := found.get("TABLE"):
+    lockable = _identities(connection, oids, _LOCKABLE)
+    if tables := lockable.get("TABLE"):
         _lock(connection, tables, "ACCESS EXCLUSIVE")
-        found = _identities(connection, oids)
-    if views := found.get("VIEW"):
-        for view in views:
-            # LOCK TABLE would also lock the tables of the view, which its owner may have no privilege for.
-            run_text(connection, f"ALTER VIEW {view} RESET (security_barrier)")
-        found = _identities(connection, oids)
-    refuse_dependents(connection, names, recreated)
-    dropped = False
+        lockable = _identities(connection, oids, _LOCKABLE)
+    for view in lockable.get("VIEW", ()):
+        # LOCK TABLE would also lock the tables of the view, which its owner may have no privilege for.
+        run_text(connection, f"ALTER VIEW {view} RESET (security_barrier)")
+    found: dict[str, list[str]] = {}
+    seen, looks = "", True
     for kind, _, _ in _KINDS:
-        if not (identities := found.get(kind)):
-            continue
-        if dropped:
-            # A DROP may have waited for another session, and types and functions can't be locked.
+        # A DROP may have waited for another session, and types and functions can't be locked.
+        if looks and (snapshot := _snapshot(connection)) != seen:
+            seen, found = snapshot, _identities(connection, oids)
             refuse_dependents(connection, names, recreated)
-        for batch in [[each] for each in identities] if kind in _SINGLY else [identities]:
+        identities = found.get(kind, [])
+        looks = bool(identities)
+        for batch in [[each] for each in identities] if kind in _SINGLY else [identities] * looks:
             run_text(connection, f"DROP {kind} IF EXISTS {', '.join(batch)} CASCADE")
-        dropped, found = True, _identities(connection, oids)
-    if left := [name for kind, _, _ in _KINDS for name in found.get(kind, ())]:
-        raise OperationFailedError(f"{left[0]} could not be dropped")
+    left = _identities(connection, oids) if found else {}
+    if remaining := [name for kind, _, _ in _KINDS for name in left.get(kind, ())]:
+        raise OperationFailedError(f"{remaining[0]} could not be dropped")
+
+
+def _snapshot(connection: Connection) -> str:
+    """Return which transactions of other sessions are visible; equal texts mean that none has ended in between."""
+    return str(one(connection, "SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text")[0])
 
 
 def _lock(connection: Connection, tables: list[str], mode: str) -> None:
@@ -381,7 +388,8 @@ def _identities(
     connection: Connection, oids: list[int], kinds: Sequence[tuple[str, str, str]] = _KINDS
 ) -> dict[str, list[str]]:
     """Return the names of the objects in schemas by kind, as DROP takes them."""
-    query = f"{_MEMBERS.format(in_schemas=_IN_SCHEMAS)} {_objects(kinds)} ORDER BY 2"
+    in_schemas = " UNION ALL ".join(_IN_SCHEMAS_OF[name] for name in dict.fromkeys(name for _, name, _ in kinds))
+    query = f"{_MEMBERS.format(in_schemas=in_schemas)} {_objects(kinds)} ORDER BY 2"
     found: dict[str, list[str]] = {}
     for kind, name in connection.execute(query.encode(), {"schemas": oids}):
         found.setdefault(str(kind), []).append(str(name))
