@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.marks import Mark
 from tests.support import without_restrict
 
 if TYPE_CHECKING:
@@ -46,14 +47,14 @@ def test_clean_refuses_when_something_outside_would_be_lost(
     dumped(project, database)
     target = new_database()
     target.execute(OUTSIDE[outside])
-    before = target.dump_text()
+    mark = Mark(target)
     project.use(target)
 
     result = project.inv("db.restore", "--clean", "--yes", *project.into(target))
 
     assert result.returncode == 2
     assert "other." in result.stderr
-    assert target.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_clean_looks_again_when_it_had_to_wait(database: Database, new_database: Databases, project: Project) -> None:
@@ -101,14 +102,14 @@ def test_clean_does_not_trust_the_outline_of_a_manifest(
     manifest.write_text(json.dumps(document), encoding="ascii")
     target = new_database()
     target.execute("CREATE TABLE public.stale ()")
-    before = target.dump_text()
+    mark = Mark(target)
     project.use(target)
 
     result = project.inv("db.restore", "--clean", "--yes", *project.into(target))
 
     assert result.returncode == 5
     assert "outline" in result.stderr
-    assert target.dump_text() == before
+    assert mark.is_untouched()
 
 
 @pytest.mark.parametrize(

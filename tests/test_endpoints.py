@@ -24,6 +24,7 @@ from tasks.restore.undo import plan_undo
 from tasks.safety.guard import nonlocal_reason
 from tests.flows import settings_of
 from tests.forwarding import Forwarder
+from tests.marks import Mark
 from tests.schemas import SHOP
 from tests.servers import Server
 from tests.support import Database, Databases, Project
@@ -109,7 +110,7 @@ def test_own_address_is_this_machine() -> None:
 def test_a_restore_goes_where_it_was_judged_or_nowhere(shop: Database, other: Database, project: Project) -> None:
     """The second connection leads to another server: of several hosts, or a proxy that spreads them."""
     assert project.use(shop).inv("db.dump").returncode == 0
-    before = other.dump_text()
+    mark = Mark(other)
     ports = [shop.server.port]
 
     with Forwarder(lambda _: ports[0]) as spread:
@@ -123,13 +124,13 @@ def test_a_restore_goes_where_it_was_judged_or_nowhere(shop: Database, other: Da
         with pytest.raises(GuardError):
             reset_database(emptied, Silence())
 
-    assert other.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_a_safety_dump_is_of_what_is_destroyed(shop: Database, other: Database, project: Project) -> None:
     """Where its own connection leads to another server, nothing is destroyed."""
     assert project.use(shop).inv("db.dump").returncode == 0
-    before = shop.dump_text()
+    mark = Mark(shop)
 
     with Forwarder(lambda _: shop.server.port) as spread:
         settings = through(settings_of(project, shop), spread.port)
@@ -140,7 +141,7 @@ def test_a_safety_dump_is_of_what_is_destroyed(shop: Database, other: Database, 
         with pytest.raises(GuardError):
             restore_dump(plan, Silence())
 
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
     assert list((project.dumps / "undo").glob("db_undo*")) == []
 
 

@@ -24,6 +24,7 @@ from tasks.restore.plan import RestorePlan, plan_restore
 from tasks.restore.request import RestoreRequest
 from tasks.restore.restore import restore_dump
 from tests.flows import pg_dump, settings_of, sqlstate_of
+from tests.marks import Mark
 from tests.servers import OWNER
 
 if sys.version_info >= (3, 14):
@@ -90,12 +91,12 @@ def test_superuser_is_asked_about_a_foreign_dump(statement: str, database: Datab
     """Whatever is in it: no text of it is judged harmless."""
     database.execute("CREATE SCHEMA other; CREATE TABLE other.secrets ()")
     path = foreign(project, statement)
-    before = database.dump_text()
+    mark = Mark(database)
 
     plan = planned(project, database, path, trust_local=False)
 
     require_asked(plan, "foreign.sql")
-    assert database.dump_text() == before
+    assert mark.is_untouched()
 
 
 @pytest.mark.parametrize(
@@ -171,13 +172,13 @@ def test_ordinary_role_is_not_asked_as_the_server_refuses(database: Database, pr
     """What it may not do ends in a rollback."""
     database.execute("GRANT CREATE ON SCHEMA public TO owner")
     foreign(project, "COPY public.t FROM PROGRAM 'echo was here';")
-    before = database.dump_text()
+    mark = Mark(database)
     project.use(database, OWNER).env.pop("INVOKE_DB_TRUST")
 
     result = project.inv("db.restore", "--file=foreign.sql")
 
     assert result.returncode == 5
-    assert database.dump_text() == before
+    assert mark.is_untouched()
 
 
 @pytest.mark.parametrize(
@@ -298,7 +299,7 @@ def test_every_command_of_psql_is_refused(database: Database, project: Project) 
 def test_variables_of_psql_are_text(text: str, database: Database, project: Project) -> None:
     """They go to the server as they stand, which finds a syntax error; nothing is put in their place."""
     path = foreign(project, f"CREATE VIEW public.v AS SELECT {text} AS x;")
-    before = database.dump_text()
+    mark = Mark(database)
 
     plan = planned(project, database, path, clean=True)
     with pytest.raises(OperationFailedError) as refused:
@@ -306,7 +307,7 @@ def test_variables_of_psql_are_text(text: str, database: Database, project: Proj
 
     assert sqlstate_of(refused.value) == "42601"
     assert str(Path.home()) not in str(refused.value)
-    assert database.dump_text() == before
+    assert mark.is_untouched()
 
 
 # Bombs
@@ -385,7 +386,7 @@ def test_long_text_is_read_on_when_it_is_trusted(database: Database, project: Pr
 def test_file_may_not_grow_behind_its_check(database: Database, project: Project) -> None:
     """What was checked bounds what is read in the restore: a file that grows meanwhile does not go on for ever."""
     path = foreign(project, "")
-    before = database.dump_text()
+    mark = Mark(database)
     plan = planned(project, database, path)
 
     with path.open("a") as file:
@@ -393,7 +394,7 @@ def test_file_may_not_grow_behind_its_check(database: Database, project: Project
     with pytest.raises(OperationFailedError):
         restore_dump(plan, Silence())
 
-    assert database.dump_text() == before
+    assert mark.is_untouched()
 
 
 # Manifests

@@ -18,6 +18,7 @@ from tasks.dump.request import DumpRequest
 from tests.commands import END, wait_until
 from tests.flows import dumped, elsewhere, newest, pg_dump, settings_of, write
 from tests.journal import PENDING, add_pending, migration
+from tests.marks import Mark
 from tests.output_schema import SCHEMA, complaints
 from tests.schemas import HISTORY, SHOP
 from tests.servers import PASSWORD
@@ -313,14 +314,14 @@ def test_an_error_is_json(
     change: Callable[[Project], object], words: tuple[str, ...], kind: str, fix: bool, shop: Database, project: Project
 ) -> None:
     """Its kind, its state, and what to do where that is known."""
-    before = shop.dump_text()
+    mark = Mark(shop)
     change(project)
 
     found = error(project, *words)
 
     assert (found["kind"], found["state"], found["fix"] is not None) == (kind, "unchanged", fix)
     assert found["fix"] is None or found["fix"] in found["message"]
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_an_error_without_the_flag_is_a_sentence(project: Project) -> None:
@@ -334,18 +335,18 @@ def test_an_error_without_the_flag_is_a_sentence(project: Project) -> None:
 def test_a_refused_restore_was_rolled_back(shop: Database, project: Project) -> None:
     """The database is unchanged, and the fix is the one that the message ends with."""
     write(project, "plain.sql", pg_dump(shop))
-    before = shop.dump_text()
+    mark = Mark(shop)
 
     found = error(project, "db.restore", "--file=plain.sql", "--yes")
 
     assert (found["code"], found["state"]) == (5, "unchanged")
     assert "--clean" in found["fix"]
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_an_interrupted_restore_says_so_in_json(shop: Database, project: Project) -> None:
     """The code of the signal, and the state that was found out."""
-    before = shop.dump_text()
+    mark = Mark(shop)
     with blocking(shop, "LOCK TABLE app.item IN ACCESS EXCLUSIVE MODE"):
         running = project.popen("db.restore", "--clean", "--yes", "--json", env={"INVOKE_DB_LOCK_TIMEOUT": "60s"})
         wait_until(shop, "^relation$")
@@ -356,7 +357,7 @@ def test_an_interrupted_restore_says_so_in_json(shop: Database, project: Project
     assert complaints("error", line) == []
     assert json.loads(line)["error"]["kind"] == "interrupted"
     assert (json.loads(line)["error"]["state"], running.returncode, stdout) == ("unchanged", 143, "")
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_questions_are_asked_at_a_terminal(shop: Database, project: Project) -> None:

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.commands import until_countdown
+from tests.marks import Mark
 from tests.servers import OWNER, SUPERUSER
 from tests.support import Database, Databases, Project, blocking
 
@@ -104,24 +105,24 @@ def test_reset_empties_the_schema_of_the_url_when_none_is_named(database: Databa
 def test_reset_refuses_when_the_schema_is_not_one_to_empty(database: Database, project: Project, name: str) -> None:
     """A schema that does not exist, or is PostgreSQL's own, is refused with exit 2 for all that were named."""
     database.execute(FILL)
-    before = database.dump_text()
+    mark = Mark(database)
 
     result = project.use(database).inv("db.reset", "--schema=public", f"--schema={name}", "--yes")
 
     assert result.returncode == 2
-    assert database.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_reset_touches_nothing_when_it_is_a_dry_run(database: Database, project: Project) -> None:
     """`inv --dry` shows what would go."""
     database.execute(FILL)
-    before = database.dump_text()
+    mark = Mark(database)
 
     result = project.use(database).inv("--dry", "db.reset")
 
     assert result.returncode == 0
     assert "Will be deleted: everything in public (1 table" in result.stderr
-    assert database.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_reset_shows_what_goes_and_stays_when_it_begins(database: Database, project: Project) -> None:
@@ -143,7 +144,7 @@ def test_reset_touches_nothing_when_a_signal_comes_in_the_countdown(
 ) -> None:
     """Ctrl-C within the three seconds ends it: 128 and the signal, and one sentence."""
     database.execute(FILL)
-    before = database.dump_text()
+    mark = Mark(database)
     process = project.use(database).popen("db.reset")
     until_countdown(process)
 
@@ -152,7 +153,7 @@ def test_reset_touches_nothing_when_a_signal_comes_in_the_countdown(
 
     assert process.returncode == 128 + signum
     assert "Traceback" not in said
-    assert database.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_reset_waits_three_seconds_when_yes_is_not_said(database: Database, project: Project) -> None:
@@ -171,7 +172,7 @@ def test_reset_waits_three_seconds_when_yes_is_not_said(database: Database, proj
 def test_reset_names_who_is_in_the_way_when_a_lock_is_not_free(database: Database, project: Project) -> None:
     """A reader's open transaction: exit 4 within lock_timeout, and nothing changed."""
     database.execute(FILL)
-    before = database.dump_text()
+    mark = Mark(database)
 
     with blocking(database, "SET application_name = 'the app'; SELECT * FROM public.t") as other:
         pid = other.info.backend_pid
@@ -179,20 +180,20 @@ def test_reset_names_who_is_in_the_way_when_a_lock_is_not_free(database: Databas
 
     assert result.returncode == 4
     assert f"{pid}" in result.stderr
-    assert database.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_reset_refuses_when_a_prisma_migration_runs(database: Database, project: Project) -> None:
     """A migration between two of its statements holds no lock but Prisma's own."""
     database.execute(FILL)
-    before = database.dump_text()
+    mark = Mark(database)
 
     with blocking(database, "SELECT pg_advisory_lock(72707369)"):
         result = project.use(database).inv("db.reset", "--yes")
 
     assert result.returncode == 4
     assert "Prisma migration" in result.stderr
-    assert database.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_reset_changes_nothing_when_something_is_not_ours_to_drop(new_database: Databases, project: Project) -> None:
@@ -200,21 +201,21 @@ def test_reset_changes_nothing_when_something_is_not_ours_to_drop(new_database: 
     database = new_database(owner=OWNER)
     database.execute(f"GRANT CREATE ON SCHEMA public TO {OWNER}; CREATE TABLE public.theirs (id integer)")
     database.execute(FILL, role=OWNER)
-    before = database.dump_text()
+    mark = Mark(database)
 
     result = project.use(database, OWNER).inv("db.reset", "--yes")
 
     assert result.returncode == 2
     assert "theirs" in result.stderr
-    assert database.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_reset_is_refused_when_the_configuration_protects_the_database(database: Database, project: Project) -> None:
     """The guard says no: exit 7."""
     database.execute(FILL)
-    before = database.dump_text()
+    mark = Mark(database)
 
     result = project.use(database).inv("db.reset", "--yes", env={"INVOKE_DB_PROTECTED": "127.0.0.*"})
 
     assert result.returncode == 7
-    assert database.dump_text() == before
+    assert mark.is_untouched()

@@ -13,6 +13,7 @@ import pytest
 
 from tests.commands import END, SLEEP, ended, until_countdown, wait_for, wait_until
 from tests.flows import pg_dump, write
+from tests.marks import Mark
 from tests.schemas import SHOP
 from tests.servers import Server, provision
 from tests.support import Connection, Database, Databases, Project, blocking
@@ -83,7 +84,7 @@ def nobody_left(database: Database) -> None:
 @pytest.mark.usefixtures("slow")
 def test_signal_touches_nothing_when_it_comes_in_the_countdown(target: Database, project: Project) -> None:
     """Ctrl-C within the three seconds of --clean: 130, and no transaction was begun."""
-    before = target.dump_text()
+    mark = Mark(target)
     process = project.use(target).popen("db.restore", "--file=slow.sql", "--trust", "--clean")
     until_countdown(process)
 
@@ -91,7 +92,7 @@ def test_signal_touches_nothing_when_it_comes_in_the_countdown(target: Database,
     code, _ = ended(process)
 
     assert code == 130
-    assert target.dump_text() == before
+    assert mark.is_untouched()
 
 
 @pytest.mark.parametrize("signum", SIGNALS)
@@ -100,7 +101,7 @@ def test_signal_rolls_back_when_it_comes_while_schemas_are_emptied(
     target: Database, project: Project, signum: signal.Signals
 ) -> None:
     """Waiting for a lock: 128 and the signal, everything as it was, nobody left at the server."""
-    before = target.dump_text()
+    mark = Mark(target)
 
     with blocking(target, "LOCK TABLE public.old IN ACCESS SHARE MODE"):
         process = project.use(target).popen("db.restore", "--file=slow.sql", "--trust", "--clean", "--yes", env=PATIENT)
@@ -111,7 +112,7 @@ def test_signal_rolls_back_when_it_comes_while_schemas_are_emptied(
     assert code == 128 + signum
     assert f"{target.name} at 127.0.0.1:{target.server.port}" in said
     nobody_left(target)
-    assert target.dump_text() == before
+    assert mark.is_untouched()
 
 
 @pytest.mark.parametrize("signum", SIGNALS)
@@ -120,7 +121,7 @@ def test_signal_rolls_back_when_it_comes_while_the_dump_loads(
     target: Database, project: Project, signum: signal.Signals
 ) -> None:
     """Between the rows and the indexes: the same."""
-    before = target.dump_text()
+    mark = Mark(target)
     process = project.use(target).popen("db.restore", "--file=slow.sql", "--trust", "--clean", "--yes")
     wait_until(target, "PgSleep")
 
@@ -130,7 +131,7 @@ def test_signal_rolls_back_when_it_comes_while_the_dump_loads(
     assert code == 128 + signum
     assert "rolled back" in said
     nobody_left(target)
-    assert target.dump_text() == before
+    assert mark.is_untouched()
 
 
 @pytest.mark.parametrize("rows", [1, 2_000_000], ids=["waiting", "sending"])
@@ -158,7 +159,7 @@ def test_signal_rolls_back_when_it_comes_while_verifying(
     source = new_database()
     source.execute(SHOP + "GRANT USAGE ON SCHEMA app TO pg_monitor")
     write(project, "foreign.sql", pg_dump(source))
-    before = target.dump_text()
+    mark = Mark(target)
 
     with blocking(target, "GRANT CREATE ON SCHEMA app TO pg_monitor"):
         process = project.use(target).popen("db.restore", "--file=foreign.sql", "--clean", "--yes", env=PATIENT)
@@ -169,7 +170,7 @@ def test_signal_rolls_back_when_it_comes_while_verifying(
     assert code == 128 + signum
     assert "rolled back" in said
     nobody_left(target)
-    assert target.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_signal_rolls_back_when_it_comes_in_a_commit_that_still_works(target: Database, project: Project) -> None:
@@ -225,7 +226,7 @@ def test_database_is_as_it_was_when_inv_is_killed(target: Database, project: Pro
     """Kill -9 of our process in the middle of a COPY: the server rolls back by itself."""
     target.execute(IN_COPY.replace("60", "1"))
     rows_for(project, 2_000_000)
-    before = target.dump_text()
+    mark = Mark(target)
     process = project.use(target).popen("db.restore", "--file=rows.sql")
     wait_until(target, "PgSleep")
 
@@ -234,7 +235,7 @@ def test_database_is_as_it_was_when_inv_is_killed(target: Database, project: Pro
 
     assert code == -signal.SIGKILL
     nobody_left(target)
-    assert target.dump_text() == before
+    assert mark.is_untouched()
 
 
 # The backend, the server and the network
@@ -243,7 +244,7 @@ def test_database_is_as_it_was_when_inv_is_killed(target: Database, project: Pro
 @pytest.mark.usefixtures("slow")
 def test_restore_is_rolled_back_when_its_backend_is_terminated(target: Database, project: Project) -> None:
     """pg_terminate_backend between two statements' rows: exit 4, and everything as it was."""
-    before = target.dump_text()
+    mark = Mark(target)
     process = project.use(target).popen("db.restore", "--file=slow.sql", "--trust", "--clean", "--yes")
     pid = wait_until(target, "PgSleep")
 
@@ -252,7 +253,7 @@ def test_restore_is_rolled_back_when_its_backend_is_terminated(target: Database,
 
     assert code == 4
     assert "rolled back" in said
-    assert target.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_restore_is_rolled_back_when_its_backend_is_terminated_while_we_send(
@@ -435,7 +436,7 @@ def test_database_is_as_it_was_when_the_server_is_killed_while_loading(doomed: D
     """Kill -9 of the server: exit 4, and after its recovery everything is there."""
     dump = b"CREATE TABLE public.new (id integer);\n" + SLEEP + END
     write(project, "slow.sql", dump.replace(b"CREATE", b"DROP TABLE app.filled;\nCREATE", 1))
-    before = doomed.dump_text()
+    mark = Mark(doomed)
     process = project.use(doomed).popen("db.restore", "--file=slow.sql", "--trust")
     wait_until(doomed, "PgSleep")
 
@@ -445,7 +446,7 @@ def test_database_is_as_it_was_when_the_server_is_killed_while_loading(doomed: D
 
     assert code == 4
     assert "rolled back" in said
-    assert doomed.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_restore_asks_the_server_when_it_came_back_from_a_kill_in_the_commit(

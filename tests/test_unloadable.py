@@ -11,6 +11,7 @@ from tasks.inventory.reload_risks import RiskKind, find_reload_doubt, read_reloa
 from tasks.postgres.connection import connected
 from tasks.postgres.search_path import join_search_path, read_search_path, split_search_path
 from tests.flows import settings_of
+from tests.marks import Mark
 from tests.servers import OWNER
 from tests.support import Database, Databases, Project
 
@@ -348,7 +349,7 @@ def test_what_cannot_be_made_again_costs_no_rows(database: Database, project: Pr
 def test_a_reset_refuses_where_no_way_back_is_left(database: Database, project: Project, case: str) -> None:
     """As a clean restore does, and each leaves every row; without a safety dump they may."""
     database.psql(HIDDEN[case])
-    before = database.dump_text()
+    mark = Mark(database)
     project.use(database)
     assert project.inv("db.dump").returncode == 0
 
@@ -356,7 +357,7 @@ def test_a_reset_refuses_where_no_way_back_is_left(database: Database, project: 
     restored = project.inv("db.restore", "--clean", "--yes")
 
     assert (reset.returncode, restored.returncode) == (5, 5)
-    assert database.dump_text() == before
+    assert mark.is_untouched()
     assert not list(project.dumps.glob("undo/*.sql*"))
     assert project.inv("db.reset", "--yes", "--no-backup").returncode == 0
 
@@ -400,13 +401,13 @@ def test_a_reset_refuses_where_the_role_lacks_rights_for_the_way_back(
     database.execute("GRANT CREATE ON SCHEMA public TO owner")
     database.psql("CREATE TABLE mine (i int); INSERT INTO mine VALUES (1)", role=OWNER)
     database.psql(RIGHTS[case])
-    before = database.dump_text()
+    mark = Mark(database)
     project.use(database, OWNER)
 
     reset = project.inv("db.reset", "--yes")
 
     assert reset.returncode in {2, 5}, reset.stderr
-    assert database.dump_text() == before
+    assert mark.is_untouched()
     assert not list(project.dumps.glob("undo/*.sql*"))
     assert project.inv("db.reset", "--yes", "--no-backup").returncode == 0
 

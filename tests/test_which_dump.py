@@ -11,6 +11,7 @@ import pytest
 
 from tasks.dumpfiles.paths import manifest_path
 from tests.flows import newest
+from tests.marks import Mark
 from tests.servers import OWNER
 from tests.terminals import at_a_terminal
 
@@ -64,7 +65,7 @@ def test_no_dump_of_another_database_is_taken_unnamed(
     """Exit 2 with what there is; nothing is touched, and none is rehearsed."""
     third = new_database()
     third.execute("CREATE TABLE public.mine AS SELECT 1 AS a")
-    before = third.dump_text()
+    mark = Mark(third)
     project.use(third)
 
     results = [project.inv("db.restore", "--clean", "--yes"), project.inv("db.rehearse")]
@@ -72,7 +73,7 @@ def test_no_dump_of_another_database_is_taken_unnamed(
     for result in results:
         assert result.returncode == 2
         assert all(each.name in result.stderr for each in pair)
-    assert third.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_dump_without_a_manifest_is_never_the_newest(pair: tuple[Database, Database], project: Project) -> None:
@@ -247,7 +248,7 @@ def test_id_of_no_or_several_states_is_refused(pair: tuple[Database, Database], 
     project.use(shop)
     assert project.inv("db.reset", "--yes").returncode == 0
     (ours,) = undos(project)
-    before = shop.dump_text()
+    mark = Mark(shop)
 
     results = [
         project.inv("db.undo", "--yes", f"--to={wanted}") for wanted in ("0000", str(ours["id"])[:3], theirs["id"])
@@ -255,7 +256,7 @@ def test_id_of_no_or_several_states_is_refused(pair: tuple[Database, Database], 
     empty = project.inv("db.undo", "--yes", "--to=")
 
     assert [each.returncode for each in (*results, empty)] == [2] * 4
-    assert shop.dump_text() == before
+    assert mark.is_untouched()
 
 
 def test_id_outlives_compression(pair: tuple[Database, Database], project: Project) -> None:
