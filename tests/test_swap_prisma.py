@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from tasks.config.target import sanitize
+from tasks.errors import OperationFailedError
+from tasks.prisma.other_database import AnotherDatabaseError, refuse_fixed_url
+from tasks.prisma.project import Prisma
 from tests.both_ways import databases_of_ours
 from tests.flows import dumped, ran, settings_of
 from tests.journal import COUNT, add_pending, migration
-from tests.support import Database, Project, drop
+from tests.support import Database, Databases, Project, drop
 
 _TABLE = "SELECT to_regclass('public.newer')::text"
 _COLUMN = "SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass('public.\"Entry\"') AND attname = 'mood'"
@@ -94,3 +98,31 @@ def test_a_fixed_url_takes_the_transaction(journal: Project, migrated: Database)
     assert "in one transaction" in said
     assert migrated.scalar(COUNT) == applied + 1
     assert migrated.scalar(_TABLE) is None
+
+
+# Stands for a Prisma that can't run, beside which so many other sessions use the configured database.
+_NO_PRISMA = """
+echo run >> runs
+[ "$(wc -l < runs)" -gt {others} ] || {psql} --no-psqlrc --quiet --command="SELECT" "{conninfo}"
+exit 1
+"""
+
+
+@pytest.mark.majors(14, 18)
+@pytest.mark.parametrize(
+    ("others", "error", "runs"),
+    [(0, OperationFailedError, 1), (1, OperationFailedError, 2), (2, AnotherDatabaseError, 2)],
+)
+def test_one_session_of_somebody_else_is_not_taken_for_prismas(
+    others: int, error: type[Exception], runs: int, new_database: Databases, project: Project
+) -> None:
+    """Prisma that can't run is not judged to read another database because the server counted a session late."""
+    database, scratch = new_database(), new_database()
+    psql, conninfo = database.server.bin_dir / "psql", database.server.conninfo(database.name)
+    script = _NO_PRISMA.format(others=others, psql=psql, conninfo=conninfo)
+    prisma = Prisma(("sh", "-c", script), project.root, None, "6.19.3", "npx prisma")
+
+    with pytest.raises(error):
+        refuse_fixed_url(settings_of(project, database), prisma, sanitize(scratch.url))
+
+    assert (project.root / "runs").read_text() == "run\n" * runs

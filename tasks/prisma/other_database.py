@@ -33,6 +33,8 @@ _POSTGRES = re.compile(r"\s*(prisma\+)?postgres(ql)?:", re.IGNORECASE)
 _STATUS_SECONDS = 120.0
 # The server counts a session at its end at the latest; PostgreSQL 14 writes the counters about twice a second.
 _COUNTING_SECONDS, _PAUSE = 2.0, 0.05
+# A session that ended before Prisma started may be counted late, and is not taken for Prisma's a second time.
+_LOOKS = 2
 _SESSIONS = "SELECT s.sessions FROM pg_catalog.pg_stat_database s WHERE s.datname = %s"
 
 
@@ -98,18 +100,22 @@ def refuse_fixed_url(settings: Settings, prisma: Prisma, other: Target) -> None:
     :raises OperationFailedError: Prisma failed before it connected to one of the two, as it would in the real run.
     """
     name = f"0_{secrets.token_hex(8)}"
+    reads_another = True
     with scratch_history(other, name), connected(other) as connection:
-        before = _count_sessions(connection, settings)
-        status = run_program(
-            [*prisma.command, "migrate", "status"],
-            cwd=prisma.home,
-            extra=_environment(settings, prisma, other.database),
-            timeout=_STATUS_SECONDS,
-        )
-        output = f"{status.stdout}\n{status.stderr}"
-        if name in output:
-            return
-        reads_another = status.returncode == 0 or _has_connected(connection, settings, before)
+        for _ in range(_LOOKS):
+            before = _count_sessions(connection, settings)
+            status = run_program(
+                [*prisma.command, "migrate", "status"],
+                cwd=prisma.home,
+                extra=_environment(settings, prisma, other.database),
+                timeout=_STATUS_SECONDS,
+            )
+            output = f"{status.stdout}\n{status.stderr}"
+            if name in output:
+                return
+            reads_another = status.returncode == 0 or _has_connected(connection, settings, before)
+            if status.returncode == 0 or not reads_another:
+                break
     printed = f"Prisma printed: {settings.target().scrub(output.strip()[-500:])}"
     if reads_another:
         raise AnotherDatabaseError(
