@@ -6,8 +6,10 @@ import getpass
 import re
 import socket
 import sys
+import tempfile
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +23,6 @@ from tests.support import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.servers import Server
     from tests.support import Databases, Project
@@ -234,13 +235,15 @@ def test_bars_are_as_long_as_the_medians() -> None:
     assert bars[0] == pytest.approx(bars[-1] * 2 / SLOWEST, abs=0.1)
 
 
-def test_what_a_command_used_is_measured(tmp_path: Path) -> None:
-    """Seconds, CPU and memory of the process apart from its child's, and the bytes that went to files."""
+def test_what_a_command_used_is_measured() -> None:
+    """Seconds, CPU and memory of the process apart from its child's, and the bytes that went to a disk."""
     child = "x = bytearray(60_000_000)\nfor i in range(3_000_000): pass\n"
     own = "import subprocess, sys\nopen('f', 'wb').write(bytes(5_000_000))\n"
     own += f"subprocess.run([sys.executable, '-c', {child!r}])"
 
-    used = running.run([sys.executable, "-c", own], cwd=tmp_path, env={}, log=tmp_path / "said")
+    with tempfile.TemporaryDirectory(dir=bench._on_disk()) as name:
+        folder = Path(name)
+        used = running.run([sys.executable, "-c", own], cwd=folder, env={}, log=folder / "said")
 
     assert 0 < used.own_cpu < used.cpu <= used.seconds * 2
     assert 5 < used.own_peak < 40
