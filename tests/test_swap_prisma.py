@@ -100,7 +100,7 @@ def test_a_fixed_url_takes_the_transaction(journal: Project, migrated: Database)
     assert migrated.scalar(_TABLE) is None
 
 
-# Stands for a Prisma that can't run, beside which so many other sessions use the configured database.
+# A Prisma that can't run. During its first runs, as many as there are others, another session uses the database.
 _NO_PRISMA = """
 echo run >> runs
 [ "$(wc -l < runs)" -gt {others} ] || {psql} --no-psqlrc --quiet --command="SELECT" "{conninfo}"

@@ -100,9 +100,9 @@ def refuse_fixed_url(settings: Settings, prisma: Prisma, other: Target) -> None:
     :raises OperationFailedError: Prisma failed before it connected to one of the two, as it would in the real run.
     """
     name = f"0_{secrets.token_hex(8)}"
-    reads_another = True
     with scratch_history(other, name), connected(other) as connection:
-        for _ in range(_LOOKS):
+        looks = 1
+        while True:
             before = _count_sessions(connection, settings)
             status = run_program(
                 [*prisma.command, "migrate", "status"],
@@ -114,8 +114,9 @@ def refuse_fixed_url(settings: Settings, prisma: Prisma, other: Target) -> None:
             if name in output:
                 return
             reads_another = status.returncode == 0 or _has_connected(connection, settings, before)
-            if status.returncode == 0 or not reads_another:
+            if status.returncode == 0 or not reads_another or looks == _LOOKS:
                 break
+            looks += 1
     printed = f"Prisma printed: {settings.target().scrub(output.strip()[-500:])}"
     if reads_another:
         raise AnotherDatabaseError(
