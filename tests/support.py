@@ -47,11 +47,13 @@ class Database:
         return self.server.url(self.name, role, password)
 
     def connect(self, role: str = SUPERUSER, **keywords: Any) -> Connection:
-        """Open a connection over TCP, in autocommit unless told otherwise.
+        """Open a connection over the socket, in autocommit unless told otherwise.
+
+        Over TCP the check of the password would make it a third dearer.
 
         :param keywords: As for `psycopg.connect`.
         """
-        return psycopg.connect(self.url_as(role), **{"autocommit": True, **keywords})
+        return psycopg.connect(self.server.conninfo(self.name, role), **{"autocommit": True, **keywords})
 
     def execute(self, query: str, role: str = SUPERUSER) -> list[Row]:
         """Run one or several statements, `%` as it stands.

@@ -191,7 +191,11 @@ def test_a_name_is_read_as_the_server_reads_it(text: bytes, names: tuple[str, st
     assert split_qualified(text) == names
 
 
-@given(schema=st.text(min_size=1, max_size=8), name=st.text(min_size=1, max_size=8))
+# To ask for what UTF-8 can write would cost seconds.
+_names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+
+
+@given(schema=_names, name=_names)
 def test_any_name_comes_back(schema: str, name: str) -> None:
     """A name that is quoted as the server quotes it is read as it was."""
     first, second = (('"' + part.replace('"', '""') + '"').encode() for part in (schema, name))
