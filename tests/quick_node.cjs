@@ -13,6 +13,15 @@ const compile = Module.prototype._compile
 
 v8.setFlagsFromString('--liftoff-only')
 
+// As Node 21 has it. Without it the driver `pg` loads all of `fetch` to find out where it runs.
+globalThis.navigator ??= { userAgent: `Node.js/${process.versions.node.split('.')[0]}` }
+
+// A library for tests, as large as the rest, which Prisma's own libraries bring along and nothing calls.
+const load = Module._load
+Module._load = function (request, ...others) {
+  return request === 'fast-check' ? {} : load.call(this, request, ...others)
+}
+
 function read(file) {
   try {
     return fs.readFileSync(file)

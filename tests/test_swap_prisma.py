@@ -60,9 +60,9 @@ def test_a_failing_migration_leaves_the_live_database_untouched(journal: Project
 def _replace_adapter(journal: Project, expression: str) -> None:
     """Let the project's Prisma connect by another adapter."""
     config = (journal.root / "prisma.config.ts").read_text(encoding="utf-8")
-    adapter = "adapter: () => createMigrationAdapter(process.env.DATABASE_URL ?? '')"
+    adapter = "return createMigrationAdapter(process.env.DATABASE_URL ?? '')"
     assert adapter in config
-    journal.write("prisma.config.ts", config.replace(adapter, f"adapter: async () => {{ {expression} }}"))
+    journal.write("prisma.config.ts", config.replace(adapter, expression))
 
 
 @pytest.mark.parametrize("method", ["auto", "swap"])

@@ -4,12 +4,14 @@
 // With a config file Prisma reads no .env: whoever starts the CLI passes DATABASE_URL.
 import { defineConfig } from 'prisma/config'
 
-import { createMigrationAdapter } from './migration-adapter.mjs'
-
 export default defineConfig({
   schema: 'prisma/schema.prisma',
   migrations: { path: 'prisma/migrations' },
   engine: 'js',
   experimental: { adapter: true },
-  adapter: () => createMigrationAdapter(process.env.DATABASE_URL ?? ''),
+  // Loaded when Prisma connects: whoever only asks for the paths above needs no driver.
+  adapter: async () => {
+    const { createMigrationAdapter } = await import('./migration-adapter.mjs')
+    return createMigrationAdapter(process.env.DATABASE_URL ?? '')
+  },
 })
