@@ -56,6 +56,15 @@ max_locks_per_transaction = 64
 max_prepared_transactions = 0
 """
 
+_INITDB: Final = (
+    f"--username={SUPERUSER}",
+    "--encoding=UTF8",
+    "--locale=C",
+    "--auth-local=trust",
+    "--auth-host=scram-sha-256",
+    "--no-sync",
+)
+
 # Each session is a process of its own. With the first, it needs not resolve the functions of libraries anew; with the
 # others, it does not give memory back to the system only to take it again. Together that is a tenth of what it costs.
 _CHEAP_PROCESSES: Final = {
@@ -249,11 +258,14 @@ class Server:
         where: Path | None = None,
         configuration: str = CONFIGURATION,
         environ: Mapping[str, str] | None = None,
+        copied: bool = False,
     ) -> "Server":
         """Make a cluster and start it.
 
         :param where: The folder below which it lies, instead of `clusters_dir()`.
         :param configuration: What is added to `postgresql.conf`; `{socket_dir}` is filled in.
+        :param copied: Copy a cluster that was made before, by an earlier run perhaps. Its system identifier is the
+            original's, so that no two servers of a test may be copies.
         :raises ServerSetupError: it does not start; its log's end is in the message.
         """
         root = Path(tempfile.mkdtemp(prefix=f"pg{major}-", dir=where or clusters_dir()))
@@ -263,7 +275,12 @@ class Server:
         server = cls(major, bin_dir, root, free_port(), environ or {})
         server._watchdog = server._popen("sh", "-c", _WATCHDOG, "sh", str(root), str(bin_dir))
         try:
-            server._initdb(configuration)
+            if copied:
+                server._copy_cluster()
+            else:
+                server._initdb()
+            with (server.data_dir / "postgresql.conf").open("a") as file:
+                file.write(configuration.format(socket_dir=server.socket_dir))
             server._start_somewhere()
             with server.connect() as connection:
                 connection.execute(f"ALTER ROLE {SUPERUSER} PASSWORD '{_VERIFIER}'".encode())
@@ -417,7 +434,19 @@ class Server:
                 extra_groups=account.extra_groups,
             )
 
-    def _initdb(self, configuration: str) -> None:
+    def _copy_cluster(self) -> None:
+        options = hashlib.sha256(repr(_INITDB).encode()).hexdigest()[:8]
+        made = cache_dir() / f"cluster-{VERSIONS[self.major]}-{options}-{server_account().user}"
+        with _locked(cache_dir() / ".lock"):
+            if not made.is_dir():
+                self._initdb()
+                with tempfile.TemporaryDirectory(prefix=".making-", dir=cache_dir()) as folder:
+                    _run_setup(["cp", "-a", str(self.data_dir), folder])
+                    Path(folder, self.data_dir.name).rename(made)
+                return
+        _run_setup(["cp", "-a", str(made), str(self.data_dir)])
+
+    def _initdb(self) -> None:
         secret = self.root / "password"
         secret.write_text(PASSWORD + "\n", encoding="utf-8")
         # The folder above is closed to others; root wrote the file and another account reads it.
@@ -425,19 +454,12 @@ class Server:
         with self._popen(
             str(self.bin_dir / "initdb"),
             f"--pgdata={self.data_dir}",
-            f"--username={SUPERUSER}",
             f"--pwfile={secret}",
-            "--encoding=UTF8",
-            "--locale=C",
-            "--auth-local=trust",
-            "--auth-host=scram-sha-256",
-            "--no-sync",
+            *_INITDB,
         ) as process:
             process.communicate()
         if process.returncode != 0:
             raise ServerSetupError(f"initdb {self.major} failed: {self.log.read_text(errors='replace')}")
-        with (self.data_dir / "postgresql.conf").open("a") as file:
-            file.write(configuration.format(socket_dir=self.socket_dir))
 
     def _start_somewhere(self) -> None:
         # Someone else may take the port between our look and the server's start.
@@ -489,7 +511,7 @@ class Fleet:
         :raises ServerSetupError: it can't be had or started.
         """
         if major not in self._servers:
-            self._servers[major] = Server.launch(major, provision(major, announce=self._announce))
+            self._servers[major] = Server.launch(major, provision(major, announce=self._announce), copied=True)
         return self._servers[major]
 
     def close(self) -> None:
