@@ -31,11 +31,11 @@ from tasks.dumpformat.tokens import scan_tokens, split_qualified
 FACTOR: Final = 30
 ALLOWANCE: Final = 3e-6
 NOISE: Final = 0.005
-# What is quadratic takes a second for the last of them.
-SIZES: Final = (300, 3_000, 30_000)
-# Blanks are in every dump, so they are tried to 100,000 bytes. TESTS_LONG=1 goes on to a million with everything.
-BLANKS: Final = (1_000, 10_000, 100_000)
-LONG: Final = (*BLANKS, 1_000_000)
+# What is quadratic takes a quarter of a second for the last of them.
+SIZES: Final = (150, 1_500, 15_000)
+# Blanks are in every dump, so they are tried to 50,000 bytes. TESTS_LONG=1 goes on to a million with everything.
+BLANKS: Final = (500, 5_000, 50_000)
+LONG: Final = (1_000, 10_000, 100_000, 1_000_000)
 USUAL: Final = LONG if os.environ.get("TESTS_LONG") else SIZES
 METHODS: Final = ("match", "search", "fullmatch", "finditer", "findall", "sub")
 # What does the same work and goes on. All matches are found as the first one is, which begins with a try at the start.
@@ -53,12 +53,13 @@ def seconds(work: Callable[[], object], allowed: float = 0.0) -> float:
     # A search for garbage goes through everything that the tests hold.
     gc.disable()
     try:
-        for pause in (0.0, 0.1, 0.5, 1.0):
+        for pause in (0.0, 0.2, 1.0):
             time.sleep(pause)
             began = time.thread_time()
             work()
             best = min(best, time.thread_time() - began)
-            if best <= allowed:
+            # Nothing that the machine does beside makes it three times as long.
+            if best <= allowed or best > 3 * allowed:
                 break
     finally:
         gc.enable()
@@ -208,7 +209,7 @@ USES: Final = uses()
 
 @pytest.mark.parametrize("name", EXPRESSIONS)
 def test_an_expression_takes_linear_time(name: str) -> None:
-    """On 30,000 of each character that it repeats, and 100,000 blanks, by the methods that it is used with."""
+    """On 15,000 of each character that it repeats, and 50,000 blanks, by the methods that it is used with."""
     assert slow(EXPRESSIONS[name], sorted(USES.get(name.rpartition(".")[2], set(METHODS)))) == []
 
 
