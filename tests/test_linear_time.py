@@ -58,8 +58,8 @@ def seconds(work: Callable[[], object], allowed: float = 0.0) -> float:
             began = time.thread_time()
             work()
             best = min(best, time.thread_time() - began)
-            # Nothing that the machine does beside makes it three times as long.
-            if best <= allowed or best > 3 * allowed:
+            # Nothing that the machine does beside makes it twice as long.
+            if best <= allowed or best > 2 * allowed:
                 break
     finally:
         gc.enable()
