@@ -381,10 +381,15 @@ def _preload() -> None:
         importlib.import_module(name)
     # Compiles patterns that every fork would compile otherwise.
     importlib.import_module("tasks.config.target").sanitize("postgresql://someone@somewhere/something")
-    # Invoke's parser copies the flags of all tasks, of which it copies those of each task that runs once more.
+    # Invoke's parser copies the flags of all tasks, of which it copies those of each task that runs once more; and its
+    # own flags, of which it has made new ones.
     parser: Any = importlib.import_module("invoke.parser.parser")
     lexicon = parser.Lexicon
-    parser.copy = SimpleNamespace(deepcopy=lambda found: found if type(found) is lexicon else copy.deepcopy(found))
+    parser.copy = SimpleNamespace(
+        deepcopy=lambda found: (
+            found if type(found) is lexicon or getattr(found, "name", "") is None else copy.deepcopy(found)
+        )
+    )
 
 
 def _main() -> None:
