@@ -16,10 +16,18 @@ v8.setFlagsFromString('--liftoff-only')
 // As Node 21 has it. Without it the driver `pg` loads all of `fetch` to find out where it runs.
 globalThis.navigator ??= { userAgent: `Node.js/${process.versions.node.split('.')[0]}` }
 
-// A library for tests, as large as the rest, which Prisma's own libraries bring along and nothing calls.
+// Prisma's loader needs a tenth of the three hundred files of this library, so each is loaded when it is asked for.
+function partOfEffect(require, name) {
+  return /^[A-Z]/.test(String(name)) ? require(`effect/${name}`) : require('effect/Function')[name]
+}
+
 const load = Module._load
-Module._load = function (request, ...others) {
-  return request === 'fast-check' ? {} : load.call(this, request, ...others)
+Module._load = function (request, parent, ...others) {
+  // A library for tests, which that library brings along and nothing calls.
+  if (request === 'fast-check') return {}
+  if (request !== 'effect') return load.call(this, request, parent, ...others)
+  const require = Module.createRequire(parent.filename)
+  return new Proxy({}, { get: (parts, name) => (parts[name] ??= partOfEffect(require, name)) })
 }
 
 function read(file) {
