@@ -473,19 +473,19 @@ def test_a_lenient_load_begins_again(project: Project, new_database: Databases) 
 
 
 def test_thousands_of_tables(project: Project, database: Database) -> None:
-    """5,000 tables are loaded with the server's default limit of locks."""
-    tables = "\n".join(f"CREATE TABLE public.t{number} (id int NOT NULL, v text);" for number in range(5000))
-    rows = "\n".join(f"COPY public.t{number} (id, v) FROM stdin;\n1\tx\n\\.\n" for number in range(5000))
+    """3,000 tables are loaded with the server's default limit of locks."""
+    tables = "\n".join(f"CREATE TABLE public.t{number} (id int NOT NULL, v text);" for number in range(3000))
+    rows = "\n".join(f"COPY public.t{number} (id, v) FROM stdin;\n1\tx\n\\.\n" for number in range(3000))
     keys = "\n".join(
         f"ALTER TABLE ONLY public.t{number}\n    ADD CONSTRAINT t{number}_pkey PRIMARY KEY (id);"
-        for number in range(5000)
+        for number in range(3000)
     )
     path = write(project, "many.sql", dump_of(NEWER, tables, rows, keys))
 
     restored = restore_privately(project, database, path, jobs=2)
 
-    assert (restored.tables, restored.rows, restored.proven) == (5000, 5000, True)
-    assert database.scalar("SELECT count(*) FROM pg_constraint WHERE contype = 'p'") >= 5000
+    assert (restored.tables, restored.rows, restored.proven) == (3000, 3000, True)
+    assert database.scalar("SELECT count(*) FROM pg_constraint WHERE contype = 'p'") >= 3000
 
 
 SLOW = """
