@@ -381,6 +381,10 @@ def _preload() -> None:
         importlib.import_module(name)
     # Compiles patterns that every fork would compile otherwise.
     importlib.import_module("tasks.config.target").sanitize("postgresql://someone@somewhere/something")
+    # Sets up the cryptography of libpq, as its first login does.
+    nowhere = importlib.import_module("psycopg").pq.PGconn.connect_start(b"host=/nowhere")
+    nowhere.encrypt_password(b"secret", b"someone", b"scram-sha-256")
+    nowhere.finish()
     # Invoke's parser copies the flags of all tasks, of which it copies those of each task that runs once more; and its
     # own flags, of which it has made new ones.
     parser: Any = importlib.import_module("invoke.parser.parser")

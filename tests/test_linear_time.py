@@ -31,10 +31,10 @@ from tasks.dumpformat.tokens import scan_tokens, split_qualified
 FACTOR: Final = 30
 ALLOWANCE: Final = 3e-6
 NOISE: Final = 0.005
-# What is quadratic takes a quarter of a second for the last of them.
-SIZES: Final = (150, 1_500, 15_000)
-# Blanks are in every dump, so they are tried to 50,000 bytes. TESTS_LONG=1 goes on to a million with everything.
-BLANKS: Final = (500, 5_000, 50_000)
+# What is quadratic takes half a second for the last of them.
+SIZES: Final = (200, 2_000, 20_000)
+# Blanks are in every dump, so they are tried to 70,000 bytes. TESTS_LONG=1 goes on to a million with everything.
+BLANKS: Final = (700, 7_000, 70_000)
 LONG: Final = (1_000, 10_000, 100_000, 1_000_000)
 USUAL: Final = LONG if os.environ.get("TESTS_LONG") else SIZES
 METHODS: Final = ("match", "search", "fullmatch", "finditer", "findall", "sub")
@@ -209,7 +209,7 @@ USES: Final = uses()
 
 @pytest.mark.parametrize("name", EXPRESSIONS)
 def test_an_expression_takes_linear_time(name: str) -> None:
-    """On 15,000 of each character that it repeats, and 50,000 blanks, by the methods that it is used with."""
+    """On 20,000 of each character that it repeats, and 70,000 blanks, by the methods that it is used with."""
     assert slow(EXPRESSIONS[name], sorted(USES.get(name.rpartition(".")[2], set(METHODS)))) == []
 
 
