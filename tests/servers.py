@@ -435,6 +435,10 @@ class Server:
             )
 
     def _copy_cluster(self) -> None:
+        if not os.access(cache_dir(), os.W_OK):
+            # Somebody else's, which holds the programs.
+            self._initdb()
+            return
         options = hashlib.sha256(repr(_INITDB).encode()).hexdigest()[:8]
         made = cache_dir() / f"cluster-{VERSIONS[self.major]}-{options}-{server_account().user}"
         with _locked(cache_dir() / ".lock"):
